@@ -1,0 +1,393 @@
+// What pages do beyond plain HTML and htmx. One small function per behaviour, all of them delegated from the document,
+// so that content swapped in later behaves the same. Nothing here is needed to read or to submit.
+"use strict";
+
+(() => {
+  const $ = (selector, within = document) => within.querySelector(selector);
+  const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const on = (event, selector, act, options) => document.addEventListener(event, (e) => {
+    const found = e.target instanceof Element ? e.target.closest(selector) : null;
+    if (found) act(e, found);
+  }, options);
+  const ready = []; // what to do with each new part of the page
+
+  // -- words for screen readers, toasts ---------------------------------------------------------------------------
+
+  const announce = (words) => {
+    const region = $("#announcer");
+    if (!region) return;
+    region.textContent = "";
+    setTimeout(() => { region.textContent = words; }, 50);
+  };
+
+  const leave = (item) => { item.remove(); };
+  const expire = (item) => {
+    if (item.dataset.toast === "danger") return; // errors stay until closed
+    let timer = setTimeout(leave, 8000, item);
+    const hold = () => clearTimeout(timer);
+    const go = () => { clearTimeout(timer); timer = setTimeout(leave, 4000, item); };
+    for (const event of ["mouseenter", "focusin"]) item.addEventListener(event, hold);
+    for (const event of ["mouseleave", "focusout"]) item.addEventListener(event, go);
+  };
+
+  const LEVELS = ["success", "info", "warning", "danger"];
+  const toast = ({ level = "info", message = "" }) => {
+    const list = $("#toast-list");
+    const template = $("#toast-template");
+    if (!list || !template || !message) return;
+    const name = level === "error" ? "danger" : LEVELS.includes(level) ? level : "info";
+    const item = template.content.firstElementChild.cloneNode(true);
+    const drawing = $("#toast-icons")?.content.querySelector(`[data-level="${name}"] svg`);
+    item.dataset.toast = name;
+    $(".pf-v6-c-alert", item).className = `pf-v6-c-alert pf-m-${name}`;
+    if (drawing) $(".pf-v6-c-alert__icon", item).replaceChildren(drawing.cloneNode(true));
+    $("[data-toast-text]", item).textContent = message;
+    list.append(item);
+    expire(item);
+  };
+
+  const toasts = () => {
+    $$("#toast-list > li").forEach(expire);
+    document.addEventListener("toast", (e) => (e.detail?.messages ?? [e.detail ?? {}]).forEach(toast));
+    on("click", "[data-toast-close]", (e, button) => leave(button.closest("li")));
+    document.addEventListener("htmx:response:error", (e) => {
+      const { status, headers } = e.detail.ctx.response;
+      if (status === 422 || status === 409 || headers.get("HX-Redirect") || headers.get("HX-Trigger")) return;
+      const words = status === 429 ? "Too many requests. Please wait a moment."
+        : status === 403 ? "You may not do this."
+        : status === 404 ? "This is no longer there."
+        : status === 401 ? "Your session has ended. Please sign in again."
+        : status === 413 ? "That is too large."
+        : status < 500 ? "This could not be done. Reload the page and try again." : "Something went wrong. Trying again may help.";
+      const id = headers.get("X-Request-ID");
+      toast({ level: "danger", message: id ? `${words} (request ${id})` : words });
+    });
+    document.addEventListener("htmx:error", (e) => {
+      if (e.detail?.ctx) toast({ level: "danger", message: "The server could not be reached." });
+    });
+  };
+
+  // -- theme, sidebar, menus, dialogs -----------------------------------------------------------------------------
+
+  const theme = () => {
+    const mark = () => $$("button[data-theme]").forEach((button) => {
+      const chosen = button.dataset.theme === document.documentElement.dataset.themeChoice;
+      button.setAttribute("aria-pressed", chosen);
+      button.classList.toggle("pf-m-selected", chosen);
+    });
+    on("click", "button[data-theme]", (e, button) => { window.porticoTheme(button.dataset.theme); button.closest("details").open = false; });
+    document.addEventListener("portico:theme", mark);
+    mark();
+  };
+
+  const sidebar = () => {
+    const bar = $("#sidebar");
+    const toggle = $("[data-sidebar-toggle]");
+    if (!bar || !toggle) return;
+    const narrow = matchMedia("(max-width: 1199.98px)");
+    const show = (open) => {
+      bar.classList.toggle("pf-m-expanded", open);
+      document.body.classList.toggle("sidebar-open", open);
+      toggle.setAttribute("aria-expanded", open);
+      bar.inert = narrow.matches && !open;
+      if (open) $("a", bar)?.focus();
+    };
+    const close = () => { if (bar.classList.contains("pf-m-expanded")) { show(false); toggle.focus(); } };
+    toggle.addEventListener("click", (e) => { e.preventDefault(); show(!bar.classList.contains("pf-m-expanded")); });
+    on("click", "[data-sidebar-close]", (e) => { e.preventDefault(); close(); });
+    document.addEventListener("keydown", (e) => { if (e.key === "Escape") close(); });
+    narrow.addEventListener("change", () => show(false));
+    show(false);
+  };
+
+  const menus = () => {
+    const shut = (except) => $$("details[data-menu][open]").forEach((menu) => { if (menu !== except) menu.open = false; });
+    document.addEventListener("click", (e) => shut(e.target.closest("details[data-menu]")));
+    document.addEventListener("keydown", (e) => {
+      const menu = e.target instanceof Element ? e.target.closest("details[data-menu][open]") : null;
+      if (!menu) return;
+      if (e.key === "Escape") { menu.open = false; $("summary", menu).focus(); }
+      if (e.key !== "ArrowDown" && e.key !== "ArrowUp") return;
+      e.preventDefault();
+      const items = $$(".pf-v6-c-menu__item", menu);
+      const at = items.indexOf(document.activeElement);
+      items[(at + (e.key === "ArrowDown" ? 1 : at < 0 ? 0 : -1) + items.length) % items.length]?.focus();
+    });
+    // Near the bottom of the window a menu opens upwards.
+    document.addEventListener("toggle", (e) => {
+      const menu = e.target;
+      if (!(menu instanceof HTMLDetailsElement) || !menu.open || !menu.matches("[data-menu]")) return;
+      const panel = $(".menu-panel", menu);
+      menu.classList.remove("menu-up");
+      if (panel && panel.getBoundingClientRect().bottom > innerHeight) menu.classList.add("menu-up");
+    }, true);
+  };
+
+  const dialogs = () => {
+    const open = (dialog, opener) => {
+      if (!(dialog instanceof HTMLDialogElement) || dialog.open) return false;
+      dialog.showModal();
+      dialog.addEventListener("close", () => opener?.isConnected && opener.focus(), { once: true });
+      return true;
+    };
+    on("click", "a[data-opens]", (e, link) => {
+      if (!e.ctrlKey && !e.metaKey && open(document.getElementById(link.dataset.opens), link)) e.preventDefault();
+    });
+    if (!("commandForElement" in HTMLButtonElement.prototype)) {
+      on("click", "button[commandfor]", (e, button) => {
+        const dialog = document.getElementById(button.getAttribute("commandfor"));
+        if (button.getAttribute("command") === "show-modal") open(dialog, button);
+        if (button.getAttribute("command") === "close") dialog?.close();
+      });
+    }
+    on("click", "dialog", (e, dialog) => { if (e.target === dialog) dialog.close(); }); // the backdrop is the dialog itself
+    ready.push((part) => $$("dialog[data-open]", part).forEach((dialog) => { dialog.removeAttribute("data-open"); open(dialog); }));
+  };
+
+  // -- copying, keys, times ---------------------------------------------------------------------------------------
+
+  const write = async (text) => {
+    if (navigator.clipboard?.writeText) return navigator.clipboard.writeText(text);
+    const area = Object.assign(document.createElement("textarea"), { value: text, className: "pf-v6-screen-reader" }); // plain http
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    if (!done) throw new Error("copying refused");
+  };
+
+  const copying = () => on("click", "[data-copy], [data-copy-from]", async (e, button) => {
+    const source = button.dataset.copyFrom && document.getElementById(button.dataset.copyFrom);
+    try {
+      await write(source ? source.value ?? source.textContent : button.dataset.copy);
+    } catch {
+      toast({ level: "warning", message: "Your browser did not allow copying. Select the text and copy it yourself." });
+      return;
+    }
+    announce("Copied");
+    button.classList.add("copied");
+    setTimeout(() => button.classList.remove("copied"), 2000);
+  });
+
+  const typing = (target) => target instanceof Element && target.closest("input, textarea, select, [contenteditable]");
+  const keys = () => {
+    let before = "";
+    document.addEventListener("keydown", (e) => {
+      if (e.ctrlKey || e.metaKey || e.altKey || typing(e.target) || $("dialog[open]")) return;
+      if (e.key === "/") {
+        const field = $("main [data-search]") ?? $("[data-search]");
+        if (field) { e.preventDefault(); field.focus(); field.select(); }
+      }
+      if (before === "g") $(`a[data-key="g ${CSS.escape(e.key)}"]`)?.click();
+      before = e.key;
+      setTimeout(() => { before = ""; }, 1000);
+    });
+  };
+
+  const times = () => ready.push((part) => $$("time[datetime]", part).forEach((time) => {
+    const moment = new Date(time.dateTime);
+    if (Number.isNaN(moment.getTime())) return;
+    const local = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+    const utc = moment.toISOString().replace("T", " ").replace(/\.\d+Z/, " UTC");
+    time.title = `${local}\n${utc}`;
+  }));
+
+  // -- forms ------------------------------------------------------------------------------------------------------
+
+  const forms = () => {
+    const buttons = (form) => [...form.elements].filter((element) => element.matches("button[type=submit], input[type=submit]"));
+    const free = (form) => buttons(form).forEach((button) => { button.removeAttribute("aria-disabled"); button.classList.remove("pf-m-in-progress"); });
+    document.addEventListener("submit", (e) => {
+      const form = e.target;
+      if (form.dataset.sending) { e.preventDefault(); e.stopImmediatePropagation(); return; }
+      if (form.method !== "post" || form.target === "_blank") return;
+      const wrong = $$("[data-must-equal]", form).find((input) => input.value !== input.dataset.mustEqual);
+      if (wrong) {
+        e.preventDefault(); e.stopImmediatePropagation();
+        wrong.setCustomValidity(`Type ${wrong.dataset.mustEqual} to confirm`); wrong.reportValidity();
+        return;
+      }
+      form.dataset.sending = "yes";
+      delete form.dataset.changed;
+      // Not `disabled`: a disabled button is left out of what the form sends.
+      buttons(form).forEach((button) => { button.setAttribute("aria-disabled", "true"); button.classList.add("pf-m-in-progress"); });
+      if (form.hasAttribute("data-download")) setTimeout(() => { delete form.dataset.sending; free(form); }, 2000);
+    }, true);
+    const finish = (e) => {
+      const form = e.target instanceof Element ? e.target.closest("form[data-sending]") : null;
+      if (form) { delete form.dataset.sending; free(form); }
+    };
+    document.addEventListener("htmx:finally:request", finish);
+    addEventListener("pageshow", () => $$("form[data-sending]").forEach((form) => { delete form.dataset.sending; free(form); }));
+    on("input", "[data-must-equal]", (e, input) => input.setCustomValidity(""));
+    on("click", "[aria-disabled=true]", (e) => e.preventDefault(), true);
+    // Leaving a form with changes asks first.
+    on("input", "form[data-guard]", (e, form) => { form.dataset.changed = "yes"; });
+    addEventListener("beforeunload", (e) => { if ($("form[data-changed]")) e.preventDefault(); });
+    // Empty filters stay out of the address, with htmx and without.
+    document.addEventListener("htmx:config:request", (e) => {
+      const { ctx } = e.detail;
+      if (!ctx.sourceElement.closest("form[data-prune]") || !(ctx.request.body instanceof FormData)) return;
+      [...ctx.request.body].forEach(([name, value]) => { if (value === "") ctx.request.body.delete(name); });
+    });
+    document.addEventListener("formdata", (e) => {
+      if (e.target.matches("form[data-prune]")) [...e.formData].forEach(([name, value]) => { if (value === "") e.formData.delete(name); });
+    });
+    // A field once found wrong, or required and left empty, says so when it is left.
+    document.addEventListener("focusout", (e) => {
+      const input = e.target;
+      if (!(input instanceof Element) || !input.matches("form[method=post] :is(input, select, textarea)")) return;
+      const box = input.closest(".pf-v6-c-form-control");
+      if (!box || !input.validity || input.closest("dialog")) return;
+      const wrong = !input.validity.valid && (input.value !== "" || input.dataset.touched === "yes");
+      if (!wrong && !input.dataset.foundWrong) return;
+      box.classList.toggle("pf-m-error", wrong);
+      input.setAttribute("aria-invalid", wrong);
+      input.dataset.foundWrong = "yes";
+      const id = `${input.id}-browser`;
+      document.getElementById(id)?.remove();
+      if (wrong && !document.getElementById(`${input.id}-error`)) {
+        const note = Object.assign(document.createElement("div"), { id, className: "field-fault", textContent: input.validationMessage });
+        box.after(note);
+        input.setAttribute("aria-errormessage", id);
+      }
+    });
+    ready.push((part) => $("[data-focus]", part)?.focus());
+  };
+
+  const checkLists = () => {
+    const shown = (list) => $$(".choices-list > *", list).filter((row) => !row.hidden).map((row) => $("input", row)).filter((box) => !box.disabled);
+    on("input", "[data-check-search]", (e, field) => {
+      const words = field.value.trim().toLowerCase();
+      $$(".choices-list > *", field.closest("[data-check-list]")).forEach((row) => { row.hidden = !row.textContent.toLowerCase().includes(words); });
+    });
+    on("keydown", "[data-check-search]", (e) => { if (e.key === "Enter") e.preventDefault(); });
+    on("click", "[data-check-all]", (e, button) => {
+      const boxes = shown(button.closest("[data-check-list]"));
+      const all = boxes.some((box) => !box.checked);
+      boxes.forEach((box) => { if (box.checked !== all) box.click(); });
+    });
+  };
+
+  const codeTabs = () => {
+    const key = (input) => `portico-${input.dataset.remember}`;
+    on("change", "input[data-remember]", (e, input) => {
+      try { localStorage.setItem(key(input), input.value); } catch { /* private window */ }
+      $$(`input[data-remember="${CSS.escape(input.dataset.remember)}"]`).forEach((other) => { if (other.value === input.value) other.checked = true; });
+    });
+    ready.push((part) => $$("input[data-remember]", part).forEach((input) => {
+      try { if (localStorage.getItem(key(input)) === input.value) input.checked = true; } catch { /* private window */ }
+    }));
+  };
+
+  // -- refreshing -------------------------------------------------------------------------------------------------
+
+  // <div data-refresh="30" hx-get="…" hx-trigger="portico:refresh"> asks again every 30 s while somebody can see it.
+  const refreshing = () => {
+    const last = new WeakMap();
+    const due = (element, now) => {
+      if (!last.has(element)) last.set(element, now);
+      return now - last.get(element) >= Number(element.dataset.refresh || 30) * 1000;
+    };
+    const tick = () => {
+      if (document.visibilityState !== "visible") return;
+      const now = Date.now();
+      $$("[data-refresh]").filter((element) => due(element, now)).forEach((element) => {
+        last.set(element, now);
+        // An open menu or a field in use inside is not swapped away under the hand.
+        if ($("details[data-menu][open]", element) || (element.contains(document.activeElement) && typing(document.activeElement))) return;
+        element.dispatchEvent(new CustomEvent("portico:refresh"));
+      });
+    };
+    setInterval(tick, 1000);
+    document.addEventListener("visibilitychange", tick);
+  };
+
+  // -- charts -----------------------------------------------------------------------------------------------------
+
+  const charts = (() => {
+    const drawn = new Map();
+    let library = null;
+    const load = (src) => library ??= new Promise((done, fail) => {
+      const script = Object.assign(document.createElement("script"), { src, onload: done, onerror: fail });
+      document.head.append(script);
+    });
+    const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    const palette = () => Array.from({ length: 8 }, (_, at) => colour(`--chart-${at + 1}`));
+    const number = (cell) => (cell.dataset.value === "" ? null : Number(cell.dataset.value ?? cell.textContent.replace(/[^\d.-]/g, "")));
+
+    const read = (table) => {
+      const heads = $$("thead th", table).map((head) => head.textContent.trim());
+      const rows = $$("tbody tr", table).map((row) => [...row.cells]);
+      return {
+        labels: rows.map((row) => row[0].textContent.trim()),
+        series: heads.slice(1).map((name, at) => ({ name, values: rows.map((row) => number(row[at + 1])), texts: rows.map((row) => row[at + 1].textContent.trim()) })),
+      };
+    };
+
+    const setUp = (table) => {
+      const kind = table.dataset.chart;
+      const { labels, series } = read(table);
+      const colours = palette();
+      const [text, grid, ground] = [colour("--chart-text"), colour("--chart-grid"), colour("--chart-ground")];
+      const round = kind === "donut";
+      const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+      const unit = table.dataset.unit ?? "";
+      const short = (value) => unit + Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 }).format(value);
+      const datasets = series.map((one, at) => ({
+        label: one.name, data: one.values, texts: one.texts,
+        backgroundColor: round ? labels.map((_, i) => colours[i % 8]) : colours[at % 8],
+        borderColor: round ? ground : colours[at % 8],
+        borderWidth: round ? 2 : kind === "line" ? 2 : 0,
+        pointRadius: labels.length > 40 ? 0 : 2, tension: 0, maxBarThickness: 40, borderRadius: kind === "bar" ? 2 : 0,
+      }));
+      const axis = (extra) => ({ border: { display: false }, grid: { color: grid }, ticks: { color: text, maxRotation: 0, autoSkipPadding: 12 }, ...extra });
+      return {
+        type: round ? "doughnut" : kind === "line" ? "line" : "bar",
+        data: { labels, datasets },
+        options: {
+          responsive: true, maintainAspectRatio: false, animation: still ? false : { duration: 250 }, cutout: "65%",
+          interaction: round ? { mode: "nearest", intersect: true } : { mode: "index", intersect: false },
+          scales: round ? {} : { x: axis({ stacked: kind === "stacked", grid: { display: false } }), y: axis({ stacked: kind === "stacked", beginAtZero: true, ticks: { color: text, maxTicksLimit: 6, callback: short } }) },
+          plugins: {
+            legend: { display: round || series.length > 1, position: round ? "right" : "bottom", labels: { color: text, boxWidth: 10, boxHeight: 10, usePointStyle: true } },
+            tooltip: { callbacks: { label: (item) => ` ${round ? item.label : item.dataset.label}: ${item.dataset.texts[item.dataIndex]}` } },
+          },
+        },
+      };
+    };
+
+    const draw = (table) => {
+      const figure = table.closest("figure");
+      const place = $("[data-chart-canvas]", figure);
+      if (!place || !window.Chart) return;
+      drawn.get(table)?.destroy();
+      const canvas = document.createElement("canvas");
+      canvas.setAttribute("aria-hidden", "true");
+      place.hidden = false;
+      place.replaceChildren(canvas);
+      window.Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+      drawn.set(table, new window.Chart(canvas, setUp(table)));
+    };
+
+    const all = (part = document) => {
+      for (const [table, chart] of drawn) if (!table.isConnected) { chart.destroy(); drawn.delete(table); }
+      const tables = $$("table[data-chart]", part).filter((table) => $$("tbody tr", table).length);
+      tables.forEach((table) => {
+        const details = table.closest("details");
+        if (details && !details.dataset.seen) { details.open = false; details.dataset.seen = "yes"; }
+        $("[data-chart-canvas]", table.closest("figure"))?.removeAttribute("hidden");
+      });
+      if (tables.length) load(tables[0].dataset.library).then(() => tables.filter((table) => table.isConnected).forEach(draw), () => tables.forEach((table) => { table.closest("details").open = true; }));
+    };
+    return { start: () => { ready.push(all); document.addEventListener("portico:theme", () => all()); } };
+  })();
+
+  // -- start ------------------------------------------------------------------------------------------------------
+
+  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, times, forms, checkLists, codeTabs, refreshing, charts.start]) begin();
+  const arrived = (part) => ready.forEach((act) => act(part));
+  arrived(document);
+  // The element that asked may be gone after the swap, so what is new is looked for in the whole document.
+  document.addEventListener("htmx:after:swap", () => arrived(document));
+})();

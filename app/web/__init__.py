@@ -1,0 +1,61 @@
+"""What every page stands on: assets, security headers, htmx, filters and the way HTML is answered.
+
+`init_web(app)` puts it into an application; pages then use `app.web.render` and the macros in templates/components.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask, current_app
+
+from app.web import formats
+from app.web.assets import init_assets
+from app.web.attributes import attributes, hyphenated
+from app.web.htmx import htmx
+from app.web.render import current_address
+from app.web.security import init_security
+
+__all__ = ["init_web"]
+
+
+def _currency(given: str | None) -> str:
+    return given or str(current_app.config.get("CURRENCY") or "USD")
+
+
+def init_web(app: Flask) -> None:
+    """Registers the static route, the headers, htmx, and the filters and globals templates use."""
+    init_assets(app)
+    init_security(app)
+    htmx.init_app(app)
+    env = app.jinja_env
+    env.trim_blocks = True
+    env.lstrip_blocks = True
+    env.filters.update(
+        {
+            "money": lambda nano, currency=None: formats.money(nano, _currency(currency)),
+            "money_exact": lambda nano, currency=None: formats.money_exact(nano, _currency(currency)),
+            "per_mtok": lambda price, currency=None: formats.per_mtok(price, _currency(currency)),
+            "attrs": attributes,
+            "hyphenated": hyphenated,
+            "decimal": formats.decimal,
+            "count": formats.count,
+            "exact": formats.exact,
+            "percent": formats.percent,
+            "rfc3339": formats.rfc3339,
+            "exact_time": formats.exact_time,
+            "day": formats.day,
+            "duration": formats.duration,
+            "size": formats.size,
+            "relative_time": lambda moment, now=None: formats.relative_time(moment, now or datetime.now(UTC)),
+        }
+    )
+    globals_: dict[str, Any] = {"current_address": current_address, "unique_id": _unique_id}
+    env.globals.update(globals_)
+
+
+def _unique_id(stem: str = "id") -> str:
+    """An id for elements a macro must link to each other, when the caller named none."""
+    return f"{stem}-{uuid.uuid4().hex[:8]}"

@@ -1,0 +1,31 @@
+"""Turns the spare keyword arguments of a macro into HTML attributes.
+
+Macros stay short this way while any button or link can carry `hx_get`, `aria_label` or `data_refresh`. What the
+content security policy would refuse in the browser is refused here already, where the stack trace names the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from markupsafe import Markup, escape
+
+
+def attributes(values: Mapping[str, object], *skip: str) -> Markup:
+    """`{"hx_get": "/x", "hidden": True, "title": None}` → ` hx-get="/x" hidden`."""
+    parts = []
+    for key, value in values.items():
+        if key in skip or value is None or value is False:
+            continue
+        name = key.strip("_").replace("_", "-")
+        if name == "style" or name.startswith(("on", "hx-on")):
+            raise ValueError(f"the content security policy refuses the attribute {name}")
+        parts.append(Markup(" ") + escape(name) if value is True else Markup(' {}="{}"').format(name, value))
+    return Markup("").join(parts)
+
+
+def hyphenated(values: Mapping[str, object]) -> dict[str, object]:
+    """`{"hx_get": "/x"}` → `{"hx-get": "/x"}` without the empty ones: for WTForms, which only knows aria_ and data_."""
+    return {
+        key.strip("_").replace("_", "-"): value for key, value in values.items() if value is not None and value is not False
+    }

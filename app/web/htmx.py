@@ -1,0 +1,40 @@
+"""What htmx 4 says about a request, on top of flask-htmx, which reads the headers of htmx 2.
+
+Version 4 names the source instead of the trigger, writes elements as `tag#id`, and says itself whether it wants a
+whole page or a part of one.
+"""
+
+from __future__ import annotations
+
+from flask import request
+from flask_htmx import HTMX as FlaskHTMX
+
+
+def _id_of(element: str | None) -> str | None:
+    """`tbody#rows` → `rows`; None when the element has no id."""
+    if not element or "#" not in element:
+        return None
+    return element.split("#", 1)[1] or None
+
+
+class HTMX(FlaskHTMX):  # type: ignore[misc]
+    @property
+    def source(self) -> str | None:
+        """The element that asked, as `tag#id`."""
+        return request.headers.get("HX-Source")
+
+    @property
+    def source_id(self) -> str | None:
+        return _id_of(self.source)
+
+    @property
+    def target_id(self) -> str | None:
+        return _id_of(request.headers.get("HX-Target"))
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a fragment is wanted: not for plain, boosted and history requests, which take the whole page."""
+        return bool(self) and not self.history_restore_request and request.headers.get("HX-Request-Type") != "full"
+
+
+htmx = HTMX()

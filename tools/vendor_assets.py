@@ -1,0 +1,284 @@
+"""Copies the pinned browser assets out of their npm tarballs into app/static, each tarball checked by its sha512.
+
+The result is committed, so installing and running Portico needs neither Node nor a network; `--check` hashes it again.
+
+    python tools/vendor_assets.py [--tarballs DIR]   build (fetches with `npm pack` whatever DIR does not hold)
+    python tools/vendor_assets.py --check            compare the committed files with the manifest
+
+`.gz` files are always written. `.br` files are written only where the `brotli` package can be imported; Portico
+never imports it, it only serves the files it finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+STATIC = ROOT / "app" / "static"
+VENDOR = STATIC / "vendor"
+LOCK = ROOT / "tools" / "vendor.lock.json"
+MANIFEST = VENDOR / "manifest.json"
+NOTICE = ROOT / "THIRD_PARTY.md"
+PACKED = {".css", ".js", ".svg"}
+
+Package = dict[str, Any]
+
+
+def folder_of(package: Package) -> Path:
+    """`@patternfly/patternfly` lives in `vendor/patternfly-6.6.1`: the scope adds nothing a reader needs."""
+    return VENDOR / f"{package['name'].rsplit('/', 1)[-1]}-{package['version']}"
+
+
+def tarball_name(package: Package) -> str:
+    return f"{package['name'].lstrip('@').replace('/', '-')}-{package['version']}.tgz"
+
+
+def tarball(package: Package, shelf: Path) -> Path:
+    path = shelf / tarball_name(package)
+    if not path.exists():
+        spec = f"{package['name']}@{package['version']}"
+        subprocess.run(["npm", "pack", "--silent", "--pack-destination", str(shelf), spec], check=True)
+    digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    if f"sha512-{digest}" != package["integrity"]:
+        raise SystemExit(f"{path}: sha512-{digest} is not what the lock says, {package['integrity']}")
+    return path
+
+
+def unpack(path: Path, into: Path) -> Path:
+    with tarfile.open(path) as archive:
+        archive.extractall(into, filter="data")
+    return into / "package"
+
+
+# -- the stylesheet ----------------------------------------------------------------------------------------------
+
+
+def rules(css: str) -> Iterator[tuple[str, str | None]]:
+    """Splits CSS into (prelude, body) at its top level; a statement such as @import has no body."""
+    depth, start, prelude = 0, 0, ""
+    for place, sign in enumerate(css):
+        if sign == "{":
+            if depth == 0:
+                prelude, start = css[start:place].strip(), place + 1
+            depth += 1
+        elif sign == "}":
+            depth -= 1
+            if depth == 0:
+                yield prelude, css[start:place].strip()
+                start = place + 1
+        elif sign == ";" and depth == 0:
+            yield css[start:place].strip(), None
+            start = place + 1
+
+
+def selectors(prelude: str) -> list[str]:
+    """Splits at the commas that are not inside brackets."""
+    parts, depth, start = [], 0, 0
+    for place, sign in enumerate(prelude):
+        depth += (sign in "([") - (sign in ")]")
+        if sign == "," and depth == 0:
+            parts.append(prelude[start:place].strip())
+            start = place + 1
+    return [*parts, prelude[start:].strip()]
+
+
+def keep_selectors(css: str, wanted: Callable[[str], bool]) -> str:
+    """Keeps the selectors that are wanted, and of an at-rule only what is left inside it."""
+    kept = []
+    for prelude, body in rules(css):
+        if body is None:
+            continue
+        if prelude.startswith(("@media", "@supports", "@container", "@layer")):
+            inner = keep_selectors(body, wanted)
+            if inner:
+                kept.append(f"{prelude}{{{inner}}}")
+        elif prelude.startswith("@"):
+            if not prelude.startswith("@font-face") and wanted(prelude):
+                kept.append(f"{prelude}{{{body}}}")
+        else:
+            left = [one for one in selectors(prelude) if wanted(one)]
+            if left:
+                kept.append(f"{','.join(left)}{{{body}}}")
+    return "".join(kept)
+
+
+def squeeze(css: str) -> str:
+    """Takes out comments and spare white space; strings in PatternFly hold neither."""
+    css = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
+    css = re.sub(r"\s+", " ", css)
+    css = re.sub(r"\s*([{};,])\s*", r"\1", css)
+    return re.sub(r"(?<=[\w-]): ", ":", css).replace(";}", "}").strip()
+
+
+def font_faces(fonts: list[list[str]]) -> str:
+    return "".join(
+        f'@font-face{{font-family:"{family}";font-style:normal;font-weight:{weight};'
+        f'src:url("{file}") format("woff2");font-display:swap}}'
+        for family, weight, file in fonts
+    )
+
+
+def build_stylesheet(source: Path, into: Path, plan: dict[str, Any]) -> None:
+    """One file for everybody, and the high-contrast tokens apart for those whose system asks for them."""
+    drop = re.compile("|".join(plan["drop"]))
+    contrast = re.compile(plan["contrast"])
+
+    def without_negation(selector: str) -> str:
+        return re.sub(r":not\([^()]*\)", "", selector)
+
+    def everybody(selector: str) -> bool:
+        positive = without_negation(selector)
+        return not drop.search(positive) and not contrast.search(positive)
+
+    def asked_for(selector: str) -> bool:
+        positive = without_negation(selector)
+        return bool(contrast.search(positive)) and not drop.search(positive)
+
+    css = squeeze("".join((source / part).read_text() for part in [plan["base"], *plan["parts"]]))
+    note = f"/* PatternFly, MIT licence, selected by tools/vendor_assets.py from {into.name} */\n"
+    (into / "patternfly.css").write_text(note + font_faces(plan["fonts"]) + keep_selectors(css, everybody) + "\n")
+    (into / "patternfly-contrast.css").write_text(note + keep_selectors(css, asked_for) + "\n")
+
+
+# -- the icons ---------------------------------------------------------------------------------------------------
+
+
+def build_sprite(source: Path, names: list[str]) -> None:
+    """Every icon becomes a <symbol> that takes its colour from the text around it."""
+    symbols = []
+    for name in sorted(names):
+        drawing = (source / "icons" / f"{name}.svg").read_text()
+        inner = re.sub(r"\s+", " ", drawing[drawing.index(">", drawing.index("<svg")) + 1 : drawing.rindex("</svg>")])
+        symbols.append(
+            f'<symbol id="{name}" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" '
+            f'stroke-linecap="round" stroke-linejoin="round">{inner.strip().replace(" />", "/>")}</symbol>'
+        )
+    text = "\n".join(['<svg xmlns="http://www.w3.org/2000/svg">', *symbols, "</svg>"])
+    (STATIC / "icons.svg").write_text(text + "\n")
+
+
+# -- packing, notice, manifest -----------------------------------------------------------------------------------
+
+
+def pack(path: Path) -> None:
+    """Writes the compressed twins; a fixed time in the gzip header keeps the bytes the same at every build."""
+    content = path.read_bytes()
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(content, 9, mtime=0))
+    try:
+        import brotli
+    except ImportError:
+        return
+    path.with_name(path.name + ".br").write_bytes(brotli.compress(content, quality=11))
+
+
+def write_notice(packages: list[Package]) -> None:
+    lines = [
+        "# Third-party files in this repository",
+        "",
+        "Written by `tools/vendor_assets.py` from `tools/vendor.lock.json`. Each folder holds the package's own licence.",
+        "",
+        "| Package | Version | Licence | Where |",
+        "|---|---|---|---|",
+    ]
+    for package in packages:
+        where = folder_of(package).relative_to(ROOT).as_posix()
+        if package["name"] == "lucide-static":
+            where += " (drawn into `app/static/icons.svg`)"
+        lines.append(f"| {package['name']} | {package['version']} | {package['licence']} | {where} |")
+    lines += ["", "Red Hat Text, Display and Mono come with PatternFly under the SIL Open Font License 1.1.", ""]
+    NOTICE.write_text("\n".join(lines))
+
+
+def committed() -> dict[str, str]:
+    files = [path for path in VENDOR.rglob("*") if path.is_file() and path != MANIFEST]
+    files += sorted(STATIC.glob("icons.svg*"))
+    return {path.relative_to(STATIC).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
+MIT = """MIT License
+
+Copyright (c) Red Hat, Inc.
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
+
+
+def build(shelf: Path) -> None:
+    lock = json.loads(LOCK.read_text())
+    shutil.rmtree(VENDOR, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for package in lock["packages"]:
+            source = unpack(tarball(package, shelf), Path(scratch) / tarball_name(package))
+            into = folder_of(package)
+            into.mkdir(parents=True)
+            for wanted, name in package["files"].items():
+                shutil.copyfile(source / wanted, into / name)
+            if package["name"] == "@patternfly/patternfly":
+                build_stylesheet(source, into, lock["stylesheet"])
+                # The tarball names its licence in package.json and carries no text of it.
+                (into / "LICENSE").write_text(MIT)
+            if package["name"] == "lucide-static":
+                build_sprite(source, lock["icons"])
+    pack_all()
+    write_notice(lock["packages"])
+    MANIFEST.write_text(json.dumps(committed(), indent=1) + "\n")
+
+
+def pack_all() -> None:
+    for path in [*sorted(VENDOR.rglob("*")), STATIC / "icons.svg"]:
+        if path.is_file() and path.suffix in PACKED:
+            pack(path)
+
+
+def check() -> int:
+    known: dict[str, str] = json.loads(MANIFEST.read_text())
+    found = committed()
+    wrong = sorted(name for name in known.keys() | found.keys() if known.get(name) != found.get(name))
+    for name in wrong:
+        print(f"{name}: {'missing' if name not in found else 'unknown' if name not in known else 'changed'}")
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare the committed files with the manifest")
+    parser.add_argument("--tarballs", type=Path, help="a folder with tarballs fetched before")
+    options = parser.parse_args()
+    if options.check:
+        return check()
+    with tempfile.TemporaryDirectory() as scratch:
+        build(options.tarballs or Path(scratch))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
