@@ -1,0 +1,52 @@
+"""From a request's body to a call: read, taken apart, checked, its model found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from app.blueprints.v1.guard import check_endpoint, gateway, read_body, request_id
+from app.directory import CallerRecord, Capability
+from app.gateway.call import Call
+from app.gateway.envelope import open_envelope
+from app.gateway.errors import bad_request, routing_fixed, unknown_model
+from app.gateway.requests import STEERING, Steered, parse
+from app.metering.pricing import Bound
+from app.providers.base import Demand
+
+
+def call_for(
+    caller: CallerRecord,
+    path: str,
+    capability: Capability,
+    kind: type[Steered],
+    bound_of: Callable[[Any, dict[str, bytes]], Bound],
+) -> Call:
+    """The call that this request asks for. Raises `ApiError` for whatever is wrong with it."""
+    check_endpoint(path)
+    body = read_body()
+    members = open_envelope(body)
+    asked = parse(kind, body, members)
+    if caller.routing == "fixed" and (asked.provider is not None or asked.fallback_providers):
+        raise routing_fixed()
+    model = gateway().routes.model(asked.model) if asked.model in caller.models else None
+    if model is None:
+        raise unknown_model(asked.model)
+    if capability not in model.capabilities:
+        offers = ", ".join(model.capabilities) or "nothing"
+        raise bad_request(f"The model '{model.name}' can't be used with {path}; it offers {offers}.", "model")
+    for name in STEERING:
+        members.pop(name, None)
+    bound = bound_of(asked, members)
+    demand = Demand(
+        capability=capability,
+        model=model.name,
+        members=members,
+        parsed=asked,
+        stream=bool(getattr(asked, "stream", False)),
+        include_usage=bool(getattr(asked, "include_usage", False)),
+        prompt_estimate=-(-bound.input // 4),
+    )
+    return Call(
+        request_id(), path, capability, caller, model, demand, bound, asked.provider, asked.fallback_providers
+    )

@@ -1,0 +1,65 @@
+"""`GET /v1/key`: what this key may do and what is left, by the numbers that enforcement itself uses."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response
+
+from app.blueprints.v1.guard import gateway, guarded, request_id
+from app.directory import CallerRecord
+from app.gateway import pipeline
+from app.gateway.errors import unavailable
+from app.gateway.redis_wire import RedisAway
+from app.metering import money
+from app.metering.reservations import Level, ScopeRef
+
+
+def open_on(door: Blueprint) -> None:
+    door.get("/key")(guarded(show_key))
+
+
+def show_key(caller: CallerRecord) -> Response:
+    scopes = list(pipeline.scopes_of(caller, None))
+    scopes[1:1] = [ScopeRef("subscription", id, id) for id in sorted(set(caller.models.values()))]
+    now_ms = int(time.time() * 1000)
+    try:
+        levels = gateway().meter.levels(scopes, now_ms)
+    except RedisAway:
+        raise unavailable("The meter") from None
+    own = levels[0] if caller.kind == "key" else Level()
+    told = {
+        "id": caller.id,
+        "name": caller.name,
+        "models": sorted(caller.models),
+        "expires_at": _time(caller.expires_ms),
+        "limits": {"rpm": own.rpm, "tpm": own.tpm, "max_parallel": own.max_parallel},
+        "budget": _budget(own),
+        "budgets": [
+            {"scope": scope.kind, "id": scope.shown, **_budget(level)}
+            for scope, level in zip(scopes, levels, strict=True)
+            if scope.kind == "key" or level.limit_nano is not None
+        ],
+    }
+    return Response(
+        msgspec.json.encode(told), mimetype="application/json", headers={"x-request-id": request_id()}
+    )
+
+
+def _budget(level: Level) -> dict[str, Any]:
+    limit = level.limit_nano
+    return {
+        "limit": None if limit is None else money.text(limit),
+        "spent": money.text(level.spent_nano),
+        "reserved": money.text(level.held_nano),
+        "remaining": None if limit is None else money.text(max(limit - level.spent_nano - level.held_nano, 0)),
+        "period": level.period,
+        "resets_at": _time(level.resets_ms),
+    }
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

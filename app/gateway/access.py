@@ -1,0 +1,68 @@
+"""Who is calling: a bearer text becomes a caller's record.
+
+A key's own checksum turns typing errors away without a question to Redis; what Redis tells is believed for at
+most half a second, so that a revoked key is refused everywhere within one.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from app import store
+from app.directory import CallerRecord
+from app.gateway.errors import ApiError, bad_key, no_key, unavailable
+from app.gateway.key_text import is_well_formed
+from app.gateway.redis_wire import RedisAway, RedisWire
+from app.sealing import digest
+
+BELIEVED_S = 0.5
+KEPT = 20_000
+_record = msgspec.json.Decoder(CallerRecord)
+
+
+class Access:
+    """One process's memory of callers, and of the noticeboard's version as last seen beside them."""
+
+    def __init__(self, wire: RedisWire, pepper: bytes) -> None:
+        self._wire = wire
+        self._pepper = pepper
+        self._known: dict[str, tuple[float, CallerRecord | None]] = {}
+        self.directory_version: str | None = None
+
+    def caller(self, bearer: str | None) -> CallerRecord:
+        """The record behind `bearer`. Raises `ApiError` 401, or 503 when Redis can't tell."""
+        if not bearer:
+            raise no_key()
+        if bearer.startswith("sk-") and not is_well_formed(bearer) or len(bearer) > 4096 or not bearer.isascii():
+            raise bad_key()
+        now = time.monotonic()
+        known = self._known.get(bearer)
+        if known is None or known[0] < now:
+            known = (now + BELIEVED_S, self._ask(bearer))
+            if len(self._known) >= KEPT:
+                self._known = {text: kept for text, kept in self._known.items() if kept[0] >= now}
+                if len(self._known) >= KEPT:
+                    self._known.clear()
+            self._known[bearer] = known
+        record = known[1]
+        if record is None or (record.expires_ms is not None and record.expires_ms <= time.time() * 1000):
+            raise bad_key()
+        return record
+
+    def _ask(self, bearer: str) -> CallerRecord | None:
+        try:
+            found, version = self._wire.call(
+                "MGET", store.caller(digest(self._pepper, bearer)), store.DIRECTORY_VERSION
+            )
+        except RedisAway:
+            raise self._away() from None
+        if version is None:  # nothing is published, so nothing can be said about a key
+            raise self._away()
+        self.directory_version = version.decode()
+        return _record.decode(found) if found is not None else None
+
+    @staticmethod
+    def _away() -> ApiError:
+        return unavailable("The key store")

@@ -1,0 +1,160 @@
+"""One /v1 call, from its admission to its usage event."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+from gevent import getcurrent
+from gevent.hub import get_hub
+
+from app.directory import CallerRecord, Model, Price
+from app.metering import pricing
+from app.metering.reservations import Hold
+from app.metering.usage import Attempt, Outcome, UsageEvent
+from app.providers.base import Demand, Usage
+
+Reason = Literal["gone", "fenced", "stopping"]
+
+
+class Interrupted(BaseException):
+    """Thrown into a call that waits for its upstream: the client went, the hold is lost, or the worker stops.
+
+    Not an `Exception`, so that no adapter mistakes it for its own trouble.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+
+
+class Call:
+    """What is known of one call; everything a stream needs is here before it starts."""
+
+    hold: Hold
+
+    def __init__(
+        self,
+        id: str,
+        endpoint: str,
+        api_type: str,
+        caller: CallerRecord,
+        model: Model,
+        demand: Demand,
+        bound: pricing.Bound,
+        provider: str | None,
+        fallbacks: list[str] | None,
+    ) -> None:
+        self.id = id
+        self.endpoint = endpoint
+        self.api_type = api_type
+        self.caller = caller
+        self.model = model
+        self.demand = demand
+        self.bound = bound
+        self.provider = provider
+        self.fallbacks = fallbacks
+        self.price: Price | None = None
+        self.usage = Usage(prompt_tokens=0)
+        self.attempts: list[Attempt] = []
+        self.provider_id: str | None = None
+        self.deployment_id: str | None = None
+        self.finish_reason: str | None = None
+        self.started = time.monotonic()
+        self.first_byte_at: float | None = None
+        self.ended_at: float | None = None
+        self.outcome: Outcome = "ok"
+        self.status = 200
+        self.error_code: str | None = None
+        self.error_message: str | None = None
+        self.settled = False
+        self.gone = False  # the client hung up
+        self.drains = False  # and its provider is to finish all the same
+        self._waiting: Any = None  # the greenlet, while it waits for the upstream
+
+    # Interrupting
+
+    def wait(self) -> None:
+        """From here on the greenlet waits for the upstream and may be interrupted."""
+        self._waiting = getcurrent()
+
+    def resume(self) -> None:
+        self._waiting = None
+
+    def interrupt(self, reason: Reason) -> None:
+        """Stop waiting for the upstream. Safe from any greenlet and from the event loop."""
+        if reason == "gone":
+            self.gone = True
+            if self.drains:
+                return
+        get_hub().loop.run_callback(self._throw, reason)
+
+    def _throw(self, reason: Reason) -> None:
+        if self._waiting is not None:
+            self._waiting.throw(Interrupted(reason))
+
+    # Telling
+
+    def failed(self, outcome: Outcome, status: int, code: str | None = None, message: str | None = None) -> None:
+        self.outcome, self.status, self.error_code, self.error_message = outcome, status, code, message
+
+    @property
+    def tokens(self) -> int:
+        return self.usage.prompt_tokens + self.usage.completion_tokens
+
+    @property
+    def cost_nano(self) -> int:
+        """What the call has cost so far; a call that failed before it produced anything costs nothing."""
+        if self.first_byte_at is None:
+            return 0
+        used = self.usage
+        return pricing.cost_nano(self.price, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
+
+    def encoded_event(self) -> bytes:
+        """The usage event as it stands, JSON. Cost and tokens of a call that produced nothing are 0."""
+        produced = self.first_byte_at is not None
+        used = self.usage if produced else Usage(estimated=False)
+        cost = self.cost_nano
+        ended = self.ended_at or time.monotonic()
+        hold = self.hold if hasattr(self, "hold") else None
+        caller = self.caller
+        return msgspec.json.encode(
+            UsageEvent(
+                request_id=self.id,
+                attempt=max(len(self.attempts), 1),
+                at_ms=hold.at_ms if hold else 0,
+                person_id=caller.person_id,
+                key_id=caller.id if caller.kind == "key" else None,
+                team_id=caller.team_id,
+                subscription_id=caller.models.get(self.model.name),
+                model=self.model.name,
+                endpoint=self.endpoint,
+                api_type=self.api_type,
+                provider_id=self.provider_id,
+                deployment_id=self.deployment_id,
+                outcome=self.outcome,
+                status=self.status,
+                error_code=self.error_code,
+                error_message=self.error_message,
+                finish_reason=self.finish_reason,
+                stream=self.demand.stream,
+                estimated=produced and used.estimated,
+                prompt_tokens=used.prompt_tokens,
+                cached_tokens=used.cached_tokens,
+                completion_tokens=used.completion_tokens,
+                cost_nano=cost,
+                hold_nano=hold.amount_nano if hold else 0,
+                overdraft_nano=max(cost - hold.amount_nano, 0) if hold else 0,
+                price_id=self.price.id if self.price else None,
+                duration_ms=int((ended - self.started) * 1000),
+                ttft_ms=int((self.first_byte_at - self.started) * 1000) if self.first_byte_at else None,
+                attempts=tuple(self.attempts),
+                scopes=tuple(
+                    (scope.kind, scope.id, window.name)
+                    for scope, window in zip(hold.scopes, hold.windows, strict=True)
+                )
+                if hold
+                else (),
+            )
+        )

@@ -1,0 +1,100 @@
+"""A JSON body taken apart once, at its top level only.
+
+The gateway reads the members it knows and passes the rest on byte for byte; what it must change is put in place
+of a member. What JSON leaves open and attackers like (duplicates, NaN, lone surrogates, depth) is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from app.gateway.errors import bad_request
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_any = msgspec.json.Decoder()
+_KEY = re.compile(rb'[ \t\n\r]*"((?:[^"\\]|\\.)*)"[ \t\n\r]*:[ \t\n\r]*')
+_NEXT = re.compile(rb"[ \t\n\r]*([,}])")
+_ODD_NUMBER = re.compile(rb"\d[eE]\+?\d{3}|\d{309}")
+
+
+def open_envelope(body: bytes) -> dict[str, bytes]:
+    """The body's members as raw JSON. Raises `ApiError` 400 for what is not one object in valid JSON."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise bad_request("The request body is not valid UTF-8.") from None
+    try:
+        members = _members.decode(body)
+        if _ODD_NUMBER.search(body):  # rare: look whether a number is outside what a double holds
+            _any.decode(body)
+    except msgspec.ValidationError as error:
+        if "Number out of range" in str(error) or "Integer value out of range" in str(error):
+            raise bad_request("The request body holds a number that is out of range.") from None
+        raise bad_request("The request body must be a JSON object.") from None
+    except RecursionError:
+        raise bad_request("The request body is nested too deep.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise bad_request(f"The request body is not valid JSON: {_short(error)}.") from None
+    raw = {name: bytes(value) for name, value in members.items()}
+    _refuse_duplicates(body, raw)
+    return raw
+
+
+def _refuse_duplicates(body: bytes, members: dict[str, bytes]) -> None:
+    """Walk the top level beside the decoded members: with a duplicate the two can't agree.
+
+    The decoder keeps the last of two members of one name, so either the first one's text differs from it, or the
+    name comes twice with the same text.
+    """
+    at = body.index(b"{") + 1
+    seen = 0
+    while seen < len(members) or seen == 0:
+        found = _KEY.match(body, at)
+        if found is None:  # an empty object
+            return
+        name = found.group(1)
+        key = name.decode() if b"\\" not in name else _any.decode(b'"' + name + b'"')
+        value = members[key]
+        end = found.end() + len(value)
+        following = _NEXT.match(body, end)
+        if body[found.end() : end] != value or following is None:
+            raise bad_request(f"The request body names '{key[:100]}' twice.", key[:100])
+        seen += 1
+        at = following.end()
+        if following.group(1) == b"}":
+            if seen != len(members):
+                raise bad_request("The request body names a member twice.")
+            return
+    raise bad_request("The request body names a member twice.")
+
+
+def seal_envelope(members: dict[str, bytes]) -> bytes:
+    """The members as one JSON object again."""
+    return b"{" + b",".join([b'"' + _quoted(name) + b'":' + value for name, value in members.items()]) + b"}"
+
+
+def _quoted(name: str) -> bytes:
+    if name.isidentifier() and name.isascii():
+        return name.encode()
+    return msgspec.json.encode(name)[1:-1]
+
+
+def decode_member(raw: bytes, type: Any, param: str) -> Any:
+    """One member as `type`; raises `ApiError` 400 naming the very place that is wrong, such as `messages[0].role`."""
+    try:
+        return msgspec.json.decode(raw, type=type)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        param += path.rstrip("`").replace("[...]", "")
+        raise bad_request(f"Invalid '{param}': {message[:1].lower()}{message[1:]}.", param) from None
+    except RecursionError:
+        raise bad_request(f"'{param}' is nested too deep.", param) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise bad_request(f"Invalid '{param}': {_short(error)}.", param) from None
+
+
+def _short(error: Exception) -> str:
+    return str(error).removeprefix("JSON is malformed: ")[:200]

@@ -1,0 +1,129 @@
+"""Every way a /v1 call can be refused, in OpenAI's envelope: status, `error.type` and `error.code`.
+
+One exception carries them; the functions below are the rows of the contract's error table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+INVALID = "invalid_request_error"
+
+
+class ApiError(Exception):
+    """A refusal of a /v1 call: what the client is told, and nothing else."""
+
+    def __init__(
+        self,
+        status: int,
+        type: str,
+        code: str | None,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.code = code
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def envelope(self) -> bytes:
+        """The body as OpenAI's SDKs read it."""
+        return msgspec.json.encode(
+            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        )
+
+
+def no_key() -> ApiError:
+    return ApiError(
+        401, INVALID, None, "No API key was given. Send it as `Authorization: Bearer sk-…`; keys are made in the portal."
+    )
+
+
+def bad_key() -> ApiError:
+    return ApiError(
+        401, INVALID, "invalid_api_key", "This API key is not valid: it is unknown, revoked or expired. Make one in the portal."
+    )
+
+
+def bad_request(message: str, param: str | None = None) -> ApiError:
+    return ApiError(400, INVALID, None, message, param=param)
+
+
+def too_large(limit_mb: int) -> ApiError:
+    return ApiError(413, INVALID, None, f"The request body is too large; at most {limit_mb} MB are taken.")
+
+
+def unknown_model(name: str) -> ApiError:
+    return ApiError(
+        404,
+        INVALID,
+        "model_not_found",
+        f"The model '{name}' does not exist or this key may not use it. GET /v1/models lists what it may.",
+        param="model",
+    )
+
+
+def unknown_path(method: str, path: str) -> ApiError:
+    return ApiError(404, INVALID, None, f"Unknown request URL: {method} {path}.")
+
+
+def wrong_method(method: str, path: str) -> ApiError:
+    return ApiError(405, INVALID, None, f"Not allowed: {method} on {path}.")
+
+
+def routing_fixed() -> ApiError:
+    return ApiError(
+        403, INVALID, None, "This key's routing is fixed: it may not name `provider` or `fallback_providers`.", param="provider"
+    )
+
+
+def endpoint_disabled(path: str) -> ApiError:
+    return ApiError(
+        503, "service_unavailable_error", "endpoint_disabled", f"{path} is switched off here. Ask an administrator."
+    )
+
+
+def unavailable(what: str, retry_after_s: int = 1) -> ApiError:
+    """Trouble inside: never blamed on the key."""
+    return ApiError(
+        503,
+        "service_unavailable_error",
+        None,
+        f"{what} can't be reached at the moment. Try again shortly.",
+        headers={"Retry-After": str(retry_after_s)},
+    )
+
+
+def upstream_failed(message: str) -> ApiError:
+    return ApiError(502, "upstream_error", None, message)
+
+
+def upstream_refused(status: int, message: str, param: str | None, code: str | None) -> ApiError:
+    return ApiError(status, INVALID, code, message, param=param)
+
+
+def upstream_busy(retry_after_s: int) -> ApiError:
+    return ApiError(
+        429,
+        "upstream_error",
+        None,
+        "Every provider of this model is limiting requests at the moment.",
+        headers={"Retry-After": str(retry_after_s)},
+    )
+
+
+def upstream_timeout() -> ApiError:
+    return ApiError(504, "upstream_error", "upstream_timeout", "No provider of this model answered in time.")
+
+
+def stream_cut(message: str) -> bytes:
+    """The event that ends a stream which failed after its first byte."""
+    body = {"error": {"message": message, "type": "upstream_error", "param": None, "code": "upstream_cut"}}
+    return b"data: " + msgspec.json.encode(body) + b"\n\n"

@@ -1,0 +1,101 @@
+"""What one gateway process holds: its Redis connection, its meter, its map of models, its spool.
+
+Made lazily in each worker, after the fork and after gevent has patched the process.
+"""
+
+from __future__ import annotations
+
+import os
+
+import gevent
+import structlog
+from hiredis import ReplyError
+
+from app.gateway.access import Access
+from app.gateway.call import Call
+from app.gateway.redis_wire import RedisAway, RedisWire
+from app.gateway.routing import Routes
+from app.metering.outbox import Spool
+from app.metering.reservations import BEAT_S, Meter
+from app.providers.addresses import AddressPolicy
+from app.sealing import Sealer
+from config import Config
+
+log = structlog.get_logger("gateway")
+
+
+class Runtime:
+    """The gateway of this process."""
+
+    def __init__(self, config: Config) -> None:
+        secrets = config.secrets()
+        self.config = config
+        self.wire = RedisWire(config.redis_url)
+        self.meter = Meter(self.wire.call)
+        self.access = Access(self.wire, secrets.key_pepper)
+        policy = AddressPolicy(
+            allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port})
+        )
+        self.routes = Routes(self.wire, Sealer(secrets.encryption_keys), policy)
+        self.spool = Spool(config.spool_dir)
+        self._live: set[Call] = set()
+        self._unsettled: list[Call] = []
+        self._beats: gevent.Greenlet | None = None
+        self._pid = os.getpid()
+
+    def begin(self, call: Call) -> None:
+        """A call holds money: beat for it until it is settled."""
+        if self._beats is None:
+            self._beats = gevent.spawn(self._beat_for_ever)
+        self._live.add(call)
+
+    def settle(self, call: Call) -> None:
+        """Charge a call whose outcome is known, exactly once: first its spool line, then the meter.
+
+        When Redis is away the line is safe and the settle is repeated until it is taken.
+        """
+        if call.settled:
+            return
+        call.settled = True
+        event = call.encoded_event()
+        self.spool.append(event)
+        self._live.discard(call)
+        try:
+            self.meter.settle(call.hold, call.cost_nano, call.tokens, event)
+        except (RedisAway, ReplyError) as error:
+            log.warning("a settle waits for Redis", request_id=call.id, reason=str(error))
+            self._unsettled.append(call)
+
+    def _beat_for_ever(self) -> None:
+        waited = 0.0
+        while True:
+            gevent.sleep(1.0)
+            waited += 1.0
+            if self._unsettled:
+                self._settle_again()
+            if waited >= BEAT_S:
+                waited = 0.0
+                gevent.joinall([gevent.spawn(self._beat, call) for call in list(self._live)])
+
+    def _beat(self, call: Call) -> None:
+        try:
+            alive = self.meter.beat(call.hold, call.cost_nano, call.encoded_event())
+        except (RedisAway, ReplyError) as error:
+            log.warning("a beat was missed", request_id=call.id, reason=str(error))
+            return
+        if not alive and not call.settled:
+            call.interrupt("fenced")
+
+    def _settle_again(self) -> None:
+        waiting, self._unsettled = self._unsettled, []
+        for index, call in enumerate(waiting):
+            try:
+                self.meter.settle(call.hold, call.cost_nano, call.tokens, call.encoded_event())
+            except (RedisAway, ReplyError):
+                self._unsettled += waiting[index:]
+                return
+
+    def drain(self) -> None:
+        """The process is to end: stop the streams that are left, so that they end honestly and are billed."""
+        for call in list(self._live):
+            call.interrupt("stopping")

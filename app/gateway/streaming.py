@@ -1,0 +1,108 @@
+"""The relay of a stream: pieces go on as they come, and however it ends it is settled before its last bytes.
+
+Also the watch on the client's socket, which notices at once when nobody is listening any more.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gevent.hub import get_hub
+
+from app.gateway import errors
+from app.gateway.call import Call, Interrupted
+from app.providers.base import Exchange, UpstreamError
+
+DONE = b"data: [DONE]\n\n"
+
+
+def relay(call: Call, exchange: Exchange, first: bytes, settle: Callable[[], None]) -> Iterator[bytes]:
+    """The stream's bytes. `settle` is called exactly once, before the last of them."""
+    events = exchange.events_once
+    last = DONE
+    try:
+        piece: bytes | None = first
+        while piece is not None:
+            if piece and not call.gone:
+                yield piece
+            call.wait()
+            try:
+                piece = next(events, None)
+            finally:
+                call.resume()
+    except GeneratorExit:
+        # Writing to the client failed, or the server closed the answer.
+        call.gone = True
+        if call.drains:
+            _drain(call, events)
+    except Interrupted as interrupted:
+        tell_interrupted(call, interrupted)
+        last = errors.stream_cut(call.error_message or "The stream was cut.")
+    except UpstreamError as error:
+        call.failed("error", 200, "upstream_cut", error.message)
+        last = errors.stream_cut(error.message)
+    except BaseException:
+        call.failed("error", 200, "internal_error", "The gateway failed.")
+        raise
+    finally:
+        exchange.close()
+        call.usage, call.finish_reason = exchange.usage, exchange.finish_reason
+        call.ended_at = time.monotonic()
+        if call.gone and call.outcome == "ok":
+            call.failed("cancelled", 200, "client_gone", "The client hung up.")
+        settle()
+    if not call.gone:
+        yield last
+
+
+def _drain(call: Call, events: Iterator[bytes]) -> None:
+    """Nobody listens, but the provider is to finish: read on for the usage it will tell."""
+    try:
+        for _ in events:
+            continue
+    except UpstreamError as error:
+        call.failed("error", 200, "upstream_cut", error.message)
+
+
+def tell_interrupted(call: Call, interrupted: Interrupted) -> None:
+    """Why a call was stopped, in words for its client and its ledger row."""
+    if interrupted.reason == "gone":
+        call.failed("cancelled", 499, "client_gone", "The client hung up.")
+    elif interrupted.reason == "fenced":
+        call.failed("error", 503, "hold_lost", "The gateway lost this request's reservation and stopped it.")
+    else:
+        call.failed("error", 503, "stopping", "The gateway is restarting and had to stop this request.")
+
+
+class Watch:
+    """Watches a client's socket while its call goes on; `on_gone` is called once, from the event loop."""
+
+    def __init__(self, sock: Any, on_gone: Callable[[], None]) -> None:
+        raw = getattr(sock, "_sock", sock)
+        self._raw = raw
+        self._on_gone = on_gone
+        self._watcher: Any = None
+        # Of a TLS connection only ciphertext could be seen; its end shows at the next write.
+        if raw is not None and not hasattr(sock, "getpeercert") and raw.fileno() >= 0:
+            self._watcher = get_hub().loop.io(raw.fileno(), 1)
+            self._watcher.start(self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = self._raw.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.stop()  # what can be read now is the next request, or the end
+        if not data:
+            self._on_gone()
+
+    def stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None

@@ -1,0 +1,52 @@
+"""Money as whole nano-units of the deployment's currency, and its decimal spelling.
+
+Floats never touch it: a price list's "0.15" a million tokens is exactly 150,000,000 nano-units.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+NANO = 1_000_000_000
+MTOK = 1_000_000
+# Lua compares doubles, exact to 2^53 (9.007e15).
+MAX_NANO = 9_000_000 * NANO
+
+
+class MoneyError(ValueError):
+    """A text that is not an amount of money; the message is safe to show."""
+
+
+def parse(text: str | int) -> int:
+    """A decimal such as "12.50" as nano-units; raises `MoneyError` for anything not exact, negative or too large."""
+    if isinstance(text, str) and len(text) > 40:
+        raise MoneyError("expected an amount such as 12.50")
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise MoneyError("expected an amount such as 12.50") from None
+    if not amount.is_finite() or amount < 0:
+        raise MoneyError("expected an amount of at least 0")
+    if amount * NANO > MAX_NANO:
+        raise MoneyError("expected at most 9000000")
+    nano = amount.scaleb(9)
+    if nano != nano.to_integral_value():
+        raise MoneyError("expected at most 9 decimal places")
+    return int(nano)
+
+
+def text(nano: int) -> str:
+    """Nano-units as a plain decimal, without superfluous zeros: 125000 is "0.000125"."""
+    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
+    whole, rest = divmod(nano, NANO)
+    return f"{sign}{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def up(tokens: int, per_mtok: int) -> int:
+    """The price of `tokens`, rounded up: what a hold must cover."""
+    return -(-tokens * per_mtok // MTOK)
+
+
+def half_up(amount_times_mtok: int) -> int:
+    """A sum of tokens times prices a million, rounded half up: what is charged."""
+    return (2 * amount_times_mtok + MTOK) // (2 * MTOK)

@@ -1,0 +1,86 @@
+"""The spool: each worker writes every usage event to a file of its own before it settles.
+
+A killed process loses nothing it had written; a native thread syncs every 200 ms, so that a power loss costs that
+much. The writer holds a lock on its file; a file whose lock can be had belongs to nobody any more and is replayed
+by the drainer's janitor.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from gevent.monkey import get_original
+
+SYNC_S = 0.2
+ROTATE_BYTES = 64 << 20
+ROTATE_S = 600.0
+
+
+class Spool:
+    """One process's spool; `append` is one write and never waits for the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = -1
+        self._size = 0
+        self._opened = 0.0
+        self._dirty = False
+        self._open()
+        # Native, so that a slow disk holds up no greenlet.
+        start = get_original("_thread", "start_new_thread")
+        self._stop = False
+        start(self._sync_for_ever, ())
+
+    def append(self, line: bytes) -> None:
+        """Write one event, a line of JSON without its end."""
+        data = line + b"\n"
+        if self._size + len(data) > ROTATE_BYTES or time.monotonic() - self._opened > ROTATE_S:
+            self._rotate()
+        written = os.write(self._file, data)
+        if written != len(data):
+            raise OSError(f"only {written} of {len(data)} bytes of a usage event could be written")
+        self._size += written
+        self._dirty = True
+
+    def close(self) -> None:
+        self._stop = True
+        if self._file >= 0:
+            os.fsync(self._file)
+            os.close(self._file)  # lets the lock go: the janitor may have it
+            self._file = -1
+
+    def _open(self) -> None:
+        name = f"{time.time_ns()}-{os.getpid()}"
+        # Locked before it bears its name, so that no janitor finds it unlocked.
+        draft = self._folder / f".{name}"
+        self._file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(draft, self._folder / f"{name}.jsonl")
+        self._size = 0
+        self._opened = time.monotonic()
+
+    def _rotate(self) -> None:
+        old = self._file
+        if self._size == 0:
+            self._opened = time.monotonic()
+            return
+        self._open()
+        os.fsync(old)
+        os.close(old)
+
+    def _sync_for_ever(self) -> None:
+        sleep = get_original("time", "sleep")
+        while not self._stop:
+            sleep(SYNC_S)
+            if self._dirty:
+                self._dirty = False
+                try:
+                    os.fsync(self._file)
+                except OSError:  # rotated or closed meanwhile, which synced it
+                    continue
+
+

@@ -1,0 +1,75 @@
+"""What a call may cost and what it did cost, from a model's price and counted tokens.
+
+Reserve rounds up, settle rounds half up; both work in whole nano-units.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from app.directory import Model, Price
+from app.metering import money
+
+# What is assumed of an answer when neither request nor model sets a limit.
+DEFAULT_OUTPUT_TOKENS = 4096
+# What a request that names no limit takes from a minute's tokens for its answer, before the real number is known.
+UNNAMED_OUTPUT_TOKENS = 256
+
+
+class Bound(NamedTuple):
+    """The most a call may use, in tokens; `output` is the request's own limit for each of `answers`, None for none."""
+
+    input: int
+    output: int | None
+    answers: int = 1
+    produces_output: bool = True  # embeddings do not
+
+    @property
+    def bucket_tokens(self) -> int:
+        """What to take from a minute's tokens: four bytes a token in, the named or a usual length out."""
+        if not self.produces_output:
+            return -(-self.input // 4)
+        named = UNNAMED_OUTPUT_TOKENS if self.output is None else self.output
+        return -(-self.input // 4) + named * self.answers
+
+
+def is_priced(price: Price | None) -> bool:
+    """Whether `price` says anything about tokens or requests; an explicit 0 does, and means free."""
+    return price is not None and any(
+        part is not None for part in (price.input_per_mtok, price.output_per_mtok, price.per_request)
+    )
+
+
+def base_nano(price: Price | None, bound: Bound) -> int:
+    """The most that input and fixed parts can cost, nano-units."""
+    if price is None:
+        return 0
+    dearest = max(price.input_per_mtok or 0, price.cached_input_per_mtok or 0)
+    return money.up(bound.input, dearest) + (price.per_request or 0)
+
+
+def assumed_output(model: Model, bound: Bound) -> int:
+    """The output limit of a request that names none, before the budget has its say, tokens."""
+    if not bound.produces_output:
+        return 0
+    most = model.default_output_tokens or model.max_output_tokens or DEFAULT_OUTPUT_TOKENS
+    if model.context_window is not None:
+        # Bytes overstate tokens, so that a long prompt may seem to fill the window: something must stay to answer.
+        most = min(most, max(model.context_window - bound.input, min(most, 256)))
+    return most
+
+
+def cost_nano(price: Price | None, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
+    """What the tokens cost, nano-units, rounded half up once. `cached_tokens` are part of `prompt_tokens`."""
+    if price is None:
+        return 0
+    cached_price = price.cached_input_per_mtok
+    if cached_price is None:
+        cached_price = price.input_per_mtok or 0
+    cached = min(cached_tokens, prompt_tokens)
+    tokens = (
+        (prompt_tokens - cached) * (price.input_per_mtok or 0)
+        + cached * cached_price
+        + completion_tokens * (price.output_per_mtok or 0)
+    )
+    return money.half_up(tokens) + (price.per_request or 0)

@@ -1,0 +1,276 @@
+"""The meter: reserve before the upstream is asked, beat while it answers, settle once it has.
+
+A call is charged to a chain of scopes (key, subscription, user or member and team, organisation). Reserve checks
+the limits of all of them and holds the most that the call can cost in each, in one script, all or nothing. The
+hold is a named record with a lease of 20 s; beats move it and store progress. Settle takes the hold off and puts
+the cost on; the reaper does the same at the progress for a hold whose lease has ended. A tombstone makes every
+repeat harmless. A period is part of its counter's name: the caller works the name out, and the script tells it
+to work it out anew when its own clock or the scope's period says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from app import store
+from app.directory import ScopeKind
+from app.metering import periods
+from app.metering.usage import UsageEvent
+
+LEASE_MS = 20_000
+BEAT_S = 5.0
+TOMBSTONE_MS = 300_000  # longer than any spool line waits for its replay
+
+# Sends one Redis command and answers its reply; may raise whatever its client raises.
+Send = Callable[..., Any]
+
+
+class ScopeRef(NamedTuple):
+    """A scope of a chain. `shown` is its id in words people know, such as a username."""
+
+    kind: ScopeKind
+    id: str
+    shown: str
+
+
+class Charge(NamedTuple):
+    """What a reserve is asked for: money in nano-units, tokens whole; see reserve.lua."""
+
+    base_nano: int
+    output_price: int
+    answers: int
+    output_limit: int | None
+    assumed_output: int
+    priced: bool
+    bucket_tokens: int
+
+
+class Hold(msgspec.Struct):
+    """What was granted: `amount_nano` held in each scope, and the output limit it pays for.
+
+    `bounded` tells that a budget applies, so that the limit must be sent upstream. Rates are -1 where there is none.
+    """
+
+    request_id: str
+    scopes: tuple[ScopeRef, ...]
+    windows: tuple[periods.Window, ...]
+    at_ms: int
+    amount_nano: int
+    output_limit: int
+    bounded: bool
+    requests_limit: int = -1
+    requests_left: int = -1
+    tokens_limit: int = -1
+    tokens_left: int = -1
+
+    @property
+    def keys(self) -> list[str]:
+        """The Redis keys of the chain, three a scope, as the scripts take them."""
+        return _chain_keys(self.scopes, self.windows)
+
+
+class Level(msgspec.Struct, frozen=True, kw_only=True):
+    """A scope's limits and counters as they are now. `spec` is the budget's period, ms are Unix time."""
+
+    limit_nano: int | None = None
+    spent_nano: int = 0
+    held_nano: int = 0
+    spec: str = periods.ALL_TIME
+    resets_ms: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    max_parallel: int | None = None
+
+    @property
+    def period(self) -> str:
+        return self.spec.partition("|")[0]
+
+
+class Refused(Exception):
+    """A reserve that was not granted; nothing was taken. `reason` is requests, tokens, parallel, budget or unpriced."""
+
+    def __init__(
+        self, reason: str, scope: ScopeRef, *, limit: int = 0, retry_ms: int = 0, spent: int = 0, held: int = 0,
+        amount: int = 0, affordable_tokens: int = 0, resets_ms: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(f"{reason}: {scope.kind} {scope.shown}")
+        self.reason = reason
+        self.scope = scope
+        self.limit = limit  # requests, tokens, parallel requests, or nano-units
+        self.retry_ms = retry_ms
+        self.spent = spent
+        self.held = held
+        self.amount = amount
+        self.affordable_tokens = affordable_tokens
+        self.resets_ms = resets_ms
+
+
+class MeterClosed(Exception):
+    """The counters are not known to be whole (Redis was lost or restarted); money waits until they are."""
+
+
+class _Script:
+    """A Lua script sent by its digest, and whole where the server does not know it yet."""
+
+    def __init__(self, name: str) -> None:
+        self._text = (Path(__file__).parent / f"{name}.lua").read_text()
+        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, send: Send, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        try:
+            return send("EVALSHA", self._sha, len(keys), *keys, *args)
+        except Exception as error:
+            if "NOSCRIPT" not in str(error) and "No matching script" not in str(error):
+                raise
+            return send("EVAL", self._text, len(keys), *keys, *args)
+
+
+RESERVE, BEAT, SETTLE = _Script("reserve"), _Script("beat"), _Script("settle")
+
+
+class Meter:
+    """The scripts over one Redis connection; `send` is a hot or a cold client's way to run a command."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        # The period each scope had when last asked; a wrong one costs one more trip, never a wrong count.
+        self._specs: dict[tuple[str, str], str] = {}
+
+    def reserve(
+        self, request_id: str, run_id: str, scopes: tuple[ScopeRef, ...], charge: Charge, event: bytes
+    ) -> Hold:
+        """Hold what the call may cost. Raises `Refused` or `MeterClosed`."""
+        now_ms = int(time.time() * 1000)
+        for _ in range(4):
+            windows = tuple(
+                periods.window_of(self._specs.get((scope.kind, scope.id), periods.ALL_TIME), now_ms) for scope in scopes
+            )
+            reply = RESERVE.run(
+                self._send,
+                [store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id)]
+                + _chain_keys(scopes, windows),
+                [
+                    request_id, run_id, LEASE_MS, charge.base_nano, charge.output_price, charge.answers,
+                    -1 if charge.output_limit is None else charge.output_limit, charge.assumed_output,
+                    int(charge.priced), charge.bucket_tokens, event,
+                    *self._assumed(scopes, windows),
+                ],  # fmt: skip
+            )
+            verdict = _text(reply[0])
+            if verdict != "moved":
+                return self._verdict(verdict, reply, request_id, scopes, windows)
+            now_ms = reply[1]
+            if len(self._specs) > 50_000:
+                self._specs.clear()
+            for scope, spec in zip(scopes, reply[2:], strict=True):
+                self._specs[scope.kind, scope.id] = _text(spec)
+        raise MeterClosed("periods kept changing")
+
+    def _assumed(self, scopes: tuple[ScopeRef, ...], windows: tuple[periods.Window, ...]) -> list[str | int]:
+        args: list[str | int] = []
+        for scope, window in zip(scopes, windows, strict=True):
+            args += [self._specs.get((scope.kind, scope.id), periods.ALL_TIME), window.start_ms, window.end_ms]
+        return args
+
+    @staticmethod
+    def _verdict(
+        verdict: str, reply: list[Any], request_id: str, scopes: tuple[ScopeRef, ...], windows: tuple[periods.Window, ...]
+    ) -> Hold:
+        if verdict == "ok":
+            return Hold(
+                request_id, scopes, windows, reply[1], reply[2], reply[3], bool(reply[4]),
+                *(int(part) for part in reply[5:9]),
+            )  # fmt: skip
+        if verdict in ("closed", "done"):
+            raise MeterClosed(verdict)
+        scope = scopes[reply[1] - 1]
+        if verdict == "unpriced":
+            raise Refused(verdict, scope)
+        if verdict == "budget":
+            resets = reply[7] if reply[7] < periods.FOR_EVER_MS else None
+            raise Refused(
+                verdict, scope, limit=reply[2], spent=reply[3], held=reply[4], amount=reply[5],
+                affordable_tokens=reply[6], resets_ms=resets,
+            )  # fmt: skip
+        raise Refused(verdict, scope, limit=reply[2], retry_ms=reply[3])
+
+    def beat(self, hold: Hold, cost_nano: int, event: bytes) -> bool:
+        """Move the lease and store the progress; False when the hold is gone and the call must be stopped."""
+        keys = [store.METER, store.LEASES, store.hold(hold.request_id), *hold.keys]
+        return bool(BEAT.run(self._send, keys, [hold.request_id, LEASE_MS, cost_nano, event]))
+
+    def settle(self, hold: Hold, cost_nano: int, tokens: int, event: bytes) -> bool:
+        """Charge what the call cost and append its usage event; False when that was done before."""
+        return self._settle(hold.request_id, hold.keys, cost_nano, tokens, event, reaping=False)
+
+    def settle_event(self, event: UsageEvent) -> bool:
+        """Settle again what a spool line tells; False when it was settled already."""
+        keys = []
+        for kind, id, period in event.scopes:
+            keys += [store.scope(kind, id), store.spent(kind, id, period), store.slots(kind, id)]
+        tokens = event.prompt_tokens + event.completion_tokens
+        return self._settle(event.request_id, keys, event.cost_nano, tokens, msgspec.json.encode(event), reaping=False)
+
+    def expire(self, request_id: str) -> bool:
+        """Settle a hold whose lease has ended at its progress, or release it; False when it lives or is gone."""
+        cost, event, keys = self._send("HMGET", store.hold(request_id), "cost", "event", "keys")
+        if keys is None:
+            self._send("ZREM", store.LEASES, request_id)
+            return False
+        told = msgspec.json.decode(_text(event), type=UsageEvent)
+        tokens = told.prompt_tokens + told.completion_tokens
+        return self._settle(request_id, _text(keys).split("\n"), int(cost), tokens, _text(event), reaping=True)
+
+    def levels(self, scopes: Sequence[ScopeRef], now_ms: int) -> list[Level]:
+        """What enforcement knows of each scope at this instant."""
+        return [self._level(scope, now_ms) for scope in scopes]
+
+    def _level(self, scope: ScopeRef, now_ms: int) -> Level:
+        limit, spec, rpm, tpm, parallel = (
+            None if told is None else _text(told)
+            for told in self._send("HMGET", store.scope(scope.kind, scope.id), "limit", "spec", "rpm", "tpm", "parallel")
+        )
+        spec = spec or periods.ALL_TIME
+        window = periods.window_of(spec, now_ms)
+        spent, held = self._send("HMGET", store.spent(scope.kind, scope.id, window.name), "spent", "held")
+        return Level(
+            limit_nano=_number(limit),
+            spent_nano=int(spent or 0),
+            held_nano=int(held or 0),
+            spec=spec,
+            resets_ms=window.end_ms if window.end_ms < periods.FOR_EVER_MS else None,
+            rpm=_number(rpm),
+            tpm=_number(tpm),
+            max_parallel=_number(parallel),
+        )
+
+    def _settle(
+        self, request_id: str, chain: list[str], cost_nano: int, tokens: int, event: bytes | str, *, reaping: bool
+    ) -> bool:
+        keys = [store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain]
+        return bool(SETTLE.run(self._send, keys, [request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaping)]))  # type: ignore[list-item]
+
+
+def _chain_keys(scopes: Sequence[ScopeRef], windows: Sequence[periods.Window]) -> list[str]:
+    keys = []
+    for scope, window in zip(scopes, windows, strict=True):
+        keys += [
+            store.scope(scope.kind, scope.id),
+            store.spent(scope.kind, scope.id, window.name),
+            store.slots(scope.kind, scope.id),
+        ]
+    return keys
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

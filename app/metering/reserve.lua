@@ -1,0 +1,166 @@
+-- Reserve: may this call be made, and what is held for it? All or nothing, once a request id.
+--
+-- KEYS  1 meter  2 leases  3 hold  4 tombstone, then for each scope of the chain: scope, spent, slots
+-- ARGV  1 request id  2 run id of the server as the caller's connection knows it  3 lease, ms
+--       4 base: nano-units for the input and all that is fixed   5 output price, nano-units a million tokens
+--       6 number of answers   7 the request's own output limit, -1 for none   8 output limit to assume without one
+--       9 1 if the model has a price   10 tokens to take from token buckets   11 the usage event as it stands
+--       then for each scope: period spec assumed, start of its window, end of its window (ms, half-open)
+-- Answers a list whose first member tells the verdict; see `Meter.reserve`.
+--
+-- Money is whole nano-units below 2^53, so that doubles are exact.
+local SCOPE, WINDOW = 3, 3
+local scopes = (#KEYS - 4) / SCOPE
+
+local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
+if not meter[1] or meter[2] ~= ARGV[2] then
+  return {'closed'}
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- One clock decides, and it never goes back.
+if meter[3] and tonumber(meter[3]) > now then
+  now = tonumber(meter[3])
+else
+  redis.call('HSET', KEYS[1], 'clock', now)
+end
+
+local held = redis.call('HMGET', KEYS[3], 'at', 'amount', 'output', 'bounded')
+if held[1] then
+  return {'ok', tonumber(held[1]), tonumber(held[2]), tonumber(held[3]), tonumber(held[4]), -1, -1, 0, -1, -1, 0}
+end
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  return {'done'}
+end
+
+-- What the scopes say now. A window worked out from an old spec, or just over, is told back, to be worked out anew.
+local limits, moved = {}, false
+for i = 1, scopes do
+  local at = 4 + (i - 1) * SCOPE
+  local arg = 11 + (i - 1) * WINDOW
+  limits[i] = redis.call('HMGET', KEYS[at + 1], 'limit', 'spec', 'rpm', 'tpm', 'parallel',
+    'requests', 'requests_at', 'tokens', 'tokens_at')
+  if (limits[i][2] or 'total|UTC') ~= ARGV[arg + 1]
+    or now < tonumber(ARGV[arg + 2]) or now >= tonumber(ARGV[arg + 3]) then
+    moved = true
+  end
+end
+if moved then
+  local answer = {'moved', now}
+  for i = 1, scopes do answer[#answer + 1] = limits[i][2] or 'total|UTC' end
+  return answer
+end
+
+-- Rates: token buckets that start full, refilled by the millisecond.
+local function level(capacity, left, since)
+  if not left then return capacity end
+  return math.min(capacity, left + (now - since) * capacity / 60000)
+end
+local wanted = tonumber(ARGV[10])
+local rates = {}
+local requests_limit, requests_left, tokens_limit, tokens_left = -1, -1, -1, -1
+for i = 1, scopes do
+  local l = limits[i]
+  local rate = {}
+  local rpm, tpm, parallel = tonumber(l[3]), tonumber(l[4]), tonumber(l[5])
+  if rpm then
+    rate.requests = level(rpm, tonumber(l[6]), tonumber(l[7]))
+    if rate.requests < 1 then
+      return {'requests', i, rpm, math.ceil((1 - rate.requests) * 60000 / rpm)}
+    end
+    rate.requests = rate.requests - 1
+    if requests_limit < 0 or rate.requests < requests_left then
+      requests_limit, requests_left = rpm, rate.requests
+    end
+  end
+  if tpm then
+    -- A request larger than a whole minute's allowance waits for a full bucket.
+    local take = math.min(wanted, tpm)
+    rate.tokens = level(tpm, tonumber(l[8]), tonumber(l[9]))
+    if rate.tokens < take then
+      return {'tokens', i, tpm, math.ceil((take - rate.tokens) * 60000 / tpm)}
+    end
+    rate.tokens = rate.tokens - take
+    rate.taken = take
+    if tokens_limit < 0 or rate.tokens < tokens_left then
+      tokens_limit, tokens_left = tpm, rate.tokens
+    end
+  end
+  if parallel then
+    local slots = KEYS[4 + (i - 1) * SCOPE + 3]
+    redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
+    if redis.call('ZCARD', slots) >= parallel then
+      return {'parallel', i, parallel, 1000}
+    end
+    rate.parallel = true
+  end
+  rates[i] = rate
+end
+
+-- Money. The tightest scope decides what the answer may cost.
+local bounded, tightest, remaining = 0, 0, 0
+local spent, reserved = {}, {}
+for i = 1, scopes do
+  local limit = tonumber(limits[i][1])
+  if limit then
+    local counted = redis.call('HMGET', KEYS[4 + (i - 1) * SCOPE + 2], 'spent', 'held')
+    spent[i], reserved[i] = tonumber(counted[1] or 0), tonumber(counted[2] or 0)
+    local left = limit - spent[i] - reserved[i]
+    if bounded == 0 or left < remaining then
+      tightest, remaining = i, left
+    end
+    bounded = 1
+  end
+end
+if bounded == 1 and ARGV[9] ~= '1' then
+  return {'unpriced', tightest}
+end
+
+local base, price, answers = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local whole, part = math.floor(price / 1000000), price % 1000000
+local function cost(tokens)  -- rounded up; split so that every product stays exact
+  local all = tokens * answers
+  return all * whole + math.ceil(all * part / 1000000)
+end
+local function affordable()
+  local left = remaining - base
+  if left < 0 then return 0 end
+  local tokens = math.floor(left / price * 1000000 / answers)
+  while tokens > 0 and cost(tokens) > left do tokens = tokens - 1 end
+  return tokens
+end
+
+local output = tonumber(ARGV[7])
+if output < 0 then
+  output = tonumber(ARGV[8])
+  if bounded == 1 and price > 0 and base + cost(output) > remaining then
+    local fits = affordable()
+    -- An answer of a few tokens helps nobody: below 16 the call is refused.
+    if fits >= 16 then output = math.min(output, fits) end
+  end
+end
+local amount = base + cost(output)
+if bounded == 1 and amount > 0 and amount > remaining then
+  local fits = 0
+  if price > 0 then fits = affordable() end
+  return {'budget', tightest, tonumber(limits[tightest][1]), spent[tightest], reserved[tightest], amount, fits,
+    tonumber(ARGV[11 + (tightest - 1) * WINDOW + 3])}
+end
+
+-- Nothing is refused from here on, and nothing was written before.
+local lease = now + tonumber(ARGV[3])
+local taken = {}
+for i = 1, scopes do
+  local at = 4 + (i - 1) * SCOPE
+  local rate = rates[i]
+  redis.call('HINCRBY', KEYS[at + 2], 'held', amount)
+  if rate.requests then redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now) end
+  if rate.tokens then redis.call('HSET', KEYS[at + 1], 'tokens', rate.tokens, 'tokens_at', now) end
+  if rate.parallel then redis.call('ZADD', KEYS[at + 3], lease, ARGV[1]) end
+  taken[i] = rate.taken or -1
+end
+redis.call('HSET', KEYS[3], 'at', now, 'amount', amount, 'output', output, 'bounded', bounded,
+  'keys', table.concat(KEYS, '\n', 5), 'taken', table.concat(taken, ','), 'cost', 0, 'event', ARGV[11])
+redis.call('ZADD', KEYS[2], lease, ARGV[1])
+return {'ok', now, amount, output, bounded,
+  requests_limit, math.floor(requests_left), tokens_limit, math.floor(tokens_left)}

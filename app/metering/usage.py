@@ -1,0 +1,63 @@
+"""The usage event: all that is ever told of one call, from the hot side to the books.
+
+It is written to the worker's spool, appended to the stream by the settle, and posted once into the ledger.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["ok", "error", "cancelled"]
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One try at one deployment and how it ended."""
+
+    deployment_id: str
+    provider_id: str
+    duration_ms: int
+    error: str | None = None
+
+
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One ledger row. `(request_id, attempt, kind)` names it for ever; money in nano-units, times in ms.
+
+    `at_ms` is the meter's own time of admission and decides the period. `scopes` are the counters it was charged
+    to, as (scope kind, scope id, period name), so that they can be counted again from the books.
+    """
+
+    request_id: str
+    attempt: int
+    kind: Literal["usage", "credit"] = "usage"
+    at_ms: int
+    person_id: str
+    key_id: str | None = None  # None for a call with an access token
+    team_id: str | None = None
+    subscription_id: str | None = None
+    model: str
+    endpoint: str  # "/v1/chat/completions"
+    api_type: str  # "chat"
+    provider_id: str | None = None
+    deployment_id: str | None = None
+    outcome: Outcome
+    status: int  # the HTTP status answered
+    error_code: str | None = None
+    error_message: str | None = None  # safe to show
+    finish_reason: str | None = None
+    stream: bool = False
+    estimated: bool = False  # the upstream told no usage; tokens were counted here
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # part of prompt_tokens
+    completion_tokens: int = 0
+    images: int = 0
+    audio_ms: int = 0
+    cost_nano: int = 0
+    hold_nano: int = 0
+    overdraft_nano: int = 0
+    price_id: str | None = None
+    duration_ms: int = 0
+    ttft_ms: int | None = None
+    attempts: tuple[Attempt, ...] = ()
+    scopes: tuple[tuple[str, str, str], ...] = ()

@@ -1,0 +1,135 @@
+"""What an adapter is: the one place that knows how an upstream wants to be asked and how it answers.
+
+One exchange is one attempt at one upstream, in four moments: the request, the head of the answer, its body or
+stream, and its error. An adapter gives usage with the bytes, and everything it gives is OpenAI-shaped.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from app.directory import Capability, Deployment
+from app.providers.addresses import AddressPolicy
+from app.providers.settings import Settings
+
+CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error", "timeout", "bad_response"]
+
+
+class UpstreamError(Exception):
+    """An attempt that failed.
+
+    `status` is the upstream's HTTP status, None when there was none; `message` is safe to show, addresses and
+    secrets removed; `refused` says that the upstream judged this very request, so that no other would take it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        refused: bool = False,
+        timed_out: bool = False,
+        unreachable: bool = False,
+        retry_after_s: float | None = None,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.refused = refused
+        self.timed_out = timed_out
+        self.unreachable = unreachable
+        self.retry_after_s = retry_after_s
+        self.param = param
+        self.code = code
+
+
+class Usage(msgspec.Struct):
+    """What an attempt used, as far as is known. `estimated` when the upstream did not say."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # part of prompt_tokens
+    completion_tokens: int = 0
+    estimated: bool = True
+
+
+class Demand(msgspec.Struct, kw_only=True):
+    """What a client asked for, checked, as adapters need it.
+
+    `members` are the top-level members of the body as raw JSON, the gateway's own taken out. Token bounds are
+    whole tokens; `max_output` is the limit that the answer must not exceed and is to be sent, None for none.
+    """
+
+    capability: Capability
+    model: str  # the portal's name for it, which the answer bears
+    members: dict[str, bytes]
+    parsed: Any
+    stream: bool = False
+    include_usage: bool = False
+    prompt_estimate: int = 0
+    max_output: int | None = None
+
+
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a try at a provider went; `detail` is a sentence safe to show, `models` what it offers if it told."""
+
+    result: CheckVerdict
+    latency_ms: int
+    detail: str
+    models: tuple[str, ...] = ()
+
+
+class Exchange(ABC):
+    """One attempt that the upstream has accepted: its head came and was good."""
+
+    usage: Usage
+    finish_reason: str | None = None
+
+    @abstractmethod
+    def body(self) -> bytes:
+        """The whole answer as OpenAI-shaped JSON. Raises `UpstreamError`."""
+
+    @abstractmethod
+    def events(self) -> Iterator[bytes]:
+        """The stream as complete server-sent events, without `[DONE]`, as they come.
+
+        Returns when the upstream has ended its stream properly; raises `UpstreamError` when it was cut.
+        """
+
+    @cached_property
+    def events_once(self) -> Iterator[bytes]:
+        """The one run through `events`."""
+        return self.events()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the exchange holds; its connection is kept alive if the answer was read to its end."""
+
+
+class Adapter(ABC):
+    """One provider of a kind, made once a process and whenever its settings change."""
+
+    title: ClassVar[str]
+    Settings: ClassVar[type[Settings]]
+    abilities: ClassVar[frozenset[Capability]]
+
+    def __init__(self, settings: Any, *, policy: AddressPolicy) -> None:
+        self.settings = settings
+        self.policy = policy
+
+    @abstractmethod
+    def open(self, demand: Demand, deployment: Deployment) -> Exchange:
+        """Send the request and wait for the head of the answer. Raises `UpstreamError`."""
+
+    @abstractmethod
+    def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
+        """Tell apart: cannot connect, refused credentials, model not there, a bad answer, all well."""
+
+    def close(self) -> None:  # noqa: B027 - most adapters hold nothing
+        """Give back pooled connections."""

@@ -1,0 +1,38 @@
+"""Secrets at rest: sealed with the newest encryption key, opened with any that is still kept.
+
+The cold side seals provider credentials before they reach the database or the noticeboard; the hot side opens
+them in memory. Fernet (AES-128-CBC with HMAC-SHA256) comes from the cryptography package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+
+class SealingError(Exception):
+    """A ciphertext that none of the kept encryption keys opens."""
+
+
+class Sealer:
+    """Seals and opens with the deployment's encryption keys, newest first."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    def seal(self, plain: bytes) -> str:
+        return self._fernet.encrypt(plain).decode()
+
+    def open(self, sealed: str) -> bytes:
+        try:
+            return self._fernet.decrypt(sealed.encode())
+        except InvalidToken:
+            raise SealingError("no kept encryption key opens this secret") from None
+
+
+def digest(pepper: bytes, bearer: str) -> str:
+    """What is kept of a key or token: HMAC-SHA256 under the deployment's pepper, hexadecimal."""
+    return hmac.new(pepper, bearer.encode(), hashlib.sha256).hexdigest()

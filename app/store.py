@@ -1,0 +1,75 @@
+"""Redis: every name that Portico keeps there, and the cold side's client.
+
+All keys of an organisation share one hash tag, so that a script's keys lie in one slot of a Redis Cluster.
+The hot side's own connection is `app.gateway.redis_wire`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import redis
+
+ORGANISATION = "default"
+TAG = f"{{org:{ORGANISATION}}}"
+
+# The noticeboard (see app.directory).
+DIRECTORY = f"{TAG}:directory"  # the document, JSON
+DIRECTORY_VERSION = f"{TAG}:directory:version"
+
+# The meter (see app.metering.reservations).
+METER = f"{TAG}:meter"  # hash: epoch, run_id, clock
+LEASES = f"{TAG}:leases"  # sorted set: request id -> when its lease ends, ms
+USAGE = f"{TAG}:usage"  # stream of usage events
+USAGE_GROUP = "drainer"
+
+
+def caller(digest: str) -> str:
+    """The record of who stands behind a bearer text."""
+    return f"{TAG}:caller:{digest}"
+
+
+def scope(kind: str, id: str) -> str:
+    """Hash of a scope's limits (limit, spec, rpm, tpm, parallel) and the levels of its token buckets."""
+    return f"{TAG}:scope:{kind}:{id}"
+
+
+def spent(kind: str, id: str, period: str) -> str:
+    """Hash of one period's counters of a scope: spent and held, in nano-units."""
+    return f"{TAG}:spent:{kind}:{id}:{period}"
+
+
+def slots(kind: str, id: str) -> str:
+    """Sorted set of the requests in flight in a scope: request id -> when its lease ends, ms."""
+    return f"{TAG}:slots:{kind}:{id}"
+
+
+def hold(request_id: str) -> str:
+    """Hash of one hold: its amount, its scopes, its progress."""
+    return f"{TAG}:hold:{request_id}"
+
+
+def tombstone(request_id: str) -> str:
+    """What a settled or released hold leaves, so that a second settle changes nothing."""
+    return f"{TAG}:done:{request_id}"
+
+
+# The portal's own.
+def session(id: str) -> str:
+    return f"session:{id}"
+
+
+def sessions_of(person_id: str) -> str:
+    """Set of a person's session ids."""
+    return f"sessions:{person_id}"
+
+
+def throttle(kind: str, who: str) -> str:
+    """Counter of failed sign-ins of an account or an address."""
+    return f"throttle:{kind}:{who}"
+
+
+@cache
+def connect(url: str) -> redis.Redis:
+    """The cold side's client, one a process."""
+    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=5, socket_connect_timeout=5)

@@ -1,0 +1,318 @@
+"""Portico's settings: `asset/config.yml`, overridden by `CONFIG_<SECTION>_<KEY>`, typed by the schema below.
+
+The same few lines answer every process of the Procfile, so that all of them agree on addresses and secrets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets as random_source
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+from cryptography.fernet import Fernet
+
+ROOT = Path(__file__).resolve().parent
+DOORS = ("v1", "portal", "admin", "api", "public")
+DEFAULT_FILE = ROOT / "asset" / "config.yml"
+
+Door = Literal["v1", "portal", "admin", "api", "public"]
+
+
+class ConfigError(Exception):
+    """A setting that Portico will not start with; the message names its path and what was expected."""
+
+
+class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """A section of the settings; an unknown key is an error."""
+
+
+class Server(Section):
+    environment: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int | None = None  # gunicorn web workers; one a core, at most 4
+    doors: list[Door] = msgspec.field(default_factory=lambda: list(DOORS))
+    public_url: str | None = None  # what people type; snippets and links are built on it
+    trusted_proxies: int = 0  # how many proxies in front may be believed about the client's address
+    max_body_mb: int = 32  # the largest request body of /v1
+    body_timeout_s: float = 30.0  # a request body must have arrived within this
+    drain_s: float = 20.0  # how long a stopping worker lets streams run on
+
+
+class Storage(Section):
+    data_dir: str = "instance"
+    embedded: bool | None = None  # production refuses the embedded stores unless this is true
+
+
+class Database(Section):
+    url: str | None = None
+
+
+class Redis(Section):
+    url: str | None = None
+
+
+class Auth(Section):
+    admin_username: str = "admin"
+    admin_password: str | None = None
+    secure_cookies: bool | None = None  # TLS-only cookies; true in production
+    session_hours: float = 12.0
+    access_token_minutes: float = 30.0
+    refresh_token_days: float = 30.0
+    long_lived_token_days: float = 180.0
+
+
+class Security(Section):
+    """Secrets; unset ones are made at the first start and kept below the data folder, readable by the owner alone."""
+
+    session_secret: str | None = None
+    key_pepper: str | None = None
+    encryption_keys: list[str] | None = None  # newest first; Fernet keys
+
+
+class Demo(Section):
+    enabled: bool | None = None  # true in development
+
+
+class Metrics(Section):
+    allow: list[str] = msgspec.field(default_factory=list)  # addresses or networks beside loopback
+
+
+class Upstream(Section):
+    allow_private: bool | None = None  # true in development
+
+
+class Portal(Section):
+    name: str = "Portico"
+    currency: str = "USD"
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """The deployment's own secrets, in the clear, in memory only."""
+
+    session_secret: str
+    key_pepper: bytes
+    encryption_keys: tuple[bytes, ...]
+
+
+class Config(Section):
+    """All settings, read once at the start of a process."""
+
+    server: Server = Server()
+    storage: Storage = Storage()
+    database: Database = Database()
+    redis: Redis = Redis()
+    auth: Auth = Auth()
+    security: Security = Security()
+    demo: Demo = Demo()
+    metrics: Metrics = Metrics()
+    upstream: Upstream = Upstream()
+    portal: Portal = Portal()
+    log: Log = Log()
+
+    @property
+    def production(self) -> bool:
+        return self.server.environment == "production"
+
+    @property
+    def data_dir(self) -> Path:
+        return (ROOT / self.storage.data_dir).resolve()
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.data_dir / "spool"
+
+    @property
+    def workers(self) -> int:
+        return self.server.workers or min(4, os.cpu_count() or 1)
+
+    @property
+    def database_url(self) -> str:
+        """An SQLAlchemy URL; plain `postgresql://` is read as psycopg 3's."""
+        url = self.database.url or f"sqlite:///{self.data_dir / 'portico.db'}"
+        for plain in ("postgresql://", "postgres://"):
+            if url.startswith(plain):
+                return "postgresql+psycopg://" + url.removeprefix(plain)
+        return url
+
+    @property
+    def redis_embedded(self) -> bool:
+        return self.redis.url is None
+
+    @property
+    def redis_socket(self) -> Path:
+        """Where the embedded Valkey listens; short, because a socket's path may have about 100 characters."""
+        path = self.data_dir / "valkey" / "valkey.sock"
+        if len(str(path)) < 100:
+            return path
+        name = hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"portico-{os.getuid()}-{name}" / "valkey.sock"
+
+    @property
+    def redis_url(self) -> str:
+        return self.redis.url or f"unix://{self.redis_socket}?db=0"
+
+    @property
+    def secure_cookies(self) -> bool:
+        return self.production if self.auth.secure_cookies is None else self.auth.secure_cookies
+
+    @property
+    def demo_enabled(self) -> bool:
+        return not self.production if self.demo.enabled is None else self.demo.enabled
+
+    @property
+    def allow_private_upstreams(self) -> bool:
+        return not self.production if self.upstream.allow_private is None else self.upstream.allow_private
+
+    @property
+    def base_url(self) -> str:
+        """The address people and programs use, without a trailing slash."""
+        if self.server.public_url:
+            return self.server.public_url.rstrip("/")
+        host = "localhost" if self.server.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else self.server.host
+        return f"http://{host}:{self.server.port}"
+
+    def secrets(self) -> Secrets:
+        """The deployment's secrets: settings first, else the file below the data folder, made when missing."""
+        kept = self.security
+        if kept.session_secret and kept.key_pepper and kept.encryption_keys:
+            return _secrets(kept.session_secret, kept.key_pepper, kept.encryption_keys)
+        made = _kept_secrets(self.data_dir / "secrets.json", self.server.environment)
+        if self.production and made["environment"] != "production":
+            raise ConfigError(
+                f"{self.data_dir / 'secrets.json'} was made by a development start. Set"
+                " CONFIG_SECURITY_SESSION_SECRET, CONFIG_SECURITY_KEY_PEPPER and CONFIG_SECURITY_ENCRYPTION_KEYS,"
+                " or start production with a data folder of its own (CONFIG_STORAGE_DATA_DIR)."
+            )
+        return _secrets(
+            kept.session_secret or made["session_secret"],
+            kept.key_pepper or made["key_pepper"],
+            kept.encryption_keys or made["encryption_keys"],
+        )
+
+
+def _secrets(session_secret: str, key_pepper: str, encryption_keys: list[str]) -> Secrets:
+    for key in encryption_keys:
+        try:
+            Fernet(key)
+        except ValueError:
+            raise ConfigError("security.encryption_keys: expected 32 url-safe base64-encoded bytes each") from None
+    return Secrets(session_secret, key_pepper.encode(), tuple(key.encode() for key in encryption_keys))
+
+
+def _kept_secrets(path: Path, environment: str) -> dict[str, Any]:
+    """The secrets kept in `path` (mode 0600). The file appears whole or not at all, and only once."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = {
+            "environment": environment,
+            "session_secret": random_source.token_urlsafe(48),
+            "key_pepper": random_source.token_urlsafe(48),
+            "encryption_keys": [Fernet.generate_key().decode()],
+        }
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(made, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # fails if another process was first, whose secrets then hold
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    kept: dict[str, Any] = json.loads(path.read_text())
+    return kept
+
+
+def load(environ: Mapping[str, str] | None = None) -> Config:
+    """Read the settings file and the environment; raises `ConfigError` with the path of the first wrong key."""
+    environ = os.environ if environ is None else environ
+    path = Path(environ.get("CONFIG_FILE") or DEFAULT_FILE)
+    try:
+        document = yaml.safe_load(path.read_text()) if path.exists() or "CONFIG_FILE" in environ else None
+    except OSError as error:
+        raise ConfigError(f"CONFIG_FILE: cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(document, dict | None):
+        raise ConfigError(f"{path}: expected sections, such as `server:`, at the top level")
+    settings: dict[str, Any] = {name: dict(keys or {}) if isinstance(keys, dict | None) else keys
+                                for name, keys in (document or {}).items()}  # fmt: skip
+    _override(settings, environ)
+    try:
+        config = msgspec.convert(settings, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+    _check(config)
+    return config
+
+
+def _override(settings: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Lay `CONFIG_<SECTION>_<KEY>` over the file. Names of sections we do not have belong to other programs."""
+    sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    for name, text in environ.items():
+        if not name.startswith("CONFIG_"):
+            continue
+        section, _, key = name.removeprefix("CONFIG_").lower().partition("_")
+        if section not in sections or not key:
+            continue
+        kinds = {field.name: field.type for field in msgspec.structs.fields(sections[section])}
+        if key not in kinds:
+            raise ConfigError(f"{name}: unknown setting {section}.{key}; known are {', '.join(sorted(kinds))}")
+        keys = settings.setdefault(section, {})
+        if isinstance(keys, dict):
+            keys[key] = _typed(text, kinds[key], name)
+
+
+def _typed(text: str, kind: Any, name: str) -> Any:
+    """One environment value: text stays text, lists may be written `a,b`, the rest is read as YAML."""
+    options = {kind, *getattr(kind, "__args__", ())}
+    if str in options or getattr(kind, "__origin__", None) is Literal:
+        return text
+    if any(getattr(option, "__origin__", None) is list for option in options):
+        if not text.lstrip().startswith("["):
+            return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{name}: {text!r} cannot be read") from None
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """msgspec's message as `path: what was expected`."""
+    message, _, path = str(error).partition(" - at `$.")
+    return f"{path.rstrip('`') or 'settings'}: {message[:1].lower()}{message[1:]}"
+
+
+def _check(config: Config) -> None:
+    """What the types cannot say."""
+    if not 1 <= config.server.port <= 65535:
+        raise ConfigError("server.port: expected 1 to 65535")
+    if config.server.workers is not None and not 1 <= config.server.workers <= 64:
+        raise ConfigError("server.workers: expected 1 to 64")
+    if not config.server.doors:
+        raise ConfigError(f"server.doors: expected at least one of {', '.join(DOORS)}")
+    password = config.auth.admin_password
+    if password is not None and len(password) < 12:
+        raise ConfigError("auth.admin_password: expected at least 12 characters")
+    if not config.production:
+        return
+    if not config.secure_cookies:
+        raise ConfigError("auth.secure_cookies: expected true in production: sessions travel over TLS only")
+    if (config.redis.url is None or config.database.url is None) and not config.storage.embedded:
+        raise ConfigError(
+            "database.url, redis.url: expected external stores in production; set both, or accept the embedded"
+            " ones with CONFIG_STORAGE_EMBEDDED=true"
+        )
