@@ -1,0 +1,104 @@
+"""Who did what to which thing, from where and when: append-only, written by the verb that did it.
+
+Entries carry the values before and after, never a secret; nothing in Portico changes or deletes them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flask import has_request_context, request
+from sqlalchemy import Index, Select, String, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Base, db, now
+from app.ids import new_id
+
+if TYPE_CHECKING:
+    from app.domain.identity import Person
+
+SYSTEM = "portico"  # the actor of what Portico does by itself
+
+
+class AuditEntry(Base):
+    """One act. `actor` and `object_name` are kept as text, so that they outlive what they name."""
+
+    __tablename__ = "audit_entry"
+    __table_args__ = (
+        Index(None, "at"),
+        Index(None, "actor", "at"),
+        Index(None, "object_kind", "object_id", "at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    at: Mapped[datetime] = mapped_column(default=now)
+    actor_id: Mapped[str | None] = mapped_column(String(36))
+    actor: Mapped[str] = mapped_column(String(64))
+    on_behalf_of: Mapped[str | None] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(64))  # "key.revoke"
+    object_kind: Mapped[str] = mapped_column(String(32))
+    object_id: Mapped[str] = mapped_column(String(255))
+    object_name: Mapped[str | None]
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    address: Mapped[str | None] = mapped_column(String(64))
+
+
+def record(
+    by: Person | None,
+    action: str,
+    kind: str,
+    id: str,
+    *,
+    name: str | None = None,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+    reason: str | None = None,
+    on_behalf_of: str | None = None,
+) -> AuditEntry:
+    """Writes one entry into the current transaction. `by` is None for Portico itself. Pass no secrets."""
+    detail: dict[str, Any] = {}
+    if before is not None and after is not None:
+        changed = [key for key in after if before.get(key) != after[key]]
+        before, after = {key: before.get(key) for key in changed}, {key: after[key] for key in changed}
+    for key, value in (("before", before), ("after", after), ("reason", reason)):
+        if value is not None:
+            detail[key] = value
+    entry = AuditEntry(
+        actor_id=by.id if by else None,
+        actor=by.username if by else SYSTEM,
+        on_behalf_of=on_behalf_of,
+        action=action,
+        object_kind=kind,
+        object_id=id,
+        object_name=name,
+        detail=detail,
+        address=request.remote_addr if has_request_context() else None,
+    )
+    db.session.add(entry)
+    return entry
+
+
+def entries(
+    *,
+    actor: str | None = None,
+    action: str | None = None,
+    object: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Select[tuple[AuditEntry]]:
+    """The entries that match, newest first. `object` is a kind, an id or a name; `until` is exclusive."""
+    found = select(AuditEntry).order_by(AuditEntry.id.desc())
+    if actor:
+        found = found.where(AuditEntry.actor == actor)
+    if action:
+        found = found.where(AuditEntry.action == action)
+    if object:
+        found = found.where(
+            (AuditEntry.object_kind == object) | (AuditEntry.object_id == object) | (AuditEntry.object_name == object)
+        )
+    if since:
+        found = found.where(AuditEntry.at >= since)
+    if until:
+        found = found.where(AuditEntry.at < until)
+    return found

@@ -1,0 +1,187 @@
+"""Budgets: how much a scope may spend in a period of its own time zone, and how much of it is spent by now.
+
+Limits live here and are published; what is spent is counted by the meter in Redis, where it is also enforced, so
+that every page shows the numbers that enforcement uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, get_args
+from zoneinfo import available_timezones
+
+import msgspec
+from redis import RedisError
+from sqlalchemy import Select, String, UniqueConstraint, delete, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app import current, store
+from app.directory import Period, ScopeKind
+from app.domain import audit
+from app.domain.changes import touch
+from app.domain.errors import Invalid
+from app.extensions import Base, db, now
+from app.ids import new_id
+from app.metering import money, periods
+
+if TYPE_CHECKING:
+    from app.domain.identity import Person
+
+KINDS: tuple[str, ...] = get_args(ScopeKind)
+PERIODS: tuple[str, ...] = get_args(Period)
+
+
+class Budget(Base):
+    """The limit of one scope. `limit_nano` in nano-units a period; `scope_id` as in `app.directory.Scope`."""
+
+    __tablename__ = "budget"
+    __table_args__ = (UniqueConstraint("scope_kind", "scope_id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    scope_kind: Mapped[str] = mapped_column(String(16))
+    scope_id: Mapped[str] = mapped_column(String(80))
+    limit_nano: Mapped[int]
+    period: Mapped[str] = mapped_column(String(8))
+    timezone: Mapped[str] = mapped_column(String(64), default="UTC")
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+    @property
+    def spec(self) -> str:
+        return periods.spec(self.period, self.timezone)  # type: ignore[arg-type]
+
+    def summary(self) -> dict[str, Any]:
+        return {"limit": money.text(self.limit_nano), "period": self.period, "timezone": self.timezone}
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A scope's budget and the meter's present numbers, in nano-units. Without a limit there is none remaining
+    to tell; `spent_nano` is None while the meter cannot be read."""
+
+    kind: str
+    id: str
+    limit_nano: int | None
+    period: str
+    timezone: str
+    spent_nano: int | None
+    reserved_nano: int | None
+    resets_at: datetime | None
+
+    @property
+    def remaining_nano(self) -> int | None:
+        """What new requests may still reserve, never below 0."""
+        if self.limit_nano is None or self.spent_nano is None:
+            return None
+        return max(0, self.limit_nano - self.spent_nano - (self.reserved_nano or 0))
+
+
+def find(kind: str, id: str) -> Budget | None:
+    return db.session.scalar(select(Budget).where(Budget.scope_kind == kind, Budget.scope_id == id))
+
+
+def every() -> Select[tuple[Budget]]:
+    """All budgets there are."""
+    return select(Budget).order_by(Budget.scope_kind, Budget.scope_id)
+
+
+def set_budget(
+    kind: ScopeKind, id: str, *, by: Person | None, limit: str | int, period: str, timezone: str = "UTC"
+) -> Budget:
+    """Gives a scope a budget or changes it; `limit` is a decimal amount. Acts on /v1 within a second.
+
+    Raises `Invalid` naming `limit`, `period` or `timezone`.
+    """
+    try:
+        limit_nano = money.parse(limit)
+    except money.MoneyError as error:
+        raise Invalid(f"The limit is not usable: {error}.", "limit") from None
+    if period not in PERIODS:
+        raise Invalid(f"Choose one of {', '.join(PERIODS)}.", "period")
+    if timezone not in _timezones():
+        raise Invalid("Give the name of a time zone such as Europe/Berlin.", "timezone")
+    budget = find(kind, id)
+    before = budget.summary() if budget else {}
+    if budget is None:
+        budget = Budget(scope_kind=kind, scope_id=id)
+        db.session.add(budget)
+    budget.limit_nano, budget.period, budget.timezone = limit_nano, period, timezone
+    db.session.flush()
+    audit.record(by, "budget.set", kind, id, before=before, after=budget.summary())
+    touch("scope", f"{kind}:{id}")
+    return budget
+
+
+def clear(kind: ScopeKind, id: str, *, by: Person | None) -> None:
+    """Takes a scope's limit away; what is spent goes on being counted."""
+    budget = find(kind, id)
+    if budget is None:
+        return
+    audit.record(by, "budget.clear", kind, id, before=budget.summary(), after={})
+    db.session.delete(budget)
+    db.session.flush()
+    touch("scope", f"{kind}:{id}")
+
+
+def forget(kind: str, id: str) -> None:
+    """Removes the budget of a scope that is going away itself."""
+    db.session.execute(delete(Budget).where(Budget.scope_kind == kind, Budget.scope_id == id))
+
+
+def standing(kind: str, id: str) -> Standing:
+    """One scope's budget with the meter's numbers."""
+    return standings([(kind, id)])[0]
+
+
+def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
+    """The same for many scopes, in their order, in one query and one trip to Redis."""
+    if not scopes:
+        return []
+    kinds = {kind for kind, _ in scopes}
+    ids = {id for _, id in scopes}
+    rows = db.session.scalars(select(Budget).where(Budget.scope_kind.in_(kinds), Budget.scope_id.in_(ids)))
+    budgets = {(row.scope_kind, row.scope_id): row for row in rows}
+    moment_ms = int(now().timestamp() * 1000)
+    windows = []
+    for scope in scopes:
+        budget = budgets.get(scope)
+        windows.append(periods.window_of(budget.spec if budget else periods.ALL_TIME, moment_ms))
+    counters = _counters([(kind, id, window.name) for (kind, id), window in zip(scopes, windows, strict=True)])
+    found = []
+    for (kind, id), window, counter in zip(scopes, windows, counters, strict=True):
+        budget = budgets.get((kind, id))
+        found.append(
+            Standing(
+                kind=kind,
+                id=id,
+                limit_nano=budget.limit_nano if budget else None,
+                period=budget.period if budget else "total",
+                timezone=budget.timezone if budget else "UTC",
+                spent_nano=counter[0] if counter else None,
+                reserved_nano=counter[1] if counter else None,
+                resets_at=None
+                if window.end_ms >= periods.FOR_EVER_MS
+                else datetime.fromtimestamp(window.end_ms / 1000, UTC),
+            )
+        )
+    return found
+
+
+def _counters(names: list[tuple[str, str, str]]) -> list[tuple[int, int] | None]:
+    """Spent and held of each counter; None for all when Redis does not answer."""
+    try:
+        with current.redis().pipeline(transaction=False) as pipe:
+            for kind, id, period in names:
+                pipe.hmget(store.spent(kind, id, period), "spent", "held")
+            return [(int(float(spent or 0)), int(float(held or 0))) for spent, held in pipe.execute()]
+    except RedisError:
+        return [None] * len(names)
+
+
+def _timezones() -> set[str]:
+    global _KNOWN_ZONES
+    if not _KNOWN_ZONES:
+        _KNOWN_ZONES = available_timezones()
+    return _KNOWN_ZONES
+
+
+_KNOWN_ZONES: set[str] = set()

@@ -1,0 +1,41 @@
+"""What the hot side must be told after the present transaction: a note in the same transaction, so none is lost.
+
+Verbs of the domain leave notes by `touch`; `app.domain.publication` acts on them once they are committed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Base, db, now
+from app.ids import new_id
+
+# directory: the whole document. person: a person's limits and every key and token of theirs. key: a key's limits
+# and secrets. caller: what stands behind one digest. scope: the limits of one scope, named "<kind>:<id>".
+Kind = Literal["directory", "person", "key", "caller", "scope"]
+Change = tuple[str, str]
+
+NOTED = "portico_changes"  # in the session's info
+
+
+class PendingChange(Base):
+    """A committed change that the noticeboard may not show yet."""
+
+    __tablename__ = "pending_change"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(16))
+    object_id: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default=now)
+
+
+def touch(kind: Kind, id: str = "") -> None:
+    """Notes that `id` must be published after commit. Call it in the transaction that changes the thing."""
+    noted: set[Change] = db.session.info.setdefault(NOTED, set())
+    if (kind, id) not in noted:
+        noted.add((kind, id))
+        db.session.add(PendingChange(kind=kind, object_id=id))

@@ -1,0 +1,374 @@
+"""People: who may sign in, in which role, with which scopes and limits.
+
+Roles are user, admin and admin-readonly. Scopes narrow what a person's access tokens may do; what a person may
+hold at most follows from the role. The last admin able to act cannot be removed, disabled or demoted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets as random_source
+from datetime import datetime, timedelta
+from typing import Any, Literal, get_args
+
+import msgspec
+from redis import RedisError
+from sqlalchemy import Index, Select, String, func, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app import current, store
+from app.domain import audit, passwords
+from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
+from app.domain.changes import touch
+from app.domain.passwords import PasswordHash
+from app.extensions import Base, db, now
+from app.ids import new_id
+
+Role = Literal["user", "admin", "admin-readonly"]
+Scope = Literal["inference", "portal", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+# inference: call /v1. portal: one's own keys, subscriptions and usage. admin: the management routes of admins.
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+SCOPES_OF: dict[str, tuple[Scope, ...]] = {
+    "user": ("inference", "portal"),
+    "admin": SCOPES,
+    "admin-readonly": SCOPES,
+}
+
+USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
+LARGEST_RATE = 1_000_000_000
+
+FAILURES_AN_ACCOUNT, FAILURES_AN_ADDRESS = 10, 100  # a minute
+SEEN_EVERY = timedelta(minutes=5)
+
+
+class Person(Base):
+    """Somebody who can sign in. `rpm` and `tpm` limit all of their personal calls together; None means no limit."""
+
+    __tablename__ = "person"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    username: Mapped[str] = mapped_column(String(64))
+    email: Mapped[str | None]
+    password_hash: Mapped[str | None]
+    role: Mapped[str] = mapped_column(String(16), default="user")
+    scopes: Mapped[list[str]] = mapped_column(default=list)
+    disabled: Mapped[bool] = mapped_column(default=False)
+    must_change_password: Mapped[bool] = mapped_column(default=False)
+    rpm: Mapped[int | None]
+    tpm: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    last_seen_at: Mapped[datetime | None]
+
+    # What Flask-Login asks of a person.
+    is_authenticated = True
+    is_anonymous = False
+
+    @property
+    def is_active(self) -> bool:
+        return not self.disabled
+
+    def get_id(self) -> str:
+        return self.id
+
+    @property
+    def is_admin(self) -> bool:
+        """May change everything."""
+        return self.role == "admin"
+
+    @property
+    def sees_everything(self) -> bool:
+        """May read everything: admins and read-only admins."""
+        return self.role in ("admin", "admin-readonly")
+
+    @property
+    def held_scopes(self) -> tuple[str, ...]:
+        """The scopes granted that the role allows."""
+        return tuple(scope for scope in SCOPES_OF.get(self.role, ()) if scope in self.scopes)
+
+    def summary(self) -> dict[str, Any]:
+        """What the audit log tells of a person."""
+        return {
+            "username": self.username,
+            "email": self.email,
+            "role": self.role,
+            "scopes": list(self.scopes),
+            "disabled": self.disabled,
+            "rpm": self.rpm,
+            "tpm": self.tpm,
+        }
+
+
+Index("uq_person_username", func.lower(Person.username), unique=True)
+
+
+def find(username: str) -> Person | None:
+    """The person of that name, whatever its case."""
+    return db.session.scalar(select(Person).where(func.lower(Person.username) == username.lower()))
+
+
+def named(username: str) -> Person:
+    """The person of that name; raises `NotFound`."""
+    person = find(username)
+    if person is None:
+        raise NotFound(f"There is no person named {username!r}.")
+    return person
+
+
+def by_id(id: str) -> Person | None:
+    return db.session.get(Person, id)
+
+
+def people(*, search: str | None = None, role: str | None = None) -> Select[tuple[Person]]:
+    """Everybody by name, narrowed to those whose name or address contains `search`."""
+    found = select(Person).order_by(func.lower(Person.username))
+    if search:
+        found = found.where(
+            Person.username.icontains(search, autoescape=True) | Person.email.icontains(search, autoescape=True)
+        )
+    return found.where(Person.role == role) if role else found
+
+
+def create(
+    *,
+    by: Person | None,
+    username: str,
+    password: PasswordHash | None,
+    email: str | None = None,
+    role: str = "user",
+    scopes: list[str] | None = None,
+    disabled: bool = False,
+    must_change_password: bool = False,
+    rpm: int | None = None,
+    tpm: int | None = None,
+) -> Person:
+    """A new person. Raises `Invalid` or, for a name that is taken in any case, `Conflict`."""
+    if not USERNAME.fullmatch(username):
+        raise Invalid("Use 1 to 64 letters, digits and . _ @ + -, beginning with a letter or digit.", "username")
+    if find(username):
+        raise Conflict(f"The name {username} is taken.", "username")
+    person = Person(username=username, password_hash=password, must_change_password=must_change_password)
+    _fill(person, email=email, role=role, scopes=scopes, disabled=disabled, rpm=rpm, tpm=tpm)
+    db.session.add(person)
+    db.session.flush()
+    audit.record(by, "person.create", "person", person.id, name=username, after=person.summary())
+    touch("person", person.id)
+    return person
+
+
+def update(
+    person: Person,
+    *,
+    by: Person | None,
+    email: str | None | msgspec.UnsetType = msgspec.UNSET,
+    role: str | msgspec.UnsetType = msgspec.UNSET,
+    scopes: list[str] | None | msgspec.UnsetType = msgspec.UNSET,
+    disabled: bool | msgspec.UnsetType = msgspec.UNSET,
+    rpm: int | None | msgspec.UnsetType = msgspec.UNSET,
+    tpm: int | None | msgspec.UnsetType = msgspec.UNSET,
+    password: PasswordHash | None = None,
+) -> Person:
+    """Changes what is given. A new password by somebody else must be changed at the next sign-in, and ends
+    the person's sessions and tokens. Raises `Invalid`, or `Conflict` for the last admin."""
+    before = person.summary()
+    role_after = person.role if role is msgspec.UNSET else role
+    if scopes is msgspec.UNSET:
+        held = [scope for scope in person.scopes if scope in SCOPES_OF.get(str(role_after), ())]
+        scopes = held if role_after == person.role else None
+    was_acting = person.is_admin and not person.disabled
+    _fill(
+        person,
+        email=person.email if email is msgspec.UNSET else email,
+        role=str(role_after),
+        scopes=scopes,
+        disabled=person.disabled if disabled is msgspec.UNSET else disabled,
+        rpm=person.rpm if rpm is msgspec.UNSET else rpm,
+        tpm=person.tpm if tpm is msgspec.UNSET else tpm,
+    )
+    if was_acting and (person.disabled or not person.is_admin):
+        _must_not_be_the_last_admin(person)
+    after = person.summary()
+    if password is not None:
+        person.password_hash = password
+        person.must_change_password = by is None or by.id != person.id
+        after["password"] = "changed"
+        _sign_out_everywhere(person)
+    if person.disabled:
+        _sign_out_everywhere(person)
+    audit.record(by, "person.update", "person", person.id, name=person.username, before=before, after=after)
+    touch("person", person.id)
+    return person
+
+
+def delete(person: Person, *, by: Person | None) -> None:
+    """Removes a person with their keys, subscriptions, tokens and sessions; the books keep what they used.
+
+    Raises `Conflict` for the last admin.
+    """
+    from app.domain import budgets, keys, subscriptions, tokens
+
+    if person.is_admin and not person.disabled:
+        _must_not_be_the_last_admin(person)
+    _sign_out_everywhere(person)
+    tokens.forget(person)
+    keys.forget(person)
+    subscriptions.forget(person)
+    budgets.forget("user", person.id)
+    touch("person", person.id)
+    audit.record(by, "person.delete", "person", person.id, name=person.username, before=person.summary(), after={})
+    db.session.delete(person)
+    db.session.flush()
+
+
+def change_password(person: Person, *, by: Person, password: PasswordHash, keep_session: str | None = None) -> None:
+    """A password chosen by the person. Ends their other sessions and refresh tokens.
+
+    The door has checked the current one by `is_password_of`.
+    """
+    person.password_hash = password
+    person.must_change_password = False
+    _sign_out_everywhere(person, keep_session)
+    audit.record(by, "person.change_password", "person", person.id, name=person.username)
+
+
+def authenticate(username: str, password: str, address: str) -> Person:
+    """Who this is. Raises `Unauthenticated` in the same words and time for every reason, `Throttled` after too
+    many failures of the account or the address, `Unavailable` when failures cannot be counted."""
+    username = username.strip()
+    _check_throttle(username, address)
+    person = find(username)
+    right = passwords.matches(password, person.password_hash if person else None)
+    if person is None or not right or person.disabled:
+        _count_failure(username, address)
+        raise Unauthenticated("The name or the password is wrong.")
+    # A burst of guesses may have been under way together: none counts beyond the limit, not even the right one.
+    _check_throttle(username, address)
+    return person
+
+
+def is_password_of(person: Person, password: str, address: str) -> bool:
+    """Whether `password` is the person's present one; a wrong one counts as a failed sign-in (see `authenticate`)."""
+    _check_throttle(person.username, address)
+    if passwords.matches(password, person.password_hash):
+        return True
+    _count_failure(person.username, address)
+    return False
+
+
+def seen(person: Person) -> bool:
+    """Whether it is time to note that the person was here; notes it. Coarse, so that reading stays reading."""
+    moment = now()
+    if person.last_seen_at and moment - person.last_seen_at < SEEN_EVERY:
+        return False
+    person.last_seen_at = moment
+    return True
+
+
+def first_admin(username: str, password: str | None) -> tuple[Person, str | None] | None:
+    """The first admin on an empty database, and the password if one had to be made; None when people exist.
+
+    A made password must be changed in the browser; one from the settings need not.
+    """
+    if db.session.scalar(select(func.count()).select_from(Person)):
+        return None
+    made = None if password else random_password()
+    person = create(
+        by=None,
+        username=username,
+        password=passwords.hashed(password or made or ""),
+        role="admin",
+        must_change_password=password is None,
+    )
+    return person, made
+
+
+def random_password() -> str:
+    """Twenty characters with about 119 bits of chance."""
+    letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
+    return "".join(random_source.choice(letters) for _ in range(20))
+
+
+def _fill(
+    person: Person,
+    *,
+    email: str | None,
+    role: str,
+    scopes: list[str] | None,
+    disabled: bool,
+    rpm: int | None,
+    tpm: int | None,
+) -> None:
+    """Checks and sets what create and update share. No scopes given means all that the role allows."""
+    if role not in ROLES:
+        raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
+    if email and not EMAIL.fullmatch(email):
+        raise Invalid("Give an e-mail address such as ada@example.org.", "email")
+    allowed = SCOPES_OF[role]
+    for scope in scopes or ():
+        if scope not in SCOPES:
+            raise Invalid(f"Choose from {', '.join(SCOPES)}.", "scopes")
+        if scope not in allowed:
+            raise Invalid(f"The role {role} cannot hold the scope {scope}.", "scopes")
+    for name, value in (("rpm", rpm), ("tpm", tpm)):
+        if value is not None and not 1 <= value <= LARGEST_RATE:
+            raise Invalid(f"Give a number from 1 to {LARGEST_RATE}, or nothing for no limit.", name)
+    person.email = email or None
+    person.role = role
+    person.scopes = [scope for scope in allowed if scopes is None or scope in scopes]
+    person.disabled = disabled
+    person.rpm, person.tpm = rpm, tpm
+
+
+def _must_not_be_the_last_admin(person: Person) -> None:
+    # The rows are locked, so that two admins cannot remove each other at the same moment.
+    admins = db.session.scalars(
+        select(Person.id).where(Person.role == "admin", Person.disabled.is_(False), Person.id != person.id)
+        .with_for_update()
+    ).all()  # fmt: skip
+    if not admins:
+        raise Conflict(f"{person.username} is the last admin. Make somebody else an admin first.")
+
+
+def _sign_out_everywhere(person: Person, keep_session: str | None = None) -> None:
+    from app.domain import sessions, tokens
+
+    tokens.revoke_families(person)
+    sessions.end_all(person.id, but=keep_session)
+
+
+def _throttles(username: str, address: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    account = hashlib.sha256(username.lower().encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return (
+        (store.throttle("account", account), FAILURES_AN_ACCOUNT),
+        (store.throttle("address", address), FAILURES_AN_ADDRESS),
+    )
+
+
+def _check_throttle(username: str, address: str) -> None:
+    limits = _throttles(username, address)
+    try:
+        with current.redis().pipeline(transaction=False) as pipe:
+            for name, _ in limits:
+                pipe.get(name)
+                pipe.ttl(name)
+            counts = pipe.execute()
+    except RedisError:
+        raise Unavailable("Signing in is not possible at the moment. Try again in a minute.") from None
+    for position, (_, limit) in enumerate(limits):
+        count, ttl = counts[2 * position], counts[2 * position + 1]
+        if count is not None and int(count) >= limit:
+            raise Throttled("Too many failed attempts. Wait a minute and try again.", max(1, int(ttl)))
+
+
+def _count_failure(username: str, address: str) -> None:
+    try:
+        with current.redis().pipeline(transaction=True) as pipe:
+            for name, _ in _throttles(username, address):
+                pipe.incr(name)
+                pipe.expire(name, 60, nx=True)
+            pipe.execute()
+    except RedisError:
+        raise Unavailable("Signing in is not possible at the moment. Try again in a minute.") from None

@@ -1,0 +1,419 @@
+"""Cold tells hot: writes the directory, the callers and the limits into Redis once their changes are committed.
+
+Every change is noted in its own transaction (`app.domain.changes`) and published right after commit; the notes stay
+until `catch_up` has published them once more, so that neither a Redis that was away nor a process that died between
+commit and publication leaves the noticeboard behind for longer than a second.
+
+Publications take turns: each watches one counter, reads SQL after that, and writes with the counter's increase in
+one MULTI. Whoever read before somebody else wrote has to read again, so an old state never covers a newer one. The
+directory's version is written last when all is rebuilt: while it is missing, hot knows that Redis has lost things.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import msgspec
+from flask import has_app_context
+from redis import RedisError, WatchError
+from redis.client import Pipeline
+from sqlalchemy import event, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, SessionTransaction
+
+from app import current, directory, store
+from app.domain import catalog
+from app.domain.budgets import Budget
+from app.domain.catalog import Endpoint, Model, Provider
+from app.domain.changes import NOTED, Change, PendingChange
+from app.domain.identity import Person
+from app.domain.keys import ApiKey, KeySecret
+from app.domain.subscriptions import Subscription, usable
+from app.domain.tokens import AccessToken
+from app.extensions import db, now, transaction
+from app.ids import new_id
+from app.metering import periods
+
+log = logging.getLogger(__name__)
+
+TURN = f"{store.TAG}:publication"
+REBUILD = f"{store.TAG}:publication:rebuild:"
+TURNS = 50
+CHUNK = 200  # people published in one turn
+ENCODER = msgspec.json.Encoder()
+
+T = TypeVar("T")
+
+
+def publish(changes: Collection[Change]) -> bool:
+    """Publishes the present state of what has changed, in one turn. Raises `RedisError`.
+
+    Answers False, having written nothing, while Redis has lost the directory: then `publish_all` is due.
+    """
+    if not changes:
+        return True
+
+    def read(session: Session) -> _Notices:
+        return _read(session, changes)
+
+    return _in_turn(read, rebuilding=False)
+
+
+def publish_all() -> None:
+    """Publishes everything, the directory's version last, and removes callers that are no more.
+
+    For a start, and after Redis has lost what it knew. Raises `RedisError`.
+    """
+    redis = current.redis()
+    while True:
+        marker = REBUILD + new_id()
+        redis.set(marker, "1", ex=600)
+        with _reading() as session:
+            people = list(session.scalars(select(Person.id).order_by(Person.id)))
+            pending = list(session.scalars(select(PendingChange.id)))
+        for start in range(0, len(people), CHUNK):
+            chunk = [("person", id) for id in people[start : start + CHUNK]]
+            _in_turn(lambda session, chunk=chunk: _read(session, chunk), rebuilding=True)  # type: ignore[misc]
+        _forget_unknown_callers()
+        rest: list[Change] = [("directory", ""), ("scope", "organisation:default")]
+        with _reading() as session:
+            rest += [("scope", f"{row.scope_kind}:{row.scope_id}") for row in session.scalars(select(Budget))]
+        if _in_turn(lambda session: _read(session, rest), rebuilding=True, marker=marker):
+            break
+    redis.delete(marker)
+    _settle(pending)
+
+
+def catch_up() -> int:
+    """Publishes what is still noted as pending, or everything if Redis has lost it; how many notes were settled.
+
+    Cheap when nothing is due: one query and one Redis call. Raises `RedisError` while Redis is away.
+    """
+    if not current.redis().exists(store.DIRECTORY_VERSION):
+        publish_all()
+        return 0
+    with _reading() as session:
+        rows = session.execute(
+            select(PendingChange.id, PendingChange.kind, PendingChange.object_id).order_by(PendingChange.id).limit(500)
+        ).all()
+    if not rows or not publish({(kind, object_id) for _, kind, object_id in rows}):
+        return 0
+    _settle([id for id, _, _ in rows])
+    return len(rows)
+
+
+class _Notices(msgspec.Struct):
+    """What is to be written: None takes a caller or a scope away."""
+
+    directory: directory.Directory | None = None
+    callers: dict[str, directory.CallerRecord | None] = {}
+    scopes: dict[tuple[str, str], directory.Scope | None] = {}
+
+
+def _in_turn(read: Callable[[Session], _Notices], *, rebuilding: bool, marker: str | None = None) -> bool:
+    """Reads SQL and writes Redis so that no other publication came between. False: Redis lost things meanwhile."""
+    with current.redis().pipeline(transaction=True) as pipe:
+        for _ in range(TURNS):
+            try:
+                pipe.watch(TURN, store.DIRECTORY_VERSION, *([marker] if marker else []))
+                if not rebuilding and not pipe.exists(store.DIRECTORY_VERSION):
+                    return False
+                if marker and not pipe.exists(marker):
+                    return False
+                with _reading() as session:
+                    notices = read(session)
+                pipe.multi()
+                pipe.incr(TURN)
+                _write(pipe, notices)
+                pipe.execute()
+                return True
+            except WatchError:
+                continue
+    raise RedisError(f"no turn to publish among {TURNS} tries")
+
+
+def _write(pipe: Pipeline, notices: _Notices) -> None:
+    for digest, record in notices.callers.items():
+        name = store.caller(digest)
+        if record is None:
+            pipe.delete(name)
+            continue
+        pipe.set(name, ENCODER.encode(record))
+        if record.expires_ms is not None:
+            pipe.pexpireat(name, record.expires_ms)
+    for (kind, id), scope in notices.scopes.items():
+        name = store.scope(kind, id)
+        if scope is None:
+            pipe.delete(name)
+            continue
+        fields = {
+            "limit": scope.limit_nano,
+            "spec": periods.spec(scope.period, scope.timezone),
+            "rpm": scope.rpm,
+            "tpm": scope.tpm,
+            "parallel": scope.max_parallel,
+        }
+        # The levels of token buckets live in the same hash and stay.
+        pipe.hset(name, mapping={field: value for field, value in fields.items() if value is not None})
+        absent = [field for field, value in fields.items() if value is None]
+        if absent:
+            pipe.hdel(name, *absent)
+    if notices.directory is not None:
+        pipe.set(store.DIRECTORY, ENCODER.encode(notices.directory))
+        pipe.set(store.DIRECTORY_VERSION, notices.directory.version)
+
+
+def _read(session: Session, changes: Iterable[Change]) -> _Notices:
+    """The present state of everything that `changes` name."""
+    named: dict[str, set[str]] = {kind: set() for kind in ("directory", "person", "key", "caller", "scope")}
+    for kind, id in changes:
+        named.setdefault(kind, set()).add(id)
+    notices = _Notices()
+    scopes: set[tuple[str, str]] = set()
+    for text in named["scope"]:
+        kind, _, id = text.partition(":")
+        scopes.add((kind, id))
+    scopes.update(("key", id) for id in named["key"])
+    scopes.update(("user", id) for id in named["person"])
+    keys = set(named["key"])
+    tokens: set[str] = set()
+    if named["person"]:
+        keys.update(session.scalars(select(ApiKey.id).where(ApiKey.person_id.in_(named["person"]))))
+        tokens.update(
+            session.scalars(
+                select(AccessToken.digest).where(
+                    AccessToken.person_id.in_(named["person"]), AccessToken.expires_at > now()
+                )
+            )
+        )
+        scopes.update(("key", id) for id in keys)
+        scopes.update(
+            ("subscription", id)
+            for id in session.scalars(
+                select(Subscription.id).where(
+                    Subscription.person_id.in_(named["person"]), Subscription.status == "active"
+                )
+            )
+        )
+    for digest in named["caller"]:
+        notices.callers[digest] = None
+    _callers(session, notices, keys, tokens | named["caller"])
+    _scopes(session, notices, scopes)
+    if named["directory"]:
+        notices.directory = _directory(session)
+    return notices
+
+
+def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[str]) -> None:
+    """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
+    secrets = session.scalars(
+        select(KeySecret).where(KeySecret.key_id.in_(keys) | KeySecret.digest.in_(digests))
+    ).all()
+    tokens = session.scalars(select(AccessToken).where(AccessToken.digest.in_(digests))).all()
+    people = {secret.key.person_id for secret in secrets} | {token.person_id for token in tokens}
+    models: dict[str, dict[str, str]] = {id: {} for id in people}
+    for person_id, model, subscription_id in session.execute(usable(list(people))):
+        models[person_id][model] = subscription_id
+    for secret in secrets:
+        notices.callers[secret.digest] = _key_record(secret, models[secret.key.person_id])
+    for token in tokens:
+        notices.callers[token.digest] = _token_record(token, models[token.person_id])
+
+
+def _key_record(secret: KeySecret, models: dict[str, str]) -> directory.CallerRecord | None:
+    key = secret.key
+    ends = [moment for moment in (key.expires_at, secret.expires_at) if moment is not None]
+    end = min(ends, default=None)
+    if key.revoked_at or (end is not None and end <= now()) or not _may_call(key.person):
+        return None
+    if key.models:
+        models = {name: models[name] for name in key.models if name in models}
+    return directory.CallerRecord(
+        id=key.id,
+        kind="key",
+        name=key.name,
+        person_id=key.person_id,
+        username=key.person.username,
+        models=models,
+        team_id=key.team_id,
+        expires_ms=_ms(end) if end else None,
+        routing=cast(Any, key.routing),
+    )
+
+
+def _token_record(token: AccessToken, models: dict[str, str]) -> directory.CallerRecord | None:
+    if (
+        token.revoked_at
+        or token.expires_at <= now()
+        or "inference" not in token.scopes
+        or not _may_call(token.person)
+    ):
+        return None
+    return directory.CallerRecord(
+        id=token.id,
+        kind="token",
+        name="access token",
+        person_id=token.person_id,
+        username=token.person.username,
+        models=models,
+        expires_ms=_ms(token.expires_at),
+    )
+
+
+def _may_call(person: Person) -> bool:
+    """Whether anything of this person's may call /v1: taking the scope away takes it from their keys too."""
+    return not person.disabled and "inference" in person.held_scopes
+
+
+def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -> None:
+    ids = {id for _, id in wanted}
+    budgets = {
+        (row.scope_kind, row.scope_id): row for row in session.scalars(select(Budget).where(Budget.scope_id.in_(ids)))
+    }
+    rates: dict[tuple[str, str], tuple[int | None, int | None, int | None]] = {}
+    for person in session.scalars(select(Person).where(Person.id.in_(ids))):
+        rates["user", person.id] = (person.rpm, person.tpm, None)
+    for key in session.scalars(select(ApiKey).where(ApiKey.id.in_(ids))):
+        rates["key", key.id] = (key.rpm, key.tpm, key.max_parallel)
+    present = set(rates) | set(budgets)
+    for kind, id in wanted:
+        gone = kind in ("user", "key") and (kind, id) not in present
+        budget = budgets.get((kind, id))
+        rpm, tpm, parallel = rates.get((kind, id), (None, None, None))
+        notices.scopes[kind, id] = None if gone else directory.Scope(
+            kind=cast(Any, kind),
+            id=id,
+            limit_nano=budget.limit_nano if budget else None,
+            period=cast(Any, budget.period) if budget else "total",
+            timezone=budget.timezone if budget else "UTC",
+            rpm=rpm,
+            tpm=tpm,
+            max_parallel=parallel,
+        )  # fmt: skip
+
+
+def _directory(session: Session) -> directory.Directory:
+    return directory.Directory(
+        version=new_id(),
+        models=tuple(_model(row) for row in session.scalars(select(Model).order_by(Model.name))),
+        providers=tuple(
+            directory.Provider(
+                id=row.id,
+                name=row.name,
+                kind=row.kind,
+                active=row.status == "active",
+                settings={name: value for name, value in row.settings.items() if name != "api_key_env"},
+                sealed=catalog.published_secrets(row),
+            )
+            for row in session.scalars(select(Provider).order_by(Provider.name))
+        ),
+        endpoints=tuple(
+            directory.Endpoint(path=row.path, active=row.active, providers=tuple(row.providers))
+            for row in session.scalars(select(Endpoint).order_by(Endpoint.path))
+        ),
+    )
+
+
+def _model(row: Model) -> directory.Model:
+    return directory.Model(
+        id=row.id,
+        name=row.name,
+        capabilities=tuple(row.capabilities),  # type: ignore[arg-type]
+        created=int(row.created_at.timestamp()),
+        status=cast(Any, row.status),
+        features=tuple(row.features),
+        context_window=row.context_window,
+        max_output_tokens=row.max_output_tokens,
+        default_output_tokens=row.default_output_tokens,
+        prices=_prices(row),
+        deployments=tuple(
+            directory.Deployment(
+                id=item.id,
+                provider_id=item.provider_id,
+                upstream_model=item.upstream_model,
+                priority=item.priority,
+                weight=item.weight,
+                settings=item.settings,
+            )
+            for item in row.deployments
+        ),
+    )
+
+
+def _prices(row: Model) -> tuple[directory.DatedPrice, ...]:
+    """The price that holds and those to come; one in which nothing is priced is no price from then on."""
+    held = row.price
+    shown = [price for price in row.prices if price is held or price.from_at > now()]
+    return tuple(
+        directory.DatedPrice(from_ms=_ms(price.from_at), price=directory.Price(id=price.id, **price.amounts()))
+        for price in sorted(shown, key=lambda price: (price.from_at, price.id))
+    )
+
+
+def _forget_unknown_callers() -> None:
+    """Publishes every caller that Redis has and SQL may not: a stale copy of Redis must not revive a key."""
+    redis = current.redis()
+    stem = store.caller("")
+    found = {name[len(stem) :] for name in redis.scan_iter(match=f"{_escaped(stem)}*", count=1000)}
+    with _reading() as session:
+        known = set(session.scalars(select(KeySecret.digest))) | set(session.scalars(select(AccessToken.digest)))
+    unknown: list[Change] = [("caller", digest) for digest in sorted(found - known)]
+    for start in range(0, len(unknown), CHUNK):
+        chunk = unknown[start : start + CHUNK]
+        _in_turn(lambda session, chunk=chunk: _read(session, chunk), rebuilding=True)  # type: ignore[misc]
+
+
+def _escaped(pattern: str) -> str:
+    return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in pattern)
+
+
+def _settle(ids: list[str]) -> None:
+    """Removes notes that have been published."""
+    if ids:
+        db.session.rollback()
+        transaction(_delete_notes, ids)
+
+
+def _delete_notes(ids: list[str]) -> None:
+    for start in range(0, len(ids), CHUNK):
+        db.session.execute(PendingChange.__table__.delete().where(PendingChange.id.in_(ids[start : start + CHUNK])))
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _reading() -> Session:
+    """A session of its own: publication must see what is committed, not what this request has in hand."""
+    return Session(db.engine, autoflush=False)
+
+
+def _published_after(session: Session, ended: SessionTransaction) -> None:
+    """Publishes what a transaction noted once it is committed and its connection given back."""
+    if ended.parent is not None or not session.info.pop("portico_committed", False):
+        return
+    changes: set[Change] = session.info.pop(NOTED, set())
+    if not changes or not has_app_context():
+        return
+    try:
+        publish(changes)
+    except (RedisError, SQLAlchemyError) as error:
+        log.warning("published later, as Redis or the database did not answer: %s", type(error).__name__)
+
+
+@event.listens_for(db.session, "after_commit")
+def _committed(session: Session) -> None:
+    session.info["portico_committed"] = bool(session.info.get(NOTED))
+
+
+@event.listens_for(db.session, "after_transaction_end")
+def _ended(session: Session, ended: SessionTransaction) -> None:
+    _published_after(session, ended)
+
+
+@event.listens_for(db.session, "after_rollback")
+def _rolled_back(session: Session) -> None:
+    session.info.pop(NOTED, None)

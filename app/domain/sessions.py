@@ -1,0 +1,124 @@
+"""Browser sessions: a random id in the signed cookie, what belongs to it in Redis, listed and revocable a person.
+
+A session slides: each use moves its end. Without Redis nobody is signed in, which is a sign-in page, not an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets as random_source
+import time
+
+import msgspec
+from redis import RedisError
+
+from app import current, store
+from app.domain.errors import Unavailable
+
+COOKIE_FIELD = "sid"
+SLIDE_EVERY_S = 60
+
+
+class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
+    """One signed-in browser; times in Unix seconds."""
+
+    id: str
+    person_id: str
+    created: int
+    seen: int
+    address: str
+    agent: str
+
+
+def _lifetime_s() -> int:
+    return max(60, int(current.config().auth.session_hours * 3600))
+
+
+def begin(person_id: str, *, address: str, agent: str) -> BrowserSession:
+    """A new session with an id nobody can guess; raises `Unavailable` without Redis."""
+    moment = int(time.time())
+    made = BrowserSession(
+        id=random_source.token_urlsafe(32),
+        person_id=person_id,
+        created=moment,
+        seen=moment,
+        address=address[:64],
+        agent=agent[:200],
+    )
+    index = store.sessions_of(person_id)
+    try:
+        with current.redis().pipeline() as pipe:
+            pipe.hset(store.session(made.id), mapping=msgspec.to_builtins(made))
+            pipe.expire(store.session(made.id), _lifetime_s())
+            pipe.sadd(index, made.id)
+            pipe.expire(index, _lifetime_s())
+            pipe.execute()
+    except RedisError:
+        raise Unavailable("Signing in is not possible at the moment. Try again in a minute.") from None
+    return made
+
+
+def find(id: str) -> BrowserSession | None:
+    """The session of that id, its end moved; None when it is over, revoked, or Redis does not answer."""
+    try:
+        found = _read(current.redis().hgetall(store.session(id)))
+        if found and time.time() - found.seen > SLIDE_EVERY_S:
+            _slide(found)
+    except RedisError:
+        return None
+    return found
+
+
+def of(person_id: str) -> list[BrowserSession]:
+    """A person's sessions, the latest used first; none without Redis."""
+    index = store.sessions_of(person_id)
+    try:
+        redis = current.redis()
+        ids = sorted(redis.smembers(index))
+        found = [_read(redis.hgetall(store.session(id))) for id in ids]
+        over = [id for id, session in zip(ids, found, strict=True) if session is None]
+        if over:
+            redis.srem(index, *over)
+    except RedisError:
+        return []
+    return sorted((session for session in found if session), key=lambda session: -session.seen)
+
+
+def end(id: str) -> None:
+    """Ends one session. Without Redis it has ended already."""
+    with contextlib.suppress(RedisError):
+        found = find(id)
+        redis = current.redis()
+        redis.delete(store.session(id))
+        if found:
+            redis.srem(store.sessions_of(found.person_id), id)
+
+
+def end_all(person_id: str, *, but: str | None = None) -> None:
+    """Ends every session of a person but one."""
+    for session in of(person_id):
+        if session.id != but:
+            end(session.id)
+
+
+def _read(fields: dict[str, str]) -> BrowserSession | None:
+    try:
+        return msgspec.convert(fields, BrowserSession, strict=False) if fields else None
+    except msgspec.ValidationError:
+        return None
+
+
+# The hash may have been deleted since it was read; setting a field would bring a revoked session back to life.
+_SLIDE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'seen', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+def _slide(session: BrowserSession) -> None:
+    redis = current.redis()
+    lifetime = _lifetime_s()
+    if redis.eval(_SLIDE, 1, store.session(session.id), int(time.time()), lifetime):
+        redis.expire(store.sessions_of(session.person_id), lifetime)

@@ -1,0 +1,306 @@
+"""Access tokens for programs: short-lived ones with rotating refresh tokens, and long-lived ones that admins issue.
+
+A token is a JWT (HS256) whose `jti` is a row here, so that a revoked one is refused at the next request. A refresh
+token works once; using it again revokes its whole family, because one of the two users stole it.
+
+Scopes are a closed list: `inference` calls /v1 as its person, `portal` reaches the person's own things, `admin` the
+management routes of admins. A token holds at most what its person holds and the role allows, looked up each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets as random_source
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+from sqlalchemy import ForeignKey, Index, Select, String, select, update
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app import current
+from app.domain import audit
+from app.domain.changes import touch
+from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from app.domain.identity import SCOPES
+from app.extensions import Base, db, now
+from app.ids import new_id
+from app.sealing import digest
+
+if TYPE_CHECKING:
+    from app.domain.identity import Person
+
+ISSUER = "portico"
+LONGEST_TOKEN = 4096
+
+
+class AccessToken(Base):
+    """An access token that was issued; its text is not kept. `long_lived` ones have a name and no family."""
+
+    __tablename__ = "access_token"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
+    family_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    long_lived: Mapped[bool] = mapped_column(default=False)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str]] = mapped_column(default=list)
+    issued_by: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+    person: Mapped[Person] = relationship("Person", lazy="joined")
+
+
+class RefreshToken(Base):
+    """One refresh token of a family, as its HMAC; `used_at` tells a second use."""
+
+    __tablename__ = "refresh_token"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
+    family_id: Mapped[str] = mapped_column(String(36), index=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    person: Mapped[Person] = relationship("Person", lazy="joined")
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program receives: the texts, told this once. `expires_in` in seconds."""
+
+    access_token: str
+    expires_in: int
+    scopes: tuple[str, ...]
+    refresh_token: str | None = None
+    token: AccessToken
+
+
+class Bearer(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid access token: whose it is and what it may do now."""
+
+    token: AccessToken
+    person: Person
+    scopes: tuple[str, ...]
+
+
+def grant(person: Person, *, scopes: Sequence[str] | None = None) -> Grant:
+    """A short-lived access token and a refresh token, after the person has proved who they are.
+
+    Raises `Invalid` for an unknown scope, `Forbidden` naming one that the person does not hold.
+    """
+    return _grant(person, _allowed(person, scopes), new_id())
+
+
+def refresh(text: str) -> Grant | None:
+    """New tokens for an old refresh token; None when it is not valid.
+
+    One that was used before revokes its family: commit also when the answer is None.
+    """
+    if len(text) > LONGEST_TOKEN:
+        return None
+    found = db.session.scalar(
+        select(RefreshToken).where(RefreshToken.digest == _digest(text)).with_for_update(of=RefreshToken)
+    )
+    if found is None:
+        return None
+    if found.used_at is not None:
+        _revoke_family(found.family_id)
+        audit.record(None, "token.reuse", "person", found.person_id, name=found.person.username)
+        return None
+    if found.revoked_at or found.expires_at <= now() or found.person.disabled:
+        return None
+    found.used_at = now()
+    for token in db.session.scalars(_live().where(AccessToken.family_id == found.family_id)):
+        _revoke(token)
+    held = found.person.held_scopes
+    return _grant(found.person, tuple(scope for scope in found.scopes if scope in held), found.family_id)
+
+
+def verify(text: str) -> Bearer | None:
+    """Whose access token this is; None for one that is malformed, expired, revoked, or of a disabled person."""
+    if len(text) > LONGEST_TOKEN or text.count(".") != 2:
+        return None
+    try:
+        claims = jwt.decode(text, _key(), algorithms=["HS256"]).claims
+        jwt.JWTClaimsRegistry(iss={"essential": True, "value": ISSUER}, exp={"essential": True}).validate(claims)
+    except (JoseError, ValueError, TypeError, RecursionError):
+        return None
+    id = claims.get("jti")
+    token = db.session.get(AccessToken, id) if isinstance(id, str) and "\0" not in id else None
+    if token is None or token.revoked_at or token.expires_at <= now() or token.person.disabled:
+        return None
+    held = token.person.held_scopes
+    return Bearer(token=token, person=token.person, scopes=tuple(scope for scope in token.scopes if scope in held))
+
+
+def issue(person: Person, *, by: Person, scopes: Sequence[str] | None = None) -> Grant:
+    """A long-lived access token of a person, issued by an admin."""
+    if person.disabled:
+        raise Conflict(f"{person.username} is disabled.")
+    allowed = _allowed(person, scopes)
+    life = timedelta(days=current.config().auth.long_lived_token_days)
+    text, token = _access_token(person, allowed, life, family_id=None)
+    token.issued_by = by.username
+    db.session.flush()
+    audit.record(
+        by, "token.issue", "token", token.id, name=person.username, after={"scopes": list(allowed)},
+        on_behalf_of=person.username,
+    )  # fmt: skip
+    return Grant(access_token=text, expires_in=int(life.total_seconds()), scopes=allowed, token=token)
+
+
+def long_lived() -> Select[tuple[AccessToken]]:
+    """The long-lived tokens, newest first, revoked ones too."""
+    return select(AccessToken).where(AccessToken.long_lived.is_(True)).order_by(AccessToken.id.desc())
+
+
+def revoke_of(person: Person, *, by: Person) -> int:
+    """Revokes every access and refresh token of a person; how many long-lived ones. Raises `NotFound` for none."""
+    live = db.session.scalars(_live().where(AccessToken.person_id == person.id)).all()
+    if not live:
+        raise NotFound(f"{person.username} has no token to revoke.")
+    for token in live:
+        _revoke(token)
+    revoke_families(person)
+    audit.record(by, "token.revoke", "person", person.id, name=person.username, on_behalf_of=person.username)
+    return sum(token.long_lived for token in live)
+
+
+def revoke_families(person: Person) -> None:
+    """Ends what came from signing in by password: refresh tokens and their access tokens."""
+    for token in db.session.scalars(
+        _live().where(AccessToken.person_id == person.id, AccessToken.long_lived.is_(False))
+    ):
+        _revoke(token)
+    db.session.execute(
+        update(RefreshToken)
+        .where(RefreshToken.person_id == person.id, RefreshToken.revoked_at.is_(None))
+        .values(revoked_at=now())
+    )
+
+
+def forget(person: Person) -> None:
+    """Removes all tokens of a person who is being deleted."""
+    for token in db.session.scalars(select(AccessToken).where(AccessToken.person_id == person.id)):
+        touch("caller", token.digest)
+        db.session.delete(token)
+    for refresh_token in db.session.scalars(select(RefreshToken).where(RefreshToken.person_id == person.id)):
+        db.session.delete(refresh_token)
+
+
+def purge(limit: int = 1000) -> int:
+    """Removes tokens that ended a day ago or more; how many. For the periodic job."""
+    before = now() - timedelta(days=1)
+    removed = 0
+    for table in (AccessToken, RefreshToken):
+        for row in db.session.scalars(select(table).where(table.expires_at < before).limit(limit)):
+            db.session.delete(row)
+            removed += 1
+    return removed
+
+
+def _grant(person: Person, scopes: tuple[str, ...], family_id: str) -> Grant:
+    settings = current.config().auth
+    life = timedelta(minutes=settings.access_token_minutes)
+    text, token = _access_token(person, scopes, life, family_id=family_id)
+    refresh_text = random_source.token_urlsafe(48)
+    db.session.add(
+        RefreshToken(
+            person_id=person.id,
+            family_id=family_id,
+            digest=_digest(refresh_text),
+            scopes=list(scopes),
+            expires_at=now() + timedelta(days=settings.refresh_token_days),
+        )
+    )
+    db.session.flush()
+    return Grant(
+        access_token=text,
+        expires_in=int(life.total_seconds()),
+        scopes=scopes,
+        refresh_token=refresh_text,
+        token=token,
+    )
+
+
+def _access_token(
+    person: Person, scopes: tuple[str, ...], life: timedelta, *, family_id: str | None
+) -> tuple[str, AccessToken]:
+    id, start = new_id(), now()
+    end = start + life
+    claims = {
+        "iss": ISSUER,
+        "sub": person.id,
+        "jti": id,
+        "iat": int(start.timestamp()),
+        "exp": int(end.timestamp()),
+        "scope": " ".join(scopes),
+    }
+    text = jwt.encode({"alg": "HS256"}, claims, _key())
+    token = AccessToken(
+        id=id,
+        person_id=person.id,
+        person=person,
+        family_id=family_id,
+        long_lived=family_id is None,
+        digest=_digest(text),
+        scopes=list(scopes),
+        expires_at=end,
+    )
+    db.session.add(token)
+    if "inference" in scopes:
+        touch("caller", token.digest)
+    return text, token
+
+
+def _allowed(person: Person, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    held = person.held_scopes
+    if not wanted:
+        return held
+    for scope in wanted:
+        if scope not in SCOPES:
+            raise Invalid(f"There is no scope {scope[:40]!r}. Choose from {', '.join(SCOPES)}.", "scope")
+        if scope not in held:
+            raise Forbidden(f"{person.username} does not hold the scope {scope}.", "scope")
+    return tuple(scope for scope in held if scope in wanted)
+
+
+def _live() -> Select[tuple[AccessToken]]:
+    return select(AccessToken).where(AccessToken.revoked_at.is_(None), AccessToken.expires_at > now())
+
+
+def _revoke(token: AccessToken) -> None:
+    token.revoked_at = now()
+    touch("caller", token.digest)
+
+
+def _revoke_family(family_id: str) -> None:
+    for token in db.session.scalars(_live().where(AccessToken.family_id == family_id)):
+        _revoke(token)
+    db.session.execute(
+        update(RefreshToken)
+        .where(RefreshToken.family_id == family_id, RefreshToken.revoked_at.is_(None))
+        .values(revoked_at=now())
+    )
+
+
+def _digest(text: str) -> str:
+    return digest(current.secrets().key_pepper, text)
+
+
+def _key() -> OctKey:
+    """The signing key: derived, so that a token is no session cookie and the other way round."""
+    secret = current.secrets().session_secret.encode()
+    return OctKey.import_key(hashlib.sha256(b"portico access token\0" + secret).digest())

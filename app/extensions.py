@@ -1,0 +1,204 @@
+"""The cold side's extensions: the database and its sessions, sign-in, CSRF, and how a unit of work is run.
+
+SQLite waits for a lock in C, where no greenlet can run; here a busy database answers at once instead, and
+`transaction` runs the whole unit of work again after a cooperative pause.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from flask import Flask, make_response
+from flask_login import LoginManager
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf.csrf import CSRFProtect
+from sqlalchemy import JSON, BigInteger, DateTime, MetaData, String, event
+from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeDecorator
+
+from config import Config
+
+SQLITE_WAIT_S = 0.01  # the longest a greenlet may be held in C by a lock
+PATIENCE_S = 10.0  # how long a unit of work tries to get the lock
+WRITES = "portico_writes"  # an execution option of the connection
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant. It goes in with its zone and comes back in UTC, on SQLite too, which keeps no zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant needs its time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Every table of the cold side. Ids are the 36 characters of `app.ids.new_id`; money is nano-units."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        str: String(255),
+        int: BigInteger(),
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(),
+        list[str]: JSON(),
+    }
+
+
+db = SQLAlchemy(metadata=Base.metadata)
+migrate = Migrate(directory=str(MIGRATIONS))
+login = LoginManager()
+csrf = CSRFProtect()
+
+
+def now() -> datetime:
+    """The present instant in UTC, to the microsecond."""
+    return datetime.now(UTC)
+
+
+def init_database(app: Flask, config: Config) -> None:
+    """SQLAlchemy with the options of the configured database."""
+    url = config.database_url
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    if url.startswith("sqlite"):
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+            "connect_args": {"timeout": SQLITE_WAIT_S},
+            "pool_size": 5,
+            "max_overflow": 25,
+        }
+    else:
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+            "pool_size": 5,
+            "max_overflow": 15,
+            "pool_timeout": 10,
+            "pool_pre_ping": True,
+            "pool_recycle": 1800,
+            "connect_args": {"connect_timeout": 5},
+        }
+    db.init_app(app)
+    migrate.init_app(app, db)
+    with app.app_context():
+        prepare(db.engine)
+
+
+def prepare(engine: Engine) -> None:
+    """Gives an SQLite engine its pragmas and explicit transactions; any other engine is left as it is."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def is_passing(error: OperationalError) -> bool:
+    """Whether the same unit of work may succeed when run again: a lock, a deadlock, a failed serialisation."""
+    original = error.orig
+    state = getattr(original, "sqlstate", None)
+    return state in ("40001", "40P01", "55P03") or "database is locked" in str(original) or (
+        "database table is locked" in str(original)
+    )
+
+
+def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs `work` in a write transaction and commits; what it returns is returned.
+
+    The transaction is new: whatever was read before is read again. When the database is locked, `work` is run
+    again from its start for up to `PATIENCE_S` seconds, so it must do nothing but verbs of the domain; then
+    `OperationalError` is raised. Any exception of `work` rolls everything back.
+    """
+    session = db.session
+    deadline = time.monotonic() + PATIENCE_S
+    pause = 0.002
+    while True:
+        session.rollback()
+        try:
+            session.connection(execution_options={WRITES: True})
+            result = work(*args, **kwargs)
+            session.commit()
+            return result
+        except OperationalError as error:
+            session.rollback()
+            if not is_passing(error) or time.monotonic() > deadline:
+                raise
+        except BaseException:
+            session.rollback()
+            raise
+        time.sleep(pause * (0.5 + random.random()))  # cooperative where gevent has patched time
+        pause = min(pause * 1.5, 0.05)
+
+
+class _Refused(Exception):
+    """A view answered that it changed nothing; carries the answer out of the transaction."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def writes(view: Callable[P, Any]) -> Callable[P, Any]:
+    """Makes a route's body one unit of work: committed when it answers below 400, else rolled back.
+
+    The body may run more than once (see `transaction`); what must happen once, such as hashing a password or
+    calling an upstream, happens before it.
+    """
+
+    @wraps(view)
+    def unit(*args: P.args, **kwargs: P.kwargs) -> Any:
+        def work() -> Any:
+            answer = make_response(view(*args, **kwargs))
+            if answer.status_code >= 400:
+                raise _Refused(answer)
+            return answer
+
+        try:
+            return transaction(work)
+        except _Refused as refused:
+            return refused.answer
+
+    return unit
