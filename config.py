@@ -8,21 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets as random_source
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import yaml
 from cryptography.fernet import Fernet
 
 ROOT = Path(__file__).resolve().parent
-DOORS = ("v1", "portal", "admin", "api", "public")
 DEFAULT_FILE = ROOT / "asset" / "config.yml"
 
 Door = Literal["v1", "portal", "admin", "api", "public"]
+DOORS: tuple[Door, ...] = get_args(Door)
 
 
 class ConfigError(Exception):
@@ -33,7 +34,7 @@ class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
     """A section of the settings; an unknown key is an error."""
 
 
-class Server(Section):
+class Server(Section, frozen=True):
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: int = 8000
@@ -46,20 +47,20 @@ class Server(Section):
     drain_s: float = 20.0  # how long a stopping worker lets streams run on
 
 
-class Storage(Section):
+class Storage(Section, frozen=True):
     data_dir: str = "instance"
     embedded: bool | None = None  # production refuses the embedded stores unless this is true
 
 
-class Database(Section):
+class Database(Section, frozen=True):
     url: str | None = None
 
 
-class Redis(Section):
+class Redis(Section, frozen=True):
     url: str | None = None
 
 
-class Auth(Section):
+class Auth(Section, frozen=True):
     admin_username: str = "admin"
     admin_password: str | None = None
     secure_cookies: bool | None = None  # TLS-only cookies; true in production
@@ -69,7 +70,7 @@ class Auth(Section):
     long_lived_token_days: float = 180.0
 
 
-class Security(Section):
+class Security(Section, frozen=True):
     """Secrets; unset ones are made at the first start and kept below the data folder, readable by the owner alone."""
 
     session_secret: str | None = None
@@ -77,24 +78,24 @@ class Security(Section):
     encryption_keys: list[str] | None = None  # newest first; Fernet keys
 
 
-class Demo(Section):
+class Demo(Section, frozen=True):
     enabled: bool | None = None  # true in development
 
 
-class Metrics(Section):
+class Metrics(Section, frozen=True):
     allow: list[str] = msgspec.field(default_factory=list)  # addresses or networks beside loopback
 
 
-class Upstream(Section):
+class Upstream(Section, frozen=True):
     allow_private: bool | None = None  # true in development
 
 
-class Portal(Section):
+class Portal(Section, frozen=True):
     name: str = "Portico"
     currency: str = "USD"
 
 
-class Log(Section):
+class Log(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -106,7 +107,7 @@ class Secrets(msgspec.Struct, frozen=True):
     encryption_keys: tuple[bytes, ...]
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """All settings, read once at the start of a process."""
 
     server: Server = Server()
@@ -281,9 +282,9 @@ def _typed(text: str, kind: Any, name: str) -> Any:
     options = {kind, *getattr(kind, "__args__", ())}
     if str in options or getattr(kind, "__origin__", None) is Literal:
         return text
-    if any(getattr(option, "__origin__", None) is list for option in options):
-        if not text.lstrip().startswith("["):
-            return [part.strip() for part in text.split(",") if part.strip()]
+    is_list = any(getattr(option, "__origin__", None) is list for option in options)
+    if is_list and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -293,6 +294,8 @@ def _typed(text: str, kind: Any, name: str) -> Any:
 def _explain(error: msgspec.ValidationError) -> str:
     """msgspec's message as `path: what was expected`."""
     message, _, path = str(error).partition(" - at `$.")
+    if unknown := re.fullmatch("Object contains unknown field `(.*)`", message):
+        return f"{'.'.join(part for part in (path.rstrip('`'), unknown[1]) if part)}: unknown setting"
     return f"{path.rstrip('`') or 'settings'}: {message[:1].lower()}{message[1:]}"
 
 

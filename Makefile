@@ -1,0 +1,65 @@
+# `make` alone explains itself. Every target makes or updates .venv first, when its lock has changed.
+PYTHON ?= python3
+VENV = $(PYTHON) tools/bootstrap.py
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help run dev test check lint format lock migration screenshots vendor clean
+
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run:  ## install, migrate and start a whole Portico; Ctrl-C stops it
+	@$(VENV) run python tools/run.py
+
+dev:  ## the same, and every process starts again when the code changes
+	@$(VENV) dev python tools/run.py --reload
+
+test:  ## everything: lint, types, migrations, services, browsers
+	@$(VENV) dev
+	@$(VENV) dev ruff check
+	@$(VENV) dev mypy
+	@$(VENV) dev pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+check:  ## the quick half of it, under a minute; ARGS="-k words" chooses tests
+	@$(VENV) dev
+	@$(VENV) dev ruff check
+	@$(VENV) dev mypy
+	@$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser" $(ARGS)
+
+lint:  ## what ruff, mypy and djlint have to say
+	@$(VENV) dev ruff check
+	@$(VENV) dev ruff format --check
+	@$(VENV) dev mypy
+	@$(VENV) dev djlint --lint --quiet app/templates
+
+format:  ## put the code into its usual shape
+	@$(VENV) dev ruff check --fix-only --quiet
+	@$(VENV) dev ruff format
+
+# uv lives in an environment of its own: it resolves for every Python and platform at once, which pip cannot.
+UV = .cache/uv/bin/uv
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links
+
+$(UV):
+	@$(PYTHON) -m venv .cache/uv
+	@.cache/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
+
+lock: $(UV)  ## requirements*.txt from requirements*.in; UPGRADE=1 takes newer versions of what is not pinned
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) requirements.in -o requirements.txt
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) requirements-dev.in -c requirements.txt -o requirements-dev.txt
+
+migration:  ## a new migration from the changed tables; M="what changes"
+	@test -n "$(M)" || { echo 'say what changes: make migration M="add ..."' >&2; exit 2; }
+	@$(VENV) dev flask --app wsgi:cold_app db migrate -m "$(M)"
+
+screenshots:  ## pictures of every page, wide and narrow, light and dark, below test-results/
+	@$(VENV) dev python tools/screenshots.py $(ARGS)
+
+vendor:  ## the browser's libraries again from tools/vendor.lock.json (needs npm)
+	@$(VENV) dev python tools/vendor_assets.py
+
+clean:  ## remove what tools made; instance/ (your data) and .venv stay
+	@rm -rf .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results bench/build
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

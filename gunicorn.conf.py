@@ -1,0 +1,107 @@
+"""How gunicorn serves Portico: gevent workers, limits of a request's head, and an orderly end of every connection.
+
+Everything an operator may want to change comes from `asset/config.yml`; what is left here belongs to the code.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parent)]
+
+import gevent
+from gunicorn.http.errors import NoMoreData
+from gunicorn.workers.ggevent import GeventWorker
+
+import config as settings
+from tools.embedded_valkey import die_with_parent
+
+_config = settings.load()
+_metrics_dir = _config.data_dir / "metrics"
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)  # read when a worker imports the client
+
+try:  # a connection is a file; the usual soft limit of 1,024 is soon used up by idle streams
+    _, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_most_files, _most_files))
+except (ValueError, OSError):  # macOS answers "unlimited", and then refuses it
+    pass
+
+
+class Worker(GeventWorker):
+    """gunicorn's gevent worker, which, once told to stop, would wait for idle kept-alive connections as if for work."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: set[gevent.Greenlet] = set()  # between two requests of a connection
+        self._told = False
+
+    @contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        connection = gevent.getcurrent()
+        with gevent.Timeout(self.cfg.keepalive, False):
+            self._idle.add(connection)
+            try:
+                yield
+            finally:
+                self._idle.discard(connection)
+
+    def notify(self) -> None:
+        """Called each second: in the second after the end was told, idle connections may still ask, then they close."""
+        super().notify()
+        if not self.alive:
+            if self._told:
+                gevent.killall(list(self._idle), exception=NoMoreData(), block=False)
+            self._told = True
+
+
+_host = f"[{_config.server.host}]" if ":" in _config.server.host else _config.server.host
+bind = f"{_host}:{_config.server.port}"
+workers = _config.workers
+worker_class = Worker
+worker_connections = 20_000
+backlog = 4096
+preload_app = False  # gRPC does not survive a fork
+control_socket_disable = True  # its default path is one per user, so two Porticos would collide
+
+timeout = 60  # a worker whose loop stands still for this long is replaced
+keepalive = 75
+graceful_timeout = int(_config.server.drain_s) + 10  # streams end by our own, earlier deadline: this one kills
+
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 16_380
+# Which addresses are proxies is counted in hops by the application; gunicorn need only not contradict it.
+forwarded_allow_ips = "*" if _config.server.trusted_proxies else ""
+
+umask = 0o077
+accesslog = None  # the application writes its own, with request ids
+loglevel = _config.log.level
+if os.access("/dev/shm", os.W_OK):  # noqa: S108 - the heartbeat files: a slow disk must not look like a dead worker
+    worker_tmp_dir = "/dev/shm"  # noqa: S108
+
+
+def on_starting(server: Any) -> None:
+    """Counters of an earlier start are not ours."""
+    shutil.rmtree(_metrics_dir, ignore_errors=True)
+    _metrics_dir.mkdir(mode=0o700, parents=True)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    _die_with_master()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)
+
+
+_die_with_master = die_with_parent(signal.SIGKILL)  # a killed master leaves no worker on its port
