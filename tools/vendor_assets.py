@@ -178,7 +178,7 @@ def pack(path: Path) -> None:
     content = path.read_bytes()
     path.with_name(path.name + ".gz").write_bytes(gzip.compress(content, 9, mtime=0))
     try:
-        import brotli
+        import brotli  # type: ignore[import-untyped]
     except ImportError:
         return
     path.with_name(path.name + ".br").write_bytes(brotli.compress(content, quality=11))
@@ -188,7 +188,7 @@ def write_notice(packages: list[Package]) -> None:
     lines = [
         "# Third-party files in this repository",
         "",
-        "Written by `tools/vendor_assets.py` from `tools/vendor.lock.json`. Each folder holds the package's own licence.",
+        "Written by `tools/vendor_assets.py` from `tools/vendor.lock.json`. Each folder holds the licence of its package.",
         "",
         "| Package | Version | Licence | Where |",
         "|---|---|---|---|",
@@ -205,7 +205,9 @@ def write_notice(packages: list[Package]) -> None:
 def committed() -> dict[str, str]:
     files = [path for path in VENDOR.rglob("*") if path.is_file() and path != MANIFEST]
     files += sorted(STATIC.glob("icons.svg*"))
-    return {path.relative_to(STATIC).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+    return {
+        path.relative_to(STATIC).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
+    }
 
 
 MIT = """MIT License

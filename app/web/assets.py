@@ -96,8 +96,9 @@ def serve(filename: str) -> Response:
     # carries the version.
     lasting = digest == asset.digest or (digest and asset.path.suffix == ".woff2" and name.startswith("vendor/"))
     response.headers["Cache-Control"] = FOREVER if lasting else SHORT
-    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin" if current_app.config.get("STATIC_URL") else "same-origin"
-    if current_app.config.get("STATIC_URL") and asset.path.suffix == ".woff2":
+    if current_app.config.get("STATIC_URL"):
+        # Pages then name these files under another origin, and a font is only taken across origins when told so.
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         response.headers["Access-Control-Allow-Origin"] = "*"
     response.set_etag(f"{asset.digest}-{encoding or 'plain'}")
     response.make_conditional(request)

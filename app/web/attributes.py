@@ -27,5 +27,7 @@ def attributes(values: Mapping[str, object], *skip: str) -> Markup:
 def hyphenated(values: Mapping[str, object]) -> dict[str, object]:
     """`{"hx_get": "/x"}` → `{"hx-get": "/x"}` without the empty ones: for WTForms, which only knows aria_ and data_."""
     return {
-        key.strip("_").replace("_", "-"): value for key, value in values.items() if value is not None and value is not False
+        key.strip("_").replace("_", "-"): value
+        for key, value in values.items()
+        if value is not None and value is not False
     }

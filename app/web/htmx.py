@@ -6,8 +6,8 @@ whole page or a part of one.
 
 from __future__ import annotations
 
+import flask_htmx
 from flask import request
-from flask_htmx import HTMX as FlaskHTMX
 
 
 def _id_of(element: str | None) -> str | None:
@@ -17,7 +17,7 @@ def _id_of(element: str | None) -> str | None:
     return element.split("#", 1)[1] or None
 
 
-class HTMX(FlaskHTMX):  # type: ignore[misc]
+class HTMX(flask_htmx.HTMX):
     @property
     def source(self) -> str | None:
         """The element that asked, as `tag#id`."""

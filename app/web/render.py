@@ -6,7 +6,8 @@ Routes stay free of the difference, and a form works the same with scripts and w
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, cast
+from urllib.parse import urlencode
 
 from flask import Response, flash, get_flashed_messages, make_response, redirect, render_template, request
 
@@ -23,7 +24,8 @@ def render(page: str, fragment: str | None = None, status: int = 200, **values: 
     partial = fragment is not None and htmx.is_partial
     response = make_response(render_template(fragment if partial and fragment else page, **values), status)
     if partial:
-        for level, message in get_flashed_messages(with_categories=True):
+        flashed = cast("list[tuple[str, str]]", get_flashed_messages(with_categories=True))
+        for level, message in flashed:
             toast(response, _level(level), message)
     response.vary.update(("HX-Request", "HX-Request-Type"))
     return response
@@ -57,8 +59,6 @@ def current_address(**changes: Any) -> str:
 
     Any change but one of the page itself goes back to the first page.
     """
-    from urllib.parse import urlencode
-
     pairs = [(key, value) for key, value in request.args.items(multi=True) if key not in changes]
     if "page" not in changes:
         pairs = [(key, value) for key, value in pairs if key != "page"]
