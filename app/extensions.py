@@ -140,9 +140,7 @@ def is_passing(error: OperationalError) -> bool:
     """Whether the same unit of work may succeed when run again: a lock, a deadlock, a failed serialisation."""
     original = error.orig
     state = getattr(original, "sqlstate", None)
-    return state in ("40001", "40P01", "55P03") or "database is locked" in str(original) or (
-        "database table is locked" in str(original)
-    )
+    return state in ("40001", "40P01", "55P03") or "is locked" in str(original)  # SQLite tells it in words
 
 
 def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -169,7 +167,7 @@ def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         except BaseException:
             session.rollback()
             raise
-        time.sleep(pause * (0.5 + random.random()))  # cooperative where gevent has patched time
+        time.sleep(pause * (0.5 + random.random()))
         pause = min(pause * 1.5, 0.05)
 
 

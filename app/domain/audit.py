@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flask import has_request_context, request
-from sqlalchemy import Index, Select, String, select
+from sqlalchemy import Index, Select, String, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db, now
@@ -61,9 +61,8 @@ def record(
     if before is not None and after is not None:
         changed = [key for key in after if before.get(key) != after[key]]
         before, after = {key: before.get(key) for key in changed}, {key: after[key] for key in changed}
-    for key, value in (("before", before), ("after", after), ("reason", reason)):
-        if value is not None:
-            detail[key] = value
+    told = {"before": before, "after": after, "reason": reason}
+    detail.update({key: value for key, value in told.items() if value is not None})
     entry = AuditEntry(
         actor_id=by.id if by else None,
         actor=by.username if by else SYSTEM,
@@ -83,19 +82,19 @@ def entries(
     *,
     actor: str | None = None,
     action: str | None = None,
-    object: str | None = None,
+    about: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> Select[tuple[AuditEntry]]:
-    """The entries that match, newest first. `object` is a kind, an id or a name; `until` is exclusive."""
+) -> Select[AuditEntry]:
+    """The entries that match, newest first. `about` is a kind, an id or a name; `until` is exclusive."""
     found = select(AuditEntry).order_by(AuditEntry.id.desc())
     if actor:
         found = found.where(AuditEntry.actor == actor)
     if action:
         found = found.where(AuditEntry.action == action)
-    if object:
+    if about:
         found = found.where(
-            (AuditEntry.object_kind == object) | (AuditEntry.object_id == object) | (AuditEntry.object_name == object)
+            or_(AuditEntry.object_kind == about, AuditEntry.object_id == about, AuditEntry.object_name == about)
         )
     if since:
         found = found.where(AuditEntry.at >= since)

@@ -79,7 +79,7 @@ def find(kind: str, id: str) -> Budget | None:
     return db.session.scalar(select(Budget).where(Budget.scope_kind == kind, Budget.scope_id == id))
 
 
-def every() -> Select[tuple[Budget]]:
+def every() -> Select[Budget]:
     """All budgets there are."""
     return select(Budget).order_by(Budget.scope_kind, Budget.scope_id)
 

@@ -6,7 +6,6 @@ is a new row, and the newest row whose time has come holds.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
 import msgspec
-from sqlalchemy import ForeignKey, Index, Select, String, Text, func, select
+from sqlalchemy import ForeignKey, Index, Select, String, Text, cast, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
 from app import current, providers
@@ -26,6 +25,7 @@ from app.extensions import Base, db, now
 from app.ids import new_id
 from app.metering import money
 from app.providers import settings as adapter_settings
+from app.providers.addresses import AddressPolicy
 from app.providers.base import CheckResult
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ PROVIDER_STATUSES = ("active", "disabled")
 LARGEST_TOKENS = 1_000_000_000
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
-ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 # Every path of /v1 that an upstream can serve; the id is the path in words.
 ENDPOINTS = {
@@ -223,7 +222,7 @@ class DeploymentSpec(msgspec.Struct, kw_only=True):
     settings: dict[str, Any] = {}
 
 
-# --- providers -------------------------------------------------------------------------------------------------
+# --- providers ---
 
 
 def provider(id: str) -> Provider:
@@ -234,7 +233,7 @@ def provider(id: str) -> Provider:
     return found
 
 
-def all_providers(*, type: str | None = None, status: str | None = None) -> Select[tuple[Provider]]:
+def all_providers(*, type: str | None = None, status: str | None = None) -> Select[Provider]:
     found = select(Provider).order_by(func.lower(Provider.name))
     if type:
         found = found.where(Provider.type == type)
@@ -302,38 +301,22 @@ def opened(item: Provider) -> Any:
 
     Raises `Invalid` when they no longer satisfy the adapter.
     """
-    values = {name: value for name, value in item.settings.items() if name != "api_key_env"}
-    values.update(_secrets_of(item))
-    named = item.settings.get("api_key_env")
-    if named:
-        key = os.environ.get(named)
-        if not key:
-            raise Invalid(f"The environment variable {named} is not set where Portico runs.", "config.api_key_env")
-        values["api_key"] = key
-    return _checked(_adapter_settings(item.kind), values)
+    return _checked(_adapter_settings(item.kind), {**item.settings, **_secrets_of(item)})
 
 
 def check_provider(
     item: Provider, *, model: str | None = None, prompt: str | None = None, parameters: dict[str, Any] | None = None
 ) -> CheckResult:
     """Tries the upstream now. Call it outside of a write transaction: it waits for the network."""
-    adapter = providers.adapter(item.kind)(
-        opened(item), allow_private=current.config().allow_private_upstreams
+    config = current.config()
+    policy = AddressPolicy(
+        allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port})
     )
+    adapter = providers.adapter(item.kind)(opened(item), policy=policy)
     try:
         return adapter.check(model=model, prompt=prompt, parameters=parameters or {})
     finally:
         adapter.close()
-
-
-def published_secrets(item: Provider) -> str | None:
-    """The sealed secrets as the noticeboard bears them: a key kept in the environment is read and sealed here,
-    so that the hot side needs no environment of its own."""
-    named = item.settings.get("api_key_env")
-    key = os.environ.get(named) if named else None
-    if not key:
-        return item.sealed
-    return _seal({**_secrets_of(item), "api_key": key})
 
 
 def _adapter_settings(kind: str) -> type[adapter_settings.Settings]:
@@ -365,34 +348,21 @@ def _fill_provider(item: Provider, config: Mapping[str, Any]) -> None:
     declared = _adapter_settings(item.kind)
     secret = adapter_settings.secret_names(declared)
     settings = {name: value for name, value in config.items() if name not in secret and value is not None}
-    named = settings.pop("api_key_env", None)
+    named = settings.get("api_key_env")
     given = {name: config[name] for name in secret if config.get(name) and not _is_mask(config[name])}
     kept = {name: value for name, value in _secrets_of(item).items() if name not in given}
+    if named and "api_key" in given:
+        raise Invalid("Give either api_key or api_key_env, not both.", "config.api_key_env")
     if named:
-        _check_environment_name(named, "api_key" in secret)
-        if "api_key" in given:
-            raise Invalid("Give either api_key or api_key_env, not both.", "config.api_key_env")
         kept.pop("api_key", None)
     if kept and _origin(item.settings.get("base_url")) != _origin(settings.get("base_url")):
-        name = sorted(kept)[0]
+        name = min(kept)
         raise Invalid("The address has changed, so give this secret again.", f"config.{name}")
     secrets = {**kept, **given}
-    probe = {**settings, **secrets}
-    if named:
-        probe["api_key"] = "in the environment"
-    _checked(declared, probe)
-    item.settings = {**settings, "api_key_env": named} if named else settings
-    item.sealed = _seal(secrets) if secrets else None
+    _checked(declared, {**settings, **secrets})
+    item.settings = settings
+    item.sealed = current.sealer().seal(msgspec.json.encode(secrets)) if secrets else None
     item.hints = {name: _masked(value) for name, value in secrets.items()}
-
-
-def _check_environment_name(named: Any, takes_a_key: bool) -> None:
-    if not takes_a_key:
-        raise Invalid("This provider takes no API key.", "config.api_key_env")
-    if not isinstance(named, str) or not ENVIRONMENT_NAME.fullmatch(named):
-        raise Invalid("Give the name of an environment variable such as OPENAI_API_KEY.", "config.api_key_env")
-    if named.upper().startswith("CONFIG_"):
-        raise Invalid("Portico's own settings cannot be sent to a provider.", "config.api_key_env")
 
 
 def _secrets_of(item: Provider) -> dict[str, str]:
@@ -400,10 +370,6 @@ def _secrets_of(item: Provider) -> dict[str, str]:
         return {}
     found: dict[str, str] = msgspec.json.decode(current.sealer().open(item.sealed))
     return found
-
-
-def _seal(secrets: dict[str, str]) -> str:
-    return current.sealer().seal(msgspec.json.encode(secrets))
 
 
 def _masked(secret: Any) -> str:
@@ -428,7 +394,7 @@ def _origin(address: Any) -> tuple[str, str, int | None] | None:
     return parts.scheme.lower(), (parts.hostname or "").lower(), port
 
 
-# --- models ----------------------------------------------------------------------------------------------------
+# --- models ---
 
 
 def model(name: str) -> Model:
@@ -445,7 +411,7 @@ def find_model(name: str) -> Model | None:
 
 def all_models(
     *, search: str | None = None, status: str | None = None, capability: str | None = None
-) -> Select[tuple[Model]]:
+) -> Select[Model]:
     """Every model by name, hidden and disabled ones too: for admins."""
     found = select(Model).options(selectinload(Model.deployments)).order_by(Model.name)
     if search:
@@ -461,7 +427,7 @@ def all_models(
     return found
 
 
-def offered_models(*, search: str | None = None, capability: str | None = None) -> Select[tuple[Model]]:
+def offered_models(*, search: str | None = None, capability: str | None = None) -> Select[Model]:
     """The catalogue that everybody sees: active and deprecated models."""
     return all_models(search=search, capability=capability).where(Model.status.in_(("active", "deprecated")))
 
@@ -677,7 +643,7 @@ def _add_price(item: Model, price: Mapping[str, str | None], from_at: datetime) 
     return made
 
 
-# --- endpoints -------------------------------------------------------------------------------------------------
+# --- endpoints ---
 
 
 def endpoint(id: str) -> Endpoint:
@@ -688,7 +654,7 @@ def endpoint(id: str) -> Endpoint:
     return found
 
 
-def all_endpoints() -> Select[tuple[Endpoint]]:
+def all_endpoints() -> Select[Endpoint]:
     return select(Endpoint).order_by(Endpoint.path)
 
 
@@ -729,6 +695,4 @@ def _few(names: Sequence[str]) -> str:
 
 def _as_text(column: Any) -> Any:
     """A JSON column as its text, to search in."""
-    from sqlalchemy import cast
-
     return cast(column, Text)

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
 from app.domain import audit, passwords
-from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.changes import touch
+from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
 from app.extensions import Base, db, now
 from app.ids import new_id
@@ -122,7 +122,7 @@ def by_id(id: str) -> Person | None:
     return db.session.get(Person, id)
 
 
-def people(*, search: str | None = None, role: str | None = None) -> Select[tuple[Person]]:
+def people(*, search: str | None = None, role: str | None = None) -> Select[Person]:
     """Everybody by name, narrowed to those whose name or address contains `search`."""
     found = select(Person).order_by(func.lower(Person.username))
     if search:
@@ -175,15 +175,17 @@ def update(
     the person's sessions and tokens. Raises `Invalid`, or `Conflict` for the last admin."""
     before = person.summary()
     role_after = person.role if role is msgspec.UNSET else role
-    if scopes is msgspec.UNSET:
-        held = [scope for scope in person.scopes if scope in SCOPES_OF.get(str(role_after), ())]
-        scopes = held if role_after == person.role else None
+    scopes_after: list[str] | None = None  # a new role comes with all that it allows
+    if scopes is not msgspec.UNSET:
+        scopes_after = scopes
+    elif role_after == person.role:
+        scopes_after = list(person.scopes)
     was_acting = person.is_admin and not person.disabled
     _fill(
         person,
         email=person.email if email is msgspec.UNSET else email,
-        role=str(role_after),
-        scopes=scopes,
+        role=role_after,
+        scopes=scopes_after,
         disabled=person.disabled if disabled is msgspec.UNSET else disabled,
         rpm=person.rpm if rpm is msgspec.UNSET else rpm,
         tpm=person.tpm if tpm is msgspec.UNSET else tpm,

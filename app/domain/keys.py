@@ -105,13 +105,13 @@ class KeySecret(Base):
     key: Mapped[ApiKey] = relationship(back_populates="secrets")
 
 
-def reachable(person: Person) -> Select[tuple[ApiKey]]:
+def reachable(person: Person) -> Select[ApiKey]:
     """The keys this person can see, newest first: their own; everybody's for admins."""
     found = select(ApiKey).order_by(ApiKey.id.desc())
     return found if person.sees_everything else found.where(ApiKey.person_id == person.id)
 
 
-def of(person: Person) -> Select[tuple[ApiKey]]:
+def of(person: Person) -> Select[ApiKey]:
     """A person's own keys, newest first, revoked ones too."""
     return select(ApiKey).where(ApiKey.person_id == person.id).order_by(ApiKey.id.desc())
 

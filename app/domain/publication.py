@@ -14,18 +14,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, cast
 
 import msgspec
 from flask import has_app_context
 from redis import RedisError, WatchError
 from redis.client import Pipeline
-from sqlalchemy import event, select
+from sqlalchemy import delete, event, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app import current, directory, store
-from app.domain import catalog
 from app.domain.budgets import Budget
 from app.domain.catalog import Endpoint, Model, Provider
 from app.domain.changes import NOTED, Change, PendingChange
@@ -45,8 +45,6 @@ TURNS = 50
 CHUNK = 200  # people published in one turn
 ENCODER = msgspec.json.Encoder()
 
-T = TypeVar("T")
-
 
 def publish(changes: Collection[Change]) -> bool:
     """Publishes the present state of what has changed, in one turn. Raises `RedisError`.
@@ -56,10 +54,7 @@ def publish(changes: Collection[Change]) -> bool:
     if not changes:
         return True
 
-    def read(session: Session) -> _Notices:
-        return _read(session, changes)
-
-    return _in_turn(read, rebuilding=False)
+    return _in_turn(partial(_read, changes=changes), rebuilding=False)
 
 
 def publish_all() -> None:
@@ -75,13 +70,13 @@ def publish_all() -> None:
             people = list(session.scalars(select(Person.id).order_by(Person.id)))
             pending = list(session.scalars(select(PendingChange.id)))
         for start in range(0, len(people), CHUNK):
-            chunk = [("person", id) for id in people[start : start + CHUNK]]
-            _in_turn(lambda session, chunk=chunk: _read(session, chunk), rebuilding=True)  # type: ignore[misc]
+            chunk: list[Change] = [("person", id) for id in people[start : start + CHUNK]]
+            _in_turn(partial(_read, changes=chunk), rebuilding=True)
         _forget_unknown_callers()
         rest: list[Change] = [("directory", ""), ("scope", "organisation:default")]
         with _reading() as session:
             rest += [("scope", f"{row.scope_kind}:{row.scope_id}") for row in session.scalars(select(Budget))]
-        if _in_turn(lambda session: _read(session, rest), rebuilding=True, marker=marker):
+        if _in_turn(partial(_read, changes=rest), rebuilding=True, marker=marker):
             break
     redis.delete(marker)
     _settle(pending)
@@ -108,7 +103,7 @@ def catch_up() -> int:
 class _Notices(msgspec.Struct):
     """What is to be written: None takes a caller or a scope away."""
 
-    directory: directory.Directory | None = None
+    document: directory.Directory | None = None
     callers: dict[str, directory.CallerRecord | None] = {}
     scopes: dict[tuple[str, str], directory.Scope | None] = {}
 
@@ -118,7 +113,7 @@ def _in_turn(read: Callable[[Session], _Notices], *, rebuilding: bool, marker: s
     with current.redis().pipeline(transaction=True) as pipe:
         for _ in range(TURNS):
             try:
-                pipe.watch(TURN, store.DIRECTORY_VERSION, *([marker] if marker else []))
+                pipe.watch(TURN, store.DIRECTORY_VERSION, *([marker] if marker else []))  # type: ignore[no-untyped-call]
                 if not rebuilding and not pipe.exists(store.DIRECTORY_VERSION):
                     return False
                 if marker and not pipe.exists(marker):
@@ -161,9 +156,9 @@ def _write(pipe: Pipeline, notices: _Notices) -> None:
         absent = [field for field, value in fields.items() if value is None]
         if absent:
             pipe.hdel(name, *absent)
-    if notices.directory is not None:
-        pipe.set(store.DIRECTORY, ENCODER.encode(notices.directory))
-        pipe.set(store.DIRECTORY_VERSION, notices.directory.version)
+    if notices.document is not None:
+        pipe.set(store.DIRECTORY, ENCODER.encode(notices.document))
+        pipe.set(store.DIRECTORY_VERSION, notices.document.version)
 
 
 def _read(session: Session, changes: Iterable[Change]) -> _Notices:
@@ -203,7 +198,7 @@ def _read(session: Session, changes: Iterable[Change]) -> _Notices:
     _callers(session, notices, keys, tokens | named["caller"])
     _scopes(session, notices, scopes)
     if named["directory"]:
-        notices.directory = _directory(session)
+        notices.document = _directory(session)
     return notices
 
 
@@ -240,7 +235,7 @@ def _key_record(secret: KeySecret, models: dict[str, str]) -> directory.CallerRe
         models=models,
         team_id=key.team_id,
         expires_ms=_ms(end) if end else None,
-        routing=cast(Any, key.routing),
+        routing=cast("Any", key.routing),
     )
 
 
@@ -284,10 +279,10 @@ def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -
         budget = budgets.get((kind, id))
         rpm, tpm, parallel = rates.get((kind, id), (None, None, None))
         notices.scopes[kind, id] = None if gone else directory.Scope(
-            kind=cast(Any, kind),
+            kind=cast("Any", kind),
             id=id,
             limit_nano=budget.limit_nano if budget else None,
-            period=cast(Any, budget.period) if budget else "total",
+            period=cast("Any", budget.period) if budget else "total",
             timezone=budget.timezone if budget else "UTC",
             rpm=rpm,
             tpm=tpm,
@@ -305,8 +300,8 @@ def _directory(session: Session) -> directory.Directory:
                 name=row.name,
                 kind=row.kind,
                 active=row.status == "active",
-                settings={name: value for name, value in row.settings.items() if name != "api_key_env"},
-                sealed=catalog.published_secrets(row),
+                settings=row.settings,
+                sealed=row.sealed,
             )
             for row in session.scalars(select(Provider).order_by(Provider.name))
         ),
@@ -323,7 +318,7 @@ def _model(row: Model) -> directory.Model:
         name=row.name,
         capabilities=tuple(row.capabilities),  # type: ignore[arg-type]
         created=int(row.created_at.timestamp()),
-        status=cast(Any, row.status),
+        status=cast("Any", row.status),
         features=tuple(row.features),
         context_window=row.context_window,
         max_output_tokens=row.max_output_tokens,
@@ -363,7 +358,7 @@ def _forget_unknown_callers() -> None:
     unknown: list[Change] = [("caller", digest) for digest in sorted(found - known)]
     for start in range(0, len(unknown), CHUNK):
         chunk = unknown[start : start + CHUNK]
-        _in_turn(lambda session, chunk=chunk: _read(session, chunk), rebuilding=True)  # type: ignore[misc]
+        _in_turn(partial(_read, changes=chunk), rebuilding=True)
 
 
 def _escaped(pattern: str) -> str:
@@ -379,7 +374,7 @@ def _settle(ids: list[str]) -> None:
 
 def _delete_notes(ids: list[str]) -> None:
     for start in range(0, len(ids), CHUNK):
-        db.session.execute(PendingChange.__table__.delete().where(PendingChange.id.in_(ids[start : start + CHUNK])))
+        db.session.execute(delete(PendingChange).where(PendingChange.id.in_(ids[start : start + CHUNK])))
 
 
 def _ms(moment: datetime) -> int:

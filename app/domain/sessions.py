@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import secrets as random_source
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from redis import RedisError
@@ -74,7 +76,7 @@ def of(person_id: str) -> list[BrowserSession]:
     index = store.sessions_of(person_id)
     try:
         redis = current.redis()
-        ids = sorted(redis.smembers(index))
+        ids = sorted(str(member) for member in redis.smembers(index))
         found = [_read(redis.hgetall(store.session(id))) for id in ids]
         over = [id for id, session in zip(ids, found, strict=True) if session is None]
         if over:
@@ -101,7 +103,7 @@ def end_all(person_id: str, *, but: str | None = None) -> None:
             end(session.id)
 
 
-def _read(fields: dict[str, str]) -> BrowserSession | None:
+def _read(fields: Mapping[Any, Any]) -> BrowserSession | None:
     try:
         return msgspec.convert(fields, BrowserSession, strict=False) if fields else None
     except msgspec.ValidationError:

@@ -92,13 +92,13 @@ class SubscriptionStep(Base):
     reason: Mapped[str | None] = mapped_column(Text)
 
 
-def reachable(person: Person) -> Select[tuple[Subscription]]:
+def reachable(person: Person) -> Select[Subscription]:
     """The subscriptions this person can see, newest first: their own; everybody's for admins."""
     found = select(Subscription).order_by(Subscription.id.desc())
     return found if person.sees_everything else found.where(Subscription.person_id == person.id)
 
 
-def of(person: Person, *, status: str | None = None) -> Select[tuple[Subscription]]:
+def of(person: Person, *, status: str | None = None) -> Select[Subscription]:
     """A person's own subscriptions, newest first."""
     found = select(Subscription).where(Subscription.person_id == person.id).order_by(Subscription.id.desc())
     return found.where(Subscription.status == status) if status else found
@@ -128,7 +128,7 @@ def latest_by_model(person: Person) -> dict[str, Subscription]:
     return latest
 
 
-def waiting() -> Select[tuple[Subscription]]:
+def waiting() -> Select[Subscription]:
     """What waits for an admin's decision, the longest first."""
     return select(Subscription).where(Subscription.status == "pending").order_by(Subscription.id)
 
@@ -177,11 +177,14 @@ def decide(
     expires_at: datetime | None = None,
     budget: Mapping[str, Any] | None = None,
 ) -> Subscription:
-    """An admin's decision; `budget` bears limit, period and timezone as `budgets.set_budget` takes them. Raises `Invalid` for an unknown one or a denial without reason, `Conflict` when the
-    subscription's status does not allow it."""
+    """An admin's decision; `budget` bears limit, period and timezone as `budgets.set_budget` takes them.
+
+    Raises `Invalid` for an unknown decision or a denial without reason, `Conflict` when the subscription's status
+    does not allow it.
+    """
     if decision not in DECISIONS:
         raise Invalid(f"Choose one of {', '.join(DECISIONS)}.", "decision")
-    allowed, status = DECISIONS[decision]  # type: ignore[index]
+    allowed, status = DECISIONS[decision]
     reason = (reason or "").strip() or None
     if decision == "deny" and not reason:
         raise Invalid("Give a reason; the person will read it.", "reason")
@@ -229,7 +232,7 @@ def expire_due(limit: int = 500) -> int:
     return len(due)
 
 
-def usable(person_ids: list[str]) -> Select[tuple[str, str, str]]:
+def usable(person_ids: list[str]) -> Select[str, str, str]:
     """Person id, model name, subscription id of what may be called now."""
     return (
         select(Subscription.person_id, Model.name, Subscription.id)

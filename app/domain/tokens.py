@@ -161,7 +161,7 @@ def issue(person: Person, *, by: Person, scopes: Sequence[str] | None = None) ->
     return Grant(access_token=text, expires_in=int(life.total_seconds()), scopes=allowed, token=token)
 
 
-def long_lived() -> Select[tuple[AccessToken]]:
+def long_lived() -> Select[AccessToken]:
     """The long-lived tokens, newest first, revoked ones too."""
     return select(AccessToken).where(AccessToken.long_lived.is_(True)).order_by(AccessToken.id.desc())
 
@@ -277,7 +277,7 @@ def _allowed(person: Person, wanted: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(scope for scope in held if scope in wanted)
 
 
-def _live() -> Select[tuple[AccessToken]]:
+def _live() -> Select[AccessToken]:
     return select(AccessToken).where(AccessToken.revoked_at.is_(None), AccessToken.expires_at > now())
 
 

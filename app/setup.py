@@ -1,0 +1,122 @@
+"""Makes a database ready to serve: migrates it, gives an empty one its first admin and demo content, publishes all.
+
+Safe to run at every start. A password that had to be made is printed once, on a line of its own; the demo person's
+follows the same rule, but needs no change.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from redis import RedisError
+
+from app import create_app
+from app.domain import catalog, identity, passwords, publication
+from app.domain.catalog import DeploymentSpec
+from app.domain.identity import Person
+from app.extensions import MIGRATIONS, db, transaction
+from config import Config, ConfigError, load
+
+REDIS_PATIENCE_S = 20.0
+
+
+def set_up(config: Config) -> list[str]:
+    """Brings the database up to this version; the lines to show once. Raises `RedisError` when Redis stays away."""
+    app = create_app(config, ())
+    with app.app_context():
+        migrate()
+        made = transaction(_furnish, config)
+        _publish()
+        db.session.remove()
+    return made
+
+
+def migrate(revision: str = "head") -> None:
+    """Runs the revisions up to `revision` on the application's database."""
+    alembic = AlembicConfig(str(MIGRATIONS / "alembic.ini"))
+    alembic.set_main_option("script_location", str(MIGRATIONS))
+    alembic.attributes["connection"] = db.engine
+    command.upgrade(alembic, revision)
+
+
+def _furnish(config: Config) -> list[str]:
+    catalog.ensure_endpoints()
+    first = identity.first_admin(config.auth.admin_username, config.auth.admin_password)
+    if first is None:
+        return []
+    admin, password = first
+    lines = [f"First admin: {admin.username}, password: {password}"] if password else []
+    if config.demo_enabled:
+        lines += _demo(admin)
+    return lines
+
+
+def _demo(admin: Person) -> list[str]:
+    """One provider that answers by itself, an open and a restricted model, and an ordinary person."""
+    echo = catalog.create_provider(by=None, name="Echo", kind="echo", config={})
+    deployments = [DeploymentSpec(provider_id=echo.id, upstream_model="echo")]
+    catalog.create_model(
+        by=None,
+        name="echo-1",
+        display_name="Echo",
+        description="Answers with what it was asked. It runs inside Portico, for trying things out.",
+        capabilities=["chat", "completions", "embeddings"],
+        features=["streaming", "demo"],
+        context_window=32_768,
+        max_output_tokens=4_096,
+        price={"input_per_mtok": "0.15", "output_per_mtok": "0.60", "cached_input_per_mtok": "0.075"},
+        deployments=deployments,
+    )
+    catalog.create_model(
+        by=None,
+        name="echo-restricted",
+        display_name="Echo, restricted",
+        description="The same, but an admin has to approve each subscription.",
+        capabilities=["chat"],
+        features=["streaming", "demo"],
+        context_window=32_768,
+        max_output_tokens=4_096,
+        restricted=True,
+        price={"input_per_mtok": "2.50", "output_per_mtok": "10"},
+        deployments=deployments,
+    )
+    if identity.find("demo"):  # the settings may have named the first admin so
+        return []
+    password = identity.random_password()
+    person = identity.create(by=None, username="demo", password=passwords.hashed(password))
+    return [f"Demo person: {person.username}, password: {password}"]
+
+
+def _publish() -> None:
+    """Waits for a Redis that is only just starting."""
+    deadline = time.monotonic() + REDIS_PATIENCE_S
+    while True:
+        try:
+            publication.publish_all()
+            return
+        except RedisError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def main() -> int:
+    try:
+        config = load()
+        lines = set_up(config)
+    except ConfigError as error:
+        print(f"Portico cannot start: {error}", file=sys.stderr)
+        return 2
+    except RedisError as error:
+        print(f"Portico cannot start: Redis does not answer ({error}). Check CONFIG_REDIS_URL.", file=sys.stderr)
+        return 1
+    for line in lines:
+        print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,13 @@
+"""The doors' tests run in the cold side's world."""
+
+from tests.house import (  # noqa: F401
+    app,
+    config,
+    database_url,
+    inside,
+    migrated,
+    people,
+    quick_hashes,
+    valkey_url,
+    wire,
+)

@@ -1,0 +1,167 @@
+"""The cold side's world for tests: a real Valkey, a migrated database, one application a test, and three people.
+
+The owner has things, the stranger must not see them, the admin decides; the auditor is an admin who only reads.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import create_app, store
+from app.domain import catalog, identity, passwords, publication
+from app.domain.catalog import DeploymentSpec
+from app.domain.identity import Person
+from app.extensions import db, transaction
+from app.setup import migrate
+from config import Config, load
+from tools.embedded_valkey import EmbeddedValkey
+
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="portico-test-"))
+    server = EmbeddedValkey(folder / "valkey.sock", folder / "data")
+    server.start()
+    try:
+        yield f"unix://{folder / 'valkey.sock'}?db=0"
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_hashes() -> Iterator[None]:
+    """bcrypt's smallest cost: what it costs in earnest is another test's matter."""
+    kept, passwords.ROUNDS = passwords.ROUNDS, 4
+    yield
+    passwords.ROUNDS = kept
+
+
+@pytest.fixture
+def wire(valkey_url: str) -> redis.Redis:
+    client = store.connect(valkey_url)
+    client.flushall()
+    return client
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'portico.db'}"
+
+
+@pytest.fixture
+def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:
+    return load(
+        {
+            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_DATABASE_URL": database_url,
+            "CONFIG_REDIS_URL": valkey_url,
+            "CONFIG_SERVER_DOORS": "api,public",
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database to copy: migrating once is enough."""
+    folder = tmp_path_factory.mktemp("migrated")
+    made = create_app(load({"CONFIG_STORAGE_DATA_DIR": str(folder)}), ())
+    with made.app_context():
+        migrate()
+        db.engine.dispose()
+    return folder / "portico.db"
+
+
+@pytest.fixture
+def app(config: Config, wire: redis.Redis, migrated: Path, tmp_path: Path) -> Iterator[Flask]:
+    if config.database_url.startswith("sqlite"):
+        shutil.copy(migrated, tmp_path / "portico.db")
+    made = create_app(config, set(config.server.doors))
+    made.config["TESTING"] = True
+    with made.app_context():
+        if not config.database_url.startswith("sqlite"):
+            migrate()
+        transaction(catalog.ensure_endpoints)
+        publication.publish_all()
+    yield made
+    with made.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.fixture
+def inside(app: Flask) -> Iterator[Flask]:
+    """An application context, for tests that call verbs of the domain themselves."""
+    with app.app_context():
+        yield app
+        db.session.remove()
+
+
+@dataclass
+class People:
+    admin: Person
+    owner: Person
+    stranger: Person
+    auditor: Person
+
+
+def make_people() -> People:
+    kept = passwords.hashed(PASSWORD)
+
+    def make(username: str, role: str) -> Person:
+        return identity.create(by=None, username=username, password=kept, role=role)
+
+    return People(
+        make("admin", "admin"), make("owner", "user"), make("stranger", "user"), make("auditor", "admin-readonly")
+    )
+
+
+@pytest.fixture
+def people(inside: Flask) -> People:
+    return transaction(make_people)
+
+
+def make_model(admin: Person | None = None, name: str = "small", **values: Any) -> catalog.Model:
+    """A model on an echo provider, with a price unless another is given."""
+    provider = db.session.query(catalog.Provider).filter_by(kind="echo").first()
+    if provider is None:
+        provider = catalog.create_provider(by=admin, name="Echo", kind="echo", config={})
+    given: dict[str, Any] = {
+        "price": {"input_per_mtok": "1", "output_per_mtok": "2"},
+        "deployments": [DeploymentSpec(provider_id=provider.id, upstream_model="echo")],
+        **values,
+    }
+    return catalog.create_model(by=admin, name=name, **given)
+
+
+class Program:
+    """A client of the management API with an access token."""
+
+    def __init__(self, client: FlaskClient, token: str | None) -> None:
+        self.client = client
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def __getattr__(self, method: str) -> Any:
+        def call(path: str, **arguments: Any) -> Any:
+            return getattr(self.client, method)(path, headers={**self.headers, **arguments.pop("headers", {})}, **arguments)
+
+        return call
+
+
+def sign_in(app: Flask, username: str, password: str = PASSWORD, **form: str) -> Program:
+    client = app.test_client(use_cookies=False)
+    answer = client.post("/token", data={"username": username, "password": password, **form})
+    assert answer.status_code == 200, answer.get_json()
+    return Program(client, answer.get_json()["access_token"])
