@@ -178,6 +178,7 @@
         const field = $("main [data-search]") ?? $("[data-search]");
         if (field) { e.preventDefault(); field.focus(); field.select(); }
       }
+      if (e.key === "?") $("#shortcuts")?.showModal?.();
       if (before === "g") $(`a[data-key="g ${CSS.escape(e.key)}"]`)?.click();
       before = e.key;
       setTimeout(() => { before = ""; }, 1000);
