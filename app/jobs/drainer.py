@@ -1,0 +1,464 @@
+"""The drainer of the Procfile: carries usage events from the stream into the ledger, and cleans up after the dead.
+
+A batch is posted in one transaction and only then acknowledged and deleted, so that an event is in the stream or in
+the books at every instant and posted once whatever is delivered again. Each second it also replays spool files whose
+writer is gone, publishes what waits to be published and, in a thread of its own that no database can hold up, has
+the meter settle or release holds whose lease has ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from redis import Redis, RedisError, ResponseError
+from sqlalchemy.exc import DataError, SQLAlchemyError
+
+from app import store
+from app.ids import new_id
+from app.jobs import metering, process
+from app.ledger import posting
+from app.metering.usage import UsageEvent
+
+STATUS = "portico:drainer"  # hash for the status page
+
+BATCH = 1000  # events a transaction, at most
+BLOCK_MS = 250
+TICK_S = 1.0
+CLAIM_AFTER_MS = 5_000  # a batch that takes longer may be posted twice, which changes nothing
+REAPED_AT_ONCE = 1000
+BACK_OFF_S = (0.1, 5.0)  # first and longest pause while a store is away
+DOUBTFUL_S = 60.0  # how long a spool line that the meter knows and the books do not is waited for
+LARGEST = 2**53  # numbers beyond are no usage; sums of them would not fit the books
+
+# What an event itself can be refused for. Anything else is the database's trouble and is tried again.
+_POISON = (DataError, OverflowError, UnicodeError)
+
+log = structlog.get_logger(__name__)
+
+_decode = msgspec.json.Decoder(UsageEvent).decode
+_NUMBERS = tuple(name for name in UsageEvent.__struct_fields__ if name.endswith(("_ms", "_tokens", "_nano", "images")))
+
+
+class Poison(ValueError):
+    """Bytes that are no usage event."""
+
+
+class Entry(NamedTuple):
+    """One entry of the stream; None for one that was deleted meanwhile."""
+
+    id: bytes
+    raw: bytes | None
+
+
+def decode(raw: bytes) -> UsageEvent:
+    """The event in one line of JSON; raises `Poison`."""
+    try:
+        event = _decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Poison(str(error)) from None
+    for name in _NUMBERS:
+        number = getattr(event, name)
+        if number is not None and not -LARGEST <= number <= LARGEST:
+            raise Poison(f"{name} is out of range")
+    if not 0 <= event.attempt < 2**31 or not 0 <= event.status < 2**31:
+        raise Poison("attempt or status is out of range")
+    return event
+
+
+class Drainer:
+    """One drainer. Any number may run at once; Redis hands each entry to one of them.
+
+    Its methods need an application context; `reap` and `report` need Redis only.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        spool_dir: Path,
+        *,
+        meter: metering.Meter | None = None,
+        catch_up: Callable[[], object] | None = None,
+        batch: int = BATCH,
+        claim_after_ms: int = CLAIM_AFTER_MS,
+    ) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
+        self._redis = Redis.from_url(
+            url, protocol=2, legacy_responses=False, socket_timeout=5, socket_connect_timeout=5
+        )
+        self._meter = meter or metering.meter(self._redis)
+        self._catch_up = catch_up
+        self._spool_dir = spool_dir
+        self._batch = batch
+        self._claim_after_ms = claim_after_ms
+        self._stop = threading.Event()
+        self._behind = True  # entries of our own may be pending
+        self._claim_at = 0.0
+        self._marks: dict[Path, bytes] = {}
+        self._doubtful: dict[Path, float] = {}
+        self._told: dict[str, float] = {}
+        self.posted = self.dead = self.reaped = self.replayed = self.torn = 0
+        self.spools = 0
+        self.drained_ms = _now_ms()
+        self.trouble: dict[str, str] = {}
+
+    # --- the stream ---------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the stream's group, if it is not there: at the start, and after Redis lost everything."""
+        try:
+            self._redis.xgroup_create(store.USAGE, store.USAGE_GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def drain(self, block_ms: int = BLOCK_MS) -> int:
+        """Take one batch, post it, then let the stream forget it; returns how many entries it had.
+
+        Raises Redis's and SQLAlchemy's errors, after which everything is still in the stream.
+        """
+        entries = self._take(block_ms)
+        if not entries:
+            self.drained_ms = _now_ms()
+            return 0
+        self._behind = True
+        self._post([(f"stream {entry.id.decode()}", entry.raw) for entry in entries if entry.raw is not None])
+        self._acknowledge([entry.id for entry in entries])
+        self._behind = False
+        self.drained_ms = _now_ms()
+        return len(entries)
+
+    def _take(self, block_ms: int) -> list[Entry]:
+        """Entries that are ours already, else those of a drainer that died with them, else new ones."""
+        try:
+            if self._behind:
+                if mine := _entries(self._read("0", None)):
+                    return mine
+                self._behind = False
+            if time.monotonic() >= self._claim_at:
+                claimed = self._redis.xautoclaim(
+                    store.USAGE, store.USAGE_GROUP, self.name, self._claim_after_ms, "0-0", count=self._batch
+                )
+                if entries := [_entry(entry) for entry in claimed[1]]:
+                    return entries
+                self._claim_at = time.monotonic() + TICK_S
+            return _entries(self._read(">", block_ms))
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self.prepare()
+            return []
+
+    def _read(self, since: str, block_ms: int | None) -> Any:
+        return self._redis.xreadgroup(
+            store.USAGE_GROUP, self.name, {store.USAGE: since}, count=self._batch, block=block_ms or None
+        )
+
+    def _post(self, raws: Sequence[tuple[str, bytes]]) -> None:
+        events: list[tuple[str, bytes, UsageEvent]] = []
+        for source, raw in raws:
+            try:
+                events.append((source, raw, decode(raw)))
+            except Poison as error:
+                self._bury(source, raw, str(error))
+        self._post_events(events)
+
+    def _post_events(self, events: Sequence[tuple[str, bytes, UsageEvent]]) -> None:
+        """Post, and when the database refuses what is in an event, halve the batch until that event is alone."""
+        if not events:
+            return
+        try:
+            self.posted += posting.post([event for _, _, event in events])
+        except _POISON as error:
+            if len(events) == 1:
+                source, raw, _ = events[0]
+                self._bury(source, raw, _reason(error))
+                return
+            middle = len(events) // 2
+            self._post_events(events[:middle])
+            self._post_events(events[middle:])
+
+    def _bury(self, source: str, raw: bytes, reason: str) -> None:
+        posting.bury(source, raw, reason)
+        self.dead += 1
+        log.error("a usage event became a dead letter", source=source, reason=reason)
+
+    def _acknowledge(self, ids: Sequence[bytes]) -> None:
+        with self._redis.pipeline(transaction=True) as pipe:  # an acknowledged entry must not stay behind
+            pipe.xack(store.USAGE, store.USAGE_GROUP, *ids)
+            pipe.xdel(store.USAGE, *ids)
+            pipe.execute()
+
+    def leave(self) -> None:
+        """Take our name off the group if nothing is pending under it, and the names of drainers long gone."""
+        for consumer in self._redis.xinfo_consumers(store.USAGE, store.USAGE_GROUP):
+            name = _bytes(consumer["name"]).decode()
+            if not consumer["pending"] and (name == self.name or consumer["idle"] > 3_600_000):
+                self._redis.xgroup_delconsumer(store.USAGE, store.USAGE_GROUP, name)
+
+    # --- spool files ----------------------------------------------------------------------------------------------
+
+    def clean(self) -> int:
+        """Replay the spool files that nobody writes any more, and delete them; returns how many were done with."""
+        done = 0
+        found = sorted(self._spool_dir.glob("*.jsonl")) if self._spool_dir.is_dir() else []
+        self._marks = {path: mark for path, mark in self._marks.items() if path in found}
+        self._doubtful = {path: since for path, since in self._doubtful.items() if path in found}
+        self.spools = 0
+        for path in found:
+            with _closed(path) as file:
+                if file is None:
+                    continue
+                if self._replay(path, file):
+                    path.unlink()
+                    done += 1
+                else:
+                    self.spools += 1
+        return done
+
+    def _replay(self, path: Path, file: int) -> bool:
+        """Settle and post what one file tells and the books do not know; whether it may be deleted.
+
+        The books are only asked once they have all that was in the stream when the file was found closed: an event
+        that they lack then was never settled. The meter alone could not tell, as its tombstones do not last.
+        """
+        if path not in self._marks:
+            self._marks[path] = self._last_id()
+        if not self._drained_to(self._marks[path]):
+            return False
+        events = list(self._lines(path, file))
+        known = posting.known_requests(event.request_id for event in events)
+        unknown = [event for event in events if event.request_id not in known]
+        settled = [event for event in unknown if self._meter.settle_event(event)]
+        settled_ids = {event.request_id for event in settled}
+        if settled:
+            log.warning("spooled events were settled for a process that died", file=path.name, events=len(settled))
+            self.replayed += len(settled)
+        doubtful = [event for event in unknown if event.request_id not in settled_ids]
+        if doubtful:
+            # Settled by somebody else a moment ago: its event is on the way, and it is the true one.
+            since = self._doubtful.setdefault(path, time.monotonic())
+            if time.monotonic() - since < DOUBTFUL_S:
+                self._marks[path] = self._last_id()
+                self._post_replayed(path, settled)
+                return False
+            log.error("settled events were missing from the books", file=path.name, events=len(doubtful))
+        self._post_replayed(path, unknown)
+        return True
+
+    def _post_replayed(self, path: Path, events: Sequence[UsageEvent]) -> None:
+        for start in range(0, len(events), self._batch):
+            batch = events[start : start + self._batch]
+            self._post_events([(f"spool {path.name}", msgspec.json.encode(event), event) for event in batch])
+
+    def _lines(self, path: Path, file: int) -> Iterator[UsageEvent]:
+        """The file's events. A last line without its end was cut by the death of its writer before the settle."""
+        size = os.fstat(file).st_size
+        lines = os.pread(file, size, 0).split(b"\n")
+        last = lines.pop()
+        for line in lines:
+            try:
+                yield decode(line)
+            except Poison as error:
+                self._bury(f"spool {path.name}", line, str(error))
+        if last:
+            try:
+                yield decode(last)
+            except Poison:
+                self.torn += 1
+                log.warning("the last line of a spool file was cut", file=path.name, bytes=len(last))
+
+    def _last_id(self) -> bytes:
+        newest = self._redis.xrevrange(store.USAGE, count=1)
+        return _bytes(newest[0][0]) if newest else b"0-0"
+
+    def _drained_to(self, mark: bytes) -> bool:
+        oldest = self._redis.xrange(store.USAGE, count=1)
+        return not oldest or _order(_bytes(oldest[0][0])) > _order(mark)
+
+    # --- holds, and what the status page reads ----------------------------------------------------------------------
+
+    def reap(self) -> int:
+        """Have the meter settle or release the holds whose lease has ended; returns how many there were."""
+        seconds, micros = self._redis.time()
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        over = self._redis.zrangebyscore(store.LEASES, "-inf", f"({now_ms}", start=0, num=REAPED_AT_ONCE)
+        for request_id in over:
+            try:
+                self._meter.expire(_bytes(request_id).decode())
+                self.reaped += 1
+            except RedisError:
+                raise
+            except Exception as error:  # one bad hold must not keep the others
+                self._tell("reaper", error, request_id=_bytes(request_id).decode("utf-8", "replace"))
+        return len(over)
+
+    def report(self) -> None:
+        """Write the heartbeat and the backlog for the status page."""
+        oldest = self._redis.xrange(store.USAGE, count=1)
+        now = _now_ms()
+        lag_ms = max(0, now - _order(_bytes(oldest[0][0]))[0]) if oldest else 0
+        self._redis.hset(
+            STATUS,
+            mapping={
+                "name": self.name,
+                "pid": os.getpid(),
+                "at_ms": now,
+                "drained_ms": self.drained_ms,
+                "lag_events": int(self._redis.xlen(store.USAGE)),
+                "lag_ms": lag_ms,
+                "posted": self.posted,
+                "dead_letters": self.dead,
+                "reaped": self.reaped,
+                "replayed": self.replayed,
+                "torn_lines": self.torn,
+                "spools_waiting": self.spools,
+                "trouble": "; ".join(f"{part}: {what}" for part, what in sorted(self.trouble.items())),
+            },
+        )
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def stop(self, *_: object) -> None:
+        """End after the current batch; fit to be a signal's handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Drain until `stop`; trouble of a store is waited out."""
+        keeper = threading.Thread(target=self._keep, name="reaper", daemon=True)
+        keeper.start()
+        pause = BACK_OFF_S[0]
+        due = 0.0
+        prepared = False
+        while not self._stop.is_set():
+            try:
+                if not prepared:
+                    self.prepare()
+                    prepared = True
+                self.drain()
+                self.trouble.pop("posting", None)
+                pause = BACK_OFF_S[0]
+            except (RedisError, SQLAlchemyError, OSError) as error:
+                self._tell("posting", error)
+                self._stop.wait(pause)
+                pause = min(pause * 2, BACK_OFF_S[1])
+            if time.monotonic() >= due:
+                due = time.monotonic() + TICK_S
+                self._try("spool", self.clean)
+                if self._catch_up is not None:
+                    self._try("publication", self._catch_up)
+        keeper.join(timeout=10)
+        self._try("leaving", self.leave)
+
+    def _keep(self) -> None:
+        while not self._stop.is_set():
+            self._try("reaper", self.reap)
+            self._try("report", self.report)
+            self._stop.wait(TICK_S)
+
+    def _try(self, part: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+            self.trouble.pop(part, None)
+        except Exception as error:  # the other parts go on
+            self._tell(part, error)
+
+    def _tell(self, part: str, error: Exception, **more: object) -> None:
+        """Log trouble once in ten seconds and leave it for the status page."""
+        self.trouble[part] = type(error).__name__
+        if time.monotonic() - self._told.get(part, -60.0) > 10:
+            self._told[part] = time.monotonic()
+            log.error("trouble in the drainer", part=part, error=_reason(error), kind=type(error).__name__, **more)
+
+
+class _closed:
+    """A spool file's descriptor under its lock, or None while its writer has it, or when it is gone already."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = -1
+
+    def __enter__(self) -> int | None:
+        try:
+            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, FileNotFoundError):
+            return None
+        # Another drainer may have deleted it between the two calls.
+        return self._file if os.fstat(self._file).st_nlink else None
+
+    def __exit__(self, *_: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+
+def _entries(answer: Any) -> list[Entry]:
+    """The entries in an answer of XREADGROUP on one stream."""
+    if not answer:
+        return []
+    found = next(iter(answer.values())) if isinstance(answer, dict) else answer[0][1]
+    if found and isinstance(found[0], list) and found[0] and isinstance(found[0][0], list | tuple):
+        found = found[0]  # one list a stream, of lists of entries
+    return [_entry(entry) for entry in found]
+
+
+def _entry(entry: Any) -> Entry:
+    id, fields = entry
+    if not fields:
+        return Entry(_bytes(id), None)
+    # An entry without our field is no event; what it has instead goes to the dead letters.
+    return Entry(_bytes(id), fields[b"e"] if b"e" in fields else repr(fields).encode())
+
+
+def _bytes(text: Any) -> bytes:
+    return text if isinstance(text, bytes) else str(text).encode()
+
+
+def _order(id: bytes) -> tuple[int, int]:
+    milliseconds, _, sequence = id.partition(b"-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line, without the SQL and parameters that SQLAlchemy adds."""
+    return str(getattr(error, "orig", None) or error).split("\n", 1)[0][:500]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT, which end it after the current batch."""
+    config = process.start("drainer")
+    app = process.application()
+    with app.app_context():
+        drainer = Drainer(config.redis_url, config.spool_dir, catch_up=_catch_up)
+        signal.signal(signal.SIGTERM, drainer.stop)
+        signal.signal(signal.SIGINT, drainer.stop)
+        log.info("the drainer drains", name=drainer.name)
+        drainer.run()
+        log.info("the drainer has stopped", posted=drainer.posted)
+
+
+def _catch_up() -> None:
+    from app.domain import publication
+    from app.extensions import db
+
+    try:
+        publication.catch_up()
+    finally:
+        db.session.remove()
+
+
+if __name__ == "__main__":
+    main()

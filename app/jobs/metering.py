@@ -1,0 +1,28 @@
+"""How the background processes reach the meter: one place, imported late.
+
+The meter belongs to the hot side; here it settles what a dead web worker could not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+from redis import Redis
+
+from app.metering.usage import UsageEvent
+
+
+class Meter(Protocol):
+    """What the reaper and the janitor need of `app.metering.reservations.Meter`."""
+
+    def expire(self, request_id: str) -> Any:
+        """Settle at its progress, or release, one hold whose lease has ended; a live one is left alone."""
+
+    def settle_event(self, event: UsageEvent) -> bool:
+        """Settle a spooled event unless its request is settled already; whether this call did."""
+
+
+def meter(client: Redis) -> Meter:
+    from app.metering.reservations import Meter as RedisMeter
+
+    return cast("Meter", RedisMeter(client.execute_command))

@@ -1,0 +1,30 @@
+"""The job `rollups`: derives days, weeks and months from the hours that changed, and counts a sample again.
+
+What it finds is left in a Redis hash for the status page; a difference is logged as an error by the check itself.
+"""
+
+from __future__ import annotations
+
+import time
+
+from app import current
+from app.jobs.process import job
+from app.ledger import rollups
+
+STATUS = "portico:rollups"
+
+
+@job
+def run() -> None:
+    """Derive and check; any number of runs leave the same rollups."""
+    derived = rollups.derive()
+    differences = rollups.check()
+    current.redis().hset(
+        STATUS,
+        mapping={
+            "at_ms": time.time_ns() // 1_000_000,
+            "derived": derived,
+            "differences": len(differences),
+            "first_difference": str(differences[0]._asdict()) if differences else "",
+        },
+    )

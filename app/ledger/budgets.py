@@ -1,0 +1,159 @@
+"""What each budget has spent as the books know it: one sum a scope and period, advanced with the entries.
+
+Redis's counters decide about requests; these are what they are compared with, and what they are rebuilt from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
+
+from sqlalchemy import ColumnElement, Connection, Index, Table, func, select, tuple_
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Base, db
+from app.ledger.rollups import HOUR_MS, HOURLY, Unbounded, upsert
+from app.metering.periods import window_of
+from app.metering.usage import UsageEvent
+
+
+class ScopeSpent(Base):
+    """What was charged to one counter: a scope in one period, under the period's own name (`app.metering.periods`)."""
+
+    __tablename__ = "scope_spent"
+    __table_args__ = (Index(None, "last_at_ms"),)
+
+    kind: Mapped[Unbounded] = mapped_column(primary_key=True)
+    id: Mapped[Unbounded] = mapped_column(primary_key=True)
+    period: Mapped[Unbounded] = mapped_column(primary_key=True)
+    spent_nano: Mapped[int]
+    entries: Mapped[int]
+    last_at_ms: Mapped[int]  # the latest admission charged here
+
+
+SPENT = cast("Table", ScopeSpent.__table__)
+
+
+class Counter(NamedTuple):
+    """The name of one counter: scope kind, scope id, period name."""
+
+    kind: str
+    id: str
+    period: str
+
+
+def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
+    """Charge events to their scopes, inside the caller's transaction: once for each row really inserted."""
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    for event in events:
+        for counter in event.scopes:
+            held = sums.setdefault(counter, [0, 0, 0])
+            held[0] += event.cost_nano
+            held[1] += 1
+            held[2] = max(held[2], event.at_ms)
+    if not sums:
+        return
+    rows = [
+        {
+            "kind": kind,
+            "id": id,
+            "period": period,
+            "spent_nano": held[0],
+            "entries": held[1],
+            "last_at_ms": held[2],
+        }
+        for (kind, id, period), held in sorted(sums.items())  # one order of locks for every poster
+    ]
+    insert = upsert(connection, SPENT)
+    later = func.max if connection.dialect.name == "sqlite" else func.greatest
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=[SPENT.c.kind, SPENT.c.id, SPENT.c.period],
+            set_={
+                "spent_nano": SPENT.c.spent_nano + insert.excluded.spent_nano,
+                "entries": SPENT.c.entries + insert.excluded.entries,
+                "last_at_ms": later(SPENT.c.last_at_ms, insert.excluded.last_at_ms),
+            },
+        ),
+        rows,
+    )
+
+
+def spent(kind: str, id: str, period: str) -> int:
+    """Nano-units charged to a scope in the period of this name; 0 when nothing was."""
+    query = select(SPENT.c.spent_nano).where(SPENT.c.kind == kind, SPENT.c.id == id, SPENT.c.period == period)
+    return db.session.execute(query).scalar() or 0
+
+
+def spent_now(kind: str, id: str, spec: str, now_ms: int) -> int:
+    """Nano-units charged to a scope in the period of `spec` ("month|Europe/Berlin") that holds `now_ms`."""
+    return spent(kind, id, window_of(spec, now_ms).name)
+
+
+def spent_of(counters: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    """Nano-units of many counters at once; those that were never charged are left out."""
+    found: dict[tuple[str, str, str], int] = {}
+    for start in range(0, len(counters), 500):
+        query = select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano).where(
+            tuple_(SPENT.c.kind, SPENT.c.id, SPENT.c.period).in_(counters[start : start + 500])
+        )
+        found.update({(row[0], row[1], row[2]): row[3] for row in db.session.execute(query)})
+    return found
+
+
+def charged_since(since_ms: int, limit: int = 10_000) -> dict[tuple[str, str, str], int]:
+    """The counters charged by requests admitted at or after `since_ms`, latest first, with their nano-units."""
+    query = (
+        select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano)
+        .where(SPENT.c.last_at_ms >= since_ms)
+        .order_by(SPENT.c.last_at_ms.desc())
+        .limit(limit)
+    )
+    return {(row[0], row[1], row[2]): row[3] for row in db.session.execute(query)}
+
+
+def spent_between(kind: str, id: str, from_ms: int, to_ms: int) -> int:
+    """Nano-units that a scope used in [from_ms, to_ms), whatever its period was then, exact to the millisecond.
+
+    This is where a budget that is new in mid-period, or whose period changed, starts from. A member's id is
+    `<team id>:<person id>`. Raises `ValueError` for an unknown kind.
+    """
+    from app.ledger.posting import ENTRY
+
+    total = 0
+    first_hour, last_hour = -(-from_ms // HOUR_MS) * HOUR_MS, to_ms // HOUR_MS * HOUR_MS
+    if first_hour >= last_hour:
+        parts = [(ENTRY, ENTRY.c.at_ms, from_ms, to_ms)]
+    else:
+        parts = [
+            (ENTRY, ENTRY.c.at_ms, from_ms, first_hour),
+            (HOURLY, HOURLY.c.start_ms, first_hour, last_hour),
+            (ENTRY, ENTRY.c.at_ms, last_hour, to_ms),
+        ]
+    for table, moment, start, end in parts:
+        if start < end:
+            query = select(func.sum(table.c.cost_nano)).where(
+                moment >= start, moment < end, *_of_scope(table, kind, id)
+            )
+            total += int(db.session.execute(query).scalar() or 0)
+    return total
+
+
+def _of_scope(table: Table, kind: str, id: str) -> list[ColumnElement[bool]]:
+    """The rows charged to a scope. A team's key is paid by the team alone, so personal scopes leave its rows out."""
+    team = func.coalesce(table.c.team_id, "")
+    match kind:
+        case "organisation":
+            return []
+        case "key":
+            return [table.c.key_id == id]
+        case "subscription":
+            return [table.c.subscription_id == id]
+        case "team":
+            return [table.c.team_id == id]
+        case "user":
+            return [table.c.person_id == id, team == ""]
+        case "member":
+            team_id, _, person_id = id.partition(":")
+            return [table.c.team_id == team_id, table.c.person_id == person_id]
+    raise ValueError(f"unknown scope {kind!r}")

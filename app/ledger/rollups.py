@@ -1,0 +1,460 @@
+"""Rollups: what was used, summed by hour as entries are posted and by day, week and month a little later.
+
+The hourly sums advance in the same transaction as the entries, so they equal them at all times; the longer ones are
+derived from the hours that changed since, in time proportional to those, and can be derived again without harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, Literal, NamedTuple, cast
+
+import structlog
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Index,
+    PrimaryKeyConstraint,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    case,
+    column,
+    func,
+    select,
+    text,
+    true,
+    update,
+    values,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import WRITES, Base, db
+from app.metering.periods import window_of
+from app.metering.usage import UsageEvent
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+Kind = Literal["day", "week", "month"]
+KINDS: tuple[Kind, ...] = ("day", "week", "month")
+
+# What sums are kept by. An absent key, team, subscription or provider is the empty text, so that names stay unique.
+DIMENSIONS = (
+    "person_id",
+    "key_id",
+    "team_id",
+    "subscription_id",
+    "model",
+    "provider_id",
+    "endpoint",
+    "api_type",
+    "stream",
+)
+# What is summed. Milliseconds and nano-units; `errors` and `cancelled` are parts of `requests`.
+MEASURES = (
+    "requests",
+    "errors",
+    "cancelled",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "images",
+    "audio_ms",
+    "cost_nano",
+    "overdraft_nano",
+    "duration_ms",
+    "ttft_ms",
+    "ttft_count",
+)
+
+Group = tuple[Any, ...]
+
+# The books take any text: a name that is too long must not cost an entry.
+Unbounded = Annotated[str, mapped_column(Text())]
+
+log = structlog.get_logger(__name__)
+
+
+class Summed:
+    """The columns that hourly and longer rollups share: whose usage it was, and the sums."""
+
+    group_key: Mapped[str] = mapped_column(String(32))  # digest of the dimensions: short, and never null
+    person_id: Mapped[Unbounded]
+    key_id: Mapped[Unbounded]
+    team_id: Mapped[Unbounded]
+    subscription_id: Mapped[Unbounded]
+    model: Mapped[Unbounded]
+    provider_id: Mapped[Unbounded]
+    endpoint: Mapped[Unbounded]
+    api_type: Mapped[Unbounded]
+    stream: Mapped[bool]
+    requests: Mapped[int]
+    errors: Mapped[int]
+    cancelled: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    images: Mapped[int]
+    audio_ms: Mapped[int]
+    cost_nano: Mapped[int]
+    overdraft_nano: Mapped[int]
+    duration_ms: Mapped[int]
+    ttft_ms: Mapped[int]
+    ttft_count: Mapped[int]
+
+
+class UsageHourly(Summed, Base):
+    """The sums of one hour. `start_ms` is its beginning; `derived` is false until the longer rollups know it."""
+
+    __tablename__ = "usage_hourly"
+    __table_args__ = (
+        PrimaryKeyConstraint("group_key", "start_ms"),  # in this order: a group's hours lie together
+        Index(None, "start_ms"),
+        Index(None, "person_id", "start_ms"),
+        Index(None, "key_id", "start_ms"),
+        Index(None, "team_id", "start_ms"),
+        Index(
+            "ix_usage_hourly_underived",
+            "start_ms",
+            sqlite_where=text("NOT derived"),
+            postgresql_where=text("NOT derived"),
+        ),
+    )
+
+    start_ms: Mapped[int]
+    derived: Mapped[bool]
+
+
+class UsageRollup(Summed, Base):
+    """The sums of one calendar day, week (from Monday) or month in UTC, derived from the hourly ones."""
+
+    __tablename__ = "usage_rollup"
+    __table_args__ = (
+        PrimaryKeyConstraint("group_key", "kind", "start_ms"),
+        Index(None, "kind", "start_ms"),
+        Index(None, "person_id", "kind", "start_ms"),
+    )
+
+    kind: Mapped[str] = mapped_column(String(8))
+    start_ms: Mapped[int]
+
+
+HOURLY = cast("Table", UsageHourly.__table__)
+ROLLUP = cast("Table", UsageRollup.__table__)
+
+
+def writing() -> AbstractContextManager[Connection]:
+    """A transaction that writes, apart from the session's; committed at its end unless something is raised."""
+    return db.engine.execution_options(**{WRITES: True}).begin()
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """An INSERT of the database's own dialect, which knows ON CONFLICT."""
+    return postgresql_insert(table) if connection.dialect.name == "postgresql" else sqlite_insert(table)
+
+
+def group_of(event: UsageEvent) -> Group:
+    """The dimensions of one event, in the order of `DIMENSIONS`."""
+    return (
+        event.person_id,
+        event.key_id or "",
+        event.team_id or "",
+        event.subscription_id or "",
+        event.model,
+        event.provider_id or "",
+        event.endpoint,
+        event.api_type,
+        event.stream,
+    )
+
+
+def measures_of(event: UsageEvent) -> tuple[int, ...]:
+    """What one event adds, in the order of `MEASURES`. A credit corrects sums; it is no request of its own."""
+    counts = event.kind == "usage"
+    return (
+        int(counts),
+        int(counts and event.outcome == "error"),
+        int(counts and event.outcome == "cancelled"),
+        event.prompt_tokens,
+        event.cached_tokens,
+        event.completion_tokens,
+        event.images,
+        event.audio_ms,
+        event.cost_nano,
+        event.overdraft_nano,
+        event.duration_ms,
+        event.ttft_ms or 0,
+        int(event.ttft_ms is not None),
+    )
+
+
+def group_key(group: Group) -> str:
+    """A short name of a group of dimensions, the same in every process."""
+    spelled = "\x1f".join("1" if part is True else "0" if part is False else part for part in group)
+    return hashlib.blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
+    """Add events to their hours, inside the caller's transaction: call it once for each row really inserted."""
+    sums: dict[tuple[int, Group], list[int]] = {}
+    for event in events:
+        added = measures_of(event)
+        held = sums.setdefault((event.at_ms - event.at_ms % HOUR_MS, group_of(event)), [0] * len(MEASURES))
+        for index, number in enumerate(added):
+            held[index] += number
+    rows = [
+        {
+            "start_ms": start_ms,
+            "group_key": group_key(group),
+            **dict(zip(DIMENSIONS, group, strict=True)),
+            **dict(zip(MEASURES, held, strict=True)),
+            "derived": False,
+        }
+        for (start_ms, group), held in sums.items()
+    ]
+    if not rows:
+        return
+    rows.sort(key=lambda row: (row["group_key"], row["start_ms"]))  # one order of locks for every poster
+    insert = upsert(connection, HOURLY)
+    added_up = {name: HOURLY.c[name] + insert.excluded[name] for name in MEASURES}
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=[HOURLY.c.group_key, HOURLY.c.start_ms], set_={**added_up, "derived": False}
+        ),
+        rows,
+    )
+
+
+def period_start(kind: Kind, at_ms: int) -> int:
+    """When the UTC day, week or month that holds `at_ms` began, in Unix ms."""
+    if kind == "day":
+        return at_ms - at_ms % DAY_MS
+    return window_of(f"{kind}|UTC", at_ms).start_ms
+
+
+def derived_before(connection: Connection) -> int | None:
+    """The first hour that the longer rollups do not know yet, in Unix ms; None when they know all."""
+    first: int | None = connection.scalar(select(func.min(HOURLY.c.start_ms)).where(~HOURLY.c.derived))
+    return first
+
+
+def derive(batch: int = 1000) -> int:
+    """Bring days, weeks and months up to the hours that changed; returns how many hourly rows were new.
+
+    Any number of runs, even at once, leave the same rollups: sums are replaced by what the hours say now. Each batch
+    is one transaction of its own.
+    """
+    total = 0
+    while True:
+        with writing() as connection:
+            taken = _derive_batch(connection, batch)
+        total += taken
+        if taken < batch:
+            return total
+
+
+def _derive_batch(connection: Connection, batch: int) -> int:
+    if connection.dialect.name == "postgresql":
+        # One at a time: of two sums of the same day the older could be written last.
+        connection.execute(text("SELECT pg_advisory_xact_lock(7021001)"))
+    changed = connection.execute(
+        select(HOURLY)
+        .where(~HOURLY.c.derived)
+        .order_by(HOURLY.c.start_ms)
+        .limit(batch)
+        .with_for_update(skip_locked=True)  # a poster's rows wait for the next run rather than this one for them
+    ).all()
+    if not changed:
+        return 0
+    # The marks go before the sums are read: a poster that commits in between sets its mark again.
+    connection.execute(
+        update(HOURLY)
+        .where(HOURLY.c.group_key == bindparam("k"), HOURLY.c.start_ms == bindparam("s"))
+        .values(derived=True),
+        [{"k": row.group_key, "s": row.start_ms} for row in sorted(changed, key=lambda row: row.group_key)],
+    )
+    for kind in KINDS:
+        spans: dict[tuple[str, int], Row[Any]] = {}
+        for row in changed:
+            spans.setdefault((row.group_key, period_start(kind, row.start_ms)), row)
+        _replace(connection, kind, spans)
+    return len(changed)
+
+
+def _replace(connection: Connection, kind: Kind, spans: Mapping[tuple[str, int], Row[Any]]) -> None:
+    """Write the sums of each (group, beginning) anew: days from hours, weeks and months from days."""
+    summed = _sums(connection, kind, spans)
+    rows = [
+        {
+            "kind": kind,
+            "start_ms": start_ms,
+            "group_key": key,
+            **{name: getattr(row, name) for name in DIMENSIONS},
+            **dict(zip(MEASURES, summed[key, start_ms], strict=True)),
+        }
+        for (key, start_ms), row in spans.items()
+    ]
+    insert = upsert(connection, ROLLUP)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=[ROLLUP.c.group_key, ROLLUP.c.kind, ROLLUP.c.start_ms],
+            set_={name: insert.excluded[name] for name in MEASURES},
+        ),
+        rows,
+    )
+
+
+def _sums(
+    connection: Connection, kind: Kind, spans: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[int, ...]]:
+    """What the next finer rollups say about each (group, beginning) of `kind`."""
+    source = HOURLY if kind == "day" else ROLLUP
+    span = values(
+        column("k", source.c.group_key.type),
+        column("first", BigInteger),
+        column("after", BigInteger),
+        name="span",
+    )
+    span_rows = span.data([(key, start, _end(kind, start)) for key, start in spans]).cte("span")
+    finer = true() if kind == "day" else source.c.kind == "day"
+    query = (
+        select(span_rows.c.k, span_rows.c.first, *(func.sum(source.c[name]) for name in MEASURES))
+        .select_from(span_rows)
+        .join(
+            source,
+            and_(
+                source.c.group_key == span_rows.c.k,
+                finer,
+                source.c.start_ms >= span_rows.c.first,
+                source.c.start_ms < span_rows.c.after,
+            ),
+        )
+        .group_by(span_rows.c.k, span_rows.c.first)
+    )
+    return {(row[0], row[1]): tuple(int(number) for number in row[2:]) for row in connection.execute(query)}
+
+
+def _end(kind: Kind, start_ms: int) -> int:
+    return start_ms + DAY_MS if kind == "day" else window_of(f"{kind}|UTC", start_ms).end_ms
+
+
+class Difference(NamedTuple):
+    """A rollup that does not say what it was made of says."""
+
+    kind: str  # "hour", "day", "week", "month"
+    start_ms: int
+    group: Group
+    kept: tuple[int, ...] | None
+    counted: tuple[int, ...] | None
+
+
+def check(sample: int = 20, seed: int | None = None) -> list[Difference]:
+    """Count a sample of rollups again from what they were made of, and report each difference as an error.
+
+    Half of the sample are the newest sums, half lie anywhere; the hours are counted from entries, which are never
+    edited, so a difference means that something is broken.
+    """
+    chance = random.Random(seed)
+    differences: list[Difference] = []
+    engine = db.engine
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")  # both sides of one instant
+    with engine.begin() as connection:
+        differences += _check_hours(connection, sample, chance)
+        for kind in KINDS:
+            differences += _check_kind(connection, kind, sample, chance)
+    for found in differences:
+        log.error("a rollup differs from what it was made of", **found._asdict())
+    return differences
+
+
+def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
+    """`MEASURES` of one ledger entry as SQL: the same as `measures_of`."""
+    counts = entries.c.kind == "usage"
+    own = {name: entries.c[name] for name in MEASURES if name in entries.c}
+    return {
+        **own,
+        "requests": case((counts, 1), else_=0),
+        "errors": case((and_(counts, entries.c.outcome == "error"), 1), else_=0),
+        "cancelled": case((and_(counts, entries.c.outcome == "cancelled"), 1), else_=0),
+        "ttft_ms": func.coalesce(entries.c.ttft_ms, 0),
+        "ttft_count": case((entries.c.ttft_ms.is_(None), 0), else_=1),
+    }
+
+
+def _sample(connection: Connection, table: Table, where: Any, size: int, chance: random.Random) -> Sequence[Row[Any]]:
+    """The newest rows of a table and some from a random moment on."""
+    time_of = table.c.at_ms if "at_ms" in table.c else table.c.start_ms
+    query: Select[Any] = select(table).where(where)
+    newest = connection.execute(query.order_by(time_of.desc()).limit(size // 2 or 1)).all()
+    first = connection.scalar(select(func.min(time_of)).where(where))
+    if first is None:
+        return []
+    moment = chance.randint(first, getattr(newest[0], time_of.name))
+    others = connection.execute(query.where(time_of >= moment).order_by(time_of).limit(size // 2)).all()
+    return [*newest, *others]
+
+
+def _check_hours(connection: Connection, size: int, chance: random.Random) -> list[Difference]:
+    from app.ledger.posting import ENTRY
+
+    wanted: dict[tuple[int, Group], None] = {}
+    for row in _sample(connection, ENTRY, true(), size, chance):
+        names = tuple(getattr(row, name) or "" for name in DIMENSIONS[:-1])
+        wanted[row.at_ms - row.at_ms % HOUR_MS, (*names, row.stream)] = None
+    for row in _sample(connection, HOURLY, true(), size, chance):
+        wanted[row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)] = None
+    measures = entry_measures(ENTRY)
+    found = []
+    for start_ms, group in wanted:
+        of_group = [
+            func.coalesce(ENTRY.c[name], "") == part if part == "" else ENTRY.c[name] == part
+            for name, part in zip(DIMENSIONS, group, strict=True)
+        ]
+        counted = connection.execute(
+            select(func.count(), *(func.coalesce(func.sum(measures[name]), 0) for name in MEASURES)).where(
+                ENTRY.c.at_ms >= start_ms, ENTRY.c.at_ms < start_ms + HOUR_MS, *of_group
+            )
+        ).one()
+        kept = connection.execute(
+            select(*(HOURLY.c[name] for name in MEASURES)).where(
+                HOURLY.c.group_key == group_key(group), HOURLY.c.start_ms == start_ms
+            )
+        ).one_or_none()
+        sums = tuple(int(number) for number in counted[1:]) if counted[0] else None
+        if sums != (tuple(kept) if kept else None):
+            found.append(Difference("hour", start_ms, group, tuple(kept) if kept else None, sums))
+    return found
+
+
+def _check_kind(connection: Connection, kind: Kind, size: int, chance: random.Random) -> list[Difference]:
+    fresh = derived_before(connection)
+    known = ROLLUP.c.kind == kind
+    if fresh is not None:
+        known = and_(known, ROLLUP.c.start_ms < period_start(kind, fresh))
+    rows = {(row.group_key, row.start_ms): row for row in _sample(connection, ROLLUP, known, size, chance)}
+    if not rows:
+        return []
+    counted = _sums(connection, kind, rows)
+    return [
+        Difference(
+            kind,
+            start_ms,
+            tuple(getattr(row, name) for name in DIMENSIONS),
+            kept,
+            counted.get((key, start_ms)),
+        )
+        for (key, start_ms), row in rows.items()
+        if (kept := tuple(getattr(row, name) for name in MEASURES)) != counted.get((key, start_ms))
+    ]

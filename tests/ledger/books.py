@@ -1,0 +1,149 @@
+"""Usage events as tests need them, an application with nothing but the books, and what the books should say."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from flask import Flask
+from sqlalchemy import func, select
+
+from app.extensions import Base, db, init_database
+from app.ids import new_id
+from app.jobs.process import be_patient
+from app.ledger.budgets import SPENT
+from app.ledger.posting import ENTRY
+from app.ledger.rollups import DIMENSIONS, HOUR_MS, HOURLY, MEASURES, ROLLUP, entry_measures, period_start
+from app.metering.usage import Attempt, UsageEvent
+from config import Config, Database, Redis, Storage
+
+NOON = 1_793_880_000_000  # 2026-11-05 12:00 UTC, a Thursday
+
+
+def settings(folder: Path, database_url: str | None = None, redis_url: str | None = None) -> Config:
+    return Config(
+        storage=Storage(data_dir=str(folder)), database=Database(url=database_url), redis=Redis(url=redis_url)
+    )
+
+
+def open_books(config: Config) -> Flask:
+    """An application that has the ledger's tables, empty, and no door."""
+    app = Flask("books")
+    app.config["PORTICO"] = config
+    init_database(app, config)
+    with app.app_context():
+        be_patient(db.engine)
+        tables = [ENTRY, HOURLY, ROLLUP, SPENT, Base.metadata.tables["dead_letter"]]
+        Base.metadata.drop_all(db.engine, tables=tables)
+        Base.metadata.create_all(db.engine, tables=tables)
+    return app
+
+
+def event(**fields: Any) -> UsageEvent:
+    """A plain, successful chat of person `ada` at `NOON`."""
+    base: dict[str, Any] = {
+        "request_id": new_id(),
+        "attempt": 1,
+        "at_ms": NOON,
+        "person_id": "ada",
+        "key_id": "key-1",
+        "model": "echo",
+        "endpoint": "/v1/chat/completions",
+        "api_type": "chat",
+        "provider_id": "provider-1",
+        "deployment_id": "deployment-1",
+        "outcome": "ok",
+        "status": 200,
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "cost_nano": 125_000,
+        "duration_ms": 40,
+        "ttft_ms": 7,
+        "attempts": (Attempt(deployment_id="deployment-1", provider_id="provider-1", duration_ms=40),),
+    }
+    base |= fields
+    if "scopes" not in fields:
+        base["scopes"] = (
+            ("key", base["key_id"] or "none", "total"),
+            ("user", base["person_id"], f"day-{base['at_ms'] // 86_400_000 * 86_400}"),
+            ("organisation", "default", "total"),
+        )
+    return UsageEvent(**base)
+
+
+def some_events(count: int, seed: int = 0, span_ms: int = 40 * 24 * HOUR_MS) -> list[UsageEvent]:
+    """Varied events over a span that ends at `NOON`."""
+    chance = random.Random(seed)
+    made = []
+    for _ in range(count):
+        outcome = chance.choice(["ok", "ok", "ok", "error", "cancelled"])
+        made.append(
+            event(
+                at_ms=NOON - chance.randrange(span_ms),
+                person_id=chance.choice(["ada", "bob", "eve"]),
+                key_id=chance.choice(["key-1", "key-2", None]),
+                team_id=chance.choice([None, None, "team-1"]),
+                subscription_id=chance.choice([None, "sub-1"]),
+                model=chance.choice(["echo", "large/model"]),
+                api_type=chance.choice(["chat", "embeddings"]),
+                outcome=outcome,
+                status={"ok": 200, "error": 502, "cancelled": 499}[outcome],
+                stream=chance.random() < 0.5,
+                prompt_tokens=chance.randrange(1000),
+                completion_tokens=chance.randrange(1000),
+                cost_nano=chance.randrange(10**9),
+                ttft_ms=chance.choice([None, chance.randrange(500)]),
+            )
+        )
+    return made
+
+
+def encode(usage: UsageEvent) -> bytes:
+    return msgspec.json.encode(usage)
+
+
+def count_entries() -> int:
+    with db.engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(ENTRY)) or 0
+
+
+def assert_sums_equal_entries(*, derived: bool = False) -> None:
+    """Hourly rollups and scope sums equal the entries; with `derived` the longer rollups too."""
+    expected: dict[Any, list[int]] = defaultdict(lambda: [0] * len(MEASURES))
+    longer: dict[Any, list[int]] = defaultdict(lambda: [0] * len(MEASURES))
+    scopes: dict[tuple[str, str, str], int] = defaultdict(int)
+    measures = entry_measures(ENTRY)
+    with db.engine.connect() as connection:
+        names = connection.execute(select(ENTRY.c.request_id, ENTRY.c.attempt, ENTRY.c.kind)).all()
+        assert len(names) == len({tuple(name) for name in names})
+        query = select(ENTRY, *(measures[name].label(f"m_{name}") for name in MEASURES))
+        for row in connection.execute(query):
+            group = (*((getattr(row, name) or "") for name in DIMENSIONS[:-1]), row.stream)
+            added = [getattr(row, f"m_{name}") for name in MEASURES]
+            hours = expected[(row.at_ms - row.at_ms % HOUR_MS, group)]
+            for index, number in enumerate(added):
+                hours[index] += number
+            for kind in ("day", "week", "month"):
+                sums = longer[(kind, period_start(kind, row.at_ms), group)]
+                for index, number in enumerate(added):
+                    sums[index] += number
+            for scope in row.scopes:
+                scopes[tuple(scope)] += row.cost_nano
+        hourly = {
+            (row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)): [getattr(row, m) for m in MEASURES]
+            for row in connection.execute(select(HOURLY))
+        }
+        assert hourly == expected
+        spent = {(row.kind, row.id, row.period): row.spent_nano for row in connection.execute(select(SPENT))}
+        assert spent == scopes
+        if derived:
+            kept = {
+                (row.kind, row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)): [
+                    getattr(row, m) for m in MEASURES
+                ]
+                for row in connection.execute(select(ROLLUP))
+            }
+            assert kept == longer

@@ -1,0 +1,52 @@
+"""The migration of the ledger goes up and down and makes exactly the tables that the code declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config as Alembic
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from app.extensions import MIGRATIONS, Base
+from app.ledger.budgets import SPENT
+from app.ledger.posting import DEAD, ENTRY
+from app.ledger.rollups import HOURLY, ROLLUP
+
+TABLES = {table.name for table in (ENTRY, DEAD, SPENT, HOURLY, ROLLUP)}
+
+
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def test_the_ledger_migrates_up_and_down(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = f"sqlite:///{tmp_path / 'books.db'}"
+    if database == "postgresql":
+        url = request.getfixturevalue("postgres_url").replace("postgresql://", "postgresql+psycopg://")
+        with create_engine(url).begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    alembic = Alembic(str(MIGRATIONS / "alembic.ini"))
+    alembic.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(url)
+    for _ in range(2):
+        with engine.begin() as connection:
+            alembic.attributes["connection"] = connection
+            command.upgrade(alembic, "0002")
+            assert set(inspect(connection).get_table_names()) >= TABLES
+        with engine.connect() as connection:
+            context = MigrationContext.configure(
+                connection,
+                opts={
+                    "compare_type": True,
+                    "include_name": lambda name, kind, _: kind != "table" or name in TABLES,
+                    "include_object": lambda item, name, kind, *_: kind != "table" or name in TABLES,
+                },
+            )
+            assert compare_metadata(context, Base.metadata) == []
+        with engine.begin() as connection:
+            alembic.attributes["connection"] = connection
+            command.downgrade(alembic, "0001")
+            assert not TABLES & set(inspect(connection).get_table_names())
+    engine.dispose()

@@ -1,0 +1,204 @@
+"""Reports: what pages and programs are told equals the entries, and nobody reads somebody else's."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+from flask import Flask
+
+from app.extensions import db
+from app.ledger import posting, reports, rollups
+from app.ledger.reports import Filters, ReportError
+from app.ledger.rollups import DAY_MS, HOUR_MS
+from app.metering.periods import window_of
+from app.metering.usage import UsageEvent
+from tests.ledger.books import NOON, event, some_events
+
+
+class Somebody(NamedTuple):
+    id: str
+    sees_everything: bool = False
+
+
+ADA, BOB, ADMIN = Somebody("ada"), Somebody("bob"), Somebody("root", True)
+
+
+def spent(events: list[UsageEvent]) -> int:
+    return sum(told.cost_nano for told in events)
+
+
+@pytest.mark.parametrize("derived", [True, False, None], ids=["derived", "underived", "half derived"])
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Asia/Kathmandu"])
+@pytest.mark.parametrize("period", ["day", "week", "month"])
+def test_usage_by_period_equals_the_entries(
+    ledger: Flask, period: reports.Period, timezone: str, derived: bool | None
+) -> None:
+    events = some_events(250, seed=4)
+    if derived is None:
+        posting.post(events[:150])
+        rollups.derive()
+        posting.post(events[150:])
+    else:
+        posting.post(events)
+        if derived:
+            rollups.derive()
+    count = {"day": 35, "week": 6, "month": 3}[period]
+    rows = reports.usage(ADMIN, period, periods=count, timezone=timezone, at_ms=NOON)
+    assert len(rows) == count
+    assert rows[-1].start_ms <= NOON < rows[-1].end_ms
+    for row, following in pairwise(rows):
+        assert row.end_ms == following.start_ms
+    for row in rows:
+        inside = [told for told in events if row.start_ms <= told.at_ms < row.end_ms]
+        assert row.requests == len(inside)
+        assert row.cost_nano == spent(inside)
+        assert row.total_tokens == sum(told.prompt_tokens + told.completion_tokens for told in inside)
+        assert set(row.models) == {told.model for told in inside}
+        assert {name: sums.requests for name, sums in row.api_types.items()} == {
+            name: sum(told.api_type == name for told in inside) for name in {told.api_type for told in inside}
+        }
+
+
+def test_any_span_and_any_filter_equal_the_entries(ledger: Flask) -> None:
+    events = some_events(400, seed=8)
+    posting.post(events[:300])
+    rollups.derive()
+    posting.post(events[300:])
+    chance = random.Random(3)
+    for _ in range(40):
+        start = NOON - chance.randrange(42 * DAY_MS)
+        filters = Filters(
+            from_ms=chance.choice([None, start]),
+            to_ms=chance.choice([None, start + chance.randrange(20 * DAY_MS)]),
+            person_id=chance.choice([None, "ada"]),
+            key_id=chance.choice([None, "key-2"]),
+            model=chance.choice([None, "large/model"]),
+            api_type=chance.choice([None, "chat"]),
+            status=chance.choice([None, None, 502, "cancelled"]),
+        )
+        reader = chance.choice([ADMIN, ADA])
+        inside = [
+            told
+            for told in events
+            if (filters.from_ms is None or told.at_ms >= filters.from_ms)
+            and (filters.to_ms is None or told.at_ms < filters.to_ms)
+            and (reader is ADMIN or told.person_id == "ada")
+            and filters.person_id in (None, told.person_id)
+            and filters.key_id in (None, told.key_id)
+            and filters.model in (None, told.model)
+            and filters.api_type in (None, told.api_type)
+            and filters.status in (None, told.status, told.outcome)
+        ]
+        sums = reports.totals(reader, filters=filters)
+        assert (sums.requests, sums.cost_nano) == (len(inside), spent(inside))
+        shares = reports.by_model(reader, filters=filters)
+        assert {share.name: share.cost_nano for share in shares} == {
+            name: spent([told for told in inside if told.model == name]) for name in {told.model for told in inside}
+        }
+        page = reports.requests(reader, filters=filters, limit=1000)
+        assert {entry.request_id for entry in page.entries} == {told.request_id for told in inside}
+
+
+@pytest.mark.parametrize("step", reports.STEPS)
+def test_stats_cover_the_span_asked_for_and_no_more(ledger: Flask, step: reports.Step) -> None:
+    events = some_events(200, seed=2, span_ms=20 * DAY_MS)
+    posting.post(events)
+    start, end = NOON - 10 * DAY_MS + 12_345, NOON - 2 * DAY_MS - 54_321
+    rows = reports.stats(ADMIN, step, filters=Filters(from_ms=start, to_ms=end))
+    inside = [told for told in events if start <= told.at_ms < end]
+    assert sum(row.requests for row in rows) == len(inside)
+    assert sum(row.errors for row in rows) == sum(told.outcome == "error" for told in inside)
+    assert rows[0].start_ms <= start < rows[0].end_ms
+    assert rows[-1].start_ms < end <= rows[-1].end_ms
+
+
+def test_stats_without_a_span_show_the_latest(ledger: Flask) -> None:
+    posting.post([event(), event(at_ms=NOON - 40 * DAY_MS)])
+    assert [len(reports.stats(ADMIN, step, at_ms=NOON)) for step in reports.STEPS] == [24, 30, 12, 12]
+    assert sum(row.requests for row in reports.stats(ADMIN, "hour", at_ms=NOON)) == 1
+
+
+def test_too_many_groups_are_refused(ledger: Flask) -> None:
+    with pytest.raises(ReportError, match="1000"):
+        reports.stats(ADMIN, "hour", filters=Filters(from_ms=NOON - 400 * DAY_MS))
+    with pytest.raises(ReportError):
+        reports.usage(ADMIN, "day", periods=1001)
+    assert len(reports.usage(ADMIN, "day", periods=1000, at_ms=NOON)) == 1000
+
+
+def test_a_person_reads_their_own_usage_only(ledger: Flask) -> None:
+    mine, other = event(person_id="ada"), event(person_id="bob")
+    posting.post([mine, other])
+    assert reports.totals(ADA).requests == 1
+    assert reports.totals(ADA, filters=Filters(person_id="bob")).requests == 0
+    assert [share.name for share in reports.by(ADA, "person_id")] == ["ada"]
+    assert [entry.request_id for entry in reports.requests(ADA).entries] == [mine.request_id]
+    assert reports.request(ADA, other.request_id) == []
+    assert reports.use_of_keys(ADA, ["key-1"])["key-1"].requests == 1
+    assert reports.totals(Somebody("")).requests == 0
+    with pytest.raises(PermissionError):
+        reports.summary(ADA)
+    assert reports.totals(ADMIN).requests == 2
+    assert len(reports.request(ADMIN, other.request_id)) == 1
+
+
+def test_requests_are_walked_by_cursor_without_gap_or_repeat(ledger: Flask) -> None:
+    posting.post([event(at_ms=NOON - index // 7) for index in range(95)])
+    page = reports.requests(ADMIN, limit=10)
+    assert page.total == 95
+    seen = [entry.id for entry in page.entries]
+    while page.next is not None:
+        posting.post([event(at_ms=NOON + 1)])  # what comes in meanwhile is newer and does not shift the pages
+        page = reports.requests(ADMIN, limit=10, cursor=page.next)
+        seen += [entry.id for entry in page.entries]
+    assert len(seen) == len(set(seen)) == 95
+
+
+def test_pages_may_be_skipped_to(ledger: Flask) -> None:
+    posting.post([event(at_ms=NOON - index) for index in range(25)])
+    page = reports.requests(ADMIN, limit=10, skip=20)
+    assert [entry.at_ms for entry in page.entries] == [NOON - index for index in range(20, 25)]
+    assert page.next is None
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "MQ", "LTEuLTE", "é", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjE"])
+def test_a_cursor_that_is_none_is_refused(ledger: Flask, cursor: str) -> None:
+    with pytest.raises(ReportError) as refused:
+        reports.requests(ADMIN, cursor=cursor)
+    assert refused.value.field == "cursor"
+
+
+def test_a_list_is_counted_exactly_up_to_ten_thousand(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "COUNTED_UP_TO", 10)
+    posting.post([event() for _ in range(10)])
+    assert reports.requests(ADMIN).total == 10
+    db.session.rollback()  # SQLite reads one moment until the transaction ends
+    posting.post([event()])
+    assert reports.requests(ADMIN).total is None
+
+
+def test_shares_come_largest_first(ledger: Flask) -> None:
+    posting.post([event(person_id="ada", cost_nano=5)] + [event(person_id="bob", cost_nano=1) for _ in range(3)])
+    assert [share.name for share in reports.top_users(ADMIN)] == ["ada", "bob"]
+    assert [share.name for share in reports.by(ADMIN, "person_id", order="requests")] == ["bob", "ada"]
+    assert [share.name for share in reports.by(ADMIN, "person_id", order="tokens", limit=1)] == ["bob"]
+
+
+def test_a_key_tells_when_it_was_last_used(ledger: Flask) -> None:
+    posting.post([event(at_ms=NOON - HOUR_MS), event(), event(key_id="key-2", at_ms=NOON - DAY_MS)])
+    used = reports.use_of_keys(ADA, ["key-1", "key-2", "key-3"])
+    assert used == {"key-1": (250_000, 2, NOON), "key-2": (125_000, 1, NOON - DAY_MS)}
+
+
+def test_a_new_event_shows_at_once(ledger: Flask) -> None:
+    posting.post([event()])
+    rollups.derive()
+    posting.post([event()])
+    month = window_of("month|UTC", NOON)
+    (row,) = reports.usage(ADA, "month", periods=1, at_ms=NOON)
+    assert (row.start_ms, row.end_ms, row.requests) == (month.start_ms, month.end_ms, 2)
+    assert row.mean_duration_ms == 40
+    assert row.mean_ttft_ms == 7
