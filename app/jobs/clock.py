@@ -43,7 +43,7 @@ class Clock(CronScheduler):
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     config = process.start("clock")
-    Clock(letterbox.connect(config.redis_url)).start()
+    Clock(letterbox.connect(config.redis_url)).start()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

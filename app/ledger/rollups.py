@@ -249,7 +249,7 @@ def derived_before(connection: Connection) -> int | None:
     return first
 
 
-def derive(batch: int = 1000) -> int:
+def derive(batch: int = 500) -> int:
     """Bring days, weeks and months up to the hours that changed; returns how many hourly rows were new.
 
     Any number of runs, even at once, leave the same rollups: sums are replaced by what the hours say now. Each batch

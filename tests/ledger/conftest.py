@@ -8,13 +8,6 @@ from flask import Flask
 
 from app.extensions import db
 from tests.ledger import books
-from tests.ledger.stores import running_postgres
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config as Alembic
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect
 
 from app.extensions import MIGRATIONS, Base
 from app.ledger.budgets import SPENT
@@ -23,10 +23,7 @@ TABLES = {table.name for table in (ENTRY, DEAD, SPENT, HOURLY, ROLLUP)}
 def test_the_ledger_migrates_up_and_down(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = f"sqlite:///{tmp_path / 'books.db'}"
     if database == "postgresql":
-        url = request.getfixturevalue("postgres_url").replace("postgresql://", "postgresql+psycopg://")
-        with create_engine(url).begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
+        url = request.getfixturevalue("postgres_url")
     alembic = Alembic(str(MIGRATIONS / "alembic.ini"))
     alembic.set_main_option("script_location", str(MIGRATIONS))
     engine = create_engine(url)

@@ -1,0 +1,509 @@
+"""The drainer: every event reaches the books once, whatever dies, and nothing bad holds up the rest."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from app import store
+from app.extensions import db
+from app.jobs import drainer as drainer_module
+from app.jobs.drainer import STATUS, Drainer
+from app.ledger import posting
+from app.ledger.posting import DeadLetter
+from app.metering.reservations import Meter
+from app.metering.usage import UsageEvent
+from tests.ledger import books
+from tests.ledger.books import encode, event, some_events
+
+
+def send(wire: redis.Redis, events: list[UsageEvent]) -> None:
+    with wire.pipeline(transaction=False) as pipe:
+        for told in events:
+            pipe.xadd(store.USAGE, {"e": encode(told)})
+        pipe.execute()
+
+
+@pytest.fixture
+def make_drainer(redis_url: str, tmp_path: Path) -> Callable[..., Drainer]:
+    def make(**options: Any) -> Drainer:
+        made = Drainer(redis_url, tmp_path / "spool", **{"claim_after_ms": 50, **options})
+        made.prepare()
+        return made
+
+    (tmp_path / "spool").mkdir()
+    return make
+
+
+def drain_all(drainer: Drainer) -> int:
+    total = 0
+    while taken := drainer.drain(block_ms=10):
+        total += taken
+    return total
+
+
+def letters() -> list[DeadLetter]:
+    db.session.rollback()
+    return list(db.session.scalars(select(DeadLetter)))
+
+
+def test_events_are_posted_and_the_stream_forgets_them(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    send(wire, some_events(1200))
+    drainer = make_drainer(batch=500)
+    assert drain_all(drainer) == 1200
+    assert wire.xlen(store.USAGE) == 0
+    assert wire.xpending(store.USAGE, store.USAGE_GROUP)["pending"] == 0
+    assert books.count_entries() == 1200
+    books.assert_sums_equal_entries()
+
+
+def test_events_from_before_the_group_are_posted(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    drainer = make_drainer()
+    wire.delete(store.USAGE)  # as when Redis has lost everything
+    send(wire, some_events(10))
+    for _ in range(3):
+        drainer.drain(block_ms=10)
+    assert books.count_entries() == 10
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        b"not JSON",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"request_id": 5}',
+        encode(event(cost_nano=2**62)),
+        encode(event(prompt_tokens=-(2**60))),
+        encode(event(model="x")).replace(b'"x"', b'"\\ud800"'),
+        b"[" * 100_000,
+    ],
+    ids=lambda raw: raw[:12].decode("latin-1"),
+)
+def test_poison_becomes_a_dead_letter_and_the_rest_goes_on(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], poison: bytes
+) -> None:
+    send(wire, some_events(20))
+    wire.xadd(store.USAGE, {"e": poison})
+    send(wire, some_events(20, seed=1))
+    drainer = make_drainer()
+    assert drain_all(drainer) == 41
+    assert books.count_entries() == 40
+    assert len(letters()) == 1
+    assert wire.xlen(store.USAGE) == 0
+    books.assert_sums_equal_entries()
+
+
+def test_an_entry_that_is_no_event_becomes_a_dead_letter(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    wire.xadd(store.USAGE, {"other": "field"})
+    assert drain_all(make_drainer()) == 1
+    (letter,) = letters()
+    assert "other" in letter.raw
+
+
+def test_what_the_database_refuses_in_one_event_costs_that_event_alone(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    send(wire, [*some_events(30), event(error_message="nul \x00 byte"), *some_events(30, seed=1)])
+    assert drain_all(make_drainer()) == 61
+    assert books.count_entries() + len(letters()) == 61  # SQLite takes the byte, PostgreSQL refuses it
+    assert books.count_entries() >= 60
+    books.assert_sums_equal_entries()
+
+
+def test_while_the_database_is_away_events_stay_in_the_stream(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(wire, some_events(50))
+    drainer = make_drainer()
+    with monkeypatch.context() as broken:
+
+        def away(_: object) -> int:
+            raise OperationalError("INSERT", {}, Exception("the server is away"))
+
+        broken.setattr(posting, "post", away)
+        for _ in range(3):
+            with pytest.raises(OperationalError):
+                drainer.drain(block_ms=10)
+    assert wire.xlen(store.USAGE) == 50
+    assert letters() == []
+    assert drain_all(drainer) == 50
+    assert books.count_entries() == 50
+
+
+def test_a_missing_table_makes_no_dead_letters(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    send(wire, some_events(5))
+    with db.engine.begin() as connection:
+        posting.ENTRY.drop(connection)
+    with pytest.raises(Exception, match="usage_entry"):
+        make_drainer().drain(block_ms=10)
+    assert letters() == []
+    assert wire.xlen(store.USAGE) == 5
+
+
+def test_entries_of_a_dead_drainer_are_claimed(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    dead = make_drainer(batch=500)
+    send(wire, some_events(700))
+    assert len(dead._take(10)) == 500
+    time.sleep(0.1)
+    heir = make_drainer(batch=300)
+    drain_all(heir)
+    assert books.count_entries() == 700
+    assert wire.xlen(store.USAGE) == 0
+    books.assert_sums_equal_entries()
+
+
+def test_two_drainers_at_once_post_each_event_once(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    send(wire, some_events(2000))
+    drainers = [make_drainer(batch=100, claim_after_ms=1) for _ in range(3)]
+
+    def work(drainer: Drainer) -> None:
+        with ledger.app_context():
+            while wire.xlen(store.USAGE):
+                drainer.drain(block_ms=10)
+
+    threads = [threading.Thread(target=work, args=(drainer,)) for drainer in drainers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert books.count_entries() == 2000
+    assert sum(drainer.posted for drainer in drainers) == 2000
+    books.assert_sums_equal_entries()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from flask import Flask
+from app.extensions import init_database
+from app.jobs.drainer import Drainer
+from tests.ledger.books import settings
+
+class Killed(Drainer):
+    def _acknowledge(self, ids):
+        print("committed", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+folder, database, redis = sys.argv[1:]
+config = settings(Path(folder), database or None, redis)
+app = Flask("books")
+app.config["PORTICO"] = config
+init_database(app, config)
+with app.app_context():
+    drainer = Killed(redis, Path(folder) / "spool")
+    drainer.prepare()
+    drainer.drain()
+"""
+
+
+def test_a_drainer_killed_between_commit_and_acknowledge_posts_nothing_twice(
+    ledger: Flask, wire: redis.Redis, redis_url: str, make_drainer: Callable[..., Drainer], tmp_path: Path
+) -> None:
+    send(wire, some_events(300))
+    database = ledger.config["PORTICO"].database.url or ""
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), database, redis_url],
+        capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, "committed\n"), killed.stderr
+    assert books.count_entries() == 300
+    assert wire.xlen(store.USAGE) == 300
+    time.sleep(0.1)
+    heir = make_drainer()
+    assert drain_all(heir) == 300
+    assert heir.posted == 0
+    assert books.count_entries() == 300
+    assert wire.xlen(store.USAGE) == 0
+    books.assert_sums_equal_entries()
+
+
+# --- spool files -------------------------------------------------------------------------------------------------------
+
+
+def spool(tmp_path: Path, *lines: bytes, name: str = "1-1") -> Path:
+    path = tmp_path / "spool" / f"{name}.jsonl"
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def line(told: UsageEvent) -> bytes:
+    return encode(told) + b"\n"
+
+
+def spent(wire: redis.Redis) -> int:
+    return int(wire.hget(store.spent("organisation", "default", "total"), "spent") or 0)
+
+
+def test_a_closed_spool_file_is_settled_posted_and_deleted(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
+) -> None:
+    lost = [event(cost_nano=5), event(cost_nano=7)]
+    path = spool(tmp_path, *map(line, lost))
+    drainer = make_drainer()
+    assert drainer.clean() == 1
+    assert not path.exists()
+    assert spent(wire) == 12
+    drain_all(drainer)  # the settle put them into the stream as well
+    assert books.count_entries() == 2
+    books.assert_sums_equal_entries()
+
+
+def test_a_spool_file_in_use_is_left_alone(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
+) -> None:
+    path = spool(tmp_path, line(event()))
+    drainer = make_drainer()
+    with path.open("rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert drainer.clean() == 0
+        assert path.exists()
+    assert drainer.clean() == 1
+
+
+def test_what_was_settled_long_ago_is_not_charged_again(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
+) -> None:
+    told = event(cost_nano=5)
+    Meter(wire.execute_command).settle_event(told)
+    wire.delete(store.tombstone(told.request_id))  # tombstones do not last
+    path = spool(tmp_path, line(told))
+    drainer = make_drainer()
+    assert drainer.clean() == 0, "its event waits in the stream still"
+    assert path.exists()
+    drain_all(drainer)
+    assert drainer.clean() == 1
+    assert spent(wire) == 5
+    assert books.count_entries() == 1
+
+
+def test_of_two_tellings_the_settled_one_is_booked(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
+) -> None:
+    told = event(cost_nano=5)
+    by_reaper = event(request_id=told.request_id, attempt=0, cost_nano=3)
+    drainer = make_drainer()
+    path = spool(tmp_path, line(told))
+    settle_event = drainer._meter.settle_event
+
+    def late(_: UsageEvent) -> bool:  # the reaper comes between the look into the books and the settle
+        settle_event(by_reaper)
+        return settle_event(told)
+
+    drainer._meter.settle_event = late  # type: ignore[method-assign]
+    assert drainer.clean() == 0
+    drain_all(drainer)
+    assert drainer.clean() == 1
+    assert not path.exists()
+    assert spent(wire) == 3
+    assert books.count_entries() == 1
+    books.assert_sums_equal_entries()
+
+
+def test_a_settled_event_that_never_came_is_booked_from_the_spool_after_a_while(
+    ledger: Flask,
+    wire: redis.Redis,
+    make_drainer: Callable[..., Drainer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = event()
+    wire.set(store.tombstone(told.request_id), 1)
+    spool(tmp_path, line(told))
+    drainer = make_drainer()
+    assert drainer.clean() == 0
+    monkeypatch.setattr(drainer_module, "DOUBTFUL_S", 0)
+    assert drainer.clean() == 1
+    assert books.count_entries() == 1
+
+
+def test_a_torn_last_line_is_told_and_a_broken_line_becomes_a_dead_letter(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
+) -> None:
+    whole, unended = event(), event()
+    spool(tmp_path, line(whole), b"{broken}\n", line(event())[:40])
+    spool(tmp_path, line(unended)[:-1], name="2-2")
+    drainer = make_drainer()
+    assert drainer.clean() == 1
+    drain_all(drainer)  # the first file's event is in the stream now, which the second one's turn waits for
+    assert drainer.clean() == 1
+    assert drainer.torn == 1
+    assert [letter.raw for letter in letters()] == ["{broken}"]
+    assert books.count_entries() == 2
+
+
+def test_an_empty_spool_file_is_deleted(
+    ledger: Flask, make_drainer: Callable[..., Drainer], tmp_path: Path
+) -> None:
+    path = spool(tmp_path)
+    assert make_drainer().clean() == 1
+    assert not path.exists()
+
+
+def test_a_spool_file_survives_a_database_that_is_away(
+    ledger: Flask, make_drainer: Callable[..., Drainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spool(tmp_path, line(event()))
+    drainer = make_drainer()
+
+    def away(_: object) -> set[str]:
+        raise OperationalError("SELECT", {}, Exception("the server is away"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(posting, "known_requests", away)
+        with pytest.raises(OperationalError):
+            drainer.clean()
+    assert path.exists()
+    assert drainer.clean() == 1
+    assert books.count_entries() == 1
+
+
+# --- holds, and the whole process -----------------------------------------------------------------------------------------
+
+
+class Expiring:
+    """A meter that notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def expire(self, request_id: str) -> bool:
+        self.asked.append(request_id)
+        if request_id == "bad":
+            raise ValueError("no such event")
+        return True
+
+    def settle_event(self, told: UsageEvent) -> bool:
+        return True
+
+
+def test_the_reaper_asks_for_leases_that_have_ended_only(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    now = time.time() * 1000
+    wire.zadd(store.LEASES, {"bad": now - 9000, "over": now - 1000, "alive": now + 20_000})
+    meter = Expiring()
+    drainer = make_drainer(meter=meter)
+    assert drainer.reap() == 2
+    assert meter.asked == ["bad", "over"]
+
+
+def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
+) -> None:
+    caught_up = threading.Event()
+    meter = Expiring()
+    drainer = make_drainer(meter=meter, catch_up=caught_up.set)
+    wire.zadd(store.LEASES, {"over": 1})
+    spool(tmp_path, line(event()))
+
+    def work() -> None:
+        with ledger.app_context():
+            drainer.run()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        send(wire, some_events(100))
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not (
+            caught_up.is_set() and books.count_entries() == 101 and wire.hget(STATUS, "posted") == "101"
+        ):
+            time.sleep(0.05)
+    finally:
+        drainer.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+    assert books.count_entries() == 101
+    assert "over" in meter.asked
+    assert caught_up.is_set()
+    status = wire.hgetall(STATUS)
+    assert (status["posted"], status["lag_events"], status["trouble"]) == ("101", "0", "")
+    assert wire.xinfo_consumers(store.USAGE, store.USAGE_GROUP) == []
+
+
+def test_holds_are_reaped_while_the_database_is_away(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> int:
+        raise OperationalError("INSERT", {}, Exception("the server is away"))
+
+    monkeypatch.setattr(posting, "post", away)
+    meter = Expiring()
+    drainer = make_drainer(meter=meter)
+    send(wire, some_events(5))
+
+    def work() -> None:
+        with ledger.app_context():
+            drainer.run()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        time.sleep(0.3)
+        wire.zadd(store.LEASES, {"over": 1})
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not (meter.asked and wire.hget(STATUS, "trouble")):
+            time.sleep(0.05)
+        assert meter.asked
+        assert "posting: OperationalError" in (wire.hget(STATUS, "trouble") or "")
+    finally:
+        drainer.stop()
+        thread.join(20)
+    assert wire.xlen(store.USAGE) == 5
+
+
+def test_the_process_drains_and_ends_on_sigterm(redis_url: str, wire: redis.Redis, tmp_path: Path) -> None:
+    config = books.settings(tmp_path, None, redis_url)
+    app = books.open_books(config)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_")} | {
+        "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+        "CONFIG_REDIS_URL": redis_url,
+    }
+    send(wire, some_events(200))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.jobs.drainer"],
+        env=environ, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    try:
+        with app.app_context():
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and books.count_entries() < 200:
+                time.sleep(0.05)
+            assert books.count_entries() == 200
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=10)
+            assert process.returncode == 0, output
+            assert '"the drainer has stopped"' in output
+            books.assert_sums_equal_entries()
+            db.engine.dispose()
+    finally:
+        process.kill()
+        process.wait()
