@@ -18,7 +18,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something on the noticeboard."""
 
 
-class Price(Record):
+class Price(Record, frozen=True):
     """Nano-units of the deployment's currency. Token prices are per million tokens; None means not priced."""
 
     id: str
@@ -30,14 +30,14 @@ class Price(Record):
     per_request: int | None = None
 
 
-class DatedPrice(Record):
+class DatedPrice(Record, frozen=True):
     """A price and the instant it holds from, in Unix milliseconds."""
 
     from_ms: int
     price: Price
 
 
-class Deployment(Record):
+class Deployment(Record, frozen=True):
     """One way to reach a model: a provider and the model's name there. Lower priorities are tried first."""
 
     id: str
@@ -48,7 +48,7 @@ class Deployment(Record):
     settings: dict[str, Any] = {}
 
 
-class Model(Record):
+class Model(Record, frozen=True):
     """What people subscribe to and applications name."""
 
     id: str
@@ -72,7 +72,7 @@ class Model(Record):
         return held
 
 
-class Provider(Record):
+class Provider(Record, frozen=True):
     """An upstream: its adapter's kind, its open settings, and its secrets as ciphertext."""
 
     id: str
@@ -83,7 +83,7 @@ class Provider(Record):
     sealed: str | None = None  # `sealing.seal` of the JSON object of secret settings
 
 
-class Endpoint(Record):
+class Endpoint(Record, frozen=True):
     """A /v1 path's switch and, when not empty, the only providers it may use."""
 
     path: str
@@ -91,7 +91,7 @@ class Endpoint(Record):
     providers: tuple[str, ...] = ()
 
 
-class Directory(Record):
+class Directory(Record, frozen=True):
     """Everything the hot side must know but the callers; published whole, a new version at each change."""
 
     version: str
@@ -100,7 +100,7 @@ class Directory(Record):
     endpoints: tuple[Endpoint, ...] = ()
 
 
-class CallerRecord(Record):
+class CallerRecord(Record, frozen=True):
     """Who stands behind a bearer text, published under its digest; a missing record means no such caller.
 
     `models` maps each model's name that may be called to the subscription that pays for it: the owner's active
@@ -122,7 +122,7 @@ ScopeKind = Literal["key", "subscription", "user", "member", "team", "organisati
 Period = Literal["day", "week", "month", "total"]
 
 
-class Scope(Record):
+class Scope(Record, frozen=True):
     """The limits of one scope, read inside the reserve itself, so that a change acts at once.
 
     Absent limits mean none. `timezone` is an IANA name. A member's id is `<team id>:<person id>`, the

@@ -173,14 +173,13 @@ class EmbeddingsRequest(Steered):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
 
-    _texts: list[str] | list[list[int]] | None = None
-
     def inputs(self) -> list[Any]:
-        """What is to be embedded, one item a vector: texts, or lists of tokens."""
-        return self._texts or []
+        """What is to be embedded, one item a vector: texts, or lists of tokens. After `check`."""
+        items: list[Any] = self.input
+        return items
 
     def check(self) -> None:
-        self._texts = _embeddable(self.input)
+        self.input = _embeddable(self.input)
 
     def input_bound(self, members: dict[str, bytes]) -> int:
         return sum(len(item) if isinstance(item, list) else _bytes(item) + 16 for item in self.inputs())

@@ -23,13 +23,12 @@ from app.providers.settings import SECRET, Settings, SettingsError
 from app.providers.wire import Answer, Pool, origin_of, safe_to_show, split_events
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
+VariableName = Annotated[str, Meta(pattern=r"^(?!CONFIG_)[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 ApiKeyEnv = Annotated[
-    str | None,
+    VariableName | None,
     Meta(
         title="API key from the environment",
         description="The name of an environment variable of the gateway that holds the key, instead of the key itself.",
-        pattern=r"^(?!CONFIG_)[A-Za-z_][A-Za-z0-9_]*$",
-        max_length=200,
     ),
 ]
 BaseUrl = Annotated[str, Meta(title="Base URL", description="Includes /v1.", max_length=500)]

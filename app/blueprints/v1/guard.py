@@ -13,7 +13,6 @@ from typing import Any
 import gevent
 from flask import Flask, Response, current_app, g, request
 
-from app.directory import CallerRecord
 from app.gateway.errors import bad_request, endpoint_disabled, too_large, unavailable
 from app.gateway.redis_wire import RedisAway
 from app.gateway.runtime import Runtime

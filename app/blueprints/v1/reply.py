@@ -52,7 +52,7 @@ def served(call: Call) -> Response:
     return Response(_watched(answer.body, watch), 200, headers, mimetype="text/event-stream", direct_passthrough=True)
 
 
-class _watched:  # noqa: N801 - an iterator with an end, not a noun
+class _watched:
     """The stream's pieces; when the server closes them the watch ends and the call is settled."""
 
     def __init__(self, pieces: Iterator[bytes], watch: Watch) -> None:

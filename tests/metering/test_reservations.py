@@ -1,0 +1,263 @@
+"""The meter against a real Valkey: all or nothing, once, in every scope of the chain."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app import store
+from app.ids import new_id
+from app.metering.periods import window_of
+from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused, ScopeRef
+from app.metering.usage import UsageEvent
+
+CHAIN = tuple(
+    ScopeRef(kind, id, id)
+    for kind, id in (("key", "k"), ("subscription", "s"), ("member", "t:p"), ("team", "t"), ("organisation", "default"))
+)
+
+
+class Bench:
+    """A meter, the Redis it stands on, and short ways to ask both."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url)
+        self.run_id = self.redis.info("server")["run_id"]
+        self.meter = Meter(self.redis.execute_command)
+        self.begin()
+
+    def begin(self) -> None:
+        self.redis.flushall()
+        self.redis.hset(store.METER, mapping={"epoch": 1, "run_id": self.run_id})
+
+    def limit(self, kind: str, id: str, **fields) -> None:
+        self.redis.hset(store.scope(kind, id), mapping=fields)
+
+    def reserve(self, id=None, *, base=0, price=0, output=0, assumed=0, answers=1, priced=True, tokens=0, chain=CHAIN):
+        charge = Charge(base, price, answers, output, assumed, priced, tokens)
+        return self.meter.reserve(id or new_id(), self.run_id, chain, charge, event("r", 0))
+
+    def counted(self, kind: str, id: str, spec: str = "total|UTC") -> tuple[int, int]:
+        window = window_of(spec, int(time.time() * 1000))
+        spent, held = self.redis.hmget(store.spent(kind, id, window.name), "spent", "held")
+        return int(spent or 0), int(held or 0)
+
+    def settle(self, hold, cost: int, tokens: int = 0) -> bool:
+        return self.meter.settle(hold, cost, tokens, event(hold.request_id, cost))
+
+
+def event(request_id: str, cost: int) -> bytes:
+    return msgspec.json.encode(
+        UsageEvent(
+            request_id=request_id, attempt=1, at_ms=1, person_id="p", model="m", endpoint="/v1/chat/completions",
+            api_type="chat", outcome="ok", status=200, cost_nano=cost,
+            scopes=tuple((scope.kind, scope.id, "total") for scope in CHAIN),
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bench(redis_url):
+    return Bench(redis_url)
+
+
+def test_a_hold_is_counted_in_every_scope_and_settled_once(bench):
+    hold = bench.reserve(base=100)
+    assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == [(0, 100)] * 5
+    assert bench.settle(hold, 60)
+    assert not bench.settle(hold, 60)
+    assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == [(60, 0)] * 5
+    assert bench.redis.xlen(store.USAGE) == 1
+    assert bench.redis.zcard(store.LEASES) == 0
+
+
+@pytest.mark.parametrize("tight", range(5))
+def test_a_refusal_names_the_tightest_scope_and_takes_nothing(bench, tight):
+    for index, scope in enumerate(CHAIN):
+        bench.limit(scope.kind, scope.id, limit=50 if index == tight else 1000, rpm=10, tpm=1000)
+    with pytest.raises(Refused) as refused:
+        bench.reserve(base=51, tokens=5)
+    assert (refused.value.reason, refused.value.scope) == ("budget", CHAIN[tight])
+    assert (refused.value.limit, refused.value.amount) == (50, 51)
+    assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == [(0, 0)] * 5
+    assert bench.reserve(base=50, tokens=5).requests_left == 9
+
+
+def test_a_request_is_refused_only_while_what_is_left_is_less_than_its_hold(bench):
+    bench.limit("key", "k", limit=100)
+    first = bench.reserve(base=60)
+    with pytest.raises(Refused):
+        bench.reserve(base=41)
+    bench.reserve(base=40)
+    bench.settle(first, 10)
+    bench.reserve(base=50)
+    assert bench.counted("key", "k") == (10, 90)
+
+
+def test_a_repeated_reserve_counts_once(bench):
+    bench.limit("key", "k", limit=100)
+    first = bench.reserve("same", base=60)
+    again = bench.reserve("same", base=60)
+    assert (again.at_ms, again.amount_nano) == (first.at_ms, first.amount_nano)
+    assert bench.counted("key", "k") == (0, 60)
+
+
+def test_a_limit_raised_acts_at_once_and_one_lowered_stops_new_requests_only(bench):
+    bench.limit("team", "t", limit=10)
+    with pytest.raises(Refused):
+        bench.reserve(base=20)
+    bench.limit("team", "t", limit=30)
+    hold = bench.reserve(base=20)
+    bench.limit("team", "t", limit=5)
+    with pytest.raises(Refused):
+        bench.reserve(base=1)
+    assert bench.settle(hold, 20)
+    assert bench.counted("team", "t") == (20, 0)
+
+
+def test_a_changed_period_is_followed_by_a_meter_that_knew_the_old_one(bench):
+    bench.reserve(base=1)
+    bench.limit("key", "k", spec="day|Asia/Tokyo", limit=10)
+    hold = bench.reserve(base=2)
+    assert hold.windows[0] == window_of("day|Asia/Tokyo", hold.at_ms)
+    assert bench.counted("key", "k", "day|Asia/Tokyo") == (0, 2)
+    assert bench.counted("key", "k") == (0, 1)
+
+
+def test_a_request_that_names_no_limit_gets_what_the_tightest_budget_affords(bench):
+    bench.limit("organisation", "default", limit=1000)
+    hold = bench.reserve(base=100, price=10_000_000, output=None, assumed=4096)  # 10 nano a token
+    assert (hold.output_limit, hold.amount_nano, hold.bounded) == (90, 1000, True)
+    with pytest.raises(Refused):
+        bench.reserve(base=0, price=10_000_000, output=None, assumed=4096)
+
+
+def test_fewer_than_16_affordable_tokens_are_refused_and_the_number_is_told(bench):
+    bench.limit("key", "k", limit=159)
+    with pytest.raises(Refused) as refused:
+        bench.reserve(price=10_000_000, output=None, assumed=4096)
+    assert refused.value.affordable_tokens == 15
+    assert bench.reserve(price=10_000_000, output=15).amount_nano == 150
+
+
+def test_a_model_without_a_price_is_refused_only_where_a_budget_applies(bench):
+    bench.settle(bench.reserve(priced=False), 0)
+    bench.limit("user", "other", limit=5)
+    bench.limit("team", "t", limit=5)
+    with pytest.raises(Refused) as refused:
+        bench.reserve(priced=False)
+    assert (refused.value.reason, refused.value.scope.kind) == ("unpriced", "team")
+
+
+def test_an_explicitly_free_model_works_when_the_budget_is_spent(bench):
+    bench.limit("key", "k", limit=10)
+    bench.settle(bench.reserve(base=10), 10)
+    with pytest.raises(Refused):
+        bench.reserve(base=1)
+    assert bench.reserve(base=0, price=0, output=100).amount_nano == 0
+
+
+def test_requests_a_minute_start_full_and_tell_when_to_come_back(bench):
+    bench.limit("key", "k", rpm=2)
+    assert [bench.reserve().requests_left for _ in range(2)] == [1, 0]
+    with pytest.raises(Refused) as refused:
+        bench.reserve()
+    assert refused.value.reason == "requests"
+    assert 25_000 < refused.value.retry_ms <= 30_000
+
+
+def test_estimated_tokens_are_taken_and_the_difference_comes_back(bench):
+    bench.limit("key", "k", tpm=100)
+    hold = bench.reserve(tokens=90)
+    with pytest.raises(Refused) as refused:
+        bench.reserve(tokens=50)
+    assert refused.value.reason == "tokens"
+    bench.settle(hold, 0, tokens=10)
+    assert bench.reserve(tokens=90).tokens_left <= 1
+
+
+def test_a_request_larger_than_a_minutes_tokens_waits_for_a_full_bucket_only(bench):
+    bench.limit("key", "k", tpm=100)
+    hold = bench.reserve(tokens=5000)
+    bench.settle(hold, 0, tokens=5000)
+    with pytest.raises(Refused) as refused:
+        bench.reserve(tokens=1)
+    assert refused.value.retry_ms > 2_000_000  # what was really used has to come back first
+
+
+def test_parallel_requests_are_leased_slots(bench):
+    bench.limit("key", "k", parallel=1)
+    hold = bench.reserve()
+    with pytest.raises(Refused) as refused:
+        bench.reserve()
+    assert refused.value.reason == "parallel"
+    bench.settle(hold, 0)
+    bench.reserve("stuck")
+    bench.redis.zadd(store.slots("key", "k"), {"stuck": 1})  # its lease has ended
+    bench.reserve()
+
+
+def test_a_beat_keeps_a_hold_alive_and_tells_when_it_is_gone(bench):
+    hold = bench.reserve(base=5)
+    bench.redis.zadd(store.LEASES, {hold.request_id: 1})
+    assert bench.meter.beat(hold, 3, event(hold.request_id, 3))
+    assert bench.redis.zscore(store.LEASES, hold.request_id) > time.time() * 1000 + LEASE_MS - 5_000
+    assert not bench.meter.expire(hold.request_id)
+    bench.settle(hold, 4)
+    assert not bench.meter.beat(hold, 3, event(hold.request_id, 3))
+
+
+def test_an_ended_lease_is_settled_at_its_progress(bench):
+    hold = bench.reserve(base=50)
+    assert bench.meter.beat(hold, 30, event(hold.request_id, 30))
+    bench.redis.zadd(store.LEASES, {hold.request_id: 1})
+    assert bench.meter.expire(hold.request_id)
+    assert not bench.meter.expire(hold.request_id)
+    assert bench.counted("key", "k") == (30, 0)
+    assert bench.redis.xlen(store.USAGE) == 1
+
+
+def test_a_replayed_spool_line_settles_a_hold_that_nobody_settled(bench):
+    hold = bench.reserve(base=50)
+    told = msgspec.json.decode(event(hold.request_id, 20), type=UsageEvent)
+    assert bench.meter.settle_event(told)
+    assert not bench.meter.settle_event(told)
+    assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == [(20, 0)] * 5
+
+
+def test_without_an_epoch_or_after_a_restart_nothing_is_let_in(bench):
+    bench.redis.hset(store.METER, "run_id", "another")
+    with pytest.raises(MeterClosed):
+        bench.reserve(base=1)
+    bench.redis.delete(store.METER)
+    with pytest.raises(MeterClosed):
+        bench.reserve(base=1)
+    assert bench.counted("key", "k") == (0, 0)
+
+
+def test_the_clock_never_goes_back(bench):
+    ahead = int(time.time() * 1000) + 60_000
+    bench.redis.hset(store.METER, "clock", ahead)
+    assert bench.reserve().at_ms == ahead
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    price=st.integers(1, 10**12), answers=st.integers(1, 8), base=st.integers(0, 10**9), limit=st.integers(0, 10**13)
+)
+def test_an_affordable_answer_never_costs_more_than_is_left(bench, price, answers, base, limit):
+    bench.begin()
+    bench.limit("key", "k", limit=limit)
+    exact = max((limit - base) * 1_000_000 // (price * answers), 0) if base <= limit else 0
+    try:
+        hold = bench.reserve(base=base, price=price, output=None, assumed=100_000, answers=answers)
+    except Refused as refused:
+        assert refused.affordable_tokens == exact < 16
+    else:
+        assert hold.output_limit == min(exact, 100_000)
+        assert hold.amount_nano == base + -(-hold.output_limit * answers * price // 1_000_000) <= limit
