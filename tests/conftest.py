@@ -1,0 +1,142 @@
+"""The real parts every test may ask for: Valkey, PostgreSQL, an upstream, a browser, a whole Portico.
+
+Each is started once a test process at most, and only when a test asks; servers end with the process, whatever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services.chromium import Chromium, NoChromium, find_chromium
+from tests.services.portico import Portico
+from tests.services.postgres import Postgres, running_postgres
+from tests.services.upstream import Upstream
+from tests.services.valkey import ValkeyServer, running_valkey
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """The Valkey of this test process, for tests that stop or kill it; they start it again."""
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey(valkey_server: ValkeyServer) -> str:
+    """The URL of a real Valkey; `redis_url` is the one that is empty."""
+    return valkey_server.url
+
+
+@pytest.fixture
+def redis_url(valkey_server: ValkeyServer) -> str:
+    """The URL of a real Valkey with nothing in it."""
+    valkey_server.flush()
+    return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL: `postgres.fresh()` is the URL of a new database. Mark the test `services`."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of a new, empty PostgreSQL database."""
+    url = postgres.fresh()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+def make_upstream() -> Iterator[Callable[[], Upstream]]:
+    """As many scripted upstreams as a test needs."""
+    made: list[Upstream] = []
+
+    def make() -> Upstream:
+        made.append(Upstream())
+        return made[-1]
+
+    yield make
+    for upstream in made:
+        upstream.stop()
+
+
+@pytest.fixture
+def upstream(make_upstream: Callable[[], Upstream]) -> Upstream:
+    """A scripted upstream that answers sensibly until it is told otherwise."""
+    return make_upstream()
+
+
+@pytest.fixture(scope="session")
+def shared_upstream() -> Iterator[Upstream]:
+    """An upstream that stays at one address for the shared `portico`; `reset()` it at the start of a test."""
+    server = Upstream()
+    yield server
+    server.stop()
+
+
+class PorticoStarter:
+    """`start_portico(CONFIG_SERVER_WORKERS="2")` is a Portico of one's own, ready; `close()` it or leave it."""
+
+    def __init__(self) -> None:
+        self.started: list[Portico] = []
+
+    def __call__(self, **environ: str) -> Portico:
+        self.started.append(Portico(environ))
+        return self.started[-1].start()
+
+
+@pytest.fixture
+def start_portico() -> Iterator[PorticoStarter]:
+    """Starts Porticos of one's own, which end with the test."""
+    starter = PorticoStarter()
+    yield starter
+    for portico in starter.started:
+        portico.close()
+
+
+@pytest.fixture(scope="session")
+def portico() -> Iterator[Portico]:
+    """The Portico that the tests of this process share; leave it as you found it."""
+    shared = Portico({})
+    try:
+        yield shared.start()
+    finally:
+        shared.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Chromium:
+    try:
+        return find_chromium()
+    except NoChromium as reason:
+        pytest.skip(f"no browser: {reason}")
+
+
+@pytest.fixture(scope="session")
+def chromium_path(chromium: Chromium) -> Path:
+    return chromium.path
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(chromium: Chromium) -> dict[str, Any]:
+    """What pytest-playwright's `browser`, `context` and `page` are started with."""
+    return chromium.launch_options()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show the log of each Portico beside the failure of a test that used it."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            for one in value.started if isinstance(value, PorticoStarter) else [value]:
+                if isinstance(one, Portico):
+                    report.sections.append((f"log of {name}", one.log(10_000)))
+    return report

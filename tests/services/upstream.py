@@ -1,0 +1,483 @@
+"""A scripted upstream in OpenAI's shape, over real HTTP on a real socket, that can misbehave in every way upstreams do.
+
+It is written on bare sockets, because the faults that matter (a cut, a reset, half a header) are below any HTTP library.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import select
+import socket
+import struct
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+
+
+class ClientGone(Exception):
+    """The other side closed the connection before the answer was whole."""
+
+
+@dataclass
+class Exchange:
+    """One request as it came in, and what became of its answer. Times are `time.monotonic()`."""
+
+    method: str
+    path: str
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+    began_at: float
+    connection: int  # requests of one kept-alive connection bear the same number
+    client_gone_at: float | None = None  # when the client closed before the answer was whole
+    ended_at: float | None = None
+    chunks_sent: int = 0
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Wire:
+    """The answering half of a connection; every wait notices at once that the client is gone."""
+
+    def __init__(self, connection: socket.socket, exchange: Exchange, stopping: threading.Event) -> None:
+        self.connection = connection
+        self.exchange = exchange
+        self.stopping = stopping
+
+    def send(self, data: bytes) -> None:
+        try:
+            self.connection.sendall(data)
+        except OSError:
+            self._gone()
+
+    def wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self.stopping.is_set():
+            readable, _, _ = select.select([self.connection], [], [], min(left, 0.05))
+            if readable:
+                try:
+                    if not self.connection.recv(1, socket.MSG_PEEK):
+                        self._gone()
+                except OSError:
+                    self._gone()
+                time.sleep(min(left, 0.005))  # it sent something ahead of time: do not spin on it
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", *(f"{k}: {v}" for k, v in headers.items())]
+        self.send("\r\n".join([*lines, "", ""]).encode())
+
+    def chunk(self, data: bytes) -> None:
+        self.send(b"%x\r\n%s\r\n" % (len(data), data))
+        self.exchange.chunks_sent += 1
+
+    def reset(self) -> None:
+        """End the connection by RST, as a crash of the other machine's process would."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _gone(self) -> None:
+        if self.exchange.client_gone_at is None:
+            self.exchange.client_gone_at = time.monotonic()
+        raise ClientGone
+
+
+REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests",
+           500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+
+
+class Behaviour:
+    """How one request is answered; `play` returns whether the connection may be used again."""
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        raise NotImplementedError
+
+
+@dataclass
+class Answer(Behaviour):
+    """A whole answer. Objects are sent as JSON, text and bytes as they are."""
+
+    body: Any = field(default_factory=dict)
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    delay_s: float = 0.0
+    cut_after: int | None = None  # close after this many bytes of the body, in the middle of what was announced
+    drip: tuple[int, float] | None = None  # so many bytes, every so many seconds
+    close: bool = False  # close the kept-alive connection afterwards, without a word
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        wire.wait(self.delay_s)
+        body = self.body if isinstance(self.body, bytes) else (
+            self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode())  # fmt: skip
+        wire.head(self.status, {"Content-Type": self.content_type, "Content-Length": str(len(body))} | self.headers)
+        if self.drip is None:
+            wire.send(body[: self.cut_after])
+        else:
+            size, pause = self.drip
+            for start in range(0, len(body[: self.cut_after]), size):
+                wire.send(body[start : start + size])
+                exchange.chunks_sent += 1
+                wire.wait(pause)
+        return self.cut_after is None and not self.close
+
+
+def failure(status: int, message: str = "scripted", *, code: str | None = None, retry_after: str | None = None) -> Answer:
+    """An error in OpenAI's envelope."""
+    headers = {"Retry-After": retry_after} if retry_after is not None else {}
+    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "server_error" if status >= 500 else
+                                                                      "invalid_request_error")  # fmt: skip
+    return Answer({"error": {"message": message, "type": kind, "param": None, "code": code}}, status, headers)
+
+
+@dataclass
+class Stream(Behaviour):
+    """Server-sent events. Objects become `data: <json>`, text `data: <text>`, bytes go out as they are."""
+
+    chunks: Sequence[Any]
+    delay_s: float = 0.0  # before each chunk
+    first_delay_s: float = 0.0  # after the head, before the first chunk
+    head_delay_s: float = 0.0
+    done: bool = True  # end with `data: [DONE]`
+    cut_after: int | None = None  # close after so many chunks, without the end of the body
+    reset: bool = False  # ... by RST
+    hang_after: int | None = None  # stand still after so many chunks, until the client leaves
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "text/event-stream; charset=utf-8"
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        wire.wait(self.head_delay_s)
+        wire.head(200, {"Content-Type": self.content_type, "Transfer-Encoding": "chunked"} | self.headers)
+        wire.wait(self.first_delay_s)
+        for number, chunk in enumerate([*self.chunks, "[DONE]"] if self.done else self.chunks):
+            if number == self.hang_after:
+                wire.wait(3600)
+            if number == self.cut_after:
+                if self.reset:
+                    wire.reset()
+                return False
+            wire.wait(self.delay_s)
+            if isinstance(chunk, bytes):
+                wire.chunk(chunk)
+            else:
+                text = chunk if isinstance(chunk, str) else json.dumps(chunk)
+                wire.chunk(f"data: {text}\n\n".encode())
+        if self.hang_after is not None and self.hang_after >= len(self.chunks):
+            wire.wait(3600)
+        wire.send(b"0\r\n\r\n")
+        return True
+
+
+@dataclass
+class Hang(Behaviour):
+    """Takes the request and never says a word."""
+
+    seconds: float = 3600.0
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        wire.wait(self.seconds)
+        return False
+
+
+@dataclass
+class Raw(Behaviour):
+    """These bytes, whatever they are, and then the end; without any it just closes, with `reset` by RST."""
+
+    data: bytes = b""
+    reset: bool = False
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        wire.send(self.data)
+        if self.reset:
+            wire.reset()
+        return False
+
+
+GARBAGE = Raw(b"\x16\x03\x01\x02\x00\x01\x00 this is not HTTP \xff\xfe\r\n\r\n")
+INVALID_JSON = Answer(b'{"id": "chatcmpl-1", "choices": [{"index": 0, "mess')
+WRONG_TYPE = Answer("<html><body>Bad gateway</body></html>", content_type="text/html")
+
+
+class Default(Behaviour):
+    """What a well-behaved OpenAI would say: chat, completions, embeddings, models; text is echoed word by word."""
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        if exchange.method == "GET" and exchange.path.partition("?")[0].endswith("/models"):
+            models = [{"id": name, "object": "model", "created": 1, "owned_by": "tests"} for name in ("small", "large")]
+            return Answer({"object": "list", "data": models}).play(exchange, wire)
+        try:
+            request = exchange.json
+        except ValueError:
+            return failure(400, "not JSON").play(exchange, wire)
+        for ending, answer in (
+            ("/chat/completions", chat), ("/completions", completion), ("/embeddings", embeddings),
+        ):  # fmt: skip
+            if exchange.path.partition("?")[0].endswith(ending):
+                return answer(request).play(exchange, wire)
+        return failure(404, f"no such path: {exchange.path}").play(exchange, wire)
+
+
+def _text_of(message: dict[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, list):
+        return " ".join(part.get("text", "") for part in content if part.get("type") == "text")
+    return str(content)
+
+
+def usage(prompt: int, completion: int) -> dict[str, Any]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": 0}}  # fmt: skip
+
+
+def chat(request: dict[str, Any], **options: Any) -> Behaviour:
+    """The default chat answer; `options` are those of `Stream` or `Answer`, e.g. `chat(request, delay_s=1)`."""
+    messages = request.get("messages") or []
+    said = _text_of(messages[-1]) if messages else ""
+    words = [word + " " for word in said.split()] or ["Hello "]
+    limit = request.get("max_completion_tokens") or request.get("max_tokens")
+    finish = "stop"
+    if isinstance(limit, int) and limit < len(words):
+        words, finish = words[:limit], "length"
+    calls = [
+        {"id": f"call_{number}", "type": "function",
+         "function": {"name": tool["function"]["name"], "arguments": json.dumps({"text": said})}}
+        for number, tool in enumerate(request.get("tools") or []) if tool.get("type") == "function"
+    ]  # fmt: skip
+    if calls:
+        words, finish = [], "tool_calls"
+    spent = usage(sum(len(_text_of(message).split()) for message in messages), max(1, len(words)))
+    common = {"id": "chatcmpl-1", "created": 1_700_000_000, "model": request.get("model", "small")}
+    count = request.get("n") or 1
+    if not request.get("stream"):
+        message = {"role": "assistant", "content": None if calls else "".join(words).rstrip()}
+        if calls:
+            message["tool_calls"] = calls  # type: ignore[assignment]
+        choices = [{"index": index, "message": message, "logprobs": None, "finish_reason": finish}
+                   for index in range(count)]  # fmt: skip
+        return Answer(common | {"object": "chat.completion", "choices": choices, "usage": spent}, **options)
+    with_usage = bool((request.get("stream_options") or {}).get("include_usage"))
+
+    def piece(delta: dict[str, Any], index: int = 0, reason: str | None = None) -> dict[str, Any]:
+        extra = {"usage": None} if with_usage else {}
+        return common | {"object": "chat.completion.chunk", **extra,
+                         "choices": [{"index": index, "delta": delta, "finish_reason": reason}]}  # fmt: skip
+
+    chunks: list[dict[str, Any]] = []
+    for index in range(count):
+        chunks.append(piece({"role": "assistant", "content": None if calls else ""}, index))
+        chunks += [piece({"tool_calls": [{"index": place} | call]}, index) for place, call in enumerate(calls)]
+        chunks += [piece({"content": word}, index) for word in words]
+        chunks.append(piece({}, index, finish))
+    if with_usage:
+        chunks.append(common | {"object": "chat.completion.chunk", "choices": [], "usage": spent})
+    return Stream(chunks, **options)
+
+
+def completion(request: dict[str, Any], **options: Any) -> Behaviour:
+    prompt = request.get("prompt") or ""
+    words = [word + " " for word in str(prompt).split()] or ["Hello "]
+    common = {"id": "cmpl-1", "object": "text_completion", "created": 1_700_000_000, "model": request.get("model")}
+    spent = usage(len(words), len(words))
+    if not request.get("stream"):
+        choice = {"index": 0, "text": "".join(words).rstrip(), "logprobs": None, "finish_reason": "stop"}
+        return Answer(common | {"choices": [choice], "usage": spent}, **options)
+    chunks = [common | {"choices": [{"index": 0, "text": word, "finish_reason": None}]} for word in words]
+    chunks.append(common | {"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]})
+    if (request.get("stream_options") or {}).get("include_usage"):
+        chunks.append(common | {"choices": [], "usage": spent})
+    return Stream(chunks, **options)
+
+
+def embeddings(request: dict[str, Any], **options: Any) -> Behaviour:
+    given = request.get("input") or ""
+    texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+    size = request.get("dimensions") or 4
+    vectors = [[float(len(str(text)) + place) for place in range(size)] for text in texts]
+    encoded: list[Any] = list(vectors)
+    if request.get("encoding_format") == "base64":
+        encoded = [base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() for vector in vectors]
+    tokens = sum(len(str(text).split()) for text in texts)
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(encoded)]
+    return Answer({"object": "list", "data": data, "model": request.get("model"),
+                   "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}, **options)  # fmt: skip
+
+
+class Upstream:
+    """The server. `script(path, a, b)` queues behaviours, one a request; `always(path, a)` stays; else `Default`.
+
+    A behaviour may also be a function of the request's body: `upstream.script(CHAT, lambda body: chat(body, delay_s=1))`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._scripts: dict[str, deque[Any]] = defaultdict(deque)
+        self._always: dict[str, Any] = {}
+        self.requests: list[Exchange] = []
+        self._connections: set[socket.socket] = set()
+        self._numbers = 0
+        self._stopping = threading.Event()  # of the present run of requests; `reset` replaces it
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port: int = self._listener.getsockname()[1]
+        self._open = True
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The `base_url` of an OpenAI-shaped provider."""
+        return f"{self.origin}/v1"
+
+    def script(self, path: str, *behaviours: Behaviour | Callable[[Any], Behaviour]) -> None:
+        with self._lock:
+            self._scripts[path].extend(behaviours)
+
+    def always(self, path: str, behaviour: Behaviour | Callable[[Any], Behaviour]) -> None:
+        with self._lock:
+            self._always[path] = behaviour
+
+    @property
+    def last(self) -> Exchange:
+        return self.requests[-1]
+
+    def wait_for(self, met: Callable[[], object], within_s: float = 5.0) -> None:
+        """Wait until `met()`; looked at whenever something happened here, and every 10 ms."""
+        deadline = time.monotonic() + within_s
+        with self._lock:
+            while not met():
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"did not happen within {within_s} s; requests: {self.requests}")
+                self._lock.wait(0.01)
+
+    def wait_for_requests(self, count: int, within_s: float = 5.0) -> list[Exchange]:
+        self.wait_for(lambda: len(self.requests) >= count, within_s)
+        return self.requests
+
+    def wait_for_client_gone(self, exchange: Exchange, within_s: float = 5.0) -> float:
+        """When the client closed the connection of a request that was still being answered."""
+        self.wait_for(lambda: exchange.client_gone_at is not None, within_s)
+        assert exchange.client_gone_at is not None
+        return exchange.client_gone_at
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Connections are refused meanwhile, and those that are open are closed."""
+        self._close_listener()
+        self.close_connections()
+        try:
+            yield
+        finally:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+            threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def close_connections(self) -> None:
+        """End every connection, also the idle ones that a client keeps for later."""
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def reset(self) -> None:
+        """Forget scripts and requests, and let go of whoever still hangs."""
+        self._stopping.set()
+        with self._lock:
+            self._stopping = threading.Event()
+            self._scripts.clear()
+            self._always.clear()
+            self.requests = []
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._close_listener()
+        self.close_connections()
+
+    def _close_listener(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
+        self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._connections.add(connection)
+                self._numbers += 1
+                number = self._numbers
+            threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        try:
+            with connection, connection.makefile("rb") as reader:
+                while (exchange := _read_request(reader, connection, number)) is not None:
+                    if not self._answer(exchange, connection):
+                        return
+        except (OSError, ValueError):
+            pass
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
+
+    def _answer(self, exchange: Exchange, connection: socket.socket) -> bool:
+        path = exchange.path.partition("?")[0]
+        with self._lock:
+            queue = self._scripts.get(path)
+            behaviour = queue.popleft() if queue else self._always.get(path) or Default()
+            stopping = self._stopping
+            self.requests.append(exchange)
+            self._lock.notify_all()
+        try:
+            if not isinstance(behaviour, Behaviour):
+                behaviour = behaviour(exchange.json)
+            reusable = behaviour.play(exchange, Wire(connection, exchange, stopping))
+            return reusable and exchange.headers.get("connection", "").lower() != "close" and not stopping.is_set()
+        except ClientGone:
+            return False
+        finally:
+            exchange.ended_at = time.monotonic()
+            with self._lock:
+                self._lock.notify_all()
+
+
+def _read_request(reader: Any, connection: socket.socket, number: int) -> Exchange | None:
+    line = reader.readline(65_537)
+    if not line.strip():
+        return None
+    method, path, _ = line.decode("latin-1").split(" ", 2)
+    headers: dict[str, str] = {}
+    while (line := reader.readline(65_537)) not in (b"\r\n", b"\n", b""):
+        name, _, value = line.decode("latin-1").partition(":")
+        headers[name.strip().lower()] = value.strip()
+    began_at = time.monotonic()
+    if headers.get("expect", "").lower() == "100-continue":
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        parts = []
+        while size := int(reader.readline().split(b";")[0], 16):
+            parts.append(reader.read(size))
+            reader.readline()
+        while reader.readline().strip():
+            pass
+        body = b"".join(parts)
+    else:
+        body = reader.read(int(headers.get("content-length", 0)))
+    return Exchange(method, path, headers, body, began_at, number)
+
+
+def unused_port() -> int:
+    """A port of loopback where nobody listened a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,48 @@
+"""A real Valkey for tests, started by the launcher's own recipe in a folder of its own.
+
+One server a test process; what a test wrote is flushed before the next one looks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from tools.embedded_valkey import EmbeddedValkey
+
+
+class ValkeyServer(EmbeddedValkey):
+    """The embedded server, with what tests do to servers."""
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket_path}?db=0"
+
+    def flush(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+            client.script_flush()
+            client.config_resetstat()
+
+    def kill(self) -> None:
+        """SIGKILL, as power or the kernel would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def running_valkey() -> Iterator[ValkeyServer]:
+    folder = Path(tempfile.mkdtemp(prefix="pvk-", dir="/tmp"))  # short: a socket's path may have about 100 characters
+    server = ValkeyServer(folder / "s", folder / "data")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
