@@ -1,4 +1,7 @@
-"""What every application of the cold side has: the database, sign-in, CSRF, sessions and how refusals are answered."""
+"""What every application of the cold side has: the database, and where it has doors, sign-in, CSRF and pages.
+
+The factory loads this module late, so that /v1 alone never sees it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,9 @@ from datetime import timedelta
 from flask import Flask, g, session
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import HTTPException, default_exceptions
 
-from app import health
+from app import health, refusals
 from app.domain import identity, publication, sessions
-from app.domain.errors import DomainError
 from app.domain.identity import Person
 from app.extensions import csrf, db, init_database, login
 from config import Config
@@ -38,7 +39,6 @@ def furnish(app: Flask, config: Config, *, pages: bool) -> None:
     )
     init_database(app, config)
     health.add_check(app, "database", _database_answers)
-    app.register_error_handler(DomainError, _refused)
     if pages:
         from app.web import init_web
 
@@ -48,6 +48,7 @@ def furnish(app: Flask, config: Config, *, pages: bool) -> None:
         login.request_loader(_person_of_the_session)
         login.login_view = "public.sign_in"
         init_web(app)
+        refusals.answer_people(app)
 
 
 def _person_of_the_session(_: object) -> Person | None:
@@ -61,12 +62,6 @@ def _person_of_the_session(_: object) -> Person | None:
         return None
     g.browser_session = found
     return person
-
-
-def _refused(error: DomainError) -> HTTPException:
-    """A refusal that no form has answered itself, as the page of its status."""
-    kind = default_exceptions.get(error.status, default_exceptions[400])
-    return kind(description=error.message)
 
 
 def _database_answers() -> bool:

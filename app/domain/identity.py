@@ -107,6 +107,8 @@ Index("uq_person_username", func.lower(Person.username), unique=True)
 
 def find(username: str) -> Person | None:
     """The person of that name, whatever its case."""
+    if not USERNAME.fullmatch(username):
+        return None
     return db.session.scalar(select(Person).where(func.lower(Person.username) == username.lower()))
 
 
@@ -225,14 +227,21 @@ def delete(person: Person, *, by: Person | None) -> None:
     db.session.flush()
 
 
-def change_password(person: Person, *, by: Person, password: PasswordHash, keep_session: str | None = None) -> None:
-    """A password chosen by the person. Ends their other sessions and refresh tokens.
+def change_password(
+    person: Person,
+    *,
+    by: Person,
+    password: PasswordHash,
+    keep_session: str | None = None,
+    keep_family: str | None = None,
+) -> None:
+    """A password chosen by the person. Ends their other sessions, and the tokens that other sign-ins gave.
 
     The door has checked the current one by `is_password_of`.
     """
     person.password_hash = password
     person.must_change_password = False
-    _sign_out_everywhere(person, keep_session)
+    _sign_out_everywhere(person, keep_session, keep_family)
     audit.record(by, "person.change_password", "person", person.id, name=person.username)
 
 
@@ -334,10 +343,10 @@ def _must_not_be_the_last_admin(person: Person) -> None:
         raise Conflict(f"{person.username} is the last admin. Make somebody else an admin first.")
 
 
-def _sign_out_everywhere(person: Person, keep_session: str | None = None) -> None:
+def _sign_out_everywhere(person: Person, keep_session: str | None = None, keep_family: str | None = None) -> None:
     from app.domain import sessions, tokens
 
-    tokens.revoke_families(person)
+    tokens.revoke_families(person, but=keep_family)
     sessions.end_all(person.id, but=keep_session)
 
 

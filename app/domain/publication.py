@@ -397,6 +397,8 @@ def _published_after(session: Session, ended: SessionTransaction) -> None:
         publish(changes)
     except (RedisError, SQLAlchemyError) as error:
         log.warning("published later, as Redis or the database did not answer: %s", type(error).__name__)
+    except Exception:  # the change is made and kept: the one who made it must not be told otherwise
+        log.exception("a committed change could not be published")
 
 
 @event.listens_for(db.session, "after_commit")

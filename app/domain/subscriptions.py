@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.domain import audit, budgets
 from app.domain.catalog import Model
 from app.domain.changes import touch
-from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.extensions import Base, db, now
 from app.ids import new_id
 
@@ -104,11 +104,14 @@ def of(person: Person, *, status: str | None = None) -> Select[Subscription]:
     return found.where(Subscription.status == status) if status else found
 
 
-def reach(person: Person, id: str) -> Subscription:
-    """The subscription of that id among those reachable; raises `NotFound`."""
+def reach(person: Person, id: str, *, change: bool = False) -> Subscription:
+    """The subscription of that id among those reachable; raises `NotFound`, or `Forbidden` when a read-only admin
+    wants to change somebody else's."""
     found = db.session.scalar(reachable(person).where(Subscription.id == id))
     if found is None:
         raise NotFound("There is no such subscription.")
+    if change and found.person_id != person.id and not person.is_admin:
+        raise Forbidden("Changing other people's subscriptions needs the role admin.")
     return found
 
 

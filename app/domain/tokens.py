@@ -178,17 +178,17 @@ def revoke_of(person: Person, *, by: Person) -> int:
     return sum(token.long_lived for token in live)
 
 
-def revoke_families(person: Person) -> None:
-    """Ends what came from signing in by password: refresh tokens and their access tokens."""
+def revoke_families(person: Person, *, but: str | None = None) -> None:
+    """Ends what came from signing in by password: refresh tokens and their access tokens, except one family's."""
     for token in db.session.scalars(
         _live().where(AccessToken.person_id == person.id, AccessToken.long_lived.is_(False))
     ):
-        _revoke(token)
-    db.session.execute(
-        update(RefreshToken)
-        .where(RefreshToken.person_id == person.id, RefreshToken.revoked_at.is_(None))
-        .values(revoked_at=now())
-    )
+        if but is None or token.family_id != but:
+            _revoke(token)
+    ending = update(RefreshToken).where(RefreshToken.person_id == person.id, RefreshToken.revoked_at.is_(None))
+    if but is not None:
+        ending = ending.where(RefreshToken.family_id != but)
+    db.session.execute(ending.values(revoked_at=now()))
 
 
 def forget(person: Person) -> None:

@@ -1,0 +1,23 @@
+"""The management API: what programs may do, one module a noun, every route declared by `contract.route`."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from flask import Flask
+
+from app import refusals
+
+# Where this door answers: errors below these are JSON, also for paths that no route has.
+PREFIXES = ("/api/", "/usage/", "/users/", "/admin/users", "/admin/token", "/token", "/refresh-token", "/change-password")
+
+
+def open_door(app: Flask) -> None:
+    """Every module of this package brings its routes by being imported."""
+    for item in pkgutil.iter_modules(__path__):
+        import_module(f"{__name__}.{item.name}")
+    from app.blueprints.api.contract import bp, refuse_http
+
+    app.register_blueprint(bp)
+    refusals.answer_programs(app, PREFIXES, refuse_http)

@@ -1,0 +1,67 @@
+"""The audit log, for those who see everything."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from app.blueprints.api.contract import page, query, query_number, query_time, route
+from app.domain import audit
+from app.extensions import db
+
+
+class Entry(msgspec.Struct, kw_only=True):
+    """`object` is what was acted on; `detail` bears the values before and after, never a secret."""
+
+    id: str
+    at: datetime
+    actor: str
+    on_behalf_of: str | None
+    action: str
+    object: dict[str, str | None]
+    detail: dict[str, Any]
+    address: str | None
+
+
+class EntryPage(msgspec.Struct, kw_only=True):
+    """`next_cursor` leads to the entries after these, null at the end."""
+
+    data: list[Entry]
+    page: int
+    limit: int
+    total: int | None
+    next_cursor: str | None = None
+
+
+def show(entry: audit.AuditEntry) -> Entry:
+    return Entry(
+        id=entry.id,
+        at=entry.at,
+        actor=entry.actor,
+        on_behalf_of=entry.on_behalf_of,
+        action=entry.action,
+        object={"kind": entry.object_kind, "id": entry.object_id, "name": entry.object_name},
+        detail=entry.detail,
+        address=entry.address,
+    )
+
+
+@route("GET", "/api/audit", scope="admin", answer=EntryPage)
+def index() -> dict[str, Any]:
+    """Who did what, newest first. Filters `actor`, `action`, `object`, `from`, `to`; pages or a `cursor`."""
+    found = audit.entries(
+        actor=query("actor"),
+        action=query("action"),
+        about=query("object"),
+        since=query_time("from"),
+        until=query_time("to"),
+    )
+    answer = page(found, show)
+    if cursor := query("cursor"):
+        limit = query_number("limit", 50, least=1, most=200)
+        rows = db.session.scalars(found.where(audit.AuditEntry.id < cursor).limit(limit)).all()
+        answer["data"] = [show(row) for row in rows]
+    full = len(answer["data"]) == answer["limit"]
+    return {**answer, "next_cursor": answer["data"][-1].id if full else None}

@@ -1,0 +1,51 @@
+"""The browser's session, for pages that sign in by script: begin, end, and who is signed in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from flask import request
+from flask_wtf.csrf import generate_csrf
+from msgspec import Meta
+
+from app.blueprints.api.contract import Malformed, caller, me, read, route
+from app.blueprints.api.users import Me, show_me
+from app.domain import identity
+from app.entrance import sign_in_browser, sign_out_browser
+
+
+class Credentials(msgspec.Struct):
+    username: Annotated[str, Meta(max_length=200)]
+    password: Annotated[str, Meta(max_length=4096)]
+
+
+class SignedIn(msgspec.Struct, kw_only=True):
+    """`csrf_token` goes into the header X-CSRFToken of everything that changes something."""
+
+    user: Me
+    csrf_token: str
+
+
+@route("POST", "/api/auth/login", scope=None, answer=SignedIn)
+def login() -> SignedIn:
+    """Begins a browser session; the body must be JSON, which no foreign form can send."""
+    if not request.is_json:
+        raise Malformed("Send JSON with Content-Type: application/json.")
+    given = read(Credentials)
+    person = identity.authenticate(given.username, given.password, request.remote_addr or "")
+    sign_in_browser(person)
+    return SignedIn(user=show_me(person), csrf_token=generate_csrf())
+
+
+@route("POST", "/api/auth/logout", scope="any", status=204)
+def logout() -> None:
+    """Ends the browser's session; an access token is left as it is."""
+    if caller().session_id:
+        sign_out_browser()
+
+
+@route("GET", "/api/auth/me", scope="any", answer=Me)
+def whoami() -> Me:
+    """Who is signed in."""
+    return show_me(me())

@@ -1,0 +1,105 @@
+"""Budgets: the limit of every scope, with what is spent and held of it now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+
+from app.blueprints.api.contract import amount, listed, me, query, route
+from app.blueprints.api.subscriptions import BudgetBody
+from app.domain import budgets, identity, keys, subscriptions
+from app.domain.errors import Forbidden, NotFound
+from app.extensions import db
+
+KINDS = ("organisation", "team", "user", "subscription", "key")
+
+
+class Budget(msgspec.Struct, kw_only=True):
+    """Without a limit, `limit` and `remaining` are null; what is spent is told all the same."""
+
+    scope: str
+    id: str
+    limit: str | None
+    period: str
+    timezone: str
+    spent: str | None
+    reserved: str | None
+    remaining: str | None
+    resets_at: datetime | None
+
+
+class BudgetPage(msgspec.Struct, kw_only=True):
+    data: list[Budget]
+    page: int
+    limit: int
+    total: int | None
+
+
+def show(standing: budgets.Standing, name: str) -> Budget:
+    return Budget(
+        scope=standing.kind,
+        id=name,
+        limit=amount(standing.limit_nano),
+        period=standing.period,
+        timezone=standing.timezone,
+        spent=amount(standing.spent_nano),
+        reserved=amount(standing.reserved_nano),
+        remaining=amount(standing.remaining_nano),
+        resets_at=standing.resets_at,
+    )
+
+
+def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
+    """The scope's own id, found only within this person's reach; changing all but a key's needs an admin."""
+    person = me()
+    if kind == "key":
+        return keys.reach(person, id, change=change).id
+    if kind == "subscription":
+        found = subscriptions.reach(person, id).id
+    elif kind == "user" and (person.sees_everything or id.lower() == person.username.lower()):
+        found = identity.named(id).id
+    elif kind == "organisation" and id == "default" and (person.sees_everything or change):
+        found = id
+    else:
+        raise NotFound("There is no such budget.")
+    if change and not person.is_admin:
+        raise Forbidden("Changing this budget needs the role admin.")
+    return found
+
+
+@route("GET", "/api/budgets", answer=BudgetPage)
+def index() -> dict[str, Any]:
+    """The budgets within one's reach: all for admins, else one's own. Filter `scope`."""
+    person, scope = me(), query("scope", KINDS)
+    found = list(db.session.scalars(budgets.every()))
+    if not person.sees_everything:
+        mine = {person.id}
+        mine.update(db.session.scalars(keys.of(person).with_only_columns(keys.ApiKey.id)))
+        mine.update(db.session.scalars(subscriptions.of(person).with_only_columns(subscriptions.Subscription.id)))
+        found = [budget for budget in found if budget.scope_id in mine]
+    found = [budget for budget in found if scope is None or budget.scope_kind == scope]
+    people = {person.id: person.username for person in db.session.scalars(identity.people())}
+    shown = budgets.standings([(budget.scope_kind, budget.scope_id) for budget in found])
+    return listed([show(standing, people.get(standing.id, standing.id)) for standing in shown])
+
+
+@route("GET", "/api/budgets/<scope>/<id>", answer=Budget)
+def detail(scope: str, id: str) -> Budget:
+    """One scope's budget and what is spent of it."""
+    return show(budgets.standing(scope, _scope_id(scope, id)), id)
+
+
+@route("PUT", "/api/budgets/<scope>/<id>", answer=Budget, body=BudgetBody, writes=True)
+def put(scope: str, id: str, body: BudgetBody) -> Budget:
+    """Gives a scope a budget or changes it."""
+    found = _scope_id(scope, id, change=True)
+    budgets.set_budget(cast("Any", scope), found, by=me(), **body.given())
+    return show(budgets.standing(scope, found), id)
+
+
+@route("DELETE", "/api/budgets/<scope>/<id>", status=204, writes=True)
+def remove(scope: str, id: str) -> None:
+    """Takes a scope's limit away."""
+    budgets.clear(cast("Any", scope), _scope_id(scope, id, change=True), by=me())

@@ -1,0 +1,375 @@
+"""How every route of the management API is declared, entered, read and answered: one decorator, one error shape.
+
+A route names its scope, the Struct of its body and of its answer, and whether it writes; the decorator signs the
+caller in (access token, or browser session with CSRF), checks the scope and the role behind it, decodes a bounded
+body, and runs a writing route as one unit of work. The declarations stay in `OPERATIONS`, for the API's description.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+from flask import Blueprint, Response, g, request
+from flask_login import current_user
+from flask_wtf.csrf import CSRFError
+from sqlalchemy import Select, func, select
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
+from werkzeug.exceptions import HTTPException
+
+from app.domain import tokens
+from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
+from app.domain.identity import SCOPES_OF, Person
+from app.extensions import csrf, db, transaction
+from app.metering import money
+
+log = logging.getLogger(__name__)
+
+bp = Blueprint("api", __name__)
+csrf.exempt(bp)  # a session's token is checked below; bearer tokens need none
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Row = TypeVar("Row")
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+MOST_ROWS = 200
+EXACT_TOTAL = 10_000
+DEEPEST = 32
+LONGEST_BODY = 1024 * 1024
+INT64 = 2**63
+ENCODER = msgspec.json.Encoder(enc_hook=str)
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who calls the API and what they may do here; `token` is None for a browser."""
+
+    person: Person
+    scopes: tuple[str, ...]
+    token: tokens.AccessToken | None = None
+    session_id: str | None = None
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route declares about itself."""
+
+    rule: str
+    method: str
+    scope: str | None
+    body: type[msgspec.Struct] | None
+    answer: Any
+    status: int
+    summary: str
+
+
+OPERATIONS: list[Operation] = []
+
+
+class Fault(msgspec.Struct, kw_only=True):
+    """Why a request was refused: a name for programs, a sentence for people, and the field at fault."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class Refusal(msgspec.Struct, kw_only=True):
+    """The body of every answer of 400 and above."""
+
+    error: Fault
+
+
+def route(
+    method: str,
+    rule: str,
+    *,
+    scope: str | None = "portal",
+    body: type[msgspec.Struct] | None = None,
+    answer: Any = None,
+    status: int = 200,
+    writes: bool = False,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """Declares a route. Its function receives the path's parameters and, with `body`, the decoded `body`.
+
+    It returns a Struct, a dictionary, None (for 204), or a pair with another status. The scope `admin` asks for a
+    role too: admin, or admin-readonly for reading; `any` takes every valid token; None lets everybody in. A
+    function that `writes` may run twice, so it calls nothing but verbs of the domain.
+    """
+
+    def declare(function: Callable[P, Any]) -> Callable[P, Any]:
+        summary = (function.__doc__ or function.__name__.replace("_", " ")).strip().split("\n")[0]
+        OPERATIONS.append(
+            Operation(rule=rule, method=method, scope=scope, body=body, answer=answer, status=status, summary=summary)
+        )
+
+        @wraps(function)
+        def view(*args: P.args, **kwargs: P.kwargs) -> Response:
+            if scope is not None:
+                g.caller = _enter()
+                _must_hold(g.caller, scope)
+            if any("\0" in str(value) for value in kwargs.values()):
+                raise NotFound("There is no such thing.")
+            if body is not None:
+                kwargs["body"] = read(body)
+            result = transaction(function, *args, **kwargs) if writes else function(*args, **kwargs)
+            return reply(result, status)
+
+        bp.add_url_rule(rule, f"{function.__module__.rpartition('.')[2]}_{function.__name__}", view, methods=[method])
+        return view
+
+    return declare
+
+
+def caller() -> Caller:
+    """Who made this request."""
+    found: Caller = g.caller
+    return found
+
+
+def me() -> Person:
+    """The person behind this request."""
+    return caller().person
+
+
+def _enter() -> Caller:
+    """Signs the request in: by its access token if it bears one, else by the browser's session."""
+    header = request.headers.get("Authorization")
+    if header is not None:
+        scheme, _, text = header.partition(" ")
+        bearer = tokens.verify(text.strip()) if scheme.lower() == "bearer" else None
+        if bearer is None:
+            raise Unauthenticated("The access token is not valid. Get a new one at POST /token.")
+        return Caller(person=bearer.person, scopes=bearer.scopes, token=bearer.token)
+    if not current_user.is_authenticated:
+        raise Unauthenticated("Send an access token: Authorization: Bearer <token from POST /token>.")
+    person: Person = current_user._get_current_object()
+    if request.method not in SAFE_METHODS:
+        csrf.protect()
+    return Caller(person=person, scopes=SCOPES_OF[person.role], session_id=g.browser_session.id)
+
+
+def _must_hold(caller: Caller, scope: str) -> None:
+    person = caller.person
+    if scope == "admin":
+        if not person.sees_everything:
+            raise Forbidden("This needs the role admin.")
+        if request.method not in SAFE_METHODS and not person.is_admin:
+            raise Forbidden("This needs the role admin; admin-readonly may only read.")
+    if scope != "any" and scope not in caller.scopes:
+        raise Forbidden(f"This needs an access token with the scope {scope}.")
+
+
+# --- reading ---
+
+
+def read(kind: type[T]) -> T:
+    """The request's JSON body as `kind`. An empty body is an empty object. Raises `Malformed` or `Invalid`."""
+    data = request.get_data(cache=False)
+    if len(data) > LONGEST_BODY:
+        raise TooLarge(f"The body may have at most {LONGEST_BODY} bytes.")
+    try:
+        document = msgspec.json.decode(data) if data.strip() else {}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Malformed("The body is not JSON.") from None
+    if not isinstance(document, dict):
+        raise Malformed("The body must be a JSON object.")
+    return convert(document, kind)
+
+
+def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
+    """Checked values as `kind`; raises `Invalid` with the path of the field at fault."""
+    _must_be_storable(document)
+    try:
+        return msgspec.convert(document, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        field = path.rstrip("`").lstrip(".") or None
+        if "missing required field" in message and "`" in message:
+            name = message.split("`")[1]
+            field = f"{field}.{name}" if field else name
+        raise Invalid(f"{message}.", field) from None
+
+
+def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:
+    """Refuses what no database or JSON reader takes: NUL characters, integers beyond 64 bits, endless nesting."""
+    if depth > DEEPEST:
+        raise Invalid(f"Nested deeper than {DEEPEST} levels.", path.split(".")[0] or None)
+    if isinstance(value, str):
+        if "\0" in value:
+            raise Invalid("NUL characters are not allowed.", path or None)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if "\0" in key:
+                raise Invalid("NUL characters are not allowed.", path or None)
+            _must_be_storable(inner, f"{path}.{key}" if path else key, depth + 1)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            _must_be_storable(inner, f"{path}[{position}]", depth + 1)
+    elif isinstance(value, int) and not -INT64 <= value < INT64:
+        raise Invalid("Integers may have at most 64 bits.", path or None)
+
+
+def query(name: str, choices: Sequence[str] | None = None) -> str | None:
+    """One parameter of the query, None when absent or empty; raises `Invalid` for one outside `choices`."""
+    value = request.args.get(name)
+    if not value:
+        return None
+    if "\0" in value or len(value) > 500:
+        raise Invalid("This value cannot be used.", name)
+    if choices is not None and value not in choices:
+        raise Invalid(f"Choose one of {', '.join(choices)}.", name)
+    return value
+
+
+def query_time(name: str) -> datetime | None:
+    """An RFC 3339 instant of the query; a date alone is its first instant in UTC."""
+    value = query(name)
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Invalid("Give a time such as 2026-11-21T08:00:00Z.", name) from None
+
+
+def query_number(name: str, default: int, *, least: int, most: int) -> int:
+    value = query(name)
+    if value is None:
+        return default
+    if not value.isascii() or not value.isdigit() or len(value) > 12 or not least <= int(value) <= most:
+        raise Invalid(f"Give a number from {least} to {most}.", name)
+    return int(value)
+
+
+# --- answering ---
+
+
+def page(rows: Select[Row], show: Callable[[Row], Any]) -> dict[str, Any]:
+    """One page of a list, as the query asks: `page` from 1, `limit` up to 200; `total` is null above 10,000."""
+    number = query_number("page", 1, least=1, most=1_000_000)
+    limit = query_number("limit", 50, least=1, most=MOST_ROWS)
+    counted = rows.order_by(None).limit(EXACT_TOTAL + 1).with_only_columns(*_primary_key(rows))
+    total = db.session.scalar(select(func.count()).select_from(counted.subquery())) or 0
+    found = db.session.scalars(rows.limit(limit).offset((number - 1) * limit)).unique().all()
+    return {
+        "data": [show(row) for row in found],
+        "page": number,
+        "limit": limit,
+        "total": total if total <= EXACT_TOTAL else None,
+    }
+
+
+def _primary_key(rows: Select[Any]) -> Sequence[Any]:
+    entity = rows.column_descriptions[0]["entity"]
+    return list(entity.__table__.primary_key)
+
+
+def listed(rows: Sequence[Any]) -> dict[str, Any]:
+    """A list that is whole already, cut to the page the query asks for."""
+    number = query_number("page", 1, least=1, most=1_000_000)
+    limit = query_number("limit", 50, least=1, most=MOST_ROWS)
+    start = (number - 1) * limit
+    return {"data": list(rows[start : start + limit]), "page": number, "limit": limit, "total": len(rows)}
+
+
+def amount(nano: int | None) -> str | None:
+    """Money as the API tells it."""
+    return None if nano is None else money.text(nano)
+
+
+def reply(result: Any, status: int = 200) -> Response:
+    """A JSON answer; None is 204 without a body."""
+    if isinstance(result, Response):
+        return result
+    if isinstance(result, tuple):
+        result, status = result
+    if result is None:
+        response = Response(status=204)
+    else:
+        response = Response(ENCODER.encode(result), status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+class Malformed(DomainError):
+    """A body that cannot be read at all."""
+
+    code = "invalid_body"
+
+
+class TooLarge(DomainError):
+    status = 413
+    code = "body_too_large"
+
+
+def refuse(status: int, code: str, message: str, field: str | None = None) -> Response:
+    """An answer in the one error shape."""
+    response = reply(Refusal(error=Fault(code=code, message=message, field=field)), status)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="Portico"'
+    return response
+
+
+def refuse_http(error: HTTPException) -> Response:
+    """Flask's own refusals (no such path, wrong method, body too large) in the one error shape."""
+    name = error.name.lower().replace(" ", "_")
+    response = refuse(error.code or 500, name, error.description or error.name)
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        response.headers["Allow"] = ", ".join(allowed)
+    return response
+
+
+@bp.errorhandler(DomainError)
+def _refused(error: DomainError) -> Response:
+    response = refuse(error.status, error.code, error.message, error.field)
+    if isinstance(error, Throttled):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+@bp.errorhandler(CSRFError)
+def _forged(error: CSRFError) -> Response:
+    return refuse(403, "csrf", "Send the session's CSRF token in the header X-CSRFToken.")
+
+
+@bp.errorhandler(HTTPException)
+def _http(error: HTTPException) -> Response:
+    return refuse_http(error)
+
+
+@bp.errorhandler(IntegrityError)
+@bp.errorhandler(StaleDataError)
+def _conflict(error: Exception) -> Response:
+    db.session.rollback()
+    return refuse(409, "conflict", "Somebody else changed this at the same moment. Look again and retry.")
+
+
+@bp.errorhandler(ObjectDeletedError)
+def _gone(error: ObjectDeletedError) -> Response:
+    db.session.rollback()
+    return refuse(404, "not_found", "There is no such thing any more.")
+
+
+@bp.errorhandler(DataError)
+def _unstorable(error: DataError) -> Response:
+    db.session.rollback()
+    return refuse(422, "invalid_field", "A value is too long or too large to be kept.")
+
+
+@bp.errorhandler(OperationalError)
+def _away(error: OperationalError) -> Response:
+    db.session.rollback()
+    log.warning("the database did not answer: %s", type(error.orig).__name__)
+    response = refuse(503, "unavailable", "The database does not answer at the moment. Try again.")
+    response.headers["Retry-After"] = "5"
+    return response
+
+

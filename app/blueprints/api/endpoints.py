@@ -1,0 +1,59 @@
+"""Endpoints: one row a /v1 path, its switch and the only providers it may use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.blueprints.api.contract import me, page, route
+from app.domain import catalog
+
+
+class Mapping(msgspec.Struct, kw_only=True):
+    """None listed means any."""
+
+    providers: list[Annotated[str, Meta(max_length=36)]] = []
+
+
+class Endpoint(msgspec.Struct, kw_only=True):
+    id: str
+    path: str
+    active: bool
+    mapping: Mapping
+
+
+class EndpointPage(msgspec.Struct, kw_only=True):
+    data: list[Endpoint]
+    page: int
+    limit: int
+    total: int | None
+
+
+class EndpointChange(msgspec.Struct, kw_only=True):
+    active: bool | UnsetType = UNSET
+    mapping: Mapping | UnsetType = UNSET
+
+
+def show(item: catalog.Endpoint) -> Endpoint:
+    return Endpoint(id=item.id, path=item.path, active=item.active, mapping=Mapping(providers=list(item.providers)))
+
+
+@route("GET", "/api/endpoints", scope="admin", answer=EndpointPage)
+def index() -> dict[str, Any]:
+    """Every path of /v1."""
+    return page(catalog.all_endpoints(), show)
+
+
+@route("GET", "/api/endpoints/<id>", scope="admin", answer=Endpoint)
+def detail(id: str) -> Endpoint:
+    """One path of /v1."""
+    return show(catalog.endpoint(id))
+
+
+@route("PUT", "/api/endpoints/<id>", scope="admin", answer=Endpoint, body=EndpointChange, writes=True)
+def change(id: str, body: EndpointChange) -> Endpoint:
+    """Switches a path on or off, or narrows its providers."""
+    providers = UNSET if body.mapping is UNSET else body.mapping.providers
+    return show(catalog.update_endpoint(catalog.endpoint(id), by=me(), active=body.active, providers=providers))

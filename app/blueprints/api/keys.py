@@ -1,0 +1,195 @@
+"""API keys: made, changed, rotated and revoked; a key's text is told once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.blueprints.api.contract import amount, me, page, query, route
+from app.blueprints.api.subscriptions import BudgetBody, utc
+from app.domain import budgets, identity, keys
+from app.domain.errors import Invalid
+
+Name = Annotated[str, Meta(max_length=100)]
+ModelName = Annotated[str, Meta(max_length=200)]
+Word = Annotated[str, Meta(max_length=8)]
+
+
+class Budget(msgspec.Struct, kw_only=True):
+    limit: str
+    period: str
+    timezone: str
+    spent: str | None
+    reserved: str | None
+    remaining: str | None
+    resets_at: datetime | None
+
+
+class Key(msgspec.Struct, kw_only=True):
+    id: str
+    name: str
+    username: str
+    team_id: str | None
+    prefix: str
+    last4: str
+    models: list[str]
+    budget: Budget | None
+    rpm: int | None
+    tpm: int | None
+    max_parallel: int | None
+    routing: str
+    status: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class NewlyMadeKey(Key, kw_only=True):
+    """The answer to making or rotating a key: the only time its text is told."""
+
+    key: str
+
+
+class KeyPage(msgspec.Struct, kw_only=True):
+    data: list[Key]
+    page: int
+    limit: int
+    total: int | None
+
+
+class NewKey(msgspec.Struct, kw_only=True):
+    name: Name
+    models: list[ModelName] | None = None
+    team_id: Annotated[str, Meta(max_length=36)] | None = None
+    budget: BudgetBody | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    max_parallel: int | None = None
+    expires_at: datetime | None = None
+    routing: Word | None = None
+
+
+class KeyChange(msgspec.Struct, kw_only=True):
+    """What is left out stays; null takes a limit away."""
+
+    name: Name | UnsetType = UNSET
+    models: list[ModelName] | None | UnsetType = UNSET
+    budget: BudgetBody | None | UnsetType = UNSET
+    rpm: int | None | UnsetType = UNSET
+    tpm: int | None | UnsetType = UNSET
+    max_parallel: int | None | UnsetType = UNSET
+    expires_at: datetime | None | UnsetType = UNSET
+    routing: Word | UnsetType = UNSET
+
+
+class Rotation(msgspec.Struct, kw_only=True):
+    """How long the old text works on, in seconds."""
+
+    overlap_s: int = 0
+
+
+def show_budget(standing: budgets.Standing) -> Budget | None:
+    if standing.limit_nano is None:
+        return None
+    return Budget(
+        limit=amount(standing.limit_nano) or "0",
+        period=standing.period,
+        timezone=standing.timezone,
+        spent=amount(standing.spent_nano),
+        reserved=amount(standing.reserved_nano),
+        remaining=amount(standing.remaining_nano),
+        resets_at=standing.resets_at,
+    )
+
+
+def show(key: keys.ApiKey) -> Key:
+    return Key(**_fields(key))
+
+
+def _fields(key: keys.ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "username": key.person.username,
+        "team_id": key.team_id,
+        "prefix": key.prefix,
+        "last4": key.last4,
+        "models": list(key.models),
+        "budget": show_budget(budgets.standing("key", key.id)),
+        "rpm": key.rpm,
+        "tpm": key.tpm,
+        "max_parallel": key.max_parallel,
+        "routing": key.routing,
+        "status": key.status,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+        "created_at": key.created_at,
+        "updated_at": key.updated_at,
+    }
+
+
+@route("GET", "/api/keys", answer=KeyPage)
+def index() -> dict[str, Any]:
+    """One's own keys; everybody's for admins, who may filter by `user`. Revoked keys too."""
+    found = keys.reachable(me())
+    if username := query("user"):
+        person = identity.find(username)
+        found = found.where(keys.ApiKey.person_id == (person.id if person else ""))
+    return page(found, show)
+
+
+@route("POST", "/api/keys", answer=NewlyMadeKey, status=201, body=NewKey, writes=True)
+def create(body: NewKey) -> NewlyMadeKey:
+    """A new key of one's own; its text is told this once."""
+    if body.team_id is not None:
+        raise Invalid("There is no such team.", "team_id")
+    key, text = keys.create(
+        me(),
+        by=me(),
+        name=body.name,
+        models=body.models or (),
+        budget=body.budget.given() if body.budget else None,
+        rpm=body.rpm,
+        tpm=body.tpm,
+        max_parallel=body.max_parallel,
+        expires_at=utc(body.expires_at),
+        routing=body.routing or "free",
+    )
+    return NewlyMadeKey(key=text, **_fields(key))
+
+
+@route("GET", "/api/keys/<id>", answer=Key)
+def detail(id: str) -> Key:
+    """One key."""
+    return show(keys.reach(me(), id))
+
+
+@route("PATCH", "/api/keys/<id>", answer=Key, body=KeyChange, writes=True)
+def change(id: str, body: KeyChange) -> Key:
+    """Changes a key's name, models or limits."""
+    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    if isinstance(body.budget, BudgetBody):
+        given["budget"] = body.budget.given()
+    if isinstance(body.expires_at, datetime):
+        given["expires_at"] = utc(body.expires_at)
+    return show(keys.update(keys.reach(me(), id, change=True), by=me(), **given))
+
+
+@route("DELETE", "/api/keys/<id>", status=204, writes=True)
+def revoke(id: str) -> None:
+    """Revokes a key for good."""
+    keys.revoke(keys.reach(me(), id, change=True), by=me())
+
+
+@route("POST", "/api/keys/<id>/rotation", answer=NewlyMadeKey, status=201, body=Rotation, writes=True)
+def rotate(id: str, body: Rotation) -> NewlyMadeKey:
+    """A new text for a key; the old one works on for `overlap_s` seconds."""
+    key = keys.reach(me(), id, change=True)
+    text = keys.rotate(key, by=me(), overlap_s=body.overlap_s)
+    return NewlyMadeKey(key=text, **_fields(key))

@@ -1,0 +1,173 @@
+"""Models: everybody reads the catalogue, admins change it with its prices and deployments."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.blueprints.api.contract import me, page, query, route
+from app.domain import catalog
+from app.domain.catalog import DeploymentSpec
+from app.domain.errors import Invalid
+from app.extensions import db
+
+Name = Annotated[str, Meta(max_length=200)]
+Amount = Annotated[str, Meta(max_length=40)] | int | None
+
+
+class Price(msgspec.Struct, kw_only=True):
+    """Decimals in the deployment's currency; token prices a million tokens. Null is not priced."""
+
+    input_per_mtok: Amount = None
+    output_per_mtok: Amount = None
+    cached_input_per_mtok: Amount = None
+    per_image: Amount = None
+    per_audio_minute: Amount = None
+    per_request: Amount = None
+
+
+class DeploymentBody(msgspec.Struct, kw_only=True):
+    provider_id: Annotated[str, Meta(max_length=36)]
+    upstream_model: Name
+    priority: int = 0
+    weight: int = 1
+    settings: dict[str, Any] = {}
+
+
+class Deployment(msgspec.Struct, kw_only=True):
+    id: str
+    provider_id: str
+    upstream_model: str
+    priority: int
+    weight: int
+    settings: dict[str, Any]
+
+
+class Model(msgspec.Struct, kw_only=True):
+    """`deployments` is told to admins only."""
+
+    id: str
+    name: str
+    display_name: str
+    description: str
+    capabilities: list[str]
+    features: list[str]
+    context_window: int | None
+    max_output_tokens: int | None
+    default_output_tokens: int | None
+    restricted: bool
+    status: str
+    price: Price | None
+    deployments: list[Deployment] | UnsetType = UNSET
+    created_at: datetime
+    updated_at: datetime
+
+
+class ModelPage(msgspec.Struct, kw_only=True):
+    data: list[Model]
+    page: int
+    limit: int
+    total: int | None
+
+
+class ModelChange(msgspec.Struct, kw_only=True):
+    """What is left out stays; a given `price` is whole: prices omitted in it are null."""
+
+    name: Name | UnsetType = UNSET
+    display_name: Name | None | UnsetType = UNSET
+    description: str | None | UnsetType = UNSET
+    capabilities: list[Name] | UnsetType = UNSET
+    features: list[Name] | UnsetType = UNSET
+    context_window: int | None | UnsetType = UNSET
+    max_output_tokens: int | None | UnsetType = UNSET
+    default_output_tokens: int | None | UnsetType = UNSET
+    restricted: bool | UnsetType = UNSET
+    status: Name | UnsetType = UNSET
+    price: Price | None | UnsetType = UNSET
+    deployments: list[DeploymentBody] | UnsetType = UNSET
+
+
+class NewModel(ModelChange, kw_only=True):
+    name: Name
+
+
+def show(item: catalog.Model) -> Model:
+    price = item.price
+    return Model(
+        id=item.id,
+        name=item.name,
+        display_name=item.display_name,
+        description=item.description,
+        capabilities=list(item.capabilities),
+        features=list(item.features),
+        context_window=item.context_window,
+        max_output_tokens=item.max_output_tokens,
+        default_output_tokens=item.default_output_tokens,
+        restricted=item.restricted,
+        status=item.status,
+        price=Price(**price.decimals()) if price else None,
+        deployments=[Deployment(id=one.id, **one.summary()) for one in item.deployments]
+        if me().sees_everything
+        else UNSET,
+        created_at=item.created_at,
+        updated_at=item.updated_at,
+    )
+
+
+def _given(body: ModelChange) -> dict[str, Any]:
+    """What the body bears, as the verbs of the catalogue take it."""
+    given = {name: getattr(body, name) for name in body.__struct_fields__ if name != "name"}
+    given = {name: value for name, value in given.items() if value is not UNSET}
+    for name in ("display_name", "description"):
+        if name in given and given[name] is None:
+            given[name] = ""
+    if given.get("price") is not None:
+        given["price"] = {
+            name: value if value is None else str(value) for name, value in msgspec.to_builtins(given["price"]).items()
+        }
+    if "deployments" in given:
+        given["deployments"] = [DeploymentSpec(**msgspec.structs.asdict(one)) for one in given["deployments"]]
+    return given
+
+
+@route("GET", "/api/models", answer=ModelPage)
+def index() -> dict[str, Any]:
+    """The catalogue; admins see hidden and disabled models too. Filters `search`, `capability`, `status`."""
+    search, capability = query("search"), query("capability", catalog.CAPABILITIES)
+    status = query("status", catalog.STATUSES)
+    if me().sees_everything:
+        return page(catalog.all_models(search=search, capability=capability, status=status), show)
+    found = catalog.offered_models(search=search, capability=capability)
+    return page(found.where(catalog.Model.status == status) if status else found, show)
+
+
+@route("POST", "/api/models", scope="admin", answer=Model, status=201, body=NewModel, writes=True)
+def create(body: NewModel) -> Model:
+    """A new model."""
+    return show(catalog.create_model(by=me(), name=body.name, **_given(body)))
+
+
+@route("GET", "/api/models/<path:name>", answer=Model)
+def detail(name: str) -> Model:
+    """One model."""
+    return show(catalog.visible_model(me(), name))
+
+
+@route("PUT", "/api/models/<path:name>", scope="admin", answer=Model, body=ModelChange, writes=True)
+def change(name: str, body: ModelChange) -> Model:
+    """Changes a model; a new price holds from now on."""
+    item = catalog.model(name)
+    if body.name is not UNSET and body.name != item.name:
+        raise Invalid("A model's name cannot be changed: applications call it by this name.", "name")
+    changed = catalog.update_model(item, by=me(), **_given(body))
+    db.session.refresh(changed)
+    return show(changed)
+
+
+@route("DELETE", "/api/models/<path:name>", scope="admin", status=204, writes=True)
+def remove(name: str) -> None:
+    """Removes a model; live subscriptions to it are cancelled."""
+    catalog.delete_model(catalog.model(name), by=me())

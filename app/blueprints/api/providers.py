@@ -1,0 +1,135 @@
+"""Providers: the upstreams, their settings with masked secrets, and a try at one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.blueprints.api.contract import me, page, query, route
+from app.domain import catalog
+from app.extensions import db
+
+Name = Annotated[str, Meta(max_length=100)]
+Word = Annotated[str, Meta(max_length=32)]
+
+
+class Provider(msgspec.Struct, kw_only=True):
+    """`provider` is the adapter's kind; secrets in `config` are masked."""
+
+    id: str
+    type: str
+    name: str
+    provider: str
+    status: str
+    config: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class ProviderPage(msgspec.Struct, kw_only=True):
+    data: list[Provider]
+    page: int
+    limit: int
+    total: int | None
+
+
+class NewProvider(msgspec.Struct, kw_only=True):
+    name: Name
+    provider: Word
+    type: Word = "api"
+    status: Word = "active"
+    config: dict[str, Any] = {}
+
+
+class ProviderChange(msgspec.Struct, kw_only=True):
+    """What is left out stays; a given `config` replaces the open settings and keeps secrets masked or missing."""
+
+    name: Name | UnsetType = UNSET
+    provider: Word | UnsetType = UNSET
+    type: Word | UnsetType = UNSET
+    status: Word | UnsetType = UNSET
+    config: dict[str, Any] | UnsetType = UNSET
+
+
+class Trial(msgspec.Struct, kw_only=True):
+    prompt: Annotated[str, Meta(max_length=10_000)] | None = None
+    model: Annotated[str, Meta(max_length=200)] | None = None
+    parameters: dict[str, Any] = {}
+
+
+class TrialResult(msgspec.Struct, kw_only=True):
+    result: str
+    latency_ms: int
+    detail: str
+    models: list[str]
+
+
+def show(item: catalog.Provider) -> Provider:
+    return Provider(
+        id=item.id,
+        type=item.type,
+        name=item.name,
+        provider=item.kind,
+        status=item.status,
+        config=item.config,
+        created_at=item.created_at,
+        updated_at=item.updated_at,
+    )
+
+
+@route("GET", "/api/providers", scope="admin", answer=ProviderPage)
+def index() -> dict[str, Any]:
+    """The providers by name; filters `type` and `status`."""
+    found = catalog.all_providers(type=query("type", ("api", "web")), status=query("status", catalog.PROVIDER_STATUSES))
+    return page(found, show)
+
+
+@route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)
+def create(body: NewProvider) -> Provider:
+    """A new provider."""
+    made = catalog.create_provider(
+        by=me(), name=body.name, kind=body.provider, type=body.type, status=body.status, config=body.config
+    )
+    return show(made)
+
+
+@route("GET", "/api/providers/<id>", scope="admin", answer=Provider)
+def detail(id: str) -> Provider:
+    """One provider."""
+    return show(catalog.provider(id))
+
+
+@route("PUT", "/api/providers/<id>", scope="admin", answer=Provider, body=ProviderChange, writes=True)
+def change(id: str, body: ProviderChange) -> Provider:
+    """Changes a provider."""
+    changed = catalog.update_provider(
+        catalog.provider(id),
+        by=me(),
+        name=body.name,
+        kind=body.provider,
+        type=body.type,
+        status=body.status,
+        config=body.config,
+    )
+    return show(changed)
+
+
+@route("DELETE", "/api/providers/<id>", scope="admin", status=204, writes=True)
+def remove(id: str) -> None:
+    """Removes a provider that no deployment uses."""
+    catalog.delete_provider(catalog.provider(id), by=me())
+
+
+@route("POST", "/api/providers/<id>/test", scope="admin", answer=TrialResult, body=Trial)
+def test(id: str, body: Trial) -> TrialResult:
+    """Tries the upstream now: can it be reached, are the credentials right, is the model there?"""
+    item = catalog.provider(id)
+    db.session.expunge(item)
+    db.session.rollback()  # the upstream may take its time; no transaction waits with us
+    result = catalog.check_provider(item, model=body.model, prompt=body.prompt, parameters=body.parameters)
+    return TrialResult(
+        result=result.result, latency_ms=result.latency_ms, detail=result.detail, models=list(result.models)
+    )

@@ -1,0 +1,196 @@
+"""Subscriptions: people ask for models, admins decide, one or many at once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from app.blueprints.api.contract import me, page, query, route
+from app.domain import catalog, identity, subscriptions
+from app.domain.errors import DomainError, Invalid
+from app.domain.subscriptions import STATUSES
+from app.extensions import db, transaction
+
+Id = Annotated[str, Meta(max_length=36)]
+Text = Annotated[str, Meta(max_length=2000)]
+
+
+class BudgetBody(msgspec.Struct, kw_only=True):
+    """`limit` a decimal; `timezone` an IANA name."""
+
+    limit: Annotated[str, Meta(max_length=40)] | int
+    period: Annotated[str, Meta(max_length=8)] = "month"
+    timezone: Annotated[str, Meta(max_length=64)] = "UTC"
+
+    def given(self) -> dict[str, Any]:
+        return msgspec.structs.asdict(self)
+
+
+class Step(msgspec.Struct, kw_only=True):
+    at: datetime
+    status: str
+    actor: str
+    reason: str | None
+
+
+class Subscription(msgspec.Struct, kw_only=True):
+    id: str
+    model: str
+    username: str
+    team_id: str | None
+    status: str
+    justification: str | None
+    reason: str | None
+    decided_by: str | None
+    decided_at: datetime | None
+    expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    timeline: list[Step]
+
+
+class SubscriptionPage(msgspec.Struct, kw_only=True):
+    data: list[Subscription]
+    page: int
+    limit: int
+    total: int | None
+
+
+class SubscriptionRequest(msgspec.Struct, kw_only=True):
+    model: Annotated[str, Meta(max_length=200)]
+    team_id: Id | None = None
+    justification: Text | None = None
+
+
+class DecisionBody(msgspec.Struct, kw_only=True):
+    """`approve`, `deny` (with a reason), `suspend` or `resume`."""
+
+    decision: Annotated[str, Meta(max_length=16)]
+    reason: Text | None = None
+    budget: BudgetBody | None = None
+    expires_at: datetime | None = None
+
+
+class DecisionsBody(DecisionBody, kw_only=True):
+    ids: Annotated[list[Id], Meta(min_length=1, max_length=200)]
+
+
+class DecisionResult(msgspec.Struct, kw_only=True):
+    """What became of one of many: `status` as it is now, or `error` as it would have been answered alone."""
+
+    id: str
+    ok: bool
+    status: str | None = None
+    error: dict[str, str | None] | None = None
+
+
+class DecisionResults(msgspec.Struct, kw_only=True):
+    data: list[DecisionResult]
+
+
+def show(found: subscriptions.Subscription) -> Subscription:
+    return Subscription(
+        id=found.id,
+        model=found.model_name,
+        username=found.person.username,
+        team_id=found.team_id,
+        status=found.status,
+        justification=found.justification,
+        reason=found.decision_reason,
+        decided_by=found.decided_by,
+        decided_at=found.decided_at,
+        expires_at=found.expires_at,
+        created_at=found.created_at,
+        updated_at=found.updated_at,
+        timeline=[
+            Step(at=step.at, status=step.status, actor=step.actor, reason=step.reason) for step in found.timeline
+        ],
+    )
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """An instant of a body; one without its zone cannot be understood."""
+    if moment is not None and moment.tzinfo is None:
+        raise Invalid("Give a time with its zone, such as 2026-11-21T08:00:00Z.", "expires_at")
+    return moment
+
+
+@route("GET", "/api/subscriptions", answer=SubscriptionPage)
+def index() -> dict[str, Any]:
+    """One's own subscriptions; everybody's for admins. Filters `status`, `model`, and for admins `user`."""
+    found = subscriptions.reachable(me())
+    if status := query("status", STATUSES):
+        found = found.where(subscriptions.Subscription.status == status)
+    if model := query("model"):
+        found = found.where(subscriptions.Subscription.model_name == model)
+    if username := query("user"):
+        person = identity.find(username)
+        found = found.where(subscriptions.Subscription.person_id == (person.id if person else ""))
+    return page(found, show)
+
+
+@route("POST", "/api/subscriptions", answer=Subscription, status=201, body=SubscriptionRequest, writes=True)
+def create(body: SubscriptionRequest) -> tuple[Subscription, int]:
+    """Asks for a model: 201 with a new subscription, 200 with the one that is live already."""
+    if body.team_id is not None:
+        raise Invalid("There is no such team.", "team_id")
+    model = catalog.find_model(body.model)
+    if model is None:
+        raise Invalid(f"There is no model named {body.model!r}.", "model")
+    found, new = subscriptions.request(me(), model, by=me(), justification=body.justification)
+    db.session.flush()
+    db.session.refresh(found)
+    return show(found), 201 if new else 200
+
+
+@route("GET", "/api/subscriptions/<id>", answer=Subscription)
+def detail(id: str) -> Subscription:
+    """One subscription."""
+    return show(subscriptions.reach(me(), id))
+
+
+@route("DELETE", "/api/subscriptions/<id>", status=204, writes=True)
+def cancel(id: str) -> None:
+    """Ends a subscription, or withdraws a pending one."""
+    subscriptions.cancel(subscriptions.reach(me(), id, change=True), by=me())
+
+
+def _decide(id: str, body: DecisionBody) -> subscriptions.Subscription:
+    found = subscriptions.decide(
+        subscriptions.reach(me(), id),
+        body.decision,
+        by=me(),
+        reason=body.reason,
+        expires_at=utc(body.expires_at),
+        budget=body.budget.given() if body.budget else None,
+    )
+    db.session.flush()
+    db.session.refresh(found)
+    return found
+
+
+@route(
+    "POST", "/api/subscriptions/<id>/decision", scope="admin", answer=Subscription, body=DecisionBody, writes=True
+)
+def decide(id: str, body: DecisionBody) -> Subscription:
+    """An admin's decision on one."""
+    return show(_decide(id, body))
+
+
+@route("POST", "/api/subscriptions/decisions", scope="admin", answer=DecisionResults, body=DecisionsBody)
+def decide_many(body: DecisionsBody) -> DecisionResults:
+    """The same decision on many; each is made or refused by itself."""
+    results = []
+    for id in dict.fromkeys(body.ids):
+        try:
+            status = transaction(lambda id=id: _decide(id, body).status)  # type: ignore[misc]
+            results.append(DecisionResult(id=id, ok=True, status=status))
+        except DomainError as error:
+            fault = {"code": error.code, "message": error.message, "field": error.field}
+            results.append(DecisionResult(id=id, ok=False, error=fault))
+    return DecisionResults(data=results)
+
+

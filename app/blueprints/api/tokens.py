@@ -1,0 +1,122 @@
+"""Signing in for programs: access tokens, their refresh, what a token is, and the change of a password."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from flask import request
+from msgspec import Meta
+
+from app.blueprints.api.contract import caller, convert, me, read, route
+from app.domain import identity, passwords, tokens
+from app.domain.errors import Unauthenticated
+from app.extensions import transaction
+
+Text = Annotated[str, Meta(max_length=4096)]
+
+
+class SignIn(msgspec.Struct):
+    """The form of `POST /token`; `scope` is a list of words, all that are held when absent."""
+
+    username: Annotated[str, Meta(max_length=200)]
+    password: Text
+    scope: Annotated[str, Meta(max_length=200)] = ""
+
+
+class TokenAnswer(msgspec.Struct, kw_only=True):
+    access_token: str
+    token_type: str = "bearer"
+    expires_in: int
+    refresh_token: str | None
+    scope: str
+
+
+class RefreshBody(msgspec.Struct):
+    refresh_token: Text
+
+
+class PasswordBody(msgspec.Struct):
+    current_password: Text
+    new_password: Text
+
+
+class TokenInfo(msgspec.Struct, kw_only=True):
+    id: str | None
+    username: str
+    role: str
+    scope: str
+    expires_at: datetime | None
+    long_lived: bool
+
+
+def _granted(grant: tokens.Grant) -> TokenAnswer:
+    return TokenAnswer(
+        access_token=grant.access_token,
+        expires_in=grant.expires_in,
+        refresh_token=grant.refresh_token,
+        scope=" ".join(grant.scopes),
+    )
+
+
+@route("POST", "/token", scope=None, answer=TokenAnswer)
+def sign_in() -> TokenAnswer:
+    """An access token and a refresh token for a name and a password."""
+    given = read(SignIn) if request.is_json else convert(request.form.to_dict(), SignIn)
+    person = identity.authenticate(given.username, given.password, request.remote_addr or "")
+    wanted = given.scope.split() or None
+    person_id = person.id
+
+    def grant() -> tokens.Grant:
+        present = identity.by_id(person_id)
+        if present is None:
+            raise Unauthenticated("The name or the password is wrong.")
+        identity.seen(present)
+        return tokens.grant(present, scopes=wanted)
+
+    return _granted(transaction(grant))
+
+
+@route("POST", "/refresh-token", scope=None, body=RefreshBody, answer=TokenAnswer)
+def refresh(body: RefreshBody) -> TokenAnswer:
+    """New tokens for a refresh token, which works once."""
+    grant = transaction(tokens.refresh, body.refresh_token)
+    if grant is None:
+        raise Unauthenticated("The refresh token is not valid. Sign in again at POST /token.")
+    return _granted(grant)
+
+
+@route("GET", "/token-info", scope="any", answer=TokenInfo)
+def info() -> TokenInfo:
+    """What the access token of this request is, or the browser's session."""
+    here = caller()
+    token = here.token
+    return TokenInfo(
+        id=token.id if token else None,
+        username=here.person.username,
+        role=here.person.role,
+        scope=" ".join(here.scopes),
+        expires_at=token.expires_at if token else None,
+        long_lived=token.long_lived if token else False,
+    )
+
+
+@route("POST", "/change-password", body=PasswordBody, status=204)
+def change_password(body: PasswordBody) -> None:
+    """A new password of one's own. Other sessions and tokens end; long-lived tokens stay."""
+    person, here = me(), caller()
+    if not identity.is_password_of(person, body.current_password, request.remote_addr or ""):
+        raise Unauthenticated("The current password is wrong.")
+    kept = passwords.hashed(body.new_password, "new_password")
+    family = here.token.family_id if here.token else None
+    transaction(
+        identity.change_password,
+        person,
+        by=person,
+        password=kept,
+        keep_session=here.session_id,
+        keep_family=family,
+    )
+
+

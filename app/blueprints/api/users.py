@@ -1,0 +1,243 @@
+"""People: oneself, everybody for admins, and the long-lived access tokens that admins issue."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.blueprints.api.contract import me, page, query, route
+from app.domain import identity, passwords, tokens
+from app.domain.errors import Invalid
+from app.domain.identity import ROLES, Person
+from app.extensions import transaction
+
+Word = Annotated[str, Meta(max_length=255)]
+Password = Annotated[str, Meta(max_length=4096)]
+
+
+class Me(msgspec.Struct, kw_only=True):
+    username: str
+    email: str | None
+    role: str
+    scopes: list[str]
+    teams: list[str]
+    id: str
+    must_change_password: bool
+
+
+class User(msgspec.Struct, kw_only=True):
+    id: str
+    username: str
+    email: str | None
+    role: str
+    disabled: bool
+    scopes: list[str]
+    rpm: int | None
+    tpm: int | None
+    must_change_password: bool
+    created_at: datetime
+    last_seen_at: datetime | None
+
+
+class UserPage(msgspec.Struct, kw_only=True):
+    data: list[User]
+    page: int
+    limit: int
+    total: int | None
+
+
+class NewUser(msgspec.Struct, kw_only=True):
+    username: Word
+    password: Password
+    email: Word | None = None
+    role: Word = "user"
+    disabled: bool = False
+    scopes: list[Word] | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+
+
+class UserChange(msgspec.Struct, kw_only=True):
+    """What is left out stays as it is."""
+
+    username: Word | UnsetType = UNSET
+    password: Password | None | UnsetType = UNSET
+    email: Word | None | UnsetType = UNSET
+    role: Word | UnsetType = UNSET
+    disabled: bool | UnsetType = UNSET
+    scopes: list[Word] | None | UnsetType = UNSET
+    rpm: int | None | UnsetType = UNSET
+    tpm: int | None | UnsetType = UNSET
+
+
+class TokenRequest(msgspec.Struct, kw_only=True):
+    scopes: list[Word] | None = None
+
+
+class IssuedToken(msgspec.Struct, kw_only=True):
+    id: str
+    username: str
+    scopes: list[str]
+    issued_by: str | None
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+class NewToken(IssuedToken, kw_only=True):
+    """The answer to issuing one: the only time its text is told."""
+
+    access_token: str
+    token_type: str = "bearer"
+    expires_in: int
+    scope: str
+
+
+class TokenPage(msgspec.Struct, kw_only=True):
+    data: list[IssuedToken]
+    page: int
+    limit: int
+    total: int | None
+
+
+def show(person: Person) -> User:
+    return User(
+        id=person.id,
+        username=person.username,
+        email=person.email,
+        role=person.role,
+        disabled=person.disabled,
+        scopes=list(person.scopes),
+        rpm=person.rpm,
+        tpm=person.tpm,
+        must_change_password=person.must_change_password,
+        created_at=person.created_at,
+        last_seen_at=person.last_seen_at,
+    )
+
+
+def show_me(person: Person) -> Me:
+    return Me(
+        id=person.id,
+        username=person.username,
+        email=person.email,
+        role=person.role,
+        scopes=list(person.held_scopes),
+        teams=[],
+        must_change_password=person.must_change_password,
+    )
+
+
+@route("GET", "/users/me", scope="any", answer=Me)
+def whoami() -> Me:
+    """The person behind the access token or the session."""
+    return show_me(me())
+
+
+@route("GET", "/admin/users", scope="admin", answer=UserPage)
+def index() -> dict[str, Any]:
+    """Everybody by name; `search` looks in names and addresses, `role` narrows."""
+    return page(identity.people(search=query("search"), role=query("role", ROLES)), show)
+
+
+@route("POST", "/admin/users", scope="admin", answer=User, status=201, body=NewUser)
+def create(body: NewUser) -> User:
+    """A new person."""
+    by = me()
+    kept = passwords.hashed(body.password)
+
+    def work() -> User:
+        return show(
+            identity.create(
+                by=by,
+                username=body.username,
+                password=kept,
+                email=body.email,
+                role=body.role,
+                scopes=body.scopes,
+                disabled=body.disabled,
+                rpm=body.rpm,
+                tpm=body.tpm,
+            )
+        )
+
+    return transaction(work)
+
+
+@route("GET", "/admin/users/<username>", scope="admin", answer=User)
+def detail(username: str) -> User:
+    """One person."""
+    return show(identity.named(username))
+
+
+@route("PUT", "/admin/users/<username>", scope="admin", answer=User, body=UserChange)
+def change(username: str, body: UserChange) -> User:
+    """Changes a person."""
+    by = me()
+    kept = passwords.hashed(body.password) if body.password else None
+
+    def work() -> User:
+        person = identity.named(username)
+        if body.username is not UNSET and body.username.lower() != person.username.lower():
+            raise Invalid("A name cannot be changed.", "username")
+        return show(
+            identity.update(
+                person,
+                by=by,
+                email=body.email,
+                role=body.role,
+                disabled=body.disabled,
+                scopes=body.scopes,
+                rpm=body.rpm,
+                tpm=body.tpm,
+                password=kept,
+            )
+        )
+
+    return transaction(work)
+
+
+@route("DELETE", "/admin/users/<username>", scope="admin", status=204, writes=True)
+def remove(username: str) -> None:
+    """Removes a person with their keys, subscriptions and tokens."""
+    identity.delete(identity.named(username), by=me())
+
+
+def show_token(token: tokens.AccessToken) -> IssuedToken:
+    return IssuedToken(
+        id=token.id,
+        username=token.person.username,
+        scopes=list(token.scopes),
+        issued_by=token.issued_by,
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        revoked_at=token.revoked_at,
+    )
+
+
+@route("POST", "/admin/token/<username>", scope="admin", answer=NewToken, status=201, body=TokenRequest, writes=True)
+def issue(username: str, body: TokenRequest) -> NewToken:
+    """A long-lived access token of a person; its text is told this once."""
+    grant = tokens.issue(identity.named(username), by=me(), scopes=body.scopes)
+    shown = show_token(grant.token)
+    return NewToken(
+        access_token=grant.access_token,
+        expires_in=grant.expires_in,
+        scope=" ".join(grant.scopes),
+        **{field: getattr(shown, field) for field in shown.__struct_fields__},
+    )
+
+
+@route("GET", "/admin/tokens", scope="admin", answer=TokenPage)
+def issued() -> dict[str, Any]:
+    """The long-lived tokens that were issued, revoked ones too."""
+    return page(tokens.long_lived(), show_token)
+
+
+@route("DELETE", "/admin/token/<username>/revoke", scope="admin", status=204, writes=True)
+def revoke(username: str) -> None:
+    """Revokes all access and refresh tokens of a person; they are refused at the next request."""
+    tokens.revoke_of(identity.named(username), by=me())

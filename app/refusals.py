@@ -1,0 +1,91 @@
+"""How requests that fail are answered outside of /v1: people get a page, programs the API's one error shape.
+
+Doors answer what they can themselves (a form's fault stays in the form); what they let go ends here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flask import Flask, Response, request
+from flask_login import current_user
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import IntegrityError, OperationalError
+from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
+
+from app.domain.errors import DomainError, Throttled
+from app.extensions import db
+from app.web.render import render
+
+log = logging.getLogger(__name__)
+
+PROGRAMS = "portico_programs"  # in app.extensions: path prefixes, and what answers below them
+Answer = Callable[[HTTPException], Response]
+
+
+def answer_programs(app: Flask, prefixes: tuple[str, ...], answer: Answer) -> None:
+    """Below `prefixes` errors are answered by `answer`, also for paths that no route has."""
+    app.extensions[PROGRAMS] = (prefixes, answer)
+
+
+def answer_people(app: Flask) -> None:
+    """Registers the handlers of everything that pages may fail with."""
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        prefixes, answer = app.extensions.get(PROGRAMS, ((), None))
+        if answer is not None and request.path.startswith(prefixes):
+            refused: Response = answer(error)
+            return refused
+        return error_page(error.code or 500, error.description if _is_ours(error) else None)
+
+    @app.errorhandler(DomainError)
+    def refused(error: DomainError) -> Response:
+        wait = error.retry_after_s if isinstance(error, Throttled) else None
+        response = error_page(error.status, error.message, retry_after=wait)
+        if wait is not None:
+            response.headers["Retry-After"] = str(wait)
+        return response
+
+    @app.errorhandler(CSRFError)
+    def forged(error: CSRFError) -> Response:
+        return error_page(400, None)
+
+    @app.errorhandler(IntegrityError)
+    def collided(error: IntegrityError) -> Response:
+        db.session.rollback()
+        return error_page(409, None)
+
+    @app.errorhandler(OperationalError)
+    def away(error: OperationalError) -> Response:
+        db.session.rollback()
+        log.warning("the database did not answer: %s", type(error.orig).__name__)
+        return error_page(503, None)
+
+    @app.errorhandler(Exception)
+    def broken(error: Exception) -> Response:
+        db.session.rollback()
+        log.exception("a request failed: %s %s", request.method, request.path)
+        if app.config.get("PROPAGATE_EXCEPTIONS"):
+            raise error
+        return http(InternalServerError())
+
+
+def error_page(status: int, detail: str | None, *, retry_after: int | None = None) -> Response:
+    """The page of a refusal; `detail` is a sentence safe to show."""
+    return render(
+        "errors/error.html",
+        status=status,
+        code=status,
+        detail=detail,
+        retry_after=retry_after,
+        login_href="/sign-in",
+        signed_in=current_user.is_authenticated if status < 500 else False,
+    )
+
+
+def _is_ours(error: HTTPException) -> bool:
+    """Whether the description was written for this case, and not for every case of its status."""
+    kind = default_exceptions.get(error.code or 500)
+    return kind is not None and error.description != kind.description
