@@ -151,8 +151,7 @@ class Call:
                 ttft_ms=int((self.first_byte_at - self.started) * 1000) if self.first_byte_at else None,
                 attempts=tuple(self.attempts),
                 scopes=tuple(
-                    (scope.kind, scope.id, window.name)
-                    for scope, window in zip(hold.scopes, hold.windows, strict=True)
+                    (scope.kind, scope.id, window.name) for scope, window in zip(hold.scopes, hold.windows, strict=True)
                 )
                 if hold
                 else (),

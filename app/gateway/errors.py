@@ -42,13 +42,19 @@ class ApiError(Exception):
 
 def no_key() -> ApiError:
     return ApiError(
-        401, INVALID, None, "No API key was given. Send it as `Authorization: Bearer sk-…`; keys are made in the portal."
+        401,
+        INVALID,
+        None,
+        "No API key was given. Send it as `Authorization: Bearer sk-…`; keys are made in the portal.",
     )
 
 
 def bad_key() -> ApiError:
     return ApiError(
-        401, INVALID, "invalid_api_key", "This API key is not valid: it is unknown, revoked or expired. Make one in the portal."
+        401,
+        INVALID,
+        "invalid_api_key",
+        "This API key is not valid: it is unknown, revoked or expired. Make one in the portal.",
     )
 
 
@@ -80,7 +86,11 @@ def wrong_method(method: str, path: str) -> ApiError:
 
 def routing_fixed() -> ApiError:
     return ApiError(
-        403, INVALID, None, "This key's routing is fixed: it may not name `provider` or `fallback_providers`.", param="provider"
+        403,
+        INVALID,
+        None,
+        "This key's routing is fixed: it may not name `provider` or `fallback_providers`.",
+        param="provider",
     )
 
 

@@ -50,7 +50,7 @@ class _Link:
     """One live connection: what is to be sent, and who waits for what in order."""
 
     def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
-        connection = pool.make_connection()
+        connection: Any = pool.make_connection()
         try:
             connection.connect()
             info = _command(connection, "INFO", "server")
@@ -151,7 +151,7 @@ class RedisWire:
 
         Raises `RedisAway` when there is no answer within the timeout, after one repeat on a new connection.
         """
-        packed = hiredis.pack_command(command)
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
         for last_try in (False, True):
             waiter = _Waiter(packed)
             self._linked().send(waiter)
@@ -187,7 +187,7 @@ class RedisWire:
             self._link.close(ConnectionAbortedError("closed here"))
 
 
-def _cooperative(sock: socket.socket) -> Any:
+def _cooperative(sock: Any) -> Any:
     """redis-py's socket as one that yields to other greenlets, also where the process is not patched."""
     if isinstance(sock, GeventSocket) or not isinstance(sock, socket.socket) or hasattr(sock, "getpeercert"):
         return sock
@@ -197,7 +197,7 @@ def _cooperative(sock: socket.socket) -> Any:
 def _command(connection: Any, *command: str) -> bytes:
     connection.send_command(*command)
     reply: bytes = connection.read_response()
-    return reply if isinstance(reply, bytes) else str(reply).encode()
+    return reply
 
 
 def _field(info: bytes, name: str) -> str:

@@ -109,7 +109,7 @@ class ChatRequest(Steered):
     frequency_penalty: Penalty | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    seed: int | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: str | list[str] | None = None
     logit_bias: dict[str, float] | None = None
     tools: Annotated[list[dict[str, Any]], Meta(max_length=1024)] | None = None
@@ -186,9 +186,7 @@ class EmbeddingsRequest(Steered):
 
 
 def _embeddable(given: Any) -> Any:
-    if isinstance(given, str):
-        given = [given]
-    elif isinstance(given, list) and given and all(type(token) is int for token in given):
+    if isinstance(given, str) or isinstance(given, list) and given and all(type(token) is int for token in given):
         given = [given]
     if not isinstance(given, list) or not given:
         raise bad_request("'input' must be a text, a list of texts, or a list of tokens, and not empty.", "input")
@@ -198,7 +196,9 @@ def _embeddable(given: Any) -> Any:
         texts = isinstance(item, str) and item
         tokens = isinstance(item, list) and item and all(type(token) is int and token >= 0 for token in item)
         if not texts and not tokens or type(item) is not type(given[0]):
-            raise bad_request(f"'input[{index}]' must be a text or a list of tokens, as the first is.", f"input[{index}]")
+            raise bad_request(
+                f"'input[{index}]' must be a text or a list of tokens, as the first is.", f"input[{index}]"
+            )
     return given
 
 

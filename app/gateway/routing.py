@@ -59,7 +59,7 @@ class Routes:
             before = known.get(provider.id)
             kept = before is not None and before[0] == provider
             self._providers[provider.id] = before if kept else (provider, self._made(provider))  # type: ignore[assignment]
-        for id, (provider, adapter) in known.items():
+        for id, (_, adapter) in known.items():
             if adapter is not None and self._providers.get(id, (None, None))[1] is not adapter:
                 adapter.close()
         self._models = {model.name: model for model in directory.models if model.status != "disabled"}
@@ -104,7 +104,9 @@ class Routes:
             ways.append(Candidate(deployment, found, adapter))
         if len(ways) > 1:
             # Weighted order without replacement (Efraimidis and Spirakis): the larger the weight, the earlier.
-            ways.sort(key=lambda way: (way.deployment.priority, -(random.random() ** (1 / max(way.deployment.weight, 1e-9)))))
+            ways.sort(
+                key=lambda way: (way.deployment.priority, -(random.random() ** (1 / max(way.deployment.weight, 1e-9))))
+            )
         if provider is None and not fallbacks:
             return ways
         wanted = [provider] if provider is not None else []

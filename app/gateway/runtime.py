@@ -33,9 +33,7 @@ class Runtime:
         self.wire = RedisWire(config.redis_url)
         self.meter = Meter(self.wire.call)
         self.access = Access(self.wire, secrets.key_pepper)
-        policy = AddressPolicy(
-            allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port})
-        )
+        policy = AddressPolicy(allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port}))
         self.routes = Routes(self.wire, Sealer(secrets.encryption_keys), policy)
         self.spool = Spool(config.spool_dir)
         self._live: set[Call] = set()

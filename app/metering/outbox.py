@@ -82,5 +82,3 @@ class Spool:
                     os.fsync(self._file)
                 except OSError:  # rotated or closed meanwhile, which synced it
                     continue
-
-

@@ -122,7 +122,7 @@ class _Script:
         self._text = (Path(__file__).parent / f"{name}.lua").read_text()
         self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
-    def run(self, send: Send, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    def run(self, send: Send, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
         try:
             return send("EVALSHA", self._sha, len(keys), *keys, *args)
         except Exception as error:
@@ -142,9 +142,7 @@ class Meter:
         # The period each scope had when last asked; a wrong one costs one more trip, never a wrong count.
         self._specs: dict[tuple[str, str], str] = {}
 
-    def reserve(
-        self, request_id: str, run_id: str, scopes: tuple[ScopeRef, ...], charge: Charge, event: bytes
-    ) -> Hold:
+    def reserve(self, request_id: str, run_id: str, scopes: tuple[ScopeRef, ...], charge: Charge, event: bytes) -> Hold:
         """Hold what the call may cost. Raises `Refused` or `MeterClosed`."""
         now_ms = int(time.time() * 1000)
         for _ in range(4):
@@ -153,14 +151,27 @@ class Meter:
             )
             reply = RESERVE.run(
                 self._send,
-                [store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id)]
-                + _chain_keys(scopes, windows),
                 [
-                    request_id, run_id, LEASE_MS, charge.base_nano, charge.output_price, charge.answers,
-                    -1 if charge.output_limit is None else charge.output_limit, charge.assumed_output,
-                    int(charge.priced), charge.bucket_tokens, event,
+                    store.METER,
+                    store.LEASES,
+                    store.hold(request_id),
+                    store.tombstone(request_id),
+                    *_chain_keys(scopes, windows),
+                ],
+                [
+                    request_id,
+                    run_id,
+                    LEASE_MS,
+                    charge.base_nano,
+                    charge.output_price,
+                    charge.answers,
+                    -1 if charge.output_limit is None else charge.output_limit,
+                    charge.assumed_output,
+                    int(charge.priced),
+                    charge.bucket_tokens,
+                    event,
                     *self._assumed(scopes, windows),
-                ],  # fmt: skip
+                ],
             )
             verdict = _text(reply[0])
             if verdict != "moved":
@@ -180,7 +191,11 @@ class Meter:
 
     @staticmethod
     def _verdict(
-        verdict: str, reply: list[Any], request_id: str, scopes: tuple[ScopeRef, ...], windows: tuple[periods.Window, ...]
+        verdict: str,
+        reply: list[Any],
+        request_id: str,
+        scopes: tuple[ScopeRef, ...],
+        windows: tuple[periods.Window, ...],
     ) -> Hold:
         if verdict == "ok":
             return Hold(
@@ -234,7 +249,9 @@ class Meter:
     def _level(self, scope: ScopeRef, now_ms: int) -> Level:
         limit, spec, rpm, tpm, parallel = (
             None if told is None else _text(told)
-            for told in self._send("HMGET", store.scope(scope.kind, scope.id), "limit", "spec", "rpm", "tpm", "parallel")
+            for told in self._send(
+                "HMGET", store.scope(scope.kind, scope.id), "limit", "spec", "rpm", "tpm", "parallel"
+            )
         )
         spec = spec or periods.ALL_TIME
         window = periods.window_of(spec, now_ms)
@@ -254,7 +271,7 @@ class Meter:
         self, request_id: str, chain: list[str], cost_nano: int, tokens: int, event: bytes | str, *, reaping: bool
     ) -> bool:
         keys = [store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain]
-        return bool(SETTLE.run(self._send, keys, [request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaping)]))  # type: ignore[list-item]
+        return bool(SETTLE.run(self._send, keys, [request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaping)]))
 
 
 def _chain_keys(scopes: Sequence[ScopeRef], windows: Sequence[periods.Window]) -> list[str]:

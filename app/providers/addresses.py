@@ -14,7 +14,14 @@ import gevent.socket
 # Where clouds answer questions about a machine's credentials; no model is ever served there.
 METADATA = {
     ipaddress.ip_address(text)
-    for text in ("169.254.169.254", "169.254.170.2", "169.254.169.253", "100.100.100.200", "fd00:ec2::254", "168.63.129.16")
+    for text in (
+        "169.254.169.254",
+        "169.254.170.2",
+        "169.254.169.253",
+        "100.100.100.200",
+        "fd00:ec2::254",
+        "168.63.129.16",
+    )
 }
 
 

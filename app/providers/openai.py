@@ -118,9 +118,7 @@ class OpenAIExchange(Exchange):
             if event.startswith(b"data: ") and b"\n" not in event:
                 data = event[6:]
             else:
-                data = b"\n".join(
-                    line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:")
-                )
+                data = b"\n".join(line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:"))
             if not data:  # a comment that keeps the connection alive
                 continue
             if data.strip() == b"[DONE]":
@@ -185,7 +183,9 @@ class OpenAI(Adapter):
         self._pool = Pool(settings.base_url, timeout_s=settings.timeout_s, policy=policy)
 
     def open(self, demand: Demand, deployment: Deployment) -> Exchange:
-        answer = self._post(self.PATHS[demand.capability], seal_envelope(self._members(demand, deployment)), demand.stream)
+        answer = self._post(
+            self.PATHS[demand.capability], seal_envelope(self._members(demand, deployment)), demand.stream
+        )
         if answer.status != 200:
             raise self._refusal(answer)
         return OpenAIExchange(answer, demand, self.settings.secret)

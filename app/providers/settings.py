@@ -71,7 +71,9 @@ def _field(item: msgspec.structs.FieldInfo, hint: Any) -> Field:
     if get_origin(hint) is Annotated:
         hint, meta = get_args(hint)[:2]
     choices: tuple[str, ...] = ()
-    options = {get_args(option)[0] if get_origin(option) is Annotated else option for option in get_args(hint) or (hint,)}
+    options = {
+        get_args(option)[0] if get_origin(option) is Annotated else option for option in get_args(hint) or (hint,)
+    }
     if get_origin(hint) is Literal:
         kind, choices = "choice", get_args(hint)
     elif bool in options:

@@ -139,14 +139,14 @@ class Answer:
             raise UpstreamError("The provider's answer is not HTTP.") from None
 
 
-class _Parser(HTTPResponse):  # type: ignore[misc]
+class _Parser(HTTPResponse):
     """geventhttpclient's parser, handing body pieces on without joining them."""
 
     def __init__(self) -> None:
         super().__init__(method="POST")
         self.body: deque[bytes] = deque()
 
-    def _on_body(self, buf: bytes) -> None:
+    def _on_body(self, buf: bytearray) -> None:
         self.body.append(bytes(buf))
 
 
@@ -235,9 +235,7 @@ class Pool:
             except TimeoutError:
                 failure = UpstreamError("The provider could not be reached in time.", timed_out=True)
             except ssl.SSLCertVerificationError:
-                failure = UpstreamError(
-                    "The provider's TLS certificate is not valid for its name.", unreachable=True
-                )
+                failure = UpstreamError("The provider's TLS certificate is not valid for its name.", unreachable=True)
             except OSError:
                 failure = UpstreamError("The provider can't be reached.", unreachable=True)
             sock.close()

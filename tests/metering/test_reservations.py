@@ -254,10 +254,12 @@ def test_an_affordable_answer_never_costs_more_than_is_left(bench, price, answer
     bench.begin()
     bench.limit("key", "k", limit=limit)
     exact = max((limit - base) * 1_000_000 // (price * answers), 0) if base <= limit else 0
-    try:
-        hold = bench.reserve(base=base, price=price, output=None, assumed=100_000, answers=answers)
-    except Refused as refused:
-        assert refused.affordable_tokens == exact < 16
+    ask = {"base": base, "price": price, "output": None, "assumed": 100_000, "answers": answers}
+    if exact < 16:
+        with pytest.raises(Refused) as refused:
+            bench.reserve(**ask)
+        assert refused.value.affordable_tokens == exact
     else:
+        hold = bench.reserve(**ask)
         assert hold.output_limit == min(exact, 100_000)
         assert hold.amount_nano == base + -(-hold.output_limit * answers * price // 1_000_000) <= limit

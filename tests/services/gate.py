@@ -108,7 +108,9 @@ class Gate:
     def model(self, name: str, *providers: str, price: Price | None = PRICE, **fields: Any) -> None:
         """A model with one deployment at each of `providers`, tried in the order given."""
         deployments = tuple(
-            Deployment(id=f"deployment-{name}-{at}", provider_id=f"provider-{at}", upstream_model=f"{name}-up", priority=n)
+            Deployment(
+                id=f"deployment-{name}-{at}", provider_id=f"provider-{at}", upstream_model=f"{name}-up", priority=n
+            )
             for n, at in enumerate(providers)
         )
         dated = () if price is None else (DatedPrice(from_ms=0, price=price),)

@@ -47,6 +47,4 @@ def call_for(
         include_usage=bool(getattr(asked, "include_usage", False)),
         prompt_estimate=-(-bound.input // 4),
     )
-    return Call(
-        request_id(), path, capability, caller, model, demand, bound, asked.provider, asked.fallback_providers
-    )
+    return Call(request_id(), path, capability, caller, model, demand, bound, asked.provider, asked.fallback_providers)

@@ -105,4 +105,3 @@ def read_body() -> bytes:
         raise bad_request("The request body was cut short.")
     g.body_read = True
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-

@@ -44,9 +44,7 @@ def show_key(caller: CallerRecord) -> Response:
             if scope.kind == "key" or level.limit_nano is not None
         ],
     }
-    return Response(
-        msgspec.json.encode(told), mimetype="application/json", headers={"x-request-id": request_id()}
-    )
+    return Response(msgspec.json.encode(told), mimetype="application/json", headers={"x-request-id": request_id()})
 
 
 def _budget(level: Level) -> dict[str, Any]:

@@ -48,6 +48,4 @@ def _shown(model: Model) -> dict[str, Any]:
 
 
 def _answer(value: Any) -> Response:
-    return Response(
-        msgspec.json.encode(value), mimetype="application/json", headers={"x-request-id": request_id()}
-    )
+    return Response(msgspec.json.encode(value), mimetype="application/json", headers={"x-request-id": request_id()})

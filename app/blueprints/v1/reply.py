@@ -38,7 +38,9 @@ def served(call: Call) -> Response:
         watch.stop()
         if interrupted.reason == "gone":
             return Response(status=499)
-        raise ApiError(503, "service_unavailable_error", call.error_code, call.error_message or "", headers={"Retry-After": "1"}) from None
+        raise ApiError(
+            503, "service_unavailable_error", call.error_code, call.error_message or "", headers={"Retry-After": "1"}
+        ) from None
     except BaseException:
         watch.stop()
         raise

@@ -1,0 +1,144 @@
+"""Limits on /v1: nobody spends more than a budget has, and every refusal says why."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.metering import money
+from tests.blueprints.v1.conftest import Client
+from tests.services.upstream import CHAT, chat
+
+
+def key_id(key: str) -> str:
+    return f"key-{key[-6:]}"
+
+
+def test_200_requests_at_once_on_a_budget_that_pays_for_50_never_exceed_it(gate, key, client):
+    # "one two three" is held at 29 bytes in and 3 tokens out, and costs 3 in and 3 out: 9,000 nano-units.
+    hold = (13 + 16) * 1000 + 3 * 2000
+    limit = 49 * 9_000 + hold  # the 50th request's hold fits exactly when 49 are settled
+    gate.limit("organisation", "default", money.text(limit))
+    with ThreadPoolExecutor(40) as crowd:
+        replies = list(crowd.map(lambda _: client.chat(model="echo-1", max_tokens=3), range(200)))
+    served = [reply for reply in replies if reply.status == 200]
+    refused = [reply for reply in replies if reply.status == 429]
+    assert len(served) + len(refused) == 200
+    while client.chat(model="echo-1", max_tokens=3).status == 200:  # one by one to the last that fits
+        served.append(replies[0])
+    assert len(served) == 50
+    assert {reply.error for reply in refused} == {(429, "insufficient_quota", "insufficient_quota")}
+    assert {reply.headers["x-should-retry"] for reply in refused} == {"false"}
+    events = gate.events(50)
+    assert sum(event.cost_nano for event in events) == 50 * 9_000
+    assert gate.counted("organisation", "default") == (50 * 9_000, 0)
+    assert gate.counted("key", key_id(key)) == (50 * 9_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "id", "shown"),
+    [
+        ("key", "key-mine", "key key-mine"),
+        ("subscription", "subscription-echo-1", "subscription subscription-echo-1"),
+        ("user", "person-1", "user ada"),
+        ("organisation", "default", "organisation default"),
+    ],
+)
+def test_the_refusal_names_the_tightest_scope_its_limit_and_its_reset(gate, kind, id, shown):
+    client = Client(gate, gate.key(id="key-mine"))
+    for each, its_id in (("key", "key-mine"), ("user", "person-1"), ("organisation", "default")):
+        gate.limit(each, its_id, "1")
+    gate.limit(kind, id, "0.00001", "month", "Europe/Berlin")
+    reply = client.chat(model="echo-1", max_tokens=3)
+    message = reply.json["error"]["message"]
+    assert reply.status == 429
+    assert shown in message
+    assert "limit 0.00001" in message
+    assert "resets at" in message
+
+
+def test_a_request_that_names_no_limit_is_given_one_that_fits_and_it_is_sent_upstream(gate, key, client, upstream):
+    gate.limit("key", key_id(key), money.text(29 * 1000 + 100 * 2000))
+    reply = client.chat()
+    assert reply.status == 200
+    assert reply.headers["x-portico-max-tokens"] == "100"
+    assert upstream.last.json["max_tokens"] == 100
+
+
+def test_without_a_budget_the_request_goes_up_unbounded(client, upstream):
+    reply = client.chat()
+    assert "x-portico-max-tokens" not in reply.headers
+    assert not {"max_tokens", "max_completion_tokens"} & upstream.last.json.keys()
+
+
+def test_requests_a_minute_are_limited_with_headers_and_a_rejected_one_costs_nothing(gate, key, client):
+    gate.limit("key", key_id(key), rpm=2)
+    first = client.chat(model="echo-1")
+    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    assert first.headers["x-ratelimit-remaining-requests"] == "1"
+    assert client.chat(model="echo-1").status == 200
+    refused = client.chat(model="echo-1")
+    assert refused.error == (429, "requests", "rate_limit_exceeded")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 30
+    assert len(gate.events(2)) == 2
+
+
+def test_tokens_a_minute_are_limited(gate, key, client):
+    gate.limit("key", key_id(key), tpm=20)
+    for _ in range(2):  # each takes an estimate of 11, and 6 once it is settled
+        assert client.chat(model="echo-1", max_tokens=3).status == 200
+    assert client.chat(model="echo-1", max_tokens=3).error == (429, "tokens", "rate_limit_exceeded")
+
+
+def test_parallel_requests_are_limited(gate, key, client, upstream):
+    gate.limit("key", key_id(key), parallel=1)
+    upstream.always(CHAT, lambda body: chat(body, delay_s=0.5))
+    with ThreadPoolExecutor(2) as both:
+        statuses = sorted(both.map(lambda _: client.chat().status, range(2)))
+    assert statuses == [200, 429]
+    assert client.chat().status == 200
+
+
+def test_a_model_without_a_price_is_refused_under_a_budget_and_a_free_one_is_not(gate):
+    from app.directory import Price
+
+    gate.model("unpriced", "echo", price=None)
+    gate.model("free", "echo", price=Price(id="free", input_per_mtok=0, output_per_mtok=0))
+    key = gate.key(id="key-spent")
+    client = Client(gate, key)
+    assert client.chat(model="unpriced").status == 200
+    gate.limit("key", "key-spent", "0")
+    assert client.chat(model="unpriced").error == (403, "invalid_request_error", "model_not_priced")
+    assert client.chat(model="free").status == 200
+    assert client.chat(model="echo-1").status == 429
+
+
+def test_the_keys_own_page_tells_the_numbers_that_enforcement_uses(gate, key, client):
+    gate.limit("key", key_id(key), "1", "day", "Asia/Tokyo", rpm=60)
+    gate.limit("organisation", "default", "5")
+    client.chat(model="echo-1")
+    told = client("/v1/key").json
+    assert told["limits"] == {"rpm": 60, "tpm": None, "max_parallel": None}
+    assert (told["budget"]["limit"], told["budget"]["spent"], told["budget"]["remaining"]) == (
+        "1",
+        "0.000009",
+        "0.999991",
+    )
+    assert told["budget"]["period"] == "day"
+    assert told["budget"]["resets_at"].endswith("T15:00:00Z")
+    assert [(budget["scope"], budget["id"]) for budget in told["budgets"]] == [
+        ("key", key_id(key)), ("organisation", "default"),
+    ]  # fmt: skip
+
+
+def test_a_revoked_key_is_refused_within_a_second(gate, key, client):
+    import time
+
+    assert client("/v1/models").status == 200
+    gate.revoke(key)
+    deadline = time.monotonic() + 1
+    while client("/v1/models").status == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert client("/v1/models").status == 401
