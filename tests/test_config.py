@@ -1,0 +1,198 @@
+"""Settings: what stops a start and with which words, and the secrets that every process must agree on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import DEFAULT_FILE, DOORS, ROOT, Config, ConfigError, load
+
+PRODUCTION = {
+    "CONFIG_SERVER_ENVIRONMENT": "production",
+    "CONFIG_DATABASE_URL": "postgresql://db/portico",
+    "CONFIG_REDIS_URL": "redis://cache:6379/0",
+}
+
+
+def from_file(folder: Path, text: str, **environ: str) -> Config:
+    path = folder / "config.yml"
+    path.write_text(text)
+    return load({"CONFIG_FILE": str(path), **environ})
+
+
+def test_the_shipped_file_holds_the_documented_defaults() -> None:
+    config = load({})
+    assert (config.server.environment, config.server.host, config.server.port) == ("development", "127.0.0.1", 8000)
+    assert config.data_dir == ROOT / "instance"
+    assert config.database_url == f"sqlite:///{ROOT / 'instance' / 'portico.db'}"
+    assert config.redis_embedded and config.redis_url == f"unix://{config.redis_socket}?db=0"
+    assert config.server.doors == list(DOORS)
+    assert config.demo_enabled and config.allow_private_upstreams and not config.secure_cookies
+    assert config.base_url == "http://localhost:8000"
+    assert DEFAULT_FILE.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("server: {prot: 8080}", "server.prot: unknown setting"),
+        ("severs: {port: 8080}", "severs: unknown setting"),
+        ("server: {port: many}", "server.port: expected `int`, got `str`"),
+        ("server: {port: 0}", "server.port: expected 1 to 65535"),
+        ("server: {doors: [v1, cellar]}", "server.doors[1]: invalid enum value 'cellar'"),
+        ("server: {environment: staging}", "server.environment: invalid enum value 'staging'"),
+        ("server: 8080", "server: expected `object`, got `int`"),
+        ("auth: {admin_password: short}", "auth.admin_password: expected at least 12 characters"),
+    ],
+)
+def test_a_wrong_key_of_the_file_is_named_by_its_path(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        from_file(tmp_path, text)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("text", ["- server", "words", "server: [", "\x00"])
+def test_a_file_that_is_not_sections_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yml"):
+        from_file(tmp_path, text)
+
+
+def test_a_named_file_must_exist() -> None:
+    with pytest.raises(ConfigError, match=r"CONFIG_FILE: cannot read /nowhere/config\.yml"):
+        load({"CONFIG_FILE": "/nowhere/config.yml"})
+
+
+@pytest.mark.parametrize("text", ["", "server:", "# nothing"])
+def test_an_empty_file_or_section_means_the_defaults(tmp_path: Path, text: str) -> None:
+    assert from_file(tmp_path, text) == from_file(tmp_path, "{}")
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    config = from_file(tmp_path, "server: {port: 1, host: a}\nportal: {name: File}", CONFIG_SERVER_PORT="8080",
+                       CONFIG_PORTAL_NAME="123")  # fmt: skip
+    assert (config.server.port, config.server.host, config.portal.name) == (8080, "a", "123")
+
+
+@pytest.mark.parametrize("written", ["v1,api", " v1 , api ,", "[v1, api]", '["v1", "api"]'])
+def test_lists_of_the_environment_are_written_with_commas_or_as_yaml(written: str) -> None:
+    assert load({"CONFIG_SERVER_DOORS": written}).server.doors == ["v1", "api"]
+
+
+def test_keys_with_underscores_are_unambiguous() -> None:
+    config = load({"CONFIG_STORAGE_DATA_DIR": "/data", "CONFIG_SERVER_BODY_TIMEOUT_S": "2.5"})
+    assert config.data_dir == Path("/data") and config.server.body_timeout_s == 2.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("CONFIG_SERVER_PROT", "1", "CONFIG_SERVER_PROT: unknown setting server.prot"),
+        ("CONFIG_SERVER_PORT", "many", "server.port: expected `int`, got `str`"),
+        ("CONFIG_SERVER_WORKERS", "0", "server.workers: expected 1 to 64"),
+        ("CONFIG_DEMO_ENABLED", "perhaps", "demo.enabled: expected `bool | null`, got `str`"),
+        ("CONFIG_SERVER_DOORS", "[", "CONFIG_SERVER_DOORS: '[' cannot be read"),
+        ("CONFIG_SERVER_DOORS", "", "server.doors: expected at least one of"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({name: value})
+    assert str(refused.value).startswith(message)
+
+
+def test_variables_of_other_programs_are_left_alone() -> None:
+    assert load({"CONFIG_SHELL": "/bin/sh", "CONFIG_SITE": "x", "CONFIG_": "y"}) == load({})
+
+
+def test_a_long_data_folder_still_has_a_short_socket() -> None:
+    config = load({"CONFIG_STORAGE_DATA_DIR": "/" + "long/" * 40})
+    assert len(str(config.redis_socket)) < 100
+    other = load({"CONFIG_STORAGE_DATA_DIR": "/" + "long/" * 41})
+    assert config.redis_socket != other.redis_socket
+
+
+@pytest.mark.parametrize(("given", "used"), [
+    ("postgresql://u@h/d", "postgresql+psycopg://u@h/d"), ("postgres://u@h/d", "postgresql+psycopg://u@h/d"),
+    ("postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"), ("sqlite:////d/x.db", "sqlite:////d/x.db"),
+])  # fmt: skip
+def test_a_plain_postgresql_address_is_read_as_psycopgs(given: str, used: str) -> None:
+    assert load({"CONFIG_DATABASE_URL": given}).database_url == used
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"CONFIG_AUTH_SECURE_COOKIES": "false"}, "auth.secure_cookies"),
+        ({"CONFIG_REDIS_URL": ""}, "redis.url"),
+        ({"CONFIG_DATABASE_URL": ""}, "database.url"),
+    ],
+)
+def test_production_refuses_what_is_for_development(more: dict[str, str], message: str) -> None:
+    environ = {name: value for name, value in (PRODUCTION | more).items() if value}
+    with pytest.raises(ConfigError, match=message):
+        load(environ)
+
+
+def test_production_starts_on_external_stores_or_on_accepted_embedded_ones() -> None:
+    config = load(PRODUCTION)
+    assert config.production and config.secure_cookies and not config.demo_enabled
+    assert not config.allow_private_upstreams and not config.redis_embedded
+    embedded = load({"CONFIG_SERVER_ENVIRONMENT": "production", "CONFIG_STORAGE_EMBEDDED": "true"})
+    assert embedded.redis_embedded
+
+
+def test_production_refuses_the_secrets_of_a_development_start(tmp_path: Path) -> None:
+    load({"CONFIG_STORAGE_DATA_DIR": str(tmp_path)}).secrets()
+    with pytest.raises(ConfigError, match=r"secrets\.json was made by a development start"):
+        load({**PRODUCTION, "CONFIG_STORAGE_DATA_DIR": str(tmp_path)}).secrets()
+
+
+def test_secrets_are_made_once_for_the_owner_alone(tmp_path: Path) -> None:
+    config = load({"CONFIG_STORAGE_DATA_DIR": str(tmp_path / "data")})
+    first = config.secrets()
+    kept = tmp_path / "data" / "secrets.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert config.secrets() == first
+    assert [path.name for path in kept.parent.iterdir()] == ["secrets.json"]
+
+
+def test_secrets_from_settings_need_no_file(tmp_path: Path) -> None:
+    key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+    secrets = load({
+        "CONFIG_STORAGE_DATA_DIR": str(tmp_path), "CONFIG_SECURITY_SESSION_SECRET": "s",
+        "CONFIG_SECURITY_KEY_PEPPER": "p", "CONFIG_SECURITY_ENCRYPTION_KEYS": f"{key},{key}",
+    }).secrets()  # fmt: skip
+    assert (secrets.session_secret, secrets.key_pepper) == ("s", b"p")
+    assert secrets.encryption_keys == (key.encode(),) * 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encryption_key_that_is_none_is_refused(tmp_path: Path) -> None:
+    config = load({"CONFIG_STORAGE_DATA_DIR": str(tmp_path), "CONFIG_SECURITY_ENCRYPTION_KEYS": "short"})
+    with pytest.raises(ConfigError, match=r"security\.encryption_keys"):
+        config.secrets()
+
+
+def test_processes_that_race_to_make_the_secrets_agree(tmp_path: Path) -> None:
+    program = (
+        "import sys, config; c = config.load(); sys.stdin.readline();"
+        "s = c.secrets(); print(s.session_secret, s.key_pepper, s.encryption_keys)"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], cwd=ROOT, env={"CONFIG_STORAGE_DATA_DIR": str(tmp_path)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    said = {racer.communicate()[0] for racer in racers}
+    assert len(said) == 1 and said != {""}
+    assert json.loads((tmp_path / "secrets.json").read_text())["environment"] == "development"

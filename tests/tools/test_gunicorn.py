@@ -1,0 +1,175 @@
+"""gunicorn's settings, with a stand-in application: how a web process ends and is renewed under its clients."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.services.portico import ROOT
+from tests.services.upstream import unused_port
+
+APPLICATION = """
+import os, time
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/stream":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        def pieces():
+            for _ in range(15):
+                time.sleep(0.1)
+                yield b"x"
+        return pieces()
+    body = {"/pid": str(os.getpid()), "/metrics_dir": os.environ["PROMETHEUS_MULTIPROC_DIR"],
+            "/scheme": environ["wsgi.url_scheme"]}.get(environ["PATH_INFO"], "ok").encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+class Web:
+    def __init__(self, folder: Path, **settings: str) -> None:
+        (folder / "stand_in.py").write_text(APPLICATION)
+        self.port = unused_port()
+        self.data_dir = folder / "data"
+        environ = os.environ | {
+            "CONFIG_SERVER_PORT": str(self.port),
+            "CONFIG_SERVER_WORKERS": "1",
+            "CONFIG_SERVER_DRAIN_S": "3",
+            "CONFIG_STORAGE_DATA_DIR": str(self.data_dir),
+        } | settings  # fmt: skip
+        gunicorn = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--chdir", str(folder)]
+        self.log = folder / "log"
+        with open(self.log, "ab") as log:
+            self.master = subprocess.Popen([*gunicorn, "stand_in:application"], env=environ, stdout=log, stderr=log)
+        for _ in range(400):
+            try:
+                assert self.get("/") == "ok"
+                break
+            except OSError:
+                assert self.master.poll() is None, self.log.read_text()
+                time.sleep(0.02)
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+
+    def get(self, path: str, connection: http.client.HTTPConnection | None = None, **headers: str) -> str:
+        one = connection or self.connect()
+        try:
+            one.request("GET", path, headers=headers)
+            return one.getresponse().read().decode()
+        finally:
+            if connection is None:
+                one.close()
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.master.pid).children()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Web]]:
+    made: list[Web] = []
+
+    def start(**settings: str) -> Web:
+        made.append(Web(tmp_path, **settings))
+        return made[-1]
+
+    yield start
+    for web in made:
+        web.master.kill()
+        web.master.wait()
+
+
+def test_an_idle_kept_alive_connection_does_not_hold_up_the_end(serve: Callable[..., Web]) -> None:
+    web = serve()
+    idle = web.connect()
+    web.get("/", idle)
+    started = time.monotonic()
+    web.master.terminate()
+    assert web.master.wait(20) == 0
+    assert time.monotonic() - started < 5
+    idle.close()
+
+
+def test_a_stream_runs_to_its_end_while_the_worker_stops(serve: Callable[..., Web]) -> None:
+    web = serve()
+    stream = web.connect()
+    stream.request("GET", "/stream")
+    answer = stream.getresponse()
+    assert answer.read(1) == b"x"
+    web.master.terminate()
+    assert answer.read() == b"x" * 14
+    assert web.master.wait(20) == 0
+    stream.close()
+
+
+def test_workers_are_renewed_under_load_without_a_failed_request(serve: Callable[..., Web]) -> None:
+    web = serve(CONFIG_SERVER_WORKERS="2")
+    stop, failures, served = threading.Event(), [], []
+
+    def ask() -> None:
+        connection = web.connect()
+        while not stop.is_set():
+            try:
+                served.append(web.get("/pid", connection))
+            except OSError as error:
+                failures.append(error)
+                connection = web.connect()
+            time.sleep(0.002)
+        connection.close()
+
+    clients = [threading.Thread(target=ask) for _ in range(8)]
+    for client in clients:
+        client.start()
+    for _ in range(2):
+        time.sleep(1)
+        web.master.send_signal(signal.SIGHUP)
+    time.sleep(4)
+    stop.set()
+    for client in clients:
+        client.join()
+    assert failures == []
+    assert len(set(served)) >= 4
+
+
+def test_kill_9_of_the_master_leaves_no_worker_on_the_port(serve: Callable[..., Web]) -> None:
+    web = serve(CONFIG_SERVER_WORKERS="2")
+    workers = web.workers()
+    assert len(workers) == 2
+    web.master.kill()
+    assert psutil.wait_procs(workers, timeout=3)[1] == []
+    with socket.create_server(("127.0.0.1", web.port)):
+        pass
+
+
+def test_metrics_of_an_earlier_start_are_swept_away(serve: Callable[..., Web], tmp_path: Path) -> None:
+    old = tmp_path / "data" / "metrics" / "counter_1.db"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    web = serve()
+    assert web.get("/metrics_dir") == str(old.parent)
+    assert not old.exists()
+
+
+@pytest.mark.parametrize(("proxies", "scheme"), [("0", "http"), ("1", "https")])
+def test_a_clients_word_about_tls_counts_only_behind_a_proxy(
+    serve: Callable[..., Web], proxies: str, scheme: str
+) -> None:
+    web = serve(CONFIG_SERVER_TRUSTED_PROXIES=proxies)
+    assert web.get("/scheme", **{"X-Forwarded-Proto": "https"}) == scheme
+
+
+def test_a_worker_may_hold_thousands_of_connections(serve: Callable[..., Web]) -> None:
+    web = serve()
+    soft, hard = web.workers()[0].rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard

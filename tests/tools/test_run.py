@@ -1,0 +1,268 @@
+"""The launcher, with stand-ins for the processes of the Procfile: who ends when, and what a next start finds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from tests.services.portico import ROOT, Portico
+
+STAND_IN = """
+import http.server, os, signal, subprocess, sys, time
+import redis
+
+name = sys.argv[1]
+valkey = redis.Redis.from_url("unix://" + os.environ["CONFIG_STORAGE_DATA_DIR"] + "/valkey/valkey.sock")
+
+def end(*_):
+    time.sleep(float(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    valkey.rpush("ended", name)  # Valkey must still be there
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, end)
+valkey.rpush("started", name)
+if name != "web":
+    while True:
+        time.sleep(60)
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"ok")
+    def log_message(self, *_):
+        pass
+
+http.server.HTTPServer(("127.0.0.1", int(os.environ["CONFIG_SERVER_PORT"])), Ready).serve_forever()
+"""
+
+
+class Launched(Portico):
+    """A launcher over stand-ins."""
+
+    def __init__(self, data_dir: Path, environ: dict[str, str], *arguments: str, **commands: str) -> None:
+        stand_in = data_dir / "stand_in.py"
+        data_dir.mkdir(exist_ok=True)
+        stand_in.write_text(STAND_IN)
+        lines = {name: f"python {stand_in} {name}" for name in ("web", "drainer", "worker", "clock")} | commands
+        procfile = data_dir / "Procfile"
+        procfile.write_text("".join(f"{name}: {command}\n" for name, command in lines.items() if command))
+        environ.setdefault("CONFIG_SERVER_DRAIN_S", "1")
+        super().__init__(environ, ["--procfile", str(procfile), "--set-up", "", *arguments], data_dir)
+
+    def wait_exit(self, within_s: float = 20) -> int:
+        assert self.process is not None
+        return self.process.wait(within_s)
+
+    @property
+    def valkey(self) -> redis.Redis:
+        return redis.Redis.from_url(self.redis_url, decode_responses=True)
+
+
+def gone(processes: list[psutil.Process], within_s: float = 5) -> bool:
+    return not psutil.wait_procs(processes, timeout=within_s)[1]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
+    made: list[Launched] = []
+
+    def make(*arguments: str, environ: dict[str, str] | None = None, **commands: str) -> Launched:
+        made.append(Launched(tmp_path / "data", dict(environ or {}), *arguments, **commands))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.kill()
+
+
+def test_ctrl_c_ends_everything_with_0_and_valkey_last(launch: Callable[..., Launched]) -> None:
+    portico = launch().start()
+    processes = portico.processes()
+    with portico.valkey as valkey:
+        assert sorted(valkey.lrange("started", 0, -1)) == ["clock", "drainer", "web", "worker"]
+    assert portico.stop() == 0
+    assert gone(processes)
+    assert f"ready at http://localhost:{portico.port} - stop with Ctrl-C" in portico.log()
+    portico.start()
+    with portico.valkey as valkey:  # what was written in the last moment has been kept
+        assert sorted(valkey.lrange("ended", 0, -1)) == ["clock", "drainer", "web", "worker"]
+
+
+def test_sigterm_ends_everything_with_0(launch: Callable[..., Launched]) -> None:
+    portico = launch().start()
+    processes = portico.processes()
+    portico.process.terminate()
+    assert portico.wait_exit() == 0
+    assert gone(processes)
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(launch: Callable[..., Launched], moment: float) -> None:
+    portico = launch()
+    portico.launch()
+    time.sleep(moment)
+    processes = portico.processes()
+    portico.process.send_signal(signal.SIGINT)
+    portico.wait_exit()
+    assert gone(processes)
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(portico.data_dir) in " ".join(p.info["cmdline"] or [])]
+
+
+def test_when_one_dies_all_end_and_the_exit_code_says_so(launch: Callable[..., Launched]) -> None:
+    portico = launch().start()
+    processes = portico.processes()
+    os.kill(portico.pids(" clock")[-1], signal.SIGKILL)
+    assert portico.wait_exit() == 128 + 9
+    assert gone(processes)
+
+
+def test_a_process_that_ends_by_itself_with_0_is_a_failure_too(launch: Callable[..., Launched]) -> None:
+    portico = launch(clock="true")
+    portico.launch()
+    assert portico.wait_exit() == 1
+
+
+def test_a_process_that_will_not_end_is_killed_after_its_grace(launch: Callable[..., Launched]) -> None:
+    stubborn = "python -c 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)'"
+    portico = launch(clock=stubborn).start()
+    processes = portico.processes()
+    portico.process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    portico.process.send_signal(signal.SIGINT)  # the impatient, second Ctrl-C
+    portico.wait_exit()
+    assert gone(processes)
+
+
+def test_kill_9_of_the_launcher_leaves_nobody(launch: Callable[..., Launched]) -> None:
+    portico = launch(worker="python -c 'import time; time.sleep(600)'").start()
+    processes = portico.processes()
+    assert len(processes) >= 10  # launcher, Valkey, four keepers, four programs
+    portico.process.kill()
+    assert gone(processes)
+
+
+def test_kill_9_of_a_keeper_ends_everything(launch: Callable[..., Launched]) -> None:
+    portico = launch().start()
+    processes = portico.processes()
+    psutil.Process(portico.pids(" worker")[-1]).parent().kill()
+    assert portico.wait_exit() != 0
+    assert gone(processes)
+
+
+def test_a_second_start_right_after_kill_9_works(launch: Callable[..., Launched]) -> None:
+    portico = launch().start()
+    with portico.valkey as valkey:
+        valkey.set("kept", "1")
+    for hard in (portico.process.kill, portico.kill):
+        hard()
+        portico.start()
+        with portico.valkey as valkey:
+            assert valkey.get("kept") == "1"
+    assert portico.stop() == 0
+
+
+def test_a_second_start_on_the_same_folder_is_refused_in_a_sentence(launch: Callable[..., Launched]) -> None:
+    first = launch().start()
+    second = launch()
+    second.launch()
+    assert second.wait_exit() == 2
+    assert f"Portico already runs on {first.data_dir} (process {first.process.pid})" in second.log()
+    assert first.process.poll() is None
+
+
+def test_a_port_in_use_is_told_in_a_sentence(launch: Callable[..., Launched]) -> None:
+    portico = launch()
+    with socket.create_server(("127.0.0.1", portico.port)):
+        portico.launch()
+        assert portico.wait_exit() == 2
+    assert f"Cannot listen on 127.0.0.1 port {portico.port}: Address already in use" in portico.log()
+    assert "Traceback" not in portico.log()
+
+
+def test_a_wrong_setting_is_told_in_a_sentence(launch: Callable[..., Launched]) -> None:
+    portico = launch(environ={"CONFIG_SERVER_WORKERS": "many"})
+    portico.launch()
+    assert portico.wait_exit() == 2
+    assert portico.log().startswith("portico: server.workers: ")
+    assert "Traceback" not in portico.log()
+
+
+def test_a_valkey_that_dies_is_started_again_with_its_data(launch: Callable[..., Launched]) -> None:
+    portico = launch().start()
+    with portico.valkey as valkey:
+        valkey.set("kept", "1")
+    [first] = portico.pids("valkey-server")
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while portico.pids("valkey-server") in ([], [first]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for _ in range(100):
+        try:
+            with portico.valkey as valkey:
+                assert valkey.get("kept") == "1"
+                break
+        except redis.ConnectionError:
+            time.sleep(0.02)
+    assert portico.stop() == 0
+
+
+def test_no_valkey_is_started_when_another_is_configured(launch: Callable[..., Launched], redis_url: str) -> None:
+    waiting = "python -c 'import time; time.sleep(600)'"
+    portico = launch(environ={"CONFIG_REDIS_URL": redis_url}, web=waiting, drainer=waiting, worker=waiting, clock=waiting)
+    portico.launch()
+    while "clock started" not in portico.log():
+        time.sleep(0.02)
+    assert portico.pids("valkey-server") == []
+    assert portico.stop() == 0
+
+
+def test_the_set_up_runs_before_the_processes_and_its_failure_stops_the_start(tmp_path: Path) -> None:
+    portico = Launched(tmp_path / "data", {})
+    portico.arguments[portico.arguments.index("--set-up") + 1] = f"{sys.executable} -c 'print(12345); exit(3)'"
+    portico.launch()
+    assert portico.wait_exit() == 2
+    assert "12345" in portico.log() and "The set-up failed" in portico.log()
+    assert "started" not in portico.log()
+
+
+def test_data_folder_is_for_its_owner_alone(launch: Callable[..., Launched]) -> None:
+    portico = launch().start()
+    for folder in (portico.data_dir, portico.data_dir / "valkey"):
+        assert folder.stat().st_mode & 0o077 == 0
+    assert (portico.data_dir / "valkey" / "valkey.sock").stat().st_mode & 0o077 == 0
+
+
+def test_reload_starts_a_program_again_when_the_code_changes(tmp_path: Path) -> None:
+    """`again` watches the folder that the launcher lies in, so this one lies in a copy."""
+    for name in ("tools/__init__.py", "tools/run.py", "tools/embedded_valkey.py", "config.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "app").mkdir()
+    code = tmp_path / "app" / "thing.py"
+    program = "import runpy, time; runpy.run_path('app/thing.py'); time.sleep(600)"
+    code.write_text("print('first', flush=True)")
+    with subprocess.Popen(
+        [sys.executable, "tools/run.py", "again", sys.executable, "-c", program],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as watcher:  # fmt: skip
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline() == "first\n"
+        code.write_text("nonsense(")
+        assert "waiting for a change" in watcher.stdout.readline()
+        code.write_text(textwrap.dedent("print('second', flush=True)"))
+        assert watcher.stdout.readline() == "second\n"
+        watcher.terminate()
+        assert watcher.wait(10) == 0
