@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Index, Table, func, select, tu
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
-from app.ledger.rollups import HOUR_MS, HOURLY, Unbounded, upsert
+from app.ledger.rollups import HOUR_MS, HOURLY, Unbounded, put
 from app.metering.periods import window_of
 from app.metering.usage import UsageEvent
 
@@ -51,8 +51,6 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
             held[0] += event.cost_nano
             held[1] += 1
             held[2] = max(held[2], event.at_ms)
-    if not sums:
-        return
     rows = [
         {
             "kind": kind,
@@ -64,10 +62,12 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
         }
         for (kind, id, period), held in sorted(sums.items())  # one order of locks for every poster
     ]
-    insert = upsert(connection, SPENT)
     later = func.max if connection.dialect.name == "sqlite" else func.greatest
-    connection.execute(
-        insert.on_conflict_do_update(
+    put(
+        connection,
+        SPENT,
+        rows,
+        lambda insert: insert.on_conflict_do_update(
             index_elements=[SPENT.c.kind, SPENT.c.id, SPENT.c.period],
             set_={
                 "spent_nano": SPENT.c.spent_nano + insert.excluded.spent_nano,
@@ -75,7 +75,6 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
                 "last_at_ms": later(SPENT.c.last_at_ms, insert.excluded.last_at_ms),
             },
         ),
-        rows,
     )
 
 

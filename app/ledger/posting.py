@@ -126,15 +126,18 @@ def post_within(connection: Connection, events: Sequence[UsageEvent]) -> int:
     for event in events:
         unique.setdefault(name_of(event), event)
     names = sorted(unique)  # two posters that meet wait for each other in one order
-    insert = (
-        rollups.upsert(connection, ENTRY)
-        .on_conflict_do_nothing(index_elements=[ENTRY.c.request_id, ENTRY.c.attempt, ENTRY.c.kind])
-        .returning(ENTRY.c.request_id, ENTRY.c.attempt, ENTRY.c.kind)
-    )
     fresh: list[UsageEvent] = []
     for start in range(0, len(names), CHUNK):
         rows = [_row(unique[name]) for name in names[start : start + CHUNK]]
-        fresh += [unique[row[0], row[1], row[2]] for row in connection.execute(insert, rows)]
+        inserted = rollups.put(
+            connection,
+            ENTRY,
+            rows,
+            lambda insert: insert.on_conflict_do_nothing(
+                index_elements=[ENTRY.c.request_id, ENTRY.c.attempt, ENTRY.c.kind]
+            ).returning(ENTRY.c.request_id, ENTRY.c.attempt, ENTRY.c.kind),
+        )
+        fresh += [unique[row[0], row[1], row[2]] for row in inserted]
     rollups.advance(connection, fresh)
     budgets.advance(connection, fresh)
     return len(fresh)
@@ -163,14 +166,13 @@ def known_requests(request_ids: Iterable[str]) -> set[str]:
 def bury(source: str, raw: bytes, reason: str) -> None:
     """Keep an event that nobody can read or write as a dead letter, once whatever is delivered again."""
     with rollups.writing() as connection:
-        insert = rollups.upsert(connection, DEAD).on_conflict_do_nothing(index_elements=[DEAD.c.digest])
-        connection.execute(
-            insert,
-            {
-                "digest": hashlib.sha256(raw).hexdigest(),
-                "source": source,
-                "raw": raw.decode("utf-8", "backslashreplace").replace("\x00", "\\x00"),
-                "reason": reason.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00"),
-                "at_ms": time.time_ns() // 1_000_000,
-            },
+        row = {
+            "digest": hashlib.sha256(raw).hexdigest(),
+            "source": source,
+            "raw": raw.decode("utf-8", "backslashreplace").replace("\x00", "\\x00"),
+            "reason": reason.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00"),
+            "at_ms": time.time_ns() // 1_000_000,
+        }
+        rollups.put(
+            connection, DEAD, [row], lambda insert: insert.on_conflict_do_nothing(index_elements=[DEAD.c.digest])
         )

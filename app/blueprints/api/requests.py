@@ -1,0 +1,299 @@
+"""Single requests and their statistics, from the books: one's own, and everybody's for admins.
+
+A request's id is the `x-request-id` that /v1 answered with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import or_, select
+
+from app.blueprints.api.contract import query, query_number, route
+from app.blueprints.api.usage import instant, listed, milliseconds, reader, refused
+from app.domain import identity
+from app.domain.catalog import Provider
+from app.domain.errors import Invalid, NotFound
+from app.domain.identity import Person
+from app.domain.keys import ApiKey
+from app.extensions import db
+from app.ledger import reports
+from app.ledger.posting import UsageEntry
+from app.ledger.reports import Filters, PeriodUsage, ReportError
+from app.metering import money
+
+OUTCOMES = ("ok", "error", "cancelled")
+NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
+
+
+class Fault(msgspec.Struct, kw_only=True):
+    code: str | None
+    message: str | None
+
+
+class Try(msgspec.Struct, kw_only=True):
+    """One try at one deployment and how it ended; `error` is null when it served."""
+
+    deployment_id: str
+    provider_id: str
+    duration_ms: int
+    error: str | None = None
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """One call. `at` is when it was let in; `outcome` is ok, error or cancelled; `status` the HTTP status answered.
+
+    `user`, `provider` and `key_name` are null for what is no more; the ids stay.
+    """
+
+    id: str
+    at: datetime
+    user: str | None
+    user_id: str
+    key: str | None
+    key_name: str | None
+    team_id: str | None
+    model: str
+    provider: str | None
+    provider_id: str | None
+    deployment_id: str | None
+    endpoint: str
+    api_type: str
+    stream: bool
+    status: int
+    outcome: str
+    error: Fault | None
+    finish_reason: str | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    estimated: bool
+    images: int
+    audio_ms: int
+    cost: str
+    duration_ms: int
+    ttft_ms: int | None
+
+
+class RequestPage(msgspec.Struct, kw_only=True):
+    """`next_cursor` leads to the requests after these, null at the end."""
+
+    data: list[Request]
+    page: int
+    limit: int
+    total: int | None
+    next_cursor: str | None = None
+
+
+class Correction(msgspec.Struct, kw_only=True):
+    """A later entry of the books about the same request."""
+
+    kind: str
+    at: datetime
+    cost: str
+
+
+class OneRequest(Request, kw_only=True):
+    """A request with its tries, and with what was booked for it later; `cost` is the first booking's."""
+
+    attempts: list[Try]
+    price_id: str | None
+    overdraft: str
+    corrections: list[Correction]
+
+
+class Stat(msgspec.Struct, kw_only=True):
+    """What was used in one hour, day, week or month of UTC. Means are null without requests."""
+
+    period_start: datetime
+    period_end: datetime
+    request_count: int
+    error_count: int
+    cancelled_count: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost: str
+    mean_duration_ms: float | None
+    mean_ttft_ms: float | None
+
+
+class StatPage(msgspec.Struct, kw_only=True):
+    data: list[Stat]
+    page: int
+    limit: int
+    total: int | None
+
+
+class _Names(msgspec.Struct):
+    """What ids are called now."""
+
+    people: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    providers: dict[str, str] = {}
+
+
+def _names(entries: Sequence[UsageEntry]) -> _Names:
+    def named(table: Any, name: Any, ids: set[str | None]) -> dict[str, str]:
+        wanted = [id for id in ids if id]
+        if not wanted:
+            return {}
+        return {row[0]: row[1] for row in db.session.execute(select(table.id, name).where(table.id.in_(wanted)))}
+
+    return _Names(
+        people=named(Person, Person.username, {entry.person_id for entry in entries}),
+        keys=named(ApiKey, ApiKey.name, {entry.key_id for entry in entries}),
+        providers=named(Provider, Provider.name, {entry.provider_id for entry in entries}),
+    )
+
+
+def _fields(entry: UsageEntry, names: _Names) -> dict[str, Any]:
+    failed = entry.error_code is not None or entry.error_message is not None
+    return {
+        "id": entry.request_id,
+        "at": instant(entry.at_ms),
+        "user": names.people.get(entry.person_id),
+        "user_id": entry.person_id,
+        "key": entry.key_id,
+        "key_name": names.keys.get(entry.key_id or ""),
+        "team_id": entry.team_id,
+        "model": entry.model,
+        "provider": names.providers.get(entry.provider_id or ""),
+        "provider_id": entry.provider_id,
+        "deployment_id": entry.deployment_id,
+        "endpoint": entry.endpoint,
+        "api_type": entry.api_type,
+        "stream": entry.stream,
+        "status": entry.status,
+        "outcome": entry.outcome,
+        "error": Fault(code=entry.error_code, message=entry.error_message) if failed else None,
+        "finish_reason": entry.finish_reason,
+        "prompt_tokens": entry.prompt_tokens,
+        "cached_tokens": entry.cached_tokens,
+        "completion_tokens": entry.completion_tokens,
+        "total_tokens": entry.prompt_tokens + entry.completion_tokens,
+        "estimated": entry.estimated,
+        "images": entry.images,
+        "audio_ms": entry.audio_ms,
+        "cost": money.text(entry.cost_nano),
+        "duration_ms": entry.duration_ms,
+        "ttft_ms": entry.ttft_ms,
+    }
+
+
+def _filters() -> Filters:
+    status = query("status")
+    if status is not None and status not in OUTCOMES:
+        if not (status.isascii() and status.isdigit() and len(status) == 3):
+            raise Invalid(f"Give an HTTP status such as 200, or one of {', '.join(OUTCOMES)}.", "status")
+        status_number: int | str | None = int(status)
+    else:
+        status_number = status
+    username = query("user")
+    person = identity.find(username) if username else None
+    return Filters(
+        person_id=None if username is None else person.id if person else NOBODY,
+        key_id=query("key"),
+        model=query("model"),
+        provider_id=_provider_id(query("provider")),
+        endpoint=query("endpoint"),
+        api_type=query("api_type"),
+        status=status_number,
+        from_ms=milliseconds("from"),
+        to_ms=milliseconds("to"),
+    )
+
+
+def _provider_id(name: str | None) -> str | None:
+    """A provider is named by its id or by its name; one that is no more by its id."""
+    if name is None:
+        return None
+    found = db.session.scalar(select(Provider.id).where(or_(Provider.id == name, Provider.name == name)))
+    return found or name
+
+
+def _page() -> dict[str, Any]:
+    limit = query_number("limit", 50, least=1, most=200)
+    number = query_number("page", 1, least=1, most=1_000_000)
+    try:
+        found = reports.requests(
+            reader(), filters=_filters(), limit=limit, cursor=query("cursor"), skip=(number - 1) * limit
+        )
+    except ReportError as error:
+        raise refused(error) from None
+    names = _names(found.entries)
+    return {
+        "data": [Request(**_fields(entry, names)) for entry in found.entries],
+        "page": number,
+        "limit": limit,
+        "total": found.total,
+        "next_cursor": found.next,
+    }
+
+
+@route("GET", "/api/requests", answer=RequestPage)
+def index() -> dict[str, Any]:
+    """Requests, newest first. Filters `provider, endpoint, model, user, key, status, from, to`; pages or a `cursor`."""
+    return _page()
+
+
+@route("GET", "/usage/admin/recent", scope="admin", answer=RequestPage)
+def recent() -> dict[str, Any]:
+    """Everybody's last requests, newest first, with the same filters."""
+    return _page()
+
+
+@route("GET", "/api/requests/stats", answer=StatPage)
+def stats() -> dict[str, Any]:
+    """Usage grouped by `groupBy` = hour, day, week or month, oldest first, with the filters of the list.
+
+    Without `from` the last 24 hours, 30 days, 12 weeks or 12 months.
+    """
+    step = query("groupBy", reports.STEPS) or "day"
+    try:
+        rows = reports.stats(reader(), step, filters=_filters())  # type: ignore[arg-type]
+    except ReportError as error:
+        raise refused(error) from None
+    return listed([_stat(row) for row in rows])
+
+
+def _stat(row: PeriodUsage) -> Stat:
+    return Stat(
+        period_start=row.start,
+        period_end=row.end,
+        request_count=row.requests,
+        error_count=row.errors,
+        cancelled_count=row.cancelled,
+        prompt_tokens=row.prompt_tokens,
+        cached_tokens=row.cached_tokens,
+        completion_tokens=row.completion_tokens,
+        total_tokens=row.total_tokens,
+        cost=money.text(row.cost_nano),
+        mean_duration_ms=row.mean_duration_ms,
+        mean_ttft_ms=row.mean_ttft_ms,
+    )
+
+
+@route("GET", "/api/requests/<id>", answer=OneRequest)
+def show(id: str) -> OneRequest:
+    """One request, by the `x-request-id` of its answer."""
+    entries = reports.request(reader(), id)
+    if not entries:
+        raise NotFound("There is no such request.")
+    usage = next((entry for entry in entries if entry.kind == "usage"), entries[0])
+    return OneRequest(
+        **_fields(usage, _names([usage])),
+        attempts=[msgspec.convert(attempt, Try) for attempt in usage.attempts],
+        price_id=usage.price_id,
+        overdraft=money.text(usage.overdraft_nano),
+        corrections=[
+            Correction(kind=entry.kind, at=instant(entry.at_ms), cost=money.text(entry.cost_nano))
+            for entry in entries
+            if entry is not usage
+        ],
+    )

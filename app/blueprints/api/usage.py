@@ -1,0 +1,166 @@
+"""Usage by day, week and month: one's own, and for admins anybody's and everybody's.
+
+The rows come from the books' rollups (`app.ledger.reports`), the newest period first.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from app.blueprints.api.contract import caller, query, query_number, query_time, route
+from app.domain import identity
+from app.domain.errors import Invalid
+from app.ledger import reports
+from app.ledger.reports import Filters, PeriodUsage, ReportError, Sums
+from app.metering import money
+
+DEFAULT_PERIODS = {"day": 30, "week": 12, "month": 12}
+MOST_ROWS = 200
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """What one model, or one kind of API, had of a period."""
+
+    request_count: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost: str
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """The usage of one calendar period in UTC; weeks begin on Monday. `period_end` is where the next begins."""
+
+    period_start: datetime
+    period_end: datetime
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    request_count: int
+    error_count: int
+    cost: str
+    models: dict[str, Part]
+    api_types: dict[str, Part]
+
+
+class RowPage(msgspec.Struct, kw_only=True):
+    data: list[Row]
+    page: int
+    limit: int
+    total: int | None
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """Today is the UTC day."""
+
+    total_users: int
+    active_users_today: int
+    requests_today: int
+    errors_today: int
+    tokens_today: int
+    cost_today: str
+
+
+class Reader(NamedTuple):
+    """Who reads by this request: an admin's token without the scope `admin` sees the admin's own usage only."""
+
+    id: str
+    sees_everything: bool
+
+
+def reader() -> Reader:
+    found = caller()
+    return Reader(found.person.id, found.person.sees_everything and "admin" in found.scopes)
+
+
+def milliseconds(name: str) -> int | None:
+    """A time of the query in Unix ms."""
+    moment = query_time(name)
+    return None if moment is None else max(0, int(moment.timestamp() * 1000))
+
+
+def instant(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def listed(rows: list[Any]) -> dict[str, Any]:
+    """Rows that are whole already as a page of a list; without `limit` as many as a page may have."""
+    number = query_number("page", 1, least=1, most=1_000_000)
+    limit = query_number("limit", MOST_ROWS, least=1, most=MOST_ROWS)
+    start = (number - 1) * limit
+    return {"data": rows[start : start + limit], "page": number, "limit": limit, "total": len(rows)}
+
+
+def part(sums: Sums) -> Part:
+    return Part(
+        request_count=sums.requests,
+        prompt_tokens=sums.prompt_tokens,
+        completion_tokens=sums.completion_tokens,
+        total_tokens=sums.total_tokens,
+        cost=money.text(sums.cost_nano),
+    )
+
+
+def show(row: PeriodUsage) -> Row:
+    return Row(
+        period_start=row.start,
+        period_end=row.end,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        total_tokens=row.total_tokens,
+        request_count=row.requests,
+        error_count=row.errors,
+        cost=money.text(row.cost_nano),
+        models={name: part(sums) for name, sums in sorted(row.models.items())},
+        api_types={name: part(sums) for name, sums in sorted(row.api_types.items())},
+    )
+
+
+def _usage(period: str, person_id: str | None) -> dict[str, Any]:
+    if period not in reports.PERIODS:
+        raise Invalid(f"Choose one of {', '.join(reports.PERIODS)}.", "period")
+    periods = query_number("num_periods", DEFAULT_PERIODS[period], least=1, most=reports.MOST_PERIODS)
+    filters = Filters(person_id=person_id, model=query("model"), api_type=query("api_type"))
+    rows = reports.usage(reader(), period, periods=periods, filters=filters)
+    return listed([show(row) for row in reversed(rows)])
+
+
+@route("GET", "/usage/me/<period>", answer=RowPage)
+def mine(period: str) -> dict[str, Any]:
+    """One's own usage, newest period first. `num_periods`, the current one included, `model`, `api_type`."""
+    return _usage(period, caller().person.id)
+
+
+@route("GET", "/usage/admin/user/<username>/<period>", scope="admin", answer=RowPage)
+def of_user(username: str, period: str) -> dict[str, Any]:
+    """One person's usage, newest period first."""
+    return _usage(period, identity.named(username).id)
+
+
+@route("GET", "/usage/admin/all/<period>", scope="admin", answer=RowPage)
+def of_all(period: str) -> dict[str, Any]:
+    """Everybody's usage together, newest period first."""
+    return _usage(period, None)
+
+
+@route("GET", "/usage/admin/summary", scope="admin", answer=Summary)
+def summary() -> Summary:
+    """The day's numbers over everyone."""
+    found = reports.summary(reader())
+    return Summary(
+        total_users=found.total_users,
+        active_users_today=found.active_users_today,
+        requests_today=found.requests_today,
+        errors_today=found.errors_today,
+        tokens_today=found.tokens_today,
+        cost_today=money.text(found.cost_nano_today),
+    )
+
+
+def refused(error: ReportError) -> Invalid:
+    """A report that cannot be made, as a refusal of the field at fault."""
+    text = str(error)
+    return Invalid(f"{text[:1].upper()}{text[1:]}.", error.field)

@@ -1,0 +1,251 @@
+"""Usage and requests for programs: exact sums, decimal money, and nobody else's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from app.domain import keys
+from app.extensions import db, transaction
+from app.ledger import posting, rollups
+from app.metering.usage import UsageEvent
+from tests.house import (  # noqa: F401
+    People,
+    Program,
+    app,
+    config,
+    database_url,
+    inside,
+    make_model,
+    migrated,
+    people,
+    quick_hashes,
+    sign_in,
+    valkey_url,
+    wire,
+)
+from tests.ledger.books import event
+
+NOW = time.time_ns() // 1_000_000
+DAY_MS = 86_400_000
+PROGRAMS = ("admin", "owner", "stranger", "auditor")
+
+
+class Posted:
+    """Three people's usage: two requests of the owner today, one of theirs 3 days ago, one of the stranger."""
+
+    def __init__(self, who: People) -> None:
+        owner, stranger = who.owner.id, who.stranger.id
+        self.provider = make_model(who.admin).deployments[0].provider
+        self.key = keys.create(person=who.owner, by=who.owner, name="app")[0].id
+        common: dict[str, Any] = {"person_id": owner, "key_id": self.key, "provider_id": self.provider.id, "at_ms": NOW}
+        self.first = event(**common, cost_nano=125_000)
+        self.failed = event(
+            **{**common, "at_ms": NOW + 1}, outcome="error", status=502, error_code="upstream_error",
+            error_message="The upstream failed.", cost_nano=0, completion_tokens=0, model="large",
+        )  # fmt: skip
+        self.older = event(**{**common, "at_ms": NOW - 3 * DAY_MS}, api_type="embeddings", endpoint="/v1/embeddings")
+        self.other = event(person_id=stranger, key_id=None, at_ms=NOW + 2, cost_nano=1)
+
+    @property
+    def all(self) -> list[UsageEvent]:
+        return [self.first, self.failed, self.older, self.other]
+
+
+@pytest.fixture
+def posted(people: People) -> Posted:  # noqa: F811
+    made = transaction(lambda: Posted(people))
+    provider = made.provider.name  # read while the session has it
+    assert posting.post(made.all) == 4
+    rollups.derive()
+    assert provider == "Echo"
+    db.session.remove()
+    return made
+
+
+@pytest.fixture
+def programs(app: Flask, posted: Posted) -> dict[str, Program]:  # noqa: F811
+    return {name: sign_in(app, name) for name in PROGRAMS}
+
+
+def test_a_person_sees_their_own_usage(programs: dict[str, Program]) -> None:
+    answer = programs["owner"].get("/usage/me/day?num_periods=7")
+    assert answer.status_code == 200
+    body = answer.get_json()
+    assert (len(body["data"]), body["page"], body["total"]) == (7, 1, 7)
+    today = body["data"][0]
+    assert today["request_count"] == 2
+    assert today["error_count"] == 1
+    assert today["cost"] == "0.000125"
+    assert (today["prompt_tokens"], today["completion_tokens"], today["total_tokens"]) == (20, 5, 25)
+    assert today["period_start"].endswith("T00:00:00Z")
+    assert set(today["models"]) == {"echo", "large"}
+    assert today["models"]["echo"]["cost"] == "0.000125"
+    assert body["data"][3]["api_types"]["embeddings"]["request_count"] == 1
+    assert body["data"][1]["request_count"] == 0
+
+
+@pytest.mark.parametrize("period", ["week", "month"])
+def test_longer_periods_hold_the_days(programs: dict[str, Program], period: str) -> None:
+    rows = programs["owner"].get(f"/usage/me/{period}?num_periods=2").get_json()["data"]
+    assert len(rows) == 2
+    assert sum(row["request_count"] for row in rows) == 3
+
+
+def test_usage_is_narrowed_by_model_and_kind_of_api(programs: dict[str, Program]) -> None:
+    def count(narrowed: str) -> int:
+        rows = programs["owner"].get(f"/usage/me/day?num_periods=7&{narrowed}").get_json()["data"]
+        return sum(row["request_count"] for row in rows)
+
+    assert count("model=large") == 1
+    assert count("api_type=embeddings") == 1
+    assert count("model=nothing") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/usage/me/year", "period"),
+        ("/usage/me/day?num_periods=0", "num_periods"),
+        ("/usage/me/day?num_periods=1001", "num_periods"),
+        ("/usage/me/day?limit=201", "limit"),
+        ("/api/requests?cursor=nonsense", "cursor"),
+        ("/api/requests?status=fine", "status"),
+        ("/api/requests?status=99999", "status"),
+        ("/api/requests?from=yesterday", "from"),
+        ("/api/requests?limit=0", "limit"),
+        ("/api/requests/stats?groupBy=year", "groupBy"),
+        ("/api/requests/stats?groupBy=hour&from=1970-01-01T00:00:00Z", "groupBy"),
+    ],
+)
+def test_a_bad_field_is_named(programs: dict[str, Program], path: str, field: str) -> None:
+    answer = programs["admin"].get(path)
+    assert answer.status_code == 422, answer.get_json()
+    assert answer.get_json()["error"]["field"] == field
+
+
+@pytest.mark.parametrize("path", ["/usage/me/day", "/usage/admin/summary", "/api/requests", "/api/requests/stats"])
+def test_nobody_reads_without_a_token(app: Flask, programs: dict[str, Program], path: str) -> None:  # noqa: F811
+    assert app.test_client().get(path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/usage/admin/user/stranger/day",
+        "/usage/admin/user/owner/day",
+        "/usage/admin/all/day",
+        "/usage/admin/summary",
+        "/usage/admin/recent",
+    ],
+)
+def test_only_admins_read_over_everyone(programs: dict[str, Program], path: str) -> None:
+    assert programs["owner"].get(path).status_code == 403
+    assert programs["admin"].get(path).status_code == 200
+    assert programs["auditor"].get(path).status_code == 200
+
+
+def test_admins_see_a_person_and_everyone(programs: dict[str, Program]) -> None:
+    admin = programs["admin"]
+    assert admin.get("/usage/admin/user/stranger/day").get_json()["data"][0]["request_count"] == 1
+    assert admin.get("/usage/admin/user/nobody/day").status_code == 404
+    assert admin.get("/usage/admin/all/day").get_json()["data"][0]["request_count"] == 3
+    assert admin.get("/usage/me/day").get_json()["data"][0]["request_count"] == 0
+
+
+def test_the_summary_counts_today(programs: dict[str, Program]) -> None:
+    assert programs["admin"].get("/usage/admin/summary").get_json() == {
+        "total_users": 4,
+        "active_users_today": 2,
+        "requests_today": 3,
+        "errors_today": 1,
+        "tokens_today": 40,
+        "cost_today": "0.000125001",
+    }
+
+
+def test_requests_are_ones_own_and_everybodys_for_admins(programs: dict[str, Program], posted: Posted) -> None:
+    mine = programs["owner"].get("/api/requests").get_json()
+    assert [row["id"] for row in mine["data"]] == [
+        posted.failed.request_id,
+        posted.first.request_id,
+        posted.older.request_id,
+    ]
+    assert mine["total"] == 3
+    assert mine["next_cursor"] is None
+    assert programs["owner"].get("/api/requests?user=stranger").get_json()["data"] == []
+    assert programs["admin"].get("/api/requests").get_json()["total"] == 4
+    assert programs["admin"].get("/usage/admin/recent?limit=1").get_json()["data"][0]["user"] == "stranger"
+
+
+def test_a_request_tells_what_happened(programs: dict[str, Program], posted: Posted) -> None:
+    found = programs["owner"].get(f"/api/requests/{posted.failed.request_id}").get_json()
+    assert found["user"] == "owner"
+    assert found["key_name"] == "app"
+    assert found["provider"] == "Echo"
+    assert (found["status"], found["outcome"]) == (502, "error")
+    assert found["error"] == {"code": "upstream_error", "message": "The upstream failed."}
+    assert found["cost"] == "0"
+    assert found["attempts"][0]["duration_ms"] == 40
+    assert found["corrections"] == []
+
+
+def test_somebody_elses_request_is_not_there(programs: dict[str, Program], posted: Posted) -> None:
+    assert programs["stranger"].get(f"/api/requests/{posted.first.request_id}").status_code == 404
+    assert programs["admin"].get(f"/api/requests/{posted.first.request_id}").status_code == 200
+    assert programs["admin"].get("/api/requests/none").status_code == 404
+
+
+def test_every_filter_of_requests_narrows(programs: dict[str, Program], posted: Posted) -> None:
+    def ids(query: str) -> set[str]:
+        answer = programs["admin"].get(f"/api/requests?{query}")
+        assert answer.status_code == 200, answer.get_json()
+        return {row["id"] for row in answer.get_json()["data"]}
+
+    first, failed, older, other = (told.request_id for told in posted.all)
+    assert ids("provider=Echo") == {first, failed, older}
+    assert ids("provider=provider-1") == {other}
+    assert ids("endpoint=/v1/embeddings") == {older}
+    assert ids("model=large") == {failed}
+    assert ids("user=OWNER") == {first, failed, older}
+    assert ids("user=nobody") == set()
+    assert ids(f"key={posted.key}") == {first, failed, older}
+    assert ids("status=502") == ids("status=error") == {failed}
+    assert ids("from=2000-01-01T00:00:00Z&to=2000-01-02") == set()
+    assert older not in ids("from=" + time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(NOW / 1000 - 86_400)))
+
+
+def test_requests_are_walked_by_cursor_and_by_page(programs: dict[str, Program], posted: Posted) -> None:
+    expected = [told.request_id for told in sorted(posted.all, key=lambda told: -told.at_ms)]
+    seen, cursor = [], ""
+    while cursor is not None:
+        body = programs["admin"].get(f"/api/requests?limit=3&cursor={cursor}").get_json()
+        seen += [row["id"] for row in body["data"]]
+        cursor = body["next_cursor"]
+    assert seen == expected
+    second = programs["admin"].get("/api/requests?limit=3&page=2").get_json()
+    assert [row["id"] for row in second["data"]] == expected[3:]
+
+
+@pytest.mark.parametrize("step", ["hour", "day", "week", "month"])
+def test_stats_group_requests(programs: dict[str, Program], step: str) -> None:
+    body = programs["owner"].get(f"/api/requests/stats?groupBy={step}").get_json()
+    rows = body["data"]
+    assert body["total"] == len(rows)
+    assert sum(row["request_count"] for row in rows) == (2 if step == "hour" else 3)
+    assert rows[-1]["error_count"] == 1
+    assert rows[-1]["mean_duration_ms"] == 40
+    failed = programs["owner"].get(f"/api/requests/stats?groupBy={step}&status=502").get_json()["data"]
+    assert sum(row["request_count"] for row in failed) == 1
+
+
+def test_an_admins_token_without_the_admin_scope_sees_its_own_only(
+    app: Flask,
+    programs: dict[str, Program],  # noqa: F811
+) -> None:
+    narrow = sign_in(app, "admin", scope="portal")
+    assert narrow.get("/api/requests").get_json()["data"] == []
+    assert narrow.get("/usage/admin/all/day").status_code == 403
