@@ -46,7 +46,8 @@ def masked(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         for pattern, replacement in _SECRET_TEXTS:
             value = pattern.sub(replacement, value)
-        return value
+        # Half a character cannot be written as UTF-8.
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, bytes):
         return masked(value.decode("utf-8", "backslashreplace"), depth)
     if depth >= _DEEPEST:

@@ -359,9 +359,7 @@ def test_a_torn_last_line_is_told_and_a_broken_line_becomes_a_dead_letter(
     assert books.count_entries() == 2
 
 
-def test_an_empty_spool_file_is_deleted(
-    ledger: Flask, make_drainer: Callable[..., Drainer], tmp_path: Path
-) -> None:
+def test_an_empty_spool_file_is_deleted(ledger: Flask, make_drainer: Callable[..., Drainer], tmp_path: Path) -> None:
     path = spool(tmp_path)
     assert make_drainer().clean() == 1
     assert not path.exists()

@@ -1,0 +1,139 @@
+"""The letterbox: letters leave after commit, never without one, and the worker and the clock really run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import redis
+from flask import Flask
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
+from sqlalchemy import text
+
+from app import store
+from app.extensions import db
+from app.jobs import letterbox, quotas, rollups, schedule
+from app.jobs.clock import Clock
+from app.ledger import posting
+from tests.house import app, config, database_url, inside, migrated, quick_hashes, valkey_url  # noqa: F401
+from tests.ledger.books import event
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def waiting(ledger: Flask) -> list[str]:
+    box = letterbox.queue(letterbox.connect(ledger.config["PORTICO"].redis_url))
+    return [job.func_name for job in box.jobs]
+
+
+def test_a_letter_leaves_after_commit(ledger: Flask) -> None:
+    db.session.execute(text("SELECT 1"))
+    letterbox.put_later(rollups.run)
+    assert waiting(ledger) == []
+    db.session.commit()
+    assert waiting(ledger) == ["app.jobs.rollups.run"]
+    db.session.commit()
+    assert waiting(ledger) == ["app.jobs.rollups.run"]
+
+
+def test_a_letter_is_thrown_away_with_its_transaction(ledger: Flask) -> None:
+    db.session.execute(text("SELECT 1"))
+    letterbox.put_later(rollups.run)
+    db.session.rollback()
+    db.session.execute(text("SELECT 1"))
+    db.session.commit()
+    assert waiting(ledger) == []
+
+
+def test_a_savepoint_lets_no_letter_go(ledger: Flask) -> None:
+    db.session.execute(text("SELECT 1"))
+    with db.session.begin_nested():
+        letterbox.put_later(rollups.run)
+    assert waiting(ledger) == []
+    db.session.commit()
+    assert waiting(ledger) == ["app.jobs.rollups.run"]
+
+
+def test_letters_are_written_in_json(ledger: Flask) -> None:
+    db.session.execute(text("SELECT 1"))
+    letterbox.put_later(rollups.run, 1, word="x")
+    db.session.commit()
+    (job,) = letterbox.queue(letterbox.connect(ledger.config["PORTICO"].redis_url)).jobs
+    assert (list(job.args), job.kwargs) == ([1], {"word": "x"})
+    assert job.serializer is JSONSerializer
+
+
+def test_a_commit_stands_when_redis_is_away(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: str) -> redis.Redis:
+        raise redis.ConnectionError("away")
+
+    monkeypatch.setattr(letterbox, "connect", away)
+    db.session.execute(text("SELECT 1"))
+    letterbox.put_later(rollups.run)
+    db.session.commit()
+
+
+def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Redis) -> None:
+    connection = letterbox.connect(redis_url)
+    clock = Clock(connection)
+    assert len(clock.enqueue_jobs()) == len(schedule.SCHEDULE)
+    assert clock.enqueue_jobs() == []
+    jobs = letterbox.queue(connection).jobs
+    assert {job.func_name for job in jobs} == {"app.jobs.rollups.run", "app.jobs.quotas.run"}
+    assert all(0 < wire.ttl(f"rq:job:{job.id}") <= 60 or job.ttl == 60 for job in jobs)
+
+
+def test_scheduled_jobs_run_and_tell_what_they_found(
+    inside: Flask,
+    valkey_url: str,  # noqa: F811
+) -> None:
+    told = event(at_ms=time.time_ns() // 1_000_000)
+    posting.post([told])
+    connection = letterbox.connect(valkey_url)
+    Clock(connection).enqueue_jobs()
+    box = letterbox.queue(connection)
+    SimpleWorker([box], connection=connection, serializer=JSONSerializer).work(burst=True, logging_level="ERROR")
+    assert box.failed_job_registry.get_job_ids() == []
+    wire = store.connect(valkey_url)
+    found = wire.hgetall(rollups.STATUS)
+    assert (found["derived"], found["differences"]) == ("1", "0")
+    found = wire.hgetall(quotas.STATUS)
+    assert (found["compared"], found["drifting"]) == ("3", "3")  # Redis was never charged
+
+
+@pytest.mark.slow
+def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, tmp_path: Path) -> None:  # noqa: F811
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_")} | {
+        "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+        "CONFIG_REDIS_URL": valkey_url,
+    }
+    wire = store.connect(valkey_url)
+    wire.delete(rollups.STATUS, quotas.STATUS)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"app.jobs.{name}"], env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for name in ("worker", "clock")
+    ]
+    try:
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline and not (wire.exists(rollups.STATUS) and wire.exists(quotas.STATUS)):
+            time.sleep(0.1)
+        assert wire.exists(rollups.STATUS)
+        assert wire.exists(quotas.STATUS)
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            output, _ = process.communicate(timeout=20)
+            assert process.returncode == 0, output
+            assert all(line.startswith("{") for line in output.splitlines()), output
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
