@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class Worker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._idle: set[gevent.Greenlet] = set()  # between two requests of a connection
-        self._told = False
+        self._told_at: float | None = None
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:
@@ -54,12 +55,17 @@ class Worker(GeventWorker):
                 self._idle.discard(connection)
 
     def notify(self) -> None:
-        """Called each second: in the second after the end was told, idle connections may still ask, then they close."""
+        """Called each second: once the end was told, idle connections have a second to ask, and streams their time."""
         super().notify()
         if not self.alive:
-            if self._told:
-                gevent.killall(list(self._idle), exception=NoMoreData(), block=False)
-            self._told = True
+            if self._told_at is None:
+                self._told_at = time.monotonic()
+                return
+            gevent.killall(list(self._idle), exception=NoMoreData(), block=False)
+            if "v1" in _config.server.doors and time.monotonic() - self._told_at > _config.server.drain_s:
+                from app.gateway import runtime
+
+                runtime.drain()
 
 
 _host = f"[{_config.server.host}]" if ":" in _config.server.host else _config.server.host

@@ -5,8 +5,6 @@ Made lazily in each worker, after the fork and after gevent has patched the proc
 
 from __future__ import annotations
 
-import os
-
 import gevent
 import structlog
 from hiredis import ReplyError
@@ -24,6 +22,15 @@ from config import Config
 log = structlog.get_logger("gateway")
 
 
+_running: list[Runtime] = []
+
+
+def drain() -> None:
+    """The process is to end: streams that still go on are stopped, so that they end honestly and are billed."""
+    for runtime in _running:
+        runtime.drain()
+
+
 class Runtime:
     """The gateway of this process."""
 
@@ -39,7 +46,7 @@ class Runtime:
         self._live: set[Call] = set()
         self._unsettled: list[Call] = []
         self._beats: gevent.Greenlet | None = None
-        self._pid = os.getpid()
+        _running.append(self)
 
     def begin(self, call: Call) -> None:
         """A call holds money: beat for it until it is settled."""
@@ -94,6 +101,5 @@ class Runtime:
                 return
 
     def drain(self) -> None:
-        """The process is to end: stop the streams that are left, so that they end honestly and are billed."""
         for call in list(self._live):
             call.interrupt("stopping")
