@@ -6,7 +6,6 @@ The owner has things, the stranger must not see them, the admin decides; the aud
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +23,8 @@ from app.domain.identity import Person
 from app.extensions import db, transaction
 from app.setup import migrate
 from config import Config, load
-from tools.embedded_valkey import EmbeddedValkey
 
 PASSWORD = "a long enough password"
-
-
-@pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="portico-test-"))
-    server = EmbeddedValkey(folder / "valkey.sock", folder / "data")
-    server.start()
-    try:
-        yield f"unix://{folder / 'valkey.sock'}?db=0"
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -50,10 +36,14 @@ def quick_hashes() -> Iterator[None]:
 
 
 @pytest.fixture
-def wire(valkey_url: str) -> redis.Redis:
-    client = store.connect(valkey_url)
-    client.flushall()
-    return client
+def valkey_url(redis_url: str) -> str:
+    """The URL of a Valkey with nothing in it."""
+    return redis_url
+
+
+@pytest.fixture
+def wire(redis_url: str) -> redis.Redis:
+    return store.connect(redis_url)
 
 
 @pytest.fixture
@@ -62,12 +52,12 @@ def database_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:
+def config(tmp_path: Path, redis_url: str, database_url: str) -> Config:
     return load(
         {
             "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
             "CONFIG_DATABASE_URL": database_url,
-            "CONFIG_REDIS_URL": valkey_url,
+            "CONFIG_REDIS_URL": redis_url,
             "CONFIG_SERVER_DOORS": "api,public",
         }
     )
@@ -130,7 +120,26 @@ def make_people() -> People:
 
 @pytest.fixture
 def people(inside: Flask) -> People:
+    """The four, inside of an application context that lasts as long as the test."""
     return transaction(make_people)
+
+
+@pytest.fixture
+def visitors(app: Flask) -> People:
+    """The four without that context, for tests with browsers: Flask keeps who is signed in in the context."""
+    with app.app_context():
+        made = transaction(make_people)
+        for person in (made.admin, made.owner, made.stranger, made.auditor):
+            db.session.refresh(person)
+        db.session.expunge_all()
+    return made
+
+
+def offer(app: Flask, name: str = "small", **values: Any) -> str:
+    """A model for everybody to ask for; its name."""
+    with app.app_context():
+        transaction(make_model, None, name, **values)
+    return name
 
 
 def make_model(admin: Person | None = None, name: str = "small", **values: Any) -> catalog.Model:

@@ -8,6 +8,6 @@ from tests.house import (  # noqa: F401
     migrated,
     people,
     quick_hashes,
-    valkey_url,
+    visitors,
     wire,
 )

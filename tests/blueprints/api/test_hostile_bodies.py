@@ -1,0 +1,100 @@
+"""No body, path or query makes the management API answer 5xx."""
+
+import pytest
+from flask import Flask
+
+from app.blueprints.api.contract import OPERATIONS
+from tests.house import People, Program, sign_in
+
+DEEP = b'{"config": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+BODIES = {
+    "nothing": b"",
+    "not JSON": b"{",
+    "not an object": b"[1, 2]",
+    "null": b"null",
+    "a number": b"9" * 6000,
+    "NaN": b'{"name": NaN}',
+    "beyond double": b'{"rpm": 1e999}',
+    "huge integers": b'{"name": "x", "provider": "echo", "rpm": ' + b"9" * 6000 + b"}",
+    "huge integers inside": b'{"name": "x", "provider": "echo", "config": {"a": 99999999999999999999999999999999}}',
+    "lone surrogates": b'{"name": "\\ud800"}',
+    "not UTF-8": b'{"name": "\xff\xfe"}',
+    "NUL characters": b'{"name": "a\\u0000b", "username": "a\\u0000b", "model": "\\u0000", "provider": "echo",'
+    b' "refresh_token": "\\u0000", "password": "twelve characters", "ids": ["\\u0000"], "decision": "approve"}',
+    "NUL in keys": b'{"name": "x", "provider": "echo", "config": {"a\\u0000": 1}}',
+    "nested deeply": DEEP,
+    "nested": b'{"name": "x", "provider": "echo", "config": ' + b'{"a":' * 40 + b"1" + b"}" * 41,
+    "duplicate members": b'{"name": "a", "name": "b"}',
+    "wrong types": b'{"name": [], "username": {}, "provider": 5, "config": "x", "model": [], "ids": 3, "price": [1]}',
+    "far too long": b'{"name": "' + b"x" * 500_000 + b'", "username": "' + b"y" * 100_000 + b'"}',
+    "odd times": b'{"name": "x", "expires_at": "0001-01-01T00:00:00+23:59", "decision": "approve", "ids": ["a"]}',
+    "odd zones": b'{"limit": "1", "period": "day", "timezone": "../../etc/passwd"}',
+    "odd money": b'{"limit": "1e5000", "name": "x", "price": {"input_per_mtok": "NaN"}, "budget": {"limit": -1}}',
+}
+PATHS = ("x", "%00", "a%00b", "%FF", "..", "default", "%F0%9F%98%80", "x" * 300)
+
+
+def _paths(rule: str, value: str) -> str:
+    for part in ("<id>", "<username>", "<path:name>", "<scope>", "<int:id>", "<period>"):
+        rule = rule.replace(part, value)
+    return rule
+
+
+@pytest.fixture
+def admin(app: Flask, people: People) -> Program:
+    return sign_in(app, "admin")
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_no_body_breaks_a_route(admin: Program, app: Flask, what: str) -> None:
+    for operation in list(OPERATIONS):
+        if operation.method == "GET" or operation.rule == "/admin/token/<username>/revoke":
+            continue
+        path = _paths(operation.rule, "key").replace("/budgets/key/key", "/budgets/organisation/default")
+        call = getattr(admin, operation.method.lower())
+        for kind in ("application/json", "text/plain"):
+            answer = call(path, data=BODIES[what], content_type=kind)
+            assert answer.status_code < 500, (operation.method, path, answer.text)
+            if answer.status_code >= 400:
+                assert set(answer.get_json()["error"]) == {"code", "message", "field"}
+
+
+@pytest.mark.parametrize("value", PATHS)
+def test_no_path_or_query_breaks_a_route(admin: Program, app: Flask, value: str) -> None:
+    for operation in list(OPERATIONS):
+        if operation.method != "GET":
+            continue
+        path = _paths(operation.rule, value)
+        for query in (
+            "",
+            f"?page={value}&limit=5",
+            f"?limit={value}",
+            "?page=999999999999&limit=200",
+            "?page=1000000&limit=200",
+            "?page=-1",
+            "?limit=201",
+            "?limit=٣",
+            f"?cursor={value}&search={value}&user={value}&status={value}&model={value}&role={value}",
+            f"?from={value}&to=9999-12-31T23:59:59-23:59&object={value}&actor={value}",
+            "?from=2026-11-21T08:00:00Z&to=2026-11-21",
+        ):
+            answer = admin.get(path + query)
+            assert answer.status_code < 500, (path + query, answer.text)
+
+
+def test_unknown_paths_and_methods_are_told_in_the_same_shape(admin: Program) -> None:
+    for path, method, status in (
+        ("/api/nothing", "get", 404),
+        ("/api/keys", "put", 405),
+        ("/admin/users/x/y", "get", 404),
+    ):
+        answer = getattr(admin, method)(path)
+        assert answer.status_code == status
+        assert set(answer.get_json()["error"]) == {"code", "message", "field"}
+
+
+def test_a_body_that_is_too_large_is_413(admin: Program) -> None:
+    answer = admin.post("/api/keys", data=b'{"name": "' + b"x" * 2_000_000 + b'"}')
+    assert answer.status_code == 413
+    answer = admin.post("/api/keys", data=b'{"name": "' + b"x" * 6_000_000 + b'"}')
+    assert answer.status_code == 413
