@@ -25,7 +25,7 @@ from tools.embedded_valkey import EmbeddedValkey
 
 
 def made(count: int) -> list[bytes]:
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     events = []
     for _ in range(count):
         person = chance.randrange(200)
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--database")
     options = parser.parse_args()
     count = min(options.events, 200_000)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:  # noqa: S108 — a socket's path is short
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
         folder = Path(name)
         valkey = EmbeddedValkey(folder / "s", folder / "data")
         valkey.start()
@@ -87,7 +87,9 @@ def main() -> None:
         finally:
             valkey.stop()
     assert kept == 2 * count, f"{kept} entries of {2 * count} events"
-    print(f"{kind}: {count} events in {took:.2f} s: {count / took:,.0f} events/s, {cpu / count * 1e6:.0f} CPU-µs an event")
+    print(
+        f"{kind}: {count} events in {took:.2f} s: {count / took:,.0f} events/s, {cpu / count * 1e6:.0f} CPU-µs an event"
+    )
     print(f"{kind}: derived {derived} hourly rows in {deriving:.2f} s")
 
 

@@ -43,7 +43,7 @@ LARGEST = 2**53  # numbers beyond are no usage; sums of them would not fit the b
 # What an event itself can be refused for. Anything else is the database's trouble and is tried again.
 _POISON = (DataError, OverflowError, UnicodeError)
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("app.jobs.drainer")  # run as a script, the module has another name
 
 _decode = msgspec.json.Decoder(UsageEvent).decode
 _NUMBERS = tuple(name for name in UsageEvent.__struct_fields__ if name.endswith(("_ms", "_tokens", "_nano", "images")))

@@ -148,6 +148,7 @@ class UsageRollup(Summed, Base):
         PrimaryKeyConstraint("group_key", "kind", "start_ms"),
         Index(None, "kind", "start_ms"),
         Index(None, "person_id", "kind", "start_ms"),
+        Index(None, "key_id", "kind", "start_ms"),
     )
 
     kind: Mapped[str] = mapped_column(String(8))

@@ -152,6 +152,9 @@ def upgrade() -> None:
         sa.Column("ttft_count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("group_key", "kind", "start_ms", name=op.f("pk_usage_rollup")),
     )
+    op.create_index(
+        op.f("ix_usage_rollup_key_id_kind_start_ms"), "usage_rollup", ["key_id", "kind", "start_ms"], unique=False
+    )
     op.create_index(op.f("ix_usage_rollup_kind_start_ms"), "usage_rollup", ["kind", "start_ms"], unique=False)
     op.create_index(
         op.f("ix_usage_rollup_person_id_kind_start_ms"), "usage_rollup", ["person_id", "kind", "start_ms"], unique=False

@@ -8,6 +8,7 @@ import redis
 from flask import Flask
 
 from app.extensions import db
+from tests.house import app, config, database_url, inside, migrated, quick_hashes, valkey_url  # noqa: F401
 from tests.ledger import books
 
 
@@ -15,9 +16,9 @@ from tests.ledger import books
 def ledger(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Flask]:
     """Empty books on each database beside an empty Valkey, with their application's context open."""
     url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    app = books.open_books(books.settings(tmp_path, url, redis_url))
-    with app.app_context():
-        yield app
+    made = books.open_books(books.settings(tmp_path, url, redis_url))
+    with made.app_context():
+        yield made
         db.session.remove()
         db.engine.dispose()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from flask import Flask
@@ -23,9 +24,9 @@ from app import store
 from app.extensions import db
 from app.jobs import drainer as drainer_module
 from app.jobs.drainer import STATUS, Drainer
-from app.ledger import posting
-from app.ledger.posting import DeadLetter
-from app.metering.reservations import Meter
+from app.ledger import posting, reconcile
+from app.ledger.posting import DeadLetter, UsageEntry
+from app.metering.reservations import Charge, Meter, ScopeRef
 from app.metering.usage import UsageEvent
 from tests.ledger import books
 from tests.ledger.books import encode, event, some_events
@@ -411,6 +412,32 @@ def test_the_reaper_asks_for_leases_that_have_ended_only(
     drainer = make_drainer(meter=meter)
     assert drainer.reap() == 2
     assert meter.asked == ["bad", "over"]
+
+
+@pytest.mark.parametrize("progress", [None, 40])
+def test_a_hold_whose_lease_has_ended_reaches_the_books(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], progress: int | None
+) -> None:
+    run_id = wire.info("server")["run_id"]
+    wire.hset(store.METER, mapping={"epoch": "1", "run_id": run_id})
+    scopes = (ScopeRef("key", "key-1", "app"), ScopeRef("organisation", "default", "all"))
+    told = event(attempt=0, outcome="cancelled", cost_nano=0, scopes=tuple((*scope[:2], "total") for scope in scopes))
+    meter = Meter(wire.execute_command)
+    charge = Charge(100, 0, 1, 10, 10, True, 10)
+    hold = meter.reserve(told.request_id, run_id, scopes, charge, encode(told))
+    if progress is not None:
+        assert meter.beat(hold, progress, encode(msgspec.structs.replace(told, cost_nano=progress)))
+    drainer = make_drainer()
+    assert drainer.reap() == 0
+    assert int(wire.hget(store.spent("key", "key-1", "total"), "held") or 0) == 100
+    wire.zadd(store.LEASES, {told.request_id: 1})
+    assert drainer.reap() == 1
+    drain_all(drainer)
+    (entry,) = db.session.scalars(select(UsageEntry))
+    assert entry.cost_nano == (progress or 0)
+    assert spent(wire) == (progress or 0)
+    assert int(wire.hget(store.spent("key", "key-1", "total"), "held") or 0) == 0
+    assert reconcile.compare(wire, recent_ms=10**13, pause_s=0) == (2, [])
 
 
 def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(

@@ -21,7 +21,6 @@ from app.extensions import db
 from app.jobs import letterbox, quotas, rollups, schedule
 from app.jobs.clock import Clock
 from app.ledger import posting
-from tests.house import app, config, database_url, inside, migrated, quick_hashes, valkey_url  # noqa: F401
 from tests.ledger.books import event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +90,7 @@ def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Re
 
 def test_scheduled_jobs_run_and_tell_what_they_found(
     inside: Flask,
-    valkey_url: str,  # noqa: F811
+    valkey_url: str,
 ) -> None:
     told = event(at_ms=time.time_ns() // 1_000_000)
     posting.post([told])
@@ -108,7 +107,7 @@ def test_scheduled_jobs_run_and_tell_what_they_found(
 
 
 @pytest.mark.slow
-def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, tmp_path: Path) -> None:  # noqa: F811
+def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_")} | {
         "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
         "CONFIG_REDIS_URL": valkey_url,

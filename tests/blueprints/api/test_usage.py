@@ -12,21 +12,7 @@ from app.domain import keys
 from app.extensions import db, transaction
 from app.ledger import posting, rollups
 from app.metering.usage import UsageEvent
-from tests.house import (  # noqa: F401
-    People,
-    Program,
-    app,
-    config,
-    database_url,
-    inside,
-    make_model,
-    migrated,
-    people,
-    quick_hashes,
-    sign_in,
-    valkey_url,
-    wire,
-)
+from tests.house import People, Program, make_model, sign_in
 from tests.ledger.books import event
 
 NOW = time.time_ns() // 1_000_000
@@ -56,7 +42,7 @@ class Posted:
 
 
 @pytest.fixture
-def posted(people: People) -> Posted:  # noqa: F811
+def posted(people: People) -> Posted:
     made = transaction(lambda: Posted(people))
     provider = made.provider.name  # read while the session has it
     assert posting.post(made.all) == 4
@@ -67,7 +53,7 @@ def posted(people: People) -> Posted:  # noqa: F811
 
 
 @pytest.fixture
-def programs(app: Flask, posted: Posted) -> dict[str, Program]:  # noqa: F811
+def programs(app: Flask, posted: Posted) -> dict[str, Program]:
     return {name: sign_in(app, name) for name in PROGRAMS}
 
 
@@ -128,7 +114,7 @@ def test_a_bad_field_is_named(programs: dict[str, Program], path: str, field: st
 
 
 @pytest.mark.parametrize("path", ["/usage/me/day", "/usage/admin/summary", "/api/requests", "/api/requests/stats"])
-def test_nobody_reads_without_a_token(app: Flask, programs: dict[str, Program], path: str) -> None:  # noqa: F811
+def test_nobody_reads_without_a_token(app: Flask, programs: dict[str, Program], path: str) -> None:
     assert app.test_client().get(path).status_code == 401
 
 
@@ -244,7 +230,7 @@ def test_stats_group_requests(programs: dict[str, Program], step: str) -> None:
 
 def test_an_admins_token_without_the_admin_scope_sees_its_own_only(
     app: Flask,
-    programs: dict[str, Program],  # noqa: F811
+    programs: dict[str, Program],
 ) -> None:
     narrow = sign_in(app, "admin", scope="portal")
     assert narrow.get("/api/requests").get_json()["data"] == []
