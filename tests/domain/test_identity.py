@@ -1,0 +1,119 @@
+"""People, passwords and what protects them."""
+
+import time
+
+import pytest
+import redis
+from flask import Flask
+
+from app import current
+from app.domain import identity, passwords, sessions
+from app.domain.errors import Conflict, Invalid, Throttled, Unauthenticated, Unavailable
+from app.extensions import transaction
+from tests.house import PASSWORD, People
+
+
+def test_names_are_one_whatever_their_case(people: People) -> None:
+    assert identity.named("OWNER").username == "owner"
+    with pytest.raises(Conflict):
+        transaction(identity.create, by=None, username="Owner", password=None)
+    for name in ("", " x", "a b", "a\0", "ä", "-a", "x" * 65):
+        with pytest.raises(Invalid):
+            transaction(identity.create, by=None, username=name, password=None)
+
+
+def test_passwords_have_a_length_and_no_other_rule() -> None:
+    for bad in ("x" * 11, "x" * 1025):
+        with pytest.raises(Invalid):
+            passwords.hashed(bad)
+    long = "é" * 100
+    kept = passwords.hashed(long)
+    assert passwords.matches(long, kept)
+    assert not passwords.matches("é" * 99 + "e", kept)  # bcrypt by itself would read 72 bytes only
+    assert not passwords.matches(long, None)
+    assert passwords.matches("aaaaaaaaaaaa", passwords.hashed("aaaaaaaaaaaa"))
+
+
+def test_a_failure_takes_as_long_for_an_unknown_name(people: People) -> None:
+    def seconds(username: str) -> float:
+        start = time.perf_counter()
+        with pytest.raises(Unauthenticated):
+            identity.authenticate(username, "not the password", "192.0.2.1")
+        return time.perf_counter() - start
+
+    passwords._nobodys()
+    known = min(seconds("owner") for _ in range(4))
+    unknown = min(seconds("nobody") for _ in range(4))
+    assert 0.3 < unknown / known < 3
+
+
+def test_an_address_may_fail_a_hundred_times(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "matches", lambda password, kept: kept is not None and password == PASSWORD)
+    for number in range(100):
+        with pytest.raises(Unauthenticated):
+            identity.authenticate(f"nobody{number}", "wrong", "192.0.2.1")
+    with pytest.raises(Throttled):
+        identity.authenticate("owner", PASSWORD, "192.0.2.1")
+    assert identity.authenticate("owner", PASSWORD, "192.0.2.2").username == "owner"
+
+
+def test_a_right_guess_among_a_burst_of_wrong_ones_does_not_count(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def others_fail_meanwhile(password: str, kept: str | None) -> bool:
+        for _ in range(10):
+            identity._count_failure("owner", "192.0.2.9")
+        return True
+
+    monkeypatch.setattr(passwords, "matches", others_fail_meanwhile)
+    with pytest.raises(Throttled):
+        identity.authenticate("owner", PASSWORD, "192.0.2.1")
+
+
+def test_without_redis_nobody_signs_in_and_it_is_said_plainly(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = redis.Redis(unix_socket_path="/nonexistent")
+    monkeypatch.setattr(current, "redis", lambda: gone)
+    with pytest.raises(Unavailable):
+        identity.authenticate("owner", PASSWORD, "192.0.2.1")
+    with pytest.raises(Unavailable):
+        sessions.begin(people.owner.id, address="", agent="")
+    assert sessions.find("x") is None
+    assert sessions.of(people.owner.id) == []
+
+
+def test_the_first_admin_is_made_on_an_empty_database_only(inside: Flask) -> None:
+    person, password = transaction(identity.first_admin, "root", None)
+    assert password is not None
+    assert person.must_change_password
+    assert identity.authenticate("root", password, "192.0.2.1").is_admin
+    assert transaction(identity.first_admin, "root", None) is None
+
+
+def test_an_admins_password_from_the_settings_needs_no_change(inside: Flask) -> None:
+    person, password = transaction(identity.first_admin, "root", PASSWORD)
+    assert (password, person.must_change_password) == (None, False)
+
+
+def test_a_password_set_by_an_admin_is_changed_at_the_next_sign_in(people: People) -> None:
+    begun = sessions.begin(people.owner.id, address="", agent="")
+    kept = passwords.hashed("another long password")
+    transaction(identity.update, people.owner, by=people.admin, password=kept)
+    assert people.owner.must_change_password
+    assert sessions.find(begun.id) is None
+
+
+def test_sessions_are_listed_slide_and_end(people: People, wire: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = sessions.begin(people.owner.id, address="192.0.2.1", agent="one")
+    second = sessions.begin(people.owner.id, address="192.0.2.2", agent="two")
+    assert {session.agent for session in sessions.of(people.owner.id)} == {"one", "two"}
+    wire.expire(f"session:{first.id}", 100)
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert sessions.find(first.id) is not None
+    assert wire.ttl(f"session:{first.id}") > 10_000
+    sessions.end_all(people.owner.id, but=second.id)
+    assert [session.id for session in sessions.of(people.owner.id)] == [second.id]
+    sessions._slide(first)  # a revoked one does not come back by being used at the same moment
+    assert sessions.find(first.id) is None

@@ -1,0 +1,156 @@
+"""Writing units of work: exclusive on SQLite, patient without freezing anybody, run again when a lock was met."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy.exc import OperationalError
+
+from app import extensions
+from app.domain import identity
+from app.domain.errors import Conflict
+from app.extensions import db, transaction, writes
+from tests.house import People
+
+
+def test_a_unit_that_meets_a_lock_is_run_again_from_its_start(app: Flask, people: People, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "portico.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    runs = 0
+
+    def work() -> None:
+        nonlocal runs
+        runs += 1
+        identity.update(identity.named("owner"), by=None, rpm=9)
+
+    timer = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    timer.start()
+    start = time.monotonic()
+    transaction(work)
+    assert 0.25 < time.monotonic() - start < 3
+    assert runs == 1  # the lock is met at BEGIN, before anything has run
+    assert identity.named("owner").rpm == 9
+
+
+def test_patience_ends(people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extensions, "PATIENCE_S", 0.2)
+    other = sqlite3.connect(tmp_path / "portico.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OperationalError):
+        transaction(identity.update, people.owner, by=None, rpm=9)
+    other.execute("ROLLBACK")
+
+
+def test_readers_are_not_held_up_by_a_writer(people: People, tmp_path: Path) -> None:
+    db.session.rollback()
+    other = sqlite3.connect(tmp_path / "portico.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    start = time.monotonic()
+    assert identity.named("owner").username == "owner"
+    assert time.monotonic() - start < 0.2
+    other.execute("ROLLBACK")
+
+
+def test_many_writers_lose_no_update(app: Flask, people: People) -> None:
+    def add() -> None:
+        with app.app_context():
+            for _ in range(5):
+                transaction(lambda: identity.update(p := identity.named("owner"), by=None, rpm=(p.rpm or 0) + 1))
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    db.session.rollback()
+    assert identity.named("owner").rpm == 40
+
+
+def test_an_answer_of_400_and_above_keeps_nothing(app: Flask, people: People) -> None:
+    @writes
+    def view(status: int) -> tuple[str, int]:
+        identity.update(identity.named("owner"), by=None, rpm=status)
+        return "", status
+
+    with app.test_request_context():
+        assert view(422).status_code == 422
+        assert identity.named("owner").rpm is None
+        assert view(201).status_code == 201
+        assert identity.named("owner").rpm == 201
+
+
+def test_the_same_name_twice_at_the_same_moment_is_a_conflict(app: Flask, people: People) -> None:
+    results: list[str] = []
+
+    def make() -> None:
+        with app.app_context():
+            try:
+                transaction(identity.create, by=None, username="twin", password=None)
+                results.append("made")
+            except Conflict:
+                results.append("conflict")
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["conflict", "conflict", "conflict", "made"]
+
+
+GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+import sqlite3, sys, time
+import gevent
+from app import create_app
+from app.domain import identity, passwords
+from app.extensions import transaction
+from config import load
+
+folder, redis_url = sys.argv[1:]
+app = create_app(load({"CONFIG_STORAGE_DATA_DIR": folder, "CONFIG_REDIS_URL": redis_url}), ())
+other = sqlite3.connect(folder + "/portico.db", isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+lags = []
+
+def tick():
+    while True:
+        start = time.monotonic()
+        gevent.sleep(0.005)
+        lags.append(time.monotonic() - start)
+
+def write():
+    with app.app_context():
+        transaction(lambda: identity.update(identity.named("owner"), by=None, rpm=3))
+
+def hash():
+    passwords.ROUNDS = 11
+    passwords.hashed("a long enough password")
+
+gevent.spawn(tick)
+writers = [gevent.spawn(write) for _ in range(5)] + [gevent.spawn(hash)]
+gevent.sleep(0.6)
+other.execute("COMMIT")
+gevent.joinall(writers, raise_error=True, timeout=10)
+lags.sort()
+print(lags[len(lags) // 2], lags[-1])
+assert all(writer.successful() for writer in writers)
+"""
+
+
+def test_greenlets_go_on_while_others_wait_for_the_lock_and_hash_passwords(
+    people: People, tmp_path: Path, redis_url: str
+) -> None:
+    db.session.rollback()
+    done = subprocess.run(
+        [sys.executable, "-c", GREENLETS, str(tmp_path), redis_url], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    median, worst = map(float, done.stdout.split())
+    assert median < 0.05
+    assert worst < 0.35
