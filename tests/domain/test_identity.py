@@ -5,6 +5,8 @@ import time
 import pytest
 import redis
 from flask import Flask
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app import current
 from app.domain import identity, passwords, sessions
@@ -73,7 +75,7 @@ def test_a_right_guess_among_a_burst_of_wrong_ones_does_not_count(
 def test_without_redis_nobody_signs_in_and_it_is_said_plainly(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = redis.Redis(unix_socket_path="/nonexistent")
+    gone = redis.Redis(unix_socket_path="/nonexistent", retry=Retry(NoBackoff(), 0))
     monkeypatch.setattr(current, "redis", lambda: gone)
     with pytest.raises(Unavailable):
         identity.authenticate("owner", PASSWORD, "192.0.2.1")

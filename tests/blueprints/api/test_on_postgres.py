@@ -1,0 +1,15 @@
+"""The same promises on a real PostgreSQL: what it takes differently shows here."""
+
+import pytest
+
+from tests.blueprints.api.test_hostile_bodies import *  # noqa: F403
+from tests.blueprints.api.test_tokens import *  # noqa: F403
+from tests.blueprints.api.test_users_and_budgets import *  # noqa: F403
+from tests.blueprints.api.test_whole_path import *  # noqa: F403
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    return postgres_url

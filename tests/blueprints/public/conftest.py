@@ -1,0 +1,13 @@
+"""The public door's tests run in the cold side's world."""
+
+from tests.house import (  # noqa: F401
+    app,
+    config,
+    database_url,
+    inside,
+    migrated,
+    people,
+    quick_hashes,
+    visitors,
+    wire,
+)

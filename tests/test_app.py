@@ -1,0 +1,127 @@
+"""The factory opens the doors asked for and no others; health answers on every side."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from werkzeug.test import Client
+
+import wsgi
+from app import create_app, current
+from config import Config, load
+from tests.house import migrated, quick_hashes  # noqa: F401
+
+
+def _config(tmp_path: Path, redis_url: str, doors: str, **more: str) -> Config:
+    settings = {
+        "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+        "CONFIG_REDIS_URL": redis_url,
+        "CONFIG_SERVER_DOORS": doors,
+        **more,
+    }
+    return load(settings)
+
+
+@pytest.fixture
+def side(tmp_path: Path, redis_url: str) -> Flask:
+    return create_app(_config(tmp_path, redis_url, "api,public"), {"api", "public"})
+
+
+def test_an_unknown_door_is_refused(tmp_path: Path, redis_url: str) -> None:
+    with pytest.raises(ValueError, match="unknown doors: back"):
+        create_app(_config(tmp_path, redis_url, "v1"), {"back"})
+    with pytest.raises(ValueError, match="of its own"):
+        create_app(_config(tmp_path, redis_url, "v1"), {"v1", "api"})
+
+
+def test_a_process_with_v1_alone_loads_nothing_cold(tmp_path: Path) -> None:
+    code = """
+import sys
+from config import load
+import wsgi
+from werkzeug.test import Client
+client = Client(wsgi.dispatch(load()))
+assert client.get("/healthz").status_code == 200
+assert client.get("/readyz").status_code == 503
+cold = ("sqlalchemy", "flask_sqlalchemy", "flask_login", "flask_wtf", "wtforms", "authlib", "rq", "alembic", "bcrypt",
+        "app.domain", "app.ledger", "app.cold", "app.extensions", "app.web")
+print([name for name in sys.modules if name in cold or name.startswith(tuple(f"{one}." for one in cold))])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"CONFIG_STORAGE_DATA_DIR": str(tmp_path), "CONFIG_SERVER_DOORS": "v1", "PATH": "/usr/bin:/bin"},
+        cwd=Path(wsgi.__file__).parent,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_each_side_answers_its_own_paths(tmp_path: Path, redis_url: str) -> None:
+    both = Client(wsgi.dispatch(_config(tmp_path, redis_url, "v1,api,public")))
+    assert both.get("/v1/models").get_json()["error"]["type"] == "invalid_request_error"
+    assert both.get("/api/keys").get_json()["error"]["code"] == "unauthenticated"
+    assert both.get("/healthz").get_json() == {"status": "ok"}
+    hot = Client(wsgi.dispatch(_config(tmp_path, redis_url, "v1")))
+    assert hot.get("/api/keys").status_code in (401, 404)
+    assert hot.get("/sign-in").status_code in (401, 404)
+    assert hot.get("/healthz").status_code == 200
+    cold = Client(wsgi.dispatch(_config(tmp_path, redis_url, "api,public")))
+    assert cold.get("/v1/models").status_code == 404
+    assert cold.get("/healthz").status_code == 200
+
+
+def test_v1_sets_no_cookie_and_varies_on_none(tmp_path: Path, redis_url: str) -> None:
+    answer = Client(wsgi.dispatch(_config(tmp_path, redis_url, "v1"))).get("/v1/models")
+    assert "Set-Cookie" not in answer.headers
+    assert "Cookie" not in answer.headers.get("Vary", "")
+
+
+def test_readyz_names_what_is_degraded(side: Flask, tmp_path: Path) -> None:
+    assert side.test_client().get("/readyz").get_json() == {"status": "ready", "degraded": []}
+    away = create_app(_config(tmp_path, "unix:///nonexistent", "api,public"), {"api"}).test_client().get("/readyz")
+    assert (away.status_code, away.get_json()["degraded"]) == (503, ["redis"])
+
+
+def test_a_process_that_serves_v1_stays_in_traffic_without_sql(tmp_path: Path, redis_url: str) -> None:
+    broken = {"CONFIG_DATABASE_URL": "postgresql://nobody@/nothing?host=/nonexistent"}
+    for doors, status in (("v1,api", 200), ("api", 503)):
+        made = create_app(_config(tmp_path, redis_url, doors, **broken), {"api"})
+        answer = made.test_client().get("/readyz")
+        assert (answer.status_code, answer.get_json()["degraded"]) == (status, ["database"])
+
+
+def test_metrics_answer_loopback_and_the_networks_allowed(tmp_path: Path, redis_url: str) -> None:
+    settings = tmp_path / "config.yml"
+    settings.write_text("metrics: {allow: [10.0.0.0/8, '2001:db8::1']}")
+    made = create_app(_config(tmp_path, redis_url, "api", CONFIG_FILE=str(settings)), {"api"})
+    client = made.test_client()
+    for address, status in (
+        ("127.0.0.1", 200), ("::1", 200), ("10.1.2.3", 200), ("2001:db8::1", 200), ("192.0.2.1", 403), ("", 403),
+    ):  # fmt: skip
+        assert client.get("/metrics", environ_base={"REMOTE_ADDR": address}).status_code == status
+    # Behind a proxy that is not trusted, loopback is only the proxy's own address.
+    assert client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+
+
+def test_a_trusted_proxy_tells_the_clients_address(tmp_path: Path, redis_url: str) -> None:
+    made = create_app(_config(tmp_path, redis_url, "api", CONFIG_SERVER_TRUSTED_PROXIES="1"), {"api"})
+    client = made.test_client()
+    assert client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 403
+    assert client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1, 127.0.0.1"}).status_code == 200
+
+
+def test_what_the_application_was_made_with_is_found_by_name(side: Flask) -> None:
+    with side.app_context():
+        assert current.sealer().open(current.sealer().seal(b"x")) == b"x"
+        assert current.secrets().key_pepper == current.config().secrets().key_pepper
+
+
+def test_the_command_line_finds_the_cold_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFIG_STORAGE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("CONFIG_SERVER_DOORS", "v1,api")
+    assert "public" not in wsgi.create_app().blueprints
