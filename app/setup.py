@@ -18,6 +18,7 @@ from app.domain import catalog, identity, passwords, publication
 from app.domain.catalog import DeploymentSpec
 from app.domain.identity import Person
 from app.extensions import MIGRATIONS, db, transaction
+from app.jobs.drainer import Drainer
 from config import Config, ConfigError, load
 
 REDIS_PATIENCE_S = 20.0
@@ -29,7 +30,7 @@ def set_up(config: Config) -> list[str]:
     with app.app_context():
         migrate()
         made = transaction(_furnish, config)
-        _publish()
+        _publish(config)
         db.session.remove()
     return made
 
@@ -90,12 +91,13 @@ def _demo(admin: Person) -> list[str]:
     return [f"Demo person: {person.username}, password: {password}"]
 
 
-def _publish() -> None:
-    """Waits for a Redis that is only just starting."""
+def _publish(config: Config) -> None:
+    """Publishes what exists and opens the meter; waits for a Redis that is only just starting."""
     deadline = time.monotonic() + REDIS_PATIENCE_S
     while True:
         try:
             publication.publish_all()
+            Drainer(config.redis_url, config.spool_dir).recount()
             return
         except RedisError:
             if time.monotonic() > deadline:

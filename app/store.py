@@ -18,7 +18,7 @@ DIRECTORY = f"{TAG}:directory"  # the document, JSON
 DIRECTORY_VERSION = f"{TAG}:directory:version"
 
 # The meter (see app.metering.reservations).
-METER = f"{TAG}:meter"  # hash: epoch, run_id, clock
+METER = f"{TAG}:meter"  # hash: epoch and run_id while it is open, clock, counting
 LEASES = f"{TAG}:leases"  # sorted set: request id -> when its lease ends, ms
 USAGE = f"{TAG}:usage"  # stream of usage events
 USAGE_GROUP = "drainer"
@@ -52,6 +52,11 @@ def hold(request_id: str) -> str:
 def tombstone(request_id: str) -> str:
     """What a settled or released hold leaves, so that a second settle changes nothing."""
     return f"{TAG}:done:{request_id}"
+
+
+def counted(count: str) -> str:
+    """Set of the spool files whose writers have put their holds back for a count."""
+    return f"{TAG}:counted:{count}"
 
 
 # The portal's own.

@@ -103,7 +103,7 @@ def _reserve(runtime: Runtime, call: Call) -> None:
         bucket_tokens=bound.bucket_tokens,
     )
     try:
-        call.hold = runtime.meter.reserve(call.id, runtime.wire.run_id, chain(call), charge, call.encoded_event())
+        call.hold = runtime.meter.reserve(call.id, chain(call), charge, call.encoded_event())
     except Refused as refused:
         raise _refusal(call, refused) from None
     except (RedisAway, MeterClosed):

@@ -14,13 +14,16 @@ from app.gateway.call import Call
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
 from app.metering.outbox import Spool
-from app.metering.reservations import BEAT_S, Meter
+from app.metering.reservations import BEAT_S, Meter, MeterClosed
 from app.providers.addresses import AddressPolicy
 from app.sealing import Sealer
 from config import Config
 
 log = structlog.get_logger("gateway")
 
+
+# Why the meter did not take something; it is given again.
+_NOT_TAKEN = (RedisAway, ReplyError, MeterClosed)
 
 _running: list[Runtime] = []
 
@@ -38,20 +41,19 @@ class Runtime:
         secrets = config.secrets()
         self.config = config
         self.wire = RedisWire(config.redis_url)
-        self.meter = Meter(self.wire.call)
+        self.meter = Meter(self.wire.call, lambda: self.wire.run_id)
         self.access = Access(self.wire, secrets.key_pepper)
         policy = AddressPolicy(allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port}))
         self.routes = Routes(self.wire, Sealer(secrets.encryption_keys), policy)
         self.spool = Spool(config.spool_dir)
         self._live: set[Call] = set()
         self._unsettled: list[Call] = []
-        self._beats: gevent.Greenlet | None = None
+        self._reported = ("", "")  # the count and the spool file last reported for
+        self._beats = gevent.spawn(self._beat_for_ever)
         _running.append(self)
 
     def begin(self, call: Call) -> None:
         """A call holds money: beat for it until it is settled."""
-        if self._beats is None:
-            self._beats = gevent.spawn(self._beat_for_ever)
         self._live.add(call)
 
     def settle(self, call: Call) -> None:
@@ -67,7 +69,7 @@ class Runtime:
         self._live.discard(call)
         try:
             self.meter.settle(call.hold, call.cost_nano, call.tokens, event)
-        except (RedisAway, ReplyError) as error:
+        except _NOT_TAKEN as error:
             log.warning("a settle waits for Redis", request_id=call.id, reason=str(error))
             self._unsettled.append(call)
 
@@ -76,8 +78,11 @@ class Runtime:
         while True:
             gevent.sleep(1.0)
             waited += 1.0
-            if self._unsettled:
+            try:
+                self._report_holds()
                 self._settle_again()
+            except _NOT_TAKEN as error:
+                log.warning("the meter did not answer", reason=str(error))
             if waited >= BEAT_S:
                 waited = 0.0
                 gevent.joinall([gevent.spawn(self._beat, call) for call in list(self._live)])
@@ -85,20 +90,28 @@ class Runtime:
     def _beat(self, call: Call) -> None:
         try:
             alive = self.meter.beat(call.hold, call.cost_nano, call.encoded_event())
-        except (RedisAway, ReplyError) as error:
+        except _NOT_TAKEN as error:
             log.warning("a beat was missed", request_id=call.id, reason=str(error))
             return
         if not alive and not call.settled:
             call.interrupt("fenced")
 
     def _settle_again(self) -> None:
-        waiting, self._unsettled = self._unsettled, []
-        for index, call in enumerate(waiting):
-            try:
-                self.meter.settle(call.hold, call.cost_nano, call.tokens, call.encoded_event())
-            except (RedisAway, ReplyError):
-                self._unsettled += waiting[index:]
-                return
+        while self._unsettled:
+            call = self._unsettled[0]
+            self.meter.settle(call.hold, call.cost_nano, call.tokens, call.encoded_event())
+            self._unsettled.pop(0)
+
+    def _report_holds(self) -> None:
+        """Redis was lost or restarted: put back what this process holds, and say so, before the meter opens again."""
+        count = self.meter.counting()
+        if count is None or self._reported == (count, self.spool.name):
+            return
+        name = self.spool.name
+        for call in list(self._live):
+            self.meter.restore(count, call.hold, call.cost_nano, call.encoded_event())
+        self.meter.report(count, name)
+        self._reported = (count, name)
 
     def drain(self) -> None:
         for call in list(self._live):

@@ -8,7 +8,6 @@ the meter settle or release holds whose lease has ended.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
@@ -25,8 +24,11 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from app import store
 from app.ids import new_id
-from app.jobs import metering, process
+from app.jobs import metering, process, spools
+from app.jobs.recount import Recount
+from app.jobs.spools import Poison, decode
 from app.ledger import posting
+from app.ledger import recount as recounting
 from app.metering.usage import UsageEvent
 
 STATUS = "portico:drainer"  # hash for the status page
@@ -38,19 +40,11 @@ CLAIM_AFTER_MS = 5_000  # a batch that takes longer may be posted twice, which c
 REAPED_AT_ONCE = 1000
 BACK_OFF_S = (0.1, 5.0)  # first and longest pause while a store is away
 DOUBTFUL_S = 60.0  # how long a spool line that the meter knows and the books do not is waited for
-LARGEST = 2**53  # numbers beyond are no usage; sums of them would not fit the books
 
 # What an event itself can be refused for. Anything else is the database's trouble and is tried again.
 _POISON = (DataError, OverflowError, UnicodeError)
 
 log = structlog.get_logger("app.jobs.drainer")  # run as a script, the module has another name
-
-_decode = msgspec.json.Decoder(UsageEvent).decode
-_NUMBERS = tuple(name for name in UsageEvent.__struct_fields__ if name.endswith(("_ms", "_tokens", "_nano", "images")))
-
-
-class Poison(ValueError):
-    """Bytes that are no usage event."""
 
 
 class Entry(NamedTuple):
@@ -58,21 +52,6 @@ class Entry(NamedTuple):
 
     id: bytes
     raw: bytes | None
-
-
-def decode(raw: bytes) -> UsageEvent:
-    """The event in one line of JSON; raises `Poison`."""
-    try:
-        event = _decode(raw)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Poison(str(error)) from None
-    for name in _NUMBERS:
-        number = getattr(event, name)
-        if number is not None and not -LARGEST <= number <= LARGEST:
-            raise Poison(f"{name} is out of range")
-    if not 0 <= event.attempt < 2**31 or not 0 <= event.status < 2**31:
-        raise Poison("attempt or status is out of range")
-    return event
 
 
 class Drainer:
@@ -100,6 +79,7 @@ class Drainer:
         self._spool_dir = spool_dir
         self._batch = batch
         self._claim_after_ms = claim_after_ms
+        self._recount = Recount(self._redis, spool_dir, self._drain_now)
         self._stop = threading.Event()
         self._behind = True  # entries of our own may be pending
         self._claim_at = 0.0
@@ -136,6 +116,13 @@ class Drainer:
         self._behind = False
         self.drained_ms = _now_ms()
         return len(entries)
+
+    def _drain_now(self) -> int:
+        return self.drain(block_ms=1)
+
+    def open_meter(self) -> bool:
+        """Do what can be done now so that the meter opens (`app.jobs.recount`); whether it is open."""
+        return self._recount.step()
 
     def _take(self, block_ms: int) -> list[Entry]:
         """Entries that are ours already, else those of a drainer that died with them, else new ones."""
@@ -210,12 +197,12 @@ class Drainer:
     def clean(self) -> int:
         """Replay the spool files that nobody writes any more, and delete them; returns how many were done with."""
         done = 0
-        found = sorted(self._spool_dir.glob("*.jsonl")) if self._spool_dir.is_dir() else []
+        found = spools.files(self._spool_dir)
         self._marks = {path: mark for path, mark in self._marks.items() if path in found}
         self._doubtful = {path: since for path, since in self._doubtful.items() if path in found}
         self.spools = 0
         for path in found:
-            with _closed(path) as file:
+            with spools.closed(path) as file:
                 if file is None:
                     continue
                 if self._replay(path, file):
@@ -285,6 +272,33 @@ class Drainer:
         oldest = self._redis.xrange(store.USAGE, count=1)
         return not oldest or _order(_bytes(oldest[0][0])) > _order(mark)
 
+    def recount(self) -> None:
+        """Count the meter's counters anew if Redis lost them or was restarted, and open it."""
+        if recounting.is_open(self._redis) or not self._redis.exists(store.DIRECTORY_VERSION):
+            return  # the limits have to be there before anything is let in
+        self.prepare()
+        recounting.recount(self._redis, self._spool_dir, self._drain_all, self._post_spooled, self._spooled)
+
+    def _drain_all(self) -> None:
+        self._claim_at = 0.0
+        while self.drain(block_ms=1):
+            self._claim_at = 0.0
+
+    def _post_spooled(self, events: list[UsageEvent]) -> None:
+        self._post_events([("spool", msgspec.json.encode(event), event) for event in events])
+
+    def _spooled(self, path: Path) -> Iterator[UsageEvent]:
+        """A spool file's events, its writer alive or not; a last line that is still being written waits."""
+        try:
+            whole = path.read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return
+        for line in whole:
+            try:
+                yield decode(line)
+            except Poison as error:
+                self._bury(f"spool {path.name}", line, str(error))
+
     # --- holds, and what the status page reads ----------------------------------------------------------------------
 
     def reap(self) -> int:
@@ -338,12 +352,14 @@ class Drainer:
         keeper.start()
         pause = BACK_OFF_S[0]
         due = 0.0
-        prepared = False
+        prepared = is_open = False
         while not self._stop.is_set():
             try:
                 if not prepared:
                     self.prepare()
                     prepared = True
+                if not is_open:
+                    is_open = self.open_meter()
                 self.drain()
                 self.trouble.pop("posting", None)
                 pause = BACK_OFF_S[0]
@@ -353,9 +369,11 @@ class Drainer:
                 pause = min(pause * 2, BACK_OFF_S[1])
             if time.monotonic() >= due:
                 due = time.monotonic() + TICK_S
+                is_open = False  # look again, each second
                 self._try("spool", self.clean)
                 if self._catch_up is not None:
                     self._try("publication", self._catch_up)
+                self._try("recount", self.recount)
         keeper.join(timeout=10)
         self._try("leaving", self.leave)
 
@@ -378,27 +396,6 @@ class Drainer:
         if time.monotonic() - self._told.get(part, -60.0) > 10:
             self._told[part] = time.monotonic()
             log.error("trouble in the drainer", part=part, error=_reason(error), kind=type(error).__name__, **more)
-
-
-class _closed:
-    """A spool file's descriptor under its lock, or None while its writer has it, or when it is gone already."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = -1
-
-    def __enter__(self) -> int | None:
-        try:
-            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, FileNotFoundError):
-            return None
-        # Another drainer may have deleted it between the two calls.
-        return self._file if os.fstat(self._file).st_nlink else None
-
-    def __exit__(self, *_: object) -> None:
-        if self._file >= 0:
-            os.close(self._file)
 
 
 def _entries(answer: Any) -> list[Entry]:

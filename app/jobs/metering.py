@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 from redis import Redis
 
+from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
 
 
@@ -23,6 +24,7 @@ class Meter(Protocol):
 
 
 def meter(client: Redis) -> Meter:
+    """The meter over a cold client; each script tells which run of the server it was meant for."""
     from app.metering.reservations import Meter as RedisMeter
 
-    return cast("Meter", RedisMeter(client.execute_command))
+    return cast("Meter", RedisMeter(client.execute_command, lambda: str(client.info("server")["run_id"])))

@@ -35,6 +35,11 @@ class Spool:
         self._stop = False
         start(self._sync_for_ever, ())
 
+    @property
+    def name(self) -> str:
+        """The name of the file that is written now."""
+        return self._name
+
     def append(self, line: bytes) -> None:
         """Write one event, a line of JSON without its end."""
         data = line + b"\n"
@@ -59,7 +64,8 @@ class Spool:
         draft = self._folder / f".{name}"
         self._file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(draft, self._folder / f"{name}.jsonl")
+        self._name = f"{name}.jsonl"
+        os.rename(draft, self._folder / self._name)
         self._size = 0
         self._opened = time.monotonic()
 

@@ -131,18 +131,22 @@ class _Script:
             return send("EVAL", self._text, len(keys), *keys, *args)
 
 
-RESERVE, BEAT, SETTLE = _Script("reserve"), _Script("beat"), _Script("settle")
+RESERVE, BEAT, SETTLE, RESTORE = (_Script(name) for name in ("reserve", "beat", "settle", "restore"))
 
 
 class Meter:
-    """The scripts over one Redis connection; `send` is a hot or a cold client's way to run a command."""
+    """The scripts over one Redis connection.
 
-    def __init__(self, send: Send) -> None:
+    `send` is a hot or a cold client's way to run a command, `run_id` tells which run of the server it talks to.
+    """
+
+    def __init__(self, send: Send, run_id: Callable[[], str]) -> None:
         self._send = send
+        self._run_id = run_id
         # The period each scope had when last asked; a wrong one costs one more trip, never a wrong count.
         self._specs: dict[tuple[str, str], str] = {}
 
-    def reserve(self, request_id: str, run_id: str, scopes: tuple[ScopeRef, ...], charge: Charge, event: bytes) -> Hold:
+    def reserve(self, request_id: str, scopes: tuple[ScopeRef, ...], charge: Charge, event: bytes) -> Hold:
         """Hold what the call may cost. Raises `Refused` or `MeterClosed`."""
         now_ms = int(time.time() * 1000)
         for _ in range(4):
@@ -160,7 +164,7 @@ class Meter:
                 ],
                 [
                     request_id,
-                    run_id,
+                    self._run_id(),
                     LEASE_MS,
                     charge.base_nano,
                     charge.output_price,
@@ -218,14 +222,17 @@ class Meter:
     def beat(self, hold: Hold, cost_nano: int, event: bytes) -> bool:
         """Move the lease and store the progress; False when the hold is gone and the call must be stopped."""
         keys = [store.METER, store.LEASES, store.hold(hold.request_id), *hold.keys]
-        return bool(BEAT.run(self._send, keys, [hold.request_id, LEASE_MS, cost_nano, event]))
+        return bool(BEAT.run(self._send, keys, [hold.request_id, LEASE_MS, cost_nano, event, self._run_id()]))
 
     def settle(self, hold: Hold, cost_nano: int, tokens: int, event: bytes) -> bool:
-        """Charge what the call cost and append its usage event; False when that was done before."""
+        """Charge what the call cost and append its usage event; False when that was done before.
+
+        Raises `MeterClosed` while counters are counted anew; the same settle is then to be repeated.
+        """
         return self._settle(hold.request_id, hold.keys, cost_nano, tokens, event, reaping=False)
 
     def settle_event(self, event: UsageEvent) -> bool:
-        """Settle again what a spool line tells; False when it was settled already."""
+        """Settle again what a spool line tells; False when it was settled already. Raises `MeterClosed`."""
         keys = []
         for kind, id, period in event.scopes:
             keys += [store.scope(kind, id), store.spent(kind, id, period), store.slots(kind, id)]
@@ -241,6 +248,31 @@ class Meter:
         told = msgspec.json.decode(_text(event), type=UsageEvent)
         tokens = told.prompt_tokens + told.completion_tokens
         return self._settle(request_id, _text(keys).split("\n"), int(cost), tokens, _text(event), reaping=True)
+
+    def counting(self) -> str | None:
+        """The count that is going on, for which holds are to be put back; None while the meter is open."""
+        told = self._send("HGET", store.METER, "counting")
+        return None if told is None else _text(told)
+
+    def restore(self, count: str, hold: Hold, cost_nano: int, event: bytes) -> None:
+        """Put the hold of a call that goes on back for `count`."""
+        fields: dict[str, str | int | bytes] = {
+            "at": hold.at_ms,
+            "amount": hold.amount_nano,
+            "output": hold.output_limit,
+            "bounded": int(hold.bounded),
+            "keys": "\n".join(hold.keys),
+            "taken": ",".join("-1" for _ in hold.scopes),
+            "cost": cost_nano,
+            "event": event,
+        }
+        flat = [part for pair in fields.items() for part in pair]
+        keys = [store.METER, store.LEASES, store.hold(hold.request_id)]
+        RESTORE.run(self._send, keys, [hold.request_id, LEASE_MS, count, *flat])
+
+    def report(self, count: str, writer: str) -> None:
+        """Tell that every hold of the process that writes the spool `writer` is back."""
+        self._send("SADD", store.counted(count), writer)
 
     def levels(self, scopes: Sequence[ScopeRef], now_ms: int) -> list[Level]:
         """What enforcement knows of each scope at this instant."""
@@ -270,8 +302,14 @@ class Meter:
     def _settle(
         self, request_id: str, chain: list[str], cost_nano: int, tokens: int, event: bytes | str, *, reaping: bool
     ) -> bool:
-        keys = [store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain]
-        return bool(SETTLE.run(self._send, keys, [request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaping)]))
+        keys = [
+            store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain,
+        ]  # fmt: skip
+        args = [request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaping), self._run_id()]
+        settled = SETTLE.run(self._send, keys, args)
+        if settled < 0:
+            raise MeterClosed("the counters are counted anew")
+        return bool(settled)
 
 
 def _chain_keys(scopes: Sequence[ScopeRef], windows: Sequence[periods.Window]) -> list[str]:

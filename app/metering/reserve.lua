@@ -10,6 +10,7 @@
 --
 -- Money is whole nano-units below 2^53, so that doubles are exact.
 local SCOPE, WINDOW = 3, 3
+local FOR_EVER, KEPT = 253402300800000, 7 * 86400000
 local scopes = (#KEYS - 4) / SCOPE
 
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
@@ -153,7 +154,10 @@ local taken = {}
 for i = 1, scopes do
   local at = 4 + (i - 1) * SCOPE
   local rate = rates[i]
-  redis.call('HINCRBY', KEYS[at + 2], 'held', amount)
+  local ends = tonumber(ARGV[11 + (i - 1) * WINDOW + 3])
+  if redis.call('HINCRBY', KEYS[at + 2], 'held', amount) == amount and ends < FOR_EVER then
+    redis.call('PEXPIREAT', KEYS[at + 2], ends + KEPT)  -- a counter outlives its period by what may still settle
+  end
   if rate.requests then redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now) end
   if rate.tokens then redis.call('HSET', KEYS[at + 1], 'tokens', rate.tokens, 'tokens_at', now) end
   if rate.parallel then redis.call('ZADD', KEYS[at + 3], lease, ARGV[1]) end

@@ -28,7 +28,7 @@ class Bench:
     def __init__(self, url: str) -> None:
         self.redis = redis.Redis.from_url(url)
         self.run_id = self.redis.info("server")["run_id"]
-        self.meter = Meter(self.redis.execute_command)
+        self.meter = Meter(self.redis.execute_command, lambda: self.run_id)
         self.begin()
 
     def begin(self) -> None:
@@ -40,7 +40,7 @@ class Bench:
 
     def reserve(self, id=None, *, base=0, price=0, output=0, assumed=0, answers=1, priced=True, tokens=0, chain=CHAIN):
         charge = Charge(base, price, answers, output, assumed, priced, tokens)
-        return self.meter.reserve(id or new_id(), self.run_id, chain, charge, event("r", 0))
+        return self.meter.reserve(id or new_id(), chain, charge, event("r", 0))
 
     def counted(self, kind: str, id: str, spec: str = "total|UTC") -> tuple[int, int]:
         window = window_of(spec, int(time.time() * 1000))

@@ -1,0 +1,230 @@
+"""Counting anew: Redis was flushed, restarted or restored, so the meter is closed until its counters are whole.
+
+What was spent is the sum of the ledger, once the stream and all spools are in it; what is held are the holds that
+live workers put back. Reserve and settle refuse meanwhile of themselves: they see that the epoch is missing, or that
+it was another run of the server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+from redis import Redis, WatchError
+from sqlalchemy import select
+
+from app import store
+from app.extensions import db
+from app.ids import new_id
+from app.ledger.budgets import SPENT
+from app.ledger.posting import known_requests
+from app.metering.reservations import LEASE_MS, TOMBSTONE_MS
+from app.metering.usage import UsageEvent
+
+# How long workers have to put their holds back: one that stays silent for a whole lease has lost its holds anyway.
+PATIENCE_S = LEASE_MS / 1000
+LOCK_S = 60
+CHUNK = 1000
+# No period is longer than a month; two days more for time zones and what may still settle.
+LONGEST_MS = 33 * 86_400_000
+RECENT_MS = 120_000
+
+log = structlog.get_logger(__name__)
+
+
+def is_open(redis: Redis) -> bool:
+    """Whether the meter's counters belong to this very run of the server."""
+    epoch, run_id = redis.hmget(store.METER, "epoch", "run_id")
+    return epoch is not None and _text(run_id) == server_run(redis)
+
+
+def server_run(redis: Redis) -> str:
+    """The server's run id: a restarted server has another."""
+    return str(redis.info("server")["run_id"])
+
+
+def recount(
+    redis: Redis,
+    spool_dir: Path,
+    drain: Callable[[], None],
+    post: Callable[[list[UsageEvent]], None],
+    lines: Callable[[Path], Iterable[UsageEvent]],
+) -> bool:
+    """Count everything and open the meter; False when another process is at it.
+
+    `drain` carries the whole stream into the ledger, `post` posts spooled events, `lines` reads a spool
+    file. Raises `RedisError` and SQLAlchemy's errors, after which the meter is still
+    closed and the count may be begun again.
+    """
+    with _alone(redis) as alone:
+        if not alone:
+            return False
+        began = time.monotonic()
+        count, run_id = new_id(), server_run(redis)
+        with redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(store.METER, "epoch", "run_id")
+            pipe.hset(store.METER, "counting", count)
+            pipe.execute()
+        drain()
+        _wait_for_workers(redis, spool_dir, count)
+        drain()
+        spooled = _post_spools(spool_dir, post, lines)
+        _bury_holds(redis, spooled)
+        counters = _booked()
+        held = _held(redis)
+        opened = _open(redis, count, run_id, counters, held)
+        log.warning(
+            "the meter was counted anew",
+            counters=len(counters),
+            holds=sum(1 for _ in held),
+            seconds=round(time.monotonic() - began, 3),
+            opened=opened,
+        )
+        return opened
+
+
+@contextmanager
+def _alone(redis: Redis) -> Iterator[bool]:
+    name = f"{store.TAG}:recount"
+    token = new_id()
+    if not redis.set(name, token, nx=True, ex=LOCK_S):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if _text(redis.get(name)) == token:
+            redis.delete(name)
+
+
+def _wait_for_workers(redis: Redis, spool_dir: Path, count: str) -> None:
+    """Until every process that holds a spool file has put its holds back, or has been silent for a lease."""
+    deadline = time.monotonic() + PATIENCE_S
+    while waiting := _writers(spool_dir) - {_text(name) for name in redis.smembers(store.counted(count))}:
+        if time.monotonic() > deadline:
+            log.error("workers did not report their holds", spools=sorted(waiting))
+            return
+        time.sleep(0.05)
+
+
+def _writers(spool_dir: Path) -> set[str]:
+    """The spool files that somebody writes: those whose lock can't be had."""
+    return {path.name for path in _spools(spool_dir) if _is_locked(path)}
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _spools(spool_dir: Path) -> list[Path]:
+    return sorted(spool_dir.glob("*.jsonl")) if spool_dir.is_dir() else []
+
+
+def _post_spools(
+    spool_dir: Path,
+    post: Callable[[list[UsageEvent]], None],
+    lines: Callable[[Path], Iterable[UsageEvent]],
+) -> set[str]:
+    """Post what the spools tell; the requests whose settle may still come and must find that it is done."""
+    recent_ms = int(time.time() * 1000) - RECENT_MS
+    told: set[str] = set()
+    for path in _spools(spool_dir):
+        events = list(lines(path))
+        told |= {event.request_id for event in events if event.at_ms + event.duration_ms >= recent_ms}
+        for start in range(0, len(events), CHUNK):
+            chunk = events[start : start + CHUNK]
+            ids = {event.request_id for event in chunk}
+            told |= ids - known_requests(ids)
+            post(chunk)
+    return told
+
+
+def _bury_holds(redis: Redis, request_ids: set[str]) -> None:
+    ids = sorted(request_ids)
+    for start in range(0, len(ids), CHUNK):
+        with redis.pipeline(transaction=False) as pipe:
+            for id in ids[start : start + CHUNK]:
+                pipe.set(store.tombstone(id), "counted", px=TOMBSTONE_MS)
+                pipe.delete(store.hold(id))
+                pipe.zrem(store.LEASES, id)
+            pipe.execute()
+
+
+def _booked() -> dict[str, int]:
+    """What every counter that may still be running has spent, nano-units, by its Redis key."""
+    since_s = int(time.time()) - LONGEST_MS // 1000
+    query = select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano)
+    with db.engine.connect() as connection:
+        return {
+            store.spent(kind, id, period): spent
+            for kind, id, period, spent in connection.execute(query)
+            if period == "total" or int(period.rpartition("-")[2]) >= since_s
+        }
+
+
+def _held(redis: Redis) -> dict[str, int]:
+    """What the holds that are there hold in each counter, nano-units; leases without a hold are taken away."""
+    held: dict[str, int] = defaultdict(int)
+    ids = [_text(id) for id in redis.zrange(store.LEASES, 0, -1)]
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        with redis.pipeline(transaction=False) as pipe:
+            for id in chunk:
+                pipe.hmget(store.hold(id), "amount", "keys")
+            answers = pipe.execute()
+        for id, (amount, keys) in zip(chunk, answers, strict=True):
+            if keys is None:
+                redis.zrem(store.LEASES, id)
+                continue
+            for spent_key in _text(keys).split("\n")[1::3]:
+                held[spent_key] += int(amount)
+    return held
+
+
+def _open(redis: Redis, count: str, run_id: str, spent: dict[str, int], held: dict[str, int]) -> bool:
+    """Write the counters, take stale ones away, and open; False when the server was lost again meanwhile."""
+    stale = {_text(name) for name in redis.scan_iter(match=store.spent("*", "*", "*"), count=CHUNK)}
+    names = sorted(spent.keys() | held.keys())
+    for start in range(0, len(names), CHUNK):
+        with redis.pipeline(transaction=False) as pipe:
+            for name in names[start : start + CHUNK]:
+                pipe.hset(name, mapping={"spent": spent.get(name, 0), "held": held.get(name, 0)})
+                if not name.endswith(":total"):
+                    pipe.pexpire(name, LONGEST_MS + 7 * 86_400_000)
+            pipe.execute()
+    gone = sorted(stale - set(names))
+    for start in range(0, len(gone), CHUNK):
+        redis.delete(*gone[start : start + CHUNK])
+    with redis.pipeline(transaction=True) as pipe:
+        try:
+            pipe.watch(store.METER)
+            if _text(pipe.hget(store.METER, "counting")) != count or server_run(redis) != run_id:
+                return False
+            pipe.multi()
+            pipe.hset(store.METER, mapping={"epoch": count, "run_id": run_id})
+            pipe.hdel(store.METER, "counting")
+            pipe.delete(store.counted(count))
+            pipe.execute()
+        except WatchError:
+            return False
+    return True
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode() if isinstance(value, bytes) else (value or "")
