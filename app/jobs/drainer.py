@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,6 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from app import store
 from app.ids import new_id
 from app.jobs import metering, process, spools
-from app.jobs.recount import Recount
 from app.jobs.spools import Poison, decode
 from app.ledger import posting
 from app.ledger import recount as recounting
@@ -79,7 +78,6 @@ class Drainer:
         self._spool_dir = spool_dir
         self._batch = batch
         self._claim_after_ms = claim_after_ms
-        self._recount = Recount(self._redis, spool_dir, self._drain_now)
         self._stop = threading.Event()
         self._behind = True  # entries of our own may be pending
         self._claim_at = 0.0
@@ -116,13 +114,6 @@ class Drainer:
         self._behind = False
         self.drained_ms = _now_ms()
         return len(entries)
-
-    def _drain_now(self) -> int:
-        return self.drain(block_ms=1)
-
-    def open_meter(self) -> bool:
-        """Do what can be done now so that the meter opens (`app.jobs.recount`); whether it is open."""
-        return self._recount.step()
 
     def _take(self, block_ms: int) -> list[Entry]:
         """Entries that are ours already, else those of a drainer that died with them, else new ones."""
@@ -236,27 +227,23 @@ class Drainer:
             since = self._doubtful.setdefault(path, time.monotonic())
             if time.monotonic() - since < DOUBTFUL_S:
                 self._marks[path] = self._last_id()
-                self._post_replayed(path, settled)
+                self._post_replayed(path.name, settled)
                 return False
             log.error("settled events were missing from the books", file=path.name, events=len(doubtful))
-        self._post_replayed(path, unknown)
+        self._post_replayed(path.name, unknown)
         return True
 
-    def _post_replayed(self, path: Path, events: Sequence[UsageEvent]) -> None:
+    def _post_replayed(self, file: str, events: Sequence[UsageEvent]) -> None:
         for start in range(0, len(events), self._batch):
             batch = events[start : start + self._batch]
-            self._post_events([(f"spool {path.name}", msgspec.json.encode(event), event) for event in batch])
+            self._post_events([(f"spool {file}", msgspec.json.encode(event), event) for event in batch])
 
     def _lines(self, path: Path, file: int) -> Iterator[UsageEvent]:
         """The file's events. A last line without its end was cut by the death of its writer before the settle."""
         size = os.fstat(file).st_size
         lines = os.pread(file, size, 0).split(b"\n")
         last = lines.pop()
-        for line in lines:
-            try:
-                yield decode(line)
-            except Poison as error:
-                self._bury(f"spool {path.name}", line, str(error))
+        yield from self._events(path, lines)
         if last:
             try:
                 yield decode(last)
@@ -285,7 +272,7 @@ class Drainer:
             self._claim_at = 0.0
 
     def _post_spooled(self, events: list[UsageEvent]) -> None:
-        self._post_events([("spool", msgspec.json.encode(event), event) for event in events])
+        self._post_replayed("recount", events)
 
     def _spooled(self, path: Path) -> Iterator[UsageEvent]:
         """A spool file's events, its writer alive or not; a last line that is still being written waits."""
@@ -293,7 +280,10 @@ class Drainer:
             whole = path.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return
-        for line in whole:
+        yield from self._events(path, whole)
+
+    def _events(self, path: Path, lines: Iterable[bytes]) -> Iterator[UsageEvent]:
+        for line in lines:
             try:
                 yield decode(line)
             except Poison as error:
@@ -352,14 +342,12 @@ class Drainer:
         keeper.start()
         pause = BACK_OFF_S[0]
         due = 0.0
-        prepared = is_open = False
+        prepared = False
         while not self._stop.is_set():
             try:
                 if not prepared:
                     self.prepare()
                     prepared = True
-                if not is_open:
-                    is_open = self.open_meter()
                 self.drain()
                 self.trouble.pop("posting", None)
                 pause = BACK_OFF_S[0]
@@ -369,11 +357,10 @@ class Drainer:
                 pause = min(pause * 2, BACK_OFF_S[1])
             if time.monotonic() >= due:
                 due = time.monotonic() + TICK_S
-                is_open = False  # look again, each second
-                self._try("spool", self.clean)
                 if self._catch_up is not None:
                     self._try("publication", self._catch_up)
-                self._try("recount", self.recount)
+                self._try("recount", self.recount)  # needs what was published, and is needed to settle spools
+                self._try("spool", self.clean)
         keeper.join(timeout=10)
         self._try("leaving", self.leave)
 

@@ -9,7 +9,6 @@ from typing import Any, Protocol, cast
 
 from redis import Redis
 
-from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
 
 

@@ -36,7 +36,6 @@ from sqlalchemy import (
     text,
     true,
     update,
-    values,
 )
 from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -341,13 +340,7 @@ def _sums(
 ) -> dict[tuple[str, int], tuple[int, ...]]:
     """What the next finer rollups say about each (group, beginning) of `kind`."""
     source = HOURLY if kind == "day" else ROLLUP
-    span = values(
-        column("k", source.c.group_key.type),
-        column("first", BigInteger),
-        column("after", BigInteger),
-        name="span",
-    )
-    span_rows = span.data([(key, start, _end(kind, start)) for key, start in spans]).cte("span")
+    span_rows = _given_spans(connection.dialect.name == "postgresql").cte("span")
     finer = true() if kind == "day" else source.c.kind == "day"
     query = (
         select(span_rows.c.k, span_rows.c.first, *(func.sum(source.c[name]) for name in MEASURES))
@@ -363,7 +356,26 @@ def _sums(
         )
         .group_by(span_rows.c.k, span_rows.c.first)
     )
-    return {(row[0], row[1]): tuple(int(number) for number in row[2:]) for row in connection.execute(query)}
+    told = msgspec.json.encode([(key, start, _end(kind, start)) for key, start in spans]).decode()
+    found = connection.execute(query, {"told": told})
+    return {(row[0], row[1]): tuple(int(number) for number in row[2:]) for row in found}
+
+
+def _given_spans(postgresql: bool) -> Select[str, int, int]:
+    """The parameter `told`, a JSON list of [group key, beginning, end], as rows: one statement whatever its length."""
+    told = bindparam("told", type_=Text())
+    if postgresql:
+        rows = func.json_array_elements(cast_sql(told, JSON)).table_valued("value", name="given")
+        parts = [f"given.value ->> {index}" for index in range(3)]
+    else:
+        rows = func.json_each(told).table_valued("value", name="given")
+        parts = [f"json_extract(given.value, '$[{index}]')" for index in range(3)]
+    key: ColumnElement[str] = literal_column(parts[0])
+    first: ColumnElement[int] = literal_column(parts[1])
+    after: ColumnElement[int] = literal_column(parts[2])
+    return select(
+        key.label("k"), cast_sql(first, BigInteger).label("first"), cast_sql(after, BigInteger).label("after")
+    ).select_from(rows)
 
 
 def _end(kind: Kind, start_ms: int) -> int:

@@ -26,6 +26,7 @@ from app.jobs import drainer as drainer_module
 from app.jobs.drainer import STATUS, Drainer
 from app.ledger import posting, reconcile
 from app.ledger.posting import DeadLetter, UsageEntry
+from app.ledger.recount import server_run
 from app.metering.reservations import Charge, Meter, ScopeRef
 from app.metering.usage import UsageEvent
 from tests.ledger import books
@@ -55,6 +56,15 @@ def drain_all(drainer: Drainer) -> int:
     while taken := drainer.drain(block_ms=10):
         total += taken
     return total
+
+
+@pytest.fixture(autouse=True)
+def open_meter(wire: redis.Redis) -> None:
+    wire.hset(store.METER, mapping={"epoch": "1", "run_id": server_run(wire)})
+
+
+def the_meter(wire: redis.Redis) -> Meter:
+    return Meter(wire.execute_command, lambda: server_run(wire))
 
 
 def letters() -> list[DeadLetter]:
@@ -293,7 +303,7 @@ def test_what_was_settled_long_ago_is_not_charged_again(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
     told = event(cost_nano=5)
-    Meter(wire.execute_command).settle_event(told)
+    the_meter(wire).settle_event(told)
     wire.delete(store.tombstone(told.request_id))  # tombstones do not last
     path = spool(tmp_path, line(told))
     drainer = make_drainer()
@@ -418,13 +428,11 @@ def test_the_reaper_asks_for_leases_that_have_ended_only(
 def test_a_hold_whose_lease_has_ended_reaches_the_books(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], progress: int | None
 ) -> None:
-    run_id = wire.info("server")["run_id"]
-    wire.hset(store.METER, mapping={"epoch": "1", "run_id": run_id})
     scopes = (ScopeRef("key", "key-1", "app"), ScopeRef("organisation", "default", "all"))
     told = event(attempt=0, outcome="cancelled", cost_nano=0, scopes=tuple((*scope[:2], "total") for scope in scopes))
-    meter = Meter(wire.execute_command)
+    meter = the_meter(wire)
     charge = Charge(100, 0, 1, 10, 10, True, 10)
-    hold = meter.reserve(told.request_id, run_id, scopes, charge, encode(told))
+    hold = meter.reserve(told.request_id, scopes, charge, encode(told))
     if progress is not None:
         assert meter.beat(hold, progress, encode(msgspec.structs.replace(told, cost_nano=progress)))
     drainer = make_drainer()

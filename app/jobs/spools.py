@@ -1,0 +1,64 @@
+"""The spool folder as the cold side sees it: which files nobody writes any more, and what their lines tell.
+
+A writer holds a lock on its file as long as it has it open (`app.metering.outbox`), so a lock that can be had means
+that nobody writes there any more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from app.metering.usage import UsageEvent
+
+LARGEST = 2**53  # numbers beyond are no usage; sums of them would not fit the books
+
+_decode = msgspec.json.Decoder(UsageEvent).decode
+_NUMBERS = tuple(name for name in UsageEvent.__struct_fields__ if name.endswith(("_ms", "_tokens", "_nano", "images")))
+
+
+class Poison(ValueError):
+    """Bytes that are no usage event."""
+
+
+def decode(raw: bytes) -> UsageEvent:
+    """The event in one line of JSON; raises `Poison`."""
+    try:
+        event = _decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Poison(str(error)) from None
+    for name in _NUMBERS:
+        number = getattr(event, name)
+        if number is not None and not -LARGEST <= number <= LARGEST:
+            raise Poison(f"{name} is out of range")
+    if not 0 <= event.attempt < 2**31 or not 0 <= event.status < 2**31:
+        raise Poison("attempt or status is out of range")
+    return event
+
+
+def files(folder: Path) -> list[Path]:
+    """All spool files, oldest first."""
+    return sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
+
+
+@contextmanager
+def closed(path: Path) -> Iterator[int | None]:
+    """A file's descriptor under its lock, or None while its writer has it, or when it is gone already."""
+    file = -1
+    try:
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, FileNotFoundError):
+            yield None
+        else:
+            # Another drainer may have deleted it between the two calls.
+            yield file if os.fstat(file).st_nlink else None
+    finally:
+        if file >= 0:
+            os.close(file)
