@@ -48,5 +48,8 @@ def _application() -> WSGIApplication:
 
 def __getattr__(name: str) -> Any:
     if name == "application":
-        return _application()
+        try:
+            return _application()
+        except AttributeError as error:  # else the import machinery would report that `application` is missing
+            raise RuntimeError("the application could not be built") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

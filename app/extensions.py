@@ -7,10 +7,12 @@ SQLite waits for a lock in C, where no greenlet can run; here a busy database an
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,9 +29,10 @@ from sqlalchemy.types import TypeDecorator
 
 from config import Config
 
-SQLITE_WAIT_S = 0.01  # the longest a greenlet may be held in C by a lock
+SQLITE_WAIT_S = 0.005  # the longest a greenlet may be held in C by a lock
 PATIENCE_S = 10.0  # how long a unit of work tries to get the lock
 WRITES = "portico_writes"  # an execution option of the connection
+UNIT = "portico_unit"  # in the session's info while a unit of work runs
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -148,16 +151,41 @@ def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     The transaction is new: whatever was read before is read again. When the database is locked, `work` is run
     again from its start for up to `PATIENCE_S` seconds, so it must do nothing but verbs of the domain; then
-    `OperationalError` is raised. Any exception of `work` rolls everything back.
+    `OperationalError` is raised. Any exception of `work` rolls everything back. Units do not nest.
     """
     session = db.session
+    if session.info.get(UNIT):
+        raise RuntimeError("a unit of work cannot begin inside of another")
     deadline = time.monotonic() + PATIENCE_S
+    session.info[UNIT] = True
+    session.rollback()  # who waits for a turn must not hold a connection meanwhile: there are fewer than waiters
+    try:
+        with _writers_turn(deadline):
+            result = _patiently(deadline, lambda: work(*args, **kwargs))
+    finally:
+        session.info.pop(UNIT, None)
+    for act in _after_commit:
+        act()
+    return result
+
+
+def after_commit(act: Callable[[], None]) -> Callable[[], None]:
+    """Registers what happens after every unit of work that was committed, its locks given back."""
+    _after_commit.append(act)
+    return act
+
+
+_after_commit: list[Callable[[], None]] = []
+
+
+def _patiently(deadline: float, work: Callable[[], T]) -> T:
+    session = db.session
     pause = 0.002
     while True:
         session.rollback()
         try:
             session.connection(execution_options={WRITES: True})
-            result = work(*args, **kwargs)
+            result = work()
             session.commit()
             return result
         except OperationalError as error:
@@ -167,8 +195,30 @@ def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         except BaseException:
             session.rollback()
             raise
-        time.sleep(pause * (0.5 + random.random()))
-        pause = min(pause * 1.5, 0.05)
+        time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - a pause; cooperative where gevent has patched time
+        pause = min(pause * 1.5, 0.02)
+
+
+@contextmanager
+def _writers_turn(deadline: float) -> Iterator[None]:
+    """SQLite has one writer at a time. The greenlets and threads of this process queue for it here, in order and
+    without polling, so that only one of them at a time asks the database."""
+    if db.engine.dialect.name != "sqlite":
+        yield
+        return
+    turn = _one_writer()
+    if not turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise OperationalError("BEGIN IMMEDIATE", None, TimeoutError("the database is locked by other writers"))
+    try:
+        yield
+    finally:
+        turn.release()
+
+
+@cache
+def _one_writer() -> threading.Lock:
+    """Made when first needed, after gevent has patched what it patches."""
+    return threading.Lock()
 
 
 class _Refused(Exception):

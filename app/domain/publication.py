@@ -1,8 +1,8 @@
 """Cold tells hot: writes the directory, the callers and the limits into Redis once their changes are committed.
 
-Every change is noted in its own transaction (`app.domain.changes`) and published right after commit; the notes stay
-until `catch_up` has published them once more, so that neither a Redis that was away nor a process that died between
-commit and publication leaves the noticeboard behind for longer than a second.
+Every change is noted in its own transaction (`app.domain.changes`) and published right after its unit of work is
+committed; the notes stay until `catch_up` has published them once more, so that neither a Redis that was away nor a
+process that died between commit and publication leaves the noticeboard behind for longer than a second.
 
 Publications take turns: each watches one counter, reads SQL after that, and writes with the counter's increase in
 one MULTI. Whoever read before somebody else wrote has to read again, so an old state never covers a newer one. The
@@ -12,18 +12,18 @@ directory's version is written last when all is rebuilt: while it is missing, ho
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import msgspec
-from flask import has_app_context
 from redis import RedisError, WatchError
 from redis.client import Pipeline
 from sqlalchemy import delete, event, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session
 
 from app import current, directory, store
 from app.domain.budgets import Budget
@@ -33,7 +33,7 @@ from app.domain.identity import Person
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.subscriptions import Subscription, usable
 from app.domain.tokens import AccessToken
-from app.extensions import db, now, transaction
+from app.extensions import after_commit, db, now, transaction
 from app.ids import new_id
 from app.metering import periods
 
@@ -386,31 +386,26 @@ def _reading() -> Session:
     return Session(db.engine, autoflush=False)
 
 
-def _published_after(session: Session, ended: SessionTransaction) -> None:
-    """Publishes what a transaction noted once it is committed and its connection given back."""
-    if ended.parent is not None or not session.info.pop("portico_committed", False):
-        return
-    changes: set[Change] = session.info.pop(NOTED, set())
-    if not changes or not has_app_context():
-        return
+@after_commit
+def publish_noted() -> None:
+    """Publishes what the unit of work just committed has noted."""
+    changes: set[Change] = db.session.info.pop(NOTED, set())
     try:
-        publish(changes)
+        with _one_publisher():
+            publish(changes)
     except (RedisError, SQLAlchemyError) as error:
         log.warning("published later, as Redis or the database did not answer: %s", type(error).__name__)
     except Exception:  # the change is made and kept: the one who made it must not be told otherwise
         log.exception("a committed change could not be published")
 
 
-@event.listens_for(db.session, "after_commit")
-def _committed(session: Session) -> None:
-    session.info["portico_committed"] = bool(session.info.get(NOTED))
-
-
-@event.listens_for(db.session, "after_transaction_end")
-def _ended(session: Session, ended: SessionTransaction) -> None:
-    _published_after(session, ended)
-
-
 @event.listens_for(db.session, "after_rollback")
-def _rolled_back(session: Session) -> None:
+def _forget_noted(session: Session) -> None:
     session.info.pop(NOTED, None)
+
+
+@cache
+def _one_publisher() -> threading.Lock:
+    """The publishers of one process take turns here, without disturbing each other in Redis. Made when first
+    needed, after gevent has patched what it patches."""
+    return threading.Lock()

@@ -71,6 +71,12 @@ def test_many_writers_lose_no_update(app: Flask, people: People) -> None:
     assert identity.named("owner").rpm == 40
 
 
+def test_units_do_not_nest(people: People) -> None:
+    with pytest.raises(RuntimeError, match="inside of another"):
+        transaction(lambda: transaction(lambda: None))
+    transaction(identity.update, people.owner, by=None, rpm=1)
+
+
 def test_an_answer_of_400_and_above_keeps_nothing(app: Flask, people: People) -> None:
     @writes
     def view(status: int) -> tuple[str, int]:
@@ -126,14 +132,15 @@ def tick():
 
 def write():
     with app.app_context():
-        transaction(lambda: identity.update(identity.named("owner"), by=None, rpm=3))
+        identity.named("owner")  # as signing in reads before a route writes
+        transaction(lambda: identity.update(p := identity.named("owner"), by=None, rpm=(p.rpm or 0) + 1))
 
 def hash():
     passwords.ROUNDS = 11
     passwords.hashed("a long enough password")
 
 gevent.spawn(tick)
-writers = [gevent.spawn(write) for _ in range(5)] + [gevent.spawn(hash)]
+writers = [gevent.spawn(write) for _ in range(60)] + [gevent.spawn(hash)]
 gevent.sleep(0.6)
 other.execute("COMMIT")
 gevent.joinall(writers, raise_error=True, timeout=10)
@@ -151,6 +158,7 @@ def test_greenlets_go_on_while_others_wait_for_the_lock_and_hash_passwords(
         [sys.executable, "-c", GREENLETS, str(tmp_path), redis_url], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+    assert identity.named("owner").rpm == 60  # more than there are connections in the pool
     median, worst = map(float, done.stdout.split())
     assert median < 0.05
     assert worst < 0.35
