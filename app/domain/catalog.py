@@ -233,8 +233,14 @@ def provider(id: str) -> Provider:
     return found
 
 
-def all_providers(*, type: str | None = None, status: str | None = None) -> Select[Provider]:
+def all_providers(
+    *, type: str | None = None, status: str | None = None, search: str | None = None
+) -> Select[Provider]:
     found = select(Provider).order_by(func.lower(Provider.name))
+    if search:
+        found = found.where(
+            Provider.name.icontains(search, autoescape=True) | Provider.kind.icontains(search, autoescape=True)
+        )
     if type:
         found = found.where(Provider.type == type)
     return found.where(Provider.status == status) if status else found
@@ -294,6 +300,15 @@ def delete_provider(item: Provider, *, by: Person | None) -> None:
     db.session.delete(item)
     db.session.flush()
     touch("directory")
+
+
+def models_by_provider() -> dict[str, list[str]]:
+    """The names of the models that each provider serves, by the provider's id."""
+    served: dict[str, list[str]] = {}
+    query = select(Deployment.provider_id, Model.name).join(Model).distinct().order_by(Model.name)
+    for id, name in db.session.execute(query).tuples():
+        served.setdefault(id, []).append(name)
+    return served
 
 
 def opened(item: Provider) -> Any:
@@ -402,6 +417,14 @@ def model(name: str) -> Model:
     found = find_model(name)
     if found is None:
         raise NotFound(f"There is no model named {name!r}.")
+    return found
+
+
+def model_by_id(id: str) -> Model:
+    """The model of that id; raises `NotFound`."""
+    found = db.session.get(Model, id)
+    if found is None:
+        raise NotFound("There is no such model.")
     return found
 
 
@@ -546,6 +569,11 @@ def set_price(item: Model, *, by: Person | None, price: Mapping[str, str | None]
         audit.record(by, "price.set", "model", item.id, name=item.name, after=after)
         touch("directory")
     return made
+
+
+def price_of(id: str) -> Price | None:
+    """The price of that id: what an entry of the books was charged by. None when its model has been removed."""
+    return db.session.get(Price, id)
 
 
 def delete_model(item: Model, *, by: Person | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets as random_source
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
@@ -122,6 +123,12 @@ def named(username: str) -> Person:
 
 def by_id(id: str) -> Person | None:
     return db.session.get(Person, id)
+
+
+def names_of(ids: Iterable[str]) -> dict[str, str]:
+    """The usernames of these people, by id; those who are gone are left out."""
+    query = select(Person.id, Person.username).where(Person.id.in_(set(ids)))
+    return dict(db.session.execute(query).all())
 
 
 def people(*, search: str | None = None, role: str | None = None) -> Select[Person]:

@@ -6,15 +6,15 @@ a while: rotation makes a new one and lets the old one work on until the overlap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import ForeignKey, Select, String, select
+from sqlalchemy import ForeignKey, Select, String, or_, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app import current
+from app import current, store
 from app.domain import audit, budgets
 from app.domain.catalog import Model
 from app.domain.changes import touch
@@ -114,6 +114,67 @@ def reachable(person: Person) -> Select[ApiKey]:
 def of(person: Person) -> Select[ApiKey]:
     """A person's own keys, newest first, revoked ones too."""
     return select(ApiKey).where(ApiKey.person_id == person.id).order_by(ApiKey.id.desc())
+
+
+def listed(person: Person, *, search: str | None = None, status: str | None = None) -> Select[ApiKey]:
+    """A person's own keys, newest first, narrowed to a part of their name and to active, expired or revoked ones."""
+    found = of(person)
+    if search:
+        found = found.where(ApiKey.name.icontains(search, autoescape=True))
+    over = ApiKey.expires_at <= now()
+    match status:
+        case "active":
+            found = found.where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ~over))
+        case "expired":
+            found = found.where(ApiKey.revoked_at.is_(None), over)
+        case "revoked":
+            found = found.where(ApiKey.revoked_at.is_not(None))
+    return found
+
+
+def expiring(person: Person, *, within: timedelta) -> Select[ApiKey]:
+    """A person's active keys whose time ends within a span, the soonest first."""
+    found = listed(person, status="active").where(ApiKey.expires_at <= now() + within)
+    return found.order_by(None).order_by(ApiKey.expires_at)
+
+
+def using(person: Person, model: str) -> list[ApiKey]:
+    """A person's active keys that may call a model: those that name it, and those for all models."""
+    return [key for key in db.session.scalars(listed(person, status="active")) if not key.models or model in key.models]
+
+
+def count_using(model: Model) -> int:
+    """How many active keys of all people may call a model: those that name it, and those for all models of an owner
+    with a live subscription to it."""
+    owners = select(Subscription.person_id).where(Subscription.model_id == model.id, Subscription.status.in_(LIVE))
+    query = select(ApiKey.models).where(
+        ApiKey.person_id.in_(owners),
+        ApiKey.revoked_at.is_(None),
+        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()),
+    )
+    return sum(not models or model.name in models for models in db.session.scalars(query))
+
+
+def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
+    """Kind, id and name of each scope whose budget a call with this key must fit: the key's own, those of its owner's
+    live subscriptions to its models, the owner's and the organisation's."""
+    found = db.session.scalars(
+        select(Subscription)
+        .where(Subscription.person_id == key.person_id, Subscription.status.in_(LIVE))
+        .order_by(Subscription.model_name)
+    )
+    return [
+        ("key", key.id, key.name),
+        *(("subscription", one.id, one.model_name) for one in found if not key.models or one.model_name in key.models),
+        ("user", key.person_id, key.person.username),
+        ("organisation", store.ORGANISATION, store.ORGANISATION),
+    ]
+
+
+def names_of(ids: Iterable[str]) -> dict[str, str]:
+    """The names of these keys, by id."""
+    query = select(ApiKey.id, ApiKey.name).where(ApiKey.id.in_(set(ids)))
+    return dict(db.session.execute(query).all())
 
 
 def reach(person: Person, id: str, *, change: bool = False) -> ApiKey:

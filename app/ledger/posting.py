@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
@@ -84,6 +85,11 @@ class UsageEntry(Base):
     ttft_ms: Mapped[int | None]
     attempts: Mapped[list[Any]] = mapped_column(JSON)  # tries: deployment_id, provider_id, duration_ms, error
     scopes: Mapped[list[Any]] = mapped_column(JSON)  # counters charged: [scope kind, scope id, period name]
+
+    @property
+    def at(self) -> datetime:
+        """When it was admitted."""
+        return datetime.fromtimestamp(self.at_ms / 1000, UTC)
 
 
 class DeadLetter(Base):

@@ -362,7 +362,7 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
         .where(ENTRY.c.key_id.in_(set(key_ids)), *_allowed(reader, ENTRY))
         .group_by(ENTRY.c.key_id)
     )
-    return {key_id: at_ms for key_id, at_ms in db.session.execute(query)}
+    return {str(key_id): int(at_ms) for key_id, at_ms in db.session.execute(query)}
 
 
 # --- single requests -------------------------------------------------------------------------------------------------

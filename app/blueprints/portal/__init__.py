@@ -1,0 +1,21 @@
+"""The portal's door: what a person does with models, subscriptions, keys and the record of what they used."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask
+
+from app.blueprints.portal import catalog, home, keys, subscriptions, usage
+from app.entrance import require_person
+from app.web.menu import init_menu
+
+PAGES = (home, catalog, subscriptions, keys, usage)
+
+
+def open_door(app: Flask) -> None:
+    """Serves the portal from `app`."""
+    door = Blueprint("portal", __name__)
+    door.before_request(require_person)
+    for page in PAGES:
+        page.open_on(door)
+    app.register_blueprint(door)
+    init_menu(app)

@@ -1,0 +1,140 @@
+"""The portal's world: the cold side with the doors a browser needs, and browsers that are signed in."""
+
+from __future__ import annotations
+
+import contextvars
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.blueprints.portal import keys as keys_page
+from app.domain import catalog, keys, subscriptions
+from app.domain.identity import Person
+from app.extensions import db, transaction
+from app.ids import new_id
+from app.ledger.posting import post
+from app.metering.usage import Attempt, UsageEvent
+from config import Config, load
+from tests.house import (  # noqa: F401
+    PASSWORD,
+    People,
+    app,
+    database_url,
+    inside,
+    make_model,
+    migrated,
+    people,
+    quick_hashes,
+    valkey_url,
+    wire,
+)
+
+assert keys_page  # the door is opened by the application; imported here so that a broken one fails by its own name
+
+
+@pytest.fixture
+def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
+    return load(
+        {
+            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_DATABASE_URL": database_url,
+            "CONFIG_REDIS_URL": valkey_url,
+            "CONFIG_SERVER_DOORS": "portal,public",
+        }
+    )
+
+
+class Browser:
+    """A signed-in browser without scripts: it follows no redirect by itself and sends the token of the page."""
+
+    def __init__(self, app: Flask, username: str) -> None:  # noqa: F811
+        self.client: FlaskClient = app.test_client()
+        answer = self.post("/sign-in", page="/sign-in", username=username, password=PASSWORD)
+        assert answer.status_code == 303, answer.text
+
+    def get(self, path: str, *, fragment: bool = False, **arguments: Any) -> TestResponse:
+        headers = {"HX-Request": "true", "HX-Request-Type": "partial"} if fragment else {}
+        return self._ask(self.client.get, path, headers=headers, **arguments)
+
+    def post(self, path: str, *, page: str = "/home", **form: Any) -> TestResponse:
+        """Posts a form, with the token that `page` carries."""
+        return self._ask(self.client.post, path, data={"csrf_token": token_of(self.get(page)), **form})
+
+    @staticmethod
+    def _ask(method: Callable[..., TestResponse], path: str, **arguments: Any) -> TestResponse:
+        """Asks outside of the test's own application context, whose `g` would remember who asked first."""
+        return contextvars.Context().run(method, path, **arguments)
+
+
+def token_of(answer: TestResponse) -> str:
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', answer.text)
+    assert found, answer.text[:2000]
+    return found[1]
+
+
+@pytest.fixture
+def signed_in(app: Flask, people: People) -> Callable[[str], Browser]:  # noqa: F811
+    return lambda username: Browser(app, username)
+
+
+@pytest.fixture
+def small(people: People) -> catalog.Model:  # noqa: F811
+    """An open model at $1 in and $2 out a million tokens."""
+    return transaction(make_model, people.admin, "small")
+
+
+@pytest.fixture
+def guarded(people: People) -> catalog.Model:  # noqa: F811
+    """A restricted model."""
+    return transaction(make_model, people.admin, "lab/guarded", restricted=True)
+
+
+def subscribe(person: Person, model: catalog.Model) -> str:
+    """The id of an active subscription."""
+    made, _ = transaction(subscriptions.request, person, model, by=person)
+    return made.id
+
+
+def make_key(person: Person, **values: Any) -> tuple[str, str]:
+    """The id and the text of a key."""
+    key, text = transaction(keys.create, person, by=person, **{"name": "app", **values})
+    return key.id, text
+
+
+def use(person: Person, model: catalog.Model, at_ms: int, *, key_id: str | None = None, **fields: Any) -> str:
+    """Books one call of 1,000 tokens in and 500 out, and answers its request id."""
+    base: dict[str, Any] = {
+        "request_id": new_id(),
+        "attempt": 1,
+        "at_ms": at_ms,
+        "person_id": person.id,
+        "key_id": key_id,
+        "model": model.name,
+        "endpoint": "/v1/chat/completions",
+        "api_type": "chat",
+        "provider_id": model.deployments[0].provider_id,
+        "deployment_id": model.deployments[0].id,
+        "outcome": "ok",
+        "status": 200,
+        "prompt_tokens": 1000,
+        "completion_tokens": 500,
+        "cost_nano": 2_000_000,
+        "price_id": model.price.id if model.price else None,
+        "duration_ms": 420,
+        "ttft_ms": 70,
+        "stream": True,
+        "attempts": (
+            Attempt(deployment_id=model.deployments[0].id, provider_id=model.deployments[0].provider_id, duration_ms=400),
+        ),
+        **fields,
+    }
+    event = UsageEvent(**base)
+    post([event])
+    db.session.rollback()
+    return event.request_id
