@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis import RedisError
 
-from app import current
+from app import current, store
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ def readyz() -> tuple[Response, int]:
     checks: dict[str, Check] = current_app.extensions.get("portico_checks", {})
     degraded += [name for name, check in checks.items() if not check()]
     serves_v1 = "v1" in current.config().server.doors
+    if serves_v1 and not degraded and not _meter_is_open():
+        degraded.append("meter")  # calls that cost money wait until the drainer has counted
     ready = not degraded or (serves_v1 and "redis" not in degraded)
     status = "ready" if not degraded else "degraded" if ready else "unavailable"
     return _json({"status": status, "degraded": degraded}), 200 if ready else 503
@@ -79,6 +81,14 @@ def _may_read_metrics() -> bool:
 def _redis_answers() -> bool:
     try:
         return bool(current.redis().ping())
+    except RedisError:
+        return False
+
+
+def _meter_is_open() -> bool:
+    try:
+        epoch, run_id = current.redis().hmget(store.METER, "epoch", "run_id")
+        return epoch is not None and run_id == current.redis().info("server")["run_id"]
     except RedisError:
         return False
 

@@ -16,7 +16,7 @@ from hiredis import ReplyError
 
 from app import store
 from app.directory import CallerRecord
-from app.gateway import errors, streaming
+from app.gateway import errors, metrics, streaming
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
 from app.gateway.redis_wire import RedisAway
@@ -172,6 +172,7 @@ def _note(call: Call, way: Candidate, started: float, error: str | None) -> None
             error=error,
         )
     )
+    metrics.count_attempt(way.provider.name, error is not None)
     if error is not None:
         log.warning("an attempt failed", request_id=call.id, provider=way.provider.name, reason=error)
 

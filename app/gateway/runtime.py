@@ -9,6 +9,7 @@ import gevent
 import structlog
 from hiredis import ReplyError
 
+from app.gateway import metrics
 from app.gateway.access import Access
 from app.gateway.call import Call
 from app.gateway.redis_wire import RedisAway, RedisWire
@@ -67,6 +68,7 @@ class Runtime:
         event = call.encoded_event()
         self.spool.append(event)
         self._live.discard(call)
+        metrics.count_call(call)
         try:
             self.meter.settle(call.hold, call.cost_nano, call.tokens, event)
         except _NOT_TAKEN as error:

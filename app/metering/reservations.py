@@ -266,7 +266,7 @@ class Meter:
             "cost": cost_nano,
             "event": event,
         }
-        flat = [part for pair in fields.items() for part in pair]
+        flat: list[str | int | bytes] = [part for pair in fields.items() for part in pair]
         keys = [store.METER, store.LEASES, store.hold(hold.request_id)]
         RESTORE.run(self._send, keys, [hold.request_id, LEASE_MS, count, *flat])
 

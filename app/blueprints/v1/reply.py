@@ -10,6 +10,7 @@ from app.blueprints.v1.guard import gateway, request_id
 from app.gateway import pipeline
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
+from app.gateway.metrics import count_refusal
 from app.gateway.streaming import Watch
 
 # A client that takes nothing for this long is gone: gunicorn itself would wait for ever.
@@ -19,6 +20,8 @@ JSON = "application/json"
 
 def refusal(error: ApiError) -> Response:
     """OpenAI's error envelope."""
+    if not g.get("counted", False):
+        count_refusal(request.url_rule.rule if request.url_rule else "unknown", error.status)
     answer = Response(error.envelope(), error.status, mimetype=JSON)
     answer.headers.update(error.headers)
     answer.headers["x-request-id"] = request_id()
@@ -43,6 +46,7 @@ def served(call: Call) -> Response:
         ) from None
     except BaseException:
         watch.stop()
+        g.counted = call.settled
         raise
     headers = {"x-request-id": call.id, **answer.headers}
     if isinstance(answer.body, bytes):

@@ -142,3 +142,27 @@ def test_a_revoked_key_is_refused_within_a_second(gate, key, client):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert client("/v1/models").status == 401
+
+
+def test_metrics_count_each_call_once(gate, key, client, upstream):
+    from tests.services.upstream import failure
+
+    def told() -> dict[str, float]:
+        lines = client("/metrics").body.decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    before = told()
+    client.chat()
+    upstream.script(CHAT, failure(500))
+    client.chat()
+    client.chat(n=0)
+    after = told()
+    rows = {
+        'portico_requests_total{endpoint="/v1/chat/completions",status="200"}': 1,
+        'portico_requests_total{endpoint="/v1/chat/completions",status="502"}': 1,
+        'portico_requests_total{endpoint="/v1/chat/completions",status="400"}': 1,
+        'portico_upstream_attempts_total{outcome="failed",provider="up"}': 1,
+        'portico_tokens_total{direction="in",endpoint="/v1/chat/completions"}': 3,
+        'portico_cost_nano_total{endpoint="/v1/chat/completions"}': 9_000,
+    }
+    assert {name: after[name] - before.get(name, 0) for name in rows} == rows
