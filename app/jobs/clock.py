@@ -5,12 +5,22 @@ It is RQ's own cron scheduler, made to write JSON as the worker reads it, and to
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
 from redis import Redis, RedisError
+from redis.client import Pipeline
 from rq.cron import CronJob, CronScheduler
+from rq.exceptions import SchedulerNotFound
 from rq.job import Job
 
 from app.jobs import letterbox, process
 from app.jobs.schedule import SCHEDULE
+
+T = TypeVar("T")
+
+log = structlog.get_logger("app.jobs.clock")  # run as a script, the module has another name
 
 
 class ScheduledJob(CronJob):
@@ -32,12 +42,33 @@ class Clock(CronScheduler):
         self._cron_jobs = [ScheduledJob(letterbox.QUEUE, func=job, interval=every_s) for job, every_s in SCHEDULE]
 
     def enqueue_jobs(self) -> list[CronJob]:
-        """Put what is due into the letterbox; while Redis is away nothing is, and the clock goes on."""
+        """Put what is due into the letterbox; what could not be put in is due again at the next look."""
+        return self._despite_redis(super().enqueue_jobs) or []
+
+    # What RQ's scheduler tells of itself in Redis. It is for looking at; a Redis that is away must not end the clock.
+
+    def register_birth(self) -> None:
+        self._despite_redis(super().register_birth)
+
+    def save(self, pipeline: Pipeline | None = None) -> None:
+        self._despite_redis(lambda: super(Clock, self).save(pipeline))
+
+    def heartbeat(self) -> None:
+        self._despite_redis(super().heartbeat)
+
+    def register_death(self, pipeline: Pipeline | None = None) -> None:
+        self._despite_redis(lambda: super(Clock, self).register_death(pipeline))
+
+    def calculate_sleep_interval(self) -> float:
+        """Seconds until the next look: not at once again while Redis is away."""
+        return max(1.0, super().calculate_sleep_interval())
+
+    def _despite_redis(self, work: Callable[[], T]) -> T | None:
         try:
-            return super().enqueue_jobs()
-        except RedisError as error:
-            self.log.error("jobs could not be put into the letterbox: %s", error)
-            return []
+            return work()
+        except (RedisError, SchedulerNotFound) as error:
+            log.warning("the clock could not reach Redis", error=str(error))
+            return None
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from app.jobs import letterbox, quotas, rollups, schedule
 from app.jobs.clock import Clock
 from app.ledger import posting
 from tests.ledger.books import event
+from tests.services.valkey import running_valkey
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,6 +87,44 @@ def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Re
     jobs = letterbox.queue(connection).jobs
     assert {job.func_name for job in jobs} == {"app.jobs.rollups.run", "app.jobs.quotas.run"}
     assert all(0 < wire.ttl(f"rq:job:{job.id}") <= 60 or job.ttl == 60 for job in jobs)
+
+
+def test_the_clock_goes_on_while_redis_is_away(tmp_path: Path, wire: redis.Redis, redis_url: str) -> None:
+    clock = Clock(letterbox.connect(f"unix://{tmp_path}/nowhere.sock?db=0"))
+    clock.register_birth()
+    assert clock.enqueue_jobs() == []
+    clock.save()
+    clock.heartbeat()
+    assert clock.calculate_sleep_interval() >= 1
+    clock.register_death()
+    clock.connection = letterbox.connect(redis_url)
+    assert len(clock.enqueue_jobs()) == len(schedule.SCHEDULE)
+
+
+@pytest.mark.slow
+def test_the_worker_goes_on_after_redis_was_restarted(inside: Flask, tmp_path: Path) -> None:
+    with running_valkey() as server:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_")} | {
+            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_REDIS_URL": server.url,
+        }
+        worker = subprocess.Popen([sys.executable, "-m", "app.jobs.worker"], env=environ, cwd=ROOT)
+        try:
+            for _ in range(2):
+                wire = store.connect(server.url)
+                letterbox.queue(letterbox.connect(server.url)).enqueue(rollups.run, result_ttl=0)
+                deadline = time.monotonic() + 40
+                while time.monotonic() < deadline and not wire.exists(rollups.STATUS):
+                    time.sleep(0.1)
+                assert wire.exists(rollups.STATUS)
+                assert worker.poll() is None
+                wire.delete(rollups.STATUS)
+                server.kill()
+                time.sleep(1)
+                server.start()
+        finally:
+            worker.kill()
+            worker.wait()
 
 
 def test_scheduled_jobs_run_and_tell_what_they_found(
