@@ -100,13 +100,25 @@ class EmbeddedValkey:
             "maxmemory-policy": "noeviction",
             "logfile": str(self.folder / "valkey.log"),
         }
-        self._process = subprocess.Popen(
-            [self._program, *(word for name, value in options.items() for word in (f"--{name}", value))],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C in the terminal is not for it: it ends last
-            preexec_fn=die_with_parent(signal.SIGTERM),
-            pass_fds=() if self._lock is None else (self._lock,),
-        )
+        command = [self._program, *(word for name, value in options.items() for word in (f"--{name}", value))]
+        die = die_with_parent(signal.SIGTERM)
+        # No Ctrl-C between the birth of the server and our knowing of it, or nobody would stop it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+        def begin() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            die()
+
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C in the terminal is not for it: it ends last
+                preexec_fn=begin,
+                pass_fds=() if self._lock is None else (self._lock,),
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def answers(self) -> bool:
         """Whether PING is answered by PONG, which it is not while files are being read."""
