@@ -17,9 +17,9 @@ dev:  ## the same, and every process starts again when the code changes
 
 test:  ## everything: lint, types, migrations, services, browsers
 	@$(VENV) dev
-	@$(VENV) dev ruff check
-	@$(VENV) dev mypy
-	@$(VENV) dev pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@failed=0; \
+	for step in "ruff check" mypy "pytest -n $(JOBS) --dist loadgroup"; do $(VENV) dev $$step || failed=1; done; \
+	exit $$failed
 
 check:  ## the quick half of it, under a minute; ARGS="-k words" chooses tests
 	@$(VENV) dev
