@@ -311,6 +311,12 @@ def models_by_provider() -> dict[str, list[str]]:
     return served
 
 
+def upstream_models_of(item: Provider) -> list[str]:
+    """What a provider's deployments are called there."""
+    query = select(Deployment.upstream_model).where(Deployment.provider_id == item.id).distinct()
+    return sorted(db.session.scalars(query))
+
+
 def opened(item: Provider) -> Any:
     """The adapter's own settings, secrets in the clear: to talk to the upstream, never to show or log.
 

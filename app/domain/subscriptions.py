@@ -142,6 +142,28 @@ def waiting_count() -> int:
     ) or 0
 
 
+def asked(*, status: str | None = None, search: str | None = None) -> Select[Subscription]:
+    """What needs or had an admin's decision: what waits first, the longest waiting before others, then what was
+    decided, the latest first. Narrowed to a status, and to persons and models whose names contain `search`."""
+    from app.domain.identity import Person
+
+    waits = Subscription.status == "pending"
+    found = select(Subscription).where(or_(waits, Subscription.decided_at.is_not(None)))
+    if status:
+        found = found.where(Subscription.status == status)
+    if search:
+        found = found.join(Person, Person.id == Subscription.person_id).where(
+            Person.username.icontains(search, autoescape=True) | Subscription.model_name.icontains(search, autoescape=True)
+        )
+    return found.order_by(~waits, Subscription.decided_at.desc(), Subscription.id)
+
+
+def live_count(model: Model) -> int:
+    """How many live subscriptions there are to a model."""
+    query = select(func.count()).where(Subscription.model_id == model.id, Subscription.status.in_(LIVE))
+    return db.session.scalar(query) or 0
+
+
 def request(person: Person, model: Model, *, by: Person, justification: str | None = None) -> tuple[Subscription, bool]:
     """Asks for access: the subscription, and whether it is new. Raises `Invalid` for a model not on offer."""
     existing = live(person, model)

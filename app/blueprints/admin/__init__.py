@@ -1,0 +1,32 @@
+"""The admins' door: what they decide, the upstreams and models they offer, and what everybody used.
+
+Who may only read sees all of it; changes are refused here, before any page is asked.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask
+from flask_login import current_user
+
+from app.blueprints.admin import approvals, models, providers, usage
+from app.entrance import require_admin
+from app.web.menu import init_menu
+
+PAGES = (approvals.bp, providers.bp, models.bp, usage.bp)
+READ_ONLY = "Your role may read everything here and change nothing."
+
+
+def open_door(app: Flask) -> None:
+    """Serves the admins' pages from `app`."""
+    door = Blueprint("admin", __name__)
+    door.before_request(require_admin)
+    door.context_processor(_locks)
+    for page in PAGES:
+        door.register_blueprint(page)
+    app.register_blueprint(door)
+    init_menu(app)
+
+
+def _locks() -> dict[str, str | None]:
+    """Why this person may change nothing, for the controls to tell; None for who may."""
+    return {"locked": None if getattr(current_user, "is_admin", False) else READ_ONLY}

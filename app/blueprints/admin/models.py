@@ -1,0 +1,356 @@
+"""Models: what people subscribe to, with its price, its limits and the deployments that serve it.
+
+A price is never edited: another one is dated from now on, and what was charged before stays explained.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request, url_for
+from flask_wtf import FlaskForm
+from wtforms import (
+    BooleanField,
+    Form,
+    IntegerField,
+    SelectField,
+    SelectMultipleField,
+    StringField,
+    TextAreaField,
+    ValidationError,
+)
+from wtforms.validators import InputRequired, Length, NumberRange, Optional
+
+from app.blueprints.admin.person import me
+from app.domain import catalog, keys, subscriptions
+from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model, Provider
+from app.domain.errors import DomainError
+from app.extensions import db, transaction
+from app.metering import money
+from app.web.forms import blame
+from app.web.lists import page_of
+from app.web.render import render, see_other, toast_next
+
+SPARE_ROWS = 3
+ROWS = 200  # that are read of one form; the domain takes fewer
+ROW = re.compile(r"deployments-(\d{1,15})-")
+FAULTY = re.compile(r"deployments\[(\d+)\](?:\.(\w+))?")
+PRICE = "price_"  # of the prices among the form's fields
+
+bp = Blueprint("models", __name__)
+
+
+def _tokens(label: str, help: str) -> IntegerField:
+    between = NumberRange(1, LARGEST_TOKENS, "Give a number of at least 1.")
+    return IntegerField(label, [Optional(), between], description=help, render_kw={"inputmode": "numeric"})
+
+
+def _price(label: str, help: str) -> StringField:
+    return StringField(label, [_amount], description=help, render_kw={"inputmode": "decimal", "autocomplete": "off"})
+
+
+def _amount(form: FlaskForm, field: StringField) -> None:
+    """So that all prices that cannot be read are told at once, and not the first alone."""
+    try:
+        money.parse((field.data or "").strip() or 0)
+    except money.MoneyError as error:
+        raise ValidationError(f"This price is not usable: {error}.") from None
+
+
+class ModelForm(FlaskForm):
+    """A model without its deployments, which are rows of their own."""
+
+    name = StringField(
+        "Name",
+        [InputRequired("Give the model a name."), Length(max=200, message="Use at most %(max)d characters.")],
+        description="Applications call the model by it, and it cannot be changed later. Letters, digits and . _ : @ + - /",
+        render_kw={"autocomplete": "off", "spellcheck": "false", "maxlength": 200},
+    )
+    display_name = StringField(
+        "Display name",
+        [Length(max=200, message="Use at most %(max)d characters.")],
+        description="What the catalogue shows. Empty for the name itself.",
+        render_kw={"autocomplete": "off", "maxlength": 200},
+    )
+    description = TextAreaField("Description", [Length(max=20_000, message="Use at most %(max)d characters.")])
+    status = SelectField(
+        "Status",
+        choices=[
+            ("active", "Active: in the catalogue"),
+            ("hidden", "Hidden: works, but not in the catalogue"),
+            ("deprecated", "Deprecated: in the catalogue with a warning"),
+            ("disabled", "Disabled: calls are refused"),
+        ],
+    )
+    restricted = BooleanField(
+        "Restricted access", description="People ask for it and an administrator decides. Who has access keeps it."
+    )
+    capabilities = SelectMultipleField(
+        "Capabilities",
+        [InputRequired("Choose at least one.")],
+        choices=[(name, name.capitalize()) for name in CAPABILITIES],
+        default=["chat"],
+    )
+    features = StringField(
+        "Features",
+        description="Free words, separated by commas, such as tools, vision, reasoning.",
+        render_kw={"autocomplete": "off"},
+    )
+    context_window = _tokens("Context window", "Tokens, in and out together.")
+    max_output_tokens = _tokens("Longest output", "Tokens.")
+    default_output_tokens = _tokens("Usual output", "Tokens reserved when a request names no limit.")
+    price_input_per_mtok = _price("Input", "Per 1M tokens.")
+    price_cached_input_per_mtok = _price("Cached input", "Per 1M tokens.")
+    price_output_per_mtok = _price("Output", "Per 1M tokens.")
+    price_per_request = _price("Request", "Each.")
+    price_per_image = _price("Image", "Each.")
+    price_per_audio_minute = _price("Audio", "Per minute.")
+
+    def wanted(self) -> dict[str, Any]:
+        """The arguments of `catalog.create_model` and `update_model`, but the name and the deployments."""
+        return {
+            "display_name": (self.display_name.data or "").strip(),
+            "description": (self.description.data or "").strip(),
+            "status": self.status.data,
+            "restricted": self.restricted.data,
+            "capabilities": self.capabilities.data,
+            "features": [word.strip() for word in (self.features.data or "").split(",") if word.strip()],
+            "context_window": self.context_window.data,
+            "max_output_tokens": self.max_output_tokens.data,
+            "default_output_tokens": self.default_output_tokens.data,
+            "price": {name: (self[PRICE + name].data or "").strip() or None for name in PRICES},
+        }
+
+
+class DeploymentRow(Form):
+    """One deployment; a row with neither provider nor model is a spare one."""
+
+    provider_id = SelectField("Provider", validate_choice=False)
+    upstream_model = StringField(
+        "Model at the provider",
+        [Length(max=200, message="Use at most %(max)d characters.")],
+        render_kw={"autocomplete": "off", "spellcheck": "false", "maxlength": 200},
+    )
+    priority = IntegerField("Priority", [Optional(), NumberRange(0, 1000, "Give 0 to 1000.")], default=0)
+    weight = IntegerField("Weight", [Optional(), NumberRange(0, 1000, "Give 0 to 1000.")], default=1)
+    remove = BooleanField("Remove")
+
+    @property
+    def is_spare(self) -> bool:
+        return not self.provider_id.data and not (self.upstream_model.data or "").strip()
+
+    def spec(self, settings: dict[str, Any]) -> DeploymentSpec:
+        return DeploymentSpec(
+            provider_id=self.provider_id.data or "",
+            upstream_model=(self.upstream_model.data or "").strip(),
+            priority=0 if self.priority.data is None else self.priority.data,
+            weight=1 if self.weight.data is None else self.weight.data,
+            settings=settings,
+        )
+
+
+class Deployments:
+    """The rows of one form: those it was sent with, or those of a model and some spare ones."""
+
+    def __init__(self, item: Model | None = None) -> None:
+        self.settings = (
+            {(one.provider_id, one.upstream_model): one.settings for one in item.deployments} if item else {}
+        )
+        if request.method == "POST":
+            numbers = sorted({int(found[1]) for name in request.form if (found := ROW.match(name))})[:ROWS]
+            self.rows = [DeploymentRow(request.form, prefix=_prefix(number)) for number in numbers]
+        else:
+            self.rows = [
+                DeploymentRow(obj=one, prefix=_prefix(number))
+                for number, one in enumerate(item.deployments if item else ())
+            ]
+            self.rows += [DeploymentRow(prefix=_prefix(len(self.rows) + spare)) for spare in range(SPARE_ROWS)]
+        choices = _choices(list(db.session.scalars(catalog.all_providers())))
+        for row in self.rows:
+            row.provider_id.choices = choices
+
+    @property
+    def used(self) -> list[DeploymentRow]:
+        return [row for row in self.rows if not row.is_spare and not row.remove.data]
+
+    def validate(self, form: FlaskForm) -> bool:
+        """Whether all used rows are whole; what is wrong with them is told at the form as well."""
+        for row in self.used:
+            row.validate()
+            if not row.provider_id.data:
+                _fault(row, "provider_id", "Choose a provider.")
+            elif not (row.upstream_model.data or "").strip():
+                _fault(row, "upstream_model", "Give the model's name there.")
+        return self._tell(form)
+
+    def blame(self, form: FlaskForm, error: DomainError) -> bool:
+        """Puts a refusal of the domain at its row; False when it is not about one."""
+        found = FAULTY.fullmatch(error.field or "")
+        if found is None or int(found[1]) >= len(self.used):
+            return False
+        row = self.used[int(found[1])]
+        _fault(row, found[2] if found[2] in row else "upstream_model", error.message)
+        self._tell(form)
+        return True
+
+    def specs(self) -> list[DeploymentSpec]:
+        return [
+            row.spec(self.settings.get((row.provider_id.data, (row.upstream_model.data or "").strip()), {}))
+            for row in self.used
+        ]
+
+    def _tell(self, form: FlaskForm) -> bool:
+        for number, row in enumerate(self.used, 1):
+            for faults in row.errors.values():
+                form.form_errors += [f"Deployment {number}: {fault}" for fault in faults]
+        return not any(row.errors for row in self.used)
+
+
+@bp.get("/admin/models")
+def index() -> Response:
+    search = request.args.get("q", "").strip()[:200]
+    status = request.args.get("status", "")
+    status = status if status in STATUSES else ""
+    capability = request.args.get("capability", "")
+    capability = capability if capability in CAPABILITIES else ""
+    found = catalog.all_models(search=search or None, status=status or None, capability=capability or None)
+    return render(
+        "admin/models/index.html",
+        "admin/models/_list.html",
+        found=page_of(found),
+        search=search,
+        chosen=status,
+        statuses=STATUSES,
+        capability=capability,
+        capabilities=CAPABILITIES,
+    )
+
+
+@bp.get("/admin/models/new")
+def new() -> Response:
+    return _new_page(ModelForm(formdata=None), Deployments())
+
+
+@bp.get("/admin/models/new/deployment")
+def deployment() -> str:
+    """One more spare row, for scripts; its number is later than all that are there."""
+    row = DeploymentRow(prefix=_prefix(time.time_ns() // 1_000_000))
+    row.provider_id.choices = _choices(list(db.session.scalars(catalog.all_providers())))
+    return render_template("admin/models/_deployment.html", row=row, fresh=True)
+
+
+@bp.post("/admin/models")
+def create() -> Response:
+    form, deployments = ModelForm(), Deployments()
+    if not all([form.validate_on_submit(), deployments.validate(form)]):
+        return _new_page(form, deployments, 422)
+    try:
+        made = transaction(
+            catalog.create_model,
+            by=me(),
+            name=(form.name.data or "").strip(),
+            deployments=deployments.specs(),
+            **form.wanted(),
+        )
+    except DomainError as error:
+        _blame(form, deployments, error)
+        return _new_page(form, deployments, 422)
+    toast_next("success", f"{made.name} is added.")
+    return see_other(url_for("admin.models.detail", id=made.id))
+
+
+@bp.get("/admin/models/<id>")
+def detail(id: str) -> Response:
+    item = catalog.model_by_id(id)
+    price = item.price.decimals() if item.price else {}
+    data = {PRICE + name: amount for name, amount in price.items()} | {"features": ", ".join(item.features)}
+    return _page(item, _change_form(item, formdata=None, data={**_plain(item), **data}), Deployments(item))
+
+
+@bp.post("/admin/models/<id>")
+def change(id: str) -> Response:
+    item = catalog.model_by_id(id)
+    form, deployments = _change_form(item), Deployments(item)
+    if not all([form.validate_on_submit(), deployments.validate(form)]):
+        return _page(item, form, deployments, 422)
+    before = item.price.id if item.price else None
+    try:
+        transaction(catalog.update_model, item, by=me(), deployments=deployments.specs(), **form.wanted())
+    except DomainError as error:
+        _blame(form, deployments, error)
+        return _page(item, form, deployments, 422)
+    repriced = (item.price.id if item.price else None) != before
+    toast_next("success", f"{item.name} is saved." + (" The new price holds from now on." if repriced else ""))
+    return see_other(url_for("admin.models.detail", id=id))
+
+
+@bp.get("/admin/models/<id>/deletion")
+def deletion(id: str) -> Response:
+    """The page that asks whether it is meant, and tells whom it hits."""
+    return _deletion_page(catalog.model_by_id(id))
+
+
+@bp.post("/admin/models/<id>/deletion")
+def delete(id: str) -> Response:
+    item = catalog.model_by_id(id)
+    name = item.name
+    if request.form.get("confirm") != name:
+        return _deletion_page(item, 422)
+    transaction(catalog.delete_model, item, by=me())
+    toast_next("success", f"{name} is deleted.")
+    return see_other(url_for("admin.models.index"))
+
+
+def _new_page(form: ModelForm, deployments: Deployments, status: int = 200) -> Response:
+    return render("admin/models/new.html", status=status, form=form, deployments=deployments)
+
+
+def _page(item: Model, form: ModelForm, deployments: Deployments, status: int = 200) -> Response:
+    return render(
+        "admin/models/detail.html", status=status, model=item, form=form, deployments=deployments, **_effect(item)
+    )
+
+
+def _deletion_page(item: Model, status: int = 200) -> Response:
+    return render("admin/models/deletion.html", status=status, model=item, fault=status == 422, **_effect(item))
+
+
+def _effect(item: Model) -> dict[str, Any]:
+    """Whom a change of this model hits."""
+    return {"subscribers": subscriptions.live_count(item), "key_count": keys.count_using(item)}
+
+
+def _change_form(item: Model, **arguments: Any) -> ModelForm:
+    form = ModelForm(**arguments)
+    del form.name  # applications call the model by it
+    return form
+
+
+def _plain(item: Model) -> dict[str, Any]:
+    names = (
+        "display_name", "description", "status", "restricted", "capabilities", "context_window", "max_output_tokens",
+        "default_output_tokens",
+    )  # fmt: skip
+    return {name: getattr(item, name) for name in names}
+
+
+def _blame(form: ModelForm, deployments: Deployments, error: DomainError) -> None:
+    if not deployments.blame(form, error):
+        blame(form, error, **{f"price.{name}": PRICE + name for name in PRICES})
+
+
+def _choices(found: Sequence[Provider]) -> list[tuple[str, str]]:
+    words = [(one.id, one.name if one.status == "active" else f"{one.name} (disabled)") for one in found]
+    return [("", "Choose …"), *words]
+
+
+def _fault(row: DeploymentRow, name: str, message: str) -> None:
+    field = row[name]
+    field.errors = [*field.errors, message]
+
+
+def _prefix(number: int) -> str:
+    return f"deployments-{number}"

@@ -1,0 +1,324 @@
+"""Providers: the upstreams, each with the form that its adapter's settings ask for, and a try at it.
+
+A secret that is kept never leaves: its field comes empty, and left empty it stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from flask import Blueprint, Response, request, url_for
+from flask_wtf import FlaskForm
+from wtforms import BooleanField, Field, PasswordField, SelectField, StringField, TextAreaField
+from wtforms.validators import InputRequired, Length
+
+from app import providers
+from app.blueprints.admin.person import me
+from app.domain import catalog
+from app.domain.catalog import PROVIDER_STATUSES, Provider
+from app.domain.errors import Conflict, DomainError, NotFound
+from app.extensions import db, transaction
+from app.providers.base import Adapter, CheckResult
+from app.providers.settings import Field as Setting
+from app.providers.settings import fields_of
+from app.web.forms import blame
+from app.web.lists import page_of
+from app.web.render import render, see_other, toast_next
+
+PREFIX = "config_"  # of the adapter's settings among the form's fields
+
+bp = Blueprint("providers", __name__)
+
+
+class NumberField(StringField):
+    """A whole or a decimal number; nothing is None."""
+
+    def process_formdata(self, valuelist: Sequence[Any]) -> None:
+        text = str(valuelist[0]).strip() if valuelist else ""
+        self.data = None
+        if text:
+            self.data = _number(text)  # type: ignore[assignment]
+
+    def _value(self) -> str:
+        if self.raw_data:
+            return str(self.raw_data[0])
+        return "" if self.data is None else str(self.data).removesuffix(".0")
+
+
+class JsonField(TextAreaField):
+    """JSON of any shape; nothing is None."""
+
+    def process_formdata(self, valuelist: Sequence[Any]) -> None:
+        text = str(valuelist[0]).strip() if valuelist else ""
+        self.data = None
+        if text:
+            try:
+                self.data = json.loads(text)
+            except (ValueError, RecursionError):
+                raise ValueError('Give JSON, such as {"name": "value"}.') from None
+
+    def _value(self) -> str:
+        if self.raw_data:
+            return str(self.raw_data[0])
+        return "" if self.data is None else json.dumps(self.data, indent=2, ensure_ascii=False)
+
+
+class ProviderForm(FlaskForm):
+    """What every provider has; `form_of` adds the settings of a kind."""
+
+    name = StringField(
+        "Name",
+        [InputRequired("Give the provider a name."), Length(max=100, message="Use at most %(max)d characters.")],
+        description="How lists and reports call it. At most 100 characters.",
+        render_kw={"autocomplete": "off", "maxlength": 100},
+    )
+    status = SelectField(
+        "Status",
+        choices=[(name, name.capitalize()) for name in PROVIDER_STATUSES],
+        description="A disabled provider gets no calls; models go to their other deployments.",
+    )
+    settings: Sequence[Setting] = ()
+
+    def config(self) -> dict[str, Any]:
+        """The settings given; empty ones are left out, so that a secret stays and a default holds."""
+        given = {}
+        for setting in self.settings:
+            value = self[PREFIX + setting.name].data
+            value = value.strip() if isinstance(value, str) else value
+            if value is not None and value != "":
+                given[setting.name] = value
+        return given
+
+    def blame(self, error: DomainError) -> None:
+        blame(self, error, **{f"config.{setting.name}": PREFIX + setting.name for setting in self.settings})
+
+
+class TrialForm(FlaskForm):
+    """A try at a provider; without a model it is only reached and asked what it offers."""
+
+    model = StringField(
+        "Model at the provider",
+        [Length(max=200, message="Use at most %(max)d characters.")],
+        description="Empty to see only whether it can be reached and accepts the credentials.",
+        render_kw={"autocomplete": "off", "spellcheck": "false", "list": "test-models"},
+    )
+    prompt = StringField(
+        "Question",
+        [Length(max=1000, message="Use at most %(max)d characters.")],
+        description="Sent to the model when given. It may cost a little.",
+        render_kw={"autocomplete": "off"},
+    )
+
+
+def form_of(kind: type[Adapter], kept: Mapping[str, str]) -> type[ProviderForm]:
+    """The form of a kind. `kept` holds the masks of the secrets that are stored already."""
+    settings = fields_of(kind.Settings)
+    fields = {PREFIX + setting.name: _field_of(setting, kept.get(setting.name)) for setting in settings}
+    return cast("type[ProviderForm]", type("ProviderFormOfKind", (ProviderForm,), {**fields, "settings": settings}))
+
+
+@bp.get("/admin/providers")
+def index() -> Response:
+    search = request.args.get("q", "").strip()[:100]
+    status = request.args.get("status", "")
+    status = status if status in PROVIDER_STATUSES else ""
+    return render(
+        "admin/providers/index.html",
+        "admin/providers/_list.html",
+        found=page_of(catalog.all_providers(status=status or None, search=search or None)),
+        search=search,
+        chosen=status,
+        statuses=PROVIDER_STATUSES,
+        served=catalog.models_by_provider(),
+        titles=_titles(),
+    )
+
+
+@bp.get("/admin/providers/new")
+def new() -> Response:
+    """First the kind, then its form."""
+    kind = request.args.get("kind", "")
+    if kind not in providers.kinds():
+        return render(
+            "admin/providers/kinds.html", kinds=[(name, providers.adapter(name)) for name in providers.kinds()]
+        )
+    adapter = providers.adapter(kind)
+    return _new_page(kind, form_of(adapter, {})(formdata=None, data={"name": adapter.title}))
+
+
+@bp.post("/admin/providers")
+def create() -> Response:
+    kind = request.form.get("kind", "")
+    if kind not in providers.kinds():
+        raise NotFound("There is no such kind of provider.")
+    form = form_of(providers.adapter(kind), {})()
+    if not form.validate_on_submit():
+        return _new_page(kind, form, 422)
+    try:
+        made = transaction(
+            catalog.create_provider,
+            by=me(),
+            name=(form.name.data or "").strip(),
+            kind=kind,
+            status=form.status.data,
+            config=form.config(),
+        )
+    except DomainError as error:
+        form.blame(error)
+        return _new_page(kind, form, 422)
+    toast_next("success", f"{made.name} is added. Test whether it answers.")
+    return see_other(url_for("admin.providers.detail", id=made.id))
+
+
+@bp.get("/admin/providers/<id>")
+def detail(id: str) -> Response:
+    item = catalog.provider(id)
+    data = {"name": item.name, "status": item.status}
+    data |= {PREFIX + name: value for name, value in item.settings.items()}
+    return _page(item, _form_for(item)(formdata=None, data=data))
+
+
+@bp.post("/admin/providers/<id>")
+def change(id: str) -> Response:
+    item = catalog.provider(id)
+    form = _form_for(item)()
+    if not form.validate_on_submit():
+        return _page(item, form, 422)
+    try:
+        transaction(
+            catalog.update_provider,
+            item,
+            by=me(),
+            name=(form.name.data or "").strip(),
+            status=form.status.data,
+            config=form.config(),
+        )
+    except DomainError as error:
+        form.blame(error)
+        return _page(item, form, 422)
+    toast_next("success", f"{item.name} is saved.")
+    return see_other(url_for("admin.providers.detail", id=id))
+
+
+@bp.post("/admin/providers/<id>/test")
+def test(id: str) -> Response:
+    """Tries the upstream now. It changes nothing, so the answer is the page itself."""
+    item = catalog.provider(id)
+    form = TrialForm()
+    if not form.validate_on_submit():
+        return _test_page(item, form, 422)
+    db.session.expunge(item)
+    db.session.rollback()  # the upstream may take its time; no transaction waits with us
+    result: CheckResult | None = None
+    try:
+        result = catalog.check_provider(item, model=_text(form.model.data), prompt=_text(form.prompt.data))
+    except DomainError as error:  # the settings no longer satisfy the adapter
+        form.form_errors.append(error.message)
+    return _test_page(catalog.provider(id), form, 200 if result else 422, result)
+
+
+@bp.get("/admin/providers/<id>/deletion")
+def deletion(id: str) -> Response:
+    """The page that asks whether it is meant, or says why it cannot be."""
+    return _deletion_page(catalog.provider(id))
+
+
+@bp.post("/admin/providers/<id>/deletion")
+def delete(id: str) -> Response:
+    item = catalog.provider(id)
+    name = item.name
+    try:
+        transaction(catalog.delete_provider, item, by=me())
+    except Conflict:
+        return _deletion_page(item, 409)
+    toast_next("success", f"{name} is deleted.")
+    return see_other(url_for("admin.providers.index"))
+
+
+def _new_page(kind: str, form: ProviderForm, status: int = 200) -> Response:
+    return render("admin/providers/new.html", status=status, kind=kind, adapter=providers.adapter(kind), form=form)
+
+
+def _page(item: Provider, form: ProviderForm, status: int = 200) -> Response:
+    return render(
+        "admin/providers/detail.html", status=status, form=form, **_about(item), test=TrialForm(formdata=None)
+    )
+
+
+def _test_page(item: Provider, form: TrialForm, status: int, result: CheckResult | None = None) -> Response:
+    return render(
+        "admin/providers/test.html",
+        "admin/providers/_test.html",
+        status=status,
+        test=form,
+        result=result,
+        **_about(item),
+    )
+
+
+def _deletion_page(item: Provider, status: int = 200) -> Response:
+    return render("admin/providers/deletion.html", status=status, **_about(item))
+
+
+def _about(item: Provider) -> dict[str, Any]:
+    """What each page of one provider shows."""
+    return {
+        "provider": item,
+        "title_of_kind": _titles().get(item.kind, item.kind),
+        "models": catalog.models_by_provider().get(item.id, []),
+        "upstream_models": catalog.upstream_models_of(item),
+    }
+
+
+def _form_for(item: Provider) -> type[ProviderForm]:
+    return form_of(providers.adapter(item.kind), item.hints)
+
+
+def _titles() -> dict[str, str]:
+    return {kind: providers.adapter(kind).title for kind in providers.kinds()}
+
+
+def _field_of(setting: Setting, kept: str | None) -> Field:
+    """The field of one setting, by its type."""
+    help = setting.help
+    required = [InputRequired("This is needed.")] if setting.required and kept is None else []
+    arguments: dict[str, Any] = {"validators": required, "default": setting.default}
+    if setting.secret:
+        note = f"A secret is kept ({kept}). Leave this empty to keep it; enter another to replace it." if kept else help
+        attributes = {"autocomplete": "new-password", "spellcheck": "false"}
+        if kept:
+            attributes["placeholder"] = "Kept; enter to replace"
+        return PasswordField(setting.title, required, description=note, render_kw=attributes)
+    match setting.type:
+        case "boolean":
+            return BooleanField(setting.title, description=help, default=setting.default)
+        case "choice":
+            choices = [(choice, choice) for choice in setting.choices]
+            return SelectField(setting.title, description=help, choices=choices, **arguments)
+        case "number":
+            return NumberField(setting.title, description=help, render_kw={"inputmode": "decimal"}, **arguments)
+        case "json":
+            return JsonField(setting.title, description=help, render_kw={"spellcheck": "false"}, **arguments)
+    return StringField(
+        setting.title, description=help, render_kw={"autocomplete": "off", "spellcheck": "false"}, **arguments
+    )
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text) if text.lstrip("+-").isdecimal() and len(text) < 20 else _finite(text)
+    except ValueError:
+        raise ValueError("Give a number, such as 60.") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError
+    return number
+
+
+def _text(value: str | None) -> str | None:
+    return (value or "").strip() or None
