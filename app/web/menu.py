@@ -61,7 +61,9 @@ def surroundings() -> dict[str, Any]:
     told |= {
         "menu": _menu(served),
         "person": {"name": current_user.username, "detail": current_user.email or role},
-        "user_menu": [{"label": "Change password", "href": "/password", "icon": "lock"}] if "/password" in served else [],
+        "user_menu": [{"label": "Change password", "href": "/password", "icon": "lock"}]
+        if "/password" in served
+        else [],
         "logout_href": "/sign-out" if "/sign-out" in served else None,
         "search_href": "/models" if "/models" in served else None,
     }

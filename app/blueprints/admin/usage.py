@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from flask import Blueprint, Response, abort, current_app, request
-from flask_login import current_user
 
+from app.blueprints.admin.person import me
 from app.domain import budgets, catalog, identity, keys
-from app.domain.identity import Person
 from app.extensions import db
 from app.ledger import reports
 from app.ledger.reports import Filters, ReportError
@@ -23,7 +20,7 @@ bp = Blueprint("usage", __name__)
 
 @bp.get("/admin/usage")
 def index() -> Response:
-    person = cast("Person", current_user._get_current_object())
+    person = me()
     days, metric = arranged.asked(request.args)
     overview = arranged.overview(person, days=days, metric=metric)
     spanned = Filters(from_ms=overview.from_ms)

@@ -26,7 +26,7 @@ from wtforms import (
     StringField,
     ValidationError,
 )
-from wtforms.fields.choices import SelectChoice
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from app.blueprints.portal.person import me
@@ -111,9 +111,11 @@ class KeyForm(FlaskForm):
         if self.reach.data == "all" and field.data:
             raise ValidationError("You ticked models but chose all of them. Choose “Only the models ticked below”.")
 
+    def validate_lifetime(self, field: SelectField) -> None:
+        if field.data == "date" and not any(self.expires_on.raw_data or ()):
+            raise ValidationError("Give the last day beside it.")
+
     def validate_expires_on(self, field: DateField) -> None:
-        if self.lifetime.data == "date" and field.data is None:
-            raise ValidationError("Give the last day, such as 2030-12-31.")
         if self.lifetime.data == "date" and field.data and field.data < now().date():
             raise ValidationError("Give today or a later day.")
         if self.lifetime.data != "date" and field.data is not None:
@@ -245,9 +247,7 @@ def _form(form: KeyForm, status: int = 200) -> Response:
     subscribed = _subscribed()
     chosen = [name for name in form.models.data or () if name not in subscribed]
     form.models.choices = [SelectChoice(name) for name in [*subscribed, *chosen]]
-    return render(
-        "portal/keys/new.html", status=status, form=form, subscribed=subscribed, timezones=_timezones()
-    )
+    return render("portal/keys/new.html", status=status, form=form, subscribed=subscribed, timezones=_timezones())
 
 
 def _made(key: ApiKey, text: str) -> Response:

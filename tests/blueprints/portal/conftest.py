@@ -45,7 +45,7 @@ def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:  # noq
             "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
             "CONFIG_DATABASE_URL": database_url,
             "CONFIG_REDIS_URL": valkey_url,
-            "CONFIG_SERVER_DOORS": "portal,public",
+            "CONFIG_SERVER_DOORS": "portal,admin,public",
         }
     )
 
@@ -107,7 +107,7 @@ def make_key(person: Person, **values: Any) -> tuple[str, str]:
     return key.id, text
 
 
-def use(person: Person, model: catalog.Model, at_ms: int, *, key_id: str | None = None, **fields: Any) -> str:
+def use(person: Person, of: catalog.Model, at_ms: int, *, key_id: str | None = None, **fields: Any) -> str:
     """Books one call of 1,000 tokens in and 500 out, and answers its request id."""
     base: dict[str, Any] = {
         "request_id": new_id(),
@@ -115,22 +115,22 @@ def use(person: Person, model: catalog.Model, at_ms: int, *, key_id: str | None 
         "at_ms": at_ms,
         "person_id": person.id,
         "key_id": key_id,
-        "model": model.name,
+        "model": of.name,
         "endpoint": "/v1/chat/completions",
         "api_type": "chat",
-        "provider_id": model.deployments[0].provider_id,
-        "deployment_id": model.deployments[0].id,
+        "provider_id": of.deployments[0].provider_id,
+        "deployment_id": of.deployments[0].id,
         "outcome": "ok",
         "status": 200,
         "prompt_tokens": 1000,
         "completion_tokens": 500,
         "cost_nano": 2_000_000,
-        "price_id": model.price.id if model.price else None,
+        "price_id": of.price.id if of.price else None,
         "duration_ms": 420,
         "ttft_ms": 70,
         "stream": True,
         "attempts": (
-            Attempt(deployment_id=model.deployments[0].id, provider_id=model.deployments[0].provider_id, duration_ms=400),
+            Attempt(deployment_id=of.deployments[0].id, provider_id=of.deployments[0].provider_id, duration_ms=400),
         ),
         **fields,
     }

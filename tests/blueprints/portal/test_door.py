@@ -1,0 +1,90 @@
+"""What holds for every page of the portal: who may enter, what a GET leaves behind, and the menu around it."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Callable
+
+from flask import Flask
+from sqlalchemy import event
+
+from app.domain.catalog import Model
+from app.extensions import db
+from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
+from tests.house import People
+
+EVERYBODY = ("/home", "/models", "/models/small", "/subscriptions", "/keys", "/keys/new", "/usage")
+
+
+def test_nobody_is_led_to_the_form_and_back(app: Flask, people: People) -> None:
+    for path in EVERYBODY:
+        answer = contextvars.Context().run(app.test_client().get, path)
+        assert (answer.status_code, answer.headers["Location"]) == (303, f"/sign-in?next={path}")
+
+
+def test_pages_answer_empty_and_full_and_a_get_writes_nothing(
+    app: Flask, people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    owner = signed_in("owner")
+    for path in EVERYBODY:
+        assert owner.get(path).status_code == 200, path
+    subscription = subscribe(people.owner, small)
+    key, _ = make_key(people.owner, models=["small"], budget={"limit": "5", "period": "month"})
+    request_id = use(people.owner, small, int(time.time() * 1000), key_id=key)
+    pages = [
+        *EVERYBODY,
+        f"/subscriptions/{subscription}/cancellation",
+        f"/keys/{key}",
+        f"/keys/{key}/revocation",
+        f"/requests/{request_id}",
+    ]
+    written: list[str] = []
+
+    @event.listens_for(db.engine, "before_cursor_execute")
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement.split(None, 1)[0].upper() in ("INSERT", "UPDATE", "DELETE"):
+            written.append(statement)
+
+    for path in pages:
+        answer = owner.get(path)
+        assert answer.status_code == 200, path
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert written == []
+
+
+def test_htmx_gets_the_fragment_alone(signed_in: Callable[[str], Browser], people: People) -> None:
+    owner = signed_in("owner")
+    for path in ("/models", "/subscriptions", "/keys", "/usage"):
+        fragment = owner.get(path, fragment=True).text.strip()
+        assert fragment.startswith('<div class="region"'), path
+        assert "<html" not in fragment
+        assert fragment in owner.get(path).text, path
+
+
+def test_the_menu_shows_what_the_role_and_the_process_have(
+    people: People, guarded: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    signed_in("owner").post("/models/lab/guarded/subscription", justification="Research.")
+    assert "/admin/" not in signed_in("owner").get("/home").text
+    for name in ("admin", "auditor"):
+        page = signed_in(name).get("/home").text
+        assert 'href="/admin/usage"' in page
+        assert '<span class="pf-v6-c-badge pf-m-unread nav-badge">1</span>' in page
+    page = signed_in("owner").get("/keys").text
+    assert page.count('aria-current="page"') == 1
+    assert 'action="/sign-out"' in page
+    assert 'href="/password"' in page
+
+
+def test_the_start_card_ticks_off_and_leaves(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
+    owner = signed_in("owner")
+    assert owner.get("/home").text.count('<span class="good">done</span>') == 0
+    subscribe(people.owner, small)
+    assert owner.get("/home").text.count('<span class="good">done</span>') == 1
+    key, _ = make_key(people.owner)
+    assert owner.get("/home").text.count('<span class="good">done</span>') == 2
+    use(people.owner, small, int(time.time() * 1000), key_id=key)
+    page = owner.get("/home").text
+    assert "Get started" not in page
+    assert "http://localhost/v1" in page

@@ -1,0 +1,196 @@
+"""API keys in the portal: made, shown once, seen by their owner alone, revoked."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+import redis
+
+from app import store
+from app.domain import budgets, keys
+from app.domain.catalog import Model
+from app.domain.keys import ApiKey
+from app.extensions import db, now
+from app.gateway.key_text import is_well_formed
+from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
+from tests.house import People
+
+KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
+
+
+def newest(people: People) -> ApiKey:
+    db.session.rollback()
+    found = db.session.scalar(keys.of(people.owner).limit(1))
+    assert found is not None
+    return found
+
+
+def once_of(browser: Browser) -> str:
+    found = re.search(r'name="once"[^>]*value="([^"]+)"', browser.get("/keys/new").text)
+    assert found
+    return found[1]
+
+
+def test_without_a_subscription_the_form_leads_to_the_catalogue(
+    people: People, signed_in: Callable[[str], Browser]
+) -> None:
+    page = signed_in("owner").get("/keys/new").text
+    assert "Subscribe to a model first" in page
+    assert 'name="name"' not in page
+
+
+def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    subscribe(people.owner, small)
+    owner = signed_in("owner")
+    form = {
+        "once": once_of(owner), "name": "Support chat", "reach": "some", "models": "small", "lifetime": "90",
+        "budget": "12.50", "period": "week", "timezone": "Europe/Berlin", "rpm": "60", "tpm": "9000", "max_parallel": "3",
+    }  # fmt: skip
+    answer = owner.post("/keys", page="/keys/new", **form)
+    assert answer.status_code == 201
+    assert answer.headers["Cache-Control"] == "no-store"
+    [text] = set(KEY.findall(answer.text))
+    assert is_well_formed(text)
+    assert f"Bearer {text}" in answer.text
+    assert "http://localhost/v1" in answer.text
+    file = re.search(r'href="data:text/plain;base64,([^"]+)"[^>]*download="support-chat.env"', answer.text)
+    assert file
+    assert base64.b64decode(file[1]).decode() == f"PORTICO_API_KEY={text}\nPORTICO_BASE_URL=http://localhost/v1\n"
+    key = newest(people)
+    assert (key.name, key.models, key.rpm, key.tpm, key.max_parallel) == ("Support chat", ["small"], 60, 9000, 3)
+    assert key.expires_at
+    assert timedelta(days=89) < key.expires_at - now() <= timedelta(days=90)
+    budget = budgets.standing("key", key.id)
+    assert (budget.limit_nano, budget.period, budget.timezone) == (12_500_000_000, "week", "Europe/Berlin")
+
+    again = owner.post("/keys", page="/keys/new", **form)
+    assert again.status_code == 303
+    assert again.headers["Location"] == f"/keys/{key.id}"
+    for page in ("/keys", f"/keys/{key.id}"):
+        assert text not in owner.get(page).text
+    assert "1 result<" in owner.get("/keys").text
+    assert f"{text[:8]}…{text[-4:]}" in owner.get("/keys").text
+
+
+BAD_FORMS: list[tuple[dict[str, str], str]] = [
+    ({"name": ""}, "Give the key a name."),
+    ({"name": " "}, "Give a name of 1 to 100 characters."),
+    ({"reach": "some"}, "Tick at least one model"),
+    ({"models": "small"}, "You ticked models but chose all"),
+    ({"reach": "some", "models": "lab/guarded"}, "There is no subscription to lab/guarded"),
+    ({"lifetime": "date"}, "Give the last day"),
+    ({"lifetime": "date", "expires_on": "2001-01-01"}, "Give today or a later day."),
+    ({"expires_on": "2040-01-01"}, "To use this day"),
+    ({"budget": "much"}, "The limit is not usable"),
+    ({"budget": "5", "timezone": "Mars/Olympus"}, "Give the name of a time zone"),
+    ({"rpm": "0"}, "Give a number of at least 1."),
+    ({"tpm": "many"}, "Not a valid integer"),
+]
+
+
+def test_a_bad_form_answers_422_and_keeps_what_was_given(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    subscribe(people.owner, small)
+    owner = signed_in("owner")
+    form = {
+        "name": "kept",
+        "reach": "all",
+        "lifetime": "never",
+        "period": "month",
+        "timezone": "UTC",
+        "max_parallel": "7",
+    }
+    for wrong, words in BAD_FORMS:
+        answer = owner.post("/keys", page="/keys/new", **{**form, **wrong})
+        assert answer.status_code == 422, wrong
+        assert words in answer.text, wrong
+        assert 'value="7"' in answer.text
+        assert not KEY.search(answer.text)
+    assert list(db.session.scalars(keys.of(people.owner))) == []
+
+
+def test_fields_that_are_not_of_the_form_change_nothing(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    subscribe(people.owner, small)
+    extra = {"person_id": people.admin.id, "routing": "fixed", "spent": "0", "team_id": "x"}
+    signed_in("owner").post(
+        "/keys", page="/keys/new", name="plain", reach="all", lifetime="never", period="month", **extra
+    )
+    key = newest(people)
+    assert (key.person_id, key.routing, key.team_id) == (people.owner.id, "free", None)
+
+
+def test_the_list_finds_by_name_and_status(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
+    owner = signed_in("owner")
+    assert "No keys yet" in owner.get("/keys").text
+    make_key(people.owner, name="alpha")
+    make_key(people.owner, name="beta", budget={"limit": "1", "period": "day"})
+    page = owner.get("/keys?q=alp", fragment=True).text
+    assert "alpha" in page
+    assert "beta" not in page
+    assert "No key fits" in owner.get("/keys?status=revoked").text
+    assert "of $1.00" in owner.get("/keys?status=active").text
+
+
+def test_the_page_of_a_key_shows_the_numbers_that_enforcement_uses(
+    people: People, small: Model, signed_in: Callable[[str], Browser], wire: redis.Redis
+) -> None:
+    subscription = subscribe(people.owner, small)
+    key, _ = make_key(people.owner, budget={"limit": "2", "period": "total"})
+    budgets.set_budget("subscription", subscription, by=people.admin, limit="10", period="total")
+    budgets.set_budget("organisation", "default", by=people.admin, limit="100", period="total")
+    db.session.commit()
+    wire.hset(store.spent("key", key, "total"), mapping={"spent": 1_700_000_000, "held": 100_000_000})
+    use(people.owner, small, int(time.time() * 1000), key_id=key)
+    page = signed_in("owner").get(f"/keys/{key}").text
+    for shown in (
+        "$1.70",
+        "$0.10",
+        "$0.20",
+        "Running low",
+        "Subscription to small",
+        "The organisation’s budget",
+        "$0.002",
+    ):
+        assert shown in page
+    assert "user" not in page.split("Budgets that bound this key")[1].split("</table>")[0]
+
+
+@pytest.mark.parametrize(("who", "seen", "done"), [("stranger", 404, 404), ("auditor", 200, 403), ("admin", 200, 303)])
+def test_somebody_elses_key(
+    people: People, small: Model, signed_in: Callable[[str], Browser], who: str, seen: int, done: int
+) -> None:
+    id, _ = make_key(people.owner, name="mine")
+    other = signed_in(who)
+    assert other.get(f"/keys/{id}").status_code == seen
+    assert "mine" not in other.get("/keys").text
+    assert other.post(f"/keys/{id}/revocation", confirm="mine").status_code == done
+    assert newest(people).status == ("revoked" if who == "admin" else "active")
+
+
+def test_revoking_asks_for_the_name_and_takes_the_caller_off_the_noticeboard(
+    people: People, small: Model, signed_in: Callable[[str], Browser], wire: redis.Redis
+) -> None:
+    id, _ = make_key(people.owner, name="old one")
+    digest = newest(people).secrets[0].digest
+    assert wire.get(store.caller(digest))
+    owner = signed_in("owner")
+    answer = owner.post(f"/keys/{id}/revocation", page=f"/keys/{id}/revocation", confirm="old")
+    assert answer.status_code == 422
+    assert newest(people).status == "active"
+    answer = owner.post(f"/keys/{id}/revocation", page=f"/keys/{id}/revocation", confirm="old one")
+    assert answer.status_code == 303
+    assert wire.get(store.caller(digest)) is None
+    page = owner.get(f"/keys/{id}").text
+    assert "Revoked" in page
+    assert "/revocation" not in page
+    assert owner.get(f"/keys/{id}/revocation").status_code == 303
