@@ -13,7 +13,8 @@ import secrets as random_source
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import yaml
@@ -279,10 +280,10 @@ def _override(settings: dict[str, Any], environ: Mapping[str, str]) -> None:
 
 def _typed(text: str, kind: Any, name: str) -> Any:
     """One environment value: text stays text, lists may be written `a,b`, the rest is read as YAML."""
-    options = {kind, *getattr(kind, "__args__", ())}
-    if str in options or getattr(kind, "__origin__", None) is Literal:
+    options = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
+    if str in options or get_origin(kind) is Literal:
         return text
-    is_list = any(getattr(option, "__origin__", None) is list for option in options)
+    is_list = any(get_origin(option) is list for option in options)
     if is_list and not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]
     try:

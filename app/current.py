@@ -5,12 +5,8 @@ It knows neither SQL nor Redis until asked, so that both sides of the house can 
 
 from __future__ import annotations
 
-from functools import cache
-
 from flask import Flask, current_app
 from redis import Redis
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 from app import store
 from app.sealing import Sealer
@@ -43,12 +39,4 @@ def sealer() -> Sealer:
 
 def redis() -> Redis:
     """The cold side's Redis client; connections are made when first used."""
-    return _client(config().redis_url)
-
-
-@cache
-def _client(url: str) -> Redis:
-    client = store.connect(url)
-    # A page must not stand still while Redis is away: one quick second try, instead of seconds of growing pauses.
-    client.set_retry(Retry(ConstantBackoff(0.05), 1))
-    return client
+    return store.connect(config().redis_url)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import cache
 
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 ORGANISATION = "default"
 TAG = f"{{org:{ORGANISATION}}}"
@@ -76,5 +78,14 @@ def throttle(kind: str, who: str) -> str:
 
 @cache
 def connect(url: str) -> redis.Redis:
-    """The cold side's client, one a process."""
-    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=5, socket_connect_timeout=5)
+    """The cold side's client, one a process.
+
+    A page must not stand still while Redis is away: one quick second try, instead of seconds of growing pauses.
+    """
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=5,
+        socket_connect_timeout=5,
+        retry=Retry(ConstantBackoff(0.05), 1),
+    )

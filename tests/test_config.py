@@ -82,6 +82,10 @@ def test_lists_of_the_environment_are_written_with_commas_or_as_yaml(written: st
     assert load({"CONFIG_SERVER_DOORS": written}).server.doors == ["v1", "api"]
 
 
+def test_lists_of_texts_are_lists_too() -> None:
+    assert load({"CONFIG_METRICS_ALLOW": "10.0.0.0/8,192.168.1.1"}).metrics.allow == ["10.0.0.0/8", "192.168.1.1"]
+
+
 def test_keys_with_underscores_are_unambiguous() -> None:
     config = load({"CONFIG_STORAGE_DATA_DIR": "/data", "CONFIG_SERVER_BODY_TIMEOUT_S": "2.5"})
     assert config.data_dir == Path("/data") and config.server.body_timeout_s == 2.5

@@ -20,11 +20,12 @@ SHOWN = 50  # drifting counters that the status page gets
 @job
 def run() -> None:
     """Bring quotas into step with the present minute; any number of runs do no harm."""
-    from app.domain import publication, subscriptions
+    from app.domain import publication, subscriptions, tokens
     from app.extensions import transaction
 
     while transaction(subscriptions.expire_due):
         pass
+    transaction(tokens.purge)
     publication.catch_up()  # expired keys leave Redis by themselves; their records carry the time
     found = reconcile.compare(current.redis())
     shown = [{**drift._asdict(), "drift_nano": drift.nano} for drift in found.drift[:SHOWN]]

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 from redis import Redis, WatchError
@@ -184,6 +185,9 @@ def _held(redis: Redis) -> dict[str, int]:
     ids = [_text(id) for id in redis.zrange(store.LEASES, 0, -1)]
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
+        booked = known_requests(chunk)
+        _bury_holds(redis, booked)  # a stale copy of Redis may hold what was settled long ago
+        chunk = [id for id in chunk if id not in booked]
         with redis.pipeline(transaction=False) as pipe:
             for id in chunk:
                 pipe.hmget(store.hold(id), "amount", "keys")
@@ -213,7 +217,7 @@ def _open(redis: Redis, count: str, run_id: str, spent: dict[str, int], held: di
         redis.delete(*gone[start : start + CHUNK])
     with redis.pipeline(transaction=True) as pipe:
         try:
-            pipe.watch(store.METER)
+            pipe.watch(store.METER)  # type: ignore[no-untyped-call]
             if _text(pipe.hget(store.METER, "counting")) != count or server_run(redis) != run_id:
                 return False
             pipe.multi()
@@ -226,5 +230,5 @@ def _open(redis: Redis, count: str, run_id: str, spent: dict[str, int], held: di
     return True
 
 
-def _text(value: bytes | str | None) -> str:
+def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else (value or "")

@@ -266,9 +266,12 @@ class Meter:
             "cost": cost_nano,
             "event": event,
         }
-        flat: list[str | int | bytes] = [part for pair in fields.items() for part in pair]
+        flat: list[str | int | bytes] = []
+        for name, value in fields.items():
+            flat += [name, value]
         keys = [store.METER, store.LEASES, store.hold(hold.request_id)]
-        RESTORE.run(self._send, keys, [hold.request_id, LEASE_MS, count, *flat])
+        args: list[str | int | bytes] = [hold.request_id, LEASE_MS, count]
+        RESTORE.run(self._send, keys, args + flat)
 
     def report(self, count: str, writer: str) -> None:
         """Tell that every hold of the process that writes the spool `writer` is back."""
@@ -305,7 +308,9 @@ class Meter:
         keys = [
             store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain,
         ]  # fmt: skip
-        args = [request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaping), self._run_id()]
+        args: list[str | int | bytes] = [
+            request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaping), self._run_id(),
+        ]  # fmt: skip
         settled = SETTLE.run(self._send, keys, args)
         if settled < 0:
             raise MeterClosed("the counters are counted anew")

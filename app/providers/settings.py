@@ -105,6 +105,8 @@ def checked(settings: type[Settings], values: dict[str, Any]) -> Any:
     try:
         return msgspec.convert(values, settings, strict=False)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, SettingsError):  # the adapter's own judgement
+            raise error.__cause__ from None
         message, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`").partition(".")[0].partition("[")[0] or None
         if field is None and "`" in message:  # an unknown or missing field is told in the message

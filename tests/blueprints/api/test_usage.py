@@ -222,8 +222,9 @@ def test_stats_group_requests(programs: dict[str, Program], step: str) -> None:
     rows = body["data"]
     assert body["total"] == len(rows)
     assert sum(row["request_count"] for row in rows) == (2 if step == "hour" else 3)
-    assert rows[-1]["error_count"] == 1
-    assert rows[-1]["mean_duration_ms"] == 40
+    used = [row for row in rows if row["request_count"]]  # the last row may be of an hour that has only just begun
+    assert used[-1]["error_count"] == 1
+    assert used[-1]["mean_duration_ms"] == 40
     failed = programs["owner"].get(f"/api/requests/stats?groupBy={step}&status=502").get_json()["data"]
     assert sum(row["request_count"] for row in failed) == 1
 
