@@ -19,6 +19,8 @@ import pytest
 from tests.services.portico import ROOT
 from tests.services.upstream import unused_port
 
+pytestmark = pytest.mark.slow
+
 APPLICATION = """
 import os, time
 

@@ -18,6 +18,8 @@ import redis
 
 from tests.services.portico import ROOT, Portico
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = """
 import http.server, os, signal, subprocess, sys, time
 import redis
