@@ -63,6 +63,9 @@ def one_request(id: str) -> Response:
 
 
 def _sum(entry: UsageEntry) -> list[arranged.Line] | None:
+    """How its cost came about; None when nothing was charged, as for failures, or the price is gone."""
+    if not entry.cost_nano:
+        return None
     price = catalog.price_of(entry.price_id) if entry.price_id else None
     return None if price is None else arranged.arithmetic(entry, price)
 
