@@ -81,6 +81,7 @@ def subscribe(name: str) -> Response:
 
 def _page(found: Model, form: AccessForm, status: int = 200) -> Response:
     latest = subscriptions.latest_by_model(me()).get(found.id)
+    form.justification.flags.required = found.restricted
     return render(
         "portal/catalog/model.html",
         status=status,
