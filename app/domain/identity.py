@@ -261,7 +261,7 @@ def authenticate(username: str, password: str, address: str) -> Person:
     right = passwords.matches(password, person.password_hash if person else None)
     if person is None or not right or person.disabled:
         _count_failure(username, address)
-        raise Unauthenticated("The name or the password is wrong.")
+        raise Unauthenticated("The username or the password is wrong.")
     # A burst of guesses may have been under way together: none counts beyond the limit, not even the right one.
     _check_throttle(username, address)
     return person

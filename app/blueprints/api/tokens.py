@@ -71,7 +71,7 @@ def sign_in() -> TokenAnswer:
     def grant() -> tokens.Grant:
         present = identity.by_id(person_id)
         if present is None:
-            raise Unauthenticated("The name or the password is wrong.")
+            raise Unauthenticated("The username or the password is wrong.")
         identity.seen(present)
         return tokens.grant(present, scopes=wanted)
 

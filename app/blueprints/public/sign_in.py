@@ -20,13 +20,13 @@ from app.web.render import render, see_other, toast_next
 
 bp = Blueprint("public", __name__)
 
-WRONG = "The name or the password is wrong."
+WRONG = "The username or the password is wrong."
 
 
 class SignInForm(FlaskForm):
     username = StringField(
-        "Name",
-        [InputRequired("Give your name."), Length(max=200)],
+        "Username",
+        [InputRequired("Give your username."), Length(max=200)],
         render_kw={"autocomplete": "username", "autofocus": True, "autocapitalize": "none", "spellcheck": "false"},
     )
     password = PasswordField(

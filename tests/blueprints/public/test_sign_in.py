@@ -53,7 +53,7 @@ def test_what_is_wrong_is_told_in_the_same_words(app: Flask, visitors: People) -
     for username, password in (("owner", "not the password"), ("nobody", "not the password"), ("a\0b", "x" * 300)):
         answer = _sign_in(client, username, password)
         assert answer.status_code == 422
-        texts.append("The name or the password is wrong." in answer.text)
+        texts.append("The username or the password is wrong." in answer.text)
     assert texts == [True] * 3
 
 

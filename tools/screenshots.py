@@ -1,0 +1,227 @@
+"""Pictures of every page, wide and narrow, light and dark, of a Portico that looks as if people had used it.
+
+`python tools/screenshots.py [folder]`; the README's own pictures are taken with `--docs`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+
+import requests
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from app.ids import new_id
+from app.metering.usage import Attempt, UsageEvent
+from config import Config, load
+from tests.services.chromium import find_chromium
+from tests.services.portico import ADMIN_PASSWORD, Portico
+
+WIDE, NARROW = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
+PERSON = ("ada", "a long enough password")
+MODELS = [
+    # name, display name, description, input, output, context, restricted, features
+    ("gpt-4o", "GPT-4o", "A fast, general model for text and pictures.", "2.50", "10", 128_000, True, ["vision", "tools"]),
+    ("gpt-4o-mini", "GPT-4o mini", "Small and cheap; good for everyday work.", "0.15", "0.60", 128_000, False, ["tools"]),
+    ("llama-3.3-70b", "Llama 3.3 70B", "Runs on our own machines.", "0", "0", 131_072, False, ["tools"]),
+    ("text-embedding-3-small", "Embeddings, small", "Vectors for search.", "0.02", "0", 8_191, False, []),
+]  # fmt: skip
+DOCS = {"models": "catalogue", "usage": "usage", "key": "key"}
+
+
+class Seed:
+    """What the pictures show, made over the management API and, for days gone by, in the ledger itself."""
+
+    def __init__(self, portico: Portico) -> None:
+        self.portico = portico
+        self.admin = self._signed_in("admin", ADMIN_PASSWORD)
+
+    def _signed_in(self, username: str, password: str) -> requests.Session:
+        session = requests.Session()
+        answer = session.post(f"{self.portico.url}/token", {"username": username, "password": password}, timeout=10)
+        session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return session
+
+    def _post(self, by: requests.Session, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = by.post(self.portico.url + path, json=body, timeout=10)
+        assert answer.ok, f"{path}: {answer.status_code} {answer.text}"
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def run(self) -> dict[str, str]:
+        """Make it all; the addresses that bear an id, by name."""
+        username, password = PERSON
+        made = self._post(
+            self.admin, "/admin/users", {"username": username, "password": password, "email": "ada@example.org"}
+        )
+        echo = self.admin.get(f"{self.portico.url}/api/providers", timeout=10).json()["data"][0]["id"]
+        cloud = self._post(
+            self.admin, "/api/providers",
+            {"type": "api", "name": "OpenAI", "provider": "openai", "config": {"api_key": "sk-not-a-real-one-1234"}},
+        )["id"]  # fmt: skip
+        for name, title, text, price_in, price_out, context, restricted, features in MODELS:
+            embeds = name.startswith("text-embedding")
+            self._post(
+                self.admin, "/api/models",
+                {
+                    "name": name, "display_name": title, "description": text, "context_window": context,
+                    "max_output_tokens": None if embeds else 16_384, "restricted": restricted, "features": features,
+                    "capabilities": ["embeddings"] if embeds else ["chat"],
+                    "price": {"input_per_mtok": price_in, "output_per_mtok": price_out},
+                    "deployments": [{"provider_id": echo if name.startswith("llama") else cloud, "upstream_model": name}],
+                },
+            )  # fmt: skip
+        ada = self._signed_in(username, password)
+        for name in ("gpt-4o-mini", "llama-3.3-70b", "text-embedding-3-small", "echo-1"):
+            self._post(ada, "/api/subscriptions", {"model": name})
+        pending = self._post(
+            ada, "/api/subscriptions", {"model": "gpt-4o", "justification": "Reading scanned delivery notes, 2,000 a day."}
+        )["id"]
+        denied = self._post(ada, "/api/subscriptions", {"model": "echo-restricted", "justification": "Curiosity."})["id"]
+        self._post(
+            self.admin, f"/api/subscriptions/{denied}/decision", {"decision": "deny", "reason": "Use echo-1, it is open."}
+        )
+        keys = [
+            self._post(ada, "/api/keys", {"name": "delivery-notes", "budget": {"limit": "25", "period": "month"}, "rpm": 120}),
+            self._post(ada, "/api/keys", {"name": "notebook", "models": ["gpt-4o-mini"], "tpm": 50_000}),
+        ]
+        for text in ("Hello, Portico!", "How is the weather?"):
+            requests.post(
+                f"{self.portico.url}/v1/chat/completions",
+                json={"model": "echo-1", "messages": [{"role": "user", "content": text}]},
+                headers={"Authorization": f"Bearer {keys[0]['key']}"}, timeout=10,
+            ).raise_for_status()  # fmt: skip
+        config = load(self.portico.env)
+        last = _post_past(config, made["id"], [key["id"] for key in keys], cloud)
+        return {
+            "key": f"/keys/{keys[0]['id']}", "decision": f"/admin/subscriptions/{pending}/decision",
+            "provider": f"/admin/providers/{cloud}", "request": f"/requests/{last}",
+        }  # fmt: skip
+
+
+def _post_past(config: Config, person_id: str, key_ids: list[str], provider_id: str) -> str:
+    """Thirty days of somebody's work, straight into the ledger; the id of one of the requests."""
+    from app import create_app
+    from app.ledger import posting
+
+    chance = random.Random(7)
+    now_ms = int(time.time() * 1000)
+    events = []
+    for hour in range(24 * 30):
+        at_ms = now_ms - hour * 3_600_000 - 60_000
+        day = 1 + math.sin(hour / 24) / 2
+        for _ in range(chance.randint(0, int(6 * day))):
+            model, price = chance.choice([("gpt-4o-mini", (150, 600)), ("gpt-4o-mini", (150, 600)),
+                                          ("llama-3.3-70b", (0, 0)), ("text-embedding-3-small", (20, 0))])  # fmt: skip
+            embeds = model.startswith("text")
+            read, wrote = chance.randint(200, 9000), 0 if embeds else chance.randint(20, 1500)
+            failed = chance.random() < 0.03
+            events.append(
+                UsageEvent(
+                    request_id=new_id(), attempt=1, at_ms=at_ms - chance.randint(0, 3_000_000), person_id=person_id,
+                    key_id=chance.choice(key_ids), model=model, provider_id=provider_id, stream=not embeds,
+                    endpoint="/v1/embeddings" if embeds else "/v1/chat/completions",
+                    api_type="embeddings" if embeds else "chat", outcome="error" if failed else "ok",
+                    status=502 if failed else 200, error_code="upstream_error" if failed else None,
+                    error_message="The provider answered with status 503." if failed else None,
+                    finish_reason=None if failed or embeds else "stop", prompt_tokens=0 if failed else read,
+                    completion_tokens=0 if failed else wrote,
+                    cost_nano=0 if failed else read * price[0] + wrote * price[1],
+                    duration_ms=chance.randint(300, 9000), ttft_ms=None if failed else chance.randint(120, 900),
+                    attempts=(Attempt(deployment_id="d", provider_id=provider_id, duration_ms=400),),
+                )  # fmt: skip
+            )
+    app = create_app(config, ())
+    with app.app_context():
+        for start in range(0, len(events), 500):
+            posting.post(events[start : start + 500])
+    return events[0].request_id
+
+
+def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Every page: its name, who looks at it, its address."""
+    yield "sign-in", "nobody", "/sign-in"
+    yield "home", "person", "/home"
+    yield "models", "person", "/models"
+    yield "model", "person", "/models/gpt-4o-mini"
+    yield "model-restricted", "person", "/models/gpt-4o"
+    yield "model-denied", "person", "/models/echo-restricted"
+    yield "subscriptions", "person", "/subscriptions"
+    yield "keys", "person", "/keys"
+    yield "key-new", "person", "/keys/new"
+    yield "key", "person", seeded["key"]
+    yield "usage", "person", "/usage"
+    yield "request", "person", seeded["request"]
+    yield "password", "person", "/password"
+    yield "not-found", "person", "/keys/nowhere"
+    yield "admin-approvals", "admin", "/admin/approvals"
+    yield "admin-decision", "admin", seeded["decision"]
+    yield "admin-providers", "admin", "/admin/providers"
+    yield "admin-provider", "admin", seeded["provider"]
+    yield "admin-provider-new", "admin", "/admin/providers/new?kind=openai"
+    yield "admin-models", "admin", "/admin/models"
+    yield "admin-model-new", "admin", "/admin/models/new"
+    yield "admin-usage", "admin", "/admin/usage"
+
+
+def sign_in(page: Page, url: str, username: str, password: str) -> None:
+    page.goto(f"{url}/sign-in")
+    page.locator("[name=username]").fill(username)
+    page.locator("[name=password]").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda address: "/sign-in" not in address)
+
+
+def photograph(browser: Browser, portico: Portico, seeded: dict[str, str], folder: Path, only: str, docs: bool) -> None:
+    looks = [("wide", WIDE, "light")] if docs else [
+        (f"{name}-{scheme}", size, scheme)
+        for name, size in (("wide", WIDE), ("narrow", NARROW)) for scheme in ("light", "dark")
+    ]  # fmt: skip
+    for name, size, scheme in looks:
+        contexts = {}
+        for who, sign in (("nobody", None), ("person", PERSON), ("admin", ("admin", ADMIN_PASSWORD))):
+            context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+            contexts[who] = context.new_page()
+            if sign is not None:
+                sign_in(contexts[who], portico.url, *sign)
+        for title, who, path in pages(seeded):
+            if only and only not in title or docs and title not in DOCS:
+                continue
+            page = contexts[who]
+            page.goto(portico.url + path)
+            page.wait_for_timeout(700)  # charts draw themselves
+            target = folder / (f"{DOCS[title]}.png" if docs else f"{title}-{name}.png")
+            page.screenshot(path=target, full_page=not docs)
+            print(target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", default=str(ROOT / "test-results" / "screenshots"))
+    parser.add_argument("--only", default="", help="pages whose name holds this")
+    parser.add_argument("--docs", action="store_true", help="the pictures of README and docs")
+    arguments = parser.parse_args()
+    folder = ROOT / "docs" / "pictures" if arguments.docs else Path(arguments.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    portico = Portico({}).start()
+    try:
+        seeded = Seed(portico).run()
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(**find_chromium().launch_options())  # type: ignore[arg-type]
+            photograph(browser, portico, seeded, folder, arguments.only, arguments.docs)
+            browser.close()
+    finally:
+        portico.close()
+
+
+if __name__ == "__main__":
+    main()
