@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 from app.blueprints.portal.person import me
 from app.blueprints.portal.snippets import base_url
 from app.domain import budgets, keys, subscriptions
-from app.extensions import db, now
+from app.extensions import db
 from app.ledger import reports
 from app.ledger.reports import Filters
 from app.web.render import render
@@ -33,7 +33,6 @@ def home() -> Response:
     return render(
         "portal/home/index.html",
         name=person.username,
-        hour=now().hour,
         month=month,
         week=week,
         budget=budgets.standing("user", person.id),
