@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from app.blueprints.api.contract import amount, me, page, query, route
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.domain import budgets, identity, keys
 from app.domain.errors import Invalid
+from app.ledger import reports
 
 Name = Annotated[str, Meta(max_length=100)]
 ModelName = Annotated[str, Meta(max_length=200)]
@@ -112,26 +114,36 @@ def show(key: keys.ApiKey) -> Key:
 
 
 def _fields(key: keys.ApiKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "username": key.person.username,
-        "team_id": key.team_id,
-        "prefix": key.prefix,
-        "last4": key.last4,
-        "models": list(key.models),
-        "budget": show_budget(budgets.standing("key", key.id)),
-        "rpm": key.rpm,
-        "tpm": key.tpm,
-        "max_parallel": key.max_parallel,
-        "routing": key.routing,
-        "status": key.status,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-        "last_used_at": key.last_used_at,
-        "created_at": key.created_at,
-        "updated_at": key.updated_at,
-    }
+    return _many_fields([key])[0]
+
+
+def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
+    """What is told of each key; budgets and last uses are read for all of them at once."""
+    standings = budgets.standings([("key", key.id) for key in rows])
+    used_ms = reports.last_use(me(), [key.id for key in rows])
+    return [
+        {
+            "id": key.id,
+            "name": key.name,
+            "username": key.person.username,
+            "team_id": key.team_id,
+            "prefix": key.prefix,
+            "last4": key.last4,
+            "models": list(key.models),
+            "budget": show_budget(standing),
+            "rpm": key.rpm,
+            "tpm": key.tpm,
+            "max_parallel": key.max_parallel,
+            "routing": key.routing,
+            "status": key.status,
+            "expires_at": key.expires_at,
+            "revoked_at": key.revoked_at,
+            "last_used_at": datetime.fromtimestamp(used_ms[key.id] / 1000, UTC) if key.id in used_ms else None,
+            "created_at": key.created_at,
+            "updated_at": key.updated_at,
+        }
+        for key, standing in zip(rows, standings, strict=True)
+    ]
 
 
 @route("GET", "/api/keys", answer=KeyPage)
@@ -141,7 +153,8 @@ def index() -> dict[str, Any]:
     if username := query("user"):
         person = identity.find(username)
         found = found.where(keys.ApiKey.person_id == (person.id if person else ""))
-    return page(found, show)
+    told = page(found, lambda key: key)
+    return told | {"data": [Key(**fields) for fields in _many_fields(told["data"])]}
 
 
 @route("POST", "/api/keys", answer=NewlyMadeKey, status=201, body=NewKey, writes=True)
