@@ -306,7 +306,7 @@ def models_by_provider() -> dict[str, list[str]]:
     """The names of the models that each provider serves, by the provider's id."""
     served: dict[str, list[str]] = {}
     query = select(Deployment.provider_id, Model.name).join(Model).distinct().order_by(Model.name)
-    for id, name in db.session.execute(query).tuples():
+    for id, name in db.session.execute(query):
         served.setdefault(id, []).append(name)
     return served
 

@@ -239,7 +239,7 @@ def deployment() -> str:
     """One more spare row, for scripts; its number is later than all that are there."""
     row = DeploymentRow(prefix=_prefix(time.time_ns() // 1_000_000))
     row.provider_id.choices = _choices(list(db.session.scalars(catalog.all_providers())))
-    return render_template("admin/models/_deployment.html", row=row, fresh=True)
+    return render_template("admin/models/_deployment.html", row=row)
 
 
 @bp.post("/admin/models")

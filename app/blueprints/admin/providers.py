@@ -6,6 +6,7 @@ A secret that is kept never leaves: its field comes empty, and left empty it sta
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -27,6 +28,8 @@ from app.web.forms import blame
 from app.web.lists import page_of
 from app.web.render import render, see_other, toast_next
 
+BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (\S+)")
+LENGTH = re.compile(r"Expected `str` of length (>=|<=) (\d+)")
 PREFIX = "config_"  # of the adapter's settings among the form's fields
 
 bp = Blueprint("providers", __name__)
@@ -92,6 +95,8 @@ class ProviderForm(FlaskForm):
         return given
 
     def blame(self, error: DomainError) -> None:
+        if (error.field or "").startswith("config"):
+            error.message = _in_words(error.message)
         blame(self, error, **{f"config.{setting.name}": PREFIX + setting.name for setting in self.settings})
 
 
@@ -304,6 +309,17 @@ def _field_of(setting: Setting, kept: str | None) -> Field:
     return StringField(
         setting.title, description=help, render_kw={"autocomplete": "off", "spellcheck": "false"}, **arguments
     )
+
+
+def _in_words(message: str) -> str:
+    """What an adapter's schema says against a setting, as one says it to a person."""
+    if found := BOUND.match(message):
+        return f"Give a number of at {'least' if found[1] == '>=' else 'most'} {found[2].removesuffix('.0')}."
+    if found := LENGTH.match(message):
+        return f"Use at {'least' if found[1] == '>=' else 'most'} {found[2]} characters."
+    if message.startswith("Expected `"):
+        return "This value cannot be used here."
+    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?")) else ".")
 
 
 def _number(text: str) -> int | float:
