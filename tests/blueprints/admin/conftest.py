@@ -1,0 +1,15 @@
+"""The admins' world: the same browsers as the portal's, and one restricted model that people ask for."""
+
+from __future__ import annotations
+
+from tests.blueprints.portal.conftest import config, guarded, signed_in, small  # noqa: F401
+from tests.house import (  # noqa: F401
+    app,
+    database_url,
+    inside,
+    migrated,
+    people,
+    quick_hashes,
+    valkey_url,
+    wire,
+)

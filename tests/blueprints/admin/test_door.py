@@ -1,0 +1,124 @@
+"""Who gets through the admins' door: every route, for everybody there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+
+from app.domain import catalog
+from app.domain.catalog import Model
+from app.extensions import db
+from tests.blueprints.portal.conftest import Browser, subscribe
+from tests.house import People
+
+READ_ONLY = "Your role may read everything here and change nothing."
+
+
+@pytest.fixture
+def paths(people: People, guarded: Model) -> dict[str, str]:
+    """What stands for the ids in the routes."""
+    return {
+        "approvals": subscribe(people.owner, guarded),
+        "providers": guarded.deployments[0].provider_id,
+        "models": guarded.id,
+    }
+
+
+def routes(app: Flask, ids: dict[str, str]) -> list[tuple[str, str]]:
+    """Method and path of every route of the door."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith("admin."):
+            path = rule.rule.replace("<id>", ids.get(rule.endpoint.split(".")[1], ""))
+            found += [(method, path) for method in (rule.methods or set()) & {"GET", "POST"}]
+    return sorted(found)
+
+
+def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
+    assert routes(app, {"approvals": "S", "providers": "P", "models": "M"}) == [
+        ("GET", "/admin/approvals"),
+        ("GET", "/admin/models"),
+        ("GET", "/admin/models/M"),
+        ("GET", "/admin/models/M/deletion"),
+        ("GET", "/admin/models/new"),
+        ("GET", "/admin/models/new/deployment"),
+        ("GET", "/admin/providers"),
+        ("GET", "/admin/providers/P"),
+        ("GET", "/admin/providers/P/deletion"),
+        ("GET", "/admin/providers/new"),
+        ("GET", "/admin/subscriptions/S/decision"),
+        ("GET", "/admin/usage"),
+        ("POST", "/admin/models"),
+        ("POST", "/admin/models/M"),
+        ("POST", "/admin/models/M/deletion"),
+        ("POST", "/admin/providers"),
+        ("POST", "/admin/providers/P"),
+        ("POST", "/admin/providers/P/deletion"),
+        ("POST", "/admin/providers/P/test"),
+        ("POST", "/admin/subscriptions/S/decision"),
+    ]
+
+
+def test_admins_see_every_page_and_read_only_ones_too(
+    app: Flask, paths: dict[str, str], signed_in: Callable[[str], Browser]
+) -> None:
+    for name in ("admin", "auditor"):
+        browser = signed_in(name)
+        for method, path in routes(app, paths):
+            if method == "GET":
+                assert browser.get(path).status_code == 200, (name, path)
+
+
+def test_read_only_admins_change_nothing_and_are_told_why(
+    app: Flask, paths: dict[str, str], signed_in: Callable[[str], Browser]
+) -> None:
+    auditor = signed_in("auditor")
+    for method, path in routes(app, paths):
+        if method == "POST":
+            refused = auditor.post(path, name="x", decision="approve", confirm="lab/guarded", kind="echo")
+            assert (refused.status_code, READ_ONLY in refused.text) == (403, True), path
+    for area, id in (("providers", paths["providers"]), ("models", paths["models"])):
+        page = auditor.get(f"/admin/{area}/{id}").text
+        assert READ_ONLY in page
+        assert "<fieldset" in page
+        assert page.count("<fieldset") - page.count("data-check-list") == page.count(" disabled>\n<legend")
+    db.session.rollback()
+    assert catalog.find_model("lab/guarded") is not None
+
+
+def test_others_are_refused_with_a_way_on(
+    app: Flask, paths: dict[str, str], signed_in: Callable[[str], Browser]
+) -> None:
+    for name in ("owner", "stranger"):
+        browser = signed_in(name)
+        for method, path in routes(app, paths):
+            refused = browser.get(path) if method == "GET" else browser.post(path)
+            assert (refused.status_code, "Go to the start page" in refused.text) == (403, True), (name, method, path)
+        assert "/admin/" not in browser.get("/home").text
+
+
+def test_nobody_is_led_to_the_sign_in(app: Flask, paths: dict[str, str]) -> None:
+    app.config["WTF_CSRF_ENABLED"] = False
+    client = app.test_client()
+    for method, path in routes(app, paths):
+        answer = client.open(path, method=method)
+        assert answer.status_code == 303, (method, path)
+        assert answer.headers["Location"].startswith("/sign-in")
+
+
+def test_changes_without_the_forms_token_are_refused(
+    app: Flask, paths: dict[str, str], signed_in: Callable[[str], Browser]
+) -> None:
+    admin = signed_in("admin")
+    for method, path in routes(app, paths):
+        if method == "POST":
+            assert admin.post(path, csrf_token="").status_code == 400, path
+
+
+def test_what_is_not_there_is_not_found(people: People, signed_in: Callable[[str], Browser]) -> None:
+    admin = signed_in("admin")
+    for path in ("/admin/providers/nothing", "/admin/models/nothing", "/admin/subscriptions/nothing/decision"):
+        assert admin.get(path).status_code == 404
+        assert admin.post(path).status_code == 404
