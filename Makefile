@@ -21,11 +21,11 @@ test:  ## everything: lint, types, migrations, services, browsers
 	for step in "ruff check" mypy "pytest -n $(JOBS) --dist loadgroup"; do $(VENV) dev $$step || failed=1; done; \
 	exit $$failed
 
-check:  ## the quick half of it, under a minute; ARGS="-k words" chooses tests
+check:  ## the quick part: lint, types, tests on SQLite without a browser; ARGS="-k words" chooses tests
 	@$(VENV) dev
 	@$(VENV) dev ruff check
 	@$(VENV) dev mypy
-	@$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser" $(ARGS)
+	@$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser and not services" $(ARGS)
 
 lint:  ## what ruff, mypy and djlint have to say
 	@$(VENV) dev ruff check

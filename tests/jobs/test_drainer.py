@@ -32,6 +32,8 @@ from app.metering.usage import UsageEvent
 from tests.ledger import books
 from tests.ledger.books import encode, event, some_events
 
+pytestmark = pytest.mark.slow
+
 
 def send(wire: redis.Redis, events: list[UsageEvent]) -> None:
     with wire.pipeline(transaction=False) as pipe:

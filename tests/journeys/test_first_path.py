@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import openai
 import pytest
 
@@ -92,8 +94,6 @@ def test_a_denied_request_shows_its_reason_and_may_be_repeated(visit, portico, n
 
 
 def test_a_revoked_key_stops_within_a_second(visit, portico, newcomer):
-    import time
-
     person = visit().sign_in(newcomer, PASSWORD)
     person.open("/models/echo-1")
     person.press("Subscribe")
@@ -111,8 +111,6 @@ def test_a_revoked_key_stops_within_a_second(visit, portico, newcomer):
     person.page.get_by_label("short-lived").or_(person.page.locator("[name=typed]")).first.fill("short-lived")
     person.page.get_by_role("button", name="Revoke").last.click()
     person.page.get_by_text("Revoked").first.wait_for()
-    deadline = time.monotonic() + 1
+    time.sleep(1)
     with pytest.raises(openai.AuthenticationError):
-        while time.monotonic() < deadline + 0.1:
-            client.models.list()
-            time.sleep(0.05)
+        client.models.list()

@@ -6,6 +6,8 @@ from flask import Flask
 from app.blueprints.api.contract import OPERATIONS
 from tests.house import People, Program, sign_in
 
+pytestmark = pytest.mark.slow
+
 DEEP = b'{"config": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 BODIES = {
     "nothing": b"",

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.blueprints.v1.conftest import Client
 
+pytestmark = pytest.mark.slow
+
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["user", "small", ""])
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
 known = st.sampled_from([

@@ -11,6 +11,8 @@ from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.upstream import CHAT, chat
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stopping_gate(valkey_server, upstream):
