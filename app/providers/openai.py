@@ -85,6 +85,16 @@ class _Reply(msgspec.Struct):
     error: msgspec.Raw | None = None
 
 
+class _Listed(msgspec.Struct):
+    id: str
+
+
+class _Listing(msgspec.Struct):
+    """The models an upstream offers."""
+
+    data: list[_Listed]
+
+
 _reply = msgspec.json.Decoder(_Reply)
 _MODEL = re.compile(rb'"model"\s*:\s*(?:"(?:[^"\\]|\\.)*"|null)')
 _SAYS_NOTHING = (b'""', b"null", b"[]")
@@ -230,12 +240,6 @@ class OpenAI(Adapter):
     def _offered(self) -> tuple[str, ...]:
         """The models the upstream lists, none when it has no list."""
 
-        class Item(msgspec.Struct):
-            id: str
-
-        class Listing(msgspec.Struct):
-            data: list[Item]
-
         answer = self._pool.request("GET", "/models", {"Accept": "application/json"} | self._credentials())
         if answer.status in (404, 405):
             answer.read_all()
@@ -243,7 +247,7 @@ class OpenAI(Adapter):
         if answer.status != 200:
             raise self._refusal(answer)
         try:
-            return tuple(item.id for item in msgspec.json.decode(answer.read_all(), type=Listing).data)
+            return tuple(item.id for item in msgspec.json.decode(answer.read_all(), type=_Listing).data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise UpstreamError("The provider's list of models can't be read; is the base URL right?") from None
 
