@@ -64,7 +64,7 @@ def _demo(admin: Person) -> list[str]:
         name="echo-1",
         display_name="Echo",
         description="Answers with what it was asked. It runs inside Portico, for trying things out.",
-        capabilities=["chat", "completions", "embeddings"],
+        capabilities=["chat", "embeddings"],
         features=["streaming", "demo"],
         context_window=32_768,
         max_output_tokens=4_096,

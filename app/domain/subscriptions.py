@@ -217,7 +217,8 @@ def decide(
         raise Invalid(f"Use at most {LONGEST_TEXT} characters.", "reason")
     if expires_at is not None and expires_at <= now():
         raise Invalid("Give an instant in the future.", "expires_at")
-    db.session.refresh(found, with_for_update=True)  # two admins at one instant: the second sees what the first did
+    # Two admins at one instant: the second sees what the first did.
+    db.session.refresh(found, ["status"], with_for_update={"of": Subscription})
     if found.status not in allowed:
         raise Conflict(f"This subscription is {found.status}; {decision} needs one that is {' or '.join(allowed)}.")
     found.decided_by, found.decided_at, found.decision_reason = by.username, now(), reason
