@@ -138,7 +138,7 @@ def _post_past(config: Config, person_id: str, key_ids: list[str], provider_id: 
                     cost_nano=0 if failed else read * price[0] + wrote * price[1],
                     duration_ms=chance.randint(300, 9000), ttft_ms=None if failed else chance.randint(120, 900),
                     attempts=(Attempt(deployment_id="d", provider_id=provider_id, duration_ms=400),),
-                )  # fmt: skip
+                )
             )
     app = create_app(config, ())
     with app.app_context():

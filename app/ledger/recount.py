@@ -80,7 +80,7 @@ def recount(
         counters = _booked()
         held = _held(redis)
         opened = _open(redis, count, run_id, counters, held)
-        log.warning(
+        log.info(
             "the meter was counted anew",
             counters=len(counters),
             holds=sum(1 for _ in held),
