@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
+from jinja2 import FileSystemBytecodeCache
 
 from tests.services.chromium import Chromium, NoChromium, find_chromium
 from tests.services.portico import Portico
 from tests.services.postgres import Postgres, running_postgres
 from tests.services.upstream import Upstream
 from tests.services.valkey import ValkeyServer, running_valkey
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_templates() -> None:
+    """Each test makes an application of its own; what Jinja compiled for one of them serves the others."""
+    place = Path(__file__).resolve().parents[1] / ".cache" / "templates"
+    place.mkdir(parents=True, exist_ok=True)
+    Flask.jinja_options = {"bytecode_cache": FileSystemBytecodeCache(str(place))}
 
 
 @pytest.fixture(scope="session")
