@@ -56,6 +56,14 @@ def tombstone(request_id: str) -> str:
     return f"{TAG}:done:{request_id}"
 
 
+def refusal(request_id: str) -> str:
+    """Why a request was refused, for a day: `app.metering.usage.Refusal` as JSON."""
+    return f"{TAG}:refusal:{request_id}"
+
+
+REFUSALS = f"{TAG}:refusals"  # list of the request ids that have such a record, newest first, bounded
+
+
 def counted(count: str) -> str:
     """Set of the spool files whose writers have put their holds back for a count."""
     return f"{TAG}:counted:{count}"

@@ -61,3 +61,30 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ttft_ms: int | None = None
     attempts: tuple[Attempt, ...] = ()
     scopes: tuple[tuple[str, str, str], ...] = ()
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request was not let in; kept for a day, so that its owner and admins can look it up by its id.
+
+    `limit`, `spent`, `held` and `amount` are nano-units for a budget; for a rate `limit` is the number a minute.
+    """
+
+    request_id: str
+    at_ms: int
+    person_id: str
+    key_id: str | None
+    team_id: str | None = None
+    model: str
+    endpoint: str
+    reason: Literal["requests", "tokens", "parallel", "budget", "unpriced"]
+    scope_kind: str
+    scope_id: str
+    scope_shown: str  # the scope's id in words people know
+    message: str  # what the client was told
+    limit: int = 0
+    spent: int = 0
+    held: int = 0
+    amount: int = 0
+    affordable_tokens: int = 0
+    retry_ms: int = 0
+    resets_ms: int | None = None
