@@ -61,7 +61,9 @@ def refusal(request_id: str) -> str:
     return f"{TAG}:refusal:{request_id}"
 
 
-REFUSALS = f"{TAG}:refusals"  # list of the request ids that have such a record, newest first, bounded
+def refusals(hour: int) -> str:
+    """How many refusals were kept in an hour of Unix time."""
+    return f"{TAG}:refusals:{hour}"
 
 
 def counted(count: str) -> str:

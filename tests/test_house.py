@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "app"
 
 HOT = ("app.gateway", "app.providers", "app.metering", "app.blueprints.v1")
-GROUND = ("config", "app.ids", "app.directory", "app.store", "app.sealing", "app.logs", "app.current", "app.health")
+GROUND = ("config", "app.ids", "app.directory", "app.store", "app.sealing", "app.logs", "app.current", "app.health", "app.failpoints")
 COLD_PACKAGES = {
     "sqlalchemy", "flask_sqlalchemy", "flask_migrate", "flask_login", "flask_wtf", "flask_htmx", "wtforms", "authlib",
     "rq", "alembic", "bcrypt",

@@ -18,6 +18,8 @@ from app.gateway.redis_wire import RedisAway, RedisWire
 from app.sealing import digest
 
 BELIEVED_S = 0.5
+# How long after Redis went away its last word of a caller is trusted. What costs money waits for Redis all the same.
+TRUSTED_S = 900.0
 KEPT = 20_000
 _record = msgspec.json.Decoder(CallerRecord)
 
@@ -30,6 +32,7 @@ class Access:
         self._pepper = pepper
         self._known: dict[str, tuple[float, CallerRecord | None]] = {}
         self.directory_version: str | None = None
+        self._heard_at = 0.0  # when Redis last told of anybody
 
     def caller(self, bearer: str | None) -> CallerRecord:
         """The record behind `bearer`. Raises `ApiError` 401, or 503 when Redis can't tell."""
@@ -40,7 +43,7 @@ class Access:
         now = time.monotonic()
         known = self._known.get(bearer)
         if known is None or known[0] < now:
-            known = (now + BELIEVED_S, self._ask(bearer))
+            known = (now + BELIEVED_S, self._ask_or_trust(bearer, known, now))
             if len(self._known) >= KEPT:
                 self._known = {text: kept for text, kept in self._known.items() if kept[0] >= now}
                 if len(self._known) >= KEPT:
@@ -50,6 +53,17 @@ class Access:
         if record is None or (record.expires_ms is not None and record.expires_ms <= time.time() * 1000):
             raise bad_key()
         return record
+
+    def _ask_or_trust(
+        self, bearer: str, known: tuple[float, CallerRecord | None] | None, now: float
+    ) -> CallerRecord | None:
+        """What Redis tells; while it is away, what it told of a caller a short time ago: they may use what is free."""
+        try:
+            return self._ask(bearer)
+        except ApiError:
+            if known is None or known[1] is None or now - self._heard_at > TRUSTED_S:
+                raise
+            return known[1]
 
     def _ask(self, bearer: str) -> CallerRecord | None:
         try:
@@ -61,6 +75,7 @@ class Access:
         if version is None:  # nothing is published, so nothing can be said about a key
             raise self._away()
         self.directory_version = version.decode()
+        self._heard_at = time.monotonic()
         return _record.decode(found) if found is not None else None
 
     @staticmethod

@@ -11,7 +11,7 @@ from gevent.hub import get_hub
 
 from app.directory import CallerRecord, Model, Price
 from app.metering import pricing
-from app.metering.reservations import Hold
+from app.metering.reservations import Hold, Reaped
 from app.metering.usage import Attempt, Outcome, UsageEvent
 from app.providers.base import Demand, Usage
 
@@ -112,48 +112,66 @@ class Call:
         return pricing.cost_nano(self.price, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
 
     def encoded_event(self) -> bytes:
-        """The usage event as it stands, JSON. Cost and tokens of a call that produced nothing are 0."""
+        """The usage event as it stands, JSON."""
+        return msgspec.json.encode(self.event())
+
+    def late_event(self, reaped: Reaped) -> UsageEvent | None:
+        """What the call cost beyond what the reaper had charged for it, as an overdraft; None when it is nothing."""
+        event = self.event()
+        cost = event.cost_nano - reaped.cost_nano
+        if cost <= 0:
+            return None
+        return msgspec.structs.replace(
+            event,
+            kind="late",
+            cost_nano=cost,
+            overdraft_nano=cost,
+            prompt_tokens=max(event.prompt_tokens - reaped.prompt_tokens, 0),
+            completion_tokens=max(event.completion_tokens - reaped.completion_tokens, 0),
+            cached_tokens=0,
+        )
+
+    def event(self) -> UsageEvent:
+        """The usage event as it stands. Cost and tokens of a call that produced nothing are 0."""
         produced = self.first_byte_at is not None
         used = self.usage if produced else Usage(estimated=False)
         cost = self.cost_nano
         ended = self.ended_at or time.monotonic()
         hold = self.hold if hasattr(self, "hold") else None
         caller = self.caller
-        return msgspec.json.encode(
-            UsageEvent(
-                request_id=self.id,
-                attempt=max(len(self.attempts), 1),
-                at_ms=hold.at_ms if hold else 0,
-                person_id=caller.person_id,
-                key_id=caller.id if caller.kind == "key" else None,
-                team_id=caller.team_id,
-                subscription_id=caller.models.get(self.model.name),
-                model=self.model.name,
-                endpoint=self.endpoint,
-                api_type=self.api_type,
-                provider_id=self.provider_id,
-                deployment_id=self.deployment_id,
-                outcome=self.outcome,
-                status=self.status,
-                error_code=self.error_code,
-                error_message=self.error_message,
-                finish_reason=self.finish_reason,
-                stream=self.demand.stream,
-                estimated=produced and used.estimated,
-                prompt_tokens=used.prompt_tokens,
-                cached_tokens=used.cached_tokens,
-                completion_tokens=used.completion_tokens,
-                cost_nano=cost,
-                hold_nano=hold.amount_nano if hold else 0,
-                overdraft_nano=max(cost - hold.amount_nano, 0) if hold else 0,
-                price_id=self.price.id if self.price else None,
-                duration_ms=int((ended - self.started) * 1000),
-                ttft_ms=int((self.first_byte_at - self.started) * 1000) if self.first_byte_at else None,
-                attempts=tuple(self.attempts),
-                scopes=tuple(
-                    (scope.kind, scope.id, window.name) for scope, window in zip(hold.scopes, hold.windows, strict=True)
-                )
-                if hold
-                else (),
+        return UsageEvent(
+            request_id=self.id,
+            attempt=max(len(self.attempts), 1),
+            at_ms=hold.at_ms if hold else 0,
+            person_id=caller.person_id,
+            key_id=caller.id if caller.kind == "key" else None,
+            team_id=caller.team_id,
+            subscription_id=caller.models.get(self.model.name),
+            model=self.model.name,
+            endpoint=self.endpoint,
+            api_type=self.api_type,
+            provider_id=self.provider_id,
+            deployment_id=self.deployment_id,
+            outcome=self.outcome,
+            status=self.status,
+            error_code=self.error_code,
+            error_message=self.error_message,
+            finish_reason=self.finish_reason,
+            stream=self.demand.stream,
+            estimated=produced and used.estimated,
+            prompt_tokens=used.prompt_tokens,
+            cached_tokens=used.cached_tokens,
+            completion_tokens=used.completion_tokens,
+            cost_nano=cost,
+            hold_nano=hold.amount_nano if hold else 0,
+            overdraft_nano=max(cost - hold.amount_nano, 0) if hold else 0,
+            price_id=self.price.id if self.price else None,
+            duration_ms=int((ended - self.started) * 1000),
+            ttft_ms=int((self.first_byte_at - self.started) * 1000) if self.first_byte_at else None,
+            attempts=tuple(self.attempts),
+            scopes=tuple(
+                (scope.kind, scope.id, window.name) for scope, window in zip(hold.scopes, hold.windows, strict=True)
             )
+            if hold
+            else (),
         )

@@ -23,8 +23,8 @@ from app.gateway.redis_wire import RedisAway
 from app.gateway.routing import Candidate
 from app.gateway.runtime import Runtime
 from app.metering import money, pricing
-from app.metering.reservations import Charge, MeterClosed, Refused, ScopeRef
-from app.metering.usage import Attempt
+from app.metering.reservations import Charge, MeterClosed, Refused, ScopeRef, free_hold
+from app.metering.usage import Attempt, Refusal
 from app.providers.base import Exchange, UpstreamError
 
 log = structlog.get_logger("gateway.pipeline")
@@ -102,18 +102,57 @@ def _reserve(runtime: Runtime, call: Call) -> None:
         priced=pricing.is_priced(price),
         bucket_tokens=bound.bucket_tokens,
     )
+    scopes = chain(call)
     try:
-        call.hold = runtime.meter.reserve(call.id, chain(call), charge, call.encoded_event())
+        call.hold = runtime.meter.reserve(call.id, scopes, charge, call.encoded_event())
     except Refused as refused:
-        raise _refusal(call, refused) from None
-    except (RedisAway, MeterClosed):
-        raise errors.unavailable("The meter") from None
-    except ReplyError as error:
-        log.error("a reserve failed in Redis", request_id=call.id, reason=str(error))
-        raise errors.unavailable("The meter") from None
+        error = _refusal(call, refused)
+        runtime.keep_refusal(_told(call, refused, error.message))
+        raise error from None
+    except (RedisAway, MeterClosed, ReplyError) as trouble:
+        if isinstance(trouble, ReplyError):
+            log.error("a reserve failed in Redis", request_id=call.id, reason=str(trouble))
+        if not _is_free(call, charge):
+            raise errors.unavailable("The meter") from None
+        # Rates fail open and money fails closed: what costs nothing goes on, by this process's own count.
+        wait_s = runtime.local_rates.wait_s(call.caller.id)
+        if wait_s:
+            raise _too_many(f"key {call.caller.id}", runtime.local_rates.limit(call.caller.id), wait_s) from None
+        call.hold = free_hold(call.id, scopes)
+    else:
+        runtime.local_rates.learn(call.caller.id, call.hold.requests_limit)
     if call.hold.bounded and bound.produces_output and bound.output is None:
         call.demand.max_output = call.hold.output_limit
     runtime.begin(call)
+
+
+def _is_free(call: Call, charge: Charge) -> bool:
+    """Whether the model is free by its own price, and not only for want of one."""
+    return charge.priced and charge.base_nano == 0 and charge.output_price == 0
+
+
+def _told(call: Call, refused: Refused, message: str) -> Refusal:
+    return Refusal(
+        request_id=call.id,
+        at_ms=int(time.time() * 1000),
+        person_id=call.caller.person_id,
+        key_id=call.caller.id if call.caller.kind == "key" else None,
+        team_id=call.caller.team_id,
+        model=call.model.name,
+        endpoint=call.endpoint,
+        reason=refused.reason,
+        scope_kind=refused.scope.kind,
+        scope_id=refused.scope.id,
+        scope_shown=refused.scope.shown,
+        message=message,
+        limit=refused.limit,
+        spent=refused.spent,
+        held=refused.held,
+        amount=refused.amount,
+        affordable_tokens=refused.affordable_tokens,
+        retry_ms=refused.retry_ms,
+        resets_ms=refused.resets_ms,
+    )
 
 
 def _attempt_in_turn(call: Call, ways: list[Candidate]) -> tuple[Exchange, bytes]:
@@ -212,12 +251,16 @@ def _refusal(call: Call, refused: Refused) -> ApiError:
     if refused.reason == "budget":
         return _budget_refusal(refused, scope)
     wait = max(1, -(-refused.retry_ms // 1000))
+    return _too_many(scope, refused.limit, wait, refused.reason)
+
+
+def _too_many(scope: str, limit: int, wait: int, reason: str = "requests") -> ApiError:
     unit = {"requests": "requests a minute", "tokens": "tokens a minute", "parallel": "requests at a time"}
     return ApiError(
         429,
-        "tokens" if refused.reason == "tokens" else "requests",
+        "tokens" if reason == "tokens" else "requests",
         "rate_limit_exceeded",
-        f"Rate limit of {scope} reached: {refused.limit} {unit[refused.reason]}. Try again in {wait} s.",
+        f"Rate limit of {scope} reached: {limit} {unit[reason]}. Try again in {wait} s.",
         headers={"Retry-After": str(wait)},
     )
 

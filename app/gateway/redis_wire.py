@@ -24,6 +24,8 @@ from redis.connection import ConnectionPool
 
 RedisReply = Any
 
+AGAIN_S = 0.5  # how long after a failed connection none is tried
+
 
 class RedisAway(Exception):
     """Redis can't be reached, or did not answer in time."""
@@ -173,7 +175,7 @@ class RedisWire:
         with self._connecting:
             if self._link is None or self._link.broken:
                 # A server that is away is not asked again by every waiting call.
-                if time.monotonic() - self._failed_at < 0.1:
+                if time.monotonic() - self._failed_at < AGAIN_S:
                     raise RedisAway("no connection")
                 try:
                     self._link = _Link(self._pool, self._timeout_s)

@@ -6,16 +6,20 @@ Made lazily in each worker, after the fork and after gevent has patched the proc
 from __future__ import annotations
 
 import gevent
+import msgspec
 import structlog
 from hiredis import ReplyError
 
+from app import failpoints
 from app.gateway import metrics
 from app.gateway.access import Access
 from app.gateway.call import Call
+from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
 from app.metering.outbox import Spool
 from app.metering.reservations import BEAT_S, Meter, MeterClosed
+from app.metering.usage import Refusal
 from app.providers.addresses import AddressPolicy
 from app.sealing import Sealer
 from config import Config
@@ -47,6 +51,7 @@ class Runtime:
         policy = AddressPolicy(allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port}))
         self.routes = Routes(self.wire, Sealer(secrets.encryption_keys), policy)
         self.spool = Spool(config.spool_dir)
+        self.local_rates = LocalRates()
         self._live: set[Call] = set()
         self._unsettled: list[Call] = []
         self._reported = ("", "")  # the count and the spool file last reported for
@@ -56,6 +61,16 @@ class Runtime:
     def begin(self, call: Call) -> None:
         """A call holds money: beat for it until it is settled."""
         self._live.add(call)
+
+    def keep_refusal(self, refusal: Refusal) -> None:
+        """Keep why a call was refused; the client does not wait for it."""
+        gevent.spawn(self._keep_refusal, refusal)
+
+    def _keep_refusal(self, refusal: Refusal) -> None:
+        try:
+            self.meter.keep_refusal(refusal)
+        except _NOT_TAKEN as error:
+            log.warning("a refusal could not be kept", request_id=refusal.request_id, reason=str(error))
 
     def settle(self, call: Call) -> None:
         """Charge a call whose outcome is known, exactly once: first its spool line, then the meter.
@@ -67,13 +82,25 @@ class Runtime:
         call.settled = True
         event = call.encoded_event()
         self.spool.append(event)
+        failpoints.reach("spooled")
         self._live.discard(call)
         metrics.count_call(call)
         try:
-            self.meter.settle(call.hold, call.cost_nano, call.tokens, event)
+            self._settle(call)
         except _NOT_TAKEN as error:
             log.warning("a settle waits for Redis", request_id=call.id, reason=str(error))
             self._unsettled.append(call)
+
+    def _settle(self, call: Call) -> None:
+        settlement = self.meter.settle(call.hold, call.cost_nano, call.tokens, call.encoded_event())
+        failpoints.reach("settled")
+        if settlement.reaped is None:
+            return
+        late = call.late_event(settlement.reaped)
+        if late is not None:
+            log.error("a call settled after its lease", request_id=call.id, overdraft_nano=late.cost_nano)
+            self.spool.append(msgspec.json.encode(late))
+            self.meter.settle_late(call.hold, late)
 
     def _beat_for_ever(self) -> None:
         waited = 0.0
@@ -101,7 +128,7 @@ class Runtime:
     def _settle_again(self) -> None:
         while self._unsettled:
             call = self._unsettled[0]
-            self.meter.settle(call.hold, call.cost_nano, call.tokens, call.encoded_event())
+            self._settle(call)
             self._unsettled.pop(0)
 
     def _report_holds(self) -> None:

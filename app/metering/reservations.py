@@ -14,21 +14,26 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
 from app import store
 from app.directory import ScopeKind
 from app.metering import periods
-from app.metering.usage import UsageEvent
+from app.metering.usage import Refusal, UsageEvent
 
 LEASE_MS = 20_000
 BEAT_S = 5.0
+REFUSALS_AN_HOUR = 5_000
+REFUSAL_S = 86_400
 TOMBSTONE_MS = 300_000  # longer than any spool line waits for its replay
 
 # Sends one Redis command and answers its reply; may raise whatever its client raises.
 Send = Callable[..., Any]
+
+
+RefusalReason = Literal["requests", "tokens", "parallel", "budget", "unpriced"]
 
 
 class ScopeRef(NamedTuple):
@@ -96,7 +101,7 @@ class Refused(Exception):
     """A reserve that was not granted; nothing was taken. `reason` is requests, tokens, parallel, budget or unpriced."""
 
     def __init__(
-        self, reason: str, scope: ScopeRef, *, limit: int = 0, retry_ms: int = 0, spent: int = 0, held: int = 0,
+        self, reason: RefusalReason, scope: ScopeRef, *, limit: int = 0, retry_ms: int = 0, spent: int = 0, held: int = 0,
         amount: int = 0, affordable_tokens: int = 0, resets_ms: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(f"{reason}: {scope.kind} {scope.shown}")
@@ -109,6 +114,31 @@ class Refused(Exception):
         self.amount = amount
         self.affordable_tokens = affordable_tokens
         self.resets_ms = resets_ms
+
+
+def free_hold(request_id: str, scopes: tuple[ScopeRef, ...]) -> Hold:
+    """The hold of a call that costs nothing and could not be reserved; it is settled when the meter is back."""
+    now_ms = int(time.time() * 1000)
+    windows = tuple(periods.window_of(periods.ALL_TIME, now_ms) for _ in scopes)
+    return Hold(request_id, scopes, windows, now_ms, 0, 0, bounded=False)
+
+
+class Settlement(NamedTuple):
+    """What a settle did. `reaped` is there when the reaper had settled the call at its progress before."""
+
+    applied: bool
+    reaped: Reaped | None = None
+
+    def __bool__(self) -> bool:
+        return self.applied
+
+
+class Reaped(NamedTuple):
+    """What the reaper charged for a call whose lease had ended."""
+
+    cost_nano: int
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class MeterClosed(Exception):
@@ -132,6 +162,7 @@ class _Script:
 
 
 RESERVE, BEAT, SETTLE, RESTORE = (_Script(name) for name in ("reserve", "beat", "settle", "restore"))
+REFUSE = _Script("refuse")
 
 
 class Meter:
@@ -208,28 +239,33 @@ class Meter:
             )  # fmt: skip
         if verdict in ("closed", "done"):
             raise MeterClosed(verdict)
-        scope = scopes[reply[1] - 1]
+        scope, reason = scopes[reply[1] - 1], cast("RefusalReason", verdict)
         if verdict == "unpriced":
-            raise Refused(verdict, scope)
+            raise Refused(reason, scope)
         if verdict == "budget":
             resets = reply[7] if reply[7] < periods.FOR_EVER_MS else None
             raise Refused(
-                verdict, scope, limit=reply[2], spent=reply[3], held=reply[4], amount=reply[5],
+                reason, scope, limit=reply[2], spent=reply[3], held=reply[4], amount=reply[5],
                 affordable_tokens=reply[6], resets_ms=resets,
             )  # fmt: skip
-        raise Refused(verdict, scope, limit=reply[2], retry_ms=reply[3])
+        raise Refused(reason, scope, limit=reply[2], retry_ms=reply[3])
 
     def beat(self, hold: Hold, cost_nano: int, event: bytes) -> bool:
         """Move the lease and store the progress; False when the hold is gone and the call must be stopped."""
         keys = [store.METER, store.LEASES, store.hold(hold.request_id), *hold.keys]
         return bool(BEAT.run(self._send, keys, [hold.request_id, LEASE_MS, cost_nano, event, self._run_id()]))
 
-    def settle(self, hold: Hold, cost_nano: int, tokens: int, event: bytes) -> bool:
-        """Charge what the call cost and append its usage event; False when that was done before.
+    def settle(self, hold: Hold, cost_nano: int, tokens: int, event: bytes) -> Settlement:
+        """Charge what the call cost and append its usage event; not applied when that was done before.
 
         Raises `MeterClosed` while counters are counted anew; the same settle is then to be repeated.
         """
-        return self._settle(hold.request_id, hold.keys, cost_nano, tokens, event, reaping=False)
+        return self._settle(hold.request_id, hold.keys, cost_nano, tokens, event)
+
+    def settle_late(self, hold: Hold, event: UsageEvent) -> Settlement:
+        """Charge what a call cost beyond what the reaper had charged for it; `event` tells the difference."""
+        tokens = event.prompt_tokens + event.completion_tokens
+        return self._settle(f"{hold.request_id}:late", hold.keys, event.cost_nano, tokens, msgspec.json.encode(event))
 
     def settle_event(self, event: UsageEvent) -> bool:
         """Settle again what a spool line tells; False when it was settled already. Raises `MeterClosed`."""
@@ -237,7 +273,7 @@ class Meter:
         for kind, id, period in event.scopes:
             keys += [store.scope(kind, id), store.spent(kind, id, period), store.slots(kind, id)]
         tokens = event.prompt_tokens + event.completion_tokens
-        return self._settle(event.request_id, keys, event.cost_nano, tokens, msgspec.json.encode(event), reaping=False)
+        return bool(self._settle(event.request_id, keys, event.cost_nano, tokens, msgspec.json.encode(event)))
 
     def expire(self, request_id: str) -> bool:
         """Settle a hold whose lease has ended at its progress, or release it; False when it lives or is gone."""
@@ -246,8 +282,9 @@ class Meter:
             self._send("ZREM", store.LEASES, request_id)
             return False
         told = msgspec.json.decode(_text(event), type=UsageEvent)
+        reaped = Reaped(int(cost), told.prompt_tokens, told.completion_tokens)
         tokens = told.prompt_tokens + told.completion_tokens
-        return self._settle(request_id, _text(keys).split("\n"), int(cost), tokens, _text(event), reaping=True)
+        return bool(self._settle(request_id, _text(keys).split("\n"), int(cost), tokens, _text(event), reaped))
 
     def counting(self) -> str | None:
         """The count that is going on, for which holds are to be put back; None while the meter is open."""
@@ -303,18 +340,33 @@ class Meter:
         )
 
     def _settle(
-        self, request_id: str, chain: list[str], cost_nano: int, tokens: int, event: bytes | str, *, reaping: bool
-    ) -> bool:
+        self,
+        request_id: str,
+        chain: list[str],
+        cost_nano: int,
+        tokens: int,
+        event: bytes | str,
+        reaped: Reaped | None = None,
+    ) -> Settlement:
         keys = [
             store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain,
         ]  # fmt: skip
         args: list[str | int | bytes] = [
-            request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaping), self._run_id(),
+            request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaped is not None), self._run_id(),
+            "settled" if reaped is None else "reaped:" + ":".join(str(number) for number in reaped),
         ]  # fmt: skip
-        settled = SETTLE.run(self._send, keys, args)
-        if settled < 0:
+        code, *rest = SETTLE.run(self._send, keys, args)
+        if code < 0:
             raise MeterClosed("the counters are counted anew")
-        return bool(settled)
+        if not rest or not _text(rest[0]).startswith("reaped:"):
+            return Settlement(bool(code))
+        return Settlement(False, Reaped(*(int(number) for number in _text(rest[0]).split(":")[1:])))
+
+    def keep_refusal(self, refusal: Refusal) -> None:
+        """Keep why a request was refused, so that it can be looked up for a day."""
+        hour = refusal.at_ms // 3_600_000
+        keys = [store.refusals(hour), store.refusal(refusal.request_id)]
+        REFUSE.run(self._send, keys, [REFUSALS_AN_HOUR, msgspec.json.encode(refusal), REFUSAL_S])
 
 
 def _chain_keys(scopes: Sequence[ScopeRef], windows: Sequence[periods.Window]) -> list[str]:

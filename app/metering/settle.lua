@@ -3,15 +3,16 @@
 -- KEYS  1 meter  2 leases  3 hold  4 tombstone  5 usage stream, then for each scope: scope, spent, slots
 -- ARGV  1 request id  2 cost, nano-units  3 tokens used  4 the usage event  5 life of the tombstone, ms
 --       6 1 for the reaper: only if the lease has ended
---       7 run id of the server as the caller's connection knows it
--- Answers 1 when it settled, 0 when that was done before or (reaper) the lease goes on, -1 while the meter is
--- closed: what is settled while the counters are counted anew would be lost or counted twice.
+--       7 run id of the server as the caller's connection knows it  8 what the tombstone is to say
+-- Answers {1} when it settled, {0, tombstone} when that was done before, {0} when (reaper) the lease goes on, {-1}
+-- while the meter is closed: what is settled while the counters are counted anew would be lost or counted twice.
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id')
 if not meter[1] or meter[2] ~= ARGV[7] then
-  return -1
+  return {-1}
 end
-if redis.call('EXISTS', KEYS[4]) == 1 then
-  return 0
+local done = redis.call('GET', KEYS[4])
+if done then
+  return {0, done}
 end
 local held = redis.call('HMGET', KEYS[3], 'amount', 'taken')
 local cost, event, tokens = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3])
@@ -19,7 +20,7 @@ if ARGV[6] == '1' then
   local lease = redis.call('ZSCORE', KEYS[2], ARGV[1])
   local time = redis.call('TIME')
   if not held[1] or (lease and tonumber(lease) > time[1] * 1000 + math.floor(time[2] / 1000)) then
-    return 0
+    return {0}
   end
 end
 local amount = tonumber(held[1] or 0)
@@ -39,6 +40,6 @@ for at = 6, #KEYS, 3 do
 end
 redis.call('DEL', KEYS[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('SET', KEYS[4], cost, 'PX', ARGV[5])
+redis.call('SET', KEYS[4], ARGV[8], 'PX', ARGV[5])
 redis.call('XADD', KEYS[5], '*', 'e', event)
-return 1
+return {1}

@@ -30,7 +30,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     request_id: str
     attempt: int
-    kind: Literal["usage", "credit"] = "usage"
+    kind: Literal["usage", "late", "credit"] = "usage"  # late: what came out after the reaper had settled
     at_ms: int
     person_id: str
     key_id: str | None = None  # None for a call with an access token

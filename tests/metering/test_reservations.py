@@ -263,3 +263,36 @@ def test_an_affordable_answer_never_costs_more_than_is_left(bench, price, answer
         hold = bench.reserve(**ask)
         assert hold.output_limit == min(exact, 100_000)
         assert hold.amount_nano == base + -(-hold.output_limit * answers * price // 1_000_000) <= limit
+
+
+def test_a_settle_after_the_reaper_learns_what_was_charged_and_charges_the_rest_once(bench):
+    hold = bench.reserve(base=50)
+    assert bench.meter.beat(hold, 30, event(hold.request_id, 30))
+    bench.redis.zadd(store.LEASES, {hold.request_id: 1})
+    assert bench.meter.expire(hold.request_id)
+    settlement = bench.meter.settle(hold, 70, 0, event(hold.request_id, 70))
+    assert not settlement
+    assert settlement.reaped.cost_nano == 30
+    late = msgspec.structs.replace(
+        msgspec.json.decode(event(hold.request_id, 40), type=UsageEvent), kind="late", overdraft_nano=40
+    )
+    assert bench.meter.settle_late(hold, late)
+    assert not bench.meter.settle_late(hold, late)
+    assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == [(70, 0)] * 5
+    assert bench.redis.xlen(store.USAGE) == 2
+
+
+def test_a_refusal_is_kept_for_a_day_and_a_flood_of_them_is_not(bench, monkeypatch):
+    from app.metering import reservations
+    from app.metering.usage import Refusal
+
+    monkeypatch.setattr(reservations, "REFUSALS_AN_HOUR", 2)
+    for number in range(3):
+        bench.meter.keep_refusal(
+            Refusal(
+                request_id=f"r{number}", at_ms=1, person_id="p", key_id="k", model="m", endpoint="/v1/embeddings",
+                reason="budget", scope_kind="key", scope_id="k", scope_shown="k", message="No.",
+            )
+        )
+    assert [bench.redis.exists(store.refusal(f"r{number}")) for number in range(3)] == [1, 1, 0]
+    assert 86_000 < bench.redis.ttl(store.refusal("r0")) <= 86_400

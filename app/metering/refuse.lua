@@ -1,0 +1,10 @@
+-- Refuse: keep for a day why a request was not let in; so many an hour and no more, so that a flood fills nothing.
+--
+-- KEYS  1 how many were kept this hour  2 the record
+-- ARGV  1 the most an hour  2 the record as JSON  3 its life, seconds
+if redis.call('INCR', KEYS[1]) > tonumber(ARGV[1]) then
+  return 0
+end
+redis.call('EXPIRE', KEYS[1], 7200)
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+return 1
