@@ -45,6 +45,10 @@ class Budget(Base):
     period: Mapped[str] = mapped_column(String(8))
     timezone: Mapped[str] = mapped_column(String(64), default="UTC")
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+    # What the running period had been spent before it was this budget's: it is put on the counter once, by this id.
+    opening_id: Mapped[str | None] = mapped_column(String(36))
+    opening_period: Mapped[str | None] = mapped_column(String(64))
+    opening_nano: Mapped[int] = mapped_column(default=0)
 
     @property
     def spec(self) -> str:
@@ -101,14 +105,26 @@ def set_budget(
         raise Invalid("Give the name of a time zone such as Europe/Berlin.", "timezone")
     budget = find(kind, id)
     before = budget.summary() if budget else {}
+    counted_as = budget.spec if budget else None
     if budget is None:
         budget = Budget(scope_kind=kind, scope_id=id)
         db.session.add(budget)
     budget.limit_nano, budget.period, budget.timezone = limit_nano, period, timezone
+    if budget.spec != counted_as:
+        _open(budget)
     db.session.flush()
     audit.record(by, "budget.set", kind, id, before=before, after=budget.summary())
     touch("scope", f"{kind}:{id}")
     return budget
+
+
+def _open(budget: Budget) -> None:
+    """A budget that is new in mid-period, or has a new period, starts from what the ledger knows of that period."""
+    from app.ledger import budgets as books
+
+    window = periods.window_of(budget.spec, int(now().timestamp() * 1000))
+    budget.opening_id, budget.opening_period = new_id(), window.name
+    budget.opening_nano = books.open_counter(budget.scope_kind, budget.scope_id, window)
 
 
 def clear(kind: ScopeKind, id: str, *, by: Person | None) -> None:

@@ -100,12 +100,30 @@ def catch_up() -> int:
     return len(rows)
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """What a counter starts from: nano-units, put on once under an id."""
+
+    counter: str
+    id: str
+    nano: int
+
+
+# In the transaction that publishes the period, so that no call is let in between the two.
+OPEN = """
+if redis.call('HGET', KEYS[1], 'opening') ~= ARGV[1] then
+  redis.call('HINCRBY', KEYS[1], 'spent', ARGV[2])
+  redis.call('HSET', KEYS[1], 'opening', ARGV[1])
+end
+"""
+
+
 class _Notices(msgspec.Struct):
     """What is to be written: None takes a caller or a scope away."""
 
     document: directory.Directory | None = None
     callers: dict[str, directory.CallerRecord | None] = {}
     scopes: dict[tuple[str, str], directory.Scope | None] = {}
+    openings: list[Opening] = []
 
 
 def _in_turn(read: Callable[[Session], _Notices], *, rebuilding: bool, marker: str | None = None) -> bool:
@@ -156,6 +174,8 @@ def _write(pipe: Pipeline, notices: _Notices) -> None:
         absent = [field for field, value in fields.items() if value is None]
         if absent:
             pipe.hdel(name, *absent)
+    for opening in notices.openings:
+        pipe.eval(OPEN, 1, opening.counter, opening.id, opening.nano)
     if notices.document is not None:
         pipe.set(store.DIRECTORY, ENCODER.encode(notices.document))
         pipe.set(store.DIRECTORY_VERSION, notices.document.version)
@@ -278,6 +298,11 @@ def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -
         gone = kind in ("user", "key") and (kind, id) not in present
         budget = budgets.get((kind, id))
         rpm, tpm, parallel = rates.get((kind, id), (None, None, None))
+        if budget is not None and budget.opening_nano and budget.opening_id is not None:
+            running = periods.window_of(budget.spec, int(now().timestamp() * 1000)).name
+            if running == budget.opening_period:
+                counter = store.spent(kind, id, running)
+                notices.openings.append(Opening(counter, budget.opening_id, budget.opening_nano))
         notices.scopes[kind, id] = None if gone else directory.Scope(
             kind=cast("Any", kind),
             id=id,

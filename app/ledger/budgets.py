@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
 from app.ledger.rollups import HOUR_MS, HOURLY, Unbounded, put
-from app.metering.periods import window_of
+from app.metering.periods import Window, window_of
 from app.metering.usage import UsageEvent
 
 
@@ -136,6 +136,28 @@ def spent_between(kind: str, id: str, from_ms: int, to_ms: int) -> int:
             )
             total += int(db.session.execute(query).scalar() or 0)
     return total
+
+
+def open_counter(kind: str, id: str, window: Window) -> int:
+    """Make the counter of a period that begins to count in its middle whole; the nano-units it lacked.
+
+    To be called in the transaction that gives the scope this period. What was charged to other counters meanwhile is
+    added to this one's sum, so that the meter may be counted anew from the sums alone.
+    """
+    lacking = spent_between(kind, id, window.start_ms, window.end_ms) - spent(kind, id, window.name)
+    if lacking <= 0:
+        return 0
+    row = {"kind": kind, "id": id, "period": window.name, "spent_nano": lacking, "entries": 0, "last_at_ms": 0}
+    put(
+        db.session.connection(),
+        SPENT,
+        [row],
+        lambda insert: insert.on_conflict_do_update(
+            index_elements=[SPENT.c.kind, SPENT.c.id, SPENT.c.period],
+            set_={"spent_nano": SPENT.c.spent_nano + insert.excluded.spent_nano},
+        ),
+    )
+    return lacking
 
 
 def _of_scope(table: Table, kind: str, id: str) -> list[ColumnElement[bool]]:

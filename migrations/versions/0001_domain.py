@@ -44,6 +44,9 @@ def upgrade() -> None:
         sa.Column("period", sa.String(length=8), nullable=False),
         sa.Column("timezone", sa.String(length=64), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("opening_id", sa.String(length=36), nullable=True),
+        sa.Column("opening_period", sa.String(length=64), nullable=True),
+        sa.Column("opening_nano", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_budget")),
         sa.UniqueConstraint("scope_kind", "scope_id", name=op.f("uq_budget_scope_kind_scope_id")),
     )

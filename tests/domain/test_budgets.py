@@ -1,0 +1,82 @@
+"""Budgets that begin in the middle of a period start from what the ledger knows of it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from app import store
+from app.domain import budgets, publication
+from app.extensions import transaction
+from app.ids import new_id
+from app.jobs.drainer import Drainer
+from app.ledger import budgets as books
+from app.ledger import posting
+from app.metering.periods import window_of
+from app.metering.usage import UsageEvent
+
+
+@pytest.fixture
+def used(people):
+    """The owner used 70 nano-units this moment, before anybody set a budget, and 5 in a month gone by."""
+    now_ms = int(time.time() * 1000)
+    posting.post([event(people.owner.id, now_ms, 70), event(people.owner.id, now_ms - 70 * 86_400_000, 5)])
+    return people.owner
+
+
+def event(person_id: str, at_ms: int, cost: int, period: str = "total") -> UsageEvent:
+    return UsageEvent(
+        request_id=new_id(), attempt=1, at_ms=at_ms, person_id=person_id, model="m", endpoint="/v1/chat/completions",
+        api_type="chat", outcome="ok", status=200, cost_nano=cost, scopes=(("user", person_id, period),),
+    )  # fmt: skip
+
+
+def counted(wire, person, spec: str) -> int:
+    window = window_of(spec, int(time.time() * 1000))
+    return int(wire.hget(store.spent("user", person.id, window.name), "spent") or 0)
+
+
+def give(person, **fields):
+    transaction(budgets.set_budget, "user", person.id, by=None, limit="1", **fields)
+
+
+def test_a_new_budget_starts_from_what_its_period_has_been_spent(used, wire):
+    give(used, period="month")
+    assert counted(wire, used, "month|UTC") == 70
+    assert books.spent_now("user", used.id, "month|UTC", int(time.time() * 1000)) == 70
+
+
+def test_publishing_again_adds_nothing(used, wire):
+    give(used, period="month")
+    publication.publish({("scope", f"user:{used.id}")})
+    publication.publish_all()
+    assert counted(wire, used, "month|UTC") == 70
+
+
+def test_a_changed_limit_leaves_the_counter_alone_and_a_changed_period_starts_its_own(used, wire):
+    give(used, period="month")
+    wire.hincrby(store.spent("user", used.id, window_of("month|UTC", int(time.time() * 1000)).name), "spent", 7)
+    transaction(budgets.set_budget, "user", used.id, by=None, limit="2", period="month")
+    assert counted(wire, used, "month|UTC") == 77
+    give(used, period="day", timezone="Asia/Tokyo")
+    assert counted(wire, used, "day|Asia/Tokyo") == 70
+
+
+def test_a_period_that_comes_back_knows_what_was_spent_meanwhile(used, wire):
+    now_ms = int(time.time() * 1000)
+    give(used, period="month")
+    give(used, period="day")
+    posting.post([event(used.id, now_ms, 30, window_of("day|UTC", now_ms).name)])
+    give(used, period="month")
+    assert counted(wire, used, "month|UTC") == 100
+
+
+def test_the_start_survives_a_loss_of_redis(used, wire, config):
+    give(used, period="month")
+    wire.flushall()
+    publication.catch_up()
+    Drainer(config.redis_url, config.spool_dir).recount()
+    assert counted(wire, used, "month|UTC") == 70
+    publication.publish_all()
+    assert counted(wire, used, "month|UTC") == 70
