@@ -1,0 +1,502 @@
+"""The meter and its plain reference go through the same random lives and always say and count the same.
+
+Time is the meter's own: its clock is put into a distant year, ahead of the server's, and moved by steps in which
+token buckets fill by eighths, so that both sides are exact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter as Count
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app import store
+from app.extensions import db
+from app.ledger import posting
+from app.ledger.budgets import SPENT
+from app.ledger.recount import recount
+from app.metering.periods import FOR_EVER_MS
+from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
+from app.metering.usage import UsageEvent
+from tests.ledger import books
+from tests.metering.reference import Asked, Booked, Denied, Granted, ReferenceMeter, Scope
+
+STEP_MS = 7_500
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+# Ten minutes before a month, a week and New York's winter time begin; a Sunday.
+STARTS = int(datetime(2094, 10, 31, 23, 50, tzinfo=UTC).timestamp() * 1000)
+
+ORGANISATION: Scope = ("organisation", "default")
+CHAINS: tuple[tuple[Scope, ...], ...] = (
+    (("subscription", "s1"), ("user", "ada"), ORGANISATION),
+    (("key", "k1"), ("subscription", "s1"), ("user", "ada"), ORGANISATION),
+    (("key", "k2"), ("subscription", "s2"), ("user", "ada"), ORGANISATION),
+    (("key", "k3"), ("subscription", "s3"), ("member", "t:ada"), ("team", "t"), ORGANISATION),
+    (("key", "k4"), ("subscription", "s3"), ("member", "t:bob"), ("team", "t"), ORGANISATION),
+)
+SCOPES = sorted({scope for chain in CHAINS for scope in chain})
+SPECS = ("total|UTC", "day|Europe/Berlin", "day|America/New_York", "week|Asia/Kathmandu", "month|Pacific/Apia")
+
+# Powers of two: quotients by them are exact in the script's floating point.
+PRICES = (0, 2**20, 2**24, 2**30)
+ASKED = st.builds(
+    Asked,
+    base=st.integers(0, 3_000),
+    price=st.sampled_from(PRICES),
+    answers=st.integers(1, 3),
+    limit=st.none() | st.integers(0, 300),
+    usual=st.sampled_from((0, 16, 100, 4096)),
+    priced=st.just(True),
+    bucket=st.integers(0, 600),
+)
+FREE = Asked(0, 0, 1, 100, 100, True, 50)
+UNPRICED = FREE._replace(priced=False)
+
+LIMITS: dict[str, st.SearchStrategy[Any]] = {
+    "limit": st.none() | st.integers(0, 100_000),
+    "spec": st.sampled_from(SPECS),
+    "rpm": st.none() | st.integers(1, 5),
+    "tpm": st.none() | st.integers(1, 800),
+    "parallel": st.none() | st.integers(1, 4),
+}
+CHANGES = st.sampled_from(("limit", "limit", "limit", "spec", "rpm", "tpm", "parallel")).flatmap(
+    lambda name: st.tuples(st.just(name), LIMITS[name])
+)
+MOVES = (
+    st.integers(1, 8).map(lambda steps: steps * STEP_MS)
+    | st.integers(1, 30).map(lambda hours: hours * HOUR_MS)
+    | st.sampled_from((DAY_MS, 7 * DAY_MS, 31 * DAY_MS))
+)
+
+
+class Life(RuleBasedStateMachine):
+    """One deployment: two workers with a meter each, a reaper, a janitor, and everything that goes wrong."""
+
+    url: str
+    folder: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redis = redis.Redis.from_url(self.url)
+        self.run_id = self.redis.info("server")["run_id"]
+        self.workers = [Meter(self.redis.execute_command, lambda: self.run_id) for _ in range(2)]
+        self.expected = ReferenceMeter(STARTS)
+        self.holds: dict[str, Hold] = {}
+        self.worker: dict[str, int] = {}
+        self.chains: dict[str, tuple[Scope, ...]] = {}
+        self.asked: dict[str, Asked] = {}
+        self.orphans: set[str] = set()  # holds whose worker died
+        self.late: dict[str, int] = {}  # what was charged after the reaper had settled
+        self.spool: list[UsageEvent] = []
+        self.excused: dict[tuple[str, str, str], int] = {}  # the use of counters that a lowered limit left above it
+        self.counted = False
+        self.redis.flushall()
+        self.redis.hset(store.METER, mapping={"epoch": "1", "run_id": self.run_id, "clock": STARTS})
+
+    # What happens
+
+    @initialize(limits=st.lists(st.tuples(st.sampled_from(SCOPES), CHANGES), max_size=6))
+    def some_limits(self, limits: list[tuple[Scope, tuple[str, Any]]]) -> None:
+        for scope, change in limits:
+            self.change_limit(scope, change)
+
+    @rule(
+        worker=st.integers(0, 1),
+        chain=st.sampled_from(CHAINS),
+        asked=ASKED | ASKED | ASKED | st.sampled_from((FREE, UNPRICED)),
+    )
+    def reserve(self, worker: int, chain: tuple[Scope, ...], asked: Asked) -> None:
+        id = f"r{len(self.asked)}"
+        self.worker[id], self.chains[id], self.asked[id] = worker, chain, asked
+        self.try_reserve(id)
+
+    def try_reserve(self, id: str) -> None:
+        chain, asked = self.chains[id], self.asked[id]
+        expected = self.expected.reserve(id, chain, asked)
+        told = self.ask(self.workers[self.worker[id]], id, chain, asked)
+        if isinstance(expected, Denied) or expected is None:
+            assert told == expected
+            return
+        assert isinstance(told, Hold)
+        again = id in self.holds
+        assert (told.at_ms, told.amount_nano, told.output_limit, told.bounded) == expected[:4]
+        if not again:
+            assert granted(told) == expected
+            counters = self.expected.holds[id].counters
+            assert [window.name for window in told.windows] == [period for _, _, period in counters]
+            self.holds[id] = told
+
+    def ask(self, meter: Meter, id: str, chain: tuple[Scope, ...], asked: Asked) -> Hold | Denied | None:
+        try:
+            return meter.reserve(
+                id,
+                tuple(ScopeRef(kind, name, name) for kind, name in chain),
+                Charge(asked.base, asked.price, asked.answers, asked.limit, asked.usual, asked.priced, asked.bucket),
+                msgspec.json.encode(self.event(id, 0, 0, ())),
+            )
+        except Refused as refused:
+            return denied(refused)
+        except MeterClosed:
+            return None
+
+    @precondition(lambda self: self.asked)
+    @rule(pick=st.integers(0, 10**6))
+    def reserve_again(self, pick: int) -> None:
+        """A command whose answer was lost is sent once more, whatever became of the request meanwhile."""
+        granted = [id for id in self.asked if id in self.holds]
+        if granted:
+            self.try_reserve(granted[pick % len(granted)])
+
+    @precondition(lambda self: self.alive())
+    @rule(pick=st.integers(0, 10**6), cost=st.integers(0, 4_000), tokens=st.integers(0, 900))
+    def beat(self, pick: int, cost: int, tokens: int) -> None:
+        id = self.alive()[pick % len(self.alive())]
+        if self.expected.holds[id].lease_ms > self.expected.now_ms:
+            self.beat_for(id, cost, tokens)
+
+    def beat_for(self, id: str, cost: int, tokens: int) -> None:
+        hold = self.holds[id]
+        told = self.meter(id).beat(hold, cost, msgspec.json.encode(self.event(id, cost, tokens, hold)))
+        assert told == self.expected.beat(id, cost, tokens)
+
+    @precondition(lambda self: self.expected.done)
+    @rule(pick=st.integers(0, 10**6))
+    def beat_after_the_end(self, pick: int) -> None:
+        id = sorted(self.expected.done)[pick % len(self.expected.done)]
+        assert not self.meter(id).beat(self.holds[id], 1, b"{}")
+
+    @precondition(lambda self: self.alive())
+    @rule(
+        pick=st.integers(0, 10**6), share=st.integers(0, 8), tokens=st.integers(0, 900), replayed=st.booleans(),
+        over=st.sampled_from((0, 0, 0, 0, 0, 777)),
+    )  # fmt: skip
+    def settle(self, pick: int, share: int, tokens: int, replayed: bool, over: int) -> None:
+        """The worker settles, or the janitor does it by the line that the worker had written before it died."""
+        id = self.alive()[pick % len(self.alive())]
+        hold = self.holds[id]
+        cost = hold.amount_nano * share // 8 + over
+        self.settle_once(id, cost, tokens, replayed)
+        assert not self.meter(id).settle(hold, cost, tokens, b"{}")
+        assert not self.meter(id).settle_event(self.spool[-1])
+
+    def settle_once(self, id: str, cost: int, tokens: int, replayed: bool) -> None:
+        hold = self.holds[id]
+        event = self.event(id, cost, tokens, hold)
+        self.spool.append(event)
+        counters = self.expected.holds[id].counters
+        expected = self.expected.settle(id, cost, tokens)
+        if replayed:
+            assert self.meter(id).settle_event(event) == expected
+        else:
+            assert bool(self.meter(id).settle(hold, cost, tokens, msgspec.json.encode(event))) == expected
+        if cost > hold.amount_nano:
+            self.excuse(counters)
+
+    @precondition(lambda self: self.expected.done)
+    @rule(pick=st.integers(0, 10**6), cost=st.integers(0, 5_000), tokens=st.integers(0, 900))
+    def settle_again(self, pick: int, cost: int, tokens: int) -> None:
+        """Nothing that comes after the end changes anything, unless the reaper had charged less than was due."""
+        id = sorted(self.expected.done)[pick % len(self.expected.done)]
+        if id in self.expected.reaped:
+            return
+        assert not self.meter(id).settle(self.holds[id], cost, tokens, b"{}")
+
+    @precondition(lambda self: self.reaped())
+    @rule(pick=st.integers(0, 10**6), more=st.integers(0, 3_000))
+    def settle_late(self, pick: int, more: int) -> None:
+        """A worker that slept past its lease wakes up and tells what came out after the reaper had settled."""
+        id = self.reaped()[pick % len(self.reaped())]
+        booked, hold = self.expected.done[id], self.holds[id]
+        told = self.meter(id).settle(hold, booked.cost + more, 0, b"{}")
+        assert not told.applied
+        assert told.reaped is not None and told.reaped.cost_nano == booked.cost
+        late = msgspec.structs.replace(self.event(id, more, 0, hold), kind="late", overdraft_nano=more)
+        self.spool.append(late)
+        assert self.meter(id).settle_late(hold, late)
+        assert not self.meter(id).settle_late(hold, late)
+        self.late[id] = more
+        self.expected.done[id] = Booked(id, booked.cost + more, booked.counters)
+        for counter in booked.counters:
+            self.expected.spent[counter] += more
+        self.excuse(booked.counters)
+
+    @precondition(lambda self: self.expected.holds)
+    @rule(pick=st.integers(0, 10**6))
+    def expire(self, pick: int) -> None:
+        """The reaper comes by: it settles a hold whose lease has ended, and leaves one that lives alone."""
+        id = sorted(self.expected.holds)[pick % len(self.expected.holds)]
+        self.expire_one(id)
+
+    def expire_one(self, id: str) -> None:
+        hold = self.expected.holds[id]
+        if hold.lease_ms <= self.expected.now_ms:
+            self.redis.zadd(store.LEASES, {id: 1})  # over by the server's own clock too, which is far behind
+        expected = self.expected.expire(id)
+        assert bool(self.meter(id).expire(id)) == expected
+        assert not self.meter(id).expire(id)
+        if hold.cost > hold.granted.amount:
+            self.excuse(hold.counters)
+
+    @rule(worker=st.integers(0, 1))
+    def crash(self, worker: int) -> None:
+        """A worker dies with all it knew."""
+        self.orphans |= {id for id in self.expected.holds if self.worker[id] == worker}
+        self.workers[worker] = Meter(self.redis.execute_command, lambda: self.run_id)
+
+    @rule(ms=MOVES)
+    def move_clock(self, ms: int) -> None:
+        self.expected.now_ms += ms
+        self.redis.hset(store.METER, "clock", self.expected.now_ms)
+
+    @rule(scope=st.sampled_from(SCOPES), change=CHANGES)
+    def change_limit(self, scope: Scope, change: tuple[str, Any]) -> None:
+        name, value = change
+        setattr(self.expected.limits[scope], name, value)
+        self.publish(scope)
+        self.excuse((self.expected.counter(scope),))
+
+    def publish(self, scope: Scope) -> None:
+        key = store.scope(*scope)
+        for name in LIMITS:
+            value = getattr(self.expected.limits[scope], name)
+            if value is None:
+                self.redis.hdel(key, name)
+            else:
+                self.redis.hset(key, name, value)
+
+    @rule(restarted=st.booleans(), asked=ASKED, chain=st.sampled_from(CHAINS))
+    def close(self, restarted: bool, asked: Asked, chain: tuple[Scope, ...]) -> None:
+        """Without an epoch, or in another run of the server, nothing is let in, nothing settled, nothing changed."""
+        if restarted:
+            self.redis.hset(store.METER, "run_id", "another")
+        else:
+            self.redis.hdel(store.METER, "epoch")
+        before = self.everything()
+        self.expected.open = False
+        self.everything_waits(chain, asked)
+        assert self.everything() == before
+        self.expected.open = True
+        self.redis.hset(store.METER, mapping={"epoch": "2", "run_id": self.run_id})
+
+    def everything_waits(self, chain: tuple[Scope, ...], asked: Asked) -> None:
+        assert self.ask(self.workers[0], "too early", chain, asked) is None
+        for id in self.alive()[:2]:
+            assert self.meter(id).beat(self.holds[id], 1, b"{}")  # it may go on
+            with pytest.raises(MeterClosed):
+                self.meter(id).settle(self.holds[id], 1, 1, b"{}")
+
+    @rule(ended=st.integers(0, 3), asked=ASKED, chain=st.sampled_from(CHAINS))
+    def lose_redis(self, ended: int, asked: Asked, chain: tuple[Scope, ...]) -> None:
+        """Redis loses everything; it is counted anew from books, spools and what living workers hold."""
+        self.begin_books()
+        self.drain()  # what the reaper settled is in no spool
+        self.redis.flushall()
+        self.expected.open = False
+        self.everything_waits(chain, asked)
+        assert self.redis.dbsize() == 0
+        ending = self.alive()[:ended]  # calls that end while the meter is closed: their lines are written
+        for id in ending:
+            hold = self.holds[id]
+            self.spool.append(self.event(id, hold.amount_nano // 2, 7, hold))
+        living = [id for id in self.alive() if id not in ending]
+
+        def workers_report() -> None:
+            self.drain()
+            count = self.workers[0].counting()
+            assert count is not None
+            for id in living:
+                progress = self.expected.holds[id]
+                event = msgspec.json.encode(self.event(id, progress.cost, progress.tokens, self.holds[id]))
+                self.meter(id).restore(count, self.holds[id], progress.cost, event)
+
+        assert recount(self.redis, self.folder, workers_report, posting.post, lambda path: self.spool)
+        self.redis.hset(store.METER, "clock", self.expected.now_ms)
+        for id in ending:
+            held = self.expected.holds.pop(id)
+            self.expected.done[id] = Booked(id, held.granted.amount // 2, held.counters)
+        self.expected.recount(set(living))
+        for scope in SCOPES:
+            self.publish(scope)
+        for id in living:  # the next beat puts its lease where it belongs
+            self.beat_for(id, self.expected.holds[id].cost, self.expected.holds[id].tokens)
+        for id in ending:  # the worker repeats what was refused
+            assert not self.meter(id).settle(self.holds[id], self.holds[id].amount_nano // 2, 7, b"{}")
+        self.expected.reaped.clear()
+
+    # What must be true at every instant
+
+    @invariant()
+    def everything_counted_is_the_same(self) -> None:
+        expected = self.expected
+        counters = sorted(expected.spent.keys() | expected.held.keys())
+        with self.redis.pipeline(transaction=True) as pipe:
+            for counter in counters:
+                pipe.hmget(store.spent(*counter), "spent", "held")
+            for scope in SCOPES:
+                pipe.zcount(store.slots(*scope), f"({expected.now_ms}", "+inf")
+                pipe.hmget(store.scope(*scope), "requests", "tokens")
+            pipe.zrange(store.LEASES, 0, -1)
+            *answers, leases = pipe.execute()
+        seen = {counter: tuple(int(part or 0) for part in answers.pop(0)) for counter in counters}
+        assert seen == {counter: (expected.spent[counter], expected.held[counter]) for counter in counters}
+        for scope in SCOPES:
+            assert answers.pop(0) == expected.busy(scope), f"slots of {scope}"
+            for bucket, left in zip((expected.requests, expected.tokens), answers.pop(0), strict=True):
+                assert (scope in bucket) == (left is not None)
+                assert left is None or float(left) == bucket[scope].left
+        assert {id.decode() for id in leases} == expected.holds.keys()
+
+    @invariant()
+    def no_budget_is_overspent(self) -> None:
+        for scope in SCOPES:
+            limit, counter = self.expected.limits[scope].limit, self.expected.counter(scope)
+            if limit is not None:
+                assert self.use(counter) <= max(limit, self.excused.get(counter, 0)), counter
+
+    def teardown(self) -> None:
+        """In the end every call is settled or its lease ends: nothing is held, and the books say what was counted."""
+        for number, id in enumerate(self.alive()):
+            if number % 2:
+                self.settle_once(id, self.holds[id].amount_nano, 3, replayed=bool(number % 3))
+        self.move_clock(60_000)
+        for id in sorted(self.expected.holds):
+            self.expire_one(id)
+        self.everything_counted_is_the_same()
+        assert not any(self.expected.held.values())
+        assert self.redis.zcard(store.LEASES) == 0
+        assert not self.redis.exists(*(store.hold(id) for id in ("none", *self.holds)))
+        assert not any(self.redis.zcard(store.slots(*scope)) for scope in SCOPES)
+        assert self.booked() == Count({counter: spent for counter, spent in self.expected.spent.items() if spent})
+        self.redis.close()
+
+    # Helpers
+
+    def meter(self, id: str) -> Meter:
+        return self.workers[self.worker[id]]
+
+    def alive(self) -> list[str]:
+        """Requests that go on and whose worker lives."""
+        return sorted(self.expected.holds.keys() - self.orphans)
+
+    def reaped(self) -> list[str]:
+        return sorted(self.expected.reaped - self.late.keys() - self.orphans)
+
+    def use(self, counter: tuple[str, str, str]) -> int:
+        return self.expected.spent[counter] + self.expected.held[counter]
+
+    def excuse(self, counters: tuple[tuple[str, str, str], ...]) -> None:
+        for counter in counters:
+            self.excused[counter] = self.use(counter)
+
+    def event(self, id: str, cost: int, tokens: int, hold: Hold | tuple[()]) -> UsageEvent:
+        return UsageEvent(
+            request_id=id, attempt=1, at_ms=self.expected.now_ms, person_id="ada", model="m", api_type="chat",
+            endpoint="/v1/chat/completions", outcome="ok", status=200, cost_nano=cost, completion_tokens=tokens,
+            scopes=tuple(
+                (scope.kind, scope.id, window.name) for scope, window in zip(hold.scopes, hold.windows, strict=True)
+            ) if isinstance(hold, Hold) else (),
+        )  # fmt: skip
+
+    def everything(self) -> dict[bytes, bytes | None]:
+        return {key: self.redis.dump(key) for key in self.redis.scan_iter()}
+
+    def stream(self) -> list[UsageEvent]:
+        return [msgspec.json.decode(fields[b"e"], type=UsageEvent) for _, fields in self.redis.xrange(store.USAGE)]
+
+    def begin_books(self) -> None:
+        if not self.counted:
+            with db.engine.begin() as connection:
+                for table in (posting.ENTRY, SPENT, books.HOURLY):
+                    connection.execute(table.delete())
+        self.counted = True
+
+    def drain(self) -> None:
+        posting.post([self.complete(event) for event in self.stream()])
+        self.redis.delete(store.USAGE)
+
+    def complete(self, event: UsageEvent) -> UsageEvent:
+        """The reaper's event of a call that never beat is the one it was reserved with, which knows no counters."""
+        if event.scopes or event.request_id not in self.expected.done:
+            return event
+        return msgspec.structs.replace(event, scopes=self.expected.done[event.request_id].counters)
+
+    def booked(self) -> Count[tuple[str, str, str]]:
+        """What the usage events add up to, for each counter."""
+        sums: dict[tuple[str, str, str], int] = defaultdict(int)
+        if not self.counted:
+            events = self.stream()
+            assert len({(event.request_id, event.kind) for event in events}) == len(events)
+            for event in events:
+                for counter in event.scopes:
+                    sums[counter] += event.cost_nano
+        else:
+            self.drain()
+            with db.engine.connect() as connection:
+                for row in connection.execute(SPENT.select()):
+                    sums[row.kind, row.id, row.period] = row.spent_nano
+        return Count({counter: spent for counter, spent in sums.items() if spent})
+
+
+def granted(hold: Hold) -> Granted:
+    return Granted(
+        hold.at_ms, hold.amount_nano, hold.output_limit, hold.bounded, (hold.requests_limit, hold.requests_left),
+        (hold.tokens_limit, hold.tokens_left),
+    )  # fmt: skip
+
+
+def denied(refused: Refused) -> Denied:
+    assert refused.resets_ms is None or refused.resets_ms < FOR_EVER_MS
+    return Denied(
+        refused.reason, (refused.scope.kind, refused.scope.id), refused.limit, refused.retry_ms, refused.spent,
+        refused.held, refused.amount, refused.affordable_tokens, refused.resets_ms,
+    )  # fmt: skip
+
+
+def live(url: str, folder: Path, examples: int, steps: int) -> None:
+    """Lead so many lives of so many steps."""
+    (folder / "1.jsonl").touch()
+    app = books.open_books(books.settings(folder))
+    machine = type("Life", (Life,), {"url": url, "folder": folder})
+    with app.app_context():
+        try:
+            run_state_machine_as_test(  # type: ignore[no-untyped-call]
+                machine,
+                settings=settings(
+                    max_examples=examples,
+                    stateful_step_count=steps,
+                    deadline=None,
+                    database=None,
+                    suppress_health_check=list(HealthCheck),
+                    phases=(Phase.generate, Phase.shrink),
+                ),
+            )
+        finally:
+            db.session.remove()
+            db.engine.dispose()
+
+
+def test_the_meter_says_and_counts_what_the_reference_does(redis_url: str, tmp_path: Path) -> None:
+    live(redis_url, tmp_path, examples=50, steps=40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_meter_agrees_with_the_reference_in_many_long_lives(redis_url: str, tmp_path: Path) -> None:
+    live(redis_url, tmp_path, examples=int(os.environ.get("MODEL_LIVES", "600")), steps=120)
