@@ -5,6 +5,8 @@ Made lazily in each worker, after the fork and after gevent has patched the proc
 
 from __future__ import annotations
 
+import time
+
 import gevent
 import msgspec
 import structlog
@@ -103,17 +105,16 @@ class Runtime:
             self.meter.settle_late(call.hold, late)
 
     def _beat_for_ever(self) -> None:
-        waited = 0.0
+        beaten_at = time.monotonic()
         while True:
-            gevent.sleep(1.0)
-            waited += 1.0
+            gevent.sleep(min(1.0, BEAT_S))
             try:
                 self._report_holds()
                 self._settle_again()
             except _NOT_TAKEN as error:
                 log.warning("the meter did not answer", reason=str(error))
-            if waited >= BEAT_S:
-                waited = 0.0
+            if time.monotonic() - beaten_at >= BEAT_S:
+                beaten_at = time.monotonic()
                 gevent.joinall([gevent.spawn(self._beat, call) for call in list(self._live)])
 
     def _beat(self, call: Call) -> None:

@@ -22,7 +22,7 @@ import structlog
 from redis import Redis, RedisError, ResponseError
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from app import store
+from app import failpoints, store
 from app.ids import new_id
 from app.jobs import metering, process, spools
 from app.jobs.spools import Poison, decode
@@ -110,6 +110,7 @@ class Drainer:
             return 0
         self._behind = True
         self._post([(f"stream {entry.id.decode()}", entry.raw) for entry in entries if entry.raw is not None])
+        failpoints.reach("committed")
         self._acknowledge([entry.id for entry in entries])
         self._behind = False
         self.drained_ms = _now_ms()
