@@ -32,7 +32,7 @@ from app.extensions import db
 from app.ledger import posting
 from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
-from app.metering.periods import FOR_EVER_MS
+from app.metering.periods import FOR_EVER_MS, window_of
 from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import UsageEvent
 from tests.ledger import books
@@ -74,7 +74,7 @@ LIMITS: dict[str, st.SearchStrategy[Any]] = {
     "spec": st.sampled_from(SPECS),
     "rpm": st.none() | st.integers(1, 5),
     "tpm": st.none() | st.integers(1, 800),
-    "parallel": st.none() | st.integers(1, 4),
+    "parallel": st.none() | st.integers(1, 2),
 }
 CHANGES = st.sampled_from(("limit", "limit", "limit", "spec", "rpm", "tpm", "parallel")).flatmap(
     lambda name: st.tuples(st.just(name), LIMITS[name])
@@ -155,6 +155,25 @@ class Life(RuleBasedStateMachine):
             return denied(refused)
         except MeterClosed:
             return None
+
+    @rule(
+        worker=st.integers(0, 1),
+        chain=st.sampled_from(CHAINS),
+        tight=st.integers(0, 4),
+        second=st.integers(0, 4),
+        asked=ASKED,
+        short=st.integers(-1, 1),
+        tokens=st.sampled_from((15, 16, 40)),
+    )
+    def reserve_at_the_limit(
+        self, worker: int, chain: tuple[Scope, ...], tight: int, second: int, asked: Asked, short: int, tokens: int
+    ) -> None:
+        """Two scopes have just what the call needs, or one nano-unit more or less."""
+        amount = asked.amount(tokens if asked.limit is None else asked.limit)
+        for scope in {chain[tight % len(chain)], chain[second % len(chain)]}:
+            used = self.use(self.expected.counter(scope))
+            self.change_limit(scope, ("limit", max(used + amount + short, 0)))
+        self.reserve(worker, chain, asked._replace(usual=100))
 
     @precondition(lambda self: self.asked)
     @rule(pick=st.integers(0, 10**6))
@@ -264,6 +283,14 @@ class Life(RuleBasedStateMachine):
     def move_clock(self, ms: int) -> None:
         self.expected.now_ms += ms
         self.redis.hset(store.METER, "clock", self.expected.now_ms)
+
+    @rule(scope=st.sampled_from(SCOPES), before=st.booleans())
+    def move_clock_to_the_end_of_a_period(self, scope: Scope, before: bool) -> None:
+        """To its last step, or to the instant at which the next one begins."""
+        ends_ms = window_of(self.expected.limits[scope].spec, self.expected.now_ms).end_ms
+        to_ms = ends_ms - STEP_MS * before
+        if ends_ms < FOR_EVER_MS and to_ms > self.expected.now_ms:
+            self.move_clock(to_ms - self.expected.now_ms)
 
     @rule(scope=st.sampled_from(SCOPES), change=CHANGES)
     def change_limit(self, scope: Scope, change: tuple[str, Any]) -> None:
@@ -493,7 +520,7 @@ def live(url: str, folder: Path, examples: int, steps: int) -> None:
 
 
 def test_the_meter_says_and_counts_what_the_reference_does(redis_url: str, tmp_path: Path) -> None:
-    live(redis_url, tmp_path, examples=50, steps=40)
+    live(redis_url, tmp_path, examples=100, steps=40)
 
 
 @pytest.mark.slow
