@@ -76,7 +76,7 @@ LIMITS: dict[str, st.SearchStrategy[Any]] = {
     "tpm": st.none() | st.integers(1, 800),
     "parallel": st.none() | st.integers(1, 2),
 }
-CHANGES = st.sampled_from(("limit", "limit", "limit", "spec", "rpm", "tpm", "parallel")).flatmap(
+CHANGES = st.sampled_from(("limit", "limit", "spec", "rpm", "tpm", "tpm", "parallel")).flatmap(
     lambda name: st.tuples(st.just(name), LIMITS[name])
 )
 MOVES = (
@@ -103,6 +103,7 @@ class Life(RuleBasedStateMachine):
         self.chains: dict[str, tuple[Scope, ...]] = {}
         self.asked: dict[str, Asked] = {}
         self.orphans: set[str] = set()  # holds whose worker died
+        self.forgotten: set[str] = set()  # what the reaper had settled before Redis was lost
         self.late: dict[str, int] = {}  # what was charged after the reaper had settled
         self.spool: list[UsageEvent] = []
         self.excused: dict[tuple[str, str, str], int] = {}  # the use of counters that a lowered limit left above it
@@ -112,20 +113,27 @@ class Life(RuleBasedStateMachine):
 
     # What happens
 
-    @initialize(limits=st.lists(st.tuples(st.sampled_from(SCOPES), CHANGES), max_size=6))
+    @initialize(limits=st.lists(st.tuples(st.sampled_from(SCOPES), CHANGES), min_size=2, max_size=8))
     def some_limits(self, limits: list[tuple[Scope, tuple[str, Any]]]) -> None:
         for scope, change in limits:
             self.change_limit(scope, change)
 
     @rule(
-        worker=st.integers(0, 1),
-        chain=st.sampled_from(CHAINS),
-        asked=ASKED | ASKED | ASKED | st.sampled_from((FREE, UNPRICED)),
+        calls=st.lists(
+            st.tuples(
+                st.integers(0, 1),
+                st.sampled_from(CHAINS),
+                ASKED | ASKED | ASKED | st.sampled_from((FREE, UNPRICED)),
+            ),
+            min_size=1,
+            max_size=5,
+        )
     )
-    def reserve(self, worker: int, chain: tuple[Scope, ...], asked: Asked) -> None:
-        id = f"r{len(self.asked)}"
-        self.worker[id], self.chains[id], self.asked[id] = worker, chain, asked
-        self.try_reserve(id)
+    def reserve(self, calls: list[tuple[int, tuple[Scope, ...], Asked]]) -> None:
+        for worker, chain, asked in calls:
+            id = f"r{len(self.asked)}"
+            self.worker[id], self.chains[id], self.asked[id] = worker, chain, asked
+            self.try_reserve(id)
 
     def try_reserve(self, id: str) -> None:
         chain, asked = self.chains[id], self.asked[id]
@@ -173,13 +181,13 @@ class Life(RuleBasedStateMachine):
         for scope in {chain[tight % len(chain)], chain[second % len(chain)]}:
             used = self.use(self.expected.counter(scope))
             self.change_limit(scope, ("limit", max(used + amount + short, 0)))
-        self.reserve(worker, chain, asked._replace(usual=100))
+        self.reserve([(worker, chain, asked._replace(usual=100))])
 
     @precondition(lambda self: self.asked)
     @rule(pick=st.integers(0, 10**6))
     def reserve_again(self, pick: int) -> None:
         """A command whose answer was lost is sent once more, whatever became of the request meanwhile."""
-        granted = [id for id in self.asked if id in self.holds]
+        granted = [id for id in self.asked if id in self.holds and id not in self.forgotten]
         if granted:
             self.try_reserve(granted[pick % len(granted)])
 
@@ -233,7 +241,7 @@ class Life(RuleBasedStateMachine):
     def settle_again(self, pick: int, cost: int, tokens: int) -> None:
         """Nothing that comes after the end changes anything, unless the reaper had charged less than was due."""
         id = sorted(self.expected.done)[pick % len(self.expected.done)]
-        if id in self.expected.reaped:
+        if id in self.expected.reaped | self.forgotten:
             return
         assert not self.meter(id).settle(self.holds[id], cost, tokens, b"{}")
 
@@ -365,6 +373,7 @@ class Life(RuleBasedStateMachine):
             self.beat_for(id, self.expected.holds[id].cost, self.expected.holds[id].tokens)
         for id in ending:  # the worker repeats what was refused
             assert not self.meter(id).settle(self.holds[id], self.holds[id].amount_nano // 2, 7, b"{}")
+        self.forgotten |= self.expected.reaped
         self.expected.reaped.clear()
 
     # What must be true at every instant
@@ -496,7 +505,7 @@ def denied(refused: Refused) -> Denied:
     )  # fmt: skip
 
 
-def live(url: str, folder: Path, examples: int, steps: int) -> None:
+def live(url: str, folder: Path, examples: int, steps: int, *phases: Phase) -> None:
     """Lead so many lives of so many steps."""
     (folder / "1.jsonl").touch()
     app = books.open_books(books.settings(folder))
@@ -511,7 +520,8 @@ def live(url: str, folder: Path, examples: int, steps: int) -> None:
                     deadline=None,
                     database=None,
                     suppress_health_check=list(HealthCheck),
-                    phases=(Phase.generate, Phase.shrink),
+                    phases=(Phase.generate, *phases),
+                    report_multiple_bugs=False,
                 ),
             )
         finally:
@@ -520,10 +530,114 @@ def live(url: str, folder: Path, examples: int, steps: int) -> None:
 
 
 def test_the_meter_says_and_counts_what_the_reference_does(redis_url: str, tmp_path: Path) -> None:
-    live(redis_url, tmp_path, examples=100, steps=40)
+    live(redis_url, tmp_path, examples=130, steps=40)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_meter_agrees_with_the_reference_in_many_long_lives(redis_url: str, tmp_path: Path) -> None:
-    live(redis_url, tmp_path, examples=int(os.environ.get("MODEL_LIVES", "600")), steps=120)
+    live(redis_url, tmp_path, int(os.environ.get("MODEL_LIVES", "600")), 120, Phase.shrink)
+
+
+class Bare:
+    """An open meter and nothing else."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url)
+        self.run_id = self.redis.info("server")["run_id"]
+        self.meter = Meter(self.redis.execute_command, lambda: self.run_id)
+        self.redis.hset(store.METER, mapping={"epoch": "1", "run_id": self.run_id})
+        self.chain = tuple(ScopeRef(kind, name, name) for kind, name in CHAINS[3])
+
+    def reserve(self, id: str, asked: Asked = FREE) -> Hold:
+        charge = Charge(asked.base, asked.price, asked.answers, asked.limit, asked.usual, asked.priced, asked.bucket)
+        return self.meter.reserve(id, self.chain, charge, msgspec.json.encode(self.event(id)))
+
+    def event(self, id: str, hold: Hold | None = None, **fields: Any) -> UsageEvent:
+        scopes = zip(hold.scopes, hold.windows, strict=True) if hold else ()
+        told: dict[str, Any] = {
+            "request_id": id, "attempt": 1, "at_ms": 1, "person_id": "ada", "model": "m", "api_type": "chat",
+            "endpoint": "/v1/chat/completions", "outcome": "ok", "status": 200,
+            "scopes": tuple((scope.kind, scope.id, window.name) for scope, window in scopes),
+        }  # fmt: skip
+        return UsageEvent(**(told | fields))
+
+    def counted(self) -> list[tuple[int, int]]:
+        counters = [self.redis.hmget(store.spent(ref.kind, ref.id, "total"), "spent", "held") for ref in self.chain]
+        return [(int(spent or 0), int(held or 0)) for spent, held in counters]
+
+
+@pytest.fixture
+def bare(redis_url: str) -> Bare:
+    return Bare(redis_url)
+
+
+@pytest.mark.xfail(strict=False, reason="a quotient a hair below a whole number of tokens is rounded down")
+@pytest.mark.parametrize(("left", "price", "answers"), [(8_058_000, 10**9, 2), (3_938, 2 * 10**6, 1)])
+def test_what_is_left_is_offered_to_the_last_token_at_list_prices(
+    bare: Bare, left: int, price: int, answers: int
+) -> None:
+    bare.redis.hset(store.scope("key", "k3"), "limit", left)
+    asked = Asked(0, price, answers, None, 100_000, True, 0)
+    assert bare.reserve("r", asked).output_limit == asked.affords(left)
+
+
+@pytest.mark.xfail(strict=False, reason="a replayed line is taken for the request's first whatever its kind")
+def test_a_spooled_line_of_what_came_after_the_lease_is_charged_when_it_is_replayed(bare: Bare) -> None:
+    """The worker died between writing the line and charging it; the books will have it."""
+    hold = bare.reserve("r")
+    bare.redis.zadd(store.LEASES, {"r": 1})
+    assert bare.meter.expire("r")
+    assert bare.meter.settle_event(bare.event("r", hold, kind="late", cost_nano=70, overdraft_nano=70))
+    assert bare.counted() == [(70, 0)] * 5
+
+
+@pytest.mark.xfail(strict=False, reason="a beat moves the slots that are there and brings no lost one back")
+def test_a_beat_that_finds_its_hold_after_the_lease_has_its_slot_again(bare: Bare) -> None:
+    bare.redis.hset(store.scope("key", "k3"), "parallel", 1)
+    slow = bare.reserve("slow")
+    bare.redis.zadd(store.slots("key", "k3"), {"slow": 1})
+    bare.redis.zadd(store.LEASES, {"slow": 1})
+    quick = bare.reserve("quick")  # which takes the slot of the call whose lease is over
+    bare.meter.settle(quick, 0, 0, msgspec.json.encode(bare.event("quick", quick)))
+    if bare.meter.beat(slow, 0, msgspec.json.encode(bare.event("slow", slow))):  # or it is told to stop
+        with pytest.raises(Refused):
+            bare.reserve("next")
+
+
+@pytest.mark.xfail(strict=False, reason="leases are given by the meter's clock and ended by the server's")
+def test_the_reaper_goes_by_the_clock_that_gave_the_lease(bare: Bare) -> None:
+    """The server's clock was set back: a dead worker's hold must not outlive its lease by as much."""
+    ahead = int(bare.redis.time()[0]) * 1000 + HOUR_MS
+    bare.redis.hset(store.METER, "clock", ahead)
+    bare.reserve("r")
+    bare.redis.hset(store.METER, "clock", ahead + 21_000)
+    assert bare.meter.expire("r")
+
+
+@pytest.mark.xfail(strict=False, reason="only what is spooled or held is looked up in the books")
+def test_what_the_reaper_had_settled_stays_settled_when_redis_is_counted_anew(bare: Bare, tmp_path: Path) -> None:
+    """Its worker slept through the lease and through the loss of Redis, and settles when it wakes."""
+    app = books.open_books(books.settings(tmp_path))
+    with app.app_context():
+        hold = bare.reserve("r")
+        assert bare.meter.beat(hold, 30, msgspec.json.encode(bare.event("r", hold, at_ms=hold.at_ms, cost_nano=30)))
+        bare.redis.zadd(store.LEASES, {"r": 1})
+        assert bare.meter.expire("r")
+        ((_, fields),) = bare.redis.xrange(store.USAGE)
+        posting.post([msgspec.json.decode(fields[b"e"], type=UsageEvent)])
+        bare.redis.flushall()
+        assert recount(bare.redis, tmp_path / "spool", lambda: None, posting.post, lambda path: [])
+        assert bare.counted() == [(30, 0)] * 5
+        settlement = bare.meter.settle(hold, 30, 0, msgspec.json.encode(bare.event("r", hold, cost_nano=30)))
+        db.engine.dispose()
+    assert not settlement
+    assert bare.counted() == [(30, 0)] * 5
+
+
+@pytest.mark.xfail(strict=False, reason="the second scope's counter overflows after the first one's was written")
+def test_a_reserve_that_fails_halfway_holds_nothing(bare: Bare) -> None:
+    bare.redis.hset(store.spent("team", "t", "total"), "held", 2**63 - 10)
+    with pytest.raises((Refused, redis.ResponseError)):
+        bare.reserve("r", Asked(1000, 0, 1, 0, 0, True, 0))
+    assert bare.counted()[0] == (0, 0)
