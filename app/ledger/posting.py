@@ -93,10 +93,13 @@ class UsageEntry(Base):
 
 
 class DeadLetter(Base):
-    """An event that could not be read or written, kept as it came for somebody to look at. It never blocks others."""
+    """An event that could not be read or written, kept as it came for somebody to look at. It never blocks others.
+
+    It is never deleted: `app.ledger.dead_letters` judges it, and `state` says how that went.
+    """
 
     __tablename__ = "dead_letter"
-    __table_args__ = (Index(None, "at_ms"),)
+    __table_args__ = (Index(None, "at_ms"), Index(None, "state", "at_ms"))
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)  # of the raw text: delivered again, it is kept once
@@ -104,6 +107,15 @@ class DeadLetter(Base):
     raw: Mapped[Unbounded]  # bytes that are no text are written \xNN
     reason: Mapped[Unbounded]
     at_ms: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16), default="open", server_default="open")  # open, posted, dismissed
+    resolved_at: Mapped[datetime | None]
+    resolved_by: Mapped[str | None] = mapped_column(String(64))
+    note: Mapped[Unbounded | None]
+
+    @property
+    def at(self) -> datetime:
+        """When it was put aside."""
+        return datetime.fromtimestamp(self.at_ms / 1000, UTC)
 
 
 ENTRY = cast("Table", UsageEntry.__table__)
@@ -178,6 +190,7 @@ def bury(source: str, raw: bytes, reason: str) -> None:
             "raw": raw.decode("utf-8", "backslashreplace").replace("\x00", "\\x00"),
             "reason": reason.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00"),
             "at_ms": time.time_ns() // 1_000_000,
+            "state": "open",
         }
         rollups.put(
             connection, DEAD, [row], lambda insert: insert.on_conflict_do_nothing(index_elements=[DEAD.c.digest])

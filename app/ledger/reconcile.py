@@ -1,22 +1,31 @@
 """Reconciling: do Redis's counters say what the books say?
 
 Under load the two are never read at one instant, so a difference counts only when it stays the same over several
-looks with all that still waits in the stream added to the books; then it is drift, reported and left alone here.
+looks with all that still waits in the stream added to the books; then it is drift. Nothing repairs it by itself: an
+admin may have one counter moved by the difference, which is audited.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
 from redis import Redis
 
 from app import store
+from app.domain import audit
+from app.domain.errors import Conflict
 from app.extensions import db
-from app.ledger import budgets, posting
+from app.ledger import budgets, dead_letters, posting
+from app.ledger.recount import LONGEST_MS, server_run
+from app.metering import money
 from app.metering.usage import UsageEvent
+
+if TYPE_CHECKING:
+    from app.domain.identity import Person
 
 LOOKS = 3
 BETWEEN_LOOKS_S = 0.3
@@ -25,8 +34,22 @@ MOST_WAITING = 20_000  # entries of the stream that are looked at
 SHORTEST_MS = {"day": 22 * 3_600_000, "week": 6 * 86_400_000, "month": 27 * 86_400_000}
 
 Name = tuple[str, str, str]  # scope kind, scope id, period name
+SPELLED = re.compile(r"([a-z]+):([^\x00]+):(total|(?:day|week|month)-\d{1,12})")  # a `Drift.name`
 
 log = structlog.get_logger(__name__)
+
+# KEYS  1 meter  2 counter
+# ARGV  1 what was compared  2 what to add  3 run id of the server  4 life of a counter that is made by this, ms; 0 for ever
+# Answers 1 when it moved, 0 when the counter has another value by now, -1 while the meter is closed.
+MOVE = """
+local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id')
+if not meter[1] or meter[2] ~= ARGV[3] then return -1 end
+local spent = redis.call('HGET', KEYS[2], 'spent')
+if (spent or '0') ~= ARGV[1] then return 0 end
+redis.call('HINCRBY', KEYS[2], 'spent', ARGV[2])
+if ARGV[4] ~= '0' and redis.call('PTTL', KEYS[2]) == -1 then redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
+return 1
+"""
 
 _decode = msgspec.json.Decoder(UsageEvent).decode
 
@@ -44,6 +67,11 @@ class Drift(NamedTuple):
     def nano(self) -> int:
         return self.counted_nano - self.booked_nano
 
+    @property
+    def name(self) -> str:
+        """The counter's name in one word, for addresses and the audit."""
+        return ":".join(self[:3])
+
 
 class Comparison(NamedTuple):
     """How many counters were compared, and those that drift."""
@@ -60,12 +88,81 @@ def compare(redis: Redis, *, recent_ms: int = RECENT_MS, pause_s: float = BETWEE
     """
     names = [name for name in budgets.charged_since(_now_ms() - recent_ms) if _runs(name[2])]
     db.session.rollback()
-    compared = len(names)
+    found = _lasting(redis, names, pause_s)
+    if found is None:
+        return Comparison(0, [])
+    for drift in found:
+        log.error("a counter differs from the books", **drift._asdict(), drift_nano=drift.nano)
+    return Comparison(len(names), found)
+
+
+def find(redis: Redis, name: str, *, pause_s: float = BETWEEN_LOOKS_S) -> Drift | None:
+    """The drift of one counter now, by the name that `Drift.name` spells; None when there is none to be told.
+
+    Periods that are over are left alone, as nothing asks their counters any more.
+    """
+    spelled = SPELLED.fullmatch(name)
+    if spelled is None or not _runs(spelled[3]):
+        return None
+    found = _lasting(redis, [(spelled[1], spelled[2], spelled[3])], pause_s)
+    return found[0] if found else None
+
+
+def again(redis: Redis, drift: Drift) -> Drift | None:
+    """The same drift with the counter's present value, for a counter that was charged meanwhile; else None."""
+    found = _look(redis, [drift[:3]])
+    return found[0] if found and found[0].nano == drift.nano else None
+
+
+def repair(redis: Redis, drift: Drift, *, by: Person) -> None:
+    """Moves one Redis counter by exactly its drift, in one step and only if it still has the value compared.
+
+    The books do not change, and no entry is added to them: the ledger is the truth that every counter is rebuilt
+    from, so the counter is what is wrong. A correcting entry would move both sides, keep the difference, and charge
+    or refund people for what never happened. So that it never covers what the books lack, nothing is repaired while
+    dead letters wait for a decision: they may be the difference.
+
+    To be the last act of a unit of work, whose audit entry is then committed; the log tells it in any case. Raises
+    `Conflict` when the counter has moved, the meter is closed or letters wait.
+    """
+    if waiting := dead_letters.open_count():
+        raise DoubtfulBooks(
+            f"{waiting} dead {'letter waits' if waiting == 1 else 'letters wait'} for a decision and may be what the"
+            " books lack. Post or dismiss them first."
+        )
+    counted, booked = money.text(drift.counted_nano), money.text(drift.booked_nano)
+    audit.record(
+        by, "drift.repair", "counter", drift.name, before={"spent": counted}, after={"spent": booked},
+        reason=f"moved by {money.text(-drift.nano)}",
+    )  # fmt: skip
+    db.session.flush()  # whatever the database may refuse, it refuses before Redis is touched
+    life_ms = 0 if drift.period == "total" else LONGEST_MS + 7 * 86_400_000
+    moved = redis.eval(
+        MOVE, 2, store.METER, store.spent(*drift[:3]),
+        str(drift.counted_nano), str(-drift.nano), server_run(redis), str(life_ms),
+    )  # fmt: skip
+    if moved == -1:
+        raise Conflict("The meter is being counted anew, which repairs every counter by itself.")
+    if moved != 1:
+        raise Moved("The counter has moved meanwhile. Nothing was changed.")
+    log.warning("a counter was repaired", **drift._asdict(), drift_nano=drift.nano, by=by.username)
+
+
+class Moved(Conflict):
+    """The counter was charged between the comparison and the repair; comparing once more may help."""
+
+
+class DoubtfulBooks(Conflict):
+    """Something may be missing from the books, so that they are not what to repair a counter by."""
+
+
+def _lasting(redis: Redis, names: list[Name], pause_s: float) -> list[Drift] | None:
+    """The differences that stay the same over several looks; None while too much waits in the stream."""
     differing: dict[Name, Drift] = {}
     for look in range(LOOKS):
         found = _look(redis, names)
         if found is None:
-            return Comparison(0, [])
+            return None
         differing = {
             drift[:3]: drift
             for drift in found
@@ -76,9 +173,7 @@ def compare(redis: Redis, *, recent_ms: int = RECENT_MS, pause_s: float = BETWEE
             break
         if look < LOOKS - 1:
             time.sleep(pause_s)
-    for drift in differing.values():
-        log.error("a counter differs from the books", **drift._asdict(), drift_nano=drift.nano)
-    return Comparison(compared, list(differing.values()))
+    return list(differing.values())
 
 
 def _look(redis: Redis, names: list[Name]) -> list[Drift] | None:

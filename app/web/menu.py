@@ -36,6 +36,8 @@ ADMIN = (
     Entry("Providers", "/admin/providers", "plug"),
     Entry("Models", "/admin/models", "layers"),
     Entry("Usage", "/admin/usage", "activity"),
+    Entry("Status", "/admin/status", "heart-pulse"),
+    Entry("Dead letters", "/admin/dead-letters", "inbox"),
 )
 
 

@@ -30,7 +30,7 @@ def test_the_ledger_migrates_up_and_down(database: str, tmp_path: Path, request:
     for _ in range(2):
         with engine.begin() as connection:
             alembic.attributes["connection"] = connection
-            command.upgrade(alembic, "0002")
+            command.upgrade(alembic, "heads")
             assert set(inspect(connection).get_table_names()) >= TABLES
         with engine.connect() as connection:
             context = MigrationContext.configure(

@@ -9,9 +9,13 @@ import redis
 from flask import Flask
 
 from app import store
-from app.ledger import posting, reconcile
+from app.domain.audit import AuditEntry
+from app.domain.identity import Person
+from app.extensions import db, transaction
+from app.ledger import budgets, dead_letters, posting, reconcile
+from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
-from tests.ledger.books import encode, event
+from tests.ledger.books import count_entries, encode, event
 
 
 def now_event(**fields: object) -> UsageEvent:
@@ -86,3 +90,96 @@ def test_too_long_a_backlog_is_not_compared(ledger: Flask, wire: redis.Redis, mo
     for _ in range(2):
         wire.xadd(store.USAGE, {"e": encode(now_event())})
     assert reconcile.compare(wire, pause_s=0) == (0, [])
+
+
+class Drifting:
+    """One counter that says 7 more than the books, the meter open, and an admin."""
+
+    def __init__(self, wire: redis.Redis, period: str = "total") -> None:
+        self.wire, self.key = wire, store.spent("key", "team:7", period)
+        self.name = f"key:team:7:{period}"
+        told = now_event(cost_nano=100, scopes=(("key", "team:7", period),))
+        charge(wire, told)
+        wire.hincrby(self.key, "spent", 7)
+        posting.post([told])
+        wire.hset(store.METER, mapping={"epoch": "1", "run_id": server_run(wire)})
+        AuditEntry.__table__.create(db.engine, checkfirst=True)
+        db.session.query(AuditEntry).delete()
+        db.session.commit()
+        self.admin = Person(id="1", username="admin", role="admin")
+
+    def find(self) -> reconcile.Drift:
+        found = reconcile.find(self.wire, self.name, pause_s=0)
+        assert found is not None
+        return found
+
+    def repair(self, drift: reconcile.Drift) -> None:
+        transaction(reconcile.repair, self.wire, drift, by=self.admin)
+
+    @property
+    def spent(self) -> str | None:
+        return self.wire.hget(self.key, "spent")
+
+    @property
+    def audited(self) -> int:
+        return db.session.query(AuditEntry).count()
+
+
+def test_a_repair_moves_the_counter_and_leaves_the_books(ledger: Flask, wire: redis.Redis) -> None:
+    world = Drifting(wire)
+    drift = world.find()
+    assert (drift.name, drift.nano) == ("key:team:7:total", 7)
+    world.repair(drift)
+    assert (world.spent, world.audited, count_entries()) == ("100", 1, 1)
+    assert budgets.spent("key", "team:7", "total") == 100
+    assert reconcile.find(wire, world.name, pause_s=0) is None
+    with pytest.raises(reconcile.Moved):
+        world.repair(drift)  # the same one again changes nothing
+    assert (world.spent, world.audited) == ("100", 1)
+
+
+def test_a_counter_that_was_charged_meanwhile_is_left_and_looked_at_again(ledger: Flask, wire: redis.Redis) -> None:
+    world = Drifting(wire)
+    drift = world.find()
+    later = now_event(cost_nano=11, scopes=(("key", "team:7", "total"),))
+    charge(wire, later)
+    wire.xadd(store.USAGE, {"e": encode(later)})
+    with pytest.raises(reconcile.Moved):
+        world.repair(drift)
+    assert (world.spent, world.audited) == ("118", 0)
+    same = reconcile.again(wire, drift)
+    assert same is not None
+    world.repair(same)
+    assert world.spent == "111"
+    assert reconcile.again(wire, drift) is None
+
+
+def test_a_counter_that_redis_lost_comes_back_with_an_end(ledger: Flask, wire: redis.Redis) -> None:
+    world = Drifting(wire, f"month-{int(time.time()) - 3600}")
+    wire.delete(world.key)
+    world.repair(world.find())
+    assert world.spent == "100"
+    assert wire.pttl(world.key) > 0
+
+
+def test_nothing_is_repaired_while_the_meter_is_closed(ledger: Flask, wire: redis.Redis) -> None:
+    world = Drifting(wire)
+    for lost in ({"epoch": "1", "run_id": "another"}, None):
+        wire.delete(store.METER)
+        if lost:
+            wire.hset(store.METER, mapping=lost)
+        with pytest.raises(reconcile.Conflict):
+            world.repair(world.find())
+    assert (world.spent, world.audited) == ("107", 0)
+
+
+def test_dead_letters_that_wait_may_be_the_difference(ledger: Flask, wire: redis.Redis) -> None:
+    world = Drifting(wire)
+    posting.bury("stream 1-0", b"nonsense", "not JSON")
+    with pytest.raises(reconcile.DoubtfulBooks, match="1 dead letter waits"):
+        world.repair(world.find())
+    assert (world.spent, world.audited) == ("107", 0)
+    letter = db.session.scalars(dead_letters.every()).one()
+    transaction(dead_letters.dismiss, letter, by=world.admin, reason="Nobody's.")
+    world.repair(world.find())
+    assert world.spent == "100"

@@ -8,11 +8,11 @@ from __future__ import annotations
 from flask import Blueprint, Flask
 from flask_login import current_user
 
-from app.blueprints.admin import approvals, models, providers, usage
+from app.blueprints.admin import approvals, dead_letters, models, providers, status, usage
 from app.entrance import require_admin
 from app.web.menu import init_menu
 
-PAGES = (approvals.bp, providers.bp, models.bp, usage.bp)
+PAGES = (approvals.bp, providers.bp, models.bp, usage.bp, status.bp, dead_letters.bp)
 READ_ONLY = "Your role may read everything here and change nothing."
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 from flask import Flask
+from sqlalchemy import select
 
 from app.domain import catalog
 from app.domain.catalog import Model
 from app.extensions import db
+from app.ledger import posting
 from tests.blueprints.portal.conftest import Browser, subscribe
 from tests.house import People
 
@@ -23,7 +25,14 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
         "approvals": subscribe(people.owner, guarded),
         "providers": guarded.deployments[0].provider_id,
         "models": guarded.id,
+        "dead_letters": dead_letter(),
     }
+
+
+def dead_letter() -> str:
+    posting.bury("stream 7-0", b"nonsense", "not JSON")
+    db.session.rollback()
+    return str(db.session.scalar(select(posting.DeadLetter.id)))
 
 
 def routes(app: Flask, ids: dict[str, str]) -> list[tuple[str, str]]:
@@ -37,8 +46,10 @@ def routes(app: Flask, ids: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
-    assert routes(app, {"approvals": "S", "providers": "P", "models": "M"}) == [
+    assert routes(app, {"approvals": "S", "providers": "P", "models": "M", "dead_letters": "D"}) == [
         ("GET", "/admin/approvals"),
+        ("GET", "/admin/dead-letters"),
+        ("GET", "/admin/dead-letters/D/dismissal"),
         ("GET", "/admin/models"),
         ("GET", "/admin/models/M"),
         ("GET", "/admin/models/M/deletion"),
@@ -48,8 +59,12 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
         ("GET", "/admin/providers/P"),
         ("GET", "/admin/providers/P/deletion"),
         ("GET", "/admin/providers/new"),
+        ("GET", "/admin/status"),
         ("GET", "/admin/subscriptions/S/decision"),
         ("GET", "/admin/usage"),
+        ("POST", "/admin/dead-letters/D/dismissal"),
+        ("POST", "/admin/dead-letters/D/posting"),
+        ("POST", "/admin/drift"),
         ("POST", "/admin/models"),
         ("POST", "/admin/models/M"),
         ("POST", "/admin/models/M/deletion"),

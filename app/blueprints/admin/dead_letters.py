@@ -1,0 +1,102 @@
+"""Dead letters: usage events that could not be read or written, and what is to become of each.
+
+A letter's text is shown with secrets masked; it is posted again as it is, or dismissed with a reason.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request, url_for
+from flask_wtf import FlaskForm
+from wtforms import TextAreaField
+from wtforms.validators import InputRequired, Length
+
+from app.blueprints.admin.person import me
+from app.domain.errors import Conflict, DomainError
+from app.extensions import transaction
+from app.jobs import spools
+from app.ledger import dead_letters
+from app.ledger.dead_letters import LONGEST_NOTE, OPEN, STATES
+from app.ledger.posting import DeadLetter
+from app.logs import masked
+from app.web.forms import blame
+from app.web.lists import page_of
+from app.web.render import render, see_other, toast_next
+
+EVERYTHING = "all"
+SHOWN = 4000  # characters of a letter's text
+
+bp = Blueprint("dead_letters", __name__)
+
+
+class DismissalForm(FlaskForm):
+    """Why an event will not be booked."""
+
+    reason = TextAreaField(
+        "Reason",
+        [InputRequired("Say why."), Length(max=LONGEST_NOTE, message="Use at most %(max)d characters.")],
+        description=f"It is kept with the letter and in the audit. At most {LONGEST_NOTE} characters.",
+    )
+
+
+@bp.get("/admin/dead-letters")
+def index() -> Response:
+    search = request.args.get("q", "").strip()[:200]
+    state = request.args.get("state", OPEN)
+    state = state if state in (*STATES, EVERYTHING) else OPEN
+    found = page_of(dead_letters.every(state=None if state == EVERYTHING else state, search=search or None))
+    return render(
+        "admin/dead_letters/index.html",
+        "admin/dead_letters/_list.html",
+        found=found,
+        texts={letter.id: _text(letter) for letter in found.items},
+        search=search,
+        chosen=state,
+    )
+
+
+@bp.post("/admin/dead-letters/<id>/posting")
+def post(id: str) -> Response:
+    """Tries to book the event once more: the database may take it now, or this version may read it."""
+    letter = dead_letters.letter(id)
+    try:
+        event = spools.decode(letter.raw.encode())
+        is_new = transaction(dead_letters.post, letter, event, by=me())
+    except spools.Poison as error:
+        toast_next("danger", f"It still cannot be read: {masked(str(error))}. Nothing was changed.")
+    except DomainError as error:
+        toast_next("warning" if isinstance(error, Conflict) else "danger", error.message)
+    else:
+        toast_next("success", "The event is in the books." if is_new else "The books had this event already.")
+    return see_other(url_for("admin.dead_letters.index"))
+
+
+@bp.get("/admin/dead-letters/<id>/dismissal")
+def dismissal(id: str) -> Response:
+    """The page that asks why."""
+    return _page(dead_letters.letter(id), DismissalForm(formdata=None))
+
+
+@bp.post("/admin/dead-letters/<id>/dismissal")
+def dismiss(id: str) -> Response:
+    letter, form = dead_letters.letter(id), DismissalForm()
+    if not form.validate_on_submit():
+        return _page(letter, form, 422)
+    try:
+        transaction(dead_letters.dismiss, letter, by=me(), reason=form.reason.data or "")
+    except Conflict:
+        return _page(dead_letters.letter(id), form, 409)
+    except DomainError as error:
+        blame(form, error)
+        return _page(letter, form, 422)
+    toast_next("success", "The letter is dismissed.")
+    return see_other(url_for("admin.dead_letters.index"))
+
+
+def _page(letter: DeadLetter, form: DismissalForm, status: int = 200) -> Response:
+    """409 says that somebody else was faster."""
+    return render("admin/dead_letters/dismissal.html", status=status, letter=letter, text=_text(letter), form=form)
+
+
+def _text(letter: DeadLetter) -> str:
+    text: str = masked(letter.raw)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} … ({len(text):,} characters in all)"

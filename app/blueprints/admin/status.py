@@ -1,0 +1,52 @@
+"""How this Portico is doing, told in words, with a repair for counters that differ from the books.
+
+Everything shown is what `app.condition` gathers; the page asks again by itself while somebody looks at it.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request, url_for
+
+from app import condition, current
+from app.blueprints.admin.person import me
+from app.domain.errors import Conflict
+from app.extensions import transaction
+from app.ledger import reconcile
+from app.web.render import Level, render, see_other, toast_next
+
+TRIES = 20  # on a counter that is charged all the time, until no charge comes between the look and the step
+
+bp = Blueprint("status", __name__)
+
+
+@bp.get("/admin/status")
+def index() -> Response:
+    return render("admin/status/index.html", "admin/status/_status.html", now=condition.present())
+
+
+@bp.post("/admin/drift")
+def repair() -> Response:
+    """Compares one counter again and moves it by what it differs now, not by what the page showed."""
+    redis = current.redis()
+    toast_next(*_repaired(reconcile.find(redis, request.form.get("counter", "")[:500])))
+    return see_other(url_for("admin.status.index"))
+
+
+def _repaired(drift: reconcile.Drift | None) -> tuple[Level, str]:
+    redis = current.redis()
+    found = drift
+    for _ in range(TRIES):
+        if found is None:
+            break
+        try:
+            transaction(reconcile.repair, redis, found, by=me())
+        except reconcile.Moved:
+            found = reconcile.again(redis, found)
+        except Conflict as error:
+            return "warning", error.message
+        else:
+            condition.forget_drift(redis, found)
+            return "success", "The counter says what the books say again."
+    if drift is None:
+        return "info", "This counter does not differ from the books now. Nothing was changed."
+    return "warning", "The counter was charged all the while. Nothing was changed; try again in a moment."
