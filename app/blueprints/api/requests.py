@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import or_, select
 
-from app.blueprints.api.contract import query, query_number, route
+from app.blueprints.api.contract import me, query, query_number, route
 from app.blueprints.api.usage import instant, listed, milliseconds, reader, refused
-from app.domain import identity
+from app.domain import identity, refusals
 from app.domain.catalog import Provider
 from app.domain.errors import Invalid, NotFound
 from app.domain.identity import Person
@@ -24,6 +24,7 @@ from app.ledger import reports
 from app.ledger.posting import UsageEntry
 from app.ledger.reports import Filters, PeriodUsage, ReportError
 from app.metering import money
+from app.metering.usage import Refusal
 
 OUTCOMES = ("ok", "error", "cancelled")
 NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
@@ -104,6 +105,46 @@ class OneRequest(Request, kw_only=True):
     price_id: str | None
     overdraft: str
     corrections: list[Correction]
+
+
+class Limit(msgspec.Struct, kw_only=True):
+    """The limit that a request met. Amounts are decimals, of a budget only; `per_minute` and `parallel` are of rates.
+
+    `scope` is key, subscription, user, member, team or organisation, `id` its id and `name` what people call it.
+    `frees_at` is when it may be let in again as it was, null when nothing but a change of the limit frees it.
+    """
+
+    reason: str
+    scope: str
+    id: str
+    name: str
+    limit: str | None = None
+    spent: str | None = None
+    reserved: str | None = None
+    needed: str | None = None
+    per_minute: int | None = None
+    parallel: int | None = None
+    affordable_tokens: int | None = None
+    frees_at: datetime | None = None
+
+
+class RefusedRequest(msgspec.Struct, kw_only=True):
+    """A call that was not let in; told for a day. `status` and `outcome` are "refused"."""
+
+    id: str
+    at: datetime
+    user: str | None
+    user_id: str
+    key: str | None
+    key_name: str | None
+    team_id: str | None
+    model: str
+    endpoint: str
+    status: str
+    outcome: str
+    error: Fault
+    refusal: Limit
+    cost: str = "0"
 
 
 class Stat(msgspec.Struct, kw_only=True):
@@ -279,10 +320,12 @@ def _stat(row: PeriodUsage) -> Stat:
     )
 
 
-@route("GET", "/api/requests/<id>", answer=OneRequest)
-def show(id: str) -> OneRequest:
-    """One request, by the `x-request-id` of its answer."""
+@route("GET", "/api/requests/<id>", answer=OneRequest | RefusedRequest)
+def show(id: str) -> OneRequest | RefusedRequest:
+    """One request, by the `x-request-id` of its answer; for a day also one that was refused."""
     entries = reports.request(reader(), id)
+    if not entries and (refusal := refusals.find(me(), id)):
+        return _refused(refusal)
     if not entries:
         raise NotFound("There is no such request.")
     usage = next((entry for entry in entries if entry.kind == "usage"), entries[0])
@@ -296,4 +339,35 @@ def show(id: str) -> OneRequest:
             for entry in entries
             if entry is not usage
         ],
+    )
+
+
+def _refused(found: Refusal) -> RefusedRequest:
+    key = db.session.get(ApiKey, found.key_id) if found.key_id else None
+    person = identity.by_id(found.person_id)
+    limit = Limit(reason=found.reason, scope=found.scope_kind, id=found.scope_id, name=found.scope_shown)
+    match found.reason:
+        case "budget":
+            limit.limit, limit.spent = money.text(found.limit), money.text(found.spent)
+            limit.reserved, limit.needed = money.text(found.held), money.text(found.amount)
+            limit.affordable_tokens = found.affordable_tokens
+            limit.frees_at = None if found.resets_ms is None else instant(found.resets_ms)
+        case "requests" | "tokens":
+            limit.per_minute, limit.frees_at = found.limit, instant(found.at_ms + found.retry_ms)
+        case "parallel":
+            limit.parallel, limit.frees_at = found.limit, instant(found.at_ms + found.retry_ms)
+    return RefusedRequest(
+        id=found.request_id,
+        at=instant(found.at_ms),
+        user=person.username if person else None,
+        user_id=found.person_id,
+        key=found.key_id,
+        key_name=key.name if key else None,
+        team_id=found.team_id,
+        model=found.model,
+        endpoint=found.endpoint,
+        status="refused",
+        outcome="refused",
+        error=Fault(code=found.reason, message=found.message),
+        refusal=limit,
     )

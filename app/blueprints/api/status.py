@@ -10,11 +10,11 @@ from redis import RedisError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import current, store
-from app.blueprints.api.contract import route
+from app import condition, current
+from app.blueprints.api.contract import me, route
 from app.domain.catalog import Model, Provider
-from app.domain.changes import PendingChange
 from app.extensions import db
+from app.metering import money
 
 STARTED = datetime.now(UTC)
 
@@ -34,16 +34,49 @@ class Health(msgspec.Struct, kw_only=True):
     components: list[Component]
 
 
+class Drifting(msgspec.Struct, kw_only=True):
+    """A counter that differs from the books: what Redis says, what they say, and the first less the second."""
+
+    counter: str
+    counted: str
+    booked: str
+    difference: str
+
+
+class Quotas(msgspec.Struct, kw_only=True):
+    """The last comparison of the counters with the books; at most 50 that differ are named."""
+
+    at: datetime
+    overdue: bool
+    compared: int
+    drifting: int
+    drift: list[Drifting]
+
+
 class Status(msgspec.Struct, kw_only=True):
-    """`usage_waiting` are usage events not yet posted, `changes_waiting` changes not yet published."""
+    """`usage_waiting` are usage events not yet posted, `changes_waiting` changes not yet published.
+
+    What could not be read, or has never been told, is null; what concerns operators is told to admins alone, and is
+    null or empty for others. `concerns` are sentences, the worst first; `level` is
+    ok, warning or danger; amounts are decimals. A drifting counter's name is `<scope>:<id>:<period>`.
+    """
 
     status: str
+    level: str
+    concerns: list[str]
     started_at: datetime
     time: datetime
     models: int
     providers: int
     usage_waiting: int | None
-    changes_waiting: int
+    changes_waiting: int | None
+    dead_letters: int | None
+    meter: condition.Meter | None
+    drainer: condition.Drainer | None
+    rollups: condition.Rollups | None
+    quotas: Quotas | None
+    stores: list[condition.Store]
+    versions: dict[str, str]
 
 
 def _database() -> Component:
@@ -79,17 +112,44 @@ def health() -> Health:
 
 @route("GET", "/api/status", answer=Status)
 def status() -> Status:
-    """The state of the whole and what waits in it."""
-    try:
-        waiting: int | None = int(current.redis().xlen(store.USAGE))
-    except RedisError:
-        waiting = None
+    """The state of the whole and what waits in it; for admins also how each part is doing."""
+    now = condition.present()
+    told = me().sees_everything
     return Status(
-        status=_health().status,
+        status="ok" if now.database.answers and now.redis.answers else "degraded",
+        level=now.level,
+        concerns=[concern.what for concern in now.concerns if told],
         started_at=STARTED,
-        time=datetime.now(UTC),
+        time=now.at,
         models=db.session.scalar(select(func.count()).select_from(Model)) or 0,
         providers=db.session.scalar(select(func.count()).select_from(Provider)) or 0,
-        usage_waiting=waiting,
-        changes_waiting=db.session.scalar(select(func.count()).select_from(PendingChange)) or 0,
+        usage_waiting=now.usage_waiting,
+        changes_waiting=now.changes_waiting,
+        dead_letters=now.dead_letters if told else None,
+        meter=now.meter,
+        drainer=now.drainer if told else None,
+        rollups=now.rollups if told else None,
+        quotas=_quotas(now.quotas) if told else None,
+        stores=[now.database, now.redis] if told else [],
+        versions=now.versions if told else {},
+    )
+
+
+def _quotas(found: condition.Quotas | None) -> Quotas | None:
+    if found is None:
+        return None
+    return Quotas(
+        at=found.at,
+        overdue=found.overdue,
+        compared=found.compared,
+        drifting=found.drifting,
+        drift=[
+            Drifting(
+                counter=one.name,
+                counted=money.text(one.counted_nano),
+                booked=money.text(one.booked_nano),
+                difference=money.text(one.nano),
+            )
+            for one in found.drift
+        ],
     )

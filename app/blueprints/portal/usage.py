@@ -5,12 +5,13 @@ from __future__ import annotations
 from flask import Blueprint, Response, abort, request
 
 from app.blueprints.portal.person import me
-from app.domain import budgets, catalog, identity, keys, subscriptions
+from app.domain import budgets, catalog, identity, keys, refusals, subscriptions
 from app.domain.identity import Person
 from app.extensions import db
 from app.ledger import reports
 from app.ledger.posting import UsageEntry
 from app.ledger.reports import Filters, ReportError
+from app.metering.usage import Refusal
 from app.web import usage as arranged
 from app.web.render import render
 
@@ -49,6 +50,8 @@ def index() -> Response:
 
 def one_request(id: str) -> Response:
     entries = reports.request(me(), id)
+    if not entries and (refusal := refusals.find(me(), id)):
+        return _refused(refusal)
     if not entries:
         abort(404, "There is no such request, or its record is still on its way: try again in a moment.")
     return render(
@@ -59,6 +62,22 @@ def one_request(id: str) -> Response:
         people=identity.names_of(entry.person_id for entry in entries),
         providers={provider.id: provider.name for provider in db.session.scalars(catalog.all_providers())},
         own=entries[0].person_id == me().id,
+    )
+
+
+def _refused(refusal: Refusal) -> Response:
+    """Why it was not let in, as the meter saw it then, and what to do about it."""
+    key = db.session.get(keys.ApiKey, refusal.key_id) if refusal.key_id else None
+    person = identity.by_id(refusal.person_id)
+    return render(
+        "portal/usage/refusal.html",
+        refusal=refusal,
+        at=arranged.moment(refusal.at_ms),
+        resets_at=None if refusal.resets_ms is None else arranged.moment(refusal.resets_ms),
+        frees_at=arranged.moment(refusal.at_ms + refusal.retry_ms) if refusal.retry_ms else None,
+        key=key,
+        person=person,
+        own=refusal.person_id == me().id,
     )
 
 

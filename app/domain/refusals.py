@@ -1,0 +1,42 @@
+"""Requests that were not let in: for a day their reason can be looked up by the request's id.
+
+The gateway writes the records; here they are found for those whom they concern, and for admins.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from redis import RedisError
+
+from app import current, store
+from app.domain.identity import Person
+from app.domain.keys import ApiKey
+from app.extensions import db
+from app.metering.usage import Refusal
+
+_decode = msgspec.json.Decoder(Refusal).decode
+
+
+def find(person: Person, request_id: str) -> Refusal | None:
+    """Why a request was refused, for its own person, the owner of its key and those who see everything.
+
+    None when there is no such record, it is somebody else's, or Redis does not answer.
+    """
+    try:
+        raw = current.redis().get(store.refusal(request_id))
+    except RedisError:
+        return None
+    if raw is None:
+        return None
+    try:
+        found = _decode(raw)
+    except msgspec.MsgspecError:
+        return None
+    return found if _concerns(found, person) else None
+
+
+def _concerns(found: Refusal, person: Person) -> bool:
+    if person.sees_everything or found.person_id == person.id:
+        return True
+    key = db.session.get(ApiKey, found.key_id) if found.key_id else None
+    return key is not None and key.person_id == person.id

@@ -1,0 +1,163 @@
+"""Why was I stopped? A refused request has a page for a day, for its owner and for admins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from flask import Flask
+
+from app import store
+from app.domain.catalog import Model
+from app.ids import new_id
+from app.metering.usage import Refusal
+from config import Config, load
+from tests.blueprints.portal.conftest import Browser, make_key, use
+from tests.house import People, sign_in
+
+SignedIn = Callable[[str], Browser]
+NANO = 1_000_000_000
+
+
+@pytest.fixture
+def config(config: Config, tmp_path: Any, valkey_url: str, database_url: str) -> Config:
+    """With the management API as well."""
+    return load(
+        {
+            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_DATABASE_URL": database_url,
+            "CONFIG_REDIS_URL": valkey_url,
+            "CONFIG_SERVER_DOORS": "portal,admin,public,api",
+        }
+    )
+
+
+def refuse(wire: redis.Redis, person_id: str, **changes: Any) -> str:
+    """The record of a refused request as the gateway leaves it; its id."""
+    at_ms = time.time_ns() // 1_000_000
+    base: dict[str, Any] = {
+        "request_id": new_id(),
+        "at_ms": at_ms,
+        "person_id": person_id,
+        "key_id": None,
+        "model": "small",
+        "endpoint": "/v1/chat/completions",
+        "reason": "budget",
+        "scope_kind": "user",
+        "scope_id": person_id,
+        "scope_shown": "owner",
+        "message": "The budget of user owner can't pay for this request.",
+        "limit": 2 * NANO,
+        "spent": NANO,
+        "held": NANO // 2,
+        "amount": 3 * NANO // 4,
+        "affordable_tokens": 1234,
+        "resets_ms": at_ms + 5 * 86_400_000,
+        **changes,
+    }
+    record = Refusal(**base)
+    wire.set(store.refusal(record.request_id), msgspec.json.encode(record), ex=86_400)
+    return record.request_id
+
+
+def test_a_budget_refusal_shows_its_numbers_and_ways_on(
+    people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
+) -> None:
+    id = refuse(wire, people.owner.id)
+    page = signed_in("owner").get(f"/requests/{id}").text
+    for words in (
+        "Not let in", "It could have cost more than was left of a budget", "your own budget", "$2.00", "$1.00", "$0.50",
+        "$0.75", "can&#39;t pay for this request", "max_tokens", "1,234", "in 4 days", "An administrator of this portal",
+        "Nothing was charged", "Access token", id,
+    ):  # fmt: skip
+        assert words in page, words
+
+
+def test_a_keys_refusal_leads_to_the_key(people: People, small: Model, wire: redis.Redis, signed_in: SignedIn) -> None:
+    key, _ = make_key(people.owner, name="app <key>")
+    id = refuse(
+        wire, people.owner.id, key_id=key, scope_kind="key", scope_id=key, scope_shown=key, affordable_tokens=0,
+        resets_ms=None,
+    )  # fmt: skip
+    page = signed_in("owner").get(f"/requests/{id}").text
+    for words in (
+        f"/keys/{key}",
+        "the key app &lt;key&gt;",
+        "It does not reset",
+        "You can raise the limit",
+        "cheaper model",
+    ):
+        assert words in page, words
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("requests", ("10 requests a minute", "Spread your requests", "Try again after 6.0 s")),
+        ("tokens", ("10 tokens a minute", "shorter prompts")),
+        ("parallel", ("10 at the same time", "Let fewer requests run")),
+        ("unpriced", ("The model has no price", "0 makes it free")),
+    ],
+)
+def test_other_limits_explain_themselves(
+    people: People, small: Model, wire: redis.Redis, signed_in: SignedIn, reason: str, words: tuple[str, ...]
+) -> None:
+    id = refuse(wire, people.owner.id, reason=reason, limit=10, retry_ms=6000, resets_ms=None)
+    page = signed_in("owner").get(f"/requests/{id}").text
+    for word in words:
+        assert word in page, word
+
+
+@pytest.mark.parametrize(("who", "status"), [("owner", 200), ("stranger", 404), ("admin", 200), ("auditor", 200)])
+def test_a_refusal_is_seen_by_its_person_and_by_admins(
+    app: Flask, people: People, small: Model, wire: redis.Redis, signed_in: SignedIn, who: str, status: int
+) -> None:
+    id = refuse(wire, people.owner.id)
+    page = signed_in(who).get(f"/requests/{id}")
+    assert page.status_code == status
+    if status == 200:
+        assert ("<dt" in page.text and ">owner<" in page.text) == (who != "owner")
+
+
+def test_the_owner_of_the_key_sees_it_too(people: People, small: Model, wire: redis.Redis, signed_in: SignedIn) -> None:
+    key, _ = make_key(people.owner)
+    id = refuse(wire, people.stranger.id, key_id=key)
+    for who in ("owner", "stranger"):
+        assert signed_in(who).get(f"/requests/{id}").status_code == 200
+    assert signed_in("owner").get("/requests/nothing").status_code == 404
+
+
+def test_the_books_come_first_and_a_broken_record_is_none(
+    people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
+) -> None:
+    id = use(people.owner, small, time.time_ns() // 1_000_000)
+    refuse(wire, people.owner.id, request_id=id)
+    owner = signed_in("owner")
+    assert "What it cost" in owner.get(f"/requests/{id}").text
+    wire.set(store.refusal("broken"), "{")
+    assert owner.get("/requests/broken").status_code == 404
+
+
+def test_programs_are_told_the_same(app: Flask, people: People, small: Model, wire: redis.Redis) -> None:
+    key, _ = make_key(people.owner, name="app")
+    id = refuse(wire, people.owner.id, key_id=key)
+    rate = refuse(wire, people.owner.id, reason="requests", limit=10, retry_ms=6000)
+    owner = sign_in(app, "owner")
+    told = owner.get(f"/api/requests/{id}").get_json()
+    assert (told["status"], told["outcome"], told["cost"], told["user"], told["key_name"]) == (
+        "refused", "refused", "0", "owner", "app",
+    )  # fmt: skip
+    limit = told["refusal"]
+    assert (limit["reason"], limit["scope"], limit["id"]) == ("budget", "user", people.owner.id)
+    assert (limit["limit"], limit["spent"], limit["reserved"], limit["needed"]) == ("2", "1", "0.5", "0.75")
+    assert (limit["affordable_tokens"], limit["per_minute"]) == (1234, None)
+    assert told["error"]["code"] == "budget"
+    other = owner.get(f"/api/requests/{rate}").get_json()["refusal"]
+    assert (other["per_minute"], other["limit"]) == (10, None)
+    assert other["frees_at"] > told["at"]
+    assert sign_in(app, "admin").get(f"/api/requests/{id}").status_code == 200
+    assert sign_in(app, "stranger").get(f"/api/requests/{id}").status_code == 404
