@@ -29,6 +29,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from app.directory import Price
 from app.extensions import db
 from app.ledger.posting import ENTRY, UsageEntry
 from app.ledger.rollups import (
@@ -44,6 +45,7 @@ from app.ledger.rollups import (
     entry_measures,
     period_start,
 )
+from app.metering import pricing
 from app.metering.periods import FOR_EVER_MS, window_of
 
 Period = Literal["day", "week", "month"]
@@ -164,6 +166,17 @@ class Summary(msgspec.Struct, kw_only=True):
     errors_today: int
     tokens_today: int
     cost_nano_today: int
+
+
+class Repriced(Sums, kw_only=True):
+    """The usage of a model by one kind of API: what it cost, and what it would have cost under another price."""
+
+    api_type: str
+    would_nano: int
+
+    @property
+    def difference_nano(self) -> int:
+        return self.would_nano - self.cost_nano
 
 
 class KeyUse(NamedTuple):
@@ -336,6 +349,26 @@ def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
         tokens_today=sums.total_tokens,
         cost_nano_today=sums.cost_nano,
     )
+
+
+def repriced(reader: Reader, model: str, price: Price, *, days: int = 30, at_ms: int | None = None) -> list[Repriced]:
+    """What the last `days` days of a model would have cost under `price`, by kind of API, dearest first.
+
+    It is counted from the sums of tokens, so that it differs from what single requests would have been charged by
+    their roundings alone: at most half a nano-unit each. The price of a request counts for all that did not fail.
+    The span begins with an hour. Pictures and audio are left out, as they are charged nothing.
+    """
+    moment = now_ms() if at_ms is None else at_ms
+    first = moment - days * DAY_MS
+    filters = Filters(model=model, from_ms=first - first % HOUR_MS, to_ms=moment + 1)
+    of_tokens = msgspec.structs.replace(price, per_request=None)
+    found = []
+    for share in by(reader, "api_type", filters=filters):
+        tokens = pricing.cost_nano(of_tokens, share.prompt_tokens, share.cached_tokens, share.completion_tokens)
+        would = tokens + (share.requests - share.errors) * (price.per_request or 0)
+        sums = {name: getattr(share, name) for name in MEASURES}
+        found.append(Repriced(api_type=share.name, would_nano=would, **sums))
+    return found
 
 
 def use_of_keys(reader: Reader, key_ids: Iterable[str], *, filters: Filters = NONE) -> dict[str, KeyUse]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Response, render_template, request, url_for
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
+    DateTimeLocalField,
     Form,
     IntegerField,
     SelectField,
@@ -25,10 +27,13 @@ from wtforms import (
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from app.blueprints.admin.person import me
+from app.directory import Price
 from app.domain import catalog, keys, subscriptions
 from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model, Provider
 from app.domain.errors import DomainError
-from app.extensions import db, transaction
+from app.extensions import db, now, transaction
+from app.ledger import reports
+from app.ledger.reports import Repriced
 from app.metering import money
 from app.web.forms import blame
 from app.web.lists import page_of
@@ -39,6 +44,7 @@ ROWS = 200  # that are read of one form; the domain takes fewer
 ROW = re.compile(r"deployments-(\d{1,15})-")
 FAULTY = re.compile(r"deployments\[(\d+)\](?:\.(\w+))?")
 PRICE = "price_"  # of the prices among the form's fields
+PREVIEW_DAYS = 30
 
 bp = Blueprint("models", __name__)
 
@@ -108,6 +114,23 @@ class ModelForm(FlaskForm):
     price_per_request = _price("Request", "Each.")
     price_per_image = _price("Image", "Each.")
     price_per_audio_minute = _price("Audio", "Per minute.")
+    price_from = DateTimeLocalField(
+        "Holds from",
+        [Optional()],
+        format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+        description="In UTC. Empty for now; a later time plans a change of price.",
+    )
+
+    @property
+    def prices(self) -> dict[str, str | None]:
+        """The prices as the domain takes them, decimals by name."""
+        return {name: (self[PRICE + name].data or "").strip() or None for name in PRICES}
+
+    @property
+    def from_at(self) -> datetime | None:
+        """When a planned price begins; None for now."""
+        moment: datetime | None = self.price_from.data if "price_from" in self else None
+        return moment.replace(tzinfo=UTC) if moment else None
 
     def wanted(self) -> dict[str, Any]:
         """The arguments of `catalog.create_model` and `update_model`, but the name and the deployments."""
@@ -121,7 +144,7 @@ class ModelForm(FlaskForm):
             "context_window": self.context_window.data,
             "max_output_tokens": self.max_output_tokens.data,
             "default_output_tokens": self.default_output_tokens.data,
-            "price": {name: (self[PRICE + name].data or "").strip() or None for name in PRICES},
+            "price": self.prices,
         }
 
 
@@ -231,7 +254,7 @@ def index() -> Response:
 
 @bp.get("/admin/models/new")
 def new() -> Response:
-    return _new_page(ModelForm(formdata=None), Deployments())
+    return _new_page(_new_form(formdata=None), Deployments())
 
 
 @bp.get("/admin/models/new/deployment")
@@ -244,7 +267,7 @@ def deployment() -> str:
 
 @bp.post("/admin/models")
 def create() -> Response:
-    form, deployments = ModelForm(), Deployments()
+    form, deployments = _new_form(), Deployments()
     if not all([form.validate_on_submit(), deployments.validate(form)]):
         return _new_page(form, deployments, 422)
     try:
@@ -277,14 +300,46 @@ def change(id: str) -> Response:
     if not all([form.validate_on_submit(), deployments.validate(form)]):
         return _page(item, form, deployments, 422)
     before = item.price.id if item.price else None
+    from_at = form.from_at
+    wanted = form.wanted() if from_at is None else {**form.wanted(), "price": catalog.UNSET}
+    prices, specs = form.prices, deployments.specs()
+
+    def save() -> bool:
+        catalog.update_model(item, by=me(), deployments=specs, **wanted)
+        return from_at is not None and catalog.set_price(item, by=me(), price=prices, from_at=from_at) is not None
+
     try:
-        transaction(catalog.update_model, item, by=me(), deployments=deployments.specs(), **form.wanted())
+        planned = transaction(save)
     except DomainError as error:
         _blame(form, deployments, error)
         return _page(item, form, deployments, 422)
     repriced = (item.price.id if item.price else None) != before
-    toast_next("success", f"{item.name} is saved." + (" The new price holds from now on." if repriced else ""))
+    words = f" The new price holds from {from_at:%Y-%m-%d %H:%M} UTC." if planned else ""
+    words = " The new price holds from now on." if repriced else words
+    toast_next("success", f"{item.name} is saved.{words}")
     return see_other(url_for("admin.models.detail", id=id))
+
+
+@bp.post("/admin/models/<id>/price-preview")
+def price_preview(id: str) -> Response:
+    """What the form's prices would have meant for the last 30 days; nothing is saved, and the form stays as it is."""
+    item = catalog.model_by_id(id)
+    form, deployments = _change_form(item), Deployments(item)
+    form.validate_on_submit()
+    faults = [name for name in form.errors if name is None or name == "csrf_token" or name.startswith(PRICE)]
+    if faults:
+        return _page(item, form, deployments, 422, fragment=True)
+    amounts = {name: None if text is None else money.parse(text) for name, text in form.prices.items()}
+    rows = reports.repriced(me(), item.name, Price(id="preview", **amounts), days=PREVIEW_DAYS)
+    return _page(item, form, deployments, fragment=True, preview=_with_total(rows))
+
+
+def _with_total(rows: list[Repriced]) -> list[Repriced]:
+    """The rows and their sum, whose kind of API is empty; nothing for a model that was not used."""
+    total = Repriced(api_type="", would_nano=sum(row.would_nano for row in rows))
+    for row in rows:
+        total.add(row)
+    return [*rows, total] if rows else []
 
 
 @bp.get("/admin/models/<id>/deletion")
@@ -304,13 +359,35 @@ def delete(id: str) -> Response:
     return see_other(url_for("admin.models.index"))
 
 
+def _new_form(**arguments: Any) -> ModelForm:
+    form = ModelForm(**arguments)
+    del form.price_from  # a first price holds from the start
+    return form
+
+
 def _new_page(form: ModelForm, deployments: Deployments, status: int = 200) -> Response:
     return render("admin/models/new.html", status=status, form=form, deployments=deployments)
 
 
-def _page(item: Model, form: ModelForm, deployments: Deployments, status: int = 200) -> Response:
+def _page(
+    item: Model,
+    form: ModelForm,
+    deployments: Deployments,
+    status: int = 200,
+    *,
+    fragment: bool = False,
+    preview: list[Repriced] | None = None,
+) -> Response:
     return render(
-        "admin/models/detail.html", status=status, model=item, form=form, deployments=deployments, **_effect(item)
+        "admin/models/detail.html",
+        "admin/models/_preview.html" if fragment else None,
+        status=status,
+        model=item,
+        form=form,
+        deployments=deployments,
+        preview=preview,
+        moment=now(),
+        **_effect(item),
     )
 
 
@@ -339,7 +416,7 @@ def _plain(item: Model) -> dict[str, Any]:
 
 def _blame(form: ModelForm, deployments: Deployments, error: DomainError) -> None:
     if not deployments.blame(form, error):
-        blame(form, error, **{f"price.{name}": PRICE + name for name in PRICES})
+        blame(form, error, **{"from": "price_from"}, **{f"price.{name}": PRICE + name for name in PRICES})
 
 
 def _choices(found: Sequence[Provider]) -> list[tuple[str, str]]:

@@ -68,6 +68,7 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
         ("POST", "/admin/models"),
         ("POST", "/admin/models/M"),
         ("POST", "/admin/models/M/deletion"),
+        ("POST", "/admin/models/M/price-preview"),
         ("POST", "/admin/providers"),
         ("POST", "/admin/providers/P"),
         ("POST", "/admin/providers/P/deletion"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextvars
 import re
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from werkzeug.test import TestResponse
 
 from app.domain import catalog, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
 from app.extensions import db, transaction
-from tests.blueprints.portal.conftest import Browser, make_key, subscribe
+from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
 from tests.house import People
 
 SignedIn = Callable[[str], Browser]
@@ -234,3 +238,72 @@ def test_deleting_counts_whom_it_hits_and_asks_for_the_name(
     assert catalog.find_model("small") is None
     assert {one.status for one in db.session.scalars(subscriptions.of(people.stranger))} == {"cancelled"}
     assert "small is deleted." in admin.get("/admin/models").text
+
+
+def part_of(browser: Browser, path: str, **form: object) -> TestResponse:
+    """Posts as htmx does, which wants the fragment alone."""
+    headers = {"HX-Request": "true", "HX-Request-Type": "partial"}
+    data = {"csrf_token": token_of(browser.get("/home")), **form}
+    return contextvars.Context().run(browser.client.post, path, data=data, headers=headers)
+
+
+def previewed(**changes: object) -> dict[str, object]:
+    """The form as the page shows it for the model `small`, with other prices."""
+    return filled(name=None, price_input_per_mtok="2", price_output_per_mtok="2", price_per_request="0.001", **changes)
+
+
+def test_a_price_is_previewed_over_the_last_30_days(people: People, small: Model, signed_in: SignedIn) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    use(people.owner, small, now_ms, prompt_tokens=1001, cached_tokens=1)
+    use(people.stranger, small, now_ms - 29 * 86_400_000)
+    use(people.owner, small, now_ms - 32 * 86_400_000, cost_nano=77)
+    use(people.owner, small, now_ms, api_type="embeddings", completion_tokens=0, cost_nano=1_000_000)
+    use(people.owner, small, now_ms, outcome="error", prompt_tokens=0, completion_tokens=0, cost_nano=0)
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}/price-preview"
+    page = admin.post(path, **previewed(price_cached_input_per_mtok="0.5"))
+    assert page.status_code == 200
+    # chat: 2,000 fresh in at 2, 1 cached at 0.5, 1,000 out at 2, and two requests at 0.001
+    for words in ("$0.004</td>", "$0.0080005", "+$0.0040005", "$0.001</td>", "$0.003</td>", "$0.0110005", "+$0.0060005"):
+        assert words.replace("</td>", "") in page.text, words
+    assert "Total" in page.text
+    assert "$0.0060005 more in the last 30 days" in page.text
+    assert 'value="0.001"' in page.text  # the form is as it was
+    part = part_of(admin, path, **previewed())
+    assert part.text.lstrip().startswith('<div class="stack" id="price-preview"')
+    assert fresh("small").prices[0].input_per_mtok == 1_000_000_000
+    assert len(fresh("small").prices) == 1
+
+
+def test_a_preview_says_what_cannot_be_counted(people: People, small: Model, signed_in: SignedIn) -> None:
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}/price-preview"
+    assert "Not used in the last 30 days" in part_of(admin, path, **previewed()).text
+    wrong = part_of(admin, path, **{**previewed(), "price_input_per_mtok": "a lot"})
+    assert (wrong.status_code, "These prices cannot be used" in wrong.text) == (422, True)
+    assert "Input: This price is not usable" in wrong.text
+    whole = admin.post(path, **{**previewed(), "price_input_per_mtok": "-1"})
+    assert (whole.status_code, "Please check these fields" in whole.text) == (422, True)
+    auditor = signed_in("auditor")
+    page = auditor.get(f"/admin/models/{small.id}").text
+    assert 'aria-disabled="true"' in page.split("Preview the price")[0].rsplit("<button", 1)[1]
+    assert auditor.post(path, **previewed()).status_code == 403
+
+
+def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, signed_in: SignedIn) -> None:
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}"
+    form = filled(name=None, **row(0, small.deployments[0].provider_id, "echo"))
+    later = (datetime.now(UTC) + timedelta(days=3)).replace(second=0, microsecond=0)
+    planned = admin.post(path, **{**form, "display_name": "Later", "price_from": f"{later:%Y-%m-%dT%H:%M}"})
+    assert planned.status_code == 303, planned.text
+    item = fresh("small")
+    assert item.display_name == "Later"
+    assert item.price is not None
+    assert item.price.input_per_mtok == 1_000_000_000
+    assert (item.prices[0].from_at, item.prices[0].input_per_mtok) == (later, 150_000_000)
+    page = admin.get(path).text
+    assert f"The new price holds from {later:%Y-%m-%d %H:%M} UTC." in page
+    assert "Planned" in page
+    past = admin.post(path, **{**form, "display_name": "Past", "price_from": "2020-01-01T00:00"})
+    assert (past.status_code, "not in the past" in past.text) == (422, True)
+    assert fresh("small").display_name == "Later"
+    assert admin.post(path, **{**form, "price_from": "soon"}).status_code == 422
+    assert "price_from" not in admin.get("/admin/models/new").text
