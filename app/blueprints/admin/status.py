@@ -9,6 +9,8 @@ from flask import Blueprint, Response, request, url_for
 
 from app import condition, current
 from app.blueprints.admin.person import me
+from app.condition import Condition
+from app.domain import identity, keys
 from app.domain.errors import Conflict
 from app.extensions import transaction
 from app.ledger import reconcile
@@ -21,7 +23,8 @@ bp = Blueprint("status", __name__)
 
 @bp.get("/admin/status")
 def index() -> Response:
-    return render("admin/status/index.html", "admin/status/_status.html", now=condition.present())
+    now = condition.present()
+    return render("admin/status/index.html", "admin/status/_status.html", now=now, names=_names(now))
 
 
 @bp.post("/admin/drift")
@@ -30,6 +33,12 @@ def repair() -> Response:
     redis = current.redis()
     toast_next(*_repaired(reconcile.find(redis, request.form.get("counter", "")[:500])))
     return see_other(url_for("admin.status.index"))
+
+
+def _names(now: Condition) -> dict[str, str]:
+    """What people call the scopes whose counters drift, by id."""
+    ids = [one.id for one in now.quotas.drift] if now.quotas else []
+    return {**keys.names_of(ids), **identity.names_of(ids)} if ids else {}
 
 
 def _repaired(drift: reconcile.Drift | None) -> tuple[Level, str]:

@@ -17,7 +17,7 @@ from app.extensions import db
 from app.jobs import drainer, quotas, rollups
 from app.ledger import budgets, posting, reconcile
 from app.ledger.recount import server_run
-from tests.blueprints.portal.conftest import Browser, use
+from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.house import People
 
 SignedIn = Callable[[str], Browser]
@@ -63,6 +63,14 @@ def drift(people: People, small: Model, wire: redis.Redis, by: int = 7) -> None:
 
 def counted(wire: redis.Redis) -> int:
     return int(wire.hget(store.spent("organisation", "default", "total"), "spent") or 0)
+
+
+def test_scopes_that_drift_are_called_by_their_names(people: People, wire: redis.Redis, signed_in: SignedIn) -> None:
+    key, _ = make_key(people.owner, name="thesis notebook")
+    compared(wire, [reconcile.Drift("key", key, "total", 2, 1), reconcile.Drift("user", people.owner.id, "total", 2, 1)])
+    page = signed_in("admin").get("/admin/status").text
+    assert "thesis notebook</strong>" in page
+    assert "owner</strong>" in page
 
 
 def repairs() -> list[AuditEntry]:
