@@ -41,6 +41,13 @@ def spent(kind: str, id: str, period: str) -> str:
     return f"{TAG}:spent:{kind}:{id}:{period}"
 
 
+def counter_of(key: str) -> tuple[str, str, str]:
+    """The scope kind, scope id and period name in a name that `spent` made; a member's id has a colon of its own."""
+    kind, _, rest = key.removeprefix(f"{TAG}:spent:").partition(":")
+    id, _, period = rest.rpartition(":")
+    return kind, id, period
+
+
 def slots(kind: str, id: str) -> str:
     """Sorted set of the requests in flight in a scope: request id -> when its lease ends, ms."""
     return f"{TAG}:slots:{kind}:{id}"

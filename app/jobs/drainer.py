@@ -215,14 +215,14 @@ class Drainer:
         if not self._drained_to(self._marks[path]):
             return False
         events = list(self._lines(path, file))
-        known = posting.known_requests(event.request_id for event in events)
-        unknown = [event for event in events if event.request_id not in known]
+        known = posting.known(events)
+        unknown = [event for event in events if (event.request_id, event.kind) not in known]
         settled = [event for event in unknown if self._meter.settle_event(event)]
-        settled_ids = {event.request_id for event in settled}
+        settled_names = {(event.request_id, event.kind) for event in settled}
         if settled:
             log.warning("spooled events were settled for a process that died", file=path.name, events=len(settled))
             self.replayed += len(settled)
-        doubtful = [event for event in unknown if event.request_id not in settled_ids]
+        doubtful = [event for event in unknown if (event.request_id, event.kind) not in settled_names]
         if doubtful:
             # Settled by somebody else a moment ago: its event is on the way, and it is the true one.
             since = self._doubtful.setdefault(path, time.monotonic())
@@ -295,7 +295,8 @@ class Drainer:
     def reap(self) -> int:
         """Have the meter settle or release the holds whose lease has ended; returns how many there were."""
         seconds, micros = self._redis.time()
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        clock = self._redis.hget(store.METER, "clock")  # leases are given by it, and it may be ahead of the server's
+        now_ms = max(int(seconds) * 1000 + int(micros) // 1000, int(clock or 0))
         over = self._redis.zrangebyscore(store.LEASES, "-inf", f"({now_ms}", start=0, num=REAPED_AT_ONCE)
         for request_id in over:
             try:

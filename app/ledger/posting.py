@@ -168,14 +168,24 @@ def _row(event: UsageEvent) -> dict[str, Any]:
     return row
 
 
-def known_requests(request_ids: Iterable[str]) -> set[str]:
-    """Those of `request_ids` whose usage the ledger has, whatever the attempt."""
+def known(events: Sequence[UsageEvent]) -> set[tuple[str, str]]:
+    """Those (request, kind) of `events` that the ledger has, whatever the attempt."""
+    kinds = {event.kind for event in events}
+    return {
+        (id, kind)
+        for kind in kinds
+        for id in known_requests((event.request_id for event in events if event.kind == kind), kind)
+    }
+
+
+def known_requests(request_ids: Iterable[str], kind: str = "usage") -> set[str]:
+    """Those of `request_ids` that the ledger has an entry of this kind for, whatever the attempt."""
     wanted = sorted(set(request_ids))
     found: set[str] = set()
     with db.engine.connect() as connection:
         for start in range(0, len(wanted), CHUNK):
             query = select(ENTRY.c.request_id).where(
-                ENTRY.c.request_id.in_(wanted[start : start + CHUNK]), ENTRY.c.kind == "usage"
+                ENTRY.c.request_id.in_(wanted[start : start + CHUNK]), ENTRY.c.kind == kind
             )
             found.update(connection.scalars(query))
     return found

@@ -24,7 +24,7 @@ from app import store
 from app.extensions import db
 from app.ids import new_id
 from app.ledger.budgets import SPENT
-from app.ledger.posting import known_requests
+from app.ledger.posting import ENTRY, known_requests
 from app.metering.reservations import LEASE_MS, TOMBSTONE_MS
 from app.metering.usage import UsageEvent
 
@@ -76,7 +76,7 @@ def recount(
         _wait_for_workers(redis, spool_dir, count)
         drain()
         spooled = _post_spools(spool_dir, post, lines)
-        _bury_holds(redis, spooled)
+        _bury_holds(redis, spooled | _booked_lately())
         counters = _booked()
         held = _held(redis)
         opened = _open(redis, count, run_id, counters, held)
@@ -165,6 +165,13 @@ def _bury_holds(redis: Redis, request_ids: set[str]) -> None:
                 pipe.delete(store.hold(id))
                 pipe.zrem(store.LEASES, id)
             pipe.execute()
+
+
+def _booked_lately() -> set[str]:
+    """Requests whose tombstones Redis had: what the reaper settled must stay settled when its worker wakes up."""
+    since_ms = int(time.time() * 1000) - TOMBSTONE_MS
+    with db.engine.connect() as connection:
+        return set(connection.scalars(select(ENTRY.c.request_id).where(ENTRY.c.at_ms >= since_ms)))
 
 
 def _booked() -> dict[str, int]:

@@ -31,6 +31,14 @@ REFUSALS_AN_HOUR = 5_000
 REFUSAL_S = 86_400
 TOMBSTONE_MS = 300_000  # longer than any spool line waits for its replay
 
+# How a call ended whose process did not live to tell.
+LOST: dict[str, Any] = {
+    "outcome": "error",
+    "status": 503,
+    "error_code": "worker_lost",
+    "error_message": "The gateway process that served this request ended, or stood still, before the request did.",
+}
+
 # Sends one Redis command and answers its reply; may raise whatever its client raises.
 Send = Callable[..., Any]
 
@@ -267,7 +275,7 @@ class Meter:
     def settle_late(self, hold: Hold, event: UsageEvent) -> Settlement:
         """Charge what a call cost beyond what the reaper had charged for it; `event` tells the difference."""
         tokens = event.prompt_tokens + event.completion_tokens
-        return self._settle(f"{hold.request_id}:late", hold.keys, event.cost_nano, tokens, msgspec.json.encode(event))
+        return self._settle(late_id(hold.request_id), hold.keys, event.cost_nano, tokens, msgspec.json.encode(event))
 
     def settle_event(self, event: UsageEvent) -> bool:
         """Settle again what a spool line tells; False when it was settled already. Raises `MeterClosed`."""
@@ -275,18 +283,25 @@ class Meter:
         for kind, id, period in event.scopes:
             keys += [store.scope(kind, id), store.spent(kind, id, period), store.slots(kind, id)]
         tokens = event.prompt_tokens + event.completion_tokens
-        return bool(self._settle(event.request_id, keys, event.cost_nano, tokens, msgspec.json.encode(event)))
+        id = late_id(event.request_id) if event.kind == "late" else event.request_id
+        return bool(self._settle(id, keys, event.cost_nano, tokens, msgspec.json.encode(event)))
 
     def expire(self, request_id: str) -> bool:
         """Settle a hold whose lease has ended at its progress, or release it; False when it lives or is gone."""
-        cost, event, keys = self._send("HMGET", store.hold(request_id), "cost", "event", "keys")
+        fields = ("cost", "event", "keys", "at", "amount")
+        cost, event, keys, at_ms, amount = self._send("HMGET", store.hold(request_id), *fields)
         if keys is None:
             self._send("ZREM", store.LEASES, request_id)
             return False
         told = msgspec.json.decode(_text(event), type=UsageEvent)
+        if not told.scopes:  # written before there was a hold: the call never beat
+            scopes = tuple(store.counter_of(key) for key in _text(keys).split("\n")[1::3])
+            told = msgspec.structs.replace(told, at_ms=int(at_ms), hold_nano=int(amount), scopes=scopes)
+        told = msgspec.structs.replace(told, **LOST)
         reaped = Reaped(int(cost), told.prompt_tokens, told.completion_tokens)
         tokens = told.prompt_tokens + told.completion_tokens
-        return bool(self._settle(request_id, _text(keys).split("\n"), int(cost), tokens, _text(event), reaped))
+        chain = _text(keys).split("\n")
+        return bool(self._settle(request_id, chain, int(cost), tokens, msgspec.json.encode(told), reaped))
 
     def counting(self) -> str | None:
         """The count that is going on, for which holds are to be put back; None while the meter is open."""
@@ -369,6 +384,11 @@ class Meter:
         hour = refusal.at_ms // 3_600_000
         keys = [store.refusals(hour), store.refusal(refusal.request_id)]
         REFUSE.run(self._send, keys, [REFUSALS_AN_HOUR, msgspec.json.encode(refusal), REFUSAL_S])
+
+
+def late_id(request_id: str) -> str:
+    """The name under which what came after the lease of a request is settled."""
+    return f"{request_id}:late"
 
 
 def _chain_keys(scopes: Sequence[ScopeRef], windows: Sequence[periods.Window]) -> list[str]:

@@ -11,6 +11,7 @@
 -- Money is whole nano-units below 2^53, so that doubles are exact.
 local SCOPE, WINDOW = 3, 3
 local FOR_EVER, KEPT = 253402300800000, 7 * 86400000
+local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not exact
 local scopes = (#KEYS - 4) / SCOPE
 
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
@@ -127,7 +128,9 @@ local function affordable()
   local left = remaining - base
   if left < 0 then return 0 end
   local tokens = math.floor(left / price * 1000000 / answers)
+  -- The quotient of doubles may lie a hair beside the whole number that is meant.
   while tokens > 0 and cost(tokens) > left do tokens = tokens - 1 end
+  while cost(tokens + 1) <= left do tokens = tokens + 1 end
   return tokens
 end
 
@@ -148,9 +151,13 @@ if bounded == 1 and amount > 0 and amount > remaining then
     tonumber(ARGV[11 + (tightest - 1) * WINDOW + 3])}
 end
 
+if amount > MOST then
+  return {'budget', 1, MOST, 0, 0, amount, 0, FOR_EVER}
+end
+
 -- Nothing is refused from here on, and nothing was written before.
 local lease = now + tonumber(ARGV[3])
-local taken = {}
+local taken, parallel = {}, {}
 for i = 1, scopes do
   local at = 4 + (i - 1) * SCOPE
   local rate = rates[i]
@@ -160,11 +167,14 @@ for i = 1, scopes do
   end
   if rate.requests then redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now) end
   if rate.tokens then redis.call('HSET', KEYS[at + 1], 'tokens', rate.tokens, 'tokens_at', now) end
-  if rate.parallel then redis.call('ZADD', KEYS[at + 3], lease, ARGV[1]) end
+  if rate.parallel then
+    redis.call('ZADD', KEYS[at + 3], lease, ARGV[1])
+    parallel[#parallel + 1] = i
+  end
   taken[i] = rate.taken or -1
 end
 redis.call('HSET', KEYS[3], 'at', now, 'amount', amount, 'output', output, 'bounded', bounded,
-  'keys', table.concat(KEYS, '\n', 5), 'taken', table.concat(taken, ','), 'cost', 0, 'event', ARGV[11])
+  'keys', table.concat(KEYS, '\n', 5), 'taken', table.concat(taken, ','), 'parallel', table.concat(parallel, ','), 'cost', 0, 'event', ARGV[11])
 redis.call('ZADD', KEYS[2], lease, ARGV[1])
 return {'ok', now, amount, output, bounded,
   requests_limit, math.floor(requests_left), tokens_limit, math.floor(tokens_left)}

@@ -6,7 +6,7 @@
 --       7 run id of the server as the caller's connection knows it  8 what the tombstone is to say
 -- Answers {1} when it settled, {0, tombstone} when that was done before, {0} when (reaper) the lease goes on, {-1}
 -- while the meter is closed: what is settled while the counters are counted anew would be lost or counted twice.
-local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id')
+local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
 if not meter[1] or meter[2] ~= ARGV[7] then
   return {-1}
 end
@@ -19,7 +19,8 @@ local cost, event, tokens = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3])
 if ARGV[6] == '1' then
   local lease = redis.call('ZSCORE', KEYS[2], ARGV[1])
   local time = redis.call('TIME')
-  if not held[1] or (lease and tonumber(lease) > time[1] * 1000 + math.floor(time[2] / 1000)) then
+  local now = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meter[3] or 0))
+  if not held[1] or (lease and tonumber(lease) > now) then
     return {0}
   end
 end
