@@ -67,7 +67,9 @@ def post(item: DeadLetter, event: UsageEvent, *, by: Person) -> bool:
     except (DataError, OverflowError, UnicodeError):
         raise Invalid("The database refuses this event again. Nothing was changed.") from None
     _decide(item, POSTED, by, None if is_new else "The books had it already.")
-    audit.record(by, "dead_letter.post", "dead_letter", str(item.id), name=event.request_id, after={"new": is_new})
+    audit.record(
+        by, "dead_letter.post", "dead_letter", str(item.id), name=event.request_id[:255], after={"new": is_new}
+    )
     return is_new
 
 
@@ -78,7 +80,7 @@ def dismiss(item: DeadLetter, *, by: Person, reason: str) -> None:
     if not 1 <= len(reason) <= LONGEST_NOTE:
         raise Invalid(f"Say why, in at most {LONGEST_NOTE} characters.", "reason")
     _decide(item, DISMISSED, by, reason)
-    audit.record(by, "dead_letter.dismiss", "dead_letter", str(item.id), name=item.source, reason=reason)
+    audit.record(by, "dead_letter.dismiss", "dead_letter", str(item.id), name=item.source[:255], reason=reason)
 
 
 def _must_be_open(item: DeadLetter) -> None:
