@@ -14,7 +14,17 @@ ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "app"
 
 HOT = ("app.gateway", "app.providers", "app.metering", "app.blueprints.v1")
-GROUND = ("config", "app.ids", "app.directory", "app.store", "app.sealing", "app.logs", "app.current", "app.health", "app.failpoints")
+GROUND = (
+    "config",
+    "app.ids",
+    "app.directory",
+    "app.store",
+    "app.sealing",
+    "app.logs",
+    "app.current",
+    "app.health",
+    "app.failpoints",
+)
 COLD_PACKAGES = {
     "sqlalchemy", "flask_sqlalchemy", "flask_migrate", "flask_login", "flask_wtf", "flask_htmx", "wtforms", "authlib",
     "rq", "alembic", "bcrypt",
@@ -97,7 +107,9 @@ print(json.dumps([statuses, sorted(sys.modules)]))
         "CONFIG_SERVER_DOORS": "v1", "CONFIG_STORAGE_DATA_DIR": str(tmp_path), "CONFIG_REDIS_URL": valkey,
         "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     statuses, loaded = json.loads(done.stdout.splitlines()[-1])
     assert statuses == [200, 401, 401, 401]

@@ -171,6 +171,8 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-models", "admin", "/admin/models"
     yield "admin-model-new", "admin", "/admin/models/new"
     yield "admin-usage", "admin", "/admin/usage"
+    yield "admin-status", "admin", "/admin/status"
+    yield "admin-dead-letters", "admin", "/admin/dead-letters"
 
 
 def sign_in(page: Page, url: str, username: str, password: str) -> None:
