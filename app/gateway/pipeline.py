@@ -104,7 +104,7 @@ def _reserve(runtime: Runtime, call: Call) -> None:
     )
     scopes = chain(call)
     try:
-        call.hold = runtime.meter.reserve(call.id, scopes, charge, call.encoded_event())
+        call.hold = runtime.reserve(call, scopes, charge)
     except Refused as refused:
         error = _refusal(call, refused)
         runtime.keep_refusal(_told(call, refused, error.message))

@@ -20,7 +20,7 @@ from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
 from app.metering.outbox import Spool
-from app.metering.reservations import BEAT_S, Meter, MeterClosed
+from app.metering.reservations import BEAT_S, Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import Refusal
 from app.providers.addresses import AddressPolicy
 from app.sealing import Sealer
@@ -63,6 +63,21 @@ class Runtime:
     def begin(self, call: Call) -> None:
         """A call holds money: beat for it until it is settled."""
         self._live.add(call)
+
+    def reserve(self, call: Call, scopes: tuple[ScopeRef, ...], charge: Charge) -> Hold:
+        """Hold what the call may cost. Raises `Refused`, but not for holds whose lease has ended: those go first."""
+        event = call.encoded_event()
+        try:
+            return self.meter.reserve(call.id, scopes, charge, event)
+        except Refused as refused:
+            if refused.reason not in ("budget", "parallel"):
+                raise
+            expired = self.meter.expire_overdue()
+            for lost in expired:
+                self.spool.append(msgspec.json.encode(lost))
+            if not expired:
+                raise
+        return self.meter.reserve(call.id, scopes, charge, event)
 
     def keep_refusal(self, refusal: Refusal) -> None:
         """Keep why a call was refused; the client does not wait for it."""

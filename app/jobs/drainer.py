@@ -28,6 +28,7 @@ from app.jobs import metering, process, spools
 from app.jobs.spools import Poison, decode
 from app.ledger import posting
 from app.ledger import recount as recounting
+from app.metering.outbox import REAPER, Spool
 from app.metering.usage import UsageEvent
 
 STATUS = "portico:drainer"  # hash for the status page
@@ -78,6 +79,7 @@ class Drainer:
         self._spool_dir = spool_dir
         self._batch = batch
         self._claim_after_ms = claim_after_ms
+        self._spool: Spool | None = None  # of what was reaped, once there is something
         self._stop = threading.Event()
         self._behind = True  # entries of our own may be pending
         self._claim_at = 0.0
@@ -300,13 +302,20 @@ class Drainer:
         over = self._redis.zrangebyscore(store.LEASES, "-inf", f"({now_ms}", start=0, num=REAPED_AT_ONCE)
         for request_id in over:
             try:
-                self._meter.expire(_bytes(request_id).decode())
+                event = self._meter.expire(_bytes(request_id).decode())
                 self.reaped += 1
+                if isinstance(event, UsageEvent):
+                    self._keep_reaped(event)
             except RedisError:
                 raise
             except Exception as error:  # one bad hold must not keep the others
                 self._tell("reaper", error, request_id=_bytes(request_id).decode("utf-8", "replace"))
         return len(over)
+
+    def _keep_reaped(self, event: UsageEvent) -> None:
+        if self._spool is None:
+            self._spool = Spool(self._spool_dir, REAPER)
+        self._spool.append(msgspec.json.encode(event))
 
     def report(self) -> None:
         """Write the heartbeat and the backlog for the status page."""

@@ -25,6 +25,7 @@ from app.extensions import db
 from app.ids import new_id
 from app.ledger.budgets import SPENT
 from app.ledger.posting import ENTRY, known_requests
+from app.metering.outbox import REAPER
 from app.metering.reservations import LEASE_MS, TOMBSTONE_MS
 from app.metering.usage import UsageEvent
 
@@ -116,7 +117,7 @@ def _wait_for_workers(redis: Redis, spool_dir: Path, count: str) -> None:
 
 def _writers(spool_dir: Path) -> set[str]:
     """The spool files that somebody writes: those whose lock can't be had."""
-    return {path.name for path in _spools(spool_dir) if _is_locked(path)}
+    return {path.name for path in _spools(spool_dir) if not path.name.startswith(REAPER) and _is_locked(path)}
 
 
 def _is_locked(path: Path) -> bool:

@@ -286,13 +286,23 @@ class Meter:
         id = late_id(event.request_id) if event.kind == "late" else event.request_id
         return bool(self._settle(id, keys, event.cost_nano, tokens, msgspec.json.encode(event)))
 
-    def expire(self, request_id: str) -> bool:
-        """Settle a hold whose lease has ended at its progress, or release it; False when it lives or is gone."""
+    def expire_overdue(self, limit: int = 50) -> list[UsageEvent]:
+        """Expire what the reaper has not come to yet: a refused request need not wait for it."""
+        now_ms = int(time.time() * 1000)
+        overdue = self._send("ZRANGEBYSCORE", store.LEASES, "-inf", now_ms, "LIMIT", 0, limit)
+        expired = (self.expire(_text(id)) for id in overdue)
+        return [event for event in expired if event is not None]
+
+    def expire(self, request_id: str) -> UsageEvent | None:
+        """Settle a hold whose lease has ended at its progress, or release it; None when it lives or is gone.
+
+        The event is in the stream only: the caller keeps it in a spool too, in case Redis is lost before it is posted.
+        """
         fields = ("cost", "event", "keys", "at", "amount")
         cost, event, keys, at_ms, amount = self._send("HMGET", store.hold(request_id), *fields)
         if keys is None:
             self._send("ZREM", store.LEASES, request_id)
-            return False
+            return None
         told = msgspec.json.decode(_text(event), type=UsageEvent)
         if not told.scopes:  # written before there was a hold: the call never beat
             scopes = tuple(store.counter_of(key) for key in _text(keys).split("\n")[1::3])
@@ -301,7 +311,7 @@ class Meter:
         reaped = Reaped(int(cost), told.prompt_tokens, told.completion_tokens)
         tokens = told.prompt_tokens + told.completion_tokens
         chain = _text(keys).split("\n")
-        return bool(self._settle(request_id, chain, int(cost), tokens, msgspec.json.encode(told), reaped))
+        return told if self._settle(request_id, chain, int(cost), tokens, msgspec.json.encode(told), reaped) else None
 
     def counting(self) -> str | None:
         """The count that is going on, for which holds are to be put back; None while the meter is open."""

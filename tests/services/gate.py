@@ -165,6 +165,15 @@ class Gate:
         spent, held = self.redis.hmget(store.spent(kind, id, period), "spent", "held")
         return int(spent or 0), int(held or 0)
 
+    def call_event(self, request_id: str) -> bytes:
+        """What a reserve keeps of a call that has not begun."""
+        return msgspec.json.encode(
+            UsageEvent(
+                request_id=request_id, attempt=1, at_ms=0, person_id="person-1", model="echo-1", outcome="ok",
+                endpoint="/v1/chat/completions", api_type="chat", status=200,
+            )
+        )  # fmt: skip
+
     def events(self, count: int = 1, within_s: float = 5.0) -> list[UsageEvent]:
         """The usage events so far, at least `count` of them."""
         deadline = time.monotonic() + within_s

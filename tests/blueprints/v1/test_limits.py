@@ -166,3 +166,22 @@ def test_metrics_count_each_call_once(gate, key, client, upstream):
         'portico_cost_nano_total{endpoint="/v1/chat/completions"}': 9_000,
     }
     assert {name: after[name] - before.get(name, 0) for name in rows} == rows
+
+
+def test_a_hold_whose_lease_has_ended_stands_in_nobodys_way(gate, key, client, upstream):
+    """Its worker is gone, and the reaper has not come by yet."""
+    from app import store
+    from app.metering.reservations import Charge, Meter, ScopeRef
+
+    gate.limit("key", key_id(key), "0.0001")
+    run_id = gate.redis.info("server")["run_id"]
+    meter = Meter(gate.redis.execute_command, lambda: run_id)
+    event = gate.call_event("lost")
+    chain = (ScopeRef("key", key_id(key), "mine"),)
+    meter.reserve("lost", chain, Charge(100_000, 0, 1, 0, 0, True, 0), event)
+    assert client.chat(model="echo-1", max_tokens=3).status == 429
+    gate.redis.zadd(store.LEASES, {"lost": 1})
+    assert client.chat(model="echo-1", max_tokens=3).status == 200
+    lost = next(event for event in gate.events(2) if event.request_id == "lost")
+    assert (lost.outcome, lost.error_code, lost.cost_nano) == ("error", "worker_lost", 0)
+    assert lost.scopes == (("key", key_id(key), "total"),)
