@@ -384,7 +384,7 @@ def test_a_spool_file_survives_a_database_that_is_away(
     path = spool(tmp_path, line(event()))
     drainer = make_drainer()
 
-    def away(_: object) -> set[str]:
+    def away(*_: object) -> set[str]:
         raise OperationalError("SELECT", {}, Exception("the server is away"))
 
     with monkeypatch.context() as broken:

@@ -580,7 +580,7 @@ def test_the_meter_says_and_counts_what_the_reference_does(redis_url: str, tmp_p
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_meter_agrees_with_the_reference_in_many_long_lives(redis_url: str, tmp_path: Path) -> None:
-    live(redis_url, tmp_path, int(os.environ.get("MODEL_LIVES", "600")), 120, Phase.shrink)
+    live(redis_url, tmp_path, int(os.environ.get("MODEL_LIVES", "150")), 120, Phase.shrink)
 
 
 class Bare:
