@@ -55,7 +55,7 @@ class Runtime:
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
         self._live: set[Call] = set()
-        self._unsettled: list[Call] = []
+        self._unsettled: list[tuple[Call, bytes]] = []
         self._reported = ("", "")  # the count and the spool file last reported for
         self._beats = gevent.spawn(self._beat_for_ever)
         _running.append(self)
@@ -103,13 +103,13 @@ class Runtime:
         self._live.discard(call)
         metrics.count_call(call)
         try:
-            self._settle(call)
+            self._settle(call, event)
         except _NOT_TAKEN as error:
             log.warning("a settle waits for Redis", request_id=call.id, reason=str(error))
-            self._unsettled.append(call)
+            self._unsettled.append((call, event))
 
-    def _settle(self, call: Call) -> None:
-        settlement = self.meter.settle(call.hold, call.cost_nano, call.tokens, call.encoded_event())
+    def _settle(self, call: Call, event: bytes) -> None:
+        settlement = self.meter.settle(call.hold, call.cost_nano, call.tokens, event)
         failpoints.reach("settled")
         if settlement.reaped is None:
             return
@@ -130,7 +130,7 @@ class Runtime:
                 log.warning("the meter did not answer", reason=str(error))
             if time.monotonic() - beaten_at >= BEAT_S:
                 beaten_at = time.monotonic()
-                gevent.joinall([gevent.spawn(self._beat, call) for call in list(self._live)])
+                gevent.joinall([gevent.spawn(self._beat, call) for call in self._live if call.hold.reserved])
 
     def _beat(self, call: Call) -> None:
         try:
@@ -143,8 +143,7 @@ class Runtime:
 
     def _settle_again(self) -> None:
         while self._unsettled:
-            call = self._unsettled[0]
-            self._settle(call)
+            self._settle(*self._unsettled[0])
             self._unsettled.pop(0)
 
     def _report_holds(self) -> None:
@@ -153,7 +152,7 @@ class Runtime:
         if count is None or self._reported == (count, self.spool.name):
             return
         name = self.spool.name
-        for call in list(self._live):
+        for call in [call for call in self._live if call.hold.reserved]:
             self.meter.restore(count, call.hold, call.cost_nano, call.encoded_event())
         self.meter.report(count, name)
         self._reported = (count, name)

@@ -83,6 +83,7 @@ class Hold(msgspec.Struct):
     requests_left: int = -1
     tokens_limit: int = -1
     tokens_left: int = -1
+    reserved: bool = True  # False for a free call that Redis was not there to hear of: it has no lease to lose
 
     @property
     def keys(self) -> list[str]:
@@ -130,7 +131,7 @@ def free_hold(request_id: str, scopes: tuple[ScopeRef, ...]) -> Hold:
     """The hold of a call that costs nothing and could not be reserved; it is settled when the meter is back."""
     now_ms = int(time.time() * 1000)
     windows = tuple(periods.window_of(periods.ALL_TIME, now_ms) for _ in scopes)
-    return Hold(request_id, scopes, windows, now_ms, 0, 0, bounded=False)
+    return Hold(request_id, scopes, windows, now_ms, 0, 0, bounded=False, reserved=False)
 
 
 class Settlement(NamedTuple):
@@ -245,7 +246,7 @@ class Meter:
         if verdict == "ok":
             return Hold(
                 request_id, scopes, windows, reply[1], reply[2], reply[3], bool(reply[4]),
-                *(int(part) for part in reply[5:9]),
+                reply[5], reply[6], reply[7], reply[8],
             )  # fmt: skip
         if verdict in ("closed", "done"):
             raise MeterClosed(verdict)
