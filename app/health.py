@@ -57,7 +57,9 @@ def readyz() -> tuple[Response, int]:
 def metrics() -> Response:
     """Prometheus's text, to loopback and the configured networks only."""
     if not _may_read_metrics():
-        return Response("Not allowed from this address; see metrics.allow in the settings.\n", 403, mimetype="text/plain")
+        return Response(
+            "Not allowed from this address; see metrics.allow in the settings.\n", 403, mimetype="text/plain"
+        )
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()

@@ -14,7 +14,7 @@ from alembic.config import Config as AlembicConfig
 from redis import RedisError
 
 from app import create_app
-from app.domain import catalog, identity, passwords, publication
+from app.domain import catalog, identity, passwords, providers, publication
 from app.domain.catalog import DeploymentSpec
 from app.domain.identity import Person
 from app.extensions import MIGRATIONS, db, transaction
@@ -44,7 +44,7 @@ def migrate(revision: str = "head") -> None:
 
 
 def _furnish(config: Config) -> list[str]:
-    catalog.ensure_endpoints()
+    providers.ensure_endpoints()
     first = identity.first_admin(config.auth.admin_username, config.auth.admin_password)
     if first is None:
         return []
@@ -57,7 +57,7 @@ def _furnish(config: Config) -> list[str]:
 
 def _demo(admin: Person) -> list[str]:
     """One provider that answers by itself, an open and a restricted model, and an ordinary person."""
-    echo = catalog.create_provider(by=None, name="Echo", kind="echo", config={})
+    echo = providers.create(by=None, name="Echo", kind="echo", config={})
     deployments = [DeploymentSpec(provider_id=echo.id, upstream_model="echo")]
     catalog.create_model(
         by=None,

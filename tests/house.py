@@ -17,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app, store
-from app.domain import catalog, identity, passwords, publication
+from app.domain import catalog, identity, passwords, providers, publication
 from app.domain.catalog import DeploymentSpec
 from app.domain.identity import Person
 from app.extensions import db, transaction
@@ -83,7 +83,7 @@ def app(config: Config, wire: redis.Redis, migrated: Path, tmp_path: Path) -> It
     with made.app_context():
         if not config.database_url.startswith("sqlite"):
             migrate()
-        transaction(catalog.ensure_endpoints)
+        transaction(providers.ensure_endpoints)
         publication.publish_all()
     yield made
     with made.app_context():
@@ -144,9 +144,9 @@ def offer(app: Flask, name: str = "small", **values: Any) -> str:
 
 def make_model(admin: Person | None = None, name: str = "small", **values: Any) -> catalog.Model:
     """A model on an echo provider, with a price unless another is given."""
-    provider = db.session.query(catalog.Provider).filter_by(kind="echo").first()
+    provider = db.session.query(providers.Provider).filter_by(kind="echo").first()
     if provider is None:
-        provider = catalog.create_provider(by=admin, name="Echo", kind="echo", config={})
+        provider = providers.create(by=admin, name="Echo", kind="echo", config={})
     given: dict[str, Any] = {
         "price": {"input_per_mtok": "1", "output_per_mtok": "2"},
         "deployments": [DeploymentSpec(provider_id=provider.id, upstream_model="echo")],
@@ -164,7 +164,9 @@ class Program:
 
     def __getattr__(self, method: str) -> Any:
         def call(path: str, **arguments: Any) -> Any:
-            return getattr(self.client, method)(path, headers={**self.headers, **arguments.pop("headers", {})}, **arguments)
+            return getattr(self.client, method)(
+                path, headers={**self.headers, **arguments.pop("headers", {})}, **arguments
+            )
 
         return call
 

@@ -41,5 +41,7 @@ def test_names_are_unique_whatever_their_case_in_the_database_too(
         assert {"uq_person_username", "uq_provider_name", "uq_subscription_live"} <= names
     else:
         with alembic_engine.connect() as connection:
-            rows = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name LIKE 'uq%' AND sql IS NOT NULL")
+            rows = connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE name LIKE 'uq%' AND sql IS NOT NULL"
+            )
             assert {"uq_person_username", "uq_provider_name", "uq_subscription_live"} <= {row[0] for row in rows}

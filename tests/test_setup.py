@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from app import create_app, setup, store
-from app.domain import catalog, identity
+from app.domain import catalog, identity, providers
 from app.extensions import db
 from config import Config, load
 from tests.house import PASSWORD, quick_hashes  # noqa: F401
@@ -27,18 +27,22 @@ def test_a_first_start_is_ready_and_tells_passwords_once(tmp_path: Path, redis_u
         assert not identity.authenticate("demo", demo, "192.0.2.1").must_change_password
         models = {model.name: model.restricted for model in db.session.scalars(catalog.offered_models())}
         assert models == {"echo-1": False, "echo-restricted": True}
-        assert len(db.session.scalars(catalog.all_endpoints()).all()) == len(catalog.ENDPOINTS)
+        assert len(db.session.scalars(providers.all_endpoints()).all()) == len(providers.ENDPOINTS)
     client: redis.Redis = store.connect(redis_url)
     assert client.exists(store.DIRECTORY, store.DIRECTORY_VERSION) == 2
 
 
 def test_a_password_from_the_settings_is_not_printed(tmp_path: Path, redis_url: str) -> None:
-    more = {"CONFIG_AUTH_ADMIN_PASSWORD": PASSWORD, "CONFIG_AUTH_ADMIN_USERNAME": "root", "CONFIG_DEMO_ENABLED": "false"}
+    more = {
+        "CONFIG_AUTH_ADMIN_PASSWORD": PASSWORD,
+        "CONFIG_AUTH_ADMIN_USERNAME": "root",
+        "CONFIG_DEMO_ENABLED": "false",
+    }
     config = _config(tmp_path, redis_url, **more)
     assert setup.set_up(config) == []
     with create_app(config, ()).app_context():
         assert not identity.authenticate("root", PASSWORD, "192.0.2.1").must_change_password
-        assert db.session.scalars(catalog.all_providers()).all() == []
+        assert db.session.scalars(providers.listed()).all() == []
 
 
 def test_a_redis_that_stays_away_is_told_plainly(

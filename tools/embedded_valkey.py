@@ -83,7 +83,9 @@ class EmbeddedValkey:
                 raise NoServer(f"The embedded Valkey ended at once; see {self.folder / 'valkey.log'}")
             if time.monotonic() > deadline:
                 self.stop()
-                raise NoServer(f"The embedded Valkey did not answer in {within_s:.0f} s; see {self.folder / 'valkey.log'}")
+                raise NoServer(
+                    f"The embedded Valkey did not answer in {within_s:.0f} s; see {self.folder / 'valkey.log'}"
+                )
             time.sleep(0.01)
 
     def spawn(self) -> None:

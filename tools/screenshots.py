@@ -84,14 +84,22 @@ class Seed:
         for name in ("gpt-4o-mini", "llama-3.3-70b", "text-embedding-3-small", "echo-1"):
             self._post(ada, "/api/subscriptions", {"model": name})
         pending = self._post(
-            ada, "/api/subscriptions", {"model": "gpt-4o", "justification": "Reading scanned delivery notes, 2,000 a day."}
+            ada,
+            "/api/subscriptions",
+            {"model": "gpt-4o", "justification": "Reading scanned delivery notes, 2,000 a day."},
         )["id"]
-        denied = self._post(ada, "/api/subscriptions", {"model": "echo-restricted", "justification": "Curiosity."})["id"]
+        denied = self._post(ada, "/api/subscriptions", {"model": "echo-restricted", "justification": "Curiosity."})[
+            "id"
+        ]
         self._post(
-            self.admin, f"/api/subscriptions/{denied}/decision", {"decision": "deny", "reason": "Use echo-1, it is open."}
+            self.admin,
+            f"/api/subscriptions/{denied}/decision",
+            {"decision": "deny", "reason": "Use echo-1, it is open."},
         )
         keys = [
-            self._post(ada, "/api/keys", {"name": "delivery-notes", "budget": {"limit": "25", "period": "month"}, "rpm": 120}),
+            self._post(
+                ada, "/api/keys", {"name": "delivery-notes", "budget": {"limit": "25", "period": "month"}, "rpm": 120}
+            ),
             self._post(ada, "/api/keys", {"name": "notebook", "models": ["gpt-4o-mini"], "tpm": 50_000}),
         ]
         for text in ("Hello, Portico!", "How is the weather?"):
@@ -127,16 +135,26 @@ def _post_past(config: Config, person_id: str, key_ids: list[str], provider_id: 
             failed = chance.random() < 0.03
             events.append(
                 UsageEvent(
-                    request_id=new_id(), attempt=1, at_ms=at_ms - chance.randint(0, 3_000_000), person_id=person_id,
-                    key_id=chance.choice(key_ids), model=model, provider_id=provider_id, stream=not embeds,
+                    request_id=new_id(),
+                    attempt=1,
+                    at_ms=at_ms - chance.randint(0, 3_000_000),
+                    person_id=person_id,
+                    key_id=chance.choice(key_ids),
+                    model=model,
+                    provider_id=provider_id,
+                    stream=not embeds,
                     endpoint="/v1/embeddings" if embeds else "/v1/chat/completions",
-                    api_type="embeddings" if embeds else "chat", outcome="error" if failed else "ok",
-                    status=502 if failed else 200, error_code="upstream_error" if failed else None,
+                    api_type="embeddings" if embeds else "chat",
+                    outcome="error" if failed else "ok",
+                    status=502 if failed else 200,
+                    error_code="upstream_error" if failed else None,
                     error_message="The provider answered with status 503." if failed else None,
-                    finish_reason=None if failed or embeds else "stop", prompt_tokens=0 if failed else read,
+                    finish_reason=None if failed or embeds else "stop",
+                    prompt_tokens=0 if failed else read,
                     completion_tokens=0 if failed else wrote,
                     cost_nano=0 if failed else read * price[0] + wrote * price[1],
-                    duration_ms=chance.randint(300, 9000), ttft_ms=None if failed else chance.randint(120, 900),
+                    duration_ms=chance.randint(300, 9000),
+                    ttft_ms=None if failed else chance.randint(120, 900),
                     attempts=(Attempt(deployment_id="d", provider_id=provider_id, duration_ms=400),),
                 )
             )

@@ -1,7 +1,6 @@
-"""What there is to call: providers, models, the deployments that join them, dated prices, and the /v1 endpoints.
+"""What there is to call: models, the deployments that join them to providers, and their dated prices.
 
-A provider's secrets are sealed before they reach the database; reads show masks. A price is never edited: a change
-is a new row, and the newest row whose time has come holds.
+A price is never edited: a change is a new row, and the newest row whose time has come holds.
 """
 
 from __future__ import annotations
@@ -10,23 +9,19 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
-from urllib.parse import urlsplit
 
 import msgspec
-from sqlalchemy import ForeignKey, Index, Select, String, Text, cast, func, select
+from sqlalchemy import ForeignKey, Select, String, Text, cast, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
-from app import current, providers
 from app.directory import Capability, ModelStatus
 from app.domain import audit
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.providers import Provider
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.metering import money
-from app.providers import settings as adapter_settings
-from app.providers.addresses import AddressPolicy
-from app.providers.base import CheckResult
 
 if TYPE_CHECKING:
     from app.domain.identity import Person
@@ -34,55 +29,11 @@ if TYPE_CHECKING:
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
-MASK = "••••"
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 STATUSES: tuple[str, ...] = get_args(ModelStatus)
-PROVIDER_STATUSES = ("active", "disabled")
 LARGEST_TOKENS = 1_000_000_000
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
-
-# Every path of /v1 that an upstream can serve; the id is the path in words.
-ENDPOINTS = {
-    "chat-completions": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "embeddings": "/v1/embeddings",
-    "models": "/v1/models",
-    "audio-transcriptions": "/v1/audio/transcriptions",
-    "audio-translations": "/v1/audio/translations",
-    "audio-speech": "/v1/audio/speech",
-    "images-generations": "/v1/images/generations",
-    "responses": "/v1/responses",
-    "messages": "/v1/messages",
-}
-
-
-class Provider(Base):
-    """An upstream. `settings` are the open ones, `sealed` the secret ones, `hints` what a mask may show of them."""
-
-    __tablename__ = "provider"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    type: Mapped[str] = mapped_column(String(8), default="api")
-    name: Mapped[str] = mapped_column(String(100))
-    kind: Mapped[str] = mapped_column(String(32))
-    status: Mapped[str] = mapped_column(String(16), default="active")
-    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    sealed: Mapped[str | None] = mapped_column(Text)
-    hints: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """All settings as they may be shown, secrets masked."""
-        return {**self.settings, **self.hints}
-
-    def summary(self) -> dict[str, Any]:
-        return {"type": self.type, "name": self.name, "kind": self.kind, "status": self.status, "config": self.config}
-
-
-Index("uq_provider_name", func.lower(Provider.name), unique=True)
 
 
 class Model(Base):
@@ -153,7 +104,7 @@ class Deployment(Base):
     settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
     model: Mapped[Model] = relationship(back_populates="deployments")
-    provider: Mapped[Provider] = relationship(lazy="joined")
+    provider: Mapped[Provider] = relationship(back_populates="deployments", lazy="joined")
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -198,20 +149,6 @@ class Price(Base):
         return {name: None if value is None else money.text(value) for name, value in self.amounts().items()}
 
 
-class Endpoint(Base):
-    """A /v1 path: whether it answers, and the only providers it may use (none listed means any)."""
-
-    __tablename__ = "endpoint"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    path: Mapped[str] = mapped_column(String(64), unique=True)
-    active: Mapped[bool] = mapped_column(default=True)
-    providers: Mapped[list[str]] = mapped_column(default=list)
-
-    def summary(self) -> dict[str, Any]:
-        return {"active": self.active, "providers": list(self.providers)}
-
-
 class DeploymentSpec(msgspec.Struct, kw_only=True):
     """A deployment as it is asked for."""
 
@@ -220,202 +157,6 @@ class DeploymentSpec(msgspec.Struct, kw_only=True):
     priority: int = 0
     weight: int = 1
     settings: dict[str, Any] = {}
-
-
-# --- providers ---
-
-
-def provider(id: str) -> Provider:
-    """The provider of that id; raises `NotFound`."""
-    found = db.session.get(Provider, id)
-    if found is None:
-        raise NotFound("There is no such provider.")
-    return found
-
-
-def all_providers(
-    *, type: str | None = None, status: str | None = None, search: str | None = None
-) -> Select[Provider]:
-    found = select(Provider).order_by(func.lower(Provider.name))
-    if search:
-        found = found.where(
-            Provider.name.icontains(search, autoescape=True) | Provider.kind.icontains(search, autoescape=True)
-        )
-    if type:
-        found = found.where(Provider.type == type)
-    return found.where(Provider.status == status) if status else found
-
-
-def create_provider(
-    *, by: Person | None, name: str, kind: str, config: Mapping[str, Any], type: str = "api", status: str = "active"
-) -> Provider:
-    """A new provider. Raises `Invalid` naming the field (`config.<setting>` for one of the adapter's)."""
-    made = Provider(type=type, name=name, kind=kind, status=status)
-    _fill_provider(made, config)
-    db.session.add(made)
-    db.session.flush()
-    audit.record(by, "provider.create", "provider", made.id, name=name, after=made.summary())
-    touch("directory")
-    return made
-
-
-def update_provider(
-    item: Provider,
-    *,
-    by: Person | None,
-    name: str | Unset = UNSET,
-    type: str | Unset = UNSET,
-    kind: str | Unset = UNSET,
-    status: str | Unset = UNSET,
-    config: Mapping[str, Any] | Unset = UNSET,
-) -> Provider:
-    """Changes what is given. A given `config` replaces the open settings; a secret that is masked or missing
-    keeps its stored value, unless `base_url` moves to another origin: then it must be given again."""
-    before = item.summary()
-    item.name = item.name if name is UNSET else name
-    item.type = item.type if type is UNSET else type
-    if kind is not UNSET and kind != item.kind:
-        item.kind, item.sealed, item.hints = kind, None, {}
-    item.status = item.status if status is UNSET else status
-    _fill_provider(item, {**item.settings, **item.hints} if config is UNSET else config)
-    item.updated_at = now()
-    audit.record(
-        by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary()
-    )
-    touch("directory")
-    return item
-
-
-def delete_provider(item: Provider, *, by: Person | None) -> None:
-    """Removes a provider; raises `Conflict` while deployments use it."""
-    used = db.session.scalars(
-        select(Model.name).join(Deployment).where(Deployment.provider_id == item.id).distinct().order_by(Model.name)
-    ).all()
-    if used:
-        raise Conflict(f"{item.name} serves {_few(used)}. Take it out of these models first.")
-    for endpoint in db.session.scalars(select(Endpoint)):
-        if item.id in endpoint.providers:
-            endpoint.providers = [id for id in endpoint.providers if id != item.id]
-    audit.record(by, "provider.delete", "provider", item.id, name=item.name, before=item.summary(), after={})
-    db.session.delete(item)
-    db.session.flush()
-    touch("directory")
-
-
-def models_by_provider() -> dict[str, list[str]]:
-    """The names of the models that each provider serves, by the provider's id."""
-    served: dict[str, list[str]] = {}
-    query = select(Deployment.provider_id, Model.name).join(Model).distinct().order_by(Model.name)
-    for id, name in db.session.execute(query):
-        served.setdefault(id, []).append(name)
-    return served
-
-
-def upstream_models_of(item: Provider) -> list[str]:
-    """What a provider's deployments are called there."""
-    query = select(Deployment.upstream_model).where(Deployment.provider_id == item.id).distinct()
-    return sorted(db.session.scalars(query))
-
-
-def opened(item: Provider) -> Any:
-    """The adapter's own settings, secrets in the clear: to talk to the upstream, never to show or log.
-
-    Raises `Invalid` when they no longer satisfy the adapter.
-    """
-    return _checked(_adapter_settings(item.kind), {**item.settings, **_secrets_of(item)})
-
-
-def check_provider(
-    item: Provider, *, model: str | None = None, prompt: str | None = None, parameters: dict[str, Any] | None = None
-) -> CheckResult:
-    """Tries the upstream now. Call it outside of a write transaction: it waits for the network."""
-    config = current.config()
-    policy = AddressPolicy(
-        allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port})
-    )
-    adapter = providers.adapter(item.kind)(opened(item), policy=policy)
-    try:
-        return adapter.check(model=model, prompt=prompt, parameters=parameters or {})
-    finally:
-        adapter.close()
-
-
-def _adapter_settings(kind: str) -> type[adapter_settings.Settings]:
-    try:
-        return providers.adapter(kind).Settings
-    except providers.UnknownKind as error:
-        raise Invalid(f"{str(error)[:1].upper()}{str(error)[1:]}.", "provider") from None
-
-
-def _checked(declared: type[adapter_settings.Settings], values: dict[str, Any]) -> Any:
-    try:
-        return adapter_settings.checked(declared, values)
-    except adapter_settings.SettingsError as error:
-        raise Invalid(str(error), f"config.{error.field}" if error.field else "config") from None
-
-
-def _fill_provider(item: Provider, config: Mapping[str, Any]) -> None:
-    """Checks and sets a provider's settings as one whole: what is shown, what is sealed."""
-    if not item.name.strip() or len(item.name) > 100:
-        raise Invalid("Give a name of 1 to 100 characters.", "name")
-    if item.type not in ("api", "web"):
-        raise Invalid("Choose api or web.", "type")
-    if item.status not in PROVIDER_STATUSES:
-        raise Invalid(f"Choose one of {', '.join(PROVIDER_STATUSES)}.", "status")
-    same_name = select(Provider.id).where(func.lower(Provider.name) == item.name.lower(), Provider.id != item.id)
-    with db.session.no_autoflush:
-        if db.session.scalar(same_name):
-            raise Conflict(f"The name {item.name} is taken.", "name")
-    declared = _adapter_settings(item.kind)
-    secret = adapter_settings.secret_names(declared)
-    settings = {name: value for name, value in config.items() if name not in secret and value is not None}
-    named = settings.get("api_key_env")
-    given = {name: config[name] for name in secret if config.get(name) and not _is_mask(config[name])}
-    kept = {name: value for name, value in _secrets_of(item).items() if name not in given}
-    if named and "api_key" in given:
-        raise Invalid("Give either api_key or api_key_env, not both.", "config.api_key_env")
-    if named:
-        kept.pop("api_key", None)
-    if kept and _origin(item.settings.get("base_url")) != _origin(settings.get("base_url")):
-        name = min(kept)
-        raise Invalid("The address has changed, so give this secret again.", f"config.{name}")
-    secrets = {**kept, **given}
-    _checked(declared, {**settings, **secrets})
-    item.settings = settings
-    item.sealed = current.sealer().seal(msgspec.json.encode(secrets)) if secrets else None
-    item.hints = {name: _masked(value) for name, value in secrets.items()}
-
-
-def _secrets_of(item: Provider) -> dict[str, str]:
-    if not item.sealed:
-        return {}
-    found: dict[str, str] = msgspec.json.decode(current.sealer().open(item.sealed))
-    return found
-
-
-def _masked(secret: Any) -> str:
-    """Enough to recognise a secret by; short ones show nothing."""
-    text = str(secret)
-    return MASK + text[-4:] if len(text) >= 16 else MASK
-
-
-def _is_mask(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(MASK)
-
-
-def _origin(address: Any) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port that a secret would be sent to."""
-    if not isinstance(address, str) or not address:
-        return None
-    try:
-        parts = urlsplit(address)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return None
-    return parts.scheme.lower(), (parts.hostname or "").lower(), port
-
-
-# --- models ---
 
 
 def model(name: str) -> Model:
@@ -438,9 +179,7 @@ def find_model(name: str) -> Model | None:
     return db.session.scalar(select(Model).where(Model.name == name))
 
 
-def all_models(
-    *, search: str | None = None, status: str | None = None, capability: str | None = None
-) -> Select[Model]:
+def all_models(*, search: str | None = None, status: str | None = None, capability: str | None = None) -> Select[Model]:
     """Every model by name, hidden and disabled ones too: for admins."""
     found = select(Model).options(selectinload(Model.deployments)).order_by(Model.name)
     if search:
@@ -473,6 +212,21 @@ def visible_model(person: Person, name: str) -> Model:
     ):
         return found
     raise NotFound(f"There is no model named {name!r}.")
+
+
+def models_by_provider() -> dict[str, list[str]]:
+    """The names of the models that each provider serves, by the provider's id."""
+    served: dict[str, list[str]] = {}
+    query = select(Deployment.provider_id, Model.name).join(Model).distinct().order_by(Model.name)
+    for id, name in db.session.execute(query):
+        served.setdefault(id, []).append(name)
+    return served
+
+
+def upstream_models_of(item: Provider) -> list[str]:
+    """What a provider's deployments are called there."""
+    query = select(Deployment.upstream_model).where(Deployment.provider_id == item.id).distinct()
+    return sorted(db.session.scalars(query))
 
 
 def create_model(
@@ -675,56 +429,6 @@ def _add_price(item: Model, price: Mapping[str, str | None], from_at: datetime) 
     made = Price(id=new_id(), from_at=from_at, **amounts)
     item.prices.insert(0, made)
     return made
-
-
-# --- endpoints ---
-
-
-def endpoint(id: str) -> Endpoint:
-    """The endpoint of that id; raises `NotFound`."""
-    found = db.session.get(Endpoint, id)
-    if found is None:
-        raise NotFound("There is no such endpoint.")
-    return found
-
-
-def all_endpoints() -> Select[Endpoint]:
-    return select(Endpoint).order_by(Endpoint.path)
-
-
-def ensure_endpoints() -> None:
-    """Makes the rows of paths that this version of Portico knows and the database does not."""
-    present = set(db.session.scalars(select(Endpoint.id)))
-    for id, path in ENDPOINTS.items():
-        if id not in present:
-            db.session.add(Endpoint(id=id, path=path))
-            touch("directory")
-
-
-def update_endpoint(
-    item: Endpoint,
-    *,
-    by: Person | None,
-    active: bool | Unset = UNSET,
-    providers: Sequence[str] | Unset = UNSET,
-) -> Endpoint:
-    """Switches a path on or off, or narrows the providers it may use; raises `Invalid` for an unknown one."""
-    before = item.summary()
-    if active is not UNSET:
-        item.active = active
-    if providers is not UNSET:
-        wanted = list(dict.fromkeys(providers))
-        known = set(db.session.scalars(select(Provider.id).where(Provider.id.in_(wanted))))
-        if set(wanted) - known:
-            raise Invalid("There is no such provider.", "mapping.providers")
-        item.providers = wanted
-    audit.record(by, "endpoint.update", "endpoint", item.id, name=item.path, before=before, after=item.summary())
-    touch("directory")
-    return item
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _as_text(column: Any) -> Any:

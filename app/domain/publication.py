@@ -27,10 +27,11 @@ from sqlalchemy.orm import Session
 
 from app import current, directory, store
 from app.domain.budgets import Budget
-from app.domain.catalog import Endpoint, Model, Provider
+from app.domain.catalog import Model
 from app.domain.changes import NOTED, Change, PendingChange
 from app.domain.identity import Person
 from app.domain.keys import ApiKey, KeySecret
+from app.domain.providers import Endpoint, Provider
 from app.domain.subscriptions import Subscription, usable
 from app.domain.tokens import AccessToken
 from app.extensions import after_commit, db, now, transaction
@@ -224,9 +225,7 @@ def _read(session: Session, changes: Iterable[Change]) -> _Notices:
 
 def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[str]) -> None:
     """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
-    secrets = session.scalars(
-        select(KeySecret).where(KeySecret.key_id.in_(keys) | KeySecret.digest.in_(digests))
-    ).all()
+    secrets = session.scalars(select(KeySecret).where(KeySecret.key_id.in_(keys) | KeySecret.digest.in_(digests))).all()
     tokens = session.scalars(select(AccessToken).where(AccessToken.digest.in_(digests))).all()
     people = {secret.key.person_id for secret in secrets} | {token.person_id for token in tokens}
     models: dict[str, dict[str, str]] = {id: {} for id in people}
@@ -260,12 +259,7 @@ def _key_record(secret: KeySecret, models: dict[str, str]) -> directory.CallerRe
 
 
 def _token_record(token: AccessToken, models: dict[str, str]) -> directory.CallerRecord | None:
-    if (
-        token.revoked_at
-        or token.expires_at <= now()
-        or "inference" not in token.scopes
-        or not _may_call(token.person)
-    ):
+    if token.revoked_at or token.expires_at <= now() or "inference" not in token.scopes or not _may_call(token.person):
         return None
     return directory.CallerRecord(
         id=token.id,

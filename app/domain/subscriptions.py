@@ -137,9 +137,9 @@ def waiting() -> Select[Subscription]:
 
 
 def waiting_count() -> int:
-    return db.session.scalar(
-        select(func.count()).select_from(Subscription).where(Subscription.status == "pending")
-    ) or 0
+    return (
+        db.session.scalar(select(func.count()).select_from(Subscription).where(Subscription.status == "pending")) or 0
+    )
 
 
 def asked(*, status: str | None = None, search: str | None = None) -> Select[Subscription]:
@@ -153,7 +153,8 @@ def asked(*, status: str | None = None, search: str | None = None) -> Select[Sub
         found = found.where(Subscription.status == status)
     if search:
         found = found.join(Person, Person.id == Subscription.person_id).where(
-            Person.username.icontains(search, autoescape=True) | Subscription.model_name.icontains(search, autoescape=True)
+            Person.username.icontains(search, autoescape=True)
+            | Subscription.model_name.icontains(search, autoescape=True)
         )
     return found.order_by(~waits, Subscription.decided_at.desc(), Subscription.id)
 
@@ -186,9 +187,7 @@ def request(person: Person, model: Model, *, by: Person, justification: str | No
     db.session.add(made)
     db.session.flush()
     _step(made, by, justification)
-    audit.record(
-        by, "subscription.request", "subscription", made.id, name=model.name, after={"status": made.status}
-    )
+    audit.record(by, "subscription.request", "subscription", made.id, name=model.name, after={"status": made.status})
     touch("person", person.id)
     return made, True
 
@@ -250,9 +249,7 @@ def expire_due(limit: int = 500) -> int:
     """Ends the subscriptions whose time is over; how many there were. The meter stops at the same instant by
     itself only for keys, so this runs each minute."""
     due = db.session.scalars(
-        select(Subscription)
-        .where(Subscription.status.in_(LIVE), Subscription.expires_at <= now())
-        .limit(limit)
+        select(Subscription).where(Subscription.status.in_(LIVE), Subscription.expires_at <= now()).limit(limit)
     ).all()
     for found in due:
         _move(found, "expired", None, "subscription.expire", None)

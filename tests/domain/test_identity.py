@@ -72,9 +72,7 @@ def test_a_right_guess_among_a_burst_of_wrong_ones_does_not_count(
         identity.authenticate("owner", PASSWORD, "192.0.2.1")
 
 
-def test_without_redis_nobody_signs_in_and_it_is_said_plainly(
-    people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_redis_nobody_signs_in_and_it_is_said_plainly(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = redis.Redis(unix_socket_path="/nonexistent", retry=Retry(NoBackoff(), 0))
     monkeypatch.setattr(current, "redis", lambda: gone)
     with pytest.raises(Unavailable):

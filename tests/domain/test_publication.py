@@ -145,9 +145,7 @@ def test_a_callers_models_follow_its_subscriptions_and_its_own_list(people: Peop
     for name in ("a", "b"):
         transaction(make_model, people.admin, name)
     owner = people.owner
-    ids = {
-        name: transaction(subscriptions.request, owner, catalog.model(name), by=owner)[0].id for name in ("a", "b")
-    }
+    ids = {name: transaction(subscriptions.request, owner, catalog.model(name), by=owner)[0].id for name in ("a", "b")}
     _, wide = transaction(keys.create, owner, by=owner, name="wide")
     _, narrow = transaction(keys.create, owner, by=owner, name="narrow", models=["b"])
     assert _caller(wire, wide).models == ids  # type: ignore[union-attr]

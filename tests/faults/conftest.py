@@ -63,7 +63,9 @@ class World:
                              "deployments": [{"provider_id": provider["id"], "upstream_model": "small"}]})  # fmt: skip
         subscription = post("/api/subscriptions", {"model": "small"})["id"]
         for scope in (f"subscription/{subscription}", "user/admin", "organisation/default"):
-            requests.put(f"{url}/api/budgets/{scope}", json={"limit": "100", "period": "month"}, headers=headers, timeout=10)
+            requests.put(
+                f"{url}/api/budgets/{scope}", json={"limit": "100", "period": "month"}, headers=headers, timeout=10
+            )
         self.key = post("/api/keys", {"name": "load", "budget": {"limit": "100", "period": "day"}})["key"]
         return self
 
@@ -74,7 +76,9 @@ class World:
         body = {"model": "small", "stream": stream, "messages": [{"role": "user", "content": "word " * words}]}
         connection = http.client.HTTPConnection("127.0.0.1", self.portico.port, timeout=30)
         try:
-            connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Authorization": f"Bearer {self.key}"})
+            connection.request(
+                "POST", "/v1/chat/completions", json.dumps(body), {"Authorization": f"Bearer {self.key}"}
+            )
             answer = connection.getresponse()
             seen.id, seen.status = answer.headers["x-request-id"], answer.status
             data = answer.read()

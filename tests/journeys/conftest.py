@@ -81,8 +81,6 @@ def admin_api(portico: Portico) -> Iterator[requests.Session]:
 def newcomer(portico: Portico, admin_api: requests.Session) -> str:
     """The username of a person who has nothing yet; their password is `PASSWORD`."""
     username = f"newcomer-{next(_numbers)}"
-    answer = admin_api.post(
-        f"{portico.url}/admin/users", json={"username": username, "password": PASSWORD}, timeout=10
-    )
+    answer = admin_api.post(f"{portico.url}/admin/users", json={"username": username, "password": PASSWORD}, timeout=10)
     assert answer.status_code == 201, answer.text
     return username

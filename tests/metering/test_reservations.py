@@ -290,8 +290,17 @@ def test_a_refusal_is_kept_for_a_day_and_a_flood_of_them_is_not(bench, monkeypat
     for number in range(3):
         bench.meter.keep_refusal(
             Refusal(
-                request_id=f"r{number}", at_ms=1, person_id="p", key_id="k", model="m", endpoint="/v1/embeddings",
-                reason="budget", scope_kind="key", scope_id="k", scope_shown="k", message="No.",
+                request_id=f"r{number}",
+                at_ms=1,
+                person_id="p",
+                key_id="k",
+                model="m",
+                endpoint="/v1/embeddings",
+                reason="budget",
+                scope_kind="key",
+                scope_id="k",
+                scope_shown="k",
+                message="No.",
             )
         )
     assert [bench.redis.exists(store.refusal(f"r{number}")) for number in range(3)] == [1, 1, 0]

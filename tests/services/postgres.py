@@ -51,12 +51,16 @@ class Postgres:
         """The folder of programs; copied first when the server's user may not look into ours, such as below /root."""
         programs = Path("pginstall18") / "bin"
         try:
-            subprocess.run([wheel / programs / "postgres", "--version"], capture_output=True, check=True, **self._as_whom)
+            subprocess.run(
+                [wheel / programs / "postgres", "--version"], capture_output=True, check=True, **self._as_whom
+            )
             return wheel / programs
         except (PermissionError, subprocess.CalledProcessError):
             copy = self._folder / "wheel"
             for name in (wheel.name, f"{wheel.name}.libs"):  # they find each other by relative paths
-                shutil.copytree(wheel.parent / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("pginstall"))
+                shutil.copytree(
+                    wheel.parent / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("pginstall")
+                )
             return copy / wheel.name / programs
 
     def start(self) -> None:

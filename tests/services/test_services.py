@@ -31,7 +31,9 @@ def post(upstream: Upstream, body: object) -> socket.socket:
     """A chat request on a bare socket."""
     content = json.dumps(body).encode()
     connection = socket.create_connection(("127.0.0.1", upstream.port), timeout=5)
-    connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (CHAT.encode(), len(content), content))
+    connection.sendall(
+        b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (CHAT.encode(), len(content), content)
+    )
     return connection
 
 
@@ -153,7 +155,12 @@ def test_nobody_listens_while_the_upstream_refuses(upstream: Upstream, client: O
 
 @pytest.mark.parametrize(
     "behaviour",
-    [Hang(), Stream([{"n": 1}] * 3, hang_after=2), Stream(["x"] * 1000, delay_s=0.02), Answer("x" * 1000, drip=(1, 0.05))],
+    [
+        Hang(),
+        Stream([{"n": 1}] * 3, hang_after=2),
+        Stream(["x"] * 1000, delay_s=0.02),
+        Answer("x" * 1000, drip=(1, 0.05)),
+    ],
     ids=["before the head", "in the middle", "slow stream", "drip"],
 )
 def test_the_moment_the_client_leaves_is_known(upstream: Upstream, behaviour: Hang | Stream | Answer) -> None:

@@ -129,7 +129,9 @@ class Answer(Behaviour):
         return self.cut_after is None and not self.close
 
 
-def failure(status: int, message: str = "scripted", *, code: str | None = None, retry_after: str | None = None) -> Answer:
+def failure(
+    status: int, message: str = "scripted", *, code: str | None = None, retry_after: str | None = None
+) -> Answer:
     """An error in OpenAI's envelope."""
     headers = {"Retry-After": retry_after} if retry_after is not None else {}
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "server_error" if status >= 500 else

@@ -135,7 +135,9 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(launch: Callable[..., 
     portico.process.send_signal(signal.SIGINT)
     portico.wait_exit()
     assert gone(processes)
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(portico.data_dir) in " ".join(p.info["cmdline"] or [])]
+    assert not [
+        p for p in psutil.process_iter(["cmdline"]) if str(portico.data_dir) in " ".join(p.info["cmdline"] or [])
+    ]
 
 
 def test_when_one_dies_all_end_and_the_exit_code_says_so(launch: Callable[..., Launched]) -> None:
@@ -240,7 +242,9 @@ def test_a_valkey_that_dies_is_started_again_with_its_data(launch: Callable[...,
 
 def test_no_valkey_is_started_when_another_is_configured(launch: Callable[..., Launched], redis_url: str) -> None:
     waiting = "python -c 'import time; time.sleep(600)'"
-    portico = launch(environ={"CONFIG_REDIS_URL": redis_url}, web=waiting, drainer=waiting, worker=waiting, clock=waiting)
+    portico = launch(
+        environ={"CONFIG_REDIS_URL": redis_url}, web=waiting, drainer=waiting, worker=waiting, clock=waiting
+    )
     portico.launch()
     while "clock started" not in portico.log():
         time.sleep(0.02)

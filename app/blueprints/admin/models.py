@@ -28,9 +28,10 @@ from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from app.blueprints.admin.person import me
 from app.directory import Price
-from app.domain import catalog, keys, subscriptions
-from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model, Provider
+from app.domain import catalog, keys, providers, subscriptions
+from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model
 from app.domain.errors import DomainError
+from app.domain.providers import Provider
 from app.extensions import db, now, transaction
 from app.ledger import reports
 from app.ledger.reports import Repriced
@@ -191,7 +192,7 @@ class Deployments:
                 for number, one in enumerate(item.deployments if item else ())
             ]
             self.rows += [DeploymentRow(prefix=_prefix(len(self.rows) + spare)) for spare in range(SPARE_ROWS)]
-        choices = _choices(list(db.session.scalars(catalog.all_providers())))
+        choices = _choices(list(db.session.scalars(providers.listed())))
         for row in self.rows:
             row.provider_id.choices = choices
 
@@ -261,7 +262,7 @@ def new() -> Response:
 def deployment() -> str:
     """One more spare row, for scripts; its number is later than all that are there."""
     row = DeploymentRow(prefix=_prefix(time.time_ns() // 1_000_000))
-    row.provider_id.choices = _choices(list(db.session.scalars(catalog.all_providers())))
+    row.provider_id.choices = _choices(list(db.session.scalars(providers.listed())))
     return render_template("admin/models/_deployment.html", row=row)
 
 

@@ -15,11 +15,11 @@ from flask_wtf import FlaskForm
 from wtforms import BooleanField, Field, PasswordField, SelectField, StringField, TextAreaField
 from wtforms.validators import InputRequired, Length
 
-from app import providers
+from app import providers as adapters
 from app.blueprints.admin.person import me
-from app.domain import catalog
-from app.domain.catalog import PROVIDER_STATUSES, Provider
+from app.domain import catalog, providers
 from app.domain.errors import Conflict, DomainError, NotFound
+from app.domain.providers import STATUSES, Provider
 from app.extensions import db, transaction
 from app.providers.base import Adapter, CheckResult
 from app.providers.settings import Field as Setting
@@ -79,7 +79,7 @@ class ProviderForm(FlaskForm):
     )
     status = SelectField(
         "Status",
-        choices=[(name, name.capitalize()) for name in PROVIDER_STATUSES],
+        choices=[(name, name.capitalize()) for name in STATUSES],
         description="A disabled provider gets no calls; models go to their other deployments.",
     )
     settings: Sequence[Setting] = ()
@@ -128,14 +128,14 @@ def form_of(kind: type[Adapter], kept: Mapping[str, str]) -> type[ProviderForm]:
 def index() -> Response:
     search = request.args.get("q", "").strip()[:100]
     status = request.args.get("status", "")
-    status = status if status in PROVIDER_STATUSES else ""
+    status = status if status in STATUSES else ""
     return render(
         "admin/providers/index.html",
         "admin/providers/_list.html",
-        found=page_of(catalog.all_providers(status=status or None, search=search or None)),
+        found=page_of(providers.listed(status=status or None, search=search or None)),
         search=search,
         chosen=status,
-        statuses=PROVIDER_STATUSES,
+        statuses=STATUSES,
         served=catalog.models_by_provider(),
         titles=_titles(),
     )
@@ -145,25 +145,25 @@ def index() -> Response:
 def new() -> Response:
     """First the kind, then its form."""
     kind = request.args.get("kind", "")
-    if kind not in providers.kinds():
+    if kind not in adapters.kinds():
         return render(
-            "admin/providers/kinds.html", kinds=[(name, providers.adapter(name)) for name in providers.kinds()]
+            "admin/providers/kinds.html", kinds=[(name, adapters.adapter(name)) for name in adapters.kinds()]
         )
-    adapter = providers.adapter(kind)
+    adapter = adapters.adapter(kind)
     return _new_page(kind, form_of(adapter, {})(formdata=None, data={"name": adapter.title}))
 
 
 @bp.post("/admin/providers")
 def create() -> Response:
     kind = request.form.get("kind", "")
-    if kind not in providers.kinds():
+    if kind not in adapters.kinds():
         raise NotFound("There is no such kind of provider.")
-    form = form_of(providers.adapter(kind), {})()
+    form = form_of(adapters.adapter(kind), {})()
     if not form.validate_on_submit():
         return _new_page(kind, form, 422)
     try:
         made = transaction(
-            catalog.create_provider,
+            providers.create,
             by=me(),
             name=(form.name.data or "").strip(),
             kind=kind,
@@ -179,7 +179,7 @@ def create() -> Response:
 
 @bp.get("/admin/providers/<id>")
 def detail(id: str) -> Response:
-    item = catalog.provider(id)
+    item = providers.get(id)
     data = {"name": item.name, "status": item.status}
     data |= {PREFIX + name: value for name, value in item.settings.items()}
     return _page(item, _form_for(item)(formdata=None, data=data))
@@ -187,13 +187,13 @@ def detail(id: str) -> Response:
 
 @bp.post("/admin/providers/<id>")
 def change(id: str) -> Response:
-    item = catalog.provider(id)
+    item = providers.get(id)
     form = _form_for(item)()
     if not form.validate_on_submit():
         return _page(item, form, 422)
     try:
         transaction(
-            catalog.update_provider,
+            providers.update,
             item,
             by=me(),
             name=(form.name.data or "").strip(),
@@ -210,7 +210,7 @@ def change(id: str) -> Response:
 @bp.post("/admin/providers/<id>/test")
 def test(id: str) -> Response:
     """Tries the upstream now. It changes nothing, so the answer is the page itself."""
-    item = catalog.provider(id)
+    item = providers.get(id)
     form = TrialForm()
     if not form.validate_on_submit():
         return _test_page(item, form, 422)
@@ -218,24 +218,24 @@ def test(id: str) -> Response:
     db.session.rollback()  # the upstream may take its time; no transaction waits with us
     result: CheckResult | None = None
     try:
-        result = catalog.check_provider(item, model=_text(form.model.data), prompt=_text(form.prompt.data))
+        result = providers.check(item, model=_text(form.model.data), prompt=_text(form.prompt.data))
     except DomainError as error:  # the settings no longer satisfy the adapter
         form.form_errors.append(error.message)
-    return _test_page(catalog.provider(id), form, 200 if result else 422, result)
+    return _test_page(providers.get(id), form, 200 if result else 422, result)
 
 
 @bp.get("/admin/providers/<id>/deletion")
 def deletion(id: str) -> Response:
     """The page that asks whether it is meant, or says why it cannot be."""
-    return _deletion_page(catalog.provider(id))
+    return _deletion_page(providers.get(id))
 
 
 @bp.post("/admin/providers/<id>/deletion")
 def delete(id: str) -> Response:
-    item = catalog.provider(id)
+    item = providers.get(id)
     name = item.name
     try:
-        transaction(catalog.delete_provider, item, by=me())
+        transaction(providers.delete, item, by=me())
     except Conflict:
         return _deletion_page(item, 409)
     toast_next("success", f"{name} is deleted.")
@@ -243,7 +243,7 @@ def delete(id: str) -> Response:
 
 
 def _new_page(kind: str, form: ProviderForm, status: int = 200) -> Response:
-    return render("admin/providers/new.html", status=status, kind=kind, adapter=providers.adapter(kind), form=form)
+    return render("admin/providers/new.html", status=status, kind=kind, adapter=adapters.adapter(kind), form=form)
 
 
 def _page(item: Provider, form: ProviderForm, status: int = 200) -> Response:
@@ -278,11 +278,11 @@ def _about(item: Provider) -> dict[str, Any]:
 
 
 def _form_for(item: Provider) -> type[ProviderForm]:
-    return form_of(providers.adapter(item.kind), item.hints)
+    return form_of(adapters.adapter(item.kind), item.hints)
 
 
 def _titles() -> dict[str, str]:
-    return {kind: providers.adapter(kind).title for kind in providers.kinds()}
+    return {kind: adapters.adapter(kind).title for kind in adapters.kinds()}
 
 
 def _field_of(setting: Setting, kept: str | None) -> Field:

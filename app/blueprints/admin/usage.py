@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, abort, current_app, request
 
 from app.blueprints.admin.person import me
-from app.domain import budgets, catalog, identity, keys
+from app.domain import budgets, identity, keys, providers
 from app.extensions import db
 from app.ledger import reports
 from app.ledger.reports import Filters, ReportError
@@ -38,7 +38,7 @@ def index() -> Response:
         top_people=top_people,
         top_providers=reports.by(person, "provider_id", filters=spanned, limit=TOP),
         people=identity.names_of(people),
-        providers={provider.id: provider.name for provider in db.session.scalars(catalog.all_providers())},
+        providers={provider.id: provider.name for provider in db.session.scalars(providers.listed())},
         key_names=keys.names_of(entry.key_id for entry in page.entries if entry.key_id),
         linked="portal.one_request" in current_app.view_functions,  # that door may be closed here
         organisation=budgets.standing("organisation", "default"),

@@ -10,7 +10,16 @@ from flask import Flask
 from app import refusals
 
 # Where this door answers: errors below these are JSON, also for paths that no route has.
-PREFIXES = ("/api/", "/usage/", "/users/", "/admin/users", "/admin/token", "/token", "/refresh-token", "/change-password")
+PREFIXES = (
+    "/api/",
+    "/usage/",
+    "/users/",
+    "/admin/users",
+    "/admin/token",
+    "/token",
+    "/refresh-token",
+    "/change-password",
+)
 
 
 def open_door(app: Flask) -> None:

@@ -371,5 +371,3 @@ def _away(error: OperationalError) -> Response:
     response = refuse(503, "unavailable", "The database does not answer at the moment. Try again.")
     response.headers["Retry-After"] = "5"
     return response
-
-

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import me, page, route
-from app.domain import catalog
+from app.domain import providers
 
 
 class Mapping(msgspec.Struct, kw_only=True):
@@ -36,24 +36,24 @@ class EndpointChange(msgspec.Struct, kw_only=True):
     mapping: Mapping | UnsetType = UNSET
 
 
-def show(item: catalog.Endpoint) -> Endpoint:
+def show(item: providers.Endpoint) -> Endpoint:
     return Endpoint(id=item.id, path=item.path, active=item.active, mapping=Mapping(providers=list(item.providers)))
 
 
 @route("GET", "/api/endpoints", scope="admin", answer=EndpointPage)
 def index() -> dict[str, Any]:
     """Every path of /v1."""
-    return page(catalog.all_endpoints(), show)
+    return page(providers.all_endpoints(), show)
 
 
 @route("GET", "/api/endpoints/<id>", scope="admin", answer=Endpoint)
 def detail(id: str) -> Endpoint:
     """One path of /v1."""
-    return show(catalog.endpoint(id))
+    return show(providers.endpoint(id))
 
 
 @route("PUT", "/api/endpoints/<id>", scope="admin", answer=Endpoint, body=EndpointChange, writes=True)
 def change(id: str, body: EndpointChange) -> Endpoint:
     """Switches a path on or off, or narrows its providers."""
-    providers = UNSET if body.mapping is UNSET else body.mapping.providers
-    return show(catalog.update_endpoint(catalog.endpoint(id), by=me(), active=body.active, providers=providers))
+    wanted = UNSET if body.mapping is UNSET else body.mapping.providers
+    return show(providers.update_endpoint(providers.endpoint(id), by=me(), active=body.active, providers=wanted))

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import me, page, query, route
-from app.domain import catalog
+from app.domain import providers
 from app.extensions import db
 
 Name = Annotated[str, Meta(max_length=100)]
@@ -67,7 +67,7 @@ class TrialResult(msgspec.Struct, kw_only=True):
     models: list[str]
 
 
-def show(item: catalog.Provider) -> Provider:
+def show(item: providers.Provider) -> Provider:
     return Provider(
         id=item.id,
         type=item.type,
@@ -83,14 +83,14 @@ def show(item: catalog.Provider) -> Provider:
 @route("GET", "/api/providers", scope="admin", answer=ProviderPage)
 def index() -> dict[str, Any]:
     """The providers by name; filters `type` and `status`."""
-    found = catalog.all_providers(type=query("type", ("api", "web")), status=query("status", catalog.PROVIDER_STATUSES))
+    found = providers.listed(type=query("type", ("api", "web")), status=query("status", providers.STATUSES))
     return page(found, show)
 
 
 @route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)
 def create(body: NewProvider) -> Provider:
     """A new provider."""
-    made = catalog.create_provider(
+    made = providers.create(
         by=me(), name=body.name, kind=body.provider, type=body.type, status=body.status, config=body.config
     )
     return show(made)
@@ -99,14 +99,14 @@ def create(body: NewProvider) -> Provider:
 @route("GET", "/api/providers/<id>", scope="admin", answer=Provider)
 def detail(id: str) -> Provider:
     """One provider."""
-    return show(catalog.provider(id))
+    return show(providers.get(id))
 
 
 @route("PUT", "/api/providers/<id>", scope="admin", answer=Provider, body=ProviderChange, writes=True)
 def change(id: str, body: ProviderChange) -> Provider:
     """Changes a provider."""
-    changed = catalog.update_provider(
-        catalog.provider(id),
+    changed = providers.update(
+        providers.get(id),
         by=me(),
         name=body.name,
         kind=body.provider,
@@ -120,16 +120,16 @@ def change(id: str, body: ProviderChange) -> Provider:
 @route("DELETE", "/api/providers/<id>", scope="admin", status=204, writes=True)
 def remove(id: str) -> None:
     """Removes a provider that no deployment uses."""
-    catalog.delete_provider(catalog.provider(id), by=me())
+    providers.delete(providers.get(id), by=me())
 
 
 @route("POST", "/api/providers/<id>/test", scope="admin", answer=TrialResult, body=Trial)
 def test(id: str, body: Trial) -> TrialResult:
     """Tries the upstream now: can it be reached, are the credentials right, is the model there?"""
-    item = catalog.provider(id)
+    item = providers.get(id)
     db.session.expunge(item)
     db.session.rollback()  # the upstream may take its time; no transaction waits with us
-    result = catalog.check_provider(item, model=body.model, prompt=body.prompt, parameters=body.parameters)
+    result = providers.check(item, model=body.model, prompt=body.prompt, parameters=body.parameters)
     return TrialResult(
         result=result.result, latency_ms=result.latency_ms, detail=result.detail, models=list(result.models)
     )

@@ -15,10 +15,10 @@ from sqlalchemy import or_, select
 from app.blueprints.api.contract import me, query, query_number, route
 from app.blueprints.api.usage import instant, listed, milliseconds, reader, refused
 from app.domain import identity, refusals
-from app.domain.catalog import Provider
 from app.domain.errors import Invalid, NotFound
 from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger import reports
 from app.ledger.posting import UsageEntry

@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import condition, current
 from app.blueprints.api.contract import me, route
-from app.domain.catalog import Model, Provider
+from app.domain.catalog import Model
+from app.domain.providers import Provider
 from app.extensions import db
 from app.metering import money
 

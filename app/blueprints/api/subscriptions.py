@@ -172,9 +172,7 @@ def _decide(id: str, body: DecisionBody) -> subscriptions.Subscription:
     return found
 
 
-@route(
-    "POST", "/api/subscriptions/<id>/decision", scope="admin", answer=Subscription, body=DecisionBody, writes=True
-)
+@route("POST", "/api/subscriptions/<id>/decision", scope="admin", answer=Subscription, body=DecisionBody, writes=True)
 def decide(id: str, body: DecisionBody) -> Subscription:
     """An admin's decision on one."""
     return show(_decide(id, body))
@@ -192,5 +190,3 @@ def decide_many(body: DecisionsBody) -> DecisionResults:
             fault = {"code": error.code, "message": error.message, "field": error.field}
             results.append(DecisionResult(id=id, ok=False, error=fault))
     return DecisionResults(data=results)
-
-

@@ -118,5 +118,3 @@ def change_password(body: PasswordBody) -> None:
         keep_session=here.session_id,
         keep_family=family,
     )
-
-

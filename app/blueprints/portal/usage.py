@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, abort, request
 
 from app.blueprints.portal.person import me
-from app.domain import budgets, catalog, identity, keys, refusals, subscriptions
+from app.domain import budgets, catalog, identity, keys, providers, refusals, subscriptions
 from app.domain.identity import Person
 from app.extensions import db
 from app.ledger import reports
@@ -60,7 +60,7 @@ def one_request(id: str) -> Response:
         sums=[_sum(entry) for entry in entries],
         key_names=keys.names_of(entry.key_id for entry in entries if entry.key_id),
         people=identity.names_of(entry.person_id for entry in entries),
-        providers={provider.id: provider.name for provider in db.session.scalars(catalog.all_providers())},
+        providers={provider.id: provider.name for provider in db.session.scalars(providers.listed())},
         own=entries[0].person_id == me().id,
     )
 

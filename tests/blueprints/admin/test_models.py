@@ -263,7 +263,15 @@ def test_a_price_is_previewed_over_the_last_30_days(people: People, small: Model
     page = admin.post(path, **previewed(price_cached_input_per_mtok="0.5"))
     assert page.status_code == 200
     # chat: 2,000 fresh in at 2, 1 cached at 0.5, 1,000 out at 2, and two requests at 0.001
-    for words in ("$0.004</td>", "$0.0080005", "+$0.0040005", "$0.001</td>", "$0.003</td>", "$0.0110005", "+$0.0060005"):
+    for words in (
+        "$0.004</td>",
+        "$0.0080005",
+        "+$0.0040005",
+        "$0.001</td>",
+        "$0.003</td>",
+        "$0.0110005",
+        "+$0.0060005",
+    ):
         assert words.replace("</td>", "") in page.text, words
     assert "Total" in page.text
     assert "$0.0060005 more in the last 30 days" in page.text

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from app import providers
-from app.domain import catalog
-from app.domain.catalog import Model, Provider
+from app.domain import providers
+from app.domain.catalog import Model
+from app.domain.providers import Provider
 from app.extensions import db, transaction
 from app.providers.settings import fields_of
 from tests.blueprints.portal.conftest import Browser
@@ -23,7 +24,7 @@ CHOSEN = ("status", "config_on_disconnect", "config_api_key")  # a list shows on
 
 def make(url: str = "http://127.0.0.1:9/v1", **config: object) -> str:
     made = transaction(
-        catalog.create_provider,
+        providers.create,
         by=None,
         name="Upstream",
         kind="openai",
@@ -34,7 +35,7 @@ def make(url: str = "http://127.0.0.1:9/v1", **config: object) -> str:
 
 def fresh(id: str) -> Provider:
     db.session.rollback()
-    return catalog.provider(id)
+    return providers.get(id)
 
 
 def filled(**changes: str) -> dict[str, str]:
@@ -71,14 +72,14 @@ def test_a_provider_is_added_listed_and_changed(people: People, signed_in: Signe
     id = made.headers["Location"].rpartition("/")[2]
     assert fresh(id).name == "Own"
     assert fresh(id).settings["timeout_s"] == 60
-    assert catalog.opened(catalog.provider(id)).api_key == KEY
+    assert providers.opened(providers.get(id)).api_key == KEY
     listed = admin.get("/admin/providers").text
     assert "Own" in listed
     assert "http://127.0.0.1:9/v1" in listed
     changed = admin.post(f"/admin/providers/{id}", **filled(name="Other", status="disabled", config_timeout_s="2.5"))
     assert changed.status_code == 303
     assert (fresh(id).name, fresh(id).status, fresh(id).settings["timeout_s"]) == ("Other", "disabled", 2.5)
-    assert catalog.opened(catalog.provider(id)).api_key == KEY
+    assert providers.opened(providers.get(id)).api_key == KEY
     assert "No provider fits this search." in admin.get("/admin/providers?status=active").text
     assert "1 result<" in admin.get("/admin/providers?q=oth", fragment=True).text
 
@@ -114,7 +115,7 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
     assert fresh(id).settings["base_url"] == "http://127.0.0.1:9/v1"
     other = "sk-another-0123456789"
     assert admin.post(f"/admin/providers/{id}", **{**moved, "config_api_key": other}).status_code == 303
-    assert catalog.opened(fresh(id)).api_key == other
+    assert providers.opened(fresh(id)).api_key == other
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
 def test_a_bad_form_comes_back_with_what_was_typed(
     people: People, signed_in: SignedIn, changes: dict[str, str], told: str
 ) -> None:
-    transaction(catalog.create_provider, by=None, name="Taken", kind="echo", config={})
+    transaction(providers.create, by=None, name="Taken", kind="echo", config={})
     admin, id = signed_in("admin"), make()
     for path, more in ((f"/admin/providers/{id}", {}), ("/admin/providers", {"kind": "openai", "name": "Fresh"})):
         refused = admin.post(path, **{**filled(), **more, **changes})

@@ -67,7 +67,9 @@ def counted(wire: redis.Redis) -> int:
 
 def test_scopes_that_drift_are_called_by_their_names(people: People, wire: redis.Redis, signed_in: SignedIn) -> None:
     key, _ = make_key(people.owner, name="thesis notebook")
-    compared(wire, [reconcile.Drift("key", key, "total", 2, 1), reconcile.Drift("user", people.owner.id, "total", 2, 1)])
+    compared(
+        wire, [reconcile.Drift("key", key, "total", 2, 1), reconcile.Drift("user", people.owner.id, "total", 2, 1)]
+    )
     page = signed_in("admin").get("/admin/status").text
     assert "thesis notebook</strong>" in page
     assert "owner</strong>" in page

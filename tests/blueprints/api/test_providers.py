@@ -3,7 +3,7 @@
 from flask import Flask
 
 from app import current
-from app.domain import catalog
+from app.domain import providers
 from tests.house import People, sign_in
 
 KEY = "sk-upstream-0123456789abcdef"
@@ -20,9 +20,9 @@ def test_secrets_come_back_masked_and_are_kept_sealed(app: Flask, people: People
     assert made.get_json()["config"]["api_key"] == "••••cdef"
     id = made.get_json()["id"]
     with app.app_context():
-        kept = catalog.provider(id)
+        kept = providers.get(id)
         assert KEY not in str(kept.settings) + str(kept.hints) + str(kept.sealed)
-        assert catalog.opened(kept).api_key == KEY
+        assert providers.opened(kept).api_key == KEY
         assert b"0123456789" in current.sealer().open(str(kept.sealed))
     log = admin.get("/api/audit?object=provider")
     assert log.get_json()["data"][0]["action"] == "provider.create"
@@ -32,11 +32,14 @@ def test_secrets_come_back_masked_and_are_kept_sealed(app: Flask, people: People
 def test_a_masked_or_missing_secret_keeps_the_stored_one(app: Flask, people: People) -> None:
     admin = sign_in(app, "admin")
     made = admin.post("/api/providers", json=_openai(api_key=KEY)).get_json()
-    for config in ({"base_url": "http://127.0.0.1:9/other", "api_key": "••••cdef"}, {"base_url": "http://127.0.0.1:9/v1"}):
+    for config in (
+        {"base_url": "http://127.0.0.1:9/other", "api_key": "••••cdef"},
+        {"base_url": "http://127.0.0.1:9/v1"},
+    ):
         changed = admin.put(f"/api/providers/{made['id']}", json={"config": config})
         assert changed.status_code == 200, changed.text
         with app.app_context():
-            assert catalog.opened(catalog.provider(made["id"])).api_key == KEY
+            assert providers.opened(providers.get(made["id"])).api_key == KEY
     renamed = admin.put(f"/api/providers/{made['id']}", json={**made, "name": "Renamed"})
     assert renamed.get_json()["name"] == "Renamed"
 
