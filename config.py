@@ -96,6 +96,24 @@ class Portal(Section, frozen=True):
     currency: str = "USD"
 
 
+class Mail(Section, frozen=True):
+    """Where notices leave by e-mail; without a host none do."""
+
+    host: str | None = None
+    port: int = 587
+    username: str | None = None
+    password: str | None = None
+    sender: str = "portico@localhost"
+    security: Literal["starttls", "tls", "none"] = "starttls"
+
+
+class Webhook(Section, frozen=True):
+    """Where the deployment is told what happens, signed with the secret; without an address nowhere."""
+
+    url: str | None = None
+    secret: str | None = None
+
+
 class Log(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -121,6 +139,8 @@ class Config(Section, frozen=True):
     metrics: Metrics = Metrics()
     upstream: Upstream = Upstream()
     portal: Portal = Portal()
+    mail: Mail = Mail()
+    webhook: Webhook = Webhook()
     log: Log = Log()
 
     @property

@@ -51,7 +51,10 @@ class Model(Base):
     max_output_tokens: Mapped[int | None]
     default_output_tokens: Mapped[int | None]
     restricted: Mapped[bool] = mapped_column(default=False)
+    image_tokens: Mapped[int | None]  # the most an image or audio part of a prompt can count; None: the gateway's own
+    audio_tokens: Mapped[int | None]
     status: Mapped[str] = mapped_column(String(16), default="active")
+    status_at: Mapped[datetime | None] = mapped_column(default=now)  # since when it has this status
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 

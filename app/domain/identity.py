@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 from redis import RedisError
-from sqlalchemy import Index, Select, String, func, select
+from sqlalchemy import Index, Select, String, func, select, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
@@ -63,6 +63,10 @@ class Person(Base):
     tpm: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_seen_at: Mapped[datetime | None]
+    groups: Mapped[list[str]] = mapped_column(
+        default=list, server_default="[]"
+    )  # words that admins or a sign-in service give
+    email_notices: Mapped[bool] = mapped_column(default=True, server_default=true())
 
     # What Flask-Login asks of a person.
     is_authenticated = True
@@ -101,6 +105,24 @@ class Person(Base):
             "rpm": self.rpm,
             "tpm": self.tpm,
         }
+
+
+class Invitation(Base):
+    """A link that lets somebody make their own account, once and until its end. Only the digest of it is kept."""
+
+    __tablename__ = "invitation"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    email: Mapped[str | None]
+    role: Mapped[str] = mapped_column(String(16), default="user")
+    groups: Mapped[list[str]] = mapped_column(default=list)
+    invited_by: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    withdrawn_at: Mapped[datetime | None]
+    person_id: Mapped[str | None] = mapped_column(String(36))
 
 
 Index("uq_person_username", func.lower(Person.username), unique=True)

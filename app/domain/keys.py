@@ -51,7 +51,9 @@ class ApiKey(Base):
     rpm: Mapped[int | None]
     tpm: Mapped[int | None]
     max_parallel: Mapped[int | None]
+    note: Mapped[str | None] = mapped_column(String(500))
     expires_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)

@@ -54,6 +54,8 @@ class Subscription(Base):
     decided_by: Mapped[str | None] = mapped_column(String(64))
     decided_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
+    renewal_asked_at: Mapped[datetime | None]  # the person asks for a later end; an admin's approval answers it
+    renewal_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 

@@ -58,6 +58,7 @@ class UsageEntry(Base):
     at_ms: Mapped[int]
     person_id: Mapped[Unbounded]
     key_id: Mapped[Unbounded | None]
+    secret_id: Mapped[Unbounded | None]  # which of the key's secrets was presented
     team_id: Mapped[Unbounded | None]
     subscription_id: Mapped[Unbounded | None]
     model: Mapped[Unbounded]
@@ -80,6 +81,7 @@ class UsageEntry(Base):
     cost_nano: Mapped[int]
     hold_nano: Mapped[int]
     overdraft_nano: Mapped[int]
+    moved_nano: Mapped[int] = mapped_column(server_default="0")  # what a repair moved its counter by, at no cost
     price_id: Mapped[Unbounded | None]
     duration_ms: Mapped[int]
     ttft_ms: Mapped[int | None]

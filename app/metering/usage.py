@@ -30,10 +30,12 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     request_id: str
     attempt: int
-    kind: Literal["usage", "late", "credit"] = "usage"  # late: what came out after the reaper had settled
+    # late: what came out after the reaper had settled. credit: money given back. repair: a counter put right.
+    kind: Literal["usage", "late", "credit", "repair"] = "usage"
     at_ms: int
     person_id: str
     key_id: str | None = None  # None for a call with an access token
+    secret_id: str | None = None  # which of the key's secrets was presented
     team_id: str | None = None
     subscription_id: str | None = None
     model: str
@@ -56,6 +58,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nano: int = 0
     hold_nano: int = 0
     overdraft_nano: int = 0
+    moved_nano: int = 0  # what a repair moved its counter by, at no cost
     price_id: str | None = None
     duration_ms: int = 0
     ttft_ms: int | None = None

@@ -1,8 +1,10 @@
-"""A page of a list, as its address asks for it: `page` and `size`, the parameters of the pagination macro."""
+"""A page of a list, as its address asks for it: `page` and `size`, the parameters of the pagination macro, and `sort`,
+the one of sortable heads (`name` or `-name`)."""
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from flask import request
 from sqlalchemy import Select
@@ -34,3 +36,25 @@ def page_of(query: Select[T]) -> Listing[T]:
     if page > last:
         found = db.paginate(query, page=last, per_page=size, max_per_page=SIZES[-1], error_out=False)
     return Listing(list(found.items), min(page, last), size, total)
+
+
+def sorting(columns: Mapping[str, Any]) -> str | None:
+    """The `sort` that the address asks for, if it is one of `columns`: for `data_table(sort=...)`."""
+    asked = request.args.get("sort", "")
+    return asked if asked.removeprefix("-") in columns else None
+
+
+def in_order(query: Select[T], columns: Mapping[str, Any]) -> Select[T]:
+    """`query` in the order that the address asks for; `columns` maps names of heads to what SQL sorts by. Without
+    a wish its own order stays, and where rows are equal too."""
+    asked = sorting(columns)
+    if asked is None:
+        return query
+    column = columns[asked.removeprefix("-")]
+    own = query._order_by_clauses
+    return query.order_by(None).order_by(column.desc() if asked.startswith("-") else column.asc(), *own)
+
+
+def every(query: Select[T]) -> Iterator[T]:
+    """All rows of `query` for an export, read in pieces."""
+    yield from db.session.scalars(query.execution_options(yield_per=500))

@@ -114,6 +114,7 @@ MACROS = {
     "{% call ui.data_table(['Plain', {'label': 'Name', 'key': 'name'}, {'label': 'Cost', 'numeric': true}, {'label': 'Actions', 'hidden': true}], 'Keys', region='keys', sort='-name') %}"
     "{% call ui.tr(id='r1') %}{{ ui.td('Plain', none) }}{{ ui.td('Name', 'n') }}{% call ui.td('Cost', numeric=true) %}1{% endcall %}{% call ui.actions_cell() %}x{% endcall %}{% endcall %}"
     "{% endcall %}{{ ui.pagination(2, 20, 1234, region='keys') }}{% endcall %}",
+    "exports": "{{ ui.exports() }}",
     "pagination": "{{ ui.pagination(1, 20, 0) }}",
     "empty_state": "{{ ui.empty_state('nothing', action_text='Add', action_href='/new') }}{{ ui.empty_state('no_match', action_href='/') }}{{ ui.empty_state('failed') }}",
     "money": "{{ ui.money(125000) }}{{ ui.money(none) }}{{ ui.count(12345) }}{{ ui.count(none) }}",

@@ -146,9 +146,7 @@ def new() -> Response:
     """First the kind, then its form."""
     kind = request.args.get("kind", "")
     if kind not in adapters.kinds():
-        return render(
-            "admin/providers/kinds.html", kinds=[(name, adapters.adapter(name)) for name in adapters.kinds()]
-        )
+        return render("admin/providers/kinds.html", kinds=[(name, adapters.adapter(name)) for name in adapters.kinds()])
     adapter = adapters.adapter(kind)
     return _new_page(kind, form_of(adapter, {})(formdata=None, data={"name": adapter.title}))
 
