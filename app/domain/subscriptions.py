@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.domain import audit, budgets
+from app.domain import audit, budgets, notices
 from app.domain.catalog import Model
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
@@ -245,6 +245,34 @@ def cancel_all_of(model: Model, *, by: Person | None, reason: str) -> None:
         select(Subscription).where(Subscription.model_id == model.id, Subscription.status.in_(LIVE))
     ):
         cancel(found, by=by, reason=reason)
+
+
+def active_count(model: Model) -> int:
+    """How many active subscriptions there are to a model: those that a restriction would turn pending."""
+    query = select(func.count()).where(Subscription.model_id == model.id, Subscription.status == "active")
+    return db.session.scalar(query) or 0
+
+
+def pend_all_of(model: Model, *, by: Person | None) -> int:
+    """Turns every active subscription to a model that has become restricted pending: an admin decides about each
+    anew. How many there were."""
+    reason = f"{model.name} has become restricted; an administrator decides about each subscription."
+    found = db.session.scalars(
+        select(Subscription)
+        .where(Subscription.model_id == model.id, Subscription.status == "active")
+        .with_for_update(of=Subscription)
+    ).all()
+    for one in found:
+        one.decided_by = one.decided_at = one.decision_reason = None
+        _move(one, "pending", by, "subscription.restrict", reason)
+        notices.tell(
+            one.person,
+            "subscription.restrict",
+            f"Your access to {model.name} waits for approval again",
+            f"{model.name} has become restricted. Calls are refused until an administrator has decided.",
+            f"/models/{model.name}",
+        )
+    return len(found)
 
 
 def expire_due(limit: int = 500) -> int:
