@@ -60,6 +60,8 @@ class Model(Record, frozen=True):
     context_window: int | None = None
     max_output_tokens: int | None = None
     default_output_tokens: int | None = None
+    image_tokens: int | None = None  # the most tokens that a picture of a prompt can be; None: the gateway's own bound
+    audio_tokens: int | None = None
     prices: tuple[DatedPrice, ...] = ()  # oldest first
     deployments: tuple[Deployment, ...] = ()
 

@@ -68,9 +68,9 @@ def refusal(request_id: str) -> str:
     return f"{TAG}:refusal:{request_id}"
 
 
-def refusals(hour: int) -> str:
-    """How many refusals were kept in an hour of Unix time."""
-    return f"{TAG}:refusals:{hour}"
+def refusals(person_id: str, hour: int) -> str:
+    """How many refusals of a person's requests were kept in an hour of Unix time."""
+    return f"{TAG}:refusals:{person_id}:{hour}"
 
 
 def counted(count: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from app.directory import Model
 from app.gateway.envelope import decode_member
 from app.gateway.errors import bad_request
 
@@ -142,8 +143,9 @@ class ChatRequest(Steered):
         if self.stream_options is not None and not self.stream:
             raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
 
-    def input_bound(self, members: dict[str, bytes]) -> int:
-        """The most tokens the input can be: a token has at least one byte of UTF-8, a message 16 of frame."""
+    def input_bound(self, members: dict[str, bytes], model: Model) -> int:
+        """The most tokens the input can be: a token has at least one byte of UTF-8, a message 16 of frame, a picture
+        and a sound what the model says of them."""
         bound = 0
         for message in self.messages:
             bound += 16
@@ -154,9 +156,9 @@ class ChatRequest(Steered):
                 for part in content:
                     bound += _bytes(part.text)
                     if isinstance(part, ImagePart | VideoPart):
-                        bound += IMAGE_TOKENS
+                        bound += IMAGE_TOKENS if model.image_tokens is None else model.image_tokens
                     elif isinstance(part, AudioPart):
-                        bound += AUDIO_TOKENS
+                        bound += AUDIO_TOKENS if model.audio_tokens is None else model.audio_tokens
                     elif isinstance(part, FilePart):
                         bound += len(msgspec.json.encode(part.file))
             if message.tool_calls:
@@ -181,7 +183,8 @@ class EmbeddingsRequest(Steered):
     def check(self) -> None:
         self.input = _embeddable(self.input)
 
-    def input_bound(self, members: dict[str, bytes]) -> int:
+    def input_bound(self) -> int:
+        """The most tokens the input can be."""
         return sum(len(item) if isinstance(item, list) else _bytes(item) + 16 for item in self.inputs())
 
 

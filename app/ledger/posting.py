@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     select,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -49,6 +50,20 @@ class UsageEntry(Base):
         Index(None, "person_id", "at_ms", "id"),
         Index(None, "key_id", "at_ms", "id"),
         Index(None, "model", "at_ms", "id"),
+        Index(
+            "ix_usage_entry_repairs",
+            "at_ms",
+            "id",
+            sqlite_where=text("kind = 'repair'"),
+            postgresql_where=text("kind = 'repair'"),
+        ),
+        Index(
+            "ix_usage_entry_errors",
+            "at_ms",
+            "id",
+            sqlite_where=text("outcome = 'error'"),
+            postgresql_where=text("outcome = 'error'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)

@@ -2,7 +2,8 @@
 
 Under load the two are never read at one instant, so a difference counts only when it stays the same over several
 looks with all that still waits in the stream added to the books; then it is drift. Nothing repairs it by itself: an
-admin may have one counter moved by the difference, which is audited.
+admin may have one counter moved by the difference. That step tells the books in the same instant, as every step of a
+counter does: a repair is an entry of its own, and no entry is ever changed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 from redis import Redis
+from sqlalchemy import select
 
 from app import store
 from app.domain import audit
 from app.domain.errors import Conflict
 from app.extensions import db
+from app.ids import new_id
 from app.ledger import budgets, dead_letters, posting
+from app.ledger.posting import UsageEntry
 from app.ledger.recount import LONGEST_MS, server_run
 from app.metering import money
 from app.metering.usage import UsageEvent
@@ -38,8 +42,9 @@ SPELLED = re.compile(r"([a-z]+):([^\x00]+):(total|(?:day|week|month)-\d{1,12})")
 
 log = structlog.get_logger(__name__)
 
-# KEYS  1 meter  2 counter
+# KEYS  1 meter  2 counter  3 usage stream
 # ARGV  1 what was compared  2 what to add  3 run id of the server  4 life of a counter that is made by this, ms; 0 for ever
+#       5 the usage event that tells of it
 # Answers 1 when it moved, 0 when the counter has another value by now, -1 while the meter is closed.
 MOVE = """
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id')
@@ -48,6 +53,7 @@ local spent = redis.call('HGET', KEYS[2], 'spent')
 if (spent or '0') ~= ARGV[1] then return 0 end
 redis.call('HINCRBY', KEYS[2], 'spent', ARGV[2])
 if ARGV[4] ~= '0' and redis.call('PTTL', KEYS[2]) == -1 then redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
+redis.call('XADD', KEYS[3], '*', 'e', ARGV[5])
 return 1
 """
 
@@ -115,12 +121,13 @@ def again(redis: Redis, drift: Drift) -> Drift | None:
 
 
 def repair(redis: Redis, drift: Drift, *, by: Person) -> None:
-    """Moves one Redis counter by exactly its drift, in one step and only if it still has the value compared.
+    """Moves one Redis counter by exactly its drift, in one step and only if it still has the value compared; the same
+    step appends a `repair` entry to the books, by the way of every usage event.
 
-    The books do not change, and no entry is added to them: the ledger is the truth that every counter is rebuilt
-    from, so the counter is what is wrong. A correcting entry would move both sides, keep the difference, and charge
-    or refund people for what never happened. So that it never covers what the books lack, nothing is repaired while
-    dead letters wait for a decision: they may be the difference.
+    The entry tells what was moved and costs nothing: the ledger is the truth that every counter is rebuilt from, so
+    the counter is what was wrong. A cost would move both sides, keep the difference, and charge or refund people for
+    what never happened. So that a repair never covers what the books lack, nothing is repaired while dead letters
+    wait for a decision: they may be the difference.
 
     To be the last act of a unit of work, whose audit entry is then committed; the log tells it in any case. Raises
     `Conflict` when the counter has moved, the meter is closed or letters wait.
@@ -138,14 +145,32 @@ def repair(redis: Redis, drift: Drift, *, by: Person) -> None:
     db.session.flush()  # whatever the database may refuse, it refuses before Redis is touched
     life_ms = 0 if drift.period == "total" else LONGEST_MS + 7 * 86_400_000
     moved = redis.eval(
-        MOVE, 2, store.METER, store.spent(*drift[:3]),
-        str(drift.counted_nano), str(-drift.nano), server_run(redis), str(life_ms),
+        MOVE, 3, store.METER, store.spent(*drift[:3]), store.USAGE,
+        str(drift.counted_nano), str(-drift.nano), server_run(redis), str(life_ms), _told(drift, by),
     )  # fmt: skip
     if moved == -1:
         raise Conflict("The meter is being counted anew, which repairs every counter by itself.")
     if moved != 1:
         raise Moved("The counter has moved meanwhile. Nothing was changed.")
     log.warning("a counter was repaired", **drift._asdict(), drift_nano=drift.nano, by=by.username)
+
+
+def _told(drift: Drift, by: Person) -> bytes:
+    """The entry that a repair makes: whose counter was moved by how much, at no cost."""
+    return msgspec.json.encode(
+        UsageEvent(
+            request_id=new_id(), attempt=0, kind="repair", at_ms=_now_ms(), person_id="", model="", endpoint="",
+            api_type="", outcome="ok", status=200, moved_nano=-drift.nano, scopes=(drift[:3],),
+            error_message=f"Repaired by {by.username}: Redis had {money.text(drift.counted_nano)}, the books"
+            f" {money.text(drift.booked_nano)}.",
+        )
+    )  # fmt: skip
+
+
+def repairs(limit: int = 20) -> list[UsageEntry]:
+    """The last repairs, newest first."""
+    query = select(UsageEntry).where(UsageEntry.kind == "repair").order_by(UsageEntry.at_ms.desc(), UsageEntry.id.desc())
+    return list(db.session.scalars(query.limit(limit)))
 
 
 class Moved(Conflict):

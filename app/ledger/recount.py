@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from app.ids import new_id
 from app.ledger.budgets import SPENT
 from app.ledger.posting import ENTRY, known_requests
 from app.metering.outbox import REAPER
-from app.metering.reservations import LEASE_MS, TOMBSTONE_MS
+from app.metering.reservations import LEASE_MS, LOST, REAPED_MS, TOMBSTONE_MS, Reaped
 from app.metering.usage import UsageEvent
 
 # How long workers have to put their holds back: one that stays silent for a whole lease has lost its holds anyway.
@@ -36,6 +36,7 @@ CHUNK = 1000
 # No period is longer than a month; two days more for time zones and what may still settle.
 LONGEST_MS = 33 * 86_400_000
 RECENT_MS = 120_000
+COUNTED = "counted"  # the tombstone of what is in the books
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,7 @@ def recount(
         _wait_for_workers(redis, spool_dir, count)
         drain()
         spooled = _post_spools(spool_dir, post, lines)
-        _bury_holds(redis, spooled | _booked_lately())
+        _bury_holds(redis, dict.fromkeys(spooled, COUNTED) | _booked_lately())
         counters = _booked()
         held = _held(redis)
         opened = _open(redis, count, run_id, counters, held)
@@ -157,22 +158,34 @@ def _post_spools(
     return told
 
 
-def _bury_holds(redis: Redis, request_ids: set[str]) -> None:
-    ids = sorted(request_ids)
+def _bury_holds(redis: Redis, tombstones: Mapping[str, str]) -> None:
+    """Put the tombstones, by request id, in the place of holds."""
+    ids = sorted(tombstones)
     for start in range(0, len(ids), CHUNK):
         with redis.pipeline(transaction=False) as pipe:
             for id in ids[start : start + CHUNK]:
-                pipe.set(store.tombstone(id), "counted", px=TOMBSTONE_MS)
+                life_ms = TOMBSTONE_MS if tombstones[id] == COUNTED else REAPED_MS
+                pipe.set(store.tombstone(id), tombstones[id], px=life_ms)
                 pipe.delete(store.hold(id))
                 pipe.zrem(store.LEASES, id)
             pipe.execute()
 
 
-def _booked_lately() -> set[str]:
-    """Requests whose tombstones Redis had: what the reaper settled must stay settled when its worker wakes up."""
-    since_ms = int(time.time() * 1000) - TOMBSTONE_MS
+def _booked_lately() -> dict[str, str]:
+    """The tombstones that Redis had, by request id: what the reaper settled stays settled when its worker wakes up,
+    and only what came out after it is charged then."""
+    now_ms = int(time.time() * 1000)
+    usage = select(ENTRY.c.request_id).where(ENTRY.c.kind == "usage")
+    reaped = (
+        select(ENTRY.c.request_id, ENTRY.c.cost_nano, ENTRY.c.prompt_tokens, ENTRY.c.completion_tokens)
+        .where(ENTRY.c.kind == "usage", ENTRY.c.outcome == LOST["outcome"], ENTRY.c.error_code == LOST["error_code"])
+        .where(ENTRY.c.at_ms >= now_ms - REAPED_MS)
+    )
     with db.engine.connect() as connection:
-        return set(connection.scalars(select(ENTRY.c.request_id).where(ENTRY.c.at_ms >= since_ms)))
+        told = dict.fromkeys(connection.scalars(usage.where(ENTRY.c.at_ms >= now_ms - TOMBSTONE_MS)), COUNTED)
+        for id, *charged in connection.execute(reaped):
+            told[id] = Reaped(*charged).tombstone
+    return told
 
 
 def _booked() -> dict[str, int]:
@@ -194,7 +207,7 @@ def _held(redis: Redis) -> dict[str, int]:
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         booked = known_requests(chunk)
-        _bury_holds(redis, booked)  # a stale copy of Redis may hold what was settled long ago
+        _bury_holds(redis, dict.fromkeys(booked, COUNTED))  # a stale copy of Redis may hold what was settled long ago
         chunk = [id for id in chunk if id not in booked]
         with redis.pipeline(transaction=False) as pipe:
             for id in chunk:

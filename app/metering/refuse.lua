@@ -1,6 +1,7 @@
--- Refuse: keep for a day why a request was not let in; so many an hour and no more, so that a flood fills nothing.
+-- Refuse: keep for a day why a request was not let in; so many an hour of a person's and no more, so that a flood fills
+-- nothing.
 --
--- KEYS  1 how many were kept this hour  2 the record
+-- KEYS  1 how many of this person's were kept this hour  2 the record
 -- ARGV  1 the most an hour  2 the record as JSON  3 its life, seconds
 if redis.call('INCR', KEYS[1]) > tonumber(ARGV[1]) then
   return 0

@@ -27,9 +27,10 @@ from app.metering.usage import Refusal, UsageEvent
 # A test that waits for a lease to end shortens it.
 LEASE_MS = int(os.environ.get("PORTICO_LEASE_MS", "20000"))
 BEAT_S = LEASE_MS / 4000
-REFUSALS_AN_HOUR = 5_000
+REFUSALS_AN_HOUR = 5_000  # of one person: nobody else's flood takes somebody's explanation
 REFUSAL_S = 86_400
 TOMBSTONE_MS = 300_000  # longer than any spool line waits for its replay
+REAPED_MS = 86_400_000  # a worker that slept may wake up long after the reaper settled for it
 
 # How a call ended whose process did not live to tell.
 LOST: dict[str, Any] = {
@@ -83,6 +84,7 @@ class Hold(msgspec.Struct):
     requests_left: int = -1
     tokens_limit: int = -1
     tokens_left: int = -1
+    slots: str = ""  # which scopes of the chain it takes a parallel slot of, counted from 1: "1,3"
     reserved: bool = True  # False for a free call that Redis was not there to hear of: it has no lease to lose
 
     @property
@@ -150,6 +152,11 @@ class Reaped(NamedTuple):
     cost_nano: int
     prompt_tokens: int
     completion_tokens: int
+
+    @property
+    def tombstone(self) -> str:
+        """What the tombstone says, so that a late settle charges only the rest."""
+        return "reaped:" + ":".join(str(number) for number in self)
 
 
 class MeterClosed(Exception):
@@ -246,7 +253,7 @@ class Meter:
         if verdict == "ok":
             return Hold(
                 request_id, scopes, windows, reply[1], reply[2], reply[3], bool(reply[4]),
-                reply[5], reply[6], reply[7], reply[8],
+                reply[5], reply[6], reply[7], reply[8], _text(reply[9]),
             )  # fmt: skip
         if verdict in ("closed", "done"):
             raise MeterClosed(verdict)
@@ -328,13 +335,14 @@ class Meter:
             "bounded": int(hold.bounded),
             "keys": "\n".join(hold.keys),
             "taken": ",".join("-1" for _ in hold.scopes),
+            "parallel": hold.slots,
             "cost": cost_nano,
             "event": event,
         }
         flat: list[str | int | bytes] = []
         for name, value in fields.items():
             flat += [name, value]
-        keys = [store.METER, store.LEASES, store.hold(hold.request_id)]
+        keys = [store.METER, store.LEASES, store.hold(hold.request_id), *hold.keys]
         args: list[str | int | bytes] = [hold.request_id, LEASE_MS, count]
         RESTORE.run(self._send, keys, args + flat)
 
@@ -380,8 +388,8 @@ class Meter:
             store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain,
         ]  # fmt: skip
         args: list[str | int | bytes] = [
-            request_id, cost_nano, tokens, event, TOMBSTONE_MS, int(reaped is not None), self._run_id(),
-            "settled" if reaped is None else "reaped:" + ":".join(str(number) for number in reaped),
+            request_id, cost_nano, tokens, event, TOMBSTONE_MS if reaped is None else REAPED_MS,
+            int(reaped is not None), self._run_id(), "settled" if reaped is None else reaped.tombstone,
         ]  # fmt: skip
         code, *rest = SETTLE.run(self._send, keys, args)
         if code < 0:
@@ -393,7 +401,7 @@ class Meter:
     def keep_refusal(self, refusal: Refusal) -> None:
         """Keep why a request was refused, so that it can be looked up for a day."""
         hour = refusal.at_ms // 3_600_000
-        keys = [store.refusals(hour), store.refusal(refusal.request_id)]
+        keys = [store.refusals(refusal.person_id, hour), store.refusal(refusal.request_id)]
         REFUSE.run(self._send, keys, [REFUSALS_AN_HOUR, msgspec.json.encode(refusal), REFUSAL_S])
 
 

@@ -27,9 +27,9 @@ else
   redis.call('HSET', KEYS[1], 'clock', now)
 end
 
-local held = redis.call('HMGET', KEYS[3], 'at', 'amount', 'output', 'bounded')
+local held = redis.call('HMGET', KEYS[3], 'at', 'amount', 'output', 'bounded', 'parallel')
 if held[1] then
-  return {'ok', tonumber(held[1]), tonumber(held[2]), tonumber(held[3]), tonumber(held[4]), -1, -1, 0, -1, -1, 0}
+  return {'ok', tonumber(held[1]), tonumber(held[2]), tonumber(held[3]), tonumber(held[4]), -1, -1, -1, -1, held[5]}
 end
 if redis.call('EXISTS', KEYS[4]) == 1 then
   return {'done'}
@@ -173,8 +173,10 @@ for i = 1, scopes do
   end
   taken[i] = rate.taken or -1
 end
+local slots = table.concat(parallel, ',')
 redis.call('HSET', KEYS[3], 'at', now, 'amount', amount, 'output', output, 'bounded', bounded,
-  'keys', table.concat(KEYS, '\n', 5), 'taken', table.concat(taken, ','), 'parallel', table.concat(parallel, ','), 'cost', 0, 'event', ARGV[11])
+  'keys', table.concat(KEYS, '\n', 5), 'taken', table.concat(taken, ','), 'parallel', slots,
+  'cost', 0, 'event', ARGV[11])
 redis.call('ZADD', KEYS[2], lease, ARGV[1])
 return {'ok', now, amount, output, bounded,
-  requests_limit, math.floor(requests_left), tokens_limit, math.floor(tokens_left)}
+  requests_limit, math.floor(requests_left), tokens_limit, math.floor(tokens_left), slots}

@@ -14,6 +14,10 @@ branch_labels = None
 depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
+PARTS = (
+    ("ix_usage_entry_errors", sa.text("outcome = 'error'")),
+    ("ix_usage_entry_repairs", sa.text("kind = 'repair'")),
+)
 COLUMNS = (
     ("person", sa.Column("groups", sa.JSON(), nullable=False, server_default="[]")),
     ("person", sa.Column("email_notices", sa.Boolean(), nullable=False, server_default=sa.true())),
@@ -107,10 +111,14 @@ def upgrade() -> None:
     # Columns are added and dropped in place: on SQLite a table that is made anew would take with it what refers to it.
     for table, column in COLUMNS:
         op.add_column(table, column)
+    for name, rows in PARTS:
+        op.create_index(name, "usage_entry", ["at_ms", "id"], sqlite_where=rows, postgresql_where=rows)
     op.execute("UPDATE model SET status_at = updated_at")
 
 
 def downgrade() -> None:
+    for name, _ in PARTS:
+        op.drop_index(name, table_name="usage_entry")
     for table, column in reversed(COLUMNS):
         op.drop_column(table, column.name)
     for name in ("approval_rule", "invitation", "announcement", "delivery", "notice"):

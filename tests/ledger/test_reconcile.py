@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 import redis
 from flask import Flask
@@ -12,7 +13,7 @@ from app import store
 from app.domain.audit import AuditEntry
 from app.domain.identity import Person
 from app.extensions import db, transaction
-from app.ledger import budgets, dead_letters, posting, reconcile
+from app.ledger import budgets, dead_letters, posting, reconcile, reports, rollups
 from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
 from tests.ledger.books import count_entries, encode, event
@@ -136,6 +137,22 @@ def test_a_repair_moves_the_counter_and_leaves_the_books(ledger: Flask, wire: re
     with pytest.raises(reconcile.Moved):
         world.repair(drift)  # the same one again changes nothing
     assert (world.spent, world.audited) == ("100", 1)
+
+
+def test_a_repair_is_an_entry_of_its_own_that_costs_nothing(ledger: Flask, wire: redis.Redis) -> None:
+    world = Drifting(wire)
+    world.repair(world.find())
+    ((_, fields),) = wire.xrange(store.USAGE)
+    told = msgspec.json.decode(fields["e"], type=UsageEvent)
+    assert reconcile.compare(wire, pause_s=0).drift == []  # it waits in the stream and is no difference
+    assert (posting.post([told]), posting.post([told])) == (1, 0)
+    (entry,) = reconcile.repairs()
+    assert (entry.kind, entry.cost_nano, entry.moved_nano) == ("repair", 0, -7)
+    assert entry.scopes == [["key", "team:7", "total"]]
+    assert budgets.spent("key", "team:7", "total") == 100
+    assert rollups.check() == []
+    assert reports.totals(world.admin).requests == 1  # it is no request
+    assert reconcile.compare(wire, pause_s=0).drift == []
 
 
 def test_a_counter_that_was_charged_meanwhile_is_left_and_looked_at_again(ledger: Flask, wire: redis.Redis) -> None:

@@ -250,7 +250,7 @@ class ReferenceMeter:
     def recount(self, alive: set[str]) -> None:
         """Redis was lost: what was spent is in the books, what is held is what workers that live put back.
 
-        Buckets are full again and slots free, for rates may err in the client's favour; money may not.
+        Buckets are full again, for rates may err in the client's favour; slots stay with the calls that go on.
         """
         self.holds = {id: hold for id, hold in self.holds.items() if id in alive}
         self.held.clear()
@@ -258,7 +258,7 @@ class ReferenceMeter:
         self.requests.clear()
         self.tokens.clear()
         for hold in self.holds.values():
-            hold.taken, hold.slots = tuple(None for _ in hold.counters), ()
+            hold.taken, hold.lease_ms = tuple(None for _ in hold.counters), self.now_ms + LEASE_MS
             for counter in hold.counters:
                 self.held[counter] += hold.granted.amount
         for booked in self.done.values():

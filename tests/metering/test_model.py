@@ -114,7 +114,6 @@ class Life(RuleBasedStateMachine):
         self.chains: dict[str, tuple[Scope, ...]] = {}
         self.asked: dict[str, Asked] = {}
         self.orphans: set[str] = set()  # holds whose worker died
-        self.forgotten: set[str] = set()  # what the reaper had settled before Redis was lost
         self.late: dict[str, int] = {}  # what was charged after the reaper had settled
         self.spool: list[UsageEvent] = []
         self.excused: dict[tuple[str, str, str], int] = {}  # the use of counters that a lowered limit left above it
@@ -229,7 +228,7 @@ class Life(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 10**6))
     def reserve_again(self, pick: int) -> None:
         """A command whose answer was lost is sent once more, whatever became of the request meanwhile."""
-        granted = [id for id in self.asked if id in self.holds and id not in self.forgotten]
+        granted = [id for id in self.asked if id in self.holds]
         if granted:
             self.try_reserve(granted[pick % len(granted)])
 
@@ -283,7 +282,7 @@ class Life(RuleBasedStateMachine):
     def settle_again(self, pick: int, cost: int, tokens: int) -> None:
         """Nothing that comes after the end changes anything, unless the reaper had charged less than was due."""
         id = sorted(self.expected.done)[pick % len(self.expected.done)]
-        if id in self.expected.reaped | self.forgotten:
+        if id in self.expected.reaped:
             return
         assert not self.meter(id).settle(self.holds[id], cost, tokens, b"{}")
 
@@ -415,8 +414,6 @@ class Life(RuleBasedStateMachine):
             self.beat_for(id, self.expected.holds[id].cost, self.expected.holds[id].tokens)
         for id in ending:  # the worker repeats what was refused
             assert not self.meter(id).settle(self.holds[id], self.holds[id].amount_nano // 2, 7, b"{}")
-        self.forgotten |= self.expected.reaped
-        self.expected.reaped.clear()
 
     # What must be true at every instant
 
@@ -655,6 +652,35 @@ def test_the_reaper_goes_by_the_clock_that_gave_the_lease(bare: Bare) -> None:
     assert bare.meter.expire("r")
 
 
+def test_a_call_that_goes_on_keeps_its_slot_when_redis_is_counted_anew(bare: Bare, tmp_path: Path) -> None:
+    bare.redis.hset(store.scope("key", "k3"), "parallel", 1)
+    hold = bare.reserve("r")
+    bare.redis.flushall()
+
+    def put_back() -> None:
+        bare.meter.restore(bare.meter.counting() or "", hold, 0, msgspec.json.encode(bare.event("r", hold)))
+
+    app = books.open_books(books.settings(tmp_path))
+    with app.app_context():
+        assert recount(bare.redis, tmp_path / "spool", put_back, posting.post, lambda path: [])
+        db.engine.dispose()
+    bare.redis.hset(store.scope("key", "k3"), "parallel", 1)  # as the drainer publishes it
+    with pytest.raises(Refused, match="parallel"):
+        bare.reserve("another")
+    assert bare.meter.settle(hold, 0, 0, msgspec.json.encode(bare.event("r", hold)))
+    assert bare.reserve("another")
+
+
+def test_what_the_reaper_settled_is_remembered_for_a_day(bare: Bare) -> None:
+    """A worker may sleep far longer than a settled call's tombstone lasts."""
+    bare.meter.settle(bare.reserve("usual"), 1, 0, msgspec.json.encode(bare.event("usual")))
+    bare.reserve("reaped")
+    bare.redis.zadd(store.LEASES, {"reaped": 1})
+    assert bare.meter.expire("reaped")
+    assert bare.redis.pttl(store.tombstone("usual")) <= 300_000
+    assert bare.redis.pttl(store.tombstone("reaped")) > 86_000_000
+
+
 def test_what_the_reaper_had_settled_stays_settled_when_redis_is_counted_anew(bare: Bare, tmp_path: Path) -> None:
     """Its worker slept through the lease and through the loss of Redis, and settles when it wakes."""
     app = books.open_books(books.settings(tmp_path))
@@ -668,9 +694,10 @@ def test_what_the_reaper_had_settled_stays_settled_when_redis_is_counted_anew(ba
         bare.redis.flushall()
         assert recount(bare.redis, tmp_path / "spool", lambda: None, posting.post, lambda path: [])
         assert bare.counted() == [(30, 0)] * 5
-        settlement = bare.meter.settle(hold, 30, 0, msgspec.json.encode(bare.event("r", hold, cost_nano=30)))
+        settlement = bare.meter.settle(hold, 50, 0, msgspec.json.encode(bare.event("r", hold, cost_nano=50)))
         db.engine.dispose()
     assert not settlement
+    assert settlement.reaped is not None and settlement.reaped.cost_nano == 30  # the rest comes as a late entry
     assert bare.counted() == [(30, 0)] * 5
 
 

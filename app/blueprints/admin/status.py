@@ -5,6 +5,8 @@ Everything shown is what `app.condition` gathers; the page asks again by itself 
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, request, url_for
 
 from app import condition, current
@@ -24,7 +26,7 @@ bp = Blueprint("status", __name__)
 @bp.get("/admin/status")
 def index() -> Response:
     now = condition.present()
-    return render("admin/status/index.html", "admin/status/_status.html", now=now, names=_names(now))
+    return render("admin/status/index.html", "admin/status/_status.html", now=now, **_drift(now))
 
 
 @bp.post("/admin/drift")
@@ -35,10 +37,12 @@ def repair() -> Response:
     return see_other(url_for("admin.status.index"))
 
 
-def _names(now: Condition) -> dict[str, str]:
-    """What people call the scopes whose counters drift, by id."""
-    ids = [one.id for one in now.quotas.drift] if now.quotas else []
-    return {**keys.names_of(ids), **identity.names_of(ids)} if ids else {}
+def _drift(now: Condition) -> dict[str, Any]:
+    """The last repairs, and what people call the scopes whose counters drift or did, by id."""
+    repairs = reconcile.repairs() if now.database.answers else []
+    ids = {one.id for one in now.quotas.drift} if now.quotas else set()
+    ids |= {one.scopes[0][1] for one in repairs}
+    return {"repairs": repairs, "names": {**keys.names_of(ids), **identity.names_of(ids)} if ids else {}}
 
 
 def _repaired(drift: reconcile.Drift | None) -> tuple[Level, str]:

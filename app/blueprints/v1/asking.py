@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.blueprints.v1.guard import check_endpoint, gateway, read_body, request_id
-from app.directory import CallerRecord, Capability
+from app.directory import CallerRecord, Capability, Model
 from app.gateway.call import Call
 from app.gateway.envelope import open_envelope
 from app.gateway.errors import bad_request, routing_fixed, unknown_model
@@ -20,7 +20,7 @@ def call_for(
     path: str,
     capability: Capability,
     kind: type[Steered],
-    bound_of: Callable[[Any, dict[str, bytes]], Bound],
+    bound_of: Callable[[Any, dict[str, bytes], Model], Bound],
 ) -> Call:
     """The call that this request asks for. Raises `ApiError` for whatever is wrong with it."""
     check_endpoint(path)
@@ -37,7 +37,7 @@ def call_for(
         raise bad_request(f"The model '{model.name}' can't be used with {path}; it offers {offers}.", "model")
     for name in STEERING:
         members.pop(name, None)
-    bound = bound_of(asked, members)
+    bound = bound_of(asked, members, model)
     demand = Demand(
         capability=capability,
         model=model.name,

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 from app.blueprints.v1.asking import call_for
 from app.blueprints.v1.guard import guarded
 from app.blueprints.v1.reply import served
-from app.directory import CallerRecord
+from app.directory import CallerRecord, Model
 from app.gateway.requests import ChatRequest
 from app.metering.pricing import Bound
 
@@ -22,5 +22,5 @@ def complete(caller: CallerRecord) -> Response:
     return served(call_for(caller, PATH, "chat", ChatRequest, _bound))
 
 
-def _bound(asked: ChatRequest, members: dict[str, bytes]) -> Bound:
-    return Bound(asked.input_bound(members), asked.output_limit, asked.n or 1)
+def _bound(asked: ChatRequest, members: dict[str, bytes], model: Model) -> Bound:
+    return Bound(asked.input_bound(members, model), asked.output_limit, asked.n or 1)

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 from app.blueprints.v1.asking import call_for
 from app.blueprints.v1.guard import guarded
 from app.blueprints.v1.reply import served
-from app.directory import CallerRecord
+from app.directory import CallerRecord, Model
 from app.gateway.requests import EmbeddingsRequest
 from app.metering.pricing import Bound
 
@@ -22,5 +22,5 @@ def embed(caller: CallerRecord) -> Response:
     return served(call_for(caller, PATH, "embeddings", EmbeddingsRequest, _bound))
 
 
-def _bound(asked: EmbeddingsRequest, members: dict[str, bytes]) -> Bound:
-    return Bound(asked.input_bound(members), None, produces_output=False)
+def _bound(asked: EmbeddingsRequest, members: dict[str, bytes], model: Model) -> Bound:
+    return Bound(asked.input_bound(), None, produces_output=False)

@@ -25,7 +25,7 @@ def own_valkey() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def gate(own_valkey) -> Iterator[Gate]:
-    gate = Gate(own_valkey.url)
+    gate = Gate(own_valkey.url, PORTICO_LEASE_MS="2000")
     try:
         gate.start()
         gate.begin()
@@ -83,3 +83,27 @@ def test_a_call_that_ends_while_redis_is_away_is_settled_when_it_is_back(gate, o
     while gate.counted("key", "key-a") != (2 * before, 0):
         assert time.monotonic() < deadline, gate.counted("key", "key-a")
         time.sleep(0.1)
+
+
+def test_a_long_free_call_begun_while_redis_is_away_runs_on_when_it_is_back(gate, own_valkey, upstream):
+    """Redis never heard of its hold: no beat may find that missing and stop the call."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tests.services.upstream import CHAT, chat
+
+    upstream.reset()
+    gate.provider("up", base_url=upstream.url, timeout_s=30)
+    gate.model("long", "up", price=FREE)
+    upstream.always(CHAT, lambda body: chat(body, delay_s=0.25))
+    client = Client(gate, gate.key(id="key-a"))
+    assert client.chat(model="free").status == 200  # so that the key is remembered
+    own_valkey.kill()
+    with ThreadPoolExecutor(1) as another:
+        call = another.submit(client.chat, "word " * 14, model="long", stream=True)  # seven beats long
+        time.sleep(0.5)
+        own_valkey.start()
+        reopen(gate)
+        reply = call.result(timeout=20)
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+    (event,) = [event for event in gate.events(2) if event.model == "long"]
+    assert event.outcome == "ok"
