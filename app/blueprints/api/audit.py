@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.blueprints.api.contract import page, query, query_number, query_time, route
+from app.blueprints.api.contract import Paged, page, route
 from app.domain import audit
 from app.extensions import db
 
@@ -35,6 +35,17 @@ class EntryPage(msgspec.Struct, kw_only=True):
     next_cursor: str | None = None
 
 
+class Asked(Paged, kw_only=True):
+    """`actor` a username, `object` a kind, an id or a name; `cursor` instead of `page` leads on from an answer."""
+
+    actor: str | None = None
+    action: str | None = None
+    object: str | None = None
+    since: datetime | None = msgspec.field(default=None, name="from")
+    until: datetime | None = msgspec.field(default=None, name="to")
+    cursor: str | None = None
+
+
 def show(entry: audit.AuditEntry) -> Entry:
     return Entry(
         id=entry.id,
@@ -48,20 +59,19 @@ def show(entry: audit.AuditEntry) -> Entry:
     )
 
 
-@route("GET", "/api/audit", scope="admin", answer=EntryPage)
-def index() -> dict[str, Any]:
+@route("GET", "/api/audit", scope="admin", query=Asked, answer=EntryPage)
+def index(asked: Asked) -> dict[str, Any]:
     """Who did what, newest first. Filters `actor`, `action`, `object`, `from`, `to`; pages or a `cursor`."""
     found = audit.entries(
-        actor=query("actor"),
-        action=query("action"),
-        about=query("object"),
-        since=query_time("from"),
-        until=query_time("to"),
+        actor=asked.actor,
+        action=asked.action,
+        about=asked.object,
+        since=asked.since,
+        until=asked.until,
     )
     answer = page(found, show)
-    if cursor := query("cursor"):
-        limit = query_number("limit", 50, least=1, most=200)
-        rows = db.session.scalars(found.where(audit.AuditEntry.id < cursor).limit(limit)).all()
+    if asked.cursor:
+        rows = db.session.scalars(found.where(audit.AuditEntry.id < asked.cursor).limit(asked.limit)).all()
         answer["data"] = [show(row) for row in rows]
     full = len(answer["data"]) == answer["limit"]
     return {**answer, "next_cursor": answer["data"][-1].id if full else None}

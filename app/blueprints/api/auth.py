@@ -9,7 +9,7 @@ from flask import request
 from flask_wtf.csrf import generate_csrf
 from msgspec import Meta
 
-from app.blueprints.api.contract import Malformed, caller, me, read, route
+from app.blueprints.api.contract import Malformed, caller, me, route
 from app.blueprints.api.users import Me, show_me
 from app.domain import identity
 from app.entrance import sign_in_browser, sign_out_browser
@@ -27,13 +27,12 @@ class SignedIn(msgspec.Struct, kw_only=True):
     csrf_token: str
 
 
-@route("POST", "/api/auth/login", scope=None, answer=SignedIn)
-def login() -> SignedIn:
+@route("POST", "/api/auth/login", scope=None, body=Credentials, answer=SignedIn, throttled=True)
+def login(body: Credentials) -> SignedIn:
     """Begins a browser session; the body must be JSON, which no foreign form can send."""
     if not request.is_json:
         raise Malformed("Send JSON with Content-Type: application/json.")
-    given = read(Credentials)
-    person = identity.authenticate(given.username, given.password, request.remote_addr or "")
+    person = identity.authenticate(body.username, body.password, request.remote_addr or "")
     sign_in_browser(person)
     return SignedIn(user=show_me(person), csrf_token=generate_csrf())
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 
-from app.blueprints.api.contract import amount, listed, me, query, route
+from app.blueprints.api.contract import Paged, amount, listed, me, route
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, identity, keys, subscriptions
 from app.domain.errors import Forbidden, NotFound
 from app.extensions import db
 
-KINDS = ("organisation", "team", "user", "subscription", "key")
+Kind = Literal["organisation", "team", "user", "subscription", "key"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Budget(msgspec.Struct, kw_only=True):
@@ -35,6 +36,10 @@ class BudgetPage(msgspec.Struct, kw_only=True):
     page: int
     limit: int
     total: int | None
+
+
+class Asked(Paged, kw_only=True):
+    scope: Kind | None = None
 
 
 def show(standing: budgets.Standing, name: str) -> Budget:
@@ -69,10 +74,10 @@ def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
     return found
 
 
-@route("GET", "/api/budgets", answer=BudgetPage)
-def index() -> dict[str, Any]:
+@route("GET", "/api/budgets", query=Asked, answer=BudgetPage)
+def index(asked: Asked) -> dict[str, Any]:
     """The budgets within one's reach: all for admins, else one's own. Filter `scope`."""
-    person, scope = me(), query("scope", KINDS)
+    person, scope = me(), asked.scope
     found = list(db.session.scalars(budgets.every()))
     if not person.sees_everything:
         mine = {person.id}

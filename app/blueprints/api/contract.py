@@ -1,22 +1,26 @@
 """How every route of the management API is declared, entered, read and answered: one decorator, one error shape.
 
-A route names its scope, the Struct of its body and of its answer, and whether it writes; the decorator signs the
-caller in (access token, or browser session with CSRF), checks the scope and the role behind it, decodes a bounded
-body, and runs a writing route as one unit of work. The declarations stay in `OPERATIONS`, for the API's description.
+A route names its scope, the Structs of its query, its body and its answer, and whether it writes; the decorator signs
+the caller in (access token, or browser session with CSRF), checks the scope and the role behind it, decodes the query
+and a bounded body, and runs a writing route as one unit of work. The declarations stay in `OPERATIONS`, from which
+`openapi` describes the API: what is read and what is told to be read are the same Struct.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, g, request
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError
+from msgspec import Meta
+from msgspec.inspect import DateTimeType, Field, IntType, LiteralType, StrType, StructType, UnionType, type_info
 from sqlalchemy import Select, func, select
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
@@ -42,6 +46,7 @@ MOST_ROWS = 200
 EXACT_TOTAL = 10_000
 DEEPEST = 32
 LONGEST_BODY = 1024 * 1024
+LONGEST_QUESTION = 500
 INT64 = 2**63
 ENCODER = msgspec.json.Encoder(enc_hook=str)
 
@@ -55,16 +60,29 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
 
 
+class Paged(msgspec.Struct, kw_only=True):
+    """The query of every list; one that narrows its list adds its filters."""
+
+    page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = 50
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route declares about itself."""
+    """What a route declares about itself. `also` are statuses of success beside `status`; `form`: the body may be one."""
 
     rule: str
     method: str
+    name: str
     scope: str | None
+    query: type[msgspec.Struct] | None
     body: type[msgspec.Struct] | None
+    form: bool
     answer: Any
     status: int
-    summary: str
+    also: tuple[int, ...]
+    throttled: bool
+    text: str
+    parameters: dict[str, Any]
 
 
 OPERATIONS: list[Operation] = []
@@ -89,22 +107,44 @@ def route(
     rule: str,
     *,
     scope: str | None = "portal",
+    query: type[msgspec.Struct] | None = None,
     body: type[msgspec.Struct] | None = None,
+    form: bool = False,
     answer: Any = None,
     status: int = 200,
+    also: tuple[int, ...] = (),
     writes: bool = False,
+    throttled: bool = False,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Declares a route. Its function receives the path's parameters and, with `body`, the decoded `body`.
+    """Declares a route. Its function receives the path's parameters, with `query` what is `asked` by it, and with
+    `body` the decoded `body`.
 
-    It returns a Struct, a dictionary, None (for 204), or a pair with another status. The scope `admin` asks for a
+    It returns a Struct, a dictionary, None (for 204), or a pair with a status of `also`. The scope `admin` asks for a
     role too: admin, or admin-readonly for reading; `any` takes every valid token; None lets everybody in. A
-    function that `writes` may run twice, so it calls nothing but verbs of the domain.
+    function that `writes` may run twice, so it calls nothing but verbs of the domain. An answer that is a page of a
+    list takes the query of one without being told. A `throttled` route counts failed attempts.
     """
 
     def declare(function: Callable[P, Any]) -> Callable[P, Any]:
-        summary = (function.__doc__ or function.__name__.replace("_", " ")).strip().split("\n")[0]
+        module = function.__module__.rpartition(".")[2]
+        reading = query or (Paged if "limit" in getattr(answer, "__struct_fields__", ()) else None)
+        questions = None if reading is None else _questions(reading)
         OPERATIONS.append(
-            Operation(rule=rule, method=method, scope=scope, body=body, answer=answer, status=status, summary=summary)
+            Operation(
+                rule=rule,
+                method=method,
+                name=f"{module}_{function.__name__}",
+                scope=scope,
+                query=reading,
+                body=body,
+                form=form,
+                answer=answer,
+                status=status,
+                also=also,
+                throttled=throttled,
+                text=inspect.getdoc(function) or function.__name__.replace("_", " "),
+                parameters={name: hint for name, hint in function.__annotations__.items() if f"{name}>" in rule},
+            )
         )
 
         @wraps(function)
@@ -114,12 +154,16 @@ def route(
                 _must_hold(g.caller, scope)
             if any("\0" in str(value) for value in kwargs.values()):
                 raise NotFound("There is no such thing.")
+            if reading is not None and questions is not None:
+                g.asked = _ask(reading, questions)
+                if query is not None:
+                    kwargs["asked"] = g.asked
             if body is not None:
-                kwargs["body"] = read(body)
+                kwargs["body"] = read(body) if request.is_json or not form else convert(request.form.to_dict(), body)
             result = transaction(function, *args, **kwargs) if writes else function(*args, **kwargs)
             return reply(result, status)
 
-        bp.add_url_rule(rule, f"{function.__module__.rpartition('.')[2]}_{function.__name__}", view, methods=[method])
+        bp.add_url_rule(rule, f"{module}_{function.__name__}", view, methods=[method])
         return view
 
     return declare
@@ -214,38 +258,64 @@ def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:
         raise Invalid("Integers may have at most 64 bits.", path or None)
 
 
-def query(name: str, choices: Sequence[str] | None = None) -> str | None:
-    """One parameter of the query, None when absent or empty; raises `Invalid` for one outside `choices`."""
-    value = request.args.get(name)
-    if not value:
-        return None
-    if "\0" in value or len(value) > 500:
+class _Question(msgspec.Struct, frozen=True):
+    """One parameter that a query may bear: its attribute, its name in the address, and what it has to be."""
+
+    attribute: str
+    name: str
+    kind: Any
+
+
+def _questions(kind: type[msgspec.Struct]) -> tuple[_Question, ...]:
+    """What `kind` asks for: texts, whole numbers, instants and choices, each of them optional."""
+    described = type_info(kind)
+    assert isinstance(described, StructType)
+    return tuple(_Question(field.name, field.encode_name, _sort_of(field)) for field in described.fields)
+
+
+def _sort_of(field: Field) -> Any:
+    sorts = field.type.types if isinstance(field.type, UnionType) else (field.type,)
+    found = next((sort for sort in sorts if isinstance(sort, IntType | StrType | DateTimeType | LiteralType)), None)
+    bounded = not isinstance(found, IntType) or None not in (found.ge, found.le)
+    if found is None or field.required or not bounded:
+        raise TypeError(f"a query cannot ask for {field.name}: {field.type}")
+    return found
+
+
+def _ask(kind: type[T], questions: Sequence[_Question]) -> T:
+    """The request's query as `kind`; what is empty counts as absent. Raises `Invalid`."""
+    given = {}
+    for question in questions:
+        value = request.args.get(question.name)
+        if value:
+            given[question.attribute] = _answered(value, question.name, question.kind)
+    return kind(**given)
+
+
+def _answered(value: str, name: str, sort: Any) -> Any:
+    if "\0" in value or len(value) > LONGEST_QUESTION:
         raise Invalid("This value cannot be used.", name)
-    if choices is not None and value not in choices:
-        raise Invalid(f"Choose one of {', '.join(choices)}.", name)
-    return value
+    match sort:
+        case LiteralType(values=choices) if value not in choices:
+            raise Invalid(f"Choose one of {', '.join(map(str, choices))}.", name)
+        case DateTimeType():
+            return _instant(value, name)
+        case IntType(ge=int(least), le=int(most)):
+            if not value.isascii() or not value.isdigit() or len(value) > 12 or not least <= int(value) <= most:
+                raise Invalid(f"Give a number from {least} to {most}.", name)
+            return int(value)
+        case _:
+            return value
 
 
-def query_time(name: str) -> datetime | None:
-    """An RFC 3339 instant of the query; a date alone is its first instant in UTC."""
-    value = query(name)
-    if value is None:
-        return None
+def _instant(value: str, name: str) -> datetime:
+    """An RFC 3339 instant; a date alone is its first instant in UTC."""
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value.upper())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise Invalid("Give a time such as 2026-11-21T08:00:00Z.", name) from None
-
-
-def query_number(name: str, default: int, *, least: int, most: int) -> int:
-    value = query(name)
-    if value is None:
-        return default
-    if not value.isascii() or not value.isdigit() or len(value) > 12 or not least <= int(value) <= most:
-        raise Invalid(f"Give a number from {least} to {most}.", name)
-    return int(value)
 
 
 # --- answering ---
@@ -253,8 +323,7 @@ def query_number(name: str, default: int, *, least: int, most: int) -> int:
 
 def page(rows: Select[Row], show: Callable[[Row], Any]) -> dict[str, Any]:
     """One page of a list, as the query asks: `page` from 1, `limit` up to 200; `total` is null above 10,000."""
-    number = query_number("page", 1, least=1, most=1_000_000)
-    limit = query_number("limit", 50, least=1, most=MOST_ROWS)
+    number, limit = g.asked.page, g.asked.limit
     counted = rows.order_by(None).limit(EXACT_TOTAL + 1).with_only_columns(*_primary_key(rows))
     total = db.session.scalar(select(func.count()).select_from(counted.subquery())) or 0
     found = db.session.scalars(rows.limit(limit).offset((number - 1) * limit)).unique().all()
@@ -273,8 +342,7 @@ def _primary_key(rows: Select[Any]) -> Sequence[Any]:
 
 def listed(rows: Sequence[Any]) -> dict[str, Any]:
     """A list that is whole already, cut to the page the query asks for."""
-    number = query_number("page", 1, least=1, most=1_000_000)
-    limit = query_number("limit", 50, least=1, most=MOST_ROWS)
+    number, limit = g.asked.page, g.asked.limit
     start = (number - 1) * limit
     return {"data": list(rows[start : start + limit]), "page": number, "limit": limit, "total": len(rows)}
 

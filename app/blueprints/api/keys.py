@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import amount, me, page, query, route
+from app.blueprints.api.contract import Paged, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.domain import budgets, identity, keys
 from app.domain.errors import Invalid
@@ -20,7 +20,7 @@ ModelName = Annotated[str, Meta(max_length=200)]
 Word = Annotated[str, Meta(max_length=8)]
 
 
-class Budget(msgspec.Struct, kw_only=True):
+class KeyBudget(msgspec.Struct, kw_only=True):
     limit: str
     period: str
     timezone: str
@@ -38,7 +38,7 @@ class Key(msgspec.Struct, kw_only=True):
     prefix: str
     last4: str
     models: list[str]
-    budget: Budget | None
+    budget: KeyBudget | None
     rpm: int | None
     tpm: int | None
     max_parallel: int | None
@@ -95,10 +95,16 @@ class Rotation(msgspec.Struct, kw_only=True):
     overlap_s: int = 0
 
 
-def show_budget(standing: budgets.Standing) -> Budget | None:
+class Asked(Paged, kw_only=True):
+    """`user` is for admins."""
+
+    user: str | None = None
+
+
+def show_budget(standing: budgets.Standing) -> KeyBudget | None:
     if standing.limit_nano is None:
         return None
-    return Budget(
+    return KeyBudget(
         limit=amount(standing.limit_nano) or "0",
         period=standing.period,
         timezone=standing.timezone,
@@ -146,12 +152,12 @@ def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
     ]
 
 
-@route("GET", "/api/keys", answer=KeyPage)
-def index() -> dict[str, Any]:
+@route("GET", "/api/keys", query=Asked, answer=KeyPage)
+def index(asked: Asked) -> dict[str, Any]:
     """One's own keys; everybody's for admins, who may filter by `user`. Revoked keys too."""
     found = keys.reachable(me())
-    if username := query("user"):
-        person = identity.find(username)
+    if asked.user:
+        person = identity.find(asked.user)
         found = found.where(keys.ApiKey.person_id == (person.id if person else ""))
     told = page(found, lambda key: key)
     return told | {"data": [Key(**fields) for fields in _many_fields(told["data"])]}

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import me, page, query, route
+from app.blueprints.api.contract import Paged, me, page, route
+from app.directory import Capability, ModelStatus
 from app.domain import catalog
 from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid
@@ -94,6 +95,12 @@ class NewModel(ModelChange, kw_only=True):
     name: Name
 
 
+class Asked(Paged, kw_only=True):
+    search: str | None = None
+    capability: Capability | None = None
+    status: ModelStatus | None = None
+
+
 def show(item: catalog.Model) -> Model:
     price = item.price
     return Model(
@@ -133,11 +140,10 @@ def _given(body: ModelChange) -> dict[str, Any]:
     return given
 
 
-@route("GET", "/api/models", answer=ModelPage)
-def index() -> dict[str, Any]:
+@route("GET", "/api/models", query=Asked, answer=ModelPage)
+def index(asked: Asked) -> dict[str, Any]:
     """The catalogue; admins see hidden and disabled models too. Filters `search`, `capability`, `status`."""
-    search, capability = query("search"), query("capability", catalog.CAPABILITIES)
-    status = query("status", catalog.STATUSES)
+    search, capability, status = asked.search, asked.capability, asked.status
     if me().sees_everything:
         return page(catalog.all_models(search=search, capability=capability, status=status), show)
     found = catalog.offered_models(search=search, capability=capability)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import me, page, query, route
+from app.blueprints.api.contract import Paged, me, page, route
 from app.domain import providers
 from app.extensions import db
 
@@ -67,6 +67,11 @@ class TrialResult(msgspec.Struct, kw_only=True):
     models: list[str]
 
 
+class Asked(Paged, kw_only=True):
+    type: Literal["api", "web"] | None = None
+    status: Literal["active", "disabled"] | None = None
+
+
 def show(item: providers.Provider) -> Provider:
     return Provider(
         id=item.id,
@@ -80,11 +85,10 @@ def show(item: providers.Provider) -> Provider:
     )
 
 
-@route("GET", "/api/providers", scope="admin", answer=ProviderPage)
-def index() -> dict[str, Any]:
+@route("GET", "/api/providers", scope="admin", query=Asked, answer=ProviderPage)
+def index(asked: Asked) -> dict[str, Any]:
     """The providers by name; filters `type` and `status`."""
-    found = providers.listed(type=query("type", ("api", "web")), status=query("status", providers.STATUSES))
-    return page(found, show)
+    return page(providers.listed(type=asked.type, status=asked.status), show)
 
 
 @route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import or_, select
 
-from app.blueprints.api.contract import me, query, query_number, route
-from app.blueprints.api.usage import instant, listed, milliseconds, reader, refused
+from app.blueprints.api.contract import Paged, listed, me, route
+from app.blueprints.api.usage import MOST_ROWS, instant, milliseconds, reader, refused
 from app.domain import identity, refusals
 from app.domain.errors import Invalid, NotFound
 from app.domain.identity import Person
@@ -30,7 +31,7 @@ OUTCOMES = ("ok", "error", "cancelled")
 NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
 
 
-class Fault(msgspec.Struct, kw_only=True):
+class CallFault(msgspec.Struct, kw_only=True):
     code: str | None
     message: str | None
 
@@ -66,7 +67,7 @@ class Request(msgspec.Struct, kw_only=True):
     stream: bool
     status: int
     outcome: str
-    error: Fault | None
+    error: CallFault | None
     finish_reason: str | None
     prompt_tokens: int
     cached_tokens: int
@@ -142,7 +143,7 @@ class RefusedRequest(msgspec.Struct, kw_only=True):
     endpoint: str
     status: str
     outcome: str
-    error: Fault
+    error: CallFault
     refusal: Limit
     cost: str = "0"
 
@@ -169,6 +170,31 @@ class StatPage(msgspec.Struct, kw_only=True):
     page: int
     limit: int
     total: int | None
+
+
+class Narrowed(Paged, kw_only=True):
+    """`provider` is an id or a name, `status` an HTTP status or one of ok, error, cancelled; `user` is for admins."""
+
+    provider: str | None = None
+    endpoint: str | None = None
+    api_type: str | None = None
+    model: str | None = None
+    user: str | None = None
+    key: str | None = None
+    status: str | None = None
+    since: datetime | None = msgspec.field(default=None, name="from")
+    until: datetime | None = msgspec.field(default=None, name="to")
+
+
+class Asked(Narrowed, kw_only=True):
+    """`cursor` instead of `page` leads on from an answer."""
+
+    cursor: str | None = None
+
+
+class Grouped(Narrowed, kw_only=True):
+    group_by: reports.Step = msgspec.field(default="day", name="groupBy")
+    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
 
 
 class _Names(msgspec.Struct):
@@ -212,7 +238,7 @@ def _fields(entry: UsageEntry, names: _Names) -> dict[str, Any]:
         "stream": entry.stream,
         "status": entry.status,
         "outcome": entry.outcome,
-        "error": Fault(code=entry.error_code, message=entry.error_message) if failed else None,
+        "error": CallFault(code=entry.error_code, message=entry.error_message) if failed else None,
         "finish_reason": entry.finish_reason,
         "prompt_tokens": entry.prompt_tokens,
         "cached_tokens": entry.cached_tokens,
@@ -227,26 +253,26 @@ def _fields(entry: UsageEntry, names: _Names) -> dict[str, Any]:
     }
 
 
-def _filters() -> Filters:
-    status = query("status")
+def _filters(asked: Narrowed) -> Filters:
+    status = asked.status
     if status is not None and status not in OUTCOMES:
         if not (status.isascii() and status.isdigit() and len(status) == 3):
             raise Invalid(f"Give an HTTP status such as 200, or one of {', '.join(OUTCOMES)}.", "status")
         status_number: int | str | None = int(status)
     else:
         status_number = status
-    username = query("user")
+    username = asked.user
     person = identity.find(username) if username else None
     return Filters(
         person_id=None if username is None else person.id if person else NOBODY,
-        key_id=query("key"),
-        model=query("model"),
-        provider_id=_provider_id(query("provider")),
-        endpoint=query("endpoint"),
-        api_type=query("api_type"),
+        key_id=asked.key,
+        model=asked.model,
+        provider_id=_provider_id(asked.provider),
+        endpoint=asked.endpoint,
+        api_type=asked.api_type,
         status=status_number,
-        from_ms=milliseconds("from"),
-        to_ms=milliseconds("to"),
+        from_ms=milliseconds(asked.since),
+        to_ms=milliseconds(asked.until),
     )
 
 
@@ -258,12 +284,11 @@ def _provider_id(name: str | None) -> str | None:
     return found or name
 
 
-def _page() -> dict[str, Any]:
-    limit = query_number("limit", 50, least=1, most=200)
-    number = query_number("page", 1, least=1, most=1_000_000)
+def _page(asked: Asked) -> dict[str, Any]:
+    limit, number = asked.limit, asked.page
     try:
         found = reports.requests(
-            reader(), filters=_filters(), limit=limit, cursor=query("cursor"), skip=(number - 1) * limit
+            reader(), filters=_filters(asked), limit=limit, cursor=asked.cursor, skip=(number - 1) * limit
         )
     except ReportError as error:
         raise refused(error) from None
@@ -277,27 +302,26 @@ def _page() -> dict[str, Any]:
     }
 
 
-@route("GET", "/api/requests", answer=RequestPage)
-def index() -> dict[str, Any]:
+@route("GET", "/api/requests", query=Asked, answer=RequestPage)
+def index(asked: Asked) -> dict[str, Any]:
     """Requests, newest first. Filters `provider, endpoint, model, user, key, status, from, to`; pages or a `cursor`."""
-    return _page()
+    return _page(asked)
 
 
-@route("GET", "/usage/admin/recent", scope="admin", answer=RequestPage)
-def recent() -> dict[str, Any]:
+@route("GET", "/usage/admin/recent", scope="admin", query=Asked, answer=RequestPage)
+def recent(asked: Asked) -> dict[str, Any]:
     """Everybody's last requests, newest first, with the same filters."""
-    return _page()
+    return _page(asked)
 
 
-@route("GET", "/api/requests/stats", answer=StatPage)
-def stats() -> dict[str, Any]:
+@route("GET", "/api/requests/stats", query=Grouped, answer=StatPage)
+def stats(asked: Grouped) -> dict[str, Any]:
     """Usage grouped by `groupBy` = hour, day, week or month, oldest first, with the filters of the list.
 
     Without `from` the last 24 hours, 30 days, 12 weeks or 12 months.
     """
-    step = query("groupBy", reports.STEPS) or "day"
     try:
-        rows = reports.stats(reader(), step, filters=_filters())  # type: ignore[arg-type]
+        rows = reports.stats(reader(), asked.group_by, filters=_filters(asked))
     except ReportError as error:
         raise refused(error) from None
     return listed([_stat(row) for row in rows])
@@ -368,6 +392,6 @@ def _refused(found: Refusal) -> RefusedRequest:
         endpoint=found.endpoint,
         status="refused",
         outcome="refused",
-        error=Fault(code=found.reason, message=found.message),
+        error=CallFault(code=found.reason, message=found.message),
         refusal=limit,
     )

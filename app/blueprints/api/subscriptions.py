@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from app.blueprints.api.contract import me, page, query, route
+from app.blueprints.api.contract import Paged, me, page, route
 from app.domain import catalog, identity, subscriptions
 from app.domain.errors import DomainError, Invalid
-from app.domain.subscriptions import STATUSES
+from app.domain.subscriptions import Status
 from app.extensions import db, transaction
 
 Id = Annotated[str, Meta(max_length=36)]
@@ -29,7 +29,7 @@ class BudgetBody(msgspec.Struct, kw_only=True):
         return msgspec.structs.asdict(self)
 
 
-class Step(msgspec.Struct, kw_only=True):
+class SubscriptionStep(msgspec.Struct, kw_only=True):
     at: datetime
     status: str
     actor: str
@@ -49,7 +49,7 @@ class Subscription(msgspec.Struct, kw_only=True):
     expires_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    timeline: list[Step]
+    timeline: list[SubscriptionStep]
 
 
 class SubscriptionPage(msgspec.Struct, kw_only=True):
@@ -91,6 +91,14 @@ class DecisionResults(msgspec.Struct, kw_only=True):
     data: list[DecisionResult]
 
 
+class Asked(Paged, kw_only=True):
+    """`user` is for admins."""
+
+    status: Status | None = None
+    model: str | None = None
+    user: str | None = None
+
+
 def show(found: subscriptions.Subscription) -> Subscription:
     return Subscription(
         id=found.id,
@@ -106,7 +114,8 @@ def show(found: subscriptions.Subscription) -> Subscription:
         created_at=found.created_at,
         updated_at=found.updated_at,
         timeline=[
-            Step(at=step.at, status=step.status, actor=step.actor, reason=step.reason) for step in found.timeline
+            SubscriptionStep(at=step.at, status=step.status, actor=step.actor, reason=step.reason)
+            for step in found.timeline
         ],
     )
 
@@ -118,21 +127,23 @@ def utc(moment: datetime | None) -> datetime | None:
     return moment
 
 
-@route("GET", "/api/subscriptions", answer=SubscriptionPage)
-def index() -> dict[str, Any]:
+@route("GET", "/api/subscriptions", query=Asked, answer=SubscriptionPage)
+def index(asked: Asked) -> dict[str, Any]:
     """One's own subscriptions; everybody's for admins. Filters `status`, `model`, and for admins `user`."""
     found = subscriptions.reachable(me())
-    if status := query("status", STATUSES):
-        found = found.where(subscriptions.Subscription.status == status)
-    if model := query("model"):
-        found = found.where(subscriptions.Subscription.model_name == model)
-    if username := query("user"):
-        person = identity.find(username)
+    if asked.status:
+        found = found.where(subscriptions.Subscription.status == asked.status)
+    if asked.model:
+        found = found.where(subscriptions.Subscription.model_name == asked.model)
+    if asked.user:
+        person = identity.find(asked.user)
         found = found.where(subscriptions.Subscription.person_id == (person.id if person else ""))
     return page(found, show)
 
 
-@route("POST", "/api/subscriptions", answer=Subscription, status=201, body=SubscriptionRequest, writes=True)
+@route(
+    "POST", "/api/subscriptions", answer=Subscription, status=201, also=(200,), body=SubscriptionRequest, writes=True
+)
 def create(body: SubscriptionRequest) -> tuple[Subscription, int]:
     """Asks for a model: 201 with a new subscription, 200 with the one that is live already."""
     if body.team_id is not None:

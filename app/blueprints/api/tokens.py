@@ -9,7 +9,7 @@ import msgspec
 from flask import request
 from msgspec import Meta
 
-from app.blueprints.api.contract import caller, convert, me, read, route
+from app.blueprints.api.contract import caller, me, route
 from app.domain import identity, passwords, tokens
 from app.domain.errors import Unauthenticated
 from app.extensions import transaction
@@ -60,12 +60,11 @@ def _granted(grant: tokens.Grant) -> TokenAnswer:
     )
 
 
-@route("POST", "/token", scope=None, answer=TokenAnswer)
-def sign_in() -> TokenAnswer:
+@route("POST", "/token", scope=None, body=SignIn, form=True, answer=TokenAnswer, throttled=True)
+def sign_in(body: SignIn) -> TokenAnswer:
     """An access token and a refresh token for a name and a password."""
-    given = read(SignIn) if request.is_json else convert(request.form.to_dict(), SignIn)
-    person = identity.authenticate(given.username, given.password, request.remote_addr or "")
-    wanted = given.scope.split() or None
+    person = identity.authenticate(body.username, body.password, request.remote_addr or "")
+    wanted = body.scope.split() or None
     person_id = person.id
 
     def grant() -> tokens.Grant:
@@ -102,7 +101,7 @@ def info() -> TokenInfo:
     )
 
 
-@route("POST", "/change-password", body=PasswordBody, status=204)
+@route("POST", "/change-password", body=PasswordBody, status=204, throttled=True)
 def change_password(body: PasswordBody) -> None:
     """A new password of one's own. Other sessions and tokens end; long-lived tokens stay."""
     person, here = me(), caller()

@@ -6,11 +6,12 @@ The rows come from the books' rollups (`app.ledger.reports`), the newest period 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
-from app.blueprints.api.contract import caller, query, query_number, query_time, route
+from app.blueprints.api.contract import Paged, caller, listed, route
 from app.domain import identity
 from app.domain.errors import Invalid
 from app.ledger import reports
@@ -19,6 +20,20 @@ from app.metering import money
 
 DEFAULT_PERIODS = {"day": 30, "week": 12, "month": 12}
 MOST_ROWS = 200
+
+
+class AllAtOnce(Paged, kw_only=True):
+    """Rows of periods are few: without `limit` as many come as a page may have."""
+
+    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
+
+
+class Asked(AllAtOnce, kw_only=True):
+    """`num_periods` counts the current one too; without it 30 days, 12 weeks or 12 months."""
+
+    num_periods: Annotated[int, Meta(ge=1, le=reports.MOST_PERIODS)] | None = None
+    model: str | None = None
+    api_type: str | None = None
 
 
 class Part(msgspec.Struct, kw_only=True):
@@ -76,22 +91,13 @@ def reader() -> Reader:
     return Reader(found.person.id, found.person.sees_everything and "admin" in found.scopes)
 
 
-def milliseconds(name: str) -> int | None:
-    """A time of the query in Unix ms."""
-    moment = query_time(name)
+def milliseconds(moment: datetime | None) -> int | None:
+    """In Unix ms."""
     return None if moment is None else max(0, int(moment.timestamp() * 1000))
 
 
 def instant(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
-def listed(rows: list[Any]) -> dict[str, Any]:
-    """Rows that are whole already as a page of a list; without `limit` as many as a page may have."""
-    number = query_number("page", 1, least=1, most=1_000_000)
-    limit = query_number("limit", MOST_ROWS, least=1, most=MOST_ROWS)
-    start = (number - 1) * limit
-    return {"data": rows[start : start + limit], "page": number, "limit": limit, "total": len(rows)}
 
 
 def part(sums: Sums) -> Part:
@@ -119,31 +125,31 @@ def show(row: PeriodUsage) -> Row:
     )
 
 
-def _usage(period: str, person_id: str | None) -> dict[str, Any]:
+def _usage(asked: Asked, period: str, person_id: str | None) -> dict[str, Any]:
     if period not in reports.PERIODS:
         raise Invalid(f"Choose one of {', '.join(reports.PERIODS)}.", "period")
-    periods = query_number("num_periods", DEFAULT_PERIODS[period], least=1, most=reports.MOST_PERIODS)
-    filters = Filters(person_id=person_id, model=query("model"), api_type=query("api_type"))
+    periods = asked.num_periods or DEFAULT_PERIODS[period]
+    filters = Filters(person_id=person_id, model=asked.model, api_type=asked.api_type)
     rows = reports.usage(reader(), period, periods=periods, filters=filters)
     return listed([show(row) for row in reversed(rows)])
 
 
-@route("GET", "/usage/me/<period>", answer=RowPage)
-def mine(period: str) -> dict[str, Any]:
+@route("GET", "/usage/me/<period>", query=Asked, answer=RowPage)
+def mine(asked: Asked, period: str) -> dict[str, Any]:
     """One's own usage, newest period first. `num_periods`, the current one included, `model`, `api_type`."""
-    return _usage(period, caller().person.id)
+    return _usage(asked, period, caller().person.id)
 
 
-@route("GET", "/usage/admin/user/<username>/<period>", scope="admin", answer=RowPage)
-def of_user(username: str, period: str) -> dict[str, Any]:
+@route("GET", "/usage/admin/user/<username>/<period>", scope="admin", query=Asked, answer=RowPage)
+def of_user(asked: Asked, username: str, period: str) -> dict[str, Any]:
     """One person's usage, newest period first."""
-    return _usage(period, identity.named(username).id)
+    return _usage(asked, period, identity.named(username).id)
 
 
-@route("GET", "/usage/admin/all/<period>", scope="admin", answer=RowPage)
-def of_all(period: str) -> dict[str, Any]:
+@route("GET", "/usage/admin/all/<period>", scope="admin", query=Asked, answer=RowPage)
+def of_all(asked: Asked, period: str) -> dict[str, Any]:
     """Everybody's usage together, newest period first."""
-    return _usage(period, None)
+    return _usage(asked, period, None)
 
 
 @route("GET", "/usage/admin/summary", scope="admin", answer=Summary)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import me, page, query, route
+from app.blueprints.api.contract import Paged, me, page, route
 from app.domain import identity, passwords, tokens
 from app.domain.errors import Invalid
-from app.domain.identity import ROLES, Person
+from app.domain.identity import Person, Role
 from app.extensions import transaction
 
 Word = Annotated[str, Meta(max_length=255)]
@@ -103,6 +103,11 @@ class TokenPage(msgspec.Struct, kw_only=True):
     total: int | None
 
 
+class Asked(Paged, kw_only=True):
+    search: str | None = None
+    role: Role | None = None
+
+
 def show(person: Person) -> User:
     return User(
         id=person.id,
@@ -137,10 +142,10 @@ def whoami() -> Me:
     return show_me(me())
 
 
-@route("GET", "/admin/users", scope="admin", answer=UserPage)
-def index() -> dict[str, Any]:
+@route("GET", "/admin/users", scope="admin", query=Asked, answer=UserPage)
+def index(asked: Asked) -> dict[str, Any]:
     """Everybody by name; `search` looks in names and addresses, `role` narrows."""
-    return page(identity.people(search=query("search"), role=query("role", ROLES)), show)
+    return page(identity.people(search=asked.search, role=asked.role), show)
 
 
 @route("POST", "/admin/users", scope="admin", answer=User, status=201, body=NewUser)
