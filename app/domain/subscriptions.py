@@ -1,32 +1,38 @@
 """Subscriptions: who may call which model, from the request to its end, with every step on a timeline.
 
 A person has at most one live subscription (pending, active or suspended) to a model; asking again answers it.
-Models that are not restricted are active at once; the others wait for an admin's decision.
+Models that are not restricted are active at once; the others wait for an admin's decision unless an approval rule
+fits. One that is going to end may be renewed. Whoever did not do it themselves is told of every step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from datetime import datetime, timedelta
+from typing import Any, Literal, get_args
 
-from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, case, func, literal, or_, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.domain import audit, budgets, notices
+from app.domain import approval_rules, audit, budgets, notices
+from app.domain.approval_rules import ApprovalRule
 from app.domain.catalog import Model
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from app.domain.identity import Person
 from app.extensions import Base, db, now
 from app.ids import new_id
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 Status = Literal["pending", "active", "denied", "suspended", "cancelled", "expired"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 LIVE: tuple[Status, ...] = ("pending", "active", "suspended")
 LONGEST_TEXT = 2000
+RENEWABLE = timedelta(days=14)  # before its end a person may ask for a later one
+# What a person is told of an end to come, and how long before it, the nearest first.
+WARNINGS = (
+    ("subscription.expires_in_1_day", timedelta(days=1)),
+    ("subscription.expires_in_7_days", timedelta(days=7)),
+)
 
 Decision = Literal["approve", "deny", "suspend", "resume"]
 # decision -> the statuses it may be made in, the status it leads to
@@ -36,6 +42,7 @@ DECISIONS: dict[Decision, tuple[tuple[Status, ...], Status]] = {
     "suspend": (("active",), "suspended"),
     "resume": (("suspended",), "active"),
 }
+Wait = Literal["request", "renewal"]  # what an admin may have to decide about
 
 
 class Subscription(Base):
@@ -59,7 +66,7 @@ class Subscription(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
-    person: Mapped[Person] = relationship("Person", lazy="joined")
+    person: Mapped[Person] = relationship(lazy="joined")
     model: Mapped[Model | None] = relationship(lazy="joined")
     timeline: Mapped[list[SubscriptionStep]] = relationship(
         order_by="(SubscriptionStep.at, SubscriptionStep.id)", cascade="all, delete-orphan", lazy="select"
@@ -68,6 +75,30 @@ class Subscription(Base):
     @property
     def is_live(self) -> bool:
         return self.status in LIVE
+
+    @property
+    def waits_for(self) -> Wait | None:
+        """What an admin has to decide about it."""
+        if self.status == "pending":
+            return "request"
+        return "renewal" if self.renewal_asked_at is not None else None
+
+    @property
+    def asked_at(self) -> datetime:
+        """When what waits was asked for, or else when it was first asked for."""
+        if self.status == "pending":
+            return self.updated_at  # a restriction may have turned it pending long after the request
+        return self.renewal_asked_at or self.created_at
+
+    @property
+    def is_renewable(self) -> bool:
+        """Whether its end is near enough to ask for a later one, and that has not been asked."""
+        return (
+            self.status == "active"
+            and self.renewal_asked_at is None
+            and self.expires_at is not None
+            and now() < self.expires_at <= now() + RENEWABLE
+        )
 
 
 Index(
@@ -82,7 +113,8 @@ Index(
 
 
 class SubscriptionStep(Base):
-    """One step of a subscription's timeline: the status it led to, who made it and why."""
+    """One step of a subscription's timeline: who made it and why, and the status it led to or, where that stayed,
+    what happened: "renewal-asked", "renewed" or "renewal-denied"."""
 
     __tablename__ = "subscription_step"
 
@@ -133,32 +165,79 @@ def latest_by_model(person: Person) -> dict[str, Subscription]:
     return latest
 
 
-def waiting() -> Select[Subscription]:
-    """What waits for an admin's decision, the longest first."""
-    return select(Subscription).where(Subscription.status == "pending").order_by(Subscription.id)
+def _waits() -> ColumnElement[bool]:
+    """SQL's `waits_for is not None`."""
+    return or_(Subscription.status == "pending", Subscription.renewal_asked_at.is_not(None))
 
 
-def waiting_count() -> int:
-    return (
-        db.session.scalar(select(func.count()).select_from(Subscription).where(Subscription.status == "pending")) or 0
+def _asked_at() -> ColumnElement[datetime]:
+    """SQL's `asked_at`."""
+    return case(
+        (Subscription.status == "pending", Subscription.updated_at),
+        else_=func.coalesce(Subscription.renewal_asked_at, Subscription.created_at),
     )
 
 
-def asked(*, status: str | None = None, search: str | None = None) -> Select[Subscription]:
-    """What needs or had an admin's decision: what waits first, the longest waiting before others, then what was
-    decided, the latest first. Narrowed to a status, and to persons and models whose names contain `search`."""
-    from app.domain.identity import Person
+def waiting() -> Select[Subscription]:
+    """What waits for an admin's decision, requests and renewals, the longest first."""
+    return select(Subscription).where(_waits()).order_by(_asked_at(), Subscription.id)
 
-    waits = Subscription.status == "pending"
-    found = select(Subscription).where(or_(waits, Subscription.decided_at.is_not(None)))
+
+def waiting_count() -> int:
+    return db.session.scalar(select(func.count()).select_from(Subscription).where(_waits())) or 0
+
+
+# What lists may be sorted by.
+ORDERS: dict[str, ColumnElement[Any]] = {
+    "person": func.lower(Person.username),
+    "model": func.lower(Subscription.model_name),
+    "status": Subscription.status.expression,
+    "asked": _asked_at(),
+    "changed": Subscription.updated_at.expression,
+    "ends": Subscription.expires_at.expression,
+}
+
+
+def asked(*, status: str | None = None, wait: str | None = None, search: str | None = None) -> Select[Subscription]:
+    """What needs or had an admin's decision: what waits first, the longest waiting before others, then what was
+    decided, the latest first. Narrowed to a status, to requests or renewals that wait ("any": both), and to persons,
+    models and purposes that contain `search`."""
+    found = select(Subscription).join(Person, Person.id == Subscription.person_id)
+    found = found.where(or_(_waits(), Subscription.decided_at.is_not(None)))
     if status:
         found = found.where(Subscription.status == status)
+    match wait:
+        case "any":
+            found = found.where(_waits())
+        case "request":
+            found = found.where(Subscription.status == "pending")
+        case "renewal":
+            found = found.where(Subscription.renewal_asked_at.is_not(None))
     if search:
-        found = found.join(Person, Person.id == Subscription.person_id).where(
+        found = found.where(
             Person.username.icontains(search, autoescape=True)
+            | Person.email.icontains(search, autoescape=True)
             | Subscription.model_name.icontains(search, autoescape=True)
+            | Subscription.justification.icontains(search, autoescape=True)
         )
-    return found.order_by(~waits, Subscription.decided_at.desc(), Subscription.id)
+    waits = _waits()
+    return found.order_by(
+        case((waits, 0), else_=1),
+        case((waits, _asked_at())),
+        Subscription.decided_at.desc(),
+        Subscription.id,
+    )
+
+
+def listed(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
+    """A person's own subscriptions, newest first, narrowed to a part of the model's name and to a status."""
+    found = of(person, status=status).join(Person, Person.id == Subscription.person_id)
+    return found.where(Subscription.model_name.icontains(search, autoescape=True)) if search else found
+
+
+def former(found: Subscription) -> Select[Subscription]:
+    """The same person's other subscriptions to the same model, newest first."""
+    return of(found.person).where(Subscription.model_name == found.model_name, Subscription.id != found.id)
 
 
 def live_count(model: Model) -> int:
@@ -174,9 +253,7 @@ def request(person: Person, model: Model, *, by: Person, justification: str | No
         return existing, False
     if model.status not in ("active", "deprecated"):
         raise Invalid(f"{model.name} is not on offer.", "model")
-    justification = (justification or "").strip() or None
-    if justification and len(justification) > LONGEST_TEXT:
-        raise Invalid(f"Use at most {LONGEST_TEXT} characters.", "justification")
+    justification = _words(justification, "justification")
     made = Subscription(
         id=new_id(),
         person_id=person.id,
@@ -191,7 +268,46 @@ def request(person: Person, model: Model, *, by: Person, justification: str | No
     _step(made, by, justification)
     audit.record(by, "subscription.request", "subscription", made.id, name=model.name, after={"status": made.status})
     touch("person", person.id)
+    if made.status == "pending":
+        rule = approval_rules.fitting(person, model)
+        if rule is None:
+            _tell_admins(made, "subscription.request", f"{person.username} asks for {model.name}", justification)
+        else:
+            _approve_by(made, rule)
     return made, True
+
+
+def request_again(found: Subscription, *, by: Person, justification: str | None = None) -> tuple[Subscription, bool]:
+    """Asks anew after a denial or an end, as `request` does. Raises `Conflict` while this one is live, or when its
+    model is gone."""
+    if found.is_live:
+        raise Conflict(f"This subscription is {found.status}; there is nothing to ask for again.")
+    if found.model is None:
+        raise Conflict(f"{found.model_name} has been removed.")
+    return request(found.person, found.model, by=by, justification=justification)
+
+
+def ask_renewal(found: Subscription, *, by: Person, reason: str | None) -> Subscription:
+    """Asks for a later end. Raises `Conflict` when it has no end within `RENEWABLE`, or when that was asked already;
+    `Invalid` without a reason."""
+    db.session.refresh(found, ["status", "renewal_asked_at"], with_for_update={"of": Subscription})
+    if found.renewal_asked_at is not None:
+        raise Conflict("A renewal has been asked for already; an administrator will decide.")
+    if not found.is_renewable:
+        raise Conflict(f"Only an active subscription that ends within {RENEWABLE.days} days can be renewed.")
+    reason = _words(reason, "reason")
+    if reason is None:
+        raise Invalid("Say in a sentence why you need it longer.", "reason")
+    found.renewal_asked_at, found.renewal_reason = now(), reason
+    found.updated_at = now()
+    _step(found, by, reason, "renewal-asked")
+    audit.record(
+        by, "subscription.renewal_request", "subscription", found.id, name=found.model_name, reason=reason,
+        on_behalf_of=_on_behalf_of(found, by),
+    )  # fmt: skip
+    asks = f"{found.person.username} asks for {found.model_name} to be renewed"
+    _tell_admins(found, "subscription.renewal_request", asks, reason)
+    return found
 
 
 def decide(
@@ -205,30 +321,92 @@ def decide(
 ) -> Subscription:
     """An admin's decision; `budget` bears limit, period and timezone as `budgets.set_budget` takes them.
 
+    Approve and deny answer what waits: a request, or a renewal, which leaves the status as it is. An approved renewal
+    ends at `expires_at`, without one never; a denied one when it would have ended anyway.
+
     Raises `Invalid` for an unknown decision or a denial without reason, `Conflict` when the subscription's status
     does not allow it.
     """
     if decision not in DECISIONS:
         raise Invalid(f"Choose one of {', '.join(DECISIONS)}.", "decision")
     allowed, status = DECISIONS[decision]
-    reason = (reason or "").strip() or None
+    reason = _words(reason, "reason")
     if decision == "deny" and not reason:
         raise Invalid("Give a reason; the person will read it.", "reason")
-    if reason and len(reason) > LONGEST_TEXT:
-        raise Invalid(f"Use at most {LONGEST_TEXT} characters.", "reason")
     if expires_at is not None and expires_at <= now():
         raise Invalid("Give an instant in the future.", "expires_at")
     # Two admins at one instant: the second sees what the first did.
-    db.session.refresh(found, ["status"], with_for_update={"of": Subscription})
-    if found.status not in allowed:
+    db.session.refresh(found, ["status", "renewal_asked_at", "expires_at"], with_for_update={"of": Subscription})
+    renews = decision in ("approve", "deny") and found.waits_for == "renewal"
+    if not renews and found.status not in allowed:
         raise Conflict(f"This subscription is {found.status}; {decision} needs one that is {' or '.join(allowed)}.")
-    found.decided_by, found.decided_at, found.decision_reason = by.username, now(), reason
-    if expires_at is not None:
-        found.expires_at = expires_at
+    if renews:
+        _answer_renewal(found, decision, by, reason, expires_at)
+    else:
+        found.decided_by, found.decided_at, found.decision_reason = by.username, now(), reason
+        if expires_at is not None:
+            found.expires_at = expires_at
+        _move(found, status, by, f"subscription.{decision}", reason)
+        title, text = _DECIDED[decision]
+        until = f" until {found.expires_at:%Y-%m-%d %H:%M} UTC" if found.expires_at and status == "active" else ""
+        _tell(found, f"subscription.{decision}", title.format(found.model_name), reason, text.format(until=until))
     if budget is not None:
         budgets.set_budget("subscription", found.id, by=by, **budget)
-    _move(found, status, by, f"subscription.{decision}", reason)
     return found
+
+
+# What the person is told of a decision: the title, and how to go on.
+_DECIDED = {
+    "approve": ("You may use {} now", "Your keys may call it{until}."),
+    "deny": ("Your request for {} was denied", "You may ask for a review on its page."),
+    "suspend": ("Your access to {} is suspended", "Calls are refused until an administrator resumes it."),
+    "resume": ("Your access to {} is resumed", "Your keys may call it again{until}."),
+}
+
+
+def _answer_renewal(
+    found: Subscription, decision: str, by: Person, reason: str | None, expires_at: datetime | None
+) -> None:
+    old = found.expires_at
+    if decision == "approve" and expires_at is not None and old is not None and expires_at <= old:
+        raise Invalid(f"Give an end later than the present one, {old:%Y-%m-%d %H:%M} UTC.", "expires_at")
+    found.decided_by, found.decided_at, found.decision_reason = by.username, now(), reason
+    found.renewal_asked_at = found.renewal_reason = None
+    found.updated_at = now()
+    if decision == "approve":
+        found.expires_at = expires_at
+    _step(found, by, reason, "renewed" if decision == "approve" else "renewal-denied")
+    audit.record(
+        by,
+        "subscription.renew" if decision == "approve" else "subscription.deny_renewal",
+        "subscription",
+        found.id,
+        name=found.model_name,
+        before={"expires_at": old.isoformat() if old else None},
+        after={"expires_at": found.expires_at.isoformat() if found.expires_at else None},
+        reason=reason,
+        on_behalf_of=_on_behalf_of(found, by),
+    )
+    touch("person", found.person_id)
+    ends = f"It ends at {found.expires_at:%Y-%m-%d %H:%M} UTC." if found.expires_at else "It has no end any more."
+    if decision == "approve":
+        _tell(found, "subscription.renew", f"Your access to {found.model_name} is renewed", reason, ends)
+    else:
+        title = f"Your access to {found.model_name} is not renewed"
+        _tell(found, "subscription.deny_renewal", title, reason, ends)
+
+
+def _approve_by(found: Subscription, rule: ApprovalRule) -> None:
+    """The approval that a rule makes at once."""
+    reason = f"Approved by the rule “{rule.name}”."
+    found.decided_by, found.decided_at, found.decision_reason = audit.SYSTEM, now(), reason
+    found.expires_at = rule.end(now())
+    _move(found, "active", None, "subscription.approve", reason)
+    if rule.budget is not None:
+        budgets.set_budget("subscription", found.id, by=None, **rule.budget)
+    title, text = _DECIDED["approve"]
+    until = f" until {found.expires_at:%Y-%m-%d %H:%M} UTC" if found.expires_at else ""
+    _tell(found, "subscription.approve", title.format(found.model_name), reason, text.format(until=until))
 
 
 def cancel(found: Subscription, *, by: Person | None, reason: str | None = None) -> Subscription:
@@ -236,6 +414,9 @@ def cancel(found: Subscription, *, by: Person | None, reason: str | None = None)
     if not found.is_live:
         raise Conflict(f"This subscription is {found.status} already.")
     _move(found, "cancelled", by, "subscription.cancel", reason)
+    if by is None or by.id != found.person_id:
+        title = f"Your subscription to {found.model_name} is cancelled"
+        _tell(found, "subscription.cancel", title, reason, "Calls are refused from now on.")
     return found
 
 
@@ -283,7 +464,41 @@ def expire_due(limit: int = 500) -> int:
     ).all()
     for found in due:
         _move(found, "expired", None, "subscription.expire", None)
+        title = f"Your access to {found.model_name} has ended"
+        _tell(found, "subscription.expire", title, None, "Calls are refused. You may ask for it again on its page.")
     return len(due)
+
+
+def warn_of_ends(limit: int = 500) -> int:
+    """Tells people of ends to come, once each a week and a day before; how many were told. Runs each minute."""
+    told = 0
+    nearer = now()
+    for kind, before in WARNINGS:
+        already = select(notices.Notice.id).where(
+            notices.Notice.person_id == Subscription.person_id,
+            notices.Notice.kind == kind,
+            notices.Notice.href == literal(_href("")) + Subscription.id,
+            notices.Notice.at > now() - before,  # one of a former end is older
+        )
+        due = db.session.scalars(
+            select(Subscription)
+            .where(
+                Subscription.status == "active",
+                Subscription.expires_at > nearer,
+                Subscription.expires_at <= now() + before,
+                ~already.exists(),
+            )
+            .limit(limit)
+        ).all()
+        for found in due:
+            further = "Your request for renewal waits for an administrator." if found.renewal_asked_at else (
+                "You may ask for renewal on its page."
+            )  # fmt: skip
+            title = f"Your access to {found.model_name} ends on {found.expires_at:%Y-%m-%d}"
+            _tell(found, kind, title, None, f"It ends at {found.expires_at:%Y-%m-%d %H:%M} UTC. {further}")
+        told += len(due)
+        nearer = now() + before
+    return told
 
 
 def usable(person_ids: list[str]) -> Select[str, str, str]:
@@ -311,6 +526,8 @@ def _move(found: Subscription, status: Status, by: Person | None, action: str, r
     before = {"status": found.status}
     found.status = status
     found.updated_at = now()
+    if status not in ("active", "suspended"):
+        found.renewal_asked_at = found.renewal_reason = None
     _step(found, by, reason)
     audit.record(
         by,
@@ -321,14 +538,42 @@ def _move(found: Subscription, status: Status, by: Person | None, action: str, r
         before=before,
         after={"status": status},
         reason=reason,
-        on_behalf_of=found.person.username if by is None or by.id != found.person_id else None,
+        on_behalf_of=_on_behalf_of(found, by),
     )
     touch("person", found.person_id)
 
 
-def _step(found: Subscription, by: Person | None, reason: str | None) -> None:
+def _step(found: Subscription, by: Person | None, reason: str | None, happened: str | None = None) -> None:
+    actor = by.username if by else audit.SYSTEM
     db.session.add(
-        SubscriptionStep(
-            subscription_id=found.id, status=found.status, actor=by.username if by else audit.SYSTEM, reason=reason
-        )
+        SubscriptionStep(subscription_id=found.id, status=happened or found.status, actor=actor, reason=reason)
     )
+
+
+def _on_behalf_of(found: Subscription, by: Person | None) -> str | None:
+    return found.person.username if by is None or by.id != found.person_id else None
+
+
+def _words(text: str | None, field: str) -> str | None:
+    """What was written, without the space around it; None for nothing."""
+    text = (text or "").strip() or None
+    if text and len(text) > LONGEST_TEXT:
+        raise Invalid(f"Use at most {LONGEST_TEXT} characters.", field)
+    return text
+
+
+def _href(id: str) -> str:
+    """Its page in the portal."""
+    return f"/subscriptions/{id}"
+
+
+def _tell(found: Subscription, kind: str, title: str, reason: str | None, text: str) -> None:
+    """Tells the person: the reason that somebody gave, then how to go on."""
+    notices.tell(found.person, kind, title, f"{reason}\n{text}" if reason else text, _href(found.id))
+
+
+def _tell_admins(found: Subscription, kind: str, title: str, reason: str | None) -> None:
+    """Tells everybody who may decide, but the one who asks."""
+    admins = select(Person).where(Person.role == "admin", Person.disabled.is_(False), Person.id != found.person_id)
+    for admin in db.session.scalars(admins):
+        notices.tell(admin, kind, title, reason or "No purpose was given.", f"/admin/subscriptions/{found.id}/decision")

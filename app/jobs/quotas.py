@@ -25,6 +25,7 @@ def run() -> None:
 
     while transaction(subscriptions.expire_due):
         pass
+    transaction(subscriptions.warn_of_ends)
     transaction(tokens.purge)
     publication.catch_up()  # expired keys leave Redis by themselves; their records carry the time
     found = reconcile.compare(current.redis())
