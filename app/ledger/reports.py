@@ -56,6 +56,7 @@ PERIODS: tuple[Period, ...] = get_args(Period)
 STEPS: tuple[Step, ...] = get_args(Step)
 MOST_PERIODS = 1000  # rows of one report
 COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
+NEWEST = 10_000  # requests of which the newest are looked at one by one
 DEFAULT_STEPS: dict[Step, int] = {"hour": 24, "day": 30, "week": 12, "month": 12}
 
 
@@ -96,6 +97,9 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NONE = Filters()
+
+# What came later about a request, and what put a counter right, are entries of the books but no requests.
+_IS_REQUEST = ENTRY.c.kind == "usage"
 
 
 class Sums(msgspec.Struct, kw_only=True):
@@ -269,7 +273,7 @@ def _by_window(
     query = select(used.c.window, *(used.c[name] for name in details), *_summed(used)).group_by(
         used.c.window, *(used.c[name] for name in details)
     )
-    for found in db.session.execute(query):
+    for found in db.session.execute(query.having(_something(used))):
         sums = _sums(found)
         row = by_start[found.window]
         row.add(sums)
@@ -303,6 +307,7 @@ def by(
     query = (
         select(used.c[dimension].label("name"), *summed.values())
         .group_by(used.c[dimension])
+        .having(_something(used))
         .order_by(size.desc(), func.sum(used.c.requests).desc(), used.c[dimension])
         .limit(limit)
     )
@@ -338,7 +343,7 @@ def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
     sums = totals(reader, filters=Filters(from_ms=today, to_ms=today + DAY_MS))
     active = db.session.scalar(
         select(func.count(func.distinct(HOURLY.c.person_id))).where(
-            HOURLY.c.start_ms >= today, HOURLY.c.start_ms < today + DAY_MS
+            HOURLY.c.start_ms >= today, HOURLY.c.start_ms < today + DAY_MS, HOURLY.c.requests > 0
         )
     )
     return Summary(
@@ -373,13 +378,7 @@ def repriced(reader: Reader, model: str, price: Price, *, days: int = 30, at_ms:
 
 def use_of_keys(reader: Reader, key_ids: Iterable[str], *, filters: Filters = NONE) -> dict[str, KeyUse]:
     """What each key spent in the span of `filters` (all time) and when it was last used; unused ones are left out."""
-    last_used: dict[str, int] = {}
-    for key_id in set(key_ids):  # one step into the index each; grouped it would read every entry of the keys
-        last = db.session.scalar(
-            select(func.max(ENTRY.c.at_ms)).where(ENTRY.c.key_id == key_id, *_allowed(reader, ENTRY))
-        )
-        if last is not None:
-            last_used[key_id] = last
+    last_used = last_use(reader, key_ids)
     if not last_used:
         return {}
     used = _used(reader, filters, *_span(filters), keys=sorted(last_used)).subquery("used")
@@ -390,12 +389,33 @@ def use_of_keys(reader: Reader, key_ids: Iterable[str], *, filters: Filters = NO
 
 def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
     """When each key was last used, Unix ms; unused ones are left out."""
-    query = (
-        select(ENTRY.c.key_id, func.max(ENTRY.c.at_ms))
-        .where(ENTRY.c.key_id.in_(set(key_ids)), *_allowed(reader, ENTRY))
-        .group_by(ENTRY.c.key_id)
+    last_used: dict[str, int] = {}
+    for key_id in set(key_ids):  # a step into the index each; grouped it would read every entry of the keys
+        query = select(ENTRY.c.at_ms).where(ENTRY.c.key_id == key_id, _IS_REQUEST, *_allowed(reader, ENTRY))
+        last = db.session.scalar(query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(1))
+        if last is not None:
+            last_used[key_id] = last
+    return last_used
+
+
+def use_of_secrets(reader: Reader, key_id: str) -> dict[str, int]:
+    """When each secret of a key was last presented, Unix ms, among the key's last 10,000 requests.
+
+    A secret that none of these presented is left out.
+    """
+    newest = (
+        select(ENTRY.c.secret_id, ENTRY.c.at_ms)
+        .where(ENTRY.c.key_id == key_id, _IS_REQUEST, *_allowed(reader, ENTRY))
+        .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+        .limit(NEWEST)
+        .subquery("newest")
     )
-    return {str(key_id): int(at_ms) for key_id, at_ms in db.session.execute(query)}
+    query = (
+        select(newest.c.secret_id, func.max(newest.c.at_ms))
+        .where(newest.c.secret_id.is_not(None))
+        .group_by(newest.c.secret_id)
+    )
+    return {str(secret_id): int(at_ms) for secret_id, at_ms in db.session.execute(query)}
 
 
 # --- single requests -------------------------------------------------------------------------------------------------
@@ -404,11 +424,11 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
 def requests(
     reader: Reader, *, filters: Filters = NONE, limit: int = 50, cursor: str | None = None, skip: int = 0
 ) -> Page:
-    """The entries that `filters` let through, newest first: after `cursor` (a former page's `next`) or `skip` entries.
+    """The requests that `filters` let through, newest first: after `cursor` (a former page's `next`) or `skip` of them.
 
     Raises `ReportError` for a cursor that is none.
     """
-    where = [*_allowed(reader, ENTRY), *_narrowed(filters, ENTRY)]
+    where = [_IS_REQUEST, *_allowed(reader, ENTRY), *_narrowed(filters, ENTRY)]
     if filters.from_ms is not None:
         where.append(ENTRY.c.at_ms >= filters.from_ms)
     if filters.to_ms is not None:
@@ -434,9 +454,14 @@ def requests(
 
 
 def request(reader: Reader, request_id: str) -> list[UsageEntry]:
-    """All entries of one request, in the order they were posted; none when it is not the reader's to see."""
-    query = select(UsageEntry).where(ENTRY.c.request_id == request_id, *_allowed(reader, ENTRY))
-    return list(db.session.scalars(query.order_by(ENTRY.c.id)))
+    """All entries of one request: itself, then what was booked later; none when it is not the reader's to see.
+
+    The repair of a counter has an id like a request, and is none.
+    """
+    query = select(UsageEntry).where(
+        ENTRY.c.request_id == request_id, ENTRY.c.kind != "repair", *_allowed(reader, ENTRY)
+    )
+    return list(db.session.scalars(query.order_by(~_IS_REQUEST, ENTRY.c.id)))
 
 
 def _cursor(entry: UsageEntry) -> str:
@@ -575,6 +600,13 @@ def _narrowed(filters: Filters, table: Table) -> list[ColumnElement[bool]]:
         column = ENTRY.c.status if isinstance(filters.status, int) else ENTRY.c.outcome
         where.append(column == filters.status)
     return where
+
+
+def _something(used: Any) -> ColumnElement[bool]:
+    """Whether a group has any usage at all: the repair of a counter is booked without."""
+    return or_(
+        *(func.sum(used.c[name]) != 0 for name in ("requests", "cost_nano", "prompt_tokens", "completion_tokens"))
+    )
 
 
 def _summed(used: Any) -> list[Any]:

@@ -201,7 +201,11 @@ def group_of(event: UsageEvent) -> Group:
 
 
 def measures_of(event: UsageEvent) -> tuple[int, ...]:
-    """What one event adds, in the order of `MEASURES`. A credit corrects sums; it is no request of its own."""
+    """What one event adds, in the order of `MEASURES`.
+
+    Only a usage event is a request, with an end and with times. What comes later about it (late, credit) and what
+    puts a counter right (repair) corrects tokens and money alone; a credit's cost is negative.
+    """
     counts = event.kind == "usage"
     return (
         int(counts),
@@ -214,9 +218,9 @@ def measures_of(event: UsageEvent) -> tuple[int, ...]:
         event.audio_ms,
         event.cost_nano,
         event.overdraft_nano,
-        event.duration_ms,
-        event.ttft_ms or 0,
-        int(event.ttft_ms is not None),
+        event.duration_ms if counts else 0,
+        (event.ttft_ms or 0) if counts else 0,
+        int(counts and event.ttft_ms is not None),
     )
 
 
@@ -421,8 +425,9 @@ def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
         "requests": case((counts, 1), else_=0),
         "errors": case((and_(counts, entries.c.outcome == "error"), 1), else_=0),
         "cancelled": case((and_(counts, entries.c.outcome == "cancelled"), 1), else_=0),
-        "ttft_ms": func.coalesce(entries.c.ttft_ms, 0),
-        "ttft_count": case((entries.c.ttft_ms.is_(None), 0), else_=1),
+        "duration_ms": case((counts, entries.c.duration_ms), else_=0),
+        "ttft_ms": case((counts, func.coalesce(entries.c.ttft_ms, 0)), else_=0),
+        "ttft_count": case((and_(counts, entries.c.ttft_ms.is_not(None)), 1), else_=0),
     }
 
 

@@ -6,6 +6,7 @@ import random
 from itertools import pairwise
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from flask import Flask
 
@@ -202,3 +203,59 @@ def test_a_new_event_shows_at_once(ledger: Flask) -> None:
     assert (row.start_ms, row.end_ms, row.requests) == (month.start_ms, month.end_ms, 2)
     assert row.mean_duration_ms == 40
     assert row.mean_ttft_ms == 7
+
+
+def corrections(told: UsageEvent) -> list[UsageEvent]:
+    """What may be booked later about a request, and the repair of a counter an hour later."""
+    late = msgspec.structs.replace(told, kind="late", cost_nano=30, overdraft_nano=30, prompt_tokens=0)
+    credit = msgspec.structs.replace(
+        told, kind="credit", cost_nano=-50, prompt_tokens=0, completion_tokens=0, outcome="error", status=502
+    )
+    repair = UsageEvent(
+        request_id="repair-1", attempt=0, kind="repair", at_ms=told.at_ms + HOUR_MS, person_id="", model="",
+        endpoint="", api_type="", outcome="ok", status=200, moved_nano=-7,
+    )  # fmt: skip
+    return [late, credit, repair]
+
+
+@pytest.mark.parametrize("derived", [True, False])
+def test_a_correction_is_money_and_no_request(ledger: Flask, derived: bool) -> None:
+    told = event(cost_nano=100, completion_tokens=5, duration_ms=40, ttft_ms=7)
+    posting.post([told, *corrections(told)])
+    if derived:
+        rollups.derive()
+    for filters in (reports.NONE, Filters(from_ms=NOON - 1, to_ms=NOON + 2 * HOUR_MS)):
+        sums = reports.totals(ADMIN, filters=filters)
+        assert (sums.requests, sums.errors, sums.duration_ms, sums.ttft_count) == (1, 0, 40, 1)
+        assert (sums.cost_nano, sums.completion_tokens) == (80, 10)
+        assert (sums.mean_duration_ms, sums.mean_ttft_ms) == (40, 7)
+        assert [share.name for share in reports.by_model(ADMIN, filters=filters)] == ["echo"]
+        assert [share.name for share in reports.top_users(ADMIN, filters=filters)] == ["ada"]
+        page = reports.requests(ADMIN, filters=filters)
+        assert [entry.kind for entry in page.entries] == ["usage"]
+        assert page.total == 1
+    (row,) = reports.usage(ADMIN, "day", periods=1, at_ms=NOON)
+    assert set(row.models) == {"echo"}
+    first, *others = [entry.kind for entry in reports.request(ADMIN, told.request_id)]
+    assert (first, set(others)) == ("usage", {"late", "credit"})
+    assert reports.request(ADMIN, "repair-1") == []
+    assert rollups.check() == []
+
+
+def test_a_credit_is_no_use_of_a_key(ledger: Flask) -> None:
+    used = event(at_ms=NOON - HOUR_MS)
+    posting.post([used, event(request_id=used.request_id, kind="credit", cost_nano=-5)])
+    assert reports.last_use(ADA, ["key-1", "key-2"]) == {"key-1": NOON - HOUR_MS}
+    assert reports.use_of_keys(ADA, ["key-1"]) == {"key-1": (124_995, 1, NOON - HOUR_MS)}
+
+
+def test_each_secret_of_a_key_tells_when_it_was_last_presented(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    posting.post(
+        [event(secret_id="old", at_ms=NOON - 2000), event(secret_id="old", at_ms=NOON - 1000), event(secret_id="new")]
+        + [event(), event(secret_id="other", key_id="key-2"), event(secret_id="foreign", person_id="bob")]
+    )
+    assert reports.use_of_secrets(ADA, "key-1") == {"old": NOON - 1000, "new": NOON}
+    assert reports.use_of_secrets(ADMIN, "key-1") == {"old": NOON - 1000, "new": NOON, "foreign": NOON}
+    assert reports.use_of_secrets(BOB, "key-2") == {}
+    monkeypatch.setattr(reports, "NEWEST", 2)
+    assert reports.use_of_secrets(ADA, "key-1") == {"new": NOON}
