@@ -257,7 +257,7 @@
   };
 
   const checkLists = () => {
-    const shown = (list) => $$(".choices-list > *", list).filter((row) => !row.hidden).map((row) => $("input", row)).filter((box) => !box.disabled);
+    const shown = (list) => $$(".choices-list > *, tbody > tr", list).filter((row) => !row.hidden).map((row) => $("input[type=checkbox]", row)).filter((box) => box && !box.disabled);
     on("input", "[data-check-search]", (e, field) => {
       const words = field.value.trim().toLowerCase();
       $$(".choices-list > *", field.closest("[data-check-list]")).forEach((row) => { row.hidden = !row.textContent.toLowerCase().includes(words); });

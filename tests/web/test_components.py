@@ -100,13 +100,15 @@ MACROS = {
     "code_block": "{{ ui.code_block('a < b', 'python') }}",
     "code_tabs": "{{ ui.code_tabs([{'label': 'curl', 'code': 'curl'}, {'label': 'Python', 'code': 'import x'}]) }}",
     "tabs": "{{ ui.tabs([{'label': 'Overview', 'href': '/', 'current': true}, {'label': 'Members', 'href': '/m', 'count': 0}]) }}",
+    "timeline": "{{ ui.timeline([{'title': ui.label('pending'), 'at': moment, 'by': 'ada', 'text': 'Why'}, {'title': 'Renewed', 'at': moment}]) }}",
+    "check_cell": "<form data-check-list><table><tbody><tr>{{ ui.check_cell('ids', 'a', 'Choose a') }}{{ ui.check_cell('ids', 'b', 'Choose b', checked=true, disabled=true, reason='Read only') }}</tr></tbody></table></form>",
     "label": "{{ ui.label('pending') }}{{ ui.label('never_seen') }}{{ ui.tag('vision', 'teal') }}",
     "alert": "{{ ui.alert('danger', 'Failed', 'Why', live=true) }}{% call ui.alert('info', 'Note') %}<b>x</b>{% endcall %}",
     "toast_region": "{{ ui.toast_region([('success', 'Saved'), ('error', 'No')]) }}",
     "dialog": "{{ ui.dialog_opener('Open', 'd') }}{{ ui.dialog_opener('Open', 'd', href='/d') }}{% call ui.dialog('d', 'Title') %}x{% endcall %}",
     "confirm": "{{ ui.confirm('c', 'Revoke', '/r', 'Sure?', 'It stops.', 'Revoke', danger=true, typed='prod') }}"
     "{% call ui.confirm('c2', 'Deny', '/d', 'Deny?') %}{{ ui.textarea('reason', 'Reason') }}{% endcall %}",
-    "confirm_form": "{{ ui.confirm_form('/r', 'Sure?', back='/') }}",
+    "confirm_form": "{{ ui.confirm_form('/r', 'Sure?', back='/', keep='Keep it') }}",
     "skeleton": "{{ ui.skeleton(2) }}",
     "request_id": "{{ ui.request_id('req_1') }}",
     "table": "{% call ui.region('keys') %}{% call ui.toolbar('/keys', 'x', filters=[{'name': 's', 'label': 'Status', 'options': [('a', 'A')], 'value': 'a'}],"
