@@ -14,7 +14,9 @@ from flask import has_app_context
 from sqlalchemy import Connection, Engine, create_engine
 
 import config as settings
-from app.domain import approval_rules, notices, publication  # noqa: F401 - bring in every table of the domain
+
+# They bring in every table of the domain.
+from app.domain import announcements, approval_rules, invitations, notices, publication  # noqa: F401
 from app.extensions import Base, UtcDateTime, db, prepare
 
 for ledger in ("app.ledger.posting", "app.ledger.rollups", "app.ledger.budgets"):

@@ -7,31 +7,30 @@ hold at most follows from the role. The last admin able to act cannot be removed
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets as random_source
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import msgspec
 from redis import RedisError
-from sqlalchemy import Index, Select, String, func, select, true
+from sqlalchemy import Index, Select, String, cast, func, select, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
-from app.domain import audit, passwords
+from app.domain import audit, passwords, sessions, tokens
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
+from app.domain.tokens import SCOPES, Scope
 from app.extensions import Base, db, now
 from app.ids import new_id
 
 Role = Literal["user", "admin", "admin-readonly"]
-Scope = Literal["inference", "portal", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-# inference: call /v1. portal: one's own keys, subscriptions and usage. admin: the management routes of admins.
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 SCOPES_OF: dict[str, tuple[Scope, ...]] = {
     "user": ("inference", "portal"),
     "admin": SCOPES,
@@ -40,6 +39,8 @@ SCOPES_OF: dict[str, tuple[Scope, ...]] = {
 
 USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
+GROUP = re.compile(r"\w[\w ./:@+-]{0,99}")
+MOST_GROUPS = 50
 LARGEST_RATE = 1_000_000_000
 
 FAILURES_AN_ACCOUNT, FAILURES_AN_ADDRESS = 10, 100  # a minute
@@ -101,28 +102,16 @@ class Person(Base):
             "email": self.email,
             "role": self.role,
             "scopes": list(self.scopes),
+            "groups": list(self.groups or ()),
             "disabled": self.disabled,
             "rpm": self.rpm,
             "tpm": self.tpm,
         }
 
-
-class Invitation(Base):
-    """A link that lets somebody make their own account, once and until its end. Only the digest of it is kept."""
-
-    __tablename__ = "invitation"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    digest: Mapped[str] = mapped_column(String(64), unique=True)
-    email: Mapped[str | None]
-    role: Mapped[str] = mapped_column(String(16), default="user")
-    groups: Mapped[list[str]] = mapped_column(default=list)
-    invited_by: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    expires_at: Mapped[datetime]
-    used_at: Mapped[datetime | None]
-    withdrawn_at: Mapped[datetime | None]
-    person_id: Mapped[str | None] = mapped_column(String(36))
+    @property
+    def status(self) -> str:
+        """active or deactivated."""
+        return "deactivated" if self.disabled else "active"
 
 
 Index("uq_person_username", func.lower(Person.username), unique=True)
@@ -153,14 +142,29 @@ def names_of(ids: Iterable[str]) -> dict[str, str]:
     return dict(db.session.execute(query).all())
 
 
-def people(*, search: str | None = None, role: str | None = None) -> Select[Person]:
-    """Everybody by name, narrowed to those whose name or address contains `search`."""
+def people(
+    *, search: str | None = None, role: str | None = None, status: str | None = None, group: str | None = None
+) -> Select[Person]:
+    """Everybody by name, narrowed to those whose name or address contains `search`, to a role, to active or
+    deactivated ones, and to the members of a group."""
     found = select(Person).order_by(func.lower(Person.username))
     if search:
         found = found.where(
             Person.username.icontains(search, autoescape=True) | Person.email.icontains(search, autoescape=True)
         )
-    return found.where(Person.role == role) if role else found
+    if role:
+        found = found.where(Person.role == role)
+    if status:
+        found = found.where(Person.disabled.is_(status == "deactivated"))
+    if group:  # the list is kept as JSON, whose text every database can search
+        found = found.where(cast(Person.groups, String).contains(json.dumps(group), autoescape=True))
+    return found
+
+
+def groups() -> list[str]:
+    """Every group that somebody is in, by name."""
+    kept = db.session.scalars(select(Person.groups).where(cast(Person.groups, String) != "[]"))
+    return sorted({group for groups in kept for group in groups}, key=str.lower)
 
 
 def create(
@@ -171,6 +175,7 @@ def create(
     email: str | None = None,
     role: str = "user",
     scopes: list[str] | None = None,
+    groups: Sequence[str] = (),
     disabled: bool = False,
     must_change_password: bool = False,
     rpm: int | None = None,
@@ -182,7 +187,7 @@ def create(
     if find(username):
         raise Conflict(f"The name {username} is taken.", "username")
     person = Person(username=username, password_hash=password, must_change_password=must_change_password)
-    _fill(person, email=email, role=role, scopes=scopes, disabled=disabled, rpm=rpm, tpm=tpm)
+    _fill(person, email=email, role=role, scopes=scopes, groups=groups, disabled=disabled, rpm=rpm, tpm=tpm)
     db.session.add(person)
     db.session.flush()
     audit.record(by, "person.create", "person", person.id, name=username, after=person.summary())
@@ -197,6 +202,7 @@ def update(
     email: str | None | msgspec.UnsetType = msgspec.UNSET,
     role: str | msgspec.UnsetType = msgspec.UNSET,
     scopes: list[str] | None | msgspec.UnsetType = msgspec.UNSET,
+    groups: Sequence[str] | msgspec.UnsetType = msgspec.UNSET,
     disabled: bool | msgspec.UnsetType = msgspec.UNSET,
     rpm: int | None | msgspec.UnsetType = msgspec.UNSET,
     tpm: int | None | msgspec.UnsetType = msgspec.UNSET,
@@ -217,6 +223,7 @@ def update(
         email=person.email if email is msgspec.UNSET else email,
         role=role_after,
         scopes=scopes_after,
+        groups=(person.groups or ()) if groups is msgspec.UNSET else groups,
         disabled=person.disabled if disabled is msgspec.UNSET else disabled,
         rpm=person.rpm if rpm is msgspec.UNSET else rpm,
         tpm=person.tpm if tpm is msgspec.UNSET else tpm,
@@ -236,20 +243,13 @@ def update(
     return person
 
 
-def delete(person: Person, *, by: Person | None) -> None:
-    """Removes a person with their keys, subscriptions, tokens and sessions; the books keep what they used.
+def remove(person: Person, *, by: Person | None) -> None:
+    """Takes a person out of the list of people; what is theirs goes by `app.domain.departure`, which is to be called.
 
     Raises `Conflict` for the last admin.
     """
-    from app.domain import budgets, keys, subscriptions, tokens
-
     if person.is_admin and not person.disabled:
         _must_not_be_the_last_admin(person)
-    _sign_out_everywhere(person)
-    tokens.forget(person)
-    keys.forget(person)
-    subscriptions.forget(person)
-    budgets.forget("user", person.id)
     touch("person", person.id)
     audit.record(by, "person.delete", "person", person.id, name=person.username, before=person.summary(), after={})
     db.session.delete(person)
@@ -337,6 +337,7 @@ def _fill(
     email: str | None,
     role: str,
     scopes: list[str] | None,
+    groups: Sequence[str],
     disabled: bool,
     rpm: int | None,
     tpm: int | None,
@@ -352,14 +353,27 @@ def _fill(
             raise Invalid(f"Choose from {', '.join(SCOPES)}.", "scopes")
         if scope not in allowed:
             raise Invalid(f"The role {role} cannot hold the scope {scope}.", "scopes")
+    wanted = usable_groups(groups)
     for name, value in (("rpm", rpm), ("tpm", tpm)):
         if value is not None and not 1 <= value <= LARGEST_RATE:
             raise Invalid(f"Give a number from 1 to {LARGEST_RATE}, or nothing for no limit.", name)
     person.email = email or None
     person.role = role
     person.scopes = [scope for scope in allowed if scopes is None or scope in scopes]
+    person.groups = wanted
     person.disabled = disabled
     person.rpm, person.tpm = rpm, tpm
+
+
+def usable_groups(groups: Iterable[str]) -> list[str]:
+    """The names of groups, each once, in their order; raises `Invalid`."""
+    wanted = list(dict.fromkeys(group.strip() for group in groups if group.strip()))
+    for group in wanted:
+        if not GROUP.fullmatch(group):
+            raise Invalid(f"{group[:40]!r} cannot be a group: use letters, digits, spaces and . / : @ + - _.", "groups")
+    if len(wanted) > MOST_GROUPS:
+        raise Invalid(f"Use at most {MOST_GROUPS} groups.", "groups")
+    return wanted
 
 
 def _must_not_be_the_last_admin(person: Person) -> None:
@@ -373,8 +387,6 @@ def _must_not_be_the_last_admin(person: Person) -> None:
 
 
 def _sign_out_everywhere(person: Person, keep_session: str | None = None, keep_family: str | None = None) -> None:
-    from app.domain import sessions, tokens
-
     tokens.revoke_families(person, but=keep_family)
     sessions.end_all(person.id, but=keep_session)
 

@@ -1,17 +1,19 @@
 """Notices: what a person is told, in the portal's bell and, if they want it, by e-mail; the deployment by webhook.
 
-A verb of the domain tells a person in its own transaction; mails and webhooks are letters that leave after the
-commit, are tried again by the worker, and end as sent or dead, visible to admins.
+A verb of the domain tells a person in its own transaction; mails and webhooks are deliveries that leave after it.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, Select, String, Text, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app import current
+from app.domain import deliveries
+from app.domain.errors import NotFound
 from app.extensions import Base, db, now
 from app.ids import new_id
 
@@ -36,39 +38,61 @@ class Notice(Base):
     read_at: Mapped[datetime | None]
 
 
-class Delivery(Base):
-    """One mail or webhook and how it went: waiting, sent or dead. `target` is an address of e-mail or of the web."""
-
-    __tablename__ = "delivery"
-    __table_args__ = (Index(None, "state", "at"),)
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    channel: Mapped[str] = mapped_column(String(8))  # email, webhook
-    target: Mapped[str] = mapped_column(String(500))
-    kind: Mapped[str] = mapped_column(String(64))
-    payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    state: Mapped[str] = mapped_column(String(8), default="waiting")
-    attempts: Mapped[int] = mapped_column(default=0)
-    last_error: Mapped[str | None] = mapped_column(Text)
-    at: Mapped[datetime] = mapped_column(default=now)
-    done_at: Mapped[datetime | None]
-
-
-class Announcement(Base):
-    """A banner that admins put above every page until it ends or is taken down; each person may dismiss it."""
-
-    __tablename__ = "announcement"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    level: Mapped[str] = mapped_column(String(8), default="info")  # info, warning, danger
-    text: Mapped[str] = mapped_column(Text)
-    by: Mapped[str] = mapped_column(String(64))
-    at: Mapped[datetime] = mapped_column(default=now)
-    ends_at: Mapped[datetime | None]
-
-
 def tell(person: Person, kind: str, title: str, text: str = "", href: str | None = None) -> Notice:
-    """Tells a person something, in the transaction that makes it true."""
-    made = Notice(person_id=person.id, kind=kind, title=title[:200], text=text, href=href)
+    """Tells a person something, in the transaction that makes it true; by e-mail and webhook once that is committed."""
+    made = Notice(id=new_id(), person_id=person.id, kind=kind, title=title[:200], text=text, href=href, at=now())
     db.session.add(made)
+    config = current.config()
+    address = f"{config.base_url}{href}" if href else None
+    if person.email and person.email_notices and not person.disabled:
+        words = [f"Hello {person.username},", text or title, *([address] if address else [])]
+        words.append(f"{config.portal.name} sends you notices by e-mail. Change that at {config.base_url}/notices.")
+        deliveries.mail(person.email, kind, f"{config.portal.name}: {title[:200]}", "\n\n".join(words))
+    deliveries.webhook(
+        {
+            "id": made.id,
+            "kind": kind,
+            "at": made.at.isoformat().replace("+00:00", "Z"),
+            "person": person.username,
+            "title": made.title,
+            "text": text,
+            "href": address,
+        }
+    )
     return made
+
+
+def of(person: Person, *, unread: bool = False) -> Select[Notice]:
+    """What a person was told, newest first."""
+    found = select(Notice).where(Notice.person_id == person.id).order_by(Notice.id.desc())
+    return found.where(Notice.read_at.is_(None)) if unread else found
+
+
+def unread_count(person: Person) -> int:
+    query = select(func.count()).select_from(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
+    return db.session.scalar(query) or 0
+
+
+def reach(person: Person, id: str) -> Notice:
+    """The person's own notice of that id; raises `NotFound`."""
+    found = db.session.scalar(of(person).where(Notice.id == id))
+    if found is None:
+        raise NotFound("There is no such notice.")
+    return found
+
+
+def read(found: Notice) -> None:
+    """Marks a notice as read; doing it again changes nothing."""
+    if found.read_at is None:
+        found.read_at = now()
+
+
+def read_all(person: Person) -> None:
+    """Marks everything that a person was told so far as read."""
+    unread = update(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
+    db.session.execute(unread.values(read_at=now()))
+
+
+def choose(person: Person, *, email: bool) -> None:
+    """Whether the person wants their notices by e-mail too."""
+    person.email_notices = email

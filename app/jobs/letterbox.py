@@ -36,15 +36,17 @@ def queue(connection: Redis) -> Queue:
     return Queue(QUEUE, connection=connection, serializer=JSONSerializer, default_timeout=JOB_TIMEOUT_S)
 
 
-def put_later(job: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+def put_later(job: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> None:
     """Put a letter in the box: `job` runs in the worker once the present transaction has committed.
 
-    Arguments must be JSON. Rolled back, the letter is thrown away. A job that fails is tried three times more.
+    The domain names its jobs by text, `app.jobs.<module>.<function>`, because they stand above it. Arguments must be
+    JSON. Rolled back, the letter is thrown away. A job that fails is tried three times more.
     """
     from app.extensions import db
 
     session = db.session()
-    session.info.setdefault(_LETTERS, []).append((f"{job.__module__}.{job.__qualname__}", args, kwargs))
+    name = job if isinstance(job, str) else f"{job.__module__}.{job.__qualname__}"
+    session.info.setdefault(_LETTERS, []).append((name, args, kwargs))
     if not event.contains(session, "after_commit", _send):
         event.listen(session, "after_commit", _send)
         event.listen(session, "after_rollback", _discard)

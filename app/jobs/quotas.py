@@ -20,13 +20,14 @@ SHOWN = 50  # drifting counters that the status page gets
 @job
 def run() -> None:
     """Bring quotas into step with the present minute; any number of runs do no harm."""
-    from app.domain import publication, subscriptions, tokens
+    from app.domain import deliveries, publication, subscriptions, tokens
     from app.extensions import transaction
 
     while transaction(subscriptions.expire_due):
         pass
     transaction(subscriptions.warn_of_ends)
     transaction(tokens.purge)
+    transaction(deliveries.requeue_lost)
     publication.catch_up()  # expired keys leave Redis by themselves; their records carry the time
     found = reconcile.compare(current.redis())
     shown = [{**drift._asdict(), "drift_nano": drift.nano} for drift in found.drift[:SHOWN]]

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Paged, me, page, route
-from app.domain import identity, passwords, tokens
+from app.domain import departure, identity, passwords, tokens
 from app.domain.errors import Invalid
 from app.domain.identity import Person, Role
 from app.extensions import transaction
@@ -35,6 +35,7 @@ class User(msgspec.Struct, kw_only=True):
     role: str
     disabled: bool
     scopes: list[str]
+    groups: list[str]
     rpm: int | None
     tpm: int | None
     must_change_password: bool
@@ -56,6 +57,7 @@ class NewUser(msgspec.Struct, kw_only=True):
     role: Word = "user"
     disabled: bool = False
     scopes: list[Word] | None = None
+    groups: list[Word] = msgspec.field(default_factory=list)
     rpm: int | None = None
     tpm: int | None = None
 
@@ -69,6 +71,7 @@ class UserChange(msgspec.Struct, kw_only=True):
     role: Word | UnsetType = UNSET
     disabled: bool | UnsetType = UNSET
     scopes: list[Word] | None | UnsetType = UNSET
+    groups: list[Word] | UnsetType = UNSET
     rpm: int | None | UnsetType = UNSET
     tpm: int | None | UnsetType = UNSET
 
@@ -116,6 +119,7 @@ def show(person: Person) -> User:
         role=person.role,
         disabled=person.disabled,
         scopes=list(person.scopes),
+        groups=list(person.groups),
         rpm=person.rpm,
         tpm=person.tpm,
         must_change_password=person.must_change_password,
@@ -163,6 +167,7 @@ def create(body: NewUser) -> User:
                 email=body.email,
                 role=body.role,
                 scopes=body.scopes,
+                groups=body.groups,
                 disabled=body.disabled,
                 rpm=body.rpm,
                 tpm=body.tpm,
@@ -196,6 +201,7 @@ def change(username: str, body: UserChange) -> User:
                 role=body.role,
                 disabled=body.disabled,
                 scopes=body.scopes,
+                groups=body.groups,
                 rpm=body.rpm,
                 tpm=body.tpm,
                 password=kept,
@@ -208,7 +214,7 @@ def change(username: str, body: UserChange) -> User:
 @route("DELETE", "/admin/users/<username>", scope="admin", status=204, writes=True)
 def remove(username: str) -> None:
     """Removes a person with their keys, subscriptions and tokens."""
-    identity.delete(identity.named(username), by=me())
+    departure.delete(identity.named(username), by=me())
 
 
 def show_token(token: tokens.AccessToken) -> IssuedToken:

@@ -1,0 +1,77 @@
+"""Announcements: a banner above every page, put up by admins until it ends or is taken down; anybody may dismiss it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import String, Text, or_, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain import audit
+from app.domain.errors import Invalid
+from app.extensions import Base, db, now
+from app.ids import new_id
+
+if TYPE_CHECKING:
+    from app.domain.identity import Person
+
+LEVELS = ("info", "warning", "danger")
+LONGEST_TEXT = 500
+
+
+class Announcement(Base):
+    """A banner that admins put above every page until it ends or is taken down; each person may dismiss it."""
+
+    __tablename__ = "announcement"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    level: Mapped[str] = mapped_column(String(8), default="info")  # info, warning, danger
+    text: Mapped[str] = mapped_column(Text)
+    by: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime] = mapped_column(default=now)
+    ends_at: Mapped[datetime | None]
+
+    def summary(self) -> dict[str, Any]:
+        return {"level": self.level, "text": self.text, "ends_at": str(self.ends_at) if self.ends_at else None}
+
+
+def standing() -> Announcement | None:
+    """The banner that is up now."""
+    return db.session.scalar(
+        select(Announcement)
+        .where(or_(Announcement.ends_at.is_(None), Announcement.ends_at > now()))
+        .order_by(Announcement.id.desc())
+        .limit(1)
+    )
+
+
+def put_up(*, by: Person, level: str, text: str, ends_at: datetime | None = None) -> Announcement:
+    """Puts a banner up in the place of the one before. Raises `Invalid` naming the field."""
+    text = text.strip()
+    if level not in LEVELS:
+        raise Invalid(f"Choose one of {', '.join(LEVELS)}.", "level")
+    if not 1 <= len(text) <= LONGEST_TEXT:
+        raise Invalid(f"Write 1 to {LONGEST_TEXT} characters.", "text")
+    if ends_at is not None and ends_at <= now():
+        raise Invalid("Give an instant in the future.", "ends_at")
+    _end()
+    made = Announcement(id=new_id(), level=level, text=text, by=by.username, ends_at=ends_at)
+    db.session.add(made)
+    audit.record(by, "announcement.put_up", "announcement", made.id, after=made.summary())
+    return made
+
+
+def take_down(*, by: Person) -> bool:
+    """Takes the banner down; whether there was one."""
+    ended = _end()
+    if ended is not None:
+        audit.record(by, "announcement.take_down", "announcement", ended.id, before=ended.summary(), after={})
+    return ended is not None
+
+
+def _end() -> Announcement | None:
+    found = standing()
+    if found is not None:
+        found.ends_at = now()
+    return found

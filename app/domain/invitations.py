@@ -1,0 +1,172 @@
+"""Invitations: a link lets somebody make their own account, once and until its end.
+
+Only the link's digest is kept. Its text is told once, to the admin who made it, and to the address it is mailed to.
+"""
+
+from __future__ import annotations
+
+import secrets as random_source
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, String, or_, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app import current
+from app.domain import audit, deliveries, identity
+from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.passwords import PasswordHash
+from app.extensions import Base, db, now
+from app.ids import new_id
+from app.sealing import digest
+
+if TYPE_CHECKING:
+    from app.domain.identity import Person
+
+LONGEST_DAYS = 90
+STATUSES = ("open", "used", "expired", "withdrawn")
+
+
+class Invitation(Base):
+    """A link that lets somebody make their own account. Only the digest of it is kept."""
+
+    __tablename__ = "invitation"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    email: Mapped[str | None]
+    role: Mapped[str] = mapped_column(String(16), default="user")
+    groups: Mapped[list[str]] = mapped_column(default=list)
+    invited_by: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    withdrawn_at: Mapped[datetime | None]
+    person_id: Mapped[str | None] = mapped_column(String(36))
+
+    @property
+    def status(self) -> str:
+        """open, used, withdrawn or expired."""
+        if self.used_at:
+            return "used"
+        if self.withdrawn_at:
+            return "withdrawn"
+        return "expired" if self.expires_at <= now() else "open"
+
+    def summary(self) -> dict[str, Any]:
+        return {"email": self.email, "role": self.role, "groups": list(self.groups), "expires_at": str(self.expires_at)}
+
+
+def every(*, search: str | None = None, status: str | None = None) -> Select[Invitation]:
+    """All invitations, newest first, narrowed to a part of their address or of who invited, and to a status."""
+    found = select(Invitation).order_by(Invitation.id.desc())
+    if search:
+        found = found.where(
+            or_(
+                Invitation.email.icontains(search, autoescape=True),
+                Invitation.invited_by.icontains(search, autoescape=True),
+            )
+        )
+    waits = (Invitation.used_at.is_(None), Invitation.withdrawn_at.is_(None))
+    match status:
+        case "open":
+            found = found.where(*waits, Invitation.expires_at > now())
+        case "expired":
+            found = found.where(*waits, Invitation.expires_at <= now())
+        case "used":
+            found = found.where(Invitation.used_at.is_not(None))
+        case "withdrawn":
+            found = found.where(Invitation.withdrawn_at.is_not(None))
+    return found
+
+
+def invitation(id: str) -> Invitation:
+    found = db.session.get(Invitation, id)
+    if found is None:
+        raise NotFound("There is no such invitation.")
+    return found
+
+
+def invite(
+    *, by: Person, link: str, email: str | None = None, role: str = "user", groups: Sequence[str] = (), days: int = 7
+) -> tuple[Invitation, str]:
+    """A new invitation, and its link, which is told this once; `link` says where `{token}` goes.
+
+    With an address and a mail server it is mailed too. Raises `Invalid` naming the field.
+    """
+    email = (email or "").strip() or None
+    if email and not identity.EMAIL.fullmatch(email):
+        raise Invalid("Give an e-mail address such as ada@example.org.", "email")
+    if role not in identity.ROLES:
+        raise Invalid(f"Choose one of {', '.join(identity.ROLES)}.", "role")
+    if not 1 <= days <= LONGEST_DAYS:
+        raise Invalid(f"Give 1 to {LONGEST_DAYS} days.", "days")
+    token = random_source.token_urlsafe(32)
+    made = Invitation(
+        id=new_id(),
+        digest=_digest(token),
+        email=email,
+        role=role,
+        groups=identity.usable_groups(groups),
+        invited_by=by.username,
+        expires_at=now() + timedelta(days=days),
+    )
+    db.session.add(made)
+    db.session.flush()
+    audit.record(by, "invitation.create", "invitation", made.id, name=email, after=made.summary())
+    address = link.replace("{token}", token)
+    if email:
+        name = current.config().portal.name
+        deliveries.mail(
+            email,
+            "invitation",
+            f"You are invited to {name}",
+            f"{by.username} invites you to {name}. Choose your name and password here:\n\n{address}\n\n"
+            f"The link works once, until {made.expires_at:%Y-%m-%d %H:%M} UTC.",
+            secret=True,
+        )
+    return made, address
+
+
+def withdraw(found: Invitation, *, by: Person) -> None:
+    """Makes the link worthless; doing it again changes nothing. Raises `Conflict` for one that was used."""
+    db.session.refresh(found, with_for_update=True)
+    if found.used_at:
+        raise Conflict("This invitation was used already. Deactivate the person instead.")
+    if found.withdrawn_at is None:
+        found.withdrawn_at = now()
+        audit.record(by, "invitation.withdraw", "invitation", found.id, name=found.email)
+
+
+def opened_by(token: str) -> Invitation | None:
+    """The invitation that a link opens; None for one that is unknown, used, withdrawn or over."""
+    found = _find(token)
+    return found if found is not None and found.status == "open" else None
+
+
+def accept(token: str, *, username: str, password: PasswordHash) -> Person:
+    """The account that an invitation is for, with the name and password its person chose; the link is used up.
+
+    Raises `NotFound` when the link opens nothing, `Invalid` or `Conflict` for a name that cannot be had.
+    """
+    found = _find(token, lock=True)
+    if found is None or found.status != "open":
+        raise NotFound("This invitation is not valid any more. Ask for another one.")
+    person = identity.create(
+        by=None, username=username, password=password, email=found.email, role=found.role, groups=found.groups
+    )
+    found.used_at, found.person_id = now(), person.id
+    audit.record(person, "invitation.accept", "invitation", found.id, name=person.username)
+    return person
+
+
+def _find(token: str, *, lock: bool = False) -> Invitation | None:
+    if len(token) > 200 or not token.isascii():
+        return None
+    query = select(Invitation).where(Invitation.digest == _digest(token))
+    return db.session.scalar(query.with_for_update().execution_options(populate_existing=True) if lock else query)
+
+
+def _digest(token: str) -> str:
+    return digest(current.secrets().key_pepper, f"invitation {token}")
