@@ -9,44 +9,36 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, Protocol, cast, get_args
+from typing import Literal, NamedTuple, get_args
+from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    Table,
-    and_,
-    case,
-    false,
-    func,
-    literal,
-    null,
-    or_,
-    select,
-    union_all,
-)
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 
 from app.directory import Price
 from app.extensions import db
 from app.ledger.posting import ENTRY, UsageEntry
-from app.ledger.rollups import (
-    DAY_MS,
-    DIMENSIONS,
-    HOUR_MS,
-    HOURLY,
-    KINDS,
-    MEASURES,
-    ROLLUP,
-    Kind,
-    derived_before,
-    entry_measures,
-    period_start,
+from app.ledger.rollups import DAY_MS, HOUR_MS, HOURLY, MEASURES
+from app.ledger.spans import (
+    IS_REQUEST,
+    NONE,
+    Filters,
+    Reader,
+    Sums,
+    allowed,
+    narrowed,
+    something,
+    span_of,
+    summed,
+    sums_of,
+    used_in,
 )
 from app.metering import pricing
-from app.metering.periods import FOR_EVER_MS, window_of
+from app.metering.periods import window_of
+
+__all__ = ["NONE", "Filters", "Reader", "Sums"]  # of spans; a report is asked for with them
 
 Period = Literal["day", "week", "month"]
 Step = Literal["hour", "day", "week", "month"]
@@ -66,76 +58,6 @@ class ReportError(ValueError):
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
         self.field = field
-
-
-class Reader(Protocol):
-    """Who reads: `app.domain.identity.Person` is one."""
-
-    @property
-    def id(self) -> Any: ...
-
-    @property
-    def sees_everything(self) -> bool: ...
-
-
-class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report is narrowed to; None means all. Times in Unix ms, the span half-open: [from_ms, to_ms).
-
-    `status` is an HTTP status, or "ok", "error", "cancelled".
-    """
-
-    person_id: str | None = None
-    key_id: str | None = None
-    team_id: str | None = None
-    model: str | None = None
-    provider_id: str | None = None
-    endpoint: str | None = None
-    api_type: str | None = None
-    status: int | str | None = None
-    from_ms: int | None = None
-    to_ms: int | None = None
-
-
-NONE = Filters()
-
-# What came later about a request, and what put a counter right, are entries of the books but no requests.
-_IS_REQUEST = ENTRY.c.kind == "usage"
-
-
-class Sums(msgspec.Struct, kw_only=True):
-    """Sums over some usage: counts of requests and tokens, money in nano-units, times in ms."""
-
-    requests: int = 0
-    errors: int = 0
-    cancelled: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    images: int = 0
-    audio_ms: int = 0
-    cost_nano: int = 0
-    overdraft_nano: int = 0
-    duration_ms: int = 0
-    ttft_ms: int = 0
-    ttft_count: int = 0
-
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
-
-    @property
-    def mean_duration_ms(self) -> float | None:
-        """The mean duration of a request in ms; None without requests."""
-        return self.duration_ms / self.requests if self.requests else None
-
-    @property
-    def mean_ttft_ms(self) -> float | None:
-        """The mean time to the first token in ms, of the requests that had one."""
-        return self.ttft_ms / self.ttft_count if self.ttft_count else None
-
-    def add(self, other: Sums) -> None:
-        for name in MEASURES:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class PeriodUsage(Sums, kw_only=True):
@@ -192,11 +114,15 @@ class KeyUse(NamedTuple):
 
 
 class Page(msgspec.Struct, kw_only=True):
-    """Some entries of a list, newest first; `next` asks for those that follow, `total` is None beyond 10,000."""
+    """Some entries of a list, newest first; `next` asks for older ones, `previous` for newer ones.
+
+    `total` is None beyond 10,000.
+    """
 
     entries: list[UsageEntry]
     next: str | None
     total: int | None
+    previous: str | None = None
 
 
 def now_ms() -> int:
@@ -241,13 +167,65 @@ def stats(
     Without a beginning: the last 24 hours, 30 days, 12 weeks or 12 months. Raises `ReportError` for more than
     1,000 groups.
     """
+    return _by_window(reader, filters, _windows(group_by, filters, timezone, at_ms), detailed=False)
+
+
+def shares_over_time(
+    reader: Reader,
+    group_by: Step,
+    dimension: Dimension,
+    names: Sequence[str],
+    *,
+    filters: Filters = NONE,
+    timezone: str = "UTC",
+    at_ms: int | None = None,
+) -> dict[str, dict[int, Sums]]:
+    """What some models, keys, people … used in each group of `stats`, by name and by the group's beginning."""
+    found: dict[str, dict[int, Sums]] = {name: {} for name in names}
+    edges = [start for start, _ in _windows(group_by, filters, timezone, at_ms)]
+    first, after = span_of(filters)
+    used = used_in(reader, filters, max(first, edges[0]), after, edges, among=(dimension, names)).subquery("used")
+    query = select(used.c.window, used.c[dimension].label("name"), *summed(used))
+    for row in db.session.execute(query.group_by(used.c.window, used.c[dimension])):
+        found[row.name or ""][row.window] = sums_of(row)
+    return found
+
+
+def by_hour_of_week(
+    reader: Reader, *, filters: Filters = NONE, timezone: str = "UTC", at_ms: int | None = None
+) -> list[list[Sums]]:
+    """The sums of each hour of each weekday in `timezone`, Monday first: `[weekday][hour]`.
+
+    Hours are counted whole, and in zones half an hour beside UTC by where they begin.
+    """
+    first, after = span_of(filters)
+    query = (
+        select(HOURLY.c.start_ms, *summed(HOURLY))
+        .where(
+            HOURLY.c.start_ms >= first - first % HOUR_MS,
+            HOURLY.c.start_ms < min(after, (now_ms() if at_ms is None else at_ms) + 1),
+            *allowed(reader, HOURLY),
+            *narrowed(filters, HOURLY),
+        )
+        .group_by(HOURLY.c.start_ms)
+    )
+    zone = ZoneInfo(timezone)
+    week = [[Sums() for _ in range(24)] for _ in range(7)]
+    for row in db.session.execute(query):
+        begun = datetime.fromtimestamp(row.start_ms / 1000, zone)
+        week[begun.weekday()][begun.hour].add(sums_of(row))
+    return week
+
+
+def _windows(group_by: Step, filters: Filters, timezone: str, at_ms: int | None) -> list[tuple[int, int]]:
+    """The groups of `stats`, oldest first."""
     last = (now_ms() if at_ms is None else at_ms) if filters.to_ms is None else filters.to_ms - 1
     windows = [_step(group_by, timezone, last)]
     while windows[-1][0] > filters.from_ms if filters.from_ms is not None else len(windows) < DEFAULT_STEPS[group_by]:
         if len(windows) == MOST_PERIODS:
             raise ReportError(f"more than {MOST_PERIODS} groups: choose longer ones or a shorter span", "groupBy")
         windows.append(_step(group_by, timezone, windows[-1][0] - 1))
-    return _by_window(reader, filters, windows[::-1], detailed=False)
+    return windows[::-1]
 
 
 def _step(step: Step, timezone: str, at_ms: int) -> tuple[int, int]:
@@ -269,12 +247,12 @@ def _by_window(
         return rows
     edges = [start for start, _ in windows]
     details = ("model", "api_type") if detailed else ()
-    used = _used(reader, filters, first, after, edges).subquery("used")
-    query = select(used.c.window, *(used.c[name] for name in details), *_summed(used)).group_by(
+    used = used_in(reader, filters, first, after, edges).subquery("used")
+    query = select(used.c.window, *(used.c[name] for name in details), *summed(used)).group_by(
         used.c.window, *(used.c[name] for name in details)
     )
-    for found in db.session.execute(query.having(_something(used))):
-        sums = _sums(found)
+    for found in db.session.execute(query.having(something(used))):
+        sums = sums_of(found)
         row = by_start[found.window]
         row.add(sums)
         if detailed:
@@ -288,8 +266,8 @@ def _by_window(
 
 def totals(reader: Reader, *, filters: Filters = NONE) -> Sums:
     """The sums over everything that `filters` let through."""
-    used = _used(reader, filters, *_span(filters)).subquery("used")
-    return _sums(db.session.execute(select(*_summed(used))).one())
+    used = used_in(reader, filters, *span_of(filters)).subquery("used")
+    return sums_of(db.session.execute(select(*summed(used))).one())
 
 
 def by(
@@ -301,13 +279,13 @@ def by(
     limit: int = 100,
 ) -> list[Share]:
     """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`."""
-    used = _used(reader, filters, *_span(filters)).subquery("used")
-    summed = {column.name: column for column in _summed(used)}
-    size = func.sum(used.c.prompt_tokens + used.c.completion_tokens) if order == "tokens" else summed[order].element
+    used = used_in(reader, filters, *span_of(filters)).subquery("used")
+    columns = {column.name: column for column in summed(used)}
+    size = func.sum(used.c.prompt_tokens + used.c.completion_tokens) if order == "tokens" else columns[order].element
     query = (
-        select(used.c[dimension].label("name"), *summed.values())
+        select(used.c[dimension].label("name"), *columns.values())
         .group_by(used.c[dimension])
-        .having(_something(used))
+        .having(something(used))
         .order_by(size.desc(), func.sum(used.c.requests).desc(), used.c[dimension])
         .limit(limit)
     )
@@ -330,6 +308,21 @@ def top_users(reader: Reader, *, filters: Filters = NONE, limit: int = 10) -> li
 def top_models(reader: Reader, *, filters: Filters = NONE, limit: int = 10) -> list[Share]:
     """Which models were used most, by requests."""
     return by(reader, "model", filters=filters, order="requests", limit=limit)
+
+
+def active_people(reader: Reader, *, filters: Filters = NONE) -> int:
+    """How many people made a request."""
+    used = used_in(reader, filters, *span_of(filters)).subquery("used")
+    query = select(func.count(func.distinct(used.c.person_id))).where(used.c.requests > 0)
+    return db.session.scalar(query) or 0
+
+
+def of_streams(reader: Reader, *, filters: Filters = NONE) -> tuple[Sums, Sums]:
+    """The sums of streams, and of answers that came as a whole."""
+    used = used_in(reader, filters, *span_of(filters)).subquery("used")
+    query = select(used.c.stream, *summed(used)).group_by(used.c.stream)
+    found = {bool(row.stream): sums_of(row) for row in db.session.execute(query)}
+    return found.get(True, Sums()), found.get(False, Sums())
 
 
 def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
@@ -381,7 +374,7 @@ def use_of_keys(reader: Reader, key_ids: Iterable[str], *, filters: Filters = NO
     last_used = last_use(reader, key_ids)
     if not last_used:
         return {}
-    used = _used(reader, filters, *_span(filters), keys=sorted(last_used)).subquery("used")
+    used = used_in(reader, filters, *span_of(filters), among=("key_id", sorted(last_used))).subquery("used")
     query = select(used.c.key_id, func.sum(used.c.cost_nano), func.sum(used.c.requests)).group_by(used.c.key_id)
     sums = {row[0]: (int(row[1]), int(row[2])) for row in db.session.execute(query)}
     return {key_id: KeyUse(*sums.get(key_id, (0, 0)), last) for key_id, last in last_used.items()}
@@ -391,11 +384,20 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
     """When each key was last used, Unix ms; unused ones are left out."""
     last_used: dict[str, int] = {}
     for key_id in set(key_ids):  # a step into the index each; grouped it would read every entry of the keys
-        query = select(ENTRY.c.at_ms).where(ENTRY.c.key_id == key_id, _IS_REQUEST, *_allowed(reader, ENTRY))
+        query = select(ENTRY.c.at_ms).where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY))
         last = db.session.scalar(query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(1))
         if last is not None:
             last_used[key_id] = last
     return last_used
+
+
+def last_use_of(key_id: ColumnElement[str]) -> ColumnElement[int]:
+    """When the key of a row of another table was last used, Unix ms, 0 if never: for its conditions and its order.
+
+    It is for queries that hold nothing but what the reader may see.
+    """
+    last = select(func.max(ENTRY.c.at_ms)).where(ENTRY.c.key_id == key_id)
+    return func.coalesce(last.scalar_subquery(), 0)
 
 
 def use_of_secrets(reader: Reader, key_id: str) -> dict[str, int]:
@@ -405,7 +407,7 @@ def use_of_secrets(reader: Reader, key_id: str) -> dict[str, int]:
     """
     newest = (
         select(ENTRY.c.secret_id, ENTRY.c.at_ms)
-        .where(ENTRY.c.key_id == key_id, _IS_REQUEST, *_allowed(reader, ENTRY))
+        .where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY))
         .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
         .limit(NEWEST)
         .subquery("newest")
@@ -424,33 +426,48 @@ def use_of_secrets(reader: Reader, key_id: str) -> dict[str, int]:
 def requests(
     reader: Reader, *, filters: Filters = NONE, limit: int = 50, cursor: str | None = None, skip: int = 0
 ) -> Page:
-    """The requests that `filters` let through, newest first: after `cursor` (a former page's `next`) or `skip` of them.
+    """The requests that `filters` let through, newest first: at `cursor` (of a former page) or after `skip` of them.
 
     Raises `ReportError` for a cursor that is none.
     """
-    where = [_IS_REQUEST, *_allowed(reader, ENTRY), *_narrowed(filters, ENTRY)]
-    if filters.from_ms is not None:
-        where.append(ENTRY.c.at_ms >= filters.from_ms)
-    if filters.to_ms is not None:
-        where.append(ENTRY.c.at_ms < filters.to_ms)
+    where = _wanted(reader, filters)
     counted = db.session.scalar(
         select(func.count()).select_from(
             select(literal(1)).select_from(ENTRY).where(*where).limit(COUNTED_UP_TO + 1).subquery()
         )
     )
-    query = select(UsageEntry).where(*where).order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(limit + 1)
+    query = select(UsageEntry).where(*where).limit(limit + 1)
+    newer = False
     if cursor is not None:
-        at_ms, id = _position(cursor)
-        query = query.where(or_(ENTRY.c.at_ms < at_ms, and_(ENTRY.c.at_ms == at_ms, ENTRY.c.id < id)))
+        newer, at_ms, id = _position(cursor)
+        query = query.where(_after(at_ms, id) if newer else _before(at_ms, id))
     elif skip:
         query = query.offset(skip)
+    if newer:
+        entries = list(db.session.scalars(query.order_by(ENTRY.c.at_ms, ENTRY.c.id)))
+        more, entries = len(entries) > limit, entries[:limit][::-1]
+        has_older, has_newer = bool(entries), more
+    else:
+        entries = list(db.session.scalars(query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())))
+        more, entries = len(entries) > limit, entries[:limit]
+        has_older, has_newer = more and bool(entries), cursor is not None and bool(entries)
+    return Page(
+        entries=entries,
+        next=_cursor(entries[-1]) if has_older else None,
+        previous=_cursor(entries[0], newer=True) if has_newer and entries else None,
+        total=counted if counted is not None and counted <= COUNTED_UP_TO else None,
+    )
+
+
+def every_request(reader: Reader, *, filters: Filters = NONE, piece: int = 500) -> Iterator[list[UsageEntry]]:
+    """All requests that `filters` let through, newest first, some at a time: memory stays bounded."""
+    query = select(UsageEntry).where(*_wanted(reader, filters))
+    query = query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(piece)
     entries = list(db.session.scalars(query))
-    following = None
-    if len(entries) > limit:
-        entries = entries[:limit]
-        following = _cursor(entries[-1]) if entries else None
-    total = counted if counted is not None and counted <= COUNTED_UP_TO else None
-    return Page(entries=entries, next=following, total=total)
+    while entries:
+        at_ms, id, whole = entries[-1].at_ms, entries[-1].id, len(entries) == piece
+        yield entries
+        entries = list(db.session.scalars(query.where(_before(at_ms, id)))) if whole else []
 
 
 def request(reader: Reader, request_id: str) -> list[UsageEntry]:
@@ -459,159 +476,40 @@ def request(reader: Reader, request_id: str) -> list[UsageEntry]:
     The repair of a counter has an id like a request, and is none.
     """
     query = select(UsageEntry).where(
-        ENTRY.c.request_id == request_id, ENTRY.c.kind != "repair", *_allowed(reader, ENTRY)
+        ENTRY.c.request_id == request_id, ENTRY.c.kind != "repair", *allowed(reader, ENTRY)
     )
-    return list(db.session.scalars(query.order_by(~_IS_REQUEST, ENTRY.c.id)))
+    return list(db.session.scalars(query.order_by(~IS_REQUEST, ENTRY.c.id)))
 
 
-def _cursor(entry: UsageEntry) -> str:
-    return base64.urlsafe_b64encode(f"{entry.at_ms}.{entry.id}".encode()).decode().rstrip("=")
+def _wanted(reader: Reader, filters: Filters) -> list[ColumnElement[bool]]:
+    where = [IS_REQUEST, *allowed(reader, ENTRY), *narrowed(filters, ENTRY)]
+    if filters.from_ms is not None:
+        where.append(ENTRY.c.at_ms >= filters.from_ms)
+    if filters.to_ms is not None:
+        where.append(ENTRY.c.at_ms < filters.to_ms)
+    return where
 
 
-def _position(cursor: str) -> tuple[int, int]:
+def _before(at_ms: int, id: int) -> ColumnElement[bool]:
+    return or_(ENTRY.c.at_ms < at_ms, and_(ENTRY.c.at_ms == at_ms, ENTRY.c.id < id))
+
+
+def _after(at_ms: int, id: int) -> ColumnElement[bool]:
+    return or_(ENTRY.c.at_ms > at_ms, and_(ENTRY.c.at_ms == at_ms, ENTRY.c.id > id))
+
+
+def _cursor(entry: UsageEntry, *, newer: bool = False) -> str:
+    spelled = f"{'n' if newer else ''}{entry.at_ms}.{entry.id}"
+    return base64.urlsafe_b64encode(spelled.encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> tuple[bool, int, int]:
+    """Whether newer entries are wanted than that of this time and this id."""
     try:
         spelled = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        at_ms, id = (int(part) for part in spelled.split("."))
+        at_ms, id = (int(part) for part in spelled.removeprefix("n").split("."))
     except ValueError:
         raise ReportError("not a cursor of this list", "cursor") from None
     if not (0 <= at_ms < 2**63 and 0 <= id < 2**63):
         raise ReportError("not a cursor of this list", "cursor")
-    return at_ms, id
-
-
-# --- how a span is put together --------------------------------------------------------------------------------------
-
-
-class _Source(NamedTuple):
-    """Where sums of a certain grain are read: a table, its column of beginnings, and a condition of its own."""
-
-    table: Table
-    kind: Kind | None = None
-
-    @property
-    def moment(self) -> ColumnElement[int]:
-        return cast("ColumnElement[int]", self.table.c.at_ms if self.table is ENTRY else self.table.c.start_ms)
-
-
-_ENTRIES, _HOURS, _DAYS = _Source(ENTRY), _Source(HOURLY), _Source(ROLLUP, "day")
-
-
-def _span(filters: Filters) -> tuple[int, int]:
-    return filters.from_ms or 0, FOR_EVER_MS if filters.to_ms is None else filters.to_ms
-
-
-def _used(
-    reader: Reader, filters: Filters, first: int, after: int, edges: Sequence[int] = (), keys: Sequence[str] = ()
-) -> Any:
-    """A query of the usage in [first, after): dimensions, measures and, given the windows' beginnings, the window.
-
-    It reads the coarsest rollups that fit between the edges and are up to date, finer ones beside them.
-    """
-    sources = [_ENTRIES]
-    if filters.status is None and all(edge % HOUR_MS == 0 for edge in edges):
-        sources.append(_HOURS)
-        if all(edge % DAY_MS == 0 for edge in edges):
-            sources.append(_DAYS)
-            for kind in KINDS[1:]:
-                if len(edges) > 1 and {period_start(kind, edge) for edge in edges} == set(edges):
-                    sources.append(_Source(ROLLUP, kind))
-    fresh = derived_before(db.session.connection()) if len(sources) > 2 else None
-    pieces = [
-        _piece(reader, filters, source, start, end, edges).where(*([source.table.c.key_id.in_(keys)] if keys else []))
-        for source, start, end in _split(sources, first, after, fresh)
-    ]
-    return union_all(*pieces) if len(pieces) > 1 else pieces[0]
-
-
-def _split(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
-    """[first, after) as parts, each read from the coarsest source that fits; `fresh` is the first underived hour."""
-    source = sources[-1]
-    if source.table is ENTRY or first >= after:
-        return [(source, first, after)]
-    end = after
-    if source.kind is not None and fresh is not None:
-        end = min(end, fresh)
-    start, end = _ceiling(source, first), _floor(source, end)
-    if start >= end:
-        return _split(sources[:-1], first, after, fresh)
-    parts = [(source, start, end)]
-    if first < start:
-        parts = [*_split(sources[:-1], first, start, fresh), *parts]
-    if end < after:
-        parts += _split(sources[:-1], end, after, fresh)
-    return parts
-
-
-def _floor(source: _Source, at_ms: int) -> int:
-    if at_ms >= FOR_EVER_MS:
-        return at_ms  # the end of time is the end of any period
-    return period_start(source.kind, at_ms) if source.kind else at_ms - at_ms % HOUR_MS
-
-
-def _ceiling(source: _Source, at_ms: int) -> int:
-    if at_ms == 0 or at_ms >= FOR_EVER_MS:
-        return at_ms  # so is its beginning
-    if source.kind is None:
-        return -(-at_ms // HOUR_MS) * HOUR_MS
-    start = period_start(source.kind, at_ms)
-    return start if start == at_ms else window_of(f"{source.kind}|UTC", at_ms).end_ms
-
-
-def _piece(
-    reader: Reader, filters: Filters, source: _Source, start: int, end: int, edges: Sequence[int]
-) -> Select[Any]:
-    table = source.table
-    measures = entry_measures(ENTRY) if table is ENTRY else {name: table.c[name] for name in MEASURES}
-    window = _window(source.moment, edges) if edges else null()
-    return select(
-        window.label("window"),
-        *(table.c[name] for name in DIMENSIONS),
-        *(measures[name].label(name) for name in MEASURES),
-    ).where(
-        source.moment >= start,
-        source.moment < end,
-        *([table.c.kind == source.kind] if source.kind else []),
-        *_allowed(reader, table),
-        *_narrowed(filters, table),
-    )
-
-
-def _window(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[int]:
-    """The beginning of the window that holds `moment`: a balanced tree of comparisons, as windows may be many."""
-    if len(edges) == 1:
-        return literal(edges[0])
-    middle = len(edges) // 2
-    return case(
-        (moment < literal(edges[middle]), _window(moment, edges[:middle])),
-        else_=_window(moment, edges[middle:]),
-    )
-
-
-def _allowed(reader: Reader, table: Table) -> list[ColumnElement[bool]]:
-    if reader.sees_everything:
-        return []
-    return [table.c.person_id == reader.id] if reader.id else [false()]
-
-
-def _narrowed(filters: Filters, table: Table) -> list[ColumnElement[bool]]:
-    names = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type")
-    where = [table.c[name] == value for name in names if (value := getattr(filters, name)) is not None]
-    if filters.status is not None:  # entries only, see `_used`
-        column = ENTRY.c.status if isinstance(filters.status, int) else ENTRY.c.outcome
-        where.append(column == filters.status)
-    return where
-
-
-def _something(used: Any) -> ColumnElement[bool]:
-    """Whether a group has any usage at all: the repair of a counter is booked without."""
-    return or_(
-        *(func.sum(used.c[name]) != 0 for name in ("requests", "cost_nano", "prompt_tokens", "completion_tokens"))
-    )
-
-
-def _summed(used: Any) -> list[Any]:
-    return [func.sum(used.c[name]).label(name) for name in MEASURES]
-
-
-def _sums(found: Any) -> Sums:
-    return Sums(**{name: int(getattr(found, name) or 0) for name in MEASURES})
+    return spelled.startswith("n"), at_ms, id

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -251,11 +253,84 @@ def test_a_credit_is_no_use_of_a_key(ledger: Flask) -> None:
 
 def test_each_secret_of_a_key_tells_when_it_was_last_presented(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     posting.post(
-        [event(secret_id="old", at_ms=NOON - 2000), event(secret_id="old", at_ms=NOON - 1000), event(secret_id="new")]
-        + [event(), event(secret_id="other", key_id="key-2"), event(secret_id="foreign", person_id="bob")]
+        [
+            *(event(secret_id="old", at_ms=NOON - ago) for ago in (2000, 1000)),
+            event(secret_id="new"),
+            event(),
+            event(secret_id="other", key_id="key-2"),
+            event(secret_id="foreign", person_id="bob"),
+        ]
     )
     assert reports.use_of_secrets(ADA, "key-1") == {"old": NOON - 1000, "new": NOON}
     assert reports.use_of_secrets(ADMIN, "key-1") == {"old": NOON - 1000, "new": NOON, "foreign": NOON}
     assert reports.use_of_secrets(BOB, "key-2") == {}
     monkeypatch.setattr(reports, "NEWEST", 2)
     assert reports.use_of_secrets(ADA, "key-1") == {"new": NOON}
+
+
+def test_pages_lead_back_to_newer_requests(ledger: Flask) -> None:
+    posting.post([event(at_ms=NOON - index // 3) for index in range(25)])
+    pages = [reports.requests(ADMIN, limit=10)]
+    while pages[-1].next is not None:
+        pages.append(reports.requests(ADMIN, limit=10, cursor=pages[-1].next))
+    assert [len(page.entries) for page in pages] == [10, 10, 5]
+    assert pages[0].previous is None
+    for newer, older in pairwise(pages):
+        back = reports.requests(ADMIN, limit=10, cursor=older.previous)
+        assert [entry.id for entry in back.entries] == [entry.id for entry in newer.entries]
+        assert back.next is not None
+        assert (back.previous is None) == (newer is pages[0])
+
+
+def test_every_request_is_walked_in_pieces(ledger: Flask) -> None:
+    posting.post([event(at_ms=NOON - index // 3) for index in range(25)])
+    pieces = list(reports.every_request(ADMIN, filters=Filters(from_ms=NOON - 6), piece=5))
+    assert [len(piece) for piece in pieces] == [5, 5, 5, 5, 1]
+    assert len({entry.id for piece in pieces for entry in piece}) == 21
+    assert list(reports.every_request(BOB, piece=5)) == []
+
+
+@pytest.mark.parametrize("step", reports.STEPS)
+def test_shares_over_time_equal_the_entries(ledger: Flask, step: reports.Step) -> None:
+    events = some_events(200, seed=5, span_ms=20 * DAY_MS)
+    posting.post(events)
+    rollups.derive()
+    filters = Filters(from_ms=NOON - 9 * DAY_MS, to_ms=NOON + 1)
+    rows = reports.stats(ADMIN, step, filters=filters)
+    shares = reports.shares_over_time(ADMIN, step, "key_id", ["key-1", ""], filters=filters)
+    assert set(shares) == {"key-1", ""}
+    for row in rows:
+        for name, parts in shares.items():
+            inside = [
+                told
+                for told in events
+                if max(row.start_ms, NOON - 9 * DAY_MS) <= told.at_ms < row.end_ms and (told.key_id or "") == name
+            ]
+            assert parts.get(row.start_ms, reports.Sums()).cost_nano == spent(inside)
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "America/New_York"])
+def test_the_week_is_told_by_its_hours(ledger: Flask, timezone: str) -> None:
+    events = some_events(200, seed=6, span_ms=20 * DAY_MS)
+    posting.post(events)
+    week = reports.by_hour_of_week(
+        ADA, filters=Filters(from_ms=NOON - 14 * DAY_MS, model="echo"), timezone=timezone, at_ms=NOON
+    )
+    counted = [[0] * 24 for _ in range(7)]
+    for told in events:
+        if told.at_ms >= NOON - 14 * DAY_MS and told.person_id == "ada" and told.model == "echo":
+            moment = datetime.fromtimestamp(told.at_ms / 1000, ZoneInfo(timezone))
+            counted[moment.weekday()][moment.hour] += 1
+    assert [[sums.requests for sums in day] for day in week] == counted
+
+
+def test_active_people_and_streams_are_told_apart(ledger: Flask) -> None:
+    posting.post(
+        [event(stream=True), event(stream=True, person_id="bob"), event(at_ms=NOON - 9 * DAY_MS, person_id="eve")]
+    )
+    posting.post([event(kind="credit", person_id="zoe", cost_nano=-1)])
+    assert reports.active_people(ADMIN) == 3
+    assert reports.active_people(ADMIN, filters=Filters(from_ms=NOON - DAY_MS)) == 2
+    streams, others = reports.of_streams(ADMIN)
+    assert (streams.requests, others.requests) == (2, 1)
+    assert reports.of_streams(BOB)[1].requests == 0

@@ -1,0 +1,130 @@
+"""What sums cannot tell: percentiles and kinds of errors, read from the newest single requests of a span.
+
+Of each question at most `NEWEST` entries are looked at, so that the answer costs the same however long the books are;
+`cut` says that there were more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import func, literal_column, select
+
+from app.extensions import db
+from app.ledger.posting import ENTRY
+from app.ledger.spans import IS_REQUEST, Filters, Reader, allowed, narrowed, span_of
+
+NEWEST = 10_000
+
+
+class Timings(msgspec.Struct, kw_only=True):
+    """How long some answered requests took, in ms; None where there were none. Exact, by the nearest rank.
+
+    `tokens_per_s` is the median over streams: tokens written by the seconds from the first one to the end.
+    """
+
+    count: int = 0
+    duration_p50: int | None = None
+    duration_p95: int | None = None
+    ttft_p50: int | None = None
+    ttft_p95: int | None = None
+    tokens_per_s: float | None = None
+
+
+class Sample(NamedTuple):
+    """The newest answered requests of a span: all, streams, and those that were no streams."""
+
+    all: Timings
+    streams: Timings
+    others: Timings
+    cut: bool
+
+
+class ErrorKind(NamedTuple):
+    """Requests that failed in one way."""
+
+    code: str | None
+    status: int
+    requests: int
+    last_ms: int
+
+    @property
+    def last(self) -> datetime:
+        return datetime.fromtimestamp(self.last_ms / 1000, UTC)
+
+
+class Errors(NamedTuple):
+    """Kinds of errors, most frequent first, of the newest failed requests of a span."""
+
+    kinds: list[ErrorKind]
+    counted: int
+    cut: bool
+
+
+def timings(reader: Reader, filters: Filters) -> Sample:
+    """How long the newest requests took that were answered; failed and broken off ones have no full length."""
+    query = (
+        select(ENTRY.c.stream, ENTRY.c.duration_ms, ENTRY.c.ttft_ms, ENTRY.c.completion_tokens)
+        .where(IS_REQUEST, ENTRY.c.outcome == "ok", *_within(reader, filters))
+        .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+        .limit(NEWEST + 1)
+    )
+    rows = db.session.execute(query).all()
+    cut, rows = len(rows) > NEWEST, rows[:NEWEST]
+    return Sample(
+        _timings(rows),
+        _timings([row for row in rows if row.stream]),
+        _timings([row for row in rows if not row.stream]),
+        cut,
+    )
+
+
+def errors(reader: Reader, filters: Filters) -> Errors:
+    """In which ways the newest failed requests failed."""
+    newest = (
+        select(ENTRY.c.error_code, ENTRY.c.status, ENTRY.c.at_ms)
+        # The word stands in the statement as it stands in the index of errors, which is used only then.
+        .where(IS_REQUEST, ENTRY.c.outcome == literal_column("'error'"), *_within(reader, filters))
+        .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+        .limit(NEWEST + 1)
+        .subquery("newest")
+    )
+    query = (
+        select(newest.c.error_code, newest.c.status, func.count().label("requests"), func.max(newest.c.at_ms))
+        .group_by(newest.c.error_code, newest.c.status)
+        .order_by(func.count().desc(), newest.c.status, newest.c.error_code)
+    )
+    kinds = [ErrorKind(*row) for row in db.session.execute(query)]
+    counted = sum(kind.requests for kind in kinds)
+    return Errors(kinds, min(counted, NEWEST), counted > NEWEST)
+
+
+def _within(reader: Reader, filters: Filters) -> list[Any]:
+    first, after = span_of(filters)
+    return [ENTRY.c.at_ms >= first, ENTRY.c.at_ms < after, *allowed(reader, ENTRY), *narrowed(filters, ENTRY)]
+
+
+def _timings(rows: Sequence[Any]) -> Timings:
+    durations = sorted(row.duration_ms for row in rows)
+    first = sorted(row.ttft_ms for row in rows if row.ttft_ms is not None)
+    speeds = sorted(
+        row.completion_tokens * 1000 / (row.duration_ms - row.ttft_ms)
+        for row in rows
+        if row.stream and row.ttft_ms is not None and row.completion_tokens and row.duration_ms > row.ttft_ms
+    )
+    return Timings(
+        count=len(rows),
+        duration_p50=_percentile(durations, 50),
+        duration_p95=_percentile(durations, 95),
+        ttft_p50=_percentile(first, 50),
+        ttft_p95=_percentile(first, 95),
+        tokens_per_s=_percentile(speeds, 50),
+    )
+
+
+def _percentile(ordered: Sequence[Any], percent: int) -> Any:
+    """The smallest value that at least `percent` in a hundred do not exceed."""
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] if ordered else None

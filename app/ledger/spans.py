@@ -1,0 +1,246 @@
+"""How usage of any span is read: by whom, narrowed to what, and from which rollups and entries it is put together.
+
+The reader is the permission: a person's own usage, or everybody's for those who see everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, Table, case, false, func, literal, null, or_, select, union_all
+
+from app.extensions import db
+from app.ledger.posting import ENTRY
+from app.ledger.rollups import (
+    DAY_MS,
+    DIMENSIONS,
+    HOUR_MS,
+    HOURLY,
+    KINDS,
+    MEASURES,
+    ROLLUP,
+    Kind,
+    derived_before,
+    entry_measures,
+    period_start,
+)
+from app.metering.periods import FOR_EVER_MS, window_of
+
+
+class Reader(Protocol):
+    """Who reads: `app.domain.identity.Person` is one."""
+
+    @property
+    def id(self) -> Any: ...
+
+    @property
+    def sees_everything(self) -> bool: ...
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report is narrowed to; None means all. Times in Unix ms, the span half-open: [from_ms, to_ms).
+
+    `status` is an HTTP status, or "ok", "error", "cancelled". With it, or with `error_code`, single entries are read.
+    """
+
+    person_id: str | None = None
+    key_id: str | None = None
+    team_id: str | None = None
+    model: str | None = None
+    provider_id: str | None = None
+    endpoint: str | None = None
+    api_type: str | None = None
+    status: int | str | None = None
+    error_code: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+NONE = Filters()
+
+# What came later about a request, and what put a counter right, are entries of the books but no requests.
+IS_REQUEST = ENTRY.c.kind == "usage"
+
+
+class Sums(msgspec.Struct, kw_only=True):
+    """Sums over some usage: counts of requests and tokens, money in nano-units, times in ms."""
+
+    requests: int = 0
+    errors: int = 0
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    images: int = 0
+    audio_ms: int = 0
+    cost_nano: int = 0
+    overdraft_nano: int = 0
+    duration_ms: int = 0
+    ttft_ms: int = 0
+    ttft_count: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def mean_duration_ms(self) -> float | None:
+        """The mean duration of a request in ms; None without requests."""
+        return self.duration_ms / self.requests if self.requests else None
+
+    @property
+    def mean_ttft_ms(self) -> float | None:
+        """The mean time to the first token in ms, of the requests that had one."""
+        return self.ttft_ms / self.ttft_count if self.ttft_count else None
+
+    def add(self, other: Sums) -> None:
+        for name in MEASURES:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class _Source(NamedTuple):
+    """Where sums of a certain grain are read: a table, its column of beginnings, and a condition of its own."""
+
+    table: Table
+    kind: Kind | None = None
+
+    @property
+    def moment(self) -> ColumnElement[int]:
+        return cast("ColumnElement[int]", self.table.c.at_ms if self.table is ENTRY else self.table.c.start_ms)
+
+
+_ENTRIES, _HOURS, _DAYS = _Source(ENTRY), _Source(HOURLY), _Source(ROLLUP, "day")
+
+
+def span_of(filters: Filters) -> tuple[int, int]:
+    return filters.from_ms or 0, FOR_EVER_MS if filters.to_ms is None else filters.to_ms
+
+
+def used_in(
+    reader: Reader,
+    filters: Filters,
+    first: int,
+    after: int,
+    edges: Sequence[int] = (),
+    *,
+    among: tuple[str, Sequence[str]] | None = None,
+) -> Any:
+    """A query of the usage in [first, after): dimensions, measures and, given the windows' beginnings, the window.
+
+    It reads the coarsest rollups that fit between the edges and are up to date, finer ones beside them. `among`
+    narrows a dimension to some names.
+    """
+    sources = [_ENTRIES]
+    if filters.status is None and filters.error_code is None and all(edge % HOUR_MS == 0 for edge in edges):
+        sources.append(_HOURS)
+        if all(edge % DAY_MS == 0 for edge in edges):
+            sources.append(_DAYS)
+            for kind in KINDS[1:]:
+                if len(edges) > 1 and {period_start(kind, edge) for edge in edges} == set(edges):
+                    sources.append(_Source(ROLLUP, kind))
+    fresh = derived_before(db.session.connection()) if len(sources) > 2 else None
+    pieces = [
+        _piece(reader, filters, source, start, end, edges).where(
+            *([source.table.c[among[0]].in_(among[1])] if among else [])
+        )
+        for source, start, end in _split(sources, first, after, fresh)
+    ]
+    return union_all(*pieces) if len(pieces) > 1 else pieces[0]
+
+
+def _split(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
+    """[first, after) as parts, each read from the coarsest source that fits; `fresh` is the first underived hour."""
+    source = sources[-1]
+    if source.table is ENTRY or first >= after:
+        return [(source, first, after)]
+    end = after
+    if source.kind is not None and fresh is not None:
+        end = min(end, fresh)
+    start, end = _ceiling(source, first), _floor(source, end)
+    if start >= end:
+        return _split(sources[:-1], first, after, fresh)
+    parts = [(source, start, end)]
+    if first < start:
+        parts = [*_split(sources[:-1], first, start, fresh), *parts]
+    if end < after:
+        parts += _split(sources[:-1], end, after, fresh)
+    return parts
+
+
+def _floor(source: _Source, at_ms: int) -> int:
+    if at_ms >= FOR_EVER_MS:
+        return at_ms  # the end of time is the end of any period
+    return period_start(source.kind, at_ms) if source.kind else at_ms - at_ms % HOUR_MS
+
+
+def _ceiling(source: _Source, at_ms: int) -> int:
+    if at_ms == 0 or at_ms >= FOR_EVER_MS:
+        return at_ms  # so is its beginning
+    if source.kind is None:
+        return -(-at_ms // HOUR_MS) * HOUR_MS
+    start = period_start(source.kind, at_ms)
+    return start if start == at_ms else window_of(f"{source.kind}|UTC", at_ms).end_ms
+
+
+def _piece(
+    reader: Reader, filters: Filters, source: _Source, start: int, end: int, edges: Sequence[int]
+) -> Select[Any]:
+    table = source.table
+    measures = entry_measures(ENTRY) if table is ENTRY else {name: table.c[name] for name in MEASURES}
+    window = _window(source.moment, edges) if edges else null()
+    return select(
+        window.label("window"),
+        *(table.c[name] for name in DIMENSIONS),
+        *(measures[name].label(name) for name in MEASURES),
+    ).where(
+        source.moment >= start,
+        source.moment < end,
+        *([table.c.kind == source.kind] if source.kind else []),
+        *allowed(reader, table),
+        *narrowed(filters, table),
+    )
+
+
+def _window(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[int]:
+    """The beginning of the window that holds `moment`: a balanced tree of comparisons, as windows may be many."""
+    if len(edges) == 1:
+        return literal(edges[0])
+    middle = len(edges) // 2
+    return case(
+        (moment < literal(edges[middle]), _window(moment, edges[:middle])),
+        else_=_window(moment, edges[middle:]),
+    )
+
+
+def allowed(reader: Reader, table: Table) -> list[ColumnElement[bool]]:
+    if reader.sees_everything:
+        return []
+    return [table.c.person_id == reader.id] if reader.id else [false()]
+
+
+def narrowed(filters: Filters, table: Table) -> list[ColumnElement[bool]]:
+    names = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type")
+    where = [table.c[name] == value for name in names if (value := getattr(filters, name)) is not None]
+    if filters.status is not None:  # entries only, see `used_in`
+        column = ENTRY.c.status if isinstance(filters.status, int) else ENTRY.c.outcome
+        where.append(column == filters.status)
+    if filters.error_code is not None:
+        where.append(ENTRY.c.error_code == filters.error_code)
+    return where
+
+
+def something(used: Any) -> ColumnElement[bool]:
+    """Whether a group has any usage at all: the repair of a counter is booked without."""
+    return or_(
+        *(func.sum(used.c[name]) != 0 for name in ("requests", "cost_nano", "prompt_tokens", "completion_tokens"))
+    )
+
+
+def summed(used: Any) -> list[Any]:
+    return [func.sum(used.c[name]).label(name) for name in MEASURES]
+
+
+def sums_of(found: Any) -> Sums:
+    return Sums(**{name: int(getattr(found, name) or 0) for name in MEASURES})

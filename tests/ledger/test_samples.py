@@ -1,0 +1,64 @@
+"""Percentiles and kinds of errors, from single requests: exact, bounded, and of the reader's own alone."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from flask import Flask
+
+from app.extensions import db
+from app.ledger import posting, samples
+from app.ledger.spans import NONE, Filters
+from tests.ledger.books import NOON, event
+from tests.ledger.test_reports import ADA, ADMIN, BOB
+
+
+def test_percentiles_are_exact(ledger: Flask) -> None:
+    durations = random.Random(1).sample(range(1, 100_000), 137)
+    posting.post([event(duration_ms=one, ttft_ms=one // 2 if one % 2 else None, stream=True) for one in durations])
+    posting.post([event(outcome="error", status=502, duration_ms=10**6), event(kind="credit", duration_ms=10**6)])
+    found = samples.timings(ADMIN, NONE).all
+    ordered = sorted(durations)
+    first = sorted(one // 2 for one in durations if one % 2)
+    assert found.count == 137
+    assert found.duration_p50 == ordered[math.ceil(137 * 0.5) - 1]
+    assert found.duration_p95 == ordered[math.ceil(137 * 0.95) - 1]
+    assert found.ttft_p50 == first[math.ceil(len(first) * 0.5) - 1]
+    assert found.ttft_p95 == first[math.ceil(len(first) * 0.95) - 1]
+
+
+def test_streams_have_a_rate_and_others_none(ledger: Flask) -> None:
+    posting.post([event(stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50), event(duration_ms=9)])
+    found = samples.timings(ADA, NONE)
+    assert found.streams.tokens_per_s == 50
+    assert (found.others.count, found.others.duration_p50, found.others.tokens_per_s) == (1, 9, None)
+    assert samples.timings(BOB, NONE).all == samples.Timings()
+
+
+def test_only_the_newest_are_looked_at_and_it_is_said(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "NEWEST", 3)
+    posting.post([event(at_ms=NOON - index, duration_ms=index) for index in range(3)])
+    assert not samples.timings(ADMIN, NONE).cut
+    db.session.rollback()  # SQLite reads one moment until the transaction ends
+    posting.post([event(at_ms=NOON - 10, duration_ms=10**6)])
+    found = samples.timings(ADMIN, NONE)
+    assert found.cut
+    assert (found.all.count, found.all.duration_p95) == (3, 2)
+    db.session.rollback()
+    posting.post([event(outcome="error", status=500 + index) for index in range(4)])
+    assert samples.errors(ADMIN, NONE).cut
+
+
+def test_errors_are_told_by_code_and_status(ledger: Flask) -> None:
+    failed = {"outcome": "error", "status": 502, "error_code": "upstream_error"}
+    posting.post([event(**failed, at_ms=NOON - index) for index in range(3)])
+    posting.post([event(outcome="error", status=504, error_code="upstream_timeout"), event()])
+    posting.post([event(outcome="error", status=504, error_code="upstream_timeout", person_id="bob")])
+    assert samples.errors(ADA, NONE) == (
+        [("upstream_error", 502, 3, NOON), ("upstream_timeout", 504, 1, NOON)], 4, False,
+    )  # fmt: skip
+    assert samples.errors(ADMIN, NONE).kinds[1].requests == 2
+    assert samples.errors(ADMIN, Filters(model="other")) == ([], 0, False)
+    assert samples.errors(ADMIN, Filters(to_ms=NOON)).counted == 2
