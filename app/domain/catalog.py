@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
-from sqlalchemy import ForeignKey, Select, String, Text, cast, func, select
-from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
+from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, exists, func, literal, or_, select
+from sqlalchemy.orm import Mapped, contains_eager, mapped_column, relationship, selectinload
 
 from app.directory import Capability, ModelStatus
 from app.domain import audit
@@ -31,6 +31,7 @@ Unset = msgspec.UnsetType
 
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 STATUSES: tuple[str, ...] = get_args(ModelStatus)
+OFFERED: tuple[str, ...] = ("active", "deprecated")  # what the catalogue shows
 LARGEST_TOKENS = 1_000_000_000
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
@@ -73,6 +74,11 @@ class Model(Base):
         """The price in force now."""
         return self.price_at(now())
 
+    @property
+    def is_served(self) -> bool:
+        """Whether a deployment's provider is switched on; without one every call is refused."""
+        return any(item.provider.status == "active" for item in self.deployments)
+
     def price_at(self, moment: datetime) -> Price | None:
         held = [price for price in self.prices if price.from_at <= moment]
         return max(held, key=lambda price: (price.from_at, price.id), default=None)
@@ -86,6 +92,8 @@ class Model(Base):
             "context_window": self.context_window,
             "max_output_tokens": self.max_output_tokens,
             "default_output_tokens": self.default_output_tokens,
+            "image_tokens": self.image_tokens,
+            "audio_tokens": self.audio_tokens,
             "restricted": self.restricted,
             "status": self.status,
             "price": self.price.decimals() if self.price else None,
@@ -182,39 +190,76 @@ def find_model(name: str) -> Model | None:
     return db.session.scalar(select(Model).where(Model.name == name))
 
 
-def all_models(*, search: str | None = None, status: str | None = None, capability: str | None = None) -> Select[Model]:
+def all_models(
+    *,
+    search: str | None = None,
+    status: str | None = None,
+    capability: str | None = None,
+    restricted: bool | None = None,
+    provider_id: str | None = None,
+) -> Select[Model]:
     """Every model by name, hidden and disabled ones too: for admins."""
     found = select(Model).options(selectinload(Model.deployments)).order_by(Model.name)
     if search:
-        found = found.where(
-            Model.name.icontains(search, autoescape=True)
-            | Model.display_name.icontains(search, autoescape=True)
-            | Model.description.icontains(search, autoescape=True)
-        )
+        found = found.where(matches(search))
     if status:
         found = found.where(Model.status == status)
     if capability:
-        found = found.where(func.lower(_as_text(Model.capabilities)).contains(f'"{capability}"'))
+        found = found.where(has_word(Model.capabilities, capability))
+    if restricted is not None:
+        found = found.where(Model.restricted == restricted)
+    if provider_id:
+        found = found.where(served_by(provider_id))
     return found
 
 
 def offered_models(*, search: str | None = None, capability: str | None = None) -> Select[Model]:
     """The catalogue that everybody sees: active and deprecated models."""
-    return all_models(search=search, capability=capability).where(Model.status.in_(("active", "deprecated")))
+    return all_models(search=search, capability=capability).where(Model.status.in_(OFFERED))
 
 
-def visible_model(person: Person, name: str) -> Model:
-    """A model this person may look at: the catalogue's, any they have a live subscription to, all for admins."""
-    from app.domain import subscriptions
+# --- conditions on models, as SQL ---
 
-    found = find_model(name)
-    if found is not None and (
-        person.sees_everything
-        or found.status in ("active", "deprecated")
-        or subscriptions.live(person, found) is not None
-    ):
-        return found
-    raise NotFound(f"There is no model named {name!r}.")
+
+def matches(search: str) -> ColumnElement[bool]:
+    """Whether a model's names or description contain some words."""
+    columns = (Model.name, Model.display_name, Model.description)
+    return or_(*(column.icontains(search, autoescape=True) for column in columns))
+
+
+def has_word(column: Any, word: str) -> ColumnElement[bool]:
+    """Whether a list of words (capabilities, features) contains exactly this one."""
+    words = words_of(column)
+    return exists(select(literal(1)).select_from(words).where(words.c.value == word))
+
+
+def words_of(column: Any) -> Any:
+    """A JSON list as rows with the column `value`, beside the row that has the list."""
+    each = func.json_array_elements_text if db.engine.dialect.name == "postgresql" else func.json_each
+    return each(column).table_valued("value", name="word")
+
+
+def served_by(provider_id: str) -> ColumnElement[bool]:
+    return exists().where(Deployment.model_id == Model.id, Deployment.provider_id == provider_id)
+
+
+def is_served() -> ColumnElement[bool]:
+    """`Model.is_served` as SQL."""
+    return exists().where(
+        Deployment.model_id == Model.id, Deployment.provider_id == Provider.id, Provider.status == "active"
+    )
+
+
+def price_now(name: str) -> Any:
+    """A part of the price in force now, such as `input_per_mtok`, as SQL: nano-units, or null."""
+    return (
+        select(getattr(Price, name))
+        .where(Price.model_id == Model.id, Price.from_at <= now())
+        .order_by(Price.from_at.desc(), Price.id.desc())
+        .limit(1)
+        .correlate(Model)
+        .scalar_subquery()
+    )
 
 
 def models_by_provider() -> dict[str, list[str]]:
@@ -224,6 +269,29 @@ def models_by_provider() -> dict[str, list[str]]:
     for id, name in db.session.execute(query):
         served.setdefault(id, []).append(name)
     return served
+
+
+def deployments_of(item: Provider) -> list[Deployment]:
+    """What a provider serves, by the model's name, each with its model."""
+    query = (
+        select(Deployment)
+        .join(Model)
+        .where(Deployment.provider_id == item.id)
+        .options(contains_eager(Deployment.model))
+        .order_by(Model.name, Deployment.priority, Deployment.id)
+    )
+    return list(db.session.scalars(query))
+
+
+def only_served_by(item: Provider) -> list[str]:
+    """The names of the models that no other active provider serves: they stop when this one does."""
+    other = exists().where(
+        Deployment.model_id == Model.id,
+        Deployment.provider_id == Provider.id,
+        Provider.status == "active",
+        Provider.id != item.id,
+    )
+    return list(db.session.scalars(select(Model.name).where(served_by(item.id), ~other).order_by(Model.name)))
 
 
 def upstream_models_of(item: Provider) -> list[str]:
@@ -243,6 +311,8 @@ def create_model(
     context_window: int | None = None,
     max_output_tokens: int | None = None,
     default_output_tokens: int | None = None,
+    image_tokens: int | None = None,
+    audio_tokens: int | None = None,
     restricted: bool = False,
     status: str = "active",
     price: Mapping[str, str | None] | None = None,
@@ -264,6 +334,8 @@ def create_model(
         context_window=context_window,
         max_output_tokens=max_output_tokens,
         default_output_tokens=default_output_tokens,
+        image_tokens=image_tokens,
+        audio_tokens=audio_tokens,
         restricted=restricted,
         status=status,
     )
@@ -288,12 +360,16 @@ def update_model(
     context_window: int | None | Unset = UNSET,
     max_output_tokens: int | None | Unset = UNSET,
     default_output_tokens: int | None | Unset = UNSET,
+    image_tokens: int | None | Unset = UNSET,
+    audio_tokens: int | None | Unset = UNSET,
     restricted: bool | Unset = UNSET,
     status: str | Unset = UNSET,
     price: Mapping[str, str | None] | None | Unset = UNSET,
     deployments: Sequence[DeploymentSpec] | Unset = UNSET,
 ) -> Model:
-    """Changes what is given; a price that differs from the present one holds from now on."""
+    """Changes what is given; a price that differs from the present one holds from now on.
+
+    Doors call `offering.change`, which also does what a change means for subscriptions."""
     before = item.summary()
     _fill_model(
         item,
@@ -304,6 +380,8 @@ def update_model(
         context_window=item.context_window if context_window is UNSET else context_window,
         max_output_tokens=item.max_output_tokens if max_output_tokens is UNSET else max_output_tokens,
         default_output_tokens=item.default_output_tokens if default_output_tokens is UNSET else default_output_tokens,
+        image_tokens=item.image_tokens if image_tokens is UNSET else image_tokens,
+        audio_tokens=item.audio_tokens if audio_tokens is UNSET else audio_tokens,
         restricted=item.restricted if restricted is UNSET else restricted,
         status=item.status if status is UNSET else status,
     )
@@ -339,15 +417,34 @@ def price_of(id: str) -> Price | None:
     return db.session.get(Price, id)
 
 
-def delete_model(item: Model, *, by: Person | None) -> None:
-    """Removes a model with its deployments and prices; live subscriptions to it are cancelled."""
-    from app.domain import subscriptions
-
-    subscriptions.cancel_all_of(item, by=by, reason="The model was removed.")
+def remove_model(item: Model, *, by: Person | None) -> None:
+    """Takes a model away with its deployments and prices; doors call `offering.delete`, which ends subscriptions."""
     audit.record(by, "model.delete", "model", item.id, name=item.name, before=item.summary(), after={})
     db.session.delete(item)
     db.session.flush()
     touch("directory")
+
+
+def weigh(item: Provider, *, by: Person | None, wanted: Mapping[str, tuple[int, int]]) -> int:
+    """Sets priority and weight of a provider's deployments, by their ids; how many changed. Raises `Invalid` naming
+    `<id>.priority` or `<id>.weight`, and `NotFound` for a deployment that is not the provider's."""
+    present = {one.id: one for one in deployments_of(item)}
+    changed = 0
+    for id, (priority, weight) in wanted.items():
+        one = present.get(id)
+        if one is None:
+            raise NotFound("There is no such deployment.")
+        _must_be_a_rank(priority, weight, id)
+        if (one.priority, one.weight) == (priority, weight):
+            continue
+        before = one.summary()
+        one.priority, one.weight = priority, weight
+        name = one.model.name
+        audit.record(by, "deployment.weigh", "model", one.model_id, name=name, before=before, after=one.summary())
+        changed += 1
+    if changed:
+        touch("directory")
+    return changed
 
 
 def _fill_model(
@@ -360,6 +457,8 @@ def _fill_model(
     context_window: int | None,
     max_output_tokens: int | None,
     default_output_tokens: int | None,
+    image_tokens: int | None,
+    audio_tokens: int | None,
     restricted: bool,
     status: str,
 ) -> None:
@@ -377,6 +476,8 @@ def _fill_model(
         "context_window": context_window,
         "max_output_tokens": max_output_tokens,
         "default_output_tokens": default_output_tokens,
+        "image_tokens": image_tokens,
+        "audio_tokens": audio_tokens,
     }
     for name, value in tokens.items():
         if value is not None and not 1 <= value <= LARGEST_TOKENS:
@@ -387,6 +488,8 @@ def _fill_model(
     item.capabilities = [capability for capability in CAPABILITIES if capability in capabilities]
     item.features = list(dict.fromkeys(word.strip() for word in features))
     item.restricted = restricted
+    if status != item.status:
+        item.status_at = now()
     item.status = status
 
 
@@ -403,10 +506,7 @@ def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:
             raise Invalid("There is no such provider.", f"{where}.provider_id")
         if not 1 <= len(spec.upstream_model.strip()) <= 200:
             raise Invalid("Give the model's name at the provider, at most 200 characters.", f"{where}.upstream_model")
-        if not 0 <= spec.priority <= 1000:
-            raise Invalid("Give a priority from 0 to 1000.", f"{where}.priority")
-        if not 0 <= spec.weight <= 1000:
-            raise Invalid("Give a weight from 0 to 1000.", f"{where}.weight")
+        _must_be_a_rank(spec.priority, spec.weight, where)
         name = (spec.provider_id, spec.upstream_model.strip())
         one = existing.pop(name, None)
         if one is None:
@@ -415,7 +515,15 @@ def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:
             one = Deployment(id=new_id(), provider=upstream, provider_id=name[0], upstream_model=name[1])
         one.priority, one.weight, one.settings = spec.priority, spec.weight, spec.settings
         chosen.append(one)
-    item.deployments = sorted(chosen, key=lambda one: (one.priority, one.id))
+    with db.session.no_autoflush:  # what is set is compared with what was there, before the new ones are the session's
+        item.deployments = sorted(chosen, key=lambda one: (one.priority, one.id))
+
+
+def _must_be_a_rank(priority: int, weight: int, where: str) -> None:
+    if not 0 <= priority <= 1000:
+        raise Invalid("Give a priority from 0 to 1000.", f"{where}.priority")
+    if not 0 <= weight <= 1000:
+        raise Invalid("Give a weight from 0 to 1000.", f"{where}.weight")
 
 
 def _add_price(item: Model, price: Mapping[str, str | None], from_at: datetime) -> Price | None:
@@ -432,8 +540,3 @@ def _add_price(item: Model, price: Mapping[str, str | None], from_at: datetime) 
     made = Price(id=new_id(), from_at=from_at, **amounts)
     item.prices.insert(0, made)
     return made
-
-
-def _as_text(column: Any) -> Any:
-    """A JSON column as its text, to search in."""
-    return cast(column, Text)

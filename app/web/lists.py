@@ -46,13 +46,14 @@ def sorting(columns: Mapping[str, Any]) -> str | None:
 
 def in_order(query: Select[T], columns: Mapping[str, Any]) -> Select[T]:
     """`query` in the order that the address asks for; `columns` maps names of heads to what SQL sorts by. Without
-    a wish its own order stays, and where rows are equal too."""
+    a wish its own order stays, and where rows are equal too; rows without a value come last either way."""
     asked = sorting(columns)
     if asked is None:
         return query
     column = columns[asked.removeprefix("-")]
     own = query._order_by_clauses
-    return query.order_by(None).order_by(column.desc() if asked.startswith("-") else column.asc(), *own)
+    wish = column.desc() if asked.startswith("-") else column.asc()
+    return query.order_by(None).order_by(wish.nulls_last(), *own)
 
 
 def every(query: Select[T]) -> Iterator[T]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import catalog, keys, subscriptions
+from app.domain import catalog, keys, offering, subscriptions
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.extensions import db, now, transaction
 from app.gateway.key_text import is_well_formed, new_key
@@ -49,10 +49,10 @@ def test_hidden_models_show_to_their_subscribers_only(people: People) -> None:
     model = transaction(make_model, people.admin)
     transaction(subscriptions.request, people.owner, model, by=people.owner)
     transaction(catalog.update_model, model, by=None, status="hidden")
-    assert catalog.visible_model(people.owner, "small") is model
-    assert catalog.visible_model(people.auditor, "small") is model
+    assert offering.visible(people.owner, "small") is model
+    assert offering.visible(people.auditor, "small") is model
     with pytest.raises(NotFound):
-        catalog.visible_model(people.stranger, "small")
+        offering.visible(people.stranger, "small")
     with pytest.raises(Invalid):
         transaction(subscriptions.request, people.stranger, model, by=people.stranger)
 
@@ -100,7 +100,7 @@ def test_what_is_over_expires(people: People, monkeypatch: pytest.MonkeyPatch) -
 def test_removing_a_model_cancels_its_subscriptions_and_remembers_its_name(people: People) -> None:
     model = transaction(make_model, people.admin)
     found, _ = transaction(subscriptions.request, people.owner, model, by=people.owner)
-    transaction(catalog.delete_model, model, by=people.admin)
+    transaction(offering.delete, model, by=people.admin)
     db.session.refresh(found)
     assert (found.status, found.model_id, found.model_name) == ("cancelled", None, "small")
     transaction(make_model, people.admin)

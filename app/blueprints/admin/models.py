@@ -28,7 +28,7 @@ from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from app.blueprints.admin.person import me
 from app.directory import Price
-from app.domain import catalog, keys, providers, subscriptions
+from app.domain import catalog, keys, offering, providers, subscriptions
 from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model
 from app.domain.errors import DomainError
 from app.domain.providers import Provider
@@ -306,7 +306,7 @@ def change(id: str) -> Response:
     prices, specs = form.prices, deployments.specs()
 
     def save() -> bool:
-        catalog.update_model(item, by=me(), deployments=specs, **wanted)
+        offering.change(item, by=me(), deployments=specs, **wanted)
         return from_at is not None and catalog.set_price(item, by=me(), price=prices, from_at=from_at) is not None
 
     try:
@@ -355,7 +355,7 @@ def delete(id: str) -> Response:
     name = item.name
     if request.form.get("confirm") != name:
         return _deletion_page(item, 422)
-    transaction(catalog.delete_model, item, by=me())
+    transaction(offering.delete, item, by=me())
     toast_next("success", f"{name} is deleted.")
     return see_other(url_for("admin.models.index"))
 

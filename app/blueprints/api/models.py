@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Paged, me, page, route
 from app.directory import Capability, ModelStatus
-from app.domain import catalog
+from app.domain import catalog, offering
 from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid
 from app.extensions import db
@@ -48,7 +48,8 @@ class Deployment(msgspec.Struct, kw_only=True):
 
 
 class Model(msgspec.Struct, kw_only=True):
-    """`deployments` is told to admins only."""
+    """`deployments` is told to admins only. `image_tokens` and `audio_tokens` are the most tokens that a picture or
+    a piece of audio in a prompt may count; null is the gateway's own bound."""
 
     id: str
     name: str
@@ -59,6 +60,8 @@ class Model(msgspec.Struct, kw_only=True):
     context_window: int | None
     max_output_tokens: int | None
     default_output_tokens: int | None
+    image_tokens: int | None
+    audio_tokens: int | None
     restricted: bool
     status: str
     price: Price | None
@@ -85,6 +88,8 @@ class ModelChange(msgspec.Struct, kw_only=True):
     context_window: int | None | UnsetType = UNSET
     max_output_tokens: int | None | UnsetType = UNSET
     default_output_tokens: int | None | UnsetType = UNSET
+    image_tokens: int | None | UnsetType = UNSET
+    audio_tokens: int | None | UnsetType = UNSET
     restricted: bool | UnsetType = UNSET
     status: Name | UnsetType = UNSET
     price: Price | None | UnsetType = UNSET
@@ -113,6 +118,8 @@ def show(item: catalog.Model) -> Model:
         context_window=item.context_window,
         max_output_tokens=item.max_output_tokens,
         default_output_tokens=item.default_output_tokens,
+        image_tokens=item.image_tokens,
+        audio_tokens=item.audio_tokens,
         restricted=item.restricted,
         status=item.status,
         price=Price(**price.decimals()) if price else None,
@@ -159,16 +166,17 @@ def create(body: NewModel) -> Model:
 @route("GET", "/api/models/<path:name>", answer=Model)
 def detail(name: str) -> Model:
     """One model."""
-    return show(catalog.visible_model(me(), name))
+    return show(offering.visible(me(), name))
 
 
 @route("PUT", "/api/models/<path:name>", scope="admin", answer=Model, body=ModelChange, writes=True)
 def change(name: str, body: ModelChange) -> Model:
-    """Changes a model; a new price holds from now on."""
+    """Changes a model; a new price holds from now on. One that becomes restricted turns its active subscriptions
+    pending."""
     item = catalog.model(name)
     if body.name is not UNSET and body.name != item.name:
         raise Invalid("A model's name cannot be changed: applications call it by this name.", "name")
-    changed = catalog.update_model(item, by=me(), **_given(body))
+    changed = offering.change(item, by=me(), **_given(body))
     db.session.refresh(changed)
     return show(changed)
 
@@ -176,4 +184,4 @@ def change(name: str, body: ModelChange) -> Model:
 @route("DELETE", "/api/models/<path:name>", scope="admin", status=204, writes=True)
 def remove(name: str) -> None:
     """Removes a model; live subscriptions to it are cancelled."""
-    catalog.delete_model(catalog.model(name), by=me())
+    offering.delete(catalog.model(name), by=me())

@@ -9,7 +9,7 @@ from wtforms.validators import Length
 
 from app.blueprints.portal.person import me
 from app.blueprints.portal.snippets import VARIABLE, base_url, quickstart
-from app.domain import catalog, subscriptions
+from app.domain import catalog, offering, subscriptions
 from app.domain.catalog import CAPABILITIES, Model
 from app.domain.errors import DomainError
 from app.extensions import transaction
@@ -50,12 +50,12 @@ def models() -> Response:
 
 
 def model(name: str) -> Response:
-    return _page(catalog.visible_model(me(), name), AccessForm())
+    return _page(offering.visible(me(), name), AccessForm())
 
 
 def subscribe(name: str) -> Response:
     person = me()
-    found = catalog.visible_model(person, name)
+    found = offering.visible(person, name)
     form = AccessForm()
     if found.restricted and not (form.justification.data or "").strip():
         form.validate()

@@ -79,6 +79,8 @@ def test_a_model_is_made_with_price_and_deployments(people: People, echo: str, s
         "context_window": 32768,
         "max_output_tokens": 4096,
         "default_output_tokens": None,
+        "image_tokens": None,
+        "audio_tokens": None,
         "restricted": True,
         "status": "active",
         "price": {

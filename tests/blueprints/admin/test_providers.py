@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app import providers
+from app import providers as adapters
 from app.domain import providers
 from app.domain.catalog import Model
 from app.domain.providers import Provider
@@ -53,10 +53,10 @@ def filled(**changes: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kind", providers.kinds())
+@pytest.mark.parametrize("kind", adapters.kinds())
 def test_the_form_of_every_kind_shows_all_its_settings(people: People, signed_in: SignedIn, kind: str) -> None:
     admin = signed_in("admin")
-    adapter = providers.adapter(kind)
+    adapter = adapters.adapter(kind)
     assert f"kind={kind}" in admin.get("/admin/providers/new").text
     page = admin.get(f"/admin/providers/new?kind={kind}").text
     for field in fields_of(adapter.Settings):

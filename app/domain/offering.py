@@ -1,0 +1,249 @@
+"""The catalogue as people meet it: what somebody may see and finds there, and what a change means for subscribers.
+
+It stands above models and subscriptions, which know nothing of each other's consequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, exists, false, func, not_, select, true
+from sqlalchemy.orm import lazyload, selectinload
+
+from app.domain import catalog, keys, subscriptions
+from app.domain.catalog import OFFERED, Deployment, Model
+from app.domain.errors import NotFound
+from app.domain.providers import Provider
+from app.domain.subscriptions import Subscription
+from app.extensions import db, now
+
+if TYPE_CHECKING:
+    from app.domain.identity import Person
+
+NEW_FOR = timedelta(days=14)
+ACCESSES = ("subscribed", "restricted", "open")
+STATUSES = ("available", "deprecated", "unavailable", "new")
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody looks for in the catalogue; None means anything. Prices are nano-units a million input tokens."""
+
+    search: str | None = None
+    provider: str | None = None
+    capability: str | None = None
+    feature: str | None = None
+    access: str | None = None
+    status: str | None = None
+    least_nano: int | None = None
+    most_nano: int | None = None
+    context: int | None = None
+
+
+class Facet(msgspec.Struct, frozen=True):
+    """A value of a filter, as it is called, and how many models it would leave."""
+
+    value: str
+    label: str
+    count: int
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a change of a model hits: live and active subscriptions, and keys that may call it."""
+
+    live: int
+    active: int
+    keys: int
+
+
+def visible(person: Person, name: str) -> Model:
+    """A model this person may look at: the catalogue's, any they have a live subscription to, all for admins."""
+    found = catalog.find_model(name)
+    if found is not None and (
+        person.sees_everything or found.status in OFFERED or subscriptions.live(person, found) is not None
+    ):
+        return found
+    raise NotFound(f"There is no model named {name!r}.")
+
+
+def find(person: Person, wish: Wish) -> Select[Model]:
+    """The models on offer that fit a wish, by the name that is shown."""
+    return (
+        select(Model)
+        .options(selectinload(Model.deployments))
+        .where(*_conditions(person, wish))
+        .order_by(func.lower(Model.display_name), Model.name)
+    )
+
+
+def columns() -> dict[str, Any]:
+    """What lists of models are sorted by; prices are those in force at this moment."""
+    return {
+        "name": func.lower(Model.display_name),
+        "created": Model.created_at,
+        "price": catalog.price_now("input_per_mtok"),
+        "output": catalog.price_now("output_per_mtok"),
+        "context": Model.context_window,
+        "status": Model.status,
+        "restricted": Model.restricted,
+        "subscribers": subscriber_count(),
+    }
+
+
+def facets(person: Person, wish: Wish) -> dict[str, list[Facet]]:
+    """The values that each filter has, with how many models there would be under all other filters of the wish."""
+    found = {
+        "provider": _providers(_conditions(person, wish, without="provider")),
+        "capability": _words(Model.capabilities, _conditions(person, wish, without="capability")),
+        "feature": _words(Model.features, _conditions(person, wish, without="feature")),
+    }
+    for name, values in (("access", ACCESSES), ("status", STATUSES)):
+        counts = [
+            func.count().filter(_is(person, value)).label(value)  # both databases know FILTER
+            for value in values
+        ]
+        row = db.session.execute(
+            select(*counts).select_from(Model).where(*_conditions(person, wish, without=name))
+        ).one()
+        found[name] = [Facet(value, value.capitalize(), getattr(row, value)) for value in values]
+    return found
+
+
+def access(person: Person, model_ids: Collection[str]) -> dict[str, Subscription]:
+    """The person's newest subscription to each of these models, by the model's id."""
+    query = (
+        select(Subscription)
+        .where(Subscription.person_id == person.id, Subscription.model_id.in_(model_ids))
+        .options(lazyload(Subscription.model), lazyload(Subscription.person))
+        .order_by(Subscription.id)
+    )
+    return {found.model_id: found for found in db.session.scalars(query) if found.model_id}
+
+
+def newest(limit: int) -> list[Model]:
+    """What came into the catalogue last."""
+    query = select(Model).where(Model.status.in_(OFFERED)).order_by(Model.created_at.desc(), Model.id.desc())
+    return list(db.session.scalars(query.limit(limit)))
+
+
+def is_new(model: Model) -> bool:
+    return model.created_at > now() - NEW_FOR
+
+
+def effect(model: Model) -> Effect:
+    return Effect(
+        live=subscriptions.live_count(model), active=subscriptions.active_count(model), keys=keys.count_using(model)
+    )
+
+
+def subscribers(model_ids: Iterable[str]) -> dict[str, int]:
+    """How many live subscriptions there are to each of these models, by the model's id."""
+    query = (
+        select(Subscription.model_id, func.count())
+        .where(Subscription.model_id.in_(list(model_ids)), Subscription.status.in_(subscriptions.LIVE))
+        .group_by(Subscription.model_id)
+    )
+    return {str(id): count for id, count in db.session.execute(query)}
+
+
+def subscriber_count() -> Any:
+    """The same as SQL beside a model, to sort by."""
+    return (
+        select(func.count())
+        .where(Subscription.model_id == Model.id, Subscription.status.in_(subscriptions.LIVE))
+        .correlate(Model)
+        .scalar_subquery()
+    )
+
+
+def change(item: Model, *, by: Person | None, **changes: Any) -> Model:
+    """Changes a model as `catalog.update_model` does. One that becomes restricted turns its active subscriptions
+    pending: an admin decides about each."""
+    was_restricted = item.restricted
+    catalog.update_model(item, by=by, **changes)
+    if item.restricted and not was_restricted:
+        subscriptions.pend_all_of(item, by=by)
+    return item
+
+
+def delete(item: Model, *, by: Person | None) -> None:
+    """Removes a model with its deployments and prices; live subscriptions to it are cancelled."""
+    subscriptions.cancel_all_of(item, by=by, reason="The model was removed.")
+    catalog.remove_model(item, by=by)
+
+
+def _conditions(person: Person, wish: Wish, *, without: str | None = None) -> list[ColumnElement[bool]]:
+    """What a wish asks of a model, but for one of its filters."""
+    price = catalog.price_now("input_per_mtok")
+    asked: dict[str, ColumnElement[bool]] = {}
+    if wish.search:
+        asked["search"] = catalog.matches(wish.search)
+    if wish.provider:
+        asked["provider"] = catalog.served_by(wish.provider)
+    if wish.capability:
+        asked["capability"] = catalog.has_word(Model.capabilities, wish.capability)
+    if wish.feature:
+        asked["feature"] = catalog.has_word(Model.features, wish.feature)
+    if wish.access:
+        asked["access"] = _is(person, wish.access)
+    if wish.status:
+        asked["status"] = _is(person, wish.status)
+    if wish.least_nano is not None:
+        asked["least"] = price >= wish.least_nano
+    if wish.most_nano is not None:
+        asked["most"] = price <= wish.most_nano
+    if wish.context is not None:
+        asked["context"] = Model.context_window >= wish.context
+    return [Model.status.in_(OFFERED), *(condition for name, condition in asked.items() if name != without)]
+
+
+def _is(person: Person, value: str) -> ColumnElement[bool]:
+    """One of `ACCESSES` or `STATUSES`."""
+    match value:
+        case "subscribed":
+            return exists().where(
+                Subscription.model_id == Model.id,
+                Subscription.person_id == person.id,
+                Subscription.status == "active",
+            )
+        case "restricted":
+            return Model.restricted.is_(true())
+        case "open":
+            return Model.restricted.is_(false())
+        case "available":
+            return (Model.status == "active") & catalog.is_served()
+        case "deprecated":
+            return Model.status == "deprecated"
+        case "unavailable":
+            return not_(catalog.is_served())
+        case "new":
+            return Model.created_at > now() - NEW_FOR
+    raise ValueError(f"no such filter: {value}")
+
+
+def _words(column: Any, conditions: list[ColumnElement[bool]]) -> list[Facet]:
+    words = catalog.words_of(column)
+    query = (
+        select(words.c.value, func.count())
+        .select_from(Model)
+        .join(words, true())
+        .where(*conditions)
+        .group_by(words.c.value)
+        .order_by(func.count().desc(), words.c.value)
+    )
+    return [Facet(word, word[:1].upper() + word[1:], count) for word, count in db.session.execute(query)]
+
+
+def _providers(conditions: list[ColumnElement[bool]]) -> list[Facet]:
+    query = (
+        select(Provider.id, Provider.name, func.count(func.distinct(Model.id)))
+        .select_from(Model)
+        .join(Deployment, Deployment.model_id == Model.id)
+        .join(Provider, Provider.id == Deployment.provider_id)
+        .where(*conditions)
+        .group_by(Provider.id, Provider.name)
+        .order_by(func.lower(Provider.name))
+    )
+    return [Facet(id, name, count) for id, name, count in db.session.execute(query)]
