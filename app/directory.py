@@ -118,6 +118,7 @@ class CallerRecord(Record, frozen=True):
     team_id: str | None = None
     expires_ms: int | None = None
     routing: Literal["free", "fixed"] = "free"
+    secret_id: str | None = None  # which of the key's secrets this record is published for
 
 
 ScopeKind = Literal["key", "subscription", "user", "member", "team", "organisation"]

@@ -6,35 +6,41 @@ a while: rotation makes a new one and lets the old one work on until the overlap
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, get_args
 
 import msgspec
-from sqlalchemy import ForeignKey, Select, String, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Select, String, and_, cast, or_, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current, store
-from app.domain import audit, budgets
+from app.domain import audit, budgets, notices
 from app.domain.catalog import Model
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from app.domain.identity import Person
 from app.domain.subscriptions import LIVE, Subscription
 from app.extensions import Base, db, now
 from app.gateway.key_text import new_key
 from app.ids import new_id
 from app.sealing import digest
 
-if TYPE_CHECKING:
-    from app.domain.identity import Person
-
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
 SHOWN = 8  # characters of a key's beginning that lists show: "sk-" and five more
 LARGEST_RATE = 1_000_000_000
+LONGEST_NOTE = 500
 LONGEST_OVERLAP_S = 30 * 24 * 3600
 MOST_KEYS = 500  # live ones a person
+
+SOON = timedelta(days=7)  # a key that ends sooner is about to
+OLD = timedelta(days=180)  # a secret that has been in use longer is better replaced
+
+Status = Literal["active", "paused", "expired", "revoked"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 class ApiKey(Base):
@@ -64,11 +70,27 @@ class ApiKey(Base):
     )
 
     @property
-    def status(self) -> str:
-        """active, expired or revoked."""
+    def status(self) -> Status:
         if self.revoked_at:
             return "revoked"
-        return "expired" if self.expires_at and self.expires_at <= now() else "active"
+        if self.expires_at and self.expires_at <= now():
+            return "expired"
+        return "paused" if self.paused_at else "active"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it works, or would if it were not paused."""
+        return self.status in ("active", "paused")
+
+    @property
+    def is_expiring(self) -> bool:
+        """Whether it ends within `SOON`."""
+        return self.is_live and self.expires_at is not None and self.expires_at <= now() + SOON
+
+    @property
+    def is_old(self) -> bool:
+        """Whether its newest secret was made longer ago than `OLD`."""
+        return self.is_live and self.secrets[0].created_at <= now() - OLD
 
     @property
     def prefix(self) -> str:
@@ -81,6 +103,7 @@ class ApiKey(Base):
     def summary(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "note": self.note,
             "models": list(self.models),
             "routing": self.routing,
             "rpm": self.rpm,
@@ -105,6 +128,20 @@ class KeySecret(Base):
 
     key: Mapped[ApiKey] = relationship(back_populates="secrets")
 
+    @property
+    def shown(self) -> str:
+        """What lists and the history show of it."""
+        return f"{self.prefix}…{self.last4}"
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether rotation has put another in its place, though it may still work for a while."""
+        return self.expires_at is not None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= now()
+
 
 def reachable(person: Person) -> Select[ApiKey]:
     """The keys this person can see, newest first: their own; everybody's for admins."""
@@ -117,20 +154,76 @@ def of(person: Person) -> Select[ApiKey]:
     return select(ApiKey).where(ApiKey.person_id == person.id).order_by(ApiKey.id.desc())
 
 
-def listed(person: Person, *, search: str | None = None, status: str | None = None) -> Select[ApiKey]:
-    """A person's own keys, newest first, narrowed to a part of their name and to active, expired or revoked ones."""
-    found = of(person)
+def everybodys() -> Select[ApiKey]:
+    """The keys of all people, newest first: for admins."""
+    return select(ApiKey).order_by(ApiKey.id.desc())
+
+
+def listed(
+    person: Person, *, search: str | None = None, status: str | None = None, model: str | None = None
+) -> Select[ApiKey]:
+    """A person's own keys, newest first, narrowed as `narrowed` does."""
+    return narrowed(of(person), search=search, status=status, model=model)
+
+
+def narrowed(
+    found: Select[ApiKey], *, search: str | None = None, status: str | None = None, model: str | None = None
+) -> Select[ApiKey]:
+    """Some keys, narrowed to a part of their name, note or owner's name, or what is shown of their text; to a status;
+    to a model they may call."""
     if search:
-        found = found.where(ApiKey.name.icontains(search, autoescape=True))
+        found = found.where(_is_found_by(search))
+    if status:
+        found = found.where(_has_status(status))
+    if model:
+        subscribed = select(Subscription.person_id).where(
+            Subscription.model_name == model, Subscription.status == "active"
+        )
+        listed = cast(ApiKey.models, String)
+        found = found.where(
+            or_(
+                listed.contains(json.dumps(model), autoescape=True),
+                and_(listed == "[]", ApiKey.person_id.in_(subscribed)),
+            )
+        )
+    return found
+
+
+def _is_found_by(search: str) -> ColumnElement[bool]:
+    by_name = or_(
+        ApiKey.name.icontains(search, autoescape=True),
+        ApiKey.note.icontains(search, autoescape=True),
+        ApiKey.person.has(Person.username.icontains(search, autoescape=True)),
+    )
+    shown = KeySecret.prefix == search[:SHOWN] if search.startswith("sk-") else KeySecret.last4 == search
+    return or_(by_name, ApiKey.secrets.any(shown))
+
+
+def _has_status(status: str) -> ColumnElement[bool]:
+    unrevoked = ApiKey.revoked_at.is_(None)
     over = ApiKey.expires_at <= now()
+    running = or_(ApiKey.expires_at.is_(None), ~over)
     match status:
         case "active":
-            found = found.where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ~over))
+            return and_(unrevoked, running, ApiKey.paused_at.is_(None))
+        case "paused":
+            return and_(unrevoked, running, ApiKey.paused_at.is_not(None))
+        case "live":  # active or paused
+            return and_(unrevoked, running)
         case "expired":
-            found = found.where(ApiKey.revoked_at.is_(None), over)
-        case "revoked":
-            found = found.where(ApiKey.revoked_at.is_not(None))
-    return found
+            return and_(unrevoked, over)
+        case _:
+            return ApiKey.revoked_at.is_not(None)
+
+
+def ending_within(span: timedelta) -> ColumnElement[bool]:
+    """The condition that a key is live and its time ends within a span."""
+    return and_(_has_status("live"), ApiKey.expires_at <= now() + span)
+
+
+def older_than(span: timedelta) -> ColumnElement[bool]:
+    """The condition that a key is live and was given no new secret for a span."""
+    return and_(_has_status("live"), ~ApiKey.secrets.any(KeySecret.created_at > now() - span))
 
 
 def expiring(person: Person, *, within: timedelta) -> Select[ApiKey]:
@@ -148,11 +241,7 @@ def count_using(model: Model) -> int:
     """How many active keys of all people may call a model: those that name it, and those for all models of an owner
     with a live subscription to it."""
     owners = select(Subscription.person_id).where(Subscription.model_id == model.id, Subscription.status.in_(LIVE))
-    query = select(ApiKey.models).where(
-        ApiKey.person_id.in_(owners),
-        ApiKey.revoked_at.is_(None),
-        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()),
-    )
+    query = select(ApiKey.models).where(ApiKey.person_id.in_(owners), _has_status("active"))
     return sum(not models or model.name in models for models in db.session.scalars(query))
 
 
@@ -194,6 +283,7 @@ def create(
     *,
     by: Person,
     name: str,
+    note: str | None = None,
     models: Sequence[str] = (),
     budget: Mapping[str, Any] | None = None,
     rpm: int | None = None,
@@ -212,6 +302,7 @@ def create(
     _fill(
         made,
         name=name,
+        note=note,
         models=models,
         rpm=rpm,
         tpm=tpm,
@@ -234,6 +325,7 @@ def update(
     *,
     by: Person,
     name: str | Unset = UNSET,
+    note: str | None | Unset = UNSET,
     models: Sequence[str] | None | Unset = UNSET,
     budget: Mapping[str, Any] | None | Unset = UNSET,
     rpm: int | None | Unset = UNSET,
@@ -248,6 +340,7 @@ def update(
     _fill(
         key,
         name=key.name if name is UNSET else name,
+        note=key.note if note is UNSET else note,
         models=key.models if models is UNSET else models or (),
         rpm=key.rpm if rpm is UNSET else rpm,
         tpm=key.tpm if tpm is UNSET else tpm,
@@ -255,8 +348,9 @@ def update(
         expires_at=key.expires_at if expires_at is UNSET else expires_at,
         routing=key.routing if routing is UNSET else routing,
     )
-    key.updated_at = now()
-    audit.record(by, "key.update", "key", key.id, name=key.name, before=before, after=key.summary())
+    if key.summary() != before:
+        key.updated_at = now()
+        audit.record(by, "key.update", "key", key.id, name=key.name, before=before, after=key.summary())
     if budget is None:
         budgets.clear("key", key.id, by=by)
     elif budget is not UNSET:
@@ -266,8 +360,13 @@ def update(
 
 
 def rotate(key: ApiKey, *, by: Person, overlap_s: int = 0) -> str:
-    """A new text for the same key, told this once; the old one works on for `overlap_s` seconds."""
+    """A new text for the same key, told this once; the old one works on for `overlap_s` seconds.
+
+    Raises `Invalid`, or `Conflict` for a key that is revoked or whose own time is over.
+    """
     _must_not_be_revoked(key)
+    if key.status == "expired":
+        raise Conflict("This key has expired: a new text would not work. Give it a later end first.")
     if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
         raise Invalid(f"Give 0 to {LONGEST_OVERLAP_S} seconds.", "overlap_s")
     end = now() + timedelta(seconds=overlap_s)
@@ -277,9 +376,50 @@ def rotate(key: ApiKey, *, by: Person, overlap_s: int = 0) -> str:
     text = _new_secret(key)
     key.updated_at = now()
     db.session.flush()
-    audit.record(by, "key.rotate", "key", key.id, name=key.name, after={"overlap_s": overlap_s})
+    audit.record(
+        by, "key.rotate", "key", key.id, name=key.name, after={"overlap_s": overlap_s, "secret": key.secrets[0].shown}
+    )
     touch("key", key.id)
     return text
+
+
+def end_secret(key: ApiKey, secret_id: str, *, by: Person) -> KeySecret:
+    """Ends a secret that rotation has replaced before its overlap is over; doing it again changes nothing.
+
+    Raises `NotFound`, or `Conflict` for the secret in force.
+    """
+    found = next((secret for secret in key.secrets if secret.id == secret_id), None)
+    if found is None:
+        raise NotFound("This key has no such secret.")
+    if not found.is_replaced:
+        raise Conflict("This is the key's secret in force. Rotate the key to replace it, or revoke the key.")
+    if not found.has_ended:
+        found.expires_at = key.updated_at = now()
+        audit.record(by, "key.end_secret", "key", key.id, name=key.name, after={"secret": found.shown})
+        touch("key", key.id)
+    return found
+
+
+def pause(key: ApiKey, *, by: Person) -> ApiKey:
+    """Lets a key rest: it is refused, on /v1 within a second, until it is resumed; doing it again changes nothing."""
+    _must_not_be_revoked(key)
+    if key.paused_at is None:
+        key.paused_at = key.updated_at = now()
+        audit.record(by, "key.pause", "key", key.id, name=key.name)
+        _tell_owner(key, by, "paused")
+        touch("key", key.id)
+    return key
+
+
+def resume(key: ApiKey, *, by: Person) -> ApiKey:
+    """Lets a paused key work again; doing it again changes nothing."""
+    _must_not_be_revoked(key)
+    if key.paused_at is not None:
+        key.paused_at, key.updated_at = None, now()
+        audit.record(by, "key.resume", "key", key.id, name=key.name)
+        _tell_owner(key, by, "resumed")
+        touch("key", key.id)
+    return key
 
 
 def revoke(key: ApiKey, *, by: Person) -> ApiKey:
@@ -287,8 +427,21 @@ def revoke(key: ApiKey, *, by: Person) -> ApiKey:
     if key.revoked_at is None:
         key.revoked_at = key.updated_at = now()
         audit.record(by, "key.revoke", "key", key.id, name=key.name)
+        _tell_owner(key, by, "revoked")
         touch("key", key.id)
     return key
+
+
+def history(key: ApiKey, *, limit: int = 50) -> list[audit.AuditEntry]:
+    """What was done with a key and by whom, its budget too, newest first."""
+    entry = audit.AuditEntry
+    found = audit.entries().where(entry.object_kind == "key", entry.object_id == key.id).limit(limit)
+    return list(db.session.scalars(found))
+
+
+def page_of(key_id: str) -> str:
+    """The path of a key's page, which notices lead to."""
+    return f"/keys/{key_id}"
 
 
 def forget(person: Person) -> None:
@@ -315,6 +468,18 @@ def _new_secret(key: ApiKey) -> str:
     return text
 
 
+def _tell_owner(key: ApiKey, by: Person, done: str) -> None:
+    """Somebody else's act on one's key is told; one's own is known."""
+    if by.id != key.person_id:
+        notices.tell(
+            key.person,
+            f"key.{done}",
+            f"Your key {key.name} was {done}",
+            f"By {by.username}.",
+            page_of(key.id),
+        )
+
+
 def _must_not_be_revoked(key: ApiKey) -> None:
     if key.revoked_at:
         raise Conflict("This key is revoked. Make a new one.")
@@ -324,6 +489,7 @@ def _fill(
     key: ApiKey,
     *,
     name: str,
+    note: str | None,
     models: Sequence[str],
     rpm: int | None,
     tpm: int | None,
@@ -334,6 +500,9 @@ def _fill(
     name = name.strip()
     if not 1 <= len(name) <= 100:
         raise Invalid("Give a name of 1 to 100 characters.", "name")
+    note = (note or "").strip() or None
+    if note and len(note) > LONGEST_NOTE:
+        raise Invalid(f"Use at most {LONGEST_NOTE} characters.", "note")
     if routing not in ("free", "fixed"):
         raise Invalid("Choose free or fixed.", "routing")
     for field, value in (("rpm", rpm), ("tpm", tpm), ("max_parallel", max_parallel)):
@@ -347,7 +516,7 @@ def _fill(
     if new:
         with db.session.no_autoflush:
             _must_be_subscribed(key, new)
-    key.name, key.models, key.routing, key.expires_at = name, wanted, routing, expires_at
+    key.name, key.note, key.models, key.routing, key.expires_at = name, note, wanted, routing, expires_at
 
 
 def _must_be_subscribed(key: ApiKey, models: Sequence[str]) -> None:

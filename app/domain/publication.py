@@ -241,7 +241,7 @@ def _key_record(secret: KeySecret, models: dict[str, str]) -> directory.CallerRe
     key = secret.key
     ends = [moment for moment in (key.expires_at, secret.expires_at) if moment is not None]
     end = min(ends, default=None)
-    if key.revoked_at or (end is not None and end <= now()) or not _may_call(key.person):
+    if key.revoked_at or key.paused_at or (end is not None and end <= now()) or not _may_call(key.person):
         return None
     if key.models:
         models = {name: models[name] for name in key.models if name in models}
@@ -255,6 +255,7 @@ def _key_record(secret: KeySecret, models: dict[str, str]) -> directory.CallerRe
         team_id=key.team_id,
         expires_ms=_ms(end) if end else None,
         routing=cast("Any", key.routing),
+        secret_id=secret.id,
     )
 
 
@@ -342,6 +343,8 @@ def _model(row: Model) -> directory.Model:
         context_window=row.context_window,
         max_output_tokens=row.max_output_tokens,
         default_output_tokens=row.default_output_tokens,
+        image_tokens=row.image_tokens,
+        audio_tokens=row.audio_tokens,
         prices=_prices(row),
         deployments=tuple(
             directory.Deployment(

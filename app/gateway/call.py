@@ -145,6 +145,7 @@ class Call:
             at_ms=hold.at_ms if hold else 0,
             person_id=caller.person_id,
             key_id=caller.id if caller.kind == "key" else None,
+            secret_id=caller.secret_id,
             team_id=caller.team_id,
             subscription_id=caller.models.get(self.model.name),
             model=self.model.name,

@@ -20,12 +20,14 @@ SHOWN = 50  # drifting counters that the status page gets
 @job
 def run() -> None:
     """Bring quotas into step with the present minute; any number of runs do no harm."""
-    from app.domain import deliveries, publication, subscriptions, tokens
+    from app.domain import deliveries, key_warnings, publication, subscriptions, tokens
     from app.extensions import transaction
 
     while transaction(subscriptions.expire_due):
         pass
     transaction(subscriptions.warn_of_ends)
+    while transaction(key_warnings.tell_due):
+        pass
     transaction(tokens.purge)
     transaction(deliveries.requeue_lost)
     publication.catch_up()  # expired keys leave Redis by themselves; their records carry the time

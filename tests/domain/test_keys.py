@@ -1,0 +1,223 @@
+"""Keys as the domain keeps them: rotation, pause, narrowing of lists, and the warnings that owners get once."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import msgspec
+import pytest
+import redis
+
+from app import current, directory, store
+from app.domain import audit, catalog, key_warnings, keys, notices, subscriptions
+from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.keys import ApiKey
+from app.domain.notices import Notice
+from app.extensions import db, now, transaction
+from app.sealing import digest
+from tests.house import People, make_model
+
+DAY = timedelta(days=1)
+
+
+def made(people: People, **values: object) -> tuple[ApiKey, str]:
+    return transaction(keys.create, people.owner, by=people.owner, **{"name": "app", **values})  # type: ignore[arg-type]
+
+
+def caller(wire: redis.Redis, text: str) -> directory.CallerRecord | None:
+    found = wire.get(store.caller(digest(current.secrets().key_pepper, text)))
+    return msgspec.json.decode(str(found), type=directory.CallerRecord) if found else None
+
+
+def told(people: People) -> list[tuple[str, str | None]]:
+    db.session.rollback()
+    return [(one.kind, one.href) for one in db.session.scalars(notices.of(people.owner))]
+
+
+def change(key: ApiKey, **values: object) -> None:
+    """Turns a clock back: what time alone would have made of a key."""
+
+    def work() -> None:
+        for name, value in values.items():
+            setattr(key, name, value)
+
+    transaction(work)
+
+
+def test_rotation_with_an_overlap_publishes_both_secrets_each_by_its_own_id(people: People, wire: redis.Redis) -> None:
+    key, old = made(people)
+    new = transaction(keys.rotate, key, by=people.owner, overlap_s=3600)
+    latest, former = key.secrets
+    records = caller(wire, old), caller(wire, new)
+    assert [record and record.secret_id for record in records] == [former.id, latest.id]
+    assert records[0] is not None
+    assert records[0].expires_ms is not None
+    assert abs(records[0].expires_ms / 1000 - time.time() - 3600) < 60
+    transaction(keys.end_secret, key, former.id, by=people.owner)
+    assert caller(wire, old) is None
+    assert caller(wire, new) is not None
+    assert former.has_ended
+    with pytest.raises(Conflict, match="in force"):
+        transaction(keys.end_secret, key, latest.id, by=people.owner)
+    with pytest.raises(NotFound):
+        transaction(keys.end_secret, key, "another", by=people.owner)
+
+
+def test_a_second_rotation_without_overlap_ends_all_that_came_before(people: People, wire: redis.Redis) -> None:
+    key, first = made(people)
+    second = transaction(keys.rotate, key, by=people.owner, overlap_s=3600)
+    third = transaction(keys.rotate, key, by=people.owner)
+    assert [caller(wire, text) is not None for text in (first, second, third)] == [False, False, True]
+
+
+def test_an_expired_key_is_not_rotated(people: People) -> None:
+    key, _ = made(people)
+    change(key, expires_at=now() - DAY)
+    with pytest.raises(Conflict, match="expired"):
+        transaction(keys.rotate, key, by=people.owner)
+
+
+def test_a_paused_key_has_no_record_until_it_is_resumed(people: People, wire: redis.Redis) -> None:
+    key, text = made(people)
+    transaction(keys.pause, key, by=people.owner)
+    assert (key.status, caller(wire, text)) == ("paused", None)
+    transaction(keys.rotate, key, by=people.owner, overlap_s=60)
+    assert caller(wire, text) is None
+    transaction(keys.pause, key, by=people.owner)
+    transaction(keys.resume, key, by=people.owner)
+    assert key.status == "active"
+    assert caller(wire, text) is not None
+    assert [entry.action for entry in keys.history(key)] == ["key.resume", "key.rotate", "key.pause", "key.create"]
+    assert told(people) == []  # one knows what one does oneself
+
+
+def test_what_somebody_else_does_to_a_key_is_told_its_owner(people: People) -> None:
+    key, _ = made(people)
+    for act in (keys.pause, keys.resume, keys.revoke):
+        transaction(act, key, by=people.admin)
+    page = f"/keys/{key.id}"
+    assert told(people) == [("key.revoked", page), ("key.resumed", page), ("key.paused", page)]
+    for act in (keys.pause, keys.resume):
+        with pytest.raises(Conflict):
+            transaction(act, key, by=people.admin)
+
+
+def test_a_change_that_changes_nothing_leaves_no_trace(people: People) -> None:
+    key, _ = made(people, note="for the website")
+    before = key.updated_at
+    transaction(keys.update, key, by=people.owner, name="app", note=" for the website ")
+    assert key.updated_at == before
+    assert [entry.action for entry in keys.history(key)] == ["key.create"]
+    transaction(keys.update, key, by=people.owner, note="")
+    assert key.note is None
+    assert keys.history(key)[0].detail == {"before": {"note": "for the website"}, "after": {"note": None}}
+    with pytest.raises(Invalid, match="500"):
+        transaction(keys.update, key, by=people.owner, note="n" * 501)
+
+
+def test_the_history_is_the_keys_own(people: People) -> None:
+    key, _ = made(people, budget={"limit": "5", "period": "day"})
+    other, _ = made(people, name=key.id)  # a name that looks like the other's id
+    assert {entry.action for entry in keys.history(key)} == {"key.create", "budget.set"}
+    assert {entry.object_id for entry in keys.history(key)} == {key.id}
+    assert db.session.scalar(audit.entries(about=other.id))
+
+
+@pytest.mark.parametrize("status", keys.STATUSES)
+def test_lists_and_keys_agree_about_a_status(people: People, status: str) -> None:
+    for name in keys.STATUSES:
+        key, _ = made(people, name=name)
+        change(
+            key,
+            **{
+                "active": {},
+                "paused": {"paused_at": now()},
+                "expired": {"expires_at": now() - DAY, "paused_at": now()},
+                "revoked": {"revoked_at": now(), "expires_at": now() - DAY, "paused_at": now()},
+            }[name],
+        )
+    found = db.session.scalars(keys.listed(people.owner, status=status)).all()
+    assert [(key.name, key.status) for key in found] == [(status, status)]
+
+
+def test_a_list_finds_by_name_note_owner_and_what_is_shown_of_the_text(people: People) -> None:
+    _, text = made(people, name="alpha", note="the website")
+    made(people, name="beta")
+
+    def names(search: str) -> list[str]:
+        return [one.name for one in db.session.scalars(keys.narrowed(keys.everybodys(), search=search))]
+
+    assert names("ALPH") == names("website") == names(text) == names(text[:8]) == names(text[-4:]) == ["alpha"]
+    assert names("owner") == ["beta", "alpha"]
+    assert names("a%") == names("nothing") == []
+
+
+def test_a_list_narrowed_to_a_model_holds_what_may_call_it(people: People) -> None:
+    for name in ("small", "small-2"):
+        transaction(make_model, people.admin, name)
+        transaction(subscriptions.request, people.owner, catalog.model(name), by=people.owner)
+    made(people, name="named", models=["small"])
+    made(people, name="other", models=["small-2"])
+    made(people, name="all")
+    transaction(keys.create, people.stranger, by=people.stranger, name="all of a stranger")
+    found = db.session.scalars(keys.narrowed(keys.everybodys(), model="small"))
+    assert [key.name for key in found] == ["all", "named"]
+
+
+def test_an_end_that_comes_near_is_told_once_a_week_and_a_day_before_and_when_it_has_come(people: People) -> None:
+    key, _ = made(people, name="aging")
+    made(people, name="endless")
+    page = f"/keys/{key.id}"
+    change(key, created_at=now() - 30 * DAY, expires_at=now() + 8 * DAY)
+    assert transaction(key_warnings.tell_due) == 0
+    expected: list[tuple[str, str | None]] = []
+    for left, kind in ((6 * DAY, "key.expires_soon"), (DAY / 2, "key.expires_tomorrow"), (-DAY / 2, "key.expired")):
+        change(key, expires_at=now() + left)
+        assert transaction(key_warnings.tell_due) == 1
+        assert transaction(key_warnings.tell_due) == 0
+        expected.insert(0, (kind, page))
+        assert told(people) == expected
+
+
+@pytest.mark.parametrize("left", [6 * DAY, -30 * DAY])
+def test_a_key_just_made_or_long_over_is_not_warned_of(people: People, left: timedelta) -> None:
+    key, _ = made(people)
+    change(key, expires_at=now() + left)
+    transaction(key_warnings.tell_due)
+    assert told(people) == []
+
+
+def test_a_later_end_is_warned_of_again(people: People) -> None:
+    key, _ = made(people)
+    change(key, created_at=now() - 90 * DAY, expires_at=now() + 5 * DAY)
+    transaction(key_warnings.tell_due)
+
+    def a_month_passes() -> None:
+        for notice in db.session.scalars(notices.of(people.owner)):
+            notice.at -= 30 * DAY
+
+    transaction(a_month_passes)
+    assert transaction(key_warnings.tell_due) == 1
+
+
+def test_an_old_secret_is_told_once_a_quarter_until_it_is_rotated(people: People) -> None:
+    key, _ = made(people)
+    made(people, name="young")
+    assert transaction(key_warnings.tell_due) == 0
+
+    def half_a_year_passes() -> None:
+        key.secrets[0].created_at -= 181 * DAY
+
+    transaction(half_a_year_passes)
+    assert key.is_old
+    assert [transaction(key_warnings.tell_due) for _ in range(2)] == [1, 0]
+    assert told(people) == [("key.old", f"/keys/{key.id}")]
+
+    def a_quarter_passes() -> None:
+        db.session.scalars(notices.of(people.owner)).one().at -= 91 * DAY
+
+    transaction(a_quarter_passes)
+    transaction(keys.rotate, key, by=people.owner)
+    assert transaction(key_warnings.tell_due) == 0
+    assert db.session.query(Notice).count() == 1
