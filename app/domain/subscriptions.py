@@ -231,7 +231,7 @@ def asked(*, status: str | None = None, wait: str | None = None, search: str | N
 
 def listed(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
     """A person's own subscriptions, newest first, narrowed to a part of the model's name and to a status."""
-    found = of(person, status=status).join(Person, Person.id == Subscription.person_id)
+    found = of(person, status=status)
     return found.where(Subscription.model_name.icontains(search, autoescape=True)) if search else found
 
 

@@ -1,45 +1,113 @@
-"""One's own subscriptions: what was asked for, what was decided and why, and the way out of each."""
+"""One's own subscriptions: what was asked for, what was decided and why, and the way on from each: out of it, to a
+review of a denial, or to a later end."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, request, url_for
+from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as AnyResponse
+from wtforms import TextAreaField
+from wtforms.validators import Length
 
 from app.blueprints.portal.person import me
-from app.domain import keys, subscriptions
-from app.domain.errors import Conflict
-from app.domain.subscriptions import STATUSES
-from app.extensions import transaction
-from app.web.lists import page_of
+from app.domain import budgets, keys, subscriptions
+from app.domain.errors import Conflict, DomainError, Forbidden
+from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
+from app.extensions import db, transaction
+from app.metering import money
+from app.web import exports
+from app.web.forms import blame
+from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
+
+COLUMNS = {name: ORDERS[name] for name in ("model", "status", "asked", "ends")}
+
+
+def _price(found: Subscription, name: str) -> str | None:
+    price = found.model.price if found.model else None
+    amount = getattr(price, name) if price else None
+    return None if amount is None else money.text(amount)
+
+
+EXPORT_COLUMNS: dict[str, Any] = {
+    "id": lambda one: one.id,
+    "model": lambda one: one.model_name,
+    "providers": lambda one: providers_of(one),
+    "status": lambda one: one.status,
+    "input_per_mtok": lambda one: _price(one, "input_per_mtok"),
+    "output_per_mtok": lambda one: _price(one, "output_per_mtok"),
+    "purpose": lambda one: one.justification,
+    "requested_at": lambda one: one.created_at,
+    "decided_at": lambda one: one.decided_at,
+    "decided_by": lambda one: one.decided_by,
+    "comment": lambda one: one.decision_reason,
+    "expires_at": lambda one: one.expires_at,
+}
+
+
+class RenewalForm(FlaskForm):
+    """Asks for a later end."""
+
+    reason = TextAreaField(
+        "Why do you need it longer?",
+        [Length(max=LONGEST_TEXT, message="Use at most %(max)d characters.")],
+        description=f"An administrator reads this before deciding. At most {LONGEST_TEXT} characters.",
+    )
+
+
+class ReviewForm(FlaskForm):
+    """Asks anew after a denial or an end."""
+
+    justification = TextAreaField(
+        "What do you need it for?",
+        [Length(max=LONGEST_TEXT, message="Use at most %(max)d characters.")],
+        description=f"An administrator reads this together with the former decision. At most {LONGEST_TEXT} characters.",
+    )
 
 
 def open_on(door: Blueprint) -> None:
     door.add_url_rule("/subscriptions", "subscriptions", index)
+    door.add_url_rule("/subscriptions/<id>", "subscription", detail)
     door.get("/subscriptions/<id>/cancellation")(cancellation)
     door.post("/subscriptions/<id>/cancellation")(cancel)
+    door.post("/subscriptions/<id>/renewal")(renew)
+    door.post("/subscriptions/<id>/review")(review)
 
 
 def index() -> Response:
     status = request.args.get("status", "")
     status = status if status in STATUSES else ""
+    search = request.args.get("q", "").strip()[:100]
     person = me()
-    found = page_of(subscriptions.of(person, status=status or None))
+    query = in_order(subscriptions.listed(person, search=search or None, status=status or None), COLUMNS)
+    if form := exports.wanted():
+        return exports.answer(form, "subscriptions", EXPORT_COLUMNS, every(query))
+    found = page_of(query)
     return render(
         "portal/subscriptions/index.html",
         "portal/subscriptions/_list.html",
         found=found,
         users_of={one.id: keys.using(person, one.model_name) for one in found.items if one.status == "active"},
+        standings={one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
+        providers={one.id: providers_of(one) for one in found.items},
+        search=search,
         chosen=status,
         statuses=STATUSES,
+        sort=sorting(COLUMNS),
     )
+
+
+def detail(id: str) -> Response:
+    return _page(subscriptions.reach(me(), id), RenewalForm(formdata=None), ReviewForm(formdata=None))
 
 
 def cancellation(id: str) -> AnyResponse:
     """The page that asks whether it is meant; scripts show the same question in a dialog."""
     found = subscriptions.reach(me(), id)
     if not found.is_live:
-        return see_other(url_for("portal.subscriptions"))
+        return see_other(url_for("portal.subscription", id=id))
     return render(
         "portal/subscriptions/cancellation.html",
         "portal/subscriptions/_question.html",
@@ -51,12 +119,97 @@ def cancellation(id: str) -> AnyResponse:
 def cancel(id: str) -> Response:
     person = me()
     found = subscriptions.reach(person, id, change=True)
-    name, was_pending = found.model_name, found.status == "pending"
+    name, was_pending, own = found.model_name, found.status == "pending", found.person_id == person.id
+    whose = "Your" if own else f"{found.person.username}’s"
     try:
         transaction(subscriptions.cancel, found, by=person)
     except Conflict as error:
         toast_next("info", error.message)
     else:
-        done = "Your request for {} is withdrawn." if was_pending else "Your subscription to {} is cancelled."
-        toast_next("success", done.format(name))
-    return see_other(url_for("portal.subscriptions"))
+        done = "{} request for {} is withdrawn." if was_pending else "{} subscription to {} is cancelled."
+        toast_next("success", done.format(whose, name))
+    return see_other(url_for("portal.subscriptions") if own else url_for("portal.subscription", id=id))
+
+
+def renew(id: str) -> Response:
+    person = me()
+    found = _own(id)
+    form = RenewalForm()
+    if not form.validate_on_submit():
+        return _page(found, form, ReviewForm(formdata=None), 422)
+    try:
+        transaction(subscriptions.ask_renewal, found, by=person, reason=form.reason.data)
+    except Conflict as error:
+        toast_next("info", error.message)
+    except DomainError as error:
+        blame(form, error)
+        return _page(found, form, ReviewForm(formdata=None), 422)
+    else:
+        toast_next("success", "Your request for renewal is sent. An administrator will decide.")
+    return see_other(url_for("portal.subscription", id=id))
+
+
+def review(id: str) -> Response:
+    person = me()
+    found = _own(id)
+    form = ReviewForm()
+    if found.model and found.model.restricted and not (form.justification.data or "").strip():
+        form.validate()
+        form.justification.errors = ["Say in a sentence what you need this model for."]
+        return _page(found, RenewalForm(formdata=None), form, 422)
+    if not form.validate_on_submit():
+        return _page(found, RenewalForm(formdata=None), form, 422)
+    try:
+        made, new = transaction(
+            subscriptions.request_again, found, by=person, justification=form.justification.data or None
+        )
+    except Conflict as error:
+        toast_next("info", error.message)
+        return see_other(url_for("portal.subscription", id=id))
+    except DomainError as error:
+        blame(form, error)
+        return _page(found, RenewalForm(formdata=None), form, 422)
+    if not new:
+        toast_next("info", f"You have asked for {made.model_name} already: it is {made.status}.")
+    elif made.status == "pending":
+        toast_next("success", f"Your request for {made.model_name} is sent. An administrator will decide.")
+    else:
+        toast_next("success", f"You are subscribed to {made.model_name}.")
+    return see_other(url_for("portal.subscription", id=made.id))
+
+
+def providers_of(found: Subscription) -> list[str]:
+    """The names of the providers that serve the model."""
+    return sorted({one.provider.name for one in found.model.deployments}) if found.model else []
+
+
+def _own(id: str) -> Subscription:
+    """One's own subscription of that id: nobody asks for another person."""
+    found = subscriptions.reach(me(), id)
+    if found.person_id != me().id:
+        raise Forbidden("Only the person themselves can ask for this.")
+    return found
+
+
+def _page(found: Subscription, renewal: RenewalForm, again: ReviewForm, status: int = 200) -> Response:
+    person = me()
+    own = found.person_id == person.id
+    live = subscriptions.live(found.person, found.model) if found.model else None
+    restricted = found.model is not None and found.model.restricted
+    renewal.reason.flags.required = True
+    again.justification.flags.required = restricted
+    return render(
+        "portal/subscriptions/detail.html",
+        status=status,
+        subscription=found,
+        own=own,
+        may_change=own or person.is_admin,
+        providers=providers_of(found),
+        standing=budgets.standing("subscription", found.id),
+        affected=keys.using(found.person, found.model_name) if found.status in ("active", "suspended") else [],
+        live=live if live is not None and live.id != found.id else None,
+        may_ask=own and live is None and found.model is not None and found.model.status in ("active", "deprecated"),
+        former=list(db.session.scalars(subscriptions.former(found).limit(10))),
+        renewal=renewal,
+        again=again,
+    )

@@ -1,14 +1,21 @@
-"""The list of one's own subscriptions and ending one."""
+"""The list of one's own subscriptions, the page of each, ending one, renewing one and asking for a review."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
-from app.domain import subscriptions
+from app.domain import catalog, subscriptions
 from app.domain.catalog import Model
-from app.extensions import db
+from app.domain.identity import Person
+from app.domain.notices import Notice
+from app.domain.subscriptions import Subscription
+from app.extensions import db, now, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe
 from tests.house import People
 
@@ -22,7 +29,7 @@ def test_the_list_is_empty_then_full_then_filtered(
     subscribe(people.owner, guarded)
     assert "2 results" in owner.get("/subscriptions").text
     assert "1 result<" in owner.get("/subscriptions?status=pending", fragment=True).text
-    assert "No subscription has this status." in owner.get("/subscriptions?status=denied").text
+    assert "No subscription fits these filters." in owner.get("/subscriptions?status=denied").text
     assert "No subscriptions yet" in signed_in("stranger").get("/subscriptions").text
     assert "No subscriptions yet" in signed_in("admin").get("/subscriptions").text
 
@@ -35,6 +42,7 @@ def test_cancelling_names_the_keys_that_lose_the_model(
     owner = signed_in("owner")
     page = owner.get(f"/subscriptions/{id}/cancellation").text
     assert "nightly batch" in page
+    assert "Keep it" in page
     answer = owner.post(f"/subscriptions/{id}/cancellation", page=f"/subscriptions/{id}/cancellation")
     assert answer.status_code == 303
     page = owner.get("/subscriptions").text
@@ -64,3 +72,169 @@ def test_somebody_elses_subscription(
     assert other.post(f"/subscriptions/{id}/cancellation").status_code == done
     db.session.rollback()
     assert subscriptions.reach(people.owner, id).status == ("cancelled" if who == "admin" else "active")
+
+
+def decide(people: People, id: str, decision: str, **values: object) -> None:
+    transaction(lambda: subscriptions.decide(fresh(id), decision, by=people.admin, **values))  # type: ignore[arg-type]
+
+
+def fresh(id: str) -> Subscription:
+    found = db.session.get(Subscription, id)
+    assert found is not None
+    return found
+
+
+def statuses(id: str) -> list[str]:
+    db.session.rollback()
+    return [step.status for step in fresh(id).timeline]
+
+
+def told(person: Person) -> list[tuple[str, str | None]]:
+    db.session.rollback()
+    query = select(Notice.kind, Notice.href).where(Notice.person_id == person.id).order_by(Notice.id)
+    return [(kind, href) for kind, href in db.session.execute(query)]
+
+
+def test_the_list_is_searched_sorted_and_exported(
+    people: People, small: Model, guarded: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    subscribe(people.owner, small)
+    subscribe(people.owner, guarded)
+    owner = signed_in("owner")
+    page = owner.get("/subscriptions?sort=-model").text
+    assert 'aria-sort="descending"' in page
+    assert page.index(">small<") < page.index(">lab/guarded<")
+    page = owner.get("/subscriptions?sort=model").text
+    assert page.index(">lab/guarded<") < page.index(">small<")
+    assert "1 result<" in owner.get("/subscriptions?q=GUARD").text
+    file = owner.get("/subscriptions?q=guard&format=csv", buffered=True)
+    rows = list(csv.DictReader(io.StringIO(file.text)))
+    assert [(row["model"], row["status"], row["input_per_mtok"]) for row in rows] == [("lab/guarded", "pending", "1")]
+    assert len(owner.get("/subscriptions?format=json", buffered=True).get_json()["data"]) == 2
+    assert signed_in("stranger").get("/subscriptions?format=json", buffered=True).get_json() == {"data": []}
+
+
+def test_the_page_tells_every_step_with_its_reason(
+    people: People, guarded: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    id = subscribe(people.owner, guarded)
+    owner = signed_in("owner")
+    assert "An administrator will decide" in owner.get(f"/subscriptions/{id}").text
+    decide(people, id, "approve", reason="Welcome <b>", budget={"limit": "5", "period": "month"})
+    decide(people, id, "suspend", reason="Too many calls")
+    page = owner.get(f"/subscriptions/{id}").text
+    for words in ("Welcome &lt;b&gt;", "Too many calls", "An administrator has paused this access", "of $5.00"):
+        assert words in page
+    assert page.count('class="timeline-step"') == 3
+    assert told(people.owner) == [(f"subscription.{kind}", f"/subscriptions/{id}") for kind in ("approve", "suspend")]
+
+
+@pytest.mark.parametrize(("who", "status"), [("stranger", 404), ("auditor", 200), ("admin", 200)])
+def test_the_page_is_for_its_person_and_for_admins(
+    people: People, small: Model, signed_in: Callable[[str], Browser], who: str, status: int
+) -> None:
+    id = subscribe(people.owner, small)
+    answer = signed_in(who).get(f"/subscriptions/{id}")
+    assert answer.status_code == status
+    assert ("Cancel subscription" in answer.text) == (who == "admin")
+
+
+def test_a_denial_is_reviewed_by_a_new_request_that_shows_the_former_reason(
+    people: People, guarded: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    id = subscribe(people.owner, guarded)
+    decide(people, id, "deny", reason="Too dear for letters")
+    owner = signed_in("owner")
+    assert f"/subscriptions/{id}#review" in owner.get("/subscriptions").text
+    page = owner.get(f"/subscriptions/{id}").text
+    assert page.count("Too dear for letters") >= 2
+    assert 'id="review"' in page
+    refused = owner.post(f"/subscriptions/{id}/review", justification=" ")
+    assert refused.status_code == 422
+    assert "Say in a sentence" in refused.text
+    answer = owner.post(f"/subscriptions/{id}/review", justification="Only 20 a day now")
+    assert answer.status_code == 303
+    made = answer.headers["Location"].rpartition("/")[2]
+    assert made != id
+    assert fresh(made).status == "pending"
+    # While the new one is live there is never a second.
+    assert 'id="review"' not in owner.get(f"/subscriptions/{id}").text
+    again = owner.post(f"/subscriptions/{id}/review", justification="And again")
+    assert again.headers["Location"].endswith(made)
+    assert "already: it is pending" in owner.get("/subscriptions").text
+    db.session.rollback()
+    assert len(db.session.scalars(subscriptions.of(people.owner)).all()) == 2
+
+
+def test_a_live_subscription_has_nothing_to_review(
+    people: People, guarded: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    id = subscribe(people.owner, guarded)
+    owner = signed_in("owner")
+    assert owner.post(f"/subscriptions/{id}/review", justification="x").status_code == 303
+    assert "nothing to ask for again" in owner.get(f"/subscriptions/{id}").text
+
+
+def test_a_model_that_was_withdrawn_is_not_asked_for_again(
+    people: People, guarded: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    id = subscribe(people.owner, guarded)
+    decide(people, id, "deny", reason="No")
+    transaction(catalog.update_model, guarded, by=people.admin, status="hidden")
+    owner = signed_in("owner")
+    assert 'id="review"' not in owner.get(f"/subscriptions/{id}").text
+    assert owner.post(f"/subscriptions/{id}/review", justification="x").status_code == 422
+
+
+def test_a_renewal_is_asked_for_with_a_reason_and_once(
+    people: People, guarded: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    id = subscribe(people.owner, guarded)
+    decide(people, id, "approve", expires_at=now() + timedelta(days=13))
+    owner = signed_in("owner")
+    assert f"/subscriptions/{id}#renewal" in owner.get("/subscriptions").text
+    assert 'id="renewal"' in owner.get(f"/subscriptions/{id}").text
+    refused = owner.post(f"/subscriptions/{id}/renewal", reason="  ")
+    assert refused.status_code == 422
+    assert "Say in a sentence why" in refused.text
+    assert owner.post(f"/subscriptions/{id}/renewal", reason="The year is long").status_code == 303
+    page = owner.get(f"/subscriptions/{id}").text
+    assert "A renewal has been asked for" in page
+    assert "The year is long" in page
+    assert 'id="renewal"' not in page
+    owner.post(f"/subscriptions/{id}/renewal", reason="Twice")
+    assert statuses(id) == ["pending", "active", "renewal-asked"]
+    assert ("subscription.renewal_request", f"/admin/subscriptions/{id}/decision") in told(people.admin)
+
+
+def test_an_end_that_is_far_or_none_is_not_renewed(
+    people: People, guarded: Model, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    far, none = subscribe(people.owner, guarded), subscribe(people.owner, small)
+    decide(people, far, "approve", expires_at=now() + timedelta(days=15))
+    owner = signed_in("owner")
+    for id in (far, none):
+        assert 'id="renewal"' not in owner.get(f"/subscriptions/{id}").text
+        assert owner.post(f"/subscriptions/{id}/renewal", reason="x").status_code == 303
+        assert "renewal-asked" not in statuses(id)
+
+
+@pytest.mark.parametrize(("who", "status"), [("stranger", 404), ("auditor", 403), ("admin", 403)])
+def test_nobody_asks_for_another_person(
+    people: People, guarded: Model, signed_in: Callable[[str], Browser], who: str, status: int
+) -> None:
+    id = subscribe(people.owner, guarded)
+    decide(people, id, "approve", expires_at=now() + timedelta(days=3))
+    other = signed_in(who)
+    assert other.post(f"/subscriptions/{id}/renewal", reason="x").status_code == status
+    assert other.post(f"/subscriptions/{id}/review", justification="x").status_code == status
+    assert statuses(id) == ["pending", "active"]
+
+
+def test_an_admin_who_cancels_tells_the_person(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    id = subscribe(people.owner, small)
+    assert "owner’s subscription" in signed_in("admin").get(f"/subscriptions/{id}/cancellation").text
+    signed_in("admin").post(f"/subscriptions/{id}/cancellation")
+    assert told(people.owner) == [("subscription.cancel", f"/subscriptions/{id}")]
