@@ -8,6 +8,7 @@ from importlib import import_module
 from flask import Flask
 
 from app import refusals
+from app.web import reference
 
 # Where this door answers: errors below these are JSON, also for paths that no route has.
 PREFIXES = (
@@ -27,6 +28,8 @@ def open_door(app: Flask) -> None:
     for item in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{item.name}")
     from app.blueprints.api.contract import bp, refuse_http
+    from app.blueprints.api.openapi import document
 
     app.register_blueprint(bp)
     refusals.answer_programs(app, PREFIXES, refuse_http)
+    reference.tell(app, document)

@@ -72,6 +72,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     rule: str
     method: str
+    noun: str
     name: str
     scope: str | None
     query: type[msgspec.Struct] | None
@@ -82,7 +83,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[int, ...]
     throttled: bool
     text: str
-    parameters: dict[str, Any]
 
 
 OPERATIONS: list[Operation] = []
@@ -133,6 +133,7 @@ def route(
             Operation(
                 rule=rule,
                 method=method,
+                noun=module,
                 name=f"{module}_{function.__name__}",
                 scope=scope,
                 query=reading,
@@ -143,7 +144,6 @@ def route(
                 also=also,
                 throttled=throttled,
                 text=inspect.getdoc(function) or function.__name__.replace("_", " "),
-                parameters={name: hint for name, hint in function.__annotations__.items() if f"{name}>" in rule},
             )
         )
 

@@ -1,5 +1,12 @@
-"""The doors' tests run in the cold side's world."""
+"""The doors' tests run in the cold side's world; what the API answers in any of them has to be as it is described."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import described
 from tests.house import (  # noqa: F401
     app,
     config,
@@ -11,3 +18,11 @@ from tests.house import (  # noqa: F401
     visitors,
     wire,
 )
+
+
+@pytest.fixture(autouse=True)
+def as_described(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test: every answer of the API had a described status and a body that fits its schema."""
+    faults = described.watch(request.getfixturevalue("app")) if "app" in request.fixturenames else []
+    yield
+    assert faults == []
