@@ -15,6 +15,7 @@ from app.web import formats
 from app.web.assets import init_assets
 from app.web.attributes import attributes, hyphenated
 from app.web.htmx import htmx
+from app.web.markdown import markdown
 from app.web.render import current_address
 from app.web.security import init_security
 
@@ -48,6 +49,7 @@ def init_web(app: Flask) -> None:
             "exact_time": formats.exact_time,
             "day": formats.day,
             "duration": formats.duration,
+            "markdown": markdown,
             "size": formats.size,
             "relative_time": lambda moment, now=None: formats.relative_time(moment, now or datetime.now(UTC)),
         }

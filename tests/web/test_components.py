@@ -92,6 +92,7 @@ MACROS = {
     "link_button": "{{ ui.link_button('New', '/new', icon_name='plus', class='x') }}",
     "icon_button": "{{ ui.icon_button('Edit', 'pencil') }}{{ ui.icon_button('Edit', 'pencil', href='/e') }}",
     "copy_button": "{{ ui.copy_button('abc') }}<p id='p'>x</p>{{ ui.copy_button(source='p', text='Copy') }}{{ ui.copyable('id_1') }}",
+    "switch": "{{ ui.switch([{'label': 'Cards', 'href': '/m', 'current': true, 'icon': 'layout-grid'}, {'label': 'Table', 'href': '/m?view=table'}], 'View', region='m') }}<div id='m'></div>",
     "row_menu": "{% call ui.row_menu() %}{{ ui.menu_item('Edit', '/e', 'pencil') }}{{ ui.menu_item('Drop', danger=true, type='submit') }}{% endcall %}",
     "breadcrumb": "{{ ui.breadcrumb([{'label': 'Home', 'href': '/'}, {'label': 'Keys'}]) }}",
     "page_header": "{{ ui.page_header('Keys', 'Lead', status=ui.label('active')) }}{% call ui.page_header('Keys') %}x{% endcall %}",
@@ -116,6 +117,7 @@ MACROS = {
     "{% call ui.data_table(['Plain', {'label': 'Name', 'key': 'name'}, {'label': 'Cost', 'numeric': true}, {'label': 'Actions', 'hidden': true}], 'Keys', region='keys', sort='-name') %}"
     "{% call ui.tr(id='r1') %}{{ ui.td('Plain', none) }}{{ ui.td('Name', 'n') }}{% call ui.td('Cost', numeric=true) %}1{% endcall %}{% call ui.actions_cell() %}x{% endcall %}{% endcall %}"
     "{% endcall %}{{ ui.pagination(2, 20, 1234, region='keys') }}{% endcall %}",
+    "more filters": "{{ ui.toolbar('/m', filters=[{'name': 'a', 'label': 'From', 'kind': 'text', 'value': '1', 'inputmode': 'decimal', 'more': true}, {'name': 's', 'label': 'S', 'options': [], 'value': ''}]) }}",
     "exports": "{{ ui.exports() }}",
     "pagination": "{{ ui.pagination(1, 20, 0) }}",
     "empty_state": "{{ ui.empty_state('nothing', action_text='Add', action_href='/new') }}{{ ui.empty_state('no_match', action_href='/') }}{{ ui.empty_state('failed') }}",
