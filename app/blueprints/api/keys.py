@@ -16,6 +16,7 @@ from app.domain.errors import Invalid
 from app.ledger import reports
 
 Name = Annotated[str, Meta(max_length=100)]
+Note = Annotated[str, Meta(max_length=keys.LONGEST_NOTE)]
 ModelName = Annotated[str, Meta(max_length=200)]
 Word = Annotated[str, Meta(max_length=8)]
 
@@ -33,6 +34,7 @@ class KeyBudget(msgspec.Struct, kw_only=True):
 class Key(msgspec.Struct, kw_only=True):
     id: str
     name: str
+    note: str | None
     username: str
     team_id: str | None
     prefix: str
@@ -43,12 +45,30 @@ class Key(msgspec.Struct, kw_only=True):
     tpm: int | None
     max_parallel: int | None
     routing: str
-    status: str
+    status: keys.Status
     expires_at: datetime | None
+    paused_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+
+class Secret(msgspec.Struct, kw_only=True):
+    """One text of a key: the one in force, or one that rotation has replaced and that works until `expires_at`."""
+
+    id: str
+    prefix: str
+    last4: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class DetailedKey(Key, kw_only=True):
+    """One key with its secrets, the newest first."""
+
+    secrets: list[Secret]
 
 
 class NewlyMadeKey(Key, kw_only=True):
@@ -66,6 +86,7 @@ class KeyPage(msgspec.Struct, kw_only=True):
 
 class NewKey(msgspec.Struct, kw_only=True):
     name: Name
+    note: Note | None = None
     models: list[ModelName] | None = None
     team_id: Annotated[str, Meta(max_length=36)] | None = None
     budget: BudgetBody | None = None
@@ -77,9 +98,10 @@ class NewKey(msgspec.Struct, kw_only=True):
 
 
 class KeyChange(msgspec.Struct, kw_only=True):
-    """What is left out stays; null takes a limit away."""
+    """What is left out stays; null takes a limit away. A key that is `paused` is refused until it is not."""
 
     name: Name | UnsetType = UNSET
+    note: Note | None | UnsetType = UNSET
     models: list[ModelName] | None | UnsetType = UNSET
     budget: BudgetBody | None | UnsetType = UNSET
     rpm: int | None | UnsetType = UNSET
@@ -87,6 +109,7 @@ class KeyChange(msgspec.Struct, kw_only=True):
     max_parallel: int | None | UnsetType = UNSET
     expires_at: datetime | None | UnsetType = UNSET
     routing: Word | UnsetType = UNSET
+    paused: bool | UnsetType = UNSET
 
 
 class Rotation(msgspec.Struct, kw_only=True):
@@ -115,6 +138,10 @@ def show_budget(standing: budgets.Standing) -> KeyBudget | None:
     )
 
 
+def _moment(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
 def show(key: keys.ApiKey) -> Key:
     return Key(**_fields(key))
 
@@ -131,6 +158,7 @@ def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
         {
             "id": key.id,
             "name": key.name,
+            "note": key.note,
             "username": key.person.username,
             "team_id": key.team_id,
             "prefix": key.prefix,
@@ -143,8 +171,9 @@ def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
             "routing": key.routing,
             "status": key.status,
             "expires_at": key.expires_at,
+            "paused_at": key.paused_at,
             "revoked_at": key.revoked_at,
-            "last_used_at": datetime.fromtimestamp(used_ms[key.id] / 1000, UTC) if key.id in used_ms else None,
+            "last_used_at": _moment(used_ms.get(key.id)),
             "created_at": key.created_at,
             "updated_at": key.updated_at,
         }
@@ -172,6 +201,7 @@ def create(body: NewKey) -> NewlyMadeKey:
         me(),
         by=me(),
         name=body.name,
+        note=body.note,
         models=body.models or (),
         budget=body.budget.given() if body.budget else None,
         rpm=body.rpm,
@@ -183,21 +213,37 @@ def create(body: NewKey) -> NewlyMadeKey:
     return NewlyMadeKey(key=text, **_fields(key))
 
 
-@route("GET", "/api/keys/<id>", answer=Key)
-def detail(id: str) -> Key:
-    """One key."""
-    return show(keys.reach(me(), id))
+@route("GET", "/api/keys/<id>", answer=DetailedKey)
+def detail(id: str) -> DetailedKey:
+    """One key, with its secrets and when each was last used."""
+    key = keys.reach(me(), id)
+    used_ms = reports.use_of_secrets(me(), key.id)
+    secrets = [
+        Secret(
+            id=secret.id,
+            prefix=secret.prefix,
+            last4=secret.last4,
+            created_at=secret.created_at,
+            expires_at=secret.expires_at,
+            last_used_at=_moment(used_ms.get(secret.id)),
+        )
+        for secret in key.secrets
+    ]
+    return DetailedKey(secrets=secrets, **_fields(key))
 
 
 @route("PATCH", "/api/keys/<id>", answer=Key, body=KeyChange, writes=True)
 def change(id: str, body: KeyChange) -> Key:
-    """Changes a key's name, models or limits."""
-    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    """Changes a key's name, note, models or limits; pauses it or lets it work again."""
+    given = {name: getattr(body, name) for name in body.__struct_fields__ if name != "paused"}
     if isinstance(body.budget, BudgetBody):
         given["budget"] = body.budget.given()
     if isinstance(body.expires_at, datetime):
         given["expires_at"] = utc(body.expires_at)
-    return show(keys.update(keys.reach(me(), id, change=True), by=me(), **given))
+    key = keys.update(keys.reach(me(), id, change=True), by=me(), **given)
+    if isinstance(body.paused, bool):
+        (keys.pause if body.paused else keys.resume)(key, by=me())
+    return show(key)
 
 
 @route("DELETE", "/api/keys/<id>", status=204, writes=True)
