@@ -1,4 +1,4 @@
-"""Approvals: who asks for which restricted model and why, and the decision.
+"""Approvals: who asks for which restricted model, or for a later end, and why; the decision on one and on many.
 
 A decision is a page of its own that scripts show in a dialog above the list, so both are one template.
 """
@@ -6,32 +6,75 @@ A decision is a page of its own that scripts show in a dialog above the list, so
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
 from wtforms import DateField, HiddenField, SelectField, StringField, TextAreaField, ValidationError
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import Length, Optional
 
 from app.blueprints.admin.person import me
-from app.domain import subscriptions
-from app.domain.errors import Conflict, DomainError
-from app.domain.subscriptions import LONGEST_TEXT, STATUSES, Subscription
+from app.domain import budgets, subscriptions
+from app.domain.errors import Conflict, DomainError, NotFound
+from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.entrance import safe_next
 from app.extensions import db, now, transaction
+from app.ledger import reports
+from app.ledger.reports import Filters
+from app.web import exports
+from app.web.formats import relative_time
 from app.web.forms import blame
-from app.web.lists import page_of
+from app.web.lists import SIZES, every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 
 WAITING, EVERYTHING = "pending", "all"
-PERIODS = [("day", "a day"), ("week", "a week"), ("month", "a month"), ("total", "in total")]
-DONE = {"approve": "{person} may use {model} now.", "deny": "The request of {person} for {model} is denied."}
+KINDS = ("request", "renewal")
+COLUMNS = {name: ORDERS[name] for name in ("person", "model", "status", "asked", "changed", "ends")}
+MOST_AT_ONCE = SIZES[-1]  # as many as one page of the list holds
+SHOWN = 20  # of a person's other access
+PERIODS = [
+    SelectChoice("day", "a day"),
+    SelectChoice("week", "a week"),
+    SelectChoice("month", "a month"),
+    SelectChoice("total", "in total"),
+]
+DONE = {
+    "approve": "{person} may use {model} now.",
+    "deny": "The request of {person} for {model} is denied.",
+    "suspend": "The access of {person} to {model} is suspended.",
+    "resume": "{person} may use {model} again.",
+}
+RENEWAL_DONE = {
+    "approve": "The access of {person} to {model} is renewed.",
+    "deny": "The access of {person} to {model} is not renewed; it ends as planned.",
+}
+BECAME = {"approve": "Approved", "deny": "Denied", "suspend": "Suspended", "resume": "Resumed"}
+# Since when something waits, and the colour of its label from then on.
+AGES = ((timedelta(days=5), "red"), (timedelta(days=2), "orange"), (timedelta(), "grey"))
+
+EXPORT_COLUMNS: dict[str, Any] = {
+    "id": lambda one: one.id,
+    "user": lambda one: one.person.username,
+    "email": lambda one: one.person.email,
+    "model": lambda one: one.model_name,
+    "waits_for": lambda one: one.waits_for,
+    "purpose": lambda one: one.justification,
+    "renewal_reason": lambda one: one.renewal_reason,
+    "status": lambda one: one.status,
+    "asked_at": lambda one: one.asked_at,
+    "decided_at": lambda one: one.decided_at,
+    "decided_by": lambda one: one.decided_by,
+    "comment": lambda one: one.decision_reason,
+    "expires_at": lambda one: one.expires_at,
+    "changed_at": lambda one: one.updated_at,
+}
 
 bp = Blueprint("approvals", __name__)
 
 
 class DecisionForm(FlaskForm):
-    """Approve or deny; which of them says the button. Limits count for an approval only."""
+    """Approve, deny, suspend or resume; which of them says the button. Limits count for an approval only."""
 
     back = HiddenField()
     reason = TextAreaField(
@@ -42,7 +85,7 @@ class DecisionForm(FlaskForm):
     expires_on = DateField("Last day of access", [Optional()], description="Days end in UTC. Empty for no end.")
     budget = StringField(
         "Budget",
-        description="The most that may be spent through it in each period. Empty for no limit of its own.",
+        description="The most that may be spent through it in each period. Empty for no change.",
         render_kw={"inputmode": "decimal", "autocomplete": "off"},
     )
     period = SelectField("Budget period", choices=PERIODS, default="month")
@@ -60,27 +103,49 @@ class DecisionForm(FlaskForm):
         }
 
 
+class Result(NamedTuple):
+    """What became of one of many: the subscription, if there is one, and the refusal, if there was one."""
+
+    found: Subscription | None
+    fault: str | None
+
+
 @bp.get("/admin/approvals")
 def index() -> Response:
     search = request.args.get("q", "").strip()[:100]
     status = request.args.get("status", WAITING)
     status = status if status in (*STATUSES, EVERYTHING) else WAITING
-    found = subscriptions.asked(status=None if status == EVERYTHING else status, search=search or None)
+    kind = request.args.get("kind", "")
+    kind = kind if kind in KINDS else ""
+    query = subscriptions.asked(
+        status=None if status in (WAITING, EVERYTHING) else status,
+        wait=kind or ("any" if status == WAITING else None),
+        search=search or None,
+    )
+    query = in_order(query, COLUMNS)
+    if form := exports.wanted():
+        return exports.answer(form, "approvals", EXPORT_COLUMNS, every(query))
+    found = page_of(query)
     return render(
         "admin/approvals/index.html",
         "admin/approvals/_list.html",
-        found=page_of(found),
+        found=found,
+        ages={one.id: _age(one) for one in found.items if one.waits_for},
         search=search,
         chosen=status,
         statuses=STATUSES,
+        kind=kind,
+        sort=sorting(COLUMNS),
     )
 
 
 @bp.get("/admin/subscriptions/<id>/decision")
 def decision(id: str) -> Response:
+    found = subscriptions.reach(me(), id)
     form = DecisionForm(formdata=None)
     form.back.data = _back(request.args.get("back"))
-    return _page(subscriptions.reach(me(), id), form)
+    form.expires_on.data = _proposed_end(found)
+    return _page(found, form)
 
 
 @bp.post("/admin/subscriptions/<id>/decision")
@@ -91,8 +156,9 @@ def decide(id: str) -> Response:
     if not form.validate_on_submit():
         return _page(found, form, 422)
     if wanted not in DONE:
-        form.form_errors.append("Choose to approve or to deny.")
+        form.form_errors.append("Choose what to decide.")
         return _page(found, form, 422)
+    words = (RENEWAL_DONE if found.waits_for == "renewal" else {}).get(wanted, DONE[wanted])
     granted = form.granted() if wanted == "approve" else {}
     try:
         transaction(subscriptions.decide, found, wanted, by=me(), reason=form.reason.data, **granted)
@@ -101,13 +167,73 @@ def decide(id: str) -> Response:
     except DomainError as error:
         blame(form, error, limit="budget", expires_at="expires_on")
         return _page(found, form, 422)
-    toast_next("success", DONE[wanted].format(person=found.person.username, model=found.model_name))
+    toast_next("success", words.format(person=found.person.username, model=found.model_name))
     return see_other(_back(form.back.data))
 
 
+@bp.get("/admin/approvals/decisions")
+def decisions() -> Response:
+    """The page that asks what to decide about those that were ticked in the list."""
+    form = DecisionForm(formdata=None)
+    form.back.data = _back(request.args.get("back"))
+    return _many_page(form, request.args.getlist("ids"))
+
+
+@bp.post("/admin/approvals/decisions")
+def decide_many() -> Response:
+    """Each is decided by itself, in its own transaction; the answer tells what became of each. Sending it again
+    changes nothing: what is decided already says so."""
+    form = DecisionForm()
+    wanted = request.form.get("decision", "")
+    ids = request.form.getlist("ids")
+    valid = form.validate_on_submit()
+    if wanted not in DONE:
+        form.form_errors.append("Choose what to decide.")
+    if wanted == "deny" and not (form.reason.data or "").strip():
+        form.reason.errors = [*form.reason.errors, "Give a reason; each person will read it."]
+    if not ids:
+        form.form_errors.append("Nothing is chosen. Go back to the list and tick at least one.")
+    elif len(ids) > MOST_AT_ONCE:
+        form.form_errors.append(f"Decide on at most {MOST_AT_ONCE} at a time.")
+    if not valid or form.errors:
+        return _many_page(form, ids, 422)
+    granted = form.granted() if wanted == "approve" else {}
+    results = [_decided(id, wanted, form.reason.data, granted) for id in dict.fromkeys(ids)]
+    return render(
+        "admin/approvals/results.html",
+        results=results,
+        became=BECAME[wanted],
+        failed=sum(result.fault is not None for result in results),
+        back=_back(form.back.data),
+    )
+
+
+def _decided(id: str, wanted: str, reason: str | None, granted: dict[str, Any]) -> Result:
+    def decide() -> None:
+        subscriptions.decide(subscriptions.reach(me(), id, change=True), wanted, by=me(), reason=reason, **granted)
+
+    try:
+        transaction(decide)
+    except NotFound as error:
+        return Result(None, error.message)
+    except DomainError as error:
+        return Result(subscriptions.reach(me(), id), error.message)
+    return Result(subscriptions.reach(me(), id), None)
+
+
+def _many_page(form: DecisionForm, ids: list[str], status: int = 200) -> Response:
+    found = db.session.scalars(
+        subscriptions.reachable(me()).where(Subscription.id.in_(list(dict.fromkeys(ids))[:MOST_AT_ONCE]))
+    ).all()
+    return render(
+        "admin/approvals/decisions.html", status=status, found=list(found), form=form, back=_back(form.back.data)
+    )
+
+
 def _page(found: Subscription, form: DecisionForm, status: int = 200) -> Response:
-    """Who asks for what; with the form while it waits. 409 says that somebody else was faster."""
-    others = db.session.scalars(subscriptions.of(found.person, status="active"))
+    """Who asks for what, with the form. 409 says that somebody else was faster."""
+    others = subscriptions.of(found.person).where(Subscription.model_name != found.model_name)
+    last_month, this_month = reports.usage(me(), "month", periods=2, filters=Filters(person_id=found.person_id))
     return render(
         "admin/approvals/decision.html",
         "admin/approvals/_dialog.html",
@@ -116,8 +242,32 @@ def _page(found: Subscription, form: DecisionForm, status: int = 200) -> Respons
         form=form,
         back=_back(form.back.data),
         too_late=status == 409,
-        others=[one.model_name for one in others if one.id != found.id],
+        age=_age(found) if found.waits_for else None,
+        others=list(db.session.scalars(others.limit(SHOWN))),
+        former=list(db.session.scalars(subscriptions.former(found).limit(SHOWN))),
+        this_month=this_month,
+        last_month=last_month,
+        standing=budgets.standing("subscription", found.id),
     )
+
+
+def _age(found: Subscription) -> tuple[str, str]:
+    """How long it has been waiting, in words, and the colour that says the same."""
+    moment = now()
+    waited = moment - found.asked_at
+    words = relative_time(found.asked_at, moment).removesuffix(" ago")
+    colour = next((colour for since, colour in AGES if waited >= since), "grey")
+    return ("waiting since just now" if words == "just now" else f"waiting {words}"), colour
+
+
+def _proposed_end(found: Subscription) -> date | None:
+    """What the form offers: for a renewal the same span again, else the end that it has already."""
+    if found.expires_at is None or found.expires_at <= now():
+        return None
+    end = found.expires_at
+    if found.waits_for == "renewal":
+        end += max(found.expires_at - (found.decided_at or found.created_at), timedelta(days=1))
+    return (end - timedelta(microseconds=1)).date()
 
 
 def _back(target: str | None) -> str:

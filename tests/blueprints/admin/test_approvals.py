@@ -1,9 +1,13 @@
-"""Requests for restricted models: listed, approved with limits, denied with a reason, decided once."""
+"""Requests for restricted models and renewals: listed, approved with limits, denied with a reason, decided once, one
+by one or many together."""
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
@@ -11,7 +15,7 @@ from app.domain import budgets, identity, subscriptions
 from app.domain.catalog import Model
 from app.domain.subscriptions import Subscription
 from app.extensions import db, now, transaction
-from tests.blueprints.portal.conftest import Browser, subscribe
+from tests.blueprints.portal.conftest import Browser, subscribe, use
 from tests.house import People
 
 SignedIn = Callable[[str], Browser]
@@ -106,8 +110,8 @@ def test_the_dialog_is_the_same_form_as_the_page(people: People, asked: str, sig
         ({"budget": "much"}, "an amount such as 12.50"),
         ({"budget": "5", "period": "eternity"}, "Not a valid choice."),
         ({"reason": "x" * 2001}, "at most 2000 characters"),
-        ({"decision": "suspend"}, "Choose to approve or to deny."),
-        ({"decision": ""}, "Choose to approve or to deny."),
+        ({"decision": "explode"}, "Choose what to decide."),
+        ({"decision": ""}, "Choose what to decide."),
     ],
 )
 def test_a_bad_form_comes_back_with_what_was_typed(
@@ -151,3 +155,203 @@ def test_the_way_back_leads_to_the_list_as_it_was_and_nowhere_else(
         assert f'href="{led.replace("&", "&amp;")}"' in page.text
     done = admin.post(path, decision="approve", back="/admin/approvals?status=all")
     assert done.headers["Location"] == "/admin/approvals?status=all"
+
+
+@pytest.fixture
+def renewal(people: People, guarded: Model) -> str:
+    """The id of an active subscription that ends in five days, with a renewal asked for."""
+    id = subscribe(people.stranger, guarded)
+    transaction(
+        lambda: subscriptions.decide(fresh_in(id), "approve", by=people.admin, expires_at=now() + timedelta(days=5))
+    )
+    transaction(lambda: subscriptions.ask_renewal(fresh_in(id), by=people.stranger, reason="Still sorting"))
+    return id
+
+
+def fresh_in(id: str) -> Subscription:
+    found = db.session.get(Subscription, id)
+    assert found is not None
+    return found
+
+
+def age(id: str, days: int) -> None:
+    """Makes a request look as if it had waited that long."""
+
+    def work() -> None:
+        fresh_in(id).updated_at = now() - timedelta(days=days)
+
+    transaction(work)
+
+
+@pytest.mark.parametrize(
+    ("days", "words", "colour"),
+    [
+        (0, "waiting since just now", None),
+        (1, "waiting 1 day", None),
+        (3, "waiting 3 days", "orange"),
+        (6, "waiting 6 days", "red"),
+    ],
+)
+def test_how_long_a_request_waits_is_told_in_words_and_colour(
+    people: People, asked: str, signed_in: SignedIn, days: int, words: str, colour: str | None
+) -> None:
+    if days:
+        age(asked, days)
+    page = signed_in("admin").get("/admin/approvals").text
+    assert f">{words}<" in page
+    colours = re.findall(r"pf-m-(orange|red)", page.partition('class="pf-v6-c-table__tbody"')[2])
+    assert colours == ([colour] if colour else [])
+
+
+def test_a_renewal_waits_in_the_same_list_and_has_its_own_filter(
+    people: People, asked: str, renewal: str, signed_in: SignedIn
+) -> None:
+    admin = signed_in("admin")
+    page = admin.get("/admin/approvals").text
+    assert "2 results" in page
+    assert 'nav-badge">2<' in page
+    assert "Still sorting" in page
+    assert f'id="request-{renewal}"' in admin.get("/admin/approvals?kind=renewal").text
+    assert f'id="request-{asked}"' not in admin.get("/admin/approvals?kind=renewal").text
+    assert f'id="request-{renewal}"' not in admin.get("/admin/approvals?kind=request").text
+
+
+def test_the_list_is_sorted_and_exported_as_it_is_filtered(
+    people: People, asked: str, renewal: str, signed_in: SignedIn
+) -> None:
+    admin = signed_in("auditor")
+    page = admin.get("/admin/approvals?sort=-person").text
+    assert page.index(f"request-{renewal}") < page.index(f"request-{asked}")
+    page = admin.get("/admin/approvals?sort=person").text
+    assert page.index(f"request-{asked}") < page.index(f"request-{renewal}")
+    file = admin.get("/admin/approvals?q=letters&format=csv", buffered=True)
+    rows = list(csv.DictReader(io.StringIO(file.text)))
+    assert [(row["user"], row["waits_for"], row["purpose"]) for row in rows] == [
+        ("owner", "request", "Sorting <letters>")
+    ]
+    kinds = {row["waits_for"] for row in admin.get("/admin/approvals?format=json", buffered=True).get_json()["data"]}
+    assert kinds == {"request", "renewal"}
+
+
+def test_who_decides_sees_the_persons_access_spend_and_former_requests(
+    people: People, guarded: Model, small: Model, signed_in: SignedIn
+) -> None:
+    subscribe(people.owner, small)
+    first = subscribe(people.owner, guarded)
+    transaction(lambda: subscriptions.decide(fresh_in(first), "deny", by=people.admin, reason="Come back in May"))
+    id = subscribe(people.owner, guarded)
+    moment = now()
+    use(people.owner, small, int(moment.timestamp() * 1000), cost_nano=3_000_000_000)
+    before = datetime.combine(moment.date().replace(day=1), time(), UTC) - timedelta(days=1)
+    use(people.owner, guarded, int(before.timestamp() * 1000), cost_nano=7_000_000_000)
+    for fragment in (False, True):
+        page = signed_in("auditor").get(f"/admin/subscriptions/{id}/decision", fragment=fragment).text
+        for words in ("$3.00", "$7.00", "Come back in May", "$1.00 in", "small"):
+            assert words in page
+
+
+def test_an_approved_renewal_ends_later_and_a_denied_one_as_before(
+    people: People, renewal: str, signed_in: SignedIn
+) -> None:
+    admin = signed_in("admin")
+    end = fresh(renewal).expires_at
+    assert end is not None
+    path = f"/admin/subscriptions/{renewal}/decision"
+    offered = re.search(r'name="expires_on"[^>]*value="([^"]+)"', admin.get(path).text)
+    assert offered
+    assert offered[1] > end.date().isoformat()
+    assert admin.post(path, decision="deny").status_code == 422
+    assert admin.post(path, decision="deny", reason="Use the small one").status_code == 303
+    found = fresh(renewal)
+    assert (found.status, found.expires_at, found.renewal_asked_at) == ("active", end, None)
+    transaction(lambda: subscriptions.ask_renewal(fresh_in(renewal), by=people.stranger, reason="Please"))
+    sooner = admin.post(path, decision="approve", expires_on=now().date().isoformat())
+    assert sooner.status_code == 422
+    assert "later than the present one" in sooner.text
+    assert admin.post(path, decision="approve", expires_on=offered[1]).status_code == 303
+    found = fresh(renewal)
+    assert (found.status, found.renewal_asked_at, found.renewal_reason) == ("active", None, None)
+    assert found.expires_at is not None
+    assert found.expires_at > end
+    assert [step.status for step in found.timeline] == [
+        "pending", "active", "renewal-asked", "renewal-denied", "renewal-asked", "renewed",
+    ]  # fmt: skip
+
+
+def test_access_is_suspended_and_resumed_from_the_same_page(people: People, asked: str, signed_in: SignedIn) -> None:
+    admin = signed_in("admin")
+    path = f"/admin/subscriptions/{asked}/decision"
+    assert 'value="suspend"' not in admin.get(path).text
+    assert decide(admin, asked, "suspend") == 409
+    assert decide(admin, asked, "approve") == 303
+    page = admin.get(path).text
+    assert 'value="suspend"' in page
+    assert 'value="deny"' not in page
+    assert decide(admin, asked, "suspend", reason="Too many calls") == 303
+    assert fresh(asked).status == "suspended"
+    assert 'value="resume"' in admin.get(path).text
+    assert decide(admin, asked, "resume") == 303
+    assert fresh(asked).status == "active"
+
+
+def test_many_are_decided_each_by_itself(
+    people: People, asked: str, renewal: str, small: Model, signed_in: SignedIn
+) -> None:
+    other = subscribe(people.owner, small)  # nothing to approve
+    admin = signed_in("admin")
+    listed = admin.get("/admin/approvals").text
+    assert f'name="ids" value="{asked}"' in listed
+    chosen = admin.get("/admin/approvals/decisions", query_string={"ids": [asked, other, renewal]}).text
+    assert chosen.count('name="ids"') == 3
+    answer = admin.post("/admin/approvals/decisions", decision="approve", ids=[asked, other, renewal, "nothing"])
+    assert answer.status_code == 200
+    assert "2 of 4 approved" in answer.text
+    assert answer.text.count("Not done") == 2
+    assert "There is no such subscription." in answer.text
+    assert "approve needs one that is pending" in answer.text
+    assert [fresh(id).status for id in (asked, other, renewal)] == ["active"] * 3
+    assert fresh(renewal).expires_at is None
+    again = admin.post("/admin/approvals/decisions", decision="approve", ids=[asked])
+    assert "0 of 1 approved" in again.text
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ({"decision": "deny", "reason": " "}, "Give a reason"),
+        ({"decision": ""}, "Choose what to decide."),
+        ({"decision": "approve", "expires_on": "2001-01-01"}, "Give today or a later day."),
+        ({"decision": "approve", "ids": []}, "Nothing is chosen."),
+    ],
+)
+def test_a_bad_decision_on_many_decides_nothing(
+    people: People, asked: str, signed_in: SignedIn, form: dict[str, str], told: str
+) -> None:
+    answer = signed_in("admin").post("/admin/approvals/decisions", **{"ids": [asked], **form})
+    assert answer.status_code == 422
+    assert told in answer.text
+    assert fresh(asked).status == "pending"
+
+
+def test_a_budget_that_is_no_amount_is_told_of_each(people: People, asked: str, signed_in: SignedIn) -> None:
+    answer = signed_in("admin").post("/admin/approvals/decisions", decision="approve", ids=[asked], budget="much")
+    assert "0 of 1 approved" in answer.text
+    assert fresh(asked).status == "pending"
+
+
+def test_who_may_only_read_sees_all_of_it_with_the_controls_locked(
+    people: People, asked: str, signed_in: SignedIn
+) -> None:
+    auditor = signed_in("auditor")
+    for path in (
+        "/admin/approvals",
+        f"/admin/subscriptions/{asked}/decision",
+        f"/admin/approvals/decisions?ids={asked}",
+    ):
+        page = auditor.get(path)
+        assert page.status_code == 200
+        assert 'aria-disabled="true" title="Your role may read everything' in page.text
+    assert auditor.post("/admin/approvals/decisions", decision="approve", ids=[asked]).status_code == 403
+    assert decide(auditor, asked, "approve") == 403
+    assert signed_in("owner").get("/admin/approvals/decisions").status_code == 403
+    assert fresh(asked).status == "pending"
