@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, default_exce
 
 from app.domain.errors import DomainError, Throttled
 from app.extensions import db
+from app.ids import new_id
 from app.web.render import render
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,21 @@ def answer_programs(app: Flask, prefixes: tuple[str, ...], answer: Answer) -> No
     app.extensions[PROGRAMS] = (prefixes, answer)
 
 
+def request_id() -> str:
+    """The name of the present request: every answer bears it, error pages show it, and the log of a fault names it."""
+    if "request_id" not in g:
+        g.request_id = new_id()
+    found: str = g.request_id
+    return found
+
+
 def answer_people(app: Flask) -> None:
     """Registers the handlers of everything that pages may fail with."""
+
+    @app.after_request
+    def named(response: Response) -> Response:
+        response.headers.setdefault("X-Request-ID", request_id())
+        return response
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
@@ -60,13 +74,13 @@ def answer_people(app: Flask) -> None:
     @app.errorhandler(OperationalError)
     def away(error: OperationalError) -> Response:
         db.session.rollback()
-        log.warning("the database did not answer: %s", type(error.orig).__name__)
+        log.warning("the database did not answer: %s (request %s)", type(error.orig).__name__, request_id())
         return error_page(503, None)
 
     @app.errorhandler(Exception)
     def broken(error: Exception) -> Response:
         db.session.rollback()
-        log.exception("a request failed: %s %s", request.method, request.path)
+        log.exception("a request failed: %s %s (request %s)", request.method, request.path, request_id())
         if app.config.get("PROPAGATE_EXCEPTIONS"):
             raise error
         return http(InternalServerError())
@@ -78,6 +92,7 @@ def error_page(status: int, detail: str | None, *, retry_after: int | None = Non
         "errors/error.html",
         status=status,
         code=status,
+        request_id=request_id(),
         detail=detail,
         retry_after=retry_after,
         login_href="/sign-in",

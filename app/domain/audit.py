@@ -101,3 +101,17 @@ def entries(
     if until:
         found = found.where(AuditEntry.at < until)
     return found
+
+
+def trail(person: Person) -> Select[AuditEntry]:
+    """What a person did and what was done to their account, newest first."""
+    return (
+        select(AuditEntry)
+        .where(
+            or_(
+                AuditEntry.actor == person.username,
+                (AuditEntry.object_kind == "person") & (AuditEntry.object_id == person.id),
+            )
+        )
+        .order_by(AuditEntry.id.desc())
+    )

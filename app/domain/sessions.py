@@ -6,9 +6,11 @@ A session slides: each use moves its end. Without Redis nobody is signed in, whi
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets as random_source
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -30,6 +32,19 @@ class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
     seen: int
     address: str
     agent: str
+
+    @property
+    def created_at(self) -> datetime:
+        return datetime.fromtimestamp(self.created, UTC)
+
+    @property
+    def seen_at(self) -> datetime:
+        return datetime.fromtimestamp(self.seen, UTC)
+
+    @property
+    def reference(self) -> str:
+        """What others may call it by: the id itself is the key to it, and is told to its own browser only."""
+        return hashlib.sha256(self.id.encode()).hexdigest()[:16]
 
 
 def _lifetime_s() -> int:

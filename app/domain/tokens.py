@@ -169,6 +169,11 @@ def long_lived() -> Select[AccessToken]:
     return select(AccessToken).where(AccessToken.long_lived.is_(True)).order_by(AccessToken.id.desc())
 
 
+def live_of(person: Person) -> Select[AccessToken]:
+    """A person's access tokens that work now, newest first."""
+    return _live().where(AccessToken.person_id == person.id).order_by(AccessToken.id.desc())
+
+
 def revoke_of(person: Person, *, by: Person) -> int:
     """Revokes every access and refresh token of a person; how many long-lived ones. Raises `NotFound` for none."""
     live = db.session.scalars(_live().where(AccessToken.person_id == person.id)).all()

@@ -5,13 +5,17 @@ It knows the doors by their addresses alone, so that it can offer exactly what t
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app, request, url_for
 from flask_login import current_user
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import current
-from app.domain import subscriptions
+from app.condition import version
+from app.domain import announcements, notices, subscriptions
+from app.extensions import db
 
 INSTALLED = "portico_menu"
 
@@ -21,6 +25,7 @@ class Entry(NamedTuple):
     href: str
     icon: str
     key: str | None = None  # `g` and this letter lead there
+    also: str | None = None  # pages below this address belong to it too
 
 
 USER = (
@@ -30,14 +35,20 @@ USER = (
     Entry("API keys", "/keys", "key-round", "k"),
     Entry("Usage", "/usage", "chart-column", "u"),
 )
-APPROVALS = "/admin/approvals"
+APPROVALS, STATUS = "/admin/approvals", "/admin/status"
+NOTICES, REFERENCE = "/notices", "/reference"
+DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser has put away
 ADMIN = (
     Entry("Approvals", APPROVALS, "shield-check", "a"),
+    Entry("People", "/admin/people", "users", also="/admin/invitations"),
     Entry("Providers", "/admin/providers", "plug"),
     Entry("Models", "/admin/models", "layers"),
+    Entry("API keys", "/admin/keys", "key-round"),
     Entry("Usage", "/admin/usage", "activity"),
-    Entry("Status", "/admin/status", "heart-pulse"),
+    Entry("Status", STATUS, "heart-pulse"),
     Entry("Dead letters", "/admin/dead-letters", "inbox"),
+    Entry("Announcement", "/admin/announcement", "megaphone"),
+    Entry("Deliveries", "/admin/deliveries", "send"),
 )
 
 
@@ -55,12 +66,22 @@ def surroundings() -> dict[str, Any]:
     told: dict[str, Any] = {
         "brand_name": config.portal.name,
         "environment": None if config.production else config.server.environment,
+        "app_version": _version(),
     }
-    if not current_user.is_authenticated or current_user.must_change_password:
+    try:
+        return told | _of_the_person()
+    except SQLAlchemyError:  # a page that tells that the database is away needs no menu
+        db.session.rollback()
         return told
+
+
+def _of_the_person() -> dict[str, Any]:
+    if not current_user.is_authenticated or current_user.must_change_password:
+        return {}
     served = {rule.rule for rule in current_app.url_map.iter_rules()}
+    person = current_user._get_current_object()
     role = {"admin": "Administrator", "admin-readonly": "Administrator, read only"}.get(current_user.role, "")
-    told |= {
+    return {
         "menu": _menu(served),
         "person": {"name": current_user.username, "detail": current_user.email or role},
         "user_menu": [{"label": "Change password", "href": "/password", "icon": "lock"}]
@@ -68,8 +89,11 @@ def surroundings() -> dict[str, Any]:
         else [],
         "logout_href": "/sign-out" if "/sign-out" in served else None,
         "search_href": "/models" if "/models" in served else None,
+        "notifications": {"href": NOTICES, "count": notices.unread_count(person)} if NOTICES in served else None,
+        "announcement": _announcement(served),
+        "docs_href": REFERENCE if REFERENCE in served else None,
+        "status_href": STATUS if STATUS in served and current_user.sees_everything else None,
     }
-    return told
 
 
 def _menu(served: set[str]) -> list[dict[str, Any]]:
@@ -84,9 +108,30 @@ def _menu(served: set[str]) -> list[dict[str, Any]]:
     return shown
 
 
+def _announcement(served: set[str]) -> dict[str, Any] | None:
+    """The banner that is up, unless this browser has put it away."""
+    found = announcements.standing()
+    if found is None or request.cookies.get(DISMISSED) == found.id:
+        return None
+    told = {"level": found.level, "text": found.text, "dismiss_href": None}
+    if "/announcements/<id>/dismissal" in served:
+        back = request.full_path.rstrip("?") if request.method == "GET" else None
+        told["dismiss_href"] = url_for("announcement.dismiss", id=found.id, next=back)
+    return told
+
+
+@cache
+def _version() -> str:
+    return version()
+
+
 def _item(entry: Entry) -> dict[str, Any]:
     return {
         **entry._asdict(),
-        "current": request.path == entry.href or request.path.startswith(f"{entry.href}/"),
+        "current": any(_below(request.path, href) for href in (entry.href, entry.also) if href),
         "badge": subscriptions.waiting_count() or None if entry.href == APPROVALS else None,
     }
+
+
+def _below(path: str, href: str) -> bool:
+    return path == href or path.startswith(f"{href}/")

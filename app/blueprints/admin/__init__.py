@@ -8,11 +8,35 @@ from __future__ import annotations
 from flask import Blueprint, Flask
 from flask_login import current_user
 
-from app.blueprints.admin import approvals, dead_letters, models, providers, status, usage
+from app.blueprints.admin import (
+    announcement,
+    approvals,
+    dead_letters,
+    deliveries,
+    invitations,
+    keys,
+    models,
+    people,
+    providers,
+    status,
+    usage,
+)
 from app.entrance import require_admin
 from app.web.menu import init_menu
 
-PAGES = (approvals.bp, providers.bp, models.bp, usage.bp, status.bp, dead_letters.bp)
+PAGES = (
+    approvals.bp,
+    providers.bp,
+    models.bp,
+    keys.bp,
+    usage.bp,
+    status.bp,
+    dead_letters.bp,
+    people.bp,
+    invitations.bp,
+    announcement.bp,
+    deliveries.bp,
+)
 READ_ONLY = "Your role may read everything here and change nothing."
 
 

@@ -1,0 +1,69 @@
+"""The announcement: a banner above every page, put up in the place of the one before, and taken down."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from flask import Blueprint, Response, url_for
+from flask_wtf import FlaskForm
+from wtforms import DateTimeLocalField, SelectField, TextAreaField
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+from wtforms.validators import InputRequired, Length, Optional
+
+from app.blueprints.admin.person import me
+from app.domain import announcements
+from app.domain.announcements import LONGEST_TEXT
+from app.domain.errors import DomainError
+from app.extensions import transaction
+from app.web.forms import blame
+from app.web.render import render, see_other, toast_next
+
+LEVELS = [SelectChoice("info", "Note"), SelectChoice("warning", "Warning"), SelectChoice("danger", "Disruption")]
+
+bp = Blueprint("announcement", __name__)
+
+
+class AnnouncementForm(FlaskForm):
+    """What everybody is to read, how urgent it is, and until when."""
+
+    level = SelectField("Kind", choices=LEVELS, default="info")
+    text = TextAreaField(
+        "Text",
+        [InputRequired("Write what everybody is to read."), Length(max=LONGEST_TEXT)],
+        description=f"One or two plain sentences, at most {LONGEST_TEXT} characters.",
+        render_kw={"maxlength": LONGEST_TEXT},
+    )
+    ends_at = DateTimeLocalField(
+        "Ends", [Optional()], description="In UTC. Empty to leave it up until it is taken down."
+    )
+
+
+@bp.get("/admin/announcement")
+def index() -> Response:
+    return _page(AnnouncementForm(formdata=None))
+
+
+@bp.post("/admin/announcement")
+def put_up() -> Response:
+    form = AnnouncementForm()
+    if not form.validate_on_submit():
+        return _page(form, 422)
+    end = form.ends_at.data.replace(tzinfo=UTC) if form.ends_at.data else None
+    try:
+        transaction(announcements.put_up, by=me(), level=form.level.data, text=form.text.data or "", ends_at=end)
+    except DomainError as error:
+        blame(form, error)
+        return _page(form, 422)
+    toast_next("success", "The announcement is above every page now.")
+    return see_other(url_for("admin.announcement.index"))
+
+
+@bp.post("/admin/announcement/removal")
+def take_down() -> Response:
+    was_up = transaction(announcements.take_down, by=me())
+    toast_next("success" if was_up else "info", "The announcement is taken down." if was_up else "There was none.")
+    return see_other(url_for("admin.announcement.index"))
+
+
+def _page(form: AnnouncementForm, status: int = 200) -> Response:
+    return render("admin/announcement/index.html", status=status, form=form, standing=announcements.standing())

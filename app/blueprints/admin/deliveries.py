@@ -1,0 +1,64 @@
+"""Deliveries: which mails and webhooks wait, were sent or are given up, why, and another try."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request, url_for
+
+from app import current
+from app.blueprints.admin.person import me
+from app.domain import deliveries
+from app.domain.deliveries import CHANNELS, STATES, TRIES
+from app.domain.errors import DomainError
+from app.extensions import transaction
+from app.web import exports
+from app.web.lists import every, page_of
+from app.web.render import render, see_other, toast_next
+
+EXPORT_COLUMNS = {
+    "id": lambda one: one.id,
+    "at": lambda one: one.at,
+    "channel": lambda one: one.channel,
+    "target": lambda one: one.target,
+    "kind": lambda one: one.kind,
+    "state": lambda one: one.state,
+    "attempts": lambda one: one.attempts,
+    "last_error": lambda one: one.last_error,
+    "done_at": lambda one: one.done_at,
+}
+
+bp = Blueprint("deliveries", __name__)
+
+
+@bp.get("/admin/deliveries")
+def index() -> Response:
+    search = request.args.get("q", "").strip()[:200]
+    state, channel = request.args.get("state", ""), request.args.get("channel", "")
+    state, channel = state if state in STATES else "", channel if channel in CHANNELS else ""
+    query = deliveries.every(state=state or None, channel=channel or None, search=search or None)
+    if form := exports.wanted():
+        return exports.answer(form, "deliveries", EXPORT_COLUMNS, every(query))
+    config = current.config()
+    return render(
+        "admin/deliveries/index.html",
+        "admin/deliveries/_list.html",
+        found=page_of(query),
+        search=search,
+        state=state,
+        channel=channel,
+        most_tries=TRIES,
+        mail_host=config.mail.host,
+        webhook=bool(config.webhook.url),
+        signed=bool(config.webhook.secret),
+    )
+
+
+@bp.post("/admin/deliveries/<id>/sending")
+def send_again(id: str) -> Response:
+    found = deliveries.delivery(id)
+    try:
+        transaction(deliveries.send_again, found, by=me())
+    except DomainError as error:
+        toast_next("warning", error.message)
+    else:
+        toast_next("success", "It is tried again now.")
+    return see_other(url_for("admin.deliveries.index"))

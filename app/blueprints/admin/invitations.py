@@ -1,0 +1,111 @@
+"""Invitations: links that let somebody make their own account, made, listed and withdrawn."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request, url_for
+from flask_wtf import FlaskForm
+from wtforms import IntegerField, SelectField, StringField
+from wtforms.validators import InputRequired, Length, NumberRange
+
+from app import current
+from app.blueprints.admin.people import ROLE_CHOICES, ROLE_NAMES, groups_of
+from app.blueprints.admin.person import me
+from app.domain import deliveries, invitations
+from app.domain.errors import DomainError
+from app.domain.invitations import LONGEST_DAYS, STATUSES
+from app.extensions import transaction
+from app.web.forms import blame
+from app.web.lists import page_of
+from app.web.render import render, see_other, toast_next
+
+bp = Blueprint("invitations", __name__)
+
+
+class InvitationForm(FlaskForm):
+    """Who may come, as what, and until when."""
+
+    email = StringField(
+        "E-mail",
+        [Length(max=255, message="Use at most %(max)d characters.")],
+        render_kw={"inputmode": "email", "autocomplete": "off", "autofocus": True},
+    )
+    role = SelectField("Role", choices=ROLE_CHOICES, default="user")
+    groups = StringField(
+        "Groups",
+        [Length(max=2000, message="Use at most %(max)d characters.")],
+        description="Separated by commas. Empty for none.",
+        render_kw={"autocomplete": "off", "spellcheck": "false"},
+    )
+    days = IntegerField(
+        "Days until it ends",
+        [
+            InputRequired("Give a number of days."),
+            NumberRange(1, LONGEST_DAYS, f"Give 1 to {LONGEST_DAYS} days."),
+        ],
+        default=7,
+        description=f"At most {LONGEST_DAYS}.",
+    )
+
+
+@bp.get("/admin/invitations")
+def index() -> Response:
+    search = request.args.get("q", "").strip()[:100]
+    status = request.args.get("status", "")
+    status = status if status in STATUSES else ""
+    return render(
+        "admin/invitations/index.html",
+        "admin/invitations/_list.html",
+        found=page_of(invitations.every(search=search or None, status=status or None)),
+        search=search,
+        chosen=status,
+        statuses=STATUSES,
+        roles=ROLE_NAMES,
+    )
+
+
+@bp.get("/admin/invitations/new")
+def new() -> Response:
+    return _form(InvitationForm(formdata=None))
+
+
+@bp.post("/admin/invitations")
+def create() -> Response:
+    """The answer is the only one that ever bears the link."""
+    form = InvitationForm()
+    if not form.validate_on_submit():
+        return _form(form, 422)
+    config = current.config()
+    origin = config.base_url if config.server.public_url else request.host_url.rstrip("/")
+    try:
+        made, link = transaction(
+            invitations.invite,
+            by=me(),
+            link=f"{origin}/invitation/{{token}}",
+            email=form.email.data,
+            role=form.role.data,
+            groups=groups_of(form.groups.data),
+            days=form.days.data or 0,
+        )
+    except DomainError as error:
+        blame(form, error)
+        return _form(form, 422)
+    mailed = bool(made.email) and deliveries.mails()
+    response = render("admin/invitations/made.html", status=201, invitation=made, link=link, mailed=mailed)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@bp.post("/admin/invitations/<id>/withdrawal")
+def withdraw(id: str) -> Response:
+    found = invitations.invitation(id)
+    try:
+        transaction(invitations.withdraw, found, by=me())
+    except DomainError as error:
+        toast_next("warning", error.message)
+    else:
+        toast_next("success", "The invitation is withdrawn: its link opens nothing any more.")
+    return see_other(url_for("admin.invitations.index"))
+
+
+def _form(form: InvitationForm, status: int = 200) -> Response:
+    return render("admin/invitations/new.html", status=status, form=form, mails=deliveries.mails())

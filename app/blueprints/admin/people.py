@@ -1,0 +1,402 @@
+"""People: everybody who may sign in, and for each of them the profile, budget, keys, access, sessions and history.
+
+What an admin does to somebody is told before it is done: deactivating says what stops, deleting asks for the name.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from flask import Blueprint, Response, request, url_for
+from flask_wtf import FlaskForm
+from sqlalchemy import func, select
+from wtforms import IntegerField, SelectField, StringField
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+from wtforms.validators import Length, NumberRange, Optional
+
+from app.blueprints.admin.person import me
+from app.domain import audit, budgets, departure, identity, keys, passwords, sessions, subscriptions, tokens
+from app.domain.errors import DomainError, NotFound
+from app.domain.identity import ROLES, Person
+from app.domain.keys import ApiKey
+from app.domain.subscriptions import LIVE, Subscription
+from app.extensions import db, now, transaction
+from app.ledger import reports
+from app.ledger.spans import Filters
+from app.metering import money
+from app.web import exports
+from app.web.forms import blame
+from app.web.lists import every, in_order, page_of, sorting
+from app.web.render import render, see_other, toast_next
+
+STATUSES = ("active", "deactivated")
+SECTIONS = ("profile", "keys", "subscriptions", "sessions", "history")
+PERIODS = [
+    SelectChoice("day", "a day"),
+    SelectChoice("week", "a week"),
+    SelectChoice("month", "a month"),
+    SelectChoice("total", "in total"),
+]
+ROLE_NAMES = {"user": "User", "admin": "Administrator", "admin-readonly": "Administrator, read only"}
+ROLE_CHOICES = [SelectChoice(role, name) for role, name in ROLE_NAMES.items()]
+MOST_SPENDERS = 1_000_000
+
+bp = Blueprint("people", __name__)
+
+_keys = (
+    select(func.count())
+    .where(ApiKey.person_id == Person.id, ApiKey.revoked_at.is_(None))
+    .correlate(Person)
+    .scalar_subquery()
+)
+_subscriptions = (
+    select(func.count())
+    .where(Subscription.person_id == Person.id, Subscription.status.in_(LIVE))
+    .correlate(Person)
+    .scalar_subquery()
+)
+COLUMNS = {
+    "name": func.lower(Person.username),
+    "email": func.lower(Person.email),
+    "role": Person.role,
+    "keys": _keys,
+    "subscriptions": _subscriptions,
+    "seen": Person.last_seen_at,
+    "created": Person.created_at,
+    "status": Person.disabled,
+}
+
+
+class Figures(NamedTuple):
+    """What lists tell beside the people themselves, by person id; who is missing has none."""
+
+    keys: dict[str, int]
+    subscriptions: dict[str, int]
+    spent_nano: dict[str, int]
+
+
+class ProfileForm(FlaskForm):
+    """What an admin may change of somebody. Empty limits mean none."""
+
+    email = StringField(
+        "E-mail",
+        [Length(max=255, message="Use at most %(max)d characters.")],
+        description="Notices are sent there. Empty for none.",
+        render_kw={"inputmode": "email", "autocomplete": "off"},
+    )
+    role = SelectField("Role", choices=ROLE_CHOICES, description="A read-only administrator sees everything.")
+    groups = StringField(
+        "Groups",
+        [Length(max=2000, message="Use at most %(max)d characters.")],
+        description="Separated by commas. Approval rules may name them.",
+        render_kw={"autocomplete": "off", "spellcheck": "false"},
+    )
+    rpm = IntegerField(
+        "Requests a minute",
+        [Optional(), NumberRange(1, identity.LARGEST_RATE, "Give a number of at least 1.")],
+        description="All personal calls together. Empty for no limit.",
+    )
+    tpm = IntegerField(
+        "Tokens a minute",
+        [Optional(), NumberRange(1, identity.LARGEST_RATE, "Give a number of at least 1.")],
+        description="All personal calls together. Empty for no limit.",
+    )
+
+
+class BudgetForm(FlaskForm):
+    """What somebody may spend with their personal keys."""
+
+    limit = StringField(
+        "Budget",
+        description="The most that may be spent in each period. Empty takes the limit away.",
+        render_kw={"inputmode": "decimal", "autocomplete": "off"},
+    )
+    period = SelectField("Period", choices=PERIODS, default="month")
+    timezone = StringField(
+        "Time zone of the period",
+        default="UTC",
+        description="Periods begin at midnight there, such as Europe/Berlin.",
+        render_kw={"autocomplete": "off", "spellcheck": "false"},
+    )
+
+
+def groups_of(text: str | None) -> list[str]:
+    """The groups that a field names, separated by commas."""
+    return [group.strip() for group in (text or "").split(",") if group.strip()]
+
+
+@bp.get("/admin/people")
+def index() -> Response:
+    search = request.args.get("q", "").strip()[:100]
+    role, status = _one_of("role", ROLES), _one_of("status", STATUSES)
+    known_groups = identity.groups()
+    group = _one_of("group", known_groups)
+    query = identity.people(search=search or None, role=role or None, status=status or None, group=group or None)
+    query = in_order(query, COLUMNS)
+    if form := exports.wanted():
+        return exports.answer(form, "people", _export_columns(_figures(None)), every(query))
+    found = page_of(query)
+    return render(
+        "admin/people/index.html",
+        "admin/people/_list.html",
+        found=found,
+        figures=_figures([person.id for person in found.items]),
+        search=search,
+        role=role,
+        chosen=status,
+        group=group,
+        groups=known_groups,
+        roles=ROLE_NAMES,
+        sort=sorting(COLUMNS),
+    )
+
+
+@bp.get("/admin/people/<username>")
+def detail(username: str) -> Response:
+    person = identity.named(username)
+    section = _one_of("section", SECTIONS) or SECTIONS[0]
+    return _detail(person, section)
+
+
+@bp.post("/admin/people/<username>")
+def change(username: str) -> Response:
+    person, form = identity.named(username), ProfileForm()
+    if not form.validate_on_submit():
+        return _detail(person, "profile", 422, profile=form)
+    try:
+        transaction(
+            identity.update,
+            person,
+            by=me(),
+            email=(form.email.data or "").strip() or None,
+            role=form.role.data,
+            groups=groups_of(form.groups.data),
+            rpm=form.rpm.data,
+            tpm=form.tpm.data,
+        )
+    except DomainError as error:
+        blame(form, error)
+        return _detail(identity.named(username), "profile", error.status, profile=form)
+    toast_next("success", f"The profile of {username} is saved.")
+    return see_other(url_for("admin.people.detail", username=username))
+
+
+@bp.post("/admin/people/<username>/budget")
+def set_budget(username: str) -> Response:
+    person, form = identity.named(username), BudgetForm()
+    if not form.validate_on_submit():
+        return _detail(person, "profile", 422, budget=form)
+    amount = (form.limit.data or "").strip()
+    try:
+        if amount:
+            zone = (form.timezone.data or "").strip() or "UTC"
+            transaction(
+                budgets.set_budget, "user", person.id, by=me(), limit=amount, period=form.period.data, timezone=zone
+            )
+        else:
+            transaction(budgets.clear, "user", person.id, by=me())
+    except DomainError as error:
+        blame(form, error)
+        return _detail(identity.named(username), "profile", error.status, budget=form)
+    toast_next("success", f"The budget of {username} is {'saved' if amount else 'taken away'}.")
+    return see_other(url_for("admin.people.detail", username=username))
+
+
+@bp.get("/admin/people/<username>/password")
+def password(username: str) -> Response:
+    """The page that asks whether it is meant."""
+    return render("admin/people/password.html", person=identity.named(username))
+
+
+@bp.post("/admin/people/<username>/password")
+def set_password(username: str) -> Response:
+    """A temporary password; this answer is the only one that ever bears it."""
+    person = identity.named(username)
+    if person.id == me().id:
+        toast_next("warning", "Change your own password in the menu at your name.")
+        return see_other(url_for("admin.people.detail", username=username))
+    text = identity.random_password()
+    kept = passwords.hashed(text)
+    transaction(identity.update, person, by=me(), password=kept)
+    response = render("admin/people/password_made.html", status=201, person=identity.named(username), text=text)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@bp.get("/admin/people/<username>/deactivation")
+def deactivation(username: str) -> Response:
+    person = identity.named(username)
+    return render("admin/people/deactivation.html", person=person, stops=_what_stops(person))
+
+
+@bp.post("/admin/people/<username>/deactivation")
+def deactivate(username: str) -> Response:
+    person = identity.named(username)
+    try:
+        transaction(identity.update, person, by=me(), disabled=True)
+    except DomainError as error:
+        toast_next("danger", error.message)
+    else:
+        toast_next("success", f"{username} is deactivated: their keys, tokens and sessions stop within a second.")
+    return see_other(url_for("admin.people.detail", username=username))
+
+
+@bp.post("/admin/people/<username>/reactivation")
+def reactivate(username: str) -> Response:
+    transaction(identity.update, identity.named(username), by=me(), disabled=False)
+    toast_next("success", f"{username} may sign in again, and their keys work again.")
+    return see_other(url_for("admin.people.detail", username=username))
+
+
+@bp.get("/admin/people/<username>/deletion")
+def deletion(username: str) -> Response:
+    person = identity.named(username)
+    return render("admin/people/deletion.html", person=person, stops=_what_stops(person))
+
+
+@bp.post("/admin/people/<username>/deletion")
+def delete(username: str) -> Response:
+    person = identity.named(username)
+    if request.form.get("confirm") != person.username:
+        return render("admin/people/deletion.html", status=422, person=person, fault=True, stops=_what_stops(person))
+    name = person.username
+    try:
+        transaction(departure.delete, person, by=me())
+    except DomainError as error:
+        toast_next("danger", error.message)
+        return see_other(url_for("admin.people.detail", username=username))
+    toast_next("success", f"{name} is deleted. What they used stays in the books.")
+    return see_other(url_for("admin.people.index"))
+
+
+@bp.post("/admin/people/<username>/sessions/<reference>/ending")
+def end_session(username: str, reference: str) -> Response:
+    person = identity.named(username)
+    found = next((one for one in sessions.of(person.id) if one.reference == reference), None)
+    if found is None:
+        raise NotFound("There is no such session any more.")
+    sessions.end(found.id)
+    transaction(audit.record, me(), "session.end", "person", person.id, name=person.username)
+    toast_next("success", f"The session of {person.username} is ended.")
+    return see_other(url_for("admin.people.detail", username=username, section="sessions"))
+
+
+@bp.post("/admin/people/<username>/tokens/revocation")
+def revoke_tokens(username: str) -> Response:
+    person = identity.named(username)
+    try:
+        transaction(tokens.revoke_of, person, by=me())
+    except NotFound as error:
+        toast_next("info", error.message)
+    else:
+        toast_next("success", f"The access tokens of {person.username} are refused from now on.")
+    return see_other(url_for("admin.people.detail", username=username, section="sessions"))
+
+
+def _detail(
+    person: Person,
+    section: str,
+    status: int = 200,
+    *,
+    profile: ProfileForm | None = None,
+    budget: BudgetForm | None = None,
+) -> Response:
+    """One section of a person; a form that was refused comes back as it was."""
+    values: dict[str, Any] = {"person": person, "section": section, "roles": ROLE_NAMES}
+    match section:
+        case "profile":
+            values |= {
+                "profile": profile or _profile(person),
+                "budget": budget or _budget(person),
+                "standing": budgets.standing("user", person.id),
+                "figures": _figures([person.id]),
+            }
+        case "keys":
+            found = page_of(keys.of(person))
+            ids = [key.id for key in found.items]
+            values |= {
+                "found": found,
+                "standings": {one.id: one for one in budgets.standings([("key", id) for id in ids])},
+                "last_used": {
+                    id: datetime.fromtimestamp(at_ms / 1000, UTC) for id, at_ms in reports.last_use(me(), ids).items()
+                },
+            }
+        case "subscriptions":
+            values["found"] = page_of(subscriptions.of(person))
+        case "sessions":
+            values |= {
+                "sessions": sessions.of(person.id),
+                "tokens": db.session.scalars(tokens.live_of(person)).all(),
+            }
+        case "history":
+            values["found"] = page_of(audit.trail(person))
+    return render("admin/people/detail.html", status=status, **values)
+
+
+def _profile(person: Person) -> ProfileForm:
+    return ProfileForm(
+        formdata=None,
+        data={
+            "email": person.email,
+            "role": person.role,
+            "groups": ", ".join(person.groups),
+            "rpm": person.rpm,
+            "tpm": person.tpm,
+        },
+    )
+
+
+def _budget(person: Person) -> BudgetForm:
+    found = budgets.find("user", person.id)
+    return BudgetForm(formdata=None, data=found.summary() if found else None)
+
+
+def _what_stops(person: Person) -> dict[str, int]:
+    """What works now and would not any more."""
+    return {
+        "keys": db.session.scalar(select(func.count()).select_from(keys.listed(person, status="active").subquery()))
+        or 0,
+        "tokens": db.session.scalar(select(func.count()).select_from(tokens.live_of(person).subquery())) or 0,
+        "sessions": len(sessions.of(person.id)),
+    }
+
+
+def _figures(ids: list[str] | None) -> Figures:
+    """The figures of these people, or of everybody, in three queries."""
+    live_keys = select(ApiKey.person_id, func.count()).where(ApiKey.revoked_at.is_(None)).group_by(ApiKey.person_id)
+    live = (
+        select(Subscription.person_id, func.count())
+        .where(Subscription.status.in_(LIVE))
+        .group_by(Subscription.person_id)
+    )
+    if ids is not None:
+        live_keys, live = live_keys.where(ApiKey.person_id.in_(ids)), live.where(Subscription.person_id.in_(ids))
+    month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    spent = reports.by(me(), "person_id", filters=Filters(from_ms=int(month.timestamp() * 1000)), limit=MOST_SPENDERS)
+    return Figures(
+        keys=dict(db.session.execute(live_keys).all()),
+        subscriptions=dict(db.session.execute(live).all()),
+        spent_nano={share.name: share.cost_nano for share in spent},
+    )
+
+
+def _export_columns(figures: Figures) -> dict[str, Any]:
+    return {
+        "username": lambda person: person.username,
+        "email": lambda person: person.email,
+        "role": lambda person: person.role,
+        "groups": lambda person: person.groups,
+        "keys": lambda person: figures.keys.get(person.id, 0),
+        "subscriptions": lambda person: figures.subscriptions.get(person.id, 0),
+        "spent_this_month": lambda person: money.text(figures.spent_nano.get(person.id, 0)),
+        "last_seen_at": lambda person: person.last_seen_at,
+        "created_at": lambda person: person.created_at,
+        "status": lambda person: person.status,
+    }
+
+
+def _one_of(name: str, choices: Any) -> str:
+    """A parameter of the address, empty when it is none of `choices`."""
+    given = request.args.get(name, "")
+    return given if given in choices else ""

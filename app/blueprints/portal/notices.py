@@ -1,0 +1,64 @@
+"""Notices: what a person was told, read and unread, and whether they want it by e-mail too."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request, url_for
+
+from app.blueprints.portal.person import me
+from app.domain import deliveries, notices
+from app.entrance import safe_next
+from app.extensions import transaction
+from app.web.lists import page_of
+from app.web.render import render, see_other, toast_next
+
+
+def open_on(door: Blueprint) -> None:
+    door.add_url_rule("/notices", "notices", index)
+    door.add_url_rule("/notices/reading", "read_notices", read_all, methods=["POST"])
+    door.add_url_rule("/notices/email", "notices_by_email", choose, methods=["POST"])
+    door.add_url_rule("/notices/<id>/reading", "read_notice", read, methods=["POST"])
+
+
+def index() -> Response:
+    person = me()
+    unread = request.args.get("show") == "unread"
+    return render(
+        "portal/notices/index.html",
+        "portal/notices/_list.html",
+        found=page_of(notices.of(person, unread=unread)),
+        unread=unread,
+        waiting=notices.unread_count(person),
+        mails=deliveries.mails(),
+        wanted=person.email_notices,
+        address=person.email,
+    )
+
+
+def read(id: str) -> Response:
+    """Marks one as read and goes on to what it tells of, if that was asked for."""
+    person = me()
+    found = notices.reach(person, id)
+    transaction(notices.read, found)
+    if request.form.get("go") and found.href:
+        return see_other(safe_next(found.href))
+    return see_other(_list())
+
+
+def read_all() -> Response:
+    transaction(notices.read_all, me())
+    toast_next("success", "All notices are marked as read.")
+    return see_other(url_for("portal.notices"))
+
+
+def choose() -> Response:
+    wanted = request.form.get("email") == "y"
+    transaction(notices.choose, me(), email=wanted)
+    toast_next("success", "Notices come by e-mail too." if wanted else "Notices come here only.")
+    return see_other(url_for("portal.notices"))
+
+
+def _list() -> str:
+    """The list as it was left."""
+    home = url_for("portal.notices")
+    wanted = safe_next(request.form.get("back"))
+    return wanted if wanted.partition("?")[0] == home else home

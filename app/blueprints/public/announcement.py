@@ -1,0 +1,28 @@
+"""Putting away the banner that admins put up: a cookie remembers which one this browser does not want to see again."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from app import current
+from app.entrance import safe_next
+from app.web.menu import DISMISSED
+from app.web.render import see_other
+
+REMEMBERED_S = 180 * 24 * 3600
+
+bp = Blueprint("announcement", __name__)
+
+
+@bp.post("/announcements/<id>/dismissal")
+def dismiss(id: str) -> Response:
+    response = see_other(safe_next(request.args.get("next")))
+    response.set_cookie(
+        DISMISSED,
+        id[:36],
+        max_age=REMEMBERED_S,
+        httponly=True,
+        samesite="Lax",
+        secure=current.config().secure_cookies,
+    )
+    return response

@@ -1,0 +1,81 @@
+"""An invitation's link: who holds it chooses a name and a password, and is signed in."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, url_for
+from flask_wtf import FlaskForm
+from wtforms import PasswordField, StringField
+from wtforms.validators import InputRequired, Length
+
+from app.domain import invitations, passwords
+from app.domain.errors import DomainError, NotFound, Unavailable
+from app.domain.invitations import Invitation
+from app.entrance import START, sign_in_browser
+from app.extensions import transaction
+from app.web.forms import blame
+from app.web.render import render, see_other, toast_next
+
+bp = Blueprint("invitation", __name__)
+
+
+class AccountForm(FlaskForm):
+    """What the invited person chooses; the invitation says the rest."""
+
+    username = StringField(
+        "Username",
+        [InputRequired("Choose a username."), Length(max=64, message="Use at most %(max)d characters.")],
+        description="Letters, digits and . _ @ + -. It cannot be changed later.",
+        render_kw={"autocomplete": "username", "autofocus": True, "autocapitalize": "none", "spellcheck": "false"},
+    )
+    password = PasswordField(
+        "Password",
+        [InputRequired("Choose a password."), Length(max=4096)],
+        description=f"At least {passwords.SHORTEST} characters; a sentence is easy to remember.",
+        render_kw={"autocomplete": "new-password"},
+    )
+    again = PasswordField(
+        "Password, again",
+        [InputRequired("Give the password once more."), Length(max=4096)],
+        render_kw={"autocomplete": "new-password"},
+    )
+
+
+@bp.get("/invitation/<token>")
+def open(token: str) -> Response:
+    found = invitations.opened_by(token)
+    return _page(token, found, AccountForm(formdata=None)) if found else _over()
+
+
+@bp.post("/invitation/<token>")
+def accept(token: str) -> Response:
+    found = invitations.opened_by(token)
+    if found is None:
+        return _over()
+    form = AccountForm()
+    if not form.validate_on_submit():
+        return _page(token, found, form, 422)
+    if form.password.data != form.again.data:
+        form.again.errors = ["This is not the same as the password."]
+        return _page(token, found, form, 422)
+    try:
+        kept = passwords.hashed(form.password.data or "")
+        person = transaction(invitations.accept, token, username=(form.username.data or "").strip(), password=kept)
+    except NotFound:
+        return _over()
+    except DomainError as error:
+        blame(form, error)
+        return _page(token, invitations.opened_by(token) or found, form, error.status)
+    try:
+        sign_in_browser(person)
+    except Unavailable:  # the account is made; only the session has to wait
+        return see_other(url_for("public.sign_in"))
+    toast_next("success", f"Welcome, {person.username}. Your account is ready.")
+    return see_other(START)
+
+
+def _page(token: str, found: Invitation, form: AccountForm, status: int = 200) -> Response:
+    return render("public/invitation.html", status=status, form=form, invitation=found, token=token)
+
+
+def _over() -> Response:
+    return render("public/invitation_over.html", status=404)

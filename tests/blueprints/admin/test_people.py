@@ -1,0 +1,259 @@
+"""People: listed, changed, deactivated, deleted, and what read-only admins and others may not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+
+import redis
+
+from app.domain import budgets, identity, passwords, sessions, subscriptions, tokens
+from app.domain.audit import AuditEntry
+from app.domain.catalog import Model
+from app.domain.identity import Person
+from app.extensions import db, transaction
+from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
+from tests.house import PASSWORD, People
+
+SignedIn = Callable[[str], Browser]
+
+
+def fresh(username: str) -> Person:
+    db.session.rollback()
+    return identity.named(username)
+
+
+def names(page: str) -> list[str]:
+    return re.findall(r'href="/admin/people/([a-z]+)"', page)
+
+
+def test_the_list_tells_keys_access_and_spending(people: People, small: Model, signed_in: SignedIn) -> None:
+    subscribe(people.owner, small)
+    key_id, _ = make_key(people.owner)
+    use(people.owner, small, time.time_ns() // 1_000_000, key_id=key_id, cost_nano=1_250_000_000)
+    admin = signed_in("admin")
+    page = admin.get("/admin/people").text
+    assert names(page) == ["admin", "auditor", "owner", "stranger"]
+    row = page.split('id="person-' + people.owner.id)[1].split("</tr>")[0]
+    assert re.findall(r'class="figure"[^>]*>([^<]+)<', row) == ["1", "1", "$1.25"]
+    assert names(admin.get("/admin/people?sort=-keys").text)[0] == "owner"
+    assert names(admin.get("/admin/people?q=TRAN", fragment=True).text) == ["stranger"]
+    assert names(admin.get("/admin/people?role=admin-readonly").text) == ["auditor"]
+    assert "Nobody fits these filters." in admin.get("/admin/people?status=deactivated").text
+
+
+def test_groups_filter_whole_names_only(people: People, signed_in: SignedIn) -> None:
+    transaction(identity.update, people.owner, by=people.admin, groups=["Physik", "Größe"])
+    transaction(identity.update, people.stranger, by=people.admin, groups=["Phys"])
+    admin = signed_in("admin")
+    assert names(admin.get("/admin/people?group=Phys").text) == ["stranger"]
+    assert admin.post("/admin/people/owner", role="user", groups="Größe 100%").status_code == 422
+    assert admin.post("/admin/people/owner", role="user", groups="Größe, b , Größe").status_code == 303
+    assert fresh("owner").groups == ["Größe", "b"]
+    assert names(admin.get("/admin/people", query_string={"group": "Größe"}).text) == ["owner"]
+
+
+def test_the_list_is_exported_as_it_is_filtered(people: People, signed_in: SignedIn) -> None:
+    transaction(identity.update, people.owner, by=people.admin, email="owner@example.org")
+    admin = signed_in("admin")
+    rows = list(csv.DictReader(io.StringIO(admin.get("/admin/people?role=user&format=csv", buffered=True).text)))
+    assert [row["username"] for row in rows] == ["owner", "stranger"]
+    assert (rows[0]["email"], rows[0]["spent_this_month"], rows[0]["status"]) == ("owner@example.org", "0", "active")
+    told = json.loads(admin.get("/admin/people?q=audi&format=json", buffered=True).text)
+    assert [row["role"] for row in told["data"]] == ["admin-readonly"]
+
+
+def test_a_profile_is_changed_and_written_down(people: People, signed_in: SignedIn) -> None:
+    admin = signed_in("admin")
+    form = {"email": "o@example.org", "role": "admin-readonly", "groups": "", "rpm": "7", "tpm": ""}
+    assert admin.post("/admin/people/owner", **form).status_code == 303
+    owner = fresh("owner")
+    assert (owner.email, owner.role, owner.rpm, owner.tpm) == ("o@example.org", "admin-readonly", 7, None)
+    history = admin.get("/admin/people/owner?section=history").text
+    assert "person.update" in history
+    assert "o@example.org" in history
+    for wrong, told in (
+        ({"email": "nowhere"}, "Give an e-mail address"),
+        ({"rpm": "0"}, "Give a number of at least 1."),
+        ({"role": "emperor"}, "Not a valid choice"),
+    ):
+        refused = admin.post("/admin/people/owner", **{**form, **wrong})
+        assert refused.status_code == 422
+        assert told in refused.text
+    assert fresh("owner").email == "o@example.org"
+
+
+def test_fields_that_the_form_does_not_have_change_nothing(people: People, signed_in: SignedIn) -> None:
+    form = {"role": "user", "username": "root", "disabled": "y", "scopes": "admin", "password_hash": "x", "id": "1"}
+    before = fresh("owner").summary()
+    assert signed_in("admin").post("/admin/people/owner", **form).status_code == 303
+    assert fresh("owner").summary() == before
+
+
+def test_the_last_admin_can_be_neither_demoted_nor_deactivated_nor_deleted(people: People, signed_in: SignedIn) -> None:
+    admin = signed_in("admin")
+    refused = admin.post("/admin/people/admin", role="user")
+    assert refused.status_code == 409
+    assert "is the last admin" in refused.text
+    assert admin.post("/admin/people/admin/deactivation").status_code == 303
+    assert admin.post("/admin/people/admin/deletion", confirm="admin").status_code == 303
+    kept = fresh("admin")
+    assert (kept.role, kept.disabled) == ("admin", False)
+    assert admin.get("/admin/people").status_code == 200  # still signed in, too
+
+
+def test_a_budget_is_set_and_taken_away(people: People, signed_in: SignedIn) -> None:
+    admin = signed_in("admin")
+    form = {"limit": "12.5", "period": "week", "timezone": "Europe/Berlin"}
+    assert admin.post("/admin/people/owner/budget", **form).status_code == 303
+    found = budgets.find("user", people.owner.id)
+    assert found is not None
+    assert found.summary() == form
+    assert 'value="12.5"' in admin.get("/admin/people/owner").text
+    refused = admin.post("/admin/people/owner/budget", **{**form, "limit": "much"})
+    assert refused.status_code == 422
+    assert admin.post("/admin/people/owner/budget", **{**form, "limit": " "}).status_code == 303
+    db.session.rollback()
+    assert budgets.find("user", people.owner.id) is None
+
+
+def test_a_temporary_password_is_shown_once_and_has_to_be_changed(people: People, signed_in: SignedIn) -> None:
+    owner, admin = signed_in("owner"), signed_in("admin")
+    made = admin.post("/admin/people/owner/password")
+    assert made.status_code == 201
+    assert made.headers["Cache-Control"] == "no-store"
+    found = re.search(r'id="new-password">([A-Za-z0-9]{20})<', made.text)
+    assert found
+    kept = fresh("owner")
+    assert passwords.matches(found[1], kept.password_hash)
+    assert kept.must_change_password
+    assert not passwords.matches(PASSWORD, kept.password_hash)
+    assert owner.get("/home").headers["Location"].startswith("/sign-in")
+    assert found[1] not in admin.get("/admin/people/owner?section=history").text
+    assert found[1] not in str([entry.detail for entry in db.session.query(AuditEntry)])
+
+
+def test_a_deactivation_says_what_stops_and_stops_it(
+    people: People, small: Model, signed_in: SignedIn, wire: redis.Redis
+) -> None:
+    subscribe(people.owner, small)
+    make_key(people.owner)
+    transaction(tokens.issue, people.owner, by=people.admin)
+    owner, admin = signed_in("owner"), signed_in("admin")
+    asked = admin.get("/admin/people/owner/deactivation").text
+    assert "1 API key, 1 access token and 1 browser session." in asked
+    assert len(list(wire.scan_iter(match="*caller:*"))) == 2
+    assert admin.post("/admin/people/owner/deactivation").status_code == 303
+    assert list(wire.scan_iter(match="*caller:*")) == []
+    assert owner.get("/home").headers["Location"].startswith("/sign-in")
+    assert sessions.of(people.owner.id) == []
+    page = admin.get("/admin/people/owner").text
+    assert "owner is deactivated" in page
+    assert names(admin.get("/admin/people?status=deactivated").text) == ["owner"]
+    assert admin.post("/admin/people/owner/reactivation").status_code == 303
+    assert len(list(wire.scan_iter(match="*caller:*"))) == 2
+    assert signed_in("owner").get("/home").status_code == 200
+
+
+def test_a_deletion_asks_for_the_name_and_leaves_nothing(people: People, small: Model, signed_in: SignedIn) -> None:
+    subscribe(people.owner, small)
+    make_key(people.owner, budget={"limit": "1", "period": "day"})
+    admin = signed_in("admin")
+    wrong = admin.post("/admin/people/owner/deletion", confirm="owne")
+    assert wrong.status_code == 422
+    assert "The name you typed is another" in wrong.text
+    assert admin.post("/admin/people/owner/deletion", confirm="owner").status_code == 303
+    db.session.rollback()
+    assert identity.find("owner") is None
+    assert db.session.scalars(budgets.every()).all() == []
+    assert db.session.scalars(subscriptions.of(people.stranger)).all() == []
+    assert admin.get("/admin/people/owner").status_code == 404
+
+
+def test_sessions_are_listed_and_ended_without_telling_their_ids(people: People, signed_in: SignedIn) -> None:
+    owner, admin = signed_in("owner"), signed_in("admin")
+    [session] = sessions.of(people.owner.id)
+    page = admin.get("/admin/people/owner?section=sessions").text
+    assert session.reference in page
+    assert session.id not in page
+    path = f"/admin/people/owner/sessions/{session.reference}/ending"
+    assert admin.post(f"/admin/people/stranger/sessions/{session.reference}/ending").status_code == 404
+    assert admin.post(path).status_code == 303
+    assert owner.get("/home").status_code == 303
+    assert admin.post(path).status_code == 404
+
+
+def test_access_tokens_are_listed_and_revoked(people: People, signed_in: SignedIn) -> None:
+    grant = transaction(tokens.issue, people.owner, by=people.admin, scopes=["inference"])
+    admin = signed_in("admin")
+    page = admin.get("/admin/people/owner?section=sessions").text
+    assert "Long-lived" in page
+    assert grant.access_token not in page
+    assert admin.post("/admin/people/owner/tokens/revocation").status_code == 303
+    assert tokens.verify(grant.access_token) is None
+    assert "owner has no token to revoke" in _after(admin, "/admin/people/owner/tokens/revocation")
+
+
+def _after(browser: Browser, path: str) -> str:
+    return browser.get(browser.post(path).headers["Location"]).text
+
+
+def test_keys_and_subscriptions_of_somebody_are_shown(people: People, small: Model, signed_in: SignedIn) -> None:
+    subscribe(people.owner, small)
+    make_key(people.owner, name="letters")
+    admin = signed_in("admin")
+    assert "letters" in admin.get("/admin/people/owner?section=keys").text
+    assert "small" in admin.get("/admin/people/owner?section=subscriptions").text
+    assert "has not made a key" in admin.get("/admin/people/stranger?section=keys").text
+    assert "has not asked for a model" in admin.get("/admin/people/stranger?section=subscriptions").text
+
+
+WRITES = (
+    "/admin/people/owner",
+    "/admin/people/owner/budget",
+    "/admin/people/owner/password",
+    "/admin/people/owner/deactivation",
+    "/admin/people/owner/reactivation",
+    "/admin/people/owner/deletion",
+    "/admin/people/owner/sessions/x/ending",
+    "/admin/people/owner/tokens/revocation",
+    "/admin/invitations",
+    "/admin/announcement",
+    "/admin/announcement/removal",
+)
+READS = (
+    "/admin/people",
+    "/admin/people/owner",
+    *(f"/admin/people/owner?section={name}" for name in ("keys", "subscriptions", "sessions", "history")),
+    "/admin/people/owner/password",
+    "/admin/people/owner/deactivation",
+    "/admin/people/owner/deletion",
+    "/admin/invitations",
+    "/admin/invitations/new",
+    "/admin/announcement",
+    "/admin/deliveries",
+)
+
+
+def test_who_may_only_read_sees_everything_with_its_controls_disabled(people: People, signed_in: SignedIn) -> None:
+    signed_in("owner")
+    auditor = signed_in("auditor")
+    for path in READS:
+        page = auditor.get(path)
+        assert page.status_code == 200, path
+        content = page.text.split('id="main"')[1].split('id="shortcuts"')[0]
+        submits = re.findall(r"<button[^>]*type=\"submit\"[^>]*>", content)
+        assert all("aria-disabled" in one or "without-scripts" in one for one in submits), (path, submits)
+    for path in WRITES:
+        assert auditor.post(path, confirm="owner", role="admin").status_code == 403, path
+    assert fresh("owner").role == "user"
+
+
+def test_others_may_not_even_look(people: People, signed_in: SignedIn) -> None:
+    stranger = signed_in("stranger")
+    assert {stranger.get(path).status_code for path in READS} == {403}
+    assert {stranger.post(path).status_code for path in WRITES} == {403}
