@@ -8,9 +8,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from app.domain import catalog
+from app.domain import catalog, invitations
 from app.domain.catalog import Model
-from app.extensions import db
+from app.domain.deliveries import Delivery
+from app.extensions import db, transaction
+from app.ids import new_id
 from app.ledger import posting
 from tests.blueprints.portal.conftest import Browser, subscribe
 from tests.house import People
@@ -26,6 +28,8 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
         "providers": guarded.deployments[0].provider_id,
         "models": guarded.id,
         "dead_letters": dead_letter(),
+        "invitations": invited(people),
+        "deliveries": mailed(),
     }
 
 
@@ -35,26 +39,50 @@ def dead_letter() -> str:
     return str(db.session.scalar(select(posting.DeadLetter.id)))
 
 
+def invited(people: People) -> str:
+    made, _ = transaction(invitations.invite, by=people.admin, link="/invitation/{token}")
+    return made.id
+
+
+def mailed() -> str:
+    made = Delivery(id=new_id(), channel="email", target="ada@example.org", kind="test", state="dead", payload={})
+    transaction(lambda: db.session.add(made))
+    return str(db.session.scalar(select(Delivery.id)))
+
+
 def routes(app: Flask, ids: dict[str, str]) -> list[tuple[str, str]]:
     """Method and path of every route of the door."""
     found = []
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("admin."):
             path = rule.rule.replace("<id>", ids.get(rule.endpoint.split(".")[1], ""))
+            path = path.replace("<username>", "stranger").replace("<reference>", "R")
             found += [(method, path) for method in (rule.methods or set()) & {"GET", "POST"}]
     return sorted(found)
 
 
 def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
-    assert routes(app, {"approvals": "S", "providers": "P", "models": "M", "dead_letters": "D"}) == [
+    assert routes(
+        app,
+        {"approvals": "S", "providers": "P", "models": "M", "dead_letters": "D", "invitations": "I", "deliveries": "E"},
+    ) == [
+        ("GET", "/admin/announcement"),
         ("GET", "/admin/approvals"),
         ("GET", "/admin/dead-letters"),
         ("GET", "/admin/dead-letters/D/dismissal"),
+        ("GET", "/admin/deliveries"),
+        ("GET", "/admin/invitations"),
+        ("GET", "/admin/invitations/new"),
         ("GET", "/admin/models"),
         ("GET", "/admin/models/M"),
         ("GET", "/admin/models/M/deletion"),
         ("GET", "/admin/models/new"),
         ("GET", "/admin/models/new/deployment"),
+        ("GET", "/admin/people"),
+        ("GET", "/admin/people/stranger"),
+        ("GET", "/admin/people/stranger/deactivation"),
+        ("GET", "/admin/people/stranger/deletion"),
+        ("GET", "/admin/people/stranger/password"),
         ("GET", "/admin/providers"),
         ("GET", "/admin/providers/P"),
         ("GET", "/admin/providers/P/deletion"),
@@ -62,13 +90,26 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
         ("GET", "/admin/status"),
         ("GET", "/admin/subscriptions/S/decision"),
         ("GET", "/admin/usage"),
+        ("POST", "/admin/announcement"),
+        ("POST", "/admin/announcement/removal"),
         ("POST", "/admin/dead-letters/D/dismissal"),
         ("POST", "/admin/dead-letters/D/posting"),
+        ("POST", "/admin/deliveries/E/sending"),
         ("POST", "/admin/drift"),
+        ("POST", "/admin/invitations"),
+        ("POST", "/admin/invitations/I/withdrawal"),
         ("POST", "/admin/models"),
         ("POST", "/admin/models/M"),
         ("POST", "/admin/models/M/deletion"),
         ("POST", "/admin/models/M/price-preview"),
+        ("POST", "/admin/people/stranger"),
+        ("POST", "/admin/people/stranger/budget"),
+        ("POST", "/admin/people/stranger/deactivation"),
+        ("POST", "/admin/people/stranger/deletion"),
+        ("POST", "/admin/people/stranger/password"),
+        ("POST", "/admin/people/stranger/reactivation"),
+        ("POST", "/admin/people/stranger/sessions/R/ending"),
+        ("POST", "/admin/people/stranger/tokens/revocation"),
         ("POST", "/admin/providers"),
         ("POST", "/admin/providers/P"),
         ("POST", "/admin/providers/P/deletion"),

@@ -14,7 +14,7 @@ from app.extensions import db
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People
 
-EVERYBODY = ("/home", "/models", "/models/small", "/subscriptions", "/keys", "/keys/new", "/usage")
+EVERYBODY = ("/home", "/models", "/models/small", "/subscriptions", "/keys", "/keys/new", "/usage", "/notices")
 
 
 def test_nobody_is_led_to_the_form_and_back(app: Flask, people: People) -> None:
