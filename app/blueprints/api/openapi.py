@@ -245,7 +245,8 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     _date(type_info(operation.query), components, set())
     found = components[operation.query.__name__]["properties"]
     return [
-        {"name": name, "in": "query", "required": False, "schema": _question(schema)} for name, schema in found.items()
+        {"name": name, "in": "query", "required": False, "allowEmptyValue": True, "schema": _question(schema)}
+        for name, schema in found.items()
     ]
 
 
