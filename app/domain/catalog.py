@@ -240,14 +240,14 @@ def words_of(column: Any) -> Any:
 
 
 def served_by(provider_id: str) -> ColumnElement[bool]:
-    return exists().where(Deployment.model_id == Model.id, Deployment.provider_id == provider_id)
+    """Whether a model has a deployment at a provider."""
+    return exists().where(Deployment.model_id == Model.id, Deployment.provider_id == provider_id).correlate(Model)
 
 
 def is_served() -> ColumnElement[bool]:
     """`Model.is_served` as SQL."""
-    return exists().where(
-        Deployment.model_id == Model.id, Deployment.provider_id == Provider.id, Provider.status == "active"
-    )
+    served = (Deployment.model_id == Model.id, Deployment.provider_id == Provider.id, Provider.status == "active")
+    return exists().where(*served).correlate(Model)
 
 
 def price_now(name: str) -> Any:

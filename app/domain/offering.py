@@ -111,15 +111,17 @@ def facets(person: Person, wish: Wish) -> dict[str, list[Facet]]:
     return found
 
 
-def access(person: Person, model_ids: Collection[str]) -> dict[str, Subscription]:
-    """The person's newest subscription to each of these models, by the model's id."""
+def access(person: Person, model_ids: Collection[str] | None = None) -> dict[str, Subscription]:
+    """The person's newest subscription to each of these models, or to all, by the model's id."""
     query = (
         select(Subscription)
-        .where(Subscription.person_id == person.id, Subscription.model_id.in_(model_ids))
+        .where(Subscription.person_id == person.id, Subscription.model_id.is_not(None))
         .options(lazyload(Subscription.model), lazyload(Subscription.person))
         .order_by(Subscription.id)
     )
-    return {found.model_id: found for found in db.session.scalars(query) if found.model_id}
+    if model_ids is not None:
+        query = query.where(Subscription.model_id.in_(model_ids))
+    return {str(found.model_id): found for found in db.session.scalars(query)}
 
 
 def newest(limit: int) -> list[Model]:

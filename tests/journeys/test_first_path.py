@@ -18,6 +18,7 @@ def test_a_newcomer_gets_a_restricted_model_streams_with_it_and_sees_what_it_cos
     person = visit(java_script_enabled=scripts).sign_in(newcomer, PASSWORD)
     person.open("/models")
     person.page.get_by_role("link", name="Echo, restricted").click()
+    person.follow("Request access")
     person.page.get_by_label("What do you need it for").or_(person.page.locator("[name=justification]")).first.fill(
         "Summaries of meeting notes"
     )
@@ -74,7 +75,7 @@ def test_a_newcomer_gets_a_restricted_model_streams_with_it_and_sees_what_it_cos
 
 def test_a_denied_request_shows_its_reason_and_may_be_repeated(visit, portico, newcomer):
     person = visit().sign_in(newcomer, PASSWORD)
-    person.open("/models/echo-restricted")
+    person.open("/models/echo-restricted?tab=access")
     person.page.locator("[name=justification]").fill("Curiosity")
     person.press("Request access")
     admin = visit().sign_in(portico.admin_username, portico.admin_password)
@@ -86,7 +87,7 @@ def test_a_denied_request_shows_its_reason_and_may_be_repeated(visit, portico, n
     admin.page.locator("[name=reason]").fill("Please say what for.")
     admin.page.get_by_role("button", name="Deny").click()
     admin.page.get_by_role("row").filter(has_text=newcomer).wait_for(state="detached")
-    person.open("/models/echo-restricted")
+    person.open("/models/echo-restricted?tab=access")
     assert "Please say what for." in person.page.get_by_role("main").inner_text()
     person.page.locator("[name=justification]").fill("Minutes of the council")
     person.press("Request again")

@@ -1,6 +1,9 @@
-"""The catalogue: which models there are, what they cost, how they are called, and asking for access to one."""
+"""The catalogue: which models there are, what they cost, how they are called and answer, and asking for access to one."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
@@ -8,14 +11,34 @@ from wtforms import TextAreaField
 from wtforms.validators import Length
 
 from app.blueprints.portal.person import me
-from app.blueprints.portal.snippets import VARIABLE, base_url, quickstart
-from app.domain import catalog, offering, subscriptions
-from app.domain.catalog import CAPABILITIES, Model
+from app.blueprints.portal.snippets import VARIABLE, base_url, can_stream, quickstart
+from app.domain import keys, offering, subscriptions
+from app.domain.catalog import CAPABILITIES, PRICES, Model
 from app.domain.errors import DomainError
+from app.domain.identity import Person
+from app.domain.offering import ACCESSES, STATUSES, Facet, Wish
 from app.extensions import transaction
+from app.ledger import performance
+from app.metering import money
+from app.web import exports
 from app.web.forms import blame
-from app.web.lists import page_of
+from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
+
+TABS = {"overview": "Overview", "quickstart": "Quickstart", "performance": "Performance", "access": "Access"}
+CONTEXTS = (8_000, 32_000, 128_000, 200_000, 1_000_000)
+SORTS = {
+    "name": "Name, A to Z",
+    "-name": "Name, Z to A",
+    "-created": "Newest first",
+    "created": "Oldest first",
+    "price": "Cheapest input first",
+    "-price": "Dearest input first",
+    "output": "Cheapest output first",
+    "-output": "Dearest output first",
+    "-context": "Largest context first",
+    "context": "Smallest context first",
+}
 
 
 class AccessForm(FlaskForm):
@@ -35,22 +58,28 @@ def open_on(door: Blueprint) -> None:
 
 
 def models() -> Response:
-    search = request.args.get("q", "").strip()[:200]
-    capability = request.args.get("capability", "")
-    capability = capability if capability in CAPABILITIES else ""
+    person, wish = me(), _wish()
+    columns = offering.columns()
+    wanted = in_order(offering.find(person, wish), columns)
+    if form := exports.wanted():
+        return exports.answer(form, "models", _export_columns(person), every(wanted))
+    found = page_of(wanted)
     return render(
         "portal/catalog/index.html",
         "portal/catalog/_list.html",
-        found=page_of(catalog.offered_models(search=search or None, capability=capability or None)),
-        search=search,
-        capability=capability,
-        capabilities=CAPABILITIES,
-        latest=subscriptions.latest_by_model(me()),
+        found=found,
+        search=wish.search or "",
+        filters=_filters(wish, offering.facets(person, wish)),
+        sort=sorting(columns),
+        sorts=SORTS,
+        view="table" if request.args.get("view") == "table" else "cards",
+        latest=offering.access(person, [item.id for item in found.items]),
+        is_new=offering.is_new,
     )
 
 
 def model(name: str) -> Response:
-    return _page(offering.visible(me(), name), AccessForm())
+    return _page(offering.visible(me(), name), AccessForm(), tab=request.args.get("tab", ""))
 
 
 def subscribe(name: str) -> Response:
@@ -76,19 +105,119 @@ def subscribe(name: str) -> Response:
         toast_next("success", f"Your request for {name} is sent. An administrator will decide.")
     else:
         toast_next("success", f"You are subscribed to {name}. Create a key to call it.")
-    return see_other(url_for("portal.model", name=name))
+    return see_other(url_for("portal.model", name=name, tab="access" if made.status == "pending" else None))
 
 
-def _page(found: Model, form: AccessForm, status: int = 200) -> Response:
-    latest = subscriptions.latest_by_model(me()).get(found.id)
+def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access") -> Response:
+    person = me()
+    tab = tab if tab in TABS else "overview"
+    latest = offering.access(person, [found.id]).get(found.id)
+    values: dict[str, Any] = {}
     form.justification.flags.required = found.restricted
+    match tab:
+        case "quickstart":
+            stream = request.args.get("stream") == "1"
+            panes = quickstart(found, stream=stream)
+            values = {"panes": panes, "stream": stream, "can_stream": can_stream(found), "variable": VARIABLE}
+        case "performance":
+            recent = performance.of_model(found.name)
+            week = request.args.get("span") == "7d"
+            values = {"recent": recent, "week": week, "chosen": recent.week if week else recent.day}
+        case "access":
+            callable_now = latest is not None and latest.status == "active"
+            values = {"usable_keys": keys.using(person, found.name) if callable_now else []}
     return render(
         "portal/catalog/model.html",
         status=status,
         model=found,
         form=form,
         subscription=latest,
-        panes=quickstart(found),
+        is_new=offering.is_new,
+        tab=tab,
+        tabs=TABS,
         base_url=base_url(),
-        variable=VARIABLE,
+        **values,
     )
+
+
+def _wish() -> Wish:
+    """What the address asks for; what makes no sense is left out."""
+    args = request.args
+    return Wish(
+        search=args.get("q", "").strip()[:200] or None,
+        provider=args.get("provider", "")[:36] or None,
+        capability=_one_of("capability", CAPABILITIES),
+        feature=args.get("feature", "")[:50] or None,
+        access=_one_of("access", ACCESSES),
+        status=_one_of("status", STATUSES),
+        least_nano=_amount("least"),
+        most_nano=_amount("most"),
+        context=next((size for size in CONTEXTS if args.get("context") == str(size)), None),
+    )
+
+
+def _one_of(name: str, values: tuple[str, ...]) -> str | None:
+    asked = request.args.get(name, "")
+    return asked if asked in values else None
+
+
+def _amount(name: str) -> int | None:
+    text = request.args.get(name, "").strip()
+    try:
+        return money.parse(text) if text else None
+    except money.MoneyError:
+        return None
+
+
+def _filters(wish: Wish, facets: Mapping[str, list[Facet]]) -> list[dict[str, Any]]:
+    """The filters as the toolbar takes them, each value with the number of models that it would leave."""
+
+    def choice(name: str, label: str, *, more: bool = False) -> dict[str, Any]:
+        chosen = getattr(wish, name)
+        options = [
+            (facet.value, f"{facet.label} ({facet.count})")
+            for facet in facets[name]
+            if facet.count or facet.value == chosen
+        ]
+        if chosen and chosen not in dict(options):
+            options.append((chosen, f"{chosen} (0)"))
+        return {"name": name, "label": label, "options": options, "value": chosen, "more": more}
+
+    def price(name: str, label: str, nano: int | None) -> dict[str, Any]:
+        value = None if nano is None else money.text(nano)
+        return {"name": name, "label": label, "kind": "text", "inputmode": "decimal", "value": value, "more": True}
+
+    contexts = [(str(size), f"from {size:,} tokens") for size in CONTEXTS]
+    return [
+        choice("capability", "Type"),
+        choice("provider", "Provider"),
+        choice("access", "Access"),
+        choice("feature", "Feature", more=True),
+        choice("status", "Status", more=True),
+        {"name": "context", "label": "Context", "options": contexts, "value": wish.context, "more": True},
+        price("least", "Input price from", wish.least_nano),
+        price("most", "Input price up to", wish.most_nano),
+    ]
+
+
+def _export_columns(person: Person) -> dict[str, Callable[[Model], Any]]:
+    mine = offering.access(person)
+
+    def price(name: str) -> Callable[[Model], str | None]:
+        return lambda item: item.price.decimals()[name] if item.price else None
+
+    return {
+        "name": lambda item: item.name,
+        "display_name": lambda item: item.display_name,
+        "providers": lambda item: sorted({one.provider.name for one in item.deployments}),
+        "capabilities": lambda item: item.capabilities,
+        "features": lambda item: item.features,
+        "context_window": lambda item: item.context_window,
+        "max_output_tokens": lambda item: item.max_output_tokens,
+        **{name: price(name) for name in PRICES},
+        "restricted": lambda item: item.restricted,
+        "status": lambda item: item.status,
+        "available": lambda item: item.is_served,
+        "my_access": lambda item: mine[item.id].status if item.id in mine else None,
+        "created_at": lambda item: item.created_at,
+    }

@@ -1,4 +1,4 @@
-"""First calls to copy: a model's quickstart in curl, Python and JavaScript, with this deployment's own address.
+"""First calls to copy: a model's quickstart in curl, Python, JavaScript and LangChain, with this deployment's own address.
 
 A snippet names the key by an environment variable; only the page that shows a new key writes the key itself into it.
 """
@@ -30,10 +30,20 @@ def base_url() -> str:
     return f"{origin}/v1"
 
 
-def quickstart(model: Model, key: str | None = None) -> list[Pane]:
+def can_stream(model: Model) -> bool:
+    """Whether the quickstart of this model has two forms: an answer as a whole, and one in pieces."""
+    return _way(model) in STREAMED
+
+
+def quickstart(model: Model, key: str | None = None, *, stream: bool = False) -> list[Pane]:
     """A first call of `model`, in the way that its first capability is called."""
-    ways = [capability for capability in model.capabilities if capability in CALLS]
-    return _panes(CALLS[ways[0]] if ways else LISTING, model.name, key)
+    way = _way(model)
+    call = STREAMED.get(way, CALLS[way]) if stream else CALLS[way]
+    return _panes(call, model.name, key)
+
+
+def _way(model: Model) -> str:
+    return next((capability for capability in model.capabilities if capability in CALLS), "")
 
 
 def first_steps(key: str) -> list[Pane]:
@@ -45,6 +55,7 @@ class Call(NamedTuple):
     curl: str
     python: str
     javascript: str
+    langchain: str | None = None
 
 
 CHAT = Call(
@@ -54,6 +65,34 @@ CHAT = Call(
   -d '{
     "model": "%(model)s",
     "messages": [{"role": "user", "content": "Hello!"}]
+  }'""",
+    """completion = client.chat.completions.create(
+    model="%(model)s",
+    messages=[{"role": "user", "content": "Hello!"}],
+)
+print(completion.choices[0].message.content)""",
+    """const completion = await client.chat.completions.create({
+  model: "%(model)s",
+  messages: [{ role: "user", content: "Hello!" }],
+});
+console.log(completion.choices[0].message.content);""",
+    """from langchain_openai import ChatOpenAI
+
+model = ChatOpenAI(
+    base_url="%(base)s",
+    api_key=%(python_key)s,
+    model="%(model)s",
+)
+print(model.invoke("Hello!").content)""",
+)
+STREAMED_CHAT = Call(
+    """curl -N %(base)s/chat/completions \\
+  -H "Authorization: Bearer %(shell)s" \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "model": "%(model)s",
+    "messages": [{"role": "user", "content": "Hello!"}],
+    "stream": true
   }'""",
     """stream = client.chat.completions.create(
     model="%(model)s",
@@ -71,6 +110,15 @@ for chunk in stream:
 for await (const chunk of stream) {
   process.stdout.write(chunk.choices[0]?.delta?.content ?? "");
 }""",
+    """from langchain_openai import ChatOpenAI
+
+model = ChatOpenAI(
+    base_url="%(base)s",
+    api_key=%(python_key)s,
+    model="%(model)s",
+)
+for chunk in model.stream("Hello!"):
+    print(chunk.content, end="", flush=True)""",
 )
 COMPLETIONS = Call(
     """curl %(base)s/completions \\
@@ -89,6 +137,15 @@ print(completion.choices[0].text)""",
   max_tokens: 64,
 });
 console.log(completion.choices[0].text);""",
+    """from langchain_openai import OpenAI
+
+model = OpenAI(
+    base_url="%(base)s",
+    api_key=%(python_key)s,
+    model="%(model)s",
+    max_tokens=64,
+)
+print(model.invoke("Once upon a time"))""",
 )
 EMBEDDINGS = Call(
     """curl %(base)s/embeddings \\
@@ -105,6 +162,15 @@ print(answer.data[0].embedding[:5])""",
   input: "The quick brown fox",
 });
 console.log(answer.data[0].embedding.slice(0, 5));""",
+    """from langchain_openai import OpenAIEmbeddings
+
+embeddings = OpenAIEmbeddings(
+    base_url="%(base)s",
+    api_key=%(python_key)s,
+    model="%(model)s",
+    check_embedding_ctx_length=False,
+)
+print(embeddings.embed_query("The quick brown fox")[:5])""",
 )
 LISTING = Call(
     """curl %(base)s/models \\
@@ -115,7 +181,8 @@ LISTING = Call(
   console.log(model.id);
 }""",
 )
-CALLS = {"chat": CHAT, "completions": COMPLETIONS, "embeddings": EMBEDDINGS}
+CALLS = {"chat": CHAT, "completions": COMPLETIONS, "embeddings": EMBEDDINGS, "": LISTING}
+STREAMED = {"chat": STREAMED_CHAT}
 
 PYTHON = """from openai import OpenAI
 
@@ -153,9 +220,13 @@ def _panes(call: Call, model: str, key: str | None) -> list[Pane]:
         "variable": VARIABLE,
         "shell": key or f"${VARIABLE}",
         "javascript_key": f'"{key}"' if key else f"process.env.{VARIABLE}",
+        "python_key": f'"{key}"' if key else f'os.environ["{VARIABLE}"]',
     }
-    return [
+    panes = [
         Pane("curl", call.curl % words, "bash"),
         Pane("Python", (PYTHON if key else PYTHON_FROM_ENVIRONMENT) % words + call.python % words, "python"),
         Pane("JavaScript", JAVASCRIPT % words + call.javascript % words, "javascript"),
     ]
+    if call.langchain:
+        panes.append(Pane("LangChain", ("" if key else "import os\n\n") + call.langchain % words, "python"))
+    return panes

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from app.blueprints.portal import keys as keys_page
@@ -48,6 +49,24 @@ def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:  # noq
             "CONFIG_SERVER_DOORS": "portal,admin,public",
         }
     )
+
+
+@pytest.fixture
+def count_queries(inside: Flask) -> Iterator[Callable[[], int]]:  # noqa: F811
+    """How many statements were run since it was last asked."""
+    seen: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    def since() -> int:
+        count = len(seen)
+        seen.clear()
+        return count
+
+    event.listen(db.engine, "before_cursor_execute", note)
+    yield since
+    event.remove(db.engine, "before_cursor_execute", note)
 
 
 class Browser:
@@ -134,7 +153,7 @@ def use(person: Person, of: catalog.Model, at_ms: int, *, key_id: str | None = N
         ),
         **fields,
     }
-    event = UsageEvent(**base)
-    post([event])
+    used = UsageEvent(**base)
+    post([used])
     db.session.rollback()
-    return event.request_id
+    return used.request_id
