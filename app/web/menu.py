@@ -40,6 +40,7 @@ NOTICES, REFERENCE = "/notices", "/reference"
 DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser has put away
 ADMIN = (
     Entry("Approvals", APPROVALS, "shield-check", "a"),
+    Entry("Approval rules", "/admin/rules", "zap"),
     Entry("People", "/admin/people", "users", also="/admin/invitations"),
     Entry("Providers", "/admin/providers", "plug"),
     Entry("Models", "/admin/models", "layers"),

@@ -18,6 +18,7 @@ from app.blueprints.admin import (
     models,
     people,
     providers,
+    rules,
     status,
     usage,
 )
@@ -26,6 +27,7 @@ from app.web.menu import init_menu
 
 PAGES = (
     approvals.bp,
+    rules.bp,
     providers.bp,
     models.bp,
     keys.bp,
