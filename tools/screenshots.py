@@ -109,10 +109,11 @@ class Seed:
                 headers={"Authorization": f"Bearer {keys[0]['key']}"}, timeout=10,
             ).raise_for_status()  # fmt: skip
         config = load(self.portico.env)
+        model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
         last = _post_past(config, made["id"], [key["id"] for key in keys], cloud)
         return {
             "key": f"/keys/{keys[0]['id']}", "decision": f"/admin/subscriptions/{pending}/decision",
-            "provider": f"/admin/providers/{cloud}", "request": f"/requests/{last}",
+            "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}", "request": f"/requests/{last}",
         }  # fmt: skip
 
 
@@ -170,9 +171,13 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "sign-in", "nobody", "/sign-in"
     yield "home", "person", "/home"
     yield "models", "person", "/models"
+    yield "models-table", "person", "/models?view=table&most=5"
     yield "model", "person", "/models/gpt-4o-mini"
+    yield "model-quickstart", "person", "/models/gpt-4o-mini?tab=quickstart"
+    yield "model-performance", "person", "/models/gpt-4o-mini?tab=performance&span=7d"
+    yield "model-access", "person", "/models/gpt-4o-mini?tab=access"
     yield "model-restricted", "person", "/models/gpt-4o"
-    yield "model-denied", "person", "/models/echo-restricted"
+    yield "model-denied", "person", "/models/echo-restricted?tab=access"
     yield "subscriptions", "person", "/subscriptions"
     yield "keys", "person", "/keys"
     yield "key-new", "person", "/keys/new"
@@ -187,6 +192,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-provider", "admin", seeded["provider"]
     yield "admin-provider-new", "admin", "/admin/providers/new?kind=openai"
     yield "admin-models", "admin", "/admin/models"
+    yield "admin-model", "admin", seeded["model"]
     yield "admin-model-new", "admin", "/admin/models/new"
     yield "admin-usage", "admin", "/admin/usage"
     yield "admin-status", "admin", "/admin/status"
