@@ -6,18 +6,17 @@ a while: rotation makes a new one and lets the old one work on until the overlap
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import msgspec
-from sqlalchemy import ColumnElement, ForeignKey, Select, String, and_, cast, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Select, String, and_, exists, literal, or_, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current, store
 from app.domain import audit, budgets, notices
-from app.domain.catalog import Model
+from app.domain.catalog import Model, has_word, words_of
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.identity import Person
@@ -179,13 +178,10 @@ def narrowed(
         subscribed = select(Subscription.person_id).where(
             Subscription.model_name == model, Subscription.status == "active"
         )
-        listed = cast(ApiKey.models, String)
-        found = found.where(
-            or_(
-                listed.contains(json.dumps(model), autoescape=True),
-                and_(listed == "[]", ApiKey.person_id.in_(subscribed)),
-            )
+        for_all = and_(
+            ~exists(select(literal(1)).select_from(words_of(ApiKey.models))), ApiKey.person_id.in_(subscribed)
         )
+        found = found.where(or_(has_word(ApiKey.models, model), for_all))
     return found
 
 
@@ -214,6 +210,11 @@ def _has_status(status: str) -> ColumnElement[bool]:
             return and_(unrevoked, over)
         case _:
             return ApiKey.revoked_at.is_not(None)
+
+
+def live() -> ColumnElement[bool]:
+    """The condition that a key works, or would if it were not paused."""
+    return _has_status("live")
 
 
 def ending_within(span: timedelta) -> ColumnElement[bool]:

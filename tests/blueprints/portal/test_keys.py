@@ -1,4 +1,4 @@
-"""API keys in the portal: made, shown once, seen by their owner alone, revoked."""
+"""API keys in the portal: made, shown once, seen by their owner alone, listed, revoked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app import store
 from app.domain import budgets, keys
 from app.domain.catalog import Model
 from app.domain.keys import ApiKey
-from app.extensions import db, now
+from app.extensions import db, now, transaction
 from app.gateway.key_text import is_well_formed
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People
@@ -50,7 +50,8 @@ def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
     subscribe(people.owner, small)
     owner = signed_in("owner")
     form = {
-        "once": once_of(owner), "name": "Support chat", "reach": "some", "models": "small", "lifetime": "90",
+        "once": once_of(owner), "name": "Support chat", "note": "Ask the <desk>", "reach": "some", "models": "small",
+        "lifetime": "90",
         "budget": "12.50", "period": "week", "timezone": "Europe/Berlin", "rpm": "60", "tpm": "9000", "max_parallel": "3",
     }  # fmt: skip
     answer = owner.post("/keys", page="/keys/new", **form)
@@ -77,11 +78,13 @@ def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
         assert text not in owner.get(page).text
     assert "1 result<" in owner.get("/keys").text
     assert f"{text[:8]}…{text[-4:]}" in owner.get("/keys").text
+    assert "Ask the &lt;desk&gt;" in owner.get("/keys").text
 
 
 BAD_FORMS: list[tuple[dict[str, str], str]] = [
     ({"name": ""}, "Give the key a name."),
     ({"name": " "}, "Give a name of 1 to 100 characters."),
+    ({"note": "n" * 501}, "Use at most 500 characters."),
     ({"reach": "some"}, "Tick at least one model"),
     ({"models": "small"}, "You ticked models but chose all"),
     ({"reach": "some", "models": "lab/guarded"}, "There is no subscription to lab/guarded"),
@@ -139,6 +142,66 @@ def test_the_list_finds_by_name_and_status(people: People, small: Model, signed_
     assert "beta" not in page
     assert "No key fits" in owner.get("/keys?status=revoked").text
     assert "of $1.00" in owner.get("/keys?status=active").text
+
+
+def turned_back(key_id: str, days: int) -> None:
+    """What a key is after some days."""
+
+    def work() -> None:
+        key = db.session.get(ApiKey, key_id)
+        assert key is not None
+        key.created_at -= timedelta(days=days)
+        key.secrets[0].created_at -= timedelta(days=days)
+
+    transaction(work)
+
+
+def names_in(page: str) -> list[str]:
+    return re.findall(r'<a class="break" href="/keys/[^"]+">([^<]+)</a>', page)
+
+
+def test_the_list_is_narrowed_to_a_model_and_to_what_wants_attention(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    subscribe(people.owner, small)
+    ids = {name: make_key(people.owner, name=name)[0] for name in ("fresh", "unused", "used", "ending")}
+    make_key(people.owner, name="for small", models=["small"])
+    turned_back(ids["unused"], 91)
+    turned_back(ids["used"], 181)
+    use(people.owner, small, int(time.time() * 1000), key_id=ids["used"])
+    key = db.session.get(ApiKey, ids["ending"])
+    transaction(keys.update, key, by=people.owner, expires_at=now() + timedelta(days=6), models=[])
+    owner = signed_in("owner")
+    assert names_in(owner.get("/keys?concern=expiring").text) == ["ending"]
+    assert names_in(owner.get("/keys?concern=unused").text) == ["unused"]
+    assert names_in(owner.get("/keys?concern=old").text) == ["used"]
+    assert names_in(owner.get("/keys?model=small").text) == ["for small", *reversed(ids)]
+    assert names_in(owner.get("/keys?model=none").text) == []
+    page = owner.get("/keys").text
+    assert "Expires soon" in page
+    assert page.count("Older than 180 days</span>") == 1
+
+
+def test_the_list_is_sorted_and_exported_as_it_is_filtered(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    for name in ("b", "c", "a"):
+        make_key(people.owner, name=name, budget={"limit": "2.50", "period": "day"})
+    make_key(people.stranger, name="of a stranger")
+    used = newest(people)
+    use(people.owner, small, int(time.time() * 1000), key_id=used.id)
+    owner = signed_in("owner")
+    assert names_in(owner.get("/keys").text) == ["a", "c", "b"]
+    assert names_in(owner.get("/keys?sort=name").text) == ["a", "b", "c"]
+    assert names_in(owner.get("/keys?sort=-name", fragment=True).text) == ["c", "b", "a"]
+    assert names_in(owner.get("/keys?sort=-used").text)[0] == "a"
+    for sort in ("created", "-expires", "nonsense"):
+        assert len(names_in(owner.get(f"/keys?sort={sort}").text)) == 3
+    answer = owner.get("/keys?sort=name&format=json&q=b", buffered=True)
+    [told] = answer.get_json()["data"]
+    assert (told["name"], told["owner"], told["budget"], told["spent"]) == ("b", "owner", "2.5", "0")
+    lines = owner.get("/keys?sort=name&format=csv", buffered=True).text.splitlines()
+    assert [line.split(",")[1] for line in lines] == ["name", "a", "b", "c"]
 
 
 def test_the_page_of_a_key_shows_the_numbers_that_enforcement_uses(

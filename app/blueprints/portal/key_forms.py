@@ -1,0 +1,231 @@
+"""The forms of keys: a new one, a key's settings, and its rotation; and the numbers that let a form make a text once.
+
+What makes a text carries a number that is used once: sending the form again, as a reload of its answer does, makes
+nothing more.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from flask import session
+from flask_wtf import FlaskForm
+from wtforms import (
+    DateField,
+    HiddenField,
+    IntegerField,
+    RadioField,
+    SelectField,
+    SelectMultipleField,
+    StringField,
+    TextAreaField,
+    ValidationError,
+)
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+from wtforms.validators import InputRequired, Length, NumberRange, Optional
+
+from app.domain import budgets, keys
+from app.domain.keys import UNSET, ApiKey
+from app.extensions import now
+from app.metering import money
+
+LIFETIMES = [
+    SelectChoice("never", "Never"),
+    SelectChoice("30", "In 30 days"),
+    SelectChoice("60", "In 60 days"),
+    SelectChoice("90", "In 90 days"),
+    SelectChoice("180", "In 180 days"),
+    SelectChoice("365", "In a year"),
+    SelectChoice("date", "At the end of a date"),
+]
+KEPT = SelectChoice("keep", "As it is now")
+PERIODS = [
+    SelectChoice("day", "A day"),
+    SelectChoice("week", "A week"),
+    SelectChoice("month", "A month"),
+    SelectChoice("total", "In total, without end"),
+]
+REACHES = [
+    SelectChoice("all", "All models I am subscribed to, also later ones"),
+    SelectChoice("some", "Only the models ticked below"),
+]
+ROUTINGS = [
+    SelectChoice("free", "Free: a request may name a provider and fallbacks among the model’s own"),
+    SelectChoice("fixed", "Fixed: requests that name a provider are refused"),
+]
+OVERLAPS = [
+    SelectChoice("0", "At once: applications that use the old text are refused within a second"),
+    SelectChoice("3600", "After an hour"),
+    SelectChoice("86400", "After 24 hours"),
+    SelectChoice("604800", "After 7 days"),
+]
+
+USED_FORMS = "used_key_forms"  # in the session: the numbers of forms that have made a text, and of which key
+REMEMBERED = 5
+
+
+def fresh_number() -> str:
+    return secrets.token_urlsafe(12)
+
+
+def made_before(number: str | None) -> str | None:
+    """The id of the key that the form of this number has made a text of."""
+    found: str | None = dict(session.get(USED_FORMS, [])).get(number or "")
+    return found
+
+
+def remember(number: str | None, key_id: str) -> None:
+    if number:
+        session[USED_FORMS] = [*session.get(USED_FORMS, []), (number, key_id)][-REMEMBERED:]
+
+
+class KeyForm(FlaskForm):
+    """What a key is and how much it may do. Empty limits mean none."""
+
+    name = StringField(
+        "Name",
+        [InputRequired("Give the key a name."), Length(max=100, message="Use at most %(max)d characters.")],
+        description="What it is for, such as the application that uses it. At most 100 characters.",
+        render_kw={"autocomplete": "off", "maxlength": 100},
+    )
+    note = TextAreaField(
+        "Note",
+        [Length(max=keys.LONGEST_NOTE, message="Use at most %(max)d characters.")],
+        description=f"Where it is kept, who to ask. At most {keys.LONGEST_NOTE} characters; never a secret.",
+        render_kw={"maxlength": keys.LONGEST_NOTE},
+    )
+    reach = RadioField("Models", choices=REACHES, default="all")
+    models = SelectMultipleField("Which models", validate_choice=False)
+    lifetime = SelectField("Expires", choices=LIFETIMES, default="never")
+    expires_on = DateField("Last day", [Optional()], description="Only for “At the end of a date”. Days end in UTC.")
+    budget = StringField(
+        "Budget",
+        description="The most this key may spend in each period, such as 25 or 0.50. Empty for no limit of its own.",
+        render_kw={"inputmode": "decimal", "autocomplete": "off"},
+    )
+    period = SelectField("Budget period", choices=PERIODS, default="month")
+    timezone = StringField(
+        "Time zone of the period",
+        default="UTC",
+        description="Days, weeks and months begin at midnight there, such as Europe/Berlin.",
+        render_kw={"list": "timezones", "autocomplete": "off", "spellcheck": "false"},
+    )
+    rpm = IntegerField(
+        "Requests a minute", [Optional(), NumberRange(1, keys.LARGEST_RATE, "Give a number of at least 1.")]
+    )
+    tpm = IntegerField(
+        "Tokens a minute", [Optional(), NumberRange(1, keys.LARGEST_RATE, "Give a number of at least 1.")]
+    )
+    max_parallel = IntegerField(
+        "Requests at a time", [Optional(), NumberRange(1, keys.LARGEST_RATE, "Give a number of at least 1.")]
+    )
+
+    def validate_models(self, field: SelectMultipleField) -> None:
+        if self.reach.data == "some" and not field.data:
+            raise ValidationError("Tick at least one model, or choose all models.")
+        if self.reach.data == "all" and field.data:
+            raise ValidationError("You ticked models but chose all of them. Choose “Only the models ticked below”.")
+
+    def validate_lifetime(self, field: SelectField) -> None:
+        if field.data == "date" and not any(self.expires_on.raw_data or ()):
+            raise ValidationError("Give the last day beside it.")
+
+    def validate_expires_on(self, field: DateField) -> None:
+        if self.lifetime.data == "date" and field.data and field.data < now().date():
+            raise ValidationError("Give today or a later day.")
+        if self.lifetime.data != "date" and field.data is not None:
+            raise ValidationError("To use this day, choose “At the end of a date” above.")
+
+    def wanted(self) -> dict[str, Any]:
+        """The arguments of `keys.create` and `keys.update`."""
+        amount = (self.budget.data or "").strip()
+        return {
+            "name": self.name.data,
+            "note": self.note.data,
+            "models": self.models.data if self.reach.data == "some" else (),
+            "budget": {
+                "limit": amount,
+                "period": self.period.data,
+                "timezone": (self.timezone.data or "UTC").strip() or "UTC",
+            }
+            if amount
+            else None,
+            "rpm": self.rpm.data,
+            "tpm": self.tpm.data,
+            "max_parallel": self.max_parallel.data,
+            "expires_at": _end(self.lifetime.data, self.expires_on.data),
+        }
+
+
+class NewKeyForm(KeyForm):
+    """A new key."""
+
+    once = HiddenField()
+
+
+class SettingsForm(KeyForm):
+    """A key's settings as they are, to be changed. What is kept as it is, is not given to the domain at all."""
+
+    reach = RadioField(
+        "Models",
+        choices=[SelectChoice("all", "All models that its owner is subscribed to, also later ones"), REACHES[1]],
+    )
+    lifetime = SelectField("Expires", choices=[KEPT, *LIFETIMES], default="keep")
+    routing = RadioField("Routing", choices=ROUTINGS)
+
+    @classmethod
+    def of(cls, key: ApiKey) -> SettingsForm:
+        """The form filled in with what a key is now."""
+        found = budgets.find("key", key.id)
+        told: dict[str, Any] = found.summary() if found else {}
+        return cls(
+            formdata=None,
+            data={
+                "name": key.name,
+                "note": key.note,
+                "reach": "some" if key.models else "all",
+                "models": list(key.models),
+                "budget": told.get("limit", ""),
+                "period": told.get("period", "month"),
+                "timezone": told.get("timezone", "UTC"),
+                "rpm": key.rpm,
+                "tpm": key.tpm,
+                "max_parallel": key.max_parallel,
+                "routing": key.routing,
+            },
+        )
+
+    def changes(self, key: ApiKey) -> dict[str, Any]:
+        """The arguments of `keys.update` for what is to be another than it is."""
+        given = {**self.wanted(), "routing": self.routing.data}
+        if self.lifetime.data == KEPT.value:
+            given["expires_at"] = UNSET
+        if _is_budget_of(key, given["budget"]):
+            given["budget"] = UNSET
+        return given
+
+
+class RotationForm(FlaskForm):
+    """A new text for a key, and how long the old one works on."""
+
+    once = HiddenField()
+    overlap_s = RadioField("When the old text ends", choices=OVERLAPS, default="86400")
+
+
+def _is_budget_of(key: ApiKey, given: dict[str, Any] | None) -> bool:
+    found = budgets.find("key", key.id)
+    if found is None or given is None:
+        return found is None and given is None
+    try:
+        limit_nano = money.parse(given["limit"])
+    except money.MoneyError:
+        return False
+    return (limit_nano, given["period"], given["timezone"]) == (found.limit_nano, found.period, found.timezone)
+
+
+def _end(lifetime: str, day: date | None) -> datetime | None:
+    if lifetime == "date" and day is not None:
+        return datetime.combine(day + timedelta(days=1), time(), UTC)
+    return now() + timedelta(days=int(lifetime)) if lifetime.isdecimal() else None
