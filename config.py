@@ -46,6 +46,7 @@ class Server(Section, frozen=True):
     max_body_mb: int = 32  # the largest request body of /v1
     body_timeout_s: float = 30.0  # a request body must have arrived within this
     drain_s: float = 20.0  # how long a stopping worker lets streams run on
+    fast_lane: bool = True  # the busiest routes of /v1 go around Flask, to the same endpoints
 
 
 class Storage(Section, frozen=True):

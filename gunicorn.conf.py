@@ -54,6 +54,20 @@ class Worker(GeventWorker):
             finally:
                 self._idle.discard(connection)
 
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """The busiest routes of /v1 take the lane around WSGI."""
+        lane = self.wsgi.lane
+        if lane is None or not lane.takes(req):
+            super().handle_request(listener_name, req, sock, addr)
+            return
+        self.nr += 1
+        try:
+            keep = lane.serve(req, sock, keep=self.alive)
+        except (gevent.GreenletExit, SystemExit):  # the worker ends
+            keep = False
+        if not keep:
+            raise StopIteration  # gunicorn's word for: close the connection
+
     def notify(self) -> None:
         """Called each second: once the end was told, idle connections have a second to ask, and streams their time."""
         super().notify()

@@ -13,26 +13,32 @@ from app import create_app as open_doors
 from config import Config, load
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask import Flask
 
+Side = Callable[..., Iterable[bytes]]
 
-def dispatch(config: Config) -> WSGIApplication:
-    """One WSGI application for all the doors of the settings. A side without a door does not exist."""
-    doors = set(config.server.doors)
-    gateway = open_doors(config, {"v1"}) if "v1" in doors else None
-    portal = open_doors(config, doors - {"v1"}) if doors - {"v1"} else None
-    if gateway is None or portal is None:
+
+class Doors:
+    """One WSGI application for all the doors of the settings. A side without a door does not exist.
+
+    `lane` is the way around WSGI that gunicorn's worker may take for the busiest routes of /v1 (gunicorn.conf.py).
+    """
+
+    def __init__(self, config: Config) -> None:
+        doors = set(config.server.doors)
+        gateway = open_doors(config, {"v1"}) if "v1" in doors else None
+        portal = open_doors(config, doors - {"v1"}) if doors - {"v1"} else None
         only = gateway or portal
         assert only is not None  # the settings have at least one door
-        return only
+        self._gateway: Side = gateway or only
+        self._portal: Side = portal or only
+        self.lane = gateway.extensions["lane"] if gateway and config.server.fast_lane else None
 
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        side: Callable[..., Iterable[bytes]] = gateway if path == "/v1" or path.startswith("/v1/") else portal
+        side = self._gateway if path == "/v1" or path.startswith("/v1/") else self._portal
         return side(environ, start_response)
-
-    return application
 
 
 def create_app() -> Flask:
@@ -42,8 +48,8 @@ def create_app() -> Flask:
 
 
 @cache
-def _application() -> WSGIApplication:
-    return dispatch(load())
+def _application() -> Doors:
+    return Doors(load())
 
 
 def __getattr__(name: str) -> Any:

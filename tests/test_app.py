@@ -42,7 +42,7 @@ import sys
 from config import load
 import wsgi
 from werkzeug.test import Client
-client = Client(wsgi.dispatch(load()))
+client = Client(wsgi.Doors(load()))
 assert client.get("/healthz").status_code == 200
 assert client.get("/readyz").status_code == 503
 cold = ("sqlalchemy", "flask_sqlalchemy", "flask_login", "flask_wtf", "wtforms", "authlib", "rq", "alembic", "bcrypt",
@@ -62,21 +62,21 @@ print([name for name in sys.modules if name in cold or name.startswith(tuple(f"{
 
 
 def test_each_side_answers_its_own_paths(tmp_path: Path, redis_url: str) -> None:
-    both = Client(wsgi.dispatch(_config(tmp_path, redis_url, "v1,api,public")))
+    both = Client(wsgi.Doors(_config(tmp_path, redis_url, "v1,api,public")))
     assert both.get("/v1/models").get_json()["error"]["type"] == "invalid_request_error"
     assert both.get("/api/keys").get_json()["error"]["code"] == "unauthenticated"
     assert both.get("/healthz").get_json() == {"status": "ok"}
-    hot = Client(wsgi.dispatch(_config(tmp_path, redis_url, "v1")))
+    hot = Client(wsgi.Doors(_config(tmp_path, redis_url, "v1")))
     assert hot.get("/api/keys").status_code in (401, 404)
     assert hot.get("/sign-in").status_code in (401, 404)
     assert hot.get("/healthz").status_code == 200
-    cold = Client(wsgi.dispatch(_config(tmp_path, redis_url, "api,public")))
+    cold = Client(wsgi.Doors(_config(tmp_path, redis_url, "api,public")))
     assert cold.get("/v1/models").status_code == 404
     assert cold.get("/healthz").status_code == 200
 
 
 def test_v1_sets_no_cookie_and_varies_on_none(tmp_path: Path, redis_url: str) -> None:
-    answer = Client(wsgi.dispatch(_config(tmp_path, redis_url, "v1"))).get("/v1/models")
+    answer = Client(wsgi.Doors(_config(tmp_path, redis_url, "v1"))).get("/v1/models")
     assert "Set-Cookie" not in answer.headers
     assert "Cookie" not in answer.headers.get("Vary", "")
 

@@ -98,7 +98,7 @@ from gevent import monkey; monkey.patch_all()
 import json, sys
 from werkzeug.test import Client
 import config, wsgi
-client = Client(wsgi.dispatch(config.load()))
+client = Client(wsgi.Doors(config.load()))
 statuses = [client.get(path).status_code for path in ("/healthz", "/v1/models", "/v1/nothing")]
 statuses.append(client.post("/v1/chat/completions", json={}, headers={"Authorization": "Bearer sk-x"}).status_code)
 print(json.dumps([statuses, sorted(sys.modules)]))

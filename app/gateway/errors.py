@@ -100,6 +100,11 @@ def endpoint_disabled(path: str) -> ApiError:
     )
 
 
+def internal() -> ApiError:
+    """A fault of the gateway's own, which the log tells of."""
+    return ApiError(500, "server_error", "internal_error", "The gateway failed. The log tells more by the request id.")
+
+
 def unavailable(what: str, retry_after_s: int = 1) -> ApiError:
     """Trouble inside: never blamed on the key."""
     return ApiError(

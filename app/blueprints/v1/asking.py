@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from app.blueprints.v1.guard import check_endpoint, gateway, read_body, request_id
+from app.blueprints.v1.guard import check_endpoint, read_body
+from app.blueprints.v1.visit import Visit
 from app.directory import CallerRecord, Capability, Model
 from app.gateway.call import Call
 from app.gateway.envelope import open_envelope
@@ -16,25 +17,25 @@ from app.providers.base import Demand
 
 
 def call_for(
+    visit: Visit,
     caller: CallerRecord,
-    path: str,
     capability: Capability,
     kind: type[Steered],
     bound_of: Callable[[Any, dict[str, bytes], Model], Bound],
 ) -> Call:
     """The call that this request asks for. Raises `ApiError` for whatever is wrong with it."""
-    check_endpoint(path)
-    body = read_body()
+    check_endpoint(visit)
+    body = read_body(visit)
     members = open_envelope(body)
     asked = parse(kind, body, members)
     if caller.routing == "fixed" and (asked.provider is not None or asked.fallback_providers):
         raise routing_fixed()
-    model = gateway().routes.model(asked.model) if asked.model in caller.models else None
+    model = visit.runtime.routes.model(asked.model) if asked.model in caller.models else None
     if model is None:
         raise unknown_model(asked.model)
     if capability not in model.capabilities:
         offers = ", ".join(model.capabilities) or "nothing"
-        raise bad_request(f"The model '{model.name}' can't be used with {path}; it offers {offers}.", "model")
+        raise bad_request(f"The model '{model.name}' can't be used with {visit.route}; it offers {offers}.", "model")
     for name in STEERING:
         members.pop(name, None)
     bound = bound_of(asked, members, model)
@@ -47,4 +48,6 @@ def call_for(
         include_usage=bool(getattr(asked, "include_usage", False)),
         prompt_estimate=-(-bound.input // 4),
     )
-    return Call(request_id(), path, capability, caller, model, demand, bound, asked.provider, asked.fallback_providers)
+    return Call(
+        visit.id, visit.route, capability, caller, model, demand, bound, asked.provider, asked.fallback_providers
+    )

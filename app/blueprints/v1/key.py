@@ -6,10 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-from flask import Blueprint, Response
-
-from app.blueprints.v1.guard import gateway, guarded, request_id
+from app.blueprints.v1.reply import told
+from app.blueprints.v1.visit import Answer, Visit
 from app.directory import CallerRecord
 from app.gateway import pipeline
 from app.gateway.errors import unavailable
@@ -18,20 +16,16 @@ from app.metering import money
 from app.metering.reservations import Level, ScopeRef
 
 
-def open_on(door: Blueprint) -> None:
-    door.get("/key")(guarded(show_key))
-
-
-def show_key(caller: CallerRecord) -> Response:
+def show_key(visit: Visit, caller: CallerRecord) -> Answer:
     scopes = list(pipeline.scopes_of(caller, None))
     scopes[1:1] = [ScopeRef("subscription", id, id) for id in sorted(set(caller.models.values()))]
     now_ms = int(time.time() * 1000)
     try:
-        levels = gateway().meter.levels(scopes, now_ms)
+        levels = visit.runtime.meter.levels(scopes, now_ms)
     except RedisAway:
         raise unavailable("The meter") from None
     own = levels[0] if caller.kind == "key" else Level()
-    told = {
+    shown = {
         "id": caller.id,
         "name": caller.name,
         "models": sorted(caller.models),
@@ -44,7 +38,7 @@ def show_key(caller: CallerRecord) -> Response:
             if scope.kind == "key" or level.limit_nano is not None
         ],
     }
-    return Response(msgspec.json.encode(told), mimetype="application/json", headers={"x-request-id": request_id()})
+    return told(visit, shown)
 
 
 def _budget(level: Level) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""From a served call to an HTTP answer, and from a refusal to OpenAI's envelope."""
+"""From a call to an answer, and from a refusal to OpenAI's envelope."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from flask import Response, g, request
+import msgspec
 
-from app.blueprints.v1.guard import gateway, request_id
+from app.blueprints.v1.visit import EVENTS, JSON, Answer, Visit
 from app.gateway import pipeline
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
@@ -15,50 +16,51 @@ from app.gateway.streaming import Watch
 
 # A client that takes nothing for this long is gone: gunicorn itself would wait for ever.
 SLOW_READER_S = 60.0
-JSON = "application/json"
 
 
-def refusal(error: ApiError) -> Response:
+def told(visit: Visit, value: Any) -> Answer:
+    """A JSON answer of the gateway's own."""
+    return Answer(200, {"Content-Type": JSON, "x-request-id": visit.id}, msgspec.json.encode(value))
+
+
+def refusal(visit: Visit, error: ApiError) -> Answer:
     """OpenAI's error envelope."""
-    if not g.get("counted", False):
-        count_refusal(request.url_rule.rule if request.url_rule else "unknown", error.status)
-    answer = Response(error.envelope(), error.status, mimetype=JSON)
-    answer.headers.update(error.headers)
-    answer.headers["x-request-id"] = request_id()
-    if "body_read" not in g and request.method != "GET":
+    if not visit.counted:
+        count_refusal(visit.route, error.status)
+    headers = {"Content-Type": JSON, **error.headers, "x-request-id": visit.id}
+    if not visit.is_read:
         # What was not read of the body would be taken for the next request.
-        answer.headers["Connection"] = "close"
-    return answer
+        headers["Connection"] = "close"
+    return Answer(error.status, headers, error.envelope())
 
 
-def served(call: Call) -> Response:
+def served(visit: Visit, call: Call) -> Answer:
     """Run the call and answer with what comes."""
-    client = request.environ.get("gunicorn.socket")
-    watch = Watch(client, lambda: call.interrupt("gone"))
+    watch = Watch(visit.socket, lambda: call.interrupt("gone"))
     try:
-        answer = pipeline.run(gateway(), call)
+        answer = pipeline.run(visit.runtime, call)
     except Interrupted as interrupted:
         watch.stop()
         if interrupted.reason == "gone":
-            return Response(status=499)
+            return Answer(499, {"Connection": "close"}, b"")
         raise ApiError(
             503, "service_unavailable_error", call.error_code, call.error_message or "", headers={"Retry-After": "1"}
         ) from None
     except BaseException:
         watch.stop()
-        g.counted = call.settled
+        visit.counted = call.settled
         raise
     headers = {"x-request-id": call.id, **answer.headers}
     if isinstance(answer.body, bytes):
         watch.stop()
-        return Response(answer.body, 200, headers, mimetype=JSON)
-    if client is not None:
-        client.settimeout(SLOW_READER_S)
-    headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return Response(_watched(answer.body, watch), 200, headers, mimetype="text/event-stream", direct_passthrough=True)
+        return Answer(200, {"Content-Type": JSON, **headers}, answer.body)
+    if visit.socket is not None:
+        visit.socket.settimeout(SLOW_READER_S)
+    headers |= {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return Answer(200, headers, _Watched(answer.body, watch))
 
 
-class _watched:
+class _Watched:
     """The stream's pieces; when the server closes them the watch ends and the call is settled."""
 
     def __init__(self, pieces: Iterator[bytes], watch: Watch) -> None:
@@ -67,6 +69,9 @@ class _watched:
 
     def __iter__(self) -> Iterator[bytes]:
         return self._pieces
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
 
     def close(self) -> None:
         self._watch.stop()

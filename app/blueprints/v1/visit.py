@@ -1,0 +1,60 @@
+"""One request at the door of /v1, whichever server's hands it comes through, and the answer that it gets.
+
+The endpoints know only these two, so that Flask and the lane in front of it serve exactly the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from app.gateway.runtime import Runtime
+from app.ids import new_id
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Visit:
+    """A request: its head, and a body still to be read. `length` is None for a body of unknown length."""
+
+    __slots__ = ("authorization", "body", "counted", "id", "is_read", "length", "query", "route", "runtime", "socket")
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        route: str,
+        *,
+        authorization: str,
+        length: int | None,
+        body: Readable,
+        socket: Any,
+        query: Mapping[str, str] | None = None,
+    ) -> None:
+        self.id = new_id()  # the same in headers, ledger and logs
+        self.runtime = runtime
+        self.route = route  # the path as it was declared: a label of bounded variety
+        self.authorization = authorization
+        self.length = length
+        self.body = body
+        self.socket = socket  # the client's, None where a server does not lend it
+        self.query = query or {}
+        self.is_read = False  # nothing of the body is left that could be taken for the next request
+        self.counted = False  # it is in the metrics
+
+    @property
+    def bearer(self) -> str | None:
+        scheme, _, text = self.authorization.partition(" ")
+        return text.strip() if scheme.lower() == "bearer" else None
+
+
+class Answer(NamedTuple):
+    """What is to be sent. Pieces of a stream are to be closed when the last of them is sent, or none can be."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes | Iterator[bytes]
