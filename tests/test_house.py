@@ -24,6 +24,7 @@ GROUND = (
     "app.current",
     "app.health",
     "app.failpoints",
+    "app.sockets",
 )
 LETTERBOX = ("app.jobs.letterbox",)  # ground floor: it carries letters by name and knows no job
 COLD_PACKAGES = {

@@ -22,6 +22,8 @@ from gevent.lock import RLock
 from gevent.socket import socket as GeventSocket
 from redis.connection import ConnectionPool
 
+from app.sockets import send
+
 RedisReply = Any
 
 AGAIN_S = 0.5  # how long after a failed connection none is tried
@@ -81,7 +83,7 @@ class _Link:
             self._wake.clear()
             out, self._out = self._out, []
             try:
-                self._socket.sendall(out[0] if len(out) == 1 else b"".join(out))
+                send(self._socket, out[0] if len(out) == 1 else b"".join(out))
             except OSError as error:
                 self.close(error)
                 return

@@ -34,6 +34,18 @@ ALL_TIME = spec("total", "UTC")
 
 def window_of(spec: str, now_ms: int) -> Window:
     """The period of `spec` that holds the instant `now_ms`."""
+    known = _latest.get(spec)
+    if known is None or not known.start_ms <= now_ms < known.end_ms:
+        if len(_latest) > 4096:
+            _latest.clear()
+        known = _latest[spec] = _worked_out(spec, now_ms)
+    return known
+
+
+_latest: dict[str, Window] = {}  # the period of each spec that was last asked for
+
+
+def _worked_out(spec: str, now_ms: int) -> Window:
     period, _, timezone = spec.partition("|")
     if period == "total":
         return Window("total", 0, FOR_EVER_MS)

@@ -22,6 +22,7 @@ from geventhttpclient.response import HTTPResponse
 
 from app.providers.addresses import AddressPolicy, AddressRefused
 from app.providers.base import UpstreamError
+from app.sockets import receive, send
 
 READ_BYTES = 65_536
 MAX_ANSWER_BYTES = 64 << 20
@@ -121,7 +122,7 @@ class Answer:
         if self._sock is None:
             raise UpstreamError("The provider's answer was cut off.")
         try:
-            data: bytes = self._sock.recv(READ_BYTES)
+            data = receive(self._sock, READ_BYTES)
         except TimeoutError:
             raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
         except OSError:
@@ -190,10 +191,10 @@ class Pool:
     def _send(self, sock: Any, head: bytes, body: bytes, *, kept: bool) -> None:
         try:
             if len(body) < READ_BYTES:
-                sock.sendall(head + body)
+                send(sock, head + body)
             else:
-                sock.sendall(head)
-                sock.sendall(body)
+                send(sock, head)
+                send(sock, body)
         except TimeoutError:
             raise UpstreamError("The provider did not take the request in time.", timed_out=True) from None
         except OSError:

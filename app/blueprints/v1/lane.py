@@ -18,6 +18,7 @@ import structlog
 from app.blueprints.v1.guard import Endpoint, attend
 from app.blueprints.v1.visit import Answer, Visit
 from app.gateway.runtime import Runtime
+from app.sockets import send
 
 UNUSUAL = frozenset(("EXPECT", "UPGRADE", "TRANSFER-ENCODING"))
 _STATUS = {int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
@@ -85,13 +86,3 @@ class Lane:
         keeping = b"keep-alive\r\n" if keep else b"close\r\n"
         status = _STATUS.get(answer.status) or b"HTTP/1.1 %d \r\n" % answer.status
         return b"%s%s%s%s%s\r\n" % (status, self._date[1], keeping, lines, framing)
-
-
-def send(sock: Any, data: bytes) -> None:
-    """All of `data`, at once where the kernel takes it: gevent's `sendall` asks the socket for its sizes first."""
-    try:
-        sent = sock._sock.send(data)
-    except BlockingIOError:
-        sent = 0
-    if sent < len(data):
-        sock.sendall(memoryview(data)[sent:])

@@ -14,9 +14,10 @@ from tests.services.gate import Gate
 from tests.services.upstream import Upstream
 
 
-@pytest.fixture(scope="session")
-def gate_process(valkey_server) -> Iterator[Gate]:
-    gate = Gate(valkey_server.url)
+@pytest.fixture(scope="session", params=["lane", pytest.param("flask", marks=pytest.mark.slow)])
+def gate_process(request: pytest.FixtureRequest, valkey_server) -> Iterator[Gate]:
+    """The gateway with its busiest routes in the lane, and with everything served through Flask."""
+    gate = Gate(valkey_server.url, CONFIG_SERVER_FAST_LANE=str(request.param == "lane").lower())
     try:
         yield gate.start()
     finally:
