@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from app.blueprints.api.contract import Paged, me, page, route
 from app.domain import catalog, identity, subscriptions
-from app.domain.errors import DomainError, Invalid
+from app.domain.errors import DomainError, Forbidden, Invalid
 from app.domain.subscriptions import Status
 from app.extensions import db, transaction
 
@@ -47,6 +47,8 @@ class Subscription(msgspec.Struct, kw_only=True):
     decided_by: str | None
     decided_at: datetime | None
     expires_at: datetime | None
+    renewal_asked_at: datetime | None
+    renewal_reason: str | None
     created_at: datetime
     updated_at: datetime
     timeline: list[SubscriptionStep]
@@ -65,8 +67,13 @@ class SubscriptionRequest(msgspec.Struct, kw_only=True):
     justification: Text | None = None
 
 
+class RenewalBody(msgspec.Struct, kw_only=True):
+    reason: Text
+
+
 class DecisionBody(msgspec.Struct, kw_only=True):
-    """`approve`, `deny` (with a reason), `suspend` or `resume`."""
+    """`approve`, `deny` (with a reason), `suspend` or `resume`. While a renewal is asked for, approve sets the new end
+    (none without `expires_at`) and deny keeps the old one."""
 
     decision: Annotated[str, Meta(max_length=16)]
     reason: Text | None = None
@@ -111,6 +118,8 @@ def show(found: subscriptions.Subscription) -> Subscription:
         decided_by=found.decided_by,
         decided_at=found.decided_at,
         expires_at=found.expires_at,
+        renewal_asked_at=found.renewal_asked_at,
+        renewal_reason=found.renewal_reason,
         created_at=found.created_at,
         updated_at=found.updated_at,
         timeline=[
@@ -167,6 +176,18 @@ def detail(id: str) -> Subscription:
 def cancel(id: str) -> None:
     """Ends a subscription, or withdraws a pending one."""
     subscriptions.cancel(subscriptions.reach(me(), id, change=True), by=me())
+
+
+@route("POST", "/api/subscriptions/<id>/renewal", answer=Subscription, body=RenewalBody, writes=True)
+def renew(id: str, body: RenewalBody) -> Subscription:
+    """Asks for a later end of one's own active subscription that ends within 14 days."""
+    found = subscriptions.reach(me(), id)
+    if found.person_id != me().id:
+        raise Forbidden("Only the person themselves can ask for this.")
+    subscriptions.ask_renewal(found, by=me(), reason=body.reason)
+    db.session.flush()
+    db.session.refresh(found)
+    return show(found)
 
 
 def _decide(id: str, body: DecisionBody) -> subscriptions.Subscription:
