@@ -275,7 +275,7 @@ def by(
     dimension: Dimension,
     *,
     filters: Filters = NONE,
-    order: Literal["cost_nano", "requests", "tokens"] = "cost_nano",
+    order: Literal["cost_nano", "requests", "tokens", "errors"] = "cost_nano",
     limit: int = 100,
 ) -> list[Share]:
     """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`."""

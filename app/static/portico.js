@@ -193,6 +193,12 @@
     time.title = `${local}\n${utc}`;
   }));
 
+  // A choice of time zones offers the browser's own too.
+  const zones = () => ready.push((part) => $$("select[data-zones]", part).forEach((select) => {
+    const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (own && ![...select.options].some((option) => option.value === own)) select.add(new Option(`${own} (yours)`, own));
+  }));
+
   // -- forms ------------------------------------------------------------------------------------------------------
 
   const forms = () => {
@@ -293,6 +299,10 @@
     const tick = () => {
       if (document.visibilityState !== "visible") return;
       const now = Date.now();
+      $$("[data-age]").forEach((words) => {
+        const seconds = Math.max(0, Math.round((now - Date.parse(words.dataset.age)) / 1000));
+        words.textContent = seconds < 5 ? "Updated just now" : seconds < 120 ? `Updated ${seconds} s ago` : `Updated ${Math.round(seconds / 60)} min ago`;
+      });
       $$("[data-refresh]").filter((element) => due(element, now)).forEach((element) => {
         last.set(element, now);
         // An open menu or a field in use inside is not swapped away under the hand.
@@ -308,6 +318,7 @@
 
   const charts = (() => {
     const drawn = new Map();
+    const opened = new Set(); // ids of charts whose table somebody wants to see
     let library = null;
     const load = (src) => library ??= new Promise((done, fail) => {
       const script = Object.assign(document.createElement("script"), { src, onload: done, onerror: fail });
@@ -376,17 +387,22 @@
       const tables = $$("table[data-chart]", part).filter((table) => $$("tbody tr", table).length);
       tables.forEach((table) => {
         const details = table.closest("details");
-        if (details && !details.dataset.seen) { details.open = false; details.dataset.seen = "yes"; }
+        // A refresh brings the table open, as it is without scripts; what somebody opened stays open, all else is shut.
+        if (details && !details.dataset.seen) { details.open = opened.has(table.closest("figure").id); details.dataset.seen = "yes"; }
         $("[data-chart-canvas]", table.closest("figure"))?.removeAttribute("hidden");
       });
       if (tables.length) load(tables[0].dataset.library).then(() => tables.filter((table) => table.isConnected).forEach(draw), () => tables.forEach((table) => { table.closest("details").open = true; }));
     };
-    return { start: () => { ready.push(all); document.addEventListener("portico:theme", () => all()); } };
+    const remember = (e, summary) => {
+      const { id } = summary.closest("figure");
+      if (summary.parentElement.open) opened.delete(id); else opened.add(id); // it is about to change
+    };
+    return { start: () => { on("click", ".chart-data > summary", remember); ready.push(all); document.addEventListener("portico:theme", () => all()); } };
   })();
 
   // -- start ------------------------------------------------------------------------------------------------------
 
-  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, times, forms, checkLists, codeTabs, refreshing, charts.start]) begin();
+  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, times, zones, forms, checkLists, codeTabs, refreshing, charts.start]) begin();
   const arrived = (part) => ready.forEach((act) => act(part));
   arrived(document);
   // The element that asked may be gone after the swap, so what is new is looked for in the whole document.

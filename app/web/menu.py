@@ -34,6 +34,7 @@ USER = (
     Entry("Subscriptions", "/subscriptions", "list-checks", "s"),
     Entry("API keys", "/keys", "key-round", "k"),
     Entry("Usage", "/usage", "chart-column", "u"),
+    Entry("Activity", "/activity", "scroll-text"),
 )
 APPROVALS, STATUS = "/admin/approvals", "/admin/status"
 NOTICES, REFERENCE = "/notices", "/reference"
@@ -46,6 +47,7 @@ ADMIN = (
     Entry("Models", "/admin/models", "layers"),
     Entry("API keys", "/admin/keys", "key-round"),
     Entry("Usage", "/admin/usage", "activity"),
+    Entry("Activity", "/admin/activity", "receipt"),
     Entry("Status", STATUS, "heart-pulse"),
     Entry("Dead letters", "/admin/dead-letters", "inbox"),
     Entry("Announcement", "/admin/announcement", "megaphone"),

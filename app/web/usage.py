@@ -1,49 +1,122 @@
-"""Usage arranged for a page: tiles, a chart by day and model, a table by model, and the sum behind a request's cost.
+"""Usage arranged for a page: tiles beside those of the period before, a chart, tables, and the sum behind a cost.
 
 The person's own page and the admins' one over everyone show the same things, so what they show is put together here.
+Days, weeks and months begin at midnight UTC; the hours of the week are told in the zone that is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
+from zoneinfo import available_timezones
 
 import msgspec
+from sqlalchemy import select
 
+from app.domain import identity, keys
 from app.domain.catalog import Price
-from app.ledger import reports
+from app.domain.providers import Provider
+from app.extensions import db
+from app.ledger import reports, samples
 from app.ledger.posting import UsageEntry
-from app.ledger.reports import Filters, PeriodUsage, Reader, Share, Sums
+from app.ledger.reports import Dimension, Filters, PeriodUsage, Reader, Share, Step, Sums
+from app.ledger.rollups import DAY_MS, HOUR_MS
 from app.metering import money
 
-Metric = Literal["tokens", "requests", "cost"]
+Metric = Literal["tokens", "requests", "cost", "errors"]
+Group = Literal["model", "key", "user", "provider"]
+
 METRICS: tuple[Metric, ...] = get_args(Metric)
-METRIC_NAMES: dict[Metric, str] = {"tokens": "Tokens", "requests": "Requests", "cost": "Cost"}
-RANGES = (7, 30, 90)
-SERIES = 7  # models that the chart tells apart; the others are one series, so that its colours stay distinct
-OTHERS = "Other models"
+METRIC_NAMES: dict[Metric, str] = {"tokens": "Tokens", "requests": "Requests", "cost": "Cost", "errors": "Errors"}
+RANGES = {"1": "Last 24 hours", "7": "Last 7 days", "30": "Last 30 days", "90": "Last 90 days"}
+CUSTOM = "custom"
+USUAL_STEPS: dict[str, Step] = {"1": "hour", "7": "day", "30": "day", "90": "week"}
+LONGEST_DAYS = 366  # of a span
+MOST_BARS = 200
+HEAT_DAYS = 35  # whole weeks; the hours of longer spans would be many to read
+GROUPS: dict[Group, Dimension] = {
+    "model": "model", "key": "key_id", "user": "person_id", "provider": "provider_id",
+}  # fmt: skip
+GROUP_NAMES: dict[Group, str] = {"model": "Model", "key": "Key", "user": "User", "provider": "Provider"}
+OWN_GROUPS: tuple[Group, ...] = ("model", "key")
+NAMELESS: dict[Group, str] = {"model": "None", "key": "Access token", "user": "Nobody", "provider": "None"}
+PLURALS: dict[str, str] = {"model": "models", "key_id": "keys", "person_id": "users", "provider_id": "providers"}
+GONE = "(removed)"
+SERIES = 7  # that the chart tells apart; the others are one series, so that its colours stay distinct
+TOP = 20
+OFFERED = 200  # choices of a filter
+NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
+
+
+class Span(NamedTuple):
+    """The stretch of time that a page is about, and the one of the same length before it. Unix ms, half-open."""
+
+    choice: str  # of RANGES, or CUSTOM
+    title: str  # "last 30 days"
+    from_ms: int
+    to_ms: int
+    before_ms: int  # where the one before begins
+    before_to_ms: int  # as far into it as now is into this one
+
+    @property
+    def first_day(self) -> str:
+        return f"{moment(self.from_ms):%Y-%m-%d}"
+
+    @property
+    def last_day(self) -> str:
+        return f"{moment(self.to_ms - 1):%Y-%m-%d}"
+
+
+class Change(NamedTuple):
+    """How a figure compares with the period before: in words, and whether that is welcome (None: neither)."""
+
+    text: str
+    good: bool | None = None
+
+
+class Cell(NamedTuple):
+    """An hour of the week."""
+
+    text: str
+    grade: int  # 0 for nothing, to 5
 
 
 class Overview(NamedTuple):
-    """Usage of the last days, today included. Days are UTC days."""
+    """The usage of a span, and of the one before it."""
 
-    days: int
+    span: Span
     metric: Metric
+    group: Group
+    step: Step
+    timezone: str
     sums: Sums
+    before: Sums
     rows: list[PeriodUsage]
-    models: list[Share]  # dearest first
+    shares: list[Share]  # of the group, dearest first
+    names: dict[str, str]  # of the shares
     columns: list[str]
-    cells: list[list[Any]]  # of the chart's table: the day, then a cell a series
+    cells: list[list[Any]]  # of the chart's table: the time, then a cell a series
+    sample: samples.Sample
+    streams: Sums
+    others: Sums
+    errors: samples.Errors
+    changes: dict[str, Change]
+    week: list[tuple[str, list[Cell]]]
+    heat_days: int | None  # of how many days the hours are, when not of all
 
     @property
     def metric_name(self) -> str:
         return METRIC_NAMES[self.metric]
 
     @property
-    def from_ms(self) -> int:
-        return self.rows[0].start_ms
+    def group_name(self) -> str:
+        return GROUP_NAMES[self.group]
+
+    @property
+    def success(self) -> float | None:
+        return success(self.sums)
 
 
 class Line(NamedTuple):
@@ -56,39 +129,299 @@ class Line(NamedTuple):
     amount: str  # decimal, exact
 
 
-def asked(args: Mapping[str, str]) -> tuple[int, Metric]:
-    """The range in days and the metric that an address asks for; anything else means the usual ones."""
-    days = next((days for days in RANGES if args.get("range") == str(days)), 30)
+# --- what an address asks for ----------------------------------------------------------------------------------------
+
+
+def span_asked(args: Mapping[str, str], *, usual: str = "30", at_ms: int | None = None) -> Span | None:
+    """The span that an address asks for, the usual one without a wish; None for days that are none.
+
+    `range` is one of RANGES; `from` and `to` are days of UTC, the last one included.
+    """
+    now_ms = reports.now_ms() if at_ms is None else at_ms
+    choice = args.get("range", "")
+    if choice == CUSTOM or args.get("from") or args.get("to"):
+        return _custom(args, now_ms)
+    choice = choice if choice in RANGES else usual
+    length = int(choice) * DAY_MS
+    if choice == "1":
+        first = now_ms - now_ms % HOUR_MS - 23 * HOUR_MS
+    else:
+        first = now_ms - now_ms % DAY_MS - length + DAY_MS
+    title = RANGES[choice][:1].lower() + RANGES[choice][1:]
+    return Span(choice, title, first, now_ms + 1, first - length, now_ms + 1 - length)
+
+
+def _custom(args: Mapping[str, str], now_ms: int) -> Span | None:
+    today = moment(now_ms).date()
+    try:
+        last = date.fromisoformat(args["to"]) if args.get("to") else today
+        first = date.fromisoformat(args["from"]) if args.get("from") else last - timedelta(days=6)
+    except (ValueError, OverflowError):
+        return None
+    days = (last - first).days + 1
+    if not 1 <= days <= LONGEST_DAYS or first > today or first.year < 1971 or last.year > 9000:
+        return None
+    begun = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1000)
+    end = min(begun + days * DAY_MS, now_ms + 1)
+    title = _named(first) if days == 1 else f"{_named(first)} to {_named(last)}"
+    return Span(CUSTOM, title, begun, end, begun - days * DAY_MS, end - days * DAY_MS)
+
+
+def _named(day: date) -> str:
+    return f"{day.day} {day:%b %Y}"
+
+
+def asked(args: Mapping[str, str], span: Span, *, everyone: bool) -> tuple[Metric, Group, Step, str]:
+    """What the chart measures, what it tells apart, its steps, and the zone of the hours; the usual for anything odd."""
     metric = next((metric for metric in METRICS if args.get("metric") == metric), METRICS[0])
-    return days, metric
+    group = next((group for group in groups(everyone) if args.get("group") == group), OWN_GROUPS[0])
+    step = next((step for step in steps(span) if args.get("by") == step), None)
+    zone = args.get("tz", "UTC")
+    return metric, group, step or _usual_step(span), zone if zone in available_timezones() else "UTC"
 
 
-def overview(reader: Reader, *, days: int, metric: Metric, filters: Filters = reports.NONE) -> Overview:
-    """The usage of the last `days` days that `filters` let through."""
-    rows = reports.usage(reader, "day", periods=days, filters=filters)
+def groups(everyone: bool) -> tuple[Group, ...]:
+    return get_args(Group) if everyone else OWN_GROUPS
+
+
+def steps(span: Span) -> list[Step]:
+    """The steps of which not too many, and not too few, fit into the span."""
+    length = span.to_ms - span.from_ms
+    sizes: dict[Step, int] = {"hour": HOUR_MS, "day": DAY_MS, "week": 7 * DAY_MS, "month": 28 * DAY_MS}
+    found = [step for step, size in sizes.items() if length / size <= MOST_BARS and (step == "hour" or length > size)]
+    return found or ["hour"]
+
+
+def _usual_step(span: Span) -> Step:
+    possible = steps(span)
+    if span.choice in USUAL_STEPS:
+        return USUAL_STEPS[span.choice]
+    days = (span.to_ms - span.from_ms) / DAY_MS
+    wanted: Step = "hour" if days <= 2 else "day" if days <= 62 else "week"
+    return wanted if wanted in possible else possible[-1]
+
+
+def filters_asked(args: Mapping[str, str], reader: Reader, span: Span | None, *, everyone: bool) -> Filters:
+    """What an address narrows usage to; who does not look at everyone is narrowed to themselves."""
+    person_id: str | None = reader.id
+    if everyone:
+        username = args.get("user")
+        person = identity.find(username) if username else None
+        person_id = None if not username else person.id if person else NOBODY
+    return Filters(
+        person_id=person_id,
+        key_id=args.get("key") or None,
+        model=args.get("model") or None,
+        provider_id=(args.get("provider") or None) if everyone else None,
+        from_ms=span.from_ms if span else None,
+        to_ms=span.to_ms if span else None,
+    )
+
+
+# --- what the page shows ---------------------------------------------------------------------------------------------
+
+
+def overview(
+    reader: Reader, span: Span, filters: Filters, *, metric: Metric, group: Group, step: Step, timezone: str = "UTC"
+) -> Overview:
+    """The usage of `span` that `filters` let through."""
+    earlier = msgspec.structs.replace(filters, from_ms=span.before_ms, to_ms=span.before_to_ms)
+    dimension = GROUPS[group]
+    rows = reports.stats(reader, step, filters=filters)
     sums = Sums()
-    by_model: dict[str, Share] = {}
     for row in rows:
         sums.add(row)
-        for name, part in row.models.items():
-            by_model.setdefault(name, Share(name=name)).add(part)
-    models = sorted(by_model.values(), key=lambda share: (-share.cost_nano, -share.requests, share.name))
-    largest = sorted(models, key=lambda share: (-_measure(share, metric), share.name))
-    named = [share.name for share in largest[:SERIES]]
+    before = reports.totals(reader, filters=earlier)
+    shares = reports.by(reader, dimension, filters=filters, limit=TOP)
+    largest = reports.by(reader, dimension, filters=filters, order=metric, limit=SERIES) if metric != "cost" else shares
+    charted = [share.name for share in largest if _measure(share, metric)][:SERIES]
+    names = shown(group, {share.name for share in shares} | set(charted))
+    columns, cells = _chart(reader, rows, dimension, step, charted, names, metric, filters, span)
+    sample, sample_before = samples.timings(reader, filters), samples.timings(reader, earlier)
+    streams, others = reports.of_streams(reader, filters=filters)
+    heat_from = max(span.from_ms, span.to_ms - span.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
+    week = reports.by_hour_of_week(
+        reader, filters=msgspec.structs.replace(filters, from_ms=heat_from), timezone=timezone
+    )
+    return Overview(
+        span, metric, group, step, timezone, sums, before, rows, shares, names, columns, cells, sample, streams, others,
+        samples.errors(reader, filters), _changes(sums, before, sample, sample_before), _heat(week, metric),
+        HEAT_DAYS if heat_from > span.from_ms else None,
+    )  # fmt: skip
+
+
+def shown(group: Group, ids: set[str]) -> dict[str, str]:
+    """What models, keys, people or providers are called, by their ids; models are called by their own names."""
+    found: dict[str, str]
+    match group:
+        case "model":
+            found = {id: id for id in ids}
+        case "key":
+            found = keys.names_of(ids)
+        case "user":
+            found = identity.names_of(ids)
+        case "provider":
+            found = dict(db.session.execute(select(Provider.id, Provider.name).where(Provider.id.in_(ids))).all())
+    return {id: (found.get(id) or GONE) if id else NAMELESS[group] for id in ids}
+
+
+def choices(reader: Reader, group: Group, filters: Filters) -> list[tuple[str, str]]:
+    """What a filter offers: what was used in the span and with the other filters, by its name.
+
+    People are named by their usernames, everything else by its id. What is chosen is offered even when unused.
+    """
+    field = GROUPS[group]
+    chosen: str | None = getattr(filters, field)
+    others = msgspec.structs.replace(filters, **{field: None})
+    ids = {share.name for share in reports.by(reader, field, filters=others, limit=OFFERED)} - {""}
+    names = shown(group, ids | ({chosen} if chosen and chosen != NOBODY else set()))
+    by_name = sorted((name.casefold(), name, id) for id, name in names.items() if name != GONE or group != "user")
+    return [(name if group == "user" else id, name) for _, name, id in by_name]
+
+
+def _chart(
+    reader: Reader, rows: list[PeriodUsage], dimension: Dimension, step: Step, charted: list[str],
+    names: dict[str, str], metric: Metric, filters: Filters, span: Span,
+) -> tuple[list[str], list[list[Any]]]:  # fmt: skip
+    parts = reports.shares_over_time(reader, step, dimension, charted, filters=filters) if charted else {}
+    rest = any(
+        _measure(row, metric) - sum(_measure(parts[name].get(row.start_ms, Sums()), metric) for name in charted)
+        for row in rows
+    )
     cells = []
     for row in rows:
-        known = [row.models.get(name, Sums()) for name in named]
-        numbers = [_measure(part, metric) for part in known]
-        if len(models) > SERIES:
+        numbers = [_measure(parts[name].get(row.start_ms, Sums()), metric) for name in charted]
+        if rest or not charted:
             numbers.append(_measure(row, metric) - sum(numbers))
-        cells.append([f"{row.start.day} {row.start:%b}", *(_cell(number, metric) for number in numbers)])
-    columns = ["Day", *named, *([OTHERS] if len(models) > SERIES else [])]
-    return Overview(days, metric, sums, rows, models, columns, cells)
+        cells.append([label(row.start, step, span), *(_cell(number, metric) for number in numbers)])
+    columns = [step.capitalize(), *(names[name] for name in charted)]
+    if rest or not charted:
+        columns.append(f"Other {PLURALS[dimension]}" if charted else METRIC_NAMES[metric])
+    return columns, cells
 
 
-def since(filters: Filters, from_ms: int) -> Filters:
-    """`filters`, from an instant on."""
-    return msgspec.structs.replace(filters, from_ms=from_ms)
+def label(start: datetime, step: Step, span: Span) -> str:
+    """A group of the chart in a few letters."""
+    match step:
+        case "hour":
+            return f"{start:%H:%M}" if span.choice == "1" else f"{start.day} {start:%b %H:%M}"
+        case "day" | "week":
+            return f"{start.day} {start:%b}"
+        case "month":
+            return f"{start:%b %Y}"
+
+
+def _changes(sums: Sums, before: Sums, sample: samples.Sample, earlier: samples.Sample) -> dict[str, Change]:
+    now, then = sample.all, earlier.all
+    found = {
+        "requests": change(sums.requests, before.requests),
+        "tokens": change(sums.total_tokens, before.total_tokens),
+        "cost": change(sums.cost_nano, before.cost_nano),
+        "duration": change(sums.mean_duration_ms, before.mean_duration_ms, less_is_good=True),
+        "latency": change(now.duration_p50, then.duration_p50, less_is_good=True),
+        "ttft": change(now.ttft_p50, then.ttft_p50, less_is_good=True),
+        "speed": change(sample.streams.tokens_per_s, earlier.streams.tokens_per_s, less_is_good=False),
+    }
+    rate, rate_before = success(sums), success(before)
+    if rate is not None and rate_before is not None:
+        points = round((rate - rate_before) * 100, 1)
+        found["success"] = Change(f"{points:+g} points" if points else "same", None if not points else points > 0)
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def change(now: float | None, before: float | None, *, less_is_good: bool | None = None) -> Change | None:
+    """How a figure changed, as a part of what it was; None without something to compare with."""
+    if not before or before < 0 or now is None:
+        return None
+    part = (now - before) / before
+    if abs(part) < 0.0005:
+        return Change("same")
+    text = f"×{now / before:,.0f}" if part >= 9.5 else f"{part * 100:+.{0 if abs(part) >= 0.1 else 1}f}%"
+    return Change(text, None if less_is_good is None else (part < 0) == less_is_good)
+
+
+def success(sums: Sums) -> float | None:
+    """The part of requests that did not fail; what a client broke off did not fail."""
+    return (sums.requests - sums.errors) / sums.requests if sums.requests else None
+
+
+def tokens_per_s(sums: Sums) -> float | None:
+    """Tokens that streams wrote by the seconds from their first token to their end."""
+    writing_ms = sums.duration_ms - sums.ttft_ms
+    return sums.completion_tokens / writing_ms * 1000 if sums.completion_tokens and writing_ms > 0 else None
+
+
+def _heat(week: list[list[Sums]], metric: Metric) -> list[tuple[str, list[Cell]]]:
+    numbers = [[_measure(sums, metric) for sums in day] for day in week]
+    top = max(max(day) for day in numbers)
+    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+    return [
+        (day, [Cell(_short(number, metric), min(5, -(-number * 5 // top)) if number > 0 else 0) for number in row])
+        for day, row in zip(days, numbers, strict=True)
+    ]
+
+
+def _short(number: int, metric: Metric) -> str:
+    """A number that fits into a small cell: two or three letters."""
+    if not number:
+        return ""
+    if metric == "cost":
+        whole = Decimal(number) / money.NANO
+        return f"{whole:.0f}" if whole >= 10 else f"{whole:.2f}" if whole >= Decimal("0.01") else "<.01"
+    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.0f}{letter}" if number >= 10 * size else f"{number / size:.1f}{letter}"
+    return str(number)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """A line of the export: one group in one step of the span."""
+
+    period: PeriodUsage
+    share: Share
+    name: str
+
+
+def export_columns(group: Group) -> dict[str, Any]:
+    """The columns of the export; money as decimal text."""
+    named = {} if group == "model" else {f"{group}_id": lambda row: row.share.name or None}
+    return {
+        "period_start": lambda row: row.period.start,
+        "period_end": lambda row: row.period.end,
+        **named,
+        group: lambda row: row.name,
+        "requests": lambda row: row.share.requests,
+        "errors": lambda row: row.share.errors,
+        "cancelled": lambda row: row.share.cancelled,
+        "prompt_tokens": lambda row: row.share.prompt_tokens,
+        "cached_tokens": lambda row: row.share.cached_tokens,
+        "completion_tokens": lambda row: row.share.completion_tokens,
+        "cost": lambda row: money.text(row.share.cost_nano),
+        "mean_duration_ms": lambda row: row.share.mean_duration_ms,
+        "mean_ttft_ms": lambda row: row.share.mean_ttft_ms,
+    }
+
+
+def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Iterator[Row]:
+    """The sums as lines, step by step, oldest first; steps and groups without usage have none."""
+    for period in reports.stats(reader, step, filters=filters):
+        if not (period.requests or period.cost_nano):
+            continue
+        within = msgspec.structs.replace(
+            filters,
+            from_ms=max(period.start_ms, filters.from_ms or 0),
+            to_ms=min(period.end_ms, filters.to_ms or period.end_ms),
+        )
+        shares = reports.by(reader, GROUPS[group], filters=within, limit=100_000)
+        names = shown(group, {share.name for share in shares}) if len(shares) < OFFERED else {}
+        for share in shares:
+            yield Row(period, share, names.get(share.name) or shown(group, {share.name})[share.name])
+
+
+# --- single requests -------------------------------------------------------------------------------------------------
 
 
 def moment(at_ms: int) -> datetime:
@@ -123,6 +456,8 @@ def _measure(sums: Sums, metric: Metric) -> int:
             return sums.requests
         case "cost":
             return sums.cost_nano
+        case "errors":
+            return sums.errors
 
 
 def _cell(number: int, metric: Metric) -> Any:

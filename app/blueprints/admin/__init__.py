@@ -9,6 +9,7 @@ from flask import Blueprint, Flask
 from flask_login import current_user
 
 from app.blueprints.admin import (
+    activity,
     announcement,
     approvals,
     dead_letters,
@@ -32,6 +33,7 @@ PAGES = (
     models.bp,
     keys.bp,
     usage.bp,
+    activity.bp,
     status.bp,
     dead_letters.bp,
     people.bp,

@@ -37,7 +37,7 @@ def test_pages_answer_empty_and_full_and_a_get_writes_nothing(
         f"/subscriptions/{subscription}/cancellation",
         f"/keys/{key}",
         f"/keys/{key}/revocation",
-        f"/requests/{request_id}",
+        f"/activity/{request_id}",
     ]
     written: list[str] = []
 

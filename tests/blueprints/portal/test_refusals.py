@@ -68,7 +68,7 @@ def test_a_budget_refusal_shows_its_numbers_and_ways_on(
     people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
 ) -> None:
     id = refuse(wire, people.owner.id)
-    page = signed_in("owner").get(f"/requests/{id}").text
+    page = signed_in("owner").get(f"/activity/{id}").text
     for words in (
         "Not let in", "It could have cost more than was left of a budget", "your own budget", "$2.00", "$1.00", "$0.50",
         "$0.75", "can&#39;t pay for this request", "max_tokens", "1,234", "in 4 days", "An administrator of this portal",
@@ -83,7 +83,7 @@ def test_a_keys_refusal_leads_to_the_key(people: People, small: Model, wire: red
         wire, people.owner.id, key_id=key, scope_kind="key", scope_id=key, scope_shown=key, affordable_tokens=0,
         resets_ms=None,
     )  # fmt: skip
-    page = signed_in("owner").get(f"/requests/{id}").text
+    page = signed_in("owner").get(f"/activity/{id}").text
     for words in (
         f"/keys/{key}",
         "the key app &lt;key&gt;",
@@ -107,7 +107,7 @@ def test_other_limits_explain_themselves(
     people: People, small: Model, wire: redis.Redis, signed_in: SignedIn, reason: str, words: tuple[str, ...]
 ) -> None:
     id = refuse(wire, people.owner.id, reason=reason, limit=10, retry_ms=6000, resets_ms=None)
-    page = signed_in("owner").get(f"/requests/{id}").text
+    page = signed_in("owner").get(f"/activity/{id}").text
     for word in words:
         assert word in page, word
 
@@ -117,7 +117,7 @@ def test_a_refusal_is_seen_by_its_person_and_by_admins(
     app: Flask, people: People, small: Model, wire: redis.Redis, signed_in: SignedIn, who: str, status: int
 ) -> None:
     id = refuse(wire, people.owner.id)
-    page = signed_in(who).get(f"/requests/{id}")
+    page = signed_in(who).get(f"/activity/{id}")
     assert page.status_code == status
     if status == 200:
         assert ("<dt" in page.text and ">owner<" in page.text) == (who != "owner")
@@ -127,8 +127,8 @@ def test_the_owner_of_the_key_sees_it_too(people: People, small: Model, wire: re
     key, _ = make_key(people.owner)
     id = refuse(wire, people.stranger.id, key_id=key)
     for who in ("owner", "stranger"):
-        assert signed_in(who).get(f"/requests/{id}").status_code == 200
-    assert signed_in("owner").get("/requests/nothing").status_code == 404
+        assert signed_in(who).get(f"/activity/{id}").status_code == 200
+    assert signed_in("owner").get("/activity/nothing").status_code == 404
 
 
 def test_the_books_come_first_and_a_broken_record_is_none(
@@ -137,9 +137,9 @@ def test_the_books_come_first_and_a_broken_record_is_none(
     id = use(people.owner, small, time.time_ns() // 1_000_000)
     refuse(wire, people.owner.id, request_id=id)
     owner = signed_in("owner")
-    assert "What it cost" in owner.get(f"/requests/{id}").text
+    assert "What it cost" in owner.get(f"/activity/{id}").text
     wire.set(store.refusal("broken"), "{")
-    assert owner.get("/requests/broken").status_code == 404
+    assert owner.get("/activity/broken").status_code == 404
 
 
 def test_programs_are_told_the_same(app: Flask, people: People, small: Model, wire: redis.Redis) -> None:

@@ -1,14 +1,14 @@
-"""The usage page, a request's page with its arithmetic, and the same over everyone for admins."""
+"""The usage page of a person, and the same over everyone for admins."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
 import pytest
 
 from app.domain.catalog import Model
-from app.metering.usage import Attempt
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.house import People
 
@@ -40,7 +40,8 @@ def test_the_page_shows_requests_tokens_cost_and_errors_of_its_range(
     week = owner.get("/usage?range=7").text
     assert "$0.002 exactly" in week
     assert "2,000 in · 500 out" in week
-    assert "50% of requests" in week
+    assert "50%" in week
+    assert "1 failed" in week
     assert "Key app key" in week
     assert "$5.00" not in week
     month = owner.get("/usage").text
@@ -63,60 +64,6 @@ def test_the_chart_follows_the_metric_and_gathers_the_smallest_models(
     assert owner.get("/usage?range=x&metric=y&size=z").status_code == 200
 
 
-def test_older_requests_follow_a_cursor(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
-    for number in range(25):
-        use(people.owner, small, at() - number * 1000)
-    owner = signed_in("owner")
-    first = owner.get("/usage").text
-    assert first.count("/requests/") == 20
-    cursor = first.split("cursor=")[1].split('"')[0].split("&amp;")[0]
-    assert owner.get(f"/usage?cursor={cursor}").text.count("/requests/") == 5
-    assert owner.get("/usage?cursor=nonsense").status_code == 404
-
-
-def test_a_request_shows_how_its_cost_is_counted_and_what_was_tried(
-    people: People, small: Model, signed_in: Callable[[str], Browser]
-) -> None:
-    provider, deployment = small.deployments[0].provider_id, small.deployments[0].id
-    attempts = (
-        Attempt(deployment_id=deployment, provider_id=provider, duration_ms=30, error="The provider answered 500."),
-        Attempt(deployment_id=deployment, provider_id=provider, duration_ms=90),
-    )
-    id = use(people.owner, small, at(), attempts=attempts)
-    page = signed_in("owner").get(f"/requests/{id}").text
-    for words in (
-        "$0.002",
-        "$1.00 per 1M",
-        "$2.00 per 1M",
-        ">0.001<",
-        "1,000",
-        "500",
-        "The provider answered 500.",
-        id,
-    ):
-        assert words in page
-
-
-def test_an_error_is_told(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
-    id = use(
-        people.owner, small, at(), outcome="error", status=502, error_code="upstream_error",
-        error_message="No provider answered.", cost_nano=0, completion_tokens=0, price_id=None, attempts=(),
-    )  # fmt: skip
-    page = signed_in("owner").get(f"/requests/{id}").text
-    assert "No provider answered." in page
-    assert "upstream_error" in page
-    assert "It was never sent to a provider." in page
-
-
-@pytest.mark.parametrize(("who", "status"), [("owner", 200), ("stranger", 404), ("admin", 200), ("auditor", 200)])
-def test_a_request_is_seen_by_its_person_and_by_admins(
-    people: People, small: Model, signed_in: Callable[[str], Browser], who: str, status: int
-) -> None:
-    id = use(people.owner, small, at())
-    assert signed_in(who).get(f"/requests/{id}").status_code == status
-    assert signed_in("owner").get("/requests/nothing").status_code == 404
-
-
 def test_an_admins_own_page_shows_their_own_usage_alone(
     people: People, small: Model, signed_in: Callable[[str], Browser]
 ) -> None:
@@ -134,6 +81,161 @@ def test_usage_of_everyone_is_for_admins(
     assert answer.status_code == status
     if status == 200:
         assert "$0.011 exactly" in answer.text
-        top = answer.text.split("Who used most, dearest first")[1].split("</table>")[0]
+        top = answer.text.split("Top users, dearest first")[1].split("</table>")[0]
         assert top.index("stranger") < top.index("owner")
         assert "<html" not in signed_in(who).get("/admin/usage?range=7", fragment=True).text
+
+
+def test_each_figure_is_compared_with_the_period_before(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    for days in (1, 2, 3):
+        use(people.owner, small, at(days), cost_nano=30_000_000, duration_ms=200)
+    for days in (8, 9):
+        use(people.owner, small, at(days), cost_nano=10_000_000, duration_ms=400)
+    page = signed_in("owner").get("/usage?range=7").text
+    tiles = page.split('class="tiles"')[1].split("</p>")[0]
+    assert "+50%" in tiles  # three requests after two
+    assert "+350%" in tiles  # nine cents after two
+    assert re.search(r'class="good">-50%', tiles)  # half as long
+    assert "Changes compare" in page
+    assert "newest 10,000" not in page
+
+
+@pytest.mark.parametrize(
+    ("asked", "bars", "head"),
+    [
+        ("range=1", 24, "Hour"), ("range=7", 7, "Day"), ("range=7&by=hour", 145, "Hour"), ("range=30", 30, "Day"),
+        ("range=90&by=month", 4, "Month"), ("from=2026-01-05&to=2026-01-18", 14, "Day"),
+        ("from=2026-01-05&to=2026-01-18&by=week", 2, "Week"), ("range=90&by=hour", 13, "Week"),
+    ],
+)  # fmt: skip
+def test_the_chart_follows_the_range_and_the_step(
+    people: People, small: Model, signed_in: Callable[[str], Browser], asked: str, bars: int, head: str
+) -> None:
+    use(people.owner, small, at())
+    use(people.owner, small, 1_767_950_000_000)  # 2026-01-09
+    page = signed_in("owner").get(f"/usage?{asked}").text
+    chart = page.split('data-chart="stacked"')[1].split("</table>")[0]
+    found = chart.count('scope="row"')
+    assert bars <= found <= bars + (24 if head == "Hour" else 1)
+    assert f'scope="col">{head}</th>' in chart
+    assert sum(int(number) for number in re.findall(r'data-value="(\d+)"', chart)) == 1500
+
+
+@pytest.mark.parametrize("asked", ["from=2026-01-09&to=2026-01-08", "from=x", "from=2020-01-01&to=2026-01-01",
+                                   "from=2999-01-01&to=2999-01-02", "range=custom&to=0001-01-01"])  # fmt: skip
+def test_days_that_are_none_ask_for_others(people: People, signed_in: Callable[[str], Browser], asked: str) -> None:
+    answer = signed_in("owner").get(f"/usage?{asked}")
+    assert answer.status_code == 200
+    assert "Pick a range" in answer.text
+    assert 'type="date"' in answer.text
+
+
+def test_a_filter_narrows_everything_and_can_be_taken_out(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    first, _ = make_key(people.owner, name="first key")
+    second, _ = make_key(people.owner, name="second key")
+    use(people.owner, small, at(), key_id=first, cost_nano=1_000_000_000)
+    use(people.owner, small, at(), key_id=second, cost_nano=4_000_000_000, model="large")
+    owner = signed_in("owner")
+    page = owner.get(f"/usage?key={first}").text
+    assert "$1.00" in page
+    assert "$4.00" not in page
+    assert "Remove filter Key: first key" in page
+    by_key = owner.get("/usage?group=key").text.split("Usage by key")[1].split("</table>")[0]
+    assert by_key.index("second key") < by_key.index("first key")
+    assert "80%" in by_key
+    nothing = owner.get("/usage?model=none").text
+    assert "No calls fit these filters" in nothing
+    assert 'name="user"' not in page
+    theirs = owner.get("/usage?user=stranger&provider=x&group=user").text
+    assert "$5.00" in theirs  # what only admins narrow by is no filter here
+
+
+def test_errors_are_told_by_kind_and_lead_to_the_requests(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    use(people.owner, small, at(), outcome="error", status=502, error_code="upstream_error", cost_nano=0)
+    use(people.owner, small, at(), outcome="error", status=504, error_code="upstream_timeout", cost_nano=0)
+    use(people.owner, small, at())
+    owner = signed_in("owner")
+    href = re.search(r'href="(/activity\?[^"]*code=upstream_timeout[^"]*)"', owner.get("/usage?range=7").text)
+    assert href
+    there = owner.get(href[1].replace("&amp;", "&")).text
+    assert there.count('href="/activity/') == 1
+    assert "Error code: upstream_timeout" in there
+
+
+def test_streams_and_whole_answers_stand_side_by_side(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    use(people.owner, small, at(), stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50)
+    use(people.owner, small, at(), stream=False, ttft_ms=None, duration_ms=10, outcome="error", status=502)
+    table = signed_in("owner").get("/usage").text.split("Streams and answers as a whole</caption>")[1]
+    stream, whole = table.split("As a stream")[1].split("As a whole")
+    assert "50.0" in stream
+    assert "100 ms" in stream
+    assert "(100%)" in whole
+
+
+def test_the_hours_of_the_week_follow_the_zone(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    use(people.owner, small, at(1), prompt_tokens=5000, completion_tokens=0)
+    owner = signed_in("owner")
+
+    def hours(zone: str) -> tuple[int, int]:
+        heat = owner.get(f"/usage?tz={zone}").text.split('class="heat-table"')[1].split("</table>")[0]
+        rows = heat.split("<tbody>")[1].split("<tr>")[1:]
+        (found,) = [
+            (day, hour) for day, row in enumerate(rows) for hour, cell in enumerate(row.split("<td")[1:])
+            if "heat-5" in cell
+        ]  # fmt: skip
+        return found
+
+    day, hour = hours("UTC")
+    moment = time.gmtime(at(1) / 1000)
+    assert (day, hour) == (moment.tm_wday, moment.tm_hour)
+    later = (day * 24 + hour + 9) % 168
+    assert hours("Asia/Tokyo") == divmod(later, 24)
+    assert hours("nowhere") == (day, hour)
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_the_sums_are_a_file(people: People, small: Model, signed_in: Callable[[str], Browser], form: str) -> None:
+    key, _ = make_key(people.owner, name="=cmd")
+    use(people.owner, small, at(), key_id=key)
+    use(people.owner, small, at(3), key_id=key, cost_nano=1)
+    use(people.stranger, small, at(), cost_nano=9_000_000)
+    answer = signed_in("owner").get(f"/usage?range=7&group=key&format={form}", buffered=True)
+    if form == "json":
+        rows = answer.get_json()["data"]
+        assert [(row["cost"], row["requests"], row["key"]) for row in rows] == [
+            ("0.000000001", 1, "=cmd"), ("0.002", 1, "=cmd"),
+        ]  # fmt: skip
+        assert rows[0]["key_id"] == key
+    else:
+        lines = answer.text.splitlines()
+        assert len(lines) == 3
+        assert "'=cmd" in lines[1]
+
+
+def test_a_chosen_user_narrows_the_keys_that_are_offered(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    for person, names in ((people.owner, ("mine", "my other")), (people.stranger, ("theirs", "their other"))):
+        for name in names:
+            key, _ = make_key(person, name=name)
+            use(person, small, at(), key_id=key)
+    auditor = signed_in("auditor")
+    everyone = auditor.get("/admin/usage").text
+    assert ">theirs<" in everyone
+    assert ">mine<" in everyone
+    assert "2 active users" in everyone
+    owners = auditor.get("/admin/usage?user=owner&group=user").text
+    assert ">mine<" in owners
+    assert ">theirs<" not in owners
+    assert "1 active user" in owners
+    assert "No calls fit these filters" in auditor.get("/admin/usage?user=nobody").text

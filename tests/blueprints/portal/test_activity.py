@@ -1,0 +1,200 @@
+"""The list of requests and a request's page with its tries and its arithmetic; the same over everyone for admins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from app.domain.catalog import Model
+from app.ids import new_id
+from app.ledger.posting import post
+from app.metering.usage import Attempt, UsageEvent
+from tests.blueprints.portal.conftest import Browser, make_key, use
+from tests.blueprints.portal.test_usage import at
+from tests.house import People
+
+
+def listed(page: str) -> list[str]:
+    """The ids of the requests that a list shows, in their order."""
+    return list(dict.fromkeys(re.findall(r'href="(?:/admin)?/activity/([^"?]+)"', page)))
+
+
+def test_pages_lead_to_older_requests_and_back(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    ids = [use(people.owner, small, at() - number * 1000) for number in range(45)]
+    owner = signed_in("owner")
+    pages, path = [], "/activity"
+    for _ in range(3):
+        page = owner.get(path).text
+        pages.append(listed(page))
+        older = re.search(r'href="([^"]*cursor=[^"]*)"[^>]*>(?:(?!</a>).)*Older', page, re.DOTALL)
+        path = older[1].replace("&amp;", "&") if older else ""
+    assert [len(page) for page in pages] == [20, 20, 5]
+    assert [id for page in pages for id in page] == ids
+    newer = re.search(r'href="([^"]*cursor=[^"]*)"[^>]*>(?:(?!</a>).)*Newer', page, re.DOTALL)
+    assert newer
+    assert listed(owner.get(newer[1].replace("&amp;", "&")).text) == pages[1]
+    assert len(listed(owner.get("/activity?size=50").text)) == 45
+    assert owner.get("/activity?cursor=nonsense").status_code == 404
+
+
+def test_the_list_tells_what_was_asked_and_what_served(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    provider, deployment = small.deployments[0].provider_id, small.deployments[0].id
+    key, _ = make_key(people.owner, name="my app")
+    tried = Attempt(deployment_id=deployment, provider_id=provider, duration_ms=5, error="It answered 500.")
+    served = Attempt(deployment_id=deployment, provider_id=provider, duration_ms=95)
+    use(
+        people.owner, small, at(), key_id=key, stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50,
+        finish_reason="length", attempts=(tried, served),
+    )  # fmt: skip
+    row = signed_in("owner").get("/activity").text.split("<tbody")[1]
+    for words in (
+        "small",
+        "echo · Echo",
+        "my app",
+        "1,000",
+        "1.1 s",
+        "100 ms",
+        "50.0",
+        "length",
+        "stream",
+        "1 fallback",
+    ):
+        assert words in row
+    assert 'data-label="User"' not in row
+    assert 'data-label="User"' in signed_in("auditor").get("/admin/activity").text
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("status=error", "failed"), ("status=502", "failed"), ("status=ok", "first older"), ("model=large", "failed"),
+        ("endpoint=/v1/embeddings", "older"), ("range=1", "first failed"), ("code=upstream_error", "failed"),
+        ("code=other", ""), ("user=stranger", "first failed older"),
+    ],
+)  # fmt: skip
+def test_every_filter_narrows(
+    people: People, small: Model, signed_in: Callable[[str], Browser], asked: str, found: str
+) -> None:
+    ids = {
+        "first": use(people.owner, small, at()),
+        "failed": use(
+            people.owner, small, at(), model="large", outcome="error", status=502, error_code="upstream_error"
+        ),
+        "older": use(people.owner, small, at(3), endpoint="/v1/embeddings", api_type="embeddings"),
+    }
+    use(people.stranger, small, at())
+    page = signed_in("owner").get(f"/activity?{asked}").text
+    assert set(listed(page)) == {ids[name] for name in found.split()}
+    if not found:
+        assert "No request fits these filters" in page
+
+
+def test_a_request_is_found_by_its_id_whatever_the_range(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    id = use(people.owner, small, at(200))
+    assert listed(signed_in("owner").get(f"/activity?q={id}").text) == [id]
+    assert "No such request" in signed_in("stranger").get(f"/activity?q={id}").text
+    assert listed(signed_in("admin").get(f"/admin/activity?q={id}").text) == [id]
+
+
+def test_empty_lists_say_what_to_do(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
+    owner = signed_in("owner")
+    assert "Show 90 days" in owner.get("/activity").text
+    assert "Pick a range" in owner.get("/activity?from=x").text
+
+
+def test_corrections_of_the_books_are_no_requests(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    id = use(people.owner, small, at())
+    use(people.owner, small, at(), request_id=id, kind="credit", cost_nano=-500_000, price_id=None)
+    post([UsageEvent(
+        request_id=new_id(), attempt=0, kind="repair", at_ms=at(), person_id="", model="", endpoint="", api_type="",
+        outcome="ok", status=200, moved_nano=1,
+    )])  # fmt: skip
+    admin = signed_in("admin")
+    assert listed(admin.get("/admin/activity").text) == [id]
+    page = admin.get(f"/admin/activity/{id}").text
+    assert "Given back" in page
+    assert "-$0.0005" in page
+    assert "$0.0015 exactly" in admin.get("/admin/usage").text
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_the_filtered_requests_are_a_file(
+    people: People, small: Model, signed_in: Callable[[str], Browser], form: str
+) -> None:
+    ids = [use(people.owner, small, at() - number, model="large") for number in range(3)]
+    use(people.owner, small, at())
+    use(people.stranger, small, at(), model="large")
+    answer = signed_in("owner").get(f"/activity?model=large&format={form}", buffered=True)
+    if form == "json":
+        rows = answer.get_json()["data"]
+        assert {row["id"] for row in rows} == set(ids)
+        assert (rows[0]["cost"], rows[0]["provider"], rows[0]["upstream_model"]) == ("0.002", "Echo", "echo")
+        assert (rows[0]["user"], rows[0]["fallbacks"]) == ("owner", 0)
+    else:
+        assert len(answer.text.splitlines()) == 4
+
+
+def test_a_request_shows_how_its_cost_is_counted_and_what_was_tried(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    provider, deployment = small.deployments[0].provider_id, small.deployments[0].id
+    key, _ = make_key(people.owner, name="my app")
+    attempts = (
+        Attempt(deployment_id=deployment, provider_id=provider, duration_ms=100, error="The provider answered 500."),
+        Attempt(deployment_id=deployment, provider_id=provider, duration_ms=300),
+    )
+    scopes = (("key", key, "month-1"), ("user", people.owner.id, "total"), ("organisation", "default", "total"))
+    id = use(people.owner, small, at(), key_id=key, attempts=attempts, duration_ms=400, scopes=scopes)
+    page = signed_in("owner").get(f"/activity/{id}").text
+    for words in (
+        "$0.002", "$1.00 per 1M", "$2.00 per 1M", ">0.001<", "1,000", "500", "The provider answered 500.", id,
+        'x="25.0" width="75.0"', "from 100 ms, for 300 ms", "1 attempt failed before the last one",
+        "of that month", "my app", "everyone", "/v1/chat/completions", "Bearer $PORTICO_API_KEY",
+    ):  # fmt: skip
+        assert words in page
+    assert "sk-" not in page
+
+
+def test_an_error_is_told(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
+    id = use(
+        people.owner, small, at(), outcome="error", status=502, error_code="upstream_error",
+        error_message="No provider answered.", cost_nano=0, completion_tokens=0, price_id=None, attempts=(),
+    )  # fmt: skip
+    page = signed_in("owner").get(f"/activity/{id}").text
+    assert "No provider answered." in page
+    assert "upstream_error" in page
+    assert "It was never sent to a provider." in page
+    assert "No budget was charged." in page
+
+
+@pytest.mark.parametrize(
+    ("who", "own", "everyones"),
+    [("owner", 200, 403), ("stranger", 404, 403), ("admin", 200, 200), ("auditor", 200, 200)],
+)
+def test_a_request_is_seen_by_its_person_and_by_admins(
+    people: People, small: Model, signed_in: Callable[[str], Browser], who: str, own: int, everyones: int
+) -> None:
+    id = use(people.owner, small, at())
+    somebody = signed_in(who)
+    assert somebody.get(f"/activity/{id}").status_code == own
+    assert somebody.get(f"/admin/activity/{id}").status_code == everyones
+    assert somebody.get("/admin/activity").status_code == everyones
+    assert somebody.get("/activity/nothing").status_code == 404
+    assert listed(somebody.get("/activity").text) == ([id] if who == "owner" else [])
+
+
+def test_former_addresses_lead_to_the_request(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    answer = signed_in("owner").get("/requests/abc")
+    assert (answer.status_code, answer.headers["Location"]) == (301, "/activity/abc")
