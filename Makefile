@@ -4,7 +4,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check lint format lock migration screenshots vendor clean
+.PHONY: help run dev test check lint format lock migration screenshots bench vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ migration:  ## a new migration from the changed tables; M="what changes"
 
 screenshots:  ## pictures of every page, wide and narrow, light and dark, below test-results/
 	@$(VENV) dev python tools/screenshots.py $(ARGS)
+
+bench:  ## the gateway beside nginx and LiteLLM, into docs/performance.md (half an hour); ARGS="--quick" tries it out
+	@$(VENV) dev python -m bench.gateway $(ARGS)
 
 vendor:  ## the browser's libraries again from tools/vendor.lock.json (needs npm)
 	@$(VENV) dev python tools/vendor_assets.py
