@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from flask import Flask, Response, g, request
-from flask_login import current_user
+from flask_login import AnonymousUserMixin, current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
@@ -88,6 +88,8 @@ def answer_people(app: Flask) -> None:
 
 def error_page(status: int, detail: str | None, *, retry_after: int | None = None) -> Response:
     """The page of a refusal; `detail` is a sentence safe to show."""
+    if status >= 500:
+        g._login_user = AnonymousUserMixin()  # who it is may be what cannot be found out
     return render(
         "errors/error.html",
         status=status,
@@ -96,7 +98,7 @@ def error_page(status: int, detail: str | None, *, retry_after: int | None = Non
         detail=detail,
         retry_after=retry_after,
         login_href="/sign-in",
-        signed_in=current_user.is_authenticated if status < 500 else False,
+        signed_in=current_user.is_authenticated,
     )
 
 

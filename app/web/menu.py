@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 
 from flask import Flask, current_app, request, url_for
 from flask_login import current_user
-from sqlalchemy.exc import SQLAlchemyError
 
 from app import current
 from app.condition import version
 from app.domain import announcements, notices, subscriptions
-from app.extensions import db
 
 INSTALLED = "portico_menu"
 
@@ -35,6 +33,7 @@ USER = (
     Entry("API keys", "/keys", "key-round", "k"),
     Entry("Usage", "/usage", "chart-column", "u"),
     Entry("Activity", "/activity", "scroll-text"),
+    Entry("API reference", "/reference", "code"),
 )
 APPROVALS, STATUS = "/admin/approvals", "/admin/status"
 NOTICES, REFERENCE = "/notices", "/reference"
@@ -71,11 +70,7 @@ def surroundings() -> dict[str, Any]:
         "environment": None if config.production else config.server.environment,
         "app_version": _version(),
     }
-    try:
-        return told | _of_the_person()
-    except SQLAlchemyError:  # a page that tells that the database is away needs no menu
-        db.session.rollback()
-        return told
+    return told | _of_the_person()
 
 
 def _of_the_person() -> dict[str, Any]:

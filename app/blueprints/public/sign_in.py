@@ -5,14 +5,14 @@ What went wrong is told in the same words whether or not there is such a person.
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, g, redirect, request, url_for
+from flask import Blueprint, Response, current_app, g, redirect, request, session, url_for
 from flask_login import current_user
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as AnyResponse
 from wtforms import PasswordField, StringField
 from wtforms.validators import InputRequired, Length
 
-from app.domain import identity, passwords
+from app.domain import identity, passwords, sessions
 from app.domain.errors import Invalid, Throttled, Unauthenticated, Unavailable
 from app.entrance import safe_next, sign_in_browser, sign_out_browser
 from app.extensions import transaction
@@ -149,7 +149,15 @@ def _home() -> str:
 
 
 def _form(form: SignInForm, status: int, fault: str | None = None) -> Response:
-    return render("public/sign_in.html", status=status, form=form, fault=fault, next=request.args.get("next"))
+    return render(
+        "public/sign_in.html",
+        status=status,
+        form=form,
+        fault=fault,
+        # The cookie outlives the session that it names; signing out clears it.
+        ended=fault is None and sessions.COOKIE_FIELD in session,
+        next=request.args.get("next"),
+    )
 
 
 def _password_form(form: PasswordForm, status: int, fault: str | None = None) -> Response:

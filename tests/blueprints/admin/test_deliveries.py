@@ -1,0 +1,60 @@
+"""Deliveries: found by state, channel and words, and tried again when they were given up."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+
+from app.domain import deliveries
+from app.domain.deliveries import Delivery
+from app.extensions import db, transaction
+from app.ids import new_id
+from app.jobs import letterbox
+from config import Config
+from tests.blueprints.portal.conftest import Browser
+from tests.house import People
+
+SignedIn = Callable[[str], Browser]
+
+
+def make(**values: object) -> str:
+    base = {"id": new_id(), "channel": "email", "target": "ada@example.org", "kind": "subscription.approve"}
+    made = Delivery(**{**base, "payload": {"subject": "Approved", "text": "x"}, **values})
+    transaction(lambda: db.session.add(made))
+    return str(made.id)
+
+
+def test_they_are_listed_filtered_and_exported(people: People, signed_in: SignedIn) -> None:
+    admin = signed_in("admin")
+    page = admin.get("/admin/deliveries").text
+    assert "Neither a mail server nor a webhook is set" in page
+    assert "No deliveries yet" in page
+    make(state="dead", attempts=4, last_error="The mail server could not be reached.")
+    make(channel="webhook", target="https://hooks.example", state="sent", payload={"title": "<b>New</b>"})
+    page = admin.get("/admin/deliveries").text
+    assert "4 of 4" in page
+    assert "The mail server could not be reached." in page
+    assert "&lt;b&gt;New&lt;/b&gt;" in page
+    assert page.count(">Send again<") == 1
+    dead = admin.get("/admin/deliveries?state=dead", fragment=True).text
+    assert "ada@example.org" in dead
+    assert "hooks.example" not in dead
+    assert "No delivery fits these filters." in admin.get("/admin/deliveries?channel=webhook&state=dead").text
+    rows = list(
+        csv.DictReader(io.StringIO(admin.get("/admin/deliveries?channel=email&format=csv", buffered=True).text))
+    )
+    assert [(row["state"], row["attempts"]) for row in rows] == [("dead", "4")]
+
+
+def test_a_dead_one_is_put_into_the_letterbox_again(people: People, signed_in: SignedIn, config: Config) -> None:
+    admin, id = signed_in("admin"), make(state="dead", attempts=4)
+    assert admin.post(f"/admin/deliveries/{id}/sending").status_code == 303
+    db.session.rollback()
+    found = deliveries.delivery(id)
+    assert (found.state, found.attempts) == ("waiting", 0)
+    [letter] = letterbox.queue(letterbox.connect(config.redis_url)).jobs
+    assert (letter.func_name, list(letter.args)) == ("app.jobs.deliveries.send", [id])
+    again = admin.post(f"/admin/deliveries/{id}/sending")
+    assert "This delivery is waiting." in admin.get(again.headers["Location"]).text
+    assert admin.post("/admin/deliveries/nothing/sending").status_code == 404

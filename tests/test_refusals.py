@@ -1,0 +1,127 @@
+"""Error pages: a plain sentence, the name of the request, and a way on, whatever went wrong."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+import pytest
+from flask import Flask, abort
+from sqlalchemy.exc import OperationalError
+
+from app.domain.errors import Throttled
+from tests.blueprints.portal.conftest import Browser, config, signed_in  # noqa: F401
+from tests.house import (  # noqa: F401
+    People,
+    app,
+    database_url,
+    inside,
+    migrated,
+    people,
+    quick_hashes,
+    valkey_url,
+    wire,
+)
+
+SignedIn = Callable[[str], Browser]
+
+
+@pytest.fixture
+def failing(app: Flask) -> Flask:  # noqa: F811
+    """An application with pages that fail in every way."""
+
+    def fail(code: int) -> str:
+        match code:
+            case 429:
+                raise Throttled("Too many of them.", 7)
+            case 500:
+                raise RuntimeError("a secret detail")
+            case 503:
+                raise OperationalError("SELECT a secret detail", None, Exception("gone"))
+        abort(code)
+
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.config["TESTING"] = False
+    app.add_url_rule("/fail/<int:code>", view_func=fail)
+    return app
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 413, 429, 500, 503])
+def test_an_error_page_names_its_request_and_leads_on(
+    failing: Flask,
+    people: People,
+    signed_in: SignedIn,
+    code: int,  # noqa: F811
+) -> None:
+    owner = signed_in("owner")
+    answer = owner.get(f"/fail/{code}")
+    assert answer.status_code == code
+    name = answer.headers["X-Request-ID"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", name)
+    assert f'data-copy="{name}"' in answer.text
+    assert f"Error {code}" in answer.text
+    assert ('href="/sign-in"' if code == 401 else "Go to the start page") in answer.text
+    assert "a secret detail" not in answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    if code == 429:
+        assert answer.headers["Retry-After"] == "7"
+        assert "Try again in 7 seconds." in answer.text
+
+
+def test_each_request_has_a_name_of_its_own_and_the_log_of_a_fault_tells_it(
+    failing: Flask,
+    people: People,
+    signed_in: SignedIn,
+    caplog: pytest.LogCaptureFixture,  # noqa: F811
+) -> None:
+    owner = signed_in("owner")
+    names = {owner.get(path).headers["X-Request-ID"] for path in ("/home", "/home", "/fail/404")}
+    assert len(names) == 3
+    with caplog.at_level(logging.ERROR):
+        broken = owner.get("/fail/500", fragment=True)
+    assert broken.headers["X-Request-ID"] in caplog.text
+
+
+def test_a_database_that_is_away_is_told_on_a_page(
+    failing: Flask,
+    people: People,
+    signed_in: SignedIn,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+) -> None:
+    from app.domain import identity
+
+    owner = signed_in("owner")
+
+    def away(id: str) -> None:
+        raise OperationalError("SELECT", None, Exception("gone"))
+
+    monkeypatch.setattr(identity, "by_id", away)
+    answer = owner.get("/home")
+    assert answer.status_code == 503
+    assert "Not available right now" in answer.text
+
+
+def test_an_expired_session_leads_to_the_form_and_back(
+    app: Flask,
+    people: People,
+    signed_in: SignedIn,  # noqa: F811
+) -> None:
+    from app.domain import sessions
+
+    owner = signed_in("owner")
+    sessions.end_all(people.owner.id)
+    led = owner.get("/keys?status=active")
+    assert led.headers["Location"] == "/sign-in?next=/keys?status%3Dactive"
+    page = owner.get(led.headers["Location"])
+    assert "Your session has ended" in page.text
+    assert "Your session has ended" not in app.test_client().get("/sign-in").text
+
+
+def test_the_footer_tells_version_environment_and_where_to_read_on(people: People, signed_in: SignedIn) -> None:  # noqa: F811
+    page = signed_in("admin").get("/home").text
+    footer = page.split('class="page-footer"')[1]
+    assert re.search(r"Portico \d+\.\d+\.\d+", footer)
+    assert "development" in footer
+    assert 'href="/admin/status"' in footer
+    assert 'href="/admin/status"' not in signed_in("owner").get("/home").text.split('class="page-footer"')[1]
