@@ -1,0 +1,69 @@
+"""The API reference: everything that the description says, readable without scripts, with this address to copy."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from app import create_app
+from app.web import reference
+from config import Config, load
+from tests.blueprints.portal.conftest import Browser
+from tests.house import People
+
+
+@pytest.fixture
+def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:
+    return load(
+        {
+            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_DATABASE_URL": database_url,
+            "CONFIG_REDIS_URL": valkey_url,
+            "CONFIG_SERVER_DOORS": "portal,api,public",
+        }
+    )
+
+
+def test_every_operation_is_there_with_an_anchor_and_a_call(
+    app: Flask, people: People, signed_in: Callable[[str], Browser]
+) -> None:
+    answer = signed_in("stranger").get("/reference")
+    page = unescape(answer.text)
+    assert answer.status_code == 200
+    with app.app_context():
+        described = reference.told()
+    assert described is not None
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            assert f"{method.upper()} {path}</code>" in page
+            assert f'id="{operation["operationId"]}"' in page
+            assert f"http://localhost{path}'" in page
+    for name in described["components"]["schemas"]:
+        assert f'id="object-{name}"' in page
+    ids = re.findall(r' id="([^"]+)"', answer.text)
+    assert len(ids) == len(set(ids))
+    assert {link for link in re.findall(r'href="#([^"]+)"', answer.text)} <= set(ids) | {"main"}
+
+
+def test_the_errors_of_v1_are_told_in_their_own_words(people: People, signed_in: Callable[[str], Browser]) -> None:
+    page = signed_in("owner").get("/reference").text
+    for word in ("invalid_api_key", "model_not_found", "insufficient_quota", "rate_limit_exceeded", "upstream_timeout"):
+        assert f">{word}</code>" in page
+    assert "x-ratelimit-remaining-tokens" in page
+    assert "http://localhost/v1" in page
+
+
+def test_the_page_is_light(people: People, signed_in: Callable[[str], Browser]) -> None:
+    assert len(gzip.compress(signed_in("owner").get("/reference").data, 6)) < 30 * 1024
+
+
+def test_a_process_without_the_api_tells_of_v1_alone(tmp_path: Path) -> None:
+    made = create_app(load({"CONFIG_STORAGE_DATA_DIR": str(tmp_path)}), {"portal", "public"})
+    with made.app_context():
+        assert reference.told() is None
