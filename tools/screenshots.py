@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,14 @@ class Seed:
             f"/api/subscriptions/{denied}/decision",
             {"decision": "deny", "reason": "Use echo-1, it is open."},
         )
+        renewal = self._ask_for_renewal()
         keys = [
             self._post(
                 ada, "/api/keys", {"name": "delivery-notes", "budget": {"limit": "25", "period": "month"}, "rpm": 120}
             ),
             self._post(ada, "/api/keys", {"name": "notebook", "models": ["gpt-4o-mini"], "tpm": 50_000}),
         ]
+        self._change_keys(ada, keys[1]["id"])
         for text in ("Hello, Portico!", "How is the weather?"):
             requests.post(
                 f"{self.portico.url}/v1/chat/completions",
@@ -112,9 +115,60 @@ class Seed:
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
         last = _post_past(config, made["id"], [key["id"] for key in keys], cloud)
         return {
-            "key": f"/keys/{keys[0]['id']}", "decision": f"/admin/subscriptions/{pending}/decision",
-            "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}", "request": f"/requests/{last}",
+            "key": f"/keys/{keys[0]['id']}", "key-rotated": f"/keys/{keys[1]['id']}",
+            "decision": f"/admin/subscriptions/{pending}/decision",
+            "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
+            "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
+            "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}", "request": f"/activity/{last}",
         }  # fmt: skip
+
+    def _change_keys(self, ada: requests.Session, id: str) -> None:
+        """A key that is rotated and ends soon, one that rests, and one of an admin's."""
+        soon = datetime.now(UTC) + timedelta(days=5)
+        path = f"{self.portico.url}/api/keys/{id}"
+        change = {"note": "Jupyter on the shared machine; ask Grace.", "expires_at": soon.isoformat()}
+        ada.patch(path, json=change, timeout=10).raise_for_status()
+        ada.post(f"{path}/rotation", json={"overlap_s": 86_400}, timeout=10).raise_for_status()
+        resting = self._post(ada, "/api/keys", {"name": "batch-at-night", "rpm": 10, "max_parallel": 2})["id"]
+        ada.patch(f"{self.portico.url}/api/keys/{resting}", json={"paused": True}, timeout=10).raise_for_status()
+        self._post(self.admin, "/api/keys", {"name": "monitoring"})
+
+    def _ask_for_renewal(self) -> str:
+        """Somebody else's access that ends soon and should not; its id."""
+        self._post(self.admin, "/admin/users", {"username": "ben", "password": PERSON[1], "email": "ben@example.org"})
+        ben = self._signed_in("ben", PERSON[1])
+        made = self._post(ben, "/api/subscriptions", {"model": "gpt-4o", "justification": "Summaries of meetings."})[
+            "id"
+        ]
+        end = (datetime.now(UTC) + timedelta(days=5)).isoformat()
+        self._post(
+            self.admin, f"/api/subscriptions/{made}/decision",
+            {"decision": "approve", "reason": "Until the trial ends.", "expires_at": end,
+             "budget": {"limit": "20", "period": "month"}},
+        )  # fmt: skip
+        self._post(ben, f"/api/subscriptions/{made}/renewal", {"reason": "The trial goes on until March."})
+        return str(made)
+
+
+def _rules(config: Config) -> str:
+    """Two approval rules, which the management API does not make; the id of the first."""
+    from app import create_app
+    from app.domain import approval_rules, identity
+    from app.extensions import transaction
+
+    app = create_app(config, ())
+    with app.app_context():
+
+        def make() -> str:
+            admin = identity.named("admin")
+            first = approval_rules.create(
+                by=admin, name="Cheap models for research", group="research", most_input_per_mtok="1",
+                most_output_per_mtok="4", budget_limit="10", budget_period="month", days=90,
+            )  # fmt: skip
+            approval_rules.create(by=admin, name="Administrators", role="admin")
+            return first.id
+
+        return transaction(make)
 
 
 def _post_past(config: Config, person_id: str, key_ids: list[str], provider_id: str) -> str:
@@ -179,22 +233,37 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "model-restricted", "person", "/models/gpt-4o"
     yield "model-denied", "person", "/models/echo-restricted?tab=access"
     yield "subscriptions", "person", "/subscriptions"
+    yield "subscription", "person", seeded["subscription"]
     yield "keys", "person", "/keys"
     yield "key-new", "person", "/keys/new"
     yield "key", "person", seeded["key"]
+    yield "key-rotated", "person", seeded["key-rotated"]
+    yield "key-settings", "person", f"{seeded['key-rotated']}/settings"
+    yield "key-rotation", "person", f"{seeded['key-rotated']}/rotation"
     yield "usage", "person", "/usage"
+    yield "usage-by-key", "person", "/usage?range=7&by=hour&group=key&metric=cost"
+    yield "usage-dates", "person", "/usage?range=custom&from=2026-01-01&to=2026-01-02"
+    yield "activity", "person", "/activity"
+    yield "activity-errors", "person", "/activity?status=error&range=7"
     yield "request", "person", seeded["request"]
     yield "password", "person", "/password"
     yield "not-found", "person", "/keys/nowhere"
     yield "admin-approvals", "admin", "/admin/approvals"
+    yield "admin-approvals-all", "admin", "/admin/approvals?status=all"
     yield "admin-decision", "admin", seeded["decision"]
+    yield "admin-renewal", "admin", seeded["renewal"]
+    yield "admin-decisions", "admin", seeded["decisions"]
+    yield "admin-rules", "admin", "/admin/rules"
+    yield "admin-rule", "admin", seeded["rule"]
     yield "admin-providers", "admin", "/admin/providers"
     yield "admin-provider", "admin", seeded["provider"]
     yield "admin-provider-new", "admin", "/admin/providers/new?kind=openai"
     yield "admin-models", "admin", "/admin/models"
     yield "admin-model", "admin", seeded["model"]
     yield "admin-model-new", "admin", "/admin/models/new"
+    yield "admin-keys", "admin", "/admin/keys"
     yield "admin-usage", "admin", "/admin/usage"
+    yield "admin-activity", "admin", "/admin/activity"
     yield "admin-status", "admin", "/admin/status"
     yield "admin-dead-letters", "admin", "/admin/dead-letters"
 

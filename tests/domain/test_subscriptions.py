@@ -248,7 +248,7 @@ def test_a_request_again_needs_an_end_and_a_model(people: People, asked: str, gu
     made, new = again()
     assert (made.status, new) == ("pending", True)
     assert again() == (made, False)
-    transaction(lambda: offering.delete_model(catalog.model("guarded"), by=people.admin))
+    transaction(lambda: offering.delete(catalog.model("guarded"), by=people.admin))
     with pytest.raises(Conflict):
         again()
 
