@@ -340,7 +340,8 @@ def create_model(
         status=status,
     )
     db.session.add(made)
-    _set_deployments(made, deployments)
+    with db.session.no_autoflush:  # a new deployment is its provider's before it is the session's
+        _set_deployments(made, deployments)
     if price is not None:
         _add_price(made, price, now())
     db.session.flush()
@@ -386,7 +387,8 @@ def update_model(
         status=item.status if status is UNSET else status,
     )
     if deployments is not UNSET:
-        _set_deployments(item, deployments)
+        with db.session.no_autoflush:  # as above
+            _set_deployments(item, deployments)
     if price is not UNSET:
         _add_price(item, price or {}, now())
     item.updated_at = now()
@@ -515,8 +517,7 @@ def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:
             one = Deployment(id=new_id(), provider=upstream, provider_id=name[0], upstream_model=name[1])
         one.priority, one.weight, one.settings = spec.priority, spec.weight, spec.settings
         chosen.append(one)
-    with db.session.no_autoflush:  # what is set is compared with what was there, before the new ones are the session's
-        item.deployments = sorted(chosen, key=lambda one: (one.priority, one.id))
+    item.deployments = sorted(chosen, key=lambda one: (one.priority, one.id))
 
 
 def _must_be_a_rank(priority: int, weight: int, where: str) -> None:

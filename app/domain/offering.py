@@ -10,12 +10,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, exists, false, func, not_, select, true
+from sqlalchemy import ColumnElement, Select, exists, false, func, not_, or_, select, true
 from sqlalchemy.orm import lazyload, selectinload
 
 from app.domain import catalog, keys, subscriptions
 from app.domain.catalog import OFFERED, Deployment, Model
 from app.domain.errors import NotFound
+from app.domain.keys import ApiKey
 from app.domain.providers import Provider
 from app.domain.subscriptions import Subscription
 from app.extensions import db, now
@@ -148,6 +149,31 @@ def subscribers(model_ids: Iterable[str]) -> dict[str, int]:
         .group_by(Subscription.model_id)
     )
     return {str(id): count for id, count in db.session.execute(query)}
+
+
+def key_counts(models: Collection[Model]) -> dict[str, int]:
+    """How many active keys may call each of these models, by the model's id: `keys.count_using` of many at once."""
+    holders: dict[str, set[str]] = {}
+    owned = select(Subscription.model_id, Subscription.person_id).where(
+        Subscription.model_id.in_([item.id for item in models]), Subscription.status.in_(subscriptions.LIVE)
+    )
+    for model_id, person_id in db.session.execute(owned):
+        holders.setdefault(str(model_id), set()).add(person_id)
+    people = set().union(*holders.values())
+    found = db.session.execute(
+        select(ApiKey.person_id, ApiKey.models).where(
+            ApiKey.person_id.in_(people),
+            ApiKey.revoked_at.is_(None),
+            ApiKey.paused_at.is_(None),
+            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()),
+        )
+    ).all()
+    return {
+        item.id: sum(
+            person_id in holders.get(item.id, ()) and (not named or item.name in named) for person_id, named in found
+        )
+        for item in models
+    }
 
 
 def subscriber_count() -> Any:

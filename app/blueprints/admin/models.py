@@ -5,9 +5,10 @@ A price is never edited: another one is dated from now on, and what was charged 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,11 +25,12 @@ from wtforms import (
     TextAreaField,
     ValidationError,
 )
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from app.blueprints.admin.person import me
 from app.directory import Price
-from app.domain import catalog, keys, offering, providers, subscriptions
+from app.domain import catalog, offering, providers
 from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model
 from app.domain.errors import DomainError
 from app.domain.providers import Provider
@@ -36,8 +38,10 @@ from app.extensions import db, now, transaction
 from app.ledger import reports
 from app.ledger.reports import Repriced
 from app.metering import money
+from app.providers.base import CheckResult
+from app.web import exports
 from app.web.forms import blame
-from app.web.lists import page_of
+from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 
 SPARE_ROWS = 3
@@ -46,6 +50,29 @@ ROW = re.compile(r"deployments-(\d{1,15})-")
 FAULTY = re.compile(r"deployments\[(\d+)\](?:\.(\w+))?")
 PRICE = "price_"  # of the prices among the form's fields
 PREVIEW_DAYS = 30
+ACCESSES = {"restricted": True, "open": False}
+
+
+def _priced(name: str) -> Callable[[Model], str | None]:
+    return lambda item: item.price.decimals()[name] if item.price else None
+
+
+EXPORT_COLUMNS: dict[str, Callable[[Model], Any]] = {
+    "id": lambda item: item.id,
+    "name": lambda item: item.name,
+    "display_name": lambda item: item.display_name,
+    "status": lambda item: item.status,
+    "restricted": lambda item: item.restricted,
+    "available": lambda item: item.is_served,
+    "capabilities": lambda item: item.capabilities,
+    "features": lambda item: item.features,
+    "context_window": lambda item: item.context_window,
+    "max_output_tokens": lambda item: item.max_output_tokens,
+    **{name: _priced(name) for name in PRICES},
+    "deployments": lambda item: [f"{one.provider.name}:{one.upstream_model}" for one in item.deployments],
+    "created_at": lambda item: item.created_at,
+    "updated_at": lambda item: item.updated_at,
+}
 
 bp = Blueprint("models", __name__)
 
@@ -86,19 +113,20 @@ class ModelForm(FlaskForm):
     status = SelectField(
         "Status",
         choices=[
-            ("active", "Active: in the catalogue"),
-            ("hidden", "Hidden: works, but not in the catalogue"),
-            ("deprecated", "Deprecated: in the catalogue with a warning"),
-            ("disabled", "Disabled: calls are refused"),
+            SelectChoice("active", "Active: in the catalogue"),
+            SelectChoice("hidden", "Hidden: works, but not in the catalogue"),
+            SelectChoice("deprecated", "Deprecated: in the catalogue with a warning"),
+            SelectChoice("disabled", "Disabled: calls are refused"),
         ],
     )
     restricted = BooleanField(
-        "Restricted access", description="People ask for it and an administrator decides. Who has access keeps it."
+        "Restricted access",
+        description="People ask for it and an administrator decides, also about those who have access now.",
     )
     capabilities = SelectMultipleField(
         "Capabilities",
         [InputRequired("Choose at least one.")],
-        choices=[(name, name.capitalize()) for name in CAPABILITIES],
+        choices=[SelectChoice(name, name.capitalize()) for name in CAPABILITIES],
         default=["chat"],
     )
     features = StringField(
@@ -109,6 +137,8 @@ class ModelForm(FlaskForm):
     context_window = _tokens("Context window", "Tokens, in and out together.")
     max_output_tokens = _tokens("Longest output", "Tokens.")
     default_output_tokens = _tokens("Usual output", "Tokens reserved when a request names no limit.")
+    image_tokens = _tokens("Picture", "The most tokens that one in a prompt may count. Empty for the usual bound.")
+    audio_tokens = _tokens("Audio", "The most tokens that one piece in a prompt may count. Empty for the usual bound.")
     price_input_per_mtok = _price("Input", "Per 1M tokens.")
     price_cached_input_per_mtok = _price("Cached input", "Per 1M tokens.")
     price_output_per_mtok = _price("Output", "Per 1M tokens.")
@@ -145,6 +175,8 @@ class ModelForm(FlaskForm):
             "context_window": self.context_window.data,
             "max_output_tokens": self.max_output_tokens.data,
             "default_output_tokens": self.default_output_tokens.data,
+            "image_tokens": self.image_tokens.data,
+            "audio_tokens": self.audio_tokens.data,
             "price": self.prices,
         }
 
@@ -174,6 +206,17 @@ class DeploymentRow(Form):
             weight=1 if self.weight.data is None else self.weight.data,
             settings=settings,
         )
+
+
+class ModelTrialForm(FlaskForm):
+    """A try at a model's first deployment."""
+
+    prompt = StringField(
+        "Question",
+        [Length(max=1000, message="Use at most %(max)d characters.")],
+        description="Sent to the model when given. It may cost a little.",
+        render_kw={"autocomplete": "off"},
+    )
 
 
 class Deployments:
@@ -240,16 +283,40 @@ def index() -> Response:
     status = status if status in STATUSES else ""
     capability = request.args.get("capability", "")
     capability = capability if capability in CAPABILITIES else ""
-    found = catalog.all_models(search=search or None, status=status or None, capability=capability or None)
+    access = request.args.get("access", "")
+    access = access if access in ACCESSES else ""
+    upstreams = {item.id: item.name for item in db.session.scalars(providers.listed())}
+    provider = request.args.get("provider", "")
+    provider = provider if provider in upstreams else ""
+    columns = offering.columns()
+    wanted = in_order(
+        catalog.all_models(
+            search=search or None,
+            status=status or None,
+            capability=capability or None,
+            restricted=ACCESSES.get(access),
+            provider_id=provider or None,
+        ),
+        columns,
+    )
+    if form := exports.wanted():
+        return exports.answer(form, "models", EXPORT_COLUMNS, every(wanted))
+    found = page_of(wanted)
     return render(
         "admin/models/index.html",
         "admin/models/_list.html",
-        found=page_of(found),
+        found=found,
         search=search,
         chosen=status,
         statuses=STATUSES,
         capability=capability,
         capabilities=CAPABILITIES,
+        access=access,
+        provider=provider,
+        upstreams=upstreams,
+        sort=sorting(columns),
+        subscribers=offering.subscribers([item.id for item in found.items]),
+        key_counts=offering.key_counts(found.items),
     )
 
 
@@ -300,6 +367,9 @@ def change(id: str) -> Response:
     form, deployments = _change_form(item), Deployments(item)
     if not all([form.validate_on_submit(), deployments.validate(form)]):
         return _page(item, form, deployments, 422)
+    effects = _effects(item, form)
+    if effects and request.form.get("confirmed") != _mark(effects):
+        return _page(item, form, deployments, 409, effects=effects)
     before = item.price.id if item.price else None
     from_at = form.from_at
     wanted = form.wanted() if from_at is None else {**form.wanted(), "price": catalog.UNSET}
@@ -343,6 +413,28 @@ def _with_total(rows: list[Repriced]) -> list[Repriced]:
     return [*rows, total] if rows else []
 
 
+@bp.post("/admin/models/<id>/test")
+def test(id: str) -> Response:
+    """Tries the model's first deployment at its provider now. It changes nothing, so the answer is the page itself."""
+    item = catalog.model_by_id(id)
+    form = ModelTrialForm()
+    if not form.validate_on_submit():
+        return _test_page(item, form, 422)
+    if not item.deployments:
+        form.form_errors.append("No provider serves this model yet.")
+        return _test_page(item, form, 422)
+    first = item.deployments[0]
+    upstream, name = first.provider, first.upstream_model
+    db.session.expunge(upstream)
+    db.session.rollback()  # the upstream may take its time; no transaction waits with us
+    result: CheckResult | None = None
+    try:
+        result = providers.check(upstream, model=name, prompt=(form.prompt.data or "").strip() or None)
+    except DomainError as error:  # the settings no longer satisfy the adapter
+        form.form_errors.append(error.message)
+    return _test_page(catalog.model_by_id(id), form, 200 if result else 422, result)
+
+
 @bp.get("/admin/models/<id>/deletion")
 def deletion(id: str) -> Response:
     """The page that asks whether it is meant, and tells whom it hits."""
@@ -378,6 +470,7 @@ def _page(
     *,
     fragment: bool = False,
     preview: list[Repriced] | None = None,
+    effects: Sequence[str] = (),
 ) -> Response:
     return render(
         "admin/models/detail.html",
@@ -387,8 +480,17 @@ def _page(
         form=form,
         deployments=deployments,
         preview=preview,
+        effects=effects,
+        confirmed=_mark(effects),
         moment=now(),
+        test=ModelTrialForm(formdata=None),
         **_effect(item),
+    )
+
+
+def _test_page(item: Model, form: ModelTrialForm, status: int, result: CheckResult | None = None) -> Response:
+    return render(
+        "admin/models/test.html", "admin/models/_test.html", status=status, model=item, test=form, result=result
     )
 
 
@@ -398,7 +500,32 @@ def _deletion_page(item: Model, status: int = 200) -> Response:
 
 def _effect(item: Model) -> dict[str, Any]:
     """Whom a change of this model hits."""
-    return {"subscribers": subscriptions.live_count(item), "key_count": keys.count_using(item)}
+    hit = offering.effect(item)
+    return {"subscribers": hit.live, "key_count": hit.keys}
+
+
+def _effects(item: Model, form: ModelForm) -> list[str]:
+    """What saving this form would do to people who use the model, in sentences; nothing when it hits nobody."""
+    hit = offering.effect(item)
+    status = form.status.data
+    told = []
+    if form.restricted.data and not item.restricted and hit.active:
+        many = _counted(hit.active, "active subscription")
+        told.append(f"Restricting it turns {many} pending: calls are refused until you approve them.")
+    if hit.live and status != item.status and status in ("hidden", "disabled"):
+        whom = f"{_counted(hit.live, 'live subscription')} and {_counted(hit.keys, 'key')}"
+        stops = "calls are refused" if status == "disabled" else "they go on working, but nobody else finds the model"
+        told.append(f"{'Disabling' if status == 'disabled' else 'Hiding'} it hits {whom}: {stops}.")
+    return told
+
+
+def _mark(effects: Sequence[str]) -> str:
+    """What a confirmation confirms: other effects, or other numbers, are asked about again."""
+    return hashlib.sha256("\n".join(effects).encode()).hexdigest()[:16]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _change_form(item: Model, **arguments: Any) -> ModelForm:
@@ -410,7 +537,7 @@ def _change_form(item: Model, **arguments: Any) -> ModelForm:
 def _plain(item: Model) -> dict[str, Any]:
     names = (
         "display_name", "description", "status", "restricted", "capabilities", "context_window", "max_output_tokens",
-        "default_output_tokens",
+        "default_output_tokens", "image_tokens", "audio_tokens",
     )  # fmt: skip
     return {name: getattr(item, name) for name in names}
 
@@ -420,9 +547,9 @@ def _blame(form: ModelForm, deployments: Deployments, error: DomainError) -> Non
         blame(form, error, **{"from": "price_from"}, **{f"price.{name}": PRICE + name for name in PRICES})
 
 
-def _choices(found: Sequence[Provider]) -> list[tuple[str, str]]:
-    words = [(one.id, one.name if one.status == "active" else f"{one.name} (disabled)") for one in found]
-    return [("", "Choose …"), *words]
+def _choices(found: Sequence[Provider]) -> list[SelectChoice]:
+    words = [SelectChoice(one.id, one.name if one.status == "active" else f"{one.name} (disabled)") for one in found]
+    return [SelectChoice("", "Choose …"), *words]
 
 
 def _fault(row: DeploymentRow, name: str, message: str) -> None:

@@ -9,13 +9,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from app.domain import catalog, subscriptions
+from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
+from app.domain.notices import Notice
 from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
-from tests.house import People
+from tests.house import People, make_model
+from tests.services.upstream import CHAT, Upstream
 
 SignedIn = Callable[[str], Browser]
 
@@ -317,3 +320,126 @@ def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, s
     assert fresh("small").display_name == "Later"
     assert admin.post(path, **{**form, "price_from": "soon"}).status_code == 422
     assert "price_from" not in admin.get("/admin/models/new").text
+
+
+def untouched(item: Model, **changes: object) -> dict[str, object]:
+    """What a browser sends of the model's form as it stands, but for `changes`."""
+    one = item.deployments[0]
+    form = filled(name=None, restricted="y" if item.restricted else None, capabilities=["chat"], status=item.status)
+    form |= {"price_input_per_mtok": "1", "price_output_per_mtok": "2", "price_per_request": ""}
+    return form | row(0, one.provider_id, one.upstream_model) | changes
+
+
+def statuses(person: object) -> set[str]:
+    db.session.rollback()
+    return {one.status for one in db.session.scalars(subscriptions.of(person))}  # type: ignore[arg-type]
+
+
+def test_restricting_asks_first_and_then_puts_access_up_for_decision(
+    people: People, small: Model, signed_in: SignedIn
+) -> None:
+    subscribe(people.owner, small)
+    subscribe(people.stranger, small)
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}"
+    form = untouched(small, restricted="y", display_name="Small, guarded")
+    asked = admin.post(path, **form)
+    assert asked.status_code == 409
+    assert "Restricting it turns 2 active subscriptions pending" in asked.text
+    assert "Small, guarded" in asked.text
+    assert not fresh("small").restricted
+    [mark] = re.findall(r'name="confirmed" value="([^"]+)"', asked.text)
+    subscribe(people.admin, fresh("small"))
+    again = admin.post(path, **form, confirmed=mark)  # what was confirmed is not what would happen now
+    assert (again.status_code, "turns 3 active" in again.text) == (409, True)
+    [mark] = re.findall(r'name="confirmed" value="([^"]+)"', again.text)
+    assert admin.post(path, **form, confirmed=mark).status_code == 303
+    assert fresh("small").restricted
+    for person in (people.owner, people.stranger, people.admin):
+        assert statuses(person) == {"pending"}
+    [found] = db.session.scalars(subscriptions.of(people.owner))
+    assert [step.status for step in found.timeline] == ["active", "pending"]
+    told = db.session.scalars(select(Notice).where(Notice.person_id == people.owner.id)).all()
+    assert [notice.kind for notice in told] == ["subscription.restrict"]
+    assert admin.post(path, **untouched(fresh("small"), display_name="Same")).status_code == 303  # nothing is hit now
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("hidden", "Hiding it hits 1 live subscription and 1 key: they go on working"),
+        ("disabled", "Disabling it hits 1 live subscription and 1 key: calls are refused"),
+    ],
+)
+def test_hiding_and_disabling_tell_whom_they_hit(
+    people: People, small: Model, signed_in: SignedIn, status: str, told: str
+) -> None:
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}"
+    subscribe(people.owner, small)
+    make_key(people.owner)
+    since = fresh("small").status_at
+    asked = admin.post(path, **untouched(small, status=status))
+    assert (asked.status_code, told in asked.text) == (409, True)
+    [mark] = re.findall(r'name="confirmed" value="([^"]+)"', asked.text)
+    assert admin.post(path, **untouched(small, status=status), confirmed=mark).status_code == 303
+    item = fresh("small")
+    assert (item.status, item.status_at) > (status, since)
+    assert statuses(people.owner) == {"active"}
+
+
+def test_what_hits_nobody_is_not_asked_about(people: People, small: Model, signed_in: SignedIn) -> None:
+    path = f"/admin/models/{small.id}"
+    form = untouched(small, restricted="y", status="disabled", image_tokens="1200", audio_tokens="300")
+    assert signed_in("admin").post(path, **form).status_code == 303
+    item = fresh("small")
+    assert (item.restricted, item.status, item.image_tokens, item.audio_tokens) == (True, "disabled", 1200, 300)
+
+
+def test_the_list_is_narrowed_sorted_counted_and_taken_away(
+    people: People, small: Model, guarded: Model, signed_in: SignedIn
+) -> None:
+    lab = transaction(providers.create, by=None, name="Lab", kind="echo", config={}, status="disabled")
+    spec = DeploymentSpec(provider_id=lab.id, upstream_model="x")
+    transaction(make_model, None, "lone", deployments=[spec], price={"input_per_mtok": "0.1"})
+    subscribe(people.owner, small)
+    subscribe(people.stranger, small)
+    make_key(people.owner)
+    make_key(people.owner, models=["small"])
+    admin = signed_in("admin")
+
+    def listed(query: str) -> list[str]:
+        return re.findall(r"Copy model name ([^\"]+)\"", admin.get(f"/admin/models?{query}", fragment=True).text)[::2]
+
+    assert listed("access=restricted") == ["lab/guarded"]
+    assert listed("access=open&sort=price") == ["lone", "small"]
+    assert listed(f"provider={lab.id}") == ["lone"]
+    assert listed("sort=-subscribers")[0] == "small"
+    page = admin.get("/admin/models").text
+    [shown] = re.findall(rf'id="model-{small.id}".*?</tr>', page, re.S)
+    assert re.findall(r'data-label="(Users|Keys)"><span class="figure">(\d+)', shown) == [("Users", "2"), ("Keys", "2")]
+    [shown] = re.findall(rf'id="model-{catalog.model("lone").id}".*?</tr>', page, re.S)
+    assert "Unavailable" in shown
+    rows = admin.get("/admin/models?access=open&sort=price&format=json", buffered=True).get_json()["data"]
+    assert [(one["name"], one["input_per_mtok"], one["available"]) for one in rows] == [
+        ("lone", "0.1", False), ("small", "1", True)]  # fmt: skip
+
+
+def test_a_model_is_tried_at_its_first_deployment(
+    people: People, small: Model, upstream: Upstream, signed_in: SignedIn
+) -> None:
+    config = {"base_url": upstream.url, "api_key": "sk-upstream-0123456789"}
+    real = transaction(providers.create, by=None, name="Real", kind="openai", config=config)
+    specs = [
+        DeploymentSpec(provider_id=small.deployments[0].provider_id, upstream_model="later", priority=5),
+        DeploymentSpec(provider_id=real.id, upstream_model="small"),
+    ]
+    transaction(make_model, None, "tried", deployments=specs)
+    transaction(make_model, None, "unserved", deployments=[])
+    admin, path = signed_in("admin"), f"/admin/models/{fresh('tried').id}"
+    assert "Real" in admin.get(path).text.split('id="test"')[1]
+    answer = admin.post(f"{path}/test", prompt="Are you there?")
+    assert (answer.status_code, "It works" in answer.text) == (200, True)
+    asked = [exchange for exchange in upstream.requests if exchange.path == CHAT]
+    assert asked[0].json["model"] == "small"
+    assert part_of(admin, f"{path}/test").text.lstrip().startswith("<section")
+    assert "No provider serves" in admin.post(f"/admin/models/{fresh('unserved').id}/test").text
+    assert signed_in("auditor").post(f"{path}/test").status_code == 403
