@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from flask import Flask
 from sqlalchemy import select
 
-from app.domain import keys, subscriptions
+from app.domain import announcements, approval_rules, invitations, keys, notices, sessions, subscriptions, tokens
+from app.domain.deliveries import Delivery
+from app.domain.providers import Endpoint
 from app.extensions import db, transaction
 from app.ids import new_id
 from app.ledger import posting
@@ -57,6 +59,21 @@ def make_things(app: Flask, people: People) -> Things:
         posting.post([event])
         posting.bury("stream 7-0", b"nonsense", "not JSON")
         db.session.rollback()
+        text = transaction(keys.rotate, key, by=owner, overlap_s=3600)
+        notice = transaction(notices.tell, owner, "key.expiring", "A key ends soon")
+        announcement = transaction(announcements.put_up, by=admin, level="info", text="Updates tonight.")
+        invitation, link = transaction(
+            invitations.invite, by=admin, link="/invitation/{token}", email=None, role="user", groups=[], days=7
+        )
+        delivery = transaction(_give_up)
+        paused, _ = transaction(keys.create, owner, by=owner, name="paused")
+        transaction(keys.pause, paused, by=owner)
+        denied_model = transaction(make_model, admin, "denied", restricted=True)
+        denied, _ = transaction(subscriptions.request, owner, denied_model, by=owner, justification="Curiosity.")
+        transaction(subscriptions.decide, denied, "deny", by=admin, reason="No.")
+        rule = transaction(approval_rules.create, by=admin, name="Cheap ones", most_input_per_mtok="0.01")
+        endpoint = db.session.scalar(select(Endpoint.id).where(Endpoint.path == "/v1/embeddings"))
+        refresh_token = transaction(tokens.grant, owner).refresh_token
         made = {
             "person": owner.id,
             "username": owner.username,
@@ -70,6 +87,27 @@ def make_things(app: Flask, people: People) -> Things:
             "pending": pending.id,
             "key": key.id,
             "request": event.request_id,
+            "secret": key.secrets[-1].id,
+            "secret_text": text,
+            "notice": notice.id,
+            "announcement": announcement.id,
+            "invitation": invitation.id,
+            "invitation_token": link.rpartition("/")[2],
+            "delivery": delivery.id,
+            "session": sessions.begin(owner.id, address="127.0.0.1", agent="a browser").reference,
+            "paused": paused.id,
+            "denied": denied.id,
+            "rule": rule.id,
+            "endpoint": str(endpoint),
+            "refresh_token": str(refresh_token),
             "dead_letter": str(db.session.scalar(select(posting.DeadLetter.id))),
         }
         return Things(made)
+
+
+def _give_up() -> Delivery:
+    """A mail that could not be sent."""
+    made = Delivery(channel="email", target="ada@example.org", kind="notice", payload={}, state="dead", attempts=8)
+    db.session.add(made)
+    db.session.flush()
+    return made

@@ -1,0 +1,384 @@
+"""Who gets through which route: every route of every cold door, for everybody there is, in one table.
+
+The owner has one of everything (`tests/things.py`), the stranger nothing; the auditor is an admin who only reads. What
+is somebody else's is not there (404), what needs a role that one lacks is refused (403), and nobody is asked to sign in:
+401 for programs, `led` to the form in a browser. Each visitor finds the same world, whatever the one before them did.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.test import TestResponse
+
+from app.domain import sessions
+from app.extensions import db
+from config import Config, load
+from tests.house import (  # noqa: F401
+    PASSWORD,
+    People,
+    app,
+    database_url,
+    inside,
+    migrated,
+    quick_hashes,
+    valkey_url,
+    visitors,
+    wire,
+)
+from tests.things import make_things
+
+pytestmark = pytest.mark.slow
+
+VISITORS = ("nobody", "owner", "stranger", "auditor", "admin")
+DOORS = ("portal", "admin", "public", "api")
+DOOR_OF = {door: door for door in DOORS}  # blueprints of the public door have names of their own
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+OPEN = ("health", "static")  # they know nobody, and answer everybody the same
+
+TABLE = """
+# For nobody, owner, stranger, auditor and admin; then what is sent, on a line of its own where it is long.
+
+# The portal
+GET    /home                                            led 200 200 200 200
+GET    /models                                          led 200 200 200 200
+GET    /models/small                                    led 200 200 200 200
+POST   /models/small/subscription                       led 303 303 303 303
+GET    /subscriptions                                   led 200 200 200 200
+GET    /subscriptions/{subscription}                    led 200 404 200 200
+GET    /subscriptions/{subscription}/cancellation       led 200 404 200 200
+POST   /subscriptions/{subscription}/cancellation       led 303 404 403 303
+POST   /subscriptions/{subscription}/renewal            led 303 404 403 403 {"reason": "Still needed."}
+POST   /subscriptions/{denied}/review                   led 303 404 403 403 {"justification": "Minutes."}
+GET    /keys                                            led 200 200 200 200
+POST   /keys                                            led 201 201 201 201
+       {"name": "another", "reach": "all", "lifetime": "never", "period": "month", "timezone": "UTC", "routing": "free"}
+GET    /keys/new                                        led 200 200 200 200
+GET    /keys/{key}                                      led 200 404 200 200
+GET    /keys/{key}/settings                             led 200 404 403 200
+POST   /keys/{key}/settings                             led 303 404 403 303
+       {"name": "renamed", "reach": "all", "lifetime": "keep", "period": "month", "timezone": "UTC", "routing": "free"}
+GET    /keys/{key}/rotation                             led 200 404 403 200
+POST   /keys/{key}/rotation                             led 201 404 403 201 {"overlap": "3600"}
+GET    /keys/{key}/secrets/{secret}/end                 led 200 404 403 200
+POST   /keys/{key}/secrets/{secret}/end                 led 303 404 403 303
+GET    /keys/{key}/pause                                led 200 404 403 200
+POST   /keys/{key}/pause                                led 303 404 403 303
+GET    /keys/{paused}/resumption                        led 200 404 403 200
+POST   /keys/{paused}/resumption                        led 303 404 403 303
+GET    /keys/{key}/revocation                           led 200 404 403 200
+POST   /keys/{key}/revocation                           led 303 404 403 303 {"confirm": "app"}
+GET    /usage                                           led 200 200 200 200
+GET    /activity                                        led 200 200 200 200
+GET    /activity/{request}                              led 200 404 200 200
+GET    /requests/{request}                              led 301 301 301 301
+GET    /notices                                         led 200 200 200 200
+POST   /notices/{notice}/reading                        led 303 404 404 404
+POST   /notices/email                                   led 303 303 303 303 {"email": "y"}
+POST   /notices/reading                                 led 303 303 303 303
+GET    /reference                                       led 200 200 200 200
+
+# The admins' pages
+GET    /admin/announcement                              led 403 403 200 200
+POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
+POST   /admin/announcement/removal                      led 403 403 403 303
+GET    /admin/activity                                  led 403 403 200 200
+GET    /admin/activity/{request}                        led 403 403 200 200
+GET    /admin/approvals                                 led 403 403 200 200
+GET    /admin/approvals/decisions?ids={pending}         led 403 403 200 200
+POST   /admin/approvals/decisions                       led 403 403 403 200
+       {"decision": "approve", "ids": "{pending}"}
+GET    /admin/subscriptions/{pending}/decision          led 403 403 200 200
+POST   /admin/subscriptions/{pending}/decision          led 403 403 403 303 {"decision": "approve"}
+GET    /admin/dead-letters                              led 403 403 200 200
+GET    /admin/dead-letters/{dead_letter}/dismissal      led 403 403 200 200
+POST   /admin/dead-letters/{dead_letter}/dismissal      led 403 403 403 303 {"reason": "Noise."}
+POST   /admin/dead-letters/{dead_letter}/posting        led 403 403 403 303
+GET    /admin/deliveries                                led 403 403 200 200
+POST   /admin/deliveries/{delivery}/sending             led 403 403 403 303
+POST   /admin/drift                                     led 403 403 403 303
+GET    /admin/invitations                               led 403 403 200 200
+POST   /admin/invitations                               led 403 403 403 201 {"role": "user", "days": "7"}
+GET    /admin/invitations/new                           led 403 403 200 200
+POST   /admin/invitations/{invitation}/withdrawal       led 403 403 403 303
+GET    /admin/keys                                      led 403 403 200 200
+GET    /admin/models                                    led 403 403 200 200
+POST   /admin/models                                    led 403 403 403 303
+       {"name": "another", "display_name": "Another", "capabilities": "chat", "status": "active"}
+GET    /admin/models/{model_id}                         led 403 403 200 200
+POST   /admin/models/{model_id}                         led 403 403 403 303
+       {"display_name": "Small", "capabilities": "chat", "status": "active"}
+GET    /admin/models/{model_id}/deletion                led 403 403 200 200
+POST   /admin/models/{model_id}/deletion                led 403 403 403 303 {"confirm": "small"}
+POST   /admin/models/{model_id}/test                    led 403 403 403 200
+POST   /admin/models/{model_id}/price-preview           led 403 403 403 200
+GET    /admin/models/new                                led 403 403 200 200
+GET    /admin/models/new/deployment                     led 403 403 200 200
+GET    /admin/people                                    led 403 403 200 200
+GET    /admin/people/owner                              led 403 403 200 200
+POST   /admin/people/owner                              led 403 403 403 303 {"role": "user"}
+POST   /admin/people/owner/budget                       led 403 403 403 303
+       {"limit": "5", "period": "month", "timezone": "UTC"}
+GET    /admin/people/owner/deactivation                 led 403 403 200 200
+POST   /admin/people/owner/deactivation                 led 403 403 403 303
+GET    /admin/people/owner/deletion                     led 403 403 200 200
+POST   /admin/people/owner/deletion                     led 403 403 403 303 {"confirm": "owner"}
+GET    /admin/people/owner/password                     led 403 403 200 200
+POST   /admin/people/owner/password                     led 403 403 403 201
+POST   /admin/people/owner/reactivation                 led 403 403 403 303
+POST   /admin/people/owner/sessions/{session}/ending    led 403 403 403 303
+POST   /admin/people/owner/tokens/revocation            led 403 403 403 303
+GET    /admin/providers                                 led 403 403 200 200
+POST   /admin/providers                                 led 403 403 403 303
+       {"kind": "echo", "name": "Another", "status": "active"}
+GET    /admin/providers/{provider}                      led 403 403 200 200
+POST   /admin/providers/{provider}                      led 403 403 403 303 {"name": "Echo", "status": "active"}
+GET    /admin/providers/{provider}/deletion             led 403 403 200 200
+POST   /admin/providers/{provider}/deletion             led 403 403 403 409
+POST   /admin/providers/{provider}/test                 led 403 403 403 200
+GET    /admin/providers/new                             led 403 403 200 200
+GET    /admin/rules                                     led 403 403 200 200
+POST   /admin/rules                                     led 403 403 403 303
+       {"name": "All", "role": "", "budget_period": "month"}
+GET    /admin/rules/new                                 led 403 403 200 200
+GET    /admin/rules/{rule}                              led 403 403 200 200
+POST   /admin/rules/{rule}                              led 403 403 403 303
+       {"name": "All", "role": "", "budget_period": "month"}
+POST   /admin/rules/{rule}/activity                     led 403 403 403 303
+POST   /admin/rules/{rule}/position                     led 403 403 403 303 {"direction": "up"}
+GET    /admin/rules/{rule}/deletion                     led 403 403 200 200
+POST   /admin/rules/{rule}/deletion                     led 403 403 403 303
+GET    /admin/status                                    led 403 403 200 200
+GET    /admin/usage                                     led 403 403 200 200
+
+# The public pages
+GET    /                                                led 303 303 303 303
+GET    /sign-in                                         200 303 303 303 303
+POST   /sign-in                                         303 303 303 303 303
+       {"username": "owner", "password": "{password}"}
+POST   /sign-out                                        led led led led led
+GET    /password                                        led 200 200 200 200
+POST   /password                                        led 303 303 303 303
+       {"current_password": "{password}", "new_password": "quite another password", "again": "quite another password"}
+GET    /invitation/{invitation_token}                   200 200 200 200 200
+POST   /invitation/{invitation_token}                   303 303 303 303 303
+       {"username": "newcomer", "password": "{password}", "again": "{password}"}
+POST   /announcements/{announcement}/dismissal          303 303 303 303 303
+
+# The management API
+POST   /token                                           200 200 200 200 200
+       {"username": "owner", "password": "{password}"}
+POST   /refresh-token                                   200 200 200 200 200 {"refresh_token": "{refresh_token}"}
+GET    /token-info                                      401 200 200 200 200
+POST   /change-password                                 401 204 204 204 204
+       {"current_password": "{password}", "new_password": "quite another password"}
+POST   /api/auth/login                                  200 200 200 200 200
+       {"username": "owner", "password": "{password}"}
+POST   /api/auth/logout                                 401 204 204 204 204
+GET    /api/auth/me                                     401 200 200 200 200
+GET    /users/me                                        401 200 200 200 200
+GET    /api/openapi.json                                401 200 200 200 200
+GET    /admin/users                                     401 403 403 200 200
+POST   /admin/users                                     401 403 403 403 201
+       {"username": "newcomer", "password": "{password}"}
+GET    /admin/users/owner                               401 403 403 200 200
+PUT    /admin/users/owner                               401 403 403 403 200 {"email": "owner@example.org"}
+DELETE /admin/users/owner                               401 403 403 403 204
+POST   /admin/token/owner                               401 403 403 403 201
+GET    /admin/tokens                                    401 403 403 200 200
+DELETE /admin/token/owner/revoke                        401 403 403 403 204
+GET    /api/audit                                       401 403 403 200 200
+GET    /api/budgets                                     401 200 200 200 200
+GET    /api/budgets/key/{key}                           401 200 404 200 200
+PUT    /api/budgets/key/{key}                           401 200 404 403 200 {"limit": "5"}
+DELETE /api/budgets/key/{key}                           401 204 404 403 204
+GET    /api/budgets/user/owner                          401 200 404 200 200
+PUT    /api/budgets/user/owner                          401 403 404 403 200 {"limit": "5"}
+GET    /api/budgets/organisation/default                401 404 404 200 200
+PUT    /api/budgets/organisation/default                401 403 403 403 200 {"limit": "5"}
+GET    /api/endpoints                                   401 403 403 200 200
+GET    /api/endpoints/{endpoint}                        401 403 403 200 200
+PUT    /api/endpoints/{endpoint}                        401 403 403 403 200 {"active": true}
+GET    /api/keys                                        401 200 200 200 200
+POST   /api/keys                                        401 201 201 201 201 {"name": "another"}
+GET    /api/keys/{key}                                  401 200 404 200 200
+PATCH  /api/keys/{key}                                  401 200 404 403 200 {"name": "renamed"}
+DELETE /api/keys/{key}                                  401 204 404 403 204
+POST   /api/keys/{key}/rotation                         401 201 404 403 201 {"overlap_s": 60}
+GET    /api/models                                      401 200 200 200 200
+POST   /api/models                                      401 403 403 403 201
+       {"name": "another", "capabilities": ["chat"]}
+GET    /api/models/small                                401 200 200 200 200
+PUT    /api/models/small                                401 403 403 403 200 {"description": "Small."}
+DELETE /api/models/small                                401 403 403 403 204
+GET    /api/providers                                   401 403 403 200 200
+POST   /api/providers                                   401 403 403 403 201 {"name": "Another", "provider": "echo"}
+GET    /api/providers/{provider}                        401 403 403 200 200
+PUT    /api/providers/{provider}                        401 403 403 403 200 {"name": "Echo 2"}
+DELETE /api/providers/{provider}                        401 403 403 403 409
+POST   /api/providers/{provider}/test                   401 403 403 403 200 {}
+GET    /api/requests                                    401 200 200 200 200
+GET    /api/requests/{request}                          401 200 404 200 200
+GET    /api/requests/stats                              401 200 200 200 200
+GET    /api/status                                      401 200 200 200 200
+GET    /api/status/health                               401 200 200 200 200
+GET    /api/subscriptions                               401 200 200 200 200
+POST   /api/subscriptions                               401 200 201 201 201 {"model": "small"}
+GET    /api/subscriptions/{subscription}                401 200 404 200 200
+DELETE /api/subscriptions/{subscription}                401 204 404 403 204
+POST   /api/subscriptions/{subscription}/renewal        401 200 404 403 403 {"reason": "Still needed."}
+POST   /api/subscriptions/{pending}/decision            401 403 403 403 200 {"decision": "approve"}
+POST   /api/subscriptions/decisions                     401 403 403 403 200
+       {"decision": "approve", "ids": ["{pending}"]}
+GET    /usage/me/day                                    401 200 200 200 200
+GET    /usage/admin/user/owner/day                      401 403 403 200 200
+GET    /usage/admin/all/day                             401 403 403 200 200
+GET    /usage/admin/recent                              401 403 403 200 200
+GET    /usage/admin/summary                             401 403 403 200 200
+"""
+
+
+class Row(NamedTuple):
+    """One route as one line of the table, with what each visitor is answered."""
+
+    method: str
+    path: str
+    expected: tuple[str, ...]
+    body: dict[str, Any]
+
+
+def rows() -> Iterator[Row]:
+    for line in TABLE.strip().replace("\n       {", " {").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        method, path, *expected = line.split(None, 7)
+        body = json.loads(expected.pop()) if len(expected) > len(VISITORS) else {}
+        yield Row(method, path, tuple(expected), body)
+
+
+class World:
+    """The application with its things, which is the same for each who comes."""
+
+    def __init__(self, app: Flask, people: People, folder: Path) -> None:
+        app.config["WTF_CSRF_ENABLED"] = False  # forms without their tokens are another test's matter
+        self.app = app
+        self.things = make_things(app, people)
+        self.present, self.kept = folder / "portico.db", folder / "kept.db"
+        self._close()
+        shutil.copy(self.present, self.kept)
+        self.restore()
+
+    def _close(self) -> None:
+        with self.app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+
+    def restore(self) -> None:
+        self._close()
+        for leftover in ("-wal", "-shm"):
+            Path(f"{self.present}{leftover}").unlink(missing_ok=True)
+        shutil.copy(self.kept, self.present)
+        with self.app.app_context():  # sessions live in Redis, and some rows end them
+            begun = sessions.begin(self.things["person"], address="127.0.0.1", agent="a browser")
+        self.things.ids["session"] = begun.reference
+
+    def named(self, value: Any) -> Any:
+        """The value with the ids that its placeholders name."""
+        if isinstance(value, dict):
+            return {key: self.named(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.named(inner) for inner in value]
+        if not isinstance(value, str):
+            return value
+        known = {**self.things.ids, "password": PASSWORD}
+        return re.sub(r"{(\w+)}", lambda found: known[found[1]], value)
+
+    def endpoint(self, row: Row) -> str:
+        """The route that a row is about."""
+        path = self.named(row.path).partition("?")[0]
+        try:
+            found: str = self.app.url_map.bind("localhost").match(path, row.method)[0]
+        except HTTPException:
+            pytest.fail(f"no route answers {row.method} {row.path}; take its row out of TABLE")
+        return found
+
+    def ask(self, row: Row, who: str, **extra: Any) -> TestResponse:
+        """What `who` is answered, by a browser at a page and by a program at the API."""
+        program = self.endpoint(row).startswith("api.")
+        client = self.app.test_client(use_cookies=not program)
+        headers = {}
+        if who != "nobody":
+            credentials = {"username": who, "password": PASSWORD}
+            signed_in = client.post("/token" if program else "/sign-in", data=credentials)
+            assert signed_in.status_code == (200 if program else 303), signed_in.text
+            if program:
+                headers["Authorization"] = f"Bearer {signed_in.get_json()['access_token']}"
+        body = {**self.named(row.body), **extra}
+        given = {"json": body} if program and row.method != "GET" else {"data": body} if row.method != "GET" else {}
+        return client.open(self.named(row.path), method=row.method, headers=headers, **given)
+
+
+@pytest.fixture
+def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:
+    return load(
+        {
+            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_DATABASE_URL": database_url,
+            "CONFIG_REDIS_URL": valkey_url,
+            "CONFIG_SERVER_DOORS": "portal,admin,api,public",
+        }
+    )
+
+
+@pytest.fixture
+def world(app: Flask, visitors: People, tmp_path: Path) -> World:
+    return World(app, visitors, tmp_path)
+
+
+def told(answer: TestResponse) -> str:
+    """The answer as the table writes it."""
+    if answer.status_code == 303 and answer.headers["Location"].startswith("/sign-in"):
+        return "led"
+    return str(answer.status_code)
+
+
+def test_every_route_has_a_row(world: World) -> None:
+    served = {
+        (method, rule.endpoint): rule.rule
+        for rule in world.app.url_map.iter_rules()
+        if not rule.endpoint.startswith(OPEN)
+        for method in (rule.methods or set()) & METHODS
+    }
+    described = [(row.method, world.endpoint(row)) for row in rows()]
+    missing = [f"{method} {served[method, name]} ({name})" for method, name in sorted(set(served) - set(described))]
+    assert missing == [], "add a row to TABLE in tests/test_access.py that says who gets through, for each of these"
+
+
+def test_the_table_is_sound() -> None:
+    table = list(rows())
+    for row in table:
+        assert len(row.expected) == len(VISITORS), row
+    assert len({(row.method, row.path) for row in table}) == len(table)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("door", DOORS)
+def test_everybody_is_answered_as_the_table_says(world: World, door: str) -> None:
+    different = []
+    for row in rows():
+        if DOOR_OF.get(world.endpoint(row).partition(".")[0], "public") != door:
+            continue
+        for who, expected in zip(VISITORS, row.expected, strict=True):
+            answered = world.ask(row, who)
+            if told(answered) != expected:
+                different.append(f"{row.method} {row.path} by {who}: {told(answered)} instead of {expected}")
+            world.restore()
+    assert different == []
