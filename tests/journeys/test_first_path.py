@@ -61,7 +61,7 @@ def test_a_newcomer_gets_a_restricted_model_streams_with_it_and_sees_what_it_cos
     assert (used.prompt_tokens, used.completion_tokens, money.text(cost)) == (7, 7, "0.0000875")
 
     for _ in range(40):  # the drainer posts within a second or two
-        person.open("/usage")
+        person.open("/activity")
         if person.page.get_by_role("row").filter(has_text="my notebook").count():
             break
         person.page.wait_for_timeout(250)

@@ -236,3 +236,41 @@ def test_an_admins_token_without_the_admin_scope_sees_its_own_only(
     narrow = sign_in(app, "admin", scope="portal")
     assert narrow.get("/api/requests").get_json()["data"] == []
     assert narrow.get("/usage/admin/all/day").status_code == 403
+
+
+def test_corrections_are_money_and_no_requests(programs: dict[str, Program], posted: Posted) -> None:
+    first = posted.first
+    with programs["admin"].client.application.app_context():
+        credit = event(
+            request_id=first.request_id, kind="credit", at_ms=first.at_ms, person_id=first.person_id, cost_nano=-25_000,
+            prompt_tokens=0, completion_tokens=0, duration_ms=0, ttft_ms=None, attempts=(),
+        )  # fmt: skip
+        repair = event(kind="repair", at_ms=NOW, person_id="", model="", key_id=None, cost_nano=0, moved_nano=5,
+                       prompt_tokens=0, completion_tokens=0)  # fmt: skip
+        assert posting.post([credit, repair]) == 2
+        db.session.remove()
+    admin = programs["admin"]
+    assert admin.get("/api/requests").get_json()["total"] == 4
+    assert admin.get(f"/api/requests/{repair.request_id}").status_code == 404
+    found = programs["owner"].get(f"/api/requests/{first.request_id}").get_json()
+    assert found["cost"] == "0.000125"
+    assert [(one["kind"], one["cost"]) for one in found["corrections"]] == [("credit", "-0.000025")]
+    today = admin.get("/usage/admin/all/day?num_periods=1").get_json()["data"][0]
+    assert (today["request_count"], today["error_count"], today["cost"]) == (3, 1, "0.000100001")
+    assert "" not in today["models"]
+    summary = admin.get("/usage/admin/summary").get_json()
+    assert (summary["active_users_today"], summary["cost_today"]) == (2, "0.000100001")
+
+
+def test_pages_of_requests_are_counted_and_bounded(programs: dict[str, Program]) -> None:
+    body = programs["admin"].get("/api/requests?limit=2&page=2").get_json()
+    assert (body["page"], body["limit"], body["total"], len(body["data"])) == (2, 2, 4, 2)
+    assert programs["admin"].get("/api/requests?limit=201").status_code == 422
+    assert programs["admin"].get("/usage/me/day").get_json()["total"] == 30
+
+
+@pytest.mark.parametrize("narrowed", ["model=large", "user=stranger", "provider=Echo", "endpoint=/v1/embeddings"])
+def test_statistics_take_the_filters_of_the_list(programs: dict[str, Program], narrowed: str) -> None:
+    admin = programs["admin"]
+    rows = admin.get(f"/api/requests/stats?groupBy=week&{narrowed}").get_json()["data"]
+    assert sum(row["request_count"] for row in rows) == admin.get(f"/api/requests?{narrowed}").get_json()["total"] > 0
