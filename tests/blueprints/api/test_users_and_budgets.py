@@ -21,6 +21,11 @@ def test_admins_make_change_and_remove_people(app: Flask, people: People) -> Non
     assert (short.status_code, short.get_json()["error"]["field"]) == (422, "password")
     changed = admin.put("/admin/users/ada", json={"role": "admin-readonly", "rpm": 5})
     assert changed.get_json()["scopes"] == ["inference", "portal", "admin"]
+    assert made.get_json()["groups"] == []
+    grouped = admin.put("/admin/users/ada", json={"groups": ["lab", " lab ", "staff"]})
+    assert grouped.get_json()["groups"] == ["lab", "staff"]
+    assert admin.put("/admin/users/ada", json={"rpm": 6}).get_json()["groups"] == ["lab", "staff"]
+    assert admin.put("/admin/users/ada", json={"groups": ["<b>"]}).get_json()["error"]["field"] == "groups"
     assert admin.put("/admin/users/ada", json={"role": "emperor"}).get_json()["error"]["field"] == "role"
     assert admin.put("/admin/users/ada", json={"scopes": ["fly"]}).get_json()["error"]["field"] == "scopes"
     assert admin.delete("/admin/users/ADA").status_code == 204
