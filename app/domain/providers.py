@@ -102,7 +102,10 @@ def get(id: str) -> Provider:
     return found
 
 
-def listed(*, type: str | None = None, status: str | None = None, search: str | None = None) -> Select[Provider]:
+def listed(
+    *, type: str | None = None, status: str | None = None, search: str | None = None, kind: str | None = None
+) -> Select[Provider]:
+    """The providers by name."""
     found = select(Provider).order_by(func.lower(Provider.name))
     if search:
         found = found.where(
@@ -110,6 +113,8 @@ def listed(*, type: str | None = None, status: str | None = None, search: str | 
         )
     if type:
         found = found.where(Provider.type == type)
+    if kind:
+        found = found.where(Provider.kind == kind)
     return found.where(Provider.status == status) if status else found
 
 
@@ -146,6 +151,17 @@ def update(
     item.status = item.status if status is UNSET else status
     _fill_provider(item, {**item.settings, **item.hints} if config is UNSET else config)
     item.updated_at = now()
+    audit.record(by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary())
+    touch("directory")
+    return item
+
+
+def switch(item: Provider, status: str, *, by: Person | None) -> Provider:
+    """Switches a provider on or off; its settings stay as they are, even if its adapter would no longer take them."""
+    if status not in STATUSES:
+        raise Invalid(f"Choose one of {', '.join(STATUSES)}.", "status")
+    before = item.summary()
+    item.status, item.updated_at = status, now()
     audit.record(by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary())
     touch("directory")
     return item

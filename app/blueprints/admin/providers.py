@@ -7,30 +7,42 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, Field, PasswordField, SelectField, StringField, TextAreaField
-from wtforms.validators import InputRequired, Length
+from sqlalchemy import func
+from wtforms import BooleanField, Field, Form, IntegerField, PasswordField, SelectField, StringField, TextAreaField
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+from wtforms.validators import InputRequired, Length, NumberRange
 
 from app import providers as adapters
 from app.blueprints.admin.person import me
 from app.domain import catalog, providers
+from app.domain.catalog import Deployment
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.providers import STATUSES, Provider
 from app.extensions import db, transaction
+from app.ledger import performance
 from app.providers.base import Adapter, CheckResult
 from app.providers.settings import Field as Setting
 from app.providers.settings import fields_of
+from app.web import exports
 from app.web.forms import blame
-from app.web.lists import page_of
+from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 
 BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (\S+)")
 LENGTH = re.compile(r"Expected `str` of length (>=|<=) (\d+)")
 PREFIX = "config_"  # of the adapter's settings among the form's fields
+
+COLUMNS: dict[str, Any] = {
+    "name": func.lower(Provider.name),
+    "kind": Provider.kind,
+    "status": Provider.status,
+    "created": Provider.created_at,
+}
 
 bp = Blueprint("providers", __name__)
 
@@ -79,7 +91,7 @@ class ProviderForm(FlaskForm):
     )
     status = SelectField(
         "Status",
-        choices=[(name, name.capitalize()) for name in STATUSES],
+        choices=[SelectChoice(name, name.capitalize()) for name in STATUSES],
         description="A disabled provider gets no calls; models go to their other deployments.",
     )
     settings: Sequence[Setting] = ()
@@ -117,6 +129,28 @@ class TrialForm(FlaskForm):
     )
 
 
+class RankForm(Form):
+    """Priority and weight of one deployment."""
+
+    priority = IntegerField("Priority", [InputRequired("Give 0 to 1000."), NumberRange(0, 1000, "Give 0 to 1000.")])
+    weight = IntegerField("Weight", [InputRequired("Give 0 to 1000."), NumberRange(0, 1000, "Give 0 to 1000.")])
+
+
+class Ranks:
+    """The deployments of one provider, each with its own small form."""
+
+    def __init__(self, deployments: Sequence[Deployment]) -> None:
+        sent = request.form if request.endpoint == "admin.providers.weigh" else None
+        self.rows = [(one, RankForm(sent, obj=one, prefix=f"{one.id}-")) for one in deployments]
+
+    def validate(self) -> bool:
+        faulty = [one for one, form in self.rows if not form.validate()]
+        return not faulty
+
+    def wanted(self) -> dict[str, tuple[int, int]]:
+        return {one.id: (form.priority.data or 0, form.weight.data or 0) for one, form in self.rows}
+
+
 def form_of(kind: type[Adapter], kept: Mapping[str, str]) -> type[ProviderForm]:
     """The form of a kind. `kept` holds the masks of the secrets that are stored already."""
     settings = fields_of(kind.Settings)
@@ -129,26 +163,42 @@ def index() -> Response:
     search = request.args.get("q", "").strip()[:100]
     status = request.args.get("status", "")
     status = status if status in STATUSES else ""
+    titles = _titles()
+    kind = request.args.get("kind", "")
+    kind = kind if kind in titles else ""
+    served = catalog.models_by_provider()
+    wanted = in_order(providers.listed(status=status or None, search=search or None, kind=kind or None), COLUMNS)
+    if form := exports.wanted():
+        return exports.answer(form, "providers", _export_columns(served), every(wanted))
+    found = page_of(wanted)
     return render(
         "admin/providers/index.html",
         "admin/providers/_list.html",
-        found=page_of(providers.listed(status=status or None, search=search or None)),
+        found=found,
         search=search,
         chosen=status,
         statuses=STATUSES,
-        served=catalog.models_by_provider(),
-        titles=_titles(),
+        kind=kind,
+        served=served,
+        recent=performance.by("provider_id", [item.id for item in found.items]),
+        sort=sorting(COLUMNS),
+        titles=titles,
     )
 
 
 @bp.get("/admin/providers/new")
 def new() -> Response:
-    """First the kind, then its form."""
+    """First the kind, then its form; `like` is another one of the kind whose open settings it begins with."""
     kind = request.args.get("kind", "")
     if kind not in adapters.kinds():
         return render("admin/providers/kinds.html", kinds=[(name, adapters.adapter(name)) for name in adapters.kinds()])
     adapter = adapters.adapter(kind)
-    return _new_page(kind, form_of(adapter, {})(formdata=None, data={"name": adapter.title}))
+    data: dict[str, Any] = {"name": adapter.title}
+    if request.args.get("like"):
+        model = providers.get(request.args["like"])
+        data = {"name": f"{model.name[:90]} copy", "status": "disabled"}
+        data |= {PREFIX + name: value for name, value in model.settings.items() if model.kind == kind}
+    return _new_page(kind, form_of(adapter, {})(formdata=None, data=data))
 
 
 @bp.post("/admin/providers")
@@ -178,9 +228,7 @@ def create() -> Response:
 @bp.get("/admin/providers/<id>")
 def detail(id: str) -> Response:
     item = providers.get(id)
-    data = {"name": item.name, "status": item.status}
-    data |= {PREFIX + name: value for name, value in item.settings.items()}
-    return _page(item, _form_for(item)(formdata=None, data=data))
+    return _page(item, _as_kept(item))
 
 
 @bp.post("/admin/providers/<id>")
@@ -202,6 +250,37 @@ def change(id: str) -> Response:
         form.blame(error)
         return _page(item, form, 422)
     toast_next("success", f"{item.name} is saved.")
+    return see_other(url_for("admin.providers.detail", id=id))
+
+
+@bp.post("/admin/providers/<id>/deployments")
+def weigh(id: str) -> Response:
+    """Sets priority and weight of what the provider serves, all rows at once."""
+    item = providers.get(id)
+    rows = Ranks(catalog.deployments_of(item))
+    if not rows.validate():
+        return _page(item, _as_kept(item), 422, rows=rows)
+    wanted = rows.wanted()
+    changed = transaction(catalog.weigh, item, by=me(), wanted=wanted)
+    toast_next("success", f"{changed} of {len(wanted)} deployments changed." if changed else "Nothing was changed.")
+    return see_other(url_for("admin.providers.detail", id=id, _anchor="deployments"))
+
+
+@bp.get("/admin/providers/<id>/status")
+def switching(id: str) -> Response:
+    """The page that asks whether the provider is to be switched off, or on again, and tells which models it stops."""
+    item = providers.get(id)
+    return render("admin/providers/switching.html", **_about(item), stopped=catalog.only_served_by(item))
+
+
+@bp.post("/admin/providers/<id>/status")
+def switch(id: str) -> Response:
+    item = providers.get(id)
+    wanted = request.form.get("status", "")
+    if wanted not in STATUSES:
+        raise NotFound("There is no such status.")
+    transaction(providers.switch, item, wanted, by=me())
+    toast_next("success", f"{item.name} is {'switched on' if wanted == 'active' else 'disabled'}.")
     return see_other(url_for("admin.providers.detail", id=id))
 
 
@@ -244,9 +323,22 @@ def _new_page(kind: str, form: ProviderForm, status: int = 200) -> Response:
     return render("admin/providers/new.html", status=status, kind=kind, adapter=adapters.adapter(kind), form=form)
 
 
-def _page(item: Provider, form: ProviderForm, status: int = 200) -> Response:
+def _as_kept(item: Provider) -> ProviderForm:
+    """The provider's form as it is stored."""
+    data = {"name": item.name, "status": item.status}
+    data |= {PREFIX + name: value for name, value in item.settings.items()}
+    return _form_for(item)(formdata=None, data=data)
+
+
+def _page(item: Provider, form: ProviderForm, status: int = 200, *, rows: Ranks | None = None) -> Response:
     return render(
-        "admin/providers/detail.html", status=status, form=form, **_about(item), test=TrialForm(formdata=None)
+        "admin/providers/detail.html",
+        status=status,
+        form=form,
+        **_about(item),
+        rows=rows or Ranks(catalog.deployments_of(item)),
+        recent=performance.by("provider_id", [item.id]).get(item.id),
+        test=TrialForm(formdata=None),
     )
 
 
@@ -279,6 +371,20 @@ def _form_for(item: Provider) -> type[ProviderForm]:
     return form_of(adapters.adapter(item.kind), item.hints)
 
 
+def _export_columns(served: Mapping[str, Sequence[str]]) -> dict[str, Callable[[Provider], Any]]:
+    return {
+        "id": lambda item: item.id,
+        "name": lambda item: item.name,
+        "type": lambda item: item.type,
+        "kind": lambda item: item.kind,
+        "status": lambda item: item.status,
+        "base_url": lambda item: item.settings.get("base_url"),
+        "models": lambda item: list(served.get(item.id, ())),
+        "created_at": lambda item: item.created_at,
+        "updated_at": lambda item: item.updated_at,
+    }
+
+
 def _titles() -> dict[str, str]:
     return {kind: adapters.adapter(kind).title for kind in adapters.kinds()}
 
@@ -298,7 +404,7 @@ def _field_of(setting: Setting, kept: str | None) -> Field:
         case "boolean":
             return BooleanField(setting.title, description=help, default=setting.default)
         case "choice":
-            choices = [(choice, choice) for choice in setting.choices]
+            choices = [SelectChoice(choice, choice) for choice in setting.choices]
             return SelectField(setting.title, description=help, choices=choices, **arguments)
         case "number":
             return NumberField(setting.title, description=help, render_kw={"inputmode": "decimal"}, **arguments)

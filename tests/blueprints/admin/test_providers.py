@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 
 import pytest
 
 from app import providers as adapters
 from app.domain import providers
-from app.domain.catalog import Model
+from app.domain.catalog import Deployment, DeploymentSpec, Model
 from app.domain.providers import Provider
 from app.extensions import db, transaction
 from app.providers.settings import fields_of
-from tests.blueprints.portal.conftest import Browser
-from tests.house import People
+from tests.blueprints.portal.conftest import Browser, use
+from tests.house import People, make_model
 from tests.services.upstream import CHAT, GARBAGE, INVALID_JSON, Behaviour, Hang, Upstream, failure, unused_port
 
 SignedIn = Callable[[str], Browser]
@@ -218,3 +220,76 @@ def test_a_test_may_ask_a_question_and_answers_scripts_with_its_part(
     too_long = admin.post(f"/admin/providers/{id}/test", model="x" * 201)
     assert too_long.status_code == 422
     assert "at most 200 characters" in too_long.text
+
+
+def test_the_list_tells_what_is_served_and_what_failed(people: People, small: Model, signed_in: SignedIn) -> None:
+    make()
+    now_ms = time.time_ns() // 1_000_000
+    use(people.owner, small, now_ms)
+    use(people.owner, small, now_ms, outcome="error", status=502)
+    use(people.owner, small, now_ms - 26 * 3_600_000, outcome="error", status=502)
+    admin = signed_in("admin")
+    page = admin.get("/admin/providers?sort=-name").text
+    assert re.findall(r'href="/admin/providers/[^"]+">(Upstream|Echo)<', page) == ["Upstream", "Echo"]
+    assert "1 of 2 requests" in page
+    assert "50%" in page
+    assert "no calls" in page
+    assert "1 of 2 requests" not in admin.get("/admin/providers?kind=openai", fragment=True).text
+    [row] = admin.get("/admin/providers?kind=echo&format=json", buffered=True).get_json()["data"]
+    assert (row["name"], row["kind"], row["models"]) == ("Echo", "echo", ["small"])
+    assert KEY not in admin.get("/admin/providers?format=csv", buffered=True).text
+
+
+def test_priority_and_weight_are_changed_where_they_stand(people: People, small: Model, signed_in: SignedIn) -> None:
+    admin, provider, one = signed_in("admin"), small.deployments[0].provider_id, small.deployments[0].id
+    page, path = f"/admin/providers/{provider}", f"/admin/providers/{provider}/deployments"
+    assert f'name="{one}-weight"' in admin.get(page).text
+    form = {f"{one}-priority": "3", f"{one}-weight": "70"}
+    assert admin.post(path, **form).status_code == 303
+    db.session.rollback()
+    kept = db.session.get(Deployment, one)
+    assert kept is not None
+    assert (kept.priority, kept.weight) == (3, 70)
+    assert "1 of 1 deployments changed." in admin.get(page).text
+    refused = admin.post(path, **{**form, f"{one}-weight": "1001"})
+    assert (refused.status_code, "Give 0 to 1000." in refused.text, 'value="1001"' in refused.text) == (422, True, True)
+    assert admin.post(path, **{**form, f"{one}-weight": ""}).status_code == 422
+    other = make()
+    assert admin.post(f"/admin/providers/{other}/deployments", **{f"{one}-priority": "9"}).status_code == 303
+    assert signed_in("auditor").post(path, **form).status_code == 403
+    db.session.rollback()
+    kept = db.session.get(Deployment, one)
+    assert kept is not None
+    assert (kept.priority, kept.weight) == (3, 70)
+
+
+def test_switching_off_names_the_models_that_stop(people: People, small: Model, signed_in: SignedIn) -> None:
+    provider, other = small.deployments[0].provider_id, make()
+    both = [DeploymentSpec(provider_id=id, upstream_model="x") for id in (provider, other)]
+    transaction(make_model, None, "served-twice", deployments=both)
+    admin, path = signed_in("admin"), f"/admin/providers/{provider}/status"
+    page = admin.get(path).text
+    assert "Calls of this model will be refused" in page
+    assert ">small<" in page
+    assert "served-twice" not in page
+    assert admin.post(path, status="disabled").status_code == 303
+    assert fresh(provider).status == "disabled"
+    assert "Enable this provider?" in admin.get(path).text
+    assert admin.post(path, status="active").status_code == 303
+    assert fresh(provider).status == "active"
+    assert admin.post(path, status="asleep").status_code == 404
+    auditor = signed_in("auditor")
+    assert auditor.post(path, status="disabled").status_code == 403
+    assert "Disable provider" not in auditor.get(path).text
+
+
+def test_a_copy_begins_with_the_settings_and_without_the_secret(people: People, signed_in: SignedIn) -> None:
+    admin, id = signed_in("admin"), make("http://127.0.0.1:9/own/v1", timeout_s=7)
+    assert f"like={id}" in admin.get(f"/admin/providers/{id}").text
+    page = admin.get(f"/admin/providers/new?kind=openai&like={id}").text
+    for words in ('value="Upstream copy"', 'value="http://127.0.0.1:9/own/v1"', 'value="7"'):
+        assert words in page, words
+    assert "cdef" not in page
+    assert admin.get("/admin/providers/new?kind=openai&like=nobody").status_code == 404
+    db.session.rollback()
+    assert db.session.query(Provider).count() == 1
