@@ -246,6 +246,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "activity", "person", "/activity"
     yield "activity-errors", "person", "/activity?status=error&range=7"
     yield "request", "person", seeded["request"]
+    yield "reference", "person", "/reference"
     yield "password", "person", "/password"
     yield "not-found", "person", "/keys/nowhere"
     yield "admin-approvals", "admin", "/admin/approvals"
