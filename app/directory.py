@@ -116,6 +116,7 @@ class CallerRecord(Record, frozen=True):
     username: str
     models: dict[str, str] = {}
     team_id: str | None = None
+    team: str | None = None  # the team's name
     expires_ms: int | None = None
     routing: Literal["free", "fixed"] = "free"
     secret_id: str | None = None  # which of the key's secrets this record is published for

@@ -16,7 +16,16 @@ from sqlalchemy import Connection, Engine, create_engine
 import config as settings
 
 # They bring in every table of the domain.
-from app.domain import announcements, approval_rules, invitations, notices, publication  # noqa: F401
+from app.domain import (  # noqa: F401
+    alerts,
+    announcements,
+    approval_rules,
+    budget_requests,
+    invitations,
+    notices,
+    publication,
+    teams,
+)
 from app.extensions import Base, UtcDateTime, db, prepare
 
 for ledger in ("app.ledger.posting", "app.ledger.rollups", "app.ledger.budgets"):

@@ -13,7 +13,7 @@ from zoneinfo import available_timezones
 
 import msgspec
 from redis import RedisError
-from sqlalchemy import Select, String, UniqueConstraint, delete, select
+from sqlalchemy import JSON, Select, String, UniqueConstraint, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 KINDS: tuple[str, ...] = get_args(ScopeKind)
 PERIODS: tuple[str, ...] = get_args(Period)
+THRESHOLDS = (50, 80, 100)
 
 
 class Budget(Base):
@@ -44,6 +45,10 @@ class Budget(Base):
     limit_nano: Mapped[int]
     period: Mapped[str] = mapped_column(String(8))
     timezone: Mapped[str] = mapped_column(String(64), default="UTC")
+    # Percents of the limit at which people are told, and what else happens at one of them.
+    thresholds: Mapped[list[int]] = mapped_column(JSON, default=lambda: list(THRESHOLDS), server_default="[50, 80, 100]")
+    action: Mapped[str] = mapped_column(String(16), default="notify", server_default="notify")  # notify, refuse, suspend
+    action_percent: Mapped[int] = mapped_column(default=100, server_default="100")
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
     # What the running period had been spent before it was this budget's: it is put on the counter once, by this id.
     opening_id: Mapped[str | None] = mapped_column(String(36))

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.extensions import Base, db, now
 from app.ids import new_id
 
-# directory: the whole document. person: a person's limits and every key and token of theirs. key: a key's limits
+# directory: the whole document. person: a person's limits and every key and token of theirs. team: a team's limits
+# and every key of it. key: a key's limits
 # and secrets. caller: what stands behind one digest. scope: the limits of one scope, named "<kind>:<id>".
-Kind = Literal["directory", "person", "key", "caller", "scope"]
+Kind = Literal["directory", "person", "team", "key", "caller", "scope"]
 Change = tuple[str, str]
 
 NOTED = "portico_changes"  # in the session's info

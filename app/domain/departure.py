@@ -1,20 +1,43 @@
-"""A person goes, and with them all that was theirs: sessions, tokens, keys, subscriptions and their budgets.
+"""A person goes, a member leaves, a team ends, and with them all that was theirs: keys, subscriptions, budgets, sessions.
 
 It stands above the nouns it ends, so that none of them has to know the others. The books keep what was used.
 """
 
 from __future__ import annotations
 
-from app.domain import budgets, identity, keys, sessions, subscriptions, tokens
+from app.domain import budgets, identity, keys, sessions, subscriptions, teams, tokens
 from app.domain.identity import Person
+from app.domain.teams import Team
+from app.extensions import db
 
 
 def delete(person: Person, *, by: Person | None) -> None:
-    """Removes a person with everything that was theirs. Raises `Conflict` for the last admin."""
+    """Removes a person with everything that was theirs. Raises `Conflict` for the last admin, or the last owner of a
+    team that has other members."""
     id = person.id
+    for membership in teams.of(person):
+        teams.let_go(membership, by=by)
     tokens.forget(person)
     keys.forget(person)
     subscriptions.forget(person)
     budgets.forget("user", id)
     identity.remove(person, by=by)
     sessions.end_all(id)  # last: they are in Redis, which knows no way back when the rest is refused
+
+
+def leave(team: Team, person: Person, *, by: Person) -> None:
+    """Takes a member out of a team; the team's keys that they made are revoked. Raises as `teams.remove_member`."""
+    for key in db.session.scalars(keys.of_team(team, by=person)):
+        keys.revoke(key, by=by)
+    teams.remove_member(team, person, by=by)
+
+
+def dissolve(team: Team, *, by: Person) -> None:
+    """Removes a team: its keys are revoked, its subscriptions cancelled; what it used stays in the books."""
+    for key in db.session.scalars(keys.of_team(team)):
+        keys.revoke(key, by=by)
+    for found in db.session.scalars(subscriptions.of_team(team)):
+        if found.is_live:
+            subscriptions.cancel(found, by=by, reason=f"The team {team.name} is removed.")
+        budgets.forget("subscription", found.id)
+    teams.remove(team, by=by)

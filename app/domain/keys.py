@@ -15,12 +15,13 @@ from sqlalchemy import ColumnElement, ForeignKey, Select, String, and_, exists, 
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current, store
-from app.domain import audit, budgets, notices
+from app.domain import audit, budgets, notices, teams
 from app.domain.catalog import Model, has_word, words_of
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.identity import Person
 from app.domain.subscriptions import LIVE, Subscription
+from app.domain.teams import Membership, Team
 from app.extensions import Base, db, now
 from app.gateway.key_text import new_key
 from app.ids import new_id
@@ -50,7 +51,7 @@ class ApiKey(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(100))
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
-    team_id: Mapped[str | None] = mapped_column(String(36))
+    team_id: Mapped[str | None] = mapped_column(String(36), index=True)
     models: Mapped[list[str]] = mapped_column(default=list)
     routing: Mapped[str] = mapped_column(String(8), default="free")
     rpm: Mapped[int | None]
@@ -64,6 +65,9 @@ class ApiKey(Base):
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
     person: Mapped[Person] = relationship("Person", lazy="joined")
+    team: Mapped[Team | None] = relationship(
+        "Team", primaryjoin="foreign(ApiKey.team_id) == Team.id", viewonly=True, lazy="joined"
+    )
     secrets: Mapped[list[KeySecret]] = relationship(
         back_populates="key", cascade="all, delete-orphan", order_by="KeySecret.id.desc()", lazy="selectin"
     )
@@ -143,14 +147,23 @@ class KeySecret(Base):
 
 
 def reachable(person: Person) -> Select[ApiKey]:
-    """The keys this person can see, newest first: their own; everybody's for admins."""
+    """The keys this person can see, newest first: their own and those of teams they own; everybody's for admins."""
     found = select(ApiKey).order_by(ApiKey.id.desc())
-    return found if person.sees_everything else found.where(ApiKey.person_id == person.id)
+    if person.sees_everything:
+        return found
+    owned = select(Membership.team_id).where(Membership.person_id == person.id, Membership.role == "owner")
+    return found.where(or_(ApiKey.person_id == person.id, ApiKey.team_id.in_(owned)))
 
 
 def of(person: Person) -> Select[ApiKey]:
     """A person's own keys, newest first, revoked ones too."""
     return select(ApiKey).where(ApiKey.person_id == person.id).order_by(ApiKey.id.desc())
+
+
+def of_team(team: Team, *, by: Person | None = None) -> Select[ApiKey]:
+    """A team's keys, newest first; those that one person made."""
+    found = select(ApiKey).where(ApiKey.team_id == team.id).order_by(ApiKey.id.desc())
+    return found.where(ApiKey.person_id == by.id) if by else found
 
 
 def everybodys() -> Select[ApiKey]:
@@ -175,14 +188,22 @@ def narrowed(
     if status:
         found = found.where(_has_status(status))
     if model:
-        subscribed = select(Subscription.person_id).where(
-            Subscription.model_name == model, Subscription.status == "active"
-        )
-        for_all = and_(
-            ~exists(select(literal(1)).select_from(words_of(ApiKey.models))), ApiKey.person_id.in_(subscribed)
-        )
+        for_all = and_(~exists(select(literal(1)).select_from(words_of(ApiKey.models))), _pays_for(model, "active"))
         found = found.where(or_(has_word(ApiKey.models, model), for_all))
     return found
+
+
+def _pays_for(model: str, *statuses: str) -> ColumnElement[bool]:
+    """The condition that a subscription to a model stands behind a key: its team's, or its owner's own."""
+    found = select(literal(1)).where(
+        Subscription.model_name == model,
+        Subscription.status.in_(statuses),
+        or_(
+            and_(ApiKey.team_id.is_not(None), Subscription.team_id == ApiKey.team_id),
+            and_(ApiKey.team_id.is_(None), Subscription.team_id.is_(None), Subscription.person_id == ApiKey.person_id),
+        ),
+    )
+    return exists(found.correlate(ApiKey))
 
 
 def _is_found_by(search: str) -> ColumnElement[bool]:
@@ -241,25 +262,32 @@ def using(person: Person, model: str) -> list[ApiKey]:
 def count_using(model: Model) -> int:
     """How many active keys of all people may call a model: those that name it, and those for all models of an owner
     with a live subscription to it."""
-    owners = select(Subscription.person_id).where(Subscription.model_id == model.id, Subscription.status.in_(LIVE))
-    query = select(ApiKey.models).where(ApiKey.person_id.in_(owners), _has_status("active"))
+    query = select(ApiKey.models).where(_pays_for(model.name, *LIVE), _has_status("active"))
     return sum(not models or model.name in models for models in db.session.scalars(query))
 
 
+def subscriptions_behind(key: ApiKey) -> Select[Subscription]:
+    """The live subscriptions that pay for a key's calls, by model: its team's, or its owner's own."""
+    found = select(Subscription).where(Subscription.status.in_(LIVE)).order_by(Subscription.model_name, Subscription.id)
+    if key.team_id is not None:
+        return found.where(Subscription.team_id == key.team_id)
+    return found.where(Subscription.team_id.is_(None), Subscription.person_id == key.person_id)
+
+
 def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
-    """Kind, id and name of each scope whose budget a call with this key must fit: the key's own, those of its owner's
-    live subscriptions to its models, the owner's and the organisation's."""
-    found = db.session.scalars(
-        select(Subscription)
-        .where(Subscription.person_id == key.person_id, Subscription.status.in_(LIVE))
-        .order_by(Subscription.model_name)
-    )
-    return [
-        ("key", key.id, key.name),
-        *(("subscription", one.id, one.model_name) for one in found if not key.models or one.model_name in key.models),
-        ("user", key.person_id, key.person.username),
-        ("organisation", store.ORGANISATION, store.ORGANISATION),
+    """Kind, id and name of each scope whose budget a call with this key must fit, innermost first: the key, the
+    subscriptions to its models, then the owner, or the owner's cap in the team and the team; and the organisation."""
+    found = db.session.scalars(subscriptions_behind(key))
+    scopes = [("key", key.id, key.name)]
+    scopes += [
+        ("subscription", one.id, one.model_name) for one in found if not key.models or one.model_name in key.models
     ]
+    if key.team_id is None:
+        scopes.append(("user", key.person_id, key.person.username))
+    else:
+        scopes.append(("member", teams.scope_of(key.team_id, key.person_id), key.person.username))
+        scopes.append(("team", key.team_id, key.team.name if key.team else key.team_id))
+    return [*scopes, ("organisation", store.ORGANISATION, store.ORGANISATION)]
 
 
 def names_of(ids: Iterable[str]) -> dict[str, str]:
@@ -274,9 +302,13 @@ def reach(person: Person, id: str, *, change: bool = False) -> ApiKey:
     found = db.session.scalar(reachable(person).where(ApiKey.id == id))
     if found is None:
         raise NotFound("There is no such key.")
-    if change and found.person_id != person.id and not person.is_admin:
+    if change and found.person_id != person.id and not person.is_admin and not _owns_team_of(person, found):
         raise Forbidden("Changing other people's keys needs the role admin.")
     return found
+
+
+def _owns_team_of(person: Person, key: ApiKey) -> bool:
+    return key.team_id is not None and teams.role_in(person, key.team_id) == "owner"
 
 
 def create(
@@ -284,6 +316,7 @@ def create(
     *,
     by: Person,
     name: str,
+    team: Team | None = None,
     note: str | None = None,
     models: Sequence[str] = (),
     budget: Mapping[str, Any] | None = None,
@@ -293,13 +326,16 @@ def create(
     expires_at: datetime | None = None,
     routing: str = "free",
 ) -> tuple[ApiKey, str]:
-    """A new key of a person, and its text, which is told this once. `budget` bears limit, period and timezone.
+    """A new key of a person, or of a team that they are in, and its text, which is told this once. `budget` bears
+    limit, period and timezone.
 
     Raises `Invalid` naming the field.
     """
+    if team is not None and teams.role_in(person, team.id) is None:
+        raise Invalid("Only members can make keys of a team.", "team_id")
     if db.session.query(ApiKey.id).filter_by(person_id=person.id, revoked_at=None).count() >= MOST_KEYS:
         raise Conflict(f"There are {MOST_KEYS} keys already. Revoke some first.")
-    made = ApiKey(id=new_id(), person_id=person.id, person=person)
+    made = ApiKey(id=new_id(), person_id=person.id, person=person, team_id=team.id if team else None)
     _fill(
         made,
         name=name,
@@ -521,13 +557,7 @@ def _fill(
 
 
 def _must_be_subscribed(key: ApiKey, models: Sequence[str]) -> None:
-    subscribed = set(
-        db.session.scalars(
-            select(Model.name)
-            .join(Subscription, Subscription.model_id == Model.id)
-            .where(Subscription.person_id == key.person_id, Subscription.status.in_(LIVE))
-        )
-    )
+    subscribed = {one.model.name for one in db.session.scalars(subscriptions_behind(key)) if one.model}
     for model in models:
         if model not in subscribed:
             raise Invalid(f"There is no subscription to {model}. Subscribe first.", "models")

@@ -33,6 +33,7 @@ from app.domain.identity import Person
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.providers import Endpoint, Provider
 from app.domain.subscriptions import Subscription, usable
+from app.domain.teams import Membership, Team
 from app.domain.tokens import AccessToken
 from app.extensions import after_commit, db, now, transaction
 from app.ids import new_id
@@ -184,7 +185,7 @@ def _write(pipe: Pipeline, notices: _Notices) -> None:
 
 def _read(session: Session, changes: Iterable[Change]) -> _Notices:
     """The present state of everything that `changes` name."""
-    named: dict[str, set[str]] = {kind: set() for kind in ("directory", "person", "key", "caller", "scope")}
+    named: dict[str, set[str]] = {kind: set() for kind in ("directory", "person", "team", "key", "caller", "scope")}
     for kind, id in changes:
         named.setdefault(kind, set()).add(id)
     notices = _Notices()
@@ -214,6 +215,15 @@ def _read(session: Session, changes: Iterable[Change]) -> _Notices:
                 )
             )
         )
+    if named["team"]:
+        keys.update(session.scalars(select(ApiKey.id).where(ApiKey.team_id.in_(named["team"]))))
+        scopes.update(("team", id) for id in named["team"])
+        scopes.update(
+            ("subscription", id)
+            for id in session.scalars(
+                select(Subscription.id).where(Subscription.team_id.in_(named["team"]), Subscription.status == "active")
+            )
+        )
     for digest in named["caller"]:
         notices.callers[digest] = None
     _callers(session, notices, keys, tokens | named["caller"])
@@ -228,11 +238,18 @@ def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[s
     secrets = session.scalars(select(KeySecret).where(KeySecret.key_id.in_(keys) | KeySecret.digest.in_(digests))).all()
     tokens = session.scalars(select(AccessToken).where(AccessToken.digest.in_(digests))).all()
     people = {secret.key.person_id for secret in secrets} | {token.person_id for token in tokens}
-    models: dict[str, dict[str, str]] = {id: {} for id in people}
-    for person_id, model, subscription_id in session.execute(usable(list(people))):
-        models[person_id][model] = subscription_id
+    teams = {secret.key.team_id for secret in secrets if secret.key.team_id}
+    models: dict[str, dict[str, str]] = {id: {} for id in people | teams}
+    for person_id, team_id, model, subscription_id in session.execute(usable(list(people), list(teams))):
+        models[team_id or person_id][model] = subscription_id
+    memberships = select(Membership.team_id, Membership.person_id).where(Membership.team_id.in_(teams))
+    members = {(team_id, person_id) for team_id, person_id in session.execute(memberships)} if teams else set()
     for secret in secrets:
-        notices.callers[secret.digest] = _key_record(secret, models[secret.key.person_id])
+        key = secret.key
+        if key.team_id is not None and (key.team_id, key.person_id) not in members:
+            notices.callers[secret.digest] = None  # who left the team has no key of it
+        else:
+            notices.callers[secret.digest] = _key_record(secret, models[key.team_id or key.person_id])
     for token in tokens:
         notices.callers[token.digest] = _token_record(token, models[token.person_id])
 
@@ -253,6 +270,7 @@ def _key_record(secret: KeySecret, models: dict[str, str]) -> directory.CallerRe
         username=key.person.username,
         models=models,
         team_id=key.team_id,
+        team=key.team.name if key.team else None,
         expires_ms=_ms(end) if end else None,
         routing=cast("Any", key.routing),
         secret_id=secret.id,
@@ -288,9 +306,11 @@ def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -
         rates["user", person.id] = (person.rpm, person.tpm, None)
     for key in session.scalars(select(ApiKey).where(ApiKey.id.in_(ids))):
         rates["key", key.id] = (key.rpm, key.tpm, key.max_parallel)
+    for team in session.scalars(select(Team).where(Team.id.in_(ids))):
+        rates["team", team.id] = (team.rpm, team.tpm, None)
     present = set(rates) | set(budgets)
     for kind, id in wanted:
-        gone = kind in ("user", "key") and (kind, id) not in present
+        gone = kind in ("user", "key", "team") and (kind, id) not in present
         budget = budgets.get((kind, id))
         rpm, tpm, parallel = rates.get((kind, id), (None, None, None))
         if budget is not None and budget.opening_nano and budget.opening_id is not None:

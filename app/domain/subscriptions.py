@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, and_, case, func, literal, or_, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.domain import approval_rules, audit, budgets, notices
+from app.domain import approval_rules, audit, budgets, notices, teams
 from app.domain.approval_rules import ApprovalRule
 from app.domain.catalog import Model
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.identity import Person
+from app.domain.teams import Membership, Team
 from app.extensions import Base, db, now
 from app.ids import new_id
 
@@ -52,7 +53,7 @@ class Subscription(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
-    team_id: Mapped[str | None] = mapped_column(String(36))
+    team_id: Mapped[str | None] = mapped_column(String(36), index=True)
     model_id: Mapped[str | None] = mapped_column(ForeignKey("model.id", ondelete="SET NULL"), index=True)
     model_name: Mapped[str] = mapped_column(String(200))
     status: Mapped[str] = mapped_column(String(16), index=True)
@@ -66,7 +67,10 @@ class Subscription(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
-    person: Mapped[Person] = relationship(lazy="joined")
+    person: Mapped[Person] = relationship(lazy="joined")  # whose it is, or who asked for a team's
+    team: Mapped[Team | None] = relationship(
+        primaryjoin="foreign(Subscription.team_id) == Team.id", viewonly=True, lazy="joined"
+    )
     model: Mapped[Model | None] = relationship(lazy="joined")
     timeline: Mapped[list[SubscriptionStep]] = relationship(
         order_by="(SubscriptionStep.at, SubscriptionStep.id)", cascade="all, delete-orphan", lazy="select"
@@ -127,33 +131,47 @@ class SubscriptionStep(Base):
 
 
 def reachable(person: Person) -> Select[Subscription]:
-    """The subscriptions this person can see, newest first: their own; everybody's for admins."""
+    """The subscriptions this person can see, newest first: their own and those of their teams; everybody's for
+    admins."""
     found = select(Subscription).order_by(Subscription.id.desc())
-    return found if person.sees_everything else found.where(Subscription.person_id == person.id)
+    if person.sees_everything:
+        return found
+    mine = select(Membership.team_id).where(Membership.person_id == person.id)
+    own = and_(Subscription.team_id.is_(None), Subscription.person_id == person.id)
+    return found.where(or_(own, Subscription.team_id.in_(mine)))
 
 
 def of(person: Person, *, status: str | None = None) -> Select[Subscription]:
     """A person's own subscriptions, newest first."""
-    found = select(Subscription).where(Subscription.person_id == person.id).order_by(Subscription.id.desc())
+    found = select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_(None))
+    found = found.order_by(Subscription.id.desc())
+    return found.where(Subscription.status == status) if status else found
+
+
+def of_team(team: Team, *, status: str | None = None) -> Select[Subscription]:
+    """A team's subscriptions, newest first."""
+    found = select(Subscription).where(Subscription.team_id == team.id).order_by(Subscription.id.desc())
     return found.where(Subscription.status == status) if status else found
 
 
 def reach(person: Person, id: str, *, change: bool = False) -> Subscription:
-    """The subscription of that id among those reachable; raises `NotFound`, or `Forbidden` when a read-only admin
-    wants to change somebody else's."""
+    """The subscription of that id among those reachable; raises `NotFound`, or `Forbidden` when somebody may not
+    change it: a read-only admin another person's, a member their team's unless they own it or asked for it."""
     found = db.session.scalar(reachable(person).where(Subscription.id == id))
     if found is None:
         raise NotFound("There is no such subscription.")
     if change and found.person_id != person.id and not person.is_admin:
-        raise Forbidden("Changing other people's subscriptions needs the role admin.")
+        if found.team_id is None:
+            raise Forbidden("Changing other people's subscriptions needs the role admin.")
+        if teams.role_in(person, found.team_id) != "owner":
+            raise Forbidden("Changing a team's subscription needs the team's role owner, or the role admin.")
     return found
 
 
-def live(person: Person, model: Model) -> Subscription | None:
-    """The person's pending, active or suspended subscription to a model."""
-    return db.session.scalar(
-        of(person).where(Subscription.model_id == model.id, Subscription.status.in_(LIVE)).limit(1)
-    )
+def live(person: Person, model: Model, team: Team | None = None) -> Subscription | None:
+    """The pending, active or suspended subscription of a person, or of a team, to a model."""
+    found = of(person) if team is None else of_team(team)
+    return db.session.scalar(found.where(Subscription.model_id == model.id, Subscription.status.in_(LIVE)).limit(1))
 
 
 def latest_by_model(person: Person) -> dict[str, Subscription]:
@@ -246,9 +264,16 @@ def live_count(model: Model) -> int:
     return db.session.scalar(query) or 0
 
 
-def request(person: Person, model: Model, *, by: Person, justification: str | None = None) -> tuple[Subscription, bool]:
-    """Asks for access: the subscription, and whether it is new. Raises `Invalid` for a model not on offer."""
-    existing = live(person, model)
+def request(
+    person: Person, model: Model, *, by: Person, justification: str | None = None, team: Team | None = None
+) -> tuple[Subscription, bool]:
+    """Asks for access, for a person or for a team that they are in: the subscription, and whether it is new.
+
+    Raises `Invalid` for a model not on offer, or a team that the person is not in.
+    """
+    if team is not None and teams.role_in(person, team.id) is None:
+        raise Invalid("Only members can ask for a team.", "team_id")
+    existing = live(person, model, team)
     if existing is not None:
         return existing, False
     if model.status not in ("active", "deprecated"):
@@ -258,6 +283,7 @@ def request(person: Person, model: Model, *, by: Person, justification: str | No
         id=new_id(),
         person_id=person.id,
         person=person,
+        team_id=team.id if team else None,
         model=model,
         model_name=model.name,
         status="pending" if model.restricted else "active",
@@ -267,7 +293,7 @@ def request(person: Person, model: Model, *, by: Person, justification: str | No
     db.session.flush()
     _step(made, by, justification)
     audit.record(by, "subscription.request", "subscription", made.id, name=model.name, after={"status": made.status})
-    touch("person", person.id)
+    _publish(made)
     if made.status == "pending":
         rule = approval_rules.fitting(person, model)
         if rule is None:
@@ -284,7 +310,7 @@ def request_again(found: Subscription, *, by: Person, justification: str | None 
         raise Conflict(f"This subscription is {found.status}; there is nothing to ask for again.")
     if found.model is None:
         raise Conflict(f"{found.model_name} has been removed.")
-    return request(found.person, found.model, by=by, justification=justification)
+    return request(found.person, found.model, by=by, justification=justification, team=found.team)
 
 
 def ask_renewal(found: Subscription, *, by: Person, reason: str | None) -> Subscription:
@@ -387,7 +413,7 @@ def _answer_renewal(
         reason=reason,
         on_behalf_of=_on_behalf_of(found, by),
     )
-    touch("person", found.person_id)
+    _publish(found)
     ends = f"It ends at {found.expires_at:%Y-%m-%d %H:%M} UTC." if found.expires_at else "It has no end any more."
     if decision == "approve":
         _tell(found, "subscription.renew", f"Your access to {found.model_name} is renewed", reason, ends)
@@ -501,22 +527,32 @@ def warn_of_ends(limit: int = 500) -> int:
     return told
 
 
-def usable(person_ids: list[str]) -> Select[str, str, str]:
-    """Person id, model name, subscription id of what may be called now."""
+def usable(person_ids: list[str], team_ids: list[str]) -> Select[str, str | None, str, str]:
+    """Person id, team id, model name, subscription id of what may be called now: people's own, and teams'."""
     return (
-        select(Subscription.person_id, Model.name, Subscription.id)
+        select(Subscription.person_id, Subscription.team_id, Model.name, Subscription.id)
         .join(Model, Model.id == Subscription.model_id)
         .where(
-            Subscription.person_id.in_(person_ids),
-            Subscription.team_id.is_(None),
+            or_(
+                and_(Subscription.team_id.is_(None), Subscription.person_id.in_(person_ids)),
+                Subscription.team_id.in_(team_ids),
+            ),
             Subscription.status == "active",
             or_(Subscription.expires_at.is_(None), Subscription.expires_at > now()),
         )
+        .order_by(Subscription.id.desc())  # of two to one model the older pays
     )
 
 
 def forget(person: Person) -> None:
-    """Removes all subscriptions of a person who is being deleted."""
+    """Removes the subscriptions of a person who is being deleted; what they asked for a team goes to an owner of it."""
+    for found in db.session.scalars(
+        select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_not(None))
+    ):
+        heir = next((one for one in teams.owners_of(found.team) if one.id != person.id), None) if found.team else None
+        if heir is not None:
+            found.person_id = heir.id
+    db.session.flush()
     for found in db.session.scalars(of(person)):
         budgets.forget("subscription", found.id)
         db.session.delete(found)
@@ -540,7 +576,15 @@ def _move(found: Subscription, status: Status, by: Person | None, action: str, r
         reason=reason,
         on_behalf_of=_on_behalf_of(found, by),
     )
-    touch("person", found.person_id)
+    _publish(found)
+
+
+def _publish(found: Subscription) -> None:
+    """The gateway must learn of it: by the person's keys, or by the team's."""
+    if found.team_id is None:
+        touch("person", found.person_id)
+    else:
+        touch("team", found.team_id)
 
 
 def _step(found: Subscription, by: Person | None, reason: str | None, happened: str | None = None) -> None:

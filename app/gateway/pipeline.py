@@ -83,8 +83,9 @@ def scopes_of(caller: CallerRecord, subscription_id: str | None) -> tuple[ScopeR
     if caller.team_id is None:
         scopes.append(ScopeRef("user", caller.person_id, caller.username))
     else:
-        scopes.append(ScopeRef("member", f"{caller.team_id}:{caller.person_id}", f"{caller.team_id}/{caller.username}"))
-        scopes.append(ScopeRef("team", caller.team_id, caller.team_id))
+        team = caller.team or caller.team_id
+        scopes.append(ScopeRef("member", f"{caller.team_id}:{caller.person_id}", f"{team}/{caller.username}"))
+        scopes.append(ScopeRef("team", caller.team_id, team))
     scopes.append(ScopeRef("organisation", store.ORGANISATION, store.ORGANISATION))
     return tuple(scopes)
 

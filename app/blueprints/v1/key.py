@@ -33,7 +33,7 @@ def show_key(visit: Visit, caller: CallerRecord) -> Answer:
         "limits": {"rpm": own.rpm, "tpm": own.tpm, "max_parallel": own.max_parallel},
         "budget": _budget(own),
         "budgets": [
-            {"scope": scope.kind, "id": scope.shown, **_budget(level)}
+            {"scope": scope.kind, "id": scope.id if scope.kind == "team" else scope.shown, **_budget(level)}
             for scope, level in zip(scopes, levels, strict=True)
             if scope.kind == "key" or level.limit_nano is not None
         ],

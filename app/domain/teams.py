@@ -1,0 +1,431 @@
+"""Teams: people who share keys, subscriptions and a budget; a person may be in several of them.
+
+Owners manage their team: its members, their caps and what it subscribes to. Members make the team's keys and ask for
+models. Above every team stands the organisation. A person who leaves loses the team's keys that they made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+import msgspec
+from sqlalchemy import ForeignKey, Index, Select, String, Text, func, select
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.domain import audit, budgets, notices
+from app.domain.changes import touch
+from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from app.domain.identity import LARGEST_RATE, Person
+from app.extensions import Base, db, now
+from app.ids import new_id
+
+Role = Literal["owner", "member"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+UNSET = msgspec.UNSET
+Unset = msgspec.UnsetType
+
+MOST_MEMBERS = 10_000
+
+
+class Team(Base):
+    """A team. `rpm` and `tpm` limit all calls of its keys together; None means no limit."""
+
+    __tablename__ = "team"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100))
+    description: Mapped[str] = mapped_column(Text, default="")
+    rpm: Mapped[int | None]
+    tpm: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    members: Mapped[list[Membership]] = relationship(
+        back_populates="team", cascade="all, delete-orphan", order_by="Membership.joined_at", lazy="select"
+    )
+
+    def summary(self) -> dict[str, Any]:
+        return {"name": self.name, "description": self.description, "rpm": self.rpm, "tpm": self.tpm}
+
+
+Index("uq_team_name", func.lower(Team.name), unique=True)
+
+
+class Membership(Base):
+    """A person in a team. Their cap, if they have one, is the budget of the scope `member`, `<team id>:<person id>`."""
+
+    __tablename__ = "membership"
+
+    team_id: Mapped[str] = mapped_column(ForeignKey("team.id", ondelete="CASCADE"), primary_key=True)
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), primary_key=True, index=True)
+    role: Mapped[str] = mapped_column(String(8), default="member")
+    joined_at: Mapped[datetime] = mapped_column(default=now)
+
+    team: Mapped[Team] = relationship(back_populates="members", lazy="joined")
+    person: Mapped[Person] = relationship("Person", lazy="joined")
+
+    @property
+    def scope_id(self) -> str:
+        return scope_of(self.team_id, self.person_id)
+
+
+class TeamInvitation(Base):
+    """An owner asks a person into a team; the person accepts or declines."""
+
+    __tablename__ = "team_invitation"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    team_id: Mapped[str] = mapped_column(ForeignKey("team.id", ondelete="CASCADE"), index=True)
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
+    role: Mapped[str] = mapped_column(String(8), default="member")
+    invited_by: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    answered_at: Mapped[datetime | None]
+    answer: Mapped[str | None] = mapped_column(String(16))  # accepted, declined, withdrawn
+
+    team: Mapped[Team] = relationship(lazy="joined")
+    person: Mapped[Person] = relationship("Person", lazy="joined")
+
+
+def scope_of(team_id: str, person_id: str) -> str:
+    """The id of a member's own scope in a team."""
+    return f"{team_id}:{person_id}"
+
+
+# --- finding ---
+
+
+def reachable(person: Person) -> Select[Team]:
+    """The teams this person can see, by name: those they are in; all of them for admins."""
+    found = select(Team).order_by(func.lower(Team.name))
+    if person.sees_everything:
+        return found
+    return found.where(Team.id.in_(select(Membership.team_id).where(Membership.person_id == person.id)))
+
+
+def listed(person: Person, *, search: str | None = None) -> Select[Team]:
+    """The same, narrowed to a part of the name."""
+    found = reachable(person)
+    return found.where(Team.name.icontains(search, autoescape=True)) if search else found
+
+
+def reach(person: Person, id: str, *, change: bool = False) -> Team:
+    """The team of that id among those reachable; raises `NotFound`, or `Forbidden` when somebody who is neither its
+    owner nor an admin wants to change it."""
+    found = db.session.scalar(reachable(person).where(Team.id == id))
+    if found is None:
+        raise NotFound("There is no such team.")
+    if change and not manages(person, found):
+        raise Forbidden("Changing a team needs its role owner, or the role admin.")
+    return found
+
+
+def manages(person: Person, team: Team) -> bool:
+    """Whether a person may change a team: its owners and admins."""
+    return person.is_admin or role_in(person, team.id) == "owner"
+
+
+def role_in(person: Person, team_id: str) -> str | None:
+    """The person's role in a team; None when they are not in it."""
+    found = db.session.get(Membership, (team_id, person.id))
+    return found.role if found else None
+
+
+def of(person: Person) -> list[Membership]:
+    """The person's memberships, by the team's name."""
+    query = select(Membership).join(Team).where(Membership.person_id == person.id).order_by(func.lower(Team.name))
+    return list(db.session.scalars(query))
+
+
+def members_of(team: Team) -> Select[Membership]:
+    """A team's members, owners first, then by name."""
+    return (
+        select(Membership)
+        .join(Person, Person.id == Membership.person_id)
+        .where(Membership.team_id == team.id)
+        .order_by(Membership.role.desc(), func.lower(Person.username))
+    )
+
+
+def member(team: Team, person: Person) -> Membership:
+    """A person's membership; raises `NotFound`."""
+    found = db.session.get(Membership, (team.id, person.id))
+    if found is None:
+        raise NotFound(f"{person.username} is not in this team.")
+    return found
+
+
+def owners_of(team: Team) -> list[Person]:
+    query = select(Person).join(Membership).where(Membership.team_id == team.id, Membership.role == "owner")
+    return list(db.session.scalars(query))
+
+
+def names_of(ids: Iterable[str]) -> dict[str, str]:
+    """The names of these teams, by id."""
+    return dict(db.session.execute(select(Team.id, Team.name).where(Team.id.in_(set(ids)))).all())
+
+
+def counts(ids: Iterable[str]) -> dict[str, int]:
+    """How many members these teams have, by id."""
+    query = select(Membership.team_id, func.count()).where(Membership.team_id.in_(set(ids)))
+    return dict(db.session.execute(query.group_by(Membership.team_id)).all())
+
+
+# --- teams ---
+
+
+def create(
+    *,
+    by: Person,
+    name: str,
+    description: str = "",
+    rpm: int | None = None,
+    tpm: int | None = None,
+    budget: Mapping[str, Any] | None = None,
+) -> Team:
+    """A new team, whose first owner is who makes it. Raises `Invalid` naming the field."""
+    made = Team(id=new_id())
+    _fill(made, name=name, description=description, rpm=rpm, tpm=tpm)
+    db.session.add(made)
+    db.session.flush()
+    db.session.add(Membership(team_id=made.id, person_id=by.id, role="owner"))
+    db.session.flush()
+    audit.record(by, "team.create", "team", made.id, name=made.name, after=made.summary())
+    if budget is not None:
+        budgets.set_budget("team", made.id, by=by, **budget)
+    touch("team", made.id)
+    return made
+
+
+def update(
+    team: Team,
+    *,
+    by: Person,
+    name: str | Unset = UNSET,
+    description: str | Unset = UNSET,
+    rpm: int | None | Unset = UNSET,
+    tpm: int | None | Unset = UNSET,
+    budget: Mapping[str, Any] | None | Unset = UNSET,
+) -> Team:
+    """Changes what is given; a budget of None takes it away. Limits and the budget are for admins to change.
+
+    Raises `Invalid`, or `Forbidden` when an owner wants to change what bounds their own team.
+    """
+    before = team.summary()
+    _fill(
+        team,
+        name=team.name if name is UNSET else name,
+        description=team.description if description is UNSET else description,
+        rpm=team.rpm if rpm is UNSET else rpm,
+        tpm=team.tpm if tpm is UNSET else tpm,
+    )
+    bounds_change = (team.rpm, team.tpm) != (before["rpm"], before["tpm"]) or budget is not UNSET
+    if bounds_change and not by.is_admin:
+        raise Forbidden("A team's limits and budget are changed by an admin. Ask for more on the budget's page.")
+    audit.record(by, "team.update", "team", team.id, name=team.name, before=before, after=team.summary())
+    if budget is None:
+        budgets.clear("team", team.id, by=by)
+    elif budget is not UNSET:
+        budgets.set_budget("team", team.id, by=by, **budget)
+    touch("team", team.id)
+    return team
+
+
+def remove(team: Team, *, by: Person) -> None:
+    """Removes a team that owns nothing any more: `app.domain.departure.dissolve` ends what it has first."""
+    for one in team.members:
+        budgets.forget("member", one.scope_id)
+    budgets.forget("team", team.id)
+    audit.record(by, "team.delete", "team", team.id, name=team.name, before=team.summary(), after={})
+    touch("team", team.id)
+    db.session.delete(team)
+    db.session.flush()
+
+
+# --- members ---
+
+
+def put_member(
+    team: Team,
+    person: Person,
+    *,
+    by: Person,
+    role: str = "member",
+    budget: Mapping[str, Any] | None | Unset = UNSET,
+) -> Membership:
+    """Makes a person a member in a role, with a cap of their own in the team. Raises `Invalid` or `Conflict`."""
+    if role not in ROLES:
+        raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
+    found = db.session.get(Membership, (team.id, person.id))
+    before = {"role": found.role} if found else {}
+    if found is None:
+        if len(team.members) >= MOST_MEMBERS:
+            raise Conflict(f"A team has at most {MOST_MEMBERS} members.")
+        found = Membership(team_id=team.id, person_id=person.id, role=role)
+        db.session.add(found)
+        if by.id != person.id:
+            notices.tell(
+                person,
+                "team.joined",
+                f"You are in the team {team.name} now",
+                f"{by.username} added you as {role}.",
+                f"/teams/{team.id}",
+            )
+    elif found.role == "owner" and role != "owner":
+        _must_keep_an_owner(team, person)
+    found.role = role
+    db.session.flush()
+    if before != {"role": role}:
+        audit.record(
+            by, "team.member", "team", team.id, name=team.name, before=before, after={"role": role},
+            on_behalf_of=person.username,
+        )  # fmt: skip
+    if budget is None:
+        budgets.clear("member", found.scope_id, by=by)
+    elif budget is not UNSET:
+        budgets.set_budget("member", found.scope_id, by=by, **budget)
+    touch("person", person.id)
+    touch("scope", f"member:{found.scope_id}")
+    db.session.refresh(team, ["members"])
+    return found
+
+
+def remove_member(team: Team, person: Person, *, by: Person) -> None:
+    """Takes a person out of a team; the team's keys that they made stop on /v1 within a second.
+
+    Raises `NotFound`, or `Conflict` for the last owner.
+    """
+    found = member(team, person)
+    if found.role == "owner":
+        _must_keep_an_owner(team, person)
+    budgets.forget("member", found.scope_id)
+    db.session.delete(found)
+    db.session.flush()
+    audit.record(
+        by, "team.leave", "team", team.id, name=team.name, before={"role": found.role}, after={},
+        on_behalf_of=person.username,
+    )  # fmt: skip
+    if by.id != person.id:
+        notices.tell(
+            person, "team.left", f"You are no longer in the team {team.name}", "Its keys that you made have stopped."
+        )
+    touch("person", person.id)
+    touch("scope", f"member:{scope_of(team.id, person.id)}")
+    db.session.refresh(team, ["members"])
+
+
+def let_go(found: Membership, *, by: Person | None) -> None:
+    """Ends the membership of a person who is being deleted. A team of nobody else stays, for admins to give away.
+
+    Raises `Conflict` for the last owner of a team that has other members.
+    """
+    if found.role == "owner" and len(found.team.members) > 1:
+        _must_keep_an_owner(found.team, found.person)
+    budgets.forget("member", found.scope_id)
+    touch("scope", f"member:{found.scope_id}")
+    db.session.delete(found)
+    db.session.flush()
+
+
+# --- invitations ---
+
+
+def invite(team: Team, person: Person, *, by: Person, role: str = "member") -> TeamInvitation:
+    """Asks a person into a team; who is asked already is not asked twice. Raises `Invalid` or `Conflict`."""
+    if role not in ROLES:
+        raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
+    if db.session.get(Membership, (team.id, person.id)):
+        raise Conflict(f"{person.username} is in this team already.", "username")
+    if person.disabled:
+        raise Invalid(f"{person.username} can't sign in now.", "username")
+    waiting = db.session.scalar(
+        select(TeamInvitation).where(
+            TeamInvitation.team_id == team.id,
+            TeamInvitation.person_id == person.id,
+            TeamInvitation.answered_at.is_(None),
+        )
+    )
+    if waiting is not None:
+        return waiting
+    made = TeamInvitation(id=new_id(), team_id=team.id, person_id=person.id, role=role, invited_by=by.username)
+    db.session.add(made)
+    db.session.flush()
+    audit.record(by, "team.invite", "team", team.id, name=team.name, after={"role": role}, on_behalf_of=person.username)
+    notices.tell(
+        person,
+        "team.invitation",
+        f"{by.username} invites you to the team {team.name}",
+        "Accept or decline it.",
+        "/teams",
+    )
+    return made
+
+
+def invitations_to(person: Person) -> list[TeamInvitation]:
+    """What a person has been asked and has not answered yet, the oldest first."""
+    query = select(TeamInvitation).where(TeamInvitation.person_id == person.id, TeamInvitation.answered_at.is_(None))
+    return list(db.session.scalars(query.order_by(TeamInvitation.id)))
+
+
+def invitations_of(team: Team) -> list[TeamInvitation]:
+    """Whom a team has asked and who has not answered yet, the oldest first."""
+    query = select(TeamInvitation).where(TeamInvitation.team_id == team.id, TeamInvitation.answered_at.is_(None))
+    return list(db.session.scalars(query.order_by(TeamInvitation.id)))
+
+
+def reach_invitation(person: Person, id: str) -> TeamInvitation:
+    """An unanswered invitation to this person, or of a team that they manage; raises `NotFound`."""
+    found = db.session.get(TeamInvitation, id)
+    if found is None or found.answered_at is not None:
+        raise NotFound("There is no such invitation.")
+    if found.person_id != person.id and not manages(person, found.team):
+        raise NotFound("There is no such invitation.")
+    return found
+
+
+def answer(found: TeamInvitation, *, by: Person, accept: bool) -> TeamInvitation:
+    """The invited person's answer. Anybody else can only withdraw it."""
+    if by.id != found.person_id:
+        if accept:
+            raise Forbidden("Only the person who was invited can accept.")
+        found.answer = "withdrawn"
+    else:
+        found.answer = "accepted" if accept else "declined"
+    found.answered_at = now()
+    audit.record(
+        by, f"team.invitation.{found.answer}", "team", found.team_id, name=found.team.name,
+        on_behalf_of=found.person.username,
+    )  # fmt: skip
+    if found.answer == "accepted":
+        put_member(found.team, found.person, by=by, role=found.role)
+    if by.id == found.person_id:
+        for owner in owners_of(found.team):
+            if owner.id != by.id:
+                notices.tell(
+                    owner, "team.answer", f"{by.username} has {found.answer} the invitation to {found.team.name}", "",
+                    f"/teams/{found.team_id}",
+                )  # fmt: skip
+    return found
+
+
+def _fill(team: Team, *, name: str, description: str, rpm: int | None, tpm: int | None) -> None:
+    name = name.strip()
+    if not 1 <= len(name) <= 100:
+        raise Invalid("Give a name of 1 to 100 characters.", "name")
+    taken = select(Team.id).where(func.lower(Team.name) == name.lower(), Team.id != team.id)
+    with db.session.no_autoflush:
+        if db.session.scalar(taken):
+            raise Conflict(f"The name {name} is taken.", "name")
+    if len(description) > 2000:
+        raise Invalid("Use at most 2000 characters.", "description")
+    for field, value in (("rpm", rpm), ("tpm", tpm)):
+        if value is not None and not 1 <= value <= LARGEST_RATE:
+            raise Invalid(f"Give a number from 1 to {LARGEST_RATE}, or nothing.", field)
+    team.name, team.description, team.rpm, team.tpm = name, description, rpm, tpm
+
+
+def _must_keep_an_owner(team: Team, leaving: Person) -> None:
+    if not any(one.role == "owner" and one.person_id != leaving.id for one in team.members):
+        raise Conflict("A team needs an owner: make somebody else one first.")
