@@ -78,6 +78,7 @@ def publish_all() -> None:
         rest: list[Change] = [("directory", ""), ("scope", "organisation:default")]
         with _reading() as session:
             rest += [("scope", f"{row.scope_kind}:{row.scope_id}") for row in session.scalars(select(Budget))]
+            rest += [("team", id) for id in session.scalars(select(Team.id))]
         if _in_turn(partial(_read, changes=rest), rebuilding=True, marker=marker):
             break
     redis.delete(marker)

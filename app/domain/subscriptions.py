@@ -7,7 +7,7 @@ fits. One that is going to end may be renewed. Whoever did not do it themselves 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
@@ -527,7 +527,7 @@ def warn_of_ends(limit: int = 500) -> int:
     return told
 
 
-def usable(person_ids: list[str], team_ids: list[str]) -> Select[str, str | None, str, str]:
+def usable(person_ids: Sequence[str], team_ids: Sequence[str] = ()) -> Select[str, str | None, str, str]:
     """Person id, team id, model name, subscription id of what may be called now: people's own, and teams'."""
     return (
         select(Subscription.person_id, Subscription.team_id, Model.name, Subscription.id)
