@@ -139,7 +139,7 @@ def span_asked(args: Mapping[str, str], *, usual: str = "30", at_ms: int | None 
     """
     now_ms = reports.now_ms() if at_ms is None else at_ms
     choice = args.get("range", "")
-    if choice == CUSTOM or args.get("from") or args.get("to"):
+    if choice == CUSTOM or choice not in RANGES and (args.get("from") or args.get("to")):
         return _custom(args, now_ms)
     choice = choice if choice in RANGES else usual
     length = int(choice) * DAY_MS
@@ -337,7 +337,8 @@ def change(now: float | None, before: float | None, *, less_is_good: bool | None
     if abs(part) < 0.0005:
         return Change("same")
     text = f"×{now / before:,.0f}" if part >= 9.5 else f"{part * 100:+.{0 if abs(part) >= 0.1 else 1}f}%"
-    return Change(text, None if less_is_good is None else (part < 0) == less_is_good)
+    slight = less_is_good is None or abs(part) < 0.02
+    return Change(text, None if slight else (part < 0) == less_is_good)
 
 
 def success(sums: Sums) -> float | None:

@@ -34,7 +34,8 @@ STATUSES = [
 ]  # fmt: skip
 OUTCOMES = ("ok", "error", "cancelled")
 SPANNING = ("range", "from", "to")
-NARROWING = ("model", "key", "user", "provider", "endpoint", "status", "code")
+NARROWING = ("model", "key", "user", "provider")
+OF_REQUESTS = ("endpoint", "status", "code")  # what only single requests are narrowed by
 CUT = 400  # letters of a message in a file
 
 
@@ -57,7 +58,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     """The sums of a span, as a page or as a file."""
     span = arranged.span_asked(request.args)
     filters = arranged.filters_asked(request.args, person, span, everyone=door.everyone)
-    common = {"door": door, "chips": _chips(), "clear": _clear(), "updated": now(), **values}
+    common = {"door": door, "chips": _chips(door), "clear": _clear(), "updated": now(), **values}
     if span is None:
         return render(page, fragment, overview=None, fields=_range_fields(span), keep={}, **common)
     metric, group, step, timezone = arranged.asked(request.args, span, everyone=door.everyone)
@@ -142,7 +143,7 @@ def _address(path: str, *names: str, **more: Any) -> str:
 
 
 def _clear() -> str:
-    return current_address(**dict.fromkeys((*NARROWING, "q", "cursor")))
+    return current_address(**dict.fromkeys((*NARROWING, *OF_REQUESTS, "q", "cursor")))
 
 
 def _tops(person: Person, filters: Filters) -> list[tuple[arranged.Group, str, list[reports.Share], dict[str, str]]]:
@@ -161,10 +162,10 @@ def _choices(person: Person, door: Door, filters: Filters) -> dict[str, list[tup
     return {group: arranged.choices(person, group, spanned) for group in arranged.groups(door.everyone)}
 
 
-def _chips() -> list[dict[str, str]]:
+def _chips(door: Door, *more: str) -> list[dict[str, str]]:
     """The filters in force, by the words people know, each with the address without it."""
     texts: dict[str, tuple[str, str]] = {}
-    for name in NARROWING:
+    for name in (*arranged.groups(door.everyone), *more):
         value = request.args.get(name)
         if not value:
             continue
@@ -245,11 +246,11 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
             *_range_fields(span),
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
             *_narrowing_fields(_choices(person, door, filters) if span else {}),
-            _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True),
+            _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
         ],
         keep=_kept("code", "size"),
         usage_href=_address(door.usage, *SPANNING, *NARROWING),
-        chips=_chips(),
+        chips=_chips(door, *OF_REQUESTS),
         clear=_clear(),
         updated=now(),
         **values,

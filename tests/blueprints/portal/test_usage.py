@@ -107,6 +107,7 @@ def test_each_figure_is_compared_with_the_period_before(
     [
         ("range=1", 24, "Hour"), ("range=7", 7, "Day"), ("range=7&by=hour", 145, "Hour"), ("range=30", 30, "Day"),
         ("range=90&by=month", 4, "Month"), ("from=2026-01-05&to=2026-01-18", 14, "Day"),
+        ("range=7&from=2026-01-05&to=2026-01-18", 7, "Day"),
         ("from=2026-01-05&to=2026-01-18&by=week", 2, "Week"), ("range=90&by=hour", 13, "Week"),
     ],
 )  # fmt: skip
@@ -150,6 +151,7 @@ def test_a_filter_narrows_everything_and_can_be_taken_out(
     nothing = owner.get("/usage?model=none").text
     assert "No calls fit these filters" in nothing
     assert 'name="user"' not in page
+    assert "Remove filter User" not in owner.get("/usage?user=stranger").text
     theirs = owner.get("/usage?user=stranger&provider=x&group=user").text
     assert "$5.00" in theirs  # what only admins narrow by is no filter here
 
