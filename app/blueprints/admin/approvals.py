@@ -257,7 +257,7 @@ def _age(found: Subscription) -> tuple[str, str]:
     waited = moment - found.asked_at
     words = relative_time(found.asked_at, moment).removesuffix(" ago")
     colour = next((colour for since, colour in AGES if waited >= since), "grey")
-    return ("waiting since just now" if words == "just now" else f"waiting {words}"), colour
+    return ("asked just now" if words == "just now" else f"waiting {words}"), colour
 
 
 def _proposed_end(found: Subscription) -> date | None:

@@ -186,7 +186,7 @@ def age(id: str, days: int) -> None:
 @pytest.mark.parametrize(
     ("days", "words", "colour"),
     [
-        (0, "waiting since just now", None),
+        (0, "asked just now", None),
         (1, "waiting 1 day", None),
         (3, "waiting 3 days", "orange"),
         (6, "waiting 6 days", "red"),
