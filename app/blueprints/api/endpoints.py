@@ -8,7 +8,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import me, page, route
-from app.domain import providers
+from app.domain import providers, rehearsal
+from app.domain.rehearsal import Rehearsal
 
 
 class Mapping(msgspec.Struct, kw_only=True):
@@ -29,6 +30,12 @@ class EndpointPage(msgspec.Struct, kw_only=True):
     page: int
     limit: int
     total: int | None
+
+
+class EndpointTrial(msgspec.Struct, kw_only=True):
+    """A request as it would be sent to the path; of its fields `model`, `provider` and `fallback_providers` count."""
+
+    request: dict[str, Any]
 
 
 class EndpointChange(msgspec.Struct, kw_only=True):
@@ -57,3 +64,9 @@ def change(id: str, body: EndpointChange) -> Endpoint:
     """Switches a path on or off, or narrows its providers."""
     wanted = UNSET if body.mapping is UNSET else body.mapping.providers
     return show(providers.update_endpoint(providers.endpoint(id), by=me(), active=body.active, providers=wanted))
+
+
+@route("POST", "/api/endpoints/<id>/test", scope="admin", answer=Rehearsal, body=EndpointTrial)
+def test(id: str, body: EndpointTrial) -> Rehearsal:
+    """A dry run: which deployment would serve this request, and why. Nothing is sent."""
+    return rehearsal.rehearse(providers.endpoint(id), body.request)

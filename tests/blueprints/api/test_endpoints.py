@@ -1,0 +1,89 @@
+"""The dry run of a /v1 path: which deployment would serve a request, and why not the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from app.domain import providers
+from app.domain.catalog import DeploymentSpec
+from app.extensions import transaction
+from tests.house import People, make_model, sign_in
+
+CHAT = "/api/endpoints/chat-completions"
+
+
+@pytest.fixture
+def ids(people: People) -> dict[str, str]:
+    """Three providers that serve `small` and one that is switched off."""
+
+    def make() -> dict[str, str]:
+        made = {
+            name: providers.create(by=None, name=name, kind="echo", config={}, status=status).id
+            for name, status in (("first", "active"), ("second", "active"), ("spare", "active"), ("off", "disabled"))
+        }
+        ranks = {"first": (0, 3), "second": (0, 1), "spare": (5, 1), "off": (0, 9)}
+        make_model(
+            None,
+            "small",
+            deployments=[
+                DeploymentSpec(provider_id=made[name], upstream_model=f"at-{name}", priority=priority, weight=weight)
+                for name, (priority, weight) in ranks.items()
+            ],
+        )
+        make_model(None, "stopped", status="disabled")
+        return made
+
+    return transaction(make)
+
+
+def rehearsed(app: Flask, path: str = CHAT, **request: Any) -> dict[str, Any]:
+    answer = sign_in(app, "admin").post(f"{path}/test", json={"request": request})
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.get_json()
+    return told
+
+
+def test_the_first_way_and_the_order_of_the_others_are_told(app: Flask, ids: dict[str, str]) -> None:
+    told = rehearsed(app, model="small", messages=[])
+    assert told["result"] == "served"
+    assert told["deployment"]["provider_id"] == ids["first"]
+    assert "3 of 4 of the calls" in told["reason"]
+    assert [(way["provider"], way["usable"]) for way in told["candidates"]] == [
+        ("first", True), ("second", True), ("spare", True), ("off", False)]  # fmt: skip
+    assert told["candidates"][3]["reason"] == "Its provider is disabled."
+
+
+def test_steering_and_the_mapping_narrow_the_ways(app: Flask, ids: dict[str, str]) -> None:
+    assert rehearsed(app, model="small", provider="spare")["deployment"]["upstream_model"] == "at-spare"
+    told = rehearsed(app, model="small", fallback_providers=["first"])
+    assert [way["provider"] for way in told["candidates"] if way["usable"]] == ["second", "spare", "first"]
+    assert rehearsed(app, model="small", provider="off")["result"] == "no_deployment"
+    admin = sign_in(app, "admin")
+    assert admin.put(CHAT, json={"mapping": {"providers": [ids["second"]]}}).status_code == 200
+    told = rehearsed(app, model="small")
+    assert told["deployment"]["provider"] == "second"
+    assert "may not use its provider" in told["candidates"][1]["reason"]
+
+
+def test_what_would_be_refused_says_why(app: Flask, ids: dict[str, str]) -> None:
+    assert rehearsed(app, model="nothing")["result"] == "model_not_found"
+    assert rehearsed(app, model="stopped")["reason"] == "The model is disabled."
+    assert rehearsed(app, "/api/endpoints/embeddings", model="small")["result"] == "not_capable"
+    assert rehearsed(app, "/api/endpoints/models")["result"] == "served"
+    admin = sign_in(app, "admin")
+    for body, field in (
+        ({}, "request"),
+        ({"request": {}}, "request.model"),
+        ({"request": {"model": 3}}, "request.model"),
+        ({"request": {"model": "small", "provider": 3}}, "request.provider"),
+        ({"request": {"model": "small", "fallback_providers": "first"}}, "request.fallback_providers"),
+    ):
+        refused = admin.post(f"{CHAT}/test", json=body)
+        assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, field)
+    assert admin.post("/api/endpoints/nothing/test", json={"request": {"model": "small"}}).status_code == 404
+    admin.put(CHAT, json={"active": False})
+    assert rehearsed(app, model="small")["result"] == "endpoint_disabled"
+    assert sign_in(app, "owner").post(f"{CHAT}/test", json={"request": {"model": "small"}}).status_code == 403
