@@ -119,7 +119,7 @@ class Seed:
             "decision": f"/admin/subscriptions/{pending}/decision",
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
-            "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}", "request": f"/activity/{last}",
+            "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}", "request": f"/activity/{last}",
         }  # fmt: skip
 
     def _change_keys(self, ada: requests.Session, id: str) -> None:
@@ -148,6 +148,32 @@ class Seed:
         )  # fmt: skip
         self._post(ben, f"/api/subscriptions/{made}/renewal", {"reason": "The trial goes on until March."})
         return str(made)
+
+
+def _people(config: Config) -> str:
+    """Groups, an invitation, and mails that did and did not leave; the path of the invitation's link."""
+    from app import create_app
+    from app.domain import identity, invitations
+    from app.domain.deliveries import Delivery
+    from app.extensions import db, now, transaction
+
+    app = create_app(config, ())
+    with app.app_context():
+
+        def make() -> str:
+            admin, ada = identity.named("admin"), identity.named(PERSON[0])
+            identity.update(ada, by=admin, groups=["research", "physics"], rpm=600)
+            subject = {"subject": "Portico: You may use gpt-4o", "text": "Welcome."}
+            fault = "The mail server could not be reached."
+            for state, tries, error in (("sent", 1, None), ("waiting", 2, fault), ("dead", 4, fault)):
+                made = Delivery(id=new_id(), channel="email", target="ada@example.org", kind="subscription.approve")
+                made.payload, made.state, made.attempts, made.last_error = subject, state, tries, error
+                made.done_at = None if state == "waiting" else now()
+                db.session.add(made)
+            _, link = invitations.invite(by=admin, link="/invitation/{token}", email="grace@example.org")
+            return link
+
+        return transaction(make)
 
 
 def _rules(config: Config) -> str:
@@ -256,6 +282,18 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-decisions", "admin", seeded["decisions"]
     yield "admin-rules", "admin", "/admin/rules"
     yield "admin-rule", "admin", seeded["rule"]
+    yield "invitation", "nobody", seeded["invitation"]
+    yield "notices", "person", "/notices"
+    yield "admin-people", "admin", "/admin/people"
+    for section in ("profile", "keys", "subscriptions", "sessions", "history"):
+        yield f"admin-person-{section}", "admin", f"/admin/people/{PERSON[0]}?section={section}"
+    yield "admin-person-deactivation", "admin", f"/admin/people/{PERSON[0]}/deactivation"
+    yield "admin-person-deletion", "admin", f"/admin/people/{PERSON[0]}/deletion"
+    yield "admin-person-password", "admin", f"/admin/people/{PERSON[0]}/password"
+    yield "admin-invitations", "admin", "/admin/invitations"
+    yield "admin-invitation-new", "admin", "/admin/invitations/new"
+    yield "admin-announcement", "admin", "/admin/announcement"
+    yield "admin-deliveries", "admin", "/admin/deliveries"
     yield "admin-providers", "admin", "/admin/providers"
     yield "admin-provider", "admin", seeded["provider"]
     yield "admin-provider-new", "admin", "/admin/providers/new?kind=openai"
