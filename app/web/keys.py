@@ -41,7 +41,6 @@ COLUMNS = {
     "name": ApiKey.name,
     "owner": select(Person.username).where(Person.id == ApiKey.person_id).scalar_subquery(),
     "used": reports.last_use_of(ApiKey.id),  # type: ignore[arg-type]  # a mapped column is one
-    "created": ApiKey.created_at,
     "expires": ApiKey.expires_at,
 }
 

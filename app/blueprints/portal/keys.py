@@ -32,6 +32,7 @@ from app.web.render import render, see_other, toast_next
 from app.web.usage import moment
 
 LAST = 50  # requests on a key's page
+ACTS = 20  # of its history
 SECRETS = 10  # texts there, if they have ended
 READ_ONLY = "Your role may read everybody’s keys and change none of them."
 REVOKED = "A revoked key cannot be changed any more."
@@ -115,7 +116,7 @@ def detail(id: str) -> Response:
         used=arranged.use_of(person, key),
         last=reports.requests(person, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(person, key),
-        story=arranged.story(keys.history(key)),
+        story=arranged.story(keys.history(key, limit=ACTS)),
     )
 
 

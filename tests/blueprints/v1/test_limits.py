@@ -185,3 +185,23 @@ def test_a_hold_whose_lease_has_ended_stands_in_nobodys_way(gate, key, client, u
     lost = next(event for event in gate.events(2) if event.request_id == "lost")
     assert (lost.outcome, lost.error_code, lost.cost_nano) == ("error", "worker_lost", 0)
     assert lost.scopes == (("key", key_id(key), "total"),)
+
+
+def test_each_secret_of_a_key_serves_until_its_own_end_and_is_named_in_the_books(gate):
+    """As a rotation with an overlap publishes them: one key, two texts, the old one with an end."""
+    import time
+
+    end_ms = int(time.time() * 1000) + 1500
+    old = Client(gate, gate.key(id="key-rotated", secret_id="old", expires_ms=end_ms))
+    new = Client(gate, gate.key(id="key-rotated", secret_id="new"))
+    assert [client.chat().status for client in (old, new)] == [200, 200]
+    told = {(event.key_id, event.secret_id, event.outcome) for event in gate.events(2)}
+    assert told == {("key-rotated", "old", "ok"), ("key-rotated", "new", "ok")}
+    assert gate.counted("key", "key-rotated")[0] > 0
+    deadline = time.monotonic() + 10
+    while (answer := old("/v1/models")).status == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert time.time() * 1000 >= end_ms
+    assert answer.error == (401, "invalid_request_error", "invalid_api_key")
+    assert new.chat().status == 200

@@ -1,0 +1,79 @@
+"""The life of a key, as its owner leads it beside an application that uses it: paused, rotated, its old text ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import openai
+import pytest
+
+from tests.journeys.conftest import PASSWORD, Visitor
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("portico")]
+
+
+def works(client: openai.OpenAI) -> bool:
+    try:
+        client.models.list()
+    except openai.AuthenticationError as error:
+        return error.code != "invalid_api_key"
+    return True
+
+
+def within_a_second(told: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 1
+    while not (said := told()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return said
+
+
+def act(person: Visitor, opener: str, verb: str) -> None:
+    """Opens a question, in a dialog or on a page of its own, and answers yes."""
+    person.follow(opener)
+    person.page.get_by_role("button", name=verb, exact=True).locator("visible=true").click()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts on", "scripts off"])
+def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portico, newcomer, scripts):
+    person = visit(java_script_enabled=scripts).sign_in(newcomer, PASSWORD)
+    person.open("/models/echo-1")
+    person.press("Subscribe")
+    person.open("/keys/new?model=echo-1")
+    person.page.locator("[name=name]").fill("desk")
+    person.page.locator("[name=note]").fill("beside the window")
+    person.press("Create key")
+    first = person.page.locator("#new-key").inner_text().strip()
+    old = openai.OpenAI(api_key=first, base_url=f"{portico.url}/v1", max_retries=0)
+    assert works(old)
+    person.follow("I have stored it")
+
+    act(person, "Pause", "Pause key")
+    person.page.get_by_text("This key is paused").wait_for()
+    assert within_a_second(lambda: not works(old))
+    act(person, "Resume", "Resume key")
+    person.page.get_by_text("works again").wait_for()
+    assert within_a_second(lambda: works(old))
+
+    person.follow("Rotate")
+    person.page.get_by_label("After an hour").check()
+    person.press("Make a new text")
+    second = person.page.locator("#new-key").inner_text().strip()
+    assert second != first
+    new = openai.OpenAI(api_key=second, base_url=f"{portico.url}/v1", max_retries=0)
+    for client in (old, new):
+        client.chat.completions.create(model="echo-1", messages=[{"role": "user", "content": "hello"}])
+    person.follow("I have stored it")
+    for _ in range(40):  # the drainer posts within a second or two
+        if person.page.get_by_text("Still used").count():
+            break
+        person.page.wait_for_timeout(250)
+        person.page.reload()
+    assert f"…{first[-4:]}" in person.page.get_by_role("row").filter(has_text="Still used").inner_text()
+    person.page.get_by_role("link", name="End").click()
+    person.press("End it now")
+    person.page.get_by_text("is refused now").wait_for()
+    assert within_a_second(lambda: not works(old))
+    assert works(new)
+    history = person.page.locator("#history").inner_text()
+    assert [word in history for word in ("Old text ended", "Rotated", "Resumed", "Paused", "Created")] == [True] * 5
