@@ -143,6 +143,11 @@ POST   /admin/providers/{provider}                      led 403 403 403 303 {"na
 GET    /admin/providers/{provider}/deletion             led 403 403 200 200
 POST   /admin/providers/{provider}/deletion             led 403 403 403 409
 POST   /admin/providers/{provider}/test                 led 403 403 403 200
+GET    /admin/providers/{provider}/status               led 403 403 200 200
+POST   /admin/providers/{provider}/status               led 403 403 403 303 {"status": "disabled"}
+POST   /admin/providers/{provider}/deployments          led 403 403 403 303
+       {"{first}-priority": "1", "{first}-weight": "2", "{second}-priority": "1", "{second}-weight": "2",
+        "{third}-priority": "1", "{third}-weight": "2"}
 GET    /admin/providers/new                             led 403 403 200 200
 GET    /admin/rules                                     led 403 403 200 200
 POST   /admin/rules                                     led 403 403 403 303
@@ -206,6 +211,8 @@ PUT    /api/budgets/organisation/default                401 403 403 403 200 {"li
 GET    /api/endpoints                                   401 403 403 200 200
 GET    /api/endpoints/{endpoint}                        401 403 403 200 200
 PUT    /api/endpoints/{endpoint}                        401 403 403 403 200 {"active": true}
+POST   /api/endpoints/{endpoint}/test                   401 403 403 403 200
+       {"request": {"model": "small", "input": "words"}}
 GET    /api/keys                                        401 200 200 200 200
 POST   /api/keys                                        401 201 201 201 201 {"name": "another"}
 GET    /api/keys/{key}                                  401 200 404 200 200
@@ -255,7 +262,7 @@ class Row(NamedTuple):
 
 
 def rows() -> Iterator[Row]:
-    for line in TABLE.strip().replace("\n       {", " {").splitlines():
+    for line in re.sub(r"\n {7,}", " ", TABLE.strip()).splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         method, path, *expected = line.split(None, 7)
@@ -292,7 +299,7 @@ class World:
     def named(self, value: Any) -> Any:
         """The value with the ids that its placeholders name."""
         if isinstance(value, dict):
-            return {key: self.named(inner) for key, inner in value.items()}
+            return {self.named(key): self.named(inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [self.named(inner) for inner in value]
         if not isinstance(value, str):
