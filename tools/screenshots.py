@@ -119,7 +119,8 @@ class Seed:
             "decision": f"/admin/subscriptions/{pending}/decision",
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
-            "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}", "request": f"/activity/{last}",
+            "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}",
+            "request": f"/activity/{last}",
         }  # fmt: skip
 
     def _change_keys(self, ada: requests.Session, id: str) -> None:
