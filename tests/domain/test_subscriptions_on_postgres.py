@@ -1,0 +1,12 @@
+"""The same promises of subscriptions on a real PostgreSQL: what it takes differently shows here."""
+
+import pytest
+
+from tests.domain.test_subscriptions import *  # noqa: F403
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    return postgres_url
