@@ -1,0 +1,13 @@
+"""The same deliveries and invitations on a real PostgreSQL: what it takes differently shows here."""
+
+import pytest
+
+from tests.domain.test_deliveries import *  # noqa: F403
+from tests.domain.test_invitations import *  # noqa: F403
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    return postgres_url
