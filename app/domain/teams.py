@@ -139,12 +139,12 @@ def of(person: Person) -> list[Membership]:
     return list(db.session.scalars(query))
 
 
-def members_of(team: Team) -> Select[Membership]:
-    """A team's members, owners first, then by name."""
+def members_of(*found: Team) -> Select[Membership]:
+    """A team's members, or those of several teams together, owners first, then by name."""
     return (
         select(Membership)
         .join(Person, Person.id == Membership.person_id)
-        .where(Membership.team_id == team.id)
+        .where(Membership.team_id.in_([team.id for team in found]))
         .order_by(Membership.role.desc(), func.lower(Person.username))
     )
 
@@ -155,6 +155,17 @@ def member(team: Team, person: Person) -> Membership:
     if found is None:
         raise NotFound(f"{person.username} is not in this team.")
     return found
+
+
+def caps_in(*found: Team) -> list[str]:
+    """The scopes of these teams' members who have a cap."""
+    budget = budgets.Budget
+    query = (
+        select(budget.scope_id)
+        .join(Membership, budget.scope_id == Membership.team_id + ":" + Membership.person_id)
+        .where(budget.scope_kind == "member", Membership.team_id.in_([team.id for team in found]))
+    )
+    return list(db.session.scalars(query))
 
 
 def owners_of(team: Team) -> list[Person]:
@@ -185,7 +196,12 @@ def create(
     tpm: int | None = None,
     budget: Mapping[str, Any] | None = None,
 ) -> Team:
-    """A new team, whose first owner is who makes it. Raises `Invalid` naming the field."""
+    """A new team, whose first owner is who makes it. Limits and the budget are for admins to give.
+
+    Raises `Invalid` naming the field, or `Forbidden`.
+    """
+    if (rpm, tpm, budget) != (None, None, None):
+        _must_be_admin(by)
     made = Team(id=new_id())
     _fill(made, name=name, description=description, rpm=rpm, tpm=tpm)
     db.session.add(made)
@@ -222,8 +238,8 @@ def update(
         tpm=team.tpm if tpm is UNSET else tpm,
     )
     bounds_change = (team.rpm, team.tpm) != (before["rpm"], before["tpm"]) or budget is not UNSET
-    if bounds_change and not by.is_admin:
-        raise Forbidden("A team's limits and budget are changed by an admin. Ask for more on the budget's page.")
+    if bounds_change:
+        _must_be_admin(by)
     audit.record(by, "team.update", "team", team.id, name=team.name, before=before, after=team.summary())
     if budget is None:
         budgets.clear("team", team.id, by=by)
@@ -237,6 +253,7 @@ def remove(team: Team, *, by: Person) -> None:
     """Removes a team that owns nothing any more: `app.domain.departure.dissolve` ends what it has first."""
     for one in team.members:
         budgets.forget("member", one.scope_id)
+        touch("scope", f"member:{one.scope_id}")
     budgets.forget("team", team.id)
     audit.record(by, "team.delete", "team", team.id, name=team.name, before=team.summary(), after={})
     touch("team", team.id)
@@ -265,6 +282,8 @@ def put_member(
             raise Conflict(f"A team has at most {MOST_MEMBERS} members.")
         found = Membership(team_id=team.id, person_id=person.id, role=role)
         db.session.add(found)
+        for waiting in invitations_of(team, to=person):  # or it would let them in again after they were taken out
+            waiting.answer, waiting.answered_at = "withdrawn", now()
         if by.id != person.id:
             notices.tell(
                 person,
@@ -369,9 +388,11 @@ def invitations_to(person: Person) -> list[TeamInvitation]:
     return list(db.session.scalars(query.order_by(TeamInvitation.id)))
 
 
-def invitations_of(team: Team) -> list[TeamInvitation]:
-    """Whom a team has asked and who has not answered yet, the oldest first."""
+def invitations_of(team: Team, *, to: Person | None = None) -> list[TeamInvitation]:
+    """Whom a team has asked and who has not answered yet, the oldest first; or only what it has asked one person."""
     query = select(TeamInvitation).where(TeamInvitation.team_id == team.id, TeamInvitation.answered_at.is_(None))
+    if to is not None:
+        query = query.where(TeamInvitation.person_id == to.id)
     return list(db.session.scalars(query.order_by(TeamInvitation.id)))
 
 
@@ -424,6 +445,12 @@ def _fill(team: Team, *, name: str, description: str, rpm: int | None, tpm: int 
         if value is not None and not 1 <= value <= LARGEST_RATE:
             raise Invalid(f"Give a number from 1 to {LARGEST_RATE}, or nothing.", field)
     team.name, team.description, team.rpm, team.tpm = name, description, rpm, tpm
+
+
+def _must_be_admin(by: Person) -> None:
+    """Nobody bounds their own team."""
+    if not by.is_admin:
+        raise Forbidden("A team's limits and budget are changed by an admin. Ask for more on the budget's page.")
 
 
 def _must_keep_an_owner(team: Team, leaving: Person) -> None:

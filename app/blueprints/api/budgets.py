@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, cast, get_args
 
@@ -9,11 +10,12 @@ import msgspec
 
 from app.blueprints.api.contract import Paged, amount, listed, me, route
 from app.blueprints.api.subscriptions import BudgetBody
-from app.domain import budgets, identity, keys, subscriptions
+from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.errors import Forbidden, NotFound
+from app.domain.identity import Person
 from app.extensions import db
 
-Kind = Literal["organisation", "team", "user", "subscription", "key"]
+Kind = Literal["organisation", "team", "member", "user", "subscription", "key"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -57,11 +59,16 @@ def show(standing: budgets.Standing, name: str) -> Budget:
 
 
 def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
-    """The scope's own id, found only within this person's reach; changing all but a key's needs an admin."""
+    """The scope's own id, found only within this person's reach. A key's is for its owner to change, a member's cap for
+    the team's owners, all others need an admin."""
     person = me()
     if kind == "key":
         return keys.reach(person, id, change=change).id
-    if kind == "subscription":
+    if kind == "member":
+        return _member(person, id, change=change).scope_id
+    if kind == "team":
+        found = teams.reach(person, id).id
+    elif kind == "subscription":
         found = subscriptions.reach(person, id).id
     elif kind == "user" and (person.sees_everything or id.lower() == person.username.lower()):
         found = identity.named(id).id
@@ -74,25 +81,58 @@ def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
     return found
 
 
+def _member(person: Person, id: str, *, change: bool) -> teams.Membership:
+    """The member that `<team id>:<username>` names."""
+    team_id, _, username = id.partition(":")
+    team, named = teams.reach(person, team_id, change=change), identity.find(username)
+    if named is None:
+        raise NotFound("There is no such budget.")
+    return teams.member(team, named)
+
+
+def _mine(person: Person) -> set[str]:
+    """The ids of the scopes within a person's reach."""
+    found = {person.id}
+    found.update(db.session.scalars(keys.reachable(person).with_only_columns(keys.ApiKey.id)))
+    found.update(db.session.scalars(subscriptions.reachable(person).with_only_columns(subscriptions.Subscription.id)))
+    joined = [membership.team for membership in teams.of(person)]
+    found.update(team.id for team in joined)
+    found.update(teams.caps_in(*joined))
+    return found
+
+
+def _names(scopes: Sequence[budgets.Standing]) -> dict[str, str]:
+    """What the API calls those scopes that bear a person's id in their own."""
+    people = identity.names_of(scope.id.rpartition(":")[2] for scope in scopes if scope.kind in ("user", "member"))
+    named = {}
+    for scope in scopes:
+        team_id, colon, person_id = scope.id.rpartition(":")
+        if person_id in people:
+            named[scope.id] = f"{team_id}{colon}{people[person_id]}"
+    return named
+
+
 @route("GET", "/api/budgets", query=Asked, answer=BudgetPage)
 def index(asked: Asked) -> dict[str, Any]:
-    """The budgets within one's reach: all for admins, else one's own. Filter `scope`."""
+    """The budgets within one's reach: all for admins, else one's own and those of one's teams. Filter `scope`."""
     person, scope = me(), asked.scope
     found = list(db.session.scalars(budgets.every()))
     if not person.sees_everything:
-        mine = {person.id}
-        mine.update(db.session.scalars(keys.of(person).with_only_columns(keys.ApiKey.id)))
-        mine.update(db.session.scalars(subscriptions.of(person).with_only_columns(subscriptions.Subscription.id)))
+        mine = _mine(person)
         found = [budget for budget in found if budget.scope_id in mine]
     found = [budget for budget in found if scope is None or budget.scope_kind == scope]
-    people = {person.id: person.username for person in db.session.scalars(identity.people())}
     shown = budgets.standings([(budget.scope_kind, budget.scope_id) for budget in found])
-    return listed([show(standing, people.get(standing.id, standing.id)) for standing in shown])
+    names = _names(shown)
+    return listed([show(standing, names.get(standing.id, standing.id)) for standing in shown])
 
 
 @route("GET", "/api/budgets/<scope>/<id>", answer=Budget)
 def detail(scope: str, id: str) -> Budget:
-    """One scope's budget and what is spent of it."""
+    """One scope's budget and what is spent of it.
+
+    `id` is `default` for the organisation, a username for `user`, `<team id>:<username>` for a `member`'s cap in a
+    team, else the thing's own id.
+    """
     return show(budgets.standing(scope, _scope_id(scope, id)), id)
 
 

@@ -11,8 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Paged, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody, utc
-from app.domain import budgets, identity, keys
-from app.domain.errors import Invalid
+from app.domain import budgets, identity, keys, teams
 from app.ledger import reports
 
 Name = Annotated[str, Meta(max_length=100)]
@@ -21,7 +20,9 @@ ModelName = Annotated[str, Meta(max_length=200)]
 Word = Annotated[str, Meta(max_length=8)]
 
 
-class KeyBudget(msgspec.Struct, kw_only=True):
+class BudgetNow(msgspec.Struct, kw_only=True):
+    """A limit, and what is spent and held of it."""
+
     limit: str
     period: str
     timezone: str
@@ -40,7 +41,7 @@ class Key(msgspec.Struct, kw_only=True):
     prefix: str
     last4: str
     models: list[str]
-    budget: KeyBudget | None
+    budget: BudgetNow | None
     rpm: int | None
     tpm: int | None
     max_parallel: int | None
@@ -121,13 +122,14 @@ class Rotation(msgspec.Struct, kw_only=True):
 class Asked(Paged, kw_only=True):
     """`user` is for admins."""
 
+    team_id: str | None = None
     user: str | None = None
 
 
-def show_budget(standing: budgets.Standing) -> KeyBudget | None:
+def show_budget(standing: budgets.Standing) -> BudgetNow | None:
     if standing.limit_nano is None:
         return None
-    return KeyBudget(
+    return BudgetNow(
         limit=amount(standing.limit_nano) or "0",
         period=standing.period,
         timezone=standing.timezone,
@@ -183,8 +185,13 @@ def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
 
 @route("GET", "/api/keys", query=Asked, answer=KeyPage)
 def index(asked: Asked) -> dict[str, Any]:
-    """One's own keys; everybody's for admins, who may filter by `user`. Revoked keys too."""
+    """One's own keys and those of teams that one owns; everybody's for admins. Revoked keys too.
+
+    Filters `team_id`, and for admins `user`.
+    """
     found = keys.reachable(me())
+    if asked.team_id:
+        found = found.where(keys.ApiKey.team_id == asked.team_id)
     if asked.user:
         person = identity.find(asked.user)
         found = found.where(keys.ApiKey.person_id == (person.id if person else ""))
@@ -194,13 +201,13 @@ def index(asked: Asked) -> dict[str, Any]:
 
 @route("POST", "/api/keys", answer=NewlyMadeKey, status=201, body=NewKey, writes=True)
 def create(body: NewKey) -> NewlyMadeKey:
-    """A new key of one's own; its text is told this once."""
-    if body.team_id is not None:
-        raise Invalid("There is no such team.", "team_id")
+    """A new key of one's own, or of a team that one is in; its text is told this once."""
+    team = None if body.team_id is None else teams.reach(me(), body.team_id)
     key, text = keys.create(
         me(),
         by=me(),
         name=body.name,
+        team=team,
         note=body.note,
         models=body.models or (),
         budget=body.budget.given() if body.budget else None,

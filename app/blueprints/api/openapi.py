@@ -107,11 +107,12 @@ def statuses(operation: Operation) -> list[int]:
     """Every status that a route may answer with, the usual one first."""
     changes = operation.method not in SAFE_METHODS
     parameters = PARAMETER.search(operation.rule) is not None
+    names_a_team = operation.body is not None and "team_id" in operation.body.__struct_fields__
     possible = {
         400: operation.body is not None,
         401: operation.scope is not None or operation.body is not None,
         403: changes or operation.scope != "any",
-        404: parameters,
+        404: parameters or names_a_team,
         409: changes,
         413: operation.body is not None,
         422: operation.body is not None or operation.query is not None or parameters,

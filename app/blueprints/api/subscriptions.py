@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from app.blueprints.api.contract import Paged, me, page, route
-from app.domain import catalog, identity, subscriptions
+from app.domain import catalog, identity, subscriptions, teams
 from app.domain.errors import DomainError, Forbidden, Invalid
 from app.domain.subscriptions import Status
 from app.extensions import db, transaction
@@ -103,6 +103,7 @@ class Asked(Paged, kw_only=True):
 
     status: Status | None = None
     model: str | None = None
+    team_id: str | None = None
     user: str | None = None
 
 
@@ -138,12 +139,17 @@ def utc(moment: datetime | None) -> datetime | None:
 
 @route("GET", "/api/subscriptions", query=Asked, answer=SubscriptionPage)
 def index(asked: Asked) -> dict[str, Any]:
-    """One's own subscriptions; everybody's for admins. Filters `status`, `model`, and for admins `user`."""
+    """One's own subscriptions and those of one's teams; everybody's for admins.
+
+    Filters `status`, `model`, `team_id`, and for admins `user`.
+    """
     found = subscriptions.reachable(me())
     if asked.status:
         found = found.where(subscriptions.Subscription.status == asked.status)
     if asked.model:
         found = found.where(subscriptions.Subscription.model_name == asked.model)
+    if asked.team_id:
+        found = found.where(subscriptions.Subscription.team_id == asked.team_id)
     if asked.user:
         person = identity.find(asked.user)
         found = found.where(subscriptions.Subscription.person_id == (person.id if person else ""))
@@ -154,13 +160,15 @@ def index(asked: Asked) -> dict[str, Any]:
     "POST", "/api/subscriptions", answer=Subscription, status=201, also=(200,), body=SubscriptionRequest, writes=True
 )
 def create(body: SubscriptionRequest) -> tuple[Subscription, int]:
-    """Asks for a model: 201 with a new subscription, 200 with the one that is live already."""
-    if body.team_id is not None:
-        raise Invalid("There is no such team.", "team_id")
+    """Asks for a model, for oneself or for a team that one is in.
+
+    201 with a new subscription, 200 with the one that is live already, whoever of the team asked for it.
+    """
+    team = None if body.team_id is None else teams.reach(me(), body.team_id)
     model = catalog.find_model(body.model)
     if model is None:
         raise Invalid(f"There is no model named {body.model!r}.", "model")
-    found, new = subscriptions.request(me(), model, by=me(), justification=body.justification)
+    found, new = subscriptions.request(me(), model, by=me(), justification=body.justification, team=team)
     db.session.flush()
     db.session.refresh(found)
     return show(found), 201 if new else 200

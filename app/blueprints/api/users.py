@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Paged, me, page, route
-from app.domain import departure, identity, passwords, tokens
+from app.domain import departure, identity, passwords, teams, tokens
 from app.domain.errors import Invalid
 from app.domain.identity import Person, Role
 from app.extensions import transaction
@@ -19,6 +19,8 @@ Password = Annotated[str, Meta(max_length=4096)]
 
 
 class Me(msgspec.Struct, kw_only=True):
+    """Oneself. `teams` are the ids of the teams one is in."""
+
     username: str
     email: str | None
     role: str
@@ -135,7 +137,7 @@ def show_me(person: Person) -> Me:
         email=person.email,
         role=person.role,
         scopes=list(person.held_scopes),
-        teams=[],
+        teams=[membership.team_id for membership in teams.of(person)],
         must_change_password=person.must_change_password,
     )
 

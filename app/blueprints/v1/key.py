@@ -33,12 +33,23 @@ def show_key(visit: Visit, caller: CallerRecord) -> Answer:
         "limits": {"rpm": own.rpm, "tpm": own.tpm, "max_parallel": own.max_parallel},
         "budget": _budget(own),
         "budgets": [
-            {"scope": scope.kind, "id": scope.id if scope.kind == "team" else scope.shown, **_budget(level)}
+            {"scope": scope.kind, "id": _id(caller, scope), **_budget(level)}
             for scope, level in zip(scopes, levels, strict=True)
             if scope.kind == "key" or level.limit_nano is not None
         ],
     }
     return told(visit, shown)
+
+
+def _id(caller: CallerRecord, scope: ScopeRef) -> str:
+    """The scope as the management API addresses its budget."""
+    match scope.kind:
+        case "user":
+            return caller.username
+        case "member":
+            return f"{caller.team_id}:{caller.username}"
+        case _:
+            return scope.id
 
 
 def _budget(level: Level) -> dict[str, Any]:

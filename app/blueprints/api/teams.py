@@ -1,0 +1,178 @@
+"""Teams: who is in them in which role, what they may spend together, and what each member may of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.blueprints.api.contract import Paged, me, page, route
+from app.blueprints.api.keys import BudgetNow, show_budget
+from app.blueprints.api.subscriptions import BudgetBody
+from app.domain import budgets, departure, identity, teams
+from app.domain.errors import Forbidden
+from app.domain.teams import Role
+from app.extensions import db
+
+Name = Annotated[str, Meta(max_length=100)]
+Description = Annotated[str, Meta(max_length=2000)]
+
+
+class TeamMember(msgspec.Struct, kw_only=True):
+    """A person in a team. `budget` is their cap there, null without one."""
+
+    username: str
+    role: str
+    joined_at: datetime
+    budget: BudgetNow | None
+
+
+class Team(msgspec.Struct, kw_only=True):
+    """A team. `role` is one's own in it, null for an admin who is not in it."""
+
+    id: str
+    name: str
+    description: str
+    role: str | None
+    rpm: int | None
+    tpm: int | None
+    budget: BudgetNow | None
+    members: list[TeamMember]
+    created_at: datetime
+
+
+class TeamPage(msgspec.Struct, kw_only=True):
+    data: list[Team]
+    page: int
+    limit: int
+    total: int | None
+
+
+class NewTeam(msgspec.Struct, kw_only=True):
+    """`budget`, `rpm` and `tpm` are for admins."""
+
+    name: Name
+    description: Description = ""
+    budget: BudgetBody | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+
+
+class TeamChange(msgspec.Struct, kw_only=True):
+    """What is left out stays; null takes a limit away. `budget`, `rpm` and `tpm` are for admins."""
+
+    name: Name | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    budget: BudgetBody | None | UnsetType = UNSET
+    rpm: int | None | UnsetType = UNSET
+    tpm: int | None | UnsetType = UNSET
+
+
+class MemberBody(msgspec.Struct, kw_only=True):
+    """What is left out stays, and for somebody new is `member` and no cap; a budget of null takes the cap away."""
+
+    role: Role | UnsetType = UNSET
+    budget: BudgetBody | None | UnsetType = UNSET
+
+
+class Asked(Paged, kw_only=True):
+    """`search` looks in names."""
+
+    search: str | None = None
+
+
+def show(team: teams.Team) -> Team:
+    return _show_all([team])[0]
+
+
+def _show_all(rows: Sequence[teams.Team]) -> list[Team]:
+    """What is told of each team; members and budgets are read for all of them at once."""
+    members: dict[str, list[teams.Membership]] = {team.id: [] for team in rows}
+    for found in db.session.scalars(teams.members_of(*rows)):
+        members[found.team_id].append(found)
+    scopes = [("team", team.id) for team in rows] + [("member", scope) for scope in teams.caps_in(*rows)]
+    held = {standing.id: show_budget(standing) for standing in budgets.standings(scopes)}
+    return [
+        Team(
+            id=team.id,
+            name=team.name,
+            description=team.description,
+            role=next((one.role for one in members[team.id] if one.person_id == me().id), None),
+            rpm=team.rpm,
+            tpm=team.tpm,
+            budget=held[team.id],
+            members=[_show_member(one, held.get(one.scope_id)) for one in members[team.id]],
+            created_at=team.created_at,
+        )
+        for team in rows
+    ]
+
+
+def _show_member(found: teams.Membership, cap: BudgetNow | None) -> TeamMember:
+    return TeamMember(username=found.person.username, role=found.role, joined_at=found.joined_at, budget=cap)
+
+
+@route("GET", "/api/teams", query=Asked, answer=TeamPage)
+def index(asked: Asked) -> dict[str, Any]:
+    """The teams one is in, by name; all of them for admins."""
+    told = page(teams.listed(me(), search=asked.search), lambda team: team)
+    return told | {"data": _show_all(told["data"])}
+
+
+@route("POST", "/api/teams", answer=Team, status=201, body=NewTeam, writes=True)
+def create(body: NewTeam) -> Team:
+    """A new team, which one owns."""
+    return show(
+        teams.create(
+            by=me(),
+            name=body.name,
+            description=body.description,
+            rpm=body.rpm,
+            tpm=body.tpm,
+            budget=body.budget.given() if body.budget else None,
+        )
+    )
+
+
+@route("GET", "/api/teams/<id>", answer=Team)
+def detail(id: str) -> Team:
+    """One team with its members, for everybody in it."""
+    return show(teams.reach(me(), id))
+
+
+@route("PATCH", "/api/teams/<id>", answer=Team, body=TeamChange, writes=True)
+def change(id: str, body: TeamChange) -> Team:
+    """Changes a team: its owners its name and description, admins its limits and budget too."""
+    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    if isinstance(body.budget, BudgetBody):
+        given["budget"] = body.budget.given()
+    return show(teams.update(teams.reach(me(), id, change=True), by=me(), **given))
+
+
+@route("DELETE", "/api/teams/<id>", status=204, writes=True)
+def remove(id: str) -> None:
+    """Removes a team: its keys are revoked and its subscriptions cancelled; what it used stays in the books."""
+    departure.dissolve(teams.reach(me(), id, change=True), by=me())
+
+
+@route("PUT", "/api/teams/<id>/members/<username>", answer=TeamMember, body=MemberBody, writes=True)
+def put_member(id: str, username: str, body: MemberBody) -> TeamMember:
+    """Makes a person a member, or changes a member's role or cap; for the team's owners and admins."""
+    team = teams.reach(me(), id, change=True)
+    person = identity.named(username)
+    role = body.role if body.role is not UNSET else teams.role_in(person, team.id) or "member"
+    budget = body.budget.given() if isinstance(body.budget, BudgetBody) else body.budget
+    found = teams.put_member(team, person, by=me(), role=role, budget=budget)
+    return _show_member(found, show_budget(budgets.standing("member", found.scope_id)))
+
+
+@route("DELETE", "/api/teams/<id>/members/<username>", status=204, writes=True)
+def remove_member(id: str, username: str) -> None:
+    """Takes a member out of a team, or leaves it oneself; the team's keys that they made are revoked."""
+    team = teams.reach(me(), id)
+    if username.lower() != me().username.lower() and not teams.manages(me(), team):
+        raise Forbidden("Taking others out of a team needs its role owner, or the role admin.")
+    departure.leave(team, identity.named(username), by=me())
