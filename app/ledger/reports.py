@@ -384,7 +384,7 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
     """When each key was last used, Unix ms; unused ones are left out."""
     last_used: dict[str, int] = {}
     for key_id in set(key_ids):  # a step into the index each; grouped it would read every entry of the keys
-        query = select(ENTRY.c.at_ms).where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY))
+        query = select(ENTRY.c.at_ms).where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
         last = db.session.scalar(query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(1))
         if last is not None:
             last_used[key_id] = last
@@ -407,7 +407,7 @@ def use_of_secrets(reader: Reader, key_id: str) -> dict[str, int]:
     """
     newest = (
         select(ENTRY.c.secret_id, ENTRY.c.at_ms)
-        .where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY))
+        .where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
         .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
         .limit(NEWEST)
         .subquery("newest")
@@ -482,7 +482,7 @@ def request(reader: Reader, request_id: str) -> list[UsageEntry]:
 
 
 def _wanted(reader: Reader, filters: Filters) -> list[ColumnElement[bool]]:
-    where = [IS_REQUEST, *allowed(reader, ENTRY), *narrowed(filters, ENTRY)]
+    where = [IS_REQUEST, *allowed(reader, ENTRY, of_key=filters.key_id is not None), *narrowed(filters, ENTRY)]
     if filters.from_ms is not None:
         where.append(ENTRY.c.at_ms >= filters.from_ms)
     if filters.to_ms is not None:

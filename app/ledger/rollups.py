@@ -155,6 +155,7 @@ class UsageRollup(Summed, Base):
 
 
 HOURLY = cast("Table", UsageHourly.__table__)
+UNDERIVED = text("NOT derived")  # in the very words of the index, which SQLite uses for no others
 ROLLUP = cast("Table", UsageRollup.__table__)
 
 
@@ -268,7 +269,7 @@ def period_start(kind: Kind, at_ms: int) -> int:
 
 def derived_before(connection: Connection) -> int | None:
     """The first hour that the longer rollups do not know yet, in Unix ms; None when they know all."""
-    first: int | None = connection.scalar(select(func.min(HOURLY.c.start_ms)).where(~HOURLY.c.derived))
+    first: int | None = connection.scalar(select(func.min(HOURLY.c.start_ms)).where(UNDERIVED))
     return first
 
 
@@ -293,7 +294,7 @@ def _derive_batch(connection: Connection, batch: int) -> int:
         connection.execute(text("SELECT pg_advisory_xact_lock(7021001)"))
     changed = connection.execute(
         select(HOURLY)
-        .where(~HOURLY.c.derived)
+        .where(UNDERIVED)
         .order_by(HOURLY.c.start_ms)
         .limit(batch)
         .with_for_update(skip_locked=True)  # a poster's rows wait for the next run rather than this one for them

@@ -104,7 +104,8 @@ def errors(reader: Reader, filters: Filters) -> Errors:
 
 def _within(reader: Reader, filters: Filters) -> list[Any]:
     first, after = span_of(filters)
-    return [ENTRY.c.at_ms >= first, ENTRY.c.at_ms < after, *allowed(reader, ENTRY), *narrowed(filters, ENTRY)]
+    mine = allowed(reader, ENTRY, of_key=filters.key_id is not None)
+    return [ENTRY.c.at_ms >= first, ENTRY.c.at_ms < after, *mine, *narrowed(filters, ENTRY)]
 
 
 def _timings(rows: Sequence[Any]) -> Timings:

@@ -214,10 +214,17 @@ def _window(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[i
     )
 
 
-def allowed(reader: Reader, table: Table) -> list[ColumnElement[bool]]:
+def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[ColumnElement[bool]]:
+    """What the reader may see of a table; `of_key` says that it is narrowed to a key too.
+
+    A key is used less than its person, so its index is the one to walk: the person is then asked in a way that no
+    index answers.
+    """
     if reader.sees_everything:
         return []
-    return [table.c.person_id == reader.id] if reader.id else [false()]
+    if not reader.id:
+        return [false()]
+    return [(func.coalesce(table.c.person_id, "") if of_key else table.c.person_id) == reader.id]
 
 
 def narrowed(filters: Filters, table: Table) -> list[ColumnElement[bool]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 from flask import Flask
+from sqlalchemy.event import listen as listens
 
 from app.extensions import db
-from app.ledger import posting, samples
+from app.ledger import posting, reports, rollups, samples
 from app.ledger.spans import NONE, Filters
 from tests.ledger.books import NOON, event
 from tests.ledger.test_reports import ADA, ADMIN, BOB
@@ -62,3 +64,36 @@ def test_errors_are_told_by_code_and_status(ledger: Flask) -> None:
     assert samples.errors(ADMIN, NONE).kinds[1].requests == 2
     assert samples.errors(ADMIN, Filters(model="other")) == ([], 0, False)
     assert samples.errors(ADMIN, Filters(to_ms=NOON)).counted == 2
+
+
+def test_each_question_walks_an_index_of_its_own(ledger: Flask) -> None:
+    """On SQLite, whose planner has no statistics: a wrong index would read all that a person or everyone ever did."""
+    if db.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL decides by its statistics")
+    asked: list[tuple[str, tuple[object, ...]]] = []
+
+    def listen(
+        connection: object, cursor: object, statement: str, parameters: tuple[object, ...], *rest: object
+    ) -> None:
+        if statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    listens(db.engine, "before_cursor_execute", listen)
+    span = {"from_ms": 1000, "to_ms": 2000}
+    questions: list[tuple[str, Callable[[], object]]] = [
+        ("ix_usage_hourly_underived", lambda: rollups.derived_before(db.session.connection())),
+        ("ix_usage_entry_errors", lambda: samples.errors(ADMIN, Filters(**span))),
+        ("ix_usage_entry_at_ms_id", lambda: samples.timings(ADMIN, Filters(**span))),
+        ("ix_usage_entry_person_id_at_ms_id", lambda: samples.timings(ADA, Filters(**span))),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: samples.timings(ADA, Filters(key_id="key-1", **span))),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: reports.requests(ADA, filters=Filters(key_id="key-1"))),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: reports.last_use(ADA, ["key-1"])),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: reports.use_of_secrets(ADA, "key-1")),
+    ]
+    for index, question in questions:
+        asked.clear()
+        question()
+        assert asked
+        for statement, parameters in list(asked):
+            plan = db.session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            assert f"INDEX {index}" in str(plan), (statement, plan)
