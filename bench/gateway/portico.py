@@ -178,7 +178,7 @@ class Portico:
         command = [str(self._python), "-m", "bench.gateway.seed", what, str(count), model]
         if file is not None:
             command.append(str(file))
-        core = self._cores.load
+        core = self._cores.gateway  # which has nothing to do meanwhile
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=900,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -13,12 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.gateway import options, tables
+from bench.gateway import builds, options, tables
 from bench.gateway.__main__ import PAGE, main
 from bench.gateway.builds import BENCH
 from bench.gateway.measures import Load, Measure, Raw, Spread, read_load, read_raw, spread, write_raw
-from bench.gateway.processes import Children, cores, cpu_s, find_below, unused_ports
-from bench.gateway.targets import filled
+from bench.gateway.processes import CannotMeasure, Children, cores, cpu_s, find_below, unused_ports, wait_until
+from bench.gateway.targets import filled, nginx_program
 
 LINE = (
     '{"ok": 400, "errors": 1, "secs": 2.000, "rps": 200.0, "peak": 32, "connects": 33, "deltas": 0, "mbytes": 0.1,'
@@ -237,6 +238,35 @@ def test_a_child_is_pinned_counted_found_and_stopped(tmp_path):
     children.stop()
     assert not children.runs(pid)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_missing_compiler_and_a_missing_nginx_are_said_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(builds, "BUILD", tmp_path)
+    monkeypatch.setattr("shutil.which", lambda name, path=None: None)
+    with pytest.raises(CannotMeasure, match="no C compiler"):
+        builds.program("load")
+    with pytest.raises(CannotMeasure, match="no nginx"):
+        nginx_program()
+
+
+def test_both_programs_compile_and_load_measures_the_upstream(tmp_path, monkeypatch):
+    monkeypatch.setattr(builds, "BUILD", tmp_path)
+    upstream, generator = builds.program("upstream"), builds.program("load")
+    children, port = Children(tmp_path), unused_ports(1)[0]
+    children.start("upstream", [upstream, "-p", port, "-d", 1], cores().load)
+
+    def told(*arguments: str) -> Load:
+        command = [generator, *arguments, "-T", "10", f"http://127.0.0.1:{port}/v1"]
+        return read_load(subprocess.run(command, capture_output=True, text=True, timeout=30).stdout)
+
+    try:
+        assert wait_until(lambda: told("-n", "1").ok == 1, 10)
+        assert (told("-n", "50", "-c", "5").ok, told("-n", "50", "-c", "5").errors) == (50, 0)
+        streams = told("-S", "-n", "4", "-c", "4", "-x", "7")
+        assert (streams.ok, streams.deltas) == (4, 28)
+        assert streams.ttft_ms is not None
+    finally:
+        children.stop()
 
 
 def test_unused_ports_are_all_different():
