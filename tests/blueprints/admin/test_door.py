@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from app.domain import catalog, invitations
+from app.domain import approval_rules, catalog, invitations
 from app.domain.catalog import Model
 from app.domain.deliveries import Delivery
 from app.extensions import db, transaction
 from app.ids import new_id
 from app.ledger import posting
-from tests.blueprints.portal.conftest import Browser, subscribe
+from tests.blueprints.portal.conftest import Browser, subscribe, use
 from tests.house import People
 
 READ_ONLY = "Your role may read everything here and change nothing."
@@ -30,6 +31,8 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
         "dead_letters": dead_letter(),
         "invitations": invited(people),
         "deliveries": mailed(),
+        "rules": transaction(approval_rules.create, by=people.admin, name="Cheap ones").id,
+        "activity": use(people.owner, guarded, time.time_ns() // 1_000_000),
     }
 
 
@@ -64,15 +67,28 @@ def routes(app: Flask, ids: dict[str, str]) -> list[tuple[str, str]]:
 def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
     assert routes(
         app,
-        {"approvals": "S", "providers": "P", "models": "M", "dead_letters": "D", "invitations": "I", "deliveries": "E"},
+        {
+            "approvals": "S",
+            "providers": "P",
+            "models": "M",
+            "dead_letters": "D",
+            "invitations": "I",
+            "deliveries": "E",
+            "rules": "R",
+            "activity": "A",
+        },
     ) == [
+        ("GET", "/admin/activity"),
+        ("GET", "/admin/activity/A"),
         ("GET", "/admin/announcement"),
         ("GET", "/admin/approvals"),
+        ("GET", "/admin/approvals/decisions"),
         ("GET", "/admin/dead-letters"),
         ("GET", "/admin/dead-letters/D/dismissal"),
         ("GET", "/admin/deliveries"),
         ("GET", "/admin/invitations"),
         ("GET", "/admin/invitations/new"),
+        ("GET", "/admin/keys"),
         ("GET", "/admin/models"),
         ("GET", "/admin/models/M"),
         ("GET", "/admin/models/M/deletion"),
@@ -86,12 +102,18 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
         ("GET", "/admin/providers"),
         ("GET", "/admin/providers/P"),
         ("GET", "/admin/providers/P/deletion"),
+        ("GET", "/admin/providers/P/status"),
         ("GET", "/admin/providers/new"),
+        ("GET", "/admin/rules"),
+        ("GET", "/admin/rules/R"),
+        ("GET", "/admin/rules/R/deletion"),
+        ("GET", "/admin/rules/new"),
         ("GET", "/admin/status"),
         ("GET", "/admin/subscriptions/S/decision"),
         ("GET", "/admin/usage"),
         ("POST", "/admin/announcement"),
         ("POST", "/admin/announcement/removal"),
+        ("POST", "/admin/approvals/decisions"),
         ("POST", "/admin/dead-letters/D/dismissal"),
         ("POST", "/admin/dead-letters/D/posting"),
         ("POST", "/admin/deliveries/E/sending"),
@@ -102,6 +124,7 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
         ("POST", "/admin/models/M"),
         ("POST", "/admin/models/M/deletion"),
         ("POST", "/admin/models/M/price-preview"),
+        ("POST", "/admin/models/M/test"),
         ("POST", "/admin/people/stranger"),
         ("POST", "/admin/people/stranger/budget"),
         ("POST", "/admin/people/stranger/deactivation"),
@@ -113,7 +136,14 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
         ("POST", "/admin/providers"),
         ("POST", "/admin/providers/P"),
         ("POST", "/admin/providers/P/deletion"),
+        ("POST", "/admin/providers/P/deployments"),
+        ("POST", "/admin/providers/P/status"),
         ("POST", "/admin/providers/P/test"),
+        ("POST", "/admin/rules"),
+        ("POST", "/admin/rules/R"),
+        ("POST", "/admin/rules/R/activity"),
+        ("POST", "/admin/rules/R/deletion"),
+        ("POST", "/admin/rules/R/position"),
         ("POST", "/admin/subscriptions/S/decision"),
     ]
 
