@@ -1,6 +1,7 @@
 """The cold side's world for tests: a real Valkey, a migrated database, one application a test, and three people.
 
-The owner has things, the stranger must not see them, the admin decides; the auditor is an admin who only reads.
+The owner has things, the stranger must not see them, the admin decides; the auditor is an admin who only reads. Where
+a team is needed, its lead and its member come along.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app, store
-from app.domain import catalog, identity, passwords, providers, publication
+from app.domain import catalog, identity, passwords, providers, publication, teams
 from app.domain.catalog import DeploymentSpec
 from app.domain.identity import Person
+from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.setup import migrate
 from config import Config, load
@@ -107,15 +109,24 @@ class People:
     auditor: Person
 
 
+def make_person(username: str, role: str = "user") -> Person:
+    return identity.create(by=None, username=username, password=passwords.hashed(PASSWORD), role=role)
+
+
 def make_people() -> People:
-    kept = passwords.hashed(PASSWORD)
-
-    def make(username: str, role: str) -> Person:
-        return identity.create(by=None, username=username, password=kept, role=role)
-
     return People(
-        make("admin", "admin"), make("owner", "user"), make("stranger", "user"), make("auditor", "admin-readonly")
+        make_person("admin", "admin"),
+        make_person("owner"),
+        make_person("stranger"),
+        make_person("auditor", "admin-readonly"),
     )
+
+
+def make_team() -> Team:
+    """A team that `lead` owns and `member` is in."""
+    made = teams.create(by=make_person("lead"), name="Research")
+    teams.put_member(made, make_person("member"), by=made.members[0].person, role="member")
+    return made
 
 
 @pytest.fixture

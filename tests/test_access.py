@@ -3,6 +3,8 @@
 The owner has one of everything (`tests/things.py`), the stranger nothing; the auditor is an admin who only reads. What
 is somebody else's is not there (404), what needs a role that one lacks is refused (403), and nobody is asked to sign in:
 401 for programs, `led` to the form in a browser. Each visitor finds the same world, whatever the one before them did.
+
+What a team has stands in a second table: `lead` owns the team, `member` is in it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from tests.things import make_things
 pytestmark = pytest.mark.slow
 
 VISITORS = ("nobody", "owner", "stranger", "auditor", "admin")
+TEAM_VISITORS = ("nobody", "lead", "member", "stranger", "auditor", "admin")
 DOORS = ("portal", "admin", "public", "api")
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 OPEN = ("health", "static")  # they know nobody, and answer everybody the same
@@ -251,6 +254,51 @@ GET    /usage/admin/recent                              401 403 403 200 200
 GET    /usage/admin/summary                             401 403 403 200 200
 """
 
+TEAM_TABLE = """
+# For nobody, lead, member, stranger, auditor and admin; then what is sent.
+
+# The portal
+GET    /keys/{team_key}                                 led 200 200 404 200 200
+GET    /keys/{lead_key}                                 led 200 404 404 200 200
+POST   /keys/{team_key}/pause                           led 303 303 404 403 303
+POST   /keys/{team_key}/revocation                      led 303 303 404 403 303 {"confirm": "ours"}
+GET    /subscriptions/{team_subscription}               led 200 200 404 200 200
+POST   /subscriptions/{team_subscription}/cancellation  led 303 403 404 403 303
+
+# The management API
+GET    /api/teams                                       401 200 200 200 200 200
+POST   /api/teams                                       401 201 201 201 201 201 {"name": "Another"}
+GET    /api/teams/{team}                                401 200 200 404 200 200
+PATCH  /api/teams/{team}                                401 200 403 404 403 200 {"name": "Renamed"}
+PATCH  /api/teams/{team}?limits                         401 403 403 404 403 200 {"rpm": 5}
+DELETE /api/teams/{team}                                401 204 403 404 403 204
+PUT    /api/teams/{team}/members/member                 401 200 403 404 403 200 {"role": "owner"}
+PUT    /api/teams/{team}/members/stranger               401 200 403 404 403 200 {"role": "member"}
+DELETE /api/teams/{team}/members/member                 401 204 204 404 403 204
+DELETE /api/teams/{team}/members/lead                   401 409 403 404 403 409
+GET    /api/budgets/team/{team}                         401 200 200 404 200 200
+PUT    /api/budgets/team/{team}                         401 403 403 404 403 200 {"limit": "5"}
+DELETE /api/budgets/team/{team}                         401 403 403 404 403 204
+GET    /api/budgets/member/{team}:member                401 200 200 404 200 200
+PUT    /api/budgets/member/{team}:member                401 200 403 404 403 200 {"limit": "5"}
+DELETE /api/budgets/member/{team}:member                401 204 403 404 403 204
+GET    /api/budgets/subscription/{team_subscription}    401 200 200 404 200 200
+PUT    /api/budgets/subscription/{team_subscription}    401 403 403 404 403 200 {"limit": "5"}
+GET    /api/budgets/key/{team_key}                      401 200 200 404 200 200
+PUT    /api/budgets/key/{team_key}                      401 200 200 404 403 200 {"limit": "5"}
+PUT    /api/budgets/key/{lead_key}                      401 200 404 404 403 200 {"limit": "5"}
+POST   /api/keys                                        401 201 201 404 422 422 {"name": "new", "team_id": "{team}"}
+GET    /api/keys/{team_key}                             401 200 200 404 200 200
+GET    /api/keys/{lead_key}                             401 200 404 404 200 200
+PATCH  /api/keys/{team_key}                             401 200 200 404 403 200 {"name": "renamed"}
+PATCH  /api/keys/{lead_key}                             401 200 404 404 403 200 {"name": "renamed"}
+DELETE /api/keys/{team_key}                             401 204 204 404 403 204
+POST   /api/keys/{team_key}/rotation                    401 201 201 404 403 201 {"overlap_s": 60}
+POST   /api/subscriptions                               401 200 200 404 422 422 {"model": "small", "team_id": "{team}"}
+GET    /api/subscriptions/{team_subscription}           401 200 200 404 200 200
+DELETE /api/subscriptions/{team_subscription}           401 204 403 404 403 204
+"""
+
 
 class Row(NamedTuple):
     """One route as one line of the table, with what each visitor is answered."""
@@ -259,15 +307,17 @@ class Row(NamedTuple):
     path: str
     expected: tuple[str, ...]
     body: dict[str, Any]
+    visitors: tuple[str, ...]
 
 
 def rows() -> Iterator[Row]:
-    for line in re.sub(r"\n {7,}", " ", TABLE.strip()).splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        method, path, *expected = line.split(None, 7)
-        body = json.loads(expected.pop()) if len(expected) > len(VISITORS) else {}
-        yield Row(method, path, tuple(expected), body)
+    for table, columns in ((TABLE, VISITORS), (TEAM_TABLE, TEAM_VISITORS)):
+        for line in re.sub(r"\n {7,}", " ", table.strip()).splitlines():
+            if not line.strip() or line.startswith("#"):
+                continue
+            method, path, *expected = line.split(None, len(columns) + 2)
+            body = json.loads(expected.pop()) if len(expected) > len(columns) else {}
+            yield Row(method, path, tuple(expected), body, columns)
 
 
 class World:
@@ -377,8 +427,8 @@ def test_every_route_has_a_row(world: World) -> None:
 def test_the_table_is_sound() -> None:
     table = list(rows())
     for row in table:
-        assert len(row.expected) == len(VISITORS), row
-    assert len({(row.method, row.path) for row in table}) == len(table)
+        assert len(row.expected) == len(row.visitors), row
+    assert len({(row.method, row.path, row.visitors) for row in table}) == len(table)
 
 
 @pytest.mark.timeout(300)
@@ -388,7 +438,7 @@ def test_everybody_is_answered_as_the_table_says(world: World, door: str) -> Non
     for row in rows():
         if door_of(world.endpoint(row)) != door:
             continue
-        for who, expected in zip(VISITORS, row.expected, strict=True):
+        for who, expected in zip(row.visitors, row.expected, strict=True):
             answered = world.ask(row, who)
             if told(answered) != expected:
                 different.append(f"{row.method} {row.path} by {who}: {told(answered)} instead of {expected}")

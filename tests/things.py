@@ -1,4 +1,5 @@
-"""One of everything that an address can name, all of it the owner's or the admins': for tests that walk every route."""
+"""One of everything that an address can name, for tests that walk every route: the owner's or the admins', and a team's,
+which `lead` owns and `member` is in."""
 
 from __future__ import annotations
 
@@ -8,14 +9,14 @@ from dataclasses import dataclass, field
 from flask import Flask
 from sqlalchemy import select
 
-from app.domain import announcements, approval_rules, invitations, keys, notices, sessions, subscriptions, tokens
+from app.domain import announcements, approval_rules, invitations, keys, notices, sessions, subscriptions, teams, tokens
 from app.domain.deliveries import Delivery
 from app.domain.providers import Endpoint
 from app.extensions import db, transaction
 from app.ids import new_id
 from app.ledger import posting
 from app.metering.usage import UsageEvent
-from tests.house import People, make_model
+from tests.house import People, make_model, make_team
 
 
 @dataclass
@@ -73,6 +74,12 @@ def make_things(app: Flask, people: People) -> Things:
         transaction(subscriptions.decide, denied, "deny", by=admin, reason="No.")
         rule = transaction(approval_rules.create, by=admin, name="Cheap ones", most_input_per_mtok="0.01")
         endpoint = db.session.scalar(select(Endpoint.id).where(Endpoint.path == "/v1/embeddings"))
+        team = transaction(make_team)
+        lead, member = (one.person for one in db.session.scalars(teams.members_of(team)))
+        team_subscription, _ = transaction(subscriptions.request, lead, small, by=lead, team=team)
+        lead_key, _ = transaction(keys.create, lead, by=lead, name="lead's", team=team)
+        team_key, _ = transaction(keys.create, member, by=member, name="ours", team=team)
+        team_invitation = transaction(teams.invite, team, owner, by=lead)
         refresh_token = transaction(tokens.grant, owner).refresh_token
         made = {
             "person": owner.id,
@@ -100,6 +107,11 @@ def make_things(app: Flask, people: People) -> Things:
             "paused": paused.id,
             "denied": denied.id,
             "rule": rule.id,
+            "team": team.id,
+            "team_subscription": team_subscription.id,
+            "team_key": team_key.id,  # the member's
+            "lead_key": lead_key.id,
+            "team_invitation": team_invitation.id,
             "endpoint": str(endpoint),
             "refresh_token": str(refresh_token),
             "dead_letter": str(db.session.scalar(select(posting.DeadLetter.id))),

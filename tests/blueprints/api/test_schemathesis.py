@@ -61,7 +61,7 @@ def known(operation: str, parameter: str, things: Things) -> str:
     """What a parameter of a path may really be."""
     noun = operation.partition("_")[0]
     values = {
-        "username": things["username"],
+        "username": "member" if noun == "teams" else things["username"],
         "name": things["model"],
         "period": "day",
         "scope": "key",
@@ -72,6 +72,7 @@ def known(operation: str, parameter: str, things: Things) -> str:
             "providers": things["provider"],
             "requests": things["request"],
             "subscriptions": things["pending"],
+            "teams": things["team"],
         }.get(noun, "nothing"),
     }
     return values.get(parameter, "nothing")
