@@ -1,6 +1,7 @@
 """How usage of any span is read: by whom, narrowed to what, and from which rollups and entries it is put together.
 
-The reader is the permission: a person's own usage, or everybody's for those who see everything.
+The reader is the permission: a person's own usage, that of teams they read for, or everybody's for those who see
+everything.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ class Reader(Protocol):
 
     @property
     def sees_everything(self) -> bool: ...
+
+
+class TeamReader(NamedTuple):
+    """A person who reads all usage of some teams beside their own: those they own."""
+
+    id: str
+    sees_everything: bool
+    teams: tuple[str, ...]
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,7 +233,10 @@ def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[Colum
         return []
     if not reader.id:
         return [false()]
-    return [(func.coalesce(table.c.person_id, "") if of_key else table.c.person_id) == reader.id]
+    own: ColumnElement[bool] = (func.coalesce(table.c.person_id, "") if of_key else table.c.person_id) == reader.id
+    if not isinstance(reader, TeamReader) or not reader.teams:
+        return [own]
+    return [or_(own, (func.coalesce(table.c.team_id, "") if of_key else table.c.team_id).in_(reader.teams))]
 
 
 def narrowed(filters: Filters, table: Table) -> list[ColumnElement[bool]]:
