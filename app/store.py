@@ -24,6 +24,7 @@ METER = f"{TAG}:meter"  # hash: epoch and run_id while it is open, clock, counti
 LEASES = f"{TAG}:leases"  # sorted set: request id -> when its lease ends, ms
 USAGE = f"{TAG}:usage"  # stream of usage events
 USAGE_GROUP = "drainer"
+EXHAUSTED = f"{TAG}:exhausted"  # set: "<kind>:<id>" of scopes whose budget was too small for a short answer
 
 
 def caller(digest: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import available_timezones
 
 import msgspec
@@ -20,7 +20,7 @@ from app import current, store
 from app.directory import Period, ScopeKind
 from app.domain import audit
 from app.domain.changes import touch
-from app.domain.errors import Invalid
+from app.domain.errors import Forbidden, Invalid
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.metering import money, periods
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 KINDS: tuple[str, ...] = get_args(ScopeKind)
 PERIODS: tuple[str, ...] = get_args(Period)
 THRESHOLDS = (50, 80, 100)
+MOST_THRESHOLDS = 10
+Action = Literal["notify", "refuse", "suspend"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+
+UNSET = msgspec.UNSET
+Unset = msgspec.UnsetType
 
 
 class Budget(Base):
@@ -46,8 +52,12 @@ class Budget(Base):
     period: Mapped[str] = mapped_column(String(8))
     timezone: Mapped[str] = mapped_column(String(64), default="UTC")
     # Percents of the limit at which people are told, and what else happens at one of them.
-    thresholds: Mapped[list[int]] = mapped_column(JSON, default=lambda: list(THRESHOLDS), server_default="[50, 80, 100]")
-    action: Mapped[str] = mapped_column(String(16), default="notify", server_default="notify")  # notify, refuse, suspend
+    thresholds: Mapped[list[int]] = mapped_column(
+        JSON, default=lambda: list(THRESHOLDS), server_default="[50, 80, 100]"
+    )
+    action: Mapped[str] = mapped_column(
+        String(16), default="notify", server_default="notify"
+    )  # notify, refuse, suspend
     action_percent: Mapped[int] = mapped_column(default=100, server_default="100")
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
     # What the running period had been spent before it was this budget's: it is put on the counter once, by this id.
@@ -59,17 +69,35 @@ class Budget(Base):
     def spec(self) -> str:
         return periods.spec(self.period, self.timezone)  # type: ignore[arg-type]
 
+    @property
+    def enforced_nano(self) -> int:
+        """What the meter lets be spent: less than the limit where new work is refused before it is reached."""
+        return self.limit_nano * self.action_percent // 100 if self.action == "refuse" else self.limit_nano
+
     def summary(self) -> dict[str, Any]:
-        return {"limit": money.text(self.limit_nano), "period": self.period, "timezone": self.timezone}
+        return {
+            "limit": money.text(self.limit_nano),
+            "period": self.period,
+            "timezone": self.timezone,
+            **self._rules(),
+        }
+
+    def _rules(self) -> dict[str, Any]:
+        return {"thresholds": list(self.thresholds), "action": self.action, "action_percent": self.action_percent}
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A scope's budget and the meter's present numbers, in nano-units. Without a limit there is none remaining
-    to tell; `spent_nano` is None while the meter cannot be read."""
+    to tell; `spent_nano` is None while the meter cannot be read.
+
+    `limit_nano` is what the meter enforces. `whole_nano` is the limit that was set, which is more where new work is
+    refused from a percent of it on.
+    """
 
     kind: str
     id: str
     limit_nano: int | None
+    whole_nano: int | None = None
     period: str
     timezone: str
     spent_nano: int | None
@@ -94,11 +122,22 @@ def every() -> Select[Budget]:
 
 
 def set_budget(
-    kind: ScopeKind, id: str, *, by: Person | None, limit: str | int, period: str, timezone: str = "UTC"
+    kind: ScopeKind,
+    id: str,
+    *,
+    by: Person | None,
+    limit: str | int,
+    period: str,
+    timezone: str = "UTC",
+    thresholds: Sequence[int] | Unset = UNSET,
+    action: str | Unset = UNSET,
+    action_percent: int | Unset = UNSET,
 ) -> Budget:
     """Gives a scope a budget or changes it; `limit` is a decimal amount. Acts on /v1 within a second.
 
-    Raises `Invalid` naming `limit`, `period` or `timezone`.
+    Thresholds are percents of the limit at which people are told; with the action `refuse` new work is refused from
+    `action_percent` on, with `suspend` a key is paused there. What of these is not given stays as it is, and actions
+    are for admins to set. Raises `Invalid` naming the field, or `Forbidden`.
     """
     try:
         limit_nano = money.parse(limit)
@@ -109,11 +148,16 @@ def set_budget(
     if timezone not in _timezones():
         raise Invalid("Give the name of a time zone such as Europe/Berlin.", "timezone")
     budget = find(kind, id)
-    before = budget.summary() if budget else {}
     counted_as = budget.spec if budget else None
     if budget is None:
-        budget = Budget(scope_kind=kind, scope_id=id)
+        budget = Budget(
+            scope_kind=kind, scope_id=id, thresholds=list(THRESHOLDS), action="notify", action_percent=THRESHOLDS[-1]
+        )
+        before = budget._rules()  # a new budget's history tells only what of these is not usual
         db.session.add(budget)
+    else:
+        before = budget.summary()
+    _set_rules(budget, by, thresholds, action, action_percent)
     budget.limit_nano, budget.period, budget.timezone = limit_nano, period, timezone
     if budget.spec != counted_as:
         _open(budget)
@@ -121,6 +165,33 @@ def set_budget(
     audit.record(by, "budget.set", kind, id, before=before, after=budget.summary())
     touch("scope", f"{kind}:{id}")
     return budget
+
+
+def _set_rules(
+    budget: Budget,
+    by: Person | None,
+    thresholds: Sequence[int] | Unset,
+    action: str | Unset,
+    action_percent: int | Unset,
+) -> None:
+    if thresholds is not UNSET:
+        wanted = sorted(set(thresholds))
+        if len(wanted) > MOST_THRESHOLDS or any(not 1 <= percent <= 100 for percent in wanted):
+            raise Invalid(f"Give at most {MOST_THRESHOLDS} percents from 1 to 100.", "thresholds")
+        budget.thresholds = wanted
+    acts = budget.action if action is UNSET else action, budget.action_percent
+    acts = acts[0], acts[1] if action_percent is UNSET else action_percent
+    if acts == (budget.action, budget.action_percent):
+        return
+    if by is not None and not by.is_admin:
+        raise Forbidden("What happens at a percent of a budget is set by an admin.")
+    if acts[0] not in ACTIONS:
+        raise Invalid(f"Choose one of {', '.join(ACTIONS)}.", "action")
+    if acts[0] == "suspend" and budget.scope_kind != "key":
+        raise Invalid("Only a key can be suspended.", "action")
+    if not 1 <= acts[1] <= 100:
+        raise Invalid("Give a percent from 1 to 100.", "action_percent")
+    budget.action, budget.action_percent = acts
 
 
 def _open(budget: Budget) -> None:
@@ -137,7 +208,7 @@ def clear(kind: ScopeKind, id: str, *, by: Person | None) -> None:
     budget = find(kind, id)
     if budget is None:
         return
-    audit.record(by, "budget.clear", kind, id, before=budget.summary(), after={})
+    audit.record(by, "budget.clear", kind, id, before=budget.summary())
     db.session.delete(budget)
     db.session.flush()
     touch("scope", f"{kind}:{id}")
@@ -174,7 +245,8 @@ def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
             Standing(
                 kind=kind,
                 id=id,
-                limit_nano=budget.limit_nano if budget else None,
+                limit_nano=budget.enforced_nano if budget else None,
+                whole_nano=budget.limit_nano if budget else None,
                 period=budget.period if budget else "total",
                 timezone=budget.timezone if budget else "UTC",
                 spent_nano=counter[0] if counter else None,

@@ -437,13 +437,16 @@ def end_secret(key: ApiKey, secret_id: str, *, by: Person) -> KeySecret:
     return found
 
 
-def pause(key: ApiKey, *, by: Person) -> ApiKey:
-    """Lets a key rest: it is refused, on /v1 within a second, until it is resumed; doing it again changes nothing."""
+def pause(key: ApiKey, *, by: Person | None, reason: str | None = None) -> ApiKey:
+    """Lets a key rest: it is refused, on /v1 within a second, until it is resumed; doing it again changes nothing.
+
+    Portico itself pauses a key whose budget says so; `reason` then tells why.
+    """
     _must_not_be_revoked(key)
     if key.paused_at is None:
         key.paused_at = key.updated_at = now()
-        audit.record(by, "key.pause", "key", key.id, name=key.name)
-        _tell_owner(key, by, "paused")
+        audit.record(by, "key.pause", "key", key.id, name=key.name, reason=reason)
+        _tell_owner(key, by, "paused", reason)
         touch("key", key.id)
     return key
 
@@ -505,14 +508,14 @@ def _new_secret(key: ApiKey) -> str:
     return text
 
 
-def _tell_owner(key: ApiKey, by: Person, done: str) -> None:
+def _tell_owner(key: ApiKey, by: Person | None, done: str, reason: str | None = None) -> None:
     """Somebody else's act on one's key is told; one's own is known."""
-    if by.id != key.person_id:
+    if by is None or by.id != key.person_id:
         notices.tell(
             key.person,
             f"key.{done}",
             f"Your key {key.name} was {done}",
-            f"By {by.username}.",
+            reason or f"By {by.username if by else 'Portico'}.",
             page_of(key.id),
         )
 

@@ -322,7 +322,7 @@ def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -
         notices.scopes[kind, id] = None if gone else directory.Scope(
             kind=cast("Any", kind),
             id=id,
-            limit_nano=budget.limit_nano if budget else None,
+            limit_nano=budget.enforced_nano if budget else None,
             period=cast("Any", budget.period) if budget else "total",
             timezone=budget.timezone if budget else "UTC",
             rpm=rpm,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
+from urllib.parse import quote
 
 import structlog
 from hiredis import ReplyError
@@ -107,7 +108,7 @@ def _reserve(runtime: Runtime, call: Call) -> None:
     try:
         call.hold = runtime.reserve(call, scopes, charge)
     except Refused as refused:
-        error = _refusal(call, refused)
+        error = _refusal(call, refused, runtime.config.base_url)
         runtime.keep_refusal(_told(call, refused, error.message))
         raise error from None
     except (RedisAway, MeterClosed, ReplyError) as trouble:
@@ -241,7 +242,7 @@ def _settle_interrupted(runtime: Runtime, call: Call, interrupted: Interrupted) 
     _settle(runtime, call)
 
 
-def _refusal(call: Call, refused: Refused) -> ApiError:
+def _refusal(call: Call, refused: Refused, base_url: str) -> ApiError:
     scope = f"{refused.scope.kind} {refused.scope.shown}"
     if refused.reason == "unpriced":
         return ApiError(
@@ -250,7 +251,7 @@ def _refusal(call: Call, refused: Refused) -> ApiError:
             " Ask an administrator for a price; 0 makes it free.", param="model",
         )  # fmt: skip
     if refused.reason == "budget":
-        return _budget_refusal(refused, scope)
+        return _budget_refusal(refused, scope, base_url)
     wait = max(1, -(-refused.retry_ms // 1000))
     return _too_many(scope, refused.limit, wait, refused.reason)
 
@@ -266,7 +267,7 @@ def _too_many(scope: str, limit: int, wait: int, reason: str = "requests") -> Ap
     )
 
 
-def _budget_refusal(refused: Refused, scope: str) -> ApiError:
+def _budget_refusal(refused: Refused, scope: str, base_url: str) -> ApiError:
     left = max(refused.limit - refused.spent - refused.held, 0)
     resets = (
         f"It resets at {datetime.fromtimestamp(refused.resets_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}."
@@ -284,9 +285,14 @@ def _budget_refusal(refused: Refused, scope: str) -> ApiError:
         "insufficient_quota",
         f"The budget of {scope} can't pay for this request: limit {money.text(refused.limit)}, spent"
         f" {money.text(refused.spent)}, reserved {money.text(refused.held)}, left {money.text(left)}; the request may"
-        f" cost {money.text(refused.amount)}. {resets}{smaller}",
+        f" cost {money.text(refused.amount)}. {resets}{smaller} Ask for more at {_page_of(refused.scope, base_url)}",
         headers={"x-should-retry": "false"},
     )
+
+
+def _page_of(scope: ScopeRef, base_url: str) -> str:
+    """The page of a scope's budget, where more of it can be asked for."""
+    return f"{base_url}/budgets/{scope.kind}/{quote(scope.shown if scope.kind == 'user' else scope.id, safe=':')}"
 
 
 def _limit_headers(call: Call) -> dict[str, str]:

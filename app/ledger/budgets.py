@@ -42,13 +42,19 @@ class Counter(NamedTuple):
     period: str
 
 
+def charged_nano(event: UsageEvent) -> int:
+    """What an event counts against the budgets of its scopes: its cost, less what a credit gives back. A repair says
+    what was wrong with a counter, and the books had that right already."""
+    return event.cost_nano + (event.moved_nano if event.kind == "credit" else 0)
+
+
 def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
     """Charge events to their scopes, inside the caller's transaction: once for each row really inserted."""
     sums: dict[tuple[str, str, str], list[int]] = {}
     for event in events:
         for counter in event.scopes:
             held = sums.setdefault(counter, [0, 0, 0])
-            held[0] += event.cost_nano
+            held[0] += charged_nano(event)
             held[1] += 1
             held[2] = max(held[2], event.at_ms)
     rows = [
@@ -144,7 +150,8 @@ def open_counter(kind: str, id: str, window: Window) -> int:
     To be called in the transaction that gives the scope this period. What was charged to other counters meanwhile is
     added to this one's sum, so that the meter may be counted anew from the sums alone.
     """
-    lacking = spent_between(kind, id, window.start_ms, window.end_ms) - spent(kind, id, window.name)
+    known = spent(kind, id, window.name) + _credited(kind, id, window)
+    lacking = spent_between(kind, id, window.start_ms, window.end_ms) - known
     if lacking <= 0:
         return 0
     row = {"kind": kind, "id": id, "period": window.name, "spent_nano": lacking, "entries": 0, "last_at_ms": 0}
@@ -158,6 +165,17 @@ def open_counter(kind: str, id: str, window: Window) -> int:
         ),
     )
     return lacking
+
+
+def _credited(kind: str, id: str, window: Window) -> int:
+    """Nano-units that credits gave back to a counter: its sum lacks them on purpose. Credits are few, and found by the
+    person whom they are nobody of."""
+    from app.ledger.posting import ENTRY
+
+    query = select(ENTRY.c.moved_nano, ENTRY.c.scopes).where(
+        ENTRY.c.person_id == "", ENTRY.c.kind == "credit", ENTRY.c.at_ms >= window.start_ms
+    )
+    return -sum(moved for moved, scopes in db.session.execute(query) if scopes == [[kind, id, window.name]])
 
 
 def _of_scope(table: Table, kind: str, id: str) -> list[ColumnElement[bool]]:

@@ -96,7 +96,7 @@ class UsageEntry(Base):
     cost_nano: Mapped[int]
     hold_nano: Mapped[int]
     overdraft_nano: Mapped[int]
-    moved_nano: Mapped[int] = mapped_column(server_default="0")  # what a repair moved its counter by, at no cost
+    moved_nano: Mapped[int] = mapped_column(server_default="0")  # what a repair or credit moved its counter by
     price_id: Mapped[Unbounded | None]
     duration_ms: Mapped[int]
     ttft_ms: Mapped[int | None]

@@ -22,9 +22,8 @@ from app.domain import audit
 from app.domain.errors import Conflict
 from app.extensions import db
 from app.ids import new_id
-from app.ledger import budgets, dead_letters, posting
+from app.ledger import budgets, dead_letters, moves, posting
 from app.ledger.posting import UsageEntry
-from app.ledger.recount import LONGEST_MS, server_run
 from app.metering import money
 from app.metering.usage import UsageEvent
 
@@ -41,21 +40,6 @@ Name = tuple[str, str, str]  # scope kind, scope id, period name
 SPELLED = re.compile(r"([a-z]+):([^\x00]+):(total|(?:day|week|month)-\d{1,12})")  # a `Drift.name`
 
 log = structlog.get_logger(__name__)
-
-# KEYS  1 meter  2 counter  3 usage stream
-# ARGV  1 what was compared  2 what to add  3 run id of the server  4 life of a counter that is made by this, ms; 0 for ever
-#       5 the usage event that tells of it
-# Answers 1 when it moved, 0 when the counter has another value by now, -1 while the meter is closed.
-MOVE = """
-local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id')
-if not meter[1] or meter[2] ~= ARGV[3] then return -1 end
-local spent = redis.call('HGET', KEYS[2], 'spent')
-if (spent or '0') ~= ARGV[1] then return 0 end
-redis.call('HINCRBY', KEYS[2], 'spent', ARGV[2])
-if ARGV[4] ~= '0' and redis.call('PTTL', KEYS[2]) == -1 then redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
-redis.call('XADD', KEYS[3], '*', 'e', ARGV[5])
-return 1
-"""
 
 _decode = msgspec.json.Decoder(UsageEvent).decode
 
@@ -143,33 +127,29 @@ def repair(redis: Redis, drift: Drift, *, by: Person) -> None:
         reason=f"moved by {money.text(-drift.nano)}",
     )  # fmt: skip
     db.session.flush()  # whatever the database may refuse, it refuses before Redis is touched
-    life_ms = 0 if drift.period == "total" else LONGEST_MS + 7 * 86_400_000
-    moved = redis.eval(
-        MOVE, 3, store.METER, store.spent(*drift[:3]), store.USAGE,
-        str(drift.counted_nano), str(-drift.nano), server_run(redis), str(life_ms), _told(drift, by),
-    )  # fmt: skip
-    if moved == -1:
+    verdict = moves.move(redis, _told(drift, by), only_from=drift.counted_nano)
+    if verdict == "closed":
         raise Conflict("The meter is being counted anew, which repairs every counter by itself.")
-    if moved != 1:
+    if verdict == "changed":
         raise Moved("The counter has moved meanwhile. Nothing was changed.")
     log.warning("a counter was repaired", **drift._asdict(), drift_nano=drift.nano, by=by.username)
 
 
-def _told(drift: Drift, by: Person) -> bytes:
+def _told(drift: Drift, by: Person) -> UsageEvent:
     """The entry that a repair makes: whose counter was moved by how much, at no cost."""
-    return msgspec.json.encode(
-        UsageEvent(
-            request_id=new_id(), attempt=0, kind="repair", at_ms=_now_ms(), person_id="", model="", endpoint="",
-            api_type="", outcome="ok", status=200, moved_nano=-drift.nano, scopes=(drift[:3],),
-            error_message=f"Repaired by {by.username}: Redis had {money.text(drift.counted_nano)}, the books"
-            f" {money.text(drift.booked_nano)}.",
-        )
+    return UsageEvent(
+        request_id=new_id(), attempt=0, kind="repair", at_ms=_now_ms(), person_id="", model="", endpoint="",
+        api_type="", outcome="ok", status=200, moved_nano=-drift.nano, scopes=(drift[:3],),
+        error_message=f"Repaired by {by.username}: Redis had {money.text(drift.counted_nano)}, the books"
+        f" {money.text(drift.booked_nano)}.",
     )  # fmt: skip
 
 
 def repairs(limit: int = 20) -> list[UsageEntry]:
     """The last repairs, newest first."""
-    query = select(UsageEntry).where(UsageEntry.kind == "repair").order_by(UsageEntry.at_ms.desc(), UsageEntry.id.desc())
+    query = (
+        select(UsageEntry).where(UsageEntry.kind == "repair").order_by(UsageEntry.at_ms.desc(), UsageEntry.id.desc())
+    )
     return list(db.session.scalars(query.limit(limit)))
 
 
@@ -212,12 +192,12 @@ def _look(redis: Redis, names: list[Name]) -> list[Drift] | None:
         return None
     events = _events(waiting)
     booked = budgets.spent_of(names)
-    known = posting.known_requests(event.request_id for event in events)
+    known = posting.known(events)
     db.session.rollback()  # the next look must not see this one's moment again
     for event in events:
-        if event.request_id not in known:
+        if (event.request_id, event.kind) not in known:
             for scope in event.scopes:
-                booked[scope] = booked.get(scope, 0) + event.cost_nano
+                booked[scope] = booked.get(scope, 0) + budgets.charged_nano(event)
     return [
         Drift(*name, int(spent or 0), booked.get(name, 0))
         for name, spent in zip(names, counted, strict=True)

@@ -476,7 +476,7 @@ def request(reader: Reader, request_id: str) -> list[UsageEntry]:
     The repair of a counter has an id like a request, and is none.
     """
     query = select(UsageEntry).where(
-        ENTRY.c.request_id == request_id, ENTRY.c.kind != "repair", *allowed(reader, ENTRY)
+        ENTRY.c.request_id == request_id, ENTRY.c.kind.not_in(("repair", "credit")), *allowed(reader, ENTRY)
     )
     return list(db.session.scalars(query.order_by(~IS_REQUEST, ENTRY.c.id)))
 

@@ -204,8 +204,8 @@ def group_of(event: UsageEvent) -> Group:
 def measures_of(event: UsageEvent) -> tuple[int, ...]:
     """What one event adds, in the order of `MEASURES`.
 
-    Only a usage event is a request, with an end and with times. What comes later about it (late, credit) and what
-    puts a counter right (repair) corrects tokens and money alone; a credit's cost is negative.
+    Only a usage event is a request, with an end and with times. What comes later about it (late) corrects tokens and
+    money alone; what moves a counter (repair, credit) costs nothing and adds nothing.
     """
     counts = event.kind == "usage"
     return (

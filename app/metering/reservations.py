@@ -29,6 +29,7 @@ LEASE_MS = int(os.environ.get("PORTICO_LEASE_MS", "20000"))
 BEAT_S = LEASE_MS / 4000
 REFUSALS_AN_HOUR = 5_000  # of one person: nobody else's flood takes somebody's explanation
 REFUSAL_S = 86_400
+SHORTEST_ANSWER = 16  # tokens; where fewer would fit, the budget is as good as used up (see reserve.lua)
 TOMBSTONE_MS = 300_000  # longer than any spool line waits for its replay
 REAPED_MS = 86_400_000  # a worker that slept may wake up long after the reaper settled for it
 
@@ -399,10 +400,12 @@ class Meter:
         return Settlement(False, Reaped(*(int(number) for number in _text(rest[0]).split(":")[1:])))
 
     def keep_refusal(self, refusal: Refusal) -> None:
-        """Keep why a request was refused, so that it can be looked up for a day."""
+        """Keep why a request was refused, so that it can be looked up for a day, and note a budget that is used up."""
         hour = refusal.at_ms // 3_600_000
-        keys = [store.refusals(refusal.person_id, hour), store.refusal(refusal.request_id)]
-        REFUSE.run(self._send, keys, [REFUSALS_AN_HOUR, msgspec.json.encode(refusal), REFUSAL_S])
+        keys = [store.refusals(refusal.person_id, hour), store.refusal(refusal.request_id), store.EXHAUSTED]
+        used_up = refusal.reason == "budget" and refusal.affordable_tokens < SHORTEST_ANSWER
+        scope = f"{refusal.scope_kind}:{refusal.scope_id}" if used_up else ""
+        REFUSE.run(self._send, keys, [REFUSALS_AN_HOUR, msgspec.json.encode(refusal), REFUSAL_S, scope])
 
 
 def late_id(request_id: str) -> str:

@@ -30,7 +30,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     request_id: str
     attempt: int
-    # late: what came out after the reaper had settled. credit: money given back. repair: a counter put right.
+    # late: what came out after the reaper had settled. credit: room given back to a budget. repair: a counter put right.
     kind: Literal["usage", "late", "credit", "repair"] = "usage"
     at_ms: int
     person_id: str
@@ -58,7 +58,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nano: int = 0
     hold_nano: int = 0
     overdraft_nano: int = 0
-    moved_nano: int = 0  # what a repair moved its counter by, at no cost
+    moved_nano: int = 0  # what a repair or a credit moved its counter by, at no cost
     price_id: str | None = None
     duration_ms: int = 0
     ttft_ms: int | None = None
