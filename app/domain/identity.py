@@ -132,6 +132,18 @@ def named(username: str) -> Person:
     return person
 
 
+def called(text: str) -> Person:
+    """The person of that name or, when it is nobody's name, of that address; raises `NotFound`."""
+    text = text.strip()
+    person = find(text)
+    if person is None and EMAIL.fullmatch(text):
+        same = list(db.session.scalars(select(Person).where(func.lower(Person.email) == text.lower()).limit(2)))
+        person = same[0] if len(same) == 1 else None
+    if person is None:
+        raise NotFound(f"There is no person with the name or address {text!r}.", "username")
+    return person
+
+
 def by_id(id: str) -> Person | None:
     return db.session.get(Person, id)
 

@@ -7,7 +7,7 @@ fits. One that is going to end may be renewed. Whoever did not do it themselves 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
@@ -251,6 +251,31 @@ def listed(person: Person, *, search: str | None = None, status: str | None = No
     """A person's own subscriptions, newest first, narrowed to a part of the model's name and to a status."""
     found = of(person, status=status)
     return found.where(Subscription.model_name.icontains(search, autoescape=True)) if search else found
+
+
+def shared_with(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
+    """A person's own subscriptions and those of their teams, newest first, narrowed as `listed` does."""
+    mine = select(Membership.team_id).where(Membership.person_id == person.id)
+    own = and_(Subscription.team_id.is_(None), Subscription.person_id == person.id)
+    found = select(Subscription).where(or_(own, Subscription.team_id.in_(mine))).order_by(Subscription.id.desc())
+    if status:
+        found = found.where(Subscription.status == status)
+    return found.where(Subscription.model_name.icontains(search, autoescape=True)) if search else found
+
+
+def may_change(person: Person, found: Subscription) -> bool:
+    """Whether a person may end a subscription: whose it is, who asked for a team's or owns the team, and admins."""
+    if found.person_id == person.id or person.is_admin:
+        return True
+    return found.team_id is not None and teams.role_in(person, found.team_id) == "owner"
+
+
+def counts_of_teams(ids: Iterable[str]) -> dict[str, int]:
+    """How many models these teams may call now, by the team's id."""
+    query = select(Subscription.team_id, func.count()).where(
+        Subscription.team_id.in_(set(ids)), Subscription.status == "active"
+    )
+    return {str(id): count for id, count in db.session.execute(query.group_by(Subscription.team_id)).all()}
 
 
 def former(found: Subscription) -> Select[Subscription]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 import msgspec
-from sqlalchemy import ForeignKey, Index, Select, String, Text, func, select
+from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.domain import audit, budgets, notices
@@ -139,6 +139,30 @@ def of(person: Person) -> list[Membership]:
     return list(db.session.scalars(query))
 
 
+def owned_by(person: Person) -> tuple[str, ...]:
+    """The ids of the teams that a person owns."""
+    query = select(Membership.team_id).where(Membership.person_id == person.id, Membership.role == "owner")
+    return tuple(db.session.scalars(query))
+
+
+def joined_by(person: Person, *, search: str | None = None) -> Select[Team]:
+    """The teams that a person is in, admins too, by name, narrowed to a part of it."""
+    found = select(Team).join(Membership).where(Membership.person_id == person.id).order_by(func.lower(Team.name))
+    return found.where(Team.name.icontains(search, autoescape=True)) if search else found
+
+
+def every(*, search: str | None = None) -> Select[Team]:
+    """All teams by name, narrowed to a part of it: for admins."""
+    found = select(Team).order_by(func.lower(Team.name))
+    return found.where(Team.name.icontains(search, autoescape=True)) if search else found
+
+
+def member_count() -> ColumnElement[int]:
+    """How many members the team of a row has: what lists sort by."""
+    query = select(func.count()).where(Membership.team_id == Team.id).correlate(Team)
+    return query.scalar_subquery()
+
+
 def members_of(*found: Team) -> Select[Membership]:
     """A team's members, or those of several teams together, owners first, then by name."""
     return (
@@ -176,6 +200,22 @@ def owners_of(team: Team) -> list[Person]:
 def names_of(ids: Iterable[str]) -> dict[str, str]:
     """The names of these teams, by id."""
     return dict(db.session.execute(select(Team.id, Team.name).where(Team.id.in_(set(ids)))).all())
+
+
+def former_names_of(ids: Iterable[str]) -> dict[str, str]:
+    """What teams that were removed were called, by id: the books know them for ever."""
+    entry = audit.AuditEntry
+    query = select(entry.object_id, entry.object_name).where(
+        entry.object_kind == "team", entry.action == "team.delete", entry.object_id.in_(set(ids))
+    )
+    return {id: name for id, name in db.session.execute(query).all() if name}
+
+
+def history(team: Team, *, limit: int = 20) -> list[audit.AuditEntry]:
+    """What was done with a team and by whom, its budget too, newest first."""
+    entry = audit.AuditEntry
+    found = audit.entries().where(entry.object_kind == "team", entry.object_id == team.id).limit(limit)
+    return list(db.session.scalars(found))
 
 
 def counts(ids: Iterable[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ Days, weeks and months begin at midnight UTC; the hours of the week are told in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
@@ -15,18 +15,20 @@ from zoneinfo import available_timezones
 import msgspec
 from sqlalchemy import select
 
-from app.domain import identity, keys
+from app.domain import identity, keys, teams
 from app.domain.catalog import Price
+from app.domain.identity import Person
 from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger import reports, samples
 from app.ledger.posting import UsageEntry
 from app.ledger.reports import Dimension, Filters, PeriodUsage, Reader, Share, Step, Sums
 from app.ledger.rollups import DAY_MS, HOUR_MS
+from app.ledger.spans import TeamReader
 from app.metering import money
 
 Metric = Literal["tokens", "requests", "cost", "errors"]
-Group = Literal["model", "key", "user", "provider"]
+Group = Literal["model", "key", "team", "user", "provider"]
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 METRIC_NAMES: dict[Metric, str] = {"tokens": "Tokens", "requests": "Requests", "cost": "Cost", "errors": "Errors"}
@@ -37,12 +39,19 @@ LONGEST_DAYS = 366  # of a span
 MOST_BARS = 200
 HEAT_DAYS = 35  # whole weeks; the hours of longer spans would be many to read
 GROUPS: dict[Group, Dimension] = {
-    "model": "model", "key": "key_id", "user": "person_id", "provider": "provider_id",
+    "model": "model", "key": "key_id", "team": "team_id", "user": "person_id", "provider": "provider_id",
 }  # fmt: skip
-GROUP_NAMES: dict[Group, str] = {"model": "Model", "key": "Key", "user": "User", "provider": "Provider"}
-OWN_GROUPS: tuple[Group, ...] = ("model", "key")
-NAMELESS: dict[Group, str] = {"model": "None", "key": "Access token", "user": "Nobody", "provider": "None"}
-PLURALS: dict[str, str] = {"model": "models", "key_id": "keys", "person_id": "users", "provider_id": "providers"}
+GROUP_NAMES: dict[Group, str] = {
+    "model": "Model", "key": "Key", "team": "Team", "user": "User", "provider": "Provider",
+}  # fmt: skip
+OWN_GROUPS: tuple[Group, ...] = ("model", "key", "team")
+TEAM_GROUPS: tuple[Group, ...] = (*OWN_GROUPS, "user")  # what an owner of a team may tell apart in it
+NAMELESS: dict[Group, str] = {
+    "model": "None", "key": "Access token", "team": "Personal", "user": "Nobody", "provider": "None",
+}  # fmt: skip
+PLURALS: dict[str, str] = {
+    "model": "models", "key_id": "keys", "team_id": "teams", "person_id": "users", "provider_id": "providers",
+}  # fmt: skip
 GONE = "(removed)"
 SERIES = 7  # that the chart tells apart; the others are one series, so that its colours stay distinct
 TOP = 20
@@ -171,17 +180,23 @@ def _named(day: date) -> str:
     return f"{day.day} {day:%b %Y}"
 
 
-def asked(args: Mapping[str, str], span: Span, *, everyone: bool) -> tuple[Metric, Group, Step, str]:
+def reader_of(person: Person) -> Reader:
+    """The person as a reader of the books: of their own usage, and of all usage of the teams that they own."""
+    return TeamReader(person.id, person.sees_everything, () if person.sees_everything else teams.owned_by(person))
+
+
+def asked(args: Mapping[str, str], span: Span, among: Sequence[Group]) -> tuple[Metric, Group, Step, str]:
     """What the chart measures, what it tells apart, its steps, and the zone of the hours; the usual for anything odd."""
     metric = next((metric for metric in METRICS if args.get("metric") == metric), METRICS[0])
-    group = next((group for group in groups(everyone) if args.get("group") == group), OWN_GROUPS[0])
+    group = next((group for group in among if args.get("group") == group), OWN_GROUPS[0])
     step = next((step for step in steps(span) if args.get("by") == step), None)
     zone = args.get("tz", "UTC")
     return metric, group, step or _usual_step(span), zone if zone in available_timezones() else "UTC"
 
 
-def groups(everyone: bool) -> tuple[Group, ...]:
-    return get_args(Group) if everyone else OWN_GROUPS
+def groups(everyone: bool, *, people: bool = False) -> tuple[Group, ...]:
+    """What may be told apart: over everyone all of it, in a team that one owns its people too."""
+    return get_args(Group) if everyone else TEAM_GROUPS if people else OWN_GROUPS
 
 
 def steps(span: Span) -> list[Step]:
@@ -201,16 +216,20 @@ def _usual_step(span: Span) -> Step:
     return wanted if wanted in possible else possible[-1]
 
 
-def filters_asked(args: Mapping[str, str], reader: Reader, span: Span | None, *, everyone: bool) -> Filters:
-    """What an address narrows usage to; who does not look at everyone is narrowed to themselves."""
+def filters_asked(
+    args: Mapping[str, str], reader: Reader, span: Span | None, *, everyone: bool, people: bool = False
+) -> Filters:
+    """What an address narrows usage to; who looks neither at everyone nor, with `people`, at all of a team that they
+    own, is narrowed to themselves."""
     person_id: str | None = reader.id
-    if everyone:
+    if everyone or people:
         username = args.get("user")
         person = identity.find(username) if username else None
         person_id = None if not username else person.id if person else NOBODY
     return Filters(
         person_id=person_id,
         key_id=args.get("key") or None,
+        team_id=args.get("team") or None,
         model=args.get("model") or None,
         provider_id=(args.get("provider") or None) if everyone else None,
         from_ms=span.from_ms if span else None,
@@ -258,6 +277,8 @@ def shown(group: Group, ids: set[str]) -> dict[str, str]:
             found = {id: id for id in ids}
         case "key":
             found = keys.names_of(ids)
+        case "team":
+            found = {**teams.former_names_of(ids), **teams.names_of(ids)}
         case "user":
             found = identity.names_of(ids)
         case "provider":

@@ -6,7 +6,7 @@ The reader is the permission, in the books themselves; a door only says how wide
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -14,13 +14,13 @@ from flask import Response, abort, current_app, request
 from sqlalchemy import select
 
 from app import current
-from app.domain import catalog, identity, keys, providers, refusals
+from app.domain import catalog, identity, keys, providers, refusals, teams
 from app.domain.catalog import Deployment
 from app.domain.identity import Person
 from app.extensions import db, now
 from app.ledger import reports
 from app.ledger.posting import UsageEntry
-from app.ledger.reports import Filters, ReportError
+from app.ledger.reports import Filters, Reader, ReportError
 from app.metering import money
 from app.metering.usage import Refusal
 from app.web import exports
@@ -34,7 +34,7 @@ STATUSES = [
 ]  # fmt: skip
 OUTCOMES = ("ok", "error", "cancelled")
 SPANNING = ("range", "from", "to")
-NARROWING = ("model", "key", "user", "provider")
+NARROWING = ("model", "key", "team", "user", "provider")
 OF_REQUESTS = ("endpoint", "status", "code")  # what only single requests are narrowed by
 CUT = 400  # letters of a message in a file
 
@@ -45,6 +45,17 @@ class Door(NamedTuple):
     everyone: bool
     usage: str
     activity: str
+    people: bool = False  # whether it tells people apart, as for a team that one owns
+
+    @property
+    def groups(self) -> tuple[arranged.Group, ...]:
+        return arranged.groups(self.everyone, people=self.people)
+
+    def to(self, person: Person) -> Door:
+        """The door as this request opens it: onto a team, if it asks for one that the person owns."""
+        team = request.args.get("team")
+        led = not self.everyone and team is not None and teams.role_in(person, team) == "owner"
+        return self._replace(people=True) if led else self
 
 
 PORTAL = Door(False, "/usage", "/activity")
@@ -56,21 +67,22 @@ ADMIN = Door(True, "/admin/usage", "/admin/activity")
 
 def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -> Response:
     """The sums of a span, as a page or as a file."""
+    door, reader = door.to(person), arranged.reader_of(person)
     span = arranged.span_asked(request.args)
-    filters = arranged.filters_asked(request.args, person, span, everyone=door.everyone)
+    filters = arranged.filters_asked(request.args, reader, span, everyone=door.everyone, people=door.people)
     common = {"door": door, "chips": _chips(door), "clear": _clear(), "updated": now(), **values}
     if span is None:
         return render(page, fragment, overview=None, fields=_range_fields(span), keep={}, **common)
-    metric, group, step, timezone = arranged.asked(request.args, span, everyone=door.everyone)
+    metric, group, step, timezone = arranged.asked(request.args, span, door.groups)
     if form := exports.wanted():
-        rows = arranged.every_row(person, filters, step, group)
+        rows = arranged.every_row(reader, filters, step, group)
         return exports.answer(form, "usage", arranged.export_columns(group), rows)
-    found = arranged.overview(person, span, filters, metric=metric, group=group, step=step, timezone=timezone)
+    found = arranged.overview(reader, span, filters, metric=metric, group=group, step=step, timezone=timezone)
     return render(
         page,
         fragment,
         overview=found,
-        fields=_range_fields(span) + _narrowing_fields(_choices(person, door, filters)),
+        fields=_range_fields(span) + _narrowing_fields(_choices(reader, person, door, filters)),
         keep=_kept("group", "by", "metric", "tz"),
         chart_fields=_chart_fields(found, door),
         chart_keep=_kept(*SPANNING, *NARROWING, "tz"),
@@ -81,7 +93,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
             _address(door.activity, *SPANNING, *NARROWING, status=kind.status, code=kind.code)
             for kind in found.errors.kinds
         ],
-        active=reports.active_people(person, filters=filters) if door.everyone else None,
+        active=reports.active_people(reader, filters=filters) if door.everyone or door.people else None,
         tops=_tops(person, filters) if door.everyone else [],
         speeds=[arranged.tokens_per_s(found.streams), None],
         **common,
@@ -113,14 +125,14 @@ def _narrowing_fields(choices: Mapping[str, list[tuple[str, str]]]) -> list[Fiel
     return [
         _field(name, name.capitalize(), options, request.args.get(name), all=True)
         for name, options in choices.items()
-        if len(options) > 1 or request.args.get(name)
+        if len(options) > (0 if name == "team" else 1) or request.args.get(name)
     ]
 
 
 def _chart_fields(found: arranged.Overview, door: Door) -> list[Field]:
     metrics = [(metric, f"Chart: {name.lower()}") for metric, name in arranged.METRIC_NAMES.items()]
     steps = [(step, f"A bar {'an' if step == 'hour' else 'a'} {step}") for step in arranged.steps(found.span)]
-    groups = [(group, f"By {arranged.GROUP_NAMES[group].lower()}") for group in arranged.groups(door.everyone)]
+    groups = [(group, f"By {arranged.GROUP_NAMES[group].lower()}") for group in door.groups]
     return [
         _field("metric", "Chart shows", metrics, found.metric),
         _field("by", "Length of a bar", steps, found.step),
@@ -148,7 +160,7 @@ def _clear() -> str:
 
 def _tops(person: Person, filters: Filters) -> list[tuple[arranged.Group, str, list[reports.Share], dict[str, str]]]:
     """Who used most, and of which providers: for admins, whatever the chart tells apart."""
-    tables: list[tuple[arranged.Group, str]] = [("user", "Top users"), ("provider", "By provider")]
+    tables: list[tuple[arranged.Group, str]] = [("user", "Top users"), ("team", "By team"), ("provider", "By provider")]
     found = []
     for group, title in tables:
         shares = reports.by(person, arranged.GROUPS[group], filters=filters, limit=10)
@@ -156,22 +168,28 @@ def _tops(person: Person, filters: Filters) -> list[tuple[arranged.Group, str, l
     return found
 
 
-def _choices(person: Person, door: Door, filters: Filters) -> dict[str, list[tuple[str, str]]]:
-    """What each filter offers: what was used with the others in force, so that a user narrows the keys offered."""
+def _choices(reader: Reader, person: Person, door: Door, filters: Filters) -> dict[str, list[tuple[str, str]]]:
+    """What each filter offers: what was used with the others in force, so that a user narrows the keys offered.
+
+    One's own teams are offered whether or not one used them: their owners see what others did."""
     spanned = msgspec.structs.replace(filters, status=None, error_code=None)
-    return {group: arranged.choices(person, group, spanned) for group in arranged.groups(door.everyone)}
+    found: dict[str, list[tuple[str, str]]] = {group: arranged.choices(reader, group, spanned) for group in door.groups}
+    if not door.everyone:
+        mine = {one.team_id: one.team.name for one in teams.of(person)}
+        found["team"] = sorted({**dict(found["team"]), **mine}.items(), key=lambda told: told[1].casefold())
+    return found
 
 
 def _chips(door: Door, *more: str) -> list[dict[str, str]]:
     """The filters in force, by the words people know, each with the address without it."""
     texts: dict[str, tuple[str, str]] = {}
-    for name in (*arranged.groups(door.everyone), *more):
+    for name in (*door.groups, *more):
         value = request.args.get(name)
         if not value:
             continue
         told = value
-        if name in ("key", "provider"):
-            told = arranged.shown("key" if name == "key" else "provider", {value})[value]
+        if name in ("key", "team", "provider"):
+            told = arranged.shown(cast("arranged.Group", name), {value})[value]
         elif name == "status":
             told = dict(STATUSES).get(value, f"HTTP {value}")
         texts[name] = (name.capitalize() if name != "code" else "Error code", told)
@@ -191,6 +209,7 @@ class Shown(NamedTuple):
     keys: dict[str, str]
     providers: dict[str, str]
     deployments: dict[str, str]  # the upstream's own name for the model
+    teams: dict[str, str]
 
     @classmethod
     def of(cls, entries: Sequence[UsageEntry]) -> Shown:
@@ -203,6 +222,7 @@ class Shown(NamedTuple):
             keys=keys.names_of(entry.key_id for entry in entries if entry.key_id),
             providers=_named(providers.Provider.id, providers.Provider.name, ids),
             deployments=_named(Deployment.id, Deployment.upstream_model, deployments),
+            teams=arranged.shown("team", {entry.team_id for entry in entries if entry.team_id}),
         )
 
 
@@ -212,23 +232,25 @@ def _named(id: Any, name: Any, ids: Iterable[str]) -> dict[str, str]:
 
 def activity(person: Person, door: Door, page: str, fragment: str, **values: Any) -> Response:
     """The list of requests, as a page or as a file."""
+    door, reader = door.to(person), arranged.reader_of(person)
     wanted_id = (request.args.get("q") or "").strip()
     span = arranged.span_asked(request.args)
-    filters = _of_requests(arranged.filters_asked(request.args, person, span, everyone=door.everyone))
+    filters = arranged.filters_asked(request.args, reader, span, everyone=door.everyone, people=door.people)
+    filters = _of_requests(filters)
     if (form := exports.wanted()) and (span or wanted_id):
-        return exports.answer(form, "requests", EXPORT, _lines(person, filters, wanted_id))
+        return exports.answer(form, "requests", EXPORT, _lines(reader, filters, wanted_id))
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]
     refusal = None
     if wanted_id:
-        entries = reports.request(person, wanted_id)[:1]
+        entries = reports.request(reader, wanted_id)[:1]
         refusal = None if entries else refusals.find(person, wanted_id)
         found = reports.Page(entries=entries, next=None, total=len(entries))
     elif span is None:
         found = reports.Page(entries=[], next=None, total=0)
     else:
         try:
-            found = reports.requests(person, filters=filters, limit=size, cursor=request.args.get("cursor"))
+            found = reports.requests(reader, filters=filters, limit=size, cursor=request.args.get("cursor"))
         except ReportError:
             abort(404, "This page of the list is no longer there.")
     return render(
@@ -245,7 +267,7 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         fields=[
             *_range_fields(span),
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
-            *_narrowing_fields(_choices(person, door, filters) if span else {}),
+            *_narrowing_fields(_choices(reader, person, door, filters) if span else {}),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
         ],
         keep=_kept("code", "size"),
@@ -281,9 +303,9 @@ class Line(NamedTuple):
     named: Shown
 
 
-def _lines(person: Person, filters: Filters, wanted_id: str) -> Iterator[Line]:
+def _lines(reader: Reader, filters: Filters, wanted_id: str) -> Iterator[Line]:
     pieces: Iterable[list[UsageEntry]] = (
-        [reports.request(person, wanted_id)[:1]] if wanted_id else reports.every_request(person, filters=filters)
+        [reports.request(reader, wanted_id)[:1]] if wanted_id else reports.every_request(reader, filters=filters)
     )
     for entries in pieces:
         named = Shown.of(entries)
@@ -297,6 +319,8 @@ EXPORT: dict[str, Any] = {
     "user": lambda line: line.named.people.get(line.entry.person_id),
     "key_id": lambda line: line.entry.key_id,
     "key": lambda line: line.named.keys.get(line.entry.key_id or ""),
+    "team_id": lambda line: line.entry.team_id,
+    "team": lambda line: line.named.teams.get(line.entry.team_id or ""),
     "model": lambda line: line.entry.model,
     "upstream_model": lambda line: line.named.deployments.get(line.entry.deployment_id or ""),
     "provider": lambda line: line.named.providers.get(line.entry.provider_id or ""),
@@ -356,7 +380,7 @@ class Charged(NamedTuple):
 
 def one(person: Person, door: Door, id: str) -> Response:
     """What is known of a request; for a day also why one was not let in."""
-    entries = reports.request(person, id)
+    entries = reports.request(arranged.reader_of(person), id)
     if not entries:
         if refusal := refusals.find(person, id):
             return _refused(person, door, refusal)
@@ -415,6 +439,8 @@ def _charged(scope: Sequence[str], entry: UsageEntry, named: Shown) -> Charged:
         "user": named.people.get(id, id),
         "subscription": entry.model,
         "organisation": "everyone",
+        "team": named.teams.get(id, id),
+        "member": named.people.get(id.rpartition(":")[2], id),
     }.get(kind, id)
     return Charged(KINDS.get(kind, kind), name, PERIODS.get(period.partition("-")[0], period))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from app.blueprints.portal.person import me
-from app.domain import budgets, keys, subscriptions
+from app.domain import budgets, keys, subscriptions, teams
 from app.domain.identity import Person
 from app.extensions import db
 from app.web import usage_pages
@@ -28,8 +28,21 @@ def index() -> Response:
 
 
 def _budgets(person: Person) -> list[tuple[str, budgets.Standing]]:
-    """Everything that bounds this person's own spending, with its name: one's own budget first, even without limit."""
-    scopes = [("user", person.id, "All your spending")]
+    """Everything that bounds this person's own spending, with its name: one's own budget first, even without limit.
+    For a team that is asked for, the team's budget and one's share of it."""
+    team = request.args.get("team", "")
+    if teams.role_in(person, team):
+        scopes = [
+            ("team", team, "The team’s spending"),
+            ("member", teams.scope_of(team, person.id), "Your share of it"),
+        ]
+        return [
+            (name, standing)
+            for (_, _, name), standing in zip(
+                scopes, budgets.standings([(kind, id) for kind, id, _ in scopes]), strict=True
+            )
+        ]
+    scopes = [("user", person.id, "All your personal spending")]
     scopes += [
         ("subscription", one.id, f"Model {one.model_name}")
         for one in db.session.scalars(subscriptions.of(person, status="active"))
