@@ -563,6 +563,8 @@ def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: 
                 assert shown[one["scope"]] == {name: one.get(name, shown[one["scope"]][name]) for name in shown["key"]}
         page = html.unescape(browser.get(f"{house.portico.url}/keys/{key['id']}", timeout=20).text)
         standing = page[page.index('id="budgets"') : page.index('id="requests"')]
+        assert "Your cap in the team" in standing
+        assert f"The team {crew.name}" in standing
         for one in told:
             for figure in ("spent", "reserved", "remaining"):
                 assert f'title="{formats.money_exact(money.parse(one[figure]))}"' in standing, (one, figure)
