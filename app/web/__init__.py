@@ -14,6 +14,7 @@ from flask import Flask, current_app
 from app.web import formats
 from app.web.assets import init_assets
 from app.web.attributes import attributes, hyphenated
+from app.web.compression import init_compression
 from app.web.htmx import htmx
 from app.web.markdown import markdown
 from app.web.render import current_address
@@ -28,6 +29,7 @@ def _currency(given: str | None) -> str:
 
 def init_web(app: Flask) -> None:
     """Registers the static route, the headers, htmx, and the filters and globals templates use."""
+    init_compression(app)  # first, and so last to see an answer
     init_assets(app)
     init_security(app)
     htmx.init_app(app)

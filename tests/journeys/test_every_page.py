@@ -108,7 +108,6 @@ def transferred(page: Page) -> list[int]:
     return found
 
 
-@pytest.mark.xfail(reason="pages leave uncompressed: only the files below /static are squeezed (app/web/assets.py)")
 def test_pages_are_light(browser: Browser, lived_in: tuple[Portico, dict[str, str]]) -> None:
     portico, seeded = lived_in
     heavy = []
