@@ -209,13 +209,8 @@ def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-_decoders: dict[type[Steered], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (ChatRequest, EmbeddingsRequest)
-}
-
-
-def parse(kind: type[Steered], body: bytes, members: dict[str, bytes]) -> Any:
-    """The body as `kind`; raises `ApiError` 400 naming the member that is wrong."""
+def parse(kind: type[Steered], values: dict[str, Any], members: dict[str, bytes]) -> Any:
+    """A body's values as `kind`; raises `ApiError` 400 naming the member that is wrong."""
     for name in FORBIDDEN:
         if name in members:
             raise bad_request(f"'{name}' can't be set here: providers are configured in the portal.", name)
@@ -224,13 +219,11 @@ def parse(kind: type[Steered], body: bytes, members: dict[str, bytes]) -> Any:
     if "model" not in members:
         raise bad_request("Missing required parameter: 'model'.", "model")
     try:
-        asked = _decoders[kind].decode(body)
+        asked: Any = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise _placed(kind, members, error) from None
     except RecursionError:
         raise bad_request("The request body is nested too deep.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise bad_request(f"The request body is not valid JSON: {str(error)[:200]}.") from None
     asked.check()
     return asked
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import structlog
+from gevent.lock import BoundedSemaphore
 
 from app import providers, store
 from app.directory import Deployment, Directory, Endpoint, Model, Provider
@@ -41,30 +42,41 @@ class Routes:
         self._sealer = sealer
         self._policy = policy
         self.version: str | None = None
+        self._reading = BoundedSemaphore()
         self._models: dict[str, Model] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._providers: dict[str, tuple[Provider, Adapter | None]] = {}
 
     def refresh(self, version: str | None) -> None:
-        """Read the noticeboard if it bears another version than the one known. Raises `RedisAway`."""
+        """Read the noticeboard if it bears another version than the one known. Raises `RedisAway`.
+
+        One call reads it for all; the others go on by what is known, and wait only where that is nothing yet.
+        """
         if version is None or version == self.version:
             return
+        if self.version is not None and self._reading.locked():
+            return
+        with self._reading:
+            if version != self.version:
+                self._read()
+
+    def _read(self) -> None:
         document = self._wire.call("GET", store.DIRECTORY)
         if document is None:
             return
         directory = _directory.decode(document)
-        known = self._providers
-        self._providers = {}
+        known, found = self._providers, {}
         for provider in directory.providers:
             before = known.get(provider.id)
-            kept = before is not None and before[0] == provider
-            self._providers[provider.id] = before if kept else (provider, self._made(provider))  # type: ignore[assignment]
-        for id, (_, adapter) in known.items():
-            if adapter is not None and self._providers.get(id, (None, None))[1] is not adapter:
-                adapter.close()
+            found[provider.id] = before if before and before[0] == provider else (provider, self._made(provider))
+        # All at once: no call sees half of a version.
+        self._providers = found
         self._models = {model.name: model for model in directory.models if model.status != "disabled"}
         self._endpoints = {endpoint.path: endpoint for endpoint in directory.endpoints}
         self.version = directory.version
+        for id, (_, adapter) in known.items():
+            if adapter is not None and found.get(id, (None, None))[1] is not adapter:
+                adapter.close()
 
     def _made(self, provider: Provider) -> Adapter | None:
         """The provider's adapter; one that can't be made is told in the log and never a candidate."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -208,7 +208,7 @@ class OpenAI(Adapter):
             members["stream_options"] = _with_usage(members.get("stream_options"))
         return members
 
-    def _post(self, path: str, body: bytes, stream: bool) -> Answer:
+    def _post(self, path: str, body: Sequence[bytes], stream: bool) -> Answer:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream" if stream else "application/json"}
         return self._pool.request("POST", path, headers | self._credentials(), body)
 
@@ -255,7 +255,7 @@ class OpenAI(Adapter):
         body = {**parameters, "model": model, "messages": [{"role": "user", "content": prompt}], "stream": False}
         if not {"max_tokens", "max_completion_tokens"} & body.keys():
             body[self.settings.output_limit_field] = 16
-        answer = self._post("/chat/completions", msgspec.json.encode(body), stream=False)
+        answer = self._post("/chat/completions", [msgspec.json.encode(body)], stream=False)
         if answer.status != 200:
             raise self._refusal(answer)
         try:

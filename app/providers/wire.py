@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -164,13 +164,13 @@ class Pool:
         host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host
         self._host = host if self.origin.port == default else f"{host}:{self.origin.port}"
 
-    def request(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
-        """Send a request and wait for the head of its answer. Raises `UpstreamError`."""
+    def request(self, method: str, path: str, headers: dict[str, str], body: Sequence[bytes] = ()) -> Answer:
+        """Send a request, its body in pieces, and wait for the head of its answer. Raises `UpstreamError`."""
         lines = [f"{method} {self.origin.path}{path} HTTP/1.1", f"Host: {self._host}", "User-Agent: Portico",
                  "Accept-Encoding: identity"]  # fmt: skip
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if body or method == "POST":
-            lines.append(f"Content-Length: {len(body)}")
+            lines.append(f"Content-Length: {sum(map(len, body))}")
         head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
         while True:
             sock = self._kept()
@@ -188,13 +188,18 @@ class Pool:
                 answer.close()
                 raise
 
-    def _send(self, sock: Any, head: bytes, body: bytes, *, kept: bool) -> None:
+    def _send(self, sock: Any, head: bytes, body: Sequence[bytes], *, kept: bool) -> None:
+        small = [head]  # small pieces leave together, large ones as they are
         try:
-            if len(body) < READ_BYTES:
-                send(sock, head + body)
-            else:
-                send(sock, head)
-                send(sock, body)
+            for piece in body:
+                if len(piece) < READ_BYTES:
+                    small.append(piece)
+                    continue
+                send(sock, b"".join(small))
+                send(sock, piece)
+                small.clear()
+            if small:
+                send(sock, b"".join(small))
         except TimeoutError:
             raise UpstreamError("The provider did not take the request in time.", timed_out=True) from None
         except OSError:

@@ -25,9 +25,8 @@ def call_for(
 ) -> Call:
     """The call that this request asks for. Raises `ApiError` for whatever is wrong with it."""
     check_endpoint(visit)
-    body = read_body(visit)
-    members = open_envelope(body)
-    asked = parse(kind, body, members)
+    members, values = open_envelope(read_body(visit))
+    asked = parse(kind, values, members)
     if caller.routing == "fixed" and (asked.provider is not None or asked.fallback_providers):
         raise routing_fixed()
     model = visit.runtime.routes.model(asked.model) if asked.model in caller.models else None

@@ -65,7 +65,7 @@ def read_body(visit: Visit) -> bytes:
     late.start()
     try:
         while size <= limit and (declared is None or size < declared):
-            piece = visit.body.read(_PIECE if declared is None else min(_PIECE, declared - size))
+            piece = visit.body.read(_PIECE if declared is None else declared - size)
             if not piece:
                 break
             pieces.append(piece)
