@@ -1,13 +1,33 @@
-"""Alerts: a budget crosses one of its thresholds, and those whom it concerns are told, once a period."""
+"""Alerts: a budget crosses one of its thresholds, and those whom it concerns are told, once a period.
+
+What is looked at is what the books know to be spent, so that an alert never tells of more than the pages do. Where a
+budget says so, its key is paused too; that happens once a period, so that a key which somebody resumes works on.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import Index, String
+from redis import RedisError
+from sqlalchemy import Index, Select, String, select, tuple_
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.extensions import Base, now
+from app import current, store
+from app.domain import keys, notices, payers
+from app.domain.budgets import Budget
+from app.domain.payers import Payer
+from app.extensions import Base, db, now, transaction
+from app.ledger import budgets as books
+from app.metering import money, periods
+
+CHUNK = 400  # scopes a question
+MOST_EXHAUSTED = 10_000  # taken from Redis at once
+# Where a request was refused: what is left is nothing if fewer calls like the former ones would fit, or this share.
+TOO_FEW_CALLS, NEARLY_NOTHING = 4, 20
 
 
 class BudgetAlert(Base):
@@ -21,7 +41,226 @@ class BudgetAlert(Base):
     period: Mapped[str] = mapped_column(
         String(64), primary_key=True
     )  # the counter's period name, e.g. "month-1764547200"
-    threshold: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # percent of the limit
+    # Percent of the limit; below 0 for the action that was taken at that percent.
+    threshold: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     spent_nano: Mapped[int]
     limit_nano: Mapped[int]
     at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def is_action(self) -> bool:
+        return self.threshold < 0
+
+    @property
+    def percent(self) -> int:
+        return abs(self.threshold)
+
+
+class _Crossing(NamedTuple):
+    """A budget as it stood when thresholds of it were found crossed; plain values, as the transaction comes later."""
+
+    kind: str
+    id: str
+    period: str
+    ends_ms: int
+    limit_nano: int
+    spent_nano: int
+    action: str
+    action_percent: int
+    thresholds: tuple[int, ...]  # those not told yet, the least first
+    refuses: bool  # a request was refused as hardly anything is left
+
+
+def raise_for(counters: Collection[tuple[str, str, str]], exhausted: Collection[tuple[str, str]] = ()) -> int:
+    """Tells of every threshold that the budgets of these counters have crossed and that was not told yet; how many.
+
+    `exhausted` are scopes in whose budgets a request did not fit; those count as used up, if hardly anything is left.
+    Runs a unit of work of its own, if there is something to tell.
+    """
+    db.session.rollback()  # what is read is of now, and not of the moment when this session last looked
+    scopes = {(kind, id) for kind, id, _ in counters} | set(exhausted)
+    return _raise(list(_crossings(_budgets_of(scopes), frozenset(exhausted))))
+
+
+def raise_due() -> int:
+    """The same over all budgets there are: for what nobody was awake to tell of, and limits that were lowered."""
+    db.session.rollback()
+    return _raise(list(_crossings(list(db.session.scalars(select(Budget))), frozenset())))
+
+
+def exhausted() -> list[tuple[str, str]]:
+    """Takes from Redis the scopes in whose budgets not even a short answer fitted lately."""
+    try:
+        found = current.redis().spop(store.EXHAUSTED, MOST_EXHAUSTED)
+    except RedisError:
+        return []
+    return [(kind, id) for kind, _, id in (str(text).partition(":") for text in found or ())]
+
+
+def of(kind: str, id: str) -> Select[BudgetAlert]:
+    """A scope's alerts, newest first."""
+    return (
+        select(BudgetAlert)
+        .where(BudgetAlert.scope_kind == kind, BudgetAlert.scope_id == id)
+        .order_by(BudgetAlert.at.desc(), BudgetAlert.threshold.desc())
+    )
+
+
+# --- finding what was crossed ---
+
+
+def _budgets_of(scopes: Collection[tuple[str, str]]) -> list[Budget]:
+    found: list[Budget] = []
+    ids = sorted({id for _, id in scopes})
+    for start in range(0, len(ids), CHUNK):
+        found += db.session.scalars(select(Budget).where(Budget.scope_id.in_(ids[start : start + CHUNK])))
+    return [budget for budget in found if (budget.scope_kind, budget.scope_id) in scopes]
+
+
+def _crossings(found: Sequence[Budget], exhausted: frozenset[tuple[str, str]]) -> Iterator[_Crossing]:
+    moment_ms = int(now().timestamp() * 1000)
+    windows = {(one.scope_kind, one.scope_id): periods.window_of(one.spec, moment_ms) for one in found}
+    spent = books.spent_and_entries([(*scope, window.name) for scope, window in windows.items()])
+    near: list[tuple[Budget, int, bool, list[int]]] = []
+    for budget in found:
+        scope = budget.scope_kind, budget.scope_id
+        nano, entries = spent.get((*scope, windows[scope].name), (0, 0))
+        refuses = scope in exhausted and _hardly_anything_is_left(budget, nano, entries)
+        if crossed := _crossed(budget, nano, refuses):
+            near.append((budget, nano, refuses, crossed))
+    told = _told([(*scope, windows[scope].name) for scope in ((b.scope_kind, b.scope_id) for b, *_ in near)])
+    for budget, nano, refuses, crossed in near:
+        kind, id = budget.scope_kind, budget.scope_id
+        window = windows[kind, id]
+        if new := [percent for percent in crossed if (kind, id, window.name, percent) not in told]:
+            yield _Crossing(
+                kind, id, window.name, window.end_ms, budget.limit_nano, nano, budget.action, budget.action_percent,
+                tuple(new), refuses,
+            )  # fmt: skip
+
+
+def _crossed(budget: Budget, spent_nano: int, refuses: bool) -> list[int]:
+    """The percents that are crossed, the least first, and the action's below 0 once it is due. A budget of nothing
+    crosses none: it was meant so."""
+    if budget.limit_nano == 0:
+        return []
+    wanted = set(budget.thresholds)
+    if budget.action == "refuse":
+        wanted.add(budget.action_percent)  # whoever is refused from there on shall know it
+    ends = budget.action_percent if budget.action == "refuse" else 100
+
+    def reached(percent: int) -> bool:
+        return spent_nano * 100 >= percent * budget.limit_nano or (refuses and percent <= ends)
+
+    crossed = sorted(percent for percent in wanted if reached(percent))
+    if budget.action == "suspend" and reached(budget.action_percent):
+        crossed.append(-budget.action_percent)
+    return crossed
+
+
+def _hardly_anything_is_left(budget: Budget, spent_nano: int, entries: int) -> bool:
+    """Whether a refusal means that the budget is used up, and not that one request was too large for it."""
+    left = budget.enforced_nano - spent_nano
+    return left * NEARLY_NOTHING <= budget.limit_nano or (entries > 0 and left * entries <= TOO_FEW_CALLS * spent_nano)
+
+
+def _told(counters: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str, int]]:
+    columns = BudgetAlert.scope_kind, BudgetAlert.scope_id, BudgetAlert.period, BudgetAlert.threshold
+    found: set[tuple[str, str, str, int]] = set()
+    for start in range(0, len(counters), CHUNK):
+        query = select(*columns).where(tuple_(*columns[:3]).in_(counters[start : start + CHUNK]))
+        found.update((row[0], row[1], row[2], row[3]) for row in db.session.execute(query))
+    return found
+
+
+# --- telling ---
+
+
+def _raise(crossings: Sequence[_Crossing]) -> int:
+    return transaction(_write, crossings) if crossings else 0
+
+
+def _write(crossings: Iterable[_Crossing]) -> int:
+    rows: list[dict[str, Any]] = [
+        {
+            "scope_kind": one.kind,
+            "scope_id": one.id,
+            "period": one.period,
+            "threshold": percent,
+            "spent_nano": one.spent_nano,
+            "limit_nano": one.limit_nano,
+            "at": now(),
+        }
+        for one in sorted(crossings)
+        for percent in one.thresholds
+    ]
+    by_scope = {(one.kind, one.id): one for one in crossings}
+    inserted = []
+    for row in rows:  # who inserts the row is who tells; two that meet wait for each other in one order
+        insert = _insert()(BudgetAlert).values(row).on_conflict_do_nothing().returning(BudgetAlert.threshold)
+        if db.session.execute(insert).all():
+            inserted.append(row)
+    known = payers.read(by_scope)
+    for row in inserted:
+        scope = row["scope_kind"], row["scope_id"]
+        if scope in known:
+            _tell(known[scope], by_scope[scope], row["threshold"])
+    return len(inserted)
+
+
+def _insert() -> Any:
+    """The INSERT of this database that knows ON CONFLICT."""
+    return postgresql_insert if db.engine.dialect.name == "postgresql" else sqlite_insert
+
+
+def _tell(payer: Payer, crossing: _Crossing, percent: int) -> None:
+    if percent < 0:
+        _suspend(payer, crossing)
+        return
+    share = crossing.spent_nano * 100 // crossing.limit_nano
+    refused = crossing.action == "refuse" and percent >= crossing.action_percent
+    if crossing.refuses and percent <= 100 and share < percent:
+        title = f"Budget of {payer.name}: used up, new requests are refused"
+    elif refused:
+        title = f"Budget of {payer.name}: {percent}% spent, new requests are refused"
+    else:
+        title = f"Budget of {payer.name}: {percent}% spent"
+    resets_at = (
+        None if crossing.ends_ms >= periods.FOR_EVER_MS else datetime.fromtimestamp(crossing.ends_ms / 1000, UTC)
+    )
+    sentences = [f"{_spelled(crossing.spent_nano)} of {_spelled(crossing.limit_nano)} are spent, that is {share}%."]
+    if refused and crossing.action_percent < 100:
+        sentences.append(f"New requests are refused from {crossing.action_percent}% on.")
+    sentences.append(f"It resets at {resets_at:%Y-%m-%d %H:%M} UTC." if resets_at else "It does not reset.")
+    sentences.append("You can ask for more on its page.")
+    notices.tell_all(
+        payers.concerned(payer),
+        "budget.alert",
+        title,
+        " ".join(sentences),
+        payer.path,
+        about={
+            "scope": payer.kind,
+            "scope_id": payer.shown,
+            "threshold": percent,
+            "percent": share,
+            "spent": money.text(crossing.spent_nano),
+            "limit": money.text(crossing.limit_nano),
+            "resets_at": resets_at.strftime("%Y-%m-%dT%H:%M:%SZ") if resets_at else None,
+        },
+    )
+
+
+def _suspend(payer: Payer, crossing: _Crossing) -> None:
+    key = db.session.get(keys.ApiKey, payer.id)
+    if key is None or key.status != "active":
+        return
+    reason = f"{crossing.action_percent}% of its budget are spent. Somebody has to resume it."
+    keys.pause(key, by=None, reason=reason)
+    for person in payers.concerned(payer):
+        if person.id != key.person_id:  # who owns it is told by the pause
+            notices.tell(person, "key.paused", f"The key {key.name} was paused", reason, keys.page_of(key.id))
+
+
+def _spelled(nano: int) -> str:
+    return f"{money.text(nano)} {current.config().portal.currency}"

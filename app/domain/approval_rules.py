@@ -48,7 +48,7 @@ class ApprovalRule(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property
-    def budget(self) -> dict[str, str] | None:
+    def budget(self) -> dict[str, Any] | None:
         """The budget of an approval, as `budgets.set_budget` takes it."""
         if self.budget_limit_nano is None or self.budget_period is None:
             return None

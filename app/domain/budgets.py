@@ -157,8 +157,8 @@ def set_budget(
         db.session.add(budget)
     else:
         before = budget.summary()
-    _set_rules(budget, by, thresholds, action, action_percent)
     budget.limit_nano, budget.period, budget.timezone = limit_nano, period, timezone
+    _set_rules(budget, by, thresholds, action, action_percent)
     if budget.spec != counted_as:
         _open(budget)
     db.session.flush()

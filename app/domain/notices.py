@@ -5,8 +5,9 @@ A verb of the domain tells a person in its own transaction; mails and webhooks a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ForeignKey, Index, Select, String, Text, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
@@ -38,7 +39,9 @@ class Notice(Base):
     read_at: Mapped[datetime | None]
 
 
-def tell(person: Person, kind: str, title: str, text: str = "", href: str | None = None) -> Notice:
+def tell(
+    person: Person, kind: str, title: str, text: str = "", href: str | None = None, *, by_webhook: bool = True
+) -> Notice:
     """Tells a person something, in the transaction that makes it true; by e-mail and webhook once that is committed."""
     made = Notice(id=new_id(), person_id=person.id, kind=kind, title=title[:200], text=text, href=href, at=now())
     db.session.add(made)
@@ -48,18 +51,42 @@ def tell(person: Person, kind: str, title: str, text: str = "", href: str | None
         words = [f"Hello {person.username},", text or title, *([address] if address else [])]
         words.append(f"{config.portal.name} sends you notices by e-mail. Change that at {config.base_url}/notices.")
         deliveries.mail(person.email, kind, f"{config.portal.name}: {title[:200]}", "\n\n".join(words))
+    if by_webhook:
+        deliveries.webhook(
+            {
+                "id": made.id,
+                "kind": kind,
+                "at": made.at.isoformat().replace("+00:00", "Z"),
+                "person": person.username,
+                "title": made.title,
+                "text": text,
+                "href": address,
+            }
+        )
+    return made
+
+
+def tell_all(
+    people: Iterable[Person], kind: str, title: str, text: str, href: str, *, about: dict[str, Any] | None = None
+) -> None:
+    """Tells one thing to several people, and the webhook once, also when it concerns nobody; `about` goes along there
+    for programs."""
+    told = []
+    for person in people:
+        tell(person, kind, title, text, href, by_webhook=False)
+        told.append(person.username)
     deliveries.webhook(
         {
-            "id": made.id,
+            "id": new_id(),
             "kind": kind,
-            "at": made.at.isoformat().replace("+00:00", "Z"),
-            "person": person.username,
-            "title": made.title,
+            "at": now().isoformat().replace("+00:00", "Z"),
+            "people": told,
+            "title": title,
             "text": text,
-            "href": address,
+            "href": f"{current.config().base_url}{href}",
+            **(about or {}),
         }
     )
-    return made
 
 
 def of(person: Person, *, unread: bool = False) -> Select[Notice]:

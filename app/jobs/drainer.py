@@ -2,8 +2,8 @@
 
 A batch is posted in one transaction and only then acknowledged and deleted, so that an event is in the stream or in
 the books at every instant and posted once whatever is delivered again. Each second it also replays spool files whose
-writer is gone, publishes what waits to be published and, in a thread of its own that no database can hold up, has
-the meter settle or release holds whose lease has ended.
+writer is gone, publishes what waits to be published, tells of budgets that crossed a threshold and, in a thread of its
+own that no database can hold up, has the meter settle or release holds whose lease has ended.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,9 @@ _POISON = (DataError, OverflowError, UnicodeError)
 log = structlog.get_logger("app.jobs.drainer")  # run as a script, the module has another name
 
 
+Counter = tuple[str, str, str]  # scope kind, scope id, period name
+
+
 class Entry(NamedTuple):
     """One entry of the stream; None for one that was deleted meanwhile."""
 
@@ -67,6 +70,7 @@ class Drainer:
         *,
         meter: metering.Meter | None = None,
         catch_up: Callable[[], object] | None = None,
+        alert: Callable[[Collection[Counter]], object] | None = None,
         batch: int = BATCH,
         claim_after_ms: int = CLAIM_AFTER_MS,
     ) -> None:
@@ -76,6 +80,8 @@ class Drainer:
         )
         self._meter = meter or metering.meter(self._redis)
         self._catch_up = catch_up
+        self._alert = alert
+        self._charged: set[Counter] = set()  # counters charged since they were last looked at for alerts
         self._spool_dir = spool_dir
         self._batch = batch
         self._claim_after_ms = claim_after_ms
@@ -159,6 +165,8 @@ class Drainer:
             return
         try:
             self.posted += posting.post([event for _, _, event in events])
+            if self._alert is not None:
+                self._charged.update(*(event.scopes for _, _, event in events))
         except _POISON as error:
             if len(events) == 1:
                 source, raw, _ = events[0]
@@ -185,6 +193,17 @@ class Drainer:
             name = _bytes(consumer["name"]).decode()
             if not consumer["pending"] and (name == self.name or consumer["idle"] > 3_600_000):
                 self._redis.xgroup_delconsumer(store.USAGE, store.USAGE_GROUP, name)
+
+    def alert(self) -> None:
+        """Have those told whose budgets crossed a threshold by what was posted since the last time."""
+        if self._alert is None:
+            return
+        charged, self._charged = self._charged, set()
+        try:
+            self._alert(charged)
+        except BaseException:
+            self._charged |= charged
+            raise
 
     # --- spool files ----------------------------------------------------------------------------------------------
 
@@ -372,6 +391,7 @@ class Drainer:
                     self._try("publication", self._catch_up)
                 self._try("recount", self.recount)  # needs what was published, and is needed to settle spools
                 self._try("spool", self.clean)
+                self._try("alerts", self.alert)
         keeper.join(timeout=10)
         self._try("leaving", self.leave)
 
@@ -437,7 +457,7 @@ def main() -> None:
     config = process.start("drainer")
     app = process.application()
     with app.app_context():
-        drainer = Drainer(config.redis_url, config.spool_dir, catch_up=_catch_up)
+        drainer = Drainer(config.redis_url, config.spool_dir, catch_up=_catch_up, alert=_raise_alerts)
         signal.signal(signal.SIGTERM, drainer.stop)
         signal.signal(signal.SIGINT, drainer.stop)
         log.info("the drainer drains", name=drainer.name)
@@ -451,6 +471,16 @@ def _catch_up() -> None:
 
     try:
         publication.catch_up()
+    finally:
+        db.session.remove()
+
+
+def _raise_alerts(charged: Collection[Counter]) -> None:
+    from app.domain import alerts
+    from app.extensions import db
+
+    try:
+        alerts.raise_for(charged, alerts.exhausted())
     finally:
         db.session.remove()
 

@@ -1,4 +1,5 @@
-"""The job `quotas`: ends what has expired, publishes what changed, and compares Redis's counters with the books.
+"""The job `quotas`: ends what has expired, tells of budgets near their limits, publishes what changed, and compares
+Redis's counters with the books.
 
 What it finds is left in a Redis hash for the status page; drift is logged as an error by the comparison itself.
 """
@@ -20,7 +21,7 @@ SHOWN = 50  # drifting counters that the status page gets
 @job
 def run() -> None:
     """Bring quotas into step with the present minute; any number of runs do no harm."""
-    from app.domain import deliveries, key_warnings, publication, subscriptions, tokens
+    from app.domain import alerts, deliveries, key_warnings, publication, subscriptions, tokens
     from app.extensions import transaction
 
     while transaction(subscriptions.expire_due):
@@ -30,6 +31,7 @@ def run() -> None:
         pass
     transaction(tokens.purge)
     transaction(deliveries.requeue_lost)
+    alerts.raise_due()  # what the drainer could not tell of
     publication.catch_up()  # expired keys leave Redis by themselves; their records carry the time
     found = reconcile.compare(current.redis())
     shown = [{**drift._asdict(), "drift_nano": drift.nano} for drift in found.drift[:SHOWN]]

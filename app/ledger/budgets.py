@@ -97,12 +97,17 @@ def spent_now(kind: str, id: str, spec: str, now_ms: int) -> int:
 
 def spent_of(counters: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
     """Nano-units of many counters at once; those that were never charged are left out."""
-    found: dict[tuple[str, str, str], int] = {}
+    return {counter: nano for counter, (nano, _) in spent_and_entries(counters).items()}
+
+
+def spent_and_entries(counters: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Nano-units of many counters at once and how many entries they are of; those never charged are left out."""
+    found: dict[tuple[str, str, str], tuple[int, int]] = {}
     for start in range(0, len(counters), 500):
-        query = select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano).where(
+        query = select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano, SPENT.c.entries).where(
             tuple_(SPENT.c.kind, SPENT.c.id, SPENT.c.period).in_(counters[start : start + 500])
         )
-        found.update({(row[0], row[1], row[2]): row[3] for row in db.session.execute(query)})
+        found.update({(row[0], row[1], row[2]): (row[3], row[4]) for row in db.session.execute(query)})
     return found
 
 
@@ -175,7 +180,8 @@ def _credited(kind: str, id: str, window: Window) -> int:
     query = select(ENTRY.c.moved_nano, ENTRY.c.scopes).where(
         ENTRY.c.person_id == "", ENTRY.c.kind == "credit", ENTRY.c.at_ms >= window.start_ms
     )
-    return -sum(moved for moved, scopes in db.session.execute(query) if scopes == [[kind, id, window.name]])
+    counter = [kind, id, window.name]
+    return -sum(int(moved) for moved, scopes in db.session.execute(query) if scopes == [counter])
 
 
 def _of_scope(table: Table, kind: str, id: str) -> list[ColumnElement[bool]]:
