@@ -3,6 +3,7 @@
 import pytest
 
 from tests.blueprints.api.test_hostile_bodies import *  # noqa: F403
+from tests.blueprints.api.test_teams import *  # noqa: F403
 from tests.blueprints.api.test_tokens import *  # noqa: F403
 from tests.blueprints.api.test_usage import *  # noqa: F403
 from tests.blueprints.api.test_users_and_budgets import *  # noqa: F403
