@@ -69,6 +69,7 @@ class _Link:
         self._out: list[bytes] = []
         self._pending: deque[_Waiter] = deque()
         self._wake = Event()
+        self._heard_at = 0.0
         self.broken = False
         self._tasks = [gevent.spawn(self._write), gevent.spawn(self._read), gevent.spawn(self._watch)]
 
@@ -100,6 +101,7 @@ class _Link:
             if not data:
                 self.close(ConnectionResetError("closed by Redis"))
                 return
+            self._heard_at = time.monotonic()
             reader.feed(data)
             while (reply := reader.gets()) is not _NOTHING:
                 waiter = self._pending.popleft()
@@ -110,8 +112,23 @@ class _Link:
         """One timer for all: the oldest unanswered command tells whether Redis still answers."""
         while not self.broken:
             gevent.sleep(self._timeout_s / 4)
-            if self._pending and time.monotonic() - self._pending[0].sent_at > self._timeout_s:
+            if self._pending and self._is_silent(max(self._pending[0].sent_at, self._heard_at)):
                 self.close(TimeoutError("no answer in time"))
+
+    def _is_silent(self, since: float) -> bool:
+        """Whether Redis has said nothing for too long. An answer that this busy process has not read yet is one."""
+        if time.monotonic() - since <= self._timeout_s:
+            return False
+        plain = getattr(self._socket, "_sock", None)
+        if plain is None or hasattr(self._socket, "getpeercert"):
+            return True
+        try:
+            plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # the reader is told of it too
+        return False
 
     def close(self, reason: Exception) -> None:
         if self.broken:
