@@ -26,9 +26,11 @@ def delete(person: Person, *, by: Person | None) -> None:
 
 
 def leave(team: Team, person: Person, *, by: Person) -> None:
-    """Takes a member out of a team; the team's keys that they made are revoked. Raises as `teams.remove_member`."""
+    """Takes a member out of a team; the team's keys that they made are revoked, and an owner stands for the
+    subscriptions that they asked for. Raises as `teams.remove_member`."""
     for key in db.session.scalars(keys.of_team(team, by=person)):
         keys.revoke(key, by=by)
+    subscriptions.hand_over(person, team=team)
     teams.remove_member(team, person, by=by)
 
 

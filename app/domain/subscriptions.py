@@ -569,15 +569,21 @@ def usable(person_ids: Sequence[str], team_ids: Sequence[str] = ()) -> Select[st
     )
 
 
-def forget(person: Person) -> None:
-    """Removes the subscriptions of a person who is being deleted; what they asked for a team goes to an owner of it."""
-    for found in db.session.scalars(
-        select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_not(None))
-    ):
+def hand_over(person: Person, *, team: Team | None = None) -> None:
+    """Gives what a person asked for a team, or for any, to an owner of it: they stand for it from now on."""
+    asked = select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_not(None))
+    if team is not None:
+        asked = asked.where(Subscription.team_id == team.id)
+    for found in db.session.scalars(asked):
         heir = next((one for one in teams.owners_of(found.team) if one.id != person.id), None) if found.team else None
         if heir is not None:
             found.person_id = heir.id
     db.session.flush()
+
+
+def forget(person: Person) -> None:
+    """Removes the subscriptions of a person who is being deleted; what they asked for a team goes to an owner of it."""
+    hand_over(person)
     for found in db.session.scalars(of(person)):
         budgets.forget("subscription", found.id)
         db.session.delete(found)

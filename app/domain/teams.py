@@ -494,5 +494,8 @@ def _must_be_admin(by: Person) -> None:
 
 
 def _must_keep_an_owner(team: Team, leaving: Person) -> None:
+    """Of two owners who go at one instant the second sees that the first has gone."""
+    db.session.execute(select(Team.id).where(Team.id == team.id).with_for_update())
+    db.session.refresh(team, ["members"])
     if not any(one.role == "owner" and one.person_id != leaving.id for one in team.members):
         raise Conflict("A team needs an owner: make somebody else one first.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -146,6 +148,39 @@ def test_members_leave_by_themselves_and_the_last_owner_stays(owner: Program, st
     assert error(owner.delete(f"/api/teams/{team}/members/stranger")) == (404, "not_found", None)
     assert error(owner.delete(f"/api/teams/{team}/members/owner")) == (409, "conflict", None)
     assert error(owner.put(f"/api/teams/{team}/members/owner", json={"role": "member"})) == (409, "conflict", None)
+
+
+def test_an_owner_stands_for_what_a_member_who_left_had_asked_for(
+    app: Flask, owner: Program, stranger: Program, team: str
+) -> None:
+    offer(app)
+    join(owner, team)
+    asked = stranger.post("/api/subscriptions", json={"model": "small", "team_id": team}).get_json()
+    own = stranger.post("/api/subscriptions", json={"model": "small"}).get_json()
+    assert owner.delete(f"/api/teams/{team}/members/stranger").status_code == 204
+    kept = owner.get(f"/api/subscriptions/{asked['id']}").get_json()
+    assert (kept["username"], kept["status"]) == ("owner", "active")
+    [left] = stranger.get("/api/subscriptions").get_json()["data"]
+    assert (left["id"], left["username"]) == (own["id"], "stranger")
+    assert owner.delete(f"/api/subscriptions/{asked['id']}").status_code == 204
+
+
+def test_of_two_owners_who_leave_at_one_instant_one_stays(app: Flask, visitors: People, team: str) -> None:
+    """On PostgreSQL both transactions run at once."""
+    with app.app_context():
+        transaction(lambda: teams.put_member(teams.reach(visitors.owner, team), visitors.stranger, by=visitors.owner,
+                                             role="owner"))  # fmt: skip
+    ready = threading.Barrier(2)
+
+    def leave(username: str) -> int:
+        person = people[username]
+        ready.wait(20)
+        status: int = person.delete(f"/api/teams/{team}/members/{username}").status_code
+        return status
+
+    people = {name: sign_in(app, name) for name in ("owner", "stranger")}
+    with ThreadPoolExecutor(2) as both:
+        assert sorted(both.map(leave, people)) == [204, 409]
 
 
 def test_an_old_invitation_lets_nobody_in_again(
