@@ -254,9 +254,13 @@ def expiring(person: Person, *, within: timedelta) -> Select[ApiKey]:
     return found.order_by(None).order_by(ApiKey.expires_at)
 
 
-def using(person: Person, model: str) -> list[ApiKey]:
-    """A person's active keys that may call a model: those that name it, and those for all models."""
-    return [key for key in db.session.scalars(listed(person, status="active")) if not key.models or model in key.models]
+def using(person: Person, model: str, team: Team | None = None) -> list[ApiKey]:
+    """A person's personal active keys that may call a model, or all of a team's: those that name it, and those for all
+    models."""
+    found = of(person).where(ApiKey.team_id.is_(None)) if team is None else of_team(team)
+    return [
+        key for key in db.session.scalars(narrowed(found, status="active")) if not key.models or model in key.models
+    ]
 
 
 def count_using(model: Model) -> int:
@@ -302,9 +306,14 @@ def reach(person: Person, id: str, *, change: bool = False) -> ApiKey:
     found = db.session.scalar(reachable(person).where(ApiKey.id == id))
     if found is None:
         raise NotFound("There is no such key.")
-    if change and found.person_id != person.id and not person.is_admin and not _owns_team_of(person, found):
+    if change and not may_change(person, found):
         raise Forbidden("Changing other people's keys needs the role admin.")
     return found
+
+
+def may_change(person: Person, key: ApiKey) -> bool:
+    """Whether a person may change a key: its owner, who owns its team, and admins."""
+    return key.person_id == person.id or person.is_admin or _owns_team_of(person, key)
 
 
 def _owns_team_of(person: Person, key: ApiKey) -> bool:
@@ -388,6 +397,7 @@ def update(
     if key.summary() != before:
         key.updated_at = now()
         audit.record(by, "key.update", "key", key.id, name=key.name, before=before, after=key.summary())
+        _tell_owner(key, by, "changed")
     if budget is None:
         budgets.clear("key", key.id, by=by)
     elif budget is not UNSET:
@@ -416,6 +426,7 @@ def rotate(key: ApiKey, *, by: Person, overlap_s: int = 0) -> str:
     audit.record(
         by, "key.rotate", "key", key.id, name=key.name, after={"overlap_s": overlap_s, "secret": key.secrets[0].shown}
     )
+    _tell_owner(key, by, "rotated")
     touch("key", key.id)
     return text
 

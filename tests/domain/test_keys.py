@@ -94,10 +94,13 @@ def test_a_paused_key_has_no_record_until_it_is_resumed(people: People, wire: re
 
 def test_what_somebody_else_does_to_a_key_is_told_its_owner(people: People) -> None:
     key, _ = made(people)
-    for act in (keys.pause, keys.resume, keys.revoke):
+    for act in (keys.pause, keys.resume, keys.rotate, keys.revoke):
+        if act is keys.revoke:
+            transaction(keys.update, key, by=people.admin, rpm=5)
         transaction(act, key, by=people.admin)
     page = f"/keys/{key.id}"
-    assert told(people) == [("key.revoked", page), ("key.resumed", page), ("key.paused", page)]
+    done = ("revoked", "changed", "rotated", "resumed", "paused")
+    assert told(people) == [(f"key.{one}", page) for one in done]
     for act in (keys.pause, keys.resume):
         with pytest.raises(Conflict):
             transaction(act, key, by=people.admin)
