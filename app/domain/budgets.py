@@ -86,6 +86,14 @@ class Budget(Base):
         return {"thresholds": list(self.thresholds), "action": self.action, "action_percent": self.action_percent}
 
 
+class Rules(msgspec.Struct, frozen=True):
+    """At which percents people are told of a budget, and what else happens at one of them."""
+
+    thresholds: tuple[int, ...]
+    action: str
+    action_percent: int
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A scope's budget and the meter's present numbers, in nano-units. Without a limit there is none remaining
     to tell; `spent_nano` is None while the meter cannot be read.
@@ -103,6 +111,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     spent_nano: int | None
     reserved_nano: int | None
     resets_at: datetime | None
+    rules: Rules | None = None
+
+    @property
+    def refuses_early(self) -> bool:
+        """Whether new work is refused before the limit is reached."""
+        return self.limit_nano != self.whole_nano
 
     @property
     def remaining_nano(self) -> int | None:
@@ -247,6 +261,7 @@ def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
                 id=id,
                 limit_nano=budget.enforced_nano if budget else None,
                 whole_nano=budget.limit_nano if budget else None,
+                rules=Rules(tuple(budget.thresholds), budget.action, budget.action_percent) if budget else None,
                 period=budget.period if budget else "total",
                 timezone=budget.timezone if budget else "UTC",
                 spent_nano=counter[0] if counter else None,

@@ -4,33 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
+from msgspec import Meta
 
+from app import current
 from app.blueprints.api.contract import Paged, amount, listed, me, route
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.errors import Forbidden, NotFound
 from app.domain.identity import Person
-from app.extensions import db
+from app.extensions import db, transaction
+from app.ids import new_id
+from app.ledger import credits
 
 Kind = Literal["organisation", "team", "member", "user", "subscription", "key"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Percent = Annotated[int, Meta(ge=1, le=100)]
+
+
+class BudgetSetting(BudgetBody, kw_only=True):
+    """`thresholds` are percents of the limit at which those whom it concerns are told. `action` is what else happens,
+    at `action_percent`: `notify` (nothing else), `refuse` (new work is refused from there on) or `suspend` (a key is
+    paused); admins set it. What of these is left out stays as it is."""
+
+    thresholds: Annotated[list[Percent], Meta(max_length=10)] | msgspec.UnsetType = msgspec.UNSET
+    action: budgets.Action | msgspec.UnsetType = msgspec.UNSET
+    action_percent: Percent | msgspec.UnsetType = msgspec.UNSET
 
 
 class Budget(msgspec.Struct, kw_only=True):
-    """Without a limit, `limit` and `remaining` are null; what is spent is told all the same."""
+    """Without a limit, `limit` and `remaining` are null; what is spent is told all the same.
+
+    `enforced_limit` is what requests are measured by: less than `limit` where new work is refused before it.
+    """
 
     scope: str
     id: str
     limit: str | None
+    enforced_limit: str | None
     period: str
     timezone: str
     spent: str | None
     reserved: str | None
     remaining: str | None
     resets_at: datetime | None
+    thresholds: list[int] | None
+    action: str | None
+    action_percent: int | None
+
+
+class CreditBody(msgspec.Struct, kw_only=True):
+    """`amount` a decimal above 0."""
+
+    amount: Annotated[str, Meta(max_length=40)] | int
+    reason: Annotated[str, Meta(max_length=credits.LONGEST_REASON)]
+
+
+class Credit(msgspec.Struct, kw_only=True):
+    """Room given back to the running period of a budget; nothing that was used or paid changes."""
+
+    id: str
+    scope: str
+    scope_id: str
+    amount: str | None
+    reason: str
+    by: str
+    at: datetime
 
 
 class BudgetPage(msgspec.Struct, kw_only=True):
@@ -48,13 +89,17 @@ def show(standing: budgets.Standing, name: str) -> Budget:
     return Budget(
         scope=standing.kind,
         id=name,
-        limit=amount(standing.limit_nano),
+        limit=amount(standing.whole_nano),
+        enforced_limit=amount(standing.limit_nano),
         period=standing.period,
         timezone=standing.timezone,
         spent=amount(standing.spent_nano),
         reserved=amount(standing.reserved_nano),
         remaining=amount(standing.remaining_nano),
         resets_at=standing.resets_at,
+        thresholds=None if standing.rules is None else list(standing.rules.thresholds),
+        action=None if standing.rules is None else standing.rules.action,
+        action_percent=None if standing.rules is None else standing.rules.action_percent,
     )
 
 
@@ -136,9 +181,9 @@ def detail(scope: str, id: str) -> Budget:
     return show(budgets.standing(scope, _scope_id(scope, id)), id)
 
 
-@route("PUT", "/api/budgets/<scope>/<id>", answer=Budget, body=BudgetBody, writes=True)
-def put(scope: str, id: str, body: BudgetBody) -> Budget:
-    """Gives a scope a budget or changes it."""
+@route("PUT", "/api/budgets/<scope>/<id>", answer=Budget, body=BudgetSetting, writes=True)
+def put(scope: str, id: str, body: BudgetSetting) -> Budget:
+    """Gives a scope a budget or changes it, and what is told and done when it is nearly spent."""
     found = _scope_id(scope, id, change=True)
     budgets.set_budget(cast("Any", scope), found, by=me(), **body.given())
     return show(budgets.standing(scope, found), id)
@@ -148,3 +193,24 @@ def put(scope: str, id: str, body: BudgetBody) -> Budget:
 def remove(scope: str, id: str) -> None:
     """Takes a scope's limit away."""
     budgets.clear(cast("Any", scope), _scope_id(scope, id, change=True), by=me())
+
+
+@route("POST", "/api/budgets/<scope>/<id>/credits", scope="admin", answer=Credit, status=201, body=CreditBody)
+def give_credit(scope: str, id: str, body: CreditBody) -> Credit:
+    """Gives the running period of a budget room back, with a reason: for admins. Nothing is ever reset."""
+    credit_id = new_id()  # made once, so that a unit of work that is run again gives it once
+
+    def give() -> credits.Credit:
+        found = _scope_id(scope, id, change=True)
+        return credits.give(current.redis(), credit_id, scope, found, by=me(), amount=body.amount, reason=body.reason)
+
+    given = transaction(give)
+    return Credit(
+        id=given.id,
+        scope=scope,
+        scope_id=id,
+        amount=amount(given.amount_nano),
+        reason=given.reason,
+        by=given.by,
+        at=given.at,
+    )

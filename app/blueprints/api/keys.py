@@ -130,7 +130,7 @@ def show_budget(standing: budgets.Standing) -> BudgetNow | None:
     if standing.limit_nano is None:
         return None
     return BudgetNow(
-        limit=amount(standing.limit_nano) or "0",
+        limit=amount(standing.whole_nano) or "0",
         period=standing.period,
         timezone=standing.timezone,
         spent=amount(standing.spent_nano),

@@ -107,12 +107,13 @@ def statuses(operation: Operation) -> list[int]:
     """Every status that a route may answer with, the usual one first."""
     changes = operation.method not in SAFE_METHODS
     parameters = PARAMETER.search(operation.rule) is not None
-    names_a_team = operation.body is not None and "team_id" in operation.body.__struct_fields__
+    fields = operation.body.__struct_fields__ if operation.body is not None else ()
+    names_another = "team_id" in fields or {"scope", "id"} <= set(fields)  # what may be out of reach
     possible = {
         400: operation.body is not None,
         401: operation.scope is not None or operation.body is not None,
         403: changes or operation.scope != "any",
-        404: parameters or names_a_team,
+        404: parameters or names_another,
         409: changes,
         413: operation.body is not None,
         422: operation.body is not None or operation.query is not None or parameters,
