@@ -359,7 +359,8 @@ def create(
     text = _new_secret(made)
     db.session.add(made)
     db.session.flush()
-    audit.record(by, "key.create", "key", made.id, name=made.name, after=made.summary())
+    whose = {} if team is None else {"team": team.name}
+    audit.record(by, "key.create", "key", made.id, name=made.name, after={**made.summary(), **whose})
     if budget is not None:
         budgets.set_budget("key", made.id, by=by, **budget)
     touch("key", made.id)

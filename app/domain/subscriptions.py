@@ -317,7 +317,8 @@ def request(
     db.session.add(made)
     db.session.flush()
     _step(made, by, justification)
-    audit.record(by, "subscription.request", "subscription", made.id, name=model.name, after={"status": made.status})
+    after = {"status": made.status} | ({} if team is None else {"team": team.name})
+    audit.record(by, "subscription.request", "subscription", made.id, name=model.name, after=after)
     _publish(made)
     if made.status == "pending":
         rule = approval_rules.fitting(person, model)
@@ -582,9 +583,10 @@ def hand_over(person: Person, *, team: Team | None = None) -> None:
 
 
 def forget(person: Person) -> None:
-    """Removes the subscriptions of a person who is being deleted; what they asked for a team goes to an owner of it."""
+    """Removes the subscriptions of a person who is being deleted; what they asked for a team goes to an owner of it,
+    if it has another."""
     hand_over(person)
-    for found in db.session.scalars(of(person)):
+    for found in db.session.scalars(select(Subscription).where(Subscription.person_id == person.id)):
         budgets.forget("subscription", found.id)
         db.session.delete(found)
 

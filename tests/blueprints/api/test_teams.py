@@ -300,11 +300,31 @@ def test_a_removed_team_takes_its_keys_subscriptions_and_budgets_along(
     assert owner.post("/api/teams", json={"name": "research"}).status_code == 201  # its name is free again
 
 
-def test_what_is_done_with_a_team_is_in_the_audit_log(owner: Program, admin: Program, team: str) -> None:
+def test_what_is_done_with_a_team_is_in_the_audit_log(app: Flask, owner: Program, admin: Program, team: str) -> None:
+    offer(app)
     join(owner, team, budget={"limit": "1"})
     owner.delete(f"/api/teams/{team}/members/stranger")
     told = [row["action"] for row in admin.get(f"/api/audit?object={team}").get_json()["data"]]
     assert told == ["team.leave", "team.member", "team.create"]
+    owner.post("/api/keys", json={"name": "ours", "team_id": team})
+    owner.post("/api/subscriptions", json={"model": "small", "team_id": team})
+    for action in ("key.create", "subscription.request"):
+        [row] = admin.get(f"/api/audit?action={action}").get_json()["data"]
+        assert row["detail"]["after"]["team"] == "Research"
+
+
+def test_a_team_of_somebody_who_is_deleted_stays_for_admins_to_give_away(
+    app: Flask, owner: Program, stranger: Program, admin: Program, team: str
+) -> None:
+    offer(app)
+    asked = owner.post("/api/subscriptions", json={"model": "small", "team_id": team}).get_json()["id"]
+    admin.put(f"/api/budgets/subscription/{asked}", json={"limit": "5"})
+    assert admin.delete("/admin/users/owner").status_code == 204
+    assert admin.get(f"/api/teams/{team}").get_json()["members"] == []
+    assert admin.get("/api/budgets").get_json()["total"] == 0
+    join(admin, team, role="owner")
+    again = stranger.post("/api/subscriptions", json={"model": "small", "team_id": team})
+    assert again.status_code == 201
 
 
 def test_names_and_limits_of_teams_are_checked(owner: Program, admin: Program, team: str) -> None:
