@@ -341,15 +341,17 @@
       const kind = table.dataset.chart;
       const { labels, series } = read(table);
       const colours = palette();
-      const [text, grid, ground] = [colour("--chart-text"), colour("--chart-grid"), colour("--chart-ground")];
+      const [text, grid, ground, failed] = [colour("--chart-text"), colour("--chart-grid"), colour("--chart-ground"), colour("--chart-failed")];
       const round = kind === "donut";
       const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
       const unit = table.dataset.unit ?? "";
-      const short = (value) => unit + Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 }).format(value);
+      // Amounts far below one are told by their first two digits, so that ticks differ.
+      const short = (value) => unit + Intl.NumberFormat("en", Math.abs(value) < 0.1 ? { maximumSignificantDigits: 2 } : { notation: "compact", maximumFractionDigits: 2 }).format(value);
+      const colourOf = (name, at) => name === "Failed" || name === "Errors" ? failed : colours[at % 8];
       const datasets = series.map((one, at) => ({
         label: one.name, data: one.values, texts: one.texts,
-        backgroundColor: round ? labels.map((_, i) => colours[i % 8]) : colours[at % 8],
-        borderColor: round ? ground : colours[at % 8],
+        backgroundColor: round ? labels.map((_, i) => colours[i % 8]) : colourOf(one.name, at),
+        borderColor: round ? ground : colourOf(one.name, at),
         borderWidth: round ? 2 : kind === "line" ? 2 : 0,
         pointRadius: labels.length > 40 ? 0 : 2, tension: 0, maxBarThickness: 40, borderRadius: kind === "bar" ? 2 : 0,
       }));

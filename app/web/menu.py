@@ -81,7 +81,7 @@ def _of_the_person() -> dict[str, Any]:
     role = {"admin": "Administrator", "admin-readonly": "Administrator, read only"}.get(current_user.role, "")
     return {
         "menu": _menu(served),
-        "person": {"name": current_user.username, "detail": current_user.email or role},
+        "signed_in": {"name": current_user.username, "detail": current_user.email or role},
         "user_menu": [{"label": "Change password", "href": "/password", "icon": "lock"}]
         if "/password" in served
         else [],

@@ -224,7 +224,7 @@ def test_a_layout_stands_without_any_context_and_with_all_of_it(web_app: Flask, 
     full = {
         "menu": MENU,
         "title": "Keys",
-        "person": {"name": "Ada", "detail": "ada@example.org"},
+        "signed_in": {"name": "Ada", "detail": "ada@example.org"},
         "user_menu": [{"label": "Account", "href": "/a", "icon": "user"}],
         "logout_href": "/logout",
         "search_href": "/models",
