@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import psutil
@@ -193,7 +194,7 @@ class House:
             for one in opened:
                 one.close()
 
-    @property
+    @cached_property
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.portico.redis_url, decode_responses=True)
 
