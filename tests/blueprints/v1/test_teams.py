@@ -246,6 +246,13 @@ class WhenReleased(Behaviour):
         return chat(self.request).play(exchange, wire)
 
 
+def wait_for(comes: Callable[[], bool], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not comes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 # --- one budget for all ---
 
 
@@ -318,10 +325,7 @@ def test_the_rates_of_a_team_are_shared_by_its_members(
     house.upstream.always(CHAT, lambda body: WhenReleased(body, released))
     with ThreadPoolExecutor(3) as three:
         served = [three.submit(house.ask, key) for key in (crew.owners_key, crew.members_key, crew.owners_key)]
-        deadline = time.monotonic() + 20
-        while house.counted("team", crew.id)[1] < 3 * HOLD:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: house.counted("team", crew.id) == (0, 3 * HOLD))
         refused = house.ask(crew.members_key)
         released.set()
         answers = [one.result(60) for one in served]
@@ -523,6 +527,24 @@ def test_it_stops_on_both_workers_within_a_second(
             assert (other.status, other.code) == (answered if for_all else (200, None))
 
 
+def test_a_call_that_is_under_way_ends_as_it_began_and_is_charged(house: House) -> None:
+    crew = house.crew(budget={"limit": "1", "period": "total"})
+    released = threading.Event()
+    house.upstream.always(CHAT, lambda body: WhenReleased(body, released))
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(house.ask, crew.members_key)
+        try:
+            wait_for(lambda: house.counted("team", crew.id) == (0, HOLD))
+            delete_team(house, crew)
+        finally:
+            released.set()
+        assert call.result(60).status == 200
+    [(key, cost, scopes)] = house.books(crew.id, 1)
+    assert (key, cost) == (crew.members_key["id"], COST)
+    assert ["team", crew.id, "total"] in scopes
+    assert house.counted("team", crew.id) == (COST, 0)
+
+
 # --- one source ---
 
 
@@ -579,10 +601,7 @@ def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: 
         with ThreadPoolExecutor(1) as pool:
             call = pool.submit(house.ask, key)
             try:
-                deadline = time.monotonic() + 20
-                while told_by_v1(house, key)[0]["reserved"] == "0":
-                    assert time.monotonic() < deadline
-                    time.sleep(0.01)
+                wait_for(lambda: told_by_v1(house, key)[0]["reserved"] != "0")
                 during = compare()
             finally:
                 released.set()
