@@ -31,6 +31,7 @@ USER = (
     Entry("Models", "/models", "boxes", "m"),
     Entry("Subscriptions", "/subscriptions", "list-checks", "s"),
     Entry("API keys", "/keys", "key-round", "k"),
+    Entry("Teams", "/teams", "users", "t"),
     Entry("Usage", "/usage", "chart-column", "u"),
     Entry("Activity", "/activity", "scroll-text"),
     Entry("API reference", "/reference", "code"),

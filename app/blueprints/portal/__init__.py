@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask
 
-from app.blueprints.portal import activity, catalog, home, key_settings, keys, notices, reference, subscriptions, usage
+from app.blueprints.portal import (
+    activity,
+    catalog,
+    home,
+    key_settings,
+    keys,
+    notices,
+    reference,
+    subscriptions,
+    team_members,
+    teams,
+    usage,
+)
 from app.entrance import require_person
 from app.web.menu import init_menu
 
-PAGES = (home, catalog, subscriptions, keys, key_settings, usage, activity, notices, reference)
+PAGES = (home, catalog, subscriptions, keys, key_settings, teams, team_members, usage, activity, notices, reference)
 
 
 def open_door(app: Flask) -> None:

@@ -7,17 +7,18 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
-from wtforms import TextAreaField
+from wtforms import HiddenField, TextAreaField
 from wtforms.validators import Length
 
-from app.blueprints.portal.person import me
+from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, can_stream, quickstart
-from app.domain import keys, offering, subscriptions
+from app.domain import keys, offering, subscriptions, teams
 from app.domain.catalog import CAPABILITIES, PRICES, Model
 from app.domain.errors import DomainError
 from app.domain.identity import Person
 from app.domain.offering import ACCESSES, STATUSES, Facet, Wish
-from app.extensions import transaction
+from app.domain.teams import Team
+from app.extensions import db, transaction
 from app.ledger import performance
 from app.metering import money
 from app.web import exports
@@ -49,6 +50,7 @@ class AccessForm(FlaskForm):
         [Length(max=subscriptions.LONGEST_TEXT, message="Use at most %(max)d characters.")],
         description=f"An administrator reads this before deciding. At most {subscriptions.LONGEST_TEXT} characters.",
     )
+    team = HiddenField()
 
 
 def open_on(door: Blueprint) -> None:
@@ -79,36 +81,43 @@ def models() -> Response:
 
 
 def model(name: str) -> Response:
-    return _page(offering.visible(me(), name), AccessForm(), tab=request.args.get("tab", ""))
+    found, tab = offering.visible(me(), name), request.args.get("tab", "")
+    return _page(found, AccessForm(formdata=None), tab=tab, team=my_team(request.args.get("team")))
 
 
 def subscribe(name: str) -> Response:
     person = me()
     found = offering.visible(person, name)
     form = AccessForm()
+    team = my_team(form.team.data)
     if found.restricted and not (form.justification.data or "").strip():
         form.validate()
         form.justification.errors = ["Say in a sentence what you need this model for."]
-        return _page(found, form, 422)
+        return _page(found, form, 422, team=team)
     if not form.validate_on_submit():
-        return _page(found, form, 422)
+        return _page(found, form, 422, team=team)
     try:
         made, new = transaction(
-            subscriptions.request, person, found, by=person, justification=form.justification.data or None
+            subscriptions.request, person, found, by=person, justification=form.justification.data or None, team=team
         )
     except DomainError as error:
         blame(form, error)
-        return _page(found, form, 422)
+        return _page(found, form, 422, team=team)
     if not new:
-        toast_next("info", f"You have asked for {name} already: it is {made.status}.")
+        toast_next(
+            "info", f"{f'{team.name} has' if team else 'You have'} asked for {name} already: it is {made.status}."
+        )
     elif made.status == "pending":
         toast_next("success", f"Your request for {name} is sent. An administrator will decide.")
     else:
-        toast_next("success", f"You are subscribed to {name}. Create a key to call it.")
-    return see_other(url_for("portal.model", name=name, tab="access" if made.status == "pending" else None))
+        whose = f"{team.name} is" if team else "You are"
+        toast_next("success", f"{whose} subscribed to {name}. Create a key to call it.")
+    stays = made.status == "pending" or team is not None
+    team_id = team.id if team else None
+    return see_other(url_for("portal.model", name=name, tab="access" if stays else None, team=team_id))
 
 
-def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access") -> Response:
+def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access", team: Team | None = None) -> Response:
     person = me()
     tab = tab if tab in TABS else "overview"
     latest = offering.access(person, [found.id]).get(found.id)
@@ -124,10 +133,20 @@ def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access"
             week = request.args.get("span") == "7d"
             values = {"recent": recent, "week": week, "chosen": recent.week if week else recent.day}
         case "access":
+            if team is not None:
+                of_team = subscriptions.of_team(team).where(subscriptions.Subscription.model_id == found.id)
+                latest = db.session.scalar(of_team.limit(1))
+            form.team.data = team.id if team else ""
             callable_now = latest is not None and latest.status == "active"
-            values = {"usable_keys": keys.using(person, found.name) if callable_now else []}
+            values = {
+                "usable_keys": keys.using(person, found.name, team) if callable_now else [],
+                "team": team,
+                "memberships": teams.of(person),
+                "may_end": latest is not None and subscriptions.may_change(person, latest),
+            }
     return render(
         "portal/catalog/model.html",
+        "portal/catalog/_access.html" if tab == "access" else None,
         status=status,
         model=found,
         form=form,

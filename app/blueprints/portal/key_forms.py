@@ -51,6 +51,7 @@ REACHES = [
     SelectChoice("all", "All models I am subscribed to, also later ones"),
     SelectChoice("some", "Only the models ticked below"),
 ]
+TEAM_REACHES = [SelectChoice("all", "All models the team is subscribed to, also later ones"), REACHES[1]]
 ROUTINGS = [
     SelectChoice("free", "Free: a request may name a provider and fallbacks among the model’s own"),
     SelectChoice("fixed", "Fixed: requests that name a provider are refused"),
@@ -160,9 +161,10 @@ class KeyForm(FlaskForm):
 
 
 class NewKeyForm(KeyForm):
-    """A new key."""
+    """A new key, of a team if it names one."""
 
     once = HiddenField()
+    team = HiddenField()
 
 
 class SettingsForm(KeyForm):

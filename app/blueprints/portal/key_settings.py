@@ -10,7 +10,14 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.blueprints.portal.key_forms import RotationForm, SettingsForm, fresh_number, made_before, remember
+from app.blueprints.portal.key_forms import (
+    TEAM_REACHES,
+    RotationForm,
+    SettingsForm,
+    fresh_number,
+    made_before,
+    remember,
+)
 from app.blueprints.portal.keys import choose_among, shown_once, subscribed, timezones
 from app.blueprints.portal.person import me
 from app.domain import keys
@@ -150,7 +157,9 @@ def _over(key: ApiKey) -> AnyResponse | None:
 
 
 def _settings(key: ApiKey, form: SettingsForm, status: int = 200) -> Response:
-    choose_among(form, subscribed(key.person))
+    choose_among(form, subscribed(key.person, key.team))
+    if key.team_id:
+        form.reach.choices = TEAM_REACHES
     return render("portal/keys/settings.html", status=status, key=key, form=form, timezones=timezones())
 
 

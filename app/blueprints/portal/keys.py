@@ -14,22 +14,23 @@ from flask import Blueprint, Response, current_app, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 
-from app.blueprints.portal.key_forms import KeyForm, NewKeyForm, fresh_number, made_before, remember
-from app.blueprints.portal.person import me
+from app.blueprints.portal.key_forms import TEAM_REACHES, KeyForm, NewKeyForm, fresh_number, made_before, remember
+from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, first_steps, quickstart
-from app.domain import budgets, catalog, keys, subscriptions
+from app.domain import budgets, catalog, keys, subscriptions, teams
 from app.domain.errors import DomainError
 from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.ledger import reports
-from app.ledger.reports import Filters
+from app.ledger.reports import Filters, Reader
 from app.web import exports
 from app.web import keys as arranged
 from app.web.forms import blame
 from app.web.lists import in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
-from app.web.usage import moment
+from app.web.usage import moment, reader_of
 
 LAST = 50  # requests on a key's page
 ACTS = 20  # of its history
@@ -70,10 +71,11 @@ def index() -> Response:
 def new() -> Response:
     form = NewKeyForm(formdata=None)
     form.once.data = fresh_number()
+    team = my_team(request.args.get("team"))
     wanted = request.args.get("model", "")
-    if wanted in subscribed(me()):
+    if wanted in subscribed(me(), team):
         form.reach.data, form.models.data = "some", [wanted]
-    return _form(form)
+    return _form(form, team)
 
 
 def create() -> AnyResponse:
@@ -83,13 +85,14 @@ def create() -> AnyResponse:
     if before is not None:
         toast_next("info", "This form has made its key already. A key is shown only once; if it is lost, make another.")
         return see_other(url_for("portal.key", id=before))
+    team = my_team(form.team.data)
     if not form.validate_on_submit():
-        return _form(form, 422)
+        return _form(form, team, 422)
     try:
-        key, text = transaction(keys.create, person, by=person, **form.wanted())
+        key, text = transaction(keys.create, person, by=person, team=team, **form.wanted())
     except DomainError as error:
         blame(form, error, limit="budget", expires_at="expires_on")
-        return _form(form, 422)
+        return _form(form, team, 422)
     remember(form.once.data, key.id)
     return shown_once(key, text)
 
@@ -98,31 +101,33 @@ def detail(id: str) -> Response:
     person = me()
     key = keys.reach(person, id)
     own = key.person_id == person.id
+    reader = reader_of(person)
     scopes = keys.paying_scopes(key)
     standings = budgets.standings([(kind, scope_id) for kind, scope_id, _ in scopes])
-    everybodys = "admin.keys.index"
+    everybodys, served = "admin.keys.index", current_app.view_functions
     return render(
         "portal/keys/detail.html",
         "portal/keys/_standing.html",
         key=key,
         own=own,
-        home=url_for("portal.keys" if own or everybodys not in current_app.view_functions else everybodys),
-        locked=REVOKED if key.revoked_at else None if own or person.is_admin else READ_ONLY,
+        home=url_for("portal.keys" if not person.sees_everything or own or everybodys not in served else everybodys),
+        locked=REVOKED if key.revoked_at else None if keys.may_change(person, key) else READ_ONLY,
         chain=[
             (name, standing)
             for (kind, _, name), standing in zip(scopes, standings, strict=True)
             if kind == "key" or standing.limit_nano is not None
         ],
-        used=arranged.use_of(person, key),
-        last=reports.requests(person, filters=Filters(key_id=key.id), limit=LAST),
-        secrets=_secrets(person, key),
+        used=arranged.use_of(reader, key),
+        last=reports.requests(reader, filters=Filters(key_id=key.id), limit=LAST),
+        secrets=_secrets(reader, key),
         story=arranged.story(keys.history(key, limit=ACTS)),
     )
 
 
-def subscribed(person: Person) -> list[str]:
-    """The names of the models that a person's keys may list."""
-    return sorted(one.model_name for one in db.session.scalars(subscriptions.of(person, status="active")))
+def subscribed(person: Person, team: Team | None = None) -> list[str]:
+    """The names of the models that a person's own keys, or their keys of a team, may list."""
+    found = subscriptions.of(person, status="active") if team is None else subscriptions.of_team(team, status="active")
+    return sorted(one.model_name for one in db.session.scalars(found))
 
 
 def choose_among(form: KeyForm, models: list[str]) -> None:
@@ -138,7 +143,7 @@ def timezones() -> list[str]:
 
 def shown_once(key: ApiKey, text: str, *, rotated: bool = False) -> Response:
     """The only answer that ever bears a key's text."""
-    found = catalog.find_model((key.models or subscribed(key.person) or [""])[0])
+    found = catalog.find_model((key.models or subscribed(key.person, key.team) or [""])[0])
     environment = f"{VARIABLE}={text}\nPORTICO_BASE_URL={base_url()}\n"
     response = render(
         "portal/keys/made.html",
@@ -157,14 +162,26 @@ def shown_once(key: ApiKey, text: str, *, rotated: bool = False) -> Response:
     return response
 
 
-def _form(form: NewKeyForm, status: int = 200) -> Response:
-    models = subscribed(me())
+def _form(form: NewKeyForm, team: Team | None, status: int = 200) -> Response:
+    models = subscribed(me(), team)
     choose_among(form, models)
-    return render("portal/keys/new.html", status=status, form=form, subscribed=models, timezones=timezones())
+    form.team.data = team.id if team else ""
+    if team:
+        form.reach.choices = TEAM_REACHES
+    return render(
+        "portal/keys/new.html",
+        "portal/keys/_new.html",
+        status=status,
+        form=form,
+        team=team,
+        memberships=teams.of(me()),
+        subscribed=models,
+        timezones=timezones(),
+    )
 
 
-def _secrets(person: Person, key: ApiKey) -> list[tuple[keys.KeySecret, datetime | None]]:
+def _secrets(reader: Reader, key: ApiKey) -> list[tuple[keys.KeySecret, datetime | None]]:
     """The key's secrets, newest first, and when each was last used; of those that have ended, the latest few."""
-    used_ms = reports.use_of_secrets(person, key.id)
+    used_ms = reports.use_of_secrets(reader, key.id)
     shown = [secret for place, secret in enumerate(key.secrets) if place < SECRETS or not secret.has_ended]
     return [(secret, moment(used_ms[secret.id]) if secret.id in used_ms else None) for secret in shown]

@@ -6,8 +6,21 @@ from typing import cast
 
 from flask_login import current_user
 
+from app.domain import teams
+from app.domain.errors import NotFound
 from app.domain.identity import Person
+from app.domain.teams import Team
 
 
 def me() -> Person:
     return cast("Person", current_user._get_current_object())
+
+
+def my_team(id: str | None) -> Team | None:
+    """The team of that id that one is in; none without an id. Nobody acts for other teams, admins neither."""
+    if not id:
+        return None
+    team = teams.reach(me(), id)
+    if teams.role_in(me(), id) is None:
+        raise NotFound("You are not in this team.")
+    return team

@@ -12,8 +12,9 @@ from wtforms import TextAreaField
 from wtforms.validators import Length
 
 from app.blueprints.portal.person import me
-from app.domain import budgets, keys, subscriptions
+from app.domain import budgets, keys, subscriptions, teams
 from app.domain.errors import Conflict, DomainError, Forbidden
+from app.domain.keys import ApiKey
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.extensions import db, transaction
 from app.metering import money
@@ -22,6 +23,7 @@ from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 
+MINE = "mine"  # the filter that leaves one's personal ones
 COLUMNS = {name: ORDERS[name] for name in ("model", "status", "asked", "ends")}
 
 
@@ -34,6 +36,8 @@ def _price(found: Subscription, name: str) -> str | None:
 EXPORT_COLUMNS: dict[str, Any] = {
     "id": lambda one: one.id,
     "model": lambda one: one.model_name,
+    "team_id": lambda one: one.team_id,
+    "team": lambda one: one.team.name if one.team else None,
     "providers": lambda one: providers_of(one),
     "status": lambda one: one.status,
     "input_per_mtok": lambda one: _price(one, "input_per_mtok"),
@@ -81,7 +85,14 @@ def index() -> Response:
     status = status if status in STATUSES else ""
     search = request.args.get("q", "").strip()[:100]
     person = me()
-    query = in_order(subscriptions.listed(person, search=search or None, status=status or None), COLUMNS)
+    memberships = teams.of(person)
+    whose = request.args.get("team", "")
+    whose = whose if whose == MINE or whose in {one.team_id for one in memberships} else ""
+    query = subscriptions.shared_with(person, search=search or None, status=status or None)
+    if whose:
+        team_id = subscriptions.Subscription.team_id
+        query = query.where(team_id.is_(None) if whose == MINE else team_id == whose)
+    query = in_order(query, COLUMNS)
     if form := exports.wanted():
         return exports.answer(form, "subscriptions", EXPORT_COLUMNS, every(query))
     found = page_of(query)
@@ -89,7 +100,11 @@ def index() -> Response:
         "portal/subscriptions/index.html",
         "portal/subscriptions/_list.html",
         found=found,
-        users_of={one.id: keys.using(person, one.model_name) for one in found.items if one.status == "active"},
+        users_of={one.id: _users(one) for one in found.items if one.status == "active"},
+        may_end={one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
+        memberships=memberships,
+        whose=whose,
+        mine=MINE,
         standings={one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
         providers={one.id: providers_of(one) for one in found.items},
         search=search,
@@ -112,7 +127,7 @@ def cancellation(id: str) -> AnyResponse:
         "portal/subscriptions/cancellation.html",
         "portal/subscriptions/_question.html",
         subscription=found,
-        affected=keys.using(found.person, found.model_name),
+        affected=_users(found),
     )
 
 
@@ -120,7 +135,8 @@ def cancel(id: str) -> Response:
     person = me()
     found = subscriptions.reach(person, id, change=True)
     name, was_pending, own = found.model_name, found.status == "pending", found.person_id == person.id
-    whose = "Your" if own else f"{found.person.username}’s"
+    team_id = found.team_id
+    whose = f"{found.team.name}’s" if found.team else "Your" if own else f"{found.person.username}’s"
     try:
         transaction(subscriptions.cancel, found, by=person)
     except Conflict as error:
@@ -128,6 +144,8 @@ def cancel(id: str) -> Response:
     else:
         done = "{} request for {} is withdrawn." if was_pending else "{} subscription to {} is cancelled."
         toast_next("success", done.format(whose, name))
+    if team_id:
+        return see_other(url_for("portal.team", id=team_id, tab="models"))
     return see_other(url_for("portal.subscriptions") if own else url_for("portal.subscription", id=id))
 
 
@@ -183,6 +201,11 @@ def providers_of(found: Subscription) -> list[str]:
     return sorted({one.provider.name for one in found.model.deployments}) if found.model else []
 
 
+def _users(found: Subscription) -> list[ApiKey]:
+    """The keys whose calls it pays for: its team's, or the person's own."""
+    return keys.using(found.person, found.model_name, found.team)
+
+
 def _own(id: str) -> Subscription:
     """One's own subscription of that id: nobody asks for another person."""
     found = subscriptions.reach(me(), id)
@@ -194,7 +217,7 @@ def _own(id: str) -> Subscription:
 def _page(found: Subscription, renewal: RenewalForm, again: ReviewForm, status: int = 200) -> Response:
     person = me()
     own = found.person_id == person.id
-    live = subscriptions.live(found.person, found.model) if found.model else None
+    live = subscriptions.live(found.person, found.model, found.team) if found.model else None
     restricted = found.model is not None and found.model.restricted
     renewal.reason.flags.required = True
     again.justification.flags.required = restricted
@@ -203,10 +226,10 @@ def _page(found: Subscription, renewal: RenewalForm, again: ReviewForm, status: 
         status=status,
         subscription=found,
         own=own,
-        may_change=own or person.is_admin,
+        may_change=subscriptions.may_change(person, found),
         providers=providers_of(found),
         standing=budgets.standing("subscription", found.id),
-        affected=keys.using(found.person, found.model_name) if found.status in ("active", "suspended") else [],
+        affected=_users(found) if found.status in ("active", "suspended") else [],
         live=live if live is not None and live.id != found.id else None,
         may_ask=own and live is None and found.model is not None and found.model.status in ("active", "deprecated"),
         former=list(db.session.scalars(subscriptions.former(found).limit(10))),

@@ -1,0 +1,129 @@
+"""The forms of teams: a new one, its settings, its limits, an invitation into it, and a member's role and cap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask_wtf import FlaskForm
+from wtforms import IntegerField, SelectField, StringField, TextAreaField
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+from wtforms.validators import InputRequired, Length, NumberRange, Optional
+
+from app.blueprints.portal.key_forms import PERIODS
+from app.domain import budgets, subscriptions
+from app.domain.identity import LARGEST_RATE
+from app.domain.teams import UNSET, Membership, Team, Unset
+from app.metering import money
+
+ROLES = [
+    SelectChoice("member", "Member: makes keys and asks for models"),
+    SelectChoice("owner", "Owner: also manages members, keys and models"),
+]
+
+
+class TeamForm(FlaskForm):
+    """What a team is called and what it is for."""
+
+    name = StringField(
+        "Name",
+        [InputRequired("Give the team a name."), Length(max=100, message="Use at most %(max)d characters.")],
+        description="No two teams share a name. At most 100 characters.",
+        render_kw={"autocomplete": "off", "maxlength": 100},
+    )
+    description = TextAreaField(
+        "What it is for",
+        [Length(max=2000, message="Use at most %(max)d characters.")],
+        description="Everybody in the team reads it. At most 2,000 characters.",
+        render_kw={"maxlength": 2000},
+    )
+
+
+class BudgetFields(FlaskForm):
+    """An amount for each period. Empty means no limit."""
+
+    limit = StringField(
+        "Budget",
+        description="The most that may be spent in each period. Empty for no limit.",
+        render_kw={"inputmode": "decimal", "autocomplete": "off"},
+    )
+    period = SelectField("Period", choices=PERIODS, default="month")
+    timezone = StringField(
+        "Time zone of the period",
+        default="UTC",
+        description="Periods begin at midnight there, such as Europe/Berlin.",
+        render_kw={"autocomplete": "off", "spellcheck": "false"},
+    )
+
+    def wanted(self, kind: str, id: str) -> dict[str, Any] | None | Unset:
+        """The budget that is given; `UNSET` when it is the one that the scope has."""
+        amount = (self.limit.data or "").strip()
+        zone = (self.timezone.data or "").strip() or "UTC"
+        found = budgets.find(kind, id)
+        if not amount:
+            return UNSET if found is None else None
+        try:
+            same = found is not None and (money.parse(amount), self.period.data, zone) == (
+                found.limit_nano, found.period, found.timezone,
+            )  # fmt: skip
+        except money.MoneyError:
+            same = False
+        return UNSET if same else {"limit": amount, "period": self.period.data, "timezone": zone}
+
+
+def budget_of(kind: str, id: str) -> dict[str, Any]:
+    """What a form shows of the budget that a scope has."""
+    found = budgets.find(kind, id)
+    told = found.summary() if found else {}
+    return {name: told[name] for name in ("limit", "period", "timezone") if name in told}
+
+
+class BoundsForm(BudgetFields):
+    """What bounds all calls of a team together."""
+
+    rpm = IntegerField(
+        "Requests a minute",
+        [Optional(), NumberRange(1, LARGEST_RATE, "Give a number of at least 1.")],
+        description="All keys of the team together. Empty for no limit.",
+    )
+    tpm = IntegerField(
+        "Tokens a minute",
+        [Optional(), NumberRange(1, LARGEST_RATE, "Give a number of at least 1.")],
+        description="All keys of the team together. Empty for no limit.",
+    )
+
+    @classmethod
+    def of(cls, team: Team) -> BoundsForm:
+        return cls(formdata=None, data={"rpm": team.rpm, "tpm": team.tpm, **budget_of("team", team.id)})
+
+
+class MemberForm(BudgetFields):
+    """A member's role, and the most that their keys of the team may spend."""
+
+    role = SelectField("Role", choices=ROLES)
+
+    @classmethod
+    def of(cls, found: Membership) -> MemberForm:
+        return cls(formdata=None, data={"role": found.role, **budget_of("member", found.scope_id)})
+
+
+class InvitationForm(FlaskForm):
+    """Who is asked into the team, and as what."""
+
+    whom = StringField(
+        "Username or e-mail",
+        [InputRequired("Say whom."), Length(max=255, message="Use at most %(max)d characters.")],
+        description="Somebody who has an account here. They may accept or decline.",
+        render_kw={"autocomplete": "off", "spellcheck": "false"},
+    )
+    role = SelectField("Role", choices=ROLES, default="member")
+
+
+class ModelForm(FlaskForm):
+    """Asks for a model for the whole team."""
+
+    model = SelectField("Model", validate_choice=False)
+    justification = TextAreaField(
+        "What does the team need it for?",
+        [Length(max=subscriptions.LONGEST_TEXT, message="Use at most %(max)d characters.")],
+        description="An administrator reads this before deciding about a restricted model.",
+    )

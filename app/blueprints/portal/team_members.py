@@ -1,0 +1,147 @@
+"""Who is in a team: asked in, given a role and a cap, taken out, or gone by themselves."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request, url_for
+from sqlalchemy import func, select
+
+from app.blueprints.portal.person import me
+from app.blueprints.portal.team_forms import InvitationForm, MemberForm
+from app.blueprints.portal.teams import page_of_team
+from app.domain import budgets, departure, identity, keys, teams
+from app.domain.errors import DomainError, Forbidden, NotFound
+from app.domain.identity import Person
+from app.domain.teams import Membership, Team
+from app.extensions import db, transaction
+from app.web.forms import blame
+from app.web.render import render, see_other, toast_next
+
+
+def open_on(door: Blueprint) -> None:
+    door.add_url_rule("/teams/<id>/invitations", "invite_member", invite, methods=["POST"])
+    door.add_url_rule(
+        "/teams/<id>/invitations/<invitation_id>/withdrawal", "withdraw_member", withdraw, methods=["POST"]
+    )
+    door.add_url_rule("/teams/<id>/members/<username>", "member", member)
+    door.add_url_rule("/teams/<id>/members/<username>", "change_member", change, methods=["POST"])
+    door.add_url_rule("/teams/<id>/members/<username>/removal", "member_removal", removal)
+    door.add_url_rule("/teams/<id>/members/<username>/removal", "remove_member", remove, methods=["POST"])
+    door.add_url_rule("/teams/<id>/leaving", "team_leaving", leaving)
+    door.add_url_rule("/teams/<id>/leaving", "leave_team", leave, methods=["POST"])
+
+
+def invite(id: str) -> Response:
+    team, form = teams.reach(me(), id, change=True), InvitationForm()
+    if not form.validate_on_submit():
+        return page_of_team(team, "members", 422, inviting=form)
+    try:
+        person = identity.called(form.whom.data or "")
+        transaction(teams.invite, team, person, by=me(), role=form.role.data)
+    except DomainError as error:
+        blame(form, error, username="whom")
+        return page_of_team(teams.reach(me(), id), "members", 422, inviting=form)
+    toast_next("success", f"{person.username} is asked into {team.name}, and may accept or decline.")
+    return _members_of(id)
+
+
+def withdraw(id: str, invitation_id: str) -> Response:
+    teams.reach(me(), id, change=True)
+    found = teams.reach_invitation(me(), invitation_id)
+    if found.team_id != id:
+        raise NotFound("There is no such invitation.")
+    name = found.person.username
+    transaction(teams.answer, found, by=me(), accept=False)
+    toast_next("success", f"The invitation of {name} is withdrawn.")
+    return _members_of(id)
+
+
+def member(id: str, username: str) -> Response:
+    team, found = _reach(id, username)
+    return _member(team, found, MemberForm.of(found))
+
+
+def change(id: str, username: str) -> Response:
+    team, found = _reach(id, username)
+    form = MemberForm()
+    if not form.validate_on_submit():
+        return _member(team, found, form, 422)
+    budget = form.wanted("member", found.scope_id)
+    try:
+        transaction(teams.put_member, team, found.person, by=me(), role=form.role.data, budget=budget)
+    except DomainError as error:
+        blame(form, error, **({} if error.field else {"": "role"}))
+        return _member(*_reach(id, username), form, 422)
+    toast_next("success", f"{username} is saved. A cap holds on /v1 within a second.")
+    return _members_of(id)
+
+
+def removal(id: str, username: str) -> Response:
+    team, found = _reach(id, username)
+    return render("portal/teams/removal.html", team=team, member=found, stops=_keys_of(team, found.person))
+
+
+def remove(id: str, username: str) -> Response:
+    team, found = _reach(id, username)
+    person = found.person
+    if request.form.get("confirm") != person.username:
+        stops = _keys_of(team, person)
+        return render("portal/teams/removal.html", status=422, team=team, member=found, stops=stops, fault=True)
+    name = person.username
+    try:
+        transaction(departure.leave, team, person, by=me())
+    except DomainError as error:
+        toast_next("danger", error.message)
+    else:
+        toast_next("success", f"{name} is no longer in the team. The team’s keys that they made have stopped.")
+    return _members_of(id)
+
+
+def leaving(id: str) -> Response:
+    team = _mine(id)
+    return render("portal/teams/leaving.html", team=team, stops=_keys_of(team, me()))
+
+
+def leave(id: str) -> Response:
+    team = _mine(id)
+    name = team.name
+    try:
+        transaction(departure.leave, team, me(), by=me())
+    except DomainError as error:
+        toast_next("danger", error.message)
+        return _members_of(id)
+    toast_next("success", f"You are no longer in the team {name}.")
+    return see_other(url_for("portal.teams"))
+
+
+def _mine(id: str) -> Team:
+    """A team that one is in."""
+    team = teams.reach(me(), id)
+    if teams.role_in(me(), id) is None:
+        raise Forbidden("You are not in this team.")
+    return team
+
+
+def _reach(id: str, username: str) -> tuple[Team, Membership]:
+    team = teams.reach(me(), id, change=True)
+    return team, teams.member(team, identity.named(username))
+
+
+def _members_of(id: str) -> Response:
+    return see_other(url_for("portal.team", id=id, tab="members"))
+
+
+def _keys_of(team: Team, person: Person) -> int:
+    """How many keys of the team, made by this person, work now."""
+    query = select(func.count()).select_from(keys.of_team(team, by=person).where(keys.live()).subquery())
+    return db.session.scalar(query) or 0
+
+
+def _member(team: Team, found: Membership, form: MemberForm, status: int = 200) -> Response:
+    return render(
+        "portal/teams/member.html",
+        status=status,
+        team=team,
+        member=found,
+        form=form,
+        standing=budgets.standing("member", found.scope_id),
+    )

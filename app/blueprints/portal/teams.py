@@ -1,0 +1,397 @@
+"""Teams: those one is in and is asked into, and each with its members, models, keys, usage and settings.
+
+Members see all of it; owners and administrators change it, administrators alone what bounds it. Single requests of
+others are for owners.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from flask import Blueprint, Response, current_app, request, url_for
+from sqlalchemy import func
+from werkzeug.wrappers import Response as AnyResponse
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+
+from app.blueprints.portal.person import me
+from app.blueprints.portal.team_forms import BoundsForm, InvitationForm, ModelForm, TeamForm
+from app.domain import budgets, departure, keys, offering, subscriptions, teams
+from app.domain.errors import DomainError, Forbidden
+from app.domain.identity import Person
+from app.domain.teams import Membership, Team
+from app.extensions import db, transaction
+from app.ledger import reports
+from app.ledger.reports import Filters
+from app.ledger.spans import TeamReader
+from app.metering import money
+from app.metering.periods import window_of
+from app.web import exports
+from app.web import keys as arranged
+from app.web.forms import blame
+from app.web.lists import every, in_order, page_of, sorting
+from app.web.render import render, see_other, toast_next
+from app.web.teams import story
+from app.web.usage import moment, reader_of
+
+TABS = {
+    "overview": "Overview",
+    "members": "Members",
+    "models": "Models",
+    "keys": "Keys",
+    "usage": "Usage",
+    "settings": "Settings",
+}
+READ_ONLY = "Your role may read everybody’s teams and change none of them."
+FOR_OWNERS = "Only the team’s owners may change this."
+FOR_ADMINS = "A team’s limits and budget are set by administrators."
+LAST = 10  # requests and acts that the overview shows
+MOST_TEAMS = 10_000
+COLUMNS = {"name": func.lower(Team.name), "members": teams.member_count(), "created": Team.created_at}
+MEMBER_COLUMNS = {"name": func.lower(Person.username), "role": Membership.role, "joined": Membership.joined_at}
+
+
+class Figures(NamedTuple):
+    """What lists tell beside the teams themselves, by the team's id; who is missing has none."""
+
+    members: dict[str, int]
+    models: dict[str, int]
+    spent_nano: dict[str, int]  # this month, UTC
+    standings: dict[str, budgets.Standing]
+
+
+def open_on(door: Blueprint) -> None:
+    door.add_url_rule("/teams", "teams", index)
+    door.add_url_rule("/teams", "create_team", create, methods=["POST"])
+    door.add_url_rule("/teams/new", "new_team", new)
+    door.add_url_rule("/teams/invitations/<id>/answer", "answer_team", answer, methods=["POST"])
+    door.add_url_rule("/teams/<id>", "team", detail)
+    door.add_url_rule("/teams/<id>/settings", "change_team", change, methods=["POST"])
+    door.add_url_rule("/teams/<id>/limits", "bound_team", bound, methods=["POST"])
+    door.add_url_rule("/teams/<id>/subscriptions", "subscribe_team", subscribe, methods=["POST"])
+    door.add_url_rule("/teams/<id>/deletion", "team_deletion", deletion)
+    door.add_url_rule("/teams/<id>/deletion", "delete_team", delete, methods=["POST"])
+
+
+def index() -> Response:
+    person = me()
+    search = request.args.get("q", "").strip()[:100]
+    query = in_order(teams.joined_by(person, search=search or None), COLUMNS)
+    roles = {one.team_id: one.role for one in teams.of(person)}
+    if form := exports.wanted():
+        return exports.answer(form, "teams", export_columns(figures(person, list(roles)), roles), every(query))
+    found = page_of(query)
+    return render(
+        "portal/teams/index.html",
+        "portal/teams/_list.html",
+        found=found,
+        roles=roles,
+        figures=figures(person, [team.id for team in found.items]),
+        invitations=teams.invitations_to(person),
+        search=search,
+        sort=sorting(COLUMNS),
+    )
+
+
+def new() -> Response:
+    return render("portal/teams/new.html", form=TeamForm(formdata=None))
+
+
+def create() -> Response:
+    form = TeamForm()
+    if not form.validate_on_submit():
+        return render("portal/teams/new.html", status=422, form=form)
+    try:
+        made = transaction(teams.create, by=me(), name=form.name.data or "", description=form.description.data or "")
+    except DomainError as error:
+        blame(form, error)
+        return render("portal/teams/new.html", status=422, form=form)
+    toast_next("success", f"The team {made.name} is made, and you own it. Invite its members.")
+    return see_other(url_for("portal.team", id=made.id, tab="members"))
+
+
+def answer(id: str) -> AnyResponse:
+    """The invited person's answer."""
+    person = me()
+    found = teams.reach_invitation(person, id)
+    if found.person_id != person.id:
+        raise Forbidden("Only the person who was invited can answer.")
+    accept = request.form.get("answer") == "accept"
+    team_id, name = found.team_id, found.team.name
+    transaction(teams.answer, found, by=person, accept=accept)
+    if accept:
+        toast_next("success", f"You are in the team {name} now.")
+        return see_other(url_for("portal.team", id=team_id))
+    toast_next("info", f"You declined the invitation to {name}.")
+    return see_other(url_for("portal.teams"))
+
+
+def detail(id: str) -> Response:
+    team = teams.reach(me(), id)
+    asked = request.args.get("tab", "")
+    return page_of_team(team, asked if asked in TABS else "overview")
+
+
+def change(id: str) -> Response:
+    team, form = teams.reach(me(), id, change=True), TeamForm()
+    if not form.validate_on_submit():
+        return page_of_team(team, "settings", 422, settings=form)
+    try:
+        transaction(teams.update, team, by=me(), name=form.name.data or "", description=form.description.data or "")
+    except DomainError as error:
+        blame(form, error)
+        return page_of_team(teams.reach(me(), id), "settings", 422, settings=form)
+    toast_next("success", f"The team {team.name} is saved.")
+    return see_other(url_for("portal.team", id=id, tab="settings"))
+
+
+def bound(id: str) -> Response:
+    team, form = teams.reach(me(), id, change=True), BoundsForm()
+    if not me().is_admin:
+        raise Forbidden(FOR_ADMINS)
+    if not form.validate_on_submit():
+        return page_of_team(team, "settings", 422, bounds=form)
+    try:
+        transaction(teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.wanted("team", id))
+    except DomainError as error:
+        blame(form, error)
+        return page_of_team(teams.reach(me(), id), "settings", 422, bounds=form)
+    toast_next("success", f"The limits of {team.name} are saved. They hold on /v1 within a second.")
+    return see_other(url_for("portal.team", id=id, tab="settings"))
+
+
+def subscribe(id: str) -> Response:
+    """Asks for a model for the team: any member may."""
+    person = me()
+    team, form = teams.reach(person, id), ModelForm()
+    if teams.role_in(person, id) is None:
+        raise Forbidden("Only members can ask for a team.")
+    if not form.validate_on_submit():
+        return page_of_team(team, "models", 422, asking=form)
+    try:
+        model = offering.visible(person, form.model.data or "")
+        if model.restricted and not (form.justification.data or "").strip():
+            form.justification.errors = ["Say in a sentence what the team needs this model for."]
+            return page_of_team(team, "models", 422, asking=form)
+        made, is_new = transaction(
+            subscriptions.request,
+            person, model, by=person, justification=form.justification.data or None, team=team,
+        )  # fmt: skip
+    except DomainError as error:
+        blame(form, error)
+        return page_of_team(teams.reach(person, id), "models", 422, asking=form)
+    if not is_new:
+        toast_next("info", f"{team.name} has {made.model_name} already: it is {made.status}.")
+    elif made.status == "pending":
+        toast_next("success", f"The request for {made.model_name} is sent. An administrator will decide.")
+    else:
+        toast_next("success", f"{team.name} may call {made.model_name} now.")
+    return see_other(url_for("portal.team", id=id, tab="models"))
+
+
+def deletion(id: str) -> Response:
+    team = teams.reach(me(), id, change=True)
+    return render("portal/teams/deletion.html", team=team, stops=_what_stops(team))
+
+
+def delete(id: str) -> Response:
+    team = teams.reach(me(), id, change=True)
+    name = team.name
+    if request.form.get("confirm") != name:
+        return render("portal/teams/deletion.html", status=422, team=team, stops=_what_stops(team), fault=True)
+    transaction(departure.dissolve, team, by=me())
+    toast_next("success", f"The team {name} is deleted. What it used stays in the books.")
+    return see_other(url_for("portal.teams"))
+
+
+# --- what the pages show ---------------------------------------------------------------------------------------------
+
+
+def figures(person: Person, ids: list[str]) -> Figures:
+    """The figures of some teams, read for all of them at once. Their sums are for everybody who sees the teams."""
+    books = TeamReader(person.id, person.sees_everything, tuple(ids))
+    spent = reports.by(books, "team_id", filters=this_month(), limit=MOST_TEAMS) if ids else []
+    return Figures(
+        members=teams.counts(ids),
+        models=subscriptions.counts_of_teams(ids),
+        spent_nano={share.name: share.cost_nano for share in spent},
+        standings={one.id: one for one in budgets.standings([("team", id) for id in ids])},
+    )
+
+
+def this_month(team_id: str | None = None) -> Filters:
+    """Since the first of the month, UTC."""
+    return Filters(team_id=team_id, from_ms=window_of("month|UTC", reports.now_ms()).start_ms)
+
+
+def export_columns(told: Figures, roles: dict[str, str]) -> dict[str, Any]:
+    def amount(team: Team, name: str) -> str | None:
+        nano = getattr(told.standings[team.id], name) if team.id in told.standings else None
+        return None if nano is None else money.text(nano)
+
+    return {
+        "id": lambda team: team.id,
+        "name": lambda team: team.name,
+        "description": lambda team: team.description,
+        "my_role": lambda team: roles.get(team.id),
+        "members": lambda team: told.members.get(team.id, 0),
+        "models": lambda team: told.models.get(team.id, 0),
+        "budget": lambda team: amount(team, "limit_nano"),
+        "spent": lambda team: amount(team, "spent_nano"),
+        "resets_at": lambda team: told.standings[team.id].resets_at if team.id in told.standings else None,
+        "spent_this_month": lambda team: money.text(told.spent_nano.get(team.id, 0)),
+        "created_at": lambda team: team.created_at,
+    }
+
+
+def budget_page(kind: str, id: str) -> str | None:
+    """The path of a budget's own page, if this process serves it."""
+    served = "portal.budget" in current_app.view_functions
+    return url_for("portal.budget", scope=kind, id=id) if served else None
+
+
+def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Response:
+    """One tab of a team; a form that was refused comes back as it was."""
+    person = me()
+    role = teams.role_in(person, team.id)
+    manages = teams.manages(person, team)
+    values = {
+        "overview": _overview, "members": _members, "models": _models, "keys": _keys, "usage": _usage,
+        "settings": _settings,
+    }[tab](person, team, **forms)  # fmt: skip
+    return render(
+        "portal/teams/detail.html",
+        f"portal/teams/_{tab}.html",
+        status=status,
+        team=team,
+        role=role,
+        tab=tab,
+        tabs=TABS,
+        locked=None if manages else FOR_OWNERS if role else READ_ONLY,
+        **values,
+    )
+
+
+def _overview(person: Person, team: Team) -> dict[str, Any]:
+    told = figures(person, [team.id])
+    scopes = [("team", team.id, "The team’s budget")]
+    if teams.role_in(person, team.id):
+        scopes.append(("member", teams.scope_of(team.id, person.id), "Your share of it"))
+    standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
+    reader = reader_of(person)
+    leads = person.sees_everything or team.id in teams.owned_by(person)
+    return {
+        "figures": told,
+        "month": reports.totals(TeamReader(person.id, person.sees_everything, (team.id,)), filters=this_month(team.id)),
+        "budgets": [
+            (name, standing, budget_page(kind, id))
+            for (kind, id, name), standing in zip(scopes, standings, strict=True)
+        ],
+        "models": list(db.session.scalars(subscriptions.of_team(team, status="active"))),
+        "leads": leads,
+        "last": reports.requests(reader, filters=Filters(team_id=team.id), limit=LAST),
+        "people": _people(team) if leads else None,
+        "story": story(teams.history(team, limit=LAST)),
+    }
+
+
+def _people(team: Team) -> dict[str, str]:
+    return {one.person_id: one.person.username for one in db.session.scalars(teams.members_of(team))}
+
+
+def _members(person: Person, team: Team, inviting: InvitationForm | None = None) -> dict[str, Any]:
+    search = request.args.get("q", "").strip()[:100]
+    query = teams.members_of(team)
+    if search:
+        query = query.where(Person.username.icontains(search, autoescape=True))
+    found = page_of(in_order(query, MEMBER_COLUMNS))
+    shown = [one.person_id for one in found.items]
+    scopes = [("member", one.scope_id) for one in found.items]
+    books = TeamReader(person.id, person.sees_everything, (team.id,))
+    spent = reports.by(books, "person_id", filters=this_month(team.id), limit=teams.MOST_MEMBERS)
+    return {
+        "found": found,
+        "search": search,
+        "sort": sorting(MEMBER_COLUMNS),
+        "standings": dict(zip(shown, budgets.standings(scopes), strict=True)),
+        "spent_nano": {share.name: share.cost_nano for share in spent},
+        "last_used": _last_used(books, team, shown),
+        "waiting": teams.invitations_of(team),
+        "inviting": inviting or InvitationForm(formdata=None),
+    }
+
+
+def _last_used(books: TeamReader, team: Team, person_ids: list[str]) -> dict[str, datetime]:
+    """When these members last used a key of the team."""
+    owners = {
+        key.id: key.person_id
+        for key in db.session.scalars(keys.of_team(team).where(keys.ApiKey.person_id.in_(person_ids)))
+    }
+    latest: dict[str, int] = {}
+    for key_id, at_ms in reports.last_use(books, owners).items():
+        latest[owners[key_id]] = max(at_ms, latest.get(owners[key_id], 0))
+    return {person_id: moment(at_ms) for person_id, at_ms in latest.items()}
+
+
+def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict[str, Any]:
+    found = page_of(subscriptions.of_team(team))
+    form = asking or ModelForm(formdata=None)
+    live = set(
+        db.session.scalars(
+            subscriptions.of_team(team)
+            .where(subscriptions.Subscription.status.in_(subscriptions.LIVE))
+            .with_only_columns(subscriptions.Subscription.model_id)
+        )
+    )
+    form.model.choices = [
+        SelectChoice(model.name, f"{model.display_name}{' (asks an administrator)' if model.restricted else ''}")
+        for model in db.session.scalars(offering.find(person, offering.Wish()))
+        if model.id not in live
+    ]
+    return {
+        "found": found,
+        "standings": {one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
+        "may_end": {one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
+        "asking": form,
+    }
+
+
+def _keys(person: Person, team: Team) -> dict[str, Any]:
+    found = page_of(in_order(keys.of_team(team), arranged.COLUMNS))
+    books = TeamReader(person.id, person.sees_everything, (team.id,))
+    return {"found": found, "rows": arranged.rows(books, found.items), "sort": sorting(arranged.COLUMNS)}
+
+
+def _usage(person: Person, team: Team) -> dict[str, Any]:
+    books = TeamReader(person.id, person.sees_everything, (team.id,))
+    filters = this_month(team.id)
+    return {
+        "month": reports.totals(books, filters=filters),
+        "by_model": reports.by_model(books, filters=filters),
+        "by_member": reports.by(books, "person_id", filters=filters),
+        "days": reports.usage(books, "day", periods=30, filters=Filters(team_id=team.id)),
+        "people": _people(team),
+        "leads": person.sees_everything or team.id in teams.owned_by(person),
+    }
+
+
+def _settings(
+    person: Person, team: Team, settings: TeamForm | None = None, bounds: BoundsForm | None = None
+) -> dict[str, Any]:
+    return {
+        "settings": settings or TeamForm(formdata=None, data={"name": team.name, "description": team.description}),
+        "bounds": bounds or BoundsForm.of(team),
+        "standing": budgets.standing("team", team.id),
+        "bounds_locked": None if person.is_admin else READ_ONLY if person.sees_everything else FOR_ADMINS,
+        "budget_page": budget_page("team", team.id),
+    }
+
+
+def _what_stops(team: Team) -> dict[str, int]:
+    """What works now and would not any more."""
+    live_keys = db.session.scalars(keys.of_team(team).where(keys.live()))
+    return {
+        "keys": len(live_keys.all()),
+        "subscriptions": sum(one.is_live for one in db.session.scalars(subscriptions.of_team(team))),
+        "members": teams.counts([team.id]).get(team.id, 0),
+    }

@@ -1,0 +1,442 @@
+"""Teams in the portal: who sees them, who changes what, and what a team's keys, models and usage look like there."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from app import store
+from app.domain import budgets, identity, keys, subscriptions, teams
+from app.domain.catalog import Model
+from app.domain.identity import Person
+from app.domain.notices import Notice
+from app.domain.teams import Team
+from app.extensions import db, transaction
+from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
+from tests.house import People, make_person
+
+SignedIn = Callable[[str], Browser]
+
+
+@pytest.fixture
+def team(people: People) -> str:
+    """A team that `owner` owns and `member` is in; its id."""
+
+    def make() -> str:
+        made = teams.create(by=people.owner, name="Research", description="Papers and <proofs>.")
+        teams.put_member(made, make_person("member"), by=people.owner, role="member")
+        return made.id
+
+    found: str = transaction(make)
+    return found
+
+
+def present(id: str) -> Team:
+    db.session.rollback()
+    found = db.session.get(Team, id)
+    assert found is not None
+    return found
+
+
+def person(username: str) -> Person:
+    return identity.named(username)
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def test_a_person_makes_a_team_and_owns_it(people: People, signed_in: SignedIn) -> None:
+    owner = signed_in("owner")
+    assert "No teams yet" in owner.get("/teams").text
+    answer = owner.post("/teams", page="/teams/new", name="Physics", description="Quarks.")
+    assert answer.status_code == 303
+    page = owner.get(answer.headers["Location"]).text
+    assert "and you own it" in page
+    assert "Owner" in page.split("Members of Physics")[1].split("</table>")[0]
+    again = owner.post("/teams", page="/teams/new", name="PHYSICS")
+    assert again.status_code == 422
+    assert "The name PHYSICS is taken." in again.text
+    assert owner.post("/teams", page="/teams/new", name="").status_code == 422
+
+
+def test_a_person_cannot_give_their_own_new_team_a_budget(people: People, signed_in: SignedIn) -> None:
+    signed_in("owner").post("/teams", page="/teams/new", name="Rich", limit="1000", period="day", rpm="5")
+    made = db.session.query(Team).filter_by(name="Rich").one()
+    assert (made.rpm, budgets.find("team", made.id)) == (None, None)
+
+
+def test_the_list_shows_one_s_own_teams_searched_sorted_and_exported(
+    people: People, team: str, small: Model, signed_in: SignedIn, wire: redis.Redis
+) -> None:
+    for name in ("Alpha", "Zeta"):
+        transaction(teams.create, by=people.owner, name=name)
+    transaction(teams.create, by=people.stranger, name="Hidden")
+    transaction(teams.update, present(team), by=people.admin, budget={"limit": "2", "period": "total"})
+    wire.hset(store.spent("team", team, "total"), mapping={"spent": 1_700_000_000})
+    use(person("member"), small, now_ms(), team_id=team, cost_nano=1_700_000_000)
+    owner = signed_in("owner")
+
+    def names(address: str) -> list[str]:
+        return re.findall(r'<a class="break" href="/teams/[0-9a-f-]{36}">([^<]+)</a>', owner.get(address).text)
+
+    assert names("/teams") == ["Alpha", "Research", "Zeta"]
+    assert names("/teams?sort=-members") == ["Research", "Alpha", "Zeta"]
+    assert names("/teams?q=ze") == ["Zeta"]
+    assert "No team of yours fits" in owner.get("/teams?q=nothing").text
+    page = owner.get("/teams").text
+    assert "$1.70" in page
+    assert "Running low, 85%" in page
+    [told] = owner.get("/teams?format=json&q=resea", buffered=True).get_json()["data"]
+    assert (told["my_role"], told["members"], told["budget"], told["spent"]) == ("owner", 2, "2", "1.7")
+    assert told["spent_this_month"] == "1.7"
+    # An admin's own list is of the teams they are in, too.
+    assert "No teams yet" in signed_in("admin").get("/teams").text
+
+
+@pytest.mark.parametrize("tab", ["overview", "members", "models", "keys", "usage", "settings"])
+def test_everybody_in_it_sees_every_tab_and_strangers_none(
+    people: People, team: str, small: Model, signed_in: SignedIn, tab: str
+) -> None:
+    make_key(people.owner, name="of the owner", team=present(team))
+    transaction(subscriptions.request, people.owner, small, by=people.owner, team=present(team))
+    use(people.owner, small, now_ms(), team_id=team)
+    for who in ("owner", "member", "admin", "auditor"):
+        answer = signed_in(who).get(f"/teams/{team}?tab={tab}")
+        assert answer.status_code == 200, who
+        assert "Research" in answer.text
+    assert signed_in("stranger").get(f"/teams/{team}?tab={tab}").status_code == 404
+    fragment = signed_in("owner").get(f"/teams/{team}?tab={tab}", fragment=True).text
+    assert "<html" not in fragment
+
+
+@pytest.mark.parametrize(("who", "reason"), [("member", "Only the team’s owners"), ("auditor", "change none of them")])
+def test_who_only_reads_finds_every_control_disabled_with_its_reason(
+    people: People, team: str, signed_in: SignedIn, who: str, reason: str
+) -> None:
+    browser = signed_in(who)
+    for tab in ("members", "settings"):
+        page = browser.get(f"/teams/{team}?tab={tab}").text
+        assert 'aria-disabled="true"' in page
+        assert reason in page
+        for form in re.findall(r'<form[^>]*method="post".*?</form>', page.split('id="main"')[-1], re.S):
+            if "fieldset" in form:
+                assert re.search(r"<fieldset[^>]* disabled", form)
+    for path, form in (
+        (f"/teams/{team}/invitations", {"whom": "stranger", "role": "owner"}),
+        (f"/teams/{team}/settings", {"name": "Mine"}),
+        (f"/teams/{team}/limits", {"rpm": "5"}),
+        (f"/teams/{team}/members/owner", {"role": "member"}),
+        (f"/teams/{team}/members/owner/removal", {"confirm": "owner"}),
+        (f"/teams/{team}/deletion", {"confirm": "Research"}),
+    ):
+        assert browser.post(path, **form).status_code == 403, path
+    assert present(team).name == "Research"
+
+
+def test_an_owner_invites_by_name_or_address_and_the_person_answers(
+    people: People, team: str, signed_in: SignedIn
+) -> None:
+    def give_address() -> None:
+        db.session.merge(people.stranger).email = "Strange@Example.org"
+
+    transaction(give_address)
+    owner, stranger = signed_in("owner"), signed_in("stranger")
+    members = f"/teams/{team}?tab=members"
+    for whom, words in (
+        ("nobody", "There is no person with the name or address"),
+        ("nobody@example.org", "There is no person with the name or address"),
+        ("member", "member is in this team already."),
+        ("", "Say whom."),
+    ):
+        answer = owner.post(f"/teams/{team}/invitations", page=members, whom=whom, role="member")
+        assert answer.status_code == 422, whom
+        assert words in answer.text.replace("&#39;", "'"), whom
+    answer = owner.post(f"/teams/{team}/invitations", page=members, whom=" strange@example.ORG ", role="member")
+    assert answer.status_code == 303
+    assert "stranger" in owner.get(members).text.split('id="invited"')[1]
+    page = stranger.get("/teams").text
+    assert "You are invited" in page
+    path = re.search(r'action="(/teams/invitations/[^"]+)"', page)
+    assert path
+    assert owner.post(path[1], answer="accept").status_code == 403
+    assert signed_in("member").post(path[1], answer="accept").status_code == 404
+    assert stranger.post(path[1], answer="accept").headers["Location"] == f"/teams/{team}"
+    assert stranger.get(f"/teams/{team}").status_code == 200
+    assert stranger.post(path[1], answer="accept").status_code == 404
+    told = db.session.query(Notice).filter_by(person_id=people.owner.id, kind="team.answer").one()
+    assert "stranger has accepted" in told.title
+
+
+def test_an_invitation_is_declined_or_withdrawn(people: People, team: str, signed_in: SignedIn) -> None:
+    owner, stranger = signed_in("owner"), signed_in("stranger")
+    first = transaction(teams.invite, present(team), people.stranger, by=people.owner).id
+    stranger.post(f"/teams/invitations/{first}/answer", answer="decline")
+    assert teams.role_in(people.stranger, team) is None
+    second = transaction(teams.invite, present(team), people.stranger, by=people.owner).id
+    assert signed_in("member").post(f"/teams/{team}/invitations/{second}/withdrawal").status_code == 403
+    assert owner.post(f"/teams/{team}/invitations/{second}/withdrawal").status_code == 303
+    assert stranger.post(f"/teams/invitations/{second}/answer", answer="accept").status_code == 404
+    other = transaction(teams.create, by=people.stranger, name="Other").id
+    third = transaction(teams.invite, present(other), people.owner, by=people.stranger).id
+    assert owner.post(f"/teams/{team}/invitations/{third}/withdrawal").status_code == 404
+
+
+def test_an_owner_caps_a_member_and_gives_them_another_role(
+    people: People, team: str, signed_in: SignedIn, wire: redis.Redis
+) -> None:
+    owner = signed_in("owner")
+    page = f"/teams/{team}/members/member"
+    form = {"role": "member", "limit": "1.50", "period": "day", "timezone": "Europe/Berlin"}
+    assert owner.post(page, page=page, **form).status_code == 303
+    scope = teams.scope_of(team, person("member").id)
+    assert wire.hgetall(store.scope("member", scope))["limit"] == "1500000000"
+    assert "of $1.50" in owner.get(f"/teams/{team}?tab=members").text
+    assert 'value="1.5"' in owner.get(page).text
+    for wrong in ({"limit": "much"}, {"timezone": "Mars"}, {"role": "king"}):
+        assert owner.post(page, page=page, **{**form, **wrong}).status_code == 422, wrong
+    assert owner.post(page, page=page, role="owner", limit="", period="day").status_code == 303
+    db.session.rollback()
+    assert budgets.find("member", scope) is None
+    assert teams.role_in(person("member"), team) == "owner"
+    alone = f"/teams/{team}/members/owner"
+    owner.post(alone, page=alone, role="member", period="month")
+    answer = owner.post(page, page=f"/teams/{team}?tab=overview", role="owner")
+    assert answer.status_code == 403  # who is a member now
+
+
+def test_the_last_owner_stays(people: People, team: str, signed_in: SignedIn) -> None:
+    owner = signed_in("owner")
+    page = f"/teams/{team}/members/owner"
+    answer = owner.post(page, page=page, role="member", period="month")
+    assert answer.status_code == 422
+    assert "A team needs an owner" in answer.text
+    owner.post(f"/teams/{team}/leaving", page=f"/teams/{team}/leaving")
+    assert "A team needs an owner" in owner.get("/teams").text
+    assert teams.role_in(people.owner, team) == "owner"
+
+
+def test_removing_a_member_asks_for_the_name_and_stops_their_keys(
+    people: People, team: str, signed_in: SignedIn
+) -> None:
+    id, _ = make_key(person("member"), name="theirs", team=present(team))
+    owner = signed_in("owner")
+    page = f"/teams/{team}/members/member/removal"
+    assert "the key of this team that member made stops" in owner.get(page).text
+    assert owner.post(page, page=page, confirm="Member").status_code == 422
+    assert teams.role_in(person("member"), team) == "member"
+    assert owner.post(page, page=page, confirm="member").status_code == 303
+    db.session.rollback()
+    assert teams.role_in(person("member"), team) is None
+    assert db.session.get_one(keys.ApiKey, id).status == "revoked"
+    assert signed_in("member").get(f"/teams/{team}").status_code == 404
+
+
+def test_a_member_leaves(people: People, team: str, signed_in: SignedIn) -> None:
+    id, _ = make_key(person("member"), name="theirs", team=present(team))
+    member = signed_in("member")
+    assert "the key of it that you made stops" in member.get(f"/teams/{team}/leaving").text
+    assert member.post(f"/teams/{team}/leaving").headers["Location"] == "/teams"
+    db.session.rollback()
+    assert db.session.get_one(keys.ApiKey, id).status == "revoked"
+    assert signed_in("admin").post(f"/teams/{team}/leaving").status_code == 403
+
+
+def test_owners_set_name_and_purpose_admins_the_limits(
+    people: People, team: str, signed_in: SignedIn, wire: redis.Redis
+) -> None:
+    settings = f"/teams/{team}?tab=settings"
+    owner, admin = signed_in("owner"), signed_in("admin")
+    assert "set by administrators" in owner.get(settings).text
+    assert owner.post(f"/teams/{team}/limits", page=settings, rpm="9", period="month").status_code == 403
+    assert owner.post(f"/teams/{team}/settings", page=settings, name="Lab", description="x").status_code == 303
+    assert owner.post(f"/teams/{team}/settings", page=settings, name="", description="").status_code == 422
+    form = {"rpm": "9", "tpm": "", "limit": "30", "period": "month", "timezone": "UTC"}
+    assert admin.post(f"/teams/{team}/limits", page=settings, **form).status_code == 303
+    found = present(team)
+    assert (found.name, found.rpm, found.tpm) == ("Lab", 9, None)
+    told = wire.hgetall(store.scope("team", team))
+    assert (told["rpm"], told["limit"]) == ("9", "30000000000")
+    assert "limit: 30" in admin.get(f"/teams/{team}").text.split('id="history"')[1]
+    bad = admin.post(f"/teams/{team}/limits", page=settings, **{**form, "limit": "a lot"})
+    assert bad.status_code == 422
+    assert "The limit is not usable" in bad.text
+
+
+def test_deleting_asks_for_the_name_and_ends_keys_and_subscriptions(
+    people: People, team: str, small: Model, signed_in: SignedIn
+) -> None:
+    id, _ = make_key(person("member"), name="theirs", team=present(team))
+    made, _ = transaction(subscriptions.request, people.owner, small, by=people.owner, team=present(team))
+    owner = signed_in("owner")
+    page = f"/teams/{team}/deletion"
+    assert "1 key stops; 1 subscription is cancelled, and 2 people leave." in owner.get(page).text
+    assert owner.post(page, page=page, confirm="research").status_code == 422
+    assert owner.post(page, page=page, confirm="Research").headers["Location"] == "/teams"
+    db.session.rollback()
+    assert db.session.get(Team, team) is None
+    assert db.session.get_one(keys.ApiKey, id).status == "revoked"
+    assert db.session.get_one(subscriptions.Subscription, made.id).status == "cancelled"
+
+
+def test_a_member_asks_for_a_model_and_only_who_may_ends_it(
+    people: People, team: str, small: Model, guarded: Model, signed_in: SignedIn
+) -> None:
+    member, owner = signed_in("member"), signed_in("owner")
+    models = f"/teams/{team}?tab=models"
+    assert member.post(f"/teams/{team}/subscriptions", page=models, model="small").status_code == 303
+    assert "Research may call small now." in member.get(models).text
+    answer = member.post(f"/teams/{team}/subscriptions", page=models, model="lab/guarded")
+    assert answer.status_code == 422
+    assert "what the team needs this model for" in answer.text
+    member.post(f"/teams/{team}/subscriptions", page=models, model="lab/guarded", justification="Proofs.")
+    assert "Pending" in owner.get(models).text
+    assert member.post(f"/teams/{team}/subscriptions", page=models, model="none").status_code == 422
+    assert signed_in("admin").post(f"/teams/{team}/subscriptions", page=models, model="small").status_code == 403
+    pending = subscriptions.live(people.owner, guarded, present(team))
+    assert pending is not None
+    page = f"/subscriptions/{pending.id}"
+    assert "A subscription of the team Research" in owner.get(page).text
+    assert owner.post(f"{page}/cancellation").headers["Location"] == f"/teams/{team}?tab=models"
+    transaction(subscriptions.request, people.owner, guarded, by=people.owner, team=present(team), justification="Why.")
+    newer = subscriptions.live(people.owner, guarded, present(team))
+    assert newer is not None
+    assert member.post(f"/subscriptions/{newer.id}/cancellation").status_code == 403
+    assert "Only owners, and who asked for it" not in owner.get(models).text
+
+
+def test_the_catalogue_asks_for_oneself_or_for_a_team(
+    people: People, team: str, small: Model, signed_in: SignedIn
+) -> None:
+    member = signed_in("member")
+    assert "For the team Research" in member.get("/models/small?tab=access").text
+    assert "For the team" not in signed_in("stranger").get("/models/small?tab=access").text
+    page = f"/models/small?tab=access&team={team}"
+    assert "Access of Research" in member.get(page).text
+    assert member.post("/models/small/subscription", page=page, team=team).status_code == 303
+    assert "Keys of Research may call this model" in member.get(page).text
+    assert "Keys of Research" not in member.get("/models/small?tab=access").text
+    assert subscriptions.live(person("member"), small) is None
+    stranger = signed_in("stranger")
+    assert stranger.get(page).status_code == 404
+    assert stranger.post("/models/small/subscription", team=team).status_code == 404
+    assert signed_in("admin").post("/models/small/subscription", team=team).status_code == 404
+    rows = member.get("/subscriptions").text
+    assert f"/teams/{team}?tab=models" in rows
+    assert "No subscription fits" in member.get("/subscriptions?team=mine").text
+    [told] = member.get(f"/subscriptions?team={team}&format=json", buffered=True).get_json()["data"]
+    assert (told["model"], told["team"]) == ("small", "Research")
+
+
+def test_a_key_is_made_for_a_team_with_the_team_s_models(
+    people: People, team: str, small: Model, guarded: Model, signed_in: SignedIn
+) -> None:
+    member = signed_in("member")
+    page = f"/keys/new?team={team}"
+    assert "The team has no model yet" in member.get(page).text
+    subscribe(person("member"), guarded)
+    transaction(subscriptions.request, people.owner, small, by=people.owner, team=present(team))
+    form = {"name": "ours", "reach": "some", "lifetime": "never", "period": "month", "team": team}
+    answer = member.post("/keys", page=page, models="lab/guarded", **form)
+    assert answer.status_code == 422
+    assert "There is no subscription to lab/guarded" in answer.text
+    assert f'name="team" type="hidden" value="{team}"' in answer.text
+    assert member.post("/keys", page=page, models="small", **form).status_code == 201
+    db.session.rollback()
+    made = db.session.query(keys.ApiKey).filter_by(name="ours").one()
+    assert (made.team_id, made.models) == (team, ["small"])
+    transaction(teams.update, present(team), by=people.admin, budget={"limit": "9", "period": "month"})
+    page = member.get(f"/keys/{made.id}").text
+    assert "The team Research" in page
+    assert f'href="/teams/{team}"' in page
+    assert "Research" in member.get("/keys").text.split("Your API keys")[1]
+    for who in ("stranger", "admin"):
+        assert signed_in(who).get(f"/keys/new?team={team}").status_code == 404
+        assert signed_in(who).post("/keys", **{**form, "reach": "all"}).status_code == 404
+
+
+def test_owners_open_and_stop_any_key_of_the_team_members_their_own(
+    people: People, team: str, signed_in: SignedIn
+) -> None:
+    theirs, _ = make_key(person("member"), name="theirs", team=present(team))
+    owners, _ = make_key(people.owner, name="owner’s", team=present(team))
+    member, owner = signed_in("member"), signed_in("owner")
+    page = member.get(f"/teams/{team}?tab=keys").text
+    assert "owner’s" in page
+    assert f'href="/keys/{owners}"' not in page
+    assert f'href="/keys/{theirs}"' in page
+    assert member.get(f"/keys/{owners}").status_code == 404
+    assert f'href="/keys/{theirs}"' in owner.get(f"/teams/{team}?tab=keys").text
+    assert 'aria-disabled="true"' not in owner.get(f"/keys/{theirs}").text
+    assert owner.post(f"/keys/{theirs}/pause").status_code == 303
+    db.session.rollback()
+    assert db.session.get_one(keys.ApiKey, theirs).status == "paused"
+
+
+def test_usage_and_activity_of_a_team_are_whole_for_owners_and_one_s_own_for_members(
+    people: People, team: str, small: Model, signed_in: SignedIn
+) -> None:
+    member = person("member")
+    theirs = use(member, small, now_ms(), team_id=team, cost_nano=3_000_000_000)
+    own = use(people.owner, small, now_ms(), team_id=team, cost_nano=5_000_000_000)
+    personal = use(member, small, now_ms(), cost_nano=70_000_000_000)
+    foreign = use(people.stranger, small, now_ms(), team_id="another", cost_nano=900_000_000_000)
+    owner, of_member = signed_in("owner"), signed_in("member")
+
+    def listed(browser: Browser, address: str) -> set[str]:
+        return set(re.findall(r'href="/activity/([^"?]+)"', browser.get(address).text))
+
+    assert "$8.00" in owner.get(f"/usage?team={team}").text
+    assert listed(owner, f"/activity?team={team}") == {theirs, own}
+    assert listed(owner, "/activity") == {own}
+    assert listed(owner, f"/activity?team={team}&user=member") == {theirs}
+    assert listed(of_member, f"/activity?team={team}") == {theirs}
+    assert listed(of_member, f"/activity?team={team}&user=owner") == {theirs}
+    assert listed(of_member, "/activity") == {theirs, personal}
+    assert "$5.00" not in of_member.get(f"/usage?team={team}").text
+    assert owner.get(f"/activity/{theirs}").status_code == 200
+    assert of_member.get(f"/activity/{own}").status_code == 404
+    for hidden in (personal, foreign):
+        assert owner.get(f"/activity/{hidden}").status_code == 404
+    for page in (f"/usage?team={team}&group=user", f"/teams/{team}", f"/teams/{team}?tab=usage"):
+        assert "$70" not in owner.get(page).text
+        assert "$900" not in owner.get(page).text
+    assert "member" in owner.get(f"/usage?team={team}&group=user&range=7").text.split("By user")[1]
+    assert listed(signed_in("stranger"), f"/activity?team={team}") == set()
+    assert listed(signed_in("stranger"), "/activity?team=another") == {foreign}
+    lines = owner.get(f"/activity?team={team}&format=json", buffered=True).get_json()["data"]
+    assert {(line["id"], line["team"], line["user"]) for line in lines} == {
+        (theirs, "Research", "member"),
+        (own, "Research", "owner"),
+    }
+
+
+def test_who_owned_a_team_and_left_reads_it_no_more(
+    people: People, team: str, small: Model, signed_in: SignedIn
+) -> None:
+    theirs = use(person("member"), small, now_ms(), team_id=team)
+    transaction(teams.put_member, present(team), person("member"), by=people.owner, role="owner")
+    transaction(teams.remove_member, present(team), people.owner, by=people.owner)
+    owner = signed_in("owner")
+    assert owner.get(f"/activity/{theirs}").status_code == 404
+    assert theirs not in owner.get(f"/activity?team={team}").text
+
+
+def test_lists_of_a_team_take_no_more_queries_for_more_members(
+    people: People, team: str, small: Model, signed_in: SignedIn, count_queries: Callable[[], int]
+) -> None:
+    owner = signed_in("owner")
+    address = f"/teams/{team}?tab=members"
+    owner.get(address)
+    count_queries()
+    owner.get(address)
+    few = count_queries()
+    for number in range(8):
+        transaction(teams.put_member, present(team), transaction(make_person, f"p{number}"), by=people.owner)
+    count_queries()
+    owner.get(address)
+    assert count_queries() <= few + 1
