@@ -12,6 +12,7 @@ from app.blueprints.admin import (
     activity,
     announcement,
     approvals,
+    chargeback,
     dead_letters,
     deliveries,
     invitations,
@@ -21,6 +22,7 @@ from app.blueprints.admin import (
     providers,
     rules,
     status,
+    teams,
     usage,
 )
 from app.entrance import require_admin
@@ -37,6 +39,8 @@ PAGES = (
     status.bp,
     dead_letters.bp,
     people.bp,
+    teams.bp,
+    chargeback.bp,
     invitations.bp,
     announcement.bp,
     deliveries.bp,

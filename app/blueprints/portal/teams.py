@@ -7,7 +7,7 @@ others are for owners.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Blueprint, Response, current_app, request, url_for
 from sqlalchemy import func
@@ -24,14 +24,12 @@ from app.extensions import db, transaction
 from app.ledger import reports
 from app.ledger.reports import Filters
 from app.ledger.spans import TeamReader
-from app.metering import money
-from app.metering.periods import window_of
 from app.web import exports
 from app.web import keys as arranged
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
-from app.web.teams import story
+from app.web.teams import COLUMNS, export_columns, figures, story, this_month
 from app.web.usage import moment, reader_of
 
 TABS = {
@@ -46,18 +44,7 @@ READ_ONLY = "Your role may read everybody’s teams and change none of them."
 FOR_OWNERS = "Only the team’s owners may change this."
 FOR_ADMINS = "A team’s limits and budget are set by administrators."
 LAST = 10  # requests and acts that the overview shows
-MOST_TEAMS = 10_000
-COLUMNS = {"name": func.lower(Team.name), "members": teams.member_count(), "created": Team.created_at}
 MEMBER_COLUMNS = {"name": func.lower(Person.username), "role": Membership.role, "joined": Membership.joined_at}
-
-
-class Figures(NamedTuple):
-    """What lists tell beside the teams themselves, by the team's id; who is missing has none."""
-
-    members: dict[str, int]
-    models: dict[str, int]
-    spent_nano: dict[str, int]  # this month, UTC
-    standings: dict[str, budgets.Standing]
 
 
 def open_on(door: Blueprint) -> None:
@@ -205,43 +192,6 @@ def delete(id: str) -> Response:
 
 
 # --- what the pages show ---------------------------------------------------------------------------------------------
-
-
-def figures(person: Person, ids: list[str]) -> Figures:
-    """The figures of some teams, read for all of them at once. Their sums are for everybody who sees the teams."""
-    books = TeamReader(person.id, person.sees_everything, tuple(ids))
-    spent = reports.by(books, "team_id", filters=this_month(), limit=MOST_TEAMS) if ids else []
-    return Figures(
-        members=teams.counts(ids),
-        models=subscriptions.counts_of_teams(ids),
-        spent_nano={share.name: share.cost_nano for share in spent},
-        standings={one.id: one for one in budgets.standings([("team", id) for id in ids])},
-    )
-
-
-def this_month(team_id: str | None = None) -> Filters:
-    """Since the first of the month, UTC."""
-    return Filters(team_id=team_id, from_ms=window_of("month|UTC", reports.now_ms()).start_ms)
-
-
-def export_columns(told: Figures, roles: dict[str, str]) -> dict[str, Any]:
-    def amount(team: Team, name: str) -> str | None:
-        nano = getattr(told.standings[team.id], name) if team.id in told.standings else None
-        return None if nano is None else money.text(nano)
-
-    return {
-        "id": lambda team: team.id,
-        "name": lambda team: team.name,
-        "description": lambda team: team.description,
-        "my_role": lambda team: roles.get(team.id),
-        "members": lambda team: told.members.get(team.id, 0),
-        "models": lambda team: told.models.get(team.id, 0),
-        "budget": lambda team: amount(team, "limit_nano"),
-        "spent": lambda team: amount(team, "spent_nano"),
-        "resets_at": lambda team: told.standings[team.id].resets_at if team.id in told.standings else None,
-        "spent_this_month": lambda team: money.text(told.spent_nano.get(team.id, 0)),
-        "created_at": lambda team: team.created_at,
-    }
 
 
 def budget_page(kind: str, id: str) -> str | None:

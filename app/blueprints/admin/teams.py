@@ -1,0 +1,54 @@
+"""All teams, for admins: who owns them, what they may spend and did; each leads to its own page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app, request
+
+from app.blueprints.admin.person import me
+from app.domain import teams
+from app.domain.teams import Team
+from app.extensions import db
+from app.web import exports
+from app.web.lists import every, in_order, page_of, sorting
+from app.web.render import render
+from app.web.teams import COLUMNS, export_columns, figures
+
+bp = Blueprint("teams", __name__)
+
+
+@bp.get("/admin/teams")
+def index() -> Response:
+    search = request.args.get("q", "").strip()[:100]
+    query = in_order(teams.every(search=search or None), COLUMNS)
+    if form := exports.wanted():
+        return exports.answer(form, "teams", _export_columns(list(db.session.scalars(query))), every(query))
+    found = page_of(query)
+    return render(
+        "admin/teams/index.html",
+        "admin/teams/_list.html",
+        found=found,
+        figures=figures(me(), [team.id for team in found.items]),
+        owners=_owners(found.items),
+        search=search,
+        sort=sorting(COLUMNS),
+        linked="portal.team" in current_app.view_functions,  # that door may be closed here
+    )
+
+
+def _owners(found: list[Team]) -> dict[str, list[str]]:
+    """The usernames of the teams' owners, by the team's id."""
+    owners: dict[str, list[str]] = {}
+    for one in db.session.scalars(teams.members_of(*found).where(teams.Membership.role == "owner")):
+        owners.setdefault(one.team_id, []).append(one.person.username)
+    return owners
+
+
+def _export_columns(found: list[Team]) -> dict[str, Any]:
+    owners = _owners(found)
+    columns = export_columns(figures(me(), [team.id for team in found]), {})
+    columns["owners"] = lambda team: owners.get(team.id, [])
+    columns["rpm"] = lambda team: team.rpm
+    columns["tpm"] = lambda team: team.tpm
+    return {name: show for name, show in columns.items() if name != "my_role"}

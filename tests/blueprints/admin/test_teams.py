@@ -1,0 +1,132 @@
+"""The admins' pages about teams: the list of all of them, and what each has to be charged."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from app.domain import departure, teams
+from app.domain.catalog import Model
+from app.domain.teams import Team
+from app.extensions import db, transaction
+from app.ledger import chargeback, reports
+from tests.blueprints.portal.conftest import Browser, use
+from tests.house import People
+
+SignedIn = Callable[[str], Browser]
+
+
+@pytest.fixture
+def research(people: People) -> str:
+    return transaction(teams.create, by=people.owner, name="Research").id
+
+
+def month_ms(months_ago: int) -> int:
+    """A moment in the middle of a month gone by."""
+    start, end = chargeback.months_before(int(time.time() * 1000), months_ago + 1)[0]
+    return start + (end - start) // 3 if months_ago else max(start, int(time.time() * 1000) - 1)
+
+
+def month_name(months_ago: int) -> str:
+    return f"{datetime.fromtimestamp(month_ms(months_ago) / 1000, UTC):%Y-%m}"
+
+
+def test_admins_find_every_team_with_its_owners(people: People, research: str, signed_in: SignedIn) -> None:
+    transaction(teams.create, by=people.stranger, name="Alpha")
+    for who in ("admin", "auditor"):
+        page = signed_in(who).get("/admin/teams").text
+        assert re.findall(r'href="/teams/[^"]+">([^<]+)<', page) == ["Alpha", "Research"]
+        assert "stranger" in page
+    admin = signed_in("admin")
+    assert "Alpha" not in admin.get("/admin/teams?q=res", fragment=True).text
+    assert "No team fits" in admin.get("/admin/teams?q=nothing").text
+    told = admin.get("/admin/teams?format=json&sort=-name", buffered=True).get_json()["data"]
+    assert [(one["name"], one["owners"], one["members"]) for one in told] == [
+        ("Research", ["owner"], 1),
+        ("Alpha", ["stranger"], 1),
+    ]
+    assert signed_in("owner").get("/admin/teams").status_code == 403
+
+
+def test_a_team_whose_owner_is_gone_stands_out(people: People, research: str, signed_in: SignedIn) -> None:
+    transaction(departure.delete, people.owner, by=people.admin)
+    assert "Nobody" in signed_in("admin").get("/admin/teams").text
+
+
+def test_the_bill_of_a_month_is_what_the_ledger_holds(
+    people: People, research: str, small: Model, signed_in: SignedIn
+) -> None:
+    use(people.owner, small, month_ms(0), team_id=research, cost_nano=3_000_000_001)
+    use(people.stranger, small, month_ms(0), team_id=research, cost_nano=1_000_000_000)
+    use(people.owner, small, month_ms(0), cost_nano=500_000_000)
+    use(people.owner, small, month_ms(1), team_id=research, cost_nano=20_000_000_000)
+    admin = signed_in("admin")
+    told = admin.get("/admin/chargeback?format=json", buffered=True).get_json()["data"]
+    assert [(one["month"], one["kind"], one["name"], one["requests"], one["cost"]) for one in told] == [
+        (month_name(0), "team", "Research", 2, "4.000000001"),
+        (month_name(0), "personal", "owner", 1, "0.5"),
+    ]
+    db.session.rollback()
+    [start, _] = chargeback.months_before(int(time.time() * 1000), 1)[0]
+    whole = reports.totals(people.admin, filters=reports.Filters(from_ms=start)).cost_nano
+    assert sum(Decimal(one["cost"]) for one in told) * 10**9 == whole
+    both = admin.get(
+        f"/admin/chargeback?from={month_name(1)}&to={month_name(0)}&format=csv", buffered=True
+    ).text.splitlines()
+    assert [line.split(",")[0] for line in both] == ["month", month_name(0), month_name(0), month_name(1)]
+    former = admin.get(f"/admin/chargeback?from={month_name(1)}&to={month_name(1)}").text
+    assert "$20.00" in former
+    assert "$0.50" not in former
+    page = admin.get("/admin/chargeback").text
+    assert "Total" in page
+    assert "$4.50" in page
+    assert f"/admin/usage?team={research}" in page
+
+
+def test_the_bill_is_searched_narrowed_and_sorted(
+    people: People, research: str, small: Model, signed_in: SignedIn
+) -> None:
+    use(people.owner, small, month_ms(0), team_id=research, cost_nano=1_000_000_000)
+    use(people.stranger, small, month_ms(0), cost_nano=9_000_000_000)
+    admin = signed_in("auditor")
+
+    def names(query: str) -> list[str]:
+        told = admin.get(f"/admin/chargeback?format=json&{query}", buffered=True).get_json()["data"]
+        return [one["name"] for one in told]
+
+    assert names("") == ["stranger", "Research"]
+    assert names("sort=name") == ["Research", "stranger"]
+    assert names("sort=cost") == ["Research", "stranger"]
+    assert names("kind=team") == ["Research"]
+    assert names("q=STRANG") == ["stranger"]
+    page = admin.get("/admin/chargeback?kind=team").text
+    assert "of $10.00 in all" in page
+    assert "Nobody who fits" in admin.get("/admin/chargeback?q=nothing").text
+    assert admin.get("/admin/chargeback?from=x&to=2001-01&sort=y&kind=z&page=9").status_code == 200
+    assert signed_in("owner").get("/admin/chargeback").status_code == 403
+
+
+def test_a_team_that_was_removed_keeps_its_name_on_the_bill(
+    people: People, research: str, small: Model, signed_in: SignedIn
+) -> None:
+    admin = signed_in("admin")
+    assert "Nothing used in these months" in admin.get("/admin/chargeback").text
+    use(people.owner, small, month_ms(0), team_id=research)
+    transaction(departure.dissolve, db.session.get_one(Team, research), by=people.owner)
+    assert "Research" in admin.get("/admin/chargeback").text
+    assert "Research" in admin.get(f"/admin/usage?team={research}").text
+
+
+def test_admins_tell_usage_apart_by_team(people: People, research: str, small: Model, signed_in: SignedIn) -> None:
+    use(people.owner, small, month_ms(0), team_id=research, cost_nano=3_000_000_000)
+    use(people.owner, small, month_ms(0), cost_nano=1_000_000_000)
+    admin = signed_in("admin")
+    page = admin.get("/admin/usage?group=team&range=90").text
+    assert "Personal" in page
+    assert "$3.00" in admin.get(f"/admin/usage?team={research}&range=90").text
+    assert "$4.00" not in admin.get(f"/admin/usage?team={research}&range=90").text

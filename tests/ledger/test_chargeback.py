@@ -1,0 +1,95 @@
+"""Chargeback adds up to the ledger, and who owns a team reads its usage and nobody else's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import pytest
+from flask import Flask
+
+from app.ledger import chargeback, posting, reports, rollups, samples
+from app.ledger.reports import Filters
+from app.ledger.spans import TeamReader
+from tests.ledger.books import NOON, event, some_events
+
+
+class Somebody(NamedTuple):
+    id: str
+    sees_everything: bool = False
+
+
+ADMIN = Somebody("root", True)
+LEAD = TeamReader("ada", False, ("team-1",))
+
+
+@pytest.mark.parametrize("derived", [True, False], ids=["derived", "underived"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_charges_of_a_month_add_up_to_its_entries(ledger: Flask, derived: bool, count: int) -> None:
+    events = [*some_events(300, seed=12), event(team_id="team-2", cost_nano=7), event(kind="late", cost_nano=11)]
+    posting.post(events)
+    if derived:
+        rollups.derive()
+    months = chargeback.months_before(NOON, count)
+    assert len(months) == count
+    assert months[-1][0] <= NOON < months[-1][1]
+    found = chargeback.charges(ADMIN, months)
+    expected: dict[tuple[int, str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for told in events:
+        for start, end in months:
+            if start <= told.at_ms < end:
+                sums = expected[start, told.team_id or "", "" if told.team_id else told.person_id]
+                sums[0] += told.cost_nano
+                sums[1] += told.kind == "usage"
+    assert {(one.start_ms, one.team_id, one.person_id): [one.cost_nano, one.requests] for one in found} == expected
+    whole = reports.totals(ADMIN, filters=Filters(from_ms=months[0][0], to_ms=months[-1][1]))
+    assert sum(one.cost_nano for one in found) == whole.cost_nano
+    assert [one.start_ms for one in found] == sorted((one.start_ms for one in found), reverse=True)
+
+
+def test_chargeback_is_for_admins(ledger: Flask) -> None:
+    for reader in (Somebody("ada"), LEAD):
+        with pytest.raises(PermissionError):
+            chargeback.charges(reader, chargeback.months_before(NOON, 1))
+
+
+def test_who_owns_a_team_reads_its_usage_beside_their_own_and_nothing_else(ledger: Flask) -> None:
+    events = some_events(300, seed=5)
+    posting.post(events)
+    rollups.derive()
+    allowed = [told for told in events if told.person_id == "ada" or told.team_id == "team-1"]
+    assert len(allowed) < len(events)
+    assert reports.totals(LEAD).cost_nano == sum(told.cost_nano for told in allowed)
+    for person_id in (None, "bob"):
+        filters = Filters(team_id="team-1", person_id=person_id)
+        wanted = {
+            told.request_id for told in events if told.team_id == "team-1" and person_id in (None, told.person_id)
+        }
+        page = reports.requests(LEAD, filters=filters, limit=1000)
+        assert {entry.request_id for entry in page.entries} == wanted
+        assert reports.totals(LEAD, filters=filters).requests == len(wanted)
+        assert samples.errors(LEAD, filters).counted == sum(
+            told.outcome == "error" for told in events if told.request_id in wanted
+        )
+    assert reports.requests(LEAD, filters=Filters(person_id="bob")).total == sum(
+        told.person_id == "bob" and told.team_id == "team-1" for told in events
+    )
+    seen = {told.request_id for told in events if reports.request(LEAD, told.request_id)}
+    assert seen == {told.request_id for told in allowed}
+
+
+def test_who_owns_a_team_reads_the_use_of_its_keys(ledger: Flask) -> None:
+    posting.post(
+        [
+            event(key_id="ours", team_id="team-1", person_id="bob"),
+            event(key_id="theirs", team_id="team-2", person_id="bob"),
+        ]
+    )
+    assert set(reports.last_use(LEAD, ["ours", "theirs"])) == {"ours"}
+    assert set(reports.use_of_keys(LEAD, ["ours", "theirs"])) == {"ours"}
+
+
+def test_without_a_team_a_reader_reads_their_own(ledger: Flask) -> None:
+    posting.post([event(person_id="ada"), event(person_id="bob", team_id="team-1"), event(person_id="", team_id="")])
+    assert reports.totals(TeamReader("ada", False, ())).requests == 1
+    assert reports.totals(TeamReader("", False, ("team-1",))).requests == 0
