@@ -48,7 +48,7 @@ def move(redis: Redis, event: UsageEvent, *, only_from: int | None = None) -> Ve
     (counter,) = event.scopes
     life_ms = 0 if counter[2] == "total" else KEPT_MS
     answer = redis.eval(
-        MOVE, 4, store.METER, store.spent(*counter), store.USAGE, store.tombstone(event.request_id),
+        MOVE, 4, store.METER, store.spent(*counter), store.USAGE, store.tombstone(f"{event.request_id}:{event.kind}"),
         "" if only_from is None else str(only_from), str(event.moved_nano), server_run(redis), str(life_ms),
         msgspec.json.encode(event), str(TOMBSTONE_MS),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from flask_login import current_user
 
 from app import current
 from app.condition import version
-from app.domain import announcements, notices, subscriptions
+from app.domain import announcements, budget_requests, notices, subscriptions
 
 INSTALLED = "portico_menu"
 
@@ -31,6 +31,7 @@ USER = (
     Entry("Models", "/models", "boxes", "m"),
     Entry("Subscriptions", "/subscriptions", "list-checks", "s"),
     Entry("API keys", "/keys", "key-round", "k"),
+    Entry("Budgets", "/budgets", "wallet", "b", also="/budget-requests"),
     Entry("Teams", "/teams", "users", "t"),
     Entry("Usage", "/usage", "chart-column", "u"),
     Entry("Activity", "/activity", "scroll-text"),
@@ -40,13 +41,14 @@ APPROVALS, STATUS = "/admin/approvals", "/admin/status"
 NOTICES, REFERENCE = "/notices", "/reference"
 DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser has put away
 ADMIN = (
-    Entry("Approvals", APPROVALS, "shield-check", "a"),
+    Entry("Approvals", APPROVALS, "shield-check", "a", also="/admin/budget-requests"),
     Entry("Approval rules", "/admin/rules", "zap"),
     Entry("People", "/admin/people", "users", also="/admin/invitations"),
     Entry("Teams", "/admin/teams", "folder"),
     Entry("Providers", "/admin/providers", "plug"),
     Entry("Models", "/admin/models", "layers"),
     Entry("API keys", "/admin/keys", "key-round"),
+    Entry("Budgets", "/admin/budgets", "wallet", also="/admin/credits"),
     Entry("Usage", "/admin/usage", "activity"),
     Entry("Activity", "/admin/activity", "receipt"),
     Entry("Chargeback", "/admin/chargeback", "coins"),
@@ -130,8 +132,13 @@ def _item(entry: Entry) -> dict[str, Any]:
     return {
         **entry._asdict(),
         "current": any(_below(request.path, href) for href in (entry.href, entry.also) if href),
-        "badge": subscriptions.waiting_count() or None if entry.href == APPROVALS else None,
+        "badge": _waiting() or None if entry.href == APPROVALS else None,
     }
+
+
+def _waiting() -> int:
+    """How many requests wait for an admin's decision."""
+    return subscriptions.waiting_count() + budget_requests.waiting_count()
 
 
 def _below(path: str, href: str) -> bool:

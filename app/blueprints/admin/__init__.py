@@ -12,7 +12,10 @@ from app.blueprints.admin import (
     activity,
     announcement,
     approvals,
+    budget_requests,
+    budgets,
     chargeback,
+    credits,
     dead_letters,
     deliveries,
     invitations,
@@ -30,6 +33,9 @@ from app.web.menu import init_menu
 
 PAGES = (
     approvals.bp,
+    budget_requests.bp,
+    budgets.bp,
+    credits.bp,
     rules.bp,
     providers.bp,
     models.bp,

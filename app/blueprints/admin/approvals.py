@@ -15,7 +15,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from wtforms.validators import Length, Optional
 
 from app.blueprints.admin.person import me
-from app.domain import budgets, subscriptions
+from app.domain import budget_requests, budgets, subscriptions
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.entrance import safe_next
@@ -136,6 +136,8 @@ def index() -> Response:
         statuses=STATUSES,
         kind=kind,
         sort=sorting(COLUMNS),
+        waiting_subscriptions=subscriptions.waiting_count(),
+        waiting_budgets=budget_requests.waiting_count(),
     )
 
 

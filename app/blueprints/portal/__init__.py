@@ -6,6 +6,7 @@ from flask import Blueprint, Flask
 
 from app.blueprints.portal import (
     activity,
+    budgets,
     catalog,
     home,
     key_settings,
@@ -20,7 +21,20 @@ from app.blueprints.portal import (
 from app.entrance import require_person
 from app.web.menu import init_menu
 
-PAGES = (home, catalog, subscriptions, keys, key_settings, teams, team_members, usage, activity, notices, reference)
+PAGES = (
+    home,
+    catalog,
+    subscriptions,
+    keys,
+    key_settings,
+    teams,
+    team_members,
+    budgets,
+    usage,
+    activity,
+    notices,
+    reference,
+)
 
 
 def open_door(app: Flask) -> None:

@@ -1,0 +1,78 @@
+"""Requests for more of a budget, beside those for models: what waits for a decision, and what was decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+from sqlalchemy import func, select
+
+from app.blueprints.admin.person import me
+from app.domain import budget_requests, payers, subscriptions
+from app.domain.budget_requests import STATUSES, BudgetRequest
+from app.domain.identity import Person
+from app.metering import money
+from app.web import exports
+from app.web.lists import every, in_order, page_of, sorting
+from app.web.render import render
+
+WAITING, EVERYTHING = "pending", "all"
+COLUMNS = {
+    "person": select(func.lower(Person.username)).where(Person.id == BudgetRequest.person_id).scalar_subquery(),
+    "amount": BudgetRequest.amount_nano,
+    "asked": BudgetRequest.created_at,
+}
+
+
+def _amount(nano: int | None) -> str | None:
+    return None if nano is None else money.text(nano)
+
+
+EXPORT_COLUMNS: dict[str, Any] = {
+    "id": lambda one: one.id,
+    "user": lambda one: one.person.username,
+    "scope": lambda one: one.scope_kind,
+    "scope_id": lambda one: one.scope_id,
+    "amount": lambda one: _amount(one.amount_nano),
+    "lasting": lambda one: one.lasting,
+    "reason": lambda one: one.reason,
+    "status": lambda one: one.status,
+    "granted": lambda one: _amount(one.granted_nano),
+    "asked_at": lambda one: one.created_at,
+    "decided_at": lambda one: one.decided_at,
+    "decided_by": lambda one: one.decided_by,
+    "comment": lambda one: one.decision_reason,
+}
+
+bp = Blueprint("budget_requests", __name__)
+
+
+@bp.get("/admin/budget-requests")
+def index() -> Response:
+    status = request.args.get("status", WAITING)
+    status = status if status in (*STATUSES, EVERYTHING) else WAITING
+    search = request.args.get("q", "").strip()[:100]
+    query = budget_requests.reachable(me())
+    if status != EVERYTHING:
+        query = query.where(BudgetRequest.status == status)
+    if search:
+        people = select(Person.id).where(Person.username.icontains(search, autoescape=True))
+        query = query.where(
+            BudgetRequest.person_id.in_(people) | BudgetRequest.reason.icontains(search, autoescape=True)
+        )
+    query = in_order(query, COLUMNS)
+    if form := exports.wanted():
+        return exports.answer(form, "budget-requests", EXPORT_COLUMNS, every(query))
+    found = page_of(query)
+    return render(
+        "admin/budget_requests/index.html",
+        "admin/budget_requests/_list.html",
+        found=found,
+        named=payers.read(one.scope for one in found.items),
+        chosen=status,
+        statuses=STATUSES,
+        search=search,
+        sort=sorting(COLUMNS),
+        waiting_subscriptions=subscriptions.waiting_count(),
+        waiting_budgets=budget_requests.waiting_count(),
+    )

@@ -1,0 +1,208 @@
+"""Budgets: every scope that has one, how near its limit it is, and what happens there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+from flask import Blueprint, Response, request, url_for
+from flask_wtf import FlaskForm
+from wtforms import IntegerField, SelectField, StringField
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+from wtforms.validators import NumberRange, Optional
+
+from app.blueprints.admin.person import me
+from app.domain import budgets, payers
+from app.domain.errors import DomainError
+from app.domain.payers import Payer
+from app.extensions import db, transaction
+from app.metering import money
+from app.web import budgets as arranged
+from app.web import exports
+from app.web.budgets import Row
+from app.web.forms import blame
+from app.web.lists import SIZES, Listing
+from app.web.render import render, see_other, toast_next
+
+PERCENT = re.compile(r"\d{1,3}")
+FILTERS = ("near", "exhausted")
+FAR = "9999"  # after every instant as text: what never resets comes last
+COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "name": lambda row: row.payer.name.lower(),
+    "kind": lambda row: arranged.KINDS[row.payer.kind],
+    "share": lambda row: row.share,
+    "left": lambda row: row.standing.remaining_nano or 0,
+    "resets": lambda row: row.standing.resets_at.isoformat() if row.standing.resets_at else FAR,
+}
+
+bp = Blueprint("budgets", __name__)
+
+
+class BudgetForm(FlaskForm):
+    """The budget of one scope, and what is told and done when it is nearly spent."""
+
+    limit = StringField(
+        "Budget",
+        description="The most that may be spent in each period. Empty takes the limit away.",
+        render_kw={"inputmode": "decimal", "autocomplete": "off"},
+    )
+    period = SelectField(
+        "Period", choices=[SelectChoice(name, words) for name, words in arranged.PERIODS.items()], default="month"
+    )
+    timezone = StringField(
+        "Time zone of the period",
+        default="UTC",
+        description="Periods begin at midnight there, such as Europe/Berlin.",
+        render_kw={"autocomplete": "off", "spellcheck": "false"},
+    )
+    thresholds = StringField(
+        "Tell at",
+        default=", ".join(str(percent) for percent in budgets.THRESHOLDS),
+        description="Percents of the limit, separated by commas; each is told once a period. Empty for none.",
+        render_kw={"autocomplete": "off"},
+    )
+    action = SelectField("What else happens", default="notify")
+    action_percent = IntegerField(
+        "At percent",
+        [Optional(), NumberRange(1, 100, "Give a percent from 1 to 100.")],
+        default=100,
+        description="Where it happens.",
+    )
+
+    def percents(self) -> list[int] | None:
+        """The thresholds; None when they cannot be read."""
+        words = [word.strip().removesuffix("%").strip() for word in (self.thresholds.data or "").split(",")]
+        found = [word for word in words if word]
+        return [int(word) for word in found] if all(PERCENT.fullmatch(word) for word in found) else None
+
+
+@bp.get("/admin/budgets")
+def index() -> Response:
+    search = request.args.get("q", "").strip()[:100]
+    state = request.args.get("state", "")
+    state = state if state in FILTERS else ""
+    kind = request.args.get("kind", "")
+    kind = kind if kind in arranged.KINDS else ""
+    found = _rows(kind)
+    if search:
+        found = [row for row in found if search.lower() in row.payer.name.lower()]
+    if state:
+        found = [row for row in found if row.state == state or (state == "near" and row.state == "exhausted")]
+    found, sort = _sorted(found)
+    if form := exports.wanted():
+        return exports.answer(form, "budgets", arranged.EXPORTED, found)
+    return render(
+        "admin/budgets/index.html",
+        "admin/budgets/_list.html",
+        found=_page_of(found),
+        search=search,
+        state=state,
+        kind=kind,
+        kinds=arranged.KINDS,
+        periods=arranged.PERIODS,
+        sort=sort,
+        any=bool(found) or bool(search or state or kind),
+    )
+
+
+@bp.get("/admin/budgets/<scope>/<id>")
+def detail(scope: str, id: str) -> Response:
+    payer = payers.reach(me(), scope, id)
+    return _form(payer, _filled(payer))
+
+
+@bp.post("/admin/budgets/<scope>/<id>")
+def change(scope: str, id: str) -> Response:
+    payer = payers.reach(me(), scope, id)
+    form = BudgetForm()
+    form.action.choices = _actions(payer)
+    percents = form.percents()
+    if not form.validate_on_submit():
+        return _form(payer, form, 422)
+    if percents is None:
+        form.thresholds.errors = [*form.thresholds.errors, "Give whole percents, separated by commas."]
+        return _form(payer, form, 422)
+    amount = (form.limit.data or "").strip()
+    try:
+        if amount:
+            transaction(
+                budgets.set_budget,
+                cast("Any", payer.kind),
+                payer.id,
+                by=me(),
+                limit=amount,
+                period=form.period.data,
+                timezone=(form.timezone.data or "").strip() or "UTC",
+                thresholds=percents,
+                action=form.action.data,
+                action_percent=form.action_percent.data or 100,
+            )
+        else:
+            transaction(budgets.clear, cast("Any", payer.kind), payer.id, by=me())
+    except DomainError as error:
+        blame(form, error)
+        return _form(payer, form, error.status)
+    toast_next("success", f"The budget of {payer.name} is {'saved' if amount else 'taken away'}.")
+    return see_other(url_for("admin.budgets.index"))
+
+
+def _rows(kind: str) -> list[Row]:
+    """Every budget there is, of one kind of scope or of all; the scopes that are gone are left out."""
+    scopes = [(one.scope_kind, one.scope_id) for one in db.session.scalars(budgets.every())]
+    scopes = [scope for scope in scopes if not kind or scope[0] == kind]
+    known = payers.read(scopes)
+    return arranged.rows([known[scope] for scope in scopes if scope in known])
+
+
+def _sorted(found: list[Row]) -> tuple[list[Row], str | None]:
+    """In the order that the address asks for, else the nearest to its limit first."""
+    asked = request.args.get("sort", "")
+    name = asked.removeprefix("-")
+    if name not in COLUMNS:
+        return sorted(found, key=lambda row: (-row.share, row.payer.name.lower())), None
+    return sorted(found, key=COLUMNS[name], reverse=asked.startswith("-")), asked
+
+
+def _page_of(found: list[Row]) -> Listing[Row]:
+    size = request.args.get("size", type=int)
+    size = size if size in SIZES else SIZES[0]
+    last = max(1, -(-len(found) // size))
+    page = min(max(1, request.args.get("page", 1, type=int) or 1), last)
+    return Listing(found[(page - 1) * size : page * size], page, size, len(found))
+
+
+def _filled(payer: Payer) -> BudgetForm:
+    """The form with what is in force."""
+    found = budgets.find(*payer.scope)
+    form = BudgetForm(formdata=None)
+    form.action.choices = _actions(payer)
+    if found is not None:
+        form.limit.data, form.period.data, form.timezone.data = (
+            money.text(found.limit_nano),
+            found.period,
+            found.timezone,
+        )
+        form.thresholds.data = ", ".join(str(percent) for percent in found.thresholds)
+        form.action.data, form.action_percent.data = found.action, found.action_percent
+    return form
+
+
+def _actions(payer: Payer) -> list[Any]:
+    return [
+        SelectChoice(name, words)
+        for name, words in arranged.ACTIONS.items()
+        if name != "suspend" or payer.kind == "key"
+    ]
+
+
+def _form(payer: Payer, form: BudgetForm, status: int = 200) -> Response:
+    (row,) = arranged.rows([payer])
+    return render(
+        "admin/budgets/detail.html",
+        status=status,
+        row=row,
+        form=form,
+        kinds=arranged.KINDS,
+        story=arranged.story(arranged.history(payer, whole=True)),
+    )

@@ -1,0 +1,121 @@
+"""Credits: room given back to a budget's running period, with a reason, and the list of those that were given."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import Blueprint, Response, request, url_for
+from flask_wtf import FlaskForm
+from wtforms import HiddenField, StringField, TextAreaField
+from wtforms.validators import InputRequired, Length
+
+from app import current
+from app.blueprints.admin.person import me
+from app.domain import payers
+from app.domain.errors import DomainError, NotFound
+from app.domain.payers import Payer
+from app.extensions import transaction
+from app.ids import new_id
+from app.ledger import credits
+from app.ledger.credits import LONGEST_REASON
+from app.metering import money
+from app.web import budgets as arranged
+from app.web import exports
+from app.web.forms import blame
+from app.web.lists import every, in_order, page_of, sorting
+from app.web.render import render, see_other, toast_next
+
+NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what `new_id` makes
+COLUMNS = {"amount": -credits.UsageEntry.moved_nano, "given": credits.UsageEntry.at_ms}
+
+EXPORT_COLUMNS: dict[str, Any] = {
+    "id": lambda entry: entry.request_id,
+    "at": lambda entry: entry.at,
+    "scope": lambda entry: credits.read(entry).kind,
+    "scope_id": lambda entry: credits.read(entry).scope_id,
+    "amount": lambda entry: money.text(-entry.moved_nano),
+    "by": lambda entry: credits.read(entry).by,
+    "reason": lambda entry: credits.read(entry).reason,
+}
+
+bp = Blueprint("credits", __name__)
+
+
+class CreditForm(FlaskForm):
+    """A credit. `once` names it, so that sending the form twice gives it once."""
+
+    once = HiddenField()
+    scope = HiddenField()
+    amount = StringField(
+        "Amount",
+        [InputRequired("Give an amount.")],
+        description="So much more may be spent in the running period.",
+        render_kw={"inputmode": "decimal", "autocomplete": "off"},
+    )
+    reason = TextAreaField(
+        "Reason",
+        [InputRequired("Give a reason."), Length(max=LONGEST_REASON, message="Use at most %(max)d characters.")],
+        description="It is kept with the credit.",
+    )
+
+
+@bp.get("/admin/credits")
+def index() -> Response:
+    query = in_order(credits.every(), COLUMNS)
+    if form := exports.wanted():
+        return exports.answer(form, "credits", EXPORT_COLUMNS, every(query))
+    found = page_of(query)
+    shown = [credits.read(entry) for entry in found.items]
+    return render(
+        "admin/credits/index.html",
+        "admin/credits/_list.html",
+        found=found,
+        credits=shown,
+        named=payers.read((one.kind, one.scope_id) for one in shown),
+        kinds=arranged.KINDS,
+        sort=sorting(COLUMNS),
+    )
+
+
+@bp.get("/admin/credits/new")
+def new() -> Response:
+    scope = request.args.get("scope", "")
+    form = CreditForm(formdata=None, scope=scope, once=new_id())
+    return _form(_payer(scope), form)
+
+
+@bp.post("/admin/credits")
+def give() -> Response:
+    form = CreditForm()
+    payer = _payer(form.scope.data or "")
+    if not form.validate_on_submit():
+        return _form(payer, form, 422)
+    id = form.once.data if NAME.fullmatch(form.once.data or "") else new_id()
+    try:
+        given = transaction(
+            credits.give,
+            current.redis(),
+            id,
+            *payer.scope,
+            by=me(),
+            amount=(form.amount.data or "").strip(),
+            reason=form.reason.data or "",
+        )
+    except DomainError as error:
+        blame(form, error)
+        return _form(payer, form, error.status)
+    toast_next("success", f"{money.text(given.amount_nano)} {current.config().portal.currency} more for {payer.name}.")
+    return see_other(url_for("admin.credits.index"))
+
+
+def _payer(scope: str) -> Payer:
+    kind, slash, id = scope.partition("/")
+    if not slash:
+        raise NotFound("Say whose budget it is: go to its page.")
+    return payers.reach(me(), kind, id)
+
+
+def _form(payer: Payer, form: CreditForm, status: int = 200) -> Response:
+    (row,) = arranged.rows([payer])
+    return render("admin/credits/new.html", status=status, form=form, row=row, kinds=arranged.KINDS)

@@ -1,0 +1,173 @@
+"""The admins' pages of budgets, credits and requests for more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from app import store
+from app.domain import budget_requests, budgets, payers, publication
+from app.extensions import db, transaction
+from app.ledger.recount import server_run
+from app.metering import money
+from tests.blueprints.portal.conftest import Browser, make_key
+from tests.house import People
+
+SignIn = Callable[[str], Browser]
+FORM = {
+    "limit": "20", "period": "week", "timezone": "Europe/Berlin", "thresholds": "60, 90%", "action": "refuse",
+    "action_percent": "90",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def open_meter(people: People, wire: redis.Redis) -> None:
+    wire.hset(store.METER, mapping={"epoch": "1", "run_id": server_run(wire)})
+
+
+def limit(people: People, kind: str, id: str, amount: str = "5") -> None:
+    transaction(budgets.set_budget, kind, id, by=people.admin, limit=amount, period="total")  # type: ignore[arg-type]
+    publication.catch_up()
+
+
+def names(page: str) -> list[str]:
+    return re.findall(r'<a class="break" href="/budgets/[^"]+">([^<]+)</a>', page)
+
+
+def test_every_budget_is_listed_the_nearest_to_its_limit_first(
+    people: People, signed_in: SignIn, wire: redis.Redis
+) -> None:
+    key_id, _ = make_key(people.owner, name="nightly")
+    for kind, id, spent in (
+        ("user", people.owner.id, "1"), ("key", key_id, "5"), ("organisation", "default", "4.2"),
+        ("user", "somebody-gone", "0"),
+    ):  # fmt: skip
+        limit(people, kind, id)
+        wire.hset(store.spent(kind, id, "total"), "spent", money.parse(spent))
+    admin = signed_in("admin")
+    assert names(admin.get("/admin/budgets").text) == ["key nightly", "the organisation", "owner"]
+    assert names(admin.get("/admin/budgets?sort=name").text) == ["key nightly", "owner", "the organisation"]
+    assert names(admin.get("/admin/budgets?sort=-left").text) == ["owner", "the organisation", "key nightly"]
+    assert names(admin.get("/admin/budgets?state=near").text) == ["key nightly", "the organisation"]
+    assert names(admin.get("/admin/budgets?state=exhausted").text) == ["key nightly"]
+    assert names(admin.get("/admin/budgets?kind=user").text) == ["owner"]
+    assert names(admin.get("/admin/budgets?q=NIGHT").text) == ["key nightly"]
+    assert "No budget fits these filters" in admin.get("/admin/budgets?q=zzz").text
+    rows = admin.get("/admin/budgets?format=json&state=exhausted", buffered=True).get_json()["data"]
+    assert [(row["name"], row["spent"], row["state"]) for row in rows] == [("key nightly", "5", "exhausted")]
+    assert admin.get("/admin/budgets?format=csv", buffered=True).text.count("\n") == 4
+
+
+def test_without_budgets_the_list_says_what_to_do(people: People, signed_in: SignIn) -> None:
+    assert "Set the organisation’s budget" in signed_in("admin").get("/admin/budgets").text
+
+
+def test_an_admin_sets_a_budget_with_all_that_belongs_to_it(people: People, signed_in: SignIn) -> None:
+    admin, path = signed_in("admin"), "/admin/budgets/user/owner"
+    assert admin.post(path, page=path, **FORM).status_code == 303
+    found = budgets.find("user", people.owner.id)
+    assert found is not None
+    assert found.summary() == {
+        "limit": "20", "period": "week", "timezone": "Europe/Berlin", "thresholds": [60, 90], "action": "refuse",
+        "action_percent": 90,
+    }  # fmt: skip
+    assert 'value="60, 90"' in admin.get(path).text
+    assert admin.post(path, page=path, **{**FORM, "limit": ""}).status_code == 303
+    db.session.rollback()
+    assert budgets.find("user", people.owner.id) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"limit": "words"}, {"period": "year"}, {"timezone": "Nowhere"}, {"thresholds": "50, many"},
+        {"thresholds": "101"}, {"action": "suspend"}, {"action_percent": "0"},
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_comes_back(people: People, signed_in: SignIn, wrong: dict[str, str]) -> None:
+    answer = signed_in("admin").post("/admin/budgets/user/owner", **{**FORM, **wrong})
+    assert answer.status_code == 422
+    assert "Please check these fields" in answer.text
+    assert budgets.find("user", people.owner.id) is None
+
+
+def test_a_key_may_be_paused_at_a_percent(people: People, signed_in: SignIn) -> None:
+    key_id, _ = make_key(people.owner)
+    answer = signed_in("admin").post(f"/admin/budgets/key/{key_id}", **{**FORM, "action": "suspend"})
+    assert answer.status_code == 303
+
+
+def test_an_admin_gives_a_credit_once_however_often_the_form_is_sent(
+    people: People, signed_in: SignIn, wire: redis.Redis
+) -> None:
+    limit(people, "user", people.owner.id)
+    wire.hset(store.spent("user", people.owner.id, "total"), "spent", 5 * money.NANO)
+    admin, page = signed_in("admin"), "/admin/credits/new?scope=user/owner"
+    once = re.search(r'name="once"[^>]*value="([^"]+)"', admin.get(page).text)
+    assert once is not None
+    form = {"once": once[1], "scope": "user/owner", "amount": "2.5", "reason": "A lost batch."}
+    for _ in range(2):
+        assert admin.post("/admin/credits", page=page, **form).status_code == 303
+    assert budgets.standing("user", people.owner.id).remaining_nano == 2_500_000_000
+    listed = admin.get("/admin/credits").text
+    assert listed.count("A lost batch.") == 1
+    assert names(listed) == ["owner"]
+    (row,) = admin.get("/admin/credits?format=json", buffered=True).get_json()["data"]
+    assert (row["scope"], row["amount"], row["by"], row["reason"]) == ("user", "2.5", "admin", "A lost batch.")
+    assert "Credit given" in admin.get("/budgets/user/owner").text
+
+
+@pytest.mark.parametrize("wrong", [{"amount": ""}, {"amount": "0"}, {"amount": "-3"}, {"reason": ""}])
+def test_a_credit_that_makes_no_sense_comes_back(people: People, signed_in: SignIn, wrong: dict[str, str]) -> None:
+    limit(people, "user", people.owner.id)
+    form = {"scope": "user/owner", "amount": "1", "reason": "Why not.", **wrong}
+    assert signed_in("admin").post("/admin/credits", **form).status_code == 422
+    assert budgets.standing("user", people.owner.id).spent_nano == 0
+
+
+def test_a_credit_needs_a_limit_and_a_scope(people: People, signed_in: SignIn) -> None:
+    admin = signed_in("admin")
+    assert "This has no limit" in admin.get("/admin/credits/new?scope=user/owner").text
+    form = {"scope": "user/owner", "amount": "1", "reason": "Why not."}
+    assert admin.post("/admin/credits", **form).status_code == 409
+    assert admin.get("/admin/credits/new").status_code == 404
+    assert admin.get("/admin/credits/new?scope=user/nobody").status_code == 404
+
+
+def test_requests_stand_beside_subscriptions(people: People, signed_in: SignIn) -> None:
+    limit(people, "user", people.owner.id)
+    admin = signed_in("admin")
+    assert "Nothing waits for you" in admin.get("/admin/budget-requests").text
+    payer = payers.named("user", "owner")
+    made = transaction(budget_requests.ask, payer, by=people.owner, amount="2", lasting=False, reason="A report.")
+    page = admin.get("/admin/budget-requests").text
+    assert f'href="/budget-requests/{made.id}"' in page
+    assert 'href="/admin/budget-requests"' in admin.get("/admin/approvals").text
+    assert "No request fits" in admin.get("/admin/budget-requests?q=zzz").text
+    transaction(budget_requests.decide, made, "deny", by=people.admin, reason="No.")
+    assert "A report." not in admin.get("/admin/budget-requests").text
+    rows = admin.get("/admin/budget-requests?status=all&format=json", buffered=True).get_json()["data"]
+    assert [(row["user"], row["amount"], row["status"], row["comment"]) for row in rows] == [
+        ("owner", "2", "denied", "No.")
+    ]
+
+
+def test_who_only_reads_changes_nothing(people: People, signed_in: SignIn) -> None:
+    limit(people, "user", people.owner.id)
+    auditor = signed_in("auditor")
+    for path in (
+        "/admin/budgets",
+        "/admin/budgets/user/owner",
+        "/admin/credits",
+        "/admin/credits/new?scope=user/owner",
+    ):
+        assert auditor.get(path).status_code == 200, path
+    assert (
+        'title="Your role may read everything here and change nothing."'
+        in auditor.get("/admin/budgets/user/owner").text
+    )
+    assert auditor.post("/admin/budgets/user/owner", **FORM).status_code == 403
+    assert auditor.post("/admin/credits", scope="user/owner", amount="1", reason="Mine.").status_code == 403

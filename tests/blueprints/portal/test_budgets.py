@@ -1,0 +1,249 @@
+"""Budgets: what pays for one's calls, how it stands, and asking for more of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import redis
+from flask import Flask
+
+from app import store
+from app.domain import alerts, budget_requests, budgets, catalog, keys, payers, publication, teams
+from app.domain.budget_requests import BudgetRequest
+from app.domain.teams import Team
+from app.extensions import db, transaction
+from app.ledger.recount import server_run
+from app.metering import money
+from tests.blueprints.portal.conftest import Browser, make_key
+from tests.house import People
+
+SignIn = Callable[[str], Browser]
+ASK = {"amount": "2", "lasting": "once", "reason": "A report."}
+
+
+@pytest.fixture
+def team(people: People, wire: redis.Redis) -> Team:
+    """A team that the stranger owns and the owner is in; the meter is open."""
+    wire.hset(store.METER, mapping={"epoch": "1", "run_id": server_run(wire)})
+    made = transaction(teams.create, by=people.stranger, name="Lab")
+    transaction(teams.put_member, made, people.owner, by=people.stranger)
+    return made
+
+
+def limit(people: People, kind: str, id: str, amount: str = "5", **more: object) -> None:
+    transaction(budgets.set_budget, kind, id, by=people.admin, limit=amount, period="month", **more)  # type: ignore[arg-type]
+    publication.catch_up()
+
+
+def spend(wire: redis.Redis, kind: str, id: str, amount: str, *, held: str = "0") -> None:
+    budget = budgets.find(kind, id)
+    assert budget is not None
+    from app.metering import periods
+
+    name = periods.window_of(budget.spec, int(budget.updated_at.timestamp() * 1000)).name
+    wire.hset(store.spent(kind, id, name), mapping={"spent": money.parse(amount), "held": money.parse(held)})
+
+
+def asked(people: People, kind: str, id: str, *, lasting: bool = False) -> str:
+    payer = payers.named(kind, id)
+    return transaction(budget_requests.ask, payer, by=people.owner, amount="2", lasting=lasting, reason="A report.").id
+
+
+def test_everything_that_pays_for_ones_calls_is_listed(
+    people: People, team: Team, signed_in: SignIn, wire: redis.Redis
+) -> None:
+    key_id, _ = make_key(people.owner, name="nightly")
+    for kind, id in (
+        ("user", people.owner.id), ("key", key_id), ("team", team.id), ("member", f"{team.id}:{people.owner.id}"),
+        ("organisation", "default"), ("user", people.stranger.id),
+    ):  # fmt: skip
+        limit(people, kind, id)
+    spend(wire, "key", key_id, "4.5", held="0.25")
+    page = signed_in("owner").get("/budgets")
+    names = re.findall(r'<a class="break" href="/budgets/[^"]+">([^<]+)</a>', page.text)
+    assert names == ["owner", "key nightly", "owner in team Lab", "team Lab", "the organisation"]
+    assert "$4.50" in page.text
+    assert "Near its limit" in page.text
+
+
+def test_without_any_limit_the_page_says_so(people: People, signed_in: SignIn) -> None:
+    assert "No budget bounds you" in signed_in("owner").get("/budgets").text
+
+
+def test_the_list_leaves_as_a_file(people: People, signed_in: SignIn) -> None:
+    limit(people, "user", people.owner.id)
+    rows = signed_in("owner").get("/budgets?format=json", buffered=True).get_json()["data"]
+    assert [(row["scope"], row["id"], row["limit"], row["state"]) for row in rows] == [("user", "owner", "5", "ok")]
+
+
+@pytest.mark.parametrize(
+    ("who", "scope", "expected"),
+    [
+        ("owner", "user", 200), ("stranger", "user", 404), ("admin", "user", 200), ("auditor", "user", 200),
+        ("owner", "team", 200), ("stranger", "team", 200), ("owner", "member", 200), ("stranger", "member", 200),
+        ("owner", "key", 200), ("stranger", "key", 404), ("owner", "organisation", 200),
+        ("stranger", "nothing", 404),
+    ],
+)  # fmt: skip
+def test_whoever_it_concerns_sees_its_page(
+    people: People, team: Team, signed_in: SignIn, who: str, scope: str, expected: int
+) -> None:
+    key_id, _ = make_key(people.owner)
+    ids = {
+        "user": "owner", "team": team.id, "member": f"{team.id}:owner", "key": key_id, "organisation": "default",
+        "nothing": "x",
+    }  # fmt: skip
+    assert signed_in(who).get(f"/budgets/{scope}/{ids[scope]}").status_code == expected
+
+
+def test_the_address_of_a_refusal_leads_to_the_page(people: People, team: Team, signed_in: SignIn) -> None:
+    """It names people by their ids where the gateway knows no username."""
+    assert signed_in("owner").get(f"/budgets/member/{team.id}:{people.owner.id}").status_code == 200
+
+
+def test_who_is_cut_off_is_said_with_the_reason(
+    people: People, team: Team, signed_in: SignIn, wire: redis.Redis, small: catalog.Model
+) -> None:
+    cap = f"{team.id}:{people.owner.id}"
+    limit(people, "team", team.id)
+    limit(people, "member", cap)
+    spend(wire, "member", cap, "5")
+    page = signed_in("stranger").get(f"/budgets/team/{team.id}").text
+    assert "Cut off by a budget of their own: owner in team Lab." in page
+    assert "Whoever it pays for is cut off" in signed_in("owner").get(f"/budgets/member/{team.id}:owner").text
+
+
+def test_a_budget_that_refuses_early_says_so_with_the_numbers_of_the_meter(
+    people: People, signed_in: SignIn, wire: redis.Redis
+) -> None:
+    limit(people, "user", people.owner.id, "10", action="refuse", action_percent=80)
+    spend(wire, "user", people.owner.id, "6")
+    page = signed_in("owner").get("/budgets/user/owner").text
+    assert "New work is refused before the limit" in page
+    assert '$6.00</span> <span class="muted">of $8.00' in page
+
+
+def test_credits_beyond_what_was_spent_are_shown(people: People, signed_in: SignIn, wire: redis.Redis) -> None:
+    limit(people, "user", people.owner.id)
+    budget = budgets.find("user", people.owner.id)
+    assert budget is not None
+    spend(wire, "user", people.owner.id, "0")
+    for name in wire.scan_iter(match=store.spent("user", people.owner.id, "*")):
+        wire.hset(name, "spent", -3 * money.NANO)
+    page = signed_in("owner").get("/budgets/user/owner").text
+    assert "credits are more than what was spent" in page
+    assert 'width="-' not in page
+
+
+def test_alerts_and_changes_are_told(people: People, signed_in: SignIn) -> None:
+    limit(people, "user", people.owner.id)
+    limit(people, "user", people.owner.id, "8", thresholds=[70])
+    db.session.add(
+        alerts.BudgetAlert(
+            scope_kind="user", scope_id=people.owner.id, period="month-1", threshold=70, spent_nano=1, limit_nano=2
+        )
+    )
+    db.session.commit()
+    page = signed_in("owner").get("/budgets/user/owner").text
+    assert "limit: 5 → 8; told at: 50%, 80%, 100% → 70%" in page
+    assert ">70%</td>" in page
+
+
+def test_a_person_asks_for_more_and_takes_it_back(people: People, signed_in: SignIn) -> None:
+    limit(people, "user", people.owner.id)
+    browser, path = signed_in("owner"), "/budgets/user/owner"
+    assert browser.post(f"{path}/requests", page=path, **ASK).status_code == 303
+    page = browser.get(path)
+    assert "You have asked for more" in page.text
+    found = db.session.query(BudgetRequest).one()
+    assert (found.amount_nano, found.lasting, found.status) == (2 * money.NANO, False, "pending")
+    assert browser.post(f"/budget-requests/{found.id}/withdrawal").status_code == 303
+    db.session.rollback()
+    assert found.status == "withdrawn"
+
+
+@pytest.mark.parametrize("wrong", [{"amount": "words"}, {"amount": ""}, {"reason": ""}, {"amount": "0"}])
+def test_a_request_that_makes_no_sense_comes_back(people: People, signed_in: SignIn, wrong: dict[str, str]) -> None:
+    limit(people, "user", people.owner.id)
+    answer = signed_in("owner").post("/budgets/user/owner/requests", **{**ASK, **wrong})
+    assert answer.status_code == 422
+    assert "Please check these fields" in answer.text
+    assert db.session.query(BudgetRequest).count() == 0
+
+
+def test_somebody_whom_it_does_not_pay_for_is_not_offered_to_ask(people: People, team: Team, signed_in: SignIn) -> None:
+    limit(people, "member", f"{team.id}:{people.owner.id}")
+    path = f"/budgets/member/{team.id}:owner"
+    browser = signed_in("stranger")
+    assert "Ask for more" not in browser.get(path).text
+    assert browser.post(f"{path}/requests", **ASK).status_code == 403
+
+
+def test_an_admin_decides_with_the_history_in_sight(people: People, team: Team, signed_in: SignIn) -> None:
+    limit(people, "user", people.owner.id)
+    id = asked(people, "user", "owner", lasting=True)
+    admin = signed_in("admin")
+    listed = admin.get("/admin/budget-requests").text
+    assert f"/budget-requests/{id}" in listed
+    page = admin.get(f"/budget-requests/{id}")
+    assert "What it spends" in page.text
+    assert "If it goes on as so far" in page.text
+    answer = admin.post(f"/budget-requests/{id}", decision="grant", amount="3", reason="Fine.")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/admin/budget-requests")
+    db.session.rollback()
+    budget = budgets.find("user", people.owner.id)
+    assert budget is not None
+    assert budget.limit_nano == 8 * money.NANO
+    assert "3 USD more for owner, each period" in signed_in("owner").get("/notices").text
+
+
+def test_a_denial_without_a_reason_comes_back(people: People, signed_in: SignIn) -> None:
+    limit(people, "user", people.owner.id)
+    id = asked(people, "user", "owner")
+    admin = signed_in("admin")
+    assert admin.post(f"/budget-requests/{id}", decision="deny", amount="2", reason="").status_code == 422
+    assert admin.post(f"/budget-requests/{id}", decision="explode", amount="2", reason="").status_code == 422
+    assert admin.post(f"/budget-requests/{id}", decision="deny", amount="", reason="Later.").status_code == 303
+
+
+def test_a_teams_owner_decides_on_a_members_cap(people: People, team: Team, signed_in: SignIn) -> None:
+    limit(people, "member", f"{team.id}:{people.owner.id}")
+    id = asked(people, "member", f"{team.id}:owner")
+    lead = signed_in("stranger")
+    assert "Grant" in lead.get(f"/budget-requests/{id}").text
+    assert lead.post(f"/budget-requests/{id}", decision="grant", amount="2", reason="").status_code == 303
+    standing = budgets.standing("member", f"{team.id}:{people.owner.id}")
+    assert standing.remaining_nano == 7 * money.NANO
+
+
+def test_nobody_else_decides(people: People, team: Team, signed_in: SignIn) -> None:
+    limit(people, "team", team.id)
+    id = asked(people, "team", team.id)
+    answers = {
+        who: (
+            signed_in(who).get(f"/budget-requests/{id}").status_code,
+            signed_in(who).post(f"/budget-requests/{id}", decision="grant", amount="2", reason="").status_code,
+        )
+        for who in ("owner", "stranger", "auditor")
+    }
+    assert answers == {"owner": (200, 403), "stranger": (404, 404), "auditor": (200, 403)}
+    auditor = signed_in("auditor").get(f"/budget-requests/{id}").text
+    assert 'title="Your role may read this and decide nothing."' in auditor
+    assert "Grant" not in signed_in("owner").get(f"/budget-requests/{id}").text
+
+
+def test_what_others_asked_is_not_told(people: People, team: Team, signed_in: SignIn) -> None:
+    limit(people, "organisation", "default")
+    asked(people, "organisation", "default")
+    assert "A report." not in signed_in("stranger").get("/budgets/organisation/default").text
+    assert "A report." in signed_in("admin").get("/budgets/organisation/default").text
+
+
+def test_a_revoked_key_pays_for_nothing_any_more(app: Flask, people: People, signed_in: SignIn) -> None:
+    key_id, _ = make_key(people.owner)
+    limit(people, "key", key_id)
+    key = keys.reach(people.owner, key_id)
+    transaction(keys.revoke, key, by=people.owner)
+    assert "No budget bounds you" in signed_in("owner").get("/budgets").text
