@@ -72,7 +72,7 @@ def test_an_approval_may_bear_an_end_a_budget_and_a_comment(people: People, aske
     assert found.expires_at.date() == day + timedelta(days=1)
     budget = budgets.find("subscription", asked)
     assert budget is not None
-    assert budget.summary() == {"limit": "12.5", "period": "week", "timezone": "UTC"}
+    assert (budget.limit_nano, budget.spec) == (12_500_000_000, "week|UTC")
 
 
 def test_a_denial_needs_a_reason_that_the_person_reads(people: People, asked: str, signed_in: SignedIn) -> None:

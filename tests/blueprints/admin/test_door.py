@@ -33,6 +33,7 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
         "deliveries": mailed(),
         "rules": transaction(approval_rules.create, by=people.admin, name="Cheap ones").id,
         "activity": use(people.owner, guarded, time.time_ns() // 1_000_000),
+        "budgets": "stranger",
     }
 
 
@@ -59,7 +60,8 @@ def routes(app: Flask, ids: dict[str, str]) -> list[tuple[str, str]]:
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("admin."):
             path = rule.rule.replace("<id>", ids.get(rule.endpoint.split(".")[1], ""))
-            path = path.replace("<username>", "stranger").replace("<reference>", "R")
+            path = path.replace("<username>", "stranger").replace("<reference>", "R").replace("<scope>", "user")
+            path = path.replace("/credits/new", "/credits/new?scope=user/stranger")
             found += [(method, path) for method in (rule.methods or set()) & {"GET", "POST"}]
     return sorted(found)
 
@@ -76,6 +78,7 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
             "deliveries": "E",
             "rules": "R",
             "activity": "A",
+            "budgets": "B",
         },
     ) == [
         ("GET", "/admin/activity"),
@@ -83,6 +86,11 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
         ("GET", "/admin/announcement"),
         ("GET", "/admin/approvals"),
         ("GET", "/admin/approvals/decisions"),
+        ("GET", "/admin/budget-requests"),
+        ("GET", "/admin/budgets"),
+        ("GET", "/admin/budgets/user/B"),
+        ("GET", "/admin/credits"),
+        ("GET", "/admin/credits/new?scope=user/stranger"),
         ("GET", "/admin/dead-letters"),
         ("GET", "/admin/dead-letters/D/dismissal"),
         ("GET", "/admin/deliveries"),
@@ -114,6 +122,8 @@ def test_the_door_has_the_routes_that_this_suite_knows(app: Flask) -> None:
         ("POST", "/admin/announcement"),
         ("POST", "/admin/announcement/removal"),
         ("POST", "/admin/approvals/decisions"),
+        ("POST", "/admin/budgets/user/B"),
+        ("POST", "/admin/credits"),
         ("POST", "/admin/dead-letters/D/dismissal"),
         ("POST", "/admin/dead-letters/D/posting"),
         ("POST", "/admin/deliveries/E/sending"),
