@@ -9,6 +9,7 @@ import msgspec
 from redis import RedisError
 
 from app import current, store
+from app.domain import teams
 from app.domain.identity import Person
 from app.domain.keys import ApiKey
 from app.extensions import db
@@ -18,7 +19,8 @@ _decode = msgspec.json.Decoder(Refusal).decode
 
 
 def find(person: Person, request_id: str) -> Refusal | None:
-    """Why a request was refused, for its own person, the owner of its key and those who see everything.
+    """Why a request was refused, for its own person, the owner of its key, owners of its team and those who see
+    everything.
 
     None when there is no such record, it is somebody else's, or Redis does not answer.
     """
@@ -37,6 +39,8 @@ def find(person: Person, request_id: str) -> Refusal | None:
 
 def _concerns(found: Refusal, person: Person) -> bool:
     if person.sees_everything or found.person_id == person.id:
+        return True
+    if found.team_id is not None and teams.role_in(person, found.team_id) == "owner":
         return True
     key = db.session.get(ApiKey, found.key_id) if found.key_id else None
     return key is not None and key.person_id == person.id

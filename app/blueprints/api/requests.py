@@ -173,7 +173,11 @@ class StatPage(msgspec.Struct, kw_only=True):
 
 
 class Narrowed(Paged, kw_only=True):
-    """`provider` is an id or a name, `status` an HTTP status or one of ok, error, cancelled; `user` is for admins."""
+    """`provider` is an id or a name, `status` an HTTP status or one of ok, error, cancelled.
+
+    With `team`, the id of a team that one owns, everybody's requests with its keys; of another that one is in, one's own.
+    `user` is for admins, and in a team for its owners.
+    """
 
     provider: str | None = None
     endpoint: str | None = None
@@ -181,6 +185,7 @@ class Narrowed(Paged, kw_only=True):
     model: str | None = None
     user: str | None = None
     key: str | None = None
+    team: str | None = None
     status: str | None = None
     since: datetime | None = msgspec.field(default=None, name="from")
     until: datetime | None = msgspec.field(default=None, name="to")
@@ -266,6 +271,7 @@ def _filters(asked: Narrowed) -> Filters:
     return Filters(
         person_id=None if username is None else person.id if person else NOBODY,
         key_id=asked.key,
+        team_id=asked.team,
         model=asked.model,
         provider_id=_provider_id(asked.provider),
         endpoint=asked.endpoint,
@@ -288,7 +294,11 @@ def _page(asked: Asked) -> dict[str, Any]:
     limit, number = asked.limit, asked.page
     try:
         found = reports.requests(
-            reader(), filters=_filters(asked), limit=limit, cursor=asked.cursor, skip=(number - 1) * limit
+            reader(of_teams=asked.team is not None),
+            filters=_filters(asked),
+            limit=limit,
+            cursor=asked.cursor,
+            skip=(number - 1) * limit,
         )
     except ReportError as error:
         raise refused(error) from None
@@ -321,7 +331,7 @@ def stats(asked: Grouped) -> dict[str, Any]:
     Without `from` the last 24 hours, 30 days, 12 weeks or 12 months.
     """
     try:
-        rows = reports.stats(reader(), asked.group_by, filters=_filters(asked))
+        rows = reports.stats(reader(of_teams=asked.team is not None), asked.group_by, filters=_filters(asked))
     except ReportError as error:
         raise refused(error) from None
     return listed([_stat(row) for row in rows])
@@ -347,7 +357,7 @@ def _stat(row: PeriodUsage) -> Stat:
 @route("GET", "/api/requests/<id>", answer=OneRequest | RefusedRequest)
 def show(id: str) -> OneRequest | RefusedRequest:
     """One request, by the `x-request-id` of its answer; for a day also one that was refused."""
-    entries = reports.request(reader(), id)
+    entries = reports.request(reader(of_teams=True), id)
     if not entries and (refusal := refusals.find(me(), id)):
         return _refused(refusal)
     if not entries:

@@ -6,16 +6,17 @@ The rows come from the books' rollups (`app.ledger.reports`), the newest period 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from app.blueprints.api.contract import Paged, caller, listed, route
-from app.domain import identity
+from app.domain import identity, teams
 from app.domain.errors import Invalid
 from app.ledger import reports
 from app.ledger.reports import Filters, PeriodUsage, ReportError, Sums
+from app.ledger.spans import TeamReader
 from app.metering import money
 
 DEFAULT_PERIODS = {"day": 30, "week": 12, "month": 12}
@@ -79,16 +80,13 @@ class Summary(msgspec.Struct, kw_only=True):
     cost_today: str
 
 
-class Reader(NamedTuple):
-    """Who reads by this request: an admin's token without the scope `admin` sees the admin's own usage only."""
-
-    id: str
-    sees_everything: bool
-
-
-def reader() -> Reader:
+def reader(*, of_teams: bool = False) -> TeamReader:
+    """Who reads by this request: an admin's token without the scope `admin` sees the admin's own usage only. With
+    `of_teams` all usage of the teams that one owns too."""
     found = caller()
-    return Reader(found.person.id, found.person.sees_everything and "admin" in found.scopes)
+    sees_everything = found.person.sees_everything and "admin" in found.scopes
+    owned = teams.owned_by(found.person) if of_teams and not sees_everything else ()
+    return TeamReader(found.person.id, sees_everything, owned)
 
 
 def milliseconds(moment: datetime | None) -> int | None:

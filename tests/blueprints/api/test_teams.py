@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from flask import Flask
@@ -13,7 +15,10 @@ from flask import Flask
 from app import store
 from app.domain import teams
 from app.extensions import transaction
+from app.ledger.posting import post
+from app.metering.usage import Refusal
 from tests.house import People, Program, offer, sign_in
+from tests.ledger.books import event
 
 
 @pytest.fixture
@@ -325,6 +330,45 @@ def test_a_team_of_somebody_who_is_deleted_stays_for_admins_to_give_away(
     join(admin, team, role="owner")
     again = stranger.post("/api/subscriptions", json={"model": "small", "team_id": team})
     assert again.status_code == 201
+
+
+def test_requests_of_a_team_are_told_to_its_owners_and_to_who_made_them(
+    app: Flask, visitors: People, owner: Program, stranger: Program, admin: Program, team: str, wire: redis.Redis
+) -> None:
+    join(owner, team)
+    key = stranger.post("/api/keys", json={"name": "ours", "team_id": team}).get_json()["id"]
+    at_ms = int(time.time() * 1000)
+    ours = event(person_id=visitors.stranger.id, key_id=key, team_id=team, at_ms=at_ms)
+    theirs = event(person_id=visitors.owner.id, key_id=None, team_id=team, at_ms=at_ms)
+    personal = event(person_id=visitors.stranger.id, key_id=None, at_ms=at_ms)
+    with app.app_context():
+        post([ours, theirs, personal])
+        refused = Refusal(
+            request_id="refused", at_ms=ours.at_ms, person_id=visitors.stranger.id, key_id=key, team_id=team, model="m",
+            endpoint="/v1/chat/completions", reason="requests", scope_kind="team", scope_id=team,
+            scope_shown="Research", message="Too many.",
+        )  # fmt: skip
+        wire.set(store.refusal("refused"), msgspec.json.encode(refused))
+
+    def seen(by: Program, query: str = "") -> set[str]:
+        return {row["id"] for row in by.get(f"/api/requests{query}").get_json()["data"]}
+
+    mine, all_of_it = f"?team={team}", {ours.request_id, theirs.request_id}
+    assert seen(owner, mine) == seen(admin, mine) == all_of_it
+    assert seen(stranger, mine) == {ours.request_id}
+    assert seen(owner) == {theirs.request_id}
+    assert seen(stranger) == {ours.request_id, personal.request_id}
+    counts = [sum(day["request_count"] for day in by.get(f"/api/requests/stats{mine}").get_json()["data"])
+              for by in (owner, stranger)]  # fmt: skip
+    assert counts == [2, 1]
+    for id, status in ((ours.request_id, 200), ("refused", 200), (personal.request_id, 404)):
+        assert owner.get(f"/api/requests/{id}").status_code == status
+    assert stranger.get(f"/api/requests/{theirs.request_id}").status_code == 404
+    assert owner.get(f"/api/keys/{key}").get_json()["last_used_at"] is not None
+    owner.put(f"/api/teams/{team}/members/stranger", json={"role": "owner"})
+    assert owner.delete(f"/api/teams/{team}/members/owner").status_code == 204
+    assert seen(owner, mine) == {theirs.request_id}
+    assert owner.get("/api/requests/refused").status_code == 404
 
 
 def test_names_and_limits_of_teams_are_checked(owner: Program, admin: Program, team: str) -> None:

@@ -545,6 +545,16 @@ def test_a_call_that_is_under_way_ends_as_it_began_and_is_charged(house: House) 
     assert house.counted("team", crew.id) == (COST, 0)
 
 
+def test_an_owner_sees_when_a_member_s_key_was_last_used(house: House) -> None:
+    crew = house.crew()
+    assert house.ask(crew.members_key).status == 200
+    house.books(crew.id, 1)
+    path = f"/api/keys/{crew.members_key['id']}"
+    told = crew.owner("GET", path)
+    assert told["last_used_at"] == told["secrets"][0]["last_used_at"] == crew.member("GET", path)["last_used_at"]
+    assert told["last_used_at"] is not None
+
+
 # --- one source ---
 
 
