@@ -78,6 +78,13 @@ GET    /keys/{paused}/resumption                        led 200 404 403 200
 POST   /keys/{paused}/resumption                        led 303 404 403 303
 GET    /keys/{key}/revocation                           led 200 404 403 200
 POST   /keys/{key}/revocation                           led 303 404 403 303 {"confirm": "app"}
+GET    /budgets                                         led 200 200 200 200
+GET    /budgets/user/owner                              led 200 404 200 200
+POST   /budgets/user/owner/requests                     led 303 404 403 403
+       {"amount": "2", "lasting": "once", "reason": "More calls."}
+GET    /budget-requests/{budget_request}                led 200 404 200 200
+POST   /budget-requests/{budget_request}                led 403 404 403 303 {"decision": "grant", "amount": "2"}
+POST   /budget-requests/{budget_request}/withdrawal     led 303 404 403 403
 GET    /usage                                           led 200 200 200 200
 GET    /activity                                        led 200 200 200 200
 GET    /activity/{request}                              led 200 404 200 200
@@ -87,6 +94,10 @@ POST   /notices/{notice}/reading                        led 303 404 404 404
 POST   /notices/email                                   led 303 303 303 303 {"email": "y"}
 POST   /notices/reading                                 led 303 303 303 303
 GET    /reference                                       led 200 200 200 200
+GET    /teams                                           led 200 200 200 200
+POST   /teams                                           led 303 303 303 303 {"name": "Another"}
+GET    /teams/new                                       led 200 200 200 200
+POST   /teams/invitations/{team_invitation}/answer      led 303 404 404 403 {"answer": "accept"}
 
 # The admins' pages
 GET    /admin/announcement                              led 403 403 200 200
@@ -98,12 +109,23 @@ GET    /admin/approvals                                 led 403 403 200 200
 GET    /admin/approvals/decisions?ids={pending}         led 403 403 200 200
 POST   /admin/approvals/decisions                       led 403 403 403 200
        {"decision": "approve", "ids": "{pending}"}
+GET    /admin/budget-requests                           led 403 403 200 200
+GET    /admin/budgets                                   led 403 403 200 200
+GET    /admin/budgets/user/owner                        led 403 403 200 200
+POST   /admin/budgets/user/owner                        led 403 403 403 303
+       {"limit": "5", "period": "month", "timezone": "UTC", "thresholds": "50", "action": "refuse"}
+GET    /admin/credits                                   led 403 403 200 200
+GET    /admin/credits/new?scope=user/owner              led 403 403 200 200
+POST   /admin/credits                                   led 403 403 403 303
+       {"scope": "user/owner", "amount": "2", "reason": "An outage."}
 GET    /admin/subscriptions/{pending}/decision          led 403 403 200 200
 POST   /admin/subscriptions/{pending}/decision          led 403 403 403 303 {"decision": "approve"}
 GET    /admin/dead-letters                              led 403 403 200 200
 GET    /admin/dead-letters/{dead_letter}/dismissal      led 403 403 200 200
 POST   /admin/dead-letters/{dead_letter}/dismissal      led 403 403 403 303 {"reason": "Noise."}
 POST   /admin/dead-letters/{dead_letter}/posting        led 403 403 403 303
+GET    /admin/chargeback                                led 403 403 200 200
+GET    /admin/teams                                     led 403 403 200 200
 GET    /admin/deliveries                                led 403 403 200 200
 POST   /admin/deliveries/{delivery}/sending             led 403 403 403 303
 POST   /admin/drift                                     led 403 403 403 303
@@ -211,6 +233,13 @@ GET    /api/budgets/user/owner                          401 200 404 200 200
 PUT    /api/budgets/user/owner                          401 403 404 403 200 {"limit": "5"}
 GET    /api/budgets/organisation/default                401 404 404 200 200
 PUT    /api/budgets/organisation/default                401 403 403 403 200 {"limit": "5"}
+POST   /api/budgets/user/owner/credits                  401 403 403 403 201 {"amount": "2", "reason": "An outage."}
+GET    /api/budget-requests                             401 200 200 200 200
+POST   /api/budget-requests                             401 201 404 403 403
+       {"scope": "user", "id": "owner", "amount": "2", "reason": "More calls."}
+GET    /api/budget-requests/{budget_request}            401 200 404 200 200
+DELETE /api/budget-requests/{budget_request}            401 204 404 403 403
+POST   /api/budget-requests/{budget_request}/decision   401 403 404 403 200 {"decision": "grant"}
 GET    /api/endpoints                                   401 403 403 200 200
 GET    /api/endpoints/{endpoint}                        401 403 403 200 200
 PUT    /api/endpoints/{endpoint}                        401 403 403 403 200 {"active": true}
@@ -264,6 +293,30 @@ POST   /keys/{team_key}/pause                           led 303 303 404 403 303
 POST   /keys/{team_key}/revocation                      led 303 303 404 403 303 {"confirm": "ours"}
 GET    /subscriptions/{team_subscription}               led 200 200 404 200 200
 POST   /subscriptions/{team_subscription}/cancellation  led 303 403 404 403 303
+GET    /keys/new?team={team}                            led 200 200 404 404 404
+POST   /models/small/subscription                       led 303 303 404 404 404 {"team": "{team}"}
+GET    /teams/{team}                                    led 200 200 404 200 200
+GET    /teams/{team}?tab=members                        led 200 200 404 200 200
+GET    /teams/{team}?tab=models                         led 200 200 404 200 200
+GET    /teams/{team}?tab=keys                           led 200 200 404 200 200
+GET    /teams/{team}?tab=usage                          led 200 200 404 200 200
+GET    /teams/{team}?tab=settings                       led 200 200 404 200 200
+POST   /teams/{team}/settings                           led 303 403 404 403 303 {"name": "Renamed"}
+POST   /teams/{team}/limits                             led 403 403 404 403 303
+       {"rpm": "5", "period": "month", "timezone": "UTC"}
+POST   /teams/{team}/subscriptions                      led 303 303 404 403 403 {"model": "small"}
+POST   /teams/{team}/invitations                        led 303 403 404 403 303
+       {"whom": "stranger", "role": "member"}
+POST   /teams/{team}/invitations/{team_invitation}/withdrawal  led 303 403 404 403 303
+GET    /teams/{team}/members/member                     led 200 403 404 403 200
+POST   /teams/{team}/members/member                     led 303 403 404 403 303
+       {"role": "owner", "period": "month", "timezone": "UTC"}
+GET    /teams/{team}/members/member/removal             led 200 403 404 403 200
+POST   /teams/{team}/members/member/removal             led 303 403 404 403 303 {"confirm": "member"}
+GET    /teams/{team}/leaving                            led 200 200 404 403 403
+POST   /teams/{team}/leaving                            led 303 303 404 403 403
+GET    /teams/{team}/deletion                           led 200 403 404 403 200
+POST   /teams/{team}/deletion                           led 303 403 404 403 303 {"confirm": "Research"}
 
 # The management API
 GET    /api/teams                                       401 200 200 200 200 200
