@@ -1,6 +1,6 @@
 """Pictures of every page, wide and narrow, light and dark, of a Portico that looks as if people had used it.
 
-`python tools/screenshots.py [folder]`; the README's own pictures are taken with `--docs`.
+`python tools/screenshots.py [folder]`; the README's own pictures are taken with `--docs`, the tour's with `--tour`.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import re
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
@@ -112,15 +115,17 @@ class Seed:
                 headers={"Authorization": f"Bearer {keys[0]['key']}"}, timeout=10,
             ).raise_for_status()  # fmt: skip
         config = load(self.portico.env)
+        team, team_key = self._team(ada)
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
         last = _post_past(config, made["id"], [key["id"] for key in keys], cloud)
+        _post_of_team(config, made["id"], team, team_key, cloud)
         return {
             "key": f"/keys/{keys[0]['id']}", "key-rotated": f"/keys/{keys[1]['id']}",
             "decision": f"/admin/subscriptions/{pending}/decision",
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
             "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}",
-            "request": f"/activity/{last}",
+            "request": f"/activity/{last}", "team": f"/teams/{team}",
         }  # fmt: skip
 
     def _change_keys(self, ada: requests.Session, id: str) -> None:
@@ -133,6 +138,23 @@ class Seed:
         resting = self._post(ada, "/api/keys", {"name": "batch-at-night", "rpm": 10, "max_parallel": 2})["id"]
         ada.patch(f"{self.portico.url}/api/keys/{resting}", json={"paused": True}, timeout=10).raise_for_status()
         self._post(self.admin, "/api/keys", {"name": "monitoring"})
+
+    def _team(self, ada: requests.Session) -> tuple[str, str]:
+        """A team of ada's with a member who is capped, models and keys, and an invitation to her; ids of it and a key."""
+        team = self._post(
+            ada, "/api/teams", {"name": "Delivery notes", "description": "Reads scanned delivery notes for the depot."}
+        )["id"]
+        path = f"{self.portico.url}/api/teams/{team}"
+        limits = {"budget": {"limit": "40", "period": "month"}, "rpm": 600}
+        self.admin.patch(path, json=limits, timeout=10).raise_for_status()
+        cap = {"role": "member", "budget": {"limit": "0.05", "period": "day"}}
+        ada.put(f"{path}/members/ben", json=cap, timeout=10).raise_for_status()
+        for name in ("gpt-4o-mini", "llama-3.3-70b"):
+            self._post(ada, "/api/subscriptions", {"model": name, "team_id": team})
+        self._post(ada, "/api/subscriptions", {"model": "gpt-4o", "team_id": team, "justification": "Bad scans."})
+        key = self._post(ada, "/api/keys", {"name": "depot-scanner", "team_id": team, "rpm": 300})["id"]
+        self._post(self._signed_in("ben", PERSON[1]), "/api/keys", {"name": "ben-tests", "team_id": team})
+        return str(team), str(key)
 
     def _ask_for_renewal(self) -> str:
         """Somebody else's access that ends soon and should not; its id."""
@@ -175,6 +197,39 @@ def _people(config: Config) -> str:
             return link
 
         return transaction(make)
+
+
+def _post_of_team(config: Config, person_id: str, team_id: str, key_id: str, provider_id: str) -> None:
+    """A team's work of the last days, an invitation out of it, and one of another team to its owner."""
+    from app import create_app
+    from app.domain import identity, teams
+    from app.extensions import db, transaction
+    from app.ledger import posting
+
+    app = create_app(config, ())
+    with app.app_context():
+
+        def make() -> str:
+            admin, ada, ben = (identity.named(name) for name in ("admin", PERSON[0], "ben"))
+            teams.invite(db.session.get_one(teams.Team, team_id), admin, by=ada)
+            other = teams.create(by=admin, name="Physics", description="Simulations and papers.")
+            teams.invite(other, ada, by=admin, role="owner")
+            return ben.id
+
+        ben_id = transaction(make)
+        now_ms = int(time.time() * 1000)
+        posting.post(
+            [
+                UsageEvent(
+                    request_id=new_id(), attempt=1, at_ms=now_ms - number * 7_000_000, team_id=team_id, key_id=key_id,
+                    person_id=ben_id if number % 3 == 0 else person_id, model="gpt-4o-mini", provider_id=provider_id,
+                    endpoint="/v1/chat/completions", api_type="chat", outcome="ok", status=200, stream=True,
+                    prompt_tokens=4000 + number * 10, completion_tokens=400, cost_nano=(4000 + number * 10) * 150 + 240_000,
+                    duration_ms=1200, ttft_ms=200,
+                )
+                for number in range(240)
+            ]
+        )  # fmt: skip
 
 
 def _rules(config: Config) -> str:
@@ -273,6 +328,19 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "activity", "person", "/activity"
     yield "activity-errors", "person", "/activity?status=error&range=7"
     yield "request", "person", seeded["request"]
+    yield "teams", "person", "/teams"
+    yield "team-new", "person", "/teams/new"
+    yield "team", "person", seeded["team"]
+    for tab in ("members", "models", "keys", "usage", "settings"):
+        yield f"team-{tab}", "person", f"{seeded['team']}?tab={tab}"
+    yield "team-member", "person", f"{seeded['team']}/members/ben"
+    yield "team-removal", "person", f"{seeded['team']}/members/ben/removal"
+    yield "team-leaving", "person", f"{seeded['team']}/leaving"
+    yield "team-deletion", "person", f"{seeded['team']}/deletion"
+    yield "team-key-new", "person", f"/keys/new?team={seeded['team'].rpartition('/')[2]}"
+    yield "team-model", "person", f"/models/gpt-4o-mini?tab=access&team={seeded['team'].rpartition('/')[2]}"
+    yield "team-spend", "person", f"/usage?team={seeded['team'].rpartition('/')[2]}&group=user"
+    yield "team-activity", "person", f"/activity?team={seeded['team'].rpartition('/')[2]}"
     yield "reference", "person", "/reference"
     yield "password", "person", "/password"
     yield "not-found", "person", "/keys/nowhere"
@@ -295,6 +363,8 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-invitation-new", "admin", "/admin/invitations/new"
     yield "admin-announcement", "admin", "/admin/announcement"
     yield "admin-deliveries", "admin", "/admin/deliveries"
+    yield "admin-teams", "admin", "/admin/teams"
+    yield "admin-chargeback", "admin", "/admin/chargeback"
     yield "admin-providers", "admin", "/admin/providers"
     yield "admin-provider", "admin", seeded["provider"]
     yield "admin-provider-new", "admin", "/admin/providers/new?kind=openai"
@@ -316,34 +386,85 @@ def sign_in(page: Page, url: str, username: str, password: str) -> None:
     page.wait_for_url(lambda address: "/sign-in" not in address)
 
 
-def photograph(browser: Browser, portico: Portico, seeded: dict[str, str], folder: Path, only: str, docs: bool) -> None:
-    looks = [("wide", WIDE, "light")] if docs else [
-        (f"{name}-{scheme}", size, scheme)
-        for name, size in (("wide", WIDE), ("narrow", NARROW)) for scheme in ("light", "dark")
-    ]  # fmt: skip
-    for name, size, scheme in looks:
-        contexts = {}
-        for who, sign in (("nobody", None), ("person", PERSON), ("admin", ("admin", ADMIN_PASSWORD))):
-            context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
-            contexts[who] = context.new_page()
-            if sign is not None:
-                sign_in(contexts[who], portico.url, *sign)
-        for title, who, path in pages(seeded):
-            if only and only not in title or docs and title not in DOCS:
-                continue
-            page = contexts[who]
-            page.goto(portico.url + path)
-            page.wait_for_timeout(700)  # charts draw themselves
-            target = folder / (f"{DOCS[title]}.png" if docs else f"{title}-{name}.png")
-            page.screenshot(path=target, full_page=not docs)
-            print(target)
+class Look(NamedTuple):
+    """How pages are photographed: a name for the files, the window, the theme."""
+
+    name: str
+    size: dict[str, int]
+    scheme: str
+
+
+LOOKS = [
+    Look(f"{name}-{scheme}", size, scheme)
+    for name, size in (("wide", WIDE), ("narrow", NARROW))
+    for scheme in ("light", "dark")
+]
+TOUR_LOOK = Look("wide", WIDE, "light")
+HIDDEN = "(() => { const m = document.getElementById('main'); return m ? m.scrollHeight - m.clientHeight : 0 })()"
+TALLEST = 2400  # pixels of a page that is photographed whole
+
+
+def photograph(
+    browser: Browser, portico: Portico, shown: list[tuple[str, str, str]], look: Look, target: Callable[[str], Path],
+    *, whole: bool, quality: int | None = None,
+) -> None:  # fmt: skip
+    """Pictures of the pages `shown` (name, who, address) in one look; `whole` with what lies below the window."""
+    opened = {}
+    for who, sign in (("nobody", None), ("person", PERSON), ("admin", ("admin", ADMIN_PASSWORD))):
+        context = browser.new_context(viewport=look.size, color_scheme=look.scheme)  # type: ignore[arg-type]
+        opened[who] = context.new_page()
+        if sign is not None:
+            sign_in(opened[who], portico.url, *sign)
+    for name, who, path in shown:
+        page = opened[who]
+        page.set_viewport_size(look.size)  # type: ignore[arg-type]
+        page.goto(portico.url + path)
+        if whole:  # the page itself does not scroll, its main part does
+            hidden = page.evaluate(HIDDEN)
+            height = min(TALLEST, look.size["height"] + hidden)
+            page.set_viewport_size({"width": look.size["width"], "height": height})
+        page.wait_for_timeout(700)  # charts draw themselves
+        file = target(name)
+        page.screenshot(path=file, type="jpeg" if quality else "png", quality=quality)
+        print(file)
+
+
+def write_tour(browser: Browser, portico: Portico, seeded: dict[str, str]) -> None:
+    """`docs/tour.md`: every page, in the order of the menu, with its picture."""
+    folder = ROOT / "docs" / "pictures" / "tour"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shown = list(pages(seeded))
+    photograph(browser, portico, shown, TOUR_LOOK, lambda name: folder / f"{name}.jpg", whole=True, quality=60)
+    lines = [
+        "# A tour of the portal",
+        "",
+        "Every page, as `make tour` photographs it from a Portico that looks as if people had used it.",
+    ]
+    for who, title in TOUR_PARTS.items():
+        lines += ["", f"## {title}", ""]
+        for name, looks, path in shown:
+            if looks == who:
+                words = name.removeprefix("admin-").replace("-", " ").capitalize()
+                lines += [f"### {words}", "", f"`{without_ids(path)}`", "", f"![{words}](pictures/tour/{name}.jpg)", ""]
+    (ROOT / "docs" / "tour.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+TOUR_PARTS = {"nobody": "Before signing in", "person": "What everybody sees", "admin": "What administrators see"}
+
+
+def without_ids(path: str) -> str:
+    """An address as documentation tells it."""
+    path = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "<id>", path)
+    return re.sub(r"(/invitation/).+", r"\1<token>", path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", default=str(ROOT / "test-results" / "screenshots"))
     parser.add_argument("--only", default="", help="pages whose name holds this")
-    parser.add_argument("--docs", action="store_true", help="the pictures of README and docs")
+    parser.add_argument("--docs", action="store_true", help="the pictures of the README")
+    parser.add_argument("--tour", action="store_true", help="docs/tour.md with a picture of every page")
     arguments = parser.parse_args()
     folder = ROOT / "docs" / "pictures" if arguments.docs else Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -352,10 +473,22 @@ def main() -> None:
         seeded = Seed(portico).run()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(**find_chromium().launch_options())  # type: ignore[arg-type]
-            photograph(browser, portico, seeded, folder, arguments.only, arguments.docs)
+            if arguments.tour:
+                write_tour(browser, portico, seeded)
+            elif arguments.docs:
+                shown = [(name, who, path) for name, who, path in pages(seeded) if name in DOCS]
+                photograph(browser, portico, shown, TOUR_LOOK, lambda name: folder / f"{DOCS[name]}.png", whole=False)
+            else:
+                shown = [(name, who, path) for name, who, path in pages(seeded) if arguments.only in name]
+                for look in LOOKS:
+                    photograph(browser, portico, shown, look, partial(named, folder, look), whole=True)
             browser.close()
     finally:
         portico.close()
+
+
+def named(folder: Path, look: Look, name: str) -> Path:
+    return folder / f"{name}-{look.name}.png"
 
 
 if __name__ == "__main__":
