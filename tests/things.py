@@ -9,12 +9,27 @@ from dataclasses import dataclass, field
 from flask import Flask
 from sqlalchemy import select
 
-from app.domain import announcements, approval_rules, invitations, keys, notices, sessions, subscriptions, teams, tokens
+from app import current, store
+from app.domain import (
+    announcements,
+    approval_rules,
+    budget_requests,
+    budgets,
+    invitations,
+    keys,
+    notices,
+    payers,
+    sessions,
+    subscriptions,
+    teams,
+    tokens,
+)
 from app.domain.deliveries import Delivery
 from app.domain.providers import Endpoint
 from app.extensions import db, transaction
 from app.ids import new_id
 from app.ledger import posting
+from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
 from tests.house import People, make_model, make_team
 
@@ -81,7 +96,19 @@ def make_things(app: Flask, people: People) -> Things:
         team_key, _ = transaction(keys.create, member, by=member, name="ours", team=team)
         team_invitation = transaction(teams.invite, team, owner, by=lead)
         refresh_token = transaction(tokens.grant, owner).refresh_token
+        for kind, id in (("user", owner.id), ("key", paused.id)):
+            transaction(budgets.set_budget, kind, id, by=admin, limit="5", period="month")  # type: ignore[arg-type]
+        current.redis().hset(store.METER, mapping={"epoch": "1", "run_id": server_run(current.redis())})
+        budget_request = transaction(
+            budget_requests.ask,
+            payers.named("key", paused.id),
+            by=owner,
+            amount="2",
+            lasting=True,
+            reason="More calls.",
+        )
         made = {
+            "budget_request": budget_request.id,
             "person": owner.id,
             "username": owner.username,
             "model": small.name,
