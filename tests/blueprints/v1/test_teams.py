@@ -580,6 +580,11 @@ def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: 
     signed_in = {"username": member.username, "password": PASSWORD}
     assert browser.post(f"{house.portico.url}/api/auth/login", json=signed_in, timeout=20).ok
 
+    def look(path: str) -> str:
+        answer = browser.get(house.portico.url + path, timeout=20)
+        assert answer.ok, path
+        return html.unescape(answer.text)
+
     def compare() -> list[dict[str, Any]]:
         told = told_by_v1(house, key)
         assert [(one["scope"], one["id"]) for one in told] == budgets
@@ -594,13 +599,19 @@ def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: 
         for one in told:
             if one["scope"] in shown:
                 assert shown[one["scope"]] == {name: one.get(name, shown[one["scope"]][name]) for name in shown["key"]}
-        page = html.unescape(browser.get(f"{house.portico.url}/keys/{key['id']}", timeout=20).text)
-        standing = page[page.index('id="budgets"') : page.index('id="requests"')]
+        standing = look(f"/keys/{key['id']}")
+        standing = standing[standing.index('id="budgets"') : standing.index('id="requests"')]
         assert "Your cap in the team" in standing
         assert f"The team {crew.name}" in standing
+        of_team = look(f"/teams/{crew.id}")
         for one in told:
-            for figure in ("spent", "reserved", "remaining"):
-                assert f'title="{formats.money_exact(money.parse(one[figure]))}"' in standing, (one, figure)
+            page = look(f"/budgets/{one['scope']}/{one['id']}")
+            for name in ("spent", "reserved", "remaining"):
+                shown_as = f'title="{formats.money_exact(money.parse(one[name]))}"'
+                assert shown_as in standing, (one, name)
+                assert shown_as in page, (one, name)
+                if name == "spent" and one["scope"] in ("member", "team"):
+                    assert shown_as in of_team, one
         return told
 
     assert house.ask(key).status == 200
