@@ -119,13 +119,14 @@ class Seed:
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
         last = _post_past(config, made["id"], [key["id"] for key in keys], cloud)
         _post_of_team(config, made["id"], team, team_key, cloud)
+        asked = self._budgets(ada, keys[0]["id"], team)
         return {
             "key": f"/keys/{keys[0]['id']}", "key-rotated": f"/keys/{keys[1]['id']}",
             "decision": f"/admin/subscriptions/{pending}/decision",
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
             "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}",
-            "request": f"/activity/{last}", "team": f"/teams/{team}",
+            "request": f"/activity/{last}", "team": f"/teams/{team}", "asked": f"/budget-requests/{asked}",
         }  # fmt: skip
 
     def _change_keys(self, ada: requests.Session, id: str) -> None:
@@ -155,6 +156,28 @@ class Seed:
         key = self._post(ada, "/api/keys", {"name": "depot-scanner", "team_id": team, "rpm": 300})["id"]
         self._post(self._signed_in("ben", PERSON[1]), "/api/keys", {"name": "ben-tests", "team_id": team})
         return str(team), str(key)
+
+    def _budgets(self, ada: requests.Session, key: str, team: str) -> str:
+        """Budgets that are nearly and wholly spent, a credit, and two requests for more; the id of one."""
+        for scope, limit, action in (
+            ("user/ada", "0.5", "notify"), ("organisation/default", "3", "refuse"), ("user/ben", "0.000001", "notify"),
+        ):  # fmt: skip
+            body = {"limit": limit, "period": "month", "action": action, "action_percent": 90}
+            path = f"{self.portico.url}/api/budgets/{scope}"
+            self.admin.put(path, json=body, timeout=10).raise_for_status()
+        self._post(self.admin, f"/api/budgets/key/{key}/credits", {"amount": "1.5", "reason": "The outage of Monday."})
+        wish: dict[str, Any] = {
+            "scope": "user",
+            "id": "ada",
+            "amount": "5",
+            "reason": "The inventory at the end of the year.",
+        }
+        asked = self._post(ada, "/api/budget-requests", wish)["id"]
+        wish = {"scope": "team", "id": team, "amount": "20", "reason": "A second depot.", "lasting": True}
+        other = self._post(ada, "/api/budget-requests", wish)["id"]
+        answer = {"decision": "deny", "reason": "Let us see how January goes."}
+        self._post(self.admin, f"/api/budget-requests/{other}/decision", answer)
+        return str(asked)
 
     def _ask_for_renewal(self) -> str:
         """Somebody else's access that ends soon and should not; its id."""
@@ -341,6 +364,9 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "team-model", "person", f"/models/gpt-4o-mini?tab=access&team={seeded['team'].rpartition('/')[2]}"
     yield "team-spend", "person", f"/usage?team={seeded['team'].rpartition('/')[2]}&group=user"
     yield "team-activity", "person", f"/activity?team={seeded['team'].rpartition('/')[2]}"
+    yield "budgets", "person", "/budgets"
+    yield "budget", "person", "/budgets/user/ada"
+    yield "budget-team", "person", f"/budgets/team/{seeded['team'].rpartition('/')[2]}"
     yield "reference", "person", "/reference"
     yield "password", "person", "/password"
     yield "not-found", "person", "/keys/nowhere"
@@ -363,6 +389,12 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-invitation-new", "admin", "/admin/invitations/new"
     yield "admin-announcement", "admin", "/admin/announcement"
     yield "admin-deliveries", "admin", "/admin/deliveries"
+    yield "admin-budget-requests", "admin", "/admin/budget-requests"
+    yield "admin-budget-request", "admin", seeded["asked"]
+    yield "admin-budgets", "admin", "/admin/budgets"
+    yield "admin-budget", "admin", "/admin/budgets/organisation/default"
+    yield "admin-credits", "admin", "/admin/credits"
+    yield "admin-credit-new", "admin", "/admin/credits/new?scope=user/ada"
     yield "admin-teams", "admin", "/admin/teams"
     yield "admin-chargeback", "admin", "/admin/chargeback"
     yield "admin-providers", "admin", "/admin/providers"

@@ -89,9 +89,7 @@ def history(payer: Payer, *, whole: bool, limit: int = 30) -> list[AuditEntry]:
     asked for and why, and what was given to them."""
     entry = audit.AuditEntry
     acts = list(ACTS) if whole else list(OPEN_ACTS)
-    found = audit.entries().where(
-        entry.object_kind == payer.kind, entry.object_id == payer.id, entry.action.in_(acts)
-    )
+    found = audit.entries().where(entry.object_kind == payer.kind, entry.object_id == payer.id, entry.action.in_(acts))
     return list(db.session.scalars(found.limit(limit)))
 
 
@@ -123,7 +121,7 @@ def _spelled(name: str, value: Any) -> str:
         case "action_percent":
             return f"{value}%"
         case "action":
-            return ACTIONS.get(value, value).lower()
+            return ACTIONS.get(str(value), str(value)).lower()
         case "lasting":
             return "yes"
     return str(value)

@@ -19,6 +19,7 @@ from app.extensions import transaction
 from app.ids import new_id
 from app.ledger import credits
 from app.ledger.credits import LONGEST_REASON
+from app.ledger.posting import UsageEntry
 from app.metering import money
 from app.web import budgets as arranged
 from app.web import exports
@@ -27,7 +28,7 @@ from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 
 NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what `new_id` makes
-COLUMNS = {"amount": -credits.UsageEntry.moved_nano, "given": credits.UsageEntry.at_ms}
+COLUMNS = {"amount": -UsageEntry.moved_nano, "given": UsageEntry.at_ms}
 
 EXPORT_COLUMNS: dict[str, Any] = {
     "id": lambda entry: entry.request_id,
@@ -91,7 +92,8 @@ def give() -> Response:
     payer = _payer(form.scope.data or "")
     if not form.validate_on_submit():
         return _form(payer, form, 422)
-    id = form.once.data if NAME.fullmatch(form.once.data or "") else new_id()
+    id = form.once.data or ""
+    id = id if NAME.fullmatch(id) else new_id()
     try:
         given = transaction(
             credits.give,

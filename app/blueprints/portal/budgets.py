@@ -3,6 +3,8 @@ was changed, and lets one ask for more."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, current_app, request, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as AnyResponse
@@ -220,7 +222,7 @@ def _request_page(found: BudgetRequest, form: DecisionForm, status: int = 200) -
     )
 
 
-def _if_served(endpoint: str, **values: str) -> str | None:
+def _if_served(endpoint: str, **values: Any) -> str | None:
     """The address of another door's page, if this process opens that door."""
     return url_for(endpoint, **values) if endpoint in current_app.view_functions else None
 
