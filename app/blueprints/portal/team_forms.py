@@ -100,6 +100,7 @@ class MemberForm(BudgetFields):
     """A member's role, and the most that their keys of the team may spend."""
 
     role = SelectField("Role", choices=ROLES)
+    limit = StringField("Cap", render_kw={"inputmode": "decimal", "autocomplete": "off"})
 
     @classmethod
     def of(cls, found: Membership) -> MemberForm:
