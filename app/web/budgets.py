@@ -44,7 +44,7 @@ FIELDS = {
     "timezone": "time zone",
     "thresholds": "told at",
     "action": "action",
-    "action_percent": "at",
+    "action_percent": "action at",
     "amount": "amount",
     "lasting": "each period",
 }
@@ -111,7 +111,7 @@ def _words(entry: AuditEntry) -> str:
         parts.append(f"{word}: {_spelled(name, old)} → {new}" if old is not None else f"{word}: {new}")
     told = "; ".join(parts)
     reason = entry.detail.get("reason")
-    return f"{told}\n{reason}" if told and reason else told or reason or ""
+    return ". ".join(part for part in (told, reason) if part)
 
 
 def _spelled(name: str, value: Any) -> str:

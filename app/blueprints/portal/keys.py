@@ -37,6 +37,7 @@ ACTS = 20  # of its history
 SECRETS = 10  # texts there, if they have ended
 READ_ONLY = "Your role may read everybody’s keys and change none of them."
 REVOKED = "A revoked key cannot be changed any more."
+CREDIT = "admin.credits.new"
 CONTINENTS = ("Africa/", "America/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/")
 
 
@@ -121,6 +122,8 @@ def detail(id: str) -> Response:
         last=reports.requests(reader, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(reader, key),
         story=arranged.story(keys.history(key, limit=ACTS)),
+        credit=url_for(CREDIT, scope=f"key/{key.id}") if person.sees_everything and CREDIT in served else None,
+        credit_locked=None if person.is_admin else READ_ONLY,
     )
 
 

@@ -112,7 +112,7 @@ def test_a_budget_is_set_and_taken_away(people: People, signed_in: SignedIn) -> 
     assert admin.post("/admin/people/owner/budget", **form).status_code == 303
     found = budgets.find("user", people.owner.id)
     assert found is not None
-    assert found.summary() == form
+    assert form.items() <= found.summary().items()
     assert 'value="12.5"' in admin.get("/admin/people/owner").text
     refused = admin.post("/admin/people/owner/budget", **{**form, "limit": "much"})
     assert refused.status_code == 422

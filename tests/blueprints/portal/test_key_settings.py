@@ -191,7 +191,7 @@ def test_a_read_only_admin_sees_every_control_disabled_with_the_reason(
     transaction(keys.rotate, found(id), by=people.owner, overlap_s=60)
     page = signed_in("auditor").get(f"/keys/{id}").text
     reason = "Your role may read everybody’s keys and change none of them."
-    assert page.count(f'aria-disabled="true" title="{reason}"') == 5
+    assert page.count(f'aria-disabled="true" title="{reason}"') == 6
     for act in (*ACTS, "secrets"):
         assert f"/keys/{id}/{act}" not in page
 

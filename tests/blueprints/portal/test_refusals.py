@@ -71,7 +71,7 @@ def test_a_budget_refusal_shows_its_numbers_and_ways_on(
     page = signed_in("owner").get(f"/activity/{id}").text
     for words in (
         "Not let in", "It could have cost more than was left of a budget", "your own budget", "$2.00", "$1.00", "$0.50",
-        "$0.75", "can&#39;t pay for this request", "max_tokens", "1,234", "in 4 days", "An administrator of this portal",
+        "$0.75", "can&#39;t pay for this request", "max_tokens", "1,234", "in 4 days", "Ask for more of this budget",
         "Nothing was charged", "Access token", id,
     ):  # fmt: skip
         assert words in page, words
