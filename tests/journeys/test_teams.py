@@ -1,0 +1,130 @@
+"""A team, as its people live it: invited, capped, cut off by the cap, asking for more, and served again."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+import requests
+
+from tests.journeys.conftest import PASSWORD, Visitor
+from tests.services.portico import Portico
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("portico")]
+
+
+@pytest.fixture
+def colleague(portico: Portico, admin_api: requests.Session, newcomer: str) -> str:
+    """The username of somebody else who has nothing yet; their password is `PASSWORD`."""
+    username = f"colleague-of-{newcomer}"
+    answer = admin_api.post(f"{portico.url}/admin/users", json={"username": username, "password": PASSWORD}, timeout=10)
+    assert answer.status_code == 201, answer.text
+    return username
+
+
+def main_of(person: Visitor) -> str:
+    return person.page.get_by_role("main").inner_text()
+
+
+def sees(person: Visitor, words: str) -> None:
+    """Waits until the page says it: what was pressed may still be under way."""
+    person.page.get_by_text(words).locator("visible=true").first.wait_for()
+
+
+def call(client: openai.OpenAI) -> None:
+    words = [{"role": "user", "content": "seven words are said to this model"}]
+    client.chat.completions.create(model="echo-1", messages=words, max_tokens=7)  # type: ignore[arg-type]
+
+
+def call_often(client: openai.OpenAI) -> None:
+    for _ in range(20):
+        call(client)
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts on", "scripts off"])
+def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, portico, newcomer, colleague, scripts):
+    owner = visit(java_script_enabled=scripts).sign_in(newcomer, PASSWORD)
+    member = visit(java_script_enabled=scripts).sign_in(colleague, PASSWORD)
+
+    # The owner makes a team, gives it a model, and invites.
+    owner.open("/teams")
+    owner.follow("Create a team")
+    owner.page.get_by_label("Name").fill(f"Team of {newcomer}")
+    owner.press("Create team")
+    sees(owner, "Invite its members")
+    owner.page.locator("[name=whom]").fill(colleague)
+    owner.press("Invite")
+    sees(owner, "is asked into")
+    team = urlsplit(owner.page.url).path
+    owner.follow("Models")
+    owner.page.locator("[name=model]").select_option("echo-1")
+    owner.press("Ask for it")
+    sees(owner, "may call echo-1 now")
+    assert "Active" in main_of(owner)
+
+    # The member finds the invitation among the notices, and accepts.
+    member.open("/notices")
+    assert f"invites you to the team Team of {newcomer}" in main_of(member)
+    member.open("/teams")
+    member.page.get_by_role("button", name="Accept").click()
+    sees(member, "You are a member")
+    assert urlsplit(member.page.url).path == team
+
+    # The owner caps them.
+    owner.open(f"{team}?tab=members")
+    row = owner.page.get_by_role("row").filter(has_text=colleague)
+    row.get_by_label(f"Actions for {colleague}").click()
+    row.get_by_role("link", name="Change role and cap").click()
+    owner.page.locator("[name=limit]").fill("0.00003")
+    owner.press("Save")
+    sees(owner, "A cap holds on /v1")
+    assert "of <$0.01" in owner.page.get_by_role("row").filter(has_text=colleague).inner_text()
+
+    # The member makes a key of the team, and calls until the cap is hit.
+    member.follow("Create a key")
+    member.page.locator("[name=name]").fill("of the team")
+    member.press("Create key")
+    key = member.page.locator("#new-key").inner_text().strip()
+    client = openai.OpenAI(api_key=key, base_url=f"{portico.url}/v1", max_retries=0)
+    with pytest.raises(openai.RateLimitError) as refused:
+        call_often(client)
+    assert refused.value.code == "insufficient_quota"
+    assert colleague in refused.value.message
+
+    # They follow the link of the refusal, see why, and ask for more.
+    link = re.search(r"https?://\S+/budgets/\S+?(?=[\s.]*$)", refused.value.message)
+    assert link, refused.value.message
+    member.open(urlsplit(link[0]).path)
+    assert re.search("running low|used up|near", main_of(member), re.IGNORECASE), main_of(member)
+    member.page.locator("[name=amount]").fill("0.001")
+    member.page.locator("[name=reason]").fill("The second half of the notes.")
+    member.press("Ask for more")
+    sees(member, "You have asked for more")
+
+    # The owner is told, grants it, and the call passes.
+    owner.open("/notices")
+    owner.page.get_by_role("row").filter(has_text="The second half").get_by_role("button", name="Open").click()
+    owner.page.wait_for_url("**/budget-requests/**")
+    assert "The second half of the notes." in main_of(owner)
+    owner.press("Grant")
+    sees(owner, "gets more")
+    call(client)
+    member.open("/notices")
+    assert f"more for {colleague}" in main_of(member)
+
+    # The owner sees what it cost; then the member leaves, and the key with them.
+    for _ in range(40):  # the drainer posts within a second or two
+        owner.open(f"/activity?team={team.rpartition('/')[2]}")
+        if owner.page.get_by_role("row").filter(has_text=colleague).count():
+            break
+        owner.page.wait_for_timeout(250)
+    assert "of the team" in owner.page.get_by_role("row").filter(has_text=colleague).first.inner_text()
+    member.open(team)
+    member.follow("Leave")
+    member.press("Leave")
+    sees(member, "You are no longer in the team")
+    owner.page.wait_for_timeout(1000)
+    with pytest.raises(openai.AuthenticationError):
+        call(client)
