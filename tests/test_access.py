@@ -315,6 +315,14 @@ GET    /teams/{team}/members/member/removal             led 200 403 404 403 200
 POST   /teams/{team}/members/member/removal             led 303 403 404 403 303 {"confirm": "member"}
 GET    /teams/{team}/leaving                            led 200 200 404 403 403
 POST   /teams/{team}/leaving                            led 303 303 404 403 403
+GET    /budgets/team/{team}                             led 200 200 404 200 200
+GET    /budgets/member/{team}:member                    led 200 200 404 200 200
+GET    /budgets/key/{lead_key}                          led 200 404 404 200 200
+POST   /budgets/member/{team}:member/requests           led 403 303 404 403 403
+       {"amount": "2", "lasting": "once", "reason": "More calls."}
+GET    /budget-requests/{cap_request}                   led 200 200 404 200 200
+POST   /budget-requests/{cap_request}                   led 303 403 404 403 303 {"decision": "grant"}
+POST   /budget-requests/{cap_request}/withdrawal        led 403 303 404 403 403
 GET    /teams/{team}/deletion                           led 200 403 404 403 200
 POST   /teams/{team}/deletion                           led 303 403 404 403 303 {"confirm": "Research"}
 
@@ -329,6 +337,13 @@ PUT    /api/teams/{team}/members/member                 401 200 403 404 403 200 
 PUT    /api/teams/{team}/members/stranger               401 200 403 404 403 200 {"role": "member"}
 DELETE /api/teams/{team}/members/member                 401 204 204 404 403 204
 DELETE /api/teams/{team}/members/lead                   401 409 403 404 403 409
+POST   /api/budget-requests                             401 201 201 404 403 403
+       {"scope": "team", "id": "{team}", "amount": "2", "reason": "More calls."}
+POST   /api/budget-requests?cap                         401 403 409 404 403 403
+       {"scope": "member", "id": "{team}:member", "amount": "2", "reason": "More calls."}
+GET    /api/budget-requests/{cap_request}               401 200 200 404 200 200
+POST   /api/budget-requests/{cap_request}/decision      401 200 403 404 403 200 {"decision": "grant"}
+DELETE /api/budget-requests/{cap_request}               401 403 204 404 403 403
 GET    /api/budgets/team/{team}                         401 200 200 404 200 200
 PUT    /api/budgets/team/{team}                         401 403 403 404 403 200 {"limit": "5"}
 DELETE /api/budgets/team/{team}                         401 403 403 404 403 204

@@ -107,8 +107,13 @@ def make_things(app: Flask, people: People) -> Things:
             lasting=True,
             reason="More calls.",
         )
+        for kind, id in (("team", team.id), ("member", teams.scope_of(team.id, member.id))):
+            transaction(budgets.set_budget, kind, id, by=admin, limit="5", period="month")  # type: ignore[arg-type]
+        cap = payers.named("member", f"{team.id}:member")
+        cap_request = transaction(budget_requests.ask, cap, by=member, amount="1", lasting=False, reason="A sprint.")
         made = {
             "budget_request": budget_request.id,
+            "cap_request": cap_request.id,
             "person": owner.id,
             "username": owner.username,
             "model": small.name,

@@ -259,7 +259,8 @@ def _suspend(payer: Payer, crossing: _Crossing) -> None:
     keys.pause(key, by=None, reason=reason)
     for person in payers.concerned(payer):
         if person.id != key.person_id:  # who owns it is told by the pause
-            notices.tell(person, "key.paused", f"The key {key.name} was paused", reason, keys.page_of(key.id))
+            title = f"The key {key.name} was paused"
+            notices.tell(person, "key.paused", title, reason, keys.page_of(key.id), by_webhook=False)
 
 
 def _spelled(nano: int) -> str:

@@ -188,9 +188,8 @@ def ask(payer: Payer, *, by: Person, amount: str | int, lasting: bool, reason: s
         after={"amount": money.text(made.amount_nano), "lasting": lasting}, reason=made.reason,
     )  # fmt: skip
     title = f"{by.username} asks for {_spelled(made.amount_nano)} more for {payer.name}"
-    for person in _deciders(payer):
-        if person.id != by.id:
-            notices.tell(person, "budget.request", title, made.reason, made.path)
+    deciders = [person for person in _deciders(payer) if person.id != by.id]
+    notices.tell_all(deciders, "budget.request", title, made.reason, made.path, about={"request": made.id})
     return made
 
 
@@ -213,9 +212,9 @@ def decide(
     `Forbidden`, or `Conflict` when it is decided already or the budget is gone.
     """
     payer = payers.read([found.scope]).get(found.scope)
-    if payer is None:
-        raise Conflict("What this was asked for is gone.")
-    if not payers.may_decide(by, payer):
+    if payer is None and decision == "grant":
+        raise Conflict("What this was asked for is gone, so it can only be denied.")
+    if not (payers.may_decide(by, payer) if payer else by.is_admin):
         raise Forbidden("Deciding this needs the role admin, or owning the team that the key or the member belongs to.")
     if decision not in DECISIONS:
         raise Invalid(f"Choose one of {', '.join(DECISIONS)}.", "decision")
@@ -233,7 +232,7 @@ def decide(
     found.granted_nano, found.decided_by, found.decided_at = granted, by.username, now()
     found.decision_reason = said or None
     audit.record(
-        by, f"budget.request.{decision}", payer.kind, payer.id, name=payer.name,
+        by, f"budget.request.{decision}", *found.scope, name=payer.name if payer else None,
         after={"amount": None if granted is None else money.text(granted), "lasting": found.lasting}, reason=said or None,
         on_behalf_of=found.person.username,
     )  # fmt: skip
@@ -250,24 +249,25 @@ def decide(
             )
         else:
             credits.give(
-                current.redis(), found.id, payer.kind, payer.id, by=by, amount=money.text(granted),
+                current.redis(), found.id, *found.scope, by=by, amount=money.text(granted),
                 reason=said or f"Asked for by {found.person.username}: {found.reason[:500]}",
             )  # fmt: skip
     return found
 
 
-def _tell(found: BudgetRequest, payer: Payer) -> None:
+def _tell(found: BudgetRequest, payer: Payer | None) -> None:
     """The answer to the one who asked, unless they gave it themselves."""
     if found.decided_by == found.person.username:
         return
+    name = payer.name if payer else "what is gone by now"
     if found.granted_nano is None:
-        title = f"No more for {payer.name}"
+        title = f"No more for {name}"
     else:
         how = "each period" if found.lasting else "this period"
-        title = f"{_spelled(found.granted_nano)} more for {payer.name}, {how}"
+        title = f"{_spelled(found.granted_nano)} more for {name}, {how}"
     text = f"Decided by {found.decided_by}."
     text = f"{found.decision_reason}\n{text}" if found.decision_reason else text
-    notices.tell(found.person, f"budget.{found.status}", title, text, payer.path)
+    notices.tell(found.person, f"budget.{found.status}", title, text, payer.path if payer else None)
 
 
 def _deciders(payer: Payer) -> list[Person]:

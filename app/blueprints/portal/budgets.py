@@ -201,7 +201,7 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
 def _request_page(found: BudgetRequest, form: DecisionForm, status: int = 200) -> Response:
     person = me()
     payer = payers.read([found.scope]).get(found.scope)
-    decides = payer is not None and payers.may_decide(person, payer)
+    decides = payers.may_decide(person, payer) if payer else person.is_admin
     former = budget_requests.about(payer).where(BudgetRequest.id != found.id).limit(REQUESTS) if payer else None
     if former is not None and not (decides or person.sees_everything):
         former = former.where(BudgetRequest.person_id == person.id)

@@ -16,7 +16,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 
 from app.blueprints.portal.person import me
 from app.blueprints.portal.team_forms import BoundsForm, InvitationForm, ModelForm, TeamForm
-from app.domain import budgets, departure, keys, offering, subscriptions, teams
+from app.domain import budget_requests, budgets, departure, keys, offering, payers, subscriptions, teams
 from app.domain.errors import DomainError, Forbidden
 from app.domain.identity import Person
 from app.domain.teams import Membership, Team
@@ -230,6 +230,7 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     reader = reader_of(person)
     leads = person.sees_everything or team.id in teams.owned_by(person)
+    asked = list(db.session.scalars(budget_requests.of_team(team.id))) if leads else []
     return {
         "figures": told,
         "month": reports.totals(TeamReader(person.id, person.sees_everything, (team.id,)), filters=this_month(team.id)),
@@ -242,6 +243,8 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
         "last": reports.requests(reader, filters=Filters(team_id=team.id), limit=LAST),
         "people": _people(team) if leads else None,
         "story": story(teams.history(team, limit=LAST)),
+        "asked": asked,
+        "asked_of": payers.read(one.scope for one in asked),
     }
 
 

@@ -10,7 +10,7 @@ import redis
 from flask import Flask
 
 from app import store
-from app.domain import alerts, budget_requests, budgets, catalog, keys, payers, publication, teams
+from app.domain import alerts, budget_requests, budgets, catalog, departure, keys, payers, publication, teams
 from app.domain.budget_requests import BudgetRequest
 from app.domain.teams import Team
 from app.extensions import db, transaction
@@ -216,6 +216,30 @@ def test_a_teams_owner_decides_on_a_members_cap(people: People, team: Team, sign
     assert lead.post(f"/budget-requests/{id}", decision="grant", amount="2", reason="").status_code == 303
     standing = budgets.standing("member", f"{team.id}:{people.owner.id}")
     assert standing.remaining_nano == 7 * money.NANO
+
+
+def test_a_teams_page_tells_its_owners_who_asks(people: People, team: Team, signed_in: SignIn) -> None:
+    cap = f"{team.id}:{people.owner.id}"
+    limit(people, "member", cap)
+    id = asked(people, "member", f"{team.id}:owner")
+    assert f'href="/budget-requests/{id}"' in signed_in("stranger").get(f"/teams/{team.id}").text
+    assert "Asked for more" not in signed_in("owner").get(f"/teams/{team.id}").text
+
+
+def test_what_is_gone_can_only_be_denied(people: People, team: Team, signed_in: SignIn) -> None:
+    cap = f"{team.id}:{people.owner.id}"
+    limit(people, "member", cap)
+    id = asked(people, "member", f"{team.id}:owner")
+    transaction(departure.dissolve, team, by=people.admin)
+    admin = signed_in("admin")
+    assert "what is gone" in admin.get(f"/budget-requests/{id}").text
+    assert admin.post(f"/budget-requests/{id}", decision="grant", amount="2", reason="").status_code == 303
+    db.session.rollback()
+    assert db.session.get_one(BudgetRequest, id).status == "pending"
+    assert admin.post(f"/budget-requests/{id}", decision="deny", amount="", reason="Gone.").status_code == 303
+    db.session.rollback()
+    assert db.session.get_one(BudgetRequest, id).status == "denied"
+    assert signed_in("owner").get("/budgets").status_code == 200
 
 
 def test_nobody_else_decides(people: People, team: Team, signed_in: SignIn) -> None:

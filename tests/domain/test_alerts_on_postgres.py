@@ -1,0 +1,14 @@
+"""The same promises of alerts on a real PostgreSQL: whoever inserts first tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.domain.test_alerts import *  # noqa: F403
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    return postgres_url

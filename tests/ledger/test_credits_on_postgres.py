@@ -1,0 +1,14 @@
+"""The same promises of credits on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ledger.test_credits import *  # noqa: F403
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    return postgres_url
