@@ -542,3 +542,28 @@ def test_the_process_drains_and_ends_on_sigterm(redis_url: str, wire: redis.Redi
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_lost(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    looked: list[set[Any]] = []
+    away = True
+
+    def look(charged: Any) -> None:
+        if away:
+            raise OperationalError("SELECT", None, Exception("away"))
+        looked.append(set(charged))
+
+    drainer = make_drainer(alert=look)
+    events = some_events(300)
+    send(wire, events)
+    drain_all(drainer)
+    with pytest.raises(OperationalError):
+        drainer.alert()
+    away = False
+    send(wire, events)  # delivered again
+    drain_all(drainer)
+    drainer.alert()
+    drainer.alert()
+    assert looked == [{scope for told in events for scope in told.scopes}, set()]

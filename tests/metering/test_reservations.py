@@ -305,3 +305,22 @@ def test_a_refusal_is_kept_for_a_day_and_a_flood_of_them_is_not(bench, monkeypat
         )
     assert [bench.redis.exists(store.refusal(f"r{number}")) for number in range(4)] == [1, 1, 0, 1]
     assert 86_000 < bench.redis.ttl(store.refusal("r0")) <= 86_400
+
+
+def test_a_budget_in_which_not_even_a_short_answer_fits_is_noted(bench):
+    from app.metering.usage import Refusal
+
+    def refuse(scope, reason, tokens):
+        bench.meter.keep_refusal(
+            Refusal(
+                request_id=f"{scope}-{reason}-{tokens}", at_ms=1, person_id="p", key_id="k", model="m",
+                endpoint="/v1/embeddings", reason=reason, scope_kind="member", scope_id=scope, scope_shown=scope,
+                message="No.", affordable_tokens=tokens,
+            )
+        )  # fmt: skip
+
+    refuse("team:empty", "budget", 15)
+    refuse("team:empty", "budget", 0)
+    refuse("team:some", "budget", 16)
+    refuse("team:rate", "requests", 0)
+    assert bench.redis.smembers(store.EXHAUSTED) == {b"member:team:empty"}
