@@ -81,6 +81,11 @@ ACTS = {
     "team.invitation.withdrawn": "Invitation of {} withdrawn",
     "budget.set": "Budget set",
     "budget.clear": "Budget taken away",
+    "budget.request": "More was asked for",
+    "budget.request.withdraw": "Request for more taken back",
+    "budget.request.grant": "More was granted",
+    "budget.request.deny": "Request for more denied",
+    "budget.credit": "Credit given",
 }
 FIELDS = {
     "name": "name",
@@ -115,7 +120,8 @@ def _title(entry: AuditEntry) -> str:
 
 def _changes(entry: AuditEntry) -> str:
     if entry.action not in ("team.update", "budget.set", "budget.clear"):
-        return str(entry.detail.get("reason") or "")
+        amount = (entry.detail.get("after") or {}).get("amount")
+        return "; ".join(str(part) for part in (amount, entry.detail.get("reason")) if part)
     before, after = entry.detail.get("before") or {}, entry.detail.get("after") or {}
     parts = [
         f"{FIELDS[name]}: {_spelled(before[name])} → {_spelled(after.get(name))}"
