@@ -473,11 +473,10 @@ def every_request(reader: Reader, *, filters: Filters = NONE, piece: int = 500) 
 def request(reader: Reader, request_id: str) -> list[UsageEntry]:
     """All entries of one request: itself, then what was booked later; none when it is not the reader's to see.
 
-    The repair of a counter has an id like a request, and is none.
+    The repair of a counter has an id like a request, and is none; nor is a credit to a budget, which is nobody's use.
     """
-    query = select(UsageEntry).where(
-        ENTRY.c.request_id == request_id, ENTRY.c.kind.not_in(("repair", "credit")), *allowed(reader, ENTRY)
-    )
+    moves = (ENTRY.c.kind == "repair") | ((ENTRY.c.kind == "credit") & (ENTRY.c.person_id == ""))
+    query = select(UsageEntry).where(ENTRY.c.request_id == request_id, ~moves, *allowed(reader, ENTRY))
     return list(db.session.scalars(query.order_by(~IS_REQUEST, ENTRY.c.id)))
 
 
