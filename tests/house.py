@@ -7,11 +7,13 @@ a team is needed, its lead and its member come along.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from flask import Flask
@@ -48,16 +50,22 @@ def wire(redis_url: str) -> redis.Redis:
     return store.connect(redis_url)
 
 
-@pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'portico.db'}"
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of all tests of this process, so that one application may serve many of them."""
+    return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture
-def config(tmp_path: Path, redis_url: str, database_url: str) -> Config:
+def database_url(home: Path) -> str:
+    return f"sqlite:///{home / 'portico.db'}"
+
+
+@pytest.fixture
+def config(home: Path, redis_url: str, database_url: str) -> Config:
     return load(
         {
-            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_STORAGE_DATA_DIR": str(home),
             "CONFIG_DATABASE_URL": database_url,
             "CONFIG_REDIS_URL": redis_url,
             "CONFIG_SERVER_DOORS": "api,public",
@@ -76,18 +84,48 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "portico.db"
 
 
+# Making an application, compiling its templates and its SQL takes longer than most tests do: those with the same
+# settings share one, over a database and a Redis that are new each time.
+_made: dict[bytes, Flask] = {}
+
+
 @pytest.fixture
-def app(config: Config, wire: redis.Redis, migrated: Path, tmp_path: Path) -> Iterator[Flask]:
-    if config.database_url.startswith("sqlite"):
-        shutil.copy(migrated, tmp_path / "portico.db")
-    made = create_app(config, set(config.server.doors))
+def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
+    lasting = config.database_url.startswith("sqlite")
+    if lasting:
+        _renew(Path(config.database_url.removeprefix("sqlite:///")), migrated)
+        shutil.rmtree(config.spool_dir, ignore_errors=True)
+    name = msgspec.json.encode(config)
+    made = _made.get(name) or create_app(config, set(config.server.doors))
+    if lasting:
+        _made[name] = made
+    kept = dict(made.config)
     made.config["TESTING"] = True
     with made.app_context():
-        if not config.database_url.startswith("sqlite"):
+        if not lasting:
             migrate()
         transaction(providers.ensure_endpoints)
         publication.publish_all()
     yield made
+    made.config.clear()
+    made.config.update(kept)  # tests may have set what they like
+    _let_go(made)
+
+
+def _renew(path: Path, migrated: Path) -> None:
+    """A database with nothing in it."""
+    if not path.exists():
+        shutil.copy(migrated, path)
+        return
+    database = sqlite3.connect(path, timeout=10)
+    with database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'alembic_version'")
+        for (name,) in names.fetchall():
+            database.execute(f'DELETE FROM "{name}"')
+    database.close()
+
+
+def _let_go(made: Flask) -> None:
     with made.app_context():
         db.session.remove()
         db.engine.dispose()

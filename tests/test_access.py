@@ -29,6 +29,7 @@ from tests.house import (  # noqa: F401
     People,
     app,
     database_url,
+    home,
     inside,
     migrated,
     quick_hashes,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask import Flask, abort
 from sqlalchemy.exc import OperationalError
 
 from app.domain.errors import Throttled
-from tests.blueprints.portal.conftest import Browser, config, signed_in  # noqa: F401
+from config import Config, load
+from tests.blueprints.portal.conftest import Browser, signed_in  # noqa: F401
 from tests.house import (  # noqa: F401
     People,
     app,
     database_url,
+    home,
     inside,
     migrated,
     people,
@@ -25,6 +28,19 @@ from tests.house import (  # noqa: F401
 )
 
 SignedIn = Callable[[str], Browser]
+
+
+@pytest.fixture
+def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
+    """Settings like nobody else's: the application gets pages that no other test may see."""
+    return load(
+        {
+            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_DATABASE_URL": database_url,
+            "CONFIG_REDIS_URL": valkey_url,
+            "CONFIG_SERVER_DOORS": "portal,admin,public",
+        }
+    )
 
 
 @pytest.fixture

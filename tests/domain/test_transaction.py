@@ -18,8 +18,8 @@ from app.extensions import db, transaction, writes
 from tests.house import People
 
 
-def test_a_unit_that_meets_a_lock_is_run_again_from_its_start(app: Flask, people: People, tmp_path: Path) -> None:
-    other = sqlite3.connect(tmp_path / "portico.db", isolation_level=None, check_same_thread=False)
+def test_a_unit_that_meets_a_lock_is_run_again_from_its_start(app: Flask, people: People, home: Path) -> None:
+    other = sqlite3.connect(home / "portico.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     runs = 0
 
@@ -37,18 +37,18 @@ def test_a_unit_that_meets_a_lock_is_run_again_from_its_start(app: Flask, people
     assert identity.named("owner").rpm == 9
 
 
-def test_patience_ends(people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends(people: People, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extensions, "PATIENCE_S", 0.2)
-    other = sqlite3.connect(tmp_path / "portico.db", isolation_level=None)
+    other = sqlite3.connect(home / "portico.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(OperationalError):
         transaction(identity.update, people.owner, by=None, rpm=9)
     other.execute("ROLLBACK")
 
 
-def test_readers_are_not_held_up_by_a_writer(people: People, tmp_path: Path) -> None:
+def test_readers_are_not_held_up_by_a_writer(people: People, home: Path) -> None:
     db.session.rollback()
-    other = sqlite3.connect(tmp_path / "portico.db", isolation_level=None)
+    other = sqlite3.connect(home / "portico.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     start = time.monotonic()
     assert identity.named("owner").username == "owner"
@@ -151,11 +151,11 @@ assert all(writer.successful() for writer in writers)
 
 
 def test_greenlets_go_on_while_others_wait_for_the_lock_and_hash_passwords(
-    people: People, tmp_path: Path, redis_url: str
+    people: People, home: Path, redis_url: str
 ) -> None:
     db.session.rollback()
     done = subprocess.run(
-        [sys.executable, "-c", GREENLETS, str(tmp_path), redis_url], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", GREENLETS, str(home), redis_url], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert identity.named("owner").rpm == 60  # more than there are connections in the pool

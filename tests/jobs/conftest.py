@@ -8,7 +8,7 @@ import redis
 from flask import Flask
 
 from app.extensions import db
-from tests.house import app, config, database_url, inside, migrated, quick_hashes, valkey_url  # noqa: F401
+from tests.house import app, config, database_url, home, inside, migrated, quick_hashes, valkey_url  # noqa: F401
 from tests.ledger import books
 
 

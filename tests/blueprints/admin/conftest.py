@@ -6,6 +6,7 @@ from tests.blueprints.portal.conftest import config, guarded, signed_in, small  
 from tests.house import (  # noqa: F401
     app,
     database_url,
+    home,
     inside,
     migrated,
     people,

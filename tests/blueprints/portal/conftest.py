@@ -27,6 +27,7 @@ from tests.house import (  # noqa: F401
     People,
     app,
     database_url,
+    home,
     inside,
     make_model,
     migrated,
@@ -40,10 +41,10 @@ assert keys_page  # the door is opened by the application; imported here so that
 
 
 @pytest.fixture
-def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
+def config(home: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
     return load(
         {
-            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_STORAGE_DATA_DIR": str(home),
             "CONFIG_DATABASE_URL": database_url,
             "CONFIG_REDIS_URL": valkey_url,
             "CONFIG_SERVER_DOORS": "portal,admin,public",

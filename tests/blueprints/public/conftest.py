@@ -4,6 +4,7 @@ from tests.house import (  # noqa: F401
     app,
     config,
     database_url,
+    home,
     inside,
     migrated,
     people,
