@@ -1,0 +1,13 @@
+"""The same pages of teams, and their bill, on a real PostgreSQL: what it takes differently shows here."""
+
+import pytest
+
+from tests.blueprints.admin.test_teams import *  # noqa: F403
+from tests.blueprints.portal.test_teams import *  # noqa: F403
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    return postgres_url
