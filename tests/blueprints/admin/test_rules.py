@@ -150,7 +150,7 @@ def test_a_fitting_rule_approves_at_once_with_its_budget_and_end(
     assert steps == [("pending", "owner", "Letters"), ("active", "portico", "Approved by the rule “Up to $2”.")]
     budget = budgets.find("subscription", found.id)
     assert budget is not None
-    assert budget.summary() == {"limit": "7.5", "period": "week", "timezone": "UTC"}
+    assert (budget.limit_nano, budget.spec) == (7_500_000_000, "week|UTC")
     approved = db.session.scalars(audit.entries(action="subscription.approve")).one()
     assert approved.detail["reason"] == "Approved by the rule “Up to $2”."
     kinds = select(Notice.person_id, Notice.kind)
