@@ -28,7 +28,6 @@ from tests.house import (  # noqa: F401
     PASSWORD,
     People,
     app,
-    database_url,
     home,
     inside,
     migrated,
@@ -449,6 +448,12 @@ class World:
         body = {**self.named(row.body), **extra}
         given = {"json": body} if program and row.method != "GET" else {"data": body} if row.method != "GET" else {}
         return client.open(self.named(row.path), method=row.method, headers=headers, **given)
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """A file of its own, which is put back after each row."""
+    return f"sqlite:///{tmp_path / 'portico.db'}"
 
 
 @pytest.fixture
