@@ -49,6 +49,7 @@ class UsageEntry(Base):
         Index(None, "at_ms", "id"),
         Index(None, "person_id", "at_ms", "id"),
         Index(None, "key_id", "at_ms", "id"),
+        Index(None, "team_id", "at_ms", "id"),
         Index(None, "model", "at_ms", "id"),
         Index(
             "ix_usage_entry_repairs",

@@ -102,6 +102,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_budget_request_scope_kind_scope_id"), "budget_request", ["scope_kind", "scope_id"])
     op.create_index(op.f("ix_subscription_team_id"), "subscription", ["team_id"])
     op.create_index(op.f("ix_api_key_team_id"), "api_key", ["team_id"])
+    op.create_index(op.f("ix_usage_entry_team_id_at_ms_id"), "usage_entry", ["team_id", "at_ms", "id"])
+    op.create_index(op.f("ix_usage_rollup_team_id_kind_start_ms"), "usage_rollup", ["team_id", "kind", "start_ms"])
     for table, column in COLUMNS:
         op.add_column(table, column)
 
@@ -109,6 +111,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table, column in reversed(COLUMNS):
         op.drop_column(table, column.name)
+    op.drop_index(op.f("ix_usage_rollup_team_id_kind_start_ms"), table_name="usage_rollup")
+    op.drop_index(op.f("ix_usage_entry_team_id_at_ms_id"), table_name="usage_entry")
     op.drop_index(op.f("ix_api_key_team_id"), table_name="api_key")
     op.drop_index(op.f("ix_subscription_team_id"), table_name="subscription")
     for name in ("budget_request", "budget_alert", "team_invitation", "membership", "team"):
