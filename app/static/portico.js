@@ -50,8 +50,17 @@
     $$("#toast-list > li").forEach(expire);
     document.addEventListener("toast", (e) => (e.detail?.messages ?? [e.detail ?? {}]).forEach(toast));
     on("click", "[data-toast-close]", (e, button) => leave(button.closest("li")));
+    // A list that was asked for and did not come says so in its place. What refreshes itself keeps what it has.
+    const failed = (ctx) => {
+      const region = ctx?.target?.closest?.(".region");
+      const template = $("#failed-template");
+      if (!region || !template || ctx.sourceElement === region) return;
+      region.replaceChildren(template.content.cloneNode(true));
+      $("a", region).href = location.href;
+    };
     document.addEventListener("htmx:response:error", (e) => {
       const { status, headers } = e.detail.ctx.response;
+      if (status >= 500) failed(e.detail.ctx);
       if (status === 422 || status === 409 || headers.get("HX-Redirect") || headers.get("HX-Trigger")) return;
       const words = status === 429 ? "Too many requests. Please wait a moment."
         : status === 403 ? "You may not do this."
@@ -63,6 +72,7 @@
       toast({ level: "danger", message: id ? `${words} (request ${id})` : words });
     });
     document.addEventListener("htmx:error", (e) => {
+      failed(e.detail?.ctx);
       if (e.detail?.ctx) toast({ level: "danger", message: "The server could not be reached." });
     });
   };
