@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from app import store
 from app.extensions import db
 from app.jobs.drainer import Drainer
-from app.ledger import posting, rollups
+from app.ledger import entries, rollups
 from tests.ledger import books
 from tools.embedded_valkey import EmbeddedValkey
 
@@ -81,7 +81,7 @@ def main() -> None:
                 derived = rollups.derive()
                 deriving = time.perf_counter() - begun
                 with db.engine.connect() as connection:
-                    kept = connection.scalar(select(func.count()).select_from(posting.ENTRY))
+                    kept = connection.scalar(select(func.count()).select_from(entries.ENTRY))
                 kind = db.engine.dialect.name
                 db.engine.dispose()
         finally:

@@ -28,7 +28,7 @@ from app.domain import (  # noqa: F401
 )
 from app.extensions import Base, UtcDateTime, db, prepare
 
-for ledger in ("app.ledger.posting", "app.ledger.rollups", "app.ledger.budgets"):
+for ledger in ("app.ledger.entries", "app.ledger.rollups", "app.ledger.budgets"):
     if find_spec(ledger):
         import_module(ledger)
 

@@ -28,7 +28,7 @@ from app.domain.deliveries import Delivery
 from app.domain.providers import Endpoint
 from app.extensions import db, transaction
 from app.ids import new_id
-from app.ledger import posting
+from app.ledger import entries, posting
 from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
 from tests.house import People, make_model, make_team
@@ -146,7 +146,7 @@ def make_things(app: Flask, people: People) -> Things:
             "team_invitation": team_invitation.id,
             "endpoint": str(endpoint),
             "refresh_token": str(refresh_token),
-            "dead_letter": str(db.session.scalar(select(posting.DeadLetter.id))),
+            "dead_letter": str(db.session.scalar(select(entries.DeadLetter.id))),
         }
         return Things(made)
 

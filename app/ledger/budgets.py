@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Index, Table, func, select, tu
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
-from app.ledger.rollups import HOUR_MS, HOURLY, Unbounded, put
+from app.ledger.entries import ENTRY, Unbounded
+from app.ledger.rollups import HOUR_MS, HOURLY, put
 from app.metering.periods import Window, window_of
 from app.metering.usage import UsageEvent
 
@@ -128,8 +129,6 @@ def spent_between(kind: str, id: str, from_ms: int, to_ms: int) -> int:
     This is where a budget that is new in mid-period, or whose period changed, starts from. A member's id is
     `<team id>:<person id>`. Raises `ValueError` for an unknown kind.
     """
-    from app.ledger.posting import ENTRY
-
     total = 0
     first_hour, last_hour = -(-from_ms // HOUR_MS) * HOUR_MS, to_ms // HOUR_MS * HOUR_MS
     if first_hour >= last_hour:
@@ -175,8 +174,6 @@ def open_counter(kind: str, id: str, window: Window) -> int:
 def _credited(kind: str, id: str, window: Window) -> int:
     """Nano-units that credits gave back to a counter: its sum lacks them on purpose. Credits are few, and found by the
     person whom they are nobody of."""
-    from app.ledger.posting import ENTRY
-
     query = select(ENTRY.c.moved_nano, ENTRY.c.scopes).where(
         ENTRY.c.person_id == "", ENTRY.c.kind == "credit", ENTRY.c.at_ms >= window.start_ms
     )

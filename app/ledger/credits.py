@@ -18,7 +18,7 @@ from app.domain import audit, budgets
 from app.domain.errors import Conflict, Invalid
 from app.extensions import db
 from app.ledger import moves, posting
-from app.ledger.posting import UsageEntry
+from app.ledger.entries import UsageEntry
 from app.metering import money, periods
 from app.metering.usage import UsageEvent
 

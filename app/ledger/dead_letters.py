@@ -15,7 +15,7 @@ from app.domain import audit
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.extensions import db, now
 from app.ledger import posting
-from app.ledger.posting import DeadLetter
+from app.ledger.entries import DeadLetter
 from app.metering.usage import UsageEvent
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from app.domain.errors import Conflict
 from app.extensions import db
 from app.ids import new_id
 from app.ledger import budgets, dead_letters, moves, posting
-from app.ledger.posting import UsageEntry
+from app.ledger.entries import UsageEntry
 from app.metering import money
 from app.metering.usage import UsageEvent
 

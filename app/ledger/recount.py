@@ -24,7 +24,8 @@ from app import store
 from app.extensions import db
 from app.ids import new_id
 from app.ledger.budgets import SPENT
-from app.ledger.posting import ENTRY, known_requests
+from app.ledger.entries import ENTRY
+from app.ledger.posting import known_requests
 from app.metering.outbox import REAPER
 from app.metering.reservations import LEASE_MS, LOST, REAPED_MS, TOMBSTONE_MS, Reaped
 from app.metering.usage import UsageEvent

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 
 from app.directory import Price
 from app.extensions import db
-from app.ledger.posting import ENTRY, UsageEntry
+from app.ledger.entries import ENTRY, UsageEntry
 from app.ledger.rollups import DAY_MS, HOUR_MS, HOURLY, MEASURES
 from app.ledger.spans import (
     IS_REQUEST,

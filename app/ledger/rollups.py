@@ -10,7 +10,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 import structlog
@@ -43,6 +43,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import WRITES, Base, db
+from app.ledger.entries import ENTRY, Unbounded
 from app.metering.periods import window_of
 from app.metering.usage import UsageEvent
 
@@ -82,9 +83,6 @@ MEASURES = (
 )
 
 Group = tuple[Any, ...]
-
-# The books take any text: a name that is too long must not cost an entry.
-Unbounded = Annotated[str, mapped_column(Text())]
 
 log = structlog.get_logger(__name__)
 
@@ -447,8 +445,6 @@ def _sample(connection: Connection, table: Table, where: Any, size: int, chance:
 
 
 def _check_hours(connection: Connection, size: int, chance: random.Random) -> list[Difference]:
-    from app.ledger.posting import ENTRY
-
     wanted: dict[tuple[int, Group], None] = {}
     for row in _sample(connection, ENTRY, true(), size, chance):
         names = tuple(getattr(row, name) or "" for name in DIMENSIONS[:-1])

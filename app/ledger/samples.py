@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import func, literal_column, select
 
 from app.extensions import db
-from app.ledger.posting import ENTRY
+from app.ledger.entries import ENTRY
 from app.ledger.spans import IS_REQUEST, Filters, Reader, allowed, narrowed, span_of
 
 NEWEST = 10_000

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, Table, case, false, func, literal, null, or_, select, union_all
 
 from app.extensions import db
-from app.ledger.posting import ENTRY
+from app.ledger.entries import ENTRY
 from app.ledger.rollups import (
     DAY_MS,
     DIMENSIONS,

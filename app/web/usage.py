@@ -21,7 +21,7 @@ from app.domain.identity import Person
 from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger import reports, samples
-from app.ledger.posting import UsageEntry
+from app.ledger.entries import UsageEntry
 from app.ledger.reports import Dimension, Filters, PeriodUsage, Reader, Share, Step, Sums
 from app.ledger.rollups import DAY_MS, HOUR_MS
 from app.ledger.spans import TeamReader

@@ -19,7 +19,7 @@ from app.domain.catalog import Deployment
 from app.domain.identity import Person
 from app.extensions import db, now
 from app.ledger import reports
-from app.ledger.posting import UsageEntry
+from app.ledger.entries import UsageEntry
 from app.ledger.reports import Filters, Reader, ReportError
 from app.metering import money
 from app.metering.usage import Refusal

@@ -24,8 +24,8 @@ from app import store
 from app.extensions import db
 from app.jobs import drainer as drainer_module
 from app.jobs.drainer import STATUS, Drainer
-from app.ledger import posting, reconcile
-from app.ledger.posting import DeadLetter, UsageEntry
+from app.ledger import entries, posting, reconcile
+from app.ledger.entries import DeadLetter, UsageEntry
 from app.ledger.recount import server_run
 from app.metering.reservations import Charge, Meter, ScopeRef
 from app.metering.usage import UsageEvent
@@ -170,7 +170,7 @@ def test_a_missing_table_makes_no_dead_letters(
 ) -> None:
     send(wire, some_events(5))
     with db.engine.begin() as connection:
-        posting.ENTRY.drop(connection)
+        entries.ENTRY.drop(connection)
     with pytest.raises(Exception, match="usage_entry"):
         make_drainer().drain(block_ms=10)
     assert letters() == []

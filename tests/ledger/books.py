@@ -15,7 +15,7 @@ from app.extensions import Base, db, init_database
 from app.ids import new_id
 from app.jobs.process import be_patient
 from app.ledger.budgets import SPENT
-from app.ledger.posting import ENTRY
+from app.ledger.entries import ENTRY
 from app.ledger.rollups import DIMENSIONS, HOUR_MS, HOURLY, MEASURES, ROLLUP, entry_measures, period_start
 from app.metering.usage import Attempt, UsageEvent
 from config import Config, Database, Redis, Storage

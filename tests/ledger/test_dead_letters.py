@@ -12,7 +12,7 @@ from app.domain.errors import Conflict, Invalid
 from app.domain.identity import Person
 from app.extensions import db, transaction
 from app.ledger import dead_letters, posting
-from app.ledger.posting import DeadLetter
+from app.ledger.entries import DeadLetter
 from tests.ledger.books import assert_sums_equal_entries, count_entries, encode, event
 
 ADMIN = Person(id="1", username="admin", role="admin")

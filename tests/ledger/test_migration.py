@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, inspect
 
 from app.extensions import MIGRATIONS, Base
 from app.ledger.budgets import SPENT
-from app.ledger.posting import DEAD, ENTRY
+from app.ledger.entries import DEAD, ENTRY
 from app.ledger.rollups import HOURLY, ROLLUP
 
 TABLES = {table.name for table in (ENTRY, DEAD, SPENT, HOURLY, ROLLUP)}

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from app.extensions import db
-from app.ledger import budgets, posting
-from app.ledger.posting import UsageEntry
+from app.ledger import budgets, entries, posting
+from app.ledger.entries import UsageEntry
 from app.ledger.rollups import HOUR_MS
 from tests.ledger import books
 from tests.ledger.books import NOON, event, some_events
@@ -118,7 +118,7 @@ def test_for_any_order_and_any_redelivery_sums_equal_entries(
 def test_a_dead_letter_is_kept_once(ledger: Flask) -> None:
     for _ in range(2):
         posting.bury("stream 1-1", b"\xff\x00 not an event", "it is\x00 no JSON")
-    letter = db.session.scalars(select(posting.DeadLetter)).one()
+    letter = db.session.scalars(select(entries.DeadLetter)).one()
     assert letter.raw == "\\xff\\x00 not an event"
     assert letter.source == "stream 1-1"
 

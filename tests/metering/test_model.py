@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from app import store
 from app.extensions import db
-from app.ledger import posting
+from app.ledger import entries, posting
 from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
 from app.metering import reservations
@@ -498,7 +498,7 @@ class Life(RuleBasedStateMachine):
     def begin_books(self) -> None:
         if not self.counted:
             with db.engine.begin() as connection:
-                for table in (posting.ENTRY, SPENT, books.HOURLY):
+                for table in (entries.ENTRY, SPENT, books.HOURLY):
                     connection.execute(table.delete())
         self.counted = True
 

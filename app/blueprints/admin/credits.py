@@ -19,7 +19,7 @@ from app.extensions import transaction
 from app.ids import new_id
 from app.ledger import credits
 from app.ledger.credits import LONGEST_REASON
-from app.ledger.posting import UsageEntry
+from app.ledger.entries import UsageEntry
 from app.metering import money
 from app.web import budgets as arranged
 from app.web import exports

@@ -16,7 +16,7 @@ from app.extensions import transaction
 from app.jobs import spools
 from app.ledger import dead_letters
 from app.ledger.dead_letters import LONGEST_NOTE, OPEN, STATES
-from app.ledger.posting import DeadLetter
+from app.ledger.entries import DeadLetter
 from app.logs import masked
 from app.web.forms import blame
 from app.web.lists import page_of

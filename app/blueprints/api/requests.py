@@ -22,7 +22,7 @@ from app.domain.keys import ApiKey
 from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger import reports
-from app.ledger.posting import UsageEntry
+from app.ledger.entries import UsageEntry
 from app.ledger.reports import Filters, PeriodUsage, ReportError
 from app.metering import money
 from app.metering.usage import Refusal

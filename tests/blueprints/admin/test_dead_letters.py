@@ -13,7 +13,7 @@ from app.domain.audit import AuditEntry
 from app.extensions import db
 from app.ids import new_id
 from app.ledger import budgets, dead_letters, posting
-from app.ledger.posting import DeadLetter
+from app.ledger.entries import DeadLetter
 from app.metering.usage import UsageEvent
 from tests.blueprints.portal.conftest import Browser
 from tests.house import People

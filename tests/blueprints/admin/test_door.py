@@ -14,7 +14,7 @@ from app.domain.catalog import Model
 from app.domain.deliveries import Delivery
 from app.extensions import db, transaction
 from app.ids import new_id
-from app.ledger import posting
+from app.ledger import entries, posting
 from tests.blueprints.portal.conftest import Browser, subscribe, use
 from tests.house import People
 
@@ -40,7 +40,7 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
 def dead_letter() -> str:
     posting.bury("stream 7-0", b"nonsense", "not JSON")
     db.session.rollback()
-    return str(db.session.scalar(select(posting.DeadLetter.id)))
+    return str(db.session.scalar(select(entries.DeadLetter.id)))
 
 
 def invited(people: People) -> str:
