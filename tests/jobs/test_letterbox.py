@@ -89,8 +89,8 @@ def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Re
     assert all(0 < wire.ttl(f"rq:job:{job.id}") <= 60 or job.ttl == 60 for job in jobs)
 
 
-def test_the_clock_goes_on_while_redis_is_away(tmp_path: Path, wire: redis.Redis, redis_url: str) -> None:
-    clock = Clock(letterbox.connect(f"unix://{tmp_path}/nowhere.sock?db=0"))
+def test_the_clock_goes_on_while_redis_is_away(home: Path, wire: redis.Redis, redis_url: str) -> None:
+    clock = Clock(letterbox.connect(f"unix://{home}/nowhere.sock?db=0"))
     clock.register_birth()
     assert clock.enqueue_jobs() == []
     clock.save()
@@ -102,10 +102,10 @@ def test_the_clock_goes_on_while_redis_is_away(tmp_path: Path, wire: redis.Redis
 
 
 @pytest.mark.slow
-def test_the_worker_goes_on_after_redis_was_restarted(inside: Flask, tmp_path: Path) -> None:
+def test_the_worker_goes_on_after_redis_was_restarted(inside: Flask, home: Path) -> None:
     with running_valkey() as server:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_")} | {
-            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_STORAGE_DATA_DIR": str(home),
             "CONFIG_REDIS_URL": server.url,
         }
         worker = subprocess.Popen([sys.executable, "-m", "app.jobs.worker"], env=environ, cwd=ROOT)
@@ -146,9 +146,9 @@ def test_scheduled_jobs_run_and_tell_what_they_found(
 
 
 @pytest.mark.slow
-def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, tmp_path: Path) -> None:
+def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, home: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_")} | {
-        "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+        "CONFIG_STORAGE_DATA_DIR": str(home),
         "CONFIG_REDIS_URL": valkey_url,
     }
     wire = store.connect(valkey_url)
