@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("ev
 FIRST_LOAD, LATER_LOAD = 250_000, 30_000  # bytes over the wire
 NARROWEST = {"width": 360, "height": 780}
 WHO = {"nobody": None, "person": PERSON, "admin": ("admin", ADMIN_PASSWORD)}
-LOOKS = [(WIDE, "light"), (NARROW, "dark")]  # both widths and both themes, each once: a look takes minutes
+LOOKS = [(size, scheme) for size in (WIDE, NARROW) for scheme in ("light", "dark")]
 
 
 @pytest.fixture(scope="module")
