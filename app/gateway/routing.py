@@ -43,6 +43,7 @@ class Routes:
         self._policy = policy
         self.version: str | None = None
         self._reading = BoundedSemaphore()
+        self._begun = 0
         self._models: dict[str, Model] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._providers: dict[str, tuple[Provider, Adapter | None]] = {}
@@ -50,14 +51,14 @@ class Routes:
     def refresh(self, version: str | None) -> None:
         """Read the noticeboard if it bears another version than the one known. Raises `RedisAway`.
 
-        One call reads it for all; the others go on by what is known, and wait only where that is nothing yet.
+        One call reads it for all that wait; none goes on by an older directory than it has heard of.
         """
         if version is None or version == self.version:
             return
-        if self.version is not None and self._reading.locked():
-            return
+        begun = self._begun
         with self._reading:
-            if version != self.version:
+            if version != self.version and begun == self._begun:  # what was begun since is new enough
+                self._begun += 1
                 self._read()
 
     def _read(self) -> None:

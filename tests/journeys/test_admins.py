@@ -89,7 +89,9 @@ def test_an_admin_who_may_only_read_sees_everything_and_changes_nothing(visit, p
         assert main.get_by_role("heading", level=1).count() == 1
         disabled = main.locator("button[disabled], [aria-disabled=true], fieldset[disabled] button")
         assert disabled.count() >= 1, f"{path} shows nothing that is locked"
-        assert main.locator("form[method=post] button:enabled:not([aria-disabled=true])").filter(visible=True).count() == 0, path
+        assert (
+            main.locator("form[method=post] button:enabled:not([aria-disabled=true])").filter(visible=True).count() == 0
+        ), path
     status = auditor.page.evaluate(
         """async () => {
             const token = document.querySelector('[name=csrf_token]')?.value ?? '';

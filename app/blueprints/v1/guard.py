@@ -7,6 +7,7 @@ whole; here the first is 413 and the second 400.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -39,11 +40,10 @@ def attend(visit: Visit, endpoint: Endpoint, **values: Any) -> Answer:
 def _caller(visit: Visit) -> CallerRecord:
     runtime = visit.runtime
     caller = runtime.access.caller(visit.bearer)
-    try:
+    with suppress(RedisAway):  # what is known of the directory still holds
         runtime.routes.refresh(runtime.access.directory_version)
-    except RedisAway:
-        if runtime.routes.version is None:
-            raise unavailable("The directory of models") from None
+    if runtime.routes.version is None:
+        raise unavailable("The directory of models")
     return caller
 
 

@@ -26,7 +26,12 @@ def raw(gate: Gate, request: bytes) -> bytes:
 
 
 def head(gate: Gate, key: str, *lines: str, version: str = "1.1", path: str = PATH) -> bytes:
-    told = [f"POST {path} HTTP/{version}", "Host: here", f"Authorization: Bearer {key}", "Content-Type: application/json"]
+    told = [
+        f"POST {path} HTTP/{version}",
+        "Host: here",
+        f"Authorization: Bearer {key}",
+        "Content-Type: application/json",
+    ]
     return "\r\n".join([*told, *lines, "", ""]).encode()
 
 
