@@ -8,21 +8,18 @@ once on a new one. Handshake, TLS and addresses are redis-py's; parsing and pack
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections import deque
 from typing import Any
 
-import gevent
 import hiredis
 import redis
 from gevent import getcurrent
-from gevent.event import Event
 from gevent.hub import get_hub
 from gevent.lock import RLock
 from gevent.socket import socket as GeventSocket
 from redis.connection import ConnectionPool
-
-from app.sockets import send
 
 RedisReply = Any
 
@@ -51,7 +48,10 @@ class _Waiter:
 
 
 class _Link:
-    """One live connection: what is to be sent, and who waits for what in order."""
+    """One live connection: what is to be sent, and who waits for what in order.
+
+    It lives in the event loop alone: no greenlet stands between a reply and the one that waits for it.
+    """
 
     def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
         connection: Any = pool.make_connection()
@@ -64,66 +64,81 @@ class _Link:
             raise RedisAway(str(error)) from None
         self._connection = connection  # keeps the socket open
         self._socket = _cooperative(connection._sock)
-        self._socket.settimeout(None)
+        self._socket.settimeout(0.0)
+        self._is_tls = hasattr(self._socket, "getpeercert")
         self._timeout_s = timeout_s
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._out: list[bytes] = []
+        self._rest = b""  # what the kernel has not taken yet
         self._pending: deque[_Waiter] = deque()
-        self._wake = Event()
         self._heard_at = 0.0
         self.broken = False
-        self._tasks = [gevent.spawn(self._write), gevent.spawn(self._read), gevent.spawn(self._watch)]
+        self._loop = get_hub().loop
+        self._readable = self._loop.io(self._socket.fileno(), 1)
+        self._writable = self._loop.io(self._socket.fileno(), 2)
+        self._clock = self._loop.timer(timeout_s / 4, timeout_s / 4)
+        self._readable.start(self._read)
+        self._clock.start(self._look)
 
     def send(self, waiter: _Waiter) -> None:
-        self._out.append(waiter.packed)
         self._pending.append(waiter)
-        self._wake.set()
+        if not self._out:  # what this turn of the loop still gives leaves with it
+            self._loop.run_callback(self._write)
+        self._out.append(waiter.packed)
 
     def _write(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            out, self._out = self._out, []
-            try:
-                send(self._socket, out[0] if len(out) == 1 else b"".join(out))
-            except OSError as error:
-                self.close(error)
-                return
+        if self.broken:
+            return
+        data = b"".join([self._rest, *self._out])
+        self._out.clear()
+        try:
+            sent = self._socket.send(data)
+        except _LATER:
+            sent = 0
+        except OSError as error:
+            self.close(error)
+            return
+        self._rest = data[sent:]
+        if self._rest and not self._writable.active:
+            self._writable.start(self._write)
+        elif not self._rest and self._writable.active:
+            self._writable.stop()
 
     def _read(self) -> None:
-        reader = hiredis.Reader(notEnoughData=_NOTHING)
-        loop = get_hub().loop
-        while True:
+        while not self.broken:
             try:
                 data = self._socket.recv(65536)
-            except OSError as error:
+                if not data:
+                    raise ConnectionResetError("closed by Redis")
+                self._heard_at = time.monotonic()
+                self._reader.feed(data)
+                self._hand_out()
+            except _LATER:
+                return
+            except (OSError, hiredis.ProtocolError) as error:
                 self.close(error)
+            if not self._is_tls:  # of which more may have come than the kernel knows
                 return
-            if not data:
-                self.close(ConnectionResetError("closed by Redis"))
-                return
-            self._heard_at = time.monotonic()
-            reader.feed(data)
-            while (reply := reader.gets()) is not _NOTHING:
-                waiter = self._pending.popleft()
-                waiter.reply, waiter.done = reply, True
-                loop.run_callback(waiter.resume)
 
-    def _watch(self) -> None:
+    def _hand_out(self) -> None:
+        while not self.broken and (reply := self._reader.gets()) is not _NOTHING:
+            waiter = self._pending.popleft()
+            waiter.reply, waiter.done = reply, True
+            waiter.resume()
+
+    def _look(self) -> None:
         """One timer for all: the oldest unanswered command tells whether Redis still answers."""
-        while not self.broken:
-            gevent.sleep(self._timeout_s / 4)
-            if self._pending and self._is_silent(max(self._pending[0].sent_at, self._heard_at)):
-                self.close(TimeoutError("no answer in time"))
+        if self._pending and self._is_silent(max(self._pending[0].sent_at, self._heard_at)):
+            self.close(TimeoutError("no answer in time"))
 
     def _is_silent(self, since: float) -> bool:
         """Whether Redis has said nothing for too long. An answer that this busy process has not read yet is one."""
         if time.monotonic() - since <= self._timeout_s:
             return False
-        plain = getattr(self._socket, "_sock", None)
-        if plain is None or hasattr(self._socket, "getpeercert"):
+        if self._is_tls:
             return True
         try:
-            plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
@@ -134,19 +149,17 @@ class _Link:
         if self.broken:
             return
         self.broken = True
-        current = getcurrent()
-        for task in self._tasks:
-            if task is not current:
-                task.kill(block=False)
+        for watcher in (self._readable, self._writable, self._clock):
+            watcher.close()
         self._socket.close()
         self._connection.disconnect()
-        loop = get_hub().loop
         while self._pending:
             waiter = self._pending.popleft()
             waiter.reply, waiter.done = RedisAway(str(reason)), True
-            loop.run_callback(waiter.resume)
+            self._loop.run_callback(waiter.resume)
 
 
+_LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _NOTHING = object()
 
 

@@ -57,7 +57,7 @@ class OpenAISettings(Settings):
         return os.environ.get(self.api_key_env) if self.api_key_env else self.api_key
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     class Details(msgspec.Struct):
         cached_tokens: int | None = None
 
@@ -72,12 +72,12 @@ class _Usage(msgspec.Struct):
         return Usage(prompt, min(max(cached, 0), prompt), max(self.completion_tokens or 0, 0), estimated=False)
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     delta: dict[str, msgspec.Raw] | None = None
 
 
-class _Reply(msgspec.Struct):
+class _Reply(msgspec.Struct, gc=False):
     """What the gateway needs of an answer or a chunk."""
 
     usage: _Usage | None = None
@@ -108,6 +108,7 @@ class OpenAIExchange(Exchange):
         self._demand = demand
         self._secret = secret
         self._model = b'"model":' + msgspec.json.encode(demand.model)
+        self._theirs: bytes | None = None  # the same member as the upstream spells it
         self.usage = Usage(prompt_tokens=demand.prompt_estimate)
         self.finish_reason = None
 
@@ -143,11 +144,12 @@ class OpenAIExchange(Exchange):
     def _tally(self, data: bytes) -> bool:
         """Count a chunk; False for one that the client did not ask for."""
         reply = self._read(data)
+        usage = self.usage
         for choice in reply.choices or ():
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
-            if self.usage.estimated and choice.delta and _says_something(choice.delta):
-                self.usage.completion_tokens += 1
+            if usage.estimated and choice.delta and _says_something(choice.delta):
+                usage.completion_tokens += 1
         if reply.usage is None:
             return True
         self.usage = reply.usage.told()
@@ -163,7 +165,14 @@ class OpenAIExchange(Exchange):
         return reply
 
     def _named(self, data: bytes) -> bytes:
-        return _MODEL.sub(lambda _: self._model, data, count=1)
+        """`data` with the portal's name of the model; a stream spells its own name the same way all along."""
+        theirs = self._theirs
+        if theirs is None or theirs not in data:
+            found = _MODEL.search(data)
+            if found is None:
+                return data
+            self._theirs = theirs = found[0]
+        return data.replace(theirs, self._model, 1)
 
     def _drain(self) -> None:
         """Read to the end of the answer, so that its connection can be kept; only what comes at once."""
@@ -175,7 +184,10 @@ class OpenAIExchange(Exchange):
 
 
 def _says_something(delta: dict[str, msgspec.Raw]) -> bool:
-    return any(name != "role" and bytes(value) not in _SAYS_NOTHING for name, value in delta.items())
+    for name, value in delta.items():  # noqa: SIM110 - a generator costs twice as much, and this is done for each chunk
+        if name != "role" and bytes(value) not in _SAYS_NOTHING:
+            return True
+    return False
 
 
 class OpenAI(Adapter):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from geventhttpclient.response import HTTPResponse
 
 from app.providers.addresses import AddressPolicy, AddressRefused
 from app.providers.base import UpstreamError
-from app.sockets import receive, send
+from app.sockets import Patience, send
 
 READ_BYTES = 65_536
 MAX_ANSWER_BYTES = 64 << 20
@@ -86,11 +85,8 @@ class Answer:
     def read(self) -> bytes:
         """What has come of the body, waiting for some; b"" at its end. Raises `UpstreamError` when it is cut."""
         parser = self._parser
-        while True:
-            if parser.body:
-                piece = b"".join(parser.body) if len(parser.body) > 1 else parser.body[0]
-                parser.body.clear()
-                return piece
+        body = parser.body
+        while not body:
             if parser.message_complete:
                 self.close()
                 return b""
@@ -98,6 +94,9 @@ class Answer:
             self._feed(data)
             if not data and not parser.message_complete:
                 raise UpstreamError("The provider's answer was cut off.")
+        piece = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return piece
 
     def read_all(self) -> bytes:
         pieces = []
@@ -122,7 +121,7 @@ class Answer:
         if self._sock is None:
             raise UpstreamError("The provider's answer was cut off.")
         try:
-            data = receive(self._sock, READ_BYTES)
+            data = self._pool.patience.receive(self._sock, READ_BYTES)
         except TimeoutError:
             raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
         except OSError:
@@ -145,7 +144,7 @@ class _Parser(HTTPResponse):
 
     def __init__(self) -> None:
         super().__init__(method="POST")
-        self.body: deque[bytes] = deque()
+        self.body: list[bytes] = []
 
     def _on_body(self, buf: bytearray) -> None:
         self.body.append(bytes(buf))
@@ -157,6 +156,7 @@ class Pool:
     def __init__(self, url: str, *, timeout_s: float, policy: AddressPolicy) -> None:
         self.origin = origin_of(url)
         self._timeout_s = timeout_s
+        self.patience = Patience(timeout_s)
         self._policy = policy
         self._idle: list[Any] = []
         self._closed = False
@@ -272,6 +272,9 @@ def split_events(answer: Answer) -> Iterator[bytes]:
     """The body as server-sent events, each without the empty line that ends it."""
     rest = b""
     while piece := answer.read():
+        if not rest and 0 < piece.find(b"\n\n") == len(piece) - 2 and b"\r" not in piece:
+            yield piece[:-2]  # the usual: one whole event
+            continue
         rest += piece
         start = 0
         for end in _EVENT_END.finditer(rest):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,25 +118,23 @@ def memory_kb(roots: Iterable[int]) -> int:
 
 def pin(roots: Iterable[int], core: int) -> None:
     """Keep these trees, every thread of them, to one core."""
+    _each_thread(roots, lambda thread: os.sched_setaffinity(thread, {core}))
+
+
+def step_back(roots: Iterable[int]) -> None:
+    """Run only when nothing else wants the core: what may happen later does not compete with the load for it."""
+    _each_thread(roots, lambda thread: os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0)))
+
+
+def _each_thread(roots: Iterable[int], change: Callable[[int], None]) -> None:
     for pid in tree(roots):
         try:
             threads = os.listdir(f"/proc/{pid}/task")
         except OSError:
             continue
         for thread in threads:
-            try:
-                os.sched_setaffinity(int(thread), {core})
-            except ProcessLookupError:
-                pass
-
-
-def step_back(roots: Iterable[int]) -> None:
-    """The lowest priority: what may happen later does not compete with the load for its core."""
-    for pid in tree(roots):
-        try:
-            os.setpriority(os.PRIO_PROCESS, pid, 19)
-        except ProcessLookupError:
-            pass
+            with suppress(ProcessLookupError):
+                change(int(thread))
 
 
 class Children:
