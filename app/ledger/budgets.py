@@ -13,7 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
 from app.ledger.entries import ENTRY, Unbounded
-from app.ledger.rollups import HOUR_MS, HOURLY, put
+from app.ledger.rollups import HOURLY
+from app.ledger.sums import HOUR_MS, put
 from app.metering.periods import Window, window_of
 from app.metering.usage import UsageEvent
 

@@ -15,7 +15,8 @@ from sqlalchemy import case, func, select
 
 from app.extensions import db
 from app.ledger.reports import now_ms
-from app.ledger.rollups import DAY_MS, HOUR_MS, HOURLY
+from app.ledger.rollups import HOURLY
+from app.ledger.sums import DAY_MS, HOUR_MS
 
 HOURS = 24
 DAYS = 7

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from app.extensions import db
-from app.ledger import budgets, rollups
+from app.ledger import budgets, rollups, sums
 from app.ledger.entries import DEAD, ENTRY
 from app.metering.usage import UsageEvent
 
@@ -36,7 +36,7 @@ def post(events: Sequence[UsageEvent]) -> int:
 
     Raises SQLAlchemy's errors, after which nothing of this batch was posted; the same batch may be given again.
     """
-    with rollups.writing() as connection:
+    with sums.writing() as connection:
         return post_within(connection, events)
 
 
@@ -49,7 +49,7 @@ def post_within(connection: Connection, events: Sequence[UsageEvent]) -> int:
     fresh: list[UsageEvent] = []
     for start in range(0, len(names), CHUNK):
         rows = [_row(unique[name]) for name in names[start : start + CHUNK]]
-        inserted = rollups.put(
+        inserted = sums.put(
             connection,
             ENTRY,
             rows,
@@ -95,7 +95,7 @@ def known_requests(request_ids: Iterable[str], kind: str = "usage") -> set[str]:
 
 def bury(source: str, raw: bytes, reason: str) -> None:
     """Keep an event that nobody can read or write as a dead letter, once whatever is delivered again."""
-    with rollups.writing() as connection:
+    with sums.writing() as connection:
         row = {
             "digest": hashlib.sha256(raw).hexdigest(),
             "source": source,
@@ -104,6 +104,4 @@ def bury(source: str, raw: bytes, reason: str) -> None:
             "at_ms": time.time_ns() // 1_000_000,
             "state": "open",
         }
-        rollups.put(
-            connection, DEAD, [row], lambda insert: insert.on_conflict_do_nothing(index_elements=[DEAD.c.digest])
-        )
+        sums.put(connection, DEAD, [row], lambda insert: insert.on_conflict_do_nothing(index_elements=[DEAD.c.digest]))

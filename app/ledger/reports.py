@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 from app.directory import Price
 from app.extensions import db
 from app.ledger.entries import ENTRY, UsageEntry
-from app.ledger.rollups import DAY_MS, HOUR_MS, HOURLY, MEASURES
+from app.ledger.rollups import HOURLY
 from app.ledger.spans import (
     IS_REQUEST,
     NONE,
@@ -28,6 +28,7 @@ from app.ledger.spans import (
     Reader,
     Sums,
     allowed,
+    hours_in,
     narrowed,
     something,
     span_of,
@@ -35,6 +36,7 @@ from app.ledger.spans import (
     sums_of,
     used_in,
 )
+from app.ledger.sums import DAY_MS, HOUR_MS, MEASURES
 from app.metering import pricing
 from app.metering.periods import window_of
 
@@ -184,7 +186,9 @@ def shares_over_time(
     found: dict[str, dict[int, Sums]] = {name: {} for name in names}
     edges = [start for start, _ in _windows(group_by, filters, timezone, at_ms)]
     first, after = span_of(filters)
-    used = used_in(reader, filters, max(first, edges[0]), after, edges, among=(dimension, names)).subquery("used")
+    used = used_in(
+        reader, filters, max(first, edges[0]), after, edges, of=[dimension], among=(dimension, names)
+    ).subquery("used")
     query = select(used.c.window, used.c[dimension].label("name"), *summed(used))
     for row in db.session.execute(query.group_by(used.c.window, used.c[dimension])):
         found[row.name or ""][row.window] = sums_of(row)
@@ -199,16 +203,8 @@ def by_hour_of_week(
     Hours are counted whole, and in zones half an hour beside UTC by where they begin.
     """
     first, after = span_of(filters)
-    query = (
-        select(HOURLY.c.start_ms, *summed(HOURLY))
-        .where(
-            HOURLY.c.start_ms >= first - first % HOUR_MS,
-            HOURLY.c.start_ms < min(after, (now_ms() if at_ms is None else at_ms) + 1),
-            *allowed(reader, HOURLY),
-            *narrowed(filters, HOURLY),
-        )
-        .group_by(HOURLY.c.start_ms)
-    )
+    used = hours_in(reader, filters, first, min(after, (now_ms() if at_ms is None else at_ms) + 1)).subquery("used")
+    query = select(used.c.start_ms, *summed(used)).group_by(used.c.start_ms)
     zone = ZoneInfo(timezone)
     week = [[Sums() for _ in range(24)] for _ in range(7)]
     for row in db.session.execute(query):
@@ -247,7 +243,7 @@ def _by_window(
         return rows
     edges = [start for start, _ in windows]
     details = ("model", "api_type") if detailed else ()
-    used = used_in(reader, filters, first, after, edges).subquery("used")
+    used = used_in(reader, filters, first, after, edges, of=details).subquery("used")
     query = select(used.c.window, *(used.c[name] for name in details), *summed(used)).group_by(
         used.c.window, *(used.c[name] for name in details)
     )
@@ -266,7 +262,7 @@ def _by_window(
 
 def totals(reader: Reader, *, filters: Filters = NONE) -> Sums:
     """The sums over everything that `filters` let through."""
-    used = used_in(reader, filters, *span_of(filters)).subquery("used")
+    used = used_in(reader, filters, *span_of(filters), of=()).subquery("used")
     return sums_of(db.session.execute(select(*summed(used))).one())
 
 
@@ -279,7 +275,7 @@ def by(
     limit: int = 100,
 ) -> list[Share]:
     """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`."""
-    used = used_in(reader, filters, *span_of(filters)).subquery("used")
+    used = used_in(reader, filters, *span_of(filters), of=[dimension]).subquery("used")
     columns = {column.name: column for column in summed(used)}
     size = func.sum(used.c.prompt_tokens + used.c.completion_tokens) if order == "tokens" else columns[order].element
     query = (
@@ -312,14 +308,14 @@ def top_models(reader: Reader, *, filters: Filters = NONE, limit: int = 10) -> l
 
 def active_people(reader: Reader, *, filters: Filters = NONE) -> int:
     """How many people made a request."""
-    used = used_in(reader, filters, *span_of(filters)).subquery("used")
+    used = used_in(reader, filters, *span_of(filters), of=["person_id"]).subquery("used")
     query = select(func.count(func.distinct(used.c.person_id))).where(used.c.requests > 0)
     return db.session.scalar(query) or 0
 
 
 def of_streams(reader: Reader, *, filters: Filters = NONE) -> tuple[Sums, Sums]:
     """The sums of streams, and of answers that came as a whole."""
-    used = used_in(reader, filters, *span_of(filters)).subquery("used")
+    used = used_in(reader, filters, *span_of(filters), of=["stream"]).subquery("used")
     query = select(used.c.stream, *summed(used)).group_by(used.c.stream)
     found = {bool(row.stream): sums_of(row) for row in db.session.execute(query)}
     return found.get(True, Sums()), found.get(False, Sums())
@@ -374,7 +370,9 @@ def use_of_keys(reader: Reader, key_ids: Iterable[str], *, filters: Filters = NO
     last_used = last_use(reader, key_ids)
     if not last_used:
         return {}
-    used = used_in(reader, filters, *span_of(filters), among=("key_id", sorted(last_used))).subquery("used")
+    used = used_in(reader, filters, *span_of(filters), of=["key_id"], among=("key_id", sorted(last_used))).subquery(
+        "used"
+    )
     query = select(used.c.key_id, func.sum(used.c.cost_nano), func.sum(used.c.requests)).group_by(used.c.key_id)
     sums = {row[0]: (int(row[1]), int(row[2])) for row in db.session.execute(query)}
     return {key_id: KeyUse(*sums.get(key_id, (0, 0)), last) for key_id, last in last_used.items()}

@@ -6,11 +6,9 @@ derived from the hours that changed since, in time proportional to those, and ca
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import structlog
@@ -28,8 +26,6 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
-    case,
-    column,
     func,
     literal_column,
     select,
@@ -38,81 +34,31 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import cast as cast_sql
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.extensions import WRITES, Base, db
-from app.ledger.entries import ENTRY, Unbounded
+from app.extensions import Base, db
+from app.ledger import cuts
+from app.ledger.entries import ENTRY
+from app.ledger.sums import (
+    DAY_MS,
+    DIMENSIONS,
+    HOUR_MS,
+    KINDS,
+    MEASURES,
+    Group,
+    Kind,
+    Summed,
+    entry_measures,
+    group_key,
+    group_of,
+    measures_of,
+    put,
+    writing,
+)
 from app.metering.periods import window_of
 from app.metering.usage import UsageEvent
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-
-Kind = Literal["day", "week", "month"]
-KINDS: tuple[Kind, ...] = ("day", "week", "month")
-
-# What sums are kept by. An absent key, team, subscription or provider is the empty text, so that names stay unique.
-DIMENSIONS = (
-    "person_id",
-    "key_id",
-    "team_id",
-    "subscription_id",
-    "model",
-    "provider_id",
-    "endpoint",
-    "api_type",
-    "stream",
-)
-# What is summed. Milliseconds and nano-units; `errors` and `cancelled` are parts of `requests`.
-MEASURES = (
-    "requests",
-    "errors",
-    "cancelled",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "images",
-    "audio_ms",
-    "cost_nano",
-    "overdraft_nano",
-    "duration_ms",
-    "ttft_ms",
-    "ttft_count",
-)
-
-Group = tuple[Any, ...]
-
 log = structlog.get_logger(__name__)
-
-
-class Summed:
-    """The columns that hourly and longer rollups share: whose usage it was, and the sums."""
-
-    group_key: Mapped[str] = mapped_column(String(32))  # digest of the dimensions: short, and never null
-    person_id: Mapped[Unbounded]
-    key_id: Mapped[Unbounded]
-    team_id: Mapped[Unbounded]
-    subscription_id: Mapped[Unbounded]
-    model: Mapped[Unbounded]
-    provider_id: Mapped[Unbounded]
-    endpoint: Mapped[Unbounded]
-    api_type: Mapped[Unbounded]
-    stream: Mapped[bool]
-    requests: Mapped[int]
-    errors: Mapped[int]
-    cancelled: Mapped[int]
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    images: Mapped[int]
-    audio_ms: Mapped[int]
-    cost_nano: Mapped[int]
-    overdraft_nano: Mapped[int]
-    duration_ms: Mapped[int]
-    ttft_ms: Mapped[int]
-    ttft_count: Mapped[int]
 
 
 class UsageHourly(Summed, Base):
@@ -158,78 +104,6 @@ UNDERIVED = text("NOT derived")  # in the very words of the index, which SQLite 
 ROLLUP = cast("Table", UsageRollup.__table__)
 
 
-def writing() -> AbstractContextManager[Connection]:
-    """A transaction that writes, apart from the session's; committed at its end unless something is raised."""
-    return db.engine.execution_options(**{WRITES: True}).begin()
-
-
-def put(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], finish: Callable[[Any], Any]
-) -> Sequence[Any]:
-    """Insert rows by one statement, which `finish` gives its ON CONFLICT and RETURNING; answers what it returns.
-
-    All rows have the same columns. PostgreSQL gets them as one JSON document: thousands of parameters cost it, and
-    its driver, three times as much.
-    """
-    if not rows:
-        return []
-    if connection.dialect.name == "postgresql":
-        names = list(rows[0])
-        told = func.json_populate_recordset(
-            literal_column(f"NULL::{table.name}"), cast_sql(bindparam("told", type_=Text()), JSON)
-        ).table_valued(*(column(name, table.c[name].type) for name in names), name="told")
-        insert = postgresql_insert(table).from_select(names, select(*(told.c[name] for name in names)))
-        found = connection.execute(finish(insert), {"told": msgspec.json.encode(rows).decode()})
-    else:
-        found = connection.execute(finish(sqlite_insert(table)), rows)
-    return found.all() if found.returns_rows else []
-
-
-def group_of(event: UsageEvent) -> Group:
-    """The dimensions of one event, in the order of `DIMENSIONS`."""
-    return (
-        event.person_id,
-        event.key_id or "",
-        event.team_id or "",
-        event.subscription_id or "",
-        event.model,
-        event.provider_id or "",
-        event.endpoint,
-        event.api_type,
-        event.stream,
-    )
-
-
-def measures_of(event: UsageEvent) -> tuple[int, ...]:
-    """What one event adds, in the order of `MEASURES`.
-
-    Only a usage event is a request, with an end and with times. What comes later about it (late) corrects tokens and
-    money alone; what moves a counter (repair, credit) costs nothing and adds nothing.
-    """
-    counts = event.kind == "usage"
-    return (
-        int(counts),
-        int(counts and event.outcome == "error"),
-        int(counts and event.outcome == "cancelled"),
-        event.prompt_tokens,
-        event.cached_tokens,
-        event.completion_tokens,
-        event.images,
-        event.audio_ms,
-        event.cost_nano,
-        event.overdraft_nano,
-        event.duration_ms if counts else 0,
-        (event.ttft_ms or 0) if counts else 0,
-        int(counts and event.ttft_ms is not None),
-    )
-
-
-def group_key(group: Group) -> str:
-    """A short name of a group of dimensions, the same in every process."""
-    spelled = "\x1f".join("1" if part is True else "0" if part is False else part for part in group)
-    return hashlib.blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
 def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
     """Add events to their hours, inside the caller's transaction: call it once for each row really inserted."""
     sums: dict[tuple[int, Group], list[int]] = {}
@@ -249,6 +123,7 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
         for (start_ms, group), held in sums.items()
     ]
     rows.sort(key=lambda row: (row["group_key"], row["start_ms"]))  # one order of locks for every poster
+    cuts.advance(connection, sums)
 
     def add(insert: Any) -> Any:
         added_up = {name: HOURLY.c[name] + insert.excluded[name] for name in MEASURES}
@@ -316,8 +191,11 @@ def _derive_batch(connection: Connection, batch: int) -> int:
 
 
 def _replace(connection: Connection, kind: Kind, spans: Mapping[tuple[str, int], Row[Any]]) -> None:
-    """Write the sums of each (group, beginning) anew: days from hours, weeks and months from days."""
+    """Write the sums of each (group, beginning) anew: days from hours, weeks and months from days. What changes in days
+    moves the cuts."""
     summed = _sums(connection, kind, spans)
+    if kind == "day":
+        _shift_cuts(connection, spans, summed)
     rows = [
         {
             "kind": kind,
@@ -337,6 +215,33 @@ def _replace(connection: Connection, kind: Kind, spans: Mapping[tuple[str, int],
             set_={name: insert.excluded[name] for name in MEASURES},
         ),
     )
+
+
+def _shift_cuts(
+    connection: Connection, days: Mapping[tuple[str, int], Row[Any]], summed: Mapping[tuple[str, int], tuple[int, ...]]
+) -> None:
+    given = _given_spans(connection.dialect.name == "postgresql").cte("span")
+    query = (
+        select(ROLLUP.c.group_key, ROLLUP.c.start_ms, *(ROLLUP.c[name] for name in MEASURES))
+        .select_from(given)
+        .join(
+            ROLLUP,
+            and_(ROLLUP.c.group_key == given.c.k, ROLLUP.c.kind == "day", ROLLUP.c.start_ms == given.c.first),
+        )
+    )
+    told = msgspec.json.encode([(key, start, start) for key, start in days]).decode()
+    before = {(row[0], row[1]): row[2:] for row in connection.execute(query, {"told": told})}
+    nothing = (0,) * len(MEASURES)
+    changes = [
+        (
+            start_ms,
+            tuple(getattr(row, name) for name in DIMENSIONS),
+            [new - old for new, old in zip(summed[key, start_ms], before.get((key, start_ms), nothing), strict=True)],
+        )
+        for (key, start_ms), row in days.items()
+    ]
+    for kind in KINDS:
+        cuts.shift(connection, kind, [(period_start(kind, start), group, by) for start, group, by in changes])
 
 
 def _sums(
@@ -411,24 +316,10 @@ def check(sample: int = 20, seed: int | None = None) -> list[Difference]:
         differences += _check_hours(connection, sample, chance)
         for kind in KINDS:
             differences += _check_kind(connection, kind, sample, chance)
+        differences += _check_cuts(connection, sample, chance)
     for found in differences:
         log.error("a rollup differs from what it was made of", **found._asdict())
     return differences
-
-
-def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
-    """`MEASURES` of one ledger entry as SQL: the same as `measures_of`."""
-    counts = entries.c.kind == "usage"
-    own = {name: entries.c[name] for name in MEASURES if name in entries.c}
-    return {
-        **own,
-        "requests": case((counts, 1), else_=0),
-        "errors": case((and_(counts, entries.c.outcome == "error"), 1), else_=0),
-        "cancelled": case((and_(counts, entries.c.outcome == "cancelled"), 1), else_=0),
-        "duration_ms": case((counts, entries.c.duration_ms), else_=0),
-        "ttft_ms": case((counts, func.coalesce(entries.c.ttft_ms, 0)), else_=0),
-        "ttft_count": case((and_(counts, entries.c.ttft_ms.is_not(None)), 1), else_=0),
-    }
 
 
 def _sample(connection: Connection, table: Table, where: Any, size: int, chance: random.Random) -> Sequence[Row[Any]]:
@@ -494,3 +385,33 @@ def _check_kind(connection: Connection, kind: Kind, size: int, chance: random.Ra
         for (key, start_ms), row in rows.items()
         if (kept := tuple(getattr(row, name) for name in MEASURES)) != counted.get((key, start_ms))
     ]
+
+
+def _check_cuts(connection: Connection, size: int, chance: random.Random) -> list[Difference]:
+    """Cuts against the rollups of all groups: those of a sample of cuts, and those that a sample of groups belongs to."""
+    fresh = derived_before(connection)
+    wanted: dict[tuple[str, str, int, Group], None] = {}
+    for kind in ("hour", *KINDS):
+        longer = kind != "hour"
+        names = [cut for cut in cuts.CUTS if longer or cut in cuts.HOURLY_CUTS]
+        source = ROLLUP if longer else HOURLY
+        known = source.c.kind == kind if longer else true()
+        mine = cuts.CUT.c.kind == kind
+        if longer and fresh is not None:
+            before = period_start(cast("Kind", kind), fresh)
+            known, mine = and_(known, source.c.start_ms < before), and_(mine, cuts.CUT.c.start_ms < before)
+        for row in _sample(connection, source, known, size, chance):
+            group = tuple(getattr(row, name) for name in DIMENSIONS)
+            for cut in names:
+                wanted[cut, kind, row.start_ms, cuts.group_in(cut, group)] = None
+        for cut in names:
+            for row in _sample(connection, cuts.CUT, and_(mine, *cuts.absent(cut)), size, chance):
+                wanted[cut, kind, row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)] = None
+    found = []
+    nothing = (0,) * len(MEASURES)
+    for cut, kind, start_ms, group in wanted:
+        kept = cuts.kept(connection, cut, kind, start_ms, group)
+        counted = cuts.counted(connection, cut, kind, start_ms, group, HOURLY if kind == "hour" else ROLLUP)
+        if (kept or nothing) != (counted or nothing):
+            found.append(Difference(f"{cut} {kind}", start_ms, group, kept, counted))
+    return found

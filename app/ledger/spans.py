@@ -6,27 +6,17 @@ everything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, Table, case, false, func, literal, null, or_, select, union_all
 
 from app.extensions import db
+from app.ledger.cuts import CUT, HOURLY_CUTS, absent, fitting
 from app.ledger.entries import ENTRY
-from app.ledger.rollups import (
-    DAY_MS,
-    DIMENSIONS,
-    HOUR_MS,
-    HOURLY,
-    KINDS,
-    MEASURES,
-    ROLLUP,
-    Kind,
-    derived_before,
-    entry_measures,
-    period_start,
-)
+from app.ledger.rollups import HOURLY, ROLLUP, derived_before, period_start
+from app.ledger.sums import DAY_MS, DIMENSIONS, HOUR_MS, KINDS, MEASURES, Kind, entry_measures
 from app.metering.periods import FOR_EVER_MS, window_of
 
 
@@ -68,6 +58,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NONE = Filters()
+NARROWING = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type")
 
 # What came later about a request, and what put a counter right, are entries of the books but no requests.
 IS_REQUEST = ENTRY.c.kind == "usage"
@@ -110,17 +101,25 @@ class Sums(msgspec.Struct, kw_only=True):
 
 
 class _Source(NamedTuple):
-    """Where sums of a certain grain are read: a table, its column of beginnings, and a condition of its own."""
+    """Where sums of a certain grain are read: a table, its column of beginnings, and conditions of its own: the kind of
+    longer rollups, and the cut."""
 
     table: Table
     kind: Kind | None = None
+    cut: str | None = None
+
+    @property
+    def own(self) -> list[ColumnElement[bool]]:
+        if self.cut is not None:
+            return [self.table.c.kind == (self.kind or "hour"), *absent(self.cut)]
+        return [self.table.c.kind == self.kind] if self.kind else []
 
     @property
     def moment(self) -> ColumnElement[int]:
         return cast("ColumnElement[int]", self.table.c.at_ms if self.table is ENTRY else self.table.c.start_ms)
 
 
-_ENTRIES, _HOURS, _DAYS = _Source(ENTRY), _Source(HOURLY), _Source(ROLLUP, "day")
+_ENTRIES, _HOURS = _Source(ENTRY), _Source(HOURLY)
 
 
 def span_of(filters: Filters) -> tuple[int, int]:
@@ -134,21 +133,26 @@ def used_in(
     after: int,
     edges: Sequence[int] = (),
     *,
+    of: Collection[str],
     among: tuple[str, Sequence[str]] | None = None,
 ) -> Any:
     """A query of the usage in [first, after): dimensions, measures and, given the windows' beginnings, the window.
 
-    It reads the coarsest rollups that fit between the edges and are up to date, finer ones beside them. `among`
-    narrows a dimension to some names.
+    It reads the coarsest rollups that fit between the edges and are up to date, finer ones beside them; with dimensions
+    left out where `of`, those that the caller tells apart, and what is narrowed allow it. The others mean nothing.
+    `among` narrows a dimension to some names.
     """
     sources = [_ENTRIES]
-    if filters.status is None and filters.error_code is None and all(edge % HOUR_MS == 0 for edge in edges):
-        sources.append(_HOURS)
-        if all(edge % DAY_MS == 0 for edge in edges):
-            sources.append(_DAYS)
+    inner = edges if len(edges) > 1 else ()  # one window alone has no edges inside of the span
+    if filters.status is None and filters.error_code is None and all(edge % HOUR_MS == 0 for edge in inner):
+        cut = _cut(reader, filters, [*of, *([among[0]] if among else [])])
+        table = CUT if cut else ROLLUP
+        sources.append(_Source(CUT, None, cut) if cut in HOURLY_CUTS else _HOURS)
+        if all(edge % DAY_MS == 0 for edge in inner):
+            sources.append(_Source(table, "day", cut))
             for kind in KINDS[1:]:
-                if len(edges) > 1 and {period_start(kind, edge) for edge in edges} == set(edges):
-                    sources.append(_Source(ROLLUP, kind))
+                if {period_start(kind, edge) for edge in inner} == set(inner):
+                    sources.append(_Source(table, kind, cut))
     fresh = derived_before(db.session.connection()) if len(sources) > 2 else None
     pieces = [
         _piece(reader, filters, source, start, end, edges).where(
@@ -157,6 +161,31 @@ def used_in(
         for source, start, end in _split(sources, first, after, fresh)
     ]
     return union_all(*pieces) if len(pieces) > 1 else pieces[0]
+
+
+def hours_in(reader: Reader, filters: Filters, first: int, after: int) -> Select[Any]:
+    """A query of the hours that begin in [first, after), the one that holds `first` too: beginning and measures."""
+    cut = _cut(reader, filters, ())
+    source = _Source(CUT, None, cut) if cut in HOURLY_CUTS else _HOURS
+    return select(source.moment.label("start_ms"), *(source.table.c[name] for name in MEASURES)).where(
+        source.moment >= first - first % HOUR_MS,
+        source.moment < after,
+        *source.own,
+        *allowed(reader, source.table),
+        *narrowed(filters, source.table),
+    )
+
+
+def _cut(reader: Reader, filters: Filters, of: Collection[str]) -> str | None:
+    """The cut that knows all dimensions in question and finds the rows of what is narrowed."""
+    narrow = {name for name in NARROWING if getattr(filters, name) is not None}
+    if not reader.sees_everything:
+        narrow.add("person_id")
+        if isinstance(reader, TeamReader) and reader.teams:
+            narrow.add("team_id")
+    if "team_id" in narrow:  # a team's rows have an index of their own, of all groups
+        return None
+    return fitting({*of, *narrow})
 
 
 def _split(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
@@ -206,7 +235,7 @@ def _piece(
     ).where(
         source.moment >= start,
         source.moment < end,
-        *([table.c.kind == source.kind] if source.kind else []),
+        *source.own,
         *allowed(reader, table),
         *narrowed(filters, table),
     )
@@ -240,8 +269,7 @@ def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[Colum
 
 
 def narrowed(filters: Filters, table: Table) -> list[ColumnElement[bool]]:
-    names = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type")
-    where = [table.c[name] == value for name in names if (value := getattr(filters, name)) is not None]
+    where = [table.c[name] == value for name in NARROWING if (value := getattr(filters, name)) is not None]
     if filters.status is not None:  # entries only, see `used_in`
         column = ENTRY.c.status if isinstance(filters.status, int) else ENTRY.c.outcome
         where.append(column == filters.status)

@@ -23,8 +23,8 @@ from app.extensions import db
 from app.ledger import reports, samples
 from app.ledger.entries import UsageEntry
 from app.ledger.reports import Dimension, Filters, PeriodUsage, Reader, Share, Step, Sums
-from app.ledger.rollups import DAY_MS, HOUR_MS
 from app.ledger.spans import TeamReader
+from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering import money
 
 Metric = Literal["tokens", "requests", "cost", "errors"]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from app.extensions import Base, db, init_database
 from app.ids import new_id
 from app.jobs.process import be_patient
 from app.ledger.budgets import SPENT
+from app.ledger.cuts import CUT, CUTS, HOURLY_CUTS, group_in
 from app.ledger.entries import ENTRY
-from app.ledger.rollups import DIMENSIONS, HOUR_MS, HOURLY, MEASURES, ROLLUP, entry_measures, period_start
+from app.ledger.rollups import HOURLY, ROLLUP, period_start
+from app.ledger.sums import DIMENSIONS, HOUR_MS, MEASURES, entry_measures
 from app.metering.usage import Attempt, UsageEvent
 from config import Config, Database, Redis, Storage
 
@@ -36,7 +39,7 @@ def open_books(config: Config) -> Flask:
     init_database(app, config)
     with app.app_context():
         be_patient(db.engine)
-        tables = [ENTRY, HOURLY, ROLLUP, SPENT, Base.metadata.tables["dead_letter"]]
+        tables = [ENTRY, HOURLY, ROLLUP, CUT, SPENT, Base.metadata.tables["dead_letter"]]
         Base.metadata.drop_all(db.engine, tables=tables)
         Base.metadata.create_all(db.engine, tables=tables)
     return app
@@ -139,6 +142,8 @@ def assert_sums_equal_entries(*, derived: bool = False) -> None:
         assert hourly == expected
         spent = {(row.kind, row.id, row.period): row.spent_nano for row in connection.execute(select(SPENT))}
         assert spent == scopes
+        hours = {("hour", *of): added for of, added in expected.items()}
+        assert _kept_cuts(connection, CUT.c.kind == "hour") == _cut_down(hours, HOURLY_CUTS)
         if derived:
             kept = {
                 (row.kind, row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)): [
@@ -147,3 +152,25 @@ def assert_sums_equal_entries(*, derived: bool = False) -> None:
                 for row in connection.execute(select(ROLLUP))
             }
             assert kept == longer
+            assert _kept_cuts(connection, CUT.c.kind != "hour") == _cut_down(longer, CUTS)
+
+
+def _cut_down(whole: dict[Any, list[int]], names: Collection[str]) -> dict[Any, list[int]]:
+    """Sums of all groups, by kind, beginning and group, as the cuts of these names should say them."""
+    found: dict[Any, list[int]] = defaultdict(lambda: [0] * len(MEASURES))
+    for (kind, start_ms, group), added in whole.items():
+        for cut in names:
+            held = found[cut, kind, start_ms, group_in(cut, group)]
+            for index, number in enumerate(added):
+                held[index] += number
+    return {name: held for name, held in found.items() if any(held)}
+
+
+def _kept_cuts(connection: Connection, where: ColumnElement[bool]) -> dict[Any, list[int]]:
+    rows = {
+        (row.cut, row.kind, row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)): [
+            getattr(row, measure) for measure in MEASURES
+        ]
+        for row in connection.execute(select(CUT).where(where))
+    }
+    return {name: held for name, held in rows.items() if any(held)}

@@ -6,7 +6,7 @@ from flask import Flask
 
 from app.ledger import performance, posting
 from app.ledger.performance import DAYS, HOURS
-from app.ledger.rollups import DAY_MS, HOUR_MS
+from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering.usage import UsageEvent
 from tests.ledger.books import NOON, event, some_events
 

@@ -15,7 +15,7 @@ from flask import Flask
 from app.extensions import db
 from app.ledger import posting, reports, rollups
 from app.ledger.reports import Filters, ReportError
-from app.ledger.rollups import DAY_MS, HOUR_MS
+from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering.periods import window_of
 from app.metering.usage import UsageEvent
 from tests.ledger.books import NOON, event, some_events

@@ -1,0 +1,146 @@
+"""Cuts: the rollups' sums once more with dimensions left out, so that sums over everybody read few rows.
+
+A cut keeps the dimensions that it names and adds up everything else. Its days, weeks and months move by exactly what
+`rollups.derive` changes in the days of all groups, in the same transaction, so they are known as far as those are.
+Cuts of very few groups have hours too, which advance with the entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, Connection, Index, PrimaryKeyConstraint, String, Table, and_, func, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Base
+from app.ledger.sums import DIMENSIONS, MEASURES, Group, Kind, Summed, group_key, put
+
+# The coarsest first. A dimension that a cut does not name is empty in its rows, and `stream` false.
+CUTS: dict[str, tuple[str, ...]] = {
+    "whole": ("api_type", "stream"),
+    "provider": ("provider_id", "stream"),
+    "model": ("model", "provider_id", "endpoint", "api_type", "stream"),
+    "payer": ("person_id", "team_id"),
+}
+HOURLY_CUTS = ("whole", "provider")
+# What a cut may be narrowed by: its index finds models and people, and few rows need none.
+FOUND_BY = ("model", "person_id")
+
+Moved = dict[tuple[str, int, Group], list[int]]  # by cut, beginning and group: what is added to each measure
+
+
+class UsageCut(Summed, Base):
+    """The sums of one hour, day, week or month of UTC by the dimensions of one cut."""
+
+    __tablename__ = "usage_cut"
+    __table_args__ = (
+        PrimaryKeyConstraint("group_key", "kind", "start_ms"),
+        Index(None, "cut", "kind", "start_ms"),
+        Index("ix_usage_cut_found", "model", "person_id", "kind", "start_ms"),
+    )
+
+    cut: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(String(8))
+    start_ms: Mapped[int]
+
+
+CUT = cast("Table", UsageCut.__table__)
+
+
+def fitting(needed: Collection[str]) -> str | None:
+    """The coarsest cut that knows all of these dimensions."""
+    return next((name for name, kept in CUTS.items() if set(needed) <= set(kept)), None)
+
+
+def group_in(cut: str, group: Sequence[Any]) -> Group:
+    """The group of a cut that a group of all dimensions belongs to."""
+    kept = CUTS[cut]
+    return tuple(
+        part if name in kept else (False if name == "stream" else "")
+        for name, part in zip(DIMENSIONS, group, strict=True)
+    )
+
+
+def name_of(cut: str, group: Group) -> str:
+    """The name of a cut's group, unlike that of any other cut's."""
+    return group_key((*group, cut))
+
+
+def advance(connection: Connection, hours: Mapping[tuple[int, Group], Sequence[int]]) -> None:
+    """Add what was added to hours of all groups, by beginning and group; inside the caller's transaction."""
+    moved: Moved = {}
+    for (start_ms, group), added in hours.items():
+        for cut in HOURLY_CUTS:
+            _add(moved, cut, start_ms, group, added)
+    _put(connection, "hour", moved)
+
+
+def shift(connection: Connection, kind: Kind, changes: Iterable[tuple[int, Group, Sequence[int]]]) -> None:
+    """Move the sums of `kind` by changes of days: the period's beginning, the group, and what each measure changed by."""
+    moved: Moved = {}
+    for start_ms, group, change in changes:
+        if any(change):
+            for cut in CUTS:
+                _add(moved, cut, start_ms, group, change)
+    _put(connection, kind, moved)
+
+
+def _add(moved: Moved, cut: str, start_ms: int, group: Group, added: Sequence[int]) -> None:
+    held = moved.setdefault((cut, start_ms, group_in(cut, group)), [0] * len(MEASURES))
+    for index, number in enumerate(added):
+        held[index] += number
+
+
+def _put(connection: Connection, kind: str, moved: Moved) -> None:
+    rows = [
+        {
+            "cut": cut,
+            "kind": kind,
+            "start_ms": start_ms,
+            "group_key": name_of(cut, group),
+            **dict(zip(DIMENSIONS, group, strict=True)),
+            **dict(zip(MEASURES, held, strict=True)),
+        }
+        for (cut, start_ms, group), held in moved.items()
+    ]
+    rows.sort(key=lambda row: (row["group_key"], row["start_ms"]))  # one order of locks for every poster
+    put(
+        connection,
+        CUT,
+        rows,
+        lambda insert: insert.on_conflict_do_update(
+            index_elements=[CUT.c.group_key, CUT.c.kind, CUT.c.start_ms],
+            set_={name: CUT.c[name] + insert.excluded[name] for name in MEASURES},
+        ),
+    )
+
+
+def counted(connection: Connection, cut: str, kind: str, start_ms: int, group: Group, source: Table) -> Any:
+    """What the rollups of all groups say about one sum of a cut; None when they know nothing of it.
+
+    `source` is the table of the hours for an hour, and that of the longer rollups for anything else.
+    """
+    kept = [source.c[name] == part for name, part in zip(DIMENSIONS, group, strict=True) if name in CUTS[cut]]
+    when: ColumnElement[bool] = source.c.start_ms == start_ms
+    if kind != "hour":
+        when = and_(when, source.c.kind == kind)
+    found = connection.execute(
+        select(func.count(), *(func.coalesce(func.sum(source.c[name]), 0) for name in MEASURES)).where(when, *kept)
+    ).one()
+    return tuple(int(number) for number in found[1:]) if found[0] else None
+
+
+def kept(connection: Connection, cut: str, kind: str, start_ms: int, group: Group) -> Any:
+    """One sum of a cut as it is kept; None when it is not."""
+    found = connection.execute(
+        select(*(CUT.c[name] for name in MEASURES)).where(
+            CUT.c.group_key == name_of(cut, group), CUT.c.kind == kind, CUT.c.start_ms == start_ms
+        )
+    ).one_or_none()
+    return tuple(found) if found else None
+
+
+def absent(cut: str) -> list[ColumnElement[bool]]:
+    """The condition of a cut's rows: its name, and that what its index begins with is empty where it does not know it."""
+    return [CUT.c.cut == cut, *(CUT.c[name] == "" for name in FOUND_BY if name not in CUTS[cut])]
