@@ -14,7 +14,7 @@ local done = redis.call('GET', KEYS[4])
 if done then
   return {0, done}
 end
-local held = redis.call('HMGET', KEYS[3], 'amount', 'taken')
+local held = redis.call('HMGET', KEYS[3], 'amount', 'taken', 'parallel')
 local cost, event, tokens = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3])
 if ARGV[6] == '1' then
   local lease = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -26,7 +26,8 @@ if ARGV[6] == '1' then
 end
 local amount = tonumber(held[1] or 0)
 local index = 0
-local taken = {}
+local taken, parallel = {}, {}
+for i in string.gmatch(held[3] or '', '%d+') do parallel[tonumber(i)] = true end
 for n in string.gmatch(held[2] or '', '[^,]+') do taken[#taken + 1] = tonumber(n) end
 for at = 6, #KEYS, 3 do
   index = index + 1
@@ -37,7 +38,8 @@ for at = 6, #KEYS, 3 do
   if took and took >= 0 and took ~= tokens then
     redis.call('HINCRBYFLOAT', KEYS[at], 'tokens', took - tokens)
   end
-  redis.call('ZREM', KEYS[at + 2], ARGV[1])
+  -- Of a hold that is lost it is not known which slots it took.
+  if parallel[index] or not held[3] then redis.call('ZREM', KEYS[at + 2], ARGV[1]) end
 end
 redis.call('DEL', KEYS[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
