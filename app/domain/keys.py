@@ -294,6 +294,11 @@ def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
     return [*scopes, ("organisation", store.ORGANISATION, store.ORGANISATION)]
 
 
+def are_at_most(number: int) -> bool:
+    """Whether there are no more keys than that, revoked ones too."""
+    return len(db.session.scalars(select(ApiKey.id).limit(number + 1)).all()) <= number
+
+
 def names_of(ids: Iterable[str]) -> dict[str, str]:
     """The names of these keys, by id."""
     query = select(ApiKey.id, ApiKey.name).where(ApiKey.id.in_(set(ids)))

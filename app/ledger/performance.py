@@ -15,21 +15,21 @@ from sqlalchemy import case, func, select
 
 from app.extensions import db
 from app.ledger.reports import now_ms
-from app.ledger.rollups import HOURLY
+from app.ledger.spans import EVERYBODY, NONE, Filters, used_in
 from app.ledger.sums import DAY_MS, HOUR_MS
 
 HOURS = 24
 DAYS = 7
 
 _STREAMS = {
-    "streams": HOURLY.c.requests,
-    "stream_errors": HOURLY.c.errors,
-    "stream_tokens": HOURLY.c.completion_tokens,
-    "stream_ms": HOURLY.c.duration_ms,
-    "ttft_ms": HOURLY.c.ttft_ms,
-    "ttft_count": HOURLY.c.ttft_count,
+    "streams": "requests",
+    "stream_errors": "errors",
+    "stream_tokens": "completion_tokens",
+    "stream_ms": "duration_ms",
+    "ttft_ms": "ttft_ms",
+    "ttft_count": "ttft_count",
 }
-_ALL = {"requests": HOURLY.c.requests, "errors": HOURLY.c.errors, "cancelled": HOURLY.c.cancelled}
+_ALL = ("requests", "errors", "cancelled")
 
 
 class Performance(msgspec.Struct, kw_only=True):
@@ -99,17 +99,10 @@ def of_model(name: str, *, at_ms: int | None = None) -> Recent:
     """How one model answered everybody."""
     moment = now_ms() if at_ms is None else at_ms
     hour, today = moment - moment % HOUR_MS, moment - moment % DAY_MS
-    first = today - (DAYS - 1) * DAY_MS
-    query = (
-        select(HOURLY.c.start_ms, *_summed())
-        .where(HOURLY.c.start_ms >= first, HOURLY.c.start_ms <= hour, HOURLY.c.model == name)
-        .group_by(HOURLY.c.start_ms)
-    )
-    hours = [(int(row.start_ms), _performance(row)) for row in db.session.execute(query)]
-    return Recent(
-        day=_span(hours, [hour - back * HOUR_MS for back in range(HOURS - 1, -1, -1)], HOUR_MS),
-        week=_span(hours, [today - back * DAY_MS for back in range(DAYS - 1, -1, -1)], DAY_MS),
-    )
+    filters = Filters(model=name)
+    of_hours = [hour - back * HOUR_MS for back in range(HOURS - 1, -1, -1)]
+    of_days = [today - back * DAY_MS for back in range(DAYS - 1, -1, -1)]
+    return Recent(day=_span(filters, of_hours, hour + HOUR_MS), week=_span(filters, of_days, hour + HOUR_MS))
 
 
 def by(
@@ -118,30 +111,33 @@ def by(
     """How each of some models or providers answered in the last 24 hours; those that were not asked are left out."""
     moment = now_ms() if at_ms is None else at_ms
     first = moment - moment % HOUR_MS - (HOURS - 1) * HOUR_MS
-    column = HOURLY.c[dimension]
-    query = (
-        select(column.label("name"), *_summed())
-        .where(HOURLY.c.start_ms >= first, column.in_(list(names)))
-        .group_by(column)
-    )
+    used = used_in(
+        EVERYBODY, NONE, first, moment - moment % HOUR_MS + HOUR_MS, of=["stream"], among=(dimension, list(names))
+    ).subquery("used")
+    query = select(used.c[dimension].label("name"), *_summed(used)).group_by(used.c[dimension])
     return {row.name: told for row in db.session.execute(query) if (told := _performance(row)).requests}
 
 
-def _summed() -> list[Any]:
-    of_streams = [func.sum(case((HOURLY.c.stream, measure), else_=0)).label(name) for name, measure in _STREAMS.items()]
-    return [*(func.sum(measure).label(name) for name, measure in _ALL.items()), *of_streams]
+def _summed(used: Any) -> list[Any]:
+    of_streams = [
+        func.sum(case((used.c.stream, used.c[measure]), else_=0)).label(name) for name, measure in _STREAMS.items()
+    ]
+    return [*(func.sum(used.c[name]).label(name) for name in _ALL), *of_streams]
 
 
 def _performance(row: Any) -> Performance:
     return Performance(**{name: int(getattr(row, name) or 0) for name in (*_ALL, *_STREAMS)})
 
 
-def _span(hours: Sequence[tuple[int, Performance]], starts: Sequence[int], length_ms: int) -> Span:
-    points = [Point(start, Performance()) for start in starts]
+def _span(filters: Filters, starts: Sequence[int], after: int) -> Span:
+    """The sums of windows that begin at `starts`, the last one up to `after`."""
+    used = used_in(EVERYBODY, filters, starts[0], after, starts, of=["stream"]).subquery("used")
+    found = {
+        row.window: _performance(row)
+        for row in db.session.execute(select(used.c.window, *_summed(used)).group_by(used.c.window))
+    }
+    points = [Point(start, found.get(start, Performance())) for start in starts]
     whole = Performance()
-    for start_ms, told in hours:
-        place, _ = divmod(start_ms - starts[0], length_ms)
-        if 0 <= place < len(points):
-            points[place].told.add(told)
-            whole.add(told)
+    for point in points:
+        whole.add(point.told)
     return Span(whole, points)

@@ -46,6 +46,8 @@ Period = Literal["day", "week", "month"]
 Step = Literal["hour", "day", "week", "month"]
 Dimension = Literal["person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type"]
 
+Order = Literal["cost_nano", "requests", "tokens", "errors"]
+
 PERIODS: tuple[Period, ...] = get_args(Period)
 STEPS: tuple[Step, ...] = get_args(Step)
 MOST_PERIODS = 1000  # rows of one report
@@ -83,6 +85,14 @@ class Share(Sums, kw_only=True):
     """The sums of one person, model, key …: `name` is its id (a model's own name), empty for usage without one."""
 
     name: str
+
+
+class Ranking(NamedTuple):
+    """The largest shares, largest first; how many there are in all, and how many of them made a request."""
+
+    shares: list[Share]
+    found: int
+    asked: int
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -271,24 +281,40 @@ def by(
     dimension: Dimension,
     *,
     filters: Filters = NONE,
-    order: Literal["cost_nano", "requests", "tokens", "errors"] = "cost_nano",
+    order: Order = "cost_nano",
     limit: int = 100,
 ) -> list[Share]:
     """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`."""
+    return ranking(reader, dimension, filters=filters, order=order, limit=limit).shares
+
+
+def ranking(
+    reader: Reader,
+    dimension: Dimension,
+    *,
+    filters: Filters = NONE,
+    order: Order = "cost_nano",
+    limit: int = 100,
+) -> Ranking:
+    """What `by` tells, and how many there are in all."""
     used = used_in(reader, filters, *span_of(filters), of=[dimension]).subquery("used")
     columns = {column.name: column for column in summed(used)}
     size = func.sum(used.c.prompt_tokens + used.c.completion_tokens) if order == "tokens" else columns[order].element
     query = (
-        select(used.c[dimension].label("name"), *columns.values())
+        select(
+            used.c[dimension].label("name"),
+            func.count().over().label("found"),
+            func.count().filter(columns["requests"].element > 0).over().label("asked"),
+            *columns.values(),
+        )
         .group_by(used.c[dimension])
         .having(something(used))
         .order_by(size.desc(), func.sum(used.c.requests).desc(), used.c[dimension])
         .limit(limit)
     )
-    return [
-        Share(name=found.name or "", **{name: int(getattr(found, name) or 0) for name in MEASURES})
-        for found in db.session.execute(query)
-    ]
+    rows = db.session.execute(query).all()
+    shares = [Share(name=row.name or "", **{name: int(getattr(row, name) or 0) for name in MEASURES}) for row in rows]
+    return Ranking(shares, rows[0].found if rows else 0, rows[0].asked if rows else 0)
 
 
 def by_model(reader: Reader, *, filters: Filters = NONE, limit: int = 100) -> list[Share]:

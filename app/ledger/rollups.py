@@ -71,6 +71,7 @@ class UsageHourly(Summed, Base):
         Index(None, "person_id", "start_ms"),
         Index(None, "key_id", "start_ms"),
         Index(None, "team_id", "start_ms"),
+        Index(None, "model", "start_ms"),
         Index(
             "ix_usage_hourly_underived",
             "start_ms",

@@ -38,6 +38,16 @@ class TeamReader(NamedTuple):
     teams: tuple[str, ...]
 
 
+class Everybody(NamedTuple):
+    """Reads over everybody what names nobody."""
+
+    id: str = ""
+    sees_everything: bool = True
+
+
+EVERYBODY = Everybody()
+
+
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """What a report is narrowed to; None means all. Times in Unix ms, the span half-open: [from_ms, to_ms).
 

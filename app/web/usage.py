@@ -85,6 +85,32 @@ class Change(NamedTuple):
     good: bool | None = None
 
 
+class Rankings:
+    """Who and what was used most, asked of the books once a question: a page tells several things from one answer."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._known: dict[tuple[Dimension, Filters], reports.Ranking] = {}
+
+    def of(self, dimension: Dimension, filters: Filters) -> reports.Ranking:
+        """The dearest ones, at most `OFFERED`."""
+        known = self._known.get((dimension, filters))
+        if known is None:
+            known = reports.ranking(self._reader, dimension, filters=filters, limit=OFFERED)
+            self._known[dimension, filters] = known
+        return known
+
+    def largest(self, dimension: Dimension, filters: Filters, metric: Metric) -> list[Share]:
+        """The ones with most of something, at most `SERIES`."""
+        if metric == "cost":
+            return self.of(dimension, filters).shares[:SERIES]
+        known = self.of(dimension, filters)
+        if known.found > len(known.shares):
+            return reports.by(self._reader, dimension, filters=filters, order=metric, limit=SERIES)
+        by_name = sorted(known.shares, key=lambda share: share.name)
+        return sorted(by_name, key=lambda share: (_measure(share, metric), share.requests), reverse=True)[:SERIES]
+
+
 class Cell(NamedTuple):
     """An hour of the week."""
 
@@ -241,9 +267,18 @@ def filters_asked(
 
 
 def overview(
-    reader: Reader, span: Span, filters: Filters, *, metric: Metric, group: Group, step: Step, timezone: str = "UTC"
+    reader: Reader,
+    span: Span,
+    filters: Filters,
+    *,
+    metric: Metric,
+    group: Group,
+    step: Step,
+    timezone: str = "UTC",
+    rankings: Rankings | None = None,
 ) -> Overview:
     """The usage of `span` that `filters` let through."""
+    rankings = rankings or Rankings(reader)
     earlier = msgspec.structs.replace(filters, from_ms=span.before_ms, to_ms=span.before_to_ms)
     dimension = GROUPS[group]
     rows = reports.stats(reader, step, filters=filters)
@@ -251,9 +286,9 @@ def overview(
     for row in rows:
         sums.add(row)
     before = reports.totals(reader, filters=earlier)
-    shares = reports.by(reader, dimension, filters=filters, limit=TOP)
-    largest = reports.by(reader, dimension, filters=filters, order=metric, limit=SERIES) if metric != "cost" else shares
-    charted = [share.name for share in largest if _measure(share, metric)][:SERIES]
+    shares = rankings.of(dimension, filters).shares[:TOP]
+    largest = rankings.largest(dimension, filters, metric)
+    charted = [share.name for share in largest if _measure(share, metric)]
     names = shown(group, {share.name for share in shares} | set(charted))
     columns, cells = _chart(reader, rows, dimension, step, charted, names, metric, filters, span)
     sample, sample_before = samples.timings(reader, filters), samples.timings(reader, earlier)
@@ -286,15 +321,16 @@ def shown(group: Group, ids: set[str]) -> dict[str, str]:
     return {id: (found.get(id) or GONE) if id else NAMELESS[group] for id in ids}
 
 
-def choices(reader: Reader, group: Group, filters: Filters) -> list[tuple[str, str]]:
-    """What a filter offers: what was used in the span and with the other filters, by its name.
+def choices(rankings: Rankings, group: Group, filters: Filters, *, offered: bool = True) -> list[tuple[str, str]]:
+    """What a filter offers: what was used in the span and with the other filters, by its name; if nothing is to be
+    offered, only what is chosen.
 
     People are named by their usernames, everything else by its id. What is chosen is offered even when unused.
     """
     field = GROUPS[group]
     chosen: str | None = getattr(filters, field)
     others = msgspec.structs.replace(filters, **{field: None})
-    ids = {share.name for share in reports.by(reader, field, filters=others, limit=OFFERED)} - {""}
+    ids = ({share.name for share in rankings.of(field, others).shares} if offered else set()) - {""}
     names = shown(group, ids | ({chosen} if chosen and chosen != NOBODY else set()))
     by_name = sorted((name.casefold(), name, id) for id, name in names.items() if name != GONE or group != "user")
     return [(name if group == "user" else id, name) for _, name, id in by_name]

@@ -35,6 +35,7 @@ STATUSES = [
 OUTCOMES = ("ok", "error", "cancelled")
 SPANNING = ("range", "from", "to")
 NARROWING = ("model", "key", "team", "user", "provider")
+TYPED = ("model", "user")  # which addresses call by the names that people know
 OF_REQUESTS = ("endpoint", "status", "code")  # what only single requests are narrowed by
 CUT = 400  # letters of a message in a file
 
@@ -77,12 +78,15 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     if form := exports.wanted():
         rows = arranged.every_row(reader, filters, step, group)
         return exports.answer(form, "usage", arranged.export_columns(group), rows)
-    found = arranged.overview(reader, span, filters, metric=metric, group=group, step=step, timezone=timezone)
+    rankings = arranged.Rankings(reader)
+    found = arranged.overview(
+        reader, span, filters, metric=metric, group=group, step=step, timezone=timezone, rankings=rankings
+    )
     return render(
         page,
         fragment,
         overview=found,
-        fields=_range_fields(span) + _narrowing_fields(_choices(reader, person, door, filters)),
+        fields=_range_fields(span) + _narrowing_fields(_choices(rankings, person, door, filters)),
         keep=_kept("group", "by", "metric", "tz"),
         chart_fields=_chart_fields(found, door),
         chart_keep=_kept(*SPANNING, *NARROWING, "tz"),
@@ -93,8 +97,8 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
             _address(door.activity, *SPANNING, *NARROWING, status=kind.status, code=kind.code)
             for kind in found.errors.kinds
         ],
-        active=reports.active_people(reader, filters=filters) if door.everyone or door.people else None,
-        tops=_tops(person, filters) if door.everyone else [],
+        active=rankings.of("person_id", filters).asked if door.everyone or door.people else None,
+        tops=_tops(rankings, filters) if door.everyone else [],
         speeds=[arranged.tokens_per_s(found.streams), None],
         **common,
     )
@@ -121,9 +125,11 @@ def _range_fields(span: arranged.Span | None) -> list[Field]:
 
 
 def _narrowing_fields(choices: Mapping[str, list[tuple[str, str]]]) -> list[Field]:
-    """A filter for each thing of which there is a choice, or that is chosen."""
+    """A filter for each thing of which there is a choice, or that is chosen; what there is too much of is typed, and
+    only some of it offered."""
     return [
         _field(name, name.capitalize(), options, request.args.get(name), all=True)
+        | ({"kind": "text"} if name in TYPED and len(options) >= arranged.OFFERED else {})
         for name, options in choices.items()
         if len(options) > (0 if name == "team" else 1) or request.args.get(name)
     ]
@@ -158,22 +164,30 @@ def _clear() -> str:
     return current_address(**dict.fromkeys((*NARROWING, *OF_REQUESTS, "q", "cursor")))
 
 
-def _tops(person: Person, filters: Filters) -> list[tuple[arranged.Group, str, list[reports.Share], dict[str, str]]]:
+def _tops(
+    rankings: arranged.Rankings, filters: Filters
+) -> list[tuple[arranged.Group, str, list[reports.Share], dict[str, str]]]:
     """Who used most, and of which providers: for admins, whatever the chart tells apart."""
     tables: list[tuple[arranged.Group, str]] = [("user", "Top users"), ("team", "By team"), ("provider", "By provider")]
     found = []
     for group, title in tables:
-        shares = reports.by(person, arranged.GROUPS[group], filters=filters, limit=10)
+        shares = rankings.of(arranged.GROUPS[group], filters).shares[:10]
         found.append((group, title, shares, arranged.shown(group, {share.name for share in shares})))
     return found
 
 
-def _choices(reader: Reader, person: Person, door: Door, filters: Filters) -> dict[str, list[tuple[str, str]]]:
-    """What each filter offers: what was used with the others in force, so that a user narrows the keys offered.
+def _choices(
+    rankings: arranged.Rankings, person: Person, door: Door, filters: Filters
+) -> dict[str, list[tuple[str, str]]]:
+    """What each filter offers: what was used with the others in force, so that a user narrows the keys offered. Where
+    there are more keys than can be offered, none are until a user or a team is chosen.
 
     One's own teams are offered whether or not one used them: their owners see what others did."""
     spanned = msgspec.structs.replace(filters, status=None, error_code=None)
-    found: dict[str, list[tuple[str, str]]] = {group: arranged.choices(reader, group, spanned) for group in door.groups}
+    few = not door.everyone or bool(spanned.person_id or spanned.team_id) or keys.are_at_most(arranged.OFFERED)
+    found: dict[str, list[tuple[str, str]]] = {
+        group: arranged.choices(rankings, group, spanned, offered=few or group != "key") for group in door.groups
+    }
     if not door.everyone:
         mine = {one.team_id: one.team.name for one in teams.of(person)}
         found["team"] = sorted({**dict(found["team"]), **mine}.items(), key=lambda told: told[1].casefold())
@@ -267,7 +281,7 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         fields=[
             *_range_fields(span),
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
-            *_narrowing_fields(_choices(reader, person, door, filters) if span else {}),
+            *_narrowing_fields(_choices(arranged.Rankings(reader), person, door, filters) if span else {}),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
         ],
         keep=_kept("code", "size"),

@@ -44,9 +44,11 @@ def upgrade() -> None:
     _fill(cut)
     op.create_index(op.f("ix_usage_cut_cut_kind_start_ms"), "usage_cut", ["cut", "kind", "start_ms"])
     op.create_index("ix_usage_cut_found", "usage_cut", ["model", "person_id", "kind", "start_ms"])
+    op.create_index(op.f("ix_usage_hourly_model_start_ms"), "usage_hourly", ["model", "start_ms"])
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_usage_hourly_model_start_ms"), "usage_hourly")
     op.drop_index("ix_usage_cut_found", "usage_cut")
     op.drop_index(op.f("ix_usage_cut_cut_kind_start_ms"), "usage_cut")
     op.drop_table("usage_cut")
