@@ -263,6 +263,28 @@ def using(person: Person, model: str, team: Team | None = None) -> list[ApiKey]:
     ]
 
 
+def paid_by(found: Iterable[Subscription]) -> dict[str, list[ApiKey]]:
+    """For each of some subscriptions, by its id, the active keys whose calls it pays for: its team's, or the person's
+    personal ones. All are read at once."""
+    asked = list(found)
+    people = {one.person_id for one in asked if one.team_id is None}
+    joined = {one.team_id for one in asked if one.team_id is not None}
+    query = select(ApiKey).where(
+        or_(and_(ApiKey.team_id.is_(None), ApiKey.person_id.in_(people)), ApiKey.team_id.in_(joined))
+    )
+    of_payer: dict[str, list[ApiKey]] = {}
+    for key in db.session.scalars(narrowed(query, status="active").order_by(ApiKey.id.desc())) if asked else ():
+        of_payer.setdefault(key.team_id or key.person_id, []).append(key)
+    return {
+        one.id: [
+            key
+            for key in of_payer.get(one.team_id or one.person_id, ())
+            if not key.models or one.model_name in key.models
+        ]
+        for one in asked
+    }
+
+
 def count_using(model: Model) -> int:
     """How many active keys of all people may call a model: those that name it, and those for all models of an owner
     with a live subscription to it."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import exists, select, tuple_
+from sqlalchemy.orm import aliased
 
 from app import store
 from app.domain import budgets, catalog, identity, keys, subscriptions, teams
@@ -18,7 +19,7 @@ from app.domain.identity import Person
 from app.domain.keys import ApiKey
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Membership, Team
-from app.extensions import db
+from app.extensions import db, now
 from app.metering import money
 
 Scope = tuple[str, str]  # kind, id
@@ -188,11 +189,23 @@ def below(payer: Payer) -> list[Payer]:
 
 def smallest_call_nano() -> int:
     """What the cheapest call that costs anything has to fit, in nano-units: a short prompt and a short answer."""
-    costs = []
-    for model in db.session.scalars(select(catalog.Model).where(catalog.Model.status.in_(catalog.OFFERED))):
-        if price := model.price:
-            per_call = money.up(SHORTEST_PROMPT, price.input_per_mtok or 0) + (price.per_request or 0)
-            costs.append(per_call + money.up(SHORTEST_ANSWER, price.output_per_mtok or 0))
+    price, later = catalog.Price, aliased(catalog.Price)
+    moment = now()
+    superseded = exists().where(
+        later.model_id == price.model_id,
+        later.from_at <= moment,
+        tuple_(later.from_at, later.id) > tuple_(price.from_at, price.id),
+    )
+    query = (  # columns alone: this is asked for each page of budgets, and a catalogue may be long
+        select(price.input_per_mtok, price.output_per_mtok, price.per_request)
+        .join(catalog.Model, catalog.Model.id == price.model_id)
+        .where(catalog.Model.status.in_(catalog.OFFERED), price.from_at <= moment, ~superseded)
+        .distinct()
+    )
+    costs = [
+        money.up(SHORTEST_PROMPT, inputs or 0) + (request or 0) + money.up(SHORTEST_ANSWER, outputs or 0)
+        for inputs, outputs, request in db.session.execute(query)
+    ]
     return min((cost for cost in costs if cost > 0), default=1)
 
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select
 
 from app.directory import Price
 from app.extensions import db
@@ -36,7 +36,7 @@ from app.ledger.spans import (
     sums_of,
     used_in,
 )
-from app.ledger.sums import DAY_MS, HOUR_MS, MEASURES
+from app.ledger.sums import DAY_MS, HOUR_MS, MEASURES, listed
 from app.metering import pricing
 from app.metering.periods import window_of
 
@@ -304,7 +304,7 @@ def ranking(
         select(
             used.c[dimension].label("name"),
             func.count().over().label("found"),
-            func.count().filter(columns["requests"].element > 0).over().label("asked"),
+            func.sum(case((columns["requests"].element > 0, 1), else_=0)).over().label("asked"),
             *columns.values(),
         )
         .group_by(used.c[dimension])
@@ -314,7 +314,7 @@ def ranking(
     )
     rows = db.session.execute(query).all()
     shares = [Share(name=row.name or "", **{name: int(getattr(row, name) or 0) for name in MEASURES}) for row in rows]
-    return Ranking(shares, rows[0].found if rows else 0, rows[0].asked if rows else 0)
+    return Ranking(shares, rows[0].found if rows else 0, int(rows[0].asked) if rows else 0)
 
 
 def by_model(reader: Reader, *, filters: Filters = NONE, limit: int = 100) -> list[Share]:
@@ -406,13 +406,19 @@ def use_of_keys(reader: Reader, key_ids: Iterable[str], *, filters: Filters = NO
 
 def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
     """When each key was last used, Unix ms; unused ones are left out."""
-    last_used: dict[str, int] = {}
-    for key_id in set(key_ids):  # a step into the index each; grouped it would read every entry of the keys
-        query = select(ENTRY.c.at_ms).where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
-        last = db.session.scalar(query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(1))
-        if last is not None:
-            last_used[key_id] = last
-    return last_used
+    ids = sorted(set(key_ids))
+    if not ids:
+        return {}
+    of = listed(db.session.connection().dialect.name == "postgresql").subquery("of")
+    last = (  # a step into the index each; grouped it would read every entry of the keys
+        select(ENTRY.c.at_ms)
+        .where(ENTRY.c.key_id == of.c.id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
+        .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    found = db.session.execute(select(of.c.id, last), {"ids": msgspec.json.encode(ids).decode()})
+    return {str(key_id): int(at_ms) for key_id, at_ms in found if at_ms is not None}
 
 
 def last_use_of(key_id: ColumnElement[str]) -> ColumnElement[int]:

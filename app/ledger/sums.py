@@ -15,6 +15,7 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
+    Select,
     String,
     Table,
     Text,
@@ -186,3 +187,10 @@ def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
         "ttft_ms": case((counts, func.coalesce(entries.c.ttft_ms, 0)), else_=0),
         "ttft_count": case((and_(counts, entries.c.ttft_ms.is_not(None)), 1), else_=0),
     }
+
+
+def listed(postgresql: bool) -> Select[str]:
+    """The parameter `ids`, a JSON list of texts, as rows: one statement however long the list is."""
+    told = bindparam("ids", type_=Text())
+    each = func.json_array_elements_text(cast_sql(told, JSON)) if postgresql else func.json_each(told)
+    return select(literal_column("listed.value").label("id")).select_from(each.table_valued("value", name="listed"))

@@ -100,7 +100,7 @@ def index() -> Response:
         "portal/subscriptions/index.html",
         "portal/subscriptions/_list.html",
         found=found,
-        users_of={one.id: _users(one) for one in found.items if one.status == "active"},
+        users_of=keys.paid_by(one for one in found.items if one.status == "active"),
         may_end={one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
         memberships=memberships,
         whose=whose,
