@@ -26,7 +26,7 @@ CUTS = {
     "payer": ("person_id", "team_id"),
 }
 HOURLY_CUTS = ("whole", "provider")
-AT_ONCE = 1000
+AT_ONCE = 10_000
 
 
 def upgrade() -> None:
@@ -96,5 +96,12 @@ def _row(cut: str, found: sa.RowMapping) -> dict[str, object]:
 
 
 def _put(connection: sa.Connection, cut: sa.Table, rows: list[dict[str, object]]) -> None:
-    if rows:
+    if not rows:
+        return
+    if connection.dialect.name != "postgresql":
         connection.execute(cut.insert(), rows)
+        return
+    names = list(rows[0])
+    with connection.connection.cursor() as cursor, cursor.copy(f"COPY usage_cut ({', '.join(names)}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row([row[name] for name in names])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Blueprint, Response, request, url_for
@@ -16,26 +15,16 @@ from app.blueprints.admin.person import me
 from app.domain import budgets, payers
 from app.domain.errors import DomainError
 from app.domain.payers import Payer
-from app.extensions import db, transaction
+from app.extensions import transaction
 from app.metering import money
+from app.web import budget_list, exports
 from app.web import budgets as arranged
-from app.web import exports
-from app.web.budgets import Row
 from app.web.forms import blame
-from app.web.lists import SIZES, Listing
+from app.web.lists import Listing, every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 
 PERCENT = re.compile(r"\d{1,3}")
 FILTERS = ("near", "exhausted")
-FAR = "9999"  # after every instant as text: what never resets comes last
-COLUMNS: dict[str, Callable[[Row], Any]] = {
-    "name": lambda row: row.payer.name.lower(),
-    "kind": lambda row: arranged.KINDS[row.payer.kind],
-    "share": lambda row: row.share,
-    "left": lambda row: row.standing.remaining_nano or 0,
-    "resets": lambda row: row.standing.resets_at.isoformat() if row.standing.resets_at else FAR,
-}
-
 bp = Blueprint("budgets", __name__)
 
 
@@ -84,25 +73,22 @@ def index() -> Response:
     state = state if state in FILTERS else ""
     kind = request.args.get("kind", "")
     kind = kind if kind in arranged.KINDS else ""
-    found = _rows(kind)
-    if search:
-        found = [row for row in found if search.lower() in row.payer.name.lower()]
-    if state:
-        found = [row for row in found if row.state == state or (state == "near" and row.state == "exhausted")]
-    found, sort = _sorted(found)
+    columns = budget_list.columns()
+    query = in_order(budget_list.listed(kind=kind, state=state, search=search), columns)
     if form := exports.wanted():
-        return exports.answer(form, "budgets", arranged.EXPORTED, found)
+        return exports.answer(form, "budgets", arranged.EXPORTED, budget_list.every_row(every(query)))
+    page = page_of(query)
     return render(
         "admin/budgets/index.html",
         "admin/budgets/_list.html",
-        found=_page_of(found),
+        found=Listing(budget_list.rows(page.items), page.page, page.size, page.total),
         search=search,
         state=state,
         kind=kind,
         kinds=arranged.KINDS,
         periods=arranged.PERIODS,
-        sort=sort,
-        any=bool(found) or bool(search or state or kind),
+        sort=sorting(columns),
+        any=bool(page.total) or bool(search or state or kind),
     )
 
 
@@ -145,31 +131,6 @@ def change(scope: str, id: str) -> Response:
         return _form(payer, form, error.status)
     toast_next("success", f"The budget of {payer.name} is {'saved' if amount else 'taken away'}.")
     return see_other(url_for("admin.budgets.index"))
-
-
-def _rows(kind: str) -> list[Row]:
-    """Every budget there is, of one kind of scope or of all; the scopes that are gone are left out."""
-    scopes = [(one.scope_kind, one.scope_id) for one in db.session.scalars(budgets.every())]
-    scopes = [scope for scope in scopes if not kind or scope[0] == kind]
-    known = payers.read(scopes)
-    return arranged.rows([known[scope] for scope in scopes if scope in known])
-
-
-def _sorted(found: list[Row]) -> tuple[list[Row], str | None]:
-    """In the order that the address asks for, else the nearest to its limit first."""
-    asked = request.args.get("sort", "")
-    name = asked.removeprefix("-")
-    if name not in COLUMNS:
-        return sorted(found, key=lambda row: (-row.share, row.payer.name.lower())), None
-    return sorted(found, key=COLUMNS[name], reverse=asked.startswith("-")), asked
-
-
-def _page_of(found: list[Row]) -> Listing[Row]:
-    size = request.args.get("size", type=int)
-    size = size if size in SIZES else SIZES[0]
-    last = max(1, -(-len(found) // size))
-    page = min(max(1, request.args.get("page", 1, type=int) or 1), last)
-    return Listing(found[(page - 1) * size : page * size], page, size, len(found))
 
 
 def _filled(payer: Payer) -> BudgetForm:

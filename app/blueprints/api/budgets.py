@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from app import current
-from app.blueprints.api.contract import Paged, amount, listed, me, route
+from app.blueprints.api.contract import Paged, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.errors import Forbidden, NotFound
@@ -161,14 +161,15 @@ def _names(scopes: Sequence[budgets.Standing]) -> dict[str, str]:
 def index(asked: Asked) -> dict[str, Any]:
     """The budgets within one's reach: all for admins, else one's own and those of one's teams. Filter `scope`."""
     person, scope = me(), asked.scope
-    found = list(db.session.scalars(budgets.every()))
+    query = budgets.every()
     if not person.sees_everything:
-        mine = _mine(person)
-        found = [budget for budget in found if budget.scope_id in mine]
-    found = [budget for budget in found if scope is None or budget.scope_kind == scope]
-    shown = budgets.standings([(budget.scope_kind, budget.scope_id) for budget in found])
+        query = query.where(budgets.Budget.scope_id.in_(_mine(person)))
+    if scope is not None:
+        query = query.where(budgets.Budget.scope_kind == scope)
+    told = page(query, lambda budget: (budget.scope_kind, budget.scope_id))
+    shown = budgets.standings(told["data"])
     names = _names(shown)
-    return listed([show(standing, names.get(standing.id, standing.id)) for standing in shown])
+    return told | {"data": [show(standing, names.get(standing.id, standing.id)) for standing in shown]}
 
 
 @route("GET", "/api/budgets/<scope>/<id>", answer=Budget)

@@ -1,0 +1,121 @@
+"""All budgets as a list for admins: narrowed and put in order by the database, from what the books say is spent.
+
+The books follow the meter within a second or two and know no holds; the rows that are shown have the meter's numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Float, Select, and_, case, func, literal, select
+from sqlalchemy import cast as cast_sql
+
+from app.domain import payers
+from app.domain.budgets import Budget
+from app.domain.identity import Person
+from app.domain.keys import ApiKey
+from app.domain.subscriptions import Subscription
+from app.domain.teams import Team
+from app.extensions import db, now
+from app.ledger.budgets import ScopeSpent
+from app.metering.periods import Window, window_of
+from app.web import budgets as arranged
+
+ID = 36  # characters of an id; a member's is two of them with a colon between
+AT_ONCE = 200  # rows of an export whose numbers are read together
+
+
+def _text(query: Any) -> ColumnElement[str]:
+    return func.coalesce(query.scalar_subquery(), "")
+
+
+_of_scope = Budget.scope_id
+_person = _text(
+    select(Person.username).where(
+        Person.id == func.substr(_of_scope, case((Budget.scope_kind == "member", ID + 2), else_=1))
+    )
+)
+_team = _text(select(Team.name).where(Team.id == func.substr(_of_scope, 1, ID)))
+_subscribed = (
+    select("subscription of " + func.coalesce("team " + Team.name, Person.username) + " to " + Subscription.model_name)
+    .select_from(Subscription)
+    .join(Person, Person.id == Subscription.person_id)
+    .outerjoin(Team, Team.id == Subscription.team_id)
+)
+# What `payers` calls a scope.
+NAME: ColumnElement[str] = case(
+    (Budget.scope_kind == "user", _person),
+    (Budget.scope_kind == "key", "key " + _text(select(ApiKey.name).where(ApiKey.id == _of_scope))),
+    (Budget.scope_kind == "team", "team " + _team),
+    (Budget.scope_kind == "member", _person + " in team " + _team),
+    (Budget.scope_kind == "subscription", _text(_subscribed.where(Subscription.id == _of_scope))),
+    else_="the organisation",
+)
+_spent = func.coalesce(ScopeSpent.spent_nano, 0)
+_enforced: ColumnElement[Any] = case(
+    (Budget.action == "refuse", Budget.limit_nano * Budget.action_percent / 100), else_=Budget.limit_nano
+)
+_left: ColumnElement[Any] = case((_enforced > _spent, _enforced - _spent), else_=0)
+_share: ColumnElement[Any] = case((_enforced > 0, cast_sql(_spent, Float) / _enforced), else_=literal(1e300))
+
+
+def listed(*, kind: str = "", state: str = "", search: str = "") -> Select[Budget]:
+    """All budgets, the nearest to its limit first, narrowed to a kind of scope, to those near their limit or beyond it
+    ("exhausted"), and to a part of the name."""
+    query = (
+        select(Budget)
+        .outerjoin(
+            ScopeSpent,
+            and_(
+                ScopeSpent.kind == Budget.scope_kind,
+                ScopeSpent.id == Budget.scope_id,
+                ScopeSpent.period == _of_period(lambda window: literal(window.name)),
+            ),
+        )
+        .order_by(_share.desc(), Budget.id)
+    )
+    if kind:
+        query = query.where(Budget.scope_kind == kind)
+    if state:
+        exhausted = _left < payers.smallest_call_nano()
+        query = query.where(exhausted if state == "exhausted" else exhausted | (_share * 100 >= arranged.NEAR))
+    return query.where(NAME.icontains(search, autoescape=True)) if search else query
+
+
+def columns() -> dict[str, Any]:
+    """What the heads of the list sort by; periods end as seen from now."""
+    kinds = sorted(arranged.KINDS, key=lambda kind: arranged.KINDS[kind])
+    return {
+        "name": func.lower(NAME),
+        "kind": case({kind: place for place, kind in enumerate(kinds)}, value=Budget.scope_kind),
+        "share": _share,
+        "left": _left,
+        "resets": _of_period(lambda window: literal(window.end_ms, BigInteger)),
+    }
+
+
+def _of_period(told: Any) -> ColumnElement[Any]:
+    """What the running period of a row's budget tells; there are few kinds of periods."""
+    at_ms = int(now().timestamp() * 1000)
+    specs = db.session.execute(select(Budget.period, Budget.timezone).distinct()).all()
+    cases = [
+        (and_(Budget.period == period, Budget.timezone == timezone), told(window_of(f"{period}|{timezone}", at_ms)))
+        for period, timezone in specs
+    ]
+    return case(*cases, else_=None) if cases else told(Window("total", 0, 0))
+
+
+def rows(found: Iterable[Budget]) -> list[arranged.Row]:
+    """Budgets with the names of their scopes and the meter's numbers; the scopes that are gone are left out."""
+    scopes = [(one.scope_kind, one.scope_id) for one in found]
+    known = payers.read(scopes)
+    return arranged.rows([known[scope] for scope in scopes if scope in known])
+
+
+def every_row(found: Iterable[Budget]) -> Iterator[arranged.Row]:
+    """The same for an export, some at a time."""
+    waiting = iter(found)
+    while some := list(islice(waiting, AT_ONCE)):
+        yield from rows(some)
