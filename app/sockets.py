@@ -13,6 +13,8 @@ from gevent import getcurrent
 from gevent.hub import get_hub
 from gevent.socket import socket as Socket
 
+READ_BYTES = 65_536
+
 
 def send(sock: Any, data: bytes) -> None:
     """All of `data`, at once where the kernel takes it. Raises what `sendall` raises."""
@@ -28,18 +30,22 @@ def send(sock: Any, data: bytes) -> None:
 
 
 class Patience:
-    """How long peers may be silent, with one timer for all that are waited for; it is right to a quarter."""
+    """How long peers may be silent, with one timer for all that are waited for; it is right to a quarter.
+
+    It belongs to the event loop of one thread, and has one buffer for all it hears.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._interval = min(seconds / 4, 1.0)
         self._since: dict[Any, float] = {}
         self._timer: Any = None
+        self._heard = memoryview(bytearray(READ_BYTES))
 
-    def receive(self, sock: Any, size: int) -> bytes:
+    def receive(self, sock: Any) -> bytes:
         """What comes next, on a socket from which everything that had come was read. Raises what `recv` raises."""
         if type(sock) is not Socket:
-            data: bytes = sock.recv(size)
+            data: bytes = sock.recv(READ_BYTES)
             return data
         greenlet = getcurrent()
         watcher, since = sock._read_event, self._since
@@ -55,10 +61,10 @@ class Patience:
                 watcher.stop()
                 del since[greenlet]
             try:
-                data = sock._sock.recv(size)
+                size = sock._sock.recv_into(self._heard)
             except BlockingIOError:  # somebody else woke us
                 continue
-            return data
+            return bytes(self._heard[:size])
 
     def _look(self) -> None:
         if not self._since:

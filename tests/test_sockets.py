@@ -22,10 +22,10 @@ def test_a_peer_that_stays_silent_is_given_up_and_one_that_speaks_in_time_is_not
             theirs.sendall(b"%d" % n)
 
     speaking = gevent.spawn(speak)
-    listening = gevent.spawn(lambda: [patience.receive(ours, 100) for _ in range(6)])
+    listening = gevent.spawn(lambda: [patience.receive(ours) for _ in range(6)])
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        patience.receive(silent, 100)
+        patience.receive(silent)
     assert 0.4 <= time.monotonic() - began < 2
     assert listening.get(timeout=5) == [b"0", b"1", b"2", b"3", b"4", b"5"]
     speaking.get(timeout=1)
@@ -34,11 +34,11 @@ def test_a_peer_that_stays_silent_is_given_up_and_one_that_speaks_in_time_is_not
 def test_whoever_is_interrupted_while_waiting_leaves_nothing_behind() -> None:
     patience = Patience(0.2)
     ours, theirs = socketpair()
-    waiting = gevent.spawn(patience.receive, ours, 100)
+    waiting = gevent.spawn(patience.receive, ours)
     gevent.sleep(0)
     waiting.kill()
     theirs.sendall(b"later")
-    assert patience.receive(ours, 100) == b"later"
+    assert patience.receive(ours) == b"later"
     gevent.sleep(0.5)  # longer than it is patient: there is nobody to give up
     theirs.sendall(b"again")
-    assert patience.receive(ours, 100) == b"again"
+    assert patience.receive(ours) == b"again"

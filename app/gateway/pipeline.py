@@ -64,6 +64,7 @@ def run(runtime: Runtime, call: Call) -> Served:
         _settle(runtime, call)
         raise
     if call.demand.stream:
+        call.demand.forget_question()
         return Served(headers, streaming.relay(call, exchange, first, lambda: _settle(runtime, call)))
     _settle(runtime, call)
     return Served(headers, first)

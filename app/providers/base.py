@@ -75,6 +75,10 @@ class Demand(msgspec.Struct, kw_only=True):
     prompt_estimate: int = 0
     max_output: int | None = None
 
+    def forget_question(self) -> None:
+        """Once a stream has begun: it may last for an hour and need not keep its prompt in memory."""
+        self.members, self.parsed = {}, None
+
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a try at a provider went; `detail` is a sentence safe to show, `models` what it offers if it told."""
@@ -97,7 +101,8 @@ class Exchange(ABC):
 
     @abstractmethod
     def events(self) -> Iterator[bytes]:
-        """The stream as complete server-sent events, without `[DONE]`, as they come.
+        """The stream as complete server-sent events, without `[DONE]`, as they come; after the first of them the
+        question is forgotten (`Demand.forget_question`).
 
         Returns when the upstream has ended its stream properly; raises `UpstreamError` when it was cut.
         """

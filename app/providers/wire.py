@@ -21,9 +21,8 @@ from geventhttpclient.response import HTTPResponse
 
 from app.providers.addresses import AddressPolicy, AddressRefused
 from app.providers.base import UpstreamError
-from app.sockets import Patience, send
+from app.sockets import READ_BYTES, Patience, send
 
-READ_BYTES = 65_536
 MAX_ANSWER_BYTES = 64 << 20
 MAX_IDLE = 256
 
@@ -121,7 +120,7 @@ class Answer:
         if self._sock is None:
             raise UpstreamError("The provider's answer was cut off.")
         try:
-            data = self._pool.patience.receive(self._sock, READ_BYTES)
+            data = self._pool.patience.receive(self._sock)
         except TimeoutError:
             raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
         except OSError:
