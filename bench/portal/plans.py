@@ -6,7 +6,6 @@ PostgreSQL looked at in all queries of an answer.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +18,11 @@ from sqlalchemy import event, text
 
 from app.extensions import db
 from bench.gateway.processes import CannotMeasure
+from bench.portal.browser import TOKEN
 from bench.portal.sizes import PASSWORD
-from bench.portal.visits import Visit
+from bench.portal.visits import PART, Visit
 
 BIG = 50_000  # rows
-PART = {"HX-Request": "true", "HX-Request-Type": "partial"}
-TOKEN = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"')
 
 
 class Looked(msgspec.Struct, kw_only=True):

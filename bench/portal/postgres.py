@@ -48,6 +48,10 @@ class Server:
     def url(self) -> str:
         return f"postgresql+psycopg://portico@/{DATABASE}?host={self._folder}"
 
+    def forget(self) -> None:
+        """Throw away what former runs left."""
+        shutil.rmtree(self._folder / "data", ignore_errors=True)
+
     def start(self) -> None:
         data = self._folder / "data"
         if not data.exists():

@@ -50,7 +50,7 @@ def seed(url: str, folder: Path, sizes: Sizes) -> float:
         if not transaction(identity.first_admin, ADMIN, PASSWORD):
             raise CannotMeasure("The database is not empty: give --reuse to measure what is there.")
         secret = passwords.hashed(PASSWORD)
-        with psycopg.connect(_conninfo(url)) as connection:
+        with psycopg.connect(conninfo(url)) as connection:
             connection.execute("SET synchronous_commit = off")
             _told("people, models, keys and papers", begun)
             organisation.make(connection, sizes, secret)
@@ -60,7 +60,7 @@ def seed(url: str, folder: Path, sizes: Sizes) -> float:
                 _told("their sums", begun)
                 sums.make(connection)
                 _told("indexes", begun)
-        with psycopg.connect(_conninfo(url), autocommit=True) as connection:
+        with psycopg.connect(conninfo(url), autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE")
         _told("the books check themselves", begun)
         wrong = rollups.check(sample=200, seed=1)
@@ -72,7 +72,8 @@ def seed(url: str, folder: Path, sizes: Sizes) -> float:
 
 
 def is_seeded(url: str) -> bool:
-    with psycopg.connect(_conninfo(url)) as connection:
+    """Whether the ledger has rows."""
+    with psycopg.connect(conninfo(url)) as connection:
         found = connection.execute("SELECT to_regclass('usage_entry') IS NOT NULL").fetchone()
         if not found or not found[0]:
             return False
@@ -80,7 +81,8 @@ def is_seeded(url: str) -> bool:
     return bool(counted and counted[0])
 
 
-def _conninfo(url: str) -> str:
+def conninfo(url: str) -> str:
+    """The URL as psycopg itself reads it."""
     return url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 

@@ -5,6 +5,7 @@ Addresses that name a thing take it from the seeded database.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 import psycopg
 
 from bench.portal.sizes import ADMIN, HEAVY, OWNER
+
+PART = {"HX-Request": "true", "HX-Request-Type": "partial"}  # how htmx asks for a fragment
 
 
 class Visit(NamedTuple):
@@ -55,6 +58,11 @@ def _only(connection: psycopg.Connection[Any], query: str) -> Any:
     found = connection.execute(query.encode()).fetchone()
     assert found is not None, f"nothing is found by: {query}"
     return found[0]
+
+
+def without_ids(path: str) -> str:
+    """An address as documentation tells it."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "<id>", path)
 
 
 def visits(known: Found) -> list[Visit]:

@@ -1,0 +1,94 @@
+"""The tables of "The portal at scale" in `docs/performance.md`, from a raw file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.gateway.tables import number, table
+from bench.portal.measures import MEDIAN_MS, P99_MS, Page, Raw
+
+BEGIN, END = "<!-- bench.portal: begin -->", "<!-- bench.portal: end -->"
+KINDS = {"page": "Pages", "part": "Parts of pages, as htmx asks for them", "api": "The management API"}
+
+
+def judgement(raw: Raw) -> str:
+    rows = []
+    for kind, title in KINDS.items():
+        some = [page for page in raw.pages if page.kind == kind]
+        good = sum(page.holds for page in some)
+        rows.append(
+            (
+                title, f"{good} of {len(some)}", number(max(page.median for page in some)),
+                number(max(page.p99 for page in some)), number(max(page.queries for page in some)),
+                number(sum(bool(page.scans) for page in some)),
+            )
+        )  # fmt: skip
+    heads = ("", f"within {MEDIAN_MS:g} ms and {P99_MS:g} ms", "slowest median ms", "slowest p99 ms", "most queries",
+             "with big scans")  # fmt: skip
+    return table(heads, rows)
+
+
+def pages(raw: Raw, kind: str) -> str:
+    def line(page: Page) -> tuple[str, ...]:
+        mark = "" if page.holds else "**"
+        return (
+            page.who, f"`{page.path}`", f"{mark}{number(page.median)}{mark}", f"{mark}{number(page.p99)}{mark}",
+            number(page.queries), number(page.rows_read), ", ".join(page.scans),
+        )  # fmt: skip
+
+    heads = ("who", "address", "median ms", "p99 ms", "queries", "rows read", "big scans")
+    return table(heads, [line(page) for page in raw.pages if page.kind == kind])
+
+
+def writes(raw: Raw) -> str:
+    rows = [
+        (one.what, number(len(one.ms)), number(sorted(one.ms)[len(one.ms) // 2]), number(max(one.ms)))
+        for one in raw.writes
+        if one.ms
+    ]
+    return table(("act", "times", "median ms", "slowest ms"), rows)
+
+
+def exports(raw: Raw) -> str:
+    rows = [
+        (f"`{one.path}`", number(one.rows), number(one.seconds, 1), number(one.mbytes, 1), number(one.grown_mb, 1))
+        for one in raw.exports
+    ]
+    return table(("export", "rows", "seconds", "MB", "the worker grew by MB, at most"), rows)
+
+
+def derived(raw: Raw) -> str:
+    rows = [(number(one.events), number(one.full_s, 2), number(one.empty_s, 2)) for one in raw.derived]
+    return table(("new events", "seconds on the seeded ledger", "seconds on an empty one"), rows)
+
+
+def place(raw: Raw, source: str) -> str:
+    sizes, machine = raw.sizes, raw.machine
+    seeded = "" if raw.seeded_s is None else f" Seeding took {number(raw.seeded_s)} s."
+    return (
+        f"Made {raw.made} on {machine['cores']} cores of {machine['processor']} with {machine['memory_gb']:g} GB, Linux"
+        f" {machine['kernel']}; load average when it began: {', '.join(f'{load:g}' for load in machine['load_average'])}."
+        f" {raw.repeats} visits of each address, interleaved. Raw file: `bench/results/{source}`.\n\n"
+        f"Seeded: {number(sizes.keys)} keys, {number(sizes.people)} people, {number(sizes.teams)} teams,"
+        f" {number(sizes.models)} models, {number(sizes.rows)} ledger rows over {sizes.days} days.{seeded} A start until it"
+        f" takes traffic, with everything published: {number(raw.started_s, 1)} s.\n\n"
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in raw.versions.items()) + "."
+    )
+
+
+def text(raw: Raw, source: str) -> str:
+    """Everything that stands between the markers."""
+    parts = [place(raw, source), judgement(raw)]
+    for kind, title in KINDS.items():
+        parts += [f"### {title}", pages(raw, kind)]
+    parts += ["### Writing", writes(raw), "### Exports", exports(raw), "### Rollups", derived(raw)]
+    return "\n\n".join(parts)
+
+
+def write(page: Path, tables: str) -> None:
+    """Replace what stands between the page's markers. Raises `ValueError` when it has none."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"expected {BEGIN} and {END}")
+    page.write_text(f"{before}{begin}\n\n{tables}\n\n{end}{after}")
