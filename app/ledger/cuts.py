@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Index, PrimaryKeyConstraint, String, Table, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Index, PrimaryKeyConstraint, String, Table, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base
@@ -21,7 +21,7 @@ CUTS: dict[str, tuple[str, ...]] = {
     "whole": ("api_type", "stream"),
     "provider": ("provider_id", "stream"),
     "model": ("model", "provider_id", "endpoint", "api_type", "stream"),
-    "payer": ("person_id", "team_id"),
+    "payer": ("person_id", "team_id", "stream"),
 }
 HOURLY_CUTS = ("whole", "provider")
 # What a cut may be narrowed by: its index finds models and people, and few rows need none.
@@ -116,22 +116,28 @@ def _put(connection: Connection, kind: str, moved: Moved) -> None:
     )
 
 
-def counted(connection: Connection, cut: str, kind: str, start_ms: int, group: Group, source: Table) -> Any:
-    """What the rollups of all groups say about one sum of a cut; None when they know nothing of it.
-
-    `source` is the table of the hours for an hour, and that of the longer rollups for anything else.
-    """
-    kept = [source.c[name] == part for name, part in zip(DIMENSIONS, group, strict=True) if name in CUTS[cut]]
-    when: ColumnElement[bool] = source.c.start_ms == start_ms
-    if kind != "hour":
-        when = and_(when, source.c.kind == kind)
+def counted(
+    connection: Connection, cut: str, kind: str, start_ms: int, after_ms: int, group: Group, source: Table
+) -> tuple[int, ...] | None:
+    """What one sum of a cut was made of: hours and days of all groups' in `source`, longer ones of the cut's own days.
+    None when there is nothing of it."""
+    if kind in ("hour", "day"):
+        table = source
+        where = [source.c[name] == part for name, part in zip(DIMENSIONS, group, strict=True) if name in CUTS[cut]]
+        if kind == "day":
+            where.append(source.c.kind == kind)
+    else:
+        table = CUT
+        where = [CUT.c.group_key == name_of(cut, group), CUT.c.kind == "day"]
     found = connection.execute(
-        select(func.count(), *(func.coalesce(func.sum(source.c[name]), 0) for name in MEASURES)).where(when, *kept)
+        select(func.count(), *(func.coalesce(func.sum(table.c[name]), 0) for name in MEASURES)).where(
+            table.c.start_ms >= start_ms, table.c.start_ms < after_ms, *where
+        )
     ).one()
     return tuple(int(number) for number in found[1:]) if found[0] else None
 
 
-def kept(connection: Connection, cut: str, kind: str, start_ms: int, group: Group) -> Any:
+def kept(connection: Connection, cut: str, kind: str, start_ms: int, group: Group) -> tuple[int, ...] | None:
     """One sum of a cut as it is kept; None when it is not."""
     found = connection.execute(
         select(*(CUT.c[name] for name in MEASURES)).where(

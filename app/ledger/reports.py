@@ -283,9 +283,11 @@ def by(
     filters: Filters = NONE,
     order: Order = "cost_nano",
     limit: int = 100,
+    names: Sequence[str] | None = None,
 ) -> list[Share]:
-    """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`."""
-    return ranking(reader, dimension, filters=filters, order=order, limit=limit).shares
+    """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`; of some
+    names alone if they are given."""
+    return ranking(reader, dimension, filters=filters, order=order, limit=limit, names=names).shares
 
 
 def ranking(
@@ -295,9 +297,11 @@ def ranking(
     filters: Filters = NONE,
     order: Order = "cost_nano",
     limit: int = 100,
+    names: Sequence[str] | None = None,
 ) -> Ranking:
     """What `by` tells, and how many there are in all."""
-    used = used_in(reader, filters, *span_of(filters), of=[dimension]).subquery("used")
+    among = None if names is None else (dimension, names)
+    used = used_in(reader, filters, *span_of(filters), of=[dimension], among=among).subquery("used")
     columns = {column.name: column for column in summed(used)}
     size = func.sum(used.c.prompt_tokens + used.c.completion_tokens) if order == "tokens" else columns[order].element
     query = (

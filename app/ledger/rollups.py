@@ -317,7 +317,7 @@ def check(sample: int = 20, seed: int | None = None) -> list[Difference]:
         differences += _check_hours(connection, sample, chance)
         for kind in KINDS:
             differences += _check_kind(connection, kind, sample, chance)
-        differences += _check_cuts(connection, sample, chance)
+        differences += _check_cuts(connection, max(2, sample // 5), chance)  # of each cut and kind
     for found in differences:
         log.error("a rollup differs from what it was made of", **found._asdict())
     return differences
@@ -412,7 +412,9 @@ def _check_cuts(connection: Connection, size: int, chance: random.Random) -> lis
     nothing = (0,) * len(MEASURES)
     for cut, kind, start_ms, group in wanted:
         kept = cuts.kept(connection, cut, kind, start_ms, group)
-        counted = cuts.counted(connection, cut, kind, start_ms, group, HOURLY if kind == "hour" else ROLLUP)
+        hour = kind == "hour"
+        after_ms = start_ms + HOUR_MS if hour else _end(cast("Kind", kind), start_ms)
+        counted = cuts.counted(connection, cut, kind, start_ms, after_ms, group, HOURLY if hour else ROLLUP)
         if (kept or nothing) != (counted or nothing):
             found.append(Difference(f"{cut} {kind}", start_ms, group, kept, counted))
     return found

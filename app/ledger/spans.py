@@ -189,7 +189,7 @@ def hours_in(reader: Reader, filters: Filters, first: int, after: int) -> Select
 def _cut(reader: Reader, filters: Filters, of: Collection[str]) -> str | None:
     """The cut that knows all dimensions in question and finds the rows of what is narrowed."""
     narrow = {name for name in NARROWING if getattr(filters, name) is not None}
-    if not reader.sees_everything:
+    if not reader.sees_everything and filters.person_id != reader.id:
         narrow.add("person_id")
         if isinstance(reader, TeamReader) and reader.teams:
             narrow.add("team_id")

@@ -34,7 +34,7 @@ class Figures(NamedTuple):
 def figures(person: Person, ids: list[str]) -> Figures:
     """The figures of some teams, read for all of them at once. Their sums are for everybody who sees the teams."""
     books = TeamReader(person.id, person.sees_everything, tuple(ids))
-    spent = reports.by(books, "team_id", filters=this_month(), limit=MOST_TEAMS) if ids else []
+    spent = reports.by(books, "team_id", filters=this_month(), limit=MOST_TEAMS, names=ids) if ids else []
     return Figures(
         members=teams.counts(ids),
         models=subscriptions.counts_of_teams(ids),

@@ -1,4 +1,4 @@
-"""Cuts of the rollups: the same sums with dimensions left out, filled from what there is.
+"""Cuts of the rollups: the same sums with dimensions left out, filled from what there is; indexes of long lists.
 
 Revision ID: 0006
 Revises: 0005
@@ -23,7 +23,7 @@ CUTS = {
     "whole": ("api_type", "stream"),
     "provider": ("provider_id", "stream"),
     "model": ("model", "provider_id", "endpoint", "api_type", "stream"),
-    "payer": ("person_id", "team_id"),
+    "payer": ("person_id", "team_id", "stream"),
 }
 HOURLY_CUTS = ("whole", "provider")
 AT_ONCE = 10_000
@@ -45,9 +45,14 @@ def upgrade() -> None:
     op.create_index(op.f("ix_usage_cut_cut_kind_start_ms"), "usage_cut", ["cut", "kind", "start_ms"])
     op.create_index("ix_usage_cut_found", "usage_cut", ["model", "person_id", "kind", "start_ms"])
     op.create_index(op.f("ix_usage_hourly_model_start_ms"), "usage_hourly", ["model", "start_ms"])
+    op.create_index(op.f("ix_api_key_name"), "api_key", ["name"])
+    waits = sa.text("status = 'pending' OR renewal_asked_at IS NOT NULL")
+    op.create_index("ix_subscription_waiting", "subscription", ["id"], sqlite_where=waits, postgresql_where=waits)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_subscription_waiting", "subscription")
+    op.drop_index(op.f("ix_api_key_name"), "api_key")
     op.drop_index(op.f("ix_usage_hourly_model_start_ms"), "usage_hourly")
     op.drop_index("ix_usage_cut_found", "usage_cut")
     op.drop_index(op.f("ix_usage_cut_cut_kind_start_ms"), "usage_cut")

@@ -373,7 +373,8 @@ def _figures(ids: list[str] | None) -> Figures:
     if ids is not None:
         live_keys, live = live_keys.where(ApiKey.person_id.in_(ids)), live.where(Subscription.person_id.in_(ids))
     month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    spent = reports.by(me(), "person_id", filters=Filters(from_ms=int(month.timestamp() * 1000)), limit=MOST_SPENDERS)
+    since = Filters(from_ms=int(month.timestamp() * 1000))
+    spent = reports.by(me(), "person_id", filters=since, limit=MOST_SPENDERS, names=ids)
     return Figures(
         keys=dict(db.session.execute(live_keys).all()),
         subscriptions=dict(db.session.execute(live).all()),
