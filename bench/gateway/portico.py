@@ -147,8 +147,11 @@ class Portico:
         return json.loads(told) if told else None
 
     def set_up(self, upstreams: Mapping[str, str]) -> str:
-        """A provider and a model for each upstream, by the model's name; subscriptions, and limits on every scope of the
-        chain. Answers the text of a key for all of them."""
+        """A provider and a model for each upstream, by the model's name; a team that is subscribed to them, and limits on
+        every scope of the chain. Answers the text of a key of the team for all of them."""
+        rates = {"rpm": RATES["rpm"], "tpm": RATES["tpm"]}
+        team = self.ask("POST", "/api/teams", {"name": "Bench", "budget": BUDGET, **rates})["id"]
+        self.ask("PUT", f"/api/teams/{team}/members/{ADMIN}", {"budget": BUDGET})
         for model, base_url in upstreams.items():
             config = {"base_url": base_url, "api_key": "sk-upstream", "timeout_s": 60}
             provider = self.ask(
@@ -157,12 +160,10 @@ class Portico:
             deployment = {"provider_id": provider["id"], "upstream_model": "fake"}
             offered = {"name": model, "capabilities": ["chat"], "price": PRICE, "deployments": [deployment]}
             self.ask("POST", "/api/models", offered)
-            subscription = self.ask("POST", "/api/subscriptions", {"model": model})
+            subscription = self.ask("POST", "/api/subscriptions", {"model": model, "team_id": team})
             self.ask("PUT", f"/api/budgets/subscription/{subscription['id']}", BUDGET)
-        self.ask("PUT", f"/admin/users/{ADMIN}", {"rpm": RATES["rpm"], "tpm": RATES["tpm"]})
-        self.ask("PUT", f"/api/budgets/user/{ADMIN}", BUDGET)
         self.ask("PUT", "/api/budgets/organisation/default", BUDGET)
-        key: str = self.ask("POST", "/api/keys", {"name": "bench", "budget": BUDGET, **RATES})["key"]
+        key: str = self.ask("POST", "/api/keys", {"name": "bench", "team_id": team, "budget": BUDGET, **RATES})["key"]
         return key
 
     def chain(self, key: str) -> list[str]:

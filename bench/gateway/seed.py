@@ -1,8 +1,8 @@
 """Many keys or models, put into a running Portico's database by the domain's own verbs.
 
 Run in that Portico's environment and with its settings: `python -m bench.gateway.seed keys|models COUNT MODEL [FILE]`.
-Each key has a budget and rates of its own, its owner a budget and a subscription that has one, so that a call's chain is
-as long as any other's.
+Each key has a budget and rates of its own; its team has both too and a subscription with a budget, its maker a cap in the
+team: a call's chain is as long as any other's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app import create_app
-from app.domain import budgets, catalog, identity, keys, subscriptions
+from app.domain import budgets, catalog, identity, keys, subscriptions, teams
 from app.domain.catalog import DeploymentSpec, Model
 from app.domain.identity import Person
 from app.extensions import db, transaction
@@ -37,14 +37,15 @@ def model_named(name: str) -> Model:
 
 
 def make_keys(admin: str, model: str, number: int, count: int) -> list[str]:
-    """A person with so many keys; their texts."""
+    """A team whose one member has so many keys; their texts."""
     by = admin_of(admin)
-    person = identity.create(by=by, username=f"bench-{number}", password=None, rpm=RATES["rpm"], tpm=RATES["tpm"])
-    subscription, _ = subscriptions.request(person, model_named(model), by=person)
+    person = identity.create(by=by, username=f"bench-{number}", password=None)
+    team = teams.create(by=by, name=f"Bench {number}", rpm=RATES["rpm"], tpm=RATES["tpm"], budget=BUDGET)
+    teams.put_member(team, person, by=by, budget=BUDGET)
+    subscription, _ = subscriptions.request(person, model_named(model), by=person, team=team)
     db.session.flush()
-    budgets.set_budget("user", person.id, by=by, **BUDGET)
     budgets.set_budget("subscription", subscription.id, by=by, **BUDGET)
-    return [keys.create(person, by=person, name=f"Key {n}", budget=BUDGET, **RATES)[1] for n in range(count)]
+    return [keys.create(person, by=person, team=team, name=f"Key {n}", budget=BUDGET, **RATES)[1] for n in range(count)]
 
 
 def make_models(admin: str, like: str, begin: int, count: int) -> None:

@@ -60,7 +60,7 @@ def raw() -> Raw:
         machine={"processor": "abacus", "cores": 2, "memory_gb": 4.0, "kernel": "6.1", "load_average": [0.1, 0.2, 0.3]},
         versions={"portico": "abc1234", "python": "3.11.2 optimised build"},
         args=asdict(options.Options(name="just-so")),
-        chain=["key", "subscription", "user", "organisation"],
+        chain=["key", "subscription", "member", "team", "organisation"],
         notes=["the moon was full"],
         runs={
             "capacity": {
