@@ -191,6 +191,12 @@ def reach(person: Person, id: str, *, change: bool = False) -> Subscription:
     return found
 
 
+def may_renew(person: Person, found: Subscription) -> bool:
+    """Whether this person may ask for a later end: who asked for it, and the owners of its team."""
+    own_team = found.team_id is not None and teams.role_in(person, found.team_id) == "owner"
+    return found.person_id == person.id or own_team
+
+
 def live(person: Person, model: Model, team: Team | None = None) -> Subscription | None:
     """The pending, active or suspended subscription of a person, or of a team, to a model."""
     found = of(person) if team is None else of_team(team)
@@ -363,8 +369,10 @@ def request_again(found: Subscription, *, by: Person, justification: str | None 
 
 
 def ask_renewal(found: Subscription, *, by: Person, reason: str | None) -> Subscription:
-    """Asks for a later end. Raises `Conflict` when it has no end within `RENEWABLE`, or when that was asked already;
-    `Invalid` without a reason."""
+    """Asks for a later end. Raises `Forbidden` for who may not, `Conflict` when it has no end within `RENEWABLE`, or
+    when that was asked already, `Invalid` without a reason."""
+    if not may_renew(by, found):
+        raise Forbidden("Only the person themselves, or an owner of the team, can ask for this.")
     db.session.refresh(found, ["status", "renewal_asked_at"], with_for_update={"of": Subscription})
     if found.renewal_asked_at is not None:
         raise Conflict("A renewal has been asked for already; an administrator will decide.")
@@ -380,7 +388,7 @@ def ask_renewal(found: Subscription, *, by: Person, reason: str | None) -> Subsc
         by, "subscription.renewal_request", "subscription", found.id, name=found.model_name, reason=reason,
         on_behalf_of=_on_behalf_of(found, by),
     )  # fmt: skip
-    asks = f"{found.person.username} asks for {found.model_name} to be renewed"
+    asks = f"{by.username} asks for {found.model_name} to be renewed"
     _tell_admins(found, "subscription.renewal_request", asks, reason)
     return found
 

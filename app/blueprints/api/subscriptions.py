@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from app.blueprints.api.contract import Paged, me, page, route
 from app.domain import catalog, identity, subscriptions, teams
-from app.domain.errors import DomainError, Forbidden, Invalid
+from app.domain.errors import DomainError, Invalid
 from app.domain.subscriptions import Status
 from app.extensions import db, transaction
 
@@ -188,10 +188,8 @@ def cancel(id: str) -> None:
 
 @route("POST", "/api/subscriptions/<id>/renewal", answer=Subscription, body=RenewalBody, writes=True)
 def renew(id: str, body: RenewalBody) -> Subscription:
-    """Asks for a later end of one's own active subscription that ends within 14 days."""
+    """Asks for a later end of an active subscription that ends within 14 days: one's own, or that of a team one owns."""
     found = subscriptions.reach(me(), id)
-    if found.person_id != me().id:
-        raise Forbidden("Only the person themselves can ask for this.")
     subscriptions.ask_renewal(found, by=me(), reason=body.reason)
     db.session.flush()
     db.session.refresh(found)

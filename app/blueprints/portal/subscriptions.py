@@ -13,7 +13,7 @@ from wtforms.validators import Length
 
 from app.blueprints.portal.person import me
 from app.domain import budgets, keys, subscriptions, teams
-from app.domain.errors import Conflict, DomainError, Forbidden
+from app.domain.errors import Conflict, DomainError, Forbidden, Invalid
 from app.domain.keys import ApiKey
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.extensions import db, transaction
@@ -151,7 +151,7 @@ def cancel(id: str) -> Response:
 
 def renew(id: str) -> Response:
     person = me()
-    found = _own(id)
+    found = subscriptions.reach(person, id)
     form = RenewalForm()
     if not form.validate_on_submit():
         return _page(found, form, ReviewForm(formdata=None), 422)
@@ -159,7 +159,7 @@ def renew(id: str) -> Response:
         transaction(subscriptions.ask_renewal, found, by=person, reason=form.reason.data)
     except Conflict as error:
         toast_next("info", error.message)
-    except DomainError as error:
+    except Invalid as error:
         blame(form, error)
         return _page(found, form, ReviewForm(formdata=None), 422)
     else:
@@ -227,6 +227,7 @@ def _page(found: Subscription, renewal: RenewalForm, again: ReviewForm, status: 
         subscription=found,
         own=own,
         may_change=subscriptions.may_change(person, found),
+        may_renew=found.is_renewable and subscriptions.may_renew(person, found),
         providers=providers_of(found),
         standing=budgets.standing("subscription", found.id),
         affected=_users(found) if found.status in ("active", "suspended") else [],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import redis
@@ -15,7 +16,7 @@ from app.domain.catalog import Model
 from app.domain.identity import Person
 from app.domain.notices import Notice
 from app.domain.teams import Team
-from app.extensions import db, transaction
+from app.extensions import db, now, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People, make_person
 
@@ -424,6 +425,24 @@ def test_who_owned_a_team_and_left_reads_it_no_more(
     owner = signed_in("owner")
     assert owner.get(f"/activity/{theirs}").status_code == 404
     assert theirs not in owner.get(f"/activity?team={team}").text
+
+
+@pytest.mark.parametrize(("who", "status"), [("second", 303), ("member", 403)])
+def test_any_owner_asks_for_a_teams_subscription_to_be_renewed(
+    people: People, team: str, small: Model, signed_in: SignedIn, who: str, status: int
+) -> None:
+    def asked() -> str:
+        found = present(team)
+        teams.put_member(found, make_person("second"), by=people.owner, role="owner")
+        made, _ = subscriptions.request(people.owner, small, by=people.owner, team=found)
+        made.expires_at = now() + timedelta(days=3)
+        return made.id
+
+    id: str = transaction(asked)
+    browser = signed_in(who)
+    assert ('id="renewal"' in browser.get(f"/subscriptions/{id}").text) == (status == 303)
+    assert browser.post(f"/subscriptions/{id}/renewal", reason="The paper is late").status_code == status
+    assert ("The paper is late" in browser.get(f"/subscriptions/{id}").text) == (status == 303)
 
 
 def test_lists_of_a_team_take_no_more_queries_for_more_members(
