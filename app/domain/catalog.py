@@ -186,6 +186,11 @@ def model_by_id(id: str) -> Model:
     return found
 
 
+def names() -> list[str]:
+    """The names of all models, by name: for filters, which need nothing else of them."""
+    return list(db.session.scalars(select(Model.name).order_by(Model.name)))
+
+
 def find_model(name: str) -> Model | None:
     return db.session.scalar(select(Model).where(Model.name == name))
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import msgspec
-from sqlalchemy import ColumnElement, ForeignKey, Select, String, and_, exists, literal, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Select, String, and_, exists, func, literal, or_, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current, store
@@ -188,22 +188,22 @@ def narrowed(
     if status:
         found = found.where(_has_status(status))
     if model:
-        for_all = and_(~exists(select(literal(1)).select_from(words_of(ApiKey.models))), _pays_for(model, "active"))
+        for_all = and_(_is_for_all(), _pays_for(model, "active"))
         found = found.where(or_(has_word(ApiKey.models, model), for_all))
     return found
 
 
+def _is_for_all() -> ColumnElement[bool]:
+    """The condition that a key lists no models."""
+    return ~exists(select(literal(1)).select_from(words_of(ApiKey.models)))
+
+
 def _pays_for(model: str, *statuses: str) -> ColumnElement[bool]:
     """The condition that a subscription to a model stands behind a key: its team's, or its owner's own."""
-    found = select(literal(1)).where(
-        Subscription.model_name == model,
-        Subscription.status.in_(statuses),
-        or_(
-            and_(ApiKey.team_id.is_not(None), Subscription.team_id == ApiKey.team_id),
-            and_(ApiKey.team_id.is_(None), Subscription.team_id.is_(None), Subscription.person_id == ApiKey.person_id),
-        ),
-    )
-    return exists(found.correlate(ApiKey))
+    found = select(Subscription.id).where(Subscription.model_name == model, Subscription.status.in_(statuses))
+    people = found.with_only_columns(Subscription.person_id).where(Subscription.team_id.is_(None))
+    joined = found.with_only_columns(Subscription.team_id).where(Subscription.team_id.is_not(None))
+    return or_(and_(ApiKey.team_id.is_(None), ApiKey.person_id.in_(people)), ApiKey.team_id.in_(joined))
 
 
 def _is_found_by(search: str) -> ColumnElement[bool]:
@@ -288,8 +288,10 @@ def paid_by(found: Iterable[Subscription]) -> dict[str, list[ApiKey]]:
 def count_using(model: Model) -> int:
     """How many active keys of all people may call a model: those that name it, and those for all models of an owner
     with a live subscription to it."""
-    query = select(ApiKey.models).where(_pays_for(model.name, *LIVE), _has_status("active"))
-    return sum(not models or model.name in models for models in db.session.scalars(query))
+    query = select(func.count()).where(
+        _pays_for(model.name, *LIVE), _has_status("active"), or_(_is_for_all(), has_word(ApiKey.models, model.name))
+    )
+    return db.session.scalar(query) or 0
 
 
 def subscriptions_behind(key: ApiKey) -> Select[Subscription]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlalchemy import case, func, select
 
 from app.extensions import db
-from app.ledger.spans import Filters, Reader, Sums, something, summed, sums_of, used_in
+from app.ledger.spans import Filters, Reader, Sums, something, summed, used_in
 from app.metering.periods import window_of
 
 
@@ -53,9 +53,12 @@ def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
         .having(something(used))
         .order_by(used.c.window.desc(), columns["cost_nano"].element.desc(), team, person)
     )
-    found = []
-    for row in db.session.execute(query):
-        charge = Charge(start_ms=row.window, team_id=row.team_id, person_id=row.person_id)
-        charge.add(sums_of(row))
-        found.append(charge)
-    return found
+    return [
+        Charge(
+            start_ms=start_ms,
+            team_id=team_id,
+            person_id=person_id,
+            **{name: int(number or 0) for name, number in zip(columns, sums, strict=True)},
+        )
+        for start_ms, team_id, person_id, *sums in db.session.execute(query)
+    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
@@ -257,14 +257,24 @@ def _by_window(
     query = select(used.c.window, *(used.c[name] for name in details), *summed(used)).group_by(
         used.c.window, *(used.c[name] for name in details)
     )
-    for found in db.session.execute(query.having(something(used))):
-        sums = sums_of(found)
-        row = by_start[found.window]
+    for start_ms, *told in db.session.execute(query.having(something(used))):
+        numbers = [int(number or 0) for number in told[len(details) :]]
+        sums = Sums(**dict(zip(MEASURES, numbers, strict=True)))
+        row = by_start[start_ms]
         row.add(sums)
         if detailed:
-            row.models.setdefault(found.model, Sums()).add(sums)
-            row.api_types.setdefault(found.api_type, Sums()).add(sums)
+            model, api_type = told[:2]
+            _add(row.models, model, sums)
+            _add(row.api_types, api_type, sums)
     return rows
+
+
+def _add(kept: dict[str, Sums], name: str, sums: Sums) -> None:
+    known = kept.get(name)
+    if known is None:
+        kept[name] = msgspec.structs.replace(sums)
+    else:
+        known.add(sums)
 
 
 # --- sums over a span ----------------------------------------------------------------------------------------------
@@ -298,11 +308,12 @@ def ranking(
     order: Order = "cost_nano",
     limit: int = 100,
     names: Sequence[str] | None = None,
+    measures: Collection[str] = MEASURES,
 ) -> Ranking:
-    """What `by` tells, and how many there are in all."""
+    """What `by` tells, and how many there are in all; with a choice of `measures` the others stay 0, which costs less."""
     among = None if names is None else (dimension, names)
     used = used_in(reader, filters, *span_of(filters), of=[dimension], among=among).subquery("used")
-    columns = {column.name: column for column in summed(used)}
+    columns = {column.name: column for column in summed(used) if column.name in measures}
     size = func.sum(used.c.prompt_tokens + used.c.completion_tokens) if order == "tokens" else columns[order].element
     query = (
         select(
@@ -317,7 +328,7 @@ def ranking(
         .limit(limit)
     )
     rows = db.session.execute(query).all()
-    shares = [Share(name=row.name or "", **{name: int(getattr(row, name) or 0) for name in MEASURES}) for row in rows]
+    shares = [Share(name=row.name or "", **{name: int(getattr(row, name) or 0) for name in columns}) for row in rows]
     return Ranking(shares, rows[0].found if rows else 0, int(rows[0].asked) if rows else 0)
 
 
@@ -467,7 +478,13 @@ def requests(
     where = _wanted(reader, filters)
     counted = db.session.scalar(
         select(func.count()).select_from(
-            select(literal(1)).select_from(ENTRY).where(*where).limit(COUNTED_UP_TO + 1).subquery()
+            # in the order of the list, by whose index the newest are found; any others would be sought in the heap
+            select(literal(1))
+            .select_from(ENTRY)
+            .where(*where)
+            .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+            .limit(COUNTED_UP_TO + 1)
+            .subquery()
         )
     )
     query = select(UsageEntry).where(*where).limit(limit + 1)

@@ -107,7 +107,8 @@ class Sums(msgspec.Struct, kw_only=True):
 
     def add(self, other: Sums) -> None:
         for name in MEASURES:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+            if more := getattr(other, name):
+                setattr(self, name, getattr(self, name) + more)
 
 
 class _Source(NamedTuple):
@@ -130,6 +131,7 @@ class _Source(NamedTuple):
 
 
 _ENTRIES, _HOURS = _Source(ENTRY), _Source(HOURLY)
+_ENTRY_MEASURES = entry_measures(ENTRY)
 
 
 def span_of(filters: Filters) -> tuple[int, int]:
@@ -146,11 +148,11 @@ def used_in(
     of: Collection[str],
     among: tuple[str, Sequence[str]] | None = None,
 ) -> Any:
-    """A query of the usage in [first, after): dimensions, measures and, given the windows' beginnings, the window.
+    """A query of the usage in [first, after): the dimensions `of`, measures and, given the windows' beginnings, the
+    window.
 
-    It reads the coarsest rollups that fit between the edges and are up to date, finer ones beside them; with dimensions
-    left out where `of`, those that the caller tells apart, and what is narrowed allow it. The others mean nothing.
-    `among` narrows a dimension to some names.
+    It reads the coarsest rollups that fit between the edges and are up to date, finer ones beside them; with other
+    dimensions left out where `of` and what is narrowed allow it. `among` narrows a dimension to some names.
     """
     sources = [_ENTRIES]
     inner = edges if len(edges) > 1 else ()  # one window alone has no edges inside of the span
@@ -164,8 +166,9 @@ def used_in(
                 if {period_start(kind, edge) for edge in inner} == set(inner):
                     sources.append(_Source(table, kind, cut))
     fresh = derived_before(db.session.connection()) if len(sources) > 2 else None
+    told = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
     pieces = [
-        _piece(reader, filters, source, start, end, edges).where(
+        _piece(reader, filters, source, start, end, edges, told).where(
             *([source.table.c[among[0]].in_(among[1])] if among else [])
         )
         for source, start, end in _split(sources, first, after, fresh)
@@ -233,14 +236,20 @@ def _ceiling(source: _Source, at_ms: int) -> int:
 
 
 def _piece(
-    reader: Reader, filters: Filters, source: _Source, start: int, end: int, edges: Sequence[int]
+    reader: Reader,
+    filters: Filters,
+    source: _Source,
+    start: int,
+    end: int,
+    edges: Sequence[int],
+    told: Sequence[str],
 ) -> Select[Any]:
     table = source.table
-    measures = entry_measures(ENTRY) if table is ENTRY else {name: table.c[name] for name in MEASURES}
+    measures = _ENTRY_MEASURES if table is ENTRY else {name: table.c[name] for name in MEASURES}
     window = _window(source.moment, edges) if edges else null()
     return select(
         window.label("window"),
-        *(table.c[name] for name in DIMENSIONS),
+        *(table.c[name] for name in told),
         *(measures[name].label(name) for name in MEASURES),
     ).where(
         source.moment >= start,
@@ -300,4 +309,6 @@ def summed(used: Any) -> list[Any]:
 
 
 def sums_of(found: Any) -> Sums:
-    return Sums(**{name: int(getattr(found, name) or 0) for name in MEASURES})
+    """The sums of a row, which may have other columns too. SQL's sums are decimals, and null over nothing."""
+    told = found._mapping
+    return Sums(**{name: int(told[name] or 0) for name in MEASURES})

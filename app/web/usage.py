@@ -56,6 +56,7 @@ GONE = "(removed)"
 SERIES = 7  # that the chart tells apart; the others are one series, so that its colours stay distinct
 TOP = 20
 OFFERED = 200  # choices of a filter
+TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # by the tables of shares
 NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
 
 
@@ -93,10 +94,10 @@ class Rankings:
         self._known: dict[tuple[Dimension, Filters], reports.Ranking] = {}
 
     def of(self, dimension: Dimension, filters: Filters) -> reports.Ranking:
-        """The dearest ones, at most `OFFERED`."""
+        """The dearest ones, at most `OFFERED`, with what tables tell of each."""
         known = self._known.get((dimension, filters))
         if known is None:
-            known = reports.ranking(self._reader, dimension, filters=filters, limit=OFFERED)
+            known = reports.ranking(self._reader, dimension, filters=filters, limit=OFFERED, measures=TOLD)
             self._known[dimension, filters] = known
         return known
 

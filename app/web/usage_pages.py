@@ -78,6 +78,8 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     if form := exports.wanted():
         rows = arranged.every_row(reader, filters, step, group)
         return exports.answer(form, "usage", arranged.export_columns(group), rows)
+    among = door.groups if _few_keys(door, filters) else tuple(one for one in door.groups if one != "key")
+    group = group if group in among else among[0]
     rankings = arranged.Rankings(reader)
     found = arranged.overview(
         reader, span, filters, metric=metric, group=group, step=step, timezone=timezone, rankings=rankings
@@ -88,7 +90,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
         overview=found,
         fields=_range_fields(span) + _narrowing_fields(_choices(rankings, person, door, filters)),
         keep=_kept("group", "by", "metric", "tz"),
-        chart_fields=_chart_fields(found, door),
+        chart_fields=_chart_fields(found, among),
         chart_keep=_kept(*SPANNING, *NARROWING, "tz"),
         zone_fields=[_field("tz", "Time zone", _zones(timezone), timezone) | {"zones": True}],
         zone_keep=_kept(*SPANNING, *NARROWING, "group", "by", "metric"),
@@ -135,10 +137,10 @@ def _narrowing_fields(choices: Mapping[str, list[tuple[str, str]]]) -> list[Fiel
     ]
 
 
-def _chart_fields(found: arranged.Overview, door: Door) -> list[Field]:
+def _chart_fields(found: arranged.Overview, among: Sequence[arranged.Group]) -> list[Field]:
     metrics = [(metric, f"Chart: {name.lower()}") for metric, name in arranged.METRIC_NAMES.items()]
     steps = [(step, f"A bar {'an' if step == 'hour' else 'a'} {step}") for step in arranged.steps(found.span)]
-    groups = [(group, f"By {arranged.GROUP_NAMES[group].lower()}") for group in door.groups]
+    groups = [(group, f"By {arranged.GROUP_NAMES[group].lower()}") for group in among]
     return [
         _field("metric", "Chart shows", metrics, found.metric),
         _field("by", "Length of a bar", steps, found.step),
@@ -184,7 +186,7 @@ def _choices(
 
     One's own teams are offered whether or not one used them: their owners see what others did."""
     spanned = msgspec.structs.replace(filters, status=None, error_code=None)
-    few = not door.everyone or bool(spanned.person_id or spanned.team_id) or keys.are_at_most(arranged.OFFERED)
+    few = _few_keys(door, spanned)
     found: dict[str, list[tuple[str, str]]] = {
         group: arranged.choices(rankings, group, spanned, offered=few or group != "key") for group in door.groups
     }
@@ -192,6 +194,26 @@ def _choices(
         mine = {one.team_id: one.team.name for one in teams.of(person)}
         found["team"] = sorted({**dict(found["team"]), **mine}.items(), key=lambda told: told[1].casefold())
     return found
+
+
+def _few_keys(door: Door, filters: Filters) -> bool:
+    """Whether keys can be told apart: not all of a large organisation's, but those of a person or a team."""
+    return not door.everyone or bool(filters.person_id or filters.team_id) or keys.are_at_most(arranged.OFFERED)
+
+
+def _offered(reader: Reader, person: Person, door: Door, filters: Filters) -> dict[str, list[tuple[str, str]]]:
+    """What each filter of a list offers: the same, but where there are more people than can be offered, what there is
+    rather than what was used, as the books would have to be added up for a list of requests."""
+    if not door.everyone or filters.person_id or identity.are_at_most(arranged.OFFERED):
+        return _choices(arranged.Rankings(reader), person, door, filters)
+    there_is = {
+        "model": [(name, name) for name in db.session.scalars(select(catalog.Model.name).order_by(catalog.Model.name))],
+        "key": arranged.choices(arranged.Rankings(reader), "key", filters, offered=False),
+        "team": [(team.id, team.name) for team in db.session.scalars(teams.every())],
+        "user": [("", "")] * arranged.OFFERED,  # typed
+        "provider": [(one.id, one.name) for one in db.session.scalars(providers.listed())],
+    }
+    return {group: there_is[group] for group in door.groups}
 
 
 def _chips(door: Door, *more: str) -> list[dict[str, str]]:
@@ -281,7 +303,7 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         fields=[
             *_range_fields(span),
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
-            *_narrowing_fields(_choices(arranged.Rankings(reader), person, door, filters) if span else {}),
+            *_narrowing_fields(_offered(reader, person, door, filters) if span else {}),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
         ],
         keep=_kept("code", "size"),

@@ -17,6 +17,7 @@ from app.domain import identity, teams
 from app.ledger import chargeback, reports
 from app.ledger.chargeback import Charge
 from app.ledger.reports import Sums
+from app.ledger.sums import MEASURES
 from app.metering import money
 from app.web import exports
 from app.web.lists import SIZES, Listing, sorting
@@ -125,10 +126,7 @@ def _lines(charges: Sequence[Charge]) -> list[Line]:
 
 
 def _sum(lines: Sequence[Line]) -> Sums:
-    sums = Sums()
-    for line in lines:
-        sums.add(line.charge)
-    return sums
+    return Sums(**{name: sum(getattr(line.charge, name) for line in lines) for name in MEASURES})
 
 
 def _page_of(lines: list[Line]) -> Listing[Line]:

@@ -6,7 +6,6 @@ from flask import Blueprint, Response, current_app
 
 from app.blueprints.admin.person import me
 from app.domain import catalog, keys
-from app.extensions import db
 from app.web import exports
 from app.web import keys as arranged
 from app.web.lists import in_order, page_of, sorting
@@ -28,7 +27,7 @@ def index() -> Response:
         found=page,
         rows=arranged.rows(me(), page.items),
         wish=wanted,
-        models=[model.name for model in db.session.scalars(catalog.all_models())],
+        models=catalog.names(),
         concerns=arranged.CONCERNS,
         statuses=keys.STATUSES,
         sort=sorting(arranged.COLUMNS),
