@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -85,44 +86,76 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Making an application, compiling its templates and its SQL takes longer than most tests do: those with the same
-# settings share one, over a database and a Redis that are new each time.
+# settings share one, over a database and a Redis that are put back to how they were at the beginning.
 _made: dict[bytes, Flask] = {}
+_worlds: dict[tuple[bytes, str], World] = {}
+
+
+class World(NamedTuple):
+    """A database and a Redis as they were at one moment: a connection to a copy in memory, and every key."""
+
+    database: sqlite3.Connection
+    keys: list[tuple[bytes, int, bytes]]  # name, ms to live (0: for ever), value as DUMP tells it
 
 
 @pytest.fixture
 def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
     lasting = config.database_url.startswith("sqlite")
     if lasting:
-        _renew(Path(config.database_url.removeprefix("sqlite:///")), migrated)
         shutil.rmtree(config.spool_dir, ignore_errors=True)
     name = msgspec.json.encode(config)
     made = _made.get(name) or create_app(config, set(config.server.doors))
-    if lasting:
-        _made[name] = made
     kept = dict(made.config)
     made.config["TESTING"] = True
-    with made.app_context():
-        if not lasting:
-            migrate()
-        transaction(providers.ensure_endpoints)
-        publication.publish_all()
+
+    def begin() -> None:
+        if lasting:
+            _made[name] = made
+            with closing(sqlite3.connect(migrated)) as empty:
+                _overwrite(config, empty)
+        with made.app_context():
+            if not lasting:
+                migrate()
+            transaction(providers.ensure_endpoints)
+            publication.publish_all()
+
+    _as_in_world("empty", begin, config, wire)
     yield made
     made.config.clear()
     made.config.update(kept)  # tests may have set what they like
     _let_go(made)
 
 
-def _renew(path: Path, migrated: Path) -> None:
-    """A database with nothing in it."""
-    if not path.exists():
-        shutil.copy(migrated, path)
+def _as_in_world(which: str, begin: Callable[[], object], config: Config, wire: redis.Redis) -> None:
+    """Put the database and Redis into the state that `begin` leaves; it is called once only for the same settings."""
+    if not config.database_url.startswith("sqlite"):
+        begin()
         return
-    database = sqlite3.connect(path, timeout=10)
-    with database:
-        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'alembic_version'")
-        for (name,) in names.fetchall():
-            database.execute(f'DELETE FROM "{name}"')
-    database.close()
+    name = msgspec.json.encode(config), which
+    world = _worlds.get(name)
+    if world is None:
+        begin()
+        copy = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(_path(config))) as database:
+            database.backup(copy)
+        keys = [(key, max(wire.pttl(key), 0), wire.dump(key)) for key in wire.scan_iter()]
+        _worlds[name] = World(copy, keys)
+        return
+    _overwrite(config, world.database)
+    with wire.pipeline(transaction=False) as pipe:
+        pipe.flushall()
+        for key, ms, value in world.keys:
+            pipe.restore(key, ms, value)
+        pipe.execute()
+
+
+def _overwrite(config: Config, world: sqlite3.Connection) -> None:
+    with closing(sqlite3.connect(_path(config), timeout=10)) as database:
+        world.backup(database)
+
+
+def _path(config: Config) -> str:
+    return config.database_url.removeprefix("sqlite:///")
 
 
 def _let_go(made: Flask) -> None:
@@ -168,20 +201,26 @@ def make_team() -> Team:
 
 
 @pytest.fixture
-def people(inside: Flask) -> People:
+def people(inside: Flask, config: Config, wire: redis.Redis) -> People:
     """The four, inside of an application context that lasts as long as the test."""
-    return transaction(make_people)
+    return _four(config, wire)
 
 
 @pytest.fixture
-def visitors(app: Flask) -> People:
+def visitors(app: Flask, config: Config, wire: redis.Redis) -> People:
     """The four without that context, for tests with browsers: Flask keeps who is signed in in the context."""
     with app.app_context():
-        made = transaction(make_people)
+        made = _four(config, wire)
         for person in (made.admin, made.owner, made.stranger, made.auditor):
             db.session.refresh(person)
         db.session.expunge_all()
     return made
+
+
+def _four(config: Config, wire: redis.Redis) -> People:
+    _as_in_world("people", lambda: transaction(make_people), config, wire)
+    db.session.rollback()
+    return transaction(lambda: People(*(identity.named(name) for name in ("admin", "owner", "stranger", "auditor"))))
 
 
 def offer(app: Flask, name: str = "small", **values: Any) -> str:
