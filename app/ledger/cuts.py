@@ -20,6 +20,8 @@ from app.ledger.sums import DIMENSIONS, MEASURES, Group, Kind, Summed, group_key
 CUTS: dict[str, tuple[str, ...]] = {
     "whole": ("api_type", "stream"),
     "provider": ("provider_id", "stream"),
+    "team": ("team_id",),
+    "person": ("person_id",),
     "model": ("model", "provider_id", "endpoint", "api_type", "stream"),
     "payer": ("person_id", "team_id", "stream"),
 }

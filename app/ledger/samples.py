@@ -72,13 +72,13 @@ def timings(reader: Reader, filters: Filters) -> Sample:
         .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
         .limit(NEWEST + 1)
     )
-    rows = db.session.execute(query).all()
-    cut, rows = len(rows) > NEWEST, rows[:NEWEST]
+    found = [tuple(row) for row in db.session.execute(query)]
+    rows = found[:NEWEST]
     return Sample(
         _timings(rows),
-        _timings([row for row in rows if row.stream]),
-        _timings([row for row in rows if not row.stream]),
-        cut,
+        _timings([row for row in rows if row[0]]),
+        _timings([row for row in rows if not row[0]]),
+        len(found) > NEWEST,
     )
 
 
@@ -108,13 +108,16 @@ def _within(reader: Reader, filters: Filters) -> list[Any]:
     return [ENTRY.c.at_ms >= first, ENTRY.c.at_ms < after, *mine, *narrowed(filters, ENTRY)]
 
 
-def _timings(rows: Sequence[Any]) -> Timings:
-    durations = sorted(row.duration_ms for row in rows)
-    first = sorted(row.ttft_ms for row in rows if row.ttft_ms is not None)
+def _timings(rows: Sequence[tuple[Any, ...]]) -> Timings:
+    """Of rows of whether it streamed, its length, its time to the first token and its tokens."""
+    durations = sorted([duration for _, duration, _, _ in rows])
+    first = sorted([ttft for _, _, ttft, _ in rows if ttft is not None])
     speeds = sorted(
-        row.completion_tokens * 1000 / (row.duration_ms - row.ttft_ms)
-        for row in rows
-        if row.stream and row.ttft_ms is not None and row.completion_tokens and row.duration_ms > row.ttft_ms
+        [
+            tokens * 1000 / (duration - ttft)
+            for stream, duration, ttft, tokens in rows
+            if stream and ttft is not None and tokens and duration > ttft
+        ]
     )
     return Timings(
         count=len(rows),

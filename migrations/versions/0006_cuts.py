@@ -22,6 +22,8 @@ MEASURES = (
 CUTS = {
     "whole": ("api_type", "stream"),
     "provider": ("provider_id", "stream"),
+    "team": ("team_id",),
+    "person": ("person_id",),
     "model": ("model", "provider_id", "endpoint", "api_type", "stream"),
     "payer": ("person_id", "team_id", "stream"),
 }

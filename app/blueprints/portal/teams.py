@@ -17,6 +17,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from app.blueprints.portal.person import me
 from app.blueprints.portal.team_forms import BoundsForm, InvitationForm, ModelForm, TeamForm
 from app.domain import budget_requests, budgets, departure, keys, offering, payers, subscriptions, teams
+from app.domain.catalog import Model
 from app.domain.errors import DomainError, Forbidden
 from app.domain.identity import Person
 from app.domain.teams import Membership, Team
@@ -297,9 +298,13 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
         )
     )
     form.model.choices = [
-        SelectChoice(model.name, f"{model.display_name}{' (asks an administrator)' if model.restricted else ''}")
-        for model in db.session.scalars(offering.find(person, offering.Wish()))
-        if model.id not in live
+        SelectChoice(name, f"{title}{' (asks an administrator)' if restricted else ''}")
+        for id, name, title, restricted in db.session.execute(
+            offering.find(person, offering.Wish()).with_only_columns(
+                Model.id, Model.name, Model.display_name, Model.restricted
+            )
+        )
+        if id not in live
     ]
     return {
         "found": found,
