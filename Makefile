@@ -4,7 +4,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check lint format lock migration screenshots tour bench vendor clean
+.PHONY: help run dev test check lint format lock migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ screenshots:  ## pictures of every page, wide and narrow, light and dark, below 
 
 bench:  ## the gateway beside nginx and LiteLLM, into docs/performance.md (half an hour); ARGS="--quick" tries it out
 	@$(VENV) dev python -m bench.gateway $(ARGS)
+
+bench-portal:  ## every page on a large organisation, into docs/performance.md (half an hour); ARGS="--quick" tries it out
+	@$(VENV) dev python -m bench.portal $(ARGS)
 
 tour:  ## docs/tour.md: a picture of every page
 	@$(VENV) dev python tools/screenshots.py --tour
