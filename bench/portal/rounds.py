@@ -17,7 +17,7 @@ from app.metering.usage import UsageEvent
 from app.setup import migrate
 from bench.gateway.builds import say
 from bench.gateway.portico import Portico
-from bench.gateway.processes import CannotMeasure, Children, Cores, memory_kb
+from bench.gateway.processes import CannotMeasure, Children, Cores, memory_kb, wait_until
 from bench.portal.browser import Person
 from bench.portal.measures import Derived, Export, Page, Write
 from bench.portal.plans import Doors
@@ -27,6 +27,7 @@ from bench.portal.visits import Found, Visit, without_ids
 from config import load
 
 EXPORTS = ("/admin/activity?range=7&format=csv", "/admin/keys?format=csv", "/admin/budgets?format=json")
+START_S = 600.0
 DERIVED = (1_000, 20_000)
 
 
@@ -37,6 +38,10 @@ class Seeded(Portico):
         super().__init__("portico", children, cores, python, folder, folder)
         del self.env["SSL_CERT_FILE"]
         self.env |= settings(url, folder)
+
+    def _is_ready(self) -> bool:
+        """Everything is published at a start, which takes longer than others have to wait."""
+        return wait_until(super()._is_ready, START_S)
 
 
 def pages(portico: Portico, asked: list[Visit], repeats: int) -> dict[Visit, list[float]]:
