@@ -23,7 +23,7 @@ from redis import RedisError, WatchError
 from redis.client import Pipeline
 from sqlalchemy import delete, event, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from app import current, directory, store
 from app.domain.budgets import Budget
@@ -236,7 +236,9 @@ def _read(session: Session, changes: Iterable[Change]) -> _Notices:
 
 def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[str]) -> None:
     """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
-    secrets = session.scalars(select(KeySecret).where(KeySecret.key_id.in_(keys) | KeySecret.digest.in_(digests))).all()
+    whole = joinedload(KeySecret.key).lazyload(ApiKey.secrets)  # at once: there may be hundreds of keys
+    found = select(KeySecret).options(whole).where(KeySecret.key_id.in_(keys) | KeySecret.digest.in_(digests))
+    secrets = session.scalars(found).all()
     tokens = session.scalars(select(AccessToken).where(AccessToken.digest.in_(digests))).all()
     people = {secret.key.person_id for secret in secrets} | {token.person_id for token in tokens}
     teams = {secret.key.team_id for secret in secrets if secret.key.team_id}
@@ -303,12 +305,13 @@ def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -
         (row.scope_kind, row.scope_id): row for row in session.scalars(select(Budget).where(Budget.scope_id.in_(ids)))
     }
     rates: dict[tuple[str, str], tuple[int | None, int | None, int | None]] = {}
-    for person in session.scalars(select(Person).where(Person.id.in_(ids))):
-        rates["user", person.id] = (person.rpm, person.tpm, None)
-    for key in session.scalars(select(ApiKey).where(ApiKey.id.in_(ids))):
-        rates["key", key.id] = (key.rpm, key.tpm, key.max_parallel)
-    for team in session.scalars(select(Team).where(Team.id.in_(ids))):
-        rates["team", team.id] = (team.rpm, team.tpm, None)
+    for id, rpm, tpm in session.execute(select(Person.id, Person.rpm, Person.tpm).where(Person.id.in_(ids))):
+        rates["user", id] = (rpm, tpm, None)
+    of_keys = select(ApiKey.id, ApiKey.rpm, ApiKey.tpm, ApiKey.max_parallel).where(ApiKey.id.in_(ids))
+    for id, rpm, tpm, parallel in session.execute(of_keys):
+        rates["key", id] = (rpm, tpm, parallel)
+    for id, rpm, tpm in session.execute(select(Team.id, Team.rpm, Team.tpm).where(Team.id.in_(ids))):
+        rates["team", id] = (rpm, tpm, None)
     present = set(rates) | set(budgets)
     for kind, id in wanted:
         gone = kind in ("user", "key", "team") and (kind, id) not in present
