@@ -42,3 +42,21 @@ def test_who_may_look(people: People, signed_in: SignedIn, who: str, status: int
     answer = signed_in(who).get("/admin/keys")
     assert answer.status_code == status
     assert ("robot" in answer.text) == (status == 200)
+
+
+def test_a_longer_list_takes_no_more_queries(
+    people: People, small: catalog.Model, signed_in: SignedIn, count_queries: Callable[[], int]
+) -> None:
+    admin = signed_in("admin")
+    subscribe(people.owner, small)
+    for number in range(2):
+        make_key(people.owner, name=f"first {number}")
+    admin.get("/admin/keys")
+    count_queries()
+    admin.get("/admin/keys")
+    few = count_queries()
+    for number in range(12):
+        make_key(people.stranger if number % 2 else people.owner, name=f"more {number}")
+    count_queries()
+    assert len(names_in(admin.get("/admin/keys").text)) == 14
+    assert count_queries() == few
