@@ -94,6 +94,7 @@ class UsageRollup(Summed, Base):
         Index(None, "person_id", "kind", "start_ms"),
         Index(None, "key_id", "kind", "start_ms"),
         Index(None, "team_id", "kind", "start_ms"),
+        Index(None, "model", "kind", "start_ms"),
     )
 
     kind: Mapped[str] = mapped_column(String(8))

@@ -14,6 +14,7 @@ from bench.portal.sizes import PASSWORD
 from bench.portal.visits import PART, Visit
 
 TOKEN = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"')
+IDLE_S = 1.0
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -40,6 +41,7 @@ class Person:
         self._bearer = {"Authorization": f"Bearer {json.loads(told.body)['access_token']}"}
 
     _cookie = ""
+    _used = 0.0
 
     def visit(self, visit: Visit) -> Answer:
         if visit.kind == "api":
@@ -53,6 +55,7 @@ class Person:
 
     def stream(self, path: str) -> http.client.HTTPResponse:
         """An answer that the caller reads by itself."""
+        self._connection.close()
         self._connection.request("GET", path, headers={"Cookie": self._cookie})
         return self._connection.getresponse()
 
@@ -68,11 +71,15 @@ class Person:
         sent = dict(headers or {})
         if cookie and self._cookie:
             sent["Cookie"] = self._cookie
+        if time.monotonic() - self._used > IDLE_S:  # the server closes what rests
+            self._connection.close()
+            self._connection.connect()
         begun = time.perf_counter()
         self._connection.request(method, path, body, sent)
         answer = self._connection.getresponse()
         told = answer.read()
         took = (time.perf_counter() - begun) * 1000
+        self._used = time.monotonic()
         if given := answer.headers.get_all("Set-Cookie"):
             self._cookie = "; ".join(one.partition(";")[0] for one in given)
         return Answer(answer.status, told, took)

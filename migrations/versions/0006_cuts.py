@@ -47,6 +47,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_usage_cut_cut_kind_start_ms"), "usage_cut", ["cut", "kind", "start_ms"])
     op.create_index("ix_usage_cut_found", "usage_cut", ["model", "person_id", "kind", "start_ms"])
     op.create_index(op.f("ix_usage_hourly_model_start_ms"), "usage_hourly", ["model", "start_ms"])
+    op.create_index(op.f("ix_usage_rollup_model_kind_start_ms"), "usage_rollup", ["model", "kind", "start_ms"])
     op.create_index(op.f("ix_api_key_name"), "api_key", ["name"])
     waits = sa.text("status = 'pending' OR renewal_asked_at IS NOT NULL")
     op.create_index("ix_subscription_waiting", "subscription", ["id"], sqlite_where=waits, postgresql_where=waits)
@@ -55,6 +56,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("ix_subscription_waiting", "subscription")
     op.drop_index(op.f("ix_api_key_name"), "api_key")
+    op.drop_index(op.f("ix_usage_rollup_model_kind_start_ms"), "usage_rollup")
     op.drop_index(op.f("ix_usage_hourly_model_start_ms"), "usage_hourly")
     op.drop_index("ix_usage_cut_found", "usage_cut")
     op.drop_index(op.f("ix_usage_cut_cut_kind_start_ms"), "usage_cut")
