@@ -224,21 +224,24 @@ def _shift_cuts(
 ) -> None:
     given = _given_spans(connection.dialect.name == "postgresql").cte("span")
     query = (
-        select(ROLLUP.c.group_key, ROLLUP.c.start_ms, *(ROLLUP.c[name] for name in MEASURES))
+        select(given.c.k, given.c.first, *(ROLLUP.c[name] for name in MEASURES))
         .select_from(given)
-        .join(
+        .outerjoin(  # so that SQLite, too, steps from each span into the index
             ROLLUP,
             and_(ROLLUP.c.group_key == given.c.k, ROLLUP.c.kind == "day", ROLLUP.c.start_ms == given.c.first),
         )
     )
     told = msgspec.json.encode([(key, start, start) for key, start in days]).decode()
-    before = {(row[0], row[1]): row[2:] for row in connection.execute(query, {"told": told})}
     nothing = (0,) * len(MEASURES)
+    before = {
+        (key, start): tuple(sums) if sums[0] is not None else nothing
+        for key, start, *sums in connection.execute(query, {"told": told})
+    }
     changes = [
         (
             start_ms,
             tuple(getattr(row, name) for name in DIMENSIONS),
-            [new - old for new, old in zip(summed[key, start_ms], before.get((key, start_ms), nothing), strict=True)],
+            [new - old for new, old in zip(summed[key, start_ms], before[key, start_ms], strict=True)],
         )
         for (key, start_ms), row in days.items()
     ]
