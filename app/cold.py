@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import health, refusals
 from app.domain import identity, publication, sessions
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import csrf, db, init_database, login
 from config import Config
 

@@ -12,7 +12,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.domain import sessions
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.web.htmx import htmx
 
 START = "/"

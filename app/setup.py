@@ -16,7 +16,7 @@ from redis import RedisError
 from app import create_app
 from app.domain import catalog, identity, passwords, providers, publication
 from app.domain.catalog import DeploymentSpec
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import MIGRATIONS, db, transaction
 from app.jobs.drainer import Drainer
 from config import Config, ConfigError, load

@@ -23,7 +23,7 @@ from flask.testing import FlaskClient
 from app import create_app, store
 from app.domain import catalog, identity, passwords, providers, publication, teams
 from app.domain.catalog import DeploymentSpec
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.setup import migrate

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import String, Text, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain import audit
 from app.domain.errors import Invalid
+from app.domain.person import Person
 from app.extensions import Base, db, now
 from app.ids import new_id
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 LEVELS = ("info", "warning", "danger")
 LONGEST_TEXT = 500

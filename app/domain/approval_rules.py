@@ -7,7 +7,7 @@ first fitting rule, in their order, approves; without one the request waits.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sqlalchemy import Select, String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -15,13 +15,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain import audit, budgets
 from app.domain.catalog import Model
 from app.domain.errors import Invalid, NotFound
-from app.domain.identity import ROLES
+from app.domain.person import ROLES, Person
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.metering import money
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 Direction = Literal["up", "down"]
 LONGEST_NAME = 100

@@ -6,17 +6,15 @@ Entries carry the values before and after, never a secret; nothing in Portico ch
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import has_request_context, request
 from sqlalchemy import Index, Select, String, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.domain.person import Person
 from app.extensions import Base, db, now
 from app.ids import new_id
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 SYSTEM = "portico"  # the actor of what Portico does by itself
 

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app import current
 from app.domain import audit, budgets, notices, payers, teams
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.identity import Person
 from app.domain.keys import ApiKey
 from app.domain.payers import Payer
+from app.domain.person import Person
 from app.domain.teams import Membership
 from app.extensions import Base, db, now
 from app.ids import new_id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 from zoneinfo import available_timezones
 
 import msgspec
@@ -21,12 +21,10 @@ from app.directory import Period, ScopeKind
 from app.domain import audit
 from app.domain.changes import touch
 from app.domain.errors import Forbidden, Invalid
+from app.domain.person import Person
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.metering import money, periods
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 KINDS: tuple[str, ...] = get_args(ScopeKind)
 PERIODS: tuple[str, ...] = get_args(Period)

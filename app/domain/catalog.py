@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import msgspec
 from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, exists, func, literal, or_, select
@@ -18,13 +18,11 @@ from app.directory import Capability, ModelStatus
 from app.domain import audit
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.metering import money
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
@@ -115,7 +113,7 @@ class Deployment(Base):
     settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
     model: Mapped[Model] = relationship(back_populates="deployments")
-    provider: Mapped[Provider] = relationship(back_populates="deployments", lazy="joined")
+    provider: Mapped[Provider] = relationship(lazy="joined")
 
     def summary(self) -> dict[str, Any]:
         return {

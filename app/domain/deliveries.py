@@ -18,7 +18,7 @@ import time
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,12 +30,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app import current, store
 from app.domain import audit
 from app.domain.errors import Conflict, NotFound
+from app.domain.person import Person
 from app.extensions import Base, db, now, transaction
 from app.ids import new_id
 from app.jobs.letterbox import RETRIES_S, put_later
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 log = logging.getLogger(__name__)
 

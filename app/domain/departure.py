@@ -1,12 +1,15 @@
-"""A person goes, a member leaves, a team ends, and with them all that was theirs: keys, subscriptions, budgets, sessions.
+"""A person goes, a member leaves, a team ends, and with them all that was theirs: keys, subscriptions, budgets, sessions;
+a provider goes when nothing needs it.
 
 It stands above the nouns it ends, so that none of them has to know the others. The books keep what was used.
 """
 
 from __future__ import annotations
 
-from app.domain import budgets, identity, keys, sessions, subscriptions, teams, tokens
-from app.domain.identity import Person
+from app.domain import budgets, catalog, identity, keys, providers, sessions, subscriptions, teams, tokens
+from app.domain.errors import Conflict
+from app.domain.person import Person
+from app.domain.providers import Provider
 from app.domain.teams import Team
 from app.extensions import db
 
@@ -43,3 +46,12 @@ def dissolve(team: Team, *, by: Person) -> None:
             subscriptions.cancel(found, by=by, reason=f"The team {team.name} is removed.")
         budgets.forget("subscription", found.id)
     teams.remove(team, by=by)
+
+
+def withdraw(provider: Provider, *, by: Person | None) -> None:
+    """Removes a provider; raises `Conflict` while deployments use it."""
+    used = sorted({one.model.name for one in catalog.deployments_of(provider)})
+    if used:
+        few = ", ".join(used[:3]) + (f" and {len(used) - 3} more" if len(used) > 3 else "")
+        raise Conflict(f"{provider.name} serves {few}. Take it out of these models first.")
+    providers.remove(provider, by=by)

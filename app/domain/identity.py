@@ -11,31 +11,19 @@ import json
 import re
 import secrets as random_source
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from datetime import timedelta
 
 import msgspec
 from redis import RedisError
-from sqlalchemy import Index, Select, String, cast, func, select, true
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import Select, String, cast, func, select
 
 from app import current, store
 from app.domain import audit, passwords, sessions, tokens
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
-from app.domain.tokens import SCOPES, Scope
-from app.extensions import Base, db, now
-from app.ids import new_id
-
-Role = Literal["user", "admin", "admin-readonly"]
-ROLES: tuple[Role, ...] = get_args(Role)
-
-SCOPES_OF: dict[str, tuple[Scope, ...]] = {
-    "user": ("inference", "portal"),
-    "admin": SCOPES,
-    "admin-readonly": SCOPES,
-}
+from app.domain.person import ROLES, SCOPES, SCOPES_OF, Person
+from app.extensions import db, now
 
 MOST_NAMED = 1000  # ids that are looked up one by one
 
@@ -47,76 +35,6 @@ LARGEST_RATE = 1_000_000_000
 
 FAILURES_AN_ACCOUNT, FAILURES_AN_ADDRESS = 10, 100  # a minute
 SEEN_EVERY = timedelta(minutes=5)
-
-
-class Person(Base):
-    """Somebody who can sign in. `rpm` and `tpm` limit all of their personal calls together; None means no limit."""
-
-    __tablename__ = "person"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    username: Mapped[str] = mapped_column(String(64))
-    email: Mapped[str | None]
-    password_hash: Mapped[str | None]
-    role: Mapped[str] = mapped_column(String(16), default="user")
-    scopes: Mapped[list[str]] = mapped_column(default=list)
-    disabled: Mapped[bool] = mapped_column(default=False)
-    must_change_password: Mapped[bool] = mapped_column(default=False)
-    rpm: Mapped[int | None]
-    tpm: Mapped[int | None]
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    last_seen_at: Mapped[datetime | None]
-    groups: Mapped[list[str]] = mapped_column(
-        default=list, server_default="[]"
-    )  # words that admins or a sign-in service give
-    email_notices: Mapped[bool] = mapped_column(default=True, server_default=true())
-
-    # What Flask-Login asks of a person.
-    is_authenticated = True
-    is_anonymous = False
-
-    @property
-    def is_active(self) -> bool:
-        return not self.disabled
-
-    def get_id(self) -> str:
-        return self.id
-
-    @property
-    def is_admin(self) -> bool:
-        """May change everything."""
-        return self.role == "admin"
-
-    @property
-    def sees_everything(self) -> bool:
-        """May read everything: admins and read-only admins."""
-        return self.role in ("admin", "admin-readonly")
-
-    @property
-    def held_scopes(self) -> tuple[str, ...]:
-        """The scopes granted that the role allows."""
-        return tuple(scope for scope in SCOPES_OF.get(self.role, ()) if scope in self.scopes)
-
-    def summary(self) -> dict[str, Any]:
-        """What the audit log tells of a person."""
-        return {
-            "username": self.username,
-            "email": self.email,
-            "role": self.role,
-            "scopes": list(self.scopes),
-            "groups": list(self.groups or ()),
-            "disabled": self.disabled,
-            "rpm": self.rpm,
-            "tpm": self.tpm,
-        }
-
-    @property
-    def status(self) -> str:
-        """active or deactivated."""
-        return "deactivated" if self.disabled else "active"
-
-
-Index("uq_person_username", func.lower(Person.username), unique=True)
 
 
 def find(username: str) -> Person | None:

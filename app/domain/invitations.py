@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets as random_source
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Select, String, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -17,12 +17,10 @@ from app import current
 from app.domain import audit, deliveries, identity
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.passwords import PasswordHash
+from app.domain.person import ROLES, Person
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.sealing import digest
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 LONGEST_DAYS = 90
 STATUSES = ("open", "used", "expired", "withdrawn")
@@ -98,8 +96,8 @@ def invite(
     email = (email or "").strip() or None
     if email and not identity.EMAIL.fullmatch(email):
         raise Invalid("Give an e-mail address such as ada@example.org.", "email")
-    if role not in identity.ROLES:
-        raise Invalid(f"Choose one of {', '.join(identity.ROLES)}.", "role")
+    if role not in ROLES:
+        raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
     if not 1 <= days <= LONGEST_DAYS:
         raise Invalid(f"Give 1 to {LONGEST_DAYS} days.", "days")
     token = random_source.token_urlsafe(32)

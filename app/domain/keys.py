@@ -19,7 +19,7 @@ from app.domain import audit, budgets, notices, teams
 from app.domain.catalog import Model, has_word, words_of
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db, now

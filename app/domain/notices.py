@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import ForeignKey, Index, Select, String, Text, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
@@ -15,11 +15,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app import current
 from app.domain import deliveries
 from app.domain.errors import NotFound
+from app.domain.person import Person
 from app.extensions import Base, db, now
 from app.ids import new_id
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 
 class Notice(Base):

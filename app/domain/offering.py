@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, exists, false, func, not_, or_, select, true
@@ -17,12 +17,10 @@ from app.domain import catalog, keys, subscriptions
 from app.domain.catalog import OFFERED, Deployment, Model
 from app.domain.errors import NotFound
 from app.domain.keys import ApiKey
+from app.domain.person import Person
 from app.domain.providers import Provider
 from app.domain.subscriptions import Subscription
 from app.extensions import db, now
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
 
 NEW_FOR = timedelta(days=14)
 ACCESSES = ("subscribed", "restricted", "open")

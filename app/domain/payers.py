@@ -15,8 +15,8 @@ from sqlalchemy.orm import aliased
 from app import store
 from app.domain import budgets, catalog, identity, keys, subscriptions, teams
 from app.domain.errors import NotFound
-from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.person import Person
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db, now

@@ -7,27 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 from sqlalchemy import Index, Select, String, Text, func, select
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
 from app import providers as adapters
 from app.domain import audit
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.person import Person
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.providers import settings as adapter_settings
 from app.providers.addresses import AddressPolicy
 from app.providers.base import CheckResult
-
-if TYPE_CHECKING:
-    from app.domain.catalog import Deployment
-    from app.domain.identity import Person
 
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
@@ -65,8 +62,6 @@ class Provider(Base):
     hints: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
-
-    deployments: Mapped[list[Deployment]] = relationship(back_populates="provider", passive_deletes="all")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -167,11 +162,8 @@ def switch(item: Provider, status: str, *, by: Person | None) -> Provider:
     return item
 
 
-def delete(item: Provider, *, by: Person | None) -> None:
-    """Removes a provider; raises `Conflict` while deployments use it."""
-    used = sorted({deployment.model.name for deployment in item.deployments})
-    if used:
-        raise Conflict(f"{item.name} serves {_few(used)}. Take it out of these models first.")
+def remove(item: Provider, *, by: Person | None) -> None:
+    """Removes a provider that no deployment uses any more (see `departure.withdraw`)."""
     for endpoint in db.session.scalars(select(Endpoint)):
         if item.id in endpoint.providers:
             endpoint.providers = [id for id in endpoint.providers if id != item.id]
@@ -321,7 +313,3 @@ def update_endpoint(
     audit.record(by, "endpoint.update", "endpoint", item.id, name=item.path, before=before, after=item.summary())
     touch("directory")
     return item
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

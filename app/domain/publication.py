@@ -29,8 +29,8 @@ from app import current, directory, store
 from app.domain.budgets import Budget
 from app.domain.catalog import Model
 from app.domain.changes import NOTED, Change, PendingChange
-from app.domain.identity import Person
 from app.domain.keys import ApiKey, KeySecret
+from app.domain.person import Person
 from app.domain.providers import Endpoint, Provider
 from app.domain.subscriptions import Subscription, usable
 from app.domain.teams import Membership, Team

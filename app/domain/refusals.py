@@ -10,8 +10,8 @@ from redis import RedisError
 
 from app import current, store
 from app.domain import teams
-from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.person import Person
 from app.extensions import db
 from app.metering.usage import Refusal
 

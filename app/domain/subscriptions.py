@@ -34,7 +34,7 @@ from app.domain.approval_rules import ApprovalRule
 from app.domain.catalog import Model
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db, now
 from app.ids import new_id

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.domain import audit, budgets, notices
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.identity import LARGEST_RATE, Person
+from app.domain.identity import LARGEST_RATE
+from app.domain.person import Person
 from app.extensions import Base, db, now
 from app.ids import new_id
 

@@ -13,7 +13,6 @@ import hashlib
 import secrets as random_source
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 from joserfc import jwt
@@ -26,16 +25,10 @@ from app import current
 from app.domain import audit
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from app.domain.person import SCOPES, Person
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.sealing import digest
-
-if TYPE_CHECKING:
-    from app.domain.identity import Person
-
-Scope = Literal["inference", "portal", "admin"]
-# inference: call /v1. portal: one's own keys, subscriptions and usage. admin: the management routes of admins.
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 ISSUER = "portico"
 LONGEST_TOKEN = 4096

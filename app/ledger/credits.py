@@ -23,7 +23,7 @@ from app.metering import money, periods
 from app.metering.usage import UsageEvent
 
 if TYPE_CHECKING:
-    from app.domain.identity import Person
+    from app.domain.person import Person
 
 LONGEST_REASON = 1000
 

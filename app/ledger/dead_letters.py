@@ -19,7 +19,7 @@ from app.ledger.entries import DeadLetter
 from app.metering.usage import UsageEvent
 
 if TYPE_CHECKING:
-    from app.domain.identity import Person
+    from app.domain.person import Person
 
 OPEN, POSTED, DISMISSED = STATES = ("open", "posted", "dismissed")
 LONGEST_NOTE = 500

@@ -28,7 +28,7 @@ from app.metering import money
 from app.metering.usage import UsageEvent
 
 if TYPE_CHECKING:
-    from app.domain.identity import Person
+    from app.domain.person import Person
 
 LOOKS = 3
 BETWEEN_LOOKS_S = 0.3

@@ -364,7 +364,7 @@ def of_streams(reader: Reader, *, filters: Filters = NONE) -> tuple[Sums, Sums]:
 
 def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
     """The day's numbers over everyone. Raises `PermissionError` for a reader who may not see everything."""
-    from app.domain.identity import Person
+    from app.domain.person import Person
 
     if not reader.sees_everything:
         raise PermissionError("the summary is for admins")

@@ -14,8 +14,8 @@ from sqlalchemy import cast as cast_sql
 
 from app.domain import payers
 from app.domain.budgets import Budget
-from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.person import Person
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Team
 from app.extensions import db, now

@@ -16,8 +16,8 @@ from sqlalchemy import Select, select
 
 from app.domain import budgets, keys
 from app.domain.audit import AuditEntry
-from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.person import Person
 from app.extensions import now
 from app.ledger import reports
 from app.ledger.reports import Filters, PeriodUsage, Reader, Sums

@@ -10,7 +10,7 @@ from sqlalchemy import func
 
 from app.domain import budgets, subscriptions, teams
 from app.domain.audit import AuditEntry
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.domain.teams import Team
 from app.ledger import reports
 from app.ledger.reports import Filters

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from app.domain import identity, keys, teams
 from app.domain.catalog import Price
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger import reports, samples

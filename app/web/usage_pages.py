@@ -16,7 +16,7 @@ from sqlalchemy import select
 from app import current
 from app.domain import catalog, identity, keys, providers, refusals, teams
 from app.domain.catalog import Deployment
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import db, now
 from app.ledger import reports
 from app.ledger.entries import UsageEntry

@@ -15,7 +15,7 @@ from pathlib import Path
 from app import create_app
 from app.domain import budgets, catalog, identity, keys, subscriptions, teams
 from app.domain.catalog import DeploymentSpec, Model
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import db, transaction
 from bench.gateway.limits import BUDGET, PRICE, RATES
 from config import load

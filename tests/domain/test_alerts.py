@@ -15,8 +15,8 @@ from app import store
 from app.domain import alerts, budgets, keys, notices, teams
 from app.domain.deliveries import Delivery
 from app.domain.errors import Forbidden, Invalid
-from app.domain.identity import Person
 from app.domain.notices import Notice
+from app.domain.person import Person
 from app.extensions import db, transaction
 from app.ids import new_id
 from app.ledger import posting

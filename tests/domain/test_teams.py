@@ -11,8 +11,8 @@ from app.directory import CallerRecord
 from app.domain import budgets, departure, keys, publication, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.identity import Person
 from app.domain.notices import Notice
+from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.sealing import digest

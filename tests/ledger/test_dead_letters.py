@@ -9,7 +9,7 @@ from flask import Flask
 
 from app.domain.audit import AuditEntry
 from app.domain.errors import Conflict, Invalid
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import db, transaction
 from app.ledger import dead_letters, posting
 from app.ledger.entries import DeadLetter

@@ -11,7 +11,7 @@ from flask import Flask
 
 from app import store
 from app.domain.audit import AuditEntry
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import db, transaction
 from app.ledger import budgets, dead_letters, posting, reconcile, reports, rollups
 from app.ledger.recount import server_run

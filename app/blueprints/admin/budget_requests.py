@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from app.blueprints.admin.person import me
 from app.domain import budget_requests, payers, subscriptions
 from app.domain.budget_requests import STATUSES, BudgetRequest
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.metering import money
 from app.web import exports
 from app.web.lists import every, in_order, page_of, sorting

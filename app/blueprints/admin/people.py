@@ -18,8 +18,8 @@ from wtforms.validators import Length, NumberRange, Optional
 from app.blueprints.admin.person import me
 from app.domain import audit, budgets, departure, identity, keys, passwords, sessions, subscriptions, tokens
 from app.domain.errors import DomainError, NotFound
-from app.domain.identity import ROLES, Person
 from app.domain.keys import ApiKey
+from app.domain.person import ROLES, Person
 from app.domain.subscriptions import LIVE, Subscription
 from app.extensions import db, now, transaction
 from app.ledger import reports

@@ -6,7 +6,7 @@ from typing import cast
 
 from flask_login import current_user
 
-from app.domain.identity import Person
+from app.domain.person import Person
 
 
 def me() -> Person:

@@ -19,7 +19,7 @@ from wtforms.validators import InputRequired, Length, NumberRange
 
 from app import providers as adapters
 from app.blueprints.admin.person import me
-from app.domain import catalog, providers
+from app.domain import catalog, departure, providers
 from app.domain.catalog import Deployment
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.providers import STATUSES, Provider
@@ -312,7 +312,7 @@ def delete(id: str) -> Response:
     item = providers.get(id)
     name = item.name
     try:
-        transaction(providers.delete, item, by=me())
+        transaction(departure.withdraw, item, by=me())
     except Conflict:
         return _deletion_page(item, 409)
     toast_next("success", f"{name} is deleted.")

@@ -14,7 +14,7 @@ from app.blueprints.api.contract import Paged, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.errors import Forbidden, NotFound
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import db, transaction
 from app.ids import new_id
 from app.ledger import credits

@@ -28,7 +28,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.domain import tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
-from app.domain.identity import SCOPES_OF, Person
+from app.domain.person import SCOPES_OF, Person
 from app.extensions import csrf, db, transaction
 from app.metering import money
 

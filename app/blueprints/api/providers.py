@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Paged, me, page, route
-from app.domain import providers
+from app.domain import departure, providers
 from app.extensions import db
 
 Name = Annotated[str, Meta(max_length=100)]
@@ -124,7 +124,7 @@ def change(id: str, body: ProviderChange) -> Provider:
 @route("DELETE", "/api/providers/<id>", scope="admin", status=204, writes=True)
 def remove(id: str) -> None:
     """Removes a provider that no deployment uses."""
-    providers.delete(providers.get(id), by=me())
+    departure.withdraw(providers.get(id), by=me())
 
 
 @route("POST", "/api/providers/<id>/test", scope="admin", answer=TrialResult, body=Trial)

@@ -17,8 +17,8 @@ from app.blueprints.api.contract import Paged, listed, me, route
 from app.blueprints.api.usage import MOST_ROWS, instant, milliseconds, reader, refused
 from app.domain import identity, refusals
 from app.domain.errors import Invalid, NotFound
-from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger import reports

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from app.blueprints.api.contract import Paged, me, page, route
 from app.domain import departure, identity, passwords, teams, tokens
 from app.domain.errors import Invalid
-from app.domain.identity import Person, Role
+from app.domain.person import Person, Role
 from app.extensions import transaction
 
 Word = Annotated[str, Meta(max_length=255)]

@@ -15,8 +15,8 @@ from app.blueprints.portal.snippets import VARIABLE, base_url, can_stream, quick
 from app.domain import keys, offering, subscriptions, teams
 from app.domain.catalog import CAPABILITIES, PRICES, Model
 from app.domain.errors import DomainError
-from app.domain.identity import Person
 from app.domain.offering import ACCESSES, STATUSES, Facet, Wish
+from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.ledger import performance

@@ -22,8 +22,8 @@ from app.blueprints.portal.keys import choose_among, shown_once, subscribed, tim
 from app.blueprints.portal.person import me
 from app.domain import keys
 from app.domain.errors import DomainError
-from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.person import Person
 from app.extensions import transaction
 from app.web.forms import blame
 from app.web.render import render, see_other, toast_next

@@ -19,8 +19,8 @@ from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, first_steps, quickstart
 from app.domain import budgets, catalog, keys, subscriptions, teams
 from app.domain.errors import DomainError
-from app.domain.identity import Person
 from app.domain.keys import ApiKey
+from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.ledger import reports

@@ -8,7 +8,7 @@ from flask_login import current_user
 
 from app.domain import teams
 from app.domain.errors import NotFound
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.domain.teams import Team
 
 

@@ -10,7 +10,7 @@ from app.blueprints.portal.team_forms import InvitationForm, MemberForm
 from app.blueprints.portal.teams import page_of_team
 from app.domain import budgets, departure, identity, keys, teams
 from app.domain.errors import DomainError, Forbidden, NotFound
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.web.forms import blame

@@ -19,7 +19,7 @@ from app.blueprints.portal.team_forms import BoundsForm, InvitationForm, ModelFo
 from app.domain import budget_requests, budgets, departure, keys, offering, payers, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import DomainError, Forbidden
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.ledger import reports

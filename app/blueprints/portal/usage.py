@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from app.blueprints.portal.person import me
 from app.domain import budgets, keys, subscriptions, teams
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import db
 from app.web import usage_pages
 

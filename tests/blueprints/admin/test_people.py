@@ -14,7 +14,7 @@ import redis
 from app.domain import budgets, identity, passwords, sessions, subscriptions, tokens
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import PASSWORD, People

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from app.blueprints.portal import keys as keys_page
 from app.domain import catalog, keys, subscriptions
-from app.domain.identity import Person
+from app.domain.person import Person
 from app.extensions import db, transaction
 from app.ids import new_id
 from app.ledger.posting import post

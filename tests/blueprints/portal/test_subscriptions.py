@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from app.domain import catalog, subscriptions
 from app.domain.catalog import Model
-from app.domain.identity import Person
 from app.domain.notices import Notice
+from app.domain.person import Person
 from app.domain.subscriptions import Subscription
 from app.extensions import db, now, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe

@@ -13,8 +13,8 @@ import redis
 from app import store
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.catalog import Model
-from app.domain.identity import Person
 from app.domain.notices import Notice
+from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, now, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
