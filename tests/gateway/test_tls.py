@@ -67,6 +67,7 @@ def test_a_gateway_serves_over_both(redis_behind_tls: str, upstream: Upstream, a
         assert len({request.connection for request in upstream.requests}) == 1  # kept alive
         with pytest.raises(urllib.error.HTTPError) as refused:
             ask("wrong")
+        refused.value.close()
         assert refused.value.code == 502
     finally:
         gate.close()

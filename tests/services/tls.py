@@ -30,11 +30,25 @@ class TlsRelay:
             far, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
         else:
             far, far_writer = await asyncio.open_unix_connection(str(self._behind))
-        await asyncio.gather(_copy(near, far_writer), _copy(far, near_writer))
+        try:
+            await asyncio.gather(_copy(near, far_writer), _copy(far, near_writer))
+        finally:
+            near_writer.transport.abort()
+            far_writer.transport.abort()
 
     def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        open_ones = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in open_ones:
+            task.cancel()
+        await asyncio.gather(*open_ones, return_exceptions=True)
+        await asyncio.sleep(0.05)  # the loop's own turn to close what was aborted
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
