@@ -61,7 +61,7 @@ class Call:
         self.provider_id: str | None = None
         self.deployment_id: str | None = None
         self.finish_reason: str | None = None
-        self.started = time.monotonic()
+        self.started = self.beaten_at = time.monotonic()
         self.first_byte_at: float | None = None
         self.ended_at: float | None = None
         self.outcome: Outcome = "ok"

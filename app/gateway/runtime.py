@@ -32,6 +32,8 @@ log = structlog.get_logger("gateway")
 # Why the meter did not take something; it is given again.
 _NOT_TAKEN = (RedisAway, ReplyError, MeterClosed)
 
+AT_ONCE = 100  # beats
+
 _running: list[Runtime] = []
 
 
@@ -120,7 +122,6 @@ class Runtime:
             self.meter.settle_late(call.hold, late)
 
     def _beat_for_ever(self) -> None:
-        beaten_at = time.monotonic()
         while True:
             gevent.sleep(min(1.0, BEAT_S))
             try:
@@ -128,11 +129,16 @@ class Runtime:
                 self._settle_again()
             except _NOT_TAKEN as error:
                 log.warning("the meter did not answer", reason=str(error))
-            if time.monotonic() - beaten_at >= BEAT_S:
-                beaten_at = time.monotonic()
-                gevent.joinall([gevent.spawn(self._beat, call) for call in self._live if call.hold.reserved])
+            # Each by its own clock and some at a time: thousands at once would hold up everybody else.
+            before = time.monotonic() - BEAT_S
+            due = [call for call in self._live if call.hold.reserved and call.beaten_at <= before]
+            for start in range(0, len(due), AT_ONCE):
+                gevent.joinall([gevent.spawn(self._beat, call) for call in due[start : start + AT_ONCE]])
 
     def _beat(self, call: Call) -> None:
+        if call.settled:  # while others were beaten for
+            return
+        call.beaten_at = time.monotonic()
         try:
             alive = self.meter.beat(call.hold, call.cost_nano, call.encoded_event())
         except _NOT_TAKEN as error:
