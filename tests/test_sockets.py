@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
-from gevent.socket import socketpair
+from gevent.socket import socket, socketpair
 
 from app.sockets import Patience
 
 
-def test_a_peer_that_stays_silent_is_given_up_and_one_that_speaks_in_time_is_not() -> None:
+@pytest.fixture
+def pairs() -> Iterator[Callable[[], tuple[socket, socket]]]:
+    """Connected sockets, closed when the test ends."""
+    made: list[socket] = []
+
+    def make() -> tuple[socket, socket]:
+        pair = socketpair()
+        made.extend(pair)
+        return pair
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_peer_that_stays_silent_is_given_up_and_one_that_speaks_in_time_is_not(
+    pairs: Callable[[], tuple[socket, socket]],
+) -> None:
     patience = Patience(1.5)
-    ours, theirs = socketpair()
-    silent, _kept = socketpair()
+    ours, theirs = pairs()
+    silent, _ = pairs()
 
     def speak() -> None:
         for n in range(8):
@@ -31,9 +49,9 @@ def test_a_peer_that_stays_silent_is_given_up_and_one_that_speaks_in_time_is_not
     speaking.get(timeout=5)
 
 
-def test_whoever_is_interrupted_while_waiting_leaves_nothing_behind() -> None:
+def test_whoever_is_interrupted_while_waiting_leaves_nothing_behind(pairs: Callable[[], tuple[socket, socket]]) -> None:
     patience = Patience(0.2)
-    ours, theirs = socketpair()
+    ours, theirs = pairs()
     waiting = gevent.spawn(patience.receive, ours)
     gevent.sleep(0)
     waiting.kill()

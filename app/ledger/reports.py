@@ -117,14 +117,6 @@ class Repriced(Sums, kw_only=True):
         return self.would_nano - self.cost_nano
 
 
-class KeyUse(NamedTuple):
-    """What a key was used for so far: nano-units, requests, and when it was last used (Unix ms)."""
-
-    cost_nano: int
-    requests: int
-    last_used_ms: int
-
-
 class Page(msgspec.Struct, kw_only=True):
     """Some entries of a list, newest first; `next` asks for older ones, `previous` for newer ones.
 
@@ -337,23 +329,6 @@ def by_model(reader: Reader, *, filters: Filters = NONE, limit: int = 100) -> li
     return by(reader, "model", filters=filters, limit=limit)
 
 
-def top_users(reader: Reader, *, filters: Filters = NONE, limit: int = 10) -> list[Share]:
-    """Who used most, dearest first; `name` is the person's id."""
-    return by(reader, "person_id", filters=filters, limit=limit)
-
-
-def top_models(reader: Reader, *, filters: Filters = NONE, limit: int = 10) -> list[Share]:
-    """Which models were used most, by requests."""
-    return by(reader, "model", filters=filters, order="requests", limit=limit)
-
-
-def active_people(reader: Reader, *, filters: Filters = NONE) -> int:
-    """How many people made a request."""
-    used = used_in(reader, filters, *span_of(filters), of=["person_id"]).subquery("used")
-    query = select(func.count(func.distinct(used.c.person_id))).where(used.c.requests > 0)
-    return db.session.scalar(query) or 0
-
-
 def of_streams(reader: Reader, *, filters: Filters = NONE) -> tuple[Sums, Sums]:
     """The sums of streams, and of answers that came as a whole."""
     used = used_in(reader, filters, *span_of(filters), of=["stream"]).subquery("used")
@@ -404,19 +379,6 @@ def repriced(reader: Reader, model: str, price: Price, *, days: int = 30, at_ms:
         sums = {name: getattr(share, name) for name in MEASURES}
         found.append(Repriced(api_type=share.name, would_nano=would, **sums))
     return found
-
-
-def use_of_keys(reader: Reader, key_ids: Iterable[str], *, filters: Filters = NONE) -> dict[str, KeyUse]:
-    """What each key spent in the span of `filters` (all time) and when it was last used; unused ones are left out."""
-    last_used = last_use(reader, key_ids)
-    if not last_used:
-        return {}
-    used = used_in(reader, filters, *span_of(filters), of=["key_id"], among=("key_id", sorted(last_used))).subquery(
-        "used"
-    )
-    query = select(used.c.key_id, func.sum(used.c.cost_nano), func.sum(used.c.requests)).group_by(used.c.key_id)
-    sums = {row[0]: (int(row[1]), int(row[2])) for row in db.session.execute(query)}
-    return {key_id: KeyUse(*sums.get(key_id, (0, 0)), last) for key_id, last in last_used.items()}
 
 
 def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:

@@ -11,7 +11,6 @@
 -- Money is whole nano-units below 2^53, so that doubles are exact.
 local SCOPE, WINDOW = 3, 3
 local FOR_EVER, KEPT = 253402300800000, 7 * 86400000
-local NOTED = 10  -- ms
 local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not exact
 local scopes = (#KEYS - 4) / SCOPE
 
@@ -21,11 +20,10 @@ if not meter[1] or meter[2] ~= ARGV[2] then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- One clock decides, and it never goes back by more than it is noted late.
-local noted = tonumber(meter[3] or 0)
-if noted > now then
-  now = noted
-elseif now - noted >= NOTED then
+-- One clock decides, and it never goes back.
+if meter[3] and tonumber(meter[3]) > now then
+  now = tonumber(meter[3])
+else
   redis.call('HSET', KEYS[1], 'clock', now)
 end
 
@@ -167,13 +165,8 @@ for i = 1, scopes do
   if redis.call('HINCRBY', KEYS[at + 2], 'held', amount) == amount and ends < FOR_EVER then
     redis.call('PEXPIREAT', KEYS[at + 2], ends + KEPT)  -- a counter outlives its period by what may still settle
   end
-  if rate.requests and rate.tokens then
-    redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now, 'tokens', rate.tokens, 'tokens_at', now)
-  elseif rate.requests then
-    redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now)
-  elseif rate.tokens then
-    redis.call('HSET', KEYS[at + 1], 'tokens', rate.tokens, 'tokens_at', now)
-  end
+  if rate.requests then redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now) end
+  if rate.tokens then redis.call('HSET', KEYS[at + 1], 'tokens', rate.tokens, 'tokens_at', now) end
   if rate.parallel then
     redis.call('ZADD', KEYS[at + 3], lease, ARGV[1])
     parallel[#parallel + 1] = i

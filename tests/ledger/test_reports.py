@@ -140,7 +140,7 @@ def test_a_person_reads_their_own_usage_only(ledger: Flask) -> None:
     assert [share.name for share in reports.by(ADA, "person_id")] == ["ada"]
     assert [entry.request_id for entry in reports.requests(ADA).entries] == [mine.request_id]
     assert reports.request(ADA, other.request_id) == []
-    assert reports.use_of_keys(ADA, ["key-1"])["key-1"].requests == 1
+    assert [(share.name, share.requests) for share in reports.by(ADA, "key_id")] == [("key-1", 1)]
     assert reports.totals(Somebody("")).requests == 0
     with pytest.raises(PermissionError):
         reports.summary(ADA)
@@ -185,15 +185,20 @@ def test_a_list_is_counted_exactly_up_to_ten_thousand(ledger: Flask, monkeypatch
 
 def test_shares_come_largest_first(ledger: Flask) -> None:
     posting.post([event(person_id="ada", cost_nano=5)] + [event(person_id="bob", cost_nano=1) for _ in range(3)])
-    assert [share.name for share in reports.top_users(ADMIN)] == ["ada", "bob"]
+    assert [share.name for share in reports.by(ADMIN, "person_id")] == ["ada", "bob"]
     assert [share.name for share in reports.by(ADMIN, "person_id", order="requests")] == ["bob", "ada"]
     assert [share.name for share in reports.by(ADMIN, "person_id", order="tokens", limit=1)] == ["bob"]
 
 
 def test_a_key_tells_when_it_was_last_used(ledger: Flask) -> None:
     posting.post([event(at_ms=NOON - HOUR_MS), event(), event(key_id="key-2", at_ms=NOON - DAY_MS)])
-    used = reports.use_of_keys(ADA, ["key-1", "key-2", "key-3"])
-    assert used == {"key-1": (250_000, 2, NOON), "key-2": (125_000, 1, NOON - DAY_MS)}
+    used = reports.last_use(ADA, ["key-1", "key-2", "key-3"])
+    assert used == {"key-1": NOON, "key-2": NOON - DAY_MS}
+    shares = reports.by(ADA, "key_id", names=["key-1", "key-2", "key-3"])
+    assert [(share.name, share.cost_nano, share.requests) for share in shares] == [
+        ("key-1", 250_000, 2),
+        ("key-2", 125_000, 1),
+    ]
 
 
 def test_a_new_event_shows_at_once(ledger: Flask) -> None:
@@ -232,7 +237,7 @@ def test_a_correction_is_money_and_no_request(ledger: Flask, derived: bool) -> N
         assert (sums.cost_nano, sums.completion_tokens) == (80, 10)
         assert (sums.mean_duration_ms, sums.mean_ttft_ms) == (40, 7)
         assert [share.name for share in reports.by_model(ADMIN, filters=filters)] == ["echo"]
-        assert [share.name for share in reports.top_users(ADMIN, filters=filters)] == ["ada"]
+        assert [share.name for share in reports.by(ADMIN, "person_id", filters=filters)] == ["ada"]
         page = reports.requests(ADMIN, filters=filters)
         assert [entry.kind for entry in page.entries] == ["usage"]
         assert page.total == 1
@@ -248,7 +253,7 @@ def test_a_credit_is_no_use_of_a_key(ledger: Flask) -> None:
     used = event(at_ms=NOON - HOUR_MS)
     posting.post([used, event(request_id=used.request_id, kind="credit", cost_nano=-5)])
     assert reports.last_use(ADA, ["key-1", "key-2"]) == {"key-1": NOON - HOUR_MS}
-    assert reports.use_of_keys(ADA, ["key-1"]) == {"key-1": (124_995, 1, NOON - HOUR_MS)}
+    assert [(share.cost_nano, share.requests) for share in reports.by(ADA, "key_id")] == [(124_995, 1)]
 
 
 def test_each_secret_of_a_key_tells_when_it_was_last_presented(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,8 +334,8 @@ def test_active_people_and_streams_are_told_apart(ledger: Flask) -> None:
         [event(stream=True), event(stream=True, person_id="bob"), event(at_ms=NOON - 9 * DAY_MS, person_id="eve")]
     )
     posting.post([event(kind="credit", person_id="zoe", cost_nano=-1)])
-    assert reports.active_people(ADMIN) == 3
-    assert reports.active_people(ADMIN, filters=Filters(from_ms=NOON - DAY_MS)) == 2
+    assert reports.ranking(ADMIN, "person_id").asked == 3
+    assert reports.ranking(ADMIN, "person_id", filters=Filters(from_ms=NOON - DAY_MS)).asked == 2
     streams, others = reports.of_streams(ADMIN)
     assert (streams.requests, others.requests) == (2, 1)
     assert reports.of_streams(BOB)[1].requests == 0
