@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,8 +123,25 @@ def pin(roots: Iterable[int], core: int) -> None:
 
 
 def step_back(roots: Iterable[int]) -> None:
-    """Run only when nothing else wants the core: what may happen later does not compete with the load for it."""
+    """Run only when nothing else wants the core: what may happen later does not compete with the load for it.
+
+    Linux first shares a core out between sessions and only then looks at what is in them (sched(7), "The autogroup
+    feature"), so the sessions have to be nice too.
+    """
+    roots = list(roots)
     _each_thread(roots, lambda thread: os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0)))
+    for pid in roots:
+        with suppress(FileNotFoundError):  # a kernel without autogroups
+            wait_until(partial(_makes_nice, Path(f"/proc/{pid}/autogroup")), 2.0)
+
+
+def _makes_nice(autogroup: Path) -> bool:
+    """Whether the kernel gave that session the least weight; it takes ten such wishes a second."""
+    try:
+        autogroup.write_text("19")
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _each_thread(roots: Iterable[int], change: Callable[[int], None]) -> None:

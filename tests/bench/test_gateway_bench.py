@@ -18,7 +18,16 @@ from bench.gateway import builds, options, tables
 from bench.gateway.__main__ import PAGE, main
 from bench.gateway.builds import BENCH
 from bench.gateway.measures import Load, Measure, Raw, Spread, read_load, read_raw, spread, write_raw
-from bench.gateway.processes import CannotMeasure, Children, cores, cpu_s, find_below, unused_ports, wait_until
+from bench.gateway.processes import (
+    CannotMeasure,
+    Children,
+    cores,
+    cpu_s,
+    find_below,
+    step_back,
+    unused_ports,
+    wait_until,
+)
 from bench.gateway.targets import filled, nginx_program
 
 LINE = (
@@ -238,6 +247,18 @@ def test_a_child_is_pinned_counted_found_and_stopped(tmp_path):
     children.stop()
     assert not children.runs(pid)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_steps_back_does_so_for_other_sessions_too(tmp_path):
+    children = Children(tmp_path)
+    pids = [children.start(f"idle-{number}", ["sleep", "60"], cores().load) for number in range(2)]
+    try:
+        step_back(pids)
+        assert [os.sched_getscheduler(pid) for pid in pids] == [os.SCHED_IDLE, os.SCHED_IDLE]
+        groups = [Path(f"/proc/{pid}/autogroup") for pid in pids]
+        assert all(group.read_text().strip().endswith("nice 19") for group in groups if group.exists())
+    finally:
+        children.stop()
 
 
 def test_a_missing_compiler_and_a_missing_nginx_are_said_in_a_sentence(tmp_path, monkeypatch):
