@@ -44,9 +44,9 @@ def test_a_peer_that_stays_silent_is_given_up_and_one_that_speaks_in_time_is_not
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         patience.receive(silent)
-    assert 1.5 <= time.monotonic() - began < 8
-    assert listening.get(timeout=10) == [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7"]
-    speaking.get(timeout=5)
+    assert 1.5 <= time.monotonic() - began < 60
+    assert listening.get(timeout=60) == [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7"]
+    speaking.get(timeout=60)
 
 
 def test_whoever_is_interrupted_while_waiting_leaves_nothing_behind(pairs: Callable[[], tuple[socket, socket]]) -> None:

@@ -38,14 +38,14 @@ def test_passwords_have_a_length_and_no_other_rule() -> None:
 
 def test_a_failure_takes_as_long_for_an_unknown_name(people: People) -> None:
     def seconds(username: str) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(Unauthenticated):
             identity.authenticate(username, "not the password", "192.0.2.1")
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     passwords._nobodys()
-    known = min(seconds("owner") for _ in range(4))
-    unknown = min(seconds("nobody") for _ in range(4))
+    known = min(seconds("owner") for _ in range(8))
+    unknown = min(seconds("nobody") for _ in range(8))
     assert 0.3 < unknown / known < 3
 
 

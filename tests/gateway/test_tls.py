@@ -33,12 +33,12 @@ def redis_behind_tls(redis_url: str, valkey_server: ValkeyServer, authority: Tru
 
 
 def test_answers_larger_than_a_record_and_many_at_once_come_whole(redis_behind_tls: str) -> None:
-    wire = RedisWire(redis_behind_tls)
+    wire = RedisWire(redis_behind_tls, timeout_s=60)
     large = "x" * 1_000_000
     assert wire.call("SET", "large", large) == b"OK"
     asked = [gevent.spawn(wire.call, "ECHO", str(n)) for n in range(200)]
     assert wire.call("GET", "large") == large.encode()
-    gevent.joinall(asked, timeout=10)
+    gevent.joinall(asked, timeout=60)
     assert [one.value for one in asked] == [str(n).encode() for n in range(200)]
     wire.close()
 
@@ -58,7 +58,7 @@ def test_a_gateway_serves_over_both(redis_behind_tls: str, upstream: Upstream, a
         def ask(model: str, **fields: object) -> bytes:
             body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}], **fields}).encode()
             headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-            with urllib.request.urlopen(urllib.request.Request(gate.url + CHAT, body, headers), timeout=20) as answer:
+            with urllib.request.urlopen(urllib.request.Request(gate.url + CHAT, body, headers), timeout=60) as answer:
                 return bytes(answer.read())
 
         for _ in range(3):

@@ -28,7 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_burst_of_connections_resolves_a_name_once(asked: list[str]) -> None:
     policy = AddressPolicy(allow_private=False)
     burst = [gevent.spawn(policy.resolve, "yes.example", 443) for _ in range(50)]
-    assert [one.get(timeout=5) for one in burst] == [[(2, ("93.184.216.34", 443))]] * 50
+    assert [one.get(timeout=60) for one in burst] == [[(2, ("93.184.216.34", 443))]] * 50
     assert policy.resolve("yes.example", 443) == [(2, ("93.184.216.34", 443))]
     assert asked == ["yes.example"]
 
@@ -56,4 +56,4 @@ def test_who_is_interrupted_while_a_name_is_resolved_takes_nothing_from_the_othe
     first, second = (gevent.spawn(policy.resolve, "yes.example", 443) for _ in range(2))
     gevent.sleep(0.005)
     first.kill()
-    assert second.get(timeout=5) == [(2, ("93.184.216.34", 443))]
+    assert second.get(timeout=60) == [(2, ("93.184.216.34", 443))]

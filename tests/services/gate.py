@@ -28,6 +28,7 @@ from app.metering.usage import UsageEvent
 from app.sealing import digest
 from config import load
 from tests.services.upstream import unused_port
+from tests.services.waiting import PATIENCE_S, until
 from tools.embedded_valkey import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,7 @@ class Gate:
                 cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )  # fmt: skip
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 with urllib.request.urlopen(f"{self.url}/readyz", timeout=5):
@@ -137,9 +138,9 @@ class Gate:
             pipe.set(store.DIRECTORY_VERSION, version)
             pipe.execute()
 
-    def key(self, *models: str, id: str | None = None, **fields: Any) -> str:
+    def key(self, *models: str, id: str | None = None, text: str | None = None, **fields: Any) -> str:
         """A key that may call `models` (all there are by default); its id is the person's and starts with `key-`."""
-        text = new_key()
+        text = text or new_key()
         id = id or f"key-{text[-6:]}"
         record = CallerRecord(
             id=id, kind="key", name=id, person_id="person-1", username="ada",
@@ -174,12 +175,7 @@ class Gate:
             )
         )  # fmt: skip
 
-    def events(self, count: int = 1, within_s: float = 5.0) -> list[UsageEvent]:
+    def events(self, count: int = 1) -> list[UsageEvent]:
         """The usage events so far, at least `count` of them."""
-        deadline = time.monotonic() + within_s
-        while True:
-            told = [msgspec.json.decode(fields[b"e"], type=UsageEvent) for _, fields in self.redis.xrange(store.USAGE)]
-            if len(told) >= count:
-                return told
-            assert time.monotonic() < deadline, f"{len(told)} of {count} usage events:\n{self.log()}"
-            time.sleep(0.01)
+        until(lambda: self.redis.xlen(store.USAGE) >= count, lambda: f"fewer than {count} usage events:\n{self.log()}")
+        return [msgspec.json.decode(fields[b"e"], type=UsageEvent) for _, fields in self.redis.xrange(store.USAGE)]

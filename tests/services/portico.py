@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from tests.services.upstream import unused_port
+from tests.services.waiting import PATIENCE_S
 from tools.embedded_valkey import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +63,7 @@ class Portico:
                 preexec_fn=die_with_parent(signal.SIGKILL),  # and everything below dies with it
             )  # fmt: skip
 
-    def start(self, within_s: float = 60.0) -> Portico:
+    def start(self, within_s: float = PATIENCE_S) -> Portico:
         self.launch()
         try:
             self.wait_ready(within_s)
@@ -71,7 +72,7 @@ class Portico:
             raise
         return self
 
-    def wait_ready(self, within_s: float = 60.0) -> None:
+    def wait_ready(self, within_s: float = PATIENCE_S) -> None:
         assert self.process is not None
         deadline = time.monotonic() + within_s
         while True:
@@ -111,7 +112,7 @@ class Portico:
     def log(self, last: int = 20_000) -> str:
         return self.log_path.read_text(errors="replace")[-last:] if self.log_path.exists() else ""
 
-    def stop(self, within_s: float = 60.0) -> int:
+    def stop(self, within_s: float = PATIENCE_S) -> int:
         """SIGINT, as Ctrl-C; answers the exit code."""
         assert self.process is not None
         if self.process.poll() is None:

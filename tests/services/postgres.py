@@ -21,6 +21,7 @@ from typing import Any
 
 import psycopg
 
+from tests.services.waiting import PATIENCE_S
 from tools.embedded_valkey import die_with_parent
 
 
@@ -79,7 +80,7 @@ class Postgres:
                 stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGINT), **self._as_whom,
             )  # fmt: skip
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 psycopg.connect(self._conninfo("postgres")).close()

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
+import os
+import random
 import select
 import socket
 import struct
+import tempfile
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from tests.services.waiting import PATIENCE_S
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 
@@ -189,6 +196,19 @@ class Hang(Behaviour):
 
 
 @dataclass
+class WhenReleased(Behaviour):
+    """Answers like any chat, but only once it is let go."""
+
+    request: dict[str, Any]
+    released: threading.Event
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        while not self.released.is_set() and not wire.stopping.is_set():
+            wire.wait(0.02)
+        return chat(self.request).play(exchange, wire)
+
+
+@dataclass
 class Raw(Behaviour):
     """These bytes, whatever they are, and then the end; without any it just closes, with `reset` by RST."""
 
@@ -325,8 +345,8 @@ class Upstream:
         self._connections: set[socket.socket] = set()
         self._numbers = 0
         self._stopping = threading.Event()  # of the present run of requests; `reset` replaces it
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.port: int = self._listener.getsockname()[1]
+        self.port = unused_port()
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self._open = True
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -351,7 +371,7 @@ class Upstream:
     def last(self) -> Exchange:
         return self.requests[-1]
 
-    def wait_for(self, met: Callable[[], object], within_s: float = 5.0) -> None:
+    def wait_for(self, met: Callable[[], object], within_s: float = PATIENCE_S) -> None:
         """Wait until `met()`; looked at whenever something happened here, and every 10 ms."""
         deadline = time.monotonic() + within_s
         with self._lock:
@@ -360,11 +380,11 @@ class Upstream:
                     raise AssertionError(f"did not happen within {within_s} s; requests: {self.requests}")
                 self._lock.wait(0.01)
 
-    def wait_for_requests(self, count: int, within_s: float = 5.0) -> list[Exchange]:
+    def wait_for_requests(self, count: int, within_s: float = PATIENCE_S) -> list[Exchange]:
         self.wait_for(lambda: len(self.requests) >= count, within_s)
         return self.requests
 
-    def wait_for_client_gone(self, exchange: Exchange, within_s: float = 5.0) -> float:
+    def wait_for_client_gone(self, exchange: Exchange, within_s: float = PATIENCE_S) -> float:
         """When the client closed the connection of a request that was still being answered."""
         self.wait_for(lambda: exchange.client_gone_at is not None, within_s)
         assert exchange.client_gone_at is not None
@@ -478,8 +498,22 @@ def _read_request(reader: Any, connection: socket.socket, number: int) -> Exchan
     return Exchange(method, path, headers, body, began_at, number)
 
 
+_claims: list[int] = []  # files that stay locked until this process ends
+
+
 def unused_port() -> int:
-    """A port of loopback where nobody listened a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
+    """A port of loopback for this process alone: no other test process is given it, and since it lies below those that
+    the kernel gives to connections going out, nothing else comes by it either, also while nobody listens."""
+    folder = Path(tempfile.gettempdir()) / "portico-ports"
+    folder.mkdir(exist_ok=True)
+    for port in random.sample(range(20_000, 30_000), 10_000):
+        claim = os.open(folder / str(port), os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            os.close(claim)
+            continue
+        _claims.append(claim)
         return port
+    raise RuntimeError("no port is left")

@@ -194,7 +194,7 @@ def test_a_test_tells_what_is_wrong(
 ) -> None:
     if behaviour is not None:
         upstream.always(MODELS, behaviour)
-    id = make(upstream.url, timeout_s=1)
+    id = make(upstream.url, timeout_s=1 if isinstance(behaviour, Hang) else 60)
     answer = signed_in("admin").post(f"/admin/providers/{id}/test", model=model)
     assert answer.status_code == 200
     assert told in answer.text
