@@ -5,6 +5,7 @@ Everything an operator may want to change comes from `asset/config.yml`; what is
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
@@ -116,6 +117,12 @@ def on_starting(server: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     _die_with_master()
+
+
+def post_worker_init(worker: Any) -> None:
+    """What is loaded by now stays for good. Walking it at each full collection would hold up whoever is served then."""
+    gc.collect()
+    gc.freeze()
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -27,6 +27,9 @@ class AuditEntry(Base):
         Index(None, "at"),
         Index(None, "actor", "at"),
         Index(None, "object_kind", "object_id", "at"),
+        Index(None, "object_id"),
+        Index(None, "object_name"),
+        Index(None, "action"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)

@@ -62,6 +62,10 @@ class Budget(Base):
     opening_id: Mapped[str | None] = mapped_column(String(36))
     opening_period: Mapped[str | None] = mapped_column(String(64))
     opening_nano: Mapped[int] = mapped_column(default=0)
+    # What the books last knew of its counter, for the order of lists; see `app.ledger.kept`.
+    spent_nano: Mapped[int] = mapped_column(default=0, server_default="0")
+    spent_period: Mapped[str | None] = mapped_column(String(64))
+    spent_at_ms: Mapped[int] = mapped_column(default=0, server_default="0")
 
     @property
     def spec(self) -> str:
@@ -213,6 +217,8 @@ def _open(budget: Budget) -> None:
     window = periods.window_of(budget.spec, int(now().timestamp() * 1000))
     budget.opening_id, budget.opening_period = new_id(), window.name
     budget.opening_nano = books.open_counter(budget.scope_kind, budget.scope_id, window)
+    budget.spent_period = window.name
+    budget.spent_nano = books.spent(budget.scope_kind, budget.scope_id, window.name)
 
 
 def clear(kind: ScopeKind, id: str, *, by: Person | None) -> None:

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, get_args
 
 import msgspec
-from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, cast, exists, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, contains_eager, mapped_column, relationship, selectinload
 
 from app.directory import Capability, ModelStatus
@@ -230,10 +231,17 @@ def matches(search: str) -> ColumnElement[bool]:
     return or_(*(column.icontains(search, autoescape=True) for column in columns))
 
 
-def has_word(column: Any, word: str) -> ColumnElement[bool]:
-    """Whether a list of words (capabilities, features) contains exactly this one."""
+def has_word(column: Any, word: Any) -> ColumnElement[bool]:
+    """Whether a list of words (capabilities, features) contains exactly this one, a text or a column."""
+    if db.engine.dialect.name == "postgresql":  # in words that an index may answer
+        return cast(column, JSONB).contains([word] if isinstance(word, str) else func.to_jsonb(word))
     words = words_of(column)
     return exists(select(literal(1)).select_from(words).where(words.c.value == word))
+
+
+def has_no_word(column: Any) -> ColumnElement[bool]:
+    """Whether a list of words is empty."""
+    return cast(column, Text) == "[]"
 
 
 def words_of(column: Any) -> Any:

@@ -31,6 +31,7 @@ from app import current, store
 from app.domain import audit
 from app.domain.errors import Conflict, NotFound
 from app.domain.person import Person
+from app.domain.search import contains
 from app.extensions import Base, db, now, transaction
 from app.ids import new_id
 from app.jobs.letterbox import RETRIES_S, put_later
@@ -52,7 +53,7 @@ class Delivery(Base):
     the webhook, whose whole address may be a secret."""
 
     __tablename__ = "delivery"
-    __table_args__ = (Index(None, "state", "at"),)
+    __table_args__ = (Index(None, "state", "at"), Index(None, "channel", "id"))
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     channel: Mapped[str] = mapped_column(String(8))  # email, webhook
@@ -78,9 +79,7 @@ def every(*, state: str | None = None, channel: str | None = None, search: str |
     if channel:
         found = found.where(Delivery.channel == channel)
     if search:
-        found = found.where(
-            or_(Delivery.target.icontains(search, autoescape=True), Delivery.kind.icontains(search, autoescape=True))
-        )
+        found = found.where(contains(search, Delivery.target, Delivery.kind))
     return found
 
 

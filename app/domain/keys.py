@@ -11,15 +11,16 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import msgspec
-from sqlalchemy import ColumnElement, ForeignKey, Select, String, and_, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, and_, func, or_, select, text, union
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current, store
 from app.domain import audit, budgets, notices, teams
-from app.domain.catalog import Model, has_word, words_of
+from app.domain.catalog import Model, has_no_word, has_word
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import Person
+from app.domain.search import among, contains
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db, now
@@ -47,6 +48,18 @@ class ApiKey(Base):
     """A key. No models listed means all that its owner is subscribed to; absent limits mean none."""
 
     __tablename__ = "api_key"
+    __table_args__ = (  # PostgreSQL has others beside, which SQLite could not have: see revision 0007
+        Index(None, "last_used_ms", "id"),
+        *(
+            Index(
+                f"ix_api_key_{state}",
+                "id",
+                sqlite_where=text(f"{state}_at IS NOT NULL"),
+                postgresql_where=text(f"{state}_at IS NOT NULL"),
+            )
+            for state in ("paused", "revoked")
+        ),
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(100), index=True)
@@ -58,11 +71,12 @@ class ApiKey(Base):
     tpm: Mapped[int | None]
     max_parallel: Mapped[int | None]
     note: Mapped[str | None] = mapped_column(String(500))
-    expires_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None] = mapped_column(index=True)
     paused_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
+    last_used_ms: Mapped[int] = mapped_column(default=0, server_default="0")  # for lists; see `app.ledger.kept`
 
     person: Mapped[Person] = relationship("Person", lazy="joined")
     team: Mapped[Team | None] = relationship(
@@ -124,8 +138,8 @@ class KeySecret(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     key_id: Mapped[str] = mapped_column(ForeignKey("api_key.id", ondelete="CASCADE"), index=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
-    prefix: Mapped[str] = mapped_column(String(16))
-    last4: Mapped[str] = mapped_column(String(4))
+    prefix: Mapped[str] = mapped_column(String(16), index=True)
+    last4: Mapped[str] = mapped_column(String(4), index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
 
@@ -152,7 +166,7 @@ def reachable(person: Person) -> Select[ApiKey]:
     if person.sees_everything:
         return found
     owned = select(Membership.team_id).where(Membership.person_id == person.id, Membership.role == "owner")
-    return found.where(or_(ApiKey.person_id == person.id, ApiKey.team_id.in_(owned)))
+    return found.where(or_(ApiKey.person_id == person.id, among(ApiKey.team_id, owned)))
 
 
 def of(person: Person) -> Select[ApiKey]:
@@ -188,32 +202,32 @@ def narrowed(
     if status:
         found = found.where(_has_status(status))
     if model:
-        for_all = and_(_is_for_all(), _pays_for(model, "active"))
-        found = found.where(or_(has_word(ApiKey.models, model), for_all))
+        named = select(ApiKey.id).where(has_word(ApiKey.models, model))
+        for_all = (paid.where(has_no_word(ApiKey.models)) for paid in _paid_for(model, "active"))
+        found = found.where(among(ApiKey.id, union(named, *for_all)))
     return found
 
 
-def _is_for_all() -> ColumnElement[bool]:
-    """The condition that a key lists no models."""
-    return ~exists(select(literal(1)).select_from(words_of(ApiKey.models)))
-
-
-def _pays_for(model: str, *statuses: str) -> ColumnElement[bool]:
-    """The condition that a subscription to a model stands behind a key: its team's, or its owner's own."""
+def _paid_for(model: str, *statuses: str) -> tuple[Select[str], Select[str]]:
+    """The ids of the keys that a subscription to a model stands behind: their owner's own, or their team's."""
     found = select(Subscription.id).where(Subscription.model_name == model, Subscription.status.in_(statuses))
     people = found.with_only_columns(Subscription.person_id).where(Subscription.team_id.is_(None))
     joined = found.with_only_columns(Subscription.team_id).where(Subscription.team_id.is_not(None))
-    return or_(and_(ApiKey.team_id.is_(None), ApiKey.person_id.in_(people)), ApiKey.team_id.in_(joined))
+    return (
+        select(ApiKey.id).where(ApiKey.team_id.is_(None), among(ApiKey.person_id, people)),
+        select(ApiKey.id).where(among(ApiKey.team_id, joined)),
+    )
 
 
 def _is_found_by(search: str) -> ColumnElement[bool]:
-    by_name = or_(
-        ApiKey.name.icontains(search, autoescape=True),
-        ApiKey.note.icontains(search, autoescape=True),
-        ApiKey.person.has(Person.username.icontains(search, autoescape=True)),
-    )
+    owners = select(Person.id).where(Person.username.icontains(search, autoescape=True))
     shown = KeySecret.prefix == search[:SHOWN] if search.startswith("sk-") else KeySecret.last4 == search
-    return or_(by_name, ApiKey.secrets.any(shown))
+    found = union(
+        select(ApiKey.id).where(contains(search, ApiKey.name, ApiKey.note)),
+        select(ApiKey.id).where(among(ApiKey.person_id, owners)),
+        select(KeySecret.key_id).where(shown),
+    )
+    return among(ApiKey.id, found)
 
 
 def _has_status(status: str) -> ColumnElement[bool]:
@@ -288,9 +302,9 @@ def paid_by(found: Iterable[Subscription]) -> dict[str, list[ApiKey]]:
 def count_using(model: Model) -> int:
     """How many active keys of all people may call a model: those that name it, and those for all models of an owner
     with a live subscription to it."""
-    query = select(func.count()).where(
-        _pays_for(model.name, *LIVE), _has_status("active"), or_(_is_for_all(), has_word(ApiKey.models, model.name))
-    )
+    may = _has_status("active"), or_(has_no_word(ApiKey.models), has_word(ApiKey.models, model.name))
+    found = union(*(paid.where(*may) for paid in _paid_for(model.name, *LIVE))).subquery()
+    query = select(func.count()).select_from(found)
     return db.session.scalar(query) or 0
 
 

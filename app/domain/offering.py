@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, exists, false, func, not_, or_, select, true
+from sqlalchemy import ColumnElement, Select, exists, false, func, not_, or_, select, true, union
 from sqlalchemy.orm import lazyload, selectinload
 
 from app.domain import catalog, keys, subscriptions
@@ -19,6 +19,7 @@ from app.domain.errors import NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.providers import Provider
+from app.domain.search import among
 from app.domain.subscriptions import Subscription
 from app.extensions import db, now
 
@@ -151,27 +152,25 @@ def subscribers(model_ids: Iterable[str]) -> dict[str, int]:
 
 def key_counts(models: Collection[Model]) -> dict[str, int]:
     """How many active keys may call each of these models, by the model's id: `keys.count_using` of many at once."""
-    holders: dict[str, set[str]] = {}
-    owned = select(Subscription.model_id, Subscription.person_id).where(
-        Subscription.model_id.in_([item.id for item in models]), Subscription.status.in_(subscriptions.LIVE)
-    )
-    for model_id, person_id in db.session.execute(owned):
-        holders.setdefault(str(model_id), set()).add(person_id)
-    people = set().union(*holders.values())
-    found = db.session.execute(
-        select(ApiKey.person_id, ApiKey.models).where(
-            ApiKey.person_id.in_(people),
-            ApiKey.revoked_at.is_(None),
-            ApiKey.paused_at.is_(None),
-            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()),
-        )
-    ).all()
-    return {
-        item.id: sum(
-            person_id in holders.get(item.id, ()) and (not named or item.name in named) for person_id, named in found
-        )
-        for item in models
-    }
+    asked = Subscription.model_id.in_([item.id for item in models]), Subscription.status.in_(subscriptions.LIVE)
+    may = or_(catalog.has_no_word(ApiKey.models), catalog.has_word(ApiKey.models, Subscription.model_name))
+    both: Any = select(Subscription.model_id, ApiKey.id)
+    pairs: Select[Any] = keys.narrowed(both, status="active").where(*asked, may)
+    is_own = Subscription.team_id.is_(None)
+    people = select(Subscription.person_id).where(*asked, is_own)
+    joined = select(Subscription.team_id).where(*asked, ~is_own)
+    found = union(
+        pairs.where(
+            is_own,
+            ApiKey.team_id.is_(None),
+            ApiKey.person_id == Subscription.person_id,
+            among(ApiKey.person_id, people.distinct()),
+        ),
+        pairs.where(ApiKey.team_id == Subscription.team_id, among(ApiKey.team_id, joined.distinct())),
+    ).subquery()
+    query = select(found.c.model_id, func.count()).group_by(found.c.model_id)
+    counted = {str(id): count for id, count in db.session.execute(query)}
+    return {item.id: counted.get(item.id, 0) for item in models}
 
 
 def subscriber_count() -> Any:

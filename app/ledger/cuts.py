@@ -29,7 +29,8 @@ HOURLY_CUTS = ("whole", "provider")
 # What a cut may be narrowed by: its index finds models and people, and few rows need none.
 FOUND_BY = ("model", "person_id")
 
-Moved = dict[tuple[str, int, Group], list[int]]  # by cut, beginning and group: what is added to each measure
+# By cut, kind, beginning and group: what is added to each measure.
+Moved = dict[tuple[str, str, int, Group], list[int]]
 
 
 class UsageCut(Summed, Base):
@@ -74,39 +75,37 @@ def advance(connection: Connection, hours: Mapping[tuple[int, Group], Sequence[i
     moved: Moved = {}
     for (start_ms, group), added in hours.items():
         for cut in HOURLY_CUTS:
-            _add(moved, cut, start_ms, group, added)
-    _put(connection, "hour", moved)
+            _add(moved, cut, "hour", start_ms, group_in(cut, group), added)
+    _put(connection, moved)
 
 
-def shift(connection: Connection, kind: Kind, changes: Iterable[tuple[int, Group, Sequence[int]]]) -> None:
-    """Move the sums of `kind` by changes of days: the period's beginning, the group, and what each measure changed by."""
+def shift(connection: Connection, changes: Iterable[tuple[Kind, int, Group, Sequence[int]]]) -> None:
+    """Move the sums of days, weeks and months by changes of theirs: the kind, the beginning, the group, and what each
+    measure changed by."""
     moved: Moved = {}
-    for start_ms, group, change in changes:
-        if any(change):
-            for cut in CUTS:
-                _add(moved, cut, start_ms, group, change)
-    _put(connection, kind, moved)
+    inside: dict[Group, list[tuple[str, Group]]] = {}  # one group changes in three kinds
+    for kind, start_ms, group, change in changes:
+        if group not in inside:
+            inside[group] = [(cut, group_in(cut, group)) for cut in CUTS]
+        for cut, part in inside[group]:
+            _add(moved, cut, kind, start_ms, part, change)
+    _put(connection, moved)
 
 
-def _add(moved: Moved, cut: str, start_ms: int, group: Group, added: Sequence[int]) -> None:
-    held = moved.setdefault((cut, start_ms, group_in(cut, group)), [0] * len(MEASURES))
+def _add(moved: Moved, cut: str, kind: str, start_ms: int, group: Group, added: Sequence[int]) -> None:
+    held = moved.setdefault((cut, kind, start_ms, group), [0] * len(MEASURES))
     for index, number in enumerate(added):
         held[index] += number
 
 
-def _put(connection: Connection, kind: str, moved: Moved) -> None:
-    rows = [
-        {
-            "cut": cut,
-            "kind": kind,
-            "start_ms": start_ms,
-            "group_key": name_of(cut, group),
-            **dict(zip(DIMENSIONS, group, strict=True)),
-            **dict(zip(MEASURES, held, strict=True)),
-        }
-        for (cut, start_ms, group), held in moved.items()
-    ]
-    rows.sort(key=lambda row: (row["group_key"], row["start_ms"]))  # one order of locks for every poster
+def _put(connection: Connection, moved: Moved) -> None:
+    names: dict[tuple[str, Group], str] = {}
+    rows = []
+    for (cut, kind, start_ms, group), held in moved.items():
+        name = names.get((cut, group)) or names.setdefault((cut, group), name_of(cut, group))
+        told = {"cut": cut, "kind": kind, "start_ms": start_ms, "group_key": name}
+        rows.append(told | dict(zip(DIMENSIONS, group, strict=True)) | dict(zip(MEASURES, held, strict=True)))
+    rows.sort(key=lambda row: (row["group_key"], row["kind"], row["start_ms"]))  # one order of locks for every poster
     put(
         connection,
         CUT,

@@ -1,7 +1,8 @@
 """Posting: usage events become entries of the ledger, each exactly once whatever is delivered again.
 
-An entry is never edited; a correction is another entry. The hourly rollups and the budgets' sums advance in the same
-transaction and only for entries that are really new, so that they always say what the entries say.
+An entry is never edited; a correction is another entry. The hourly rollups, the budgets' sums and what lists are ordered
+by advance in the same transaction and only for entries that are really new, so that they always say what the entries
+say.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from app.extensions import db
-from app.ledger import budgets, rollups, sums
+from app.ledger import budgets, kept, rollups, sums
 from app.ledger.entries import DEAD, ENTRY
 from app.metering.usage import UsageEvent
 
@@ -60,6 +61,7 @@ def post_within(connection: Connection, events: Sequence[UsageEvent]) -> int:
         fresh += [unique[row[0], row[1], row[2]] for row in inserted]
     rollups.advance(connection, fresh)
     budgets.advance(connection, fresh)
+    kept.advance(connection, fresh)
     return len(fresh)
 
 

@@ -398,15 +398,6 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
     return {str(key_id): int(at_ms) for key_id, at_ms in found if at_ms is not None}
 
 
-def last_use_of(key_id: ColumnElement[str]) -> ColumnElement[int]:
-    """When the key of a row of another table was last used, Unix ms, 0 if never: for its conditions and its order.
-
-    It is for queries that hold nothing but what the reader may see.
-    """
-    last = select(func.max(ENTRY.c.at_ms)).where(ENTRY.c.key_id == key_id)
-    return func.coalesce(last.scalar_subquery(), 0)
-
-
 def use_of_secrets(reader: Reader, key_id: str) -> dict[str, int]:
     """When each secret of a key was last presented, Unix ms, among the key's last 10,000 requests.
 

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import structlog
 from sqlalchemy import (
-    JSON,
     BigInteger,
-    ColumnElement,
     Connection,
     Index,
     PrimaryKeyConstraint,
@@ -25,15 +23,12 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    bindparam,
     func,
-    literal_column,
     select,
     text,
     true,
     update,
 )
-from sqlalchemy import cast as cast_sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
@@ -49,6 +44,7 @@ from app.ledger.sums import (
     Kind,
     Summed,
     entry_measures,
+    given,
     group_key,
     group_of,
     measures_of,
@@ -102,6 +98,7 @@ class UsageRollup(Summed, Base):
 
 
 HOURLY = cast("Table", UsageHourly.__table__)
+NOTHING = (0,) * len(MEASURES)
 UNDERIVED = text("NOT derived")  # in the very words of the index, which SQLite uses for no others
 ROLLUP = cast("Table", UsageRollup.__table__)
 
@@ -149,11 +146,11 @@ def derived_before(connection: Connection) -> int | None:
     return first
 
 
-def derive(batch: int = 500) -> int:
+def derive(batch: int = 2000) -> int:
     """Bring days, weeks and months up to the hours that changed; returns how many hourly rows were new.
 
-    Any number of runs, even at once, leave the same rollups: sums are replaced by what the hours say now. Each batch
-    is one transaction of its own.
+    Any number of runs, even at once, leave the same rollups: a day becomes what its hours say now, and what is longer,
+    and the cuts, move by exactly what that changed. Each batch is one transaction of its own.
     """
     total = 0
     while True:
@@ -168,45 +165,51 @@ def _derive_batch(connection: Connection, batch: int) -> int:
     if connection.dialect.name == "postgresql":
         # One at a time: of two sums of the same day the older could be written last.
         connection.execute(text("SELECT pg_advisory_xact_lock(7021001)"))
-    changed = connection.execute(
-        select(HOURLY)
+    due = (
+        select(HOURLY.c.group_key, HOURLY.c.start_ms)
         .where(UNDERIVED)
         .order_by(HOURLY.c.start_ms)
         .limit(batch)
         .with_for_update(skip_locked=True)  # a poster's rows wait for the next run rather than this one for them
+        .cte("due")
+    )
+    # The marks go before the sums are read: a poster that commits in between sets its mark again.
+    changed = connection.execute(
+        update(HOURLY)
+        .where(HOURLY.c.group_key == due.c.group_key, HOURLY.c.start_ms == due.c.start_ms)
+        .values(derived=True)
+        .returning(HOURLY.c.group_key, HOURLY.c.start_ms, *(HOURLY.c[name] for name in DIMENSIONS))
     ).all()
     if not changed:
         return 0
-    # The marks go before the sums are read: a poster that commits in between sets its mark again.
-    connection.execute(
-        update(HOURLY)
-        .where(HOURLY.c.group_key == bindparam("k"), HOURLY.c.start_ms == bindparam("s"))
-        .values(derived=True),
-        [{"k": row.group_key, "s": row.start_ms} for row in sorted(changed, key=lambda row: row.group_key)],
-    )
-    for kind in KINDS:
-        spans: dict[tuple[str, int], Row[Any]] = {}
-        for row in changed:
-            spans.setdefault((row.group_key, period_start(kind, row.start_ms)), row)
-        _replace(connection, kind, spans)
+    groups: dict[tuple[str, int], Group] = {}
+    for key, start_ms, *dimensions in changed:
+        groups.setdefault((key, period_start("day", start_ms)), tuple(dimensions))
+    before, after = _days(connection, groups), _sums(connection, "day", groups)
+    shifts: dict[tuple[str, Kind, int], tuple[Group, list[int]]] = {}
+    for (key, day), group in groups.items():
+        change = [new - old for new, old in zip(after[key, day], before.get((key, day), NOTHING), strict=True)]
+        if any(change):
+            for kind in KINDS:
+                held = shifts.setdefault((key, kind, period_start(kind, day)), (group, [0] * len(MEASURES)))[1]
+                for index, number in enumerate(change):
+                    held[index] += number
+    _shift(connection, shifts)
+    cuts.shift(connection, ((kind, start, group, by) for (_, kind, start), (group, by) in shifts.items()))
     return len(changed)
 
 
-def _replace(connection: Connection, kind: Kind, spans: Mapping[tuple[str, int], Row[Any]]) -> None:
-    """Write the sums of each (group, beginning) anew: days from hours, weeks and months from days. What changes in days
-    moves the cuts."""
-    summed = _sums(connection, kind, spans)
-    if kind == "day":
-        _shift_cuts(connection, spans, summed)
+def _shift(connection: Connection, shifts: Mapping[tuple[str, Kind, int], tuple[Group, Sequence[int]]]) -> None:
+    """Move the sums of each group, kind and beginning."""
     rows = [
         {
             "kind": kind,
             "start_ms": start_ms,
             "group_key": key,
-            **{name: getattr(row, name) for name in DIMENSIONS},
-            **dict(zip(MEASURES, summed[key, start_ms], strict=True)),
+            **dict(zip(DIMENSIONS, group, strict=True)),
+            **dict(zip(MEASURES, by, strict=True)),
         }
-        for (key, start_ms), row in spans.items()
+        for (key, kind, start_ms), (group, by) in sorted(shifts.items(), key=lambda item: item[0])
     ]
     put(
         connection,
@@ -214,39 +217,24 @@ def _replace(connection: Connection, kind: Kind, spans: Mapping[tuple[str, int],
         rows,
         lambda insert: insert.on_conflict_do_update(
             index_elements=[ROLLUP.c.group_key, ROLLUP.c.kind, ROLLUP.c.start_ms],
-            set_={name: insert.excluded[name] for name in MEASURES},
+            set_={name: ROLLUP.c[name] + insert.excluded[name] for name in MEASURES},
         ),
     )
 
 
-def _shift_cuts(
-    connection: Connection, days: Mapping[tuple[str, int], Row[Any]], summed: Mapping[tuple[str, int], tuple[int, ...]]
-) -> None:
-    given = _given_spans(connection.dialect.name == "postgresql").cte("span")
+def _days(connection: Connection, days: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, ...]]:
+    """What is kept of these days; those of which there is nothing are left out."""
+    asked = given(connection, k=Text(), first=BigInteger()).cte("asked")
     query = (
-        select(given.c.k, given.c.first, *(ROLLUP.c[name] for name in MEASURES))
-        .select_from(given)
-        .outerjoin(  # so that SQLite, too, steps from each span into the index
+        select(asked.c.k, asked.c.first, *(ROLLUP.c[name] for name in MEASURES))
+        .select_from(asked)
+        .outerjoin(  # so that SQLite, too, steps from each day into the index
             ROLLUP,
-            and_(ROLLUP.c.group_key == given.c.k, ROLLUP.c.kind == "day", ROLLUP.c.start_ms == given.c.first),
+            and_(ROLLUP.c.group_key == asked.c.k, ROLLUP.c.kind == "day", ROLLUP.c.start_ms == asked.c.first),
         )
     )
-    told = msgspec.json.encode([(key, start, start) for key, start in days]).decode()
-    nothing = (0,) * len(MEASURES)
-    before = {
-        (key, start): tuple(sums) if sums[0] is not None else nothing
-        for key, start, *sums in connection.execute(query, {"told": told})
-    }
-    changes = [
-        (
-            start_ms,
-            tuple(getattr(row, name) for name in DIMENSIONS),
-            [new - old for new, old in zip(summed[key, start_ms], before[key, start_ms], strict=True)],
-        )
-        for (key, start_ms), row in days.items()
-    ]
-    for kind in KINDS:
-        cuts.shift(connection, kind, [(period_start(kind, start), group, by) for start, group, by in changes])
+    found = connection.execute(query, {"told": msgspec.json.encode(list(days)).decode()})
+    return {(key, start): tuple(sums) for key, start, *sums in found if sums[0] is not None}
 
 
 def _sums(
@@ -254,7 +242,7 @@ def _sums(
 ) -> dict[tuple[str, int], tuple[int, ...]]:
     """What the next finer rollups say about each (group, beginning) of `kind`."""
     source = HOURLY if kind == "day" else ROLLUP
-    span_rows = _given_spans(connection.dialect.name == "postgresql").cte("span")
+    span_rows = given(connection, k=Text(), first=BigInteger(), after=BigInteger()).cte("span")
     finer = true() if kind == "day" else source.c.kind == "day"
     query = (
         select(span_rows.c.k, span_rows.c.first, *(func.sum(source.c[name]) for name in MEASURES))
@@ -273,23 +261,6 @@ def _sums(
     told = msgspec.json.encode([(key, start, _end(kind, start)) for key, start in spans]).decode()
     found = connection.execute(query, {"told": told})
     return {(row[0], row[1]): tuple(int(number) for number in row[2:]) for row in found}
-
-
-def _given_spans(postgresql: bool) -> Select[str, int, int]:
-    """The parameter `told`, a JSON list of [group key, beginning, end], as rows: one statement whatever its length."""
-    told = bindparam("told", type_=Text())
-    if postgresql:
-        rows = func.json_array_elements(cast_sql(told, JSON)).table_valued("value", name="given")
-        parts = [f"given.value ->> {index}" for index in range(3)]
-    else:
-        rows = func.json_each(told).table_valued("value", name="given")
-        parts = [f"json_extract(given.value, '$[{index}]')" for index in range(3)]
-    key: ColumnElement[str] = literal_column(parts[0])
-    first: ColumnElement[int] = literal_column(parts[1])
-    after: ColumnElement[int] = literal_column(parts[2])
-    return select(
-        key.label("k"), cast_sql(first, BigInteger).label("first"), cast_sql(after, BigInteger).label("after")
-    ).select_from(rows)
 
 
 def _end(kind: Kind, start_ms: int) -> int:
@@ -413,12 +384,11 @@ def _check_cuts(connection: Connection, size: int, chance: random.Random) -> lis
             for row in _sample(connection, cuts.CUT, and_(mine, *cuts.absent(cut)), size, chance):
                 wanted[cut, kind, row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)] = None
     found = []
-    nothing = (0,) * len(MEASURES)
     for cut, kind, start_ms, group in wanted:
         kept = cuts.kept(connection, cut, kind, start_ms, group)
         hour = kind == "hour"
         after_ms = start_ms + HOUR_MS if hour else _end(cast("Kind", kind), start_ms)
         counted = cuts.counted(connection, cut, kind, start_ms, after_ms, group, HOURLY if hour else ROLLUP)
-        if (kept or nothing) != (counted or nothing):
+        if (kept or NOTHING) != (counted or NOTHING):
             found.append(Difference(f"{cut} {kind}", start_ms, group, kept, counted))
     return found

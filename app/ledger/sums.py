@@ -31,6 +31,7 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 
 from app.extensions import WRITES, db
 from app.ledger.entries import Unbounded
@@ -187,6 +188,19 @@ def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
         "ttft_ms": case((counts, func.coalesce(entries.c.ttft_ms, 0)), else_=0),
         "ttft_count": case((and_(counts, entries.c.ttft_ms.is_not(None)), 1), else_=0),
     }
+
+
+def given(connection: Connection, **columns: TypeEngine[Any]) -> Select[Any]:
+    """The parameter `told`, a JSON list of lists, as rows of these columns: one statement however long it is."""
+    told = bindparam("told", type_=Text())
+    if connection.dialect.name == "postgresql":
+        rows = func.json_array_elements(cast_sql(told, JSON)).table_valued("value", name="given")
+        parts = [f"given.value ->> {index}" for index in range(len(columns))]
+    else:
+        rows = func.json_each(told).table_valued("value", name="given")
+        parts = [f"json_extract(given.value, '$[{index}]')" for index in range(len(columns))]
+    read = zip(columns.items(), parts, strict=True)
+    return select(*(cast_sql(literal_column(part), kind).label(name) for (name, kind), part in read)).select_from(rows)
 
 
 def listed(postgresql: bool) -> Select[str]:

@@ -46,6 +46,8 @@ def init_web(app: Flask) -> None:
             "decimal": formats.decimal,
             "count": formats.count,
             "exact": formats.exact,
+            "counted": formats.counted,
+            "is_counted": formats.is_counted,
             "percent": formats.percent,
             "rfc3339": formats.rfc3339,
             "exact_time": formats.exact_time,

@@ -1,6 +1,7 @@
 """All budgets as a list for admins: narrowed and put in order by the database, from what the books say is spent.
 
-The books follow the meter within a second or two and know no holds; the rows that are shown have the meter's numbers.
+What they say is kept beside each budget (`app.ledger.kept`). The books follow the meter within a second or two and know
+no holds; the rows that are shown have the meter's numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from app.domain.person import Person
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Team
 from app.extensions import db, now
-from app.ledger.budgets import ScopeSpent
 from app.metering.periods import Window, window_of
 from app.web import budgets as arranged
 
@@ -53,47 +53,43 @@ NAME: ColumnElement[str] = case(
     (Budget.scope_kind == "subscription", _text(_subscribed.where(Subscription.id == _of_scope))),
     else_="the organisation",
 )
-_spent = func.coalesce(ScopeSpent.spent_nano, 0)
 _enforced: ColumnElement[Any] = case(
     (Budget.action == "refuse", Budget.limit_nano * Budget.action_percent / 100), else_=Budget.limit_nano
 )
-_left: ColumnElement[Any] = case((_enforced > _spent, _enforced - _spent), else_=0)
-_share: ColumnElement[Any] = case((_enforced > 0, cast_sql(_spent, Float) / _enforced), else_=literal(1e300))
 
 
 def listed(*, kind: str = "", state: str = "", search: str = "") -> Select[Budget]:
     """All budgets, the nearest to its limit first, narrowed to a kind of scope, to those near their limit or beyond it
     ("exhausted"), and to a part of the name."""
-    query = (
-        select(Budget)
-        .outerjoin(
-            ScopeSpent,
-            and_(
-                ScopeSpent.kind == Budget.scope_kind,
-                ScopeSpent.id == Budget.scope_id,
-                ScopeSpent.period == _of_period(lambda window: literal(window.name)),
-            ),
-        )
-        .order_by(_share.desc(), Budget.id)
-    )
+    share, left = _standing()
+    query = select(Budget).order_by(share.desc(), Budget.id)
     if kind:
         query = query.where(Budget.scope_kind == kind)
     if state:
-        exhausted = _left < payers.smallest_call_nano()
-        query = query.where(exhausted if state == "exhausted" else exhausted | (_share * 100 >= arranged.NEAR))
+        exhausted = left < payers.smallest_call_nano()
+        query = query.where(exhausted if state == "exhausted" else exhausted | (share * 100 >= arranged.NEAR))
     return query.where(NAME.icontains(search, autoescape=True)) if search else query
 
 
 def columns() -> dict[str, Any]:
     """What the heads of the list sort by; periods end as seen from now."""
+    share, left = _standing()
     kinds = sorted(arranged.KINDS, key=lambda kind: arranged.KINDS[kind])
     return {
         "name": func.lower(NAME),
         "kind": case({kind: place for place, kind in enumerate(kinds)}, value=Budget.scope_kind),
-        "share": _share,
-        "left": _left,
+        "share": share,
+        "left": left,
         "resets": _of_period(lambda window: literal(window.end_ms, BigInteger)),
     }
+
+
+def _standing() -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """Which share of its limit a row's budget has spent of its running period, and what is left, in nano-units."""
+    runs = Budget.spent_period == _of_period(lambda window: literal(window.name))
+    spent: ColumnElement[Any] = case((runs, Budget.spent_nano), else_=0)
+    left: ColumnElement[Any] = case((_enforced > spent, _enforced - spent), else_=0)
+    return case((_enforced > 0, cast_sql(spent, Float) / _enforced), else_=literal(1e300)), left
 
 
 def _of_period(told: Any) -> ColumnElement[Any]:

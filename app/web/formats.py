@@ -12,11 +12,12 @@ from app.metering.money import NANO
 from app.metering.money import text as decimal
 
 __all__ = [
-    "as_utc", "count", "day", "decimal", "duration", "exact", "exact_time", "money", "money_exact", "per_mtok",
-    "percent", "relative_time", "rfc3339", "size",
+    "as_utc", "count", "counted", "day", "decimal", "duration", "exact", "exact_time", "is_counted", "money",
+    "money_exact", "per_mtok", "percent", "relative_time", "rfc3339", "size",
 ]  # fmt: skip
 
 CENT = NANO // 100
+MOST_COUNTED = 10_000  # rows of a list; what is longer is not counted to its end
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "INR": "₹", "KRW": "₩", "BRL": "R$", "ILS": "₪", "PLN": "zł"}
 STEPS = (
@@ -66,6 +67,16 @@ def per_mtok(price_nano_per_mtok: int | None, currency: str = "USD") -> str:
 def exact(number: int | None) -> str:
     """`12345` → `12,345`."""
     return "–" if number is None else f"{number:,}"
+
+
+def is_counted(rows: int) -> bool:
+    """Whether a list was counted to its end."""
+    return rows <= MOST_COUNTED
+
+
+def counted(rows: int) -> str:
+    """How many rows a list has: `1,234`, or `more than 10,000`."""
+    return exact(rows) if is_counted(rows) else f"more than {exact(MOST_COUNTED)}"
 
 
 def count(number: int | None) -> str:

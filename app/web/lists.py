@@ -1,5 +1,9 @@
 """A page of a list, as its address asks for it: `page` and `size`, the parameters of the pagination macro, and `sort`,
-the one of sortable heads (`name` or `-name`)."""
+the one of sortable heads (`name` or `-name`).
+
+However long a list is, a page of it costs little: rows are counted up to a bound, and those that come before the page
+are stepped over in an index where there is one, without being read.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flask import request
-from sqlalchemy import Select
+from sqlalchemy import Select, func, inspect, select, tuple_
 
 from app.extensions import db
+from app.web.formats import MOST_COUNTED
 
 T = TypeVar("T")
 
 SIZES = (20, 50, 100)
+FARTHEST = 1_000_000
 
 
 class Listing(NamedTuple, Generic[T]):
-    """Some rows of a list, and how many there are in all."""
+    """Some rows of a list, and how many there are in all; above `MOST_COUNTED` only how many there are at least."""
 
     items: list[T]
     page: int
@@ -26,16 +32,44 @@ class Listing(NamedTuple, Generic[T]):
 
 
 def page_of(query: Select[T]) -> Listing[T]:
-    """The rows of `query` that the address asks for; a page beyond the last one is the last one."""
+    """The rows of `query` that the address asks for; a page beyond the last one is the last one known."""
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]
-    page = max(1, min(request.args.get("page", 1, type=int) or 1, 1_000_000))
-    found = db.paginate(query, page=page, per_page=size, max_per_page=SIZES[-1], error_out=False)
-    total = found.total or 0
-    last = max(1, -(-total // size))
-    if page > last:
-        found = db.paginate(query, page=last, per_page=size, max_per_page=SIZES[-1], error_out=False)
-    return Listing(list(found.items), min(page, last), size, total)
+    page = max(1, min(request.args.get("page", 1, type=int) or 1, FARTHEST))
+    items, total = piece_of(query, page, size)
+    if not items and page > 1:
+        page = max(1, -(-min(total, MOST_COUNTED) // size))
+        items, total = piece_of(query, page, size)
+    return Listing(items, page, size, total)
+
+
+def piece_of(query: Select[T], page: int, size: int) -> tuple[list[T], int]:
+    """One page of `query`, and how many rows it has in all: exact up to `MOST_COUNTED`, above it at least.
+
+    First the page's ids are found, so that no row before it is read in full.
+    """
+    names = list(inspect(query.column_descriptions[0]["entity"]).primary_key)
+    name = names[0] if len(names) == 1 else tuple_(*names)
+    first = (page - 1) * size
+    ids = [
+        row[0] if len(names) == 1 else tuple(row)
+        for row in db.session.execute(query.with_only_columns(*names).offset(first).limit(size + 1))
+    ]
+    total = first + len(ids)
+    if len(ids) > size or (first and not ids):
+        counted = query.order_by(None).with_only_columns(*names).limit(MOST_COUNTED + 1).subquery()
+        known = db.session.scalar(select(func.count()).select_from(counted)) or 0
+        total = max(total, known) if ids else known
+    whole = query.order_by(None)
+    whole._where_criteria = (name.in_(ids[:size]),)  # by their ids alone: what they were found by may cost much
+    found = db.session.scalars(whole).unique() if ids else ()
+    rows = {_id_of(row): row for row in found}
+    return [rows[id] for id in ids[:size] if id in rows], total
+
+
+def _id_of(row: Any) -> Any:
+    id = inspect(row).identity
+    return id[0] if len(id) == 1 else tuple(id)
 
 
 def sorting(columns: Mapping[str, Any]) -> str | None:
@@ -53,7 +87,9 @@ def in_order(query: Select[T], columns: Mapping[str, Any]) -> Select[T]:
     column = columns[asked.removeprefix("-")]
     own = query._order_by_clauses
     wish = column.desc() if asked.startswith("-") else column.asc()
-    return query.order_by(None).order_by(wish.nulls_last(), *own)
+    if getattr(column, "nullable", True):  # else its index tells the order as it is
+        wish = wish.nulls_last()
+    return query.order_by(None).order_by(wish, *own)
 
 
 def every(query: Select[T]) -> Iterator[T]:

@@ -18,6 +18,7 @@ from app.jobs.process import be_patient
 from app.ledger.budgets import SPENT
 from app.ledger.cuts import CUT, CUTS, HOURLY_CUTS, group_in
 from app.ledger.entries import ENTRY
+from app.ledger.kept import BUDGET, KEY
 from app.ledger.rollups import HOURLY, ROLLUP, period_start
 from app.ledger.sums import DIMENSIONS, HOUR_MS, MEASURES, entry_measures
 from app.metering.usage import Attempt, UsageEvent
@@ -33,13 +34,14 @@ def settings(folder: Path, database_url: str | None = None, redis_url: str | Non
 
 
 def open_books(config: Config) -> Flask:
-    """An application that has the ledger's tables, empty, and no door."""
+    """An application that has the ledger's tables and those that posting keeps something in, empty, and no door."""
     app = Flask("books")
     app.config["PORTICO"] = config
     init_database(app, config)
     with app.app_context():
         be_patient(db.engine)
-        tables = [ENTRY, HOURLY, ROLLUP, CUT, SPENT, Base.metadata.tables["dead_letter"]]
+        known = Base.metadata.tables
+        tables = [ENTRY, HOURLY, ROLLUP, CUT, SPENT, known["dead_letter"], known["person"], KEY, BUDGET]
         Base.metadata.drop_all(db.engine, tables=tables)
         Base.metadata.create_all(db.engine, tables=tables)
     return app

@@ -136,3 +136,11 @@ def test_durations_read(ms: float | None, text: str) -> None:
 
 def test_sizes_read() -> None:
     assert [formats.size(n) for n in (0, 1536, 5 * 1024**2, None)] == ["0 B", "1.5 KB", "5.0 MB", "–"]
+
+
+def test_a_list_is_counted_up_to_ten_thousand_rows() -> None:
+    assert [formats.counted(rows) for rows in (0, 1234, 10_000, 10_001, 10**6)] == [
+        "0", "1,234", "10,000", "more than 10,000", "more than 10,000",
+    ]  # fmt: skip
+    assert formats.is_counted(10_000)
+    assert not formats.is_counted(10_001)

@@ -21,7 +21,7 @@ from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from msgspec import Meta
 from msgspec.inspect import DateTimeType, Field, IntType, LiteralType, StrType, StructType, UnionType, type_info
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
@@ -31,6 +31,8 @@ from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttl
 from app.domain.person import SCOPES_OF, Person
 from app.extensions import csrf, db, transaction
 from app.metering import money
+from app.web.formats import is_counted
+from app.web.lists import piece_of
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,6 @@ Row = TypeVar("Row")
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MOST_ROWS = 200
-EXACT_TOTAL = 10_000
 DEEPEST = 32
 LONGEST_BODY = 1024 * 1024
 LONGEST_QUESTION = 500
@@ -324,20 +325,13 @@ def _instant(value: str, name: str) -> datetime:
 def page(rows: Select[Row], show: Callable[[Row], Any]) -> dict[str, Any]:
     """One page of a list, as the query asks: `page` from 1, `limit` up to 200; `total` is null above 10,000."""
     number, limit = g.asked.page, g.asked.limit
-    counted = rows.order_by(None).limit(EXACT_TOTAL + 1).with_only_columns(*_primary_key(rows))
-    total = db.session.scalar(select(func.count()).select_from(counted.subquery())) or 0
-    found = db.session.scalars(rows.limit(limit).offset((number - 1) * limit)).unique().all()
+    found, total = piece_of(rows, number, limit)
     return {
         "data": [show(row) for row in found],
         "page": number,
         "limit": limit,
-        "total": total if total <= EXACT_TOTAL else None,
+        "total": total if is_counted(total) else None,
     }
-
-
-def _primary_key(rows: Select[Any]) -> Sequence[Any]:
-    entity = rows.column_descriptions[0]["entity"]
-    return list(entity.__table__.primary_key)
 
 
 def listed(rows: Sequence[Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from sqlalchemy.orm import selectinload
 
 from app.blueprints.api.contract import Paged, me, page, route
 from app.domain import catalog, identity, subscriptions, teams
@@ -143,7 +144,7 @@ def index(asked: Asked) -> dict[str, Any]:
 
     Filters `status`, `model`, `team_id`, and for admins `user`.
     """
-    found = subscriptions.reachable(me())
+    found = subscriptions.reachable(me()).options(selectinload(subscriptions.Subscription.timeline))
     if asked.status:
         found = found.where(subscriptions.Subscription.status == asked.status)
     if asked.model:

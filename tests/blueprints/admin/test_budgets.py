@@ -11,11 +11,12 @@ import redis
 from app import store
 from app.domain import budget_requests, budgets, payers, publication
 from app.extensions import db, transaction
-from app.ledger.budgets import ScopeSpent
+from app.ledger import posting
 from app.ledger.recount import server_run
 from app.metering import money
 from tests.blueprints.portal.conftest import Browser, make_key
 from tests.house import People
+from tests.ledger import books
 
 SignIn = Callable[[str], Browser]
 FORM = {
@@ -35,7 +36,7 @@ def limit(people: People, kind: str, id: str, amount: str = "5") -> None:
 
 
 def book(kind: str, id: str, nano: int) -> None:
-    db.session.add(ScopeSpent(kind=kind, id=id, period="total", spent_nano=nano, entries=1, last_at_ms=1))
+    posting.post([books.event(cost_nano=nano, scopes=((kind, id, "total"),))])
 
 
 def names(page: str) -> list[str]:
@@ -46,13 +47,15 @@ def test_every_budget_is_listed_the_nearest_to_its_limit_first(
     people: People, signed_in: SignIn, wire: redis.Redis
 ) -> None:
     key_id, _ = make_key(people.owner, name="nightly")
-    for kind, id, spent in (
-        ("user", people.owner.id, "1"), ("key", key_id, "5"), ("organisation", "default", "4.2"),
-        ("user", "somebody-gone", "0"),
-    ):  # fmt: skip
+    spent = {
+        ("user", people.owner.id): "1", ("key", key_id): "5", ("organisation", "default"): "4.2",
+        ("user", "somebody-gone"): "0",
+    }  # fmt: skip
+    for kind, id in spent:
         limit(people, kind, id)
-        wire.hset(store.spent(kind, id, "total"), "spent", money.parse(spent))
-        transaction(book, kind, id, money.parse(spent))
+    for (kind, id), amount in spent.items():
+        wire.hset(store.spent(kind, id, "total"), "spent", money.parse(amount))
+        book(kind, id, money.parse(amount))
     admin = signed_in("admin")
     assert names(admin.get("/admin/budgets").text) == ["key nightly", "the organisation", "owner"]
     assert names(admin.get("/admin/budgets?sort=name").text) == ["key nightly", "owner", "the organisation"]
