@@ -20,6 +20,7 @@ import requests
 from app import store
 from tests.services.portico import Portico
 from tests.services.upstream import CHAT, Upstream, chat
+from tests.services.waiting import PATIENCE_S, until
 
 LEASE_S = 3
 
@@ -46,25 +47,28 @@ class World:
         self.upstream.reset()
         url = self.portico.url
         token = requests.post(
-            f"{url}/token", {"username": "admin", "password": self.portico.admin_password}, timeout=10
+            f"{url}/token", {"username": "admin", "password": self.portico.admin_password}, timeout=PATIENCE_S
         ).json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
 
         def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-            answer = requests.post(url + path, json=body, headers=headers, timeout=10)
+            answer = requests.post(url + path, json=body, headers=headers, timeout=PATIENCE_S)
             assert answer.ok, answer.text
             made: dict[str, Any] = answer.json()
             return made
 
         provider = post("/api/providers", {"type": "api", "name": "up", "provider": "vllm",
-                                           "config": {"base_url": self.upstream.url, "timeout_s": 5}})  # fmt: skip
+                                           "config": {"base_url": self.upstream.url, "timeout_s": 60}})  # fmt: skip
         post("/api/models", {"name": "small", "capabilities": ["chat"], "max_output_tokens": 1000,
                              "price": {"input_per_mtok": "1", "output_per_mtok": "2"},
                              "deployments": [{"provider_id": provider["id"], "upstream_model": "small"}]})  # fmt: skip
         subscription = post("/api/subscriptions", {"model": "small"})["id"]
         for scope in (f"subscription/{subscription}", "user/admin", "organisation/default"):
             requests.put(
-                f"{url}/api/budgets/{scope}", json={"limit": "100", "period": "month"}, headers=headers, timeout=10
+                f"{url}/api/budgets/{scope}",
+                json={"limit": "100", "period": "month"},
+                headers=headers,
+                timeout=PATIENCE_S,
             )
         self.key = post("/api/keys", {"name": "load", "budget": {"limit": "100", "period": "day"}})["key"]
         return self
@@ -74,7 +78,7 @@ class World:
         seen = Ended()
         self.ended.append(seen)
         body = {"model": "small", "stream": stream, "messages": [{"role": "user", "content": "word " * words}]}
-        connection = http.client.HTTPConnection("127.0.0.1", self.portico.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.portico.port, timeout=PATIENCE_S)
         try:
             connection.request(
                 "POST", "/v1/chat/completions", json.dumps(body), {"Authorization": f"Bearer {self.key}"}
@@ -110,7 +114,11 @@ class World:
         finally:
             stop.set()
             for thread in threads:
-                thread.join(40)
+                thread.join(PATIENCE_S)
+
+    def is_under_way(self) -> None:
+        """Wait until streams are in their middle."""
+        self.upstream.wait_for(lambda: any(one.chunks_sent and not one.ended_at for one in self.upstream.requests))
 
     # What has to be true afterwards
 
@@ -157,12 +165,8 @@ class World:
             return f"{len(missing)} ends that a client saw have no row"
         return ""
 
-    def settles_down(self, within_s: float = 25.0) -> None:
-        deadline = time.monotonic() + within_s
-        while trouble := self._looked():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{trouble}\n{self.portico.log()}")
-            time.sleep(0.2)
+    def settles_down(self) -> None:
+        until(lambda: not self._looked(), lambda: f"{self._looked()}\n{self.portico.log()}")
         names = [row[:3] for row in self.rows()]
         assert len(names) == len(set(names))
 
@@ -172,12 +176,10 @@ class World:
         except (redis.RedisError, sqlite3.Error, psycopg.Error) as error:
             return str(error)
 
-    def works_again(self, within_s: float = 15.0) -> float:
+    def works_again(self) -> float:
         """Seconds until a request was served."""
         began = time.monotonic()
-        while self.ask(stream=False).status != 200:
-            assert time.monotonic() - began < within_s, self.portico.log()
-            time.sleep(0.05)
+        until(lambda: self.ask(stream=False).status == 200, self.portico.log)
         return time.monotonic() - began
 
 

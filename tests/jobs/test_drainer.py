@@ -31,6 +31,7 @@ from app.metering.reservations import Charge, Meter, ScopeRef
 from app.metering.usage import UsageEvent
 from tests.ledger import books
 from tests.ledger.books import encode, event, some_events
+from tests.services.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -467,14 +468,10 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     thread.start()
     try:
         send(wire, some_events(100))
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and not (
-            caught_up.is_set() and books.count_entries() == 101 and wire.hget(STATUS, "posted") == "101"
-        ):
-            time.sleep(0.05)
+        until(lambda: caught_up.is_set() and books.count_entries() == 101 and wire.hget(STATUS, "posted") == "101")
     finally:
         drainer.stop()
-        thread.join(20)
+        thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert books.count_entries() == 101
     assert "over" in meter.asked
@@ -504,14 +501,11 @@ def test_holds_are_reaped_while_the_database_is_away(
     try:
         time.sleep(0.3)
         wire.zadd(store.LEASES, {"over": 1})
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and not (meter.asked and wire.hget(STATUS, "trouble")):
-            time.sleep(0.05)
-        assert meter.asked
+        until(lambda: meter.asked and wire.hget(STATUS, "trouble"))
         assert "posting: OperationalError" in (wire.hget(STATUS, "trouble") or "")
     finally:
         drainer.stop()
-        thread.join(20)
+        thread.join(PATIENCE_S)
     assert wire.xlen(store.USAGE) == 5
 
 
@@ -529,12 +523,10 @@ def test_the_process_drains_and_ends_on_sigterm(redis_url: str, wire: redis.Redi
     )  # fmt: skip
     try:
         with app.app_context():
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline and books.count_entries() < 200:
-                time.sleep(0.05)
+            until(lambda: books.count_entries() >= 200)
             assert books.count_entries() == 200
             process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=10)
+            output, _ = process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 0, output
             assert '"the drainer has stopped"' in output
             books.assert_sums_equal_entries()

@@ -23,6 +23,7 @@ from app.jobs.clock import Clock
 from app.ledger import posting
 from tests.ledger.books import event
 from tests.services.valkey import running_valkey
+from tests.services.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,10 +114,7 @@ def test_the_worker_goes_on_after_redis_was_restarted(inside: Flask, home: Path)
             for _ in range(2):
                 wire = store.connect(server.url)
                 letterbox.queue(letterbox.connect(server.url)).enqueue(rollups.run, result_ttl=0)
-                deadline = time.monotonic() + 40
-                while time.monotonic() < deadline and not wire.exists(rollups.STATUS):
-                    time.sleep(0.1)
-                assert wire.exists(rollups.STATUS)
+                until(lambda wire=wire: wire.exists(rollups.STATUS))
                 assert worker.poll() is None
                 wire.delete(rollups.STATUS)
                 server.kill()
@@ -160,15 +158,11 @@ def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, home:
         for name in ("worker", "clock")
     ]
     try:
-        deadline = time.monotonic() + 40
-        while time.monotonic() < deadline and not (wire.exists(rollups.STATUS) and wire.exists(quotas.STATUS)):
-            time.sleep(0.1)
-        assert wire.exists(rollups.STATUS)
-        assert wire.exists(quotas.STATUS)
+        until(lambda: wire.exists(rollups.STATUS) and wire.exists(quotas.STATUS))
         for process in processes:
             process.send_signal(signal.SIGTERM)
         for process in processes:
-            output, _ = process.communicate(timeout=20)
+            output, _ = process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 0, output
             assert all(line.startswith("{") for line in output.splitlines()), output
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tests.ledger import books
 from tests.ledger.books import encode, some_events
 from tests.services.postgres import Postgres
 from tests.services.valkey import running_valkey
+from tests.services.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
@@ -37,15 +38,8 @@ def draining(app: Flask, url: str, spool_dir: Path) -> Iterator[Drainer]:
         yield drainer
     finally:
         drainer.stop()
-        thread.join(30)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
-
-
-def until(what: Callable[[], object], within_s: float = 40) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def send(wire: redis.Redis, seed: int) -> None:

@@ -32,7 +32,8 @@ from app.metering.reservations import Meter
 from app.metering.usage import Refusal, UsageEvent
 from tests.metering.reference import LEAST_OUTPUT, Asked, Denied, Granted, ReferenceMeter, Scope
 from tests.services.gate import Gate
-from tests.services.upstream import CHAT, Behaviour, Exchange, Upstream, Wire, chat
+from tests.services.upstream import CHAT, Upstream, WhenReleased, chat
+from tests.services.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -267,19 +268,6 @@ def assert_each_verdict_is_the_replayed_one(
             )  # fmt: skip
 
 
-@dataclass
-class WhenReleased(Behaviour):
-    """Answers like any chat, but only once it is let go."""
-
-    request: dict[str, Any]
-    released: threading.Event
-
-    def play(self, exchange: Exchange, wire: Wire) -> bool:
-        while not self.released.is_set():
-            wire.wait(0.02)
-        return chat(self.request).play(exchange, wire)
-
-
 def all_at_once(calls: list[Callable[[], Answered]], refused: Callable[[], None]) -> list[Answered]:
     """Make all calls at the same moment; `refused` is told of each that was not let in."""
     ready = threading.Barrier(len(calls))
@@ -383,10 +371,8 @@ def test_what_is_booked_of_a_call_that_never_beat_bears_its_time_and_its_counter
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(house.ask, "key-1", messages=[{"role": "user", "content": "one"}], max_tokens=5)
         try:
-            deadline = time.monotonic() + 10
-            while not (holds := house.gate.redis.zrange(store.LEASES, 0, -1)):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            until(lambda: house.gate.redis.zcard(store.LEASES))
+            holds = house.gate.redis.zrange(store.LEASES, 0, -1)
             house.gate.redis.zadd(store.LEASES, {holds[0]: 1})
             run_id = house.gate.redis.info("server")["run_id"]
             assert Meter(house.gate.redis.execute_command, lambda: run_id).expire(holds[0].decode())

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -71,9 +72,9 @@ def test_the_first_start_installs_and_the_second_does_not(checkout: Checkout) ->
     first = checkout.run("run", "python", "-c", "import sys, tiny; print(sys.prefix)")
     assert [line.split(" ")[1] for line in first.stdout.splitlines()[:3]] == ["making", "installing", "installed"]
     assert first.stdout.splitlines()[-1] == str(checkout.root / ".venv")
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert checkout.run("run", "true").stdout == ""
-    assert time.monotonic() - started < 1
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1  # of the processor: it may be busy
 
 
 def test_a_changed_lock_is_installed_in_the_same_environment(checkout: Checkout) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from tests.services.portico import ROOT
 from tests.services.upstream import unused_port
+from tests.services.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -47,23 +48,24 @@ class Web:
         environ = os.environ | {
             "CONFIG_SERVER_PORT": str(self.port),
             "CONFIG_SERVER_WORKERS": "1",
-            "CONFIG_SERVER_DRAIN_S": "3",
+            "CONFIG_SERVER_DRAIN_S": "60",
             "CONFIG_STORAGE_DATA_DIR": str(self.data_dir),
         } | settings  # fmt: skip
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--chdir", str(folder)]
         self.log = folder / "log"
         with open(self.log, "ab") as log:
             self.master = subprocess.Popen([*gunicorn, "stand_in:application"], env=environ, stdout=log, stderr=log)
-        for _ in range(400):
-            try:
-                assert self.get("/") == "ok"
-                break
-            except OSError:
-                assert self.master.poll() is None, self.log.read_text()
-                time.sleep(0.02)
+        until(self.answers, self.log.read_text)
+
+    def answers(self) -> bool:
+        assert self.master.poll() is None, self.log.read_text()
+        try:
+            return self.get("/") == "ok"
+        except OSError:
+            return False
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
 
     def get(self, path: str, connection: http.client.HTTPConnection | None = None, **headers: str) -> str:
         one = connection or self.connect()
@@ -96,10 +98,8 @@ def test_an_idle_kept_alive_connection_does_not_hold_up_the_end(serve: Callable[
     web = serve()
     idle = web.connect()
     web.get("/", idle)
-    started = time.monotonic()
     web.master.terminate()
-    assert web.master.wait(20) == 0
-    assert time.monotonic() - started < 5
+    assert web.master.wait(30) == 0  # it would be given a minute
     idle.close()
 
 
@@ -111,7 +111,7 @@ def test_a_stream_runs_to_its_end_while_the_worker_stops(serve: Callable[..., We
     assert answer.read(1) == b"x"
     web.master.terminate()
     assert answer.read() == b"x" * 14
-    assert web.master.wait(20) == 0
+    assert web.master.wait(60) == 0
     stream.close()
 
 
@@ -134,14 +134,16 @@ def test_workers_are_renewed_under_load_without_a_failed_request(serve: Callable
     for client in clients:
         client.start()
     for _ in range(2):
-        time.sleep(1)
+        former = {worker.pid for worker in web.workers()}
+        until(lambda before=former: set(served) & {str(pid) for pid in before})
         web.master.send_signal(signal.SIGHUP)
-    time.sleep(4)
+        until(lambda before=former: not before & {worker.pid for worker in web.workers()})
+    until(lambda: set(served) & {str(worker.pid) for worker in web.workers()})
     stop.set()
     for client in clients:
         client.join()
     assert failures == []
-    assert len(set(served)) >= 4
+    assert len(set(served)) >= 3
 
 
 def test_kill_9_of_the_master_leaves_no_worker_on_the_port(serve: Callable[..., Web]) -> None:
@@ -149,7 +151,7 @@ def test_kill_9_of_the_master_leaves_no_worker_on_the_port(serve: Callable[..., 
     workers = web.workers()
     assert len(workers) == 2
     web.master.kill()
-    assert psutil.wait_procs(workers, timeout=3)[1] == []
+    assert psutil.wait_procs(workers, timeout=PATIENCE_S)[1] == []
     with socket.create_server(("127.0.0.1", web.port)):
         pass
 

@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from tests.services.portico import ROOT, Portico
+from tests.services.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +69,7 @@ class Launched(Portico):
         self.before = len(self.log())  # what earlier starts have said
         super().launch()
 
-    def wait_ready(self, within_s: float = 60.0) -> None:
+    def wait_ready(self, within_s: float = PATIENCE_S) -> None:
         """Until every stand-in has begun and the launcher has said so: `readyz` alone may be the web of an earlier start."""
         stand_ins = [line for line in (self.data_dir / "Procfile").read_text().splitlines() if "stand_in.py" in line]
         deadline = time.monotonic() + within_s
@@ -79,7 +80,7 @@ class Launched(Portico):
             time.sleep(0.02)
         raise AssertionError(f"not ready:\n{self.log()}")
 
-    def wait_exit(self, within_s: float = 40) -> int:
+    def wait_exit(self, within_s: float = PATIENCE_S) -> int:
         assert self.process is not None
         return self.process.wait(within_s)
 
@@ -88,7 +89,7 @@ class Launched(Portico):
         return redis.Redis.from_url(self.redis_url, decode_responses=True)
 
 
-def gone(processes: list[psutil.Process], within_s: float = 15) -> bool:
+def gone(processes: list[psutil.Process], within_s: float = PATIENCE_S) -> bool:
     return not psutil.wait_procs(processes, timeout=within_s)[1]
 
 
@@ -167,8 +168,8 @@ def test_a_process_that_will_not_end_is_killed_after_its_grace(launch: Callable[
 
 def test_kill_9_of_the_launcher_leaves_nobody(launch: Callable[..., Launched]) -> None:
     portico = launch(worker="python -c 'import time; time.sleep(600)'").start()
+    until(lambda: len(portico.processes()) >= 10)  # launcher, Valkey, four keepers, four programs
     processes = portico.processes()
-    assert len(processes) >= 10  # launcher, Valkey, four keepers, four programs
     portico.process.kill()
     assert gone(processes)
 
@@ -225,18 +226,16 @@ def test_a_valkey_that_dies_is_started_again_with_its_data(launch: Callable[...,
         valkey.set("kept", "1")
     [first] = portico.pids("valkey-server")
     os.kill(first, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while portico.pids("valkey-server") in ([], [first]):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    while True:
+    until(lambda: portico.pids("valkey-server") not in ([], [first]), portico.log)
+
+    def kept() -> bool:
         try:
             with portico.valkey as valkey:
-                assert valkey.get("kept") == "1"
-                break
-        except redis.ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+                return valkey.get("kept") == "1"
+        except redis.RedisError:  # it may still be reading its files
+            return False
+
+    until(kept, portico.log)
     assert portico.stop() == 0, portico.log()
 
 
@@ -246,8 +245,7 @@ def test_no_valkey_is_started_when_another_is_configured(launch: Callable[..., L
         environ={"CONFIG_REDIS_URL": redis_url}, web=waiting, drainer=waiting, worker=waiting, clock=waiting
     )
     portico.launch()
-    while "clock started" not in portico.log():
-        time.sleep(0.02)
+    until(lambda: "clock started" in portico.log(), portico.log)
     assert portico.pids("valkey-server") == []
     assert portico.stop() == 0, portico.log()
 
@@ -288,4 +286,4 @@ def test_reload_starts_a_program_again_when_the_code_changes(tmp_path: Path) -> 
         code.write_text(textwrap.dedent("print('second', flush=True)"))
         assert watcher.stdout.readline() == "second\n"
         watcher.terminate()
-        assert watcher.wait(10) == 0
+        assert watcher.wait(PATIENCE_S) == 0

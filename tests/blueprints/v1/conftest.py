@@ -28,7 +28,7 @@ def gate_process(request: pytest.FixtureRequest, valkey_server) -> Iterator[Gate
 def gate(gate_process: Gate, shared_upstream: Upstream) -> Gate:
     shared_upstream.reset()
     gate_process.begin()
-    gate_process.provider("up", base_url=shared_upstream.url, timeout_s=1)
+    gate_process.provider("up", base_url=shared_upstream.url)
     gate_process.provider("echo", kind="echo")
     gate_process.model("small", "up")
     gate_process.model("echo-1", "echo")

@@ -205,7 +205,8 @@ def test_an_upstream_that_limits_is_429_with_its_own_wait(client, upstream):
     assert reply.headers["Retry-After"] == "9"
 
 
-def test_an_upstream_that_hangs_is_504(client, upstream):
+def test_an_upstream_that_hangs_is_504(gate, client, upstream):
+    gate.provider("up", base_url=upstream.url, timeout_s=1)
     upstream.script(CHAT, Hang())
     assert client.chat().error == (504, "upstream_error", "upstream_timeout")
 
@@ -223,7 +224,8 @@ def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_event(gate,
     assert gate.counted("key", event.key_id) == (event.cost_nano, 0)
 
 
-def test_a_stream_that_falls_silent_ends_with_an_error_event(client, upstream):
+def test_a_stream_that_falls_silent_ends_with_an_error_event(gate, client, upstream):
+    gate.provider("up", base_url=upstream.url, timeout_s=1)
     upstream.script(CHAT, lambda body: chat(body, hang_after=2))
     reply = client.chat(stream=True)
     assert b'"upstream_cut"' in reply.body

@@ -18,7 +18,7 @@ PATH = "/v1/chat/completions"
 
 def raw(gate: Gate, request: bytes) -> bytes:
     """What a server answers to bytes, until it closes or has told an answer of known length."""
-    with socket.create_connection(("127.0.0.1", gate.port), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=60) as sock:
         sock.sendall(request)
         answer = http.client.HTTPResponse(sock, method="POST")
         answer.begin()
@@ -53,7 +53,7 @@ def test_what_is_unusual_is_served_all_the_same(gate: Gate, key: str, unusual: d
 
 
 def test_a_connection_serves_one_request_after_the_other(gate: Gate, key: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=60)
     bearer = {"Authorization": f"Bearer {key}"}
     for path, status in ((PATH, 200), ("/v1/models", 200), (PATH, 200), ("/healthz", 200)):
         connection.request("POST" if path == PATH else "GET", path, BODY if path == PATH else None, bearer)
@@ -64,7 +64,7 @@ def test_a_connection_serves_one_request_after_the_other(gate: Gate, key: str) -
 
 
 def test_a_stream_ends_and_the_connection_goes_on(gate: Gate, key: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=60)
     streamed = json.dumps({**json.loads(BODY), "stream": True})
     for _ in range(2):
         connection.request("POST", PATH, streamed, {"Authorization": f"Bearer {key}"})
@@ -75,7 +75,7 @@ def test_a_stream_ends_and_the_connection_goes_on(gate: Gate, key: str) -> None:
 
 
 def test_a_body_that_was_not_read_is_never_taken_for_the_next_request(gate: Gate) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=60)
     connection.request("POST", PATH, BODY, {"Authorization": "Bearer sk-unknown"})
     answer = connection.getresponse()
     assert answer.status == 401

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,7 +11,9 @@ from app import store
 from app.directory import Price
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
+from tests.services.upstream import CHAT, chat
 from tests.services.valkey import ValkeyServer, running_valkey
+from tests.services.waiting import until
 
 pytestmark = pytest.mark.slow
 FREE = Price(id="free", input_per_mtok=0, output_per_mtok=0)
@@ -55,44 +57,33 @@ def test_free_models_go_on_while_redis_is_away_and_paid_ones_wait(gate, own_valk
     own_valkey.start()
     assert client.chat(model="paid").status == 503  # the meter is not counted yet
     reopen(gate)
-    deadline = time.monotonic() + 5
-    while client.chat(model="paid").status != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: client.chat(model="paid").status == 200)
     assert len([event for event in gate.events(7) if event.model == "free"]) == 6
 
 
 def test_a_call_that_ends_while_redis_is_away_is_settled_when_it_is_back(gate, own_valkey, upstream):
-    from tests.services.upstream import CHAT, chat
-
     upstream.reset()
-    gate.provider("up", base_url=upstream.url, timeout_s=5)
+    gate.provider("up", base_url=upstream.url)
     gate.model("slow", "up")
     upstream.always(CHAT, lambda body: chat(body, delay_s=0.2))
     client = Client(gate, gate.key(id="key-a"))
     assert client.chat(model="slow").status == 200
     before = gate.counted("key", "key-a")[0]
-    import threading
-
-    threading.Timer(0.4, own_valkey.kill).start()
-    reply = client.chat(model="slow", stream=True)
+    with ThreadPoolExecutor(1) as another:
+        streaming = another.submit(client.chat, model="slow", stream=True)
+        upstream.wait_for(lambda: upstream.last.chunks_sent >= 2)
+        own_valkey.kill()
+        reply = streaming.result(60)
     assert reply.body.endswith(b"data: [DONE]\n\n")
     own_valkey.start()
     reopen(gate)
-    deadline = time.monotonic() + 5
-    while gate.counted("key", "key-a") != (2 * before, 0):
-        assert time.monotonic() < deadline, gate.counted("key", "key-a")
-        time.sleep(0.1)
+    until(lambda: gate.counted("key", "key-a") == (2 * before, 0), lambda: gate.counted("key", "key-a"))
 
 
 def test_a_long_free_call_begun_while_redis_is_away_runs_on_when_it_is_back(gate, own_valkey, upstream):
     """Redis never heard of its hold: no beat may find that missing and stop the call."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from tests.services.upstream import CHAT, chat
-
     upstream.reset()
-    gate.provider("up", base_url=upstream.url, timeout_s=30)
+    gate.provider("up", base_url=upstream.url)
     gate.model("long", "up", price=FREE)
     upstream.always(CHAT, lambda body: chat(body, delay_s=0.25))
     client = Client(gate, gate.key(id="key-a"))
@@ -100,10 +91,10 @@ def test_a_long_free_call_begun_while_redis_is_away_runs_on_when_it_is_back(gate
     own_valkey.kill()
     with ThreadPoolExecutor(1) as another:
         call = another.submit(client.chat, "word " * 14, model="long", stream=True)  # seven beats long
-        time.sleep(0.5)
+        upstream.wait_for(lambda: upstream.requests and upstream.last.chunks_sent >= 2)
         own_valkey.start()
         reopen(gate)
-        reply = call.result(timeout=20)
+        reply = call.result(60)
     assert reply.body.endswith(b"data: [DONE]\n\n")
     (event,) = [event for event in gate.events(2) if event.model == "long"]
     assert event.outcome == "ok"

@@ -17,7 +17,7 @@ from tests.services.upstream import CHAT, Hang, chat, failure
 def spare(gate, make_upstream):
     """A second upstream for the model `safe`, tried after the first."""
     second = make_upstream()
-    gate.provider("spare", base_url=second.url, timeout_s=1)
+    gate.provider("spare", base_url=second.url)
     gate.model("safe", "up", "spare")
     return second
 
@@ -28,6 +28,8 @@ def spare(gate, make_upstream):
 @pytest.mark.parametrize("stream", [False, True])
 def test_trouble_before_the_first_byte_moves_on_and_is_charged_once(gate, upstream, spare, trouble, stream):
     upstream.script(CHAT, trouble)
+    if isinstance(trouble, Hang):
+        gate.provider("up", base_url=upstream.url, timeout_s=1)
     client = Client(gate, gate.key())
     assert client.chat(model="safe", stream=stream).status == 200
     (event,) = gate.events(1)
@@ -88,17 +90,16 @@ BODY = {"model": "small", "messages": [{"role": "user", "content": "one two thre
 
 def test_a_client_that_leaves_a_stream_stops_the_upstream_and_pays_for_what_came(gate, upstream):
     upstream.script(CHAT, lambda body: chat(body, delay_s=0.3))
-    key = gate.key()
-    raw = begin(gate, key, BODY | {"stream": True})
+    said = {"messages": [{"role": "user", "content": "word " * 100}], "stream": True}  # half a minute long
+    raw = begin(gate, gate.key(), BODY | said)
     seen = b""
     while seen.count(b"data: ") < 3:
         seen += raw.recv(4096)
-    left_at = time.monotonic()
     raw.close()
-    assert upstream.wait_for_client_gone(upstream.last) - left_at < 1
+    upstream.wait_for_client_gone(upstream.last)
     (event,) = gate.events(1)
     assert event.outcome == "cancelled"
-    assert 2 <= event.completion_tokens <= 3
+    assert 2 <= event.completion_tokens <= upstream.last.chunks_sent < 50
     assert event.cost_nano > 0
     assert gate.counted("organisation", "default") == (event.cost_nano, 0)
 
@@ -109,13 +110,13 @@ def test_a_client_that_leaves_while_nothing_comes_is_noticed_too(gate, upstream)
     upstream.wait_for_requests(1)
     left_at = time.monotonic()
     raw.close()
-    assert upstream.wait_for_client_gone(upstream.last) - left_at < 0.9  # the silence itself is allowed one second
+    assert upstream.wait_for_client_gone(upstream.last) - left_at < 30  # the silence itself is allowed a minute
     (event,) = gate.events(1)
     assert (event.outcome, event.status, event.cost_nano) == ("cancelled", 499, 0)
 
 
 def test_a_provider_may_be_told_to_finish_for_a_client_that_left(gate, upstream):
-    gate.provider("up", base_url=upstream.url, timeout_s=1, on_disconnect="drain")
+    gate.provider("up", base_url=upstream.url, on_disconnect="drain")
     upstream.script(CHAT, lambda body: chat(body, delay_s=0.1))
     raw = begin(gate, gate.key(), BODY | {"stream": True})
     raw.recv(4096)
@@ -126,7 +127,7 @@ def test_a_provider_may_be_told_to_finish_for_a_client_that_left(gate, upstream)
 
 
 def test_a_connection_serves_one_request_after_another(gate, key):
-    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=60)
     for stream in (False, True, False):
         body = json.dumps(BODY | {"stream": stream})
         connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})

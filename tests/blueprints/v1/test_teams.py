@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import html
 import http.client
-import itertools
 import json
 import re
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,48 +28,12 @@ import requests
 from app import store
 from app.metering import money
 from app.web import formats
+from tests.blueprints.v1.house import COST, HOLD, WORDS, House, Person, numbers
 from tests.services.portico import Portico
-from tests.services.upstream import CHAT, Behaviour, Exchange, Upstream, Wire, chat
+from tests.services.upstream import CHAT, Upstream, WhenReleased
+from tests.services.waiting import PATIENCE_S, until, within
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("teams"), pytest.mark.timeout(180)]
-
-PASSWORD = "a long enough password"
-HOLD = (13 + 16) * 1000 + 3 * 2000  # what "one two three" with max_tokens=3 may cost, in nano-units
-COST = 3 * 1000 + 3 * 2000  # and what it does cost
-_numbers = itertools.count(1)
-
-
-@dataclass
-class Person:
-    """Somebody with an access token."""
-
-    url: str
-    username: str
-    token: str
-
-    def __call__(self, method: str, path: str, body: Any = None) -> Any:
-        """What the management API answers; anything but success fails the test."""
-        headers = {"Authorization": f"Bearer {self.token}"}
-        answer = requests.request(method, self.url + path, json=body, headers=headers, timeout=20)
-        assert answer.ok, (method, path, answer.text)
-        return answer.json() if answer.content else None
-
-    def key(self, team: str | None = None) -> dict[str, Any]:
-        body = {"name": f"key of {self.username}"} | ({} if team is None else {"team_id": team})
-        made: dict[str, Any] = self("POST", "/api/keys", body)
-        return made
-
-    def browser(self) -> requests.Session:
-        """Their browser, signed in."""
-        session = requests.Session()
-        signed_in = {"username": self.username, "password": PASSWORD}
-        assert session.post(f"{self.url}/api/auth/login", json=signed_in, timeout=20).ok
-        return session
-
-    def subscription(self, team: str | None = None) -> str:
-        body = {"model": "small"} | ({} if team is None else {"team_id": team})
-        id: str = self("POST", "/api/subscriptions", body)["id"]
-        return id
 
 
 class Reply:
@@ -110,37 +72,13 @@ class Crew:
         return f"member/{self.id}:{person.username}"
 
 
-@dataclass
-class House:
-    """A Portico with two workers, and the model `small` for everybody."""
-
-    portico: Portico
-    upstream: Upstream
-    admin: Person = field(init=False)
-
-    def furnish(self) -> House:
-        form = {"username": self.portico.admin_username, "password": self.portico.admin_password}
-        token = requests.post(f"{self.portico.url}/token", form, timeout=20).json()["access_token"]
-        self.admin = Person(self.portico.url, self.portico.admin_username, token)
-        provider = self.admin("POST", "/api/providers", {
-            "type": "api", "name": "up", "provider": "vllm", "config": {"base_url": self.upstream.url, "timeout_s": 60},
-        })  # fmt: skip
-        self.admin("POST", "/api/models", {
-            "name": "small", "capabilities": ["chat"], "max_output_tokens": 1000,
-            "price": {"input_per_mtok": "1", "output_per_mtok": "2"},
-            "deployments": [{"provider_id": provider["id"], "upstream_model": "small"}],
-        })  # fmt: skip
-        return self
-
-    def person(self) -> Person:
-        username = f"person-{next(_numbers)}"
-        self.admin("POST", "/admin/users", {"username": username, "password": PASSWORD})
-        return Person(self.portico.url, username, self.admin("POST", f"/admin/token/{username}", {})["access_token"])
+class TeamHouse(House):
+    """The house with crews in it, and connections to its workers."""
 
     def crew(self, **limits: Any) -> Crew:
         """A new team; `limits` as the API takes them."""
         owner, member = self.person(), self.person()
-        made = owner("POST", "/api/teams", {"name": f"Team {next(_numbers)}"})
+        made = owner("POST", "/api/teams", {"name": f"Team {next(numbers)}"})
         if limits:
             self.admin("PATCH", f"/api/teams/{made['id']}", limits)
         owner("PUT", f"/api/teams/{made['id']}/members/{member.username}", {"role": "member"})
@@ -148,9 +86,6 @@ class House:
         return Crew(
             made["id"], made["name"], owner, member, owner.key(made["id"]), member.key(made["id"]), subscription
         )
-
-    def budget(self, scope: str, nano: int, period: str = "total") -> None:
-        self.admin("PUT", f"/api/budgets/{scope}", {"limit": money.text(nano), "period": period})
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.portico.port, timeout=60)
@@ -164,9 +99,8 @@ class House:
         one = connection or self.connect()
         try:
             headers = {"Authorization": f"Bearer {key['key']}"}
-            body = {"model": "small", "max_tokens": 3, "messages": [{"role": "user", "content": "one two three"}]}
             if path == CHAT:
-                one.request("POST", path, json.dumps(body), headers | {"Content-Type": "application/json"})
+                one.request("POST", path, json.dumps(WORDS), headers | {"Content-Type": "application/json"})
             else:
                 one.request("GET", path, headers=headers)
             return Reply(one.getresponse())
@@ -211,60 +145,36 @@ class House:
         spent, held = self.redis.hmget(store.spent(kind, id, "total"), "spent", "held")
         return int(spent or 0), int(held or 0)
 
-    def booked(self, team: str) -> list[tuple[str, int, list[list[str]]]]:
-        """Key, cost and scopes of what the ledger has of a team."""
-        query = "SELECT key_id, cost_nano, scopes FROM usage_entry WHERE team_id = ?"
-        with sqlite3.connect(self.portico.data_dir / "portico.db", timeout=10) as database:
-            return [(key, cost, json.loads(scopes)) for key, cost, scopes in database.execute(query, (team,))]
-
     def books(self, team: str, calls: int) -> list[tuple[str, int, list[list[str]]]]:
         """The same, once so many calls are in."""
-        deadline = time.monotonic() + 20
-        while len(found := self.booked(team)) < calls:
-            assert time.monotonic() < deadline, f"{len(found)} of {calls} calls are booked:\n{self.portico.log()}"
-            time.sleep(0.05)
-        return found
+        until(
+            lambda: len(self.booked(team)) >= calls,
+            lambda: f"{len(self.booked(team))} of {calls} calls are booked:\n{self.portico.log()}",
+        )
+        return self.booked(team)
 
 
 @pytest.fixture(scope="module")
-def furnished(shared_upstream: Upstream) -> Iterator[House]:
+def furnished(shared_upstream: Upstream) -> Iterator[TeamHouse]:
     portico = Portico({"CONFIG_SERVER_WORKERS": "2", "CONFIG_DEMO_ENABLED": "false"})
     try:
-        yield House(portico.start(), shared_upstream).furnish()
+        house = TeamHouse(portico.start(), shared_upstream)
+        house.furnish()
+        yield house
     finally:
         portico.close()
 
 
 @pytest.fixture
-def house(furnished: House) -> House:
+def house(furnished: TeamHouse) -> House:
     furnished.upstream.reset()
     return furnished
-
-
-@dataclass
-class WhenReleased(Behaviour):
-    """Answers like any chat, but only once it is let go."""
-
-    request: dict[str, Any]
-    released: threading.Event
-
-    def play(self, exchange: Exchange, wire: Wire) -> bool:
-        while not self.released.is_set():
-            wire.wait(0.02)
-        return chat(self.request).play(exchange, wire)
-
-
-def wait_for(comes: Callable[[], bool], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not comes():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- one budget for all ---
 
 
-def test_of_100_calls_at_once_by_two_members_as_many_pass_as_their_team_s_budget_pays_for(house: House) -> None:
+def test_of_100_calls_at_once_by_two_members_as_many_pass_as_their_team_s_budget_pays_for(house: TeamHouse) -> None:
     limit = 50 * HOLD + HOLD // 2
     crew = house.crew(budget={"limit": money.text(limit), "period": "total"})
     released, refused = threading.Event(), threading.Semaphore(0)
@@ -325,7 +235,7 @@ def test_of_100_calls_at_once_by_two_members_as_many_pass_as_their_team_s_budget
     ids=["requests a minute", "tokens a minute"],
 )
 def test_the_rates_of_a_team_are_shared_by_its_members(
-    house: House, limits: dict[str, int], kind: str, header: str
+    house: TeamHouse, limits: dict[str, int], kind: str, header: str
 ) -> None:
     """Three calls fit: each is taken for at most 11 tokens."""
     crew = house.crew(**limits)
@@ -333,7 +243,7 @@ def test_the_rates_of_a_team_are_shared_by_its_members(
     house.upstream.always(CHAT, lambda body: WhenReleased(body, released))
     with ThreadPoolExecutor(3) as three:
         served = [three.submit(house.ask, key) for key in (crew.owners_key, crew.members_key, crew.owners_key)]
-        wait_for(lambda: house.counted("team", crew.id) == (0, 3 * HOLD))
+        until(lambda: house.counted("team", crew.id) == (0, 3 * HOLD))
         refused = house.ask(crew.members_key)
         released.set()
         answers = [one.result(60) for one in served]
@@ -362,7 +272,7 @@ class Payer:
 
 
 @pytest.fixture(scope="module")
-def payers(furnished: House) -> Iterator[dict[str, Payer]]:
+def payers(furnished: TeamHouse) -> Iterator[dict[str, Payer]]:
     """One person with a key of their own and a key of their team."""
     crew = furnished.crew()
     person, key = crew.member, crew.member.key()
@@ -407,7 +317,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("whose", "tight"), PAIRS, ids=[f"{whose} key, {kind}" for whose, kind in PAIRS])
 def test_a_refusal_names_exactly_the_tightest_budget_of_the_chain(
-    house: House, payers: dict[str, Payer], whose: str, tight: str
+    house: TeamHouse, payers: dict[str, Payer], whose: str, tight: str
 ) -> None:
     payer = payers[whose]
     for scope in payer.budgets.values():
@@ -425,7 +335,7 @@ def test_a_refusal_names_exactly_the_tightest_budget_of_the_chain(
     assert "It resets at " in answer.message
     link = re.search(r"Ask for more at (\S+)$", answer.message)
     assert link is not None
-    assert payer.browser.get(house.portico.url + urlsplit(link[1]).path, timeout=20).ok
+    assert payer.browser.get(house.portico.url + urlsplit(link[1]).path, timeout=PATIENCE_S).ok
     explained = house.admin("GET", f"/api/requests/{answer.headers['x-request-id']}")["refusal"]
     assert (explained["reason"], explained["scope"], explained["name"]) == ("budget", tight, payer.named[tight])
     assert explained["spent"] == told[4]
@@ -433,7 +343,7 @@ def test_a_refusal_names_exactly_the_tightest_budget_of_the_chain(
     assert house.ask(payer.key).status == 200
 
 
-def test_the_budgets_of_the_other_chain_play_no_part(house: House, payers: dict[str, Payer]) -> None:
+def test_the_budgets_of_the_other_chain_play_no_part(house: TeamHouse, payers: dict[str, Payer]) -> None:
     for one, other in (("personal", "team"), ("team", "personal")):
         for kind, scope in payers[one].budgets.items():
             house.budget(scope, money.NANO if kind == "organisation" else 0)
@@ -443,65 +353,66 @@ def test_the_budgets_of_the_other_chain_play_no_part(house: House, payers: dict[
         assert house.ask(payers[other].key).status == 200
 
 
-def test_a_team_key_calls_only_what_its_team_is_subscribed_to(house: House) -> None:
+def test_a_team_key_calls_only_what_its_team_is_subscribed_to(house: TeamHouse) -> None:
     crew = house.crew()
     crew.member.subscription()
     assert house.ask(crew.members_key).status == 200
     crew.owner("DELETE", f"/api/subscriptions/{crew.subscription}")
     mine = crew.member.key()
     assert house.ask(mine).status == 200
-    deadline = time.monotonic() + 1
-    while (answer := house.ask(crew.members_key)).status == 200:
-        assert time.monotonic() < deadline
+    within(1, lambda: house.ask(crew.members_key).status != 200)
+    answer = house.ask(crew.members_key)
     assert (answer.status, answer.code) == (404, "model_not_found")
 
 
 # --- what stops when ---
 
 
-def remove_member(house: House, crew: Crew) -> None:
+def remove_member(house: TeamHouse, crew: Crew) -> None:
     crew.owner("DELETE", f"/api/teams/{crew.id}/members/{crew.member.username}")
 
 
-def leave(house: House, crew: Crew) -> None:
+def leave(house: TeamHouse, crew: Crew) -> None:
     crew.member("DELETE", f"/api/teams/{crew.id}/members/{crew.member.username}")
 
 
-def disable_person(house: House, crew: Crew) -> None:
+def disable_person(house: TeamHouse, crew: Crew) -> None:
     house.admin("PUT", f"/admin/users/{crew.member.username}", {"disabled": True})
 
 
-def delete_person(house: House, crew: Crew) -> None:
+def delete_person(house: TeamHouse, crew: Crew) -> None:
     house.admin("DELETE", f"/admin/users/{crew.member.username}")
 
 
-def suspend_subscription(house: House, crew: Crew) -> None:
+def suspend_subscription(house: TeamHouse, crew: Crew) -> None:
     house.admin("POST", f"/api/subscriptions/{crew.subscription}/decision", {"decision": "suspend"})
 
 
-def lower_limit(house: House, crew: Crew) -> None:
+def lower_limit(house: TeamHouse, crew: Crew) -> None:
     house.admin("PATCH", f"/api/teams/{crew.id}", {"budget": {"limit": money.text(HOLD // 2), "period": "total"}})
 
 
-def lower_rate(house: House, crew: Crew) -> None:
+def lower_rate(house: TeamHouse, crew: Crew) -> None:
     house.admin("PATCH", f"/api/teams/{crew.id}", {"tpm": 1})
 
 
-def set_cap(house: House, crew: Crew) -> None:
+def set_cap(house: TeamHouse, crew: Crew) -> None:
     cap = {"limit": "0", "period": "day", "timezone": "Asia/Tokyo"}
     crew.owner("PUT", f"/api/teams/{crew.id}/members/{crew.member.username}", {"budget": cap})
 
 
-def pause_key(house: House, crew: Crew) -> None:
+def pause_key(house: TeamHouse, crew: Crew) -> None:
     crew.owner("PATCH", f"/api/keys/{crew.members_key['id']}", {"paused": True})
 
 
-def delete_team(house: House, crew: Crew) -> None:
+def delete_team(house: TeamHouse, crew: Crew) -> None:
     crew.owner("DELETE", f"/api/teams/{crew.id}")
 
 
 GONE, NO_MODEL, BROKE = (401, "invalid_api_key"), (404, "model_not_found"), (429, "insufficient_quota")
-STOPS: list[tuple[Callable[[House, Crew], None], tuple[int, str], bool]] = [  # what is done, answered, to the owner too
+STOPS: list[
+    tuple[Callable[[TeamHouse, Crew], None], tuple[int, str], bool]
+] = [  # what is done, answered, to the owner too
     (remove_member, GONE, False),
     (leave, GONE, False),
     (disable_person, GONE, False),
@@ -517,7 +428,7 @@ STOPS: list[tuple[Callable[[House, Crew], None], tuple[int, str], bool]] = [  # 
 
 @pytest.mark.parametrize(("act", "answered", "for_all"), STOPS, ids=[act.__name__ for act, _, _ in STOPS])
 def test_it_stops_on_both_workers_within_a_second(
-    house: House, act: Callable[[House, Crew], None], answered: tuple[int, str], for_all: bool
+    house: TeamHouse, act: Callable[[TeamHouse, Crew], None], answered: tuple[int, str], for_all: bool
 ) -> None:
     crew = house.crew(budget={"limit": "1", "period": "total"})
     with house.lines() as lines:
@@ -525,29 +436,30 @@ def test_it_stops_on_both_workers_within_a_second(
             assert house.ask(crew.members_key, connection=line).status == 200
             assert house.ask(crew.owners_key, connection=line).status == 200
         act(house, crew)
-        done = time.monotonic()
         stopping = [crew.members_key, crew.owners_key] if for_all else [crew.members_key]
         going = [(line, key) for line in lines.values() for key in stopping]
-        while going:
+
+        def stopped() -> bool:
             answers = [house.ask(key, connection=line) for line, key in going]
-            took = time.monotonic() - done
             assert {(one.status, one.code) for one in answers if one.status != 200} <= {answered}
-            going = [pair for pair, one in zip(going, answers, strict=True) if one.status == 200]
-            assert took < 1, f"{len(going)} of {len(answers)} go on"
+            going[:] = [pair for pair, one in zip(going, answers, strict=True) if one.status == 200]
+            return not going
+
+        within(1, stopped)
         for line in lines.values():  # and it does not come back
             refused, other = (house.ask(key, connection=line) for key in (crew.members_key, crew.owners_key))
             assert (refused.status, refused.code) == answered
             assert (other.status, other.code) == (answered if for_all else (200, None))
 
 
-def test_a_call_that_is_under_way_ends_as_it_began_and_is_charged(house: House) -> None:
+def test_a_call_that_is_under_way_ends_as_it_began_and_is_charged(house: TeamHouse) -> None:
     crew = house.crew(budget={"limit": "1", "period": "total"})
     released = threading.Event()
     house.upstream.always(CHAT, lambda body: WhenReleased(body, released))
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(house.ask, crew.members_key)
         try:
-            wait_for(lambda: house.counted("team", crew.id) == (0, HOLD))
+            until(lambda: house.counted("team", crew.id) == (0, HOLD))
             delete_team(house, crew)
         finally:
             released.set()
@@ -558,7 +470,7 @@ def test_a_call_that_is_under_way_ends_as_it_began_and_is_charged(house: House) 
     assert house.counted("team", crew.id) == (COST, 0)
 
 
-def test_an_owner_sees_when_a_member_s_key_was_last_used(house: House) -> None:
+def test_an_owner_sees_when_a_member_s_key_was_last_used(house: TeamHouse) -> None:
     crew = house.crew()
     assert house.ask(crew.members_key).status == 200
     house.books(crew.id, 1)
@@ -571,7 +483,7 @@ def test_an_owner_sees_when_a_member_s_key_was_last_used(house: House) -> None:
 # --- one source ---
 
 
-def told_by_v1(house: House, key: dict[str, Any]) -> list[dict[str, Any]]:
+def told_by_v1(house: TeamHouse, key: dict[str, Any]) -> list[dict[str, Any]]:
     answer = house.ask(key, "/v1/key")
     assert answer.status == 200
     assert answer.json["budget"] == {name: answer.json["budgets"][0][name] for name in answer.json["budget"]}
@@ -579,7 +491,7 @@ def told_by_v1(house: House, key: dict[str, Any]) -> list[dict[str, Any]]:
     return told
 
 
-def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: House) -> None:
+def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: TeamHouse) -> None:
     crew = house.crew(budget={"limit": "0.5", "period": "week", "timezone": "Europe/Berlin"})
     key, member = crew.members_key, crew.member
     budgets = [
@@ -592,7 +504,7 @@ def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: 
     browser = member.browser()
 
     def look(path: str) -> str:
-        answer = browser.get(house.portico.url + path, timeout=20)
+        answer = browser.get(house.portico.url + path, timeout=PATIENCE_S)
         assert answer.ok, path
         return html.unescape(answer.text)
 
@@ -633,7 +545,7 @@ def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: 
         with ThreadPoolExecutor(1) as pool:
             call = pool.submit(house.ask, key)
             try:
-                wait_for(lambda: told_by_v1(house, key)[0]["reserved"] != "0")
+                until(lambda: told_by_v1(house, key)[0]["reserved"] != "0")
                 during = compare()
             finally:
                 released.set()
