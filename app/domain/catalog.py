@@ -190,6 +190,11 @@ def names() -> list[str]:
     return list(db.session.scalars(select(Model.name).order_by(Model.name)))
 
 
+def are_at_most(number: int) -> bool:
+    """Whether there are no more models than that."""
+    return len(db.session.scalars(select(Model.id).limit(number + 1)).all()) <= number
+
+
 def find_model(name: str) -> Model | None:
     return db.session.scalar(select(Model).where(Model.name == name))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Index, PrimaryKeyConstraint, String, Table, func, select
+from sqlalchemy import Connection, Index, PrimaryKeyConstraint, String, Table, func, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base
@@ -26,8 +26,12 @@ CUTS: dict[str, tuple[str, ...]] = {
     "payer": ("person_id", "team_id", "stream"),
 }
 HOURLY_CUTS = ("whole", "provider")
-# What a cut may be narrowed by: its index finds models and people, and few rows need none.
+# What a cut may be narrowed by: its indexes find models, people and teams, and few rows need none.
 FOUND_BY = ("model", "person_id")
+
+OF_TEAMS = text("team_id != ''")  # in the very words of the index, as a query must say them
+OF_PEOPLE, OF_MODELS = text("cut = 'person'"), text("cut = 'model'")
+TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # by those indexes
 
 # By cut, kind, beginning and group: what is added to each measure.
 Moved = dict[tuple[str, str, int, Group], list[int]]
@@ -41,6 +45,23 @@ class UsageCut(Summed, Base):
         PrimaryKeyConstraint("group_key", "kind", "start_ms"),
         Index(None, "cut", "kind", "start_ms"),
         Index("ix_usage_cut_found", "model", "person_id", "kind", "start_ms"),
+        Index("ix_usage_cut_of_teams", "team_id", "kind", "start_ms", sqlite_where=OF_TEAMS, postgresql_where=OF_TEAMS),
+        Index(  # everybody, or every model, of a stretch of time, without a step into the table for each
+            "ix_usage_cut_people",
+            "kind",
+            "start_ms",
+            sqlite_where=OF_PEOPLE,
+            postgresql_where=OF_PEOPLE,
+            postgresql_include=["person_id", *TOLD],
+        ),
+        Index(
+            "ix_usage_cut_models",
+            "kind",
+            "start_ms",
+            sqlite_where=OF_MODELS,
+            postgresql_where=OF_MODELS,
+            postgresql_include=["model", *TOLD],
+        ),
     )
 
     cut: Mapped[str] = mapped_column(String(16))
@@ -148,6 +169,8 @@ def kept(connection: Connection, cut: str, kind: str, start_ms: int, group: Grou
     return tuple(found) if found else None
 
 
-def absent(cut: str) -> list[ColumnElement[bool]]:
-    """The condition of a cut's rows: its name, and that what its index begins with is empty where it does not know it."""
-    return [CUT.c.cut == cut, *(CUT.c[name] == "" for name in FOUND_BY if name not in CUTS[cut])]
+def rows_of(cut: str, *, sought: bool) -> list[Any]:
+    """The condition of a cut's rows; when they are `sought` by a model or a person, that what the index of these begins
+    with is empty where the cut does not know it."""
+    named = {"person": OF_PEOPLE, "model": OF_MODELS}.get(cut, CUT.c.cut == cut)
+    return [named, *(CUT.c[name] == "" for name in FOUND_BY if sought and name not in CUTS[cut])]

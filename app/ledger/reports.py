@@ -11,11 +11,11 @@ import base64
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, union_all
 
 from app.directory import Price
 from app.extensions import db
@@ -25,11 +25,13 @@ from app.ledger.spans import (
     IS_REQUEST,
     NONE,
     Filters,
+    Horizon,
     Reader,
     Sums,
     allowed,
+    cut_for,
     hours_in,
-    narrowed,
+    let_through,
     something,
     span_of,
     summed,
@@ -52,7 +54,8 @@ PERIODS: tuple[Period, ...] = get_args(Period)
 STEPS: tuple[Step, ...] = get_args(Step)
 MOST_PERIODS = 1000  # rows of one report
 COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
-NEWEST = 10_000  # requests of which the newest are looked at one by one
+FEW, NEWEST = 100, 10_000  # requests of which the newest are looked at one by one
+EARLIER = -1  # the window of a span before
 DEFAULT_STEPS: dict[Step, int] = {"hour": 24, "day": 30, "week": 12, "month": 12}
 
 
@@ -87,12 +90,37 @@ class Share(Sums, kw_only=True):
     name: str
 
 
+class Question(NamedTuple):
+    """Whose shares are to be ranked, of what, by what, and how many of them."""
+
+    dimension: Dimension
+    filters: Filters = NONE
+    order: Order = "cost_nano"
+    limit: int = 100
+
+
 class Ranking(NamedTuple):
     """The largest shares, largest first; how many there are in all, and how many of them made a request."""
 
     shares: list[Share]
     found: int
     asked: int
+
+
+class Course(NamedTuple):
+    """The usage of a span by its groups, as streams and as whole answers, and the sums of the span before it."""
+
+    rows: list[PeriodUsage]
+    streams: Sums
+    whole: Sums
+    before: Sums
+
+    @property
+    def sums(self) -> Sums:
+        found = Sums()
+        found.add(self.streams)
+        found.add(self.whole)
+        return found
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -174,6 +202,29 @@ def stats(
     return _by_window(reader, filters, _windows(group_by, filters, timezone, at_ms), detailed=False)
 
 
+def course(
+    reader: Reader, group_by: Step, *, filters: Filters, before: Filters, horizon: Horizon | None = None
+) -> Course:
+    """What `stats` tells of UTC, and the sums of the span before, in one question."""
+    windows = _windows(group_by, filters, "UTC", None)
+    rows = {start: PeriodUsage(start_ms=start, end_ms=end) for start, end in windows}
+    first = max(windows[0][0], filters.from_ms or 0)
+    after = windows[-1][1] if filters.to_ms is None else min(windows[-1][1], filters.to_ms)
+    now = used_in(reader, filters, first, after, [*rows], of=["stream"], horizon=horizon)
+    then = used_in(reader, before, *span_of(before), [EARLIER], of=["stream"], horizon=horizon)
+    used = union_all(select(now.subquery()), select(then.subquery())).subquery("used")
+    found = Course([*rows.values()], Sums(), Sums(), Sums())
+    query = select(used.c.window, used.c.stream, *summed(used)).group_by(used.c.window, used.c.stream)
+    for row in db.session.execute(query):
+        sums = sums_of(row)
+        if row.window == EARLIER:
+            found.before.add(sums)
+        else:
+            rows[row.window].add(sums)
+            (found.streams if row.stream else found.whole).add(sums)
+    return found
+
+
 def shares_over_time(
     reader: Reader,
     group_by: Step,
@@ -183,30 +234,41 @@ def shares_over_time(
     filters: Filters = NONE,
     timezone: str = "UTC",
     at_ms: int | None = None,
+    measures: Collection[str] = MEASURES,
+    horizon: Horizon | None = None,
 ) -> dict[str, dict[int, Sums]]:
     """What some models, keys, people … used in each group of `stats`, by name and by the group's beginning."""
     found: dict[str, dict[int, Sums]] = {name: {} for name in names}
+    if not names:
+        return found
     edges = [start for start, _ in _windows(group_by, filters, timezone, at_ms)]
     first, after = span_of(filters)
     used = used_in(
-        reader, filters, max(first, edges[0]), after, edges, of=[dimension], among=(dimension, names)
+        reader, filters, max(first, edges[0]), after, edges, of=[dimension], among=(dimension, names), horizon=horizon
     ).subquery("used")
-    query = select(used.c.window, used.c[dimension].label("name"), *summed(used))
+    query = select(used.c.window, used.c[dimension].label("name"), *summed(used, measures))
     for row in db.session.execute(query.group_by(used.c.window, used.c[dimension])):
         found[row.name or ""][row.window] = sums_of(row)
     return found
 
 
 def by_hour_of_week(
-    reader: Reader, *, filters: Filters = NONE, timezone: str = "UTC", at_ms: int | None = None
+    reader: Reader,
+    *,
+    filters: Filters = NONE,
+    timezone: str = "UTC",
+    at_ms: int | None = None,
+    measures: Collection[str] = MEASURES,
 ) -> list[list[Sums]]:
     """The sums of each hour of each weekday in `timezone`, Monday first: `[weekday][hour]`.
 
-    Hours are counted whole, and in zones half an hour beside UTC by where they begin.
+    Hours are counted whole, and in zones half an hour beside UTC by where they begin. With a choice of `measures` the
+    others stay 0, which costs less.
     """
     first, after = span_of(filters)
-    used = hours_in(reader, filters, first, min(after, (now_ms() if at_ms is None else at_ms) + 1)).subquery("used")
-    query = select(used.c.start_ms, *summed(used)).group_by(used.c.start_ms)
+    until = min(after, (now_ms() if at_ms is None else at_ms) + 1)
+    used = hours_in(reader, filters, first, until, measures).subquery("used")
+    query = select(used.c.start_ms, *summed(used, measures)).group_by(used.c.start_ms)
     zone = ZoneInfo(timezone)
     week = [[Sums() for _ in range(24)] for _ in range(7)]
     for row in db.session.execute(query):
@@ -289,52 +351,73 @@ def by(
 ) -> list[Share]:
     """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`; of some
     names alone if they are given."""
-    return ranking(reader, dimension, filters=filters, order=order, limit=limit, names=names).shares
+    [found] = rankings(reader, [Question(dimension, filters, order, limit)], names=names)
+    return found.shares
 
 
-def ranking(
+def rankings(
     reader: Reader,
-    dimension: Dimension,
+    questions: Sequence[Question],
     *,
-    filters: Filters = NONE,
-    order: Order = "cost_nano",
-    limit: int = 100,
     names: Sequence[str] | None = None,
     measures: Collection[str] = MEASURES,
-) -> Ranking:
-    """What `by` tells, and how many there are in all; with a choice of `measures` the others stay 0, which costs less."""
-    among = None if names is None else (dimension, names)
-    used = used_in(reader, filters, *span_of(filters), of=[dimension], among=among).subquery("used")
-    columns = {column.name: column for column in summed(used) if column.name in measures}
-    size = func.sum(used.c.prompt_tokens + used.c.completion_tokens) if order == "tokens" else columns[order].element
-    query = (
+    horizon: Horizon | None = None,
+) -> list[Ranking]:
+    """What `by` tells, of several questions at once, and how many there are in all. With a choice of `measures`, which
+    must have those of any use, the others stay 0, which costs less.
+
+    What is read of the same rollups is read once.
+    """
+    together: dict[tuple[Filters, str | None], list[int]] = {}
+    for index, question in enumerate(questions):
+        cut = cut_for(reader, question.filters, [question.dimension])
+        together.setdefault((question.filters, cut), []).append(index)
+    pieces: list[Any] = []
+    for (filters, _), indexes in together.items():
+        dimensions = list(dict.fromkeys(questions[index].dimension for index in indexes))
+        among = None if names is None else (dimensions[0], names)
+        used = used_in(reader, filters, *span_of(filters), of=dimensions, among=among, horizon=horizon).subquery()
+        if len(indexes) > 1:
+            groups = [used.c[dimension] for dimension in dimensions]
+            used = select(*groups, *summed(used, measures)).group_by(*groups).cte()
+        pieces += [select(_ranked(used, index, questions[index], measures)) for index in indexes]
+    found = [Ranking([], 0, 0) for _ in questions]
+    if not questions:
+        return found
+    for row in db.session.execute(union_all(*pieces).order_by("question", "place")).all():
+        share = Share(name=row.name or "", **{name: int(getattr(row, name) or 0) for name in measures})
+        found[row.question] = Ranking([*found[row.question].shares, share], row.found, int(row.asked))
+    return found
+
+
+def _ranked(used: Any, number: int, question: Question, measures: Collection[str]) -> Any:
+    """The first ones of a question as rows of the answer to all."""
+    name = used.c[question.dimension]
+    tokens = used.c.prompt_tokens + used.c.completion_tokens
+    size = func.sum(tokens if question.order == "tokens" else used.c[question.order])
+    order = [size.desc(), func.sum(used.c.requests).desc(), name]
+    first = (
         select(
-            used.c[dimension].label("name"),
+            literal(number).label("question"),
+            name.label("name"),
             func.count().over().label("found"),
-            func.sum(case((columns["requests"].element > 0, 1), else_=0)).over().label("asked"),
-            *columns.values(),
+            func.sum(case((func.sum(used.c.requests) > 0, 1), else_=0)).over().label("asked"),
+            *summed(used, measures),
+            size.label("size"),
         )
-        .group_by(used.c[dimension])
+        .group_by(name)
         .having(something(used))
-        .order_by(size.desc(), func.sum(used.c.requests).desc(), used.c[dimension])
-        .limit(limit)
+        .order_by(*order)
+        .limit(question.limit)
+        .subquery()
     )
-    rows = db.session.execute(query).all()
-    shares = [Share(name=row.name or "", **{name: int(getattr(row, name) or 0) for name in columns}) for row in rows]
-    return Ranking(shares, rows[0].found if rows else 0, int(rows[0].asked) if rows else 0)
+    place = func.row_number().over(order_by=[first.c.size.desc(), first.c.requests.desc(), first.c.name])
+    return select(*(first.c[one.name] for one in first.c if one.name != "size"), place.label("place")).subquery()
 
 
 def by_model(reader: Reader, *, filters: Filters = NONE, limit: int = 100) -> list[Share]:
     """The sums of each model, dearest first; `name` is the model's name."""
     return by(reader, "model", filters=filters, limit=limit)
-
-
-def of_streams(reader: Reader, *, filters: Filters = NONE) -> tuple[Sums, Sums]:
-    """The sums of streams, and of answers that came as a whole."""
-    used = used_in(reader, filters, *span_of(filters), of=["stream"]).subquery("used")
-    query = select(used.c.stream, *summed(used)).group_by(used.c.stream)
-    found = {bool(row.stream): sums_of(row) for row in db.session.execute(query)}
-    return found.get(True, Sums()), found.get(False, Sums())
 
 
 def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
@@ -398,16 +481,25 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
     return {str(key_id): int(at_ms) for key_id, at_ms in found if at_ms is not None}
 
 
-def use_of_secrets(reader: Reader, key_id: str) -> dict[str, int]:
-    """When each secret of a key was last presented, Unix ms, among the key's last 10,000 requests.
+def use_of_secrets(reader: Reader, key_id: str, secret_ids: Collection[str]) -> dict[str, int]:
+    """When each of some secrets of a key was last presented, Unix ms, among the key's last 10,000 requests.
 
-    A secret that none of these presented is left out.
+    A secret that none of these presented is left out. The last few mostly tell it of all.
     """
+    found: dict[str, int] = {}
+    for size in (FEW, NEWEST):
+        found = _newest_use(reader, key_id, size)
+        if found.keys() >= set(secret_ids):
+            break
+    return {id: at_ms for id, at_ms in found.items() if id in secret_ids}
+
+
+def _newest_use(reader: Reader, key_id: str, size: int) -> dict[str, int]:
     newest = (
         select(ENTRY.c.secret_id, ENTRY.c.at_ms)
         .where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
         .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
-        .limit(NEWEST)
+        .limit(size)
         .subquery("newest")
     )
     query = (
@@ -485,7 +577,7 @@ def request(reader: Reader, request_id: str) -> list[UsageEntry]:
 
 
 def _wanted(reader: Reader, filters: Filters) -> list[ColumnElement[bool]]:
-    where = [IS_REQUEST, *allowed(reader, ENTRY, of_key=filters.key_id is not None), *narrowed(filters, ENTRY)]
+    where = [IS_REQUEST, *let_through(reader, filters, ENTRY)]
     if filters.from_ms is not None:
         where.append(ENTRY.c.at_ms >= filters.from_ms)
     if filters.to_ms is not None:

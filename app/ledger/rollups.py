@@ -381,7 +381,7 @@ def _check_cuts(connection: Connection, size: int, chance: random.Random) -> lis
             for cut in names:
                 wanted[cut, kind, row.start_ms, cuts.group_in(cut, group)] = None
         for cut in names:
-            for row in _sample(connection, cuts.CUT, and_(mine, *cuts.absent(cut)), size, chance):
+            for row in _sample(connection, cuts.CUT, and_(mine, *cuts.rows_of(cut, sought=False)), size, chance):
                 wanted[cut, kind, row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)] = None
     found = []
     for cut, kind, start_ms, group in wanted:

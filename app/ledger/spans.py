@@ -6,15 +6,17 @@ everything.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, Table, case, false, func, literal, null, or_, select, union_all
 
 from app.extensions import db
-from app.ledger.cuts import CUT, HOURLY_CUTS, absent, fitting
-from app.ledger.entries import ENTRY
+from app.ledger.cuts import CUT, FOUND_BY, HOURLY_CUTS, OF_TEAMS, fitting, rows_of
+from app.ledger.entries import ENTRY, FAILED
 from app.ledger.rollups import HOURLY, ROLLUP, derived_before, period_start
 from app.ledger.sums import DAY_MS, DIMENSIONS, HOUR_MS, KINDS, MEASURES, Kind, entry_measures
 from app.metering.periods import FOR_EVER_MS, window_of
@@ -67,6 +69,17 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     to_ms: int | None = None
 
 
+class Horizon(NamedTuple):
+    """How far the longer rollups are known to be up to date: the first hour that they do not know yet, in Unix ms, None
+    when they know all. Several questions that are asked at once share one."""
+
+    first_ms: int | None
+
+    @classmethod
+    def now(cls) -> Horizon:
+        return cls(derived_before(db.session.connection()))
+
+
 NONE = Filters()
 NARROWING = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type")
 
@@ -113,16 +126,17 @@ class Sums(msgspec.Struct, kw_only=True):
 
 class _Source(NamedTuple):
     """Where sums of a certain grain are read: a table, its column of beginnings, and conditions of its own: the kind of
-    longer rollups, and the cut."""
+    longer rollups, and the cut, of which some rows may be sought."""
 
     table: Table
     kind: Kind | None = None
     cut: str | None = None
+    sought: bool = False
 
     @property
-    def own(self) -> list[ColumnElement[bool]]:
+    def own(self) -> list[Any]:
         if self.cut is not None:
-            return [self.table.c.kind == (self.kind or "hour"), *absent(self.cut)]
+            return [self.table.c.kind == (self.kind or "hour"), *rows_of(self.cut, sought=self.sought)]
         return [self.table.c.kind == self.kind] if self.kind else []
 
     @property
@@ -131,6 +145,8 @@ class _Source(NamedTuple):
 
 
 _ENTRIES, _HOURS = _Source(ENTRY), _Source(HOURLY)
+# A group that was used on one day is often used on others.
+_ROWS_A_DAY: dict[Kind | None, float] = {None: 1.5, "day": 1.0, "week": 0.3, "month": 0.15}
 _ENTRY_MEASURES = entry_measures(ENTRY)
 
 
@@ -147,58 +163,87 @@ def used_in(
     *,
     of: Collection[str],
     among: tuple[str, Sequence[str]] | None = None,
+    horizon: Horizon | None = None,
 ) -> Any:
     """A query of the usage in [first, after): the dimensions `of`, measures and, given the windows' beginnings, the
     window.
 
-    It reads the coarsest rollups that fit between the edges and are up to date, finer ones beside them; with other
-    dimensions left out where `of` and what is narrowed allow it. `among` narrows a dimension to some names.
+    It reads the longest rollups that fit between the edges and are up to date, shorter ones beside them, so that rows
+    are few; with other dimensions left out where `of` and what is narrowed allow it. `among` narrows a dimension to some
+    names.
     """
     sources = [_ENTRIES]
     inner = edges if len(edges) > 1 else ()  # one window alone has no edges inside of the span
     if filters.status is None and filters.error_code is None and all(edge % HOUR_MS == 0 for edge in inner):
-        cut = _cut(reader, filters, [*of, *([among[0]] if among else [])])
+        cut = cut_for(reader, filters, [*of, *([among[0]] if among else [])])
         table = CUT if cut else ROLLUP
-        sources.append(_Source(CUT, None, cut) if cut in HOURLY_CUTS else _HOURS)
+        sought = _seeks(reader, filters, among)
+        sources.append(_Source(CUT, None, cut, sought) if cut in HOURLY_CUTS else _HOURS)
         if all(edge % DAY_MS == 0 for edge in inner):
-            sources.append(_Source(table, "day", cut))
+            sources.append(_Source(table, "day", cut, sought))
             for kind in KINDS[1:]:
                 if {period_start(kind, edge) for edge in inner} == set(inner):
-                    sources.append(_Source(table, kind, cut))
-    fresh = derived_before(db.session.connection()) if len(sources) > 2 else None
+                    sources.append(_Source(table, kind, cut, sought))
+    fresh = (horizon or Horizon.now()).first_ms if len(sources) > 2 else None
     told = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
     pieces = [
         _piece(reader, filters, source, start, end, edges, told).where(
             *([source.table.c[among[0]].in_(among[1])] if among else [])
         )
-        for source, start, end in _split(sources, first, after, fresh)
+        for source, start, end in _parts(sources, first, after, fresh)
     ]
     return union_all(*pieces) if len(pieces) > 1 else pieces[0]
 
 
-def hours_in(reader: Reader, filters: Filters, first: int, after: int) -> Select[Any]:
-    """A query of the hours that begin in [first, after), the one that holds `first` too: beginning and measures."""
-    cut = _cut(reader, filters, ())
-    source = _Source(CUT, None, cut) if cut in HOURLY_CUTS else _HOURS
-    return select(source.moment.label("start_ms"), *(source.table.c[name] for name in MEASURES)).where(
+def hours_in(
+    reader: Reader, filters: Filters, first: int, after: int, measures: Collection[str] = MEASURES
+) -> Select[Any]:
+    """A query of the usage by hour from the one that holds `first` on and before `after`: beginning and measures.
+
+    Where no cut has hours it reads entries: they lie in the order of time in the indexes of what they are narrowed to.
+    """
+    cut = cut_for(reader, filters, ())
+    source = _Source(CUT, None, cut) if cut in HOURLY_CUTS else _ENTRIES
+    told = _ENTRY_MEASURES if source is _ENTRIES else source.table.c
+    return select(
+        (source.moment - source.moment % HOUR_MS).label("start_ms"), *(told[name].label(name) for name in measures)
+    ).where(
         source.moment >= first - first % HOUR_MS,
         source.moment < after,
         *source.own,
-        *allowed(reader, source.table),
-        *narrowed(filters, source.table),
+        *let_through(reader, filters, source.table),
     )
 
 
-def _cut(reader: Reader, filters: Filters, of: Collection[str]) -> str | None:
-    """The cut that knows all dimensions in question and finds the rows of what is narrowed."""
+def cut_for(reader: Reader, filters: Filters, of: Collection[str]) -> str | None:
+    """The cut that knows all dimensions in question; None where only the rollups of all groups do."""
     narrow = {name for name in NARROWING if getattr(filters, name) is not None}
-    if not reader.sees_everything and filters.person_id != reader.id:
+    if not reader.sees_everything and not _leads(reader, filters) and filters.person_id != reader.id:
         narrow.add("person_id")
         if isinstance(reader, TeamReader) and reader.teams:
             narrow.add("team_id")
-    if "team_id" in narrow:  # a team's rows have an index of their own, of all groups
-        return None
     return fitting({*of, *narrow})
+
+
+def _seeks(reader: Reader, filters: Filters, among: tuple[str, Sequence[str]] | None) -> bool:
+    """Whether some models or people are asked for, rather than all of a time."""
+    named = any(getattr(filters, name) is not None for name in FOUND_BY) or (among is not None and among[0] in FOUND_BY)
+    return named or not (reader.sees_everything or _leads(reader, filters))
+
+
+def _parts(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
+    """[first, after) as parts, each read from one source, so that few rows are read: with or without weeks or months,
+    as these fit better or worse between the edges."""
+    longer = [source for source in sources if source.kind not in (None, "day")]
+    others = [source for source in sources if source not in longer]
+    ways = [_split([*others, *some], first, after, fresh) for size in range(3) for some in combinations(longer, size)]
+    return min(ways, key=_weight)
+
+
+def _weight(parts: Sequence[tuple[_Source, int, int]]) -> float:
+    """How many rows parts are, roughly, in those of a day."""
+    end = time.time_ns() // 1_000_000
+    return sum((min(after, end) - first) * _ROWS_A_DAY[source.kind] / DAY_MS for source, first, after in parts)
 
 
 def _split(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
@@ -255,8 +300,7 @@ def _piece(
         source.moment >= start,
         source.moment < end,
         *source.own,
-        *allowed(reader, table),
-        *narrowed(filters, table),
+        *let_through(reader, filters, table),
     )
 
 
@@ -269,6 +313,16 @@ def _window(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[i
         (moment < literal(edges[middle]), _window(moment, edges[:middle])),
         else_=_window(moment, edges[middle:]),
     )
+
+
+def let_through(reader: Reader, filters: Filters, table: Table) -> list[Any]:
+    """What the reader may see of a table, narrowed. Of a team that they read for they see everything."""
+    own = [] if _leads(reader, filters) else allowed(reader, table, of_key=filters.key_id is not None)
+    return [*own, *narrowed(filters, table)]
+
+
+def _leads(reader: Reader, filters: Filters) -> bool:
+    return isinstance(reader, TeamReader) and filters.team_id in reader.teams
 
 
 def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[ColumnElement[bool]]:
@@ -287,11 +341,13 @@ def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[Colum
     return [or_(own, (func.coalesce(table.c.team_id, "") if of_key else table.c.team_id).in_(reader.teams))]
 
 
-def narrowed(filters: Filters, table: Table) -> list[ColumnElement[bool]]:
-    where = [table.c[name] == value for name in NARROWING if (value := getattr(filters, name)) is not None]
+def narrowed(filters: Filters, table: Table) -> list[Any]:
+    where: list[Any] = [table.c[name] == value for name in NARROWING if (value := getattr(filters, name)) is not None]
+    if table is CUT and filters.team_id:
+        where.append(OF_TEAMS)
     if filters.status is not None:  # entries only, see `used_in`
         column = ENTRY.c.status if isinstance(filters.status, int) else ENTRY.c.outcome
-        where.append(column == filters.status)
+        where.append(FAILED if filters.status == "error" else column == filters.status)
     if filters.error_code is not None:
         where.append(ENTRY.c.error_code == filters.error_code)
     return where
@@ -304,11 +360,10 @@ def something(used: Any) -> ColumnElement[bool]:
     )
 
 
-def summed(used: Any) -> list[Any]:
-    return [func.sum(used.c[name]).label(name) for name in MEASURES]
+def summed(used: Any, measures: Collection[str] = MEASURES) -> list[Any]:
+    return [func.sum(used.c[name]).label(name) for name in measures]
 
 
 def sums_of(found: Any) -> Sums:
     """The sums of a row, which may have other columns too. SQL's sums are decimals, and null over nothing."""
-    told = found._mapping
-    return Sums(**{name: int(told[name] or 0) for name in MEASURES})
+    return Sums(**{name: int(number or 0) for name, number in found._mapping.items() if name in MEASURES})

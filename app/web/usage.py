@@ -6,7 +6,7 @@ Days, weeks and months begin at midnight UTC; the hours of the week are told in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
@@ -22,8 +22,8 @@ from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger import reports, samples
 from app.ledger.entries import UsageEntry
-from app.ledger.reports import Dimension, Filters, PeriodUsage, Reader, Share, Step, Sums
-from app.ledger.spans import TeamReader
+from app.ledger.reports import Dimension, Filters, PeriodUsage, Question, Reader, Share, Step, Sums
+from app.ledger.spans import Horizon, TeamReader
 from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering import money
 
@@ -44,6 +44,7 @@ GROUPS: dict[Group, Dimension] = {
 GROUP_NAMES: dict[Group, str] = {
     "model": "Model", "key": "Key", "team": "Team", "user": "User", "provider": "Provider",
 }  # fmt: skip
+ALL_GROUPS: tuple[Group, ...] = get_args(Group)
 OWN_GROUPS: tuple[Group, ...] = ("model", "key", "team")
 TEAM_GROUPS: tuple[Group, ...] = (*OWN_GROUPS, "user")  # what an owner of a team may tell apart in it
 NAMELESS: dict[Group, str] = {
@@ -53,9 +54,16 @@ PLURALS: dict[str, str] = {
     "model": "models", "key_id": "keys", "team_id": "teams", "person_id": "users", "provider_id": "providers",
 }  # fmt: skip
 GONE = "(removed)"
+ORDERS: dict[Metric, reports.Order] = {
+    "tokens": "tokens", "requests": "requests", "cost": "cost_nano", "errors": "errors",
+}  # fmt: skip
 SERIES = 7  # that the chart tells apart; the others are one series, so that its colours stay distinct
 TOP = 20
 OFFERED = 200  # choices of a filter
+MEASURED: dict[Metric, tuple[str, ...]] = {
+    "tokens": ("prompt_tokens", "completion_tokens"), "requests": ("requests",), "cost": ("cost_nano",),
+    "errors": ("errors",),
+}  # fmt: skip
 TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # by the tables of shares
 NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
 
@@ -69,6 +77,7 @@ class Span(NamedTuple):
     to_ms: int
     before_ms: int  # where the one before begins
     before_to_ms: int  # as far into it as now is into this one
+    until_ms: int | None = None  # its end in the books, where one that reaches to now has none: nothing comes after now
 
     @property
     def first_day(self) -> str:
@@ -87,29 +96,38 @@ class Change(NamedTuple):
 
 
 class Rankings:
-    """Who and what was used most, asked of the books once a question: a page tells several things from one answer."""
+    """Who and what was used most. A page tells several things from the answers, so it asks for all of them at once."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._known: dict[tuple[Dimension, Filters], reports.Ranking] = {}
+    def __init__(self, reader: Reader, questions: Iterable[Question], horizon: Horizon | None = None) -> None:
+        asked = list(dict.fromkeys(questions))
+        found = reports.rankings(reader, asked, measures=TOLD, horizon=horizon)
+        self._known = dict(zip(asked, found, strict=True))
 
-    def of(self, dimension: Dimension, filters: Filters) -> reports.Ranking:
-        """The dearest ones, at most `OFFERED`, with what tables tell of each."""
-        known = self._known.get((dimension, filters))
-        if known is None:
-            known = reports.ranking(self._reader, dimension, filters=filters, limit=OFFERED, measures=TOLD)
-            self._known[dimension, filters] = known
-        return known
+    def of(self, question: Question) -> reports.Ranking:
+        return self._known[question]
 
-    def largest(self, dimension: Dimension, filters: Filters, metric: Metric) -> list[Share]:
-        """The ones with most of something, at most `SERIES`."""
-        if metric == "cost":
-            return self.of(dimension, filters).shares[:SERIES]
-        known = self.of(dimension, filters)
-        if known.found > len(known.shares):
-            return reports.by(self._reader, dimension, filters=filters, order=metric, limit=SERIES)
-        by_name = sorted(known.shares, key=lambda share: share.name)
-        return sorted(by_name, key=lambda share: (_measure(share, metric), share.requests), reverse=True)[:SERIES]
+
+def dearest(group: Group, filters: Filters) -> Question:
+    """The question for the dearest ones: tables, filters and numbers tell from the same answer."""
+    return Question(GROUPS[group], filters, limit=OFFERED)
+
+
+def charted(group: Group, filters: Filters, metric: Metric) -> Question:
+    """The question for those that the chart tells apart."""
+    return Question(GROUPS[group], filters, ORDERS[metric], SERIES)
+
+
+class Names:
+    """What models, keys, teams, people and providers are called, by their ids: looked up once a page."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Group, str], str] = {}
+
+    def of(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
+        wanted = set(ids)
+        if unknown := {id for id in wanted if (group, id) not in self._known}:
+            self._known.update({(group, id): name for id, name in shown(group, unknown).items()})
+        return {id: self._known[group, id] for id in wanted}
 
 
 class Cell(NamedTuple):
@@ -200,7 +218,8 @@ def _custom(args: Mapping[str, str], now_ms: int) -> Span | None:
     begun = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1000)
     end = min(begun + days * DAY_MS, now_ms + 1)
     title = _named(first) if days == 1 else f"{_named(first)} to {_named(last)}"
-    return Span(CUSTOM, title, begun, end, begun - days * DAY_MS, end - days * DAY_MS)
+    until = end if end <= now_ms else None
+    return Span(CUSTOM, title, begun, end, begun - days * DAY_MS, end - days * DAY_MS, until)
 
 
 def _named(day: date) -> str:
@@ -223,7 +242,7 @@ def asked(args: Mapping[str, str], span: Span, among: Sequence[Group]) -> tuple[
 
 def groups(everyone: bool, *, people: bool = False) -> tuple[Group, ...]:
     """What may be told apart: over everyone all of it, in a team that one owns its people too."""
-    return get_args(Group) if everyone else TEAM_GROUPS if people else OWN_GROUPS
+    return ALL_GROUPS if everyone else TEAM_GROUPS if people else OWN_GROUPS
 
 
 def steps(span: Span) -> list[Step]:
@@ -260,7 +279,7 @@ def filters_asked(
         model=args.get("model") or None,
         provider_id=(args.get("provider") or None) if everyone else None,
         from_ms=span.from_ms if span else None,
-        to_ms=span.to_ms if span else None,
+        to_ms=span.until_ms if span else None,
     )
 
 
@@ -275,32 +294,35 @@ def overview(
     metric: Metric,
     group: Group,
     step: Step,
-    timezone: str = "UTC",
-    rankings: Rankings | None = None,
+    timezone: str,
+    rankings: Rankings,
+    names: Names,
+    horizon: Horizon | None = None,
 ) -> Overview:
-    """The usage of `span` that `filters` let through."""
-    rankings = rankings or Rankings(reader)
+    """The usage of `span` that `filters` let through; `rankings` know who used most of the group."""
     earlier = msgspec.structs.replace(filters, from_ms=span.before_ms, to_ms=span.before_to_ms)
     dimension = GROUPS[group]
-    rows = reports.stats(reader, step, filters=filters)
-    sums = Sums()
-    for row in rows:
-        sums.add(row)
-    before = reports.totals(reader, filters=earlier)
-    shares = rankings.of(dimension, filters).shares[:TOP]
-    largest = rankings.largest(dimension, filters, metric)
-    charted = [share.name for share in largest if _measure(share, metric)]
-    names = shown(group, {share.name for share in shares} | set(charted))
-    columns, cells = _chart(reader, rows, dimension, step, charted, names, metric, filters, span)
-    sample, sample_before = samples.timings(reader, filters), samples.timings(reader, earlier)
-    streams, others = reports.of_streams(reader, filters=filters)
+    course = reports.course(reader, step, filters=filters, before=earlier, horizon=horizon)
+    shares = rankings.of(dearest(group, filters)).shares[:TOP]
+    largest = [share.name for share in rankings.of(charted(group, filters, metric)).shares if _measure(share, metric)]
+    called = names.of(group, {share.name for share in shares} | set(largest))
+    parts = reports.shares_over_time(
+        reader, step, dimension, largest, filters=filters, measures=MEASURED[metric], horizon=horizon
+    )
+    columns, cells = _chart(course.rows, dimension, step, largest, parts, called, metric, span)
+    sample, sample_before = samples.timings(reader, filters, earlier)
     heat_from = max(span.from_ms, span.to_ms - span.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
     week = reports.by_hour_of_week(
-        reader, filters=msgspec.structs.replace(filters, from_ms=heat_from), timezone=timezone
+        reader,
+        filters=msgspec.structs.replace(filters, from_ms=heat_from),
+        timezone=timezone,
+        measures=MEASURED[metric],
     )
+    sums = course.sums
     return Overview(
-        span, metric, group, step, timezone, sums, before, rows, shares, names, columns, cells, sample, streams, others,
-        samples.errors(reader, filters), _changes(sums, before, sample, sample_before), _heat(week, metric),
+        span, metric, group, step, timezone, sums, course.before, course.rows, shares, called, columns, cells, sample,
+        course.streams, course.whole, samples.errors(reader, filters),
+        _changes(sums, course.before, sample, sample_before), _heat(week, metric),
         HEAT_DAYS if heat_from > span.from_ms else None,
     )  # fmt: skip
 
@@ -314,7 +336,9 @@ def shown(group: Group, ids: set[str]) -> dict[str, str]:
         case "key":
             found = keys.names_of(ids)
         case "team":
-            found = {**teams.former_names_of(ids), **teams.names_of(ids)}
+            found = teams.names_of(ids)
+            if former := ids - found.keys() - {""}:
+                found |= teams.former_names_of(former)
         case "user":
             found = identity.names_of(ids)
         case "provider":
@@ -322,26 +346,27 @@ def shown(group: Group, ids: set[str]) -> dict[str, str]:
     return {id: (found.get(id) or GONE) if id else NAMELESS[group] for id in ids}
 
 
-def choices(rankings: Rankings, group: Group, filters: Filters, *, offered: bool = True) -> list[tuple[str, str]]:
-    """What a filter offers: what was used in the span and with the other filters, by its name; if nothing is to be
-    offered, only what is chosen.
+def others(group: Group, filters: Filters) -> Question:
+    """What a filter offers from: what was used in the span and with the other filters."""
+    return dearest(group, msgspec.structs.replace(filters, **{GROUPS[group]: None}))
+
+
+def choices(rankings: Rankings | None, names: Names, group: Group, filters: Filters) -> list[tuple[str, str]]:
+    """What a filter offers by its name: what `others` found; without rankings only what is chosen.
 
     People are named by their usernames, everything else by its id. What is chosen is offered even when unused.
     """
-    field = GROUPS[group]
-    chosen: str | None = getattr(filters, field)
-    others = msgspec.structs.replace(filters, **{field: None})
-    ids = ({share.name for share in rankings.of(field, others).shares} if offered else set()) - {""}
-    names = shown(group, ids | ({chosen} if chosen and chosen != NOBODY else set()))
-    by_name = sorted((name.casefold(), name, id) for id, name in names.items() if name != GONE or group != "user")
+    chosen: str | None = getattr(filters, GROUPS[group])
+    ids = {share.name for share in rankings.of(others(group, filters)).shares} - {""} if rankings else set()
+    called = names.of(group, ids | ({chosen} if chosen and chosen != NOBODY else set()))
+    by_name = sorted((name.casefold(), name, id) for id, name in called.items() if name != GONE or group != "user")
     return [(name if group == "user" else id, name) for _, name, id in by_name]
 
 
 def _chart(
-    reader: Reader, rows: list[PeriodUsage], dimension: Dimension, step: Step, charted: list[str],
-    names: dict[str, str], metric: Metric, filters: Filters, span: Span,
+    rows: list[PeriodUsage], dimension: Dimension, step: Step, charted: list[str], parts: dict[str, dict[int, Sums]],
+    names: dict[str, str], metric: Metric, span: Span,
 ) -> tuple[list[str], list[list[Any]]]:  # fmt: skip
-    parts = reports.shares_over_time(reader, step, dimension, charted, filters=filters) if charted else {}
     rest = any(
         _measure(row, metric) - sum(_measure(parts[name].get(row.start_ms, Sums()), metric) for name in charted)
         for row in rows

@@ -5,7 +5,7 @@ The reader is the permission, in the books themselves; a door only says how wide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 
@@ -21,6 +21,7 @@ from app.extensions import db, now
 from app.ledger import reports
 from app.ledger.entries import UsageEntry
 from app.ledger.reports import Filters, Reader, ReportError
+from app.ledger.spans import Horizon
 from app.metering import money
 from app.metering.usage import Refusal
 from app.web import exports
@@ -36,6 +37,8 @@ OUTCOMES = ("ok", "error", "cancelled")
 SPANNING = ("range", "from", "to")
 NARROWING = ("model", "key", "team", "user", "provider")
 TYPED = ("model", "user")  # which addresses call by the names that people know
+TOPS: dict[arranged.Group, str] = {"user": "Top users", "team": "By team", "provider": "By provider"}  # for admins
+LATE: tuple[arranged.Group, ...] = ("user", "team")
 OF_REQUESTS = ("endpoint", "status", "code")  # what only single requests are narrowed by
 CUT = 400  # letters of a message in a file
 
@@ -71,37 +74,51 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     door, reader = door.to(person), arranged.reader_of(person)
     span = arranged.span_asked(request.args)
     filters = arranged.filters_asked(request.args, reader, span, everyone=door.everyone, people=door.people)
-    common = {"door": door, "chips": _chips(door), "clear": _clear(), "updated": now(), **values}
+    common = {"door": door, "clear": _clear(), "updated": now(), **values}
     if span is None:
-        return render(page, fragment, overview=None, fields=_range_fields(span), keep={}, **common)
+        chips = _chips(door, arranged.Names())
+        return render(page, fragment, overview=None, fields=_range_fields(span), keep={}, chips=chips, **common)
     metric, group, step, timezone = arranged.asked(request.args, span, door.groups)
     if form := exports.wanted():
         rows = arranged.every_row(reader, filters, step, group)
         return exports.answer(form, "usage", arranged.export_columns(group), rows)
-    among = door.groups if _few_keys(door, filters) else tuple(one for one in door.groups if one != "key")
+    late = _is_told_on_demand(door, filters)
+    offered = [one for one in _offers(door, filters) if not (late and one in LATE)]
+    among = tuple(one for one in door.groups if one != "key" or one in offered)
     group = group if group in among else among[0]
-    rankings = arranged.Rankings(reader)
+    tops = {one: title for one, title in TOPS.items() if door.everyone and not (late and one in LATE)}
+    active = (door.everyone or door.people) and not late
+    horizon = Horizon.now()
+    ranked = dict.fromkeys((group, *tops, *(("user",) if active else ())))
+    questions = [arranged.charted(group, filters, metric), *(arranged.dearest(one, filters) for one in ranked)]
+    questions += [arranged.others(one, filters) for one in offered]
+    rankings = arranged.Rankings(reader, questions, horizon)
+    called = arranged.Names()
+    choices = _choices(rankings, called, person, door, filters, offered)
     found = arranged.overview(
-        reader, span, filters, metric=metric, group=group, step=step, timezone=timezone, rankings=rankings
-    )
+        reader, span, filters, metric=metric, group=group, step=step, timezone=timezone, rankings=rankings, names=called,
+        horizon=horizon,
+    )  # fmt: skip
     return render(
         page,
         fragment,
         overview=found,
-        fields=_range_fields(span) + _narrowing_fields(_choices(rankings, person, door, filters)),
-        keep=_kept("group", "by", "metric", "tz"),
+        fields=_range_fields(span) + _narrowing_fields(choices, offered),
+        keep=_kept("group", "by", "metric", "tz", "tops"),
         chart_fields=_chart_fields(found, among),
-        chart_keep=_kept(*SPANNING, *NARROWING, "tz"),
+        chart_keep=_kept(*SPANNING, *NARROWING, "tz", "tops"),
         zone_fields=[_field("tz", "Time zone", _zones(timezone), timezone) | {"zones": True}],
-        zone_keep=_kept(*SPANNING, *NARROWING, "group", "by", "metric"),
+        zone_keep=_kept(*SPANNING, *NARROWING, "group", "by", "metric", "tops"),
         activity_href=_address(door.activity, *SPANNING, *NARROWING),
         error_hrefs=[
             _address(door.activity, *SPANNING, *NARROWING, status=kind.status, code=kind.code)
             for kind in found.errors.kinds
         ],
-        active=rankings.of("person_id", filters).asked if door.everyone or door.people else None,
-        tops=_tops(rankings, filters) if door.everyone else [],
+        active=rankings.of(arranged.dearest("user", filters)).asked if active else None,
+        tops_href=current_address(tops=1) if late else None,
+        tops=[_top(rankings, called, one, title, filters) for one, title in tops.items()],
         speeds=[arranged.tokens_per_s(found.streams), None],
+        chips=_chips(door, called),
         **common,
     )
 
@@ -126,12 +143,14 @@ def _range_fields(span: arranged.Span | None) -> list[Field]:
     return fields
 
 
-def _narrowing_fields(choices: Mapping[str, list[tuple[str, str]]]) -> list[Field]:
+def _narrowing_fields(
+    choices: Mapping[str, list[tuple[str, str]]], offered: Collection[str] = arranged.ALL_GROUPS
+) -> list[Field]:
     """A filter for each thing of which there is a choice, or that is chosen; what there is too much of is typed, and
-    only some of it offered."""
+    only some of it offered, if any."""
     return [
         _field(name, name.capitalize(), options, request.args.get(name), all=True)
-        | ({"kind": "text"} if name in TYPED and len(options) >= arranged.OFFERED else {})
+        | ({"kind": "text"} if name in TYPED and (len(options) >= arranged.OFFERED or name not in offered) else {})
         for name, options in choices.items()
         if len(options) > (0 if name == "team" else 1) or request.args.get(name)
     ]
@@ -166,49 +185,67 @@ def _clear() -> str:
     return current_address(**dict.fromkeys((*NARROWING, *OF_REQUESTS, "q", "cursor")))
 
 
-def _tops(
-    rankings: arranged.Rankings, filters: Filters
-) -> list[tuple[arranged.Group, str, list[reports.Share], dict[str, str]]]:
-    """Who used most, and of which providers: for admins, whatever the chart tells apart."""
-    tables: list[tuple[arranged.Group, str]] = [("user", "Top users"), ("team", "By team"), ("provider", "By provider")]
-    found = []
-    for group, title in tables:
-        shares = rankings.of(arranged.GROUPS[group], filters).shares[:10]
-        found.append((group, title, shares, arranged.shown(group, {share.name for share in shares})))
-    return found
+def _top(
+    rankings: arranged.Rankings, names: arranged.Names, group: arranged.Group, title: str, filters: Filters
+) -> tuple[arranged.Group, str, list[reports.Share], dict[str, str]]:
+    """Who used most, or of which providers, whatever the chart tells apart."""
+    shares = rankings.of(arranged.dearest(group, filters)).shares[:10]
+    return group, title, shares, names.of(group, {share.name for share in shares})
+
+
+def _offers(door: Door, filters: Filters) -> list[arranged.Group]:
+    """Of which filters choices are offered. Where there are more keys than can be, none are until a user or a team is
+    chosen; of as many people or models, which are typed, none once one is chosen."""
+    too_many = set()
+    if door.everyone:
+        if not (filters.person_id or filters.team_id or keys.are_at_most(arranged.OFFERED)):
+            too_many.add("key")
+        if filters.person_id and not identity.are_at_most(arranged.OFFERED):
+            too_many.add("user")
+        if filters.model and not catalog.are_at_most(arranged.OFFERED):
+            too_many.add("model")
+    return [group for group in door.groups if group not in too_many]
+
+
+def _is_told_on_demand(door: Door, filters: Filters) -> bool:
+    """Whether who and which teams used most is left for another click: of a model or a provider that many people use
+    everybody's use has to be added up."""
+    wide = door.everyone and not (filters.person_id or filters.team_id or filters.key_id)
+    narrow = filters.model or filters.provider_id
+    return bool(wide and narrow and not request.args.get("tops") and not identity.are_at_most(arranged.OFFERED))
 
 
 def _choices(
-    rankings: arranged.Rankings, person: Person, door: Door, filters: Filters
-) -> dict[str, list[tuple[str, str]]]:
-    """What each filter offers: what was used with the others in force, so that a user narrows the keys offered. Where
-    there are more keys than can be offered, none are until a user or a team is chosen.
+    rankings: arranged.Rankings, names: arranged.Names, person: Person, door: Door, filters: Filters,
+    offered: Collection[arranged.Group],
+) -> dict[str, list[tuple[str, str]]]:  # fmt: skip
+    """What each filter offers: what was used with the others in force, so that a user narrows the keys offered.
 
     One's own teams are offered whether or not one used them: their owners see what others did."""
-    spanned = msgspec.structs.replace(filters, status=None, error_code=None)
-    few = _few_keys(door, spanned)
     found: dict[str, list[tuple[str, str]]] = {
-        group: arranged.choices(rankings, group, spanned, offered=few or group != "key") for group in door.groups
+        group: arranged.choices(rankings if group in offered else None, names, group, filters) for group in door.groups
     }
+    if door.everyone and "team" not in offered:
+        found["team"] = [(team.id, team.name) for team in db.session.scalars(teams.every())]
     if not door.everyone:
         mine = {one.team_id: one.team.name for one in teams.of(person)}
         found["team"] = sorted({**dict(found["team"]), **mine}.items(), key=lambda told: told[1].casefold())
     return found
 
 
-def _few_keys(door: Door, filters: Filters) -> bool:
-    """Whether keys can be told apart: not all of a large organisation's, but those of a person or a team."""
-    return not door.everyone or bool(filters.person_id or filters.team_id) or keys.are_at_most(arranged.OFFERED)
-
-
-def _offered(reader: Reader, person: Person, door: Door, filters: Filters) -> dict[str, list[tuple[str, str]]]:
+def _offered(
+    reader: Reader, names: arranged.Names, person: Person, door: Door, filters: Filters
+) -> dict[str, list[tuple[str, str]]]:
     """What each filter of a list offers: the same, but where there are more people than can be offered, what there is
     rather than what was used, as the books would have to be added up for a list of requests."""
+    filters = msgspec.structs.replace(filters, status=None, error_code=None)
     if not door.everyone or filters.person_id or identity.are_at_most(arranged.OFFERED):
-        return _choices(arranged.Rankings(reader), person, door, filters)
+        offered = _offers(door, filters)
+        rankings = arranged.Rankings(reader, [arranged.others(group, filters) for group in offered])
+        return _choices(rankings, names, person, door, filters, offered)
     there_is = {
         "model": [(name, name) for name in db.session.scalars(select(catalog.Model.name).order_by(catalog.Model.name))],
-        "key": arranged.choices(arranged.Rankings(reader), "key", filters, offered=False),
+        "key": arranged.choices(None, names, "key", filters),
         "team": [(team.id, team.name) for team in db.session.scalars(teams.every())],
         "user": [("", "")] * arranged.OFFERED,  # typed
         "provider": [(one.id, one.name) for one in db.session.scalars(providers.listed())],
@@ -216,7 +253,7 @@ def _offered(reader: Reader, person: Person, door: Door, filters: Filters) -> di
     return {group: there_is[group] for group in door.groups}
 
 
-def _chips(door: Door, *more: str) -> list[dict[str, str]]:
+def _chips(door: Door, names: arranged.Names, *more: str) -> list[dict[str, str]]:
     """The filters in force, by the words people know, each with the address without it."""
     texts: dict[str, tuple[str, str]] = {}
     for name in (*door.groups, *more):
@@ -225,7 +262,7 @@ def _chips(door: Door, *more: str) -> list[dict[str, str]]:
             continue
         told = value
         if name in ("key", "team", "provider"):
-            told = arranged.shown(cast("arranged.Group", name), {value})[value]
+            told = names.of(cast("arranged.Group", name), {value})[value]
         elif name == "status":
             told = dict(STATUSES).get(value, f"HTTP {value}")
         texts[name] = (name.capitalize() if name != "code" else "Error code", told)
@@ -289,6 +326,7 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
             found = reports.requests(reader, filters=filters, limit=size, cursor=request.args.get("cursor"))
         except ReportError:
             abort(404, "This page of the list is no longer there.")
+    called = arranged.Names()
     return render(
         page,
         fragment,
@@ -303,12 +341,12 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         fields=[
             *_range_fields(span),
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
-            *_narrowing_fields(_offered(reader, person, door, filters) if span else {}),
+            *_narrowing_fields(_offered(reader, called, person, door, filters) if span else {}),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
         ],
         keep=_kept("code", "size"),
         usage_href=_address(door.usage, *SPANNING, *NARROWING),
-        chips=_chips(door, *OF_REQUESTS),
+        chips=_chips(door, called, *OF_REQUESTS),
         clear=_clear(),
         updated=now(),
         **values,

@@ -266,11 +266,13 @@ def test_each_secret_of_a_key_tells_when_it_was_last_presented(ledger: Flask, mo
             event(secret_id="foreign", person_id="bob"),
         ]
     )
-    assert reports.use_of_secrets(ADA, "key-1") == {"old": NOON - 1000, "new": NOON}
-    assert reports.use_of_secrets(ADMIN, "key-1") == {"old": NOON - 1000, "new": NOON, "foreign": NOON}
-    assert reports.use_of_secrets(BOB, "key-2") == {}
+    secrets = {"old", "new", "foreign"}
+    assert reports.use_of_secrets(ADA, "key-1", secrets) == {"old": NOON - 1000, "new": NOON}
+    assert reports.use_of_secrets(ADMIN, "key-1", secrets) == {"old": NOON - 1000, "new": NOON, "foreign": NOON}
+    assert reports.use_of_secrets(ADMIN, "key-1", {"old", "new"}) == {"old": NOON - 1000, "new": NOON}
+    assert reports.use_of_secrets(BOB, "key-2", secrets) == {}
     monkeypatch.setattr(reports, "NEWEST", 2)
-    assert reports.use_of_secrets(ADA, "key-1") == {"new": NOON}
+    assert reports.use_of_secrets(ADA, "key-1", secrets) == {"new": NOON}
 
 
 def test_pages_lead_back_to_newer_requests(ledger: Flask) -> None:
@@ -329,13 +331,49 @@ def test_the_week_is_told_by_its_hours(ledger: Flask, timezone: str) -> None:
     assert [[sums.requests for sums in day] for day in week] == counted
 
 
-def test_active_people_and_streams_are_told_apart(ledger: Flask) -> None:
-    posting.post(
-        [event(stream=True), event(stream=True, person_id="bob"), event(at_ms=NOON - 9 * DAY_MS, person_id="eve")]
-    )
+def test_active_people_are_counted(ledger: Flask) -> None:
+    posting.post([event(), event(person_id="bob"), event(at_ms=NOON - 9 * DAY_MS, person_id="eve")])
     posting.post([event(kind="credit", person_id="zoe", cost_nano=-1)])
-    assert reports.ranking(ADMIN, "person_id").asked == 3
-    assert reports.ranking(ADMIN, "person_id", filters=Filters(from_ms=NOON - DAY_MS)).asked == 2
-    streams, others = reports.of_streams(ADMIN)
-    assert (streams.requests, others.requests) == (2, 1)
-    assert reports.of_streams(BOB)[1].requests == 0
+    ever, of_a_day = reports.rankings(
+        ADMIN, [reports.Question("person_id"), reports.Question("person_id", Filters(from_ms=NOON - DAY_MS))]
+    )
+    assert (ever.found, ever.asked) == (4, 3)
+    assert of_a_day.asked == 2
+
+
+def test_questions_asked_together_are_answered_as_alone(ledger: Flask) -> None:
+    events = some_events(200, seed=7, span_ms=20 * DAY_MS)
+    posting.post(events)
+    rollups.derive()
+    wide, narrow = Filters(from_ms=NOON - 12 * DAY_MS), Filters(model="echo", to_ms=NOON - DAY_MS)
+    questions = [
+        reports.Question("person_id", wide),
+        reports.Question("model", wide, "tokens", 1),
+        reports.Question("model", wide),
+        reports.Question("key_id", narrow, "errors"),
+        reports.Question("team_id", narrow),
+        reports.Question("provider_id", Filters(person_id="nobody")),
+    ]
+    for reader in (ADMIN, ADA, BOB):
+        found = reports.rankings(reader, questions, horizon=reports.Horizon.now())
+        for (dimension, filters, order, limit), ranking in zip(questions, found, strict=True):
+            assert ranking.shares == reports.by(reader, dimension, filters=filters, order=order, limit=limit)
+            assert ranking.found >= len(ranking.shares)
+    assert reports.rankings(ADMIN, []) == []
+
+
+@pytest.mark.parametrize("step", reports.STEPS)
+def test_a_course_tells_what_stats_tell_and_the_span_before(ledger: Flask, step: reports.Step) -> None:
+    events = some_events(300, seed=8, span_ms=20 * DAY_MS)
+    posting.post(events)
+    rollups.derive()
+    filters = Filters(from_ms=NOON - 9 * DAY_MS, to_ms=NOON + 1)
+    before = Filters(from_ms=NOON - 18 * DAY_MS, to_ms=NOON - 9 * DAY_MS + 1)
+    for reader in (ADMIN, ADA):
+        course = reports.course(reader, step, filters=filters, before=before)
+        assert course.rows == reports.stats(reader, step, filters=filters)
+        assert course.sums == reports.totals(reader, filters=filters)
+        assert course.before == reports.totals(reader, filters=before)
+        inside = [told for told in events if NOON - 9 * DAY_MS <= told.at_ms <= NOON and told.kind == "usage"]
+        mine = [told for told in inside if told.stream and (reader is ADMIN or told.person_id == "ada")]
+        assert course.streams.requests == len(mine)

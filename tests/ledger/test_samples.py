@@ -13,6 +13,7 @@ from sqlalchemy.event import listen as listens
 from app.extensions import db
 from app.ledger import posting, reports, rollups, samples
 from app.ledger.spans import NONE, Filters
+from app.ledger.sums import DAY_MS
 from tests.ledger.books import NOON, event
 from tests.ledger.test_reports import ADA, ADMIN, BOB
 
@@ -21,7 +22,7 @@ def test_percentiles_are_exact(ledger: Flask) -> None:
     durations = random.Random(1).sample(range(1, 100_000), 137)
     posting.post([event(duration_ms=one, ttft_ms=one // 2 if one % 2 else None, stream=True) for one in durations])
     posting.post([event(outcome="error", status=502, duration_ms=10**6), event(kind="credit", duration_ms=10**6)])
-    found = samples.timings(ADMIN, NONE).all
+    found = samples.timings(ADMIN, NONE)[0].all
     ordered = sorted(durations)
     first = sorted(one // 2 for one in durations if one % 2)
     assert found.count == 137
@@ -33,24 +34,31 @@ def test_percentiles_are_exact(ledger: Flask) -> None:
 
 def test_streams_have_a_rate_and_others_none(ledger: Flask) -> None:
     posting.post([event(stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50), event(duration_ms=9)])
-    found = samples.timings(ADA, NONE)
+    [found] = samples.timings(ADA, NONE)
     assert found.streams.tokens_per_s == 50
     assert (found.others.count, found.others.duration_p50, found.others.tokens_per_s) == (1, 9, None)
-    assert samples.timings(BOB, NONE).all == samples.Timings()
+    assert samples.timings(BOB, NONE)[0].all == samples.Timings()
 
 
 def test_only_the_newest_are_looked_at_and_it_is_said(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "NEWEST", 3)
+    monkeypatch.setattr(samples, "TIMED", 3)
     posting.post([event(at_ms=NOON - index, duration_ms=index) for index in range(3)])
-    assert not samples.timings(ADMIN, NONE).cut
+    assert not samples.timings(ADMIN, NONE)[0].cut
     db.session.rollback()  # SQLite reads one moment until the transaction ends
     posting.post([event(at_ms=NOON - 10, duration_ms=10**6)])
-    found = samples.timings(ADMIN, NONE)
+    [found] = samples.timings(ADMIN, NONE)
     assert found.cut
     assert (found.all.count, found.all.duration_p95) == (3, 2)
     db.session.rollback()
     posting.post([event(outcome="error", status=500 + index) for index in range(4)])
     assert samples.errors(ADMIN, NONE).cut
+
+
+def test_two_spans_are_timed_at_once(ledger: Flask) -> None:
+    posting.post([event(duration_ms=5), event(at_ms=NOON - 9 * DAY_MS, duration_ms=7)])
+    now, before = samples.timings(ADA, Filters(from_ms=NOON), Filters(to_ms=NOON))
+    assert (now.all.duration_p50, before.all.duration_p50) == (5, 7)
 
 
 def test_errors_are_told_by_code_and_status(ledger: Flask) -> None:
@@ -83,12 +91,14 @@ def test_each_question_walks_an_index_of_its_own(ledger: Flask) -> None:
     questions: list[tuple[str, Callable[[], object]]] = [
         ("ix_usage_hourly_underived", lambda: rollups.derived_before(db.session.connection())),
         ("ix_usage_entry_errors", lambda: samples.errors(ADMIN, Filters(**span))),
+        ("ix_usage_entry_errors_person_id", lambda: samples.errors(ADA, Filters(**span))),
+        ("ix_usage_entry_errors_person_id", lambda: reports.requests(ADA, filters=Filters(status="error"))),
         ("ix_usage_entry_at_ms_id", lambda: samples.timings(ADMIN, Filters(**span))),
         ("ix_usage_entry_person_id_at_ms_id", lambda: samples.timings(ADA, Filters(**span))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: samples.timings(ADA, Filters(key_id="key-1", **span))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: reports.requests(ADA, filters=Filters(key_id="key-1"))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: reports.last_use(ADA, ["key-1"])),
-        ("ix_usage_entry_key_id_at_ms_id", lambda: reports.use_of_secrets(ADA, "key-1")),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: reports.use_of_secrets(ADA, "key-1", {"one"})),
     ]
     for index, question in questions:
         asked.clear()

@@ -225,7 +225,7 @@ def create(body: NewKey) -> NewlyMadeKey:
 def detail(id: str) -> DetailedKey:
     """One key, with its secrets and when each was last used."""
     key = keys.reach(me(), id)
-    used_ms = reports.use_of_secrets(reader_of(me()), key.id)
+    used_ms = reports.use_of_secrets(reader_of(me()), key.id, {secret.id for secret in key.secrets})
     secrets = [
         Secret(
             id=secret.id,

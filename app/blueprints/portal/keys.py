@@ -185,6 +185,6 @@ def _form(form: NewKeyForm, team: Team | None, status: int = 200) -> Response:
 
 def _secrets(reader: Reader, key: ApiKey) -> list[tuple[keys.KeySecret, datetime | None]]:
     """The key's secrets, newest first, and when each was last used; of those that have ended, the latest few."""
-    used_ms = reports.use_of_secrets(reader, key.id)
+    used_ms = reports.use_of_secrets(reader, key.id, {secret.id for secret in key.secrets})
     shown = [secret for place, secret in enumerate(key.secrets) if place < SECRETS or not secret.has_ended]
     return [(secret, moment(used_ms[secret.id]) if secret.id in used_ms else None) for secret in shown]

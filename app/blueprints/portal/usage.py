@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Blueprint, Response, request
 
 from app.blueprints.portal.person import me
@@ -17,17 +19,19 @@ def open_on(door: Blueprint) -> None:
 
 def index() -> Response:
     person = me()
+    active = keys.listed(person, status="active").with_only_columns(keys.ApiKey.id, keys.ApiKey.name)
+    mine = [(id, name) for id, name in db.session.execute(active)]
     return usage_pages.usage(
         person,
         usage_pages.PORTAL,
         "portal/usage/index.html",
         "portal/usage/_usage.html",
-        budgets=_budgets(person),
-        has_key=bool(db.session.scalar(keys.listed(person, status="active").limit(1))),
+        budgets=_budgets(person, mine),
+        has_key=bool(mine),
     )
 
 
-def _budgets(person: Person) -> list[tuple[str, budgets.Standing]]:
+def _budgets(person: Person, own_keys: Sequence[tuple[str, str]]) -> list[tuple[str, budgets.Standing]]:
     """Everything that bounds this person's own spending, with its name: one's own budget first, even without limit.
     For a team that is asked for, the team's budget and one's share of it."""
     team = request.args.get("team", "")
@@ -43,11 +47,10 @@ def _budgets(person: Person) -> list[tuple[str, budgets.Standing]]:
             )
         ]
     scopes = [("user", person.id, "All your personal spending")]
-    scopes += [
-        ("subscription", one.id, f"Model {one.model_name}")
-        for one in db.session.scalars(subscriptions.of(person, status="active"))
-    ]
-    scopes += [("key", key.id, f"Key {key.name}") for key in db.session.scalars(keys.listed(person, status="active"))]
+    one = subscriptions.Subscription
+    active = subscriptions.of(person, status="active").with_only_columns(one.id, one.model_name)
+    scopes += [("subscription", id, f"Model {model}") for id, model in db.session.execute(active)]
+    scopes += [("key", id, f"Key {name}") for id, name in own_keys]
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     return [
         (name, standing)

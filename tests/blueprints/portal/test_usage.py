@@ -99,7 +99,7 @@ def test_each_figure_is_compared_with_the_period_before(
     assert "+350%" in tiles  # nine cents after two
     assert re.search(r'class="good">-50%', tiles)  # half as long
     assert "Changes compare" in page
-    assert "newest 10,000" not in page
+    assert "newest 2,000" not in page
 
 
 @pytest.mark.parametrize(
