@@ -78,13 +78,14 @@ class _Link:
         self._writable = self._loop.io(self._socket.fileno(), 2)
         self._clock = self._loop.timer(timeout_s / 4, timeout_s / 4)
         self._readable.start(self._read)
-        self._clock.start(self._look)
 
     def send(self, waiter: _Waiter) -> None:
         self._pending.append(waiter)
         if not self._out:  # what this turn of the loop still gives leaves with it
             self._loop.run_callback(self._write)
         self._out.append(waiter.packed)
+        if not self._clock.active:
+            self._clock.start(self._look)
 
     def _write(self) -> None:
         if self.broken:
@@ -127,8 +128,10 @@ class _Link:
             waiter.resume()
 
     def _look(self) -> None:
-        """One timer for all: the oldest unanswered command tells whether Redis still answers."""
-        if self._pending and self._is_silent(max(self._pending[0].sent_at, self._heard_at)):
+        """One timer for all, while anybody waits: the oldest unanswered command tells whether Redis still answers."""
+        if not self._pending:
+            self._clock.stop()
+        elif self._is_silent(max(self._pending[0].sent_at, self._heard_at)):
             self.close(TimeoutError("no answer in time"))
 
     def _is_silent(self, since: float) -> bool:

@@ -32,10 +32,11 @@ class Spool:
         self._file = -1
         self._size = 0
         self._opened = 0.0
-        self._dirty = False
         self._open()
         # Native, so that a slow disk holds up no greenlet.
-        start = get_original("_thread", "start_new_thread")
+        start, lock = get_original("_thread", ["start_new_thread", "allocate_lock"])
+        self._synced = lock()  # held while there is nothing to sync
+        self._synced.acquire()
         self._stop = False
         start(self._sync_for_ever, ())
 
@@ -53,10 +54,11 @@ class Spool:
         if written != len(data):
             raise OSError(f"only {written} of {len(data)} bytes of a usage event could be written")
         self._size += written
-        self._dirty = True
+        self._wake()
 
     def close(self) -> None:
         self._stop = True
+        self._wake()
         if self._file >= 0:
             os.fsync(self._file)
             os.close(self._file)  # lets the lock go: the janitor may have it
@@ -82,13 +84,19 @@ class Spool:
         os.fsync(old)
         os.close(old)
 
+    def _wake(self) -> None:
+        if self._synced.locked():
+            self._synced.release()
+
     def _sync_for_ever(self) -> None:
         sleep = get_original("time", "sleep")
-        while not self._stop:
+        while True:
+            self._synced.acquire()
             sleep(SYNC_S)
-            if self._dirty:
-                self._dirty = False
-                try:
-                    os.fsync(self._file)
-                except OSError:  # rotated or closed meanwhile, which synced it
-                    continue
+            if self._stop:
+                return
+            self._synced.acquire(blocking=False)  # first: what is written from here on wakes us again
+            try:
+                os.fsync(self._file)
+            except OSError:  # rotated or closed meanwhile, which synced it
+                continue
