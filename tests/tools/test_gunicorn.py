@@ -115,6 +115,20 @@ def test_a_stream_runs_to_its_end_while_the_worker_stops(serve: Callable[..., We
     stream.close()
 
 
+def test_a_connection_that_asks_nothing_is_hung_up_on_and_a_stream_is_not(serve: Callable[..., Web]) -> None:
+    web = serve(GUNICORN_CMD_ARGS="--keep-alive 1")
+    idle, silent, stream = web.connect(), web.connect(), web.connect()
+    web.get("/", idle)
+    silent.connect()
+    stream.request("GET", "/stream")
+    with stream.getresponse() as answer:
+        assert answer.read() == b"x" * 15
+    for connection in (idle, silent):
+        assert connection.sock.recv(1) == b""
+        connection.close()
+    stream.close()
+
+
 def test_workers_are_renewed_under_load_without_a_failed_request(serve: Callable[..., Web]) -> None:
     web = serve(CONFIG_SERVER_WORKERS="2")
     stop, failures, served = threading.Event(), [], []
