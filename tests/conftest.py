@@ -5,6 +5,7 @@ Each is started once a test process at most, and only when a test asks; servers 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,12 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     url = postgres.fresh()
     yield url
     postgres.drop(url)
+
+
+@pytest.fixture
+def lasting_postgres_url(postgres: Postgres) -> str:
+    """The URL of the PostgreSQL database that all tests of this process share: `tests.house.app` puts it back."""
+    return postgres.url(postgres.template("house", lambda _: None))
 
 
 @pytest.fixture
@@ -138,6 +145,18 @@ def chromium_path(chromium: Chromium) -> Path:
 def browser_type_launch_args(chromium: Chromium) -> dict[str, Any]:
     """What pytest-playwright's `browser`, `context` and `page` are started with."""
     return chromium.launch_options()
+
+
+QUIET_S = 20
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin no test shortly before a full hour: an hour, a day or a month may end there in the midst of it, and what is
+    "today" to the test would be yesterday to the product."""
+    left = 3600 - time.time() % 3600
+    if left < QUIET_S:
+        time.sleep(left)
 
 
 @pytest.hookimpl(wrapper=True)

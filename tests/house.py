@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import psycopg
 import pytest
 import redis
 from flask import Flask
@@ -89,37 +90,47 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # settings share one, over a database and a Redis that are put back to how they were at the beginning.
 _made: dict[bytes, Flask] = {}
 _worlds: dict[tuple[bytes, str], World] = {}
+_migrated: dict[str, Rows] = {}  # what a migrated PostgreSQL database has, by its URL
+
+
+class Rows(NamedTuple):
+    """What a PostgreSQL database has: each table as COPY tells it, and where its sequences are."""
+
+    tables: dict[str, bytes]
+    sequences: list[tuple[str, int | None]]
 
 
 class World(NamedTuple):
-    """A database and a Redis as they were at one moment: a connection to a copy in memory, and every key."""
+    """A database and a Redis as they were at one moment: a connection to a copy in memory, or PostgreSQL's rows, and
+    every key."""
 
-    database: sqlite3.Connection
+    database: sqlite3.Connection | Rows
     keys: list[tuple[bytes, int, bytes]]  # name, ms to live (0: for ever), value as DUMP tells it
 
 
 @pytest.fixture
 def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
-    lasting = config.database_url.startswith("sqlite")
-    if lasting:
-        shutil.rmtree(config.spool_dir, ignore_errors=True)
+    shutil.rmtree(config.spool_dir, ignore_errors=True)
     name = msgspec.json.encode(config)
-    made = _made.get(name) or create_app(config, set(config.server.doors))
+    if (made := _made.get(name)) is None:
+        made = _made[name] = create_app(config, set(config.server.doors))
     kept = dict(made.config)
     made.config["TESTING"] = True
 
     def begin() -> None:
-        if lasting:
-            _made[name] = made
+        if _is_sqlite(config):
             with closing(sqlite3.connect(migrated)) as empty:
-                _overwrite(config, empty)
-        with made.app_context():
-            if not lasting:
-                migrate()
-            transaction(providers.ensure_endpoints)
-            publication.publish_all()
+                _put_back(config, empty)
+        elif config.database_url in _migrated:
+            _put_back(config, _migrated[config.database_url])
+        else:
+            migrate()
+            _migrated[config.database_url] = _copy(config)
+        transaction(providers.ensure_endpoints)
+        publication.publish_all()
 
-    _as_in_world("empty", begin, config, wire)
+    with made.app_context():
+        _as_in_world("empty", begin, config, wire)
     yield made
     made.config.clear()
     made.config.update(kept)  # tests may have set what they like
@@ -128,20 +139,14 @@ def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
 
 def _as_in_world(which: str, begin: Callable[[], object], config: Config, wire: redis.Redis) -> None:
     """Put the database and Redis into the state that `begin` leaves; it is called once only for the same settings."""
-    if not config.database_url.startswith("sqlite"):
-        begin()
-        return
     name = msgspec.json.encode(config), which
     world = _worlds.get(name)
     if world is None:
         begin()
-        copy = sqlite3.connect(":memory:")
-        with closing(sqlite3.connect(_path(config))) as database:
-            database.backup(copy)
         keys = [(key, max(wire.pttl(key), 0), wire.dump(key)) for key in wire.scan_iter()]
-        _worlds[name] = World(copy, keys)
+        _worlds[name] = World(_copy(config), keys)
         return
-    _overwrite(config, world.database)
+    _put_back(config, world.database)
     with wire.pipeline(transaction=False) as pipe:
         pipe.flushall()
         for key, ms, value in world.keys:
@@ -149,9 +154,46 @@ def _as_in_world(which: str, begin: Callable[[], object], config: Config, wire: 
         pipe.execute()
 
 
-def _overwrite(config: Config, world: sqlite3.Connection) -> None:
-    with closing(sqlite3.connect(_path(config), timeout=10)) as database:
-        world.backup(database)
+def _is_sqlite(config: Config) -> bool:
+    return config.database_url.startswith("sqlite")
+
+
+def _copy(config: Config) -> sqlite3.Connection | Rows:
+    """The database as it is now, for `_put_back`."""
+    if _is_sqlite(config):
+        copy = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(_path(config))) as database:
+            database.backup(copy)
+        return copy
+    with _postgres(config) as database:
+        tables = [name for (name,) in database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        sequences = database.execute("SELECT sequencename, last_value FROM pg_sequences").fetchall()
+        rows = {}
+        for table in tables:
+            with database.cursor().copy(f'COPY "{table}" TO STDOUT'.encode()) as told:
+                rows[table] = b"".join(told)
+        return Rows(rows, sequences)
+
+
+def _put_back(config: Config, world: sqlite3.Connection | Rows) -> None:
+    if isinstance(world, sqlite3.Connection):
+        with closing(sqlite3.connect(_path(config), timeout=10)) as database:
+            world.backup(database)
+        return
+    with _postgres(config) as postgres:  # emptied row by row: new files for each table would take far longer
+        without_keys = "SET session_replication_role = replica"
+        emptied = "; ".join([without_keys, *(f'DELETE FROM "{table}"' for table in world.tables)])
+        postgres.execute(emptied.encode())
+        for name, last in world.sequences:
+            postgres.execute("SELECT setval(%s::regclass, %s, %s)", (f'"{name}"', last or 1, last is not None))
+        for table, rows in world.tables.items():
+            if rows:
+                with postgres.cursor().copy(f'COPY "{table}" FROM STDIN'.encode()) as told:
+                    told.write(rows)
+
+
+def _postgres(config: Config) -> psycopg.Connection[tuple[Any, ...]]:
+    return psycopg.connect(config.database_url.replace("+psycopg", ""))
 
 
 def _path(config: Config) -> str:

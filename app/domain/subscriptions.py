@@ -35,6 +35,7 @@ from app.domain.catalog import Model
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import Person
+from app.domain.search import one_of
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db, now
 from app.ids import new_id
@@ -201,15 +202,6 @@ def live(person: Person, model: Model, team: Team | None = None) -> Subscription
     """The pending, active or suspended subscription of a person, or of a team, to a model."""
     found = of(person) if team is None else of_team(team)
     return db.session.scalar(found.where(Subscription.model_id == model.id, Subscription.status.in_(LIVE)).limit(1))
-
-
-def latest_by_model(person: Person) -> dict[str, Subscription]:
-    """The person's newest subscription to each model, by the model's id: for the catalogue."""
-    latest: dict[str, Subscription] = {}
-    for found in db.session.scalars(of(person)):
-        if found.model_id:
-            latest.setdefault(found.model_id, found)
-    return latest
 
 
 def _waits() -> ColumnElement[bool]:
@@ -591,8 +583,8 @@ def usable(person_ids: Sequence[str], team_ids: Sequence[str] = ()) -> Select[st
         .join(Model, Model.id == Subscription.model_id)
         .where(
             or_(
-                and_(Subscription.team_id.is_(None), Subscription.person_id.in_(person_ids)),
-                Subscription.team_id.in_(team_ids),
+                and_(Subscription.team_id.is_(None), one_of(Subscription.person_id, person_ids)),
+                one_of(Subscription.team_id, team_ids),
             ),
             Subscription.status == "active",
             or_(Subscription.expires_at.is_(None), Subscription.expires_at > now()),

@@ -15,7 +15,7 @@ from app.extensions import Base, db
 from app.ledger.entries import ENTRY, Unbounded
 from app.ledger.rollups import HOURLY
 from app.ledger.sums import HOUR_MS, put
-from app.metering.periods import Window, window_of
+from app.metering.periods import Window
 from app.metering.usage import UsageEvent
 
 
@@ -90,11 +90,6 @@ def spent(kind: str, id: str, period: str) -> int:
     """Nano-units charged to a scope in the period of this name; 0 when nothing was."""
     query = select(SPENT.c.spent_nano).where(SPENT.c.kind == kind, SPENT.c.id == id, SPENT.c.period == period)
     return db.session.execute(query).scalar() or 0
-
-
-def spent_now(kind: str, id: str, spec: str, now_ms: int) -> int:
-    """Nano-units charged to a scope in the period of `spec` ("month|Europe/Berlin") that holds `now_ms`."""
-    return spent(kind, id, window_of(spec, now_ms).name)
 
 
 def spent_of(counters: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:

@@ -10,5 +10,5 @@ pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def database_url(postgres_url: str) -> str:
-    return postgres_url
+def database_url(lasting_postgres_url: str) -> str:
+    return lasting_postgres_url

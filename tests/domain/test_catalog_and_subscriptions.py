@@ -79,7 +79,7 @@ def test_a_subscription_moves_only_as_its_states_allow(people: People) -> None:
     db.session.refresh(second)
     steps = ["pending", "active", "suspended", "active", "cancelled"]
     assert [step.status for step in second.timeline] == steps
-    assert subscriptions.latest_by_model(people.owner)[model.id].id == second.id
+    assert [found.id for found in db.session.scalars(subscriptions.of(people.owner))] == [second.id, found.id]
 
 
 def test_what_is_over_expires(people: People, monkeypatch: pytest.MonkeyPatch) -> None:

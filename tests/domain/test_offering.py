@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -18,12 +19,9 @@ from tests.house import People, make_model
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
-def database_url(request: pytest.FixtureRequest, tmp_path: object) -> str:
-    return (
-        str(request.getfixturevalue("postgres_url"))
-        if request.param == "postgresql"
-        else f"sqlite:///{tmp_path}/portico.db"
-    )
+def database_url(request: pytest.FixtureRequest, home: Path) -> str:
+    url = request.getfixturevalue("lasting_postgres_url") if request.param == "postgresql" else None
+    return url or f"sqlite:///{home / 'portico.db'}"
 
 
 def found(people: People, **wish: object) -> list[str]:

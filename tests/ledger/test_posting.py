@@ -18,6 +18,7 @@ from app.extensions import db
 from app.ledger import budgets, entries, posting
 from app.ledger.entries import UsageEntry
 from app.ledger.sums import HOUR_MS
+from app.metering.periods import window_of
 from tests.ledger import books
 from tests.ledger.books import NOON, event, some_events
 
@@ -147,7 +148,7 @@ def test_what_a_scope_used_in_any_span_is_exact_to_the_millisecond(ledger: Flask
 
 def test_the_books_know_what_counters_were_charged(ledger: Flask) -> None:
     posting.post([event(), event(key_id="key-2", at_ms=NOON - HOUR_MS)])
-    assert budgets.spent_now("user", "ada", "day|UTC", NOON) == 250_000
+    assert budgets.spent("user", "ada", window_of("day|UTC", NOON).name) == 250_000
     assert budgets.spent_of([("key", "key-1", "total"), ("key", "nobody", "total")]) == {
         ("key", "key-1", "total"): 125_000
     }

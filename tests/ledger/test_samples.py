@@ -74,10 +74,9 @@ def test_errors_are_told_by_code_and_status(ledger: Flask) -> None:
     assert samples.errors(ADMIN, Filters(to_ms=NOON)).counted == 2
 
 
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)  # PostgreSQL decides by its statistics
 def test_each_question_walks_an_index_of_its_own(ledger: Flask) -> None:
-    """On SQLite, whose planner has no statistics: a wrong index would read all that a person or everyone ever did."""
-    if db.engine.dialect.name != "sqlite":
-        pytest.skip("PostgreSQL decides by its statistics")
+    """The planner of SQLite has no statistics: a wrong index would read all that a person or everyone ever did."""
     asked: list[tuple[str, tuple[object, ...]]] = []
 
     def listen(

@@ -15,7 +15,6 @@ from app.metering.usage import UsageEvent
 from tests.house import People, Program, make_model, sign_in
 from tests.ledger.books import event
 
-NOW = time.time_ns() // 1_000_000
 DAY_MS = 86_400_000
 PROGRAMS = ("admin", "owner", "stranger", "auditor")
 
@@ -27,14 +26,15 @@ class Posted:
         owner, stranger = who.owner.id, who.stranger.id
         self.provider = make_model(who.admin).deployments[0].provider
         self.key = keys.create(person=who.owner, by=who.owner, name="app")[0].id
-        common: dict[str, Any] = {"person_id": owner, "key_id": self.key, "provider_id": self.provider.id, "at_ms": NOW}
+        self.now = now = time.time_ns() // 1_000_000
+        common: dict[str, Any] = {"person_id": owner, "key_id": self.key, "provider_id": self.provider.id, "at_ms": now}
         self.first = event(**common, cost_nano=125_000)
         self.failed = event(
-            **{**common, "at_ms": NOW + 1}, outcome="error", status=502, error_code="upstream_error",
+            **{**common, "at_ms": now + 1}, outcome="error", status=502, error_code="upstream_error",
             error_message="The upstream failed.", cost_nano=0, completion_tokens=0, model="large",
         )  # fmt: skip
-        self.older = event(**{**common, "at_ms": NOW - 3 * DAY_MS}, api_type="embeddings", endpoint="/v1/embeddings")
-        self.other = event(person_id=stranger, key_id=None, at_ms=NOW + 2, cost_nano=1)
+        self.older = event(**{**common, "at_ms": now - 3 * DAY_MS}, api_type="embeddings", endpoint="/v1/embeddings")
+        self.other = event(person_id=stranger, key_id=None, at_ms=now + 2, cost_nano=1)
 
     @property
     def all(self) -> list[UsageEvent]:
@@ -201,7 +201,7 @@ def test_every_filter_of_requests_narrows(programs: dict[str, Program], posted: 
     assert ids(f"key={posted.key}") == {first, failed, older}
     assert ids("status=502") == ids("status=error") == {failed}
     assert ids("from=2000-01-01T00:00:00Z&to=2000-01-02") == set()
-    assert older not in ids("from=" + time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(NOW / 1000 - 86_400)))
+    assert older not in ids("from=" + time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(posted.now / 1000 - 86_400)))
 
 
 def test_requests_are_walked_by_cursor_and_by_page(programs: dict[str, Program], posted: Posted) -> None:
@@ -245,7 +245,7 @@ def test_corrections_are_money_and_no_requests(programs: dict[str, Program], pos
             request_id=first.request_id, kind="credit", at_ms=first.at_ms, person_id=first.person_id, cost_nano=-25_000,
             prompt_tokens=0, completion_tokens=0, duration_ms=0, ttft_ms=None, attempts=(),
         )  # fmt: skip
-        repair = event(kind="repair", at_ms=NOW, person_id="", model="", key_id=None, cost_nano=0, moved_nano=5,
+        repair = event(kind="repair", at_ms=posted.now, person_id="", model="", key_id=None, cost_nano=0, moved_nano=5,
                        prompt_tokens=0, completion_tokens=0)  # fmt: skip
         assert posting.post([credit, repair]) == 2
         db.session.remove()

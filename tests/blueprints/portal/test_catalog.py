@@ -20,8 +20,8 @@ from tests.house import People
 
 def status_of(people: People, model: Model) -> str | None:
     db.session.rollback()
-    found = subscriptions.latest_by_model(people.owner).get(model.id)
-    return found.status if found else None
+    found = db.session.scalars(subscriptions.of(people.owner))
+    return next((one.status for one in found if one.model_id == model.id), None)
 
 
 def test_search_and_capability_narrow_the_catalogue_and_an_empty_result_says_so(
@@ -114,7 +114,8 @@ def test_a_denial_shows_its_reason_and_may_be_followed_by_a_new_request(
 ) -> None:
     owner = signed_in("owner")
     owner.post("/models/lab/guarded/subscription", justification="Research.")
-    found = subscriptions.latest_by_model(people.owner)[guarded.id]
+    found = subscriptions.live(people.owner, guarded)
+    assert found is not None
     transaction(subscriptions.decide, found, "deny", by=people.admin, reason="Use the small one.")
     page = owner.get("/models/lab/guarded?tab=access").text
     assert "Your request was denied" in page
