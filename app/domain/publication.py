@@ -23,7 +23,7 @@ from redis import RedisError, WatchError
 from redis.client import Pipeline
 from sqlalchemy import delete, event, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
 from app import current, directory, store
 from app.domain.budgets import Budget
@@ -32,6 +32,7 @@ from app.domain.changes import NOTED, Change, PendingChange
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.person import Person
 from app.domain.providers import Endpoint, Provider
+from app.domain.search import one_of
 from app.domain.subscriptions import Subscription, usable
 from app.domain.teams import Membership, Team
 from app.domain.tokens import AccessToken
@@ -45,6 +46,7 @@ TURN = f"{store.TAG}:publication"
 REBUILD = f"{store.TAG}:publication:rebuild:"
 TURNS = 50
 CHUNK = 200  # people published in one turn
+SCOPES = 5000  # scopes of nobody in particular, in one turn
 ENCODER = msgspec.json.Encoder()
 
 
@@ -75,11 +77,14 @@ def publish_all() -> None:
             chunk: list[Change] = [("person", id) for id in people[start : start + CHUNK]]
             _in_turn(partial(_read, changes=chunk), rebuilding=True)
         _forget_unknown_callers()
-        rest: list[Change] = [("directory", ""), ("scope", "organisation:default")]
-        with _reading() as session:
-            rest += [("scope", f"{row.scope_kind}:{row.scope_id}") for row in session.scalars(select(Budget))]
-            rest += [("team", id) for id in session.scalars(select(Team.id))]
-        if _in_turn(partial(_read, changes=rest), rebuilding=True, marker=marker):
+        with _reading() as session:  # people brought their own scopes, and their keys and subscriptions with theirs
+            others = select(Budget.scope_kind, Budget.scope_id).where(Budget.scope_kind.not_in(("user", "key")))
+            scopes: list[Change] = [("scope", f"{kind}:{id}") for kind, id in session.execute(others)]
+            scopes += [("scope", f"team:{id}") for id in session.scalars(select(Team.id))]
+        for start in range(0, len(scopes), SCOPES):
+            _in_turn(partial(_read, changes=scopes[start : start + SCOPES]), rebuilding=True)
+        last: list[Change] = [("directory", ""), ("scope", "organisation:default")]
+        if _in_turn(partial(_read, changes=last), rebuilding=True, marker=marker):
             break
     redis.delete(marker)
     _settle(pending)
@@ -199,31 +204,26 @@ def _read(session: Session, changes: Iterable[Change]) -> _Notices:
     keys = set(named["key"])
     tokens: set[str] = set()
     if named["person"]:
-        keys.update(session.scalars(select(ApiKey.id).where(ApiKey.person_id.in_(named["person"]))))
+        keys.update(session.scalars(select(ApiKey.id).where(one_of(ApiKey.person_id, named["person"]))))
         tokens.update(
             session.scalars(
                 select(AccessToken.digest).where(
-                    AccessToken.person_id.in_(named["person"]), AccessToken.expires_at > now()
+                    one_of(AccessToken.person_id, named["person"]), AccessToken.expires_at > now()
                 )
             )
         )
         scopes.update(("key", id) for id in keys)
+        active = select(Subscription.id).where(Subscription.status == "active")
         scopes.update(
             ("subscription", id)
-            for id in session.scalars(
-                select(Subscription.id).where(
-                    Subscription.person_id.in_(named["person"]), Subscription.status == "active"
-                )
-            )
+            for id in session.scalars(active.where(one_of(Subscription.person_id, named["person"])))
         )
     if named["team"]:
-        keys.update(session.scalars(select(ApiKey.id).where(ApiKey.team_id.in_(named["team"]))))
+        keys.update(session.scalars(select(ApiKey.id).where(one_of(ApiKey.team_id, named["team"]))))
         scopes.update(("team", id) for id in named["team"])
+        active = select(Subscription.id).where(Subscription.status == "active")
         scopes.update(
-            ("subscription", id)
-            for id in session.scalars(
-                select(Subscription.id).where(Subscription.team_id.in_(named["team"]), Subscription.status == "active")
-            )
+            ("subscription", id) for id in session.scalars(active.where(one_of(Subscription.team_id, named["team"])))
         )
     for digest in named["caller"]:
         notices.callers[digest] = None
@@ -234,49 +234,73 @@ def _read(session: Session, changes: Iterable[Change]) -> _Notices:
     return notices
 
 
+SECRETS = (  # columns alone: a person may have hundreds of keys, and there may be many people
+    select(
+        KeySecret.digest,
+        KeySecret.id.label("secret_id"),
+        KeySecret.expires_at.label("secret_expires_at"),
+        ApiKey.id,
+        ApiKey.name,
+        ApiKey.person_id,
+        ApiKey.team_id,
+        ApiKey.models,
+        ApiKey.routing,
+        ApiKey.expires_at,
+        ApiKey.paused_at,
+        ApiKey.revoked_at,
+        Team.name.label("team"),
+    )
+    .join(ApiKey, ApiKey.id == KeySecret.key_id)
+    .outerjoin(Team, Team.id == ApiKey.team_id)
+)
+
+
 def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[str]) -> None:
     """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
-    whole = joinedload(KeySecret.key).lazyload(ApiKey.secrets)  # at once: there may be hundreds of keys
-    found = select(KeySecret).options(whole).where(KeySecret.key_id.in_(keys) | KeySecret.digest.in_(digests))
-    secrets = session.scalars(found).all()
-    tokens = session.scalars(select(AccessToken).where(AccessToken.digest.in_(digests))).all()
-    people = {secret.key.person_id for secret in secrets} | {token.person_id for token in tokens}
-    teams = {secret.key.team_id for secret in secrets if secret.key.team_id}
-    models: dict[str, dict[str, str]] = {id: {} for id in people | teams}
-    for person_id, team_id, model, subscription_id in session.execute(usable(list(people), list(teams))):
+    secrets = [
+        row
+        for where in (one_of(KeySecret.key_id, keys) if keys else None, one_of(KeySecret.digest, digests))
+        if where is not None
+        for row in session.execute(SECRETS.where(where))
+    ]
+    tokens = session.scalars(select(AccessToken).where(one_of(AccessToken.digest, digests))).all()
+    ids = {row.person_id for row in secrets} | {token.person_id for token in tokens}
+    people = {person.id: person for person in session.scalars(select(Person).where(one_of(Person.id, ids)))}
+    teams = {row.team_id for row in secrets if row.team_id}
+    models: dict[str, dict[str, str]] = {id: {} for id in ids | teams}
+    for person_id, team_id, model, subscription_id in session.execute(usable(list(ids), list(teams))):
         models[team_id or person_id][model] = subscription_id
-    memberships = select(Membership.team_id, Membership.person_id).where(Membership.team_id.in_(teams))
+    memberships = select(Membership.team_id, Membership.person_id).where(one_of(Membership.team_id, teams))
     members = {(team_id, person_id) for team_id, person_id in session.execute(memberships)} if teams else set()
-    for secret in secrets:
-        key = secret.key
-        if key.team_id is not None and (key.team_id, key.person_id) not in members:
-            notices.callers[secret.digest] = None  # who left the team has no key of it
+    for row in secrets:
+        if row.team_id is not None and (row.team_id, row.person_id) not in members:
+            notices.callers[row.digest] = None  # who left the team has no key of it
         else:
-            notices.callers[secret.digest] = _key_record(secret, models[key.team_id or key.person_id])
+            notices.callers[row.digest] = _key_record(row, people[row.person_id], models[row.team_id or row.person_id])
     for token in tokens:
         notices.callers[token.digest] = _token_record(token, models[token.person_id])
 
 
-def _key_record(secret: KeySecret, models: dict[str, str]) -> directory.CallerRecord | None:
-    key = secret.key
-    ends = [moment for moment in (key.expires_at, secret.expires_at) if moment is not None]
+def _key_record(row: Any, person: Person, models: dict[str, str]) -> directory.CallerRecord | None:
+    """What stands behind a row of `SECRETS`."""
+    ends = [moment for moment in (row.expires_at, row.secret_expires_at) if moment is not None]
     end = min(ends, default=None)
-    if key.revoked_at or key.paused_at or (end is not None and end <= now()) or not _may_call(key.person):
+    if row.revoked_at or row.paused_at or (end is not None and end <= now()) or not _may_call(person):
         return None
-    if key.models:
-        models = {name: models[name] for name in key.models if name in models}
+    if row.models:
+        models = {name: models[name] for name in row.models if name in models}
     return directory.CallerRecord(
-        id=key.id,
+        id=row.id,
         kind="key",
-        name=key.name,
-        person_id=key.person_id,
-        username=key.person.username,
+        name=row.name,
+        person_id=row.person_id,
+        username=person.username,
         models=models,
-        team_id=key.team_id,
-        team=key.team.name if key.team else None,
+        team_id=row.team_id,
+        team=row.team,
         expires_ms=_ms(end) if end else None,
-        routing=cast("Any", key.routing),
-        secret_id=secret.id,
+        routing=row.routing,
+        secret_id=row.secret_id,
     )
 
 
@@ -301,16 +325,16 @@ def _may_call(person: Person) -> bool:
 
 def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -> None:
     ids = {id for _, id in wanted}
-    budgets = {
-        (row.scope_kind, row.scope_id): row for row in session.scalars(select(Budget).where(Budget.scope_id.in_(ids)))
-    }
+    kinds = {kind for kind, _ in wanted}  # beside the id, so that its index is stepped into
+    of_scopes = select(Budget).where(Budget.scope_kind.in_(kinds), one_of(Budget.scope_id, ids))
+    budgets = {(row.scope_kind, row.scope_id): row for row in session.scalars(of_scopes)}
     rates: dict[tuple[str, str], tuple[int | None, int | None, int | None]] = {}
-    for id, rpm, tpm in session.execute(select(Person.id, Person.rpm, Person.tpm).where(Person.id.in_(ids))):
+    for id, rpm, tpm in session.execute(select(Person.id, Person.rpm, Person.tpm).where(one_of(Person.id, ids))):
         rates["user", id] = (rpm, tpm, None)
-    of_keys = select(ApiKey.id, ApiKey.rpm, ApiKey.tpm, ApiKey.max_parallel).where(ApiKey.id.in_(ids))
+    of_keys = select(ApiKey.id, ApiKey.rpm, ApiKey.tpm, ApiKey.max_parallel).where(one_of(ApiKey.id, ids))
     for id, rpm, tpm, parallel in session.execute(of_keys):
         rates["key", id] = (rpm, tpm, parallel)
-    for id, rpm, tpm in session.execute(select(Team.id, Team.rpm, Team.tpm).where(Team.id.in_(ids))):
+    for id, rpm, tpm in session.execute(select(Team.id, Team.rpm, Team.tpm).where(one_of(Team.id, ids))):
         rates["team", id] = (rpm, tpm, None)
     present = set(rates) | set(budgets)
     for kind, id in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, CompoundSelect, Select, Text, and_, any_, cast, func, literal, or_
@@ -34,6 +35,12 @@ def among(column: Any, query: Select[Any] | CompoundSelect[Any]) -> ColumnElemen
     """
     found: ColumnElement[bool] = column.in_(query)
     return column == any_(func.array(query.scalar_subquery())) if _on_postgresql() else found
+
+
+def one_of(column: Any, texts: Collection[str]) -> ColumnElement[bool]:
+    """Whether a column is one of these texts: one parameter on PostgreSQL, however many they are."""
+    found: ColumnElement[bool] = column.in_(texts)
+    return column == any_(literal(list(texts), ARRAY(Text))) if _on_postgresql() else found
 
 
 def _together(columns: tuple[Any, ...]) -> ColumnElement[str]:
