@@ -14,9 +14,11 @@ from app.extensions import db
 from app.ledger.spans import Filters, Reader, Sums, something, summed, used_in
 from app.metering.periods import window_of
 
+BILLED = ("requests", "errors", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano")
+
 
 class Charge(Sums, kw_only=True):
-    """What one team, or one person outside of teams, used in the month that begins at `start_ms`."""
+    """What one team, or one person outside of teams, used in the month that begins at `start_ms`: the `BILLED` measures."""
 
     start_ms: int
     team_id: str  # empty for personal usage
@@ -46,7 +48,7 @@ def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
     used = used_in(reader, Filters(), starts[0], months[-1][1], starts, of=["team_id", "person_id"]).subquery("used")
     team = func.coalesce(used.c.team_id, "")
     person = case((team == "", used.c.person_id), else_="")
-    columns = {column.name: column for column in summed(used)}
+    columns = {column.name: column for column in summed(used, BILLED)}
     query = (
         select(used.c.window, team.label("team_id"), person.label("person_id"), *columns.values())
         .group_by(used.c.window, team, person)
@@ -54,11 +56,6 @@ def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
         .order_by(used.c.window.desc(), columns["cost_nano"].element.desc(), team, person)
     )
     return [
-        Charge(
-            start_ms=start_ms,
-            team_id=team_id,
-            person_id=person_id,
-            **{name: int(number or 0) for name, number in zip(columns, sums, strict=True)},
-        )
-        for start_ms, team_id, person_id, *sums in db.session.execute(query)
+        Charge(start_ms=start_ms, team_id=team_id, person_id=person_id, **dict(zip(BILLED, sums, strict=True)))
+        for start_ms, team_id, person_id, *sums in db.session.execute(query).all()
     ]

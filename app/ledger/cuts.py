@@ -30,7 +30,8 @@ HOURLY_CUTS = ("whole", "provider")
 FOUND_BY = ("model", "person_id")
 
 OF_TEAMS = text("team_id != ''")  # in the very words of the index, as a query must say them
-OF_PEOPLE, OF_MODELS = text("cut = 'person'"), text("cut = 'model'")
+OF_PEOPLE, OF_MODELS, OF_PAYERS = (text(f"cut = '{cut}'") for cut in ("person", "model", "payer"))
+OF_BILLS = text("cut = 'payer' AND kind = 'month'")
 TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # by those indexes
 
 # By cut, kind, beginning and group: what is added to each measure.
@@ -60,7 +61,14 @@ class UsageCut(Summed, Base):
             "start_ms",
             sqlite_where=OF_MODELS,
             postgresql_where=OF_MODELS,
-            postgresql_include=["model", *TOLD],
+            postgresql_include=["model", "api_type", *TOLD],
+        ),
+        Index(
+            "ix_usage_cut_bills",
+            "start_ms",
+            sqlite_where=OF_BILLS,
+            postgresql_where=OF_BILLS,
+            postgresql_include=["person_id", "team_id", *TOLD, "cached_tokens"],
         ),
     )
 
@@ -172,5 +180,5 @@ def kept(connection: Connection, cut: str, kind: str, start_ms: int, group: Grou
 def rows_of(cut: str, *, sought: bool) -> list[Any]:
     """The condition of a cut's rows; when they are `sought` by a model or a person, that what the index of these begins
     with is empty where the cut does not know it."""
-    named = {"person": OF_PEOPLE, "model": OF_MODELS}.get(cut, CUT.c.cut == cut)
+    named = {"person": OF_PEOPLE, "model": OF_MODELS, "payer": OF_PAYERS}.get(cut, CUT.c.cut == cut)
     return [named, *(CUT.c[name] == "" for name in FOUND_BY if sought and name not in CUTS[cut])]

@@ -55,6 +55,8 @@ STEPS: tuple[Step, ...] = get_args(Step)
 MOST_PERIODS = 1000  # rows of one report
 COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
 FEW, NEWEST = 100, 10_000  # requests of which the newest are looked at one by one
+DETAILS: tuple[Dimension, ...] = ("model", "api_type")
+TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # with details
 EARLIER = -1  # the window of a span before
 DEFAULT_STEPS: dict[Step, int] = {"hour": 24, "day": 30, "week": 12, "month": 12}
 
@@ -68,7 +70,7 @@ class ReportError(ValueError):
 
 
 class PeriodUsage(Sums, kw_only=True):
-    """The sums of one period [start_ms, end_ms), with the same by model and by kind of API."""
+    """The sums of one period [start_ms, end_ms), if asked for with the same by model and by kind of API."""
 
     start_ms: int
     end_ms: int
@@ -172,8 +174,10 @@ def usage(
     filters: Filters = NONE,
     timezone: str = "UTC",
     at_ms: int | None = None,
+    detailed: bool = False,
 ) -> list[PeriodUsage]:
-    """The last `periods` calendar periods of `timezone` (an IANA name), oldest first, empty ones too.
+    """The last `periods` calendar periods of `timezone` (an IANA name), oldest first, empty ones too; `detailed` with
+    what each model and kind of API had, of the measures `TOLD` alone.
 
     The last row is the period that holds `at_ms` (now). Weeks begin on Monday. The span of `filters` narrows what is
     counted, not which periods are shown. Raises `ReportError` for more than 1,000 periods.
@@ -183,7 +187,7 @@ def usage(
     windows = [window_of(f"{period}|{timezone}", now_ms() if at_ms is None else at_ms)[1:]]
     while len(windows) < periods and windows[-1][0] > 0:
         windows.append(window_of(f"{period}|{timezone}", windows[-1][0] - 1)[1:])
-    return _by_window(reader, filters, windows[::-1], detailed=True)
+    return _by_window(reader, filters, windows[::-1], detailed=detailed)
 
 
 def stats(
@@ -306,29 +310,51 @@ def _by_window(
     if first >= after:
         return rows
     edges = [start for start, _ in windows]
-    details = ("model", "api_type") if detailed else ()
-    used = used_in(reader, filters, first, after, edges, of=details).subquery("used")
-    query = select(used.c.window, *(used.c[name] for name in details), *summed(used)).group_by(
-        used.c.window, *(used.c[name] for name in details)
-    )
-    for start_ms, *told in db.session.execute(query.having(something(used))):
-        numbers = [int(number or 0) for number in told[len(details) :]]
-        sums = Sums(**dict(zip(MEASURES, numbers, strict=True)))
+    if not detailed:
+        used = used_in(reader, filters, first, after, edges, of=()).subquery("used")
+        query = select(used.c.window, *summed(used)).group_by(used.c.window).having(something(used))
+        for found in db.session.execute(query):
+            by_start[found.window].add(sums_of(found))
+        return rows
+    pieces = []
+    for names in _by_cut(reader, [(name, filters) for name in DETAILS]).values():
+        used = _once(used_in(reader, filters, first, after, edges, of=names), ["window", *names], len(names), TOLD)
+        pieces += [
+            select(literal(name).label("detail"), used.c.window, used.c[name].label("name"), *summed(used, TOLD))
+            .group_by(used.c.window, used.c[name])
+            .having(something(used))
+            for name in names
+        ]
+    for detail, start_ms, name, *numbers in db.session.execute(union_all(*pieces)).all():
         row = by_start[start_ms]
-        row.add(sums)
-        if detailed:
-            model, api_type = told[:2]
-            _add(row.models, model, sums)
-            _add(row.api_types, api_type, sums)
+        sums = Sums(**dict(zip(TOLD, numbers, strict=True)))
+        if detail == "model":
+            row.models[name] = sums
+        else:
+            row.api_types[name] = sums
+            row.add(sums)
     return rows
 
 
-def _add(kept: dict[str, Sums], name: str, sums: Sums) -> None:
-    known = kept.get(name)
-    if known is None:
-        kept[name] = msgspec.structs.replace(sums)
-    else:
-        known.add(sums)
+def _by_cut(
+    reader: Reader, asked: Iterable[tuple[Dimension, Filters]]
+) -> dict[tuple[Filters, str | None], list[Dimension]]:
+    """Dimensions by what they are narrowed to and the cut that knows them: what of them is read together."""
+    found: dict[tuple[Filters, str | None], list[Dimension]] = {}
+    for name, filters in asked:
+        together = found.setdefault((filters, cut_for(reader, filters, [name])), [])
+        if name not in together:
+            together.append(name)
+    return found
+
+
+def _once(used: Any, groups: Sequence[str], times: int, measures: Collection[str]) -> Any:
+    """Usage to be asked several times, added up by some columns before, so that its rows are read once."""
+    rows = used.subquery()
+    if times == 1:
+        return rows
+    columns = [rows.c[name] for name in groups]
+    return select(*columns, *summed(rows, measures)).group_by(*columns).cte()
 
 
 # --- sums over a span ----------------------------------------------------------------------------------------------
@@ -368,19 +394,18 @@ def rankings(
 
     What is read of the same rollups is read once.
     """
-    together: dict[tuple[Filters, str | None], list[int]] = {}
-    for index, question in enumerate(questions):
-        cut = cut_for(reader, question.filters, [question.dimension])
-        together.setdefault((question.filters, cut), []).append(index)
     pieces: list[Any] = []
-    for (filters, _), indexes in together.items():
-        dimensions = list(dict.fromkeys(questions[index].dimension for index in indexes))
+    for key, dimensions in _by_cut(reader, [(one.dimension, one.filters) for one in questions]).items():
+        filters = key[0]
+        mine = [
+            (number, one)
+            for number, one in enumerate(questions)
+            if one.filters == filters and one.dimension in dimensions
+        ]
         among = None if names is None else (dimensions[0], names)
-        used = used_in(reader, filters, *span_of(filters), of=dimensions, among=among, horizon=horizon).subquery()
-        if len(indexes) > 1:
-            groups = [used.c[dimension] for dimension in dimensions]
-            used = select(*groups, *summed(used, measures)).group_by(*groups).cte()
-        pieces += [select(_ranked(used, index, questions[index], measures)) for index in indexes]
+        read = used_in(reader, filters, *span_of(filters), of=dimensions, among=among, horizon=horizon)
+        used = _once(read, dimensions, len(mine), measures)
+        pieces += [select(_ranked(used, number, one, measures)) for number, one in mine]
     found = [Ranking([], 0, 0) for _ in questions]
     if not questions:
         return found

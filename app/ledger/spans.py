@@ -12,7 +12,22 @@ from itertools import combinations
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, case, false, func, literal, null, or_, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    case,
+    false,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    union_all,
+)
+from sqlalchemy import cast as cast_sql
 
 from app.extensions import db
 from app.ledger.cuts import CUT, FOUND_BY, HOURLY_CUTS, OF_TEAMS, fitting, rows_of
@@ -136,7 +151,7 @@ class _Source(NamedTuple):
     @property
     def own(self) -> list[Any]:
         if self.cut is not None:
-            return [self.table.c.kind == (self.kind or "hour"), *rows_of(self.cut, sought=self.sought)]
+            return [text(f"kind = '{self.kind or 'hour'}'"), *rows_of(self.cut, sought=self.sought)]
         return [self.table.c.kind == self.kind] if self.kind else []
 
     @property
@@ -243,7 +258,7 @@ def _parts(sources: Sequence[_Source], first: int, after: int, fresh: int | None
 def _weight(parts: Sequence[tuple[_Source, int, int]]) -> float:
     """How many rows parts are, roughly, in those of a day."""
     end = time.time_ns() // 1_000_000
-    return sum((min(after, end) - first) * _ROWS_A_DAY[source.kind] / DAY_MS for source, first, after in parts)
+    return sum(max(0, min(after, end) - first) * _ROWS_A_DAY[source.kind] for source, first, after in parts)
 
 
 def _split(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
@@ -361,9 +376,14 @@ def something(used: Any) -> ColumnElement[bool]:
 
 
 def summed(used: Any, measures: Collection[str] = MEASURES) -> list[Any]:
-    return [func.sum(used.c[name]).label(name) for name in measures]
+    return [added(used.c[name]).label(name) for name in measures]
+
+
+def added(column: Any) -> ColumnElement[int]:
+    """The sum of a column as a whole number: PostgreSQL's sums are decimals, which take long to read."""
+    return cast_sql(func.sum(column), BigInteger)
 
 
 def sums_of(found: Any) -> Sums:
-    """The sums of a row, which may have other columns too. SQL's sums are decimals, and null over nothing."""
+    """The sums of a row, which may have other columns too. SQL's sums are null over nothing."""
     return Sums(**{name: int(number or 0) for name, number in found._mapping.items() if name in MEASURES})

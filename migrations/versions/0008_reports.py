@@ -16,7 +16,8 @@ TOLD = ["kind", "outcome", "stream", "prompt_tokens", "completion_tokens", "cost
 SCOPES = {"person_id": ["model"], "key_id": ["person_id"], "team_id": [], "model": []}
 FAILED = sa.text("outcome = 'error'")
 OF_TEAMS = sa.text("team_id != ''")
-LISTED = {"people": ("person", "person_id"), "models": ("model", "model")}
+LISTED = {"people": ("person", ["person_id"]), "models": ("model", ["model", "api_type"])}
+OF_BILLS = sa.text("cut = 'payer' AND kind = 'month'")
 OF_EACH = ["requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano"]
 
 
@@ -29,15 +30,21 @@ def upgrade() -> None:
         "ix_usage_cut_of_teams", "usage_cut", ["team_id", "kind", "start_ms"],
         sqlite_where=OF_TEAMS, postgresql_where=OF_TEAMS,
     )  # fmt: skip
-    for name, (cut, dimension) in LISTED.items():
+    for name, (cut, dimensions) in LISTED.items():
         of_cut = sa.text(f"cut = '{cut}'")
         op.create_index(
             f"ix_usage_cut_{name}", "usage_cut", ["kind", "start_ms"],
-            sqlite_where=of_cut, postgresql_where=of_cut, postgresql_include=[dimension, *OF_EACH],
+            sqlite_where=of_cut, postgresql_where=of_cut, postgresql_include=[*dimensions, *OF_EACH],
         )  # fmt: skip
+    op.create_index(
+        "ix_usage_cut_bills", "usage_cut", ["start_ms"],
+        sqlite_where=OF_BILLS, postgresql_where=OF_BILLS,
+        postgresql_include=["person_id", "team_id", *OF_EACH, "cached_tokens"],
+    )  # fmt: skip
 
 
 def downgrade() -> None:
+    op.drop_index("ix_usage_cut_bills", "usage_cut")
     for name in LISTED:
         op.drop_index(f"ix_usage_cut_{name}", "usage_cut")
     op.drop_index("ix_usage_cut_of_teams", "usage_cut")

@@ -49,7 +49,7 @@ def test_usage_by_period_equals_the_entries(
         if derived:
             rollups.derive()
     count = {"day": 35, "week": 6, "month": 3}[period]
-    rows = reports.usage(ADMIN, period, periods=count, timezone=timezone, at_ms=NOON)
+    rows = reports.usage(ADMIN, period, periods=count, timezone=timezone, at_ms=NOON, detailed=True)
     assert len(rows) == count
     assert rows[-1].start_ms <= NOON < rows[-1].end_ms
     for row, following in pairwise(rows):
@@ -241,7 +241,7 @@ def test_a_correction_is_money_and_no_request(ledger: Flask, derived: bool) -> N
         page = reports.requests(ADMIN, filters=filters)
         assert [entry.kind for entry in page.entries] == ["usage"]
         assert page.total == 1
-    (row,) = reports.usage(ADMIN, "day", periods=1, at_ms=NOON)
+    (row,) = reports.usage(ADMIN, "day", periods=1, at_ms=NOON, detailed=True)
     assert set(row.models) == {"echo"}
     first, *others = [entry.kind for entry in reports.request(ADMIN, told.request_id)]
     assert (first, set(others)) == ("usage", {"late", "credit"})

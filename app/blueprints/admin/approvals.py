@@ -235,7 +235,9 @@ def _many_page(form: DecisionForm, ids: list[str], status: int = 200) -> Respons
 def _page(found: Subscription, form: DecisionForm, status: int = 200) -> Response:
     """Who asks for what, with the form. 409 says that somebody else was faster."""
     others = subscriptions.of(found.person).where(Subscription.model_name != found.model_name)
-    last_month, this_month = reports.usage(me(), "month", periods=2, filters=Filters(person_id=found.person_id))
+    last_month, this_month = reports.usage(
+        me(), "month", periods=2, filters=Filters(person_id=found.person_id), detailed=True
+    )
     return render(
         "admin/approvals/decision.html",
         "admin/approvals/_dialog.html",

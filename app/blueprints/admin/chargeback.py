@@ -15,9 +15,8 @@ from app import current
 from app.blueprints.admin.person import me
 from app.domain import identity, teams
 from app.ledger import chargeback, reports
-from app.ledger.chargeback import Charge
+from app.ledger.chargeback import BILLED, Charge
 from app.ledger.reports import Sums
-from app.ledger.sums import MEASURES
 from app.metering import money
 from app.web import exports
 from app.web.lists import SIZES, Listing, sorting
@@ -77,21 +76,23 @@ def index() -> Response:
     kind = kind if kind in KINDS else ""
     lines = _lines(chargeback.charges(me(), offered[first : last + 1]))
     whole = _sum(lines)
-    shown = [
-        line
-        for line in lines
-        if (not kind or line.is_team == (kind == "team")) and search.casefold() in line.name.casefold()
-    ]
+    shown = lines
+    if kind or search:
+        shown = [
+            line
+            for line in lines
+            if (not kind or line.is_team == (kind == "team")) and search.casefold() in line.name.casefold()
+        ]
     sort = sorting(COLUMNS)
     if sort is not None:
-        shown.sort(key=COLUMNS[sort.removeprefix("-")], reverse=sort.startswith("-"))
+        shown = sorted(shown, key=COLUMNS[sort.removeprefix("-")], reverse=sort.startswith("-"))
     if form := exports.wanted():
         return exports.answer(form, "chargeback", _export_columns(), shown)
     return render(
         "admin/chargeback/index.html",
         "admin/chargeback/_list.html",
         found=_page_of(shown),
-        sums=_sum(shown),
+        sums=whole if shown is lines else _sum(shown),
         whole=whole,
         months=[(name, f"{_moment(start):%b %Y}") for name, (start, _) in zip(names, offered, strict=True)][::-1],
         first=names[first],
@@ -117,7 +118,8 @@ def _months_asked(names: Sequence[str]) -> tuple[int, int]:
 
 def _lines(charges: Sequence[Charge]) -> list[Line]:
     team_ids = {charge.team_id for charge in charges if charge.team_id}
-    team_names = {**teams.former_names_of(team_ids), **teams.names_of(team_ids)}
+    team_names = teams.names_of(team_ids)
+    team_names |= teams.former_names_of(team_ids - team_names.keys())
     people = identity.names_of({charge.person_id for charge in charges if charge.person_id})
     return [
         Line(charge, (team_names if charge.team_id else people).get(charge.team_id or charge.person_id) or GONE)
@@ -126,7 +128,7 @@ def _lines(charges: Sequence[Charge]) -> list[Line]:
 
 
 def _sum(lines: Sequence[Line]) -> Sums:
-    return Sums(**{name: sum(getattr(line.charge, name) for line in lines) for name in MEASURES})
+    return Sums(**{name: sum(getattr(line.charge, name) for line in lines) for name in BILLED})
 
 
 def _page_of(lines: list[Line]) -> Listing[Line]:

@@ -128,7 +128,7 @@ def _usage(asked: Asked, period: str, person_id: str | None) -> dict[str, Any]:
         raise Invalid(f"Choose one of {', '.join(reports.PERIODS)}.", "period")
     periods = asked.num_periods or DEFAULT_PERIODS[period]
     filters = Filters(person_id=person_id, model=asked.model, api_type=asked.api_type)
-    rows = reports.usage(reader(), period, periods=periods, filters=filters)
+    rows = reports.usage(reader(), period, periods=periods, filters=filters, detailed=True)
     return listed([show(row) for row in reversed(rows)])
 
 
