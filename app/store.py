@@ -89,6 +89,11 @@ def sessions_of(person_id: str) -> str:
     return f"sessions:{person_id}"
 
 
+def made(person_id: str, number: str) -> tuple[str, str]:
+    """What a person's form of that number has made, by id, and for a minute its text, sealed."""
+    return f"made:{person_id}:{number}", f"made-text:{person_id}:{number}"
+
+
 def throttle(kind: str, who: str) -> str:
     """Counter of failed sign-ins of an account or an address."""
     return f"throttle:{kind}:{who}"

@@ -1,16 +1,14 @@
-"""The forms of keys: a new one, a key's settings, and its rotation; and the numbers that let a form make a text once.
+"""The forms of keys: a new one, a key's settings, and its rotation.
 
-What makes a text carries a number that is used once: sending the form again, as a reload of its answer does, makes
-nothing more.
+What makes a text carries a number that is used once (`app.web.once`): sending the form again, as a second click or a
+reload of its answer does, makes nothing more.
 """
 
 from __future__ import annotations
 
-import secrets
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from flask import session
 from flask_wtf import FlaskForm
 from wtforms import (
     DateField,
@@ -30,6 +28,7 @@ from app.domain import budgets, keys
 from app.domain.keys import UNSET, ApiKey
 from app.extensions import now
 from app.metering import money
+from app.web.once import LONGEST_NUMBER
 
 LIFETIMES = [
     SelectChoice("never", "Never"),
@@ -62,24 +61,6 @@ OVERLAPS = [
     SelectChoice("86400", "After 24 hours"),
     SelectChoice("604800", "After 7 days"),
 ]
-
-USED_FORMS = "used_key_forms"  # in the session: the numbers of forms that have made a text, and of which key
-REMEMBERED = 5
-
-
-def fresh_number() -> str:
-    return secrets.token_urlsafe(12)
-
-
-def made_before(number: str | None) -> str | None:
-    """The id of the key that the form of this number has made a text of."""
-    found: str | None = dict(session.get(USED_FORMS, [])).get(number or "")
-    return found
-
-
-def remember(number: str | None, key_id: str) -> None:
-    if number:
-        session[USED_FORMS] = [*session.get(USED_FORMS, []), (number, key_id)][-REMEMBERED:]
 
 
 class KeyForm(FlaskForm):
@@ -163,7 +144,7 @@ class KeyForm(FlaskForm):
 class NewKeyForm(KeyForm):
     """A new key, of a team if it names one."""
 
-    once = HiddenField()
+    once = HiddenField(validators=[Length(max=LONGEST_NUMBER)])
     team = HiddenField()
 
 
@@ -212,7 +193,7 @@ class SettingsForm(KeyForm):
 class RotationForm(FlaskForm):
     """A new text for a key, and how long the old one works on."""
 
-    once = HiddenField()
+    once = HiddenField(validators=[Length(max=LONGEST_NUMBER)])
     overlap_s = RadioField("When the old text ends", choices=OVERLAPS, default="86400")
 
 

@@ -10,14 +10,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.blueprints.portal.key_forms import (
-    TEAM_REACHES,
-    RotationForm,
-    SettingsForm,
-    fresh_number,
-    made_before,
-    remember,
-)
+from app.blueprints.portal.key_forms import TEAM_REACHES, RotationForm, SettingsForm
 from app.blueprints.portal.keys import choose_among, shown_once, subscribed, timezones
 from app.blueprints.portal.person import me
 from app.domain import keys
@@ -26,6 +19,7 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.extensions import transaction
 from app.web.forms import blame
+from app.web.once import Made, fresh_number, make_once
 from app.web.render import render, see_other, toast_next
 
 
@@ -75,18 +69,22 @@ def rotate(id: str) -> AnyResponse:
     person = me()
     key = keys.reach(person, id, change=True)
     form = RotationForm()
-    if made_before(form.once.data) is not None:
-        toast_next("info", "This form has rotated the key already. A text is shown only once; if it is lost, rotate.")
-        return _page_of(key)
     if not form.validate_on_submit():
         return _rotation(key, form, 422)
+    overlap_s = int(form.overlap_s.data)
     try:
-        text = transaction(keys.rotate, key, by=person, overlap_s=int(form.overlap_s.data))
+        made = make_once(
+            person,
+            form.once.data,
+            lambda: Made(id, transaction(keys.rotate, key, by=person, overlap_s=overlap_s)),
+        )
     except DomainError as error:
         blame(form, error)
         return _rotation(key, form, 422)
-    remember(form.once.data, key.id)
-    return shown_once(key, text, rotated=True)
+    if made.text is None:
+        toast_next("info", "This form has rotated the key already. A text is shown only once; if it is lost, rotate.")
+        return _page_of(key)
+    return shown_once(keys.reach(person, made.id, change=True), made.text, rotated=True)
 
 
 def secret_end(id: str, secret_id: str) -> AnyResponse:

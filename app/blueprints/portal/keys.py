@@ -14,7 +14,7 @@ from flask import Blueprint, Response, current_app, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 
-from app.blueprints.portal.key_forms import TEAM_REACHES, KeyForm, NewKeyForm, fresh_number, made_before, remember
+from app.blueprints.portal.key_forms import TEAM_REACHES, KeyForm, NewKeyForm
 from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, first_steps, quickstart
 from app.domain import budgets, catalog, keys, subscriptions, teams
@@ -29,6 +29,7 @@ from app.web import exports
 from app.web import keys as arranged
 from app.web.forms import blame
 from app.web.lists import in_order, page_of, sorting
+from app.web.once import Made, fresh_number, make_once
 from app.web.render import render, see_other, toast_next
 from app.web.usage import moment, reader_of
 
@@ -82,20 +83,23 @@ def new() -> Response:
 def create() -> AnyResponse:
     person = me()
     form = NewKeyForm()
-    before = made_before(form.once.data)
-    if before is not None:
-        toast_next("info", "This form has made its key already. A key is shown only once; if it is lost, make another.")
-        return see_other(url_for("portal.key", id=before))
     team = my_team(form.team.data)
     if not form.validate_on_submit():
         return _form(form, team, 422)
-    try:
+
+    def make() -> Made:
         key, text = transaction(keys.create, person, by=person, team=team, **form.wanted())
+        return Made(key.id, text)
+
+    try:
+        made = make_once(person, form.once.data, make)
     except DomainError as error:
         blame(form, error, limit="budget", expires_at="expires_on")
         return _form(form, team, 422)
-    remember(form.once.data, key.id)
-    return shown_once(key, text)
+    if made.text is None:
+        toast_next("info", "This form has made its key already. A key is shown only once; if it is lost, make another.")
+        return see_other(url_for("portal.key", id=made.id))
+    return shown_once(keys.reach(person, made.id), made.text)
 
 
 def detail(id: str) -> Response:

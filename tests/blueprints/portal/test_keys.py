@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -17,7 +19,7 @@ from app.domain.catalog import Model
 from app.domain.keys import ApiKey
 from app.extensions import db, now, transaction
 from app.gateway.key_text import is_well_formed
-from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
+from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
 from tests.house import People
 
 KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
@@ -45,7 +47,7 @@ def test_without_a_subscription_the_form_leads_to_the_catalogue(
 
 
 def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
-    people: People, small: Model, signed_in: Callable[[str], Browser]
+    people: People, small: Model, signed_in: Callable[[str], Browser], wire: redis.Redis
 ) -> None:
     subscribe(people.owner, small)
     owner = signed_in("owner")
@@ -71,6 +73,14 @@ def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
     budget = budgets.standing("key", key.id)
     assert (budget.limit_nano, budget.period, budget.timezone) == (12_500_000_000, "week", "Europe/Berlin")
 
+    again = owner.post("/keys", page="/keys/new", **form)  # as a second click does, whose answer is the one seen
+    assert (again.status_code, set(KEY.findall(again.text))) == (201, {text})
+    kept = [wire.get(name) or "" for name in wire.scan_iter("made*")]
+    assert len(kept) == 2
+    assert not any(text in value for value in kept)
+    for name in list(wire.scan_iter("made-text:*")):
+        assert 0 < wire.ttl(name) <= 60
+        wire.delete(name)  # a minute later
     again = owner.post("/keys", page="/keys/new", **form)
     assert again.status_code == 303
     assert again.headers["Location"] == f"/keys/{key.id}"
@@ -79,6 +89,45 @@ def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
     assert "1 result<" in owner.get("/keys").text
     assert f"{text[:8]}…{text[-4:]}" in owner.get("/keys").text
     assert "Ask the &lt;desk&gt;" in owner.get("/keys").text
+
+
+def test_a_form_sent_four_times_at_once_makes_one_key_and_shows_it_to_all(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    subscribe(people.owner, small)
+    owner = signed_in("owner")
+    page = owner.get("/keys/new")
+    once = re.search(r'name="once"[^>]*value="([^"]+)"', page.text)
+    assert once
+    form = {"csrf_token": token_of(page), "once": once[1], "name": "app", "reach": "all", "lifetime": "never"}
+    cookie = owner.client.get_cookie("portico_session")
+    assert cookie
+    together = threading.Barrier(4)
+
+    def send(_: int) -> tuple[int, set[str]]:
+        client = owner.client.application.test_client()
+        client.set_cookie("portico_session", cookie.value)
+        together.wait(10)
+        answer = client.post("/keys", data={**form, "period": "month", "timezone": "UTC"})
+        return answer.status_code, set(KEY.findall(answer.text))
+
+    with ThreadPoolExecutor(4) as senders:
+        answers = list(senders.map(send, range(4)))
+    assert {status for status, _ in answers} == {201}
+    assert len(set.union(*(texts for _, texts in answers))) == 1
+    db.session.rollback()
+    assert len(list(db.session.scalars(keys.of(people.owner)))) == 1
+
+
+def test_a_form_that_was_refused_may_be_sent_again(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    subscribe(people.owner, small)
+    owner = signed_in("owner")
+    form = {"once": once_of(owner), "name": "app", "reach": "all", "lifetime": "never", "period": "month"}
+    refused = owner.post("/keys", page="/keys/new", **form, budget="5", timezone="Mars/Olympus")
+    assert refused.status_code == 422
+    assert owner.post("/keys", page="/keys/new", **form, budget="5", timezone="UTC").status_code == 201
 
 
 BAD_FORMS: list[tuple[dict[str, str], str]] = [
