@@ -1,7 +1,7 @@
 """A PostgreSQL of one's own with a folder that stays, for who gives no address of another.
 
 Its programs are those of the wheel that the tests use, or else those on PATH. Only the sizes of memory and of the log
-differ from a new server's settings; what is committed is on the disk.
+and what it is good for differ from a new server's settings; what is committed is on the disk.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ SETTINGS = {
     "shared_buffers": "2GB",
     "max_wal_size": "8GB",
     "work_mem": "16MB",
+    "wal_level": "minimal",  # what is made and filled in one transaction need not be written twice
+    "max_wal_senders": "0",
 }
 DATABASE = "portico"
 

@@ -55,6 +55,7 @@ def seed(url: str, folder: Path, sizes: Sizes) -> float:
             _told("people, models, keys and papers", begun)
             organisation.make(connection, sizes, secret)
             with _indexes_later(connection):
+                connection.execute(f"TRUNCATE {', '.join(BOOKS)}".encode())  # new files, for which no log is due
                 _told("the ledger's rows", begun)
                 use.make(connection, sizes)
                 _told("their sums", begun)

@@ -36,14 +36,15 @@ GROUP BY start_ms, {NAMES}
 """  # noqa: S608
 
 
-def _cut(cut: str, source: str) -> str:
-    """The sums of a cut, from the hours or from what is longer."""
+def _cut(cut: str, kind: str, source: str, start: str, where: str) -> str:
+    """The sums of a cut, from finer ones."""
     kept = CUTS[cut]
     empty = {name: "false" if name == "stream" else "''" for name in DIMENSIONS if name not in kept}
     names = ", ".join(f"{empty[name]} AS {name}" if name in empty else name for name in DIMENSIONS)
-    kind = "'hour'" if source == "usage_hourly" else "kind"
-    by = ", ".join(["start_ms", *([] if source == "usage_hourly" else ["kind"]), *kept])
-    return f"SELECT '{cut}' AS cut, {kind} AS kind, start_ms, {names}, {ADDED} FROM {source} GROUP BY {by}"  # noqa: S608
+    return (
+        f"SELECT '{cut}' AS cut, '{kind}' AS kind, {start} AS start_ms, {names}, {ADDED} FROM {source}"  # noqa: S608
+        f" WHERE {where} GROUP BY {', '.join((start, *kept))}"
+    )
 
 
 def make(connection: Connection[Any]) -> None:
@@ -55,21 +56,29 @@ def make(connection: Connection[Any]) -> None:
         f" SELECT group_key, start_ms, {NAMES}, {TOLD}, true FROM seed_sum JOIN seed_group USING (digest)"
         " ORDER BY start_ms".encode()
     )
-    connection.execute("ANALYZE usage_hourly")
-    for kind, start in STARTS.items():
+    connection.execute(
+        f"CREATE TEMP TABLE seed_named AS SELECT group_key, {NAMES} FROM seed_group JOIN seed_group_names USING (digest);"  # noqa: S608
+        " ANALYZE seed_named, usage_hourly".encode()
+    )
+    finer, where = "usage_hourly", "true"
+    for kind, start in STARTS.items():  # weeks and months from days, of which there are fewer
         connection.execute(
             f"INSERT INTO usage_rollup (group_key, kind, start_ms, {NAMES}, {TOLD})"  # noqa: S608
-            f" SELECT group_key, '{kind}', {start}, {NAMES}, {ADDED} FROM usage_hourly"
-            f" GROUP BY group_key, {start}, {NAMES} ORDER BY 3".encode()
+            f" SELECT group_key, '{kind}', start_ms, {NAMES}, {TOLD} FROM seed_named JOIN (SELECT group_key,"
+            f" {start} AS start_ms, {ADDED} FROM {finer} WHERE {where} GROUP BY group_key, {start}) AS sums"
+            " USING (group_key) ORDER BY 3".encode()
         )
+        finer, where = "usage_rollup", "kind = 'day'"
+    connection.execute("ANALYZE usage_rollup")
     for cut in CUTS:
-        parts = [
-            _cut(cut, source) for source in ("usage_hourly", "usage_rollup") if cut in HOURLY_CUTS or source[6] == "r"
-        ]
-        connection.execute("DROP TABLE IF EXISTS seed_cut, seed_cut_group")
+        connection.execute("DROP TABLE IF EXISTS seed_cut, seed_cut_group, seed_cut_group_names")
+        day = _cut(cut, "day", "usage_rollup", "start_ms", "kind = 'day'")
+        connection.execute(f"CREATE TEMP TABLE seed_cut AS SELECT *, {DIGEST} AS digest FROM ({day}) AS days".encode())  # noqa: S608
+        others = [_cut(cut, kind, "seed_cut", STARTS[kind], "kind = 'day'") for kind in ("week", "month")]
+        if cut in HOURLY_CUTS:
+            others.append(_cut(cut, "hour", "usage_hourly", "start_ms", "true"))
         connection.execute(
-            f"CREATE TEMP TABLE seed_cut AS SELECT *, {DIGEST} AS digest FROM"  # noqa: S608
-            f" ({' UNION ALL '.join(parts)}) AS parts".encode()
+            f"INSERT INTO seed_cut SELECT *, {DIGEST} FROM ({' UNION ALL '.join(others)}) AS others".encode()  # noqa: S608
         )
         _name(connection, "seed_cut", "seed_cut_group", cut)
         connection.execute(
@@ -80,11 +89,14 @@ def make(connection: Connection[Any]) -> None:
 
 
 def _name(connection: Connection[Any], table: str, groups: str, *more: str) -> None:
-    """A table of the groups' names beside the server's own digests of them; `more` is part of each name."""
+    """Tables of the groups' names: beside the server's own digests of them, and beside what the groups are of; `more`
+    is part of each name."""
     connection.execute(f"CREATE TEMP TABLE {groups} (digest text, group_key text)".encode())
     found: list[tuple[str, str]] = []
-    query = f"COPY (SELECT DISTINCT ON (digest) digest, {NAMES} FROM {table}) TO STDOUT"  # noqa: S608
-    with connection.cursor().copy(query.encode()) as rows:
+    connection.execute(
+        f"CREATE TEMP TABLE {groups}_names AS SELECT DISTINCT ON (digest) digest, {NAMES} FROM {table}".encode()  # noqa: S608
+    )
+    with connection.cursor().copy(f"COPY {groups}_names TO STDOUT".encode()) as rows:
         rows.set_types(["text"] * (1 + len(DIMENSIONS)))
         for digest, *group in rows.rows():
             found.append((str(digest), group_key((*group[:-1], group[-1] == "t", *more))))

@@ -84,10 +84,27 @@ FROM (
 ) AS priced;
 """
 
+# What the entries' scopes say, from the columns that they are made of; and what is kept beside budgets and keys.
 SPENT = """
+CREATE TEMP TABLE seed_spent AS
+SELECT key_id, subscription_id, team_id, person_id, 'month-' || (extract(epoch FROM
+         date_trunc('month', pg_temp.at(day_ms) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'))::bigint AS month,
+       sum(cost_nano) AS cost_nano, sum(entries) AS entries, max(at_ms) AS at_ms
+FROM (SELECT key_id, subscription_id, team_id, person_id, at_ms - at_ms % 86400000 AS day_ms,
+             sum(cost_nano) AS cost_nano, count(*) AS entries, max(at_ms) AS at_ms
+      FROM usage_entry GROUP BY 1, 2, 3, 4, 5) AS days
+GROUP BY 1, 2, 3, 4, 5;
 INSERT INTO scope_spent (kind, id, period, spent_nano, entries, last_at_ms)
-SELECT scope ->> 0, scope ->> 1, scope ->> 2, sum(cost_nano), count(*), max(at_ms)
-FROM usage_entry CROSS JOIN LATERAL json_array_elements(scopes) AS scope GROUP BY 1, 2, 3;
+SELECT kind, id, period, sum(cost_nano), sum(entries), max(at_ms) FROM seed_spent CROSS JOIN LATERAL (VALUES
+    ('key', key_id, month), ('subscription', subscription_id, 'total'),
+    (CASE WHEN team_id IS NULL THEN 'user' ELSE 'team' END, coalesce(team_id, person_id), month),
+    ('organisation', 'default', month)) AS scope (kind, id, period)
+GROUP BY 1, 2, 3;
+UPDATE budget SET spent_nano = latest.spent_nano, spent_period = latest.period, spent_at_ms = latest.last_at_ms
+FROM (SELECT DISTINCT ON (kind, id) * FROM scope_spent ORDER BY kind, id, last_at_ms DESC) AS latest
+WHERE latest.kind = scope_kind AND latest.id = scope_id;
+UPDATE api_key SET last_used_ms = used.at_ms
+FROM (SELECT key_id, max(at_ms) AS at_ms FROM seed_spent GROUP BY key_id) AS used WHERE used.key_id = api_key.id;
 """
 
 
