@@ -80,6 +80,9 @@ def counted(count: str) -> str:
 
 
 # The portal's own.
+SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until it is written into the books of people
+
+
 def session(id: str) -> str:
     return f"session:{id}"
 

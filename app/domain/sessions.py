@@ -101,6 +101,15 @@ def of(person_id: str) -> list[BrowserSession]:
     return sorted((session for session in found if session), key=lambda session: -session.seen)
 
 
+def take_seen() -> dict[str, datetime]:
+    """Who has used the portal since this was last asked, and when; by person id."""
+    with current.redis().pipeline(transaction=True) as pipe:
+        pipe.hgetall(store.SEEN)
+        pipe.delete(store.SEEN)
+        found, _ = pipe.execute()
+    return {str(id): datetime.fromtimestamp(int(moment), UTC) for id, moment in found.items()}
+
+
 def end(id: str) -> None:
     """Ends one session. Without Redis it has ended already."""
     with contextlib.suppress(RedisError):
@@ -137,5 +146,7 @@ return 1
 def _slide(session: BrowserSession) -> None:
     redis = current.redis()
     lifetime = _lifetime_s()
-    if redis.eval(_SLIDE, 1, store.session(session.id), int(time.time()), lifetime):
+    moment = int(time.time())
+    if redis.eval(_SLIDE, 1, store.session(session.id), moment, lifetime):
         redis.expire(store.sessions_of(session.person_id), lifetime)
+        redis.hset(store.SEEN, session.person_id, moment)

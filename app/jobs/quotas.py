@@ -1,5 +1,5 @@
 """The job `quotas`: ends what has expired, tells of budgets near their limits, publishes what changed, and compares
-Redis's counters with the books.
+Redis's counters with the books. It also writes down who used the portal.
 
 What it finds is left in a Redis hash for the status page; drift is logged as an error by the comparison itself.
 """
@@ -21,7 +21,7 @@ SHOWN = 50  # drifting counters that the status page gets
 @job
 def run() -> None:
     """Bring quotas into step with the present minute; any number of runs do no harm."""
-    from app.domain import alerts, deliveries, key_warnings, publication, subscriptions, tokens
+    from app.domain import alerts, deliveries, identity, key_warnings, publication, sessions, subscriptions, tokens
     from app.extensions import transaction
 
     while transaction(subscriptions.expire_due):
@@ -30,6 +30,7 @@ def run() -> None:
     while transaction(key_warnings.tell_due):
         pass
     transaction(tokens.purge)
+    transaction(identity.note_seen, sessions.take_seen())
     transaction(deliveries.requeue_lost)
     alerts.raise_due()  # what the drainer could not tell of
     publication.catch_up()  # expired keys leave Redis by themselves; their records carry the time

@@ -6,12 +6,17 @@ import contextvars
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
+import redis
 from flask import Flask
 from sqlalchemy import event
 
+from app import store
+from app.domain import identity, sessions
 from app.domain.catalog import Model
-from app.extensions import db
+from app.extensions import db, now, transaction
+from app.jobs import quotas
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People
 
@@ -52,6 +57,37 @@ def test_pages_answer_empty_and_full_and_a_get_writes_nothing(
         assert answer.status_code == 200, path
         assert answer.headers["Cache-Control"] == "no-store"
     assert written == []
+
+
+def test_who_uses_the_portal_was_seen_then_by_a_note_that_the_clock_writes_down(
+    people: People, signed_in: Callable[[str], Browser], wire: redis.Redis
+) -> None:
+    owner = signed_in("owner")
+    long_ago = now() - timedelta(days=3)
+
+    def was_seen_at(moment: datetime) -> None:
+        transaction(lambda: setattr(identity.named("owner"), "last_seen_at", moment))
+
+    def use_again() -> datetime | None:
+        """When the owner was last seen, once a page is read two minutes after the last one and the clock has struck."""
+        [session] = sessions.of(people.owner.id)
+        wire.hset(store.session(session.id), "seen", session.seen - 120)
+        assert owner.get("/home").status_code == 200
+        db.session.rollback()
+        before = identity.named("owner").last_seen_at
+        quotas.run()
+        db.session.rollback()
+        assert before == told[-1]
+        return identity.named("owner").last_seen_at
+
+    told = [long_ago]
+    was_seen_at(long_ago)
+    told.append(use_again() or long_ago)
+    assert now() - told[-1] < timedelta(minutes=1)
+    assert use_again() == told[-1]  # at most once in a quarter of an hour
+    told.append(now() - timedelta(minutes=16))
+    was_seen_at(told[-1])
+    assert (use_again() or long_ago) > told[-1]
 
 
 def without_age(page: str) -> str:
