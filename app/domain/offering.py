@@ -185,11 +185,13 @@ def subscriber_count() -> Any:
 
 def change(item: Model, *, by: Person | None, **changes: Any) -> Model:
     """Changes a model as `catalog.update_model` does. One that becomes restricted turns its active subscriptions
-    pending: an admin decides about each."""
+    pending, as an admin decides about each; one that is opened turns those that wait active."""
     was_restricted = item.restricted
     catalog.update_model(item, by=by, **changes)
     if item.restricted and not was_restricted:
         subscriptions.pend_all_of(item, by=by)
+    elif was_restricted and not item.restricted:
+        subscriptions.admit_all_of(item, by=by)
     return item
 
 

@@ -531,6 +531,23 @@ def pend_all_of(model: Model, *, by: Person | None) -> int:
     return len(found)
 
 
+def admit_all_of(model: Model, *, by: Person | None) -> int:
+    """Turns every subscription that waits for a model that has been opened active: there is nothing to decide any
+    more. How many there were."""
+    reason = f"{model.name} needs no approval any more."
+    found = db.session.scalars(
+        select(Subscription)
+        .where(Subscription.model_id == model.id, Subscription.status == "pending")
+        .with_for_update(of=Subscription)
+    ).all()
+    for one in found:
+        one.decided_by, one.decided_at, one.decision_reason = by.username if by else audit.SYSTEM, now(), reason
+        _move(one, "active", by, "subscription.approve", reason)
+        title, text = _DECIDED["approve"]
+        _tell(one, "subscription.approve", title.format(one.model_name), reason, text.format(until=""))
+    return len(found)
+
+
 def expire_due(limit: int = 500) -> int:
     """Ends the subscriptions whose time is over; how many there were. The meter stops at the same instant by
     itself only for keys, so this runs each minute."""

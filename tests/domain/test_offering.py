@@ -81,5 +81,22 @@ def test_a_restriction_turns_active_access_pending_and_tells_each_person(inside:
     told = db.session.scalars(select(Notice).where(Notice.kind == "subscription.restrict")).all()
     assert [notice.person_id for notice in told] == [people.owner.id]
     transaction(offering.change, model, by=people.admin, description="Still restricted.")
-    transaction(offering.change, model, by=people.admin, restricted=False)
     assert len(db.session.scalars(select(Notice).where(Notice.kind == "subscription.restrict")).all()) == 1
+
+
+def test_opening_a_model_ends_every_wait_for_it(inside: Flask, people: People) -> None:
+    model = transaction(make_model, None, "small", restricted=True)
+    for person in (people.owner, people.stranger):
+        transaction(subscriptions.request, person, model, by=person)
+    held = subscriptions.live(people.stranger, model)
+    assert held is not None
+    transaction(subscriptions.decide, held, "approve", by=people.admin)
+    transaction(subscriptions.decide, held, "suspend", by=people.admin, reason="For now.")
+    transaction(offering.change, model, by=people.admin, restricted=False)
+    assert {one.person.username: one.status for one in db.session.scalars(select(subscriptions.Subscription))} == {
+        "owner": "active",
+        "stranger": "suspended",
+    }
+    assert subscriptions.waiting_count() == 0
+    told = db.session.scalars(select(Notice).where(Notice.kind == "subscription.approve")).all()
+    assert [notice.person_id for notice in told] == [people.stranger.id, people.owner.id]
