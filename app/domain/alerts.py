@@ -26,8 +26,9 @@ from app.metering import money, periods
 
 CHUNK = 400  # scopes a question
 MOST_EXHAUSTED = 10_000  # taken from Redis at once
-# Where a request was refused: what is left is nothing if fewer calls like the former ones would fit, or this share.
-TOO_FEW_CALLS, NEARLY_NOTHING = 4, 20
+# Where a request was refused, what is left counts as nothing if it is this share of the limit; or, once the most is spent,
+# if no more calls like the former ones would fit.
+NEARLY_NOTHING, MOST_PERCENT, TOO_FEW_CALLS = 20, 80, 4
 
 
 class BudgetAlert(Base):
@@ -161,7 +162,10 @@ def _crossed(budget: Budget, spent_nano: int, refuses: bool) -> list[int]:
 def _hardly_anything_is_left(budget: Budget, spent_nano: int, entries: int) -> bool:
     """Whether a refusal means that the budget is used up, and not that one request was too large for it."""
     left = budget.enforced_nano - spent_nano
-    return left * NEARLY_NOTHING <= budget.limit_nano or (entries > 0 and left * entries <= TOO_FEW_CALLS * spent_nano)
+    most_is_spent = spent_nano * 100 >= MOST_PERCENT * budget.enforced_nano
+    return left * NEARLY_NOTHING <= budget.limit_nano or (
+        most_is_spent and left * entries <= TOO_FEW_CALLS * spent_nano
+    )
 
 
 def _told(counters: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str, int]]:

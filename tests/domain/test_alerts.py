@@ -120,18 +120,20 @@ def test_it_is_told_to_those_whom_it_concerns(people: People, kind: str) -> None
 def test_a_refusal_counts_as_used_up_when_hardly_anything_is_left(people: People) -> None:
     give("user", people.owner.id, thresholds=[100])
     scope = "user", people.owner.id
-    counter = spend(*scope, "5")
-    assert alerts.raise_for([counter], [scope]) == 1  # one call took half of it, so another one hardly fits
+    for _ in range(6):
+        counter = spend(*scope, "1.5")
+    assert alerts.raise_for([counter], [scope]) == 1  # most is spent, and hardly another call fits
     assert told(people.owner) == ["Budget of owner: used up, new requests are refused"]
 
 
-def test_a_request_that_was_too_large_by_itself_is_no_alert(people: People) -> None:
-    give("user", people.owner.id, thresholds=[100])
-    scope = "user", people.owner.id
-    for _ in range(20):
-        counter = spend(*scope, "0.1")
-    assert alerts.raise_for([counter], [scope]) == 0
-    assert alerts.raise_for([], [("user", people.stranger.id)]) == 0
+@pytest.mark.parametrize(("calls", "each"), [(0, "0"), (1, "2.94"), (1, "6"), (3, "1.5"), (20, "0.1"), (79, "0.1")])
+def test_a_request_that_was_too_large_by_itself_is_no_alert(people: People, calls: int, each: str) -> None:
+    key, _ = transaction(keys.create, people.owner, by=people.owner, name="app")
+    give("key", key.id, by=people.admin, action="suspend", action_percent=100, thresholds=[90, 100])
+    for _ in range(calls):
+        spend("key", key.id, each)
+    assert alerts.raise_for([], [("key", key.id), ("user", people.stranger.id)]) == 0
+    assert key.paused_at is None
 
 
 def test_what_redis_noted_as_used_up_is_taken_once(people: People, wire: redis.Redis) -> None:
