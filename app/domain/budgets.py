@@ -98,7 +98,7 @@ class Rules(msgspec.Struct, frozen=True):
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A scope's budget and the meter's present numbers, in nano-units. Without a limit there is none remaining
-    to tell; `spent_nano` is None while the meter cannot be read.
+    to tell; `counted_nano` is None while the meter cannot be read, and below 0 where credits are more than was spent.
 
     `limit_nano` is what the meter enforces. `whole_nano` is the limit that was set, which is more where new work is
     refused from a percent of it on.
@@ -110,7 +110,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     whole_nano: int | None = None
     period: str
     timezone: str
-    spent_nano: int | None
+    counted_nano: int | None
     reserved_nano: int | None
     resets_at: datetime | None
     rules: Rules | None = None
@@ -121,11 +121,16 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return self.limit_nano != self.whole_nano
 
     @property
+    def spent_nano(self) -> int | None:
+        """What was spent and not given back, never below 0."""
+        return None if self.counted_nano is None else max(0, self.counted_nano)
+
+    @property
     def remaining_nano(self) -> int | None:
         """What new requests may still reserve, never below 0."""
-        if self.limit_nano is None or self.spent_nano is None:
+        if self.limit_nano is None or self.counted_nano is None:
             return None
-        return max(0, self.limit_nano - self.spent_nano - (self.reserved_nano or 0))
+        return max(0, self.limit_nano - self.counted_nano - (self.reserved_nano or 0))
 
 
 def find(kind: str, id: str) -> Budget | None:
@@ -143,8 +148,8 @@ def set_budget(
     *,
     by: Person | None,
     limit: str | int,
-    period: str,
-    timezone: str = "UTC",
+    period: str | Unset = UNSET,
+    timezone: str | Unset = UNSET,
     thresholds: Sequence[int] | Unset = UNSET,
     action: str | Unset = UNSET,
     action_percent: int | Unset = UNSET,
@@ -152,18 +157,22 @@ def set_budget(
     """Gives a scope a budget or changes it; `limit` is a decimal amount. Acts on /v1 within a second.
 
     Thresholds are percents of the limit at which people are told; with the action `refuse` new work is refused from
-    `action_percent` on, with `suspend` a key is paused there. What of these is not given stays as it is, and actions
-    are for admins to set. Raises `Invalid` naming the field, or `Forbidden`.
+    `action_percent` on, with `suspend` a key is paused there. What is not given stays as it is, in a new budget a
+    month in UTC; actions are for admins to set. Raises `Invalid` naming the field, or `Forbidden`.
     """
     try:
         limit_nano = money.parse(limit)
     except money.MoneyError as error:
         raise Invalid(f"The limit is not usable: {error}.", "limit") from None
+    budget = find(kind, id)
+    if period is UNSET:
+        period = budget.period if budget else "month"
+    if timezone is UNSET:
+        timezone = budget.timezone if budget else "UTC"
     if period not in PERIODS:
         raise Invalid(f"Choose one of {', '.join(PERIODS)}.", "period")
     if timezone not in _timezones():
         raise Invalid("Give the name of a time zone such as Europe/Berlin.", "timezone")
-    budget = find(kind, id)
     counted_as = budget.spec if budget else None
     if budget is None:
         budget = Budget(
@@ -268,7 +277,7 @@ def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
                 rules=Rules(tuple(budget.thresholds), budget.action, budget.action_percent) if budget else None,
                 period=budget.period if budget else "total",
                 timezone=budget.timezone if budget else "UTC",
-                spent_nano=counter[0] if counter else None,
+                counted_nano=counter[0] if counter else None,
                 reserved_nano=counter[1] if counter else None,
                 resets_at=None
                 if window.end_ms >= periods.FOR_EVER_MS

@@ -23,7 +23,7 @@ from app.domain.person import Person
 from app.extensions import Base, db, now
 from app.ids import new_id
 from app.providers import settings as adapter_settings
-from app.providers.addresses import AddressPolicy
+from app.providers.addresses import AddressPolicy, AddressRefused
 from app.providers.base import CheckResult
 
 UNSET = msgspec.UNSET
@@ -185,13 +185,16 @@ def check(
     item: Provider, *, model: str | None = None, prompt: str | None = None, parameters: dict[str, Any] | None = None
 ) -> CheckResult:
     """Tries the upstream now. Call it outside of a write transaction: it waits for the network."""
-    config = current.config()
-    policy = AddressPolicy(allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port}))
-    adapter = adapters.adapter(item.kind)(opened(item), policy=policy)
+    adapter = adapters.adapter(item.kind)(opened(item), policy=_policy())
     try:
         return adapter.check(model=model, prompt=prompt, parameters=parameters or {})
     finally:
         adapter.close()
+
+
+def _policy() -> AddressPolicy:
+    config = current.config()
+    return AddressPolicy(allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port}))
 
 
 def _adapter_settings(kind: str) -> type[adapter_settings.Settings]:
@@ -234,10 +237,20 @@ def _fill_provider(item: Provider, config: Mapping[str, Any]) -> None:
         name = min(kept)
         raise Invalid("The address has changed, so give this secret again.", f"config.{name}")
     secrets = {**kept, **given}
-    _checked(declared, {**settings, **secrets})
+    _check_address(_checked(declared, {**settings, **secrets}))
     item.settings = settings
     item.sealed = current.sealer().seal(msgspec.json.encode(secrets)) if secrets else None
     item.hints = {name: _masked(value) for name, value in secrets.items()}
+
+
+def _check_address(settings: Any) -> None:
+    origin = _origin(getattr(settings, "base_url", None))
+    if origin is None:
+        return
+    try:
+        _policy().check(origin[1], origin[2] or 0)
+    except AddressRefused as refused:
+        raise Invalid(f"{str(refused).capitalize()}.", "config.base_url") from None
 
 
 def _secrets_of(item: Provider) -> dict[str, str]:

@@ -46,6 +46,17 @@ class AddressPolicy:
         self._known: dict[tuple[str, int], tuple[float, Found]] = {}
         self._asking: dict[tuple[str, int], Any] = {}  # greenlets
 
+    def check(self, host: str, port: int) -> None:
+        """Raises `AddressRefused` for an address that is refused whatever names come to mean: one in numbers."""
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            if host.lower() != "localhost":
+                return
+            host = "127.0.0.1"
+        if not self._may(host, port):
+            raise AddressRefused("this address may not be used for a provider")
+
     def resolve(self, host: str, port: int) -> list[tuple[int, Any]]:
         """The (family, socket address) pairs that may be connected to. Raises `AddressRefused` or `OSError`."""
         found = self._found(host, port)

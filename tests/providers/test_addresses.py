@@ -51,6 +51,24 @@ def test_an_address_is_taken_as_it_is_and_judged_each_time(asked: list[str]) -> 
     assert asked == []
 
 
+def test_an_address_in_numbers_is_judged_without_asking_and_a_name_later(asked: list[str]) -> None:
+    policy = AddressPolicy(allow_private=True, own_ports=frozenset({8000}))
+    for host, port in (
+        ("127.0.0.1", 8000),
+        ("localhost", 8000),
+        ("::1", 8000),
+        ("169.254.169.254", 80),
+        ("fe80::1%lo", 80),
+    ):
+        with pytest.raises(AddressRefused):
+            policy.check(host, port)
+    for host, port in (("127.0.0.1", 9100), ("localhost", 9100), ("no.example", 443), ("10.0.0.1", 80)):
+        policy.check(host, port)
+    with pytest.raises(AddressRefused):
+        AddressPolicy(allow_private=False).check("10.0.0.1", 80)
+    assert asked == []
+
+
 def test_who_is_interrupted_while_a_name_is_resolved_takes_nothing_from_the_others(asked: list[str]) -> None:
     policy = AddressPolicy(allow_private=False)
     first, second = (gevent.spawn(policy.resolve, "yes.example", 443) for _ in range(2))

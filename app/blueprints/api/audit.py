@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,10 @@ import msgspec
 
 from app.blueprints.api.contract import Paged, page, route
 from app.domain import audit
+from app.domain.errors import Invalid
 from app.extensions import db
+
+_CURSOR = re.compile(r"[0-9a-f-]{36}")
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -71,6 +75,8 @@ def index(asked: Asked) -> dict[str, Any]:
     )
     answer = page(found, show)
     if asked.cursor:
+        if not _CURSOR.fullmatch(asked.cursor):
+            raise Invalid("Give the `next_cursor` of an answer.", "cursor")
         rows = db.session.scalars(found.where(audit.AuditEntry.id < asked.cursor).limit(asked.limit)).all()
         answer["data"] = [show(row) for row in rows]
     full = len(answer["data"]) == answer["limit"]

@@ -382,7 +382,7 @@ def _refused(found: Refusal) -> RefusedRequest:
     limit = Limit(reason=found.reason, scope=found.scope_kind, id=found.scope_id, name=found.scope_shown)
     match found.reason:
         case "budget":
-            limit.limit, limit.spent = money.text(found.limit), money.text(found.spent)
+            limit.limit, limit.spent = money.text(found.limit), money.text(max(found.spent, 0))
             limit.reserved, limit.needed = money.text(found.held), money.text(found.amount)
             limit.affordable_tokens = found.affordable_tokens
             limit.frees_at = None if found.resets_ms is None else instant(found.resets_ms)

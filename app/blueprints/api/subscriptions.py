@@ -20,14 +20,14 @@ Text = Annotated[str, Meta(max_length=2000)]
 
 
 class BudgetBody(msgspec.Struct, kw_only=True):
-    """`limit` a decimal; `timezone` an IANA name."""
+    """`limit` a decimal; `timezone` an IANA name. Left out, period and time zone stay; a new budget's are a month, UTC."""
 
     limit: Annotated[str, Meta(max_length=40)] | int
-    period: Annotated[str, Meta(max_length=8)] = "month"
-    timezone: Annotated[str, Meta(max_length=64)] = "UTC"
+    period: Annotated[str, Meta(max_length=8)] | msgspec.UnsetType = msgspec.UNSET
+    timezone: Annotated[str, Meta(max_length=64)] | msgspec.UnsetType = msgspec.UNSET
 
     def given(self) -> dict[str, Any]:
-        return msgspec.structs.asdict(self)
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not msgspec.UNSET}
 
 
 class SubscriptionStep(msgspec.Struct, kw_only=True):

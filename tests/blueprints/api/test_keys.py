@@ -36,6 +36,23 @@ def test_a_key_is_paused_and_resumed_by_a_change(app: Flask, visitors: People) -
     assert owner.patch(path, json={"note": "n" * 501}).get_json()["error"]["field"] == "note"
 
 
+def test_a_changed_limit_leaves_the_period_of_a_budget(app: Flask, visitors: People) -> None:
+    owner = sign_in(app, "owner")
+    budget = {"limit": "1", "period": "day", "timezone": "Europe/Berlin"}
+    made = owner.post("/api/keys", json={"name": "app", "budget": budget}).get_json()
+    for path, change in (
+        (f"/api/keys/{made['id']}", {"budget": {"limit": "2"}}),
+        (f"/api/budgets/key/{made['id']}", None),
+    ):
+        answer = owner.patch(path, json=change) if change else owner.put(path, json={"limit": "2"})
+        assert answer.status_code == 200
+        told = owner.get(f"/api/budgets/key/{made['id']}").get_json()
+        assert (told["limit"], told["period"], told["timezone"]) == ("2", "day", "Europe/Berlin")
+    other = owner.post("/api/keys", json={"name": "other", "budget": {"limit": "1"}}).get_json()
+    told = owner.get(f"/api/budgets/key/{other['id']}").get_json()
+    assert (told["period"], told["timezone"]) == ("month", "UTC")
+
+
 @pytest.mark.parametrize(("who", "status"), [("stranger", 404), ("auditor", 403), ("admin", 200)])
 def test_who_may_pause_somebody_elses_key(app: Flask, visitors: People, who: str, status: int) -> None:
     made = sign_in(app, "owner").post("/api/keys", json={"name": "app"}).get_json()

@@ -71,6 +71,9 @@ def test_wrong_settings_are_422_and_name_the_field(app: Flask, people: People) -
         ({"timeout_s": -1}, "config.timeout_s"),
         ({"base_url": 5}, "config.base_url"),
         ({"colour": "red"}, "config.colour"),
+        ({"base_url": "http://169.254.169.254/v1"}, "config.base_url"),
+        ({"base_url": f"http://localhost:{app.config['PORTICO'].server.port}/v1"}, "config.base_url"),
+        ({"base_url": f"http://[::1]:{app.config['PORTICO'].server.port}/v1"}, "config.base_url"),
     ):
         refused = admin.post("/api/providers", json=_openai(**config))
         assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, field)

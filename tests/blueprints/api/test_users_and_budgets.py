@@ -183,4 +183,6 @@ def test_the_audit_log_tells_who_did_what(app: Flask, people: People) -> None:
     second = admin.get(f"/api/audit?limit=2&cursor={first['next_cursor']}").get_json()
     assert first["data"][1]["id"] > second["data"][0]["id"]
     assert admin.get("/api/audit?to=2020-01-01T00:00:00Z").get_json()["total"] == 0
+    wrong = admin.get("/api/audit?cursor=zzz")
+    assert (wrong.status_code, wrong.get_json()["error"]["field"]) == (422, "cursor")
     assert sign_in(app, "owner").get("/api/audit").status_code == 403
