@@ -45,6 +45,7 @@ class Call:
         bound: pricing.Bound,
         provider: str | None,
         fallbacks: list[str] | None,
+        origin: str = "",
     ) -> None:
         self.id = id
         self.endpoint = endpoint
@@ -55,6 +56,7 @@ class Call:
         self.bound = bound
         self.provider = provider
         self.fallbacks = fallbacks
+        self.origin = origin  # where the client found us, such as "https://portal.example.com"
         self.price: Price | None = None
         self.usage = Usage(prompt_tokens=0)
         self.attempts: list[Attempt] = []

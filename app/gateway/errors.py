@@ -54,7 +54,7 @@ def bad_key() -> ApiError:
         401,
         INVALID,
         "invalid_api_key",
-        "This API key is not valid: it is unknown, revoked or expired. Make one in the portal.",
+        "This API key is not valid: it is unknown, paused, revoked or expired. The portal tells which, under API keys.",
     )
 
 

@@ -6,6 +6,7 @@ However a call ends, it is settled exactly once, before the last bytes leave.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ from app.metering import money, pricing
 from app.metering.reservations import Charge, MeterClosed, Refused, ScopeRef, free_hold
 from app.metering.usage import Attempt, Refusal
 from app.providers.base import Exchange, UpstreamError
+from config import Config
+
+_ORIGIN = re.compile(r"https?://[\w.:\[\]-]{1,255}")
 
 log = structlog.get_logger("gateway.pipeline")
 
@@ -92,6 +96,17 @@ def scopes_of(caller: CallerRecord, subscription_id: str | None) -> tuple[ScopeR
     return tuple(scopes)
 
 
+def address_of(caller: CallerRecord, scope: ScopeRef) -> str:
+    """The scope of a caller's chain as the management API and the portal address its budget."""
+    match scope.kind:
+        case "user":
+            return caller.username
+        case "member":
+            return f"{caller.team_id}:{caller.username}"
+        case _:
+            return scope.id
+
+
 def _reserve(runtime: Runtime, call: Call) -> None:
     """Hold what the call may cost over its whole chain. Raises `ApiError` naming what stands in the way."""
     bound = call.bound
@@ -109,7 +124,7 @@ def _reserve(runtime: Runtime, call: Call) -> None:
     try:
         call.hold = runtime.reserve(call, scopes, charge)
     except Refused as refused:
-        error = _refusal(call, refused, runtime.config.base_url)
+        error = _refusal(call, refused, runtime.config)
         runtime.keep_refusal(_told(call, refused, error.message))
         raise error from None
     except (RedisAway, MeterClosed, ReplyError) as trouble:
@@ -243,7 +258,7 @@ def _settle_interrupted(runtime: Runtime, call: Call, interrupted: Interrupted) 
     _settle(runtime, call)
 
 
-def _refusal(call: Call, refused: Refused, base_url: str) -> ApiError:
+def _refusal(call: Call, refused: Refused, config: Config) -> ApiError:
     scope = f"{refused.scope.kind} {refused.scope.shown}"
     if refused.reason == "unpriced":
         return ApiError(
@@ -252,9 +267,14 @@ def _refusal(call: Call, refused: Refused, base_url: str) -> ApiError:
             " Ask an administrator for a price; 0 makes it free.", param="model",
         )  # fmt: skip
     if refused.reason == "budget":
-        return _budget_refusal(refused, scope, base_url)
+        return _budget_refusal(refused, scope, _page_of(call, refused.scope, config))
     wait = max(1, -(-refused.retry_ms // 1000))
-    return _too_many(scope, refused.limit, wait, refused.reason)
+    error = _too_many(scope, refused.limit, wait, refused.reason)
+    if refused.reason != "parallel":
+        wanted = 1 if refused.reason == "requests" else min(call.bound.bucket_tokens, refused.limit)
+        left = wanted - refused.retry_ms * refused.limit / 60_000
+        error.headers |= _bucket_headers(refused.reason, refused.limit, left)
+    return error
 
 
 def _too_many(scope: str, limit: int, wait: int, reason: str = "requests") -> ApiError:
@@ -268,7 +288,7 @@ def _too_many(scope: str, limit: int, wait: int, reason: str = "requests") -> Ap
     )
 
 
-def _budget_refusal(refused: Refused, scope: str, base_url: str) -> ApiError:
+def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
     left = max(refused.limit - refused.spent - refused.held, 0)
     resets = (
         f"It resets at {datetime.fromtimestamp(refused.resets_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}."
@@ -285,33 +305,34 @@ def _budget_refusal(refused: Refused, scope: str, base_url: str) -> ApiError:
         "insufficient_quota",
         "insufficient_quota",
         f"The budget of {scope} can't pay for this request: limit {money.text(refused.limit)}, spent"
-        f" {money.text(refused.spent)}, reserved {money.text(refused.held)}, left {money.text(left)}; the request may"
-        f" cost {money.text(refused.amount)}. {resets}{smaller} Ask for more at {_page_of(refused.scope, base_url)}",
+        f" {money.text(max(refused.spent, 0))}, reserved {money.text(refused.held)}, left {money.text(left)}; the request may"
+        f" cost {money.text(refused.amount)}. {resets}{smaller} Ask for more at {page}",
         headers={"x-should-retry": "false"},
     )
 
 
-def _page_of(scope: ScopeRef, base_url: str) -> str:
-    """The page of a scope's budget, where more of it can be asked for."""
-    return f"{base_url}/budgets/{scope.kind}/{quote(scope.shown if scope.kind == 'user' else scope.id, safe=':')}"
+def _page_of(call: Call, scope: ScopeRef, config: Config) -> str:
+    """The page of a scope's budget, where more of it can be asked for, as the client may reach it."""
+    origin = config.base_url if config.server.public_url or not _ORIGIN.fullmatch(call.origin) else call.origin
+    return f"{origin}/budgets/{scope.kind}/{quote(address_of(call.caller, scope), safe=':')}"
 
 
 def _limit_headers(call: Call) -> dict[str, str]:
     hold = call.hold
-    headers = {}
+    headers: dict[str, str] = {}
     if hold.requests_limit >= 0:
-        headers["x-ratelimit-limit-requests"] = str(hold.requests_limit)
-        headers["x-ratelimit-remaining-requests"] = str(max(hold.requests_left, 0))
-        headers["x-ratelimit-reset-requests"] = _refill(hold.requests_limit, hold.requests_left)
+        headers |= _bucket_headers("requests", hold.requests_limit, hold.requests_left)
     if hold.tokens_limit >= 0:
-        headers["x-ratelimit-limit-tokens"] = str(hold.tokens_limit)
-        headers["x-ratelimit-remaining-tokens"] = str(max(hold.tokens_left, 0))
-        headers["x-ratelimit-reset-tokens"] = _refill(hold.tokens_limit, hold.tokens_left)
+        headers |= _bucket_headers("tokens", hold.tokens_limit, hold.tokens_left)
     if call.demand.max_output is not None:
         headers["x-portico-max-tokens"] = str(call.demand.max_output)
     return headers
 
 
-def _refill(capacity: int, left: int) -> str:
-    """How long until a bucket is full again, as OpenAI spells it: "1.5s"."""
-    return f"{(capacity - left) * 60 / capacity:.3g}s" if capacity else "0s"
+def _bucket_headers(what: str, capacity: int, left: float) -> dict[str, str]:
+    """What a client is told of a bucket, and how long until it is full again, as OpenAI spells it: "1.5s"."""
+    return {
+        f"x-ratelimit-limit-{what}": str(capacity),
+        f"x-ratelimit-remaining-{what}": str(max(int(left), 0)),
+        f"x-ratelimit-reset-{what}": f"{(capacity - left) * 60 / capacity:.3g}s" if capacity else "0s",
+    }

@@ -80,6 +80,7 @@ def _visit(runtime: Runtime) -> Visit:
         body=request.environ["wsgi.input"],
         socket=request.environ.get("gunicorn.socket"),
         query=request.args,
+        origin=request.host_url.rstrip("/"),
     )
     visit.is_read = request.method == "GET"
     return visit

@@ -48,5 +48,6 @@ def call_for(
         prompt_estimate=-(-bound.input // 4),
     )
     return Call(
-        visit.id, visit.route, capability, caller, model, demand, bound, asked.provider, asked.fallback_providers
-    )
+        visit.id, visit.route, capability, caller, model, demand, bound, asked.provider, asked.fallback_providers,
+        visit.origin,
+    )  # fmt: skip

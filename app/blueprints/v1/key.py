@@ -33,7 +33,7 @@ def show_key(visit: Visit, caller: CallerRecord) -> Answer:
         "limits": {"rpm": own.rpm, "tpm": own.tpm, "max_parallel": own.max_parallel},
         "budget": _budget(own),
         "budgets": [
-            {"scope": scope.kind, "id": _id(caller, scope), **_budget(level)}
+            {"scope": scope.kind, "id": pipeline.address_of(caller, scope), **_budget(level)}
             for scope, level in zip(scopes, levels, strict=True)
             if scope.kind == "key" or level.limit_nano is not None
         ],
@@ -41,22 +41,11 @@ def show_key(visit: Visit, caller: CallerRecord) -> Answer:
     return told(visit, shown)
 
 
-def _id(caller: CallerRecord, scope: ScopeRef) -> str:
-    """The scope as the management API addresses its budget."""
-    match scope.kind:
-        case "user":
-            return caller.username
-        case "member":
-            return f"{caller.team_id}:{caller.username}"
-        case _:
-            return scope.id
-
-
 def _budget(level: Level) -> dict[str, Any]:
     limit = level.limit_nano
     return {
         "limit": None if limit is None else money.text(limit),
-        "spent": money.text(level.spent_nano),
+        "spent": money.text(max(level.spent_nano, 0)),
         "reserved": money.text(level.held_nano),
         "remaining": None if limit is None else money.text(max(limit - level.spent_nano - level.held_nano, 0)),
         "period": level.period,

@@ -45,15 +45,18 @@ class Lane:
 
     def serve(self, request: Any, sock: Any, *, keep: bool) -> bool:
         """Answer a request on the client's socket; whether the connection may be used again."""
-        authorization, length = "", 0
+        authorization, length, host = "", 0, ""
         for name, value in request.headers:
             if name == "AUTHORIZATION":
                 authorization = f"{authorization},{value}" if authorization else value
             elif name == "CONTENT-LENGTH":
                 length = int(value)  # gunicorn has checked it
+            elif name == "HOST":
+                host = value
         visit = Visit(
-            self._gateway(), request.uri, authorization=authorization, length=length, body=request.body, socket=sock
-        )
+            self._gateway(), request.uri, authorization=authorization, length=length, body=request.body, socket=sock,
+            origin=f"{request.scheme}://{host}",
+        )  # fmt: skip
         answer = attend(visit, self._endpoints[request.uri])
         keep = keep and answer.headers.pop("Connection", "") != "close" and not request.should_close()
         try:

@@ -22,7 +22,19 @@ class Readable(Protocol):
 class Visit:
     """A request: its head, and a body still to be read. `length` is None for a body of unknown length."""
 
-    __slots__ = ("authorization", "body", "counted", "id", "is_read", "length", "query", "route", "runtime", "socket")
+    __slots__ = (
+        "authorization",
+        "body",
+        "counted",
+        "id",
+        "is_read",
+        "length",
+        "origin",
+        "query",
+        "route",
+        "runtime",
+        "socket",
+    )
 
     def __init__(
         self,
@@ -34,6 +46,7 @@ class Visit:
         body: Readable,
         socket: Any,
         query: Mapping[str, str] | None = None,
+        origin: str = "",
     ) -> None:
         self.id = new_id()  # the same in headers, ledger and logs
         self.runtime = runtime
@@ -43,6 +56,7 @@ class Visit:
         self.body = body
         self.socket = socket  # the client's, None where a server does not lend it
         self.query = query or {}
+        self.origin = origin  # scheme and host as the client knows them
         self.is_read = False  # nothing of the body is left that could be taken for the next request
         self.counted = False  # it is in the metrics
 

@@ -84,6 +84,9 @@ def test_requests_a_minute_are_limited_with_headers_and_a_rejected_one_costs_not
     refused = client.chat(model="echo-1")
     assert refused.error == (429, "requests", "rate_limit_exceeded")
     assert 1 <= int(refused.headers["Retry-After"]) <= 30
+    told = {name: refused.headers[f"x-ratelimit-{name}-requests"] for name in ("limit", "remaining", "reset")}
+    assert (told["limit"], told["remaining"]) == ("2", "0")
+    assert 30 < float(told["reset"].removesuffix("s")) <= 60
     assert len(gate.events(2)) == 2
 
 
@@ -91,7 +94,20 @@ def test_tokens_a_minute_are_limited(gate, key, client):
     gate.limit("key", key_id(key), tpm=17)
     for _ in range(2):  # each takes an estimate of 11, and 6 once it is settled: 5 are left
         assert client.chat(model="echo-1", max_tokens=3).status == 200
-    assert client.chat(model="echo-1", max_tokens=3).error == (429, "tokens", "rate_limit_exceeded")
+    refused = client.chat(model="echo-1", max_tokens=3)
+    assert refused.error == (429, "tokens", "rate_limit_exceeded")
+    assert refused.headers["x-ratelimit-limit-tokens"] == "17"
+    assert 5 <= int(refused.headers["x-ratelimit-remaining-tokens"]) < 11
+
+
+@pytest.mark.parametrize(("host", "origin"), [("ai.example:81", "http://ai.example:81"), ("<a b>", None)])
+def test_a_refusal_links_to_the_budget_where_the_client_found_us(gate, key, client, host, origin):
+    gate.limit("key", key_id(key), "0")
+    body = {"model": "small", "messages": [{"role": "user", "content": "x"}]}
+    refused = client("/v1/chat/completions", body, Host=host)
+    assert refused.status == 429
+    page = f"{origin or f'http://localhost:{gate.port}'}/budgets/key/{key_id(key)}"
+    assert refused.json["error"]["message"].endswith(f" Ask for more at {page}")
 
 
 def test_parallel_requests_are_limited(gate, key, client, upstream):
