@@ -214,6 +214,7 @@ def course(
     rows = {start: PeriodUsage(start_ms=start, end_ms=end) for start, end in windows}
     first = max(windows[0][0], filters.from_ms or 0)
     after = windows[-1][1] if filters.to_ms is None else min(windows[-1][1], filters.to_ms)
+    horizon = horizon or Horizon.now()
     now = used_in(reader, filters, first, after, [*rows], of=["stream"], horizon=horizon)
     then = used_in(reader, before, *span_of(before), [EARLIER], of=["stream"], horizon=horizon)
     used = union_all(select(now.subquery()), select(then.subquery())).subquery("used")
@@ -316,9 +317,14 @@ def _by_window(
         for found in db.session.execute(query):
             by_start[found.window].add(sums_of(found))
         return rows
-    pieces = []
+    pieces, horizon = [], Horizon.now()
     for names in _by_cut(reader, [(name, filters) for name in DETAILS]).values():
-        used = _once(used_in(reader, filters, first, after, edges, of=names), ["window", *names], len(names), TOLD)
+        used = _once(
+            used_in(reader, filters, first, after, edges, of=names, horizon=horizon),
+            ["window", *names],
+            len(names),
+            TOLD,
+        )
         pieces += [
             select(literal(name).label("detail"), used.c.window, used.c[name].label("name"), *summed(used, TOLD))
             .group_by(used.c.window, used.c[name])
@@ -394,6 +400,9 @@ def rankings(
 
     What is read of the same rollups is read once.
     """
+    if not questions:
+        return []
+    horizon = horizon or Horizon.now()
     pieces: list[Any] = []
     for key, dimensions in _by_cut(reader, [(one.dimension, one.filters) for one in questions]).items():
         filters = key[0]
@@ -407,8 +416,6 @@ def rankings(
         used = _once(read, dimensions, len(mine), measures)
         pieces += [select(_ranked(used, number, one, measures)) for number, one in mine]
     found = [Ranking([], 0, 0) for _ in questions]
-    if not questions:
-        return found
     for row in db.session.execute(union_all(*pieces).order_by("question", "place")).all():
         share = Share(name=row.name or "", **{name: int(getattr(row, name) or 0) for name in measures})
         found[row.question] = Ranking([*found[row.question].shares, share], row.found, int(row.asked))

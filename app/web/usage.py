@@ -129,6 +129,14 @@ class Names:
             self._known.update({(group, id): name for id, name in shown(group, unknown).items()})
         return {id: self._known[group, id] for id in wanted}
 
+    def learn(self, group: Group, names: Mapping[str, str]) -> None:
+        """Names that are known without looking them up."""
+        self._known.update({(group, id): name for id, name in names.items()})
+
+    def there_are(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
+        """The same without those that are gone."""
+        return {id: name for id, name in self.of(group, ids).items() if id and name != GONE}
+
 
 class Cell(NamedTuple):
     """An hour of the week."""
@@ -330,20 +338,21 @@ def overview(
 def shown(group: Group, ids: set[str]) -> dict[str, str]:
     """What models, keys, people or providers are called, by their ids; models are called by their own names."""
     found: dict[str, str]
-    match group:
+    nameless, ids = ids & {""}, ids - {""}
+    match group if ids else "model":
         case "model":
             found = {id: id for id in ids}
         case "key":
             found = keys.names_of(ids)
         case "team":
             found = teams.names_of(ids)
-            if former := ids - found.keys() - {""}:
+            if former := ids - found.keys():
                 found |= teams.former_names_of(former)
         case "user":
             found = identity.names_of(ids)
         case "provider":
             found = dict(db.session.execute(select(Provider.id, Provider.name).where(Provider.id.in_(ids))).all())
-    return {id: (found.get(id) or GONE) if id else NAMELESS[group] for id in ids}
+    return {id: found.get(id) or GONE for id in ids} | dict.fromkeys(nameless, NAMELESS[group])
 
 
 def others(group: Group, filters: Filters) -> Question:

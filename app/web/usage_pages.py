@@ -222,13 +222,15 @@ def _choices(
     """What each filter offers: what was used with the others in force, so that a user narrows the keys offered.
 
     One's own teams are offered whether or not one used them: their owners see what others did."""
+    names.learn("user", {person.id: person.username})
+    mine = {} if door.everyone else {one.team_id: one.team.name for one in teams.of(person)}
+    names.learn("team", mine)
     found: dict[str, list[tuple[str, str]]] = {
         group: arranged.choices(rankings if group in offered else None, names, group, filters) for group in door.groups
     }
     if door.everyone and "team" not in offered:
         found["team"] = [(team.id, team.name) for team in db.session.scalars(teams.every())]
     if not door.everyone:
-        mine = {one.team_id: one.team.name for one in teams.of(person)}
         found["team"] = sorted({**dict(found["team"]), **mine}.items(), key=lambda told: told[1].casefold())
     return found
 
@@ -285,17 +287,19 @@ class Shown(NamedTuple):
     teams: dict[str, str]
 
     @classmethod
-    def of(cls, entries: Sequence[UsageEntry]) -> Shown:
+    def of(cls, entries: Sequence[UsageEntry], names: arranged.Names | None = None) -> Shown:
+        """`names` are those that are known already."""
+        names = names or arranged.Names()
         tried = {attempt["deployment_id"] for entry in entries for attempt in entry.attempts}
         deployments = {entry.deployment_id for entry in entries if entry.deployment_id} | tried
         ids = {entry.provider_id for entry in entries if entry.provider_id}
         ids |= {attempt["provider_id"] for entry in entries for attempt in entry.attempts}
         return cls(
-            people=identity.names_of(entry.person_id for entry in entries),
-            keys=keys.names_of(entry.key_id for entry in entries if entry.key_id),
-            providers=_named(providers.Provider.id, providers.Provider.name, ids),
-            deployments=_named(Deployment.id, Deployment.upstream_model, deployments),
-            teams=arranged.shown("team", {entry.team_id for entry in entries if entry.team_id}),
+            people=names.there_are("user", {entry.person_id for entry in entries}),
+            keys=names.there_are("key", {entry.key_id for entry in entries if entry.key_id}),
+            providers=names.there_are("provider", ids),
+            deployments=_named(Deployment.id, Deployment.upstream_model, deployments) if deployments else {},
+            teams=names.of("team", {entry.team_id for entry in entries if entry.team_id}),
         )
 
 
@@ -337,13 +341,13 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         found=found,
         size=size,
         sizes=SIZES,
-        named=Shown.of(found.entries),
         fields=[
             *_range_fields(span),
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
             *_narrowing_fields(_offered(reader, called, person, door, filters) if span else {}),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
         ],
+        named=Shown.of(found.entries, called),
         keep=_kept("code", "size"),
         usage_href=_address(door.usage, *SPANNING, *NARROWING),
         chips=_chips(door, called, *OF_REQUESTS),

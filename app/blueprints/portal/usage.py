@@ -35,7 +35,7 @@ def _budgets(person: Person, own_keys: Sequence[tuple[str, str]]) -> list[tuple[
     """Everything that bounds this person's own spending, with its name: one's own budget first, even without limit.
     For a team that is asked for, the team's budget and one's share of it."""
     team = request.args.get("team", "")
-    if teams.role_in(person, team):
+    if team and teams.role_in(person, team):
         scopes = [
             ("team", team, "The team’s spending"),
             ("member", teams.scope_of(team, person.id), "Your share of it"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from app.domain.catalog import Model
+from app.ledger import rollups
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.house import People
 
@@ -241,3 +242,50 @@ def test_a_chosen_user_narrows_the_keys_that_are_offered(
     assert ">theirs<" not in owners
     assert "1 active user" in owners
     assert "No calls fit these filters" in auditor.get("/admin/usage?user=nobody").text
+
+
+@pytest.mark.parametrize(
+    ("who", "address", "most"),
+    [
+        ("owner", "/usage", 17),
+        ("owner", "/usage?range=90&group=key&metric=cost", 17),
+        ("owner", "/usage?model=small", 17),
+        ("owner", "/activity", 15),
+        ("admin", "/admin/usage", 18),
+        ("admin", "/admin/usage?group=user&metric=cost&model=small", 19),
+        ("admin", "/admin/activity", 17),
+    ],
+)
+def test_pages_take_few_queries_however_much_was_used(
+    people: People,
+    small: Model,
+    signed_in: Callable[[str], Browser],
+    count_queries: Callable[[], int],
+    who: str,
+    address: str,
+    most: int,
+) -> None:
+    key, _ = make_key(people.owner)
+    browser = signed_in(who)
+    for more in (1, 12):
+        for number in range(more):
+            use(people.owner, small, at(number), model=f"m{number}", key_id=key)
+            use(people.owner, small, at(number), model="small", outcome="error", status=502)
+        count_queries()
+        assert browser.get(address).status_code == 200
+        assert count_queries() <= most
+
+
+def test_a_range_up_to_now_counts_what_came_last_and_nothing_before_it(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    """Its sums come from days, weeks and months that still run: before and after the rollups know of it."""
+    use(people.owner, small, at(), cost_nano=1_000_000_000)
+    use(people.owner, small, at(6.99), cost_nano=2_000_000_000)
+    use(people.owner, small, at(40), cost_nano=4_000_000_000)
+    owner = signed_in("owner")
+    for _ in range(2):
+        assert "$1.00" in owner.get("/usage?range=1").text
+        assert "$7.00" in owner.get("/usage?range=90&by=month").text
+        assert "$4.00" not in owner.get("/usage?range=30").text
+        rollups.derive()
