@@ -203,7 +203,7 @@ def used_in(
     told = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
     pieces = [
         _piece(reader, filters, source, start, end, edges, told).where(
-            *([source.table.c[among[0]].in_(among[1])] if among else [])
+            *([_dimension(source.table, among[0]).in_(among[1])] if among else [])
         )
         for source, start, end in _parts(sources, first, after, fresh)
     ]
@@ -309,7 +309,7 @@ def _piece(
     window = _window(source.moment, edges) if edges else null()
     return select(
         window.label("window"),
-        *(table.c[name] for name in told),
+        *(_dimension(table, name).label(name) for name in told),
         *(measures[name].label(name) for name in MEASURES),
     ).where(
         source.moment >= start,
@@ -317,6 +317,12 @@ def _piece(
         *source.own,
         *let_through(reader, filters, table),
     )
+
+
+def _dimension(table: Table, name: str) -> ColumnElement[Any]:
+    """What an entry has none of is an empty text in the sums."""
+    column: ColumnElement[Any] = table.c[name]
+    return func.coalesce(column, "") if table is ENTRY and ENTRY.c[name].nullable else column
 
 
 def _window(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[int]:

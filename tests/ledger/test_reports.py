@@ -298,20 +298,29 @@ def test_every_request_is_walked_in_pieces(ledger: Flask) -> None:
 
 
 @pytest.mark.parametrize("step", reports.STEPS)
-def test_shares_over_time_equal_the_entries(ledger: Flask, step: reports.Step) -> None:
+@pytest.mark.parametrize(("dimension", "name"), [("key_id", "key-1"), ("team_id", "team-1")])
+def test_shares_over_time_equal_the_entries(ledger: Flask, step: reports.Step, dimension: str, name: str) -> None:
+    first = NOON - 9 * DAY_MS - 100_000  # within an hour, whose part is read from the entries, as the running one's is
     events = some_events(200, seed=5, span_ms=20 * DAY_MS)
+    events += [event(at_ms=at_ms, key_id=None, team_id=None, cost_nano=1000 + at_ms - first) for at_ms in (first, NOON)]
     posting.post(events)
     rollups.derive()
-    filters = Filters(from_ms=NOON - 9 * DAY_MS, to_ms=NOON + 1)
+    filters = Filters(from_ms=first, to_ms=NOON + 1)
     rows = reports.stats(ADMIN, step, filters=filters)
-    shares = reports.shares_over_time(ADMIN, step, "key_id", ["key-1", ""], filters=filters)
-    assert set(shares) == {"key-1", ""}
+    shares = reports.shares_over_time(ADMIN, step, dimension, [name, ""], filters=filters)
+    assert set(shares) == {name, ""}
+    ranked = reports.by(ADMIN, dimension, filters=filters)
+    for told in ranked:
+        assert told.cost_nano == spent(
+            [e for e in events if first <= e.at_ms and (getattr(e, dimension) or "") == told.name]
+        )
+    assert sorted(told.name for told in ranked) == sorted({getattr(e, dimension) or "" for e in events})
     for row in rows:
         for name, parts in shares.items():
             inside = [
                 told
                 for told in events
-                if max(row.start_ms, NOON - 9 * DAY_MS) <= told.at_ms < row.end_ms and (told.key_id or "") == name
+                if max(row.start_ms, first) <= told.at_ms < row.end_ms and (getattr(told, dimension) or "") == name
             ]
             assert parts.get(row.start_ms, reports.Sums()).cost_nano == spent(inside)
 
