@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 from tests.services.portico import Portico
+from tests.services.waiting import PATIENCE_S, until
 
 PASSWORD = "a long enough password"
 _numbers = itertools.count(1)
@@ -44,6 +45,16 @@ class Visitor:
     def press(self, name: str) -> None:
         self.page.get_by_role("main").get_by_role("button", name=name, exact=True).click()
 
+    def sees(self, words: str) -> None:
+        """Waits until the page says it: what was pressed may still be under way."""
+        self.page.get_by_text(words).locator("visible=true").first.wait_for()
+
+    def sees_row(self, path: str, words: str) -> Locator:
+        """The row of the list at `path`, once it is there: the drainer posts within a second or two."""
+        row = self.page.get_by_role("row").filter(has_text=words)
+        until(lambda: self.open(path) and row.count(), lambda: f"{path} tells nothing of {words}")
+        return row.first
+
     def follow(self, name: str) -> None:
         self.page.get_by_role("main").get_by_role("link", name=name, exact=True).first.click()
 
@@ -55,7 +66,7 @@ def visit(browser: Browser, portico: Portico) -> Iterator[Callable[..., Visitor]
 
     def visitor(**options: object) -> Visitor:
         context = browser.new_context(**options)  # type: ignore[arg-type]
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_S * 1000)
         made.append((context, Visitor(context, portico)))
         return made[-1][1]
 
@@ -71,7 +82,9 @@ def admin_api(portico: Portico) -> Iterator[requests.Session]:
     """The management API in the admin's name; paths are complete addresses."""
     with requests.Session() as session:
         answer = session.post(
-            f"{portico.url}/token", {"username": portico.admin_username, "password": portico.admin_password}, timeout=10
+            f"{portico.url}/token",
+            {"username": portico.admin_username, "password": portico.admin_password},
+            timeout=PATIENCE_S,
         )
         session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         yield session
@@ -81,6 +94,8 @@ def admin_api(portico: Portico) -> Iterator[requests.Session]:
 def newcomer(portico: Portico, admin_api: requests.Session) -> str:
     """The username of a person who has nothing yet; their password is `PASSWORD`."""
     username = f"newcomer-{next(_numbers)}"
-    answer = admin_api.post(f"{portico.url}/admin/users", json={"username": username, "password": PASSWORD}, timeout=10)
+    answer = admin_api.post(
+        f"{portico.url}/admin/users", json={"username": username, "password": PASSWORD}, timeout=PATIENCE_S
+    )
     assert answer.status_code == 201, answer.text
     return username

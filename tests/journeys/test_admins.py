@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import requests
 
 from tests.journeys.conftest import PASSWORD
+from tests.services.waiting import PATIENCE_S, within
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("journeys")]
 
 
 def made(api: requests.Session, url: str, **fields: object) -> None:
-    answer = api.post(url, json=fields, timeout=10)
+    answer = api.post(url, json=fields, timeout=PATIENCE_S)
     assert answer.ok, answer.text
 
 
@@ -39,6 +38,7 @@ def test_somebody_invited_by_link_asks_and_is_approved_with_others_at_once(
         visitor.open("/models/echo-restricted?tab=access")
         visitor.page.locator("[name=justification]").fill("A trial")
         visitor.press("Request access")
+        visitor.sees("Pending")
 
     admin.open("/admin/approvals")
     for name in (username, newcomer):
@@ -53,7 +53,7 @@ def test_somebody_invited_by_link_asks_and_is_approved_with_others_at_once(
 
     for visitor in (guest, person):
         visitor.open("/models/echo-restricted?tab=access")
-        assert "You may call this model" in visitor.page.get_by_role("main").inner_text()
+        visitor.sees("You may call this model")
         visitor.open("/notices")
         assert "echo-restricted" in visitor.page.get_by_role("main").inner_text()
 
@@ -62,19 +62,20 @@ def test_who_is_deactivated_is_out_within_a_second(visit, portico, admin_api, ne
     person = visit().sign_in(newcomer, PASSWORD)
     person.open("/models/echo-1?tab=access")
     person.press("Subscribe")
-    token = requests.post(f"{portico.url}/token", {"username": newcomer, "password": PASSWORD}, timeout=10).json()
+    person.sees("subscribed to echo-1")
+    token = requests.post(
+        f"{portico.url}/token", {"username": newcomer, "password": PASSWORD}, timeout=PATIENCE_S
+    ).json()
     bearer = {"Authorization": f"Bearer {token['access_token']}"}
     body = {"model": "echo-1", "messages": [{"role": "user", "content": "Hello"}]}
     call = f"{portico.url}/v1/chat/completions"
-    assert requests.post(call, json=body, headers=bearer, timeout=10).status_code == 200
+    assert requests.post(call, json=body, headers=bearer, timeout=PATIENCE_S).status_code == 200
 
     admin = visit().sign_in(portico.admin_username, portico.admin_password)
     admin.open(f"/admin/people/{newcomer}/deactivation")
     admin.page.get_by_role("main").get_by_role("button", name="Deactivate").first.click()
     admin.page.wait_for_url(lambda address: "/deactivation" not in address)
-    deadline = time.monotonic() + 1
-    while requests.post(call, json=body, headers=bearer, timeout=10).status_code != 401:
-        assert time.monotonic() < deadline
+    within(1, lambda: requests.post(call, json=body, headers=bearer, timeout=PATIENCE_S).status_code == 401)
     person.open("/home")
     assert "/sign-in" in person.page.url
 

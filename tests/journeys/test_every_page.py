@@ -14,6 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.services.portico import ADMIN_PASSWORD, Portico
+from tests.services.waiting import PATIENCE_S
 from tools.screenshots import NARROW, PERSON, WIDE, Seed, pages, sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("every page"), pytest.mark.timeout(600)]
@@ -45,6 +46,7 @@ class Visit:
         self.complaints: list[str] = []
         for who, credentials in WHO.items():
             self.contexts[who] = browser.new_context(**options)
+            self.contexts[who].set_default_timeout(PATIENCE_S * 1000)
             page = self.open[who] = self.contexts[who].new_page()
             if credentials is not None:
                 sign_in(page, portico.url, *credentials)

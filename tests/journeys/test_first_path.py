@@ -23,7 +23,7 @@ def test_a_newcomer_gets_a_restricted_model_streams_with_it_and_sees_what_it_cos
         "Summaries of meeting notes"
     )
     person.press("Request access")
-    assert "Pending" in person.page.get_by_role("main").inner_text()
+    person.sees("Pending")
 
     admin = visit(java_script_enabled=scripts).sign_in(portico.admin_username, portico.admin_password)
     admin.open("/home")
@@ -60,15 +60,10 @@ def test_a_newcomer_gets_a_restricted_model_streams_with_it_and_sees_what_it_cos
     cost = money.half_up(used.prompt_tokens * 2_500_000_000 + used.completion_tokens * 10_000_000_000)
     assert (used.prompt_tokens, used.completion_tokens, money.text(cost)) == (7, 7, "0.0000875")
 
-    for _ in range(40):  # the drainer posts within a second or two
-        person.open("/activity")
-        if person.page.get_by_role("row").filter(has_text="my notebook").count():
-            break
-        person.page.wait_for_timeout(250)
-    row = person.page.get_by_role("row").filter(has_text="my notebook").first
+    row = person.sees_row("/activity", "my notebook")
     assert "echo-restricted" in row.inner_text()
     row.get_by_role("link").first.click()
-    assert "0.0000875" in person.page.get_by_role("main").inner_text()
+    person.sees("0.0000875")
     told = client.get("/key", cast_to=dict[str, object])
     assert told["budget"]["spent"] == "0.0000875"  # type: ignore[index]
 
@@ -88,16 +83,17 @@ def test_a_denied_request_shows_its_reason_and_may_be_repeated(visit, portico, n
     admin.page.get_by_role("button", name="Deny").click()
     admin.page.get_by_role("row").filter(has_text=newcomer).wait_for(state="detached")
     person.open("/models/echo-restricted?tab=access")
-    assert "Please say what for." in person.page.get_by_role("main").inner_text()
+    person.sees("Please say what for.")
     person.page.locator("[name=justification]").fill("Minutes of the council")
     person.press("Request again")
-    assert "Pending" in person.page.get_by_role("main").inner_text()
+    person.sees("Pending")
 
 
 def test_a_revoked_key_stops_within_a_second(visit, portico, newcomer):
     person = visit().sign_in(newcomer, PASSWORD)
     person.open("/models/echo-1")
     person.press("Subscribe")
+    person.sees("subscribed to echo-1")
     person.open("/keys/new")
     person.page.locator("[name=name]").fill("short-lived")
     person.press("Create key")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import openai
 import pytest
 
 from tests.journeys.conftest import PASSWORD, Visitor
+from tests.services.waiting import within
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("portico")]
 
@@ -19,13 +19,6 @@ def works(client: openai.OpenAI) -> bool:
     except openai.AuthenticationError as error:
         return error.code != "invalid_api_key"
     return True
-
-
-def within_a_second(told: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 1
-    while not (said := told()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return said
 
 
 def act(person: Visitor, opener: str, verb: str) -> None:
@@ -39,6 +32,7 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
     person = visit(java_script_enabled=scripts).sign_in(newcomer, PASSWORD)
     person.open("/models/echo-1")
     person.press("Subscribe")
+    person.sees("subscribed to echo-1")
     person.open("/keys/new?model=echo-1")
     person.page.locator("[name=name]").fill("desk")
     person.page.locator("[name=note]").fill("beside the window")
@@ -50,10 +44,10 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
 
     act(person, "Pause", "Pause key")
     person.page.get_by_text("This key is paused").wait_for()
-    assert within_a_second(lambda: not works(old))
+    within(1, lambda: not works(old))
     act(person, "Resume", "Resume key")
     person.page.get_by_text("works again").wait_for()
-    assert within_a_second(lambda: works(old))
+    within(1, lambda: works(old))
 
     person.follow("Rotate")
     person.page.get_by_label("After an hour").check()
@@ -64,16 +58,12 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
     for client in (old, new):
         client.chat.completions.create(model="echo-1", messages=[{"role": "user", "content": "hello"}])
     person.follow("I have stored it")
-    for _ in range(40):  # the drainer posts within a second or two
-        if person.page.get_by_text("Still used").count():
-            break
-        person.page.wait_for_timeout(250)
-        person.page.reload()
-    assert f"…{first[-4:]}" in person.page.get_by_role("row").filter(has_text="Still used").inner_text()
+    path = urlsplit(person.page.url).path
+    assert f"…{first[-4:]}" in person.sees_row(path, "Still used").inner_text()
     person.page.get_by_role("link", name="End").click()
     person.press("End it now")
     person.page.get_by_text("is refused now").wait_for()
-    assert within_a_second(lambda: not works(old))
+    within(1, lambda: not works(old))
     assert works(new)
     history = person.page.locator("#history").inner_text()
     assert [word in history for word in ("Old text ended", "Rotated", "Resumed", "Paused", "Created")] == [True] * 5

@@ -11,6 +11,7 @@ import requests
 
 from tests.journeys.conftest import PASSWORD, Visitor
 from tests.services.portico import Portico
+from tests.services.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("portico")]
 
@@ -19,18 +20,15 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("portico")]
 def colleague(portico: Portico, admin_api: requests.Session, newcomer: str) -> str:
     """The username of somebody else who has nothing yet; their password is `PASSWORD`."""
     username = f"colleague-of-{newcomer}"
-    answer = admin_api.post(f"{portico.url}/admin/users", json={"username": username, "password": PASSWORD}, timeout=10)
+    answer = admin_api.post(
+        f"{portico.url}/admin/users", json={"username": username, "password": PASSWORD}, timeout=PATIENCE_S
+    )
     assert answer.status_code == 201, answer.text
     return username
 
 
 def main_of(person: Visitor) -> str:
     return person.page.get_by_role("main").inner_text()
-
-
-def sees(person: Visitor, words: str) -> None:
-    """Waits until the page says it: what was pressed may still be under way."""
-    person.page.get_by_text(words).locator("visible=true").first.wait_for()
 
 
 def call(client: openai.OpenAI) -> None:
@@ -53,15 +51,15 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     owner.follow("Create a team")
     owner.page.get_by_label("Name").fill(f"Team of {newcomer}")
     owner.press("Create team")
-    sees(owner, "Invite its members")
+    owner.sees("Invite its members")
     owner.page.locator("[name=whom]").fill(colleague)
     owner.press("Invite")
-    sees(owner, "is asked into")
+    owner.sees("is asked into")
     team = urlsplit(owner.page.url).path
     owner.follow("Models")
     owner.page.locator("[name=model]").select_option("echo-1")
     owner.press("Ask for it")
-    sees(owner, "may call echo-1 now")
+    owner.sees("may call echo-1 now")
     assert "Active" in main_of(owner)
 
     # The member finds the invitation among the notices, and accepts.
@@ -69,7 +67,7 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     assert f"invites you to the team Team of {newcomer}" in main_of(member)
     member.open("/teams")
     member.page.get_by_role("button", name="Accept").click()
-    sees(member, "You are a member")
+    member.sees("You are a member")
     assert urlsplit(member.page.url).path == team
 
     # The owner caps them.
@@ -79,7 +77,7 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     row.get_by_role("link", name="Change role and cap").click()
     owner.page.locator("[name=limit]").fill("0.00003")
     owner.press("Save")
-    sees(owner, "A cap holds on /v1")
+    owner.sees("A cap holds on /v1")
     assert "of <$0.01" in owner.page.get_by_role("row").filter(has_text=colleague).inner_text()
 
     # The member makes a key of the team, and calls until the cap is hit.
@@ -101,7 +99,7 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     member.page.locator("[name=amount]").fill("0.001")
     member.page.locator("[name=reason]").fill("The second half of the notes.")
     member.press("Ask for more")
-    sees(member, "You have asked for more")
+    member.sees("You have asked for more")
 
     # The owner is told, grants it, and the call passes.
     owner.open("/notices")
@@ -109,22 +107,18 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     owner.page.wait_for_url("**/budget-requests/**")
     assert "The second half of the notes." in main_of(owner)
     owner.press("Grant")
-    sees(owner, "gets more")
+    owner.sees("gets more")
     call(client)
     member.open("/notices")
     assert f"more for {colleague}" in main_of(member)
 
     # The owner sees what it cost; then the member leaves, and the key with them.
-    for _ in range(40):  # the drainer posts within a second or two
-        owner.open(f"/activity?team={team.rpartition('/')[2]}")
-        if owner.page.get_by_role("row").filter(has_text=colleague).count():
-            break
-        owner.page.wait_for_timeout(250)
-    assert "of the team" in owner.page.get_by_role("row").filter(has_text=colleague).first.inner_text()
+    used = owner.sees_row(f"/activity?team={team.rpartition('/')[2]}", colleague)
+    assert "of the team" in used.inner_text()
     member.open(team)
     member.follow("Leave")
     member.press("Leave")
-    sees(member, "You are no longer in the team")
+    member.sees("You are no longer in the team")
     owner.page.wait_for_timeout(1000)
     with pytest.raises(openai.AuthenticationError):
         call(client)
