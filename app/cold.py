@@ -18,6 +18,7 @@ from app.extensions import csrf, db, init_database, login
 from config import Config
 
 LARGEST_BODY = 4 * 1024 * 1024
+TELLS_OF_ITS_END = timedelta(days=7)  # how long the cookie outlives its session, for the sign-in page to say that
 
 __all__ = ["furnish", "publication"]
 
@@ -31,7 +32,7 @@ def furnish(app: Flask, config: Config, *, pages: bool) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.secure_cookies,
-        PERMANENT_SESSION_LIFETIME=timedelta(hours=config.auth.session_hours),
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=config.auth.session_hours) + TELLS_OF_ITS_END,
         WTF_CSRF_TIME_LIMIT=None,
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         CURRENCY=config.portal.currency,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from flask import Response, abort, g, make_response, redirect, request, session, url_for
+from flask import Response, abort, current_app, g, make_response, redirect, request, session, url_for
 from flask_login import current_user
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.domain import sessions
@@ -36,6 +37,12 @@ def sign_out_browser() -> None:
     session.clear()
     if isinstance(found, str):
         sessions.end(found)
+
+
+def lead_back_in() -> Response:
+    """For whoever sends a form without being signed in: their session is over, which the sign-in page says."""
+    session.setdefault(sessions.COOKIE_FIELD, "")  # the page knows it by the session that the cookie names
+    return _lead_to(url_for("public.sign_in", next=_wanted()))
 
 
 def require_person() -> AnyResponse | None:
@@ -71,11 +78,25 @@ def safe_next(target: str | None) -> str:
 
 
 def _wanted() -> str | None:
-    """Where to go after signing in: back to this page, if it can be asked for again."""
-    if request.method != "GET":
-        return None
-    path = request.full_path.rstrip("?")
+    """Where to go after signing in: back to this page or, after a form was sent, to the page that it was on."""
+    if request.endpoint == "public.begin":
+        return request.args.get("next")
+    if request.method == "GET":
+        path = request.full_path.rstrip("?")
+    else:
+        came = urlsplit(request.referrer or "")
+        asked_on = f"{came.path}?{came.query}".rstrip("?") if came.netloc == request.host else ""
+        path = next((one for one in (asked_on, request.path) if _is_a_page(one)), START)
     return None if path == START else path
+
+
+def _is_a_page(path: str) -> bool:
+    """Whether it can be asked for by GET."""
+    address = current_app.create_url_adapter(request)
+    try:
+        return bool(address and path and address.match(path.partition("?")[0], method="GET"))
+    except HTTPException:
+        return False
 
 
 def _lead_to(location: str) -> Response:

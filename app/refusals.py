@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 
 from app.domain.errors import DomainError, Throttled
+from app.entrance import lead_back_in
 from app.extensions import db
 from app.ids import new_id
 from app.web.render import render
@@ -64,7 +65,7 @@ def answer_people(app: Flask) -> None:
 
     @app.errorhandler(CSRFError)
     def forged(error: CSRFError) -> Response:
-        return error_page(400, None)
+        return error_page(400, None) if current_user.is_authenticated else lead_back_in()
 
     @app.errorhandler(IntegrityError)
     def collided(error: IntegrityError) -> Response:

@@ -7,18 +7,21 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from urllib.parse import urlencode
 
+import pytest
 import redis
 from flask import Flask
 from sqlalchemy import event
+from werkzeug.test import TestResponse
 
 from app import store
 from app.domain import identity, sessions
 from app.domain.catalog import Model
 from app.extensions import db, now, transaction
 from app.jobs import quotas
-from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
-from tests.house import People
+from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
+from tests.house import PASSWORD, People
 
 EVERYBODY = ("/home", "/models", "/models/small", "/subscriptions", "/keys", "/keys/new", "/usage", "/notices")
 
@@ -27,6 +30,46 @@ def test_nobody_is_led_to_the_form_and_back(app: Flask, people: People) -> None:
     for path in EVERYBODY:
         answer = contextvars.Context().run(app.test_client().get, path)
         assert (answer.status_code, answer.headers["Location"]) == (303, f"/sign-in?next={path}")
+
+
+@pytest.mark.parametrize("cookie", ["kept", "gone"])
+@pytest.mark.parametrize(
+    ("path", "referrer", "back"),
+    [
+        ("/keys", "http://localhost/keys/new?model=small", "/keys/new?model=small"),
+        ("/keys", None, "/keys"),
+        ("/keys", "https://evil.example/keys/new", "/keys"),
+        ("/subscriptions/x/cancellation", "http://localhost/nothing-here", "/subscriptions/x/cancellation"),
+        ("/budgets/user/owner/requests", "http://localhost/budgets/user/owner/requests", None),
+    ],
+)
+def test_a_form_sent_after_the_session_ended_leads_to_signing_in_and_back(
+    signed_in: Callable[[str], Browser],
+    wire: redis.Redis,
+    cookie: str,
+    path: str,
+    referrer: str | None,
+    back: str | None,
+) -> None:
+    owner = signed_in("owner")
+    headers = {"Referer": referrer} if referrer else {}
+    form = {"csrf_token": token_of(owner.get("/home"))}
+    to_sign_in = f"/sign-in?{urlencode({'next': back}, safe='/?')}" if back else "/sign-in"
+
+    def send(**more: str) -> TestResponse:
+        wire.flushall()
+        if cookie == "gone":
+            owner.client.delete_cookie("portico_session")
+        return contextvars.Context().run(owner.client.post, path, data=form, headers={**headers, **more})
+
+    answer = send()
+    assert (answer.status_code, answer.headers["Location"]) == (303, to_sign_in)
+    assert "Your session has ended" in owner.get(to_sign_in).text
+    answer = send(**{"HX-Request": "true", "HX-Request-Type": "partial"})
+    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, to_sign_in)
+    answer = owner.post(to_sign_in, page=to_sign_in, username="owner", password=PASSWORD)
+    assert answer.headers["Location"] == (back or "/")
+    assert "Your session has ended" not in owner.get("/home").text
 
 
 def test_pages_answer_empty_and_full_and_a_get_writes_nothing(

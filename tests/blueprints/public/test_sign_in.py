@@ -1,6 +1,7 @@
 """Signing in by a browser, and what a page without a person answers."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from app import current
 from app.domain import identity
 from app.entrance import safe_next
 from app.extensions import transaction
+from config import Config
 from tests.house import PASSWORD, People
 
 
@@ -43,8 +45,28 @@ def test_a_person_signs_in_and_out(app: Flask, visitors: People) -> None:
 
 def test_forms_without_their_token_are_refused(app: Flask, visitors: People) -> None:
     client = app.test_client()
-    for path in ("/sign-in", "/sign-out", "/password"):
-        assert client.post(path, data={"username": "owner", "password": PASSWORD}).status_code == 400
+    for path, back in (("/sign-in?next=/keys", "/keys"), ("/sign-out", None), ("/password", "/password")):
+        answer = client.post(path, data={"username": "owner", "password": PASSWORD})
+        assert (answer.status_code, answer.headers["Location"]) == (
+            303,
+            f"/sign-in?next={back}" if back else "/sign-in",
+        )
+    assert client.get("/api/auth/me").status_code == 401
+    _sign_in(client)
+    for path in ("/sign-out", "/password"):
+        assert client.post(path, data={"current_password": PASSWORD}).status_code == 400
+    assert client.get("/api/auth/me").status_code == 200
+
+
+def test_the_cookie_tells_of_its_session_when_that_has_ended_by_itself(
+    app: Flask, visitors: People, config: Config
+) -> None:
+    client = app.test_client()
+    _sign_in(client)
+    kept = client.get_cookie("portico_session")
+    assert kept is not None
+    assert kept.expires is not None
+    assert kept.expires - datetime.now(UTC) > timedelta(hours=config.auth.session_hours, days=6)
 
 
 def test_what_is_wrong_is_told_in_the_same_words(app: Flask, visitors: People) -> None:
