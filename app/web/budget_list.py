@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Float, Select, and_, case, func, literal, select
+from flask import g
+from sqlalchemy import BigInteger, ColumnElement, Float, Select, and_, case, func, literal, or_, select
 from sqlalchemy import cast as cast_sql
 
 from app.domain import payers
 from app.domain.budgets import Budget
 from app.domain.keys import ApiKey
 from app.domain.person import Person
+from app.domain.search import contains
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Team
 from app.extensions import db, now
@@ -68,7 +70,41 @@ def listed(*, kind: str = "", state: str = "", search: str = "") -> Select[Budge
     if state:
         exhausted = left < payers.smallest_call_nano()
         query = query.where(exhausted if state == "exhausted" else exhausted | (share * 100 >= arranged.NEAR))
-    return query.where(NAME.icontains(search, autoescape=True)) if search else query
+    return query.where(_is_found_by(search)) if search else query
+
+
+def _is_found_by(search: str) -> ColumnElement[bool]:
+    """Whether a part of the name of what is charged contains a text: of the key, the person, the team, the model. What
+    kind it is may be said first, as in "key nightly" and "team Research"."""
+    people = select(Person.id).where(Person.username.icontains(search, autoescape=True))
+    joined = select(Team.id).where(Team.name.icontains(_after("team", search), autoescape=True))
+    key = _after("key", search)
+    named = select(ApiKey.id).where(
+        contains(key, ApiKey.name, ApiKey.note), ApiKey.name.icontains(key, autoescape=True)
+    )
+    subscribed = select(Subscription.id).where(
+        or_(
+            Subscription.model_name.icontains(search, autoescape=True),
+            Subscription.team_id.in_(joined),
+            and_(Subscription.team_id.is_(None), Subscription.person_id.in_(people)),
+        )
+    )
+    return or_(
+        and_(Budget.scope_kind == "key", _of_scope.in_(named)),
+        and_(Budget.scope_kind == "user", _of_scope.in_(people)),
+        and_(Budget.scope_kind == "team", _of_scope.in_(joined)),
+        and_(Budget.scope_kind == "subscription", _of_scope.in_(subscribed)),
+        and_(
+            Budget.scope_kind == "member",
+            or_(func.substr(_of_scope, 1, ID).in_(joined), func.substr(_of_scope, ID + 2).in_(people)),
+        ),
+        and_(Budget.scope_kind == "organisation", literal("the organisation").icontains(search, autoescape=True)),
+    )
+
+
+def _after(word: str, search: str) -> str:
+    rest = search[len(word) + 1 :].strip()
+    return rest if rest and search.lower().startswith(f"{word} ") else search
 
 
 def columns() -> dict[str, Any]:
@@ -95,10 +131,11 @@ def _standing() -> tuple[ColumnElement[Any], ColumnElement[Any]]:
 def _of_period(told: Any) -> ColumnElement[Any]:
     """What the running period of a row's budget tells; there are few kinds of periods."""
     at_ms = int(now().timestamp() * 1000)
-    specs = db.session.execute(select(Budget.period, Budget.timezone).distinct()).all()
+    if "budget_specs" not in g:
+        g.budget_specs = db.session.execute(select(Budget.period, Budget.timezone).distinct()).all()
     cases = [
         (and_(Budget.period == period, Budget.timezone == timezone), told(window_of(f"{period}|{timezone}", at_ms)))
-        for period, timezone in specs
+        for period, timezone in g.budget_specs
     ]
     return case(*cases, else_=None) if cases else told(Window("total", 0, 0))
 
