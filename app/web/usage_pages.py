@@ -143,17 +143,19 @@ def _range_fields(span: arranged.Span | None) -> list[Field]:
     return fields
 
 
-def _narrowing_fields(
-    choices: Mapping[str, list[tuple[str, str]]], offered: Collection[str] = arranged.ALL_GROUPS
-) -> list[Field]:
+def _narrowing_fields(choices: Mapping[str, list[tuple[str, str]]], offered: Collection[str]) -> list[Field]:
     """A filter for each thing of which there is a choice, or that is chosen; what there is too much of is typed, and
     only some of it offered, if any."""
     return [
         _field(name, name.capitalize(), options, request.args.get(name), all=True)
-        | ({"kind": "text"} if name in TYPED and (len(options) >= arranged.OFFERED or name not in offered) else {})
+        | ({"kind": "text"} if _is_typed(name, options, offered) else {})
         for name, options in choices.items()
-        if len(options) > (0 if name == "team" else 1) or request.args.get(name)
+        if len(options) > (0 if name == "team" else 1) or request.args.get(name) or _is_typed(name, options, offered)
     ]
+
+
+def _is_typed(name: str, options: Sequence[tuple[str, str]], offered: Collection[str]) -> bool:
+    return name in TYPED and (len(options) >= arranged.OFFERED or name not in offered)
 
 
 def _chart_fields(found: arranged.Overview, among: Sequence[arranged.Group]) -> list[Field]:
@@ -235,16 +237,14 @@ def _choices(
     return found
 
 
-def _offered(
-    reader: Reader, names: arranged.Names, person: Person, door: Door, filters: Filters
-) -> dict[str, list[tuple[str, str]]]:
-    """What each filter of a list offers: the same, but where there are more people than can be offered, what there is
+def _offered(reader: Reader, names: arranged.Names, person: Person, door: Door, filters: Filters) -> list[Field]:
+    """The filters of a list: they offer the same, but where there are more people than can be offered, what there is
     rather than what was used, as the books would have to be added up for a list of requests."""
     filters = msgspec.structs.replace(filters, status=None, error_code=None)
     if not door.everyone or filters.person_id or identity.are_at_most(arranged.OFFERED):
         offered = _offers(door, filters)
         rankings = arranged.Rankings(reader, [arranged.others(group, filters) for group in offered])
-        return _choices(rankings, names, person, door, filters, offered)
+        return _narrowing_fields(_choices(rankings, names, person, door, filters, offered), offered)
     there_is = {
         "model": [(name, name) for name in db.session.scalars(select(catalog.Model.name).order_by(catalog.Model.name))],
         "key": arranged.choices(None, names, "key", filters),
@@ -252,7 +252,7 @@ def _offered(
         "user": [("", "")] * arranged.OFFERED,  # typed
         "provider": [(one.id, one.name) for one in db.session.scalars(providers.listed())],
     }
-    return {group: there_is[group] for group in door.groups}
+    return _narrowing_fields({group: there_is[group] for group in door.groups}, door.groups)
 
 
 def _chips(door: Door, names: arranged.Names, *more: str) -> list[dict[str, str]]:
@@ -344,7 +344,7 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         fields=[
             *_range_fields(span),
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
-            *_narrowing_fields(_offered(reader, called, person, door, filters) if span else {}),
+            *(_offered(reader, called, person, door, filters) if span else []),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
         ],
         named=Shown.of(found.entries, called),

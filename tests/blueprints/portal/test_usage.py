@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.catalog import Model
 from app.ledger import rollups
+from app.web import usage as arranged
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.house import People
 
@@ -289,3 +290,22 @@ def test_a_range_up_to_now_counts_what_came_last_and_nothing_before_it(
         assert "$7.00" in owner.get("/usage?range=90&by=month").text
         assert "$4.00" not in owner.get("/usage?range=30").text
         rollups.derive()
+
+
+def test_who_used_most_of_a_model_is_told_on_demand_where_many_people_are(
+    people: People, small: Model, signed_in: Callable[[str], Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(people.owner, small, at(), model="small")
+    admin = signed_in("admin")
+    assert "Top users<" in admin.get("/admin/usage?model=small").text
+    monkeypatch.setattr(arranged, "OFFERED", 1)
+    page = admin.get("/admin/usage?model=small").text
+    assert "Top users<" not in page
+    assert "active user" not in page
+    assert 'name="user"' in page
+    assert "/admin/usage?model=small&amp;tops=1" in page
+    whole = admin.get("/admin/usage?model=small&tops=1").text
+    assert "Top users<" in whole
+    assert "Show users and teams" not in whole
+    assert "Top users<" in admin.get("/admin/usage").text
+    assert "Top users<" in admin.get("/admin/usage?model=small&user=owner").text
