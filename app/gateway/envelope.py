@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.gateway.errors import bad_request
+from app.gateway.errors import ApiError, bad_request
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
@@ -85,6 +85,17 @@ def _quoted(name: str) -> bytes:
     return msgspec.json.encode(name)[1:-1]
 
 
+def invalid(param: str, message: str) -> ApiError:
+    """The refusal of a value, from the decoder's own words about the place `param`."""
+    if message.startswith(_MISSING):
+        param = f"{param}.{message[len(_MISSING) : -1]}".removeprefix(".")
+        return bad_request(f"Missing required parameter: '{param}'.", param)
+    return bad_request(f"Invalid '{param}': {message[:1].lower()}{message[1:]}.", param or None)
+
+
+_MISSING = "Object missing required field `"
+
+
 def decode_member(raw: bytes, type: Any, param: str) -> Any:
     """One member as `type`; raises `ApiError` 400 naming the very place that is wrong, such as `messages[0].role`."""
     try:
@@ -92,7 +103,7 @@ def decode_member(raw: bytes, type: Any, param: str) -> Any:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         param += path.rstrip("`").replace("[...]", "")
-        raise bad_request(f"Invalid '{param}': {message[:1].lower()}{message[1:]}.", param) from None
+        raise invalid(param, message) from None
     except RecursionError:
         raise bad_request(f"'{param}' is nested too deep.", param) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from app.directory import Model
-from app.gateway.envelope import decode_member
+from app.gateway.envelope import decode_member, invalid
 from app.gateway.errors import bad_request
 
 # Fields of other gateways' clients by which a caller would steer the gateway to an address or a credential.
@@ -245,4 +245,4 @@ def _placed(kind: type[Steered], members: dict[str, bytes], error: msgspec.Valid
                 except Exception as placed:
                     return placed
         param = name + rest.replace("[...]", "")
-    return bad_request(f"Invalid '{param}': {message[:1].lower()}{message[1:]}.", param or None)
+    return invalid(param, message)

@@ -24,7 +24,7 @@ def show_key(visit: Visit, caller: CallerRecord) -> Answer:
         levels = visit.runtime.meter.levels(scopes, now_ms)
     except RedisAway:
         raise unavailable("The meter") from None
-    own = levels[0] if caller.kind == "key" else Level()
+    own = levels[0]  # the key's; of an access token its owner's
     shown = {
         "id": caller.id,
         "name": caller.name,
@@ -35,7 +35,7 @@ def show_key(visit: Visit, caller: CallerRecord) -> Answer:
         "budgets": [
             {"scope": scope.kind, "id": pipeline.address_of(caller, scope), **_budget(level)}
             for scope, level in zip(scopes, levels, strict=True)
-            if scope.kind == "key" or level.limit_nano is not None
+            if level is own or level.limit_nano is not None
         ],
     }
     return told(visit, shown)

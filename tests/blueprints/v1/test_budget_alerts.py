@@ -115,7 +115,7 @@ def test_a_refusal_names_the_page_to_ask_at_and_a_grant_lets_the_call_pass(house
     assert refused.status_code == 429
     error = refused.json()["error"]
     assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
-    link = f"http://localhost:{house.portico.port}/budgets/user/{caller.name}"
+    link = f"{house.portico.url}/budgets/user/{caller.name}"
     assert error["message"].endswith(f" Ask for more at {link}")
     assert requests.get(link, timeout=PATIENCE_S, allow_redirects=False).status_code == 303  # to the sign-in, and back
 
@@ -132,6 +132,10 @@ def test_a_refusal_names_the_page_to_ask_at_and_a_grant_lets_the_call_pass(house
     told = requests.get(f"{house.portico.url}/v1/key", headers=caller.bearer, timeout=PATIENCE_S).json()
     (own,) = [one for one in told["budgets"] if one["scope"] == "user"]
     assert (own["spent"], own["remaining"]) == (shown["spent"], shown["remaining"])
+    bearer = {"Authorization": f"Bearer {caller.person.token}"}  # of the person, who has no key's budget
+    told = requests.get(f"{house.portico.url}/v1/key", headers=bearer, timeout=PATIENCE_S).json()
+    assert told["budgets"][0] == own
+    assert told["budget"]["spent"] == own["spent"]
     assert money.parse(shown["remaining"]) == HOLD - 2 * COST + 2 * HOLD
 
 
