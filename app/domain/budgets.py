@@ -101,7 +101,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     to tell; `counted_nano` is None while the meter cannot be read, and below 0 where credits are more than was spent.
 
     `limit_nano` is what the meter enforces. `whole_nano` is the limit that was set, which is more where new work is
-    refused from a percent of it on.
+    refused from a percent of it on. One that is `closed` has none of its amounts: they are not for whoever looks.
     """
 
     kind: str
@@ -114,6 +114,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     reserved_nano: int | None
     resets_at: datetime | None
     rules: Rules | None = None
+    closed: bool = False
+
+    def seen_by(self, person: Person) -> Standing:
+        """The same for a person's eyes: what the whole organisation spends is told to those who see everything."""
+        if self.kind != "organisation" or person.sees_everything:
+            return self
+        return msgspec.structs.replace(
+            self, limit_nano=None, whole_nano=None, counted_nano=None, reserved_nano=None, rules=None, closed=True
+        )
 
     @property
     def refuses_early(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from app.domain import audit, budgets, payers
 from app.domain.audit import AuditEntry
 from app.domain.payers import Payer
+from app.domain.person import Person
 from app.extensions import db
 from app.metering import money
 from app.web.keys import Step
@@ -66,11 +67,14 @@ class Row(NamedTuple):
         return used / self.standing.limit_nano if self.standing.limit_nano else float("inf")
 
 
-def rows(found: Sequence[Payer]) -> list[Row]:
-    """Scopes with their numbers, in one query and one trip to Redis."""
+def rows(found: Sequence[Payer], person: Person | None = None) -> list[Row]:
+    """Scopes with their numbers, in one query and one trip to Redis; for a person, with those that are theirs to see."""
     smallest = payers.smallest_call_nano() if found else 0
     standings = budgets.standings([payer.scope for payer in found])
-    return [Row(payer, one, _state(one, smallest)) for payer, one in zip(found, standings, strict=True)]
+    return [
+        Row(payer, one.seen_by(person) if person else one, _state(one, smallest))
+        for payer, one in zip(found, standings, strict=True)
+    ]
 
 
 def _state(standing: budgets.Standing, smallest_nano: int) -> str:

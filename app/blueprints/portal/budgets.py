@@ -76,7 +76,7 @@ def open_on(door: Blueprint) -> None:
 
 def index() -> Response:
     person = me()
-    found = [row for row in arranged.rows(payers.of(person)) if row.state != "none"]
+    found = [row for row in arranged.rows(payers.of(person), person) if row.state != "none"]
     if form := exports.wanted():
         return exports.answer(form, "budgets", arranged.EXPORTED, found)
     asked = budget_requests.reachable(person).where(BudgetRequest.person_id == person.id).limit(REQUESTS)
@@ -172,12 +172,12 @@ def withdraw(id: str) -> AnyResponse:
 
 def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
     person = me()
-    (row,) = arranged.rows([payer])
+    (row,) = arranged.rows([payer], person)
     sees_all = payers.sees_requests(person, payer)
     asked = budget_requests.about(payer).limit(REQUESTS)
     if not sees_all:
         asked = asked.where(BudgetRequest.person_id == person.id)
-    below = [one for one in arranged.rows(payers.below(payer)) if one.state != "none"]
+    below = [one for one in arranged.rows(payers.below(payer), person) if one.state != "none"]
     return render(
         "portal/budgets/detail.html",
         status=status,
@@ -186,7 +186,7 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
         kinds=arranged.KINDS,
         periods=arranged.PERIODS,
         actions=arranged.ACTIONS,
-        may_ask=payers.charges(person, payer) and row.standing.limit_nano is not None,
+        may_ask=payers.charges(person, payer) and row.state != "none",
         waiting=budget_requests.pending(person, payer),
         requests=list(db.session.scalars(asked)),
         below=below,
@@ -210,7 +210,7 @@ def _request_page(found: BudgetRequest, form: DecisionForm, status: int = 200) -
         status=status,
         found=found,
         payer=payer,
-        row=arranged.rows([payer])[0] if payer else None,
+        row=arranged.rows([payer], person)[0] if payer else None,
         form=form,
         periods=arranged.PERIODS,
         outlook=budget_requests.outlook(payer) if payer and (decides or person.sees_everything) else [],

@@ -118,7 +118,7 @@ def detail(id: str) -> Response:
         home=url_for("portal.keys" if not person.sees_everything or own or everybodys not in served else everybodys),
         locked=REVOKED if key.revoked_at else None if keys.may_change(person, key) else READ_ONLY,
         chain=[
-            (name, standing)
+            (name, standing.seen_by(person))
             for (kind, _, name), standing in zip(scopes, standings, strict=True)
             if kind == "key" or standing.limit_nano is not None
         ],

@@ -265,6 +265,35 @@ def test_what_others_asked_is_not_told(people: People, team: Team, signed_in: Si
     assert "A report." in signed_in("admin").get("/budgets/organisation/default").text
 
 
+def test_what_the_whole_organisation_spends_is_for_admins_alone(
+    people: People, team: Team, signed_in: SignIn, wire: redis.Redis, small: catalog.Model
+) -> None:
+    key_id, _ = make_key(people.owner)
+    limit(people, "organisation", "default", "7654")
+    limit(people, "organisation", "default", "4321")
+    spend(wire, "organisation", "default", "1234.5")
+    id = asked(people, "organisation", "default")
+    pages = ("/budgets/organisation/default", "/budgets", f"/budget-requests/{id}", f"/keys/{key_id}")
+    numbers = ("1,234.5", "4,321", "3,086.5", "7654", "4321")
+    owner = signed_in("owner")
+    for path in pages:
+        page = owner.get(path)
+        assert page.status_code == 200
+        assert not [number for number in numbers if number in page.text], path
+    [row] = owner.get("/budgets?format=json", buffered=True).get_json()["data"]
+    assert {row[name] for name in ("limit", "enforced_limit", "spent", "reserved", "remaining")} == {None}
+    assert (row["scope"], row["state"]) == ("organisation", "ok")
+    assert "1,234.5" in signed_in("auditor").get("/budgets/organisation/default").text
+
+    spend(wire, "organisation", "default", "4321")  # where the answer 429 leads
+    page = signed_in("stranger").get("/budgets/organisation/default").text
+    assert "Everybody is cut off" in page
+    assert "until it resets" in page
+    assert "An administrator can raise it." in page
+    assert 'action="/budgets/organisation/default/requests"' in page
+    assert not [number for number in numbers if number in page]
+
+
 def test_a_revoked_key_pays_for_nothing_any_more(app: Flask, people: People, signed_in: SignIn) -> None:
     key_id, _ = make_key(people.owner)
     limit(people, "key", key_id)
