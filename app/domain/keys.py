@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, and_, f
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current, store
-from app.domain import audit, budgets, notices, teams
+from app.domain import audit, budgets, names, notices, teams
 from app.domain.catalog import Model, has_no_word, has_word
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
@@ -592,9 +592,7 @@ def _fill(
     expires_at: datetime | None,
     routing: str,
 ) -> None:
-    name = name.strip()
-    if not 1 <= len(name) <= 100:
-        raise Invalid("Give a name of 1 to 100 characters.", "name")
+    name = names.checked(name)
     note = (note or "").strip() or None
     if note and len(note) > LONGEST_NOTE:
         raise Invalid(f"Use at most {LONGEST_NOTE} characters.", "note")

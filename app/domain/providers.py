@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
 from app import providers as adapters
-from app.domain import audit
+from app.domain import audit, names
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
@@ -213,8 +213,7 @@ def _checked(declared: type[adapter_settings.Settings], values: dict[str, Any]) 
 
 def _fill_provider(item: Provider, config: Mapping[str, Any]) -> None:
     """Checks and sets a provider's settings as one whole: what is shown, what is sealed."""
-    if not item.name.strip() or len(item.name) > 100:
-        raise Invalid("Give a name of 1 to 100 characters.", "name")
+    item.name = names.checked(item.name)
     if item.type not in ("api", "web"):
         raise Invalid("Choose api or web.", "type")
     if item.status not in STATUSES:

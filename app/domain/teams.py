@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.domain import audit, budgets, notices
+from app.domain import audit, budgets, names, notices
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.identity import LARGEST_RATE
@@ -473,9 +473,7 @@ def answer(found: TeamInvitation, *, by: Person, accept: bool) -> TeamInvitation
 
 
 def _fill(team: Team, *, name: str, description: str, rpm: int | None, tpm: int | None) -> None:
-    name = name.strip()
-    if not 1 <= len(name) <= 100:
-        raise Invalid("Give a name of 1 to 100 characters.", "name")
+    name = names.checked(name)
     taken = select(Team.id).where(func.lower(Team.name) == name.lower(), Team.id != team.id)
     with db.session.no_autoflush:
         if db.session.scalar(taken):
