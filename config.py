@@ -31,6 +31,9 @@ class ConfigError(Exception):
     """A setting that Portico will not start with; the message names its path and what was expected."""
 
 
+PICTURES = (".svg", ".png", ".jpg", ".jpeg", ".webp")
+
+
 class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """A section of the settings; an unknown key is an error."""
 
@@ -95,6 +98,8 @@ class Upstream(Section, frozen=True):
 class Portal(Section, frozen=True):
     name: str = "Portico"
     currency: str = "USD"
+    logo: str | None = None  # a picture file to show instead of Portico's own mark
+    logo_dark: str | None = None  # the same for the dark look
 
 
 class Mail(Section, frozen=True):
@@ -155,6 +160,12 @@ class Config(Section, frozen=True):
     @property
     def spool_dir(self) -> Path:
         return self.data_dir / "spool"
+
+    @property
+    def logos(self) -> dict[str, Path]:
+        """The deployment's own pictures, `logo` and `logo_dark`, those that there are."""
+        told = {"logo": self.portal.logo, "logo_dark": self.portal.logo_dark}
+        return {name: ROOT / file for name, file in told.items() if file}
 
     @property
     def workers(self) -> int:
@@ -332,6 +343,9 @@ def _check(config: Config) -> None:
     password = config.auth.admin_password
     if password is not None and len(password) < 12:
         raise ConfigError("auth.admin_password: expected at least 12 characters")
+    for name, file in config.logos.items():
+        if file.suffix.lower() not in PICTURES or not file.is_file():
+            raise ConfigError(f"portal.{name}: expected a file that exists and ends with {', '.join(PICTURES)}")
     if not config.production:
         return
     if not config.secure_cookies:

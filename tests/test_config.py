@@ -61,6 +61,13 @@ def test_a_file_that_is_not_sections_is_refused(tmp_path: Path, text: str) -> No
         from_file(tmp_path, text)
 
 
+@pytest.mark.parametrize("name", ["ours.txt", "missing.svg", "."])
+def test_a_logo_is_a_picture_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ours.txt").write_text("no picture")
+    with pytest.raises(ConfigError, match=r"portal\.logo_dark: expected a file"):
+        load({"CONFIG_PORTAL_LOGO_DARK": str(tmp_path / name)})
+
+
 def test_a_named_file_must_exist() -> None:
     with pytest.raises(ConfigError, match=r"CONFIG_FILE: cannot read /nowhere/config\.yml"):
         load({"CONFIG_FILE": "/nowhere/config.yml"})

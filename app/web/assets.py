@@ -17,6 +17,8 @@ from pathlib import Path
 from flask import Flask, Response, abort, current_app, request, url_for
 from werkzeug.security import safe_join
 
+from app import current
+
 FOLDER = Path(__file__).resolve().parent.parent / "static"
 PACKED = {".css", ".js", ".svg", ".json", ".txt", ".md"}
 HASHED = re.compile(r"([0-9a-f]{8})/(.+)")
@@ -41,7 +43,12 @@ def _read(path: Path, changed_ns: int) -> Asset:
 
 
 def find(name: str) -> Asset | None:
-    """The asset of that name below app/static, or None: for folders, hidden files and ways out of the folder too."""
+    """The asset of that name below app/static, or None: for folders, hidden files and ways out of the folder too.
+
+    `logo` and `logo_dark` are the deployment's own.
+    """
+    if name in ("logo", "logo_dark") and (logo := current.config().logos.get(name)):
+        return _read(logo, logo.stat().st_mtime_ns)
     joined = safe_join(str(FOLDER), name)
     if joined is None or any(part.startswith(".") for part in Path(name).parts):
         return None
@@ -74,8 +81,9 @@ def address(name: str) -> str:
     if found is None:
         raise LookupError(f"no such file below app/static: {name}")
     path = url_for("static", filename=f"{found.digest}/{name}")
-    # A sprite is only drawn by <use> when it comes from the page's own origin.
-    prefix = "" if name.endswith(".svg") else str(current_app.config.get("STATIC_URL") or "").rstrip("/")
+    # A sprite is only drawn by <use> when it comes from the page's own origin, and the deployment's own is nowhere else.
+    is_here = name.endswith(".svg") or not found.path.is_relative_to(FOLDER)
+    prefix = "" if is_here else str(current_app.config.get("STATIC_URL") or "").rstrip("/")
     return prefix + path
 
 

@@ -72,6 +72,7 @@ def surroundings() -> dict[str, Any]:
     config = current.config()
     told: dict[str, Any] = {
         "brand_name": config.portal.name,
+        "brand_logos": config.logos,
         "environment": None if config.production else config.server.environment,
         "app_version": _version(),
     }

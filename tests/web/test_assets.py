@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from flask import Flask
+from flask import Flask, render_template_string
 from flask.testing import FlaskClient
 
+import config
 from app.web import assets
 from app.web.render import current_address, render, see_other, toast, toast_next
 from app.web.security import content_security_policy
@@ -34,6 +35,25 @@ def test_an_address_carries_the_hash_and_is_kept_for_a_year(web_app: Flask, brow
     assert answer.mimetype == "text/css"
     assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_deployment_shows_its_own_logo(web_app: Flask, browser: FlaskClient, tmp_path: Path) -> None:
+    (tmp_path / "ours.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "dark.png").write_bytes(b"\x89PNG")
+    mark = '{% include "layouts/_mark.html" %}'
+    with web_app.test_request_context():
+        assert "brand-mark" in render_template_string(mark)
+    logos = {"CONFIG_PORTAL_LOGO": str(tmp_path / "ours.svg"), "CONFIG_PORTAL_LOGO_DARK": str(tmp_path / "dark.png")}
+    web_app.config |= {"PORTICO": config.load(logos), "STATIC_URL": "https://static.example"}
+    with web_app.test_request_context():
+        shown = render_template_string(mark, brand_logos=config.load(logos).logos)
+    for (where, kind), look in zip(
+        re.findall(r'src="(/static/[0-9a-f]{8}/(\w+))"', shown), ("theme-light", "theme-dark"), strict=True
+    ):
+        answer = browser.get(where)
+        assert answer.data == Path(logos[f"CONFIG_PORTAL_{kind.upper()}"]).read_bytes()
+        assert look in shown
+    assert browser.get("/static/logo").mimetype == "image/svg+xml"
 
 
 @pytest.mark.parametrize("where", ["/static/portico.css", "/static/00000000/portico.css"])
