@@ -331,9 +331,13 @@ def _by_window(
             .having(something(used))
             for name in names
         ]
-    for detail, start_ms, name, *numbers in db.session.execute(union_all(*pieces)).all():
+    for detail, start_ms, name, requests, errors, prompt, completion, cost in db.session.execute(
+        union_all(*pieces)
+    ).all():
         row = by_start[start_ms]
-        sums = Sums(**dict(zip(TOLD, numbers, strict=True)))
+        sums = Sums(
+            requests=requests, errors=errors, prompt_tokens=prompt, completion_tokens=completion, cost_nano=cost
+        )
         if detail == "model":
             row.models[name] = sums
         else:

@@ -113,8 +113,8 @@ def dearest(group: Group, filters: Filters) -> Question:
 
 
 def charted(group: Group, filters: Filters, metric: Metric) -> Question:
-    """The question for those that the chart tells apart."""
-    return Question(GROUPS[group], filters, ORDERS[metric], SERIES)
+    """The question for those that the chart tells apart, `SERIES` at most."""
+    return dearest(group, filters) if metric == "cost" else Question(GROUPS[group], filters, ORDERS[metric], SERIES)
 
 
 class Names:
@@ -312,7 +312,8 @@ def overview(
     dimension = GROUPS[group]
     course = reports.course(reader, step, filters=filters, before=earlier, horizon=horizon)
     shares = rankings.of(dearest(group, filters)).shares[:TOP]
-    largest = [share.name for share in rankings.of(charted(group, filters, metric)).shares if _measure(share, metric)]
+    most = rankings.of(charted(group, filters, metric)).shares[:SERIES]
+    largest = [share.name for share in most if _measure(share, metric)]
     called = names.of(group, {share.name for share in shares} | set(largest))
     parts = reports.shares_over_time(
         reader, step, dimension, largest, filters=filters, measures=MEASURED[metric], horizon=horizon
