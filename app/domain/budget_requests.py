@@ -280,7 +280,7 @@ def _deciders(payer: Payer) -> list[Person]:
 
 
 def _must_be_pending(found: BudgetRequest) -> None:
-    db.session.refresh(found, with_for_update=True)
+    db.session.refresh(found, with_for_update={"of": BudgetRequest})
     if not found.is_pending:
         raise Conflict(f"This request is {found.status} already.")
 

@@ -1,10 +1,12 @@
-"""The same people, invitations, banner and deliveries on a real PostgreSQL: what it takes differently shows here."""
+"""The same people, keys, budgets, invitations, banner and deliveries on a real PostgreSQL: differences show here."""
 
 import pytest
 
 from tests.blueprints.admin.test_announcement import *  # noqa: F403
+from tests.blueprints.admin.test_budgets import *  # noqa: F403
 from tests.blueprints.admin.test_deliveries import *  # noqa: F403
 from tests.blueprints.admin.test_invitations import *  # noqa: F403
+from tests.blueprints.admin.test_keys import *  # noqa: F403
 from tests.blueprints.admin.test_people import *  # noqa: F403
 
 pytestmark = pytest.mark.services
