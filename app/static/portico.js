@@ -123,13 +123,14 @@
       const at = items.indexOf(document.activeElement);
       items[(at + (e.key === "ArrowDown" ? 1 : at < 0 ? 0 : -1) + items.length) % items.length]?.focus();
     });
-    // Near the bottom of the window a menu opens upwards.
+    // Near the bottom of what can be seen a menu opens upwards.
     document.addEventListener("toggle", (e) => {
       const menu = e.target;
       if (!(menu instanceof HTMLDetailsElement) || !menu.open || !menu.matches("[data-menu]")) return;
       const panel = $(".menu-panel", menu);
       menu.classList.remove("menu-up");
-      if (panel && panel.getBoundingClientRect().bottom > innerHeight) menu.classList.add("menu-up");
+      const end = menu.closest("main")?.parentElement.getBoundingClientRect().bottom ?? innerHeight;
+      if (panel && panel.getBoundingClientRect().bottom > end) menu.classList.add("menu-up");
     }, true);
   };
 
@@ -250,25 +251,34 @@
     document.addEventListener("formdata", (e) => {
       if (e.target.matches("form[data-prune]")) [...e.formData].forEach(([name, value]) => { if (value === "") e.formData.delete(name); });
     });
-    // A field once found wrong, or required and left empty, says so when it is left.
-    document.addEventListener("focusout", (e) => {
-      const input = e.target;
-      if (!(input instanceof Element) || !input.matches("form[method=post] :is(input, select, textarea)")) return;
+    // A field that is wrong, or required and left empty, says so in the browser's words when it is left.
+    const judge = (input) => {
       const box = input.closest(".pf-v6-c-form-control");
-      if (!box || !input.validity || input.closest("dialog")) return;
-      const wrong = !input.validity.valid && (input.value !== "" || input.dataset.touched === "yes");
-      if (!wrong && !input.dataset.foundWrong) return;
-      box.classList.toggle("pf-m-error", wrong);
-      input.setAttribute("aria-invalid", wrong);
-      input.dataset.foundWrong = "yes";
+      const group = input.closest(".pf-v6-c-form__group");
+      if (!box || !group || !input.isConnected || input.form.dataset.sending || document.getElementById(`${input.id}-error`)) return;
       const id = `${input.id}-browser`;
       document.getElementById(id)?.remove();
-      if (wrong && !document.getElementById(`${input.id}-error`)) {
-        const note = Object.assign(document.createElement("div"), { id, className: "field-fault", textContent: input.validationMessage });
-        box.after(note);
-        input.setAttribute("aria-errormessage", id);
-      }
+      const wrong = !input.validity.valid;
+      const others = (input.getAttribute("aria-describedby") ?? "").split(" ").filter((one) => one && one !== id);
+      const described = (wrong ? [...others, id] : others).join(" ");
+      box.classList.toggle("pf-m-error", wrong);
+      if (wrong) input.setAttribute("aria-invalid", "true"); else input.removeAttribute("aria-invalid");
+      if (described) input.setAttribute("aria-describedby", described); else input.removeAttribute("aria-describedby");
+      if (!wrong) return;
+      const note = $("#fault-template").content.firstElementChild.cloneNode(true);
+      note.id = id;
+      $("[data-fault]", note).textContent = input.validationMessage;
+      ($(".pf-v6-c-form__group-control", group) ?? group).append(note);
+    };
+    let pressed = false;
+    document.addEventListener("pointerdown", () => { pressed = true; }, true);
+    for (const event of ["pointerup", "pointercancel"]) document.addEventListener(event, () => { pressed = false; }, true);
+    on("focusout", "form[method=post] :is(input, select, textarea):not(dialog *, [data-must-equal])", (e, input) => {
+      // What is being pressed must not move away before it is let go.
+      if (pressed) document.addEventListener("pointerup", () => setTimeout(judge, 0, input), { once: true });
+      else judge(input);
     });
+    on("input", "[aria-invalid]", (e, input) => { if (input.validity.valid) judge(input); });
     ready.push((part) => $("[data-focus]", part)?.focus());
   };
 

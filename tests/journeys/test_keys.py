@@ -67,3 +67,25 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
     assert works(new)
     history = person.page.locator("#history").inner_text()
     assert [word in history for word in ("Old text ended", "Rotated", "Resumed", "Paused", "Created")] == [True] * 5
+
+
+def test_a_field_says_what_is_wrong_when_it_is_left_and_takes_it_back(visit, newcomer):
+    person = visit().sign_in(newcomer, PASSWORD)
+    page = person.open("/password")
+    field, other = page.locator("[name=current_password]"), page.locator("[name=new_password]")
+    field.focus()
+    page.keyboard.press("Tab")
+    note = page.locator("#current_password-browser")
+    note.wait_for()
+    assert note.inner_text().replace("Error:", "").strip() == field.evaluate("field => field.validationMessage")
+    assert field.get_attribute("aria-invalid") == "true"
+    assert field.get_attribute("aria-describedby") == "current_password-browser"
+    assert other.get_attribute("aria-invalid") is None
+    field.press_sequentially("x")
+    note.wait_for(state="detached")
+    assert field.get_attribute("aria-invalid") is None
+    assert field.get_attribute("aria-describedby") is None
+    # What is pressed meanwhile is not moved away under the hand.
+    field.fill("")
+    person.press("Change password")
+    page.get_by_text("Please check these fields").wait_for()
