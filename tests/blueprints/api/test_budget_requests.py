@@ -96,7 +96,7 @@ def test_admins_give_credits(three: Three) -> None:
         "member", three.scopes["member"], "1.5", "admin",
     )  # fmt: skip
     after = three.budget("member")
-    assert (after["spent"], after["limit"], after["remaining"]) == ("-1.5", "5", "6.5")
+    assert (after["spent"], after["limit"], after["remaining"]) == ("0", "5", "6.5")
 
 
 def test_credits_are_for_nobody_else(three: Three) -> None:
@@ -145,7 +145,7 @@ def test_a_grant_gives_room_and_is_told(three: Three, lasting: bool) -> None:
     told = decided.get_json()
     assert (told["status"], told["granted"], told["decided_by"]) == ("granted", "3", "admin")
     after = three.budget("user")
-    assert (after["limit"], after["spent"], after["remaining"]) == (("8", "0", "8") if lasting else ("5", "-3", "8"))
+    assert (after["limit"], after["spent"], after["remaining"]) == (("8", "0", "8") if lasting else ("5", "0", "8"))
     how = "each period" if lasting else "this period"
     assert three.told(three.people.owner)[0] == ("budget.granted", f"3 USD more for owner, {how}")
     assert three.admin.post(path, json={"decision": "grant"}).status_code == 409
