@@ -25,7 +25,8 @@ check:  ## the quick part: lint, types, tests on SQLite without a browser; ARGS=
 	@$(VENV) dev
 	@$(VENV) dev ruff check
 	@$(VENV) dev mypy
-	@$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser and not services" $(ARGS)
+	@$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser and not services" \
+		-p no:schemathesis --ignore tests/blueprints/api/test_schemathesis.py $(ARGS)
 
 lint:  ## what ruff, mypy and djlint have to say
 	@$(VENV) dev ruff check

@@ -29,6 +29,7 @@ from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.setup import migrate
 from config import Config, load
+from tests.services.sqlite import trust_the_machine, trust_the_machine_always
 
 PASSWORD = "a long enough password"
 
@@ -114,6 +115,8 @@ def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
     name = msgspec.json.encode(config)
     if (made := _made.get(name)) is None:
         made = _made[name] = create_app(config, set(config.server.doors))
+        with made.app_context():
+            trust_the_machine_always(db.engine)
     kept = dict(made.config)
     made.config["TESTING"] = True
 
@@ -178,6 +181,7 @@ def _copy(config: Config) -> sqlite3.Connection | Rows:
 def _put_back(config: Config, world: sqlite3.Connection | Rows) -> None:
     if isinstance(world, sqlite3.Connection):
         with closing(sqlite3.connect(_path(config), timeout=10)) as database:
+            trust_the_machine(database)
             world.backup(database)
         return
     with _postgres(config) as postgres:  # emptied row by row: new files for each table would take far longer
