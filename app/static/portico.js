@@ -282,6 +282,28 @@
     ready.push((part) => $("[data-focus]", part)?.focus());
   };
 
+  const summaries = () => {
+    const said = (group) => {
+      const control = $("select, textarea, input", group);
+      if (group.matches("fieldset")) return $$("input:checked", group).map((input) => input.labels[0]?.textContent.trim()).join(", ");
+      if (!control || (control.dataset.toldWith && !control.form.elements[control.dataset.toldWith]?.value.trim())) return "";
+      if (control.matches("select")) return control.selectedOptions[0]?.text ?? "";
+      return control.value.trim() && [control.value.trim(), $(".affix", group)?.textContent].filter(Boolean).join(" ");
+    };
+    const tell = (list) => {
+      const row = $("template", list);
+      const rows = $$(".pf-v6-c-form__group:not(.pf-m-action)", list.closest("form")).map((group) => [$(".pf-v6-c-form__label-text", group)?.textContent, said(group)]).filter(([label, words]) => label && words).map(([label, words]) => {
+        const made = row.content.firstElementChild.cloneNode(true);
+        $("dt > *", made).textContent = label;
+        $("dd > *", made).textContent = words;
+        return made;
+      });
+      list.replaceChildren(row, ...rows);
+    };
+    on("change", "form", (e, form) => $$("[data-summary]", form).forEach(tell));
+    ready.push((part) => $$("[data-summary]", part).forEach(tell));
+  };
+
   const checkLists = () => {
     const shown = (list) => $$(".choices-list > *, tbody > tr", list).filter((row) => !row.hidden).map((row) => $("input[type=checkbox]", row)).filter((box) => box && !box.disabled);
     on("input", "[data-check-search]", (e, field) => {
@@ -424,7 +446,7 @@
 
   // -- start ------------------------------------------------------------------------------------------------------
 
-  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, times, zones, forms, checkLists, codeTabs, refreshing, charts.start]) begin();
+  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, times, zones, forms, summaries, checkLists, codeTabs, refreshing, charts.start]) begin();
   const arrived = (part) => ready.forEach((act) => act(part));
   arrived(document);
   // The element that asked may be gone after the swap, so what is new is looked for in the whole document.

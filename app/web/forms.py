@@ -5,9 +5,35 @@ So a form that the domain refuses is answered like one that the form itself refu
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from flask_wtf import FlaskForm
+from wtforms import Field
+from wtforms.widgets import TextInput
 
 from app.domain.errors import DomainError
+
+PERCENT = re.compile(r"\d{1,3}")
+
+
+class PercentsField(Field):
+    """Whole percents, separated by commas; `data` is a list of them."""
+
+    widget = TextInput()
+
+    def process_formdata(self, valuelist: Sequence[str]) -> None:
+        if not valuelist:
+            return
+        words = [word.strip().removesuffix("%").strip() for word in valuelist[0].split(",")]
+        if not all(PERCENT.fullmatch(word) for word in words if word):
+            raise ValueError("Give whole percents, separated by commas.")
+        self.data = [int(word) for word in words if word]
+
+    def _value(self) -> str:
+        if self.raw_data:
+            return str(self.raw_data[0])
+        return ", ".join(str(percent) for percent in self.data or ())
 
 
 def blame(form: FlaskForm, error: DomainError, **names: str) -> None:

@@ -89,3 +89,29 @@ def test_a_field_says_what_is_wrong_when_it_is_left_and_takes_it_back(visit, new
     field.fill("")
     person.press("Change password")
     page.get_by_text("Please check these fields").wait_for()
+
+
+def test_the_form_of_a_key_sums_up_what_will_be_made(visit, newcomer):
+    person = visit().sign_in(newcomer, PASSWORD)
+    person.open("/models/echo-1")
+    person.press("Subscribe")
+    person.sees("subscribed to echo-1")
+    page = person.open("/keys/new?model=echo-1")
+    page.locator("[name=name]").fill("desk")
+    page.locator("[name=lifetime]").select_option("90")
+    summary = page.locator("#summary")
+    assert "Budget" not in summary.inner_text()
+    page.locator("[name=budget]").fill("25")
+    page.locator("[name=thresholds]").fill("80")
+    page.keyboard.press("Tab")
+    told = dict(zip(*(summary.locator(cell).all_inner_texts() for cell in ("dt", "dd")), strict=True))
+    assert told == {
+        "Name": "desk",
+        "Models": "Only the models ticked below",
+        "Which models": "echo-1",
+        "Expires": "In 90 days",
+        "Budget": "25 USD",
+        "Budget period": "A month",
+        "Time zone of the period": "UTC",
+        "Tell at": "80",
+    }

@@ -132,6 +132,7 @@ MACROS = {
     "chart": "{{ ui.chart('c', 'bar', 'Cost', ['Day', 'a'], [['1', {'value': '1.5', 'text': '$1.50'}], ['2', 12000], ['3', none]], unit='$') }}",
     "field": "{% call ui.form('/x', form, guard=true) %}{{ ui.error_summary(form) }}{% for one in form %}{{ ui.field(one) }}{% endfor %}{{ ui.form_actions('Save', '/') }}{% endcall %}",
     "input": "{{ ui.input('n', 'Name', 'v', help='h', faults=['bad'], required=true, prefix='USD') }}{{ ui.select('s', 'S', [('a', 'A')], 'a') }}{{ ui.textarea('t', 'T', 'v') }}",
+    "form_summary": "{% call ui.form('/x') %}{{ ui.form_summary() }}{% endcall %}",
     "fault": "{{ ui.fault('Give a name.') }}",
     "check": "{{ ui.check('c', 'C', true, 'help') }}{{ ui.check_list('l', 'L', [{'value': 1, 'label': 'one', 'note': 'n'}]) }}{{ ui.toggle('p', 'Published', true) }}",
 }

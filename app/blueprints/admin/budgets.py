@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, cast
 
 from flask import Blueprint, Response, request, url_for
@@ -19,11 +18,10 @@ from app.extensions import transaction
 from app.metering import money
 from app.web import budget_list, exports
 from app.web import budgets as arranged
-from app.web.forms import blame
+from app.web.forms import PercentsField, blame
 from app.web.lists import Listing, every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 
-PERCENT = re.compile(r"\d{1,3}")
 FILTERS = ("near", "exhausted")
 bp = Blueprint("budgets", __name__)
 
@@ -45,9 +43,9 @@ class BudgetForm(FlaskForm):
         description="Periods begin at midnight there, such as Europe/Berlin.",
         render_kw={"autocomplete": "off", "spellcheck": "false"},
     )
-    thresholds = StringField(
+    thresholds = PercentsField(
         "Tell at",
-        default=", ".join(str(percent) for percent in budgets.THRESHOLDS),
+        default=list(budgets.THRESHOLDS),
         description="Percents of the limit, separated by commas; each is told once a period. Empty for none.",
         render_kw={"autocomplete": "off"},
     )
@@ -58,12 +56,6 @@ class BudgetForm(FlaskForm):
         default=100,
         description="Where it happens.",
     )
-
-    def percents(self) -> list[int] | None:
-        """The thresholds; None when they cannot be read."""
-        words = [word.strip().removesuffix("%").strip() for word in (self.thresholds.data or "").split(",")]
-        found = [word for word in words if word]
-        return [int(word) for word in found] if all(PERCENT.fullmatch(word) for word in found) else None
 
 
 @bp.get("/admin/budgets")
@@ -103,11 +95,7 @@ def change(scope: str, id: str) -> Response:
     payer = payers.reach(me(), scope, id)
     form = BudgetForm()
     form.action.choices = _actions(payer)
-    percents = form.percents()
     if not form.validate_on_submit():
-        return _form(payer, form, 422)
-    if percents is None:
-        form.thresholds.errors = [*form.thresholds.errors, "Give whole percents, separated by commas."]
         return _form(payer, form, 422)
     amount = (form.limit.data or "").strip()
     try:
@@ -120,7 +108,7 @@ def change(scope: str, id: str) -> Response:
                 limit=amount,
                 period=form.period.data,
                 timezone=(form.timezone.data or "").strip() or "UTC",
-                thresholds=percents,
+                thresholds=form.thresholds.data,
                 action=form.action.data,
                 action_percent=form.action_percent.data or 100,
             )
@@ -144,7 +132,7 @@ def _filled(payer: Payer) -> BudgetForm:
             found.period,
             found.timezone,
         )
-        form.thresholds.data = ", ".join(str(percent) for percent in found.thresholds)
+        form.thresholds.data = list(found.thresholds)
         form.action.data, form.action_percent.data = found.action, found.action_percent
     return form
 

@@ -28,6 +28,7 @@ from app.domain import budgets, keys
 from app.domain.keys import UNSET, ApiKey
 from app.extensions import now
 from app.metering import money
+from app.web.forms import PercentsField
 from app.web.once import LONGEST_NUMBER
 
 LIFETIMES = [
@@ -94,6 +95,12 @@ class KeyForm(FlaskForm):
         description="Days, weeks and months begin at midnight there, such as Europe/Berlin.",
         render_kw={"list": "timezones", "autocomplete": "off", "spellcheck": "false"},
     )
+    thresholds = PercentsField(
+        "Tell at",
+        default=list(budgets.THRESHOLDS),
+        description="Percents of the budget at which a notice comes, separated by commas. Empty for none.",
+        render_kw={"autocomplete": "off"},
+    )
     rpm = IntegerField(
         "Requests a minute", [Optional(), NumberRange(1, keys.LARGEST_RATE, "Give a number of at least 1.")]
     )
@@ -131,6 +138,7 @@ class KeyForm(FlaskForm):
                 "limit": amount,
                 "period": self.period.data,
                 "timezone": (self.timezone.data or "UTC").strip() or "UTC",
+                "thresholds": self.thresholds.data,
             }
             if amount
             else None,
@@ -173,6 +181,7 @@ class SettingsForm(KeyForm):
                 "budget": told.get("limit", ""),
                 "period": told.get("period", "month"),
                 "timezone": told.get("timezone", "UTC"),
+                "thresholds": list(found.thresholds if found else budgets.THRESHOLDS),
                 "rpm": key.rpm,
                 "tpm": key.tpm,
                 "max_parallel": key.max_parallel,
@@ -205,7 +214,8 @@ def _is_budget_of(key: ApiKey, given: dict[str, Any] | None) -> bool:
         limit_nano = money.parse(given["limit"])
     except money.MoneyError:
         return False
-    return (limit_nano, given["period"], given["timezone"]) == (found.limit_nano, found.period, found.timezone)
+    kept = found.limit_nano, found.period, found.timezone, found.thresholds
+    return (limit_nano, given["period"], given["timezone"], sorted(set(given["thresholds"]))) == kept
 
 
 def _end(lifetime: str, day: date | None) -> datetime | None:

@@ -76,6 +76,10 @@ def test_the_form_shows_what_is_and_changes_only_what_is_given(
     }  # fmt: skip
     assert change(owner, id, **same) == 303
     assert actions(id) == ["budget.set", "key.create"]
+    assert change(owner, id, **{**same, "thresholds": "75"}) == 303
+    assert actions(id) == ["budget.set", "budget.set", "key.create"]
+    assert 'value="75"' in owner.get(f"/keys/{id}/settings").text
+    same["thresholds"] = "75"
     assert change(owner, id, **{**same, "name": "renamed", "rpm": "7", "routing": "fixed"}) == 303
     key = found(id)
     assert (key.name, key.rpm, key.routing, key.models, key.expires_at) == ("renamed", 7, "fixed", ["small"], end)

@@ -54,7 +54,8 @@ def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
     form = {
         "once": once_of(owner), "name": "Support chat", "note": "Ask the <desk>", "reach": "some", "models": "small",
         "lifetime": "90",
-        "budget": "12.50", "period": "week", "timezone": "Europe/Berlin", "rpm": "60", "tpm": "9000", "max_parallel": "3",
+        "budget": "12.50", "period": "week", "timezone": "Europe/Berlin", "thresholds": "90%, 60",
+        "rpm": "60", "tpm": "9000", "max_parallel": "3",
     }  # fmt: skip
     answer = owner.post("/keys", page="/keys/new", **form)
     assert answer.status_code == 201
@@ -72,6 +73,8 @@ def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
     assert timedelta(days=89) < key.expires_at - now() <= timedelta(days=90)
     budget = budgets.standing("key", key.id)
     assert (budget.limit_nano, budget.period, budget.timezone) == (12_500_000_000, "week", "Europe/Berlin")
+    assert budget.rules is not None
+    assert budget.rules.thresholds == (60, 90)
 
     again = owner.post("/keys", page="/keys/new", **form)  # as a second click does, whose answer is the one seen
     assert (again.status_code, set(KEY.findall(again.text))) == (201, {text})
@@ -142,6 +145,8 @@ BAD_FORMS: list[tuple[dict[str, str], str]] = [
     ({"expires_on": "2040-01-01"}, "To use this day"),
     ({"budget": "much"}, "The limit is not usable"),
     ({"budget": "5", "timezone": "Mars/Olympus"}, "Give the name of a time zone"),
+    ({"budget": "5", "thresholds": "50, many"}, "Give whole percents, separated by commas."),
+    ({"budget": "5", "thresholds": "101"}, "percents from 1 to 100"),
     ({"rpm": "0"}, "Give a number of at least 1."),
     ({"tpm": "many"}, "Not a valid integer"),
 ]
