@@ -53,7 +53,7 @@ lock: $(UV)  ## requirements*.txt from requirements*.in; UPGRADE=1 takes newer v
 
 migration:  ## a new migration from the changed tables; M="what changes"
 	@test -n "$(M)" || { echo 'say what changes: make migration M="add ..."' >&2; exit 2; }
-	@$(VENV) dev flask --app wsgi:cold_app db migrate -m "$(M)"
+	@$(VENV) dev flask --app wsgi db migrate -m "$(M)"
 
 screenshots:  ## pictures of every page, wide and narrow, light and dark, below test-results/
 	@$(VENV) dev python tools/screenshots.py $(ARGS)
