@@ -513,11 +513,7 @@ def pend_all_of(model: Model, *, by: Person | None) -> int:
     """Turns every active subscription to a model that has become restricted pending: an admin decides about each
     anew. How many there were."""
     reason = f"{model.name} has become restricted; an administrator decides about each subscription."
-    found = db.session.scalars(
-        select(Subscription)
-        .where(Subscription.model_id == model.id, Subscription.status == "active")
-        .with_for_update(of=Subscription)
-    ).all()
+    found = _locked(model, "active")
     for one in found:
         one.decided_by = one.decided_at = one.decision_reason = None
         _move(one, "pending", by, "subscription.restrict", reason)
@@ -535,17 +531,18 @@ def admit_all_of(model: Model, *, by: Person | None) -> int:
     """Turns every subscription that waits for a model that has been opened active: there is nothing to decide any
     more. How many there were."""
     reason = f"{model.name} needs no approval any more."
-    found = db.session.scalars(
-        select(Subscription)
-        .where(Subscription.model_id == model.id, Subscription.status == "pending")
-        .with_for_update(of=Subscription)
-    ).all()
+    found = _locked(model, "pending")
     for one in found:
         one.decided_by, one.decided_at, one.decision_reason = by.username if by else audit.SYSTEM, now(), reason
         _move(one, "active", by, "subscription.approve", reason)
         title, text = _DECIDED["approve"]
         _tell(one, "subscription.approve", title.format(one.model_name), reason, text.format(until=""))
     return len(found)
+
+
+def _locked(model: Model, status: Status) -> Sequence[Subscription]:
+    query = select(Subscription).where(Subscription.model_id == model.id, Subscription.status == status)
+    return db.session.scalars(query.with_for_update(of=Subscription)).all()
 
 
 def expire_due(limit: int = 500) -> int:
