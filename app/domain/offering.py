@@ -86,6 +86,7 @@ def columns() -> dict[str, Any]:
         "price": catalog.price_now("input_per_mtok"),
         "output": catalog.price_now("output_per_mtok"),
         "context": Model.context_window,
+        "longest": Model.max_output_tokens,
         "status": Model.status,
         "restricted": Model.restricted,
         "subscribers": subscriber_count(),

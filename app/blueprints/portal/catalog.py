@@ -39,6 +39,8 @@ SORTS = {
     "-output": "Dearest output first",
     "-context": "Largest context first",
     "context": "Smallest context first",
+    "-longest": "Longest answers first",
+    "longest": "Shortest answers first",
 }
 
 
@@ -66,6 +68,7 @@ def models() -> Response:
     if form := exports.wanted():
         return exports.answer(form, "models", _export_columns(person), every(wanted))
     found = page_of(wanted)
+    view = "table" if request.args.get("view") == "table" else "cards"
     return render(
         "portal/catalog/index.html",
         "portal/catalog/_list.html",
@@ -74,7 +77,8 @@ def models() -> Response:
         filters=_filters(wish, offering.facets(person, wish)),
         sort=sorting(columns),
         sorts=SORTS,
-        view="table" if request.args.get("view") == "table" else "cards",
+        view=view,
+        recent=performance.by("model", [item.name for item in found.items]) if view == "table" else {},
         latest=offering.access(person, [item.id for item in found.items]),
         is_new=offering.is_new,
     )

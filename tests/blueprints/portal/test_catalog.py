@@ -239,6 +239,25 @@ def test_badges_and_my_access_stand_at_each_model(signed_in: Callable[[str], Bro
     assert ">New<" not in rows["delta"]
 
 
+def test_the_table_tells_the_longest_answer_and_how_each_model_has_answered_of_late(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    for name, longest in (("short", 1_024), ("long", 16_384)):
+        transaction(make_model, people.admin, name, max_output_tokens=longest)
+    at_ms = int(time.time() * 1000)
+    for outcome in ("ok", "ok", "ok", "error"):
+        use(people.stranger, small, at_ms, outcome=outcome, ttft_ms=250)
+    owner = signed_in("owner")
+    page = owner.get("/models?view=table&sort=-longest").text
+    names = re.findall(r'<a class="break" href="/models/([a-z]+)">', page)
+    assert [name for name in names if name != "small"] == ["long", "short"]
+    rows = dict(zip(names, re.findall(r'<tr class="pf-v6-c-table__tr" id="model-.*?</tr>', page, re.S), strict=True))
+    assert "16.3k" in rows["long"]
+    assert "75% ok" in rows["small"]
+    assert "250 ms" in rows["small"]
+    assert "% ok" not in rows["long"]
+
+
 @pytest.mark.usefixtures("catalogue")
 def test_the_filtered_catalogue_is_a_file(signed_in: Callable[[str], Browser]) -> None:
     owner = signed_in("owner")
