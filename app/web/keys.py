@@ -171,6 +171,11 @@ ACTS = {
     "key.revoke": "Revoked",
     "budget.set": "Budget set",
     "budget.clear": "Budget taken away",
+    "budget.credit": "Credit given",
+    "budget.request": "More budget asked for",
+    "budget.request.withdraw": "Request taken back",
+    "budget.request.grant": "Request granted",
+    "budget.request.deny": "Request denied",
 }
 FIELDS = {
     "name": "name",
@@ -184,6 +189,9 @@ FIELDS = {
     "limit": "limit",
     "period": "period",
     "timezone": "time zone",
+    "thresholds": "told at percent",
+    "amount": "amount",
+    "lasting": "each period",
     "secret": "text",
     "overlap_s": "the old text works on for",
 }
@@ -225,6 +233,8 @@ def _spelled(name: str, value: Any) -> str:
             return f"{at.day} {at:%b %Y, %H:%M} UTC"
         case "overlap_s":
             return span(int(value))
+        case "lasting":
+            return "yes" if value else "no"
         case _:
             return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from app import store
-from app.domain import budgets, keys
+from app.domain import budget_requests, budgets, keys, payers
 from app.domain.catalog import Model
 from app.domain.keys import ApiKey
 from app.extensions import db, now, transaction
@@ -92,6 +92,19 @@ def test_the_form_shows_what_is_and_changes_only_what_is_given(
     assert "Budget taken away" in history
     assert "requests a minute: 60 → 7" in history
     assert "by owner" in history
+
+
+def test_the_history_of_a_key_says_in_words_what_was_asked_for(
+    people: People, signed_in: Callable[[str], Browser]
+) -> None:
+    id, _ = make_key(people.owner, budget={"limit": "5", "period": "week", "thresholds": [70]})
+    payer = payers.named("key", id)
+    asked = transaction(budget_requests.ask, payer, by=people.owner, amount="2", lasting=False, reason="A report.")
+    transaction(budget_requests.decide, asked, "deny", by=people.admin, reason="No.")
+    history = signed_in("owner").get(f"/keys/{id}").text.split("History of this key")[1].split("</ol>")[0]
+    for words in ("Request denied", "More budget asked for", "amount: 2; each period: no", "told at percent: "):
+        assert words in history
+    assert "budget." not in history
 
 
 def test_bad_settings_answer_422_and_change_nothing(
