@@ -21,6 +21,7 @@ from app.domain.errors import DomainError, NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import ROLES, Person
 from app.domain.subscriptions import LIVE, Subscription
+from app.domain.teams import Membership, Team
 from app.extensions import db, now, transaction
 from app.ledger import reports
 from app.ledger.spans import Filters
@@ -74,6 +75,7 @@ class Figures(NamedTuple):
     keys: dict[str, int]
     subscriptions: dict[str, int]
     spent_nano: dict[str, int]
+    teams: dict[str, list[str]]
 
 
 class ProfileForm(FlaskForm):
@@ -363,19 +365,25 @@ def _what_stops(person: Person) -> dict[str, int]:
 
 
 def _figures(ids: list[str] | None) -> Figures:
-    """The figures of these people, or of everybody, in three queries."""
+    """The figures of these people, or of everybody, in four queries."""
     live_keys = select(ApiKey.person_id, func.count()).where(ApiKey.revoked_at.is_(None)).group_by(ApiKey.person_id)
     live = (
         select(Subscription.person_id, func.count())
         .where(Subscription.status.in_(LIVE))
         .group_by(Subscription.person_id)
     )
+    joined = select(Membership.person_id, Team.name).join_from(Membership, Team).order_by(func.lower(Team.name))
     if ids is not None:
+        joined = joined.where(Membership.person_id.in_(ids))
         live_keys, live = live_keys.where(ApiKey.person_id.in_(ids)), live.where(Subscription.person_id.in_(ids))
     month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     since = Filters(from_ms=int(month.timestamp() * 1000))
     spent = reports.by(me(), "person_id", filters=since, limit=MOST_SPENDERS, names=ids)
+    names: dict[str, list[str]] = {}
+    for person_id, name in db.session.execute(joined):
+        names.setdefault(person_id, []).append(name)
     return Figures(
+        teams=names,
         keys=dict(db.session.execute(live_keys).all()),
         subscriptions=dict(db.session.execute(live).all()),
         spent_nano={share.name: share.cost_nano for share in spent},
@@ -388,6 +396,7 @@ def _export_columns(figures: Figures) -> dict[str, Any]:
         "email": lambda person: person.email,
         "role": lambda person: person.role,
         "groups": lambda person: person.groups,
+        "teams": lambda person: figures.teams.get(person.id, []),
         "keys": lambda person: figures.keys.get(person.id, 0),
         "subscriptions": lambda person: figures.subscriptions.get(person.id, 0),
         "spent_this_month": lambda person: money.text(figures.spent_nano.get(person.id, 0)),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import redis
 
-from app.domain import budgets, identity, passwords, sessions, subscriptions, tokens
+from app.domain import budgets, identity, passwords, sessions, subscriptions, teams, tokens
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.domain.person import Person
@@ -44,6 +44,18 @@ def test_the_list_tells_keys_access_and_spending(people: People, small: Model, s
     assert names(admin.get("/admin/people?q=TRAN", fragment=True).text) == ["stranger"]
     assert names(admin.get("/admin/people?role=admin-readonly").text) == ["auditor"]
     assert "Nobody fits these filters." in admin.get("/admin/people?status=deactivated").text
+
+
+def test_the_list_names_the_teams_of_each(people: People, signed_in: SignedIn) -> None:
+    for name in ("Zebra", "alpha", "Lab"):
+        team = transaction(teams.create, by=people.stranger, name=name)
+        transaction(teams.put_member, team, people.owner, by=people.stranger)
+    admin = signed_in("admin")
+    row = admin.get("/admin/people").text.split('id="person-' + people.owner.id)[1].split("</tr>")[0]
+    assert "alpha, Lab" in row
+    assert 'title="Zebra">and 1 more<' in row
+    told = json.loads(admin.get("/admin/people?q=owner&format=json", buffered=True).text)
+    assert told["data"][0]["teams"] == ["alpha", "Lab", "Zebra"]
 
 
 def test_groups_filter_whole_names_only(people: People, signed_in: SignedIn) -> None:
