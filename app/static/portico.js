@@ -300,7 +300,8 @@
       });
       list.replaceChildren(row, ...rows);
     };
-    on("change", "form", (e, form) => $$("[data-summary]", form).forEach(tell));
+    // While it is typed and not when the field is left: a press of a button below must not find that it has moved.
+    on("input", "form", (e, form) => $$("[data-summary]", form).forEach(tell));
     ready.push((part) => $$("[data-summary]", part).forEach(tell));
   };
 

@@ -41,7 +41,7 @@ def test_a_newcomer_gets_a_restricted_model_streams_with_it_and_sees_what_it_cos
     person.page.locator("[name=name]").fill("my notebook")
     person.page.locator("[name=budget]").fill("0.50")
     person.press("Create key")
-    key = person.page.locator("#new-key").inner_text().strip()
+    key = person.page.locator("#made-key").inner_text().strip()
     assert key.startswith("sk-")
 
     client = openai.OpenAI(api_key=key, base_url=f"{portico.url}/v1", max_retries=0)
@@ -97,7 +97,7 @@ def test_a_revoked_key_stops_within_a_second(visit, portico, newcomer):
     person.open("/keys/new")
     person.page.locator("[name=name]").fill("short-lived")
     person.press("Create key")
-    key = person.page.locator("#new-key").inner_text().strip()
+    key = person.page.locator("#made-key").inner_text().strip()
     client = openai.OpenAI(api_key=key, base_url=f"{portico.url}/v1", max_retries=0)
     assert [model.id for model in client.models.list()] == ["echo-1"]
     person.follow("I have stored it")

@@ -37,7 +37,7 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
     person.page.locator("[name=name]").fill("desk")
     person.page.locator("[name=note]").fill("beside the window")
     person.press("Create key")
-    first = person.page.locator("#new-key").inner_text().strip()
+    first = person.page.locator("#made-key").inner_text().strip()
     old = openai.OpenAI(api_key=first, base_url=f"{portico.url}/v1", max_retries=0)
     assert works(old)
     person.follow("I have stored it")
@@ -52,7 +52,7 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
     person.follow("Rotate")
     person.page.get_by_label("After an hour").check()
     person.press("Make a new text")
-    second = person.page.locator("#new-key").inner_text().strip()
+    second = person.page.locator("#made-key").inner_text().strip()
     assert second != first
     new = openai.OpenAI(api_key=second, base_url=f"{portico.url}/v1", max_retries=0)
     for client in (old, new):

@@ -84,7 +84,7 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     member.follow("Create a key")
     member.page.locator("[name=name]").fill("of the team")
     member.press("Create key")
-    key = member.page.locator("#new-key").inner_text().strip()
+    key = member.page.locator("#made-key").inner_text().strip()
     client = openai.OpenAI(api_key=key, base_url=f"{portico.url}/v1", max_retries=0)
     with pytest.raises(openai.RateLimitError) as refused:
         call_often(client)

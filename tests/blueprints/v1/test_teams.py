@@ -531,8 +531,9 @@ def test_v1_the_api_and_the_pages_tell_the_numbers_that_enforcement_uses(house: 
             page = look(f"/budgets/{one['scope']}/{one['id']}")
             for name in ("spent", "reserved", "remaining"):
                 shown_as = f'title="{formats.money_exact(money.parse(one[name]))}"'
-                assert shown_as in standing, (one, name)
-                assert shown_as in page, (one, name)
+                if one["scope"] != "organisation":  # what everybody spends is for those who see everything
+                    assert shown_as in standing, (one, name)
+                    assert shown_as in page, (one, name)
                 if name == "spent" and one["scope"] in ("member", "team"):
                     assert shown_as in of_team, one
         return told
