@@ -20,7 +20,10 @@ from tests.ledger.books import count_entries, encode, event
 
 
 def now_event(**fields: object) -> UsageEvent:
-    return event(at_ms=time.time_ns() // 1_000_000, **fields)
+    """A usage of now, charged to a day that has just begun: only what surely runs is compared."""
+    day = f"day-{int(time.time()) // 3600 * 3600}"
+    scopes = (("key", "key-1", "total"), ("user", "ada", day), ("organisation", "default", "total"))
+    return event(**{"at_ms": time.time_ns() // 1_000_000, "scopes": scopes} | fields)
 
 
 def charge(wire: redis.Redis, told: UsageEvent) -> None:
