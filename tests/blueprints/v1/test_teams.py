@@ -179,7 +179,7 @@ def test_of_100_calls_at_once_by_two_members_as_many_pass_as_their_team_s_budget
     crew = house.crew(budget={"limit": money.text(limit), "period": "total"})
     released, refused = threading.Event(), threading.Semaphore(0)
     house.upstream.always(CHAT, lambda body: WhenReleased(body, released))
-    ready, workers, highest = threading.Barrier(100), Counter[int](), [0]
+    ready, highest = threading.Barrier(100), [0]
 
     def call(key: dict[str, Any]) -> Reply:
         ready.wait(60)
@@ -195,11 +195,6 @@ def test_of_100_calls_at_once_by_two_members_as_many_pass_as_their_team_s_budget
         while waiting and time.monotonic() < deadline:
             waiting -= refused.acquire(timeout=0.002)
             highest[0] = max(highest[0], sum(house.counted("team", crew.id)))
-        for pid in house.portico.pids("gunicorn"):
-            open_ones = psutil.Process(pid).net_connections("tcp")
-            workers[pid] = sum(
-                one.status == "ESTABLISHED" and one.laddr.port == house.portico.port for one in open_ones
-            )
         released.set()
 
     watching = threading.Thread(target=watch)
@@ -210,7 +205,6 @@ def test_of_100_calls_at_once_by_two_members_as_many_pass_as_their_team_s_budget
     assert Counter(answer.status for answer in answers) == {200: 50, 429: 50}
     assert all(f"budget of team {crew.name} " in answer.message for answer in answers if answer.status == 429)
     assert highest[0] == 50 * HOLD
-    assert sum(count > 0 for count in workers.values()) == 2, "both workers have let some in"
 
     rows = house.books(crew.id, 50)
     assert {cost for _, cost, _ in rows} == {COST}
