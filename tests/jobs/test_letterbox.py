@@ -21,7 +21,7 @@ from app.extensions import db
 from app.jobs import letterbox, quotas, rollups, schedule
 from app.jobs.clock import Clock
 from app.ledger import posting
-from tests.ledger.books import event
+from tests.ledger.books import now_event
 from tests.services.valkey import running_valkey
 from tests.services.waiting import PATIENCE_S, until
 
@@ -129,8 +129,7 @@ def test_scheduled_jobs_run_and_tell_what_they_found(
     inside: Flask,
     valkey_url: str,
 ) -> None:
-    told = event(at_ms=time.time_ns() // 1_000_000)
-    posting.post([told])
+    posting.post([now_event()])
     connection = letterbox.connect(valkey_url)
     Clock(connection).enqueue_jobs()
     box = letterbox.queue(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
@@ -79,6 +80,13 @@ def event(**fields: Any) -> UsageEvent:
             ("organisation", "default", "total"),
         )
     return UsageEvent(**base)
+
+
+def now_event(**fields: object) -> UsageEvent:
+    """A usage of now, charged to a day that has just begun: only what surely runs is compared."""
+    day = f"day-{int(time.time()) // 3600 * 3600}"
+    scopes = (("key", "key-1", "total"), ("user", "ada", day), ("organisation", "default", "total"))
+    return event(**{"at_ms": time.time_ns() // 1_000_000, "scopes": scopes} | fields)
 
 
 def some_events(count: int, seed: int = 0, span_ms: int = 40 * 24 * HOUR_MS) -> list[UsageEvent]:

@@ -16,14 +16,7 @@ from app.extensions import db, transaction
 from app.ledger import budgets, dead_letters, posting, reconcile, reports, rollups
 from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
-from tests.ledger.books import count_entries, encode, event
-
-
-def now_event(**fields: object) -> UsageEvent:
-    """A usage of now, charged to a day that has just begun: only what surely runs is compared."""
-    day = f"day-{int(time.time()) // 3600 * 3600}"
-    scopes = (("key", "key-1", "total"), ("user", "ada", day), ("organisation", "default", "total"))
-    return event(**{"at_ms": time.time_ns() // 1_000_000, "scopes": scopes} | fields)
+from tests.ledger.books import count_entries, encode, now_event
 
 
 def charge(wire: redis.Redis, told: UsageEvent) -> None:
