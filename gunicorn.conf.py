@@ -115,8 +115,12 @@ graceful_timeout = int(_config.server.drain_s) + 10  # streams end by our own, e
 limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 16_380
-# Which addresses are proxies is counted in hops by the application; gunicorn need only not contradict it.
-forwarded_allow_ips = "*" if _config.server.trusted_proxies else ""
+# Which addresses are proxies is counted in hops by the application; gunicorn need only not contradict it. So it does not
+# look at addresses, and believes what they say of the scheme only where there are proxies.
+forwarded_allow_ips = "*"
+forwarder_headers = ""
+if not _config.server.trusted_proxies:
+    secure_scheme_headers: dict[str, str] = {}
 
 umask = 0o077
 accesslog = None  # the application writes its own, with request ids

@@ -23,6 +23,7 @@ Check = Callable[[], bool]
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 bp = Blueprint("health", __name__)
+_tellers: set[Callable[[], None]] = set()  # of the process, as its metrics are
 
 
 def open_door(app: Flask) -> None:
@@ -32,6 +33,11 @@ def open_door(app: Flask) -> None:
 def add_check(app: Flask, name: str, check: Check) -> None:
     """Makes `/readyz` ask `check` too; it answers whether `name` works."""
     app.extensions.setdefault("portico_checks", {})[name] = check
+
+
+def before_metrics(tell: Callable[[], None]) -> None:
+    """Has `tell` called before this process answers `/metrics`, to count what was only noted so far."""
+    _tellers.add(tell)
 
 
 @bp.get("/healthz")
@@ -60,6 +66,8 @@ def metrics() -> Response:
         return Response(
             "Not allowed from this address; see metrics.allow in the settings.\n", 403, mimetype="text/plain"
         )
+    for tell in _tellers:
+        tell()
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()

@@ -1,8 +1,15 @@
-"""What Prometheus is told of /v1. Labels are bounded: paths that exist, statuses, and providers that admins named."""
+"""What Prometheus is told of /v1. Labels are bounded: paths that exist, statuses, and providers that admins named.
+
+Its counters are files that all processes share, and each step of one costs as much as a look into Redis' answer. So a
+call only leaves a note, and `tell` counts the notes, once a second and at the end of the process.
+"""
 
 from __future__ import annotations
 
+import atexit
+from collections import Counter as Sum
 from functools import cache
+from typing import Any
 
 from prometheus_client import Counter, Histogram
 
@@ -17,40 +24,47 @@ DURATION = Histogram("portico_request_seconds", "Admission to last byte.", ["end
 FIRST_BYTE = Histogram("portico_first_byte_seconds", "Admission to first byte.", ["endpoint"], buckets=_SECONDS)
 ATTEMPTS = Counter("portico_upstream_attempts", "Attempts at providers.", ["provider", "outcome"])
 
-
-class _Measures:
-    """The children of one endpoint's labels: looking them up costs as much as counting does."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.duration = DURATION.labels(endpoint)
-        self.first_byte = FIRST_BYTE.labels(endpoint)
-        self.tokens_in = TOKENS.labels(endpoint, "in")
-        self.tokens_out = TOKENS.labels(endpoint, "out")
-        self.cost = COST.labels(endpoint)
-
-
-_of = cache(_Measures)
-_answered = cache(REQUESTS.labels)
-_attempted = cache(ATTEMPTS.labels)
+_sums: Sum[tuple[Any, ...]] = Sum()  # by counter and labels
+_seconds: list[tuple[Histogram, str, float]] = []
 
 
 def count_call(call: Call) -> None:
     """A call that held money has ended."""
-    _answered(call.endpoint, call.status).inc()
-    measures = _of(call.endpoint)
+    endpoint = call.endpoint
+    _sums[REQUESTS, endpoint, call.status] += 1
     if call.ended_at is not None:
-        measures.duration.observe(call.ended_at - call.started)
+        _seconds.append((DURATION, endpoint, call.ended_at - call.started))
     if call.first_byte_at is not None:
-        measures.first_byte.observe(call.first_byte_at - call.started)
-        measures.tokens_in.inc(call.usage.prompt_tokens)
-        measures.tokens_out.inc(call.usage.completion_tokens)
-        measures.cost.inc(call.cost_nano)
+        _seconds.append((FIRST_BYTE, endpoint, call.first_byte_at - call.started))
+        _sums[TOKENS, endpoint, "in"] += call.usage.prompt_tokens
+        _sums[TOKENS, endpoint, "out"] += call.usage.completion_tokens
+        _sums[COST, endpoint] += call.cost_nano
 
 
 def count_refusal(endpoint: str, status: int) -> None:
     """A request that was refused before it held anything."""
-    _answered(endpoint, status).inc()
+    _sums[REQUESTS, endpoint, status] += 1
 
 
 def count_attempt(provider: str, failed: bool) -> None:
-    _attempted(provider, "failed" if failed else "ok").inc()
+    _sums[ATTEMPTS, provider, "failed" if failed else "ok"] += 1
+
+
+def tell() -> None:
+    """Count what was noted since the last time. Never waits."""
+    sums, seconds = _sums.copy(), _seconds.copy()
+    _sums.clear()
+    _seconds.clear()
+    for counter, amount in sums.items():
+        _child(*counter).inc(amount)
+    for histogram, endpoint, value in seconds:
+        _child(histogram, endpoint).observe(value)
+
+
+@cache
+def _child(metric: Any, *labels: object) -> Any:
+    """Of a metric, the one with these labels."""
+    return metric.labels(*labels)
+
+
+atexit.register(tell)

@@ -124,6 +124,7 @@ class Runtime:
     def _beat_for_ever(self) -> None:
         while True:
             gevent.sleep(min(1.0, BEAT_S))
+            metrics.tell()
             try:
                 self._report_holds()
                 self._settle_again()

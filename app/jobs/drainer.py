@@ -35,6 +35,7 @@ STATUS = "portico:drainer"  # hash for the status page
 
 BATCH = 1000  # events a transaction, at most
 BLOCK_MS = 250
+PACE_S = 0.25  # what comes meanwhile is posted together: a transaction costs much more than an event
 TICK_S = 1.0
 CLAIM_AFTER_MS = 5_000  # a batch that takes longer may be posted twice, which changes nothing
 REAPED_AT_ONCE = 1000
@@ -378,9 +379,11 @@ class Drainer:
                 if not prepared:
                     self.prepare()
                     prepared = True
-                self.drain()
+                taken = self.drain()
                 self.trouble.pop("posting", None)
                 pause = BACK_OFF_S[0]
+                if 0 < taken < self._batch:
+                    self._stop.wait(PACE_S)
             except (RedisError, SQLAlchemyError, OSError) as error:
                 self._tell("posting", error)
                 self._stop.wait(pause)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,8 +24,8 @@ from bench.gateway.processes import (
     Children,
     Cores,
     find_below,
+    halted,
     pin,
-    step_back,
     tree,
     unused_ports,
     wait_until,
@@ -37,6 +38,7 @@ SIDE = {
     "worker": "app.jobs.worker",
     "clock": "app.jobs.clock",
 }
+BOOKS = ("drainer", "worker", "clock")
 
 
 class Portico:
@@ -89,10 +91,8 @@ class Portico:
         if len(self.web) != 1 or not all(len(found) == 1 for found in self.side.values()):
             raise CannotMeasure(f"Portico's processes are not as expected; see {log}")
         pin(self.web, self._cores.gateway)
-        for name in ("drainer", "worker", "clock"):
+        for name in BOOKS:
             pin(self.side[name], self._cores.books)
-            if self._cores.books == self._cores.load:
-                step_back(self.side[name])
         told = re.search(r"embedded Valkey on (\S+)", log.read_text(errors="replace"))
         if told is None:
             raise CannotMeasure(f"Portico does not tell where its Valkey is; see {log}")
@@ -103,6 +103,11 @@ class Portico:
         if self._redis is not None:
             self._redis.close()
         self._children.stop(self.pid)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While this lasts, the books leave the core of the load alone, if they have none of their own."""
+        shared = self._cores.books == self._cores.load
+        return halted([pid for name in BOOKS for pid in self.side[name]]) if shared else nullcontext()
 
     def workers(self) -> list[int]:
         """The web processes, to see that none was replaced."""

@@ -8,9 +8,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,26 +121,21 @@ def pin(roots: Iterable[int], core: int) -> None:
     _each_thread(roots, lambda thread: os.sched_setaffinity(thread, {core}))
 
 
-def step_back(roots: Iterable[int]) -> None:
-    """Run only when nothing else wants the core: what may happen later does not compete with the load for it.
+@contextmanager
+def halted(roots: Iterable[int]) -> Iterator[None]:
+    """Nothing of these trees runs meanwhile; they go on afterwards, whatever happens.
 
-    Linux first shares a core out between sessions and only then looks at what is in them (sched(7), "The autogroup
-    feature"), so the sessions have to be nice too.
+    Least weight and SCHED_IDLE are not enough: Linux shares a core out between sessions before it looks at what is in
+    them, and takes it from whoever computes only at the next tick, which are 4 ms of somebody else's latency.
     """
-    roots = list(roots)
-    _each_thread(roots, lambda thread: os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0)))
-    for pid in roots:
-        with suppress(FileNotFoundError):  # a kernel without autogroups
-            wait_until(partial(_makes_nice, Path(f"/proc/{pid}/autogroup")), 2.0)
-
-
-def _makes_nice(autogroup: Path) -> bool:
-    """Whether the kernel gave that session the least weight; it takes ten such wishes a second."""
+    pids = tree(roots)
+    for pid in pids:
+        _send(pid, signal.SIGSTOP)
     try:
-        autogroup.write_text("19")
-    except BlockingIOError:
-        return False
-    return True
+        yield
+    finally:
+        for pid in pids:
+            _send(pid, signal.SIGCONT)
 
 
 def _each_thread(roots: Iterable[int], change: Callable[[int], None]) -> None:
@@ -215,16 +209,14 @@ class Children:
                     process.kill()
             for left in below:
                 if _stat(left)[3:4] == [str(process.pid)]:  # of the session that it began: nobody else has that id
-                    _kill(left)
+                    _send(left, signal.SIGKILL)
             process.wait(10)
             self._started.remove(entry)
 
 
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+def _send(pid: int, what: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, what)
 
 
 def wait_until(is_so: Callable[[], bool], within_s: float, every_s: float = 0.2) -> bool:

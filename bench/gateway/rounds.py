@@ -7,6 +7,7 @@ import resource
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -141,15 +142,17 @@ class Bench:
         """`load` on a target, with the CPU it cost the gateway. Raises `CannotMeasure` when `load` itself fails."""
         way = target.ways[upstream]
         command = [self._load, "-k", target.key, "-m", way.model, "-T", limit_s, *arguments, way.url]
+        portico = self._porticos.get(target.name)
         before, side = cpu_s(target.gateway), {name: cpu_s(pids) for name, pids in target.side.items()}
         try:
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=limit_s + 30)
+            with portico.alone() if portico else nullcontext():
+                done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=limit_s + 30)
             load: Load = read_load(done.stdout)
         except (subprocess.TimeoutExpired, msgspec.MsgspecError) as error:
             raise CannotMeasure(f"load on {target.name} told nothing: {error}") from None
         measure = Measure(load=load, cpu_s=cpu_s(target.gateway) - before)
         measure.first_error = done.stderr.removeprefix("first error: ").strip()[:300] or None
-        if portico := self._porticos.get(target.name):
+        if portico:
             if not portico.rest(self._rest_s):
                 self.note(
                     f"the books of {target.name} were not done in {self._rest_s:.0f} s: they share a core with the load"

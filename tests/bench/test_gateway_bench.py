@@ -24,7 +24,7 @@ from bench.gateway.processes import (
     cores,
     cpu_s,
     find_below,
-    step_back,
+    halted,
     unused_ports,
     wait_until,
 )
@@ -249,14 +249,18 @@ def test_a_child_is_pinned_counted_found_and_stopped(tmp_path):
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_what_steps_back_does_so_for_other_sessions_too(tmp_path):
+def test_what_is_halted_stands_still_until_it_is_over(tmp_path):
     children = Children(tmp_path)
     pids = [children.start(f"idle-{number}", ["sleep", "60"], cores().load) for number in range(2)]
+
+    def states() -> set[str]:
+        return {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in pids}
+
     try:
-        step_back(pids)
-        assert [os.sched_getscheduler(pid) for pid in pids] == [os.SCHED_IDLE, os.SCHED_IDLE]
-        groups = [Path(f"/proc/{pid}/autogroup") for pid in pids]
-        assert all(group.read_text().strip().endswith("nice 19") for group in groups if group.exists())
+        with pytest.raises(RuntimeError), halted(pids):
+            assert wait_until(lambda: states() == {"T"}, 5)
+            raise RuntimeError
+        assert wait_until(lambda: states() == {"S"}, 5)
     finally:
         children.stop()
 

@@ -481,6 +481,36 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     assert wire.xinfo_consumers(store.USAGE, store.USAGE_GROUP) == []
 
 
+def test_events_that_trickle_in_share_transactions(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted: list[int] = []
+    post = posting.post
+
+    def counted(events: list[UsageEvent]) -> int:
+        posted.append(len(events))
+        return post(events)
+
+    monkeypatch.setattr(posting, "post", counted)
+    drainer = make_drainer()
+
+    def run() -> None:
+        with ledger.app_context():
+            drainer.run()
+
+    runner = threading.Thread(target=run)
+    runner.start()
+    try:
+        for told in some_events(40):
+            send(wire, [told])
+            time.sleep(0.01)
+        until(lambda: sum(posted) == 40)
+    finally:
+        drainer.stop()
+        runner.join(PATIENCE_S)
+    assert len(posted) < 20
+
+
 def test_holds_are_reaped_while_the_database_is_away(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

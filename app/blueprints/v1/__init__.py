@@ -13,11 +13,13 @@ from typing import Any
 from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from app import health
 from app.blueprints.v1 import chat, embeddings, key, models
 from app.blueprints.v1.guard import Endpoint, attend
 from app.blueprints.v1.lane import Lane
 from app.blueprints.v1.visit import Answer, Visit
 from app.directory import CallerRecord
+from app.gateway import metrics
 from app.gateway.errors import unknown_path, wrong_method
 from app.gateway.runtime import Runtime
 from config import Config
@@ -62,6 +64,7 @@ def open_door(app: Flask) -> None:
 
     app.register_error_handler(HTTPException, misdirected)
     app.extensions["lane"] = Lane(gateway, SERVED)
+    health.before_metrics(metrics.tell)
 
 
 def _view(gateway: Callable[[], Runtime], endpoint: Endpoint) -> Callable[..., Response]:
