@@ -119,8 +119,18 @@ def init_database(app: Flask, config: Config) -> None:
 
 
 def prepare(engine: Engine) -> None:
-    """Gives an SQLite engine its pragmas and explicit transactions; any other engine is left as it is."""
+    """Gives an SQLite engine its pragmas and explicit transactions, and PostgreSQL's sessions what suits pages."""
     if engine.dialect.name != "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def plan_small(connection: Any, record: Any) -> None:
+            # Of groups in a union it expects 200: parallel workers then add up thousands thrice, and the compiler takes
+            # longer than what it compiles.
+            connection.autocommit = True
+            connection.execute("SET max_parallel_workers_per_gather = 0")
+            connection.execute("SET jit = off")
+            connection.autocommit = False
+
         return
 
     @event.listens_for(engine, "connect")

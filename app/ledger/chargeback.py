@@ -52,7 +52,7 @@ def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
     query = (
         select(used.c.window, team.label("team_id"), person.label("person_id"), *columns.values())
         .group_by(used.c.window, team, person)
-        .having(something(used))
+        .having(something(columns.values()))
         .order_by(used.c.window.desc(), columns["cost_nano"].element.desc(), team, person)
     )
     return [

@@ -35,6 +35,7 @@ class UsageEntry(Base):
             Index(None, name, "at_ms", "id", postgresql_include=[*more, *TOLD])
             for name, more in {"person_id": ["model"], "key_id": ["person_id"], "team_id": [], "model": []}.items()
         ),
+        Index(None, "provider_id", "at_ms", "id"),  # one that is hardly used would be looked for in all entries
         *(
             Index(f"ix_usage_entry_errors_{name}", name, "at_ms", "id", sqlite_where=FAILED, postgresql_where=FAILED)
             for name in ("person_id", "key_id", "team_id", "model")

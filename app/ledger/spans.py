@@ -7,7 +7,7 @@ everything.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -374,11 +374,10 @@ def narrowed(filters: Filters, table: Table) -> list[Any]:
     return where
 
 
-def something(used: Any) -> ColumnElement[bool]:
-    """Whether a group has any usage at all: the repair of a counter is booked without."""
-    return or_(
-        *(func.sum(used.c[name]) != 0 for name in ("requests", "cost_nano", "prompt_tokens", "completion_tokens"))
-    )
+def something(sums: Iterable[Any]) -> ColumnElement[bool]:
+    """Whether a group has any usage at all, by its sums: the repair of a counter is booked without."""
+    named = {column.name: column for column in sums}
+    return or_(*(named[name] != 0 for name in ("requests", "cost_nano", "prompt_tokens", "completion_tokens")))
 
 
 def summed(used: Any, measures: Collection[str] = MEASURES) -> list[Any]:

@@ -111,6 +111,7 @@ def test_each_question_walks_an_index_of_its_own(migrated: None) -> None:
         ("ix_usage_entry_at_ms_id", lambda: samples.timings(ADMIN, Filters(**span))),
         ("ix_usage_entry_person_id_at_ms_id", lambda: samples.timings(ADA, Filters(**span))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: samples.timings(ADA, Filters(key_id="key-1", **span))),
+        ("ix_usage_entry_provider_id_at_ms_id", lambda: samples.timings(ADMIN, Filters(provider_id="none", **span))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: reports.requests(ADA, filters=Filters(key_id="key-1"))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: reports.last_use(ADA, ["key-1"])),
         ("ix_usage_entry_key_id_at_ms_id", lambda: reports.use_of_secrets(ADA, "key-1", {"one"})),
