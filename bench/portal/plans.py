@@ -54,6 +54,7 @@ class Doors:
     def look(self, visit: Visit) -> Looked:
         """Visit once to count queries, and have each of them explained."""
         told: list[tuple[str, Any]] = []
+        self._token(visit.who) if visit.kind == "api" else self._client(visit.who)  # whose queries are not the visit's
         with self._listening(told):
             self._visit(visit)
         scans: list[str] = []
