@@ -13,14 +13,18 @@ import msgspec
 
 from app.gateway.errors import ApiError, bad_request
 
+LARGE = 65_536  # bytes of a member that is neither copied nor compared
+
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
 _KEY = re.compile(rb'[ \t\n\r]*"((?:[^"\\]|\\.)*)"[ \t\n\r]*:[ \t\n\r]*')
 _NEXT = re.compile(rb"[ \t\n\r]*([,}])")
+_END = re.compile(rb"[ \t\n\r]*\Z")
 
 
 class Envelope(NamedTuple):
-    """A body taken apart: its members as raw JSON, to be passed on, and as values, to be looked at."""
+    """A body taken apart: its members as raw JSON, to be passed on, and as values, to be looked at. Large members are
+    views of the body."""
 
     members: dict[str, bytes]
     values: dict[str, Any]
@@ -41,7 +45,7 @@ def open_envelope(body: bytes) -> Envelope:
         raise bad_request("The request body is nested too deep.") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise bad_request(f"The request body is not valid JSON: {_short(error)}.") from None
-    raw = {name: bytes(value) for name, value in members.items()}
+    raw = {name: bytes(value) if len(value) < LARGE else value for name, value in members.items()}
     _refuse_duplicates(body, raw)
     return Envelope(raw, values)
 
@@ -50,22 +54,26 @@ def _refuse_duplicates(body: bytes, members: dict[str, bytes]) -> None:
     """Walk the top level beside the decoded members: with a duplicate the two can't agree.
 
     The decoder keeps the last of two members of one name, so either the first one's text differs from it, or the
-    name comes twice with the same text.
+    name comes twice with the same text. Large members are not compared: where one is not at its place the walk does not
+    end where the body does.
     """
     at = body.index(b"{") + 1
     seen: set[str] = set()
     while found := _KEY.match(body, at):
         name = found.group(1)
         key = name.decode() if b"\\" not in name else _any.decode(b'"' + name + b'"')
-        value = members[key]
+        value = members.get(key, b"")
         end = found.end() + len(value)
         following = _NEXT.match(body, end)
-        if key in seen or not body.startswith(value, found.end()) or following is None:
+        is_there = len(value) >= LARGE or body.startswith(value or b"?", found.end())
+        if key in seen or not is_there or following is None:
             raise bad_request(f"The request body names '{key[:100]}' twice.", key[:100])
         seen.add(key)
         at = following.end()
         if following.group(1) == b"}":
-            return
+            break
+    if len(seen) != len(members) or (seen and not _END.match(body, at)):
+        raise bad_request("The request body names a member twice.")
 
 
 def seal_envelope(members: dict[str, bytes]) -> list[bytes]:

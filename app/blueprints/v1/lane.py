@@ -54,7 +54,8 @@ class Lane:
             elif name == "HOST":
                 host = value
         visit = Visit(
-            self._gateway(), request.uri, authorization=authorization, length=length, body=request.body, socket=sock,
+            self._gateway(), request.uri, authorization=authorization, length=length, socket=sock,
+            body=request.body.reader,  # without gunicorn's buffer for lines, through which a large body is copied again
             origin=f"{request.scheme}://{host}",
         )  # fmt: skip
         answer = attend(visit, self._endpoints[request.uri])
