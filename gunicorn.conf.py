@@ -5,6 +5,7 @@ Everything an operator may want to change comes from `asset/config.yml`; what is
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import resource
@@ -23,6 +24,8 @@ from gunicorn.workers.ggevent import GeventWorker
 
 import config as settings
 from tools.embedded_valkey import die_with_parent
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 _config = settings.load()
 _metrics_dir = _config.data_dir / "metrics"
@@ -143,6 +146,15 @@ def post_worker_init(worker: Any) -> None:
     """What is loaded by now stays for good. Walking it at each full collection would hold up whoever is served then."""
     gc.collect()
     gc.freeze()
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """glibc hands large blocks back to the kernel at once, and the next large body pays a page fault for each 4 KB."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # other C libraries have none
+        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -49,6 +49,7 @@ log = structlog.get_logger("app.jobs.drainer")  # run as a script, the module ha
 
 
 Counter = tuple[str, str, str]  # scope kind, scope id, period name
+Scope = tuple[str, str]  # kind and id
 
 
 class Entry(NamedTuple):
@@ -71,7 +72,8 @@ class Drainer:
         *,
         meter: metering.Meter | None = None,
         catch_up: Callable[[], object] | None = None,
-        alert: Callable[[Collection[Counter]], object] | None = None,
+        alert: Callable[[Collection[Counter], Collection[Scope]], object] | None = None,
+        exhausted: Callable[[], Collection[Scope]] = tuple,
         batch: int = BATCH,
         claim_after_ms: int = CLAIM_AFTER_MS,
     ) -> None:
@@ -82,7 +84,9 @@ class Drainer:
         self._meter = meter or metering.meter(self._redis)
         self._catch_up = catch_up
         self._alert = alert
+        self._exhausted = exhausted
         self._charged: set[Counter] = set()  # counters charged since they were last looked at for alerts
+        self._refused: list[tuple[bytes, set[Scope]]] = []  # whose budgets refused, by the newest event of that moment
         self._spool_dir = spool_dir
         self._batch = batch
         self._claim_after_ms = claim_after_ms
@@ -196,15 +200,22 @@ class Drainer:
                 self._redis.xgroup_delconsumer(store.USAGE, store.USAGE_GROUP, name)
 
     def alert(self) -> None:
-        """Have those told whose budgets crossed a threshold by what was posted since the last time."""
+        """Have those told whose budgets crossed a threshold by what was posted since the last time.
+
+        A budget that refused is judged once the books know all that was spent of it before.
+        """
         if self._alert is None:
             return
+        if refused := set(self._exhausted()):
+            self._refused.append((self._last_id(), refused))
+        ready = [entry for entry in self._refused if self._drained_to(entry[0])]
         charged, self._charged = self._charged, set()
         try:
-            self._alert(charged)
+            self._alert(charged, set().union(*(scopes for _, scopes in ready)))
         except BaseException:
             self._charged |= charged
             raise
+        self._refused = [entry for entry in self._refused if entry not in ready]
 
     # --- spool files ----------------------------------------------------------------------------------------------
 
@@ -460,7 +471,11 @@ def main() -> None:
     config = process.start("drainer")
     app = process.application()
     with app.app_context():
-        drainer = Drainer(config.redis_url, config.spool_dir, catch_up=_catch_up, alert=_raise_alerts)
+        from app.domain import alerts
+
+        drainer = Drainer(
+            config.redis_url, config.spool_dir, catch_up=_catch_up, alert=_raise_alerts, exhausted=alerts.exhausted
+        )
         signal.signal(signal.SIGTERM, drainer.stop)
         signal.signal(signal.SIGINT, drainer.stop)
         log.info("the drainer drains", name=drainer.name)
@@ -478,12 +493,12 @@ def _catch_up() -> None:
         db.session.remove()
 
 
-def _raise_alerts(charged: Collection[Counter]) -> None:
+def _raise_alerts(charged: Collection[Counter], exhausted: Collection[Scope]) -> None:
     from app.domain import alerts
     from app.extensions import db
 
     try:
-        alerts.raise_for(charged, alerts.exhausted())
+        alerts.raise_for(charged, exhausted)
     finally:
         db.session.remove()
 

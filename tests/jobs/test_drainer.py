@@ -572,7 +572,7 @@ def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_los
     looked: list[set[Any]] = []
     away = True
 
-    def look(charged: Any) -> None:
+    def look(charged: Any, refused: Any) -> None:
         if away:
             raise OperationalError("SELECT", None, Exception("away"))
         looked.append(set(charged))
@@ -589,3 +589,33 @@ def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_los
     drainer.alert()
     drainer.alert()
     assert looked == [{scope for told in events for scope in told.scopes}, set()]
+
+
+def test_a_budget_that_refused_is_judged_once_the_books_know_what_was_spent_before(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    noted: list[tuple[str, str]] = [("user", "ada")]
+    judged: list[set[tuple[str, str]]] = []
+    away = True
+
+    def take() -> list[tuple[str, str]]:
+        taken = noted.copy()
+        noted.clear()
+        return taken
+
+    def judge(charged: Any, refused: Any) -> None:
+        judged.append(set(refused))
+        if refused and away:
+            raise OperationalError("SELECT", None, Exception("away"))
+
+    drainer = make_drainer(alert=judge, exhausted=take)
+    send(wire, some_events(5))
+    drainer.alert()
+    drain_all(drainer)
+    send(wire, some_events(5, seed=1))  # what came after the refusal is not waited for
+    with pytest.raises(OperationalError):
+        drainer.alert()
+    away = False
+    drainer.alert()
+    drainer.alert()
+    assert judged == [set(), {("user", "ada")}, {("user", "ada")}, set()]
