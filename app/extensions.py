@@ -119,34 +119,36 @@ def init_database(app: Flask, config: Config) -> None:
 
 
 def prepare(engine: Engine) -> None:
-    """Gives an SQLite engine its pragmas and explicit transactions, and PostgreSQL's sessions what suits pages."""
-    if engine.dialect.name != "sqlite":
+    """Gives SQLite's connections their pragmas and explicit transactions, and PostgreSQL's what suits short questions."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_in_sqlite)
+    else:
+        event.listen(engine, "connect", _configure_postgresql)
 
-        @event.listens_for(engine, "connect")
-        def plan_small(connection: Any, record: Any) -> None:
-            # Of groups in a union it expects 200: parallel workers then add up thousands thrice, and the compiler takes
-            # longer than what it compiles.
-            connection.autocommit = True
-            connection.execute("SET max_parallel_workers_per_gather = 0")
-            connection.execute("SET jit = off")
-            connection.autocommit = False
 
-        return
+def _configure_sqlite(connection: Any, record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, below
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()
 
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, below
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA synchronous = NORMAL")
-        if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _begin_in_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _configure_postgresql(connection: Any, record: Any) -> None:
+    # It expects 200 groups of a union: parallel workers would each add up thousands, and compiling takes longer than
+    # what is compiled.
+    connection.autocommit = True
+    connection.execute("SET max_parallel_workers_per_gather = 0")
+    connection.execute("SET jit = off")
+    connection.autocommit = False
 
 
 def is_passing(error: OperationalError) -> bool:

@@ -35,6 +35,8 @@ def open_envelope(body: bytes) -> Envelope:
     try:
         members = _members.decode(body)
         values = _any.decode(body)  # raw members are not looked into: this finds bad text and numbers out of range
+        raw = {name: bytes(value) if len(value) < LARGE else value for name, value in members.items()}
+        _refuse_duplicates(body, raw)
     except UnicodeDecodeError:
         raise bad_request("The request body is not valid UTF-8.") from None
     except msgspec.ValidationError as error:
@@ -45,8 +47,6 @@ def open_envelope(body: bytes) -> Envelope:
         raise bad_request("The request body is nested too deep.") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise bad_request(f"The request body is not valid JSON: {_short(error)}.") from None
-    raw = {name: bytes(value) if len(value) < LARGE else value for name, value in members.items()}
-    _refuse_duplicates(body, raw)
     return Envelope(raw, values)
 
 
@@ -62,11 +62,11 @@ def _refuse_duplicates(body: bytes, members: dict[str, bytes]) -> None:
     while found := _KEY.match(body, at):
         name = found.group(1)
         key = name.decode() if b"\\" not in name else _any.decode(b'"' + name + b'"')
-        value = members.get(key, b"")
+        value = members.get(key, b"")  # nothing where the walk lost its way in a large member
         end = found.end() + len(value)
         following = _NEXT.match(body, end)
-        is_there = len(value) >= LARGE or body.startswith(value or b"?", found.end())
-        if key in seen or not is_there or following is None:
+        is_there = len(value) >= LARGE or body.startswith(value, found.end())
+        if not value or key in seen or not is_there or following is None:
             raise bad_request(f"The request body names '{key[:100]}' twice.", key[:100])
         seen.add(key)
         at = following.end()

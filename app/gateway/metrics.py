@@ -1,7 +1,7 @@
 """What Prometheus is told of /v1. Labels are bounded: paths that exist, statuses, and providers that admins named.
 
-Its counters are files that all processes share, and each step of one costs as much as a look into Redis' answer. So a
-call only leaves a note, and `tell` counts the notes, once a second and at the end of the process.
+Its counters are files that all processes share, each step of one a write under a lock. So a call only leaves a note, and
+`tell` counts the notes, once a second and at the end of the process.
 """
 
 from __future__ import annotations

@@ -44,3 +44,11 @@ def test_a_member_that_comes_twice_is_refused(
 def test_a_large_member_that_comes_twice_is_refused(first: str, second: str) -> None:
     with pytest.raises(ApiError, match="twice"):
         open_envelope(f'{{"model":"m","messages":{first},"user":"u","messages":{second},"n":1}}'.encode())
+
+
+@given(VALUES, VALUES, some.text(max_size=40))
+def test_a_large_member_that_comes_twice_is_refused_whatever_is_in_it(first: object, second: object, text: str) -> None:
+    """The walk, which takes the first for as long as the second, may come to itself anywhere within."""
+    one, two = json.dumps([LONG, first, text, {"n": text}]), json.dumps([LONG, second])
+    with pytest.raises(ApiError):
+        open_envelope(f'{{"messages":{one},"n":1,"messages":{two}}}'.encode())

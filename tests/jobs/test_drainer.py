@@ -29,6 +29,7 @@ from app.ledger.entries import DeadLetter, UsageEntry
 from app.ledger.recount import server_run
 from app.metering.reservations import Charge, Meter, ScopeRef
 from app.metering.usage import UsageEvent
+from tests.jobs.at_work import at_work
 from tests.ledger import books
 from tests.ledger.books import encode, event, some_events
 from tests.services.waiting import PATIENCE_S, until
@@ -460,19 +461,9 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     wire.zadd(store.LEASES, {"over": 1})
     spool(tmp_path, line(event()))
 
-    def work() -> None:
-        with ledger.app_context():
-            drainer.run()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with at_work(ledger, drainer):
         send(wire, some_events(100))
         until(lambda: caught_up.is_set() and books.count_entries() == 101 and wire.hget(STATUS, "posted") == "101")
-    finally:
-        drainer.stop()
-        thread.join(PATIENCE_S)
-    assert not thread.is_alive()
     assert books.count_entries() == 101
     assert "over" in meter.asked
     assert caught_up.is_set()
@@ -492,22 +483,11 @@ def test_events_that_trickle_in_share_transactions(
         return post(events)
 
     monkeypatch.setattr(posting, "post", counted)
-    drainer = make_drainer()
-
-    def run() -> None:
-        with ledger.app_context():
-            drainer.run()
-
-    runner = threading.Thread(target=run)
-    runner.start()
-    try:
+    with at_work(ledger, make_drainer()):
         for told in some_events(40):
             send(wire, [told])
             time.sleep(0.01)
         until(lambda: sum(posted) == 40)
-    finally:
-        drainer.stop()
-        runner.join(PATIENCE_S)
     assert len(posted) < 20
 
 
@@ -522,20 +502,11 @@ def test_holds_are_reaped_while_the_database_is_away(
     drainer = make_drainer(meter=meter)
     send(wire, some_events(5))
 
-    def work() -> None:
-        with ledger.app_context():
-            drainer.run()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with at_work(ledger, drainer):
         time.sleep(0.3)
         wire.zadd(store.LEASES, {"over": 1})
         until(lambda: meter.asked and wire.hget(STATUS, "trouble"))
         assert "posting: OperationalError" in (wire.hget(STATUS, "trouble") or "")
-    finally:
-        drainer.stop()
-        thread.join(PATIENCE_S)
     assert wire.xlen(store.USAGE) == 5
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -15,31 +13,18 @@ from flask import Flask
 from app import store
 from app.extensions import db
 from app.jobs.drainer import Drainer
+from tests.jobs.at_work import at_work
 from tests.ledger import books
 from tests.ledger.books import encode, some_events
 from tests.services.postgres import Postgres
 from tests.services.valkey import running_valkey
-from tests.services.waiting import PATIENCE_S, until
+from tests.services.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
 
-@contextmanager
-def draining(app: Flask, url: str, spool_dir: Path) -> Iterator[Drainer]:
-    drainer = Drainer(url, spool_dir, claim_after_ms=500)
-
-    def work() -> None:
-        with app.app_context():
-            drainer.run()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield drainer
-    finally:
-        drainer.stop()
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
+def draining(app: Flask, url: str, spool_dir: Path) -> AbstractContextManager[Drainer]:
+    return at_work(app, Drainer(url, spool_dir, claim_after_ms=500))
 
 
 def send(wire: redis.Redis, seed: int) -> None:
