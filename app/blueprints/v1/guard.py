@@ -59,6 +59,9 @@ def read_body(visit: Visit) -> bytes:
     limit, declared = server.max_body_mb << 20, visit.length
     if declared is not None and declared > limit:
         raise too_large(server.max_body_mb)
+    if isinstance(visit.body, bytes):
+        visit.is_read = True
+        return visit.body
     pieces: list[bytes] = []
     size = 0
     late = gevent.Timeout(server.body_timeout_s)

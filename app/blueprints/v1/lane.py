@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from app.blueprints.v1.guard import Endpoint, attend
-from app.blueprints.v1.visit import Answer, Visit
+from app.blueprints.v1.visit import Answer, Readable, Visit
 from app.gateway.runtime import Runtime
 from app.sockets import send
 
@@ -24,6 +24,18 @@ UNUSUAL = frozenset(("EXPECT", "UPGRADE", "TRANSFER-ENCODING"))
 _STATUS = {int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 log = structlog.get_logger("gateway.lane")
+
+
+def _body(request: Any, length: int) -> bytes | Readable:
+    """The whole body where it has come with the head, as small ones do; else what reads it, without gunicorn's buffer for
+    lines, through which a large body would be copied again."""
+    came: bytes = request.unreader.take_buffered()
+    if len(came) == length:
+        request.body.reader.length = 0
+        return came
+    request.unreader.unread(came)
+    reader: Readable = request.body.reader
+    return reader
 
 
 class Lane:
@@ -40,7 +52,7 @@ class Lane:
             request.method == "POST"
             and request.version == (1, 1)
             and request.uri in self._endpoints
-            and not any(name in UNUSUAL for name, _ in request.headers)
+            and UNUSUAL.isdisjoint([name for name, _ in request.headers])
         )
 
     def serve(self, request: Any, sock: Any, *, keep: bool) -> bool:
@@ -55,8 +67,7 @@ class Lane:
                 host = value
         visit = Visit(
             self._gateway(), request.uri, authorization=authorization, length=length, socket=sock,
-            body=request.body.reader,  # without gunicorn's buffer for lines, through which a large body is copied again
-            origin=f"{request.scheme}://{host}",
+            body=_body(request, length), origin=f"{request.scheme}://{host}",
         )  # fmt: skip
         answer = attend(visit, self._endpoints[request.uri])
         keep = keep and answer.headers.pop("Connection", "") != "close" and not request.should_close()

@@ -20,7 +20,7 @@ class Readable(Protocol):
 
 
 class Visit:
-    """A request: its head, and a body still to be read. `length` is None for a body of unknown length."""
+    """A request: its head, and a body that is here or still to be read. `length` is None for one of unknown length."""
 
     __slots__ = (
         "authorization",
@@ -43,7 +43,7 @@ class Visit:
         *,
         authorization: str,
         length: int | None,
-        body: Readable,
+        body: bytes | Readable,
         socket: Any,
         query: Mapping[str, str] | None = None,
         origin: str = "",
