@@ -69,7 +69,7 @@ class ReportError(ValueError):
         self.field = field
 
 
-class PeriodUsage(Sums, kw_only=True):
+class PeriodUsage(Sums, kw_only=True, gc=True):
     """The sums of one period [start_ms, end_ms), if asked for with the same by model and by kind of API."""
 
     start_ms: int

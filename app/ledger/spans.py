@@ -102,7 +102,7 @@ NARROWING = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint
 IS_REQUEST = ENTRY.c.kind == "usage"
 
 
-class Sums(msgspec.Struct, kw_only=True):
+class Sums(msgspec.Struct, kw_only=True, gc=False):
     """Sums over some usage: counts of requests and tokens, money in nano-units, times in ms."""
 
     requests: int = 0

@@ -37,7 +37,7 @@ class Asked(AllAtOnce, kw_only=True):
     api_type: str | None = None
 
 
-class Part(msgspec.Struct, kw_only=True):
+class Part(msgspec.Struct, kw_only=True, gc=False):
     """What one model, or one kind of API, had of a period."""
 
     request_count: int
