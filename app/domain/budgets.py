@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
-from zoneinfo import available_timezones
 
 import msgspec
 from redis import RedisError
@@ -180,7 +179,7 @@ def set_budget(
         timezone = budget.timezone if budget else "UTC"
     if period not in PERIODS:
         raise Invalid(f"Choose one of {', '.join(PERIODS)}.", "period")
-    if timezone not in _timezones():
+    if timezone not in periods.timezones():
         raise Invalid("Give the name of a time zone such as Europe/Berlin.", "timezone")
     counted_as = budget.spec if budget else None
     if budget is None:
@@ -305,13 +304,3 @@ def _counters(names: list[tuple[str, str, str]]) -> list[tuple[int, int] | None]
             return [(int(float(spent or 0)), int(float(held or 0))) for spent, held in pipe.execute()]
     except RedisError:
         return [None] * len(names)
-
-
-def _timezones() -> set[str]:
-    global _KNOWN_ZONES
-    if not _KNOWN_ZONES:
-        _KNOWN_ZONES = available_timezones()
-    return _KNOWN_ZONES
-
-
-_KNOWN_ZONES: set[str] = set()

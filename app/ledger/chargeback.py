@@ -24,6 +24,11 @@ class Charge(Sums, kw_only=True):
     team_id: str  # empty for personal usage
     person_id: str  # empty for a team's
 
+    @property
+    def payer(self) -> str:
+        """The id of the team, or of the person."""
+        return self.team_id or self.person_id
+
 
 def months_before(at_ms: int, count: int) -> list[tuple[int, int]]:
     """The beginnings and ends of the last `count` months of UTC, that of `at_ms` included, oldest first. Unix ms."""

@@ -246,10 +246,12 @@ def shares_over_time(
     found: dict[str, dict[int, Sums]] = {name: {} for name in names}
     if not names:
         return found
-    edges = [start for start, _ in _windows(group_by, filters, timezone, at_ms)]
+    windows = _windows(group_by, filters, timezone, at_ms)
     first, after = span_of(filters)
+    first, after = max(first, windows[0][0]), min(after, windows[-1][1])
+    edges = [start for start, _ in windows]
     used = used_in(
-        reader, filters, max(first, edges[0]), after, edges, of=[dimension], among=(dimension, names), horizon=horizon
+        reader, filters, first, after, edges, of=[dimension], among=(dimension, names), horizon=horizon
     ).subquery("used")
     query = select(used.c.window, used.c[dimension].label("name"), *summed(used, measures))
     for row in db.session.execute(query.group_by(used.c.window, used.c[dimension])):
@@ -332,7 +334,7 @@ def _by_window(
             for name in names
         ]
     for detail, start_ms, name, requests, errors, prompt, completion, cost in db.session.execute(
-        union_all(*pieces)
+        union_all(*pieces).order_by("window", "name")
     ).all():
         row = by_start[start_ms]
         sums = Sums(
@@ -359,11 +361,14 @@ def _by_cut(
 
 
 def _once(used: Any, groups: Sequence[str], times: int, measures: Collection[str]) -> Any:
-    """Usage to be asked several times, added up by some columns before, so that its rows are read once."""
+    """Usage to be asked several times, added up by some columns before, so that its rows are read once; of keys there
+    are about as many as rows."""
     rows = used.subquery()
     if times == 1:
         return rows
     columns = [rows.c[name] for name in groups]
+    if "key_id" in groups:
+        return select(*columns, *(rows.c[name] for name in measures)).cte()
     return select(*columns, *summed(rows, measures)).group_by(*columns).cte()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
@@ -306,7 +306,7 @@ def _piece(
 ) -> Select[Any]:
     table = source.table
     measures = _ENTRY_MEASURES if table is ENTRY else {name: table.c[name] for name in MEASURES}
-    window = _window(source.moment, edges) if edges else null()
+    window = _window(source.moment, edges, end) if edges else null()
     return select(
         window.label("window"),
         *(_dimension(table, name).label(name) for name in told),
@@ -325,14 +325,25 @@ def _dimension(table: Table, name: str) -> ColumnElement[Any]:
     return func.coalesce(column, "") if table is ENTRY and ENTRY.c[name].nullable else column
 
 
-def _window(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[int]:
-    """The beginning of the window that holds `moment`: a balanced tree of comparisons, as windows may be many."""
+def _window(moment: ColumnElement[int], edges: Sequence[int], end: int) -> ColumnElement[int]:
+    """The beginning of the window that holds `moment`, which lies before `end`: reckoned where windows are equally long,
+    as days of UTC are, else found."""
+    if len(edges) == 1:
+        return literal(edges[0])
+    step = edges[1] - edges[0]
+    if end <= edges[-1] + step and all(later - earlier == step for earlier, later in pairwise(edges)):
+        return moment - (moment - literal(edges[0])) % literal(step)
+    return _found(moment, edges)
+
+
+def _found(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[int]:
+    """A balanced tree of comparisons, as windows may be many."""
     if len(edges) == 1:
         return literal(edges[0])
     middle = len(edges) // 2
     return case(
-        (moment < literal(edges[middle]), _window(moment, edges[:middle])),
-        else_=_window(moment, edges[middle:]),
+        (moment < literal(edges[middle]), _found(moment, edges[:middle])),
+        else_=_found(moment, edges[middle:]),
     )
 
 

@@ -7,13 +7,19 @@ exactly one period, across daylight saving and missing midnights, because a peri
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from app.directory import Period
 
 FOR_EVER_MS = 253_402_300_800_000  # 10000-01-01, where datetime ends
+
+
+@cache  # they are sought in hundreds of files
+def timezones() -> frozenset[str]:
+    """The names of the time zone database."""
+    return frozenset(available_timezones())
 
 
 class Window(NamedTuple):

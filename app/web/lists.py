@@ -7,7 +7,7 @@ are stepped over in an index where there is one, without being read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flask import request
@@ -72,7 +72,7 @@ def _id_of(row: Any) -> Any:
     return id[0] if len(id) == 1 else tuple(id)
 
 
-def sorting(columns: Mapping[str, Any]) -> str | None:
+def sorting(columns: Collection[str]) -> str | None:
     """The `sort` that the address asks for, if it is one of `columns`: for `data_table(sort=...)`."""
     asked = request.args.get("sort", "")
     return asked if asked.removeprefix("-") in columns else None

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
-from zoneinfo import available_timezones
 
 import msgspec
 from sqlalchemy import select
@@ -25,7 +24,7 @@ from app.ledger.entries import UsageEntry
 from app.ledger.reports import Dimension, Filters, PeriodUsage, Question, Reader, Share, Step, Sums
 from app.ledger.spans import Horizon, TeamReader
 from app.ledger.sums import DAY_MS, HOUR_MS
-from app.metering import money
+from app.metering import money, periods
 
 Metric = Literal["tokens", "requests", "cost", "errors"]
 Group = Literal["model", "key", "team", "user", "provider"]
@@ -245,7 +244,7 @@ def asked(args: Mapping[str, str], span: Span, among: Sequence[Group]) -> tuple[
     group = next((group for group in among if args.get("group") == group), OWN_GROUPS[0])
     step = next((step for step in steps(span) if args.get("by") == step), None)
     zone = args.get("tz", "UTC")
-    return metric, group, step or _usual_step(span), zone if zone in available_timezones() else "UTC"
+    return metric, group, step or _usual_step(span), zone if zone in periods.timezones() else "UTC"
 
 
 def groups(everyone: bool, *, people: bool = False) -> tuple[Group, ...]:

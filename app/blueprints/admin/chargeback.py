@@ -5,8 +5,9 @@ It is read from the rollups; the total of a month is the total of the ledger, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
@@ -57,12 +58,11 @@ class Line(NamedTuple):
         return url_for("admin.usage.index", team=self.charge.team_id, range="custom", **days)  # type: ignore[arg-type]
 
 
-COLUMNS: dict[str, Callable[[Line], Any]] = {
-    "month": lambda line: line.charge.start_ms,
-    "name": lambda line: line.name.casefold(),
-    "requests": lambda line: line.charge.requests,
-    "tokens": lambda line: line.charge.total_tokens,
-    "cost": lambda line: line.charge.cost_nano,
+ORDERS: dict[str, Callable[[Charge], Any]] = {
+    "month": lambda charge: charge.start_ms,
+    "requests": lambda charge: charge.requests,
+    "tokens": lambda charge: charge.total_tokens,
+    "cost": lambda charge: charge.cost_nano,
 }
 
 
@@ -74,26 +74,24 @@ def index() -> Response:
     search = request.args.get("q", "").strip()[:100]
     kind = request.args.get("kind", "")
     kind = kind if kind in KINDS else ""
-    lines = _lines(chargeback.charges(me(), offered[first : last + 1]))
-    whole = _sum(lines)
-    shown = lines
-    if kind or search:
-        shown = [
-            line
-            for line in lines
-            if (not kind or line.is_team == (kind == "team")) and search.casefold() in line.name.casefold()
-        ]
-    sort = sorting(COLUMNS)
-    if sort is not None:
-        shown = sorted(shown, key=COLUMNS[sort.removeprefix("-")], reverse=sort.startswith("-"))
-    if form := exports.wanted():
-        return exports.answer(form, "chargeback", _export_columns(), shown)
+    sort = sorting({*ORDERS, "name"})
+    everything = chargeback.charges(me(), offered[first : last + 1])
+    shown = [charge for charge in everything if not kind or bool(charge.team_id) == (kind == "team")]
+    form = exports.wanted()
+    names_of = _names(shown) if form or search or sort in ("name", "-name") else {}  # else those of the page will do
+    if search:
+        shown = [charge for charge in shown if search.casefold() in names_of[charge.payer].casefold()]
+    shown = _sorted(shown, sort, ORDERS | {"name": lambda charge: names_of[charge.payer].casefold()})
+    if form:
+        return exports.answer(form, "chargeback", _export_columns(), _lines(shown, names_of))
+    page = _page_of(shown)
+    lines = _lines(page.items, names_of or _names(page.items))
     return render(
         "admin/chargeback/index.html",
         "admin/chargeback/_list.html",
-        found=_page_of(shown),
-        sums=whole if shown is lines else _sum(shown),
-        whole=whole,
+        found=Listing(lines, page.page, page.size, page.total),
+        sums=_sum(shown),
+        whole=_sum(everything),
         months=[(name, f"{_moment(start):%b %Y}") for name, (start, _) in zip(names, offered, strict=True)][::-1],
         first=names[first],
         last=names[last],
@@ -116,22 +114,29 @@ def _months_asked(names: Sequence[str]) -> tuple[int, int]:
     return min(first, last), max(first, last)
 
 
-def _lines(charges: Sequence[Charge]) -> list[Line]:
+def _sorted(found: list[Charge], sort: str | None, orders: Mapping[str, Callable[[Charge], Any]]) -> list[Charge]:
+    return sorted(found, key=orders[sort.removeprefix("-")], reverse=sort.startswith("-")) if sort else found
+
+
+def _names(charges: Sequence[Charge]) -> dict[str, str]:
+    """What those who pay are called, by their ids."""
     team_ids = {charge.team_id for charge in charges if charge.team_id}
-    team_names = teams.names_of(team_ids)
-    team_names |= teams.former_names_of(team_ids - team_names.keys())
-    people = identity.names_of({charge.person_id for charge in charges if charge.person_id})
-    return [
-        Line(charge, (team_names if charge.team_id else people).get(charge.team_id or charge.person_id) or GONE)
-        for charge in charges
-    ]
+    found = teams.names_of(team_ids)
+    found |= teams.former_names_of(team_ids - found.keys())
+    found |= identity.names_of({charge.person_id for charge in charges if charge.person_id})
+    return {charge.payer: found.get(charge.payer) or GONE for charge in charges}
 
 
-def _sum(lines: Sequence[Line]) -> Sums:
-    return Sums(**{name: sum(getattr(line.charge, name) for line in lines) for name in BILLED})
+def _lines(charges: Sequence[Charge], names: Mapping[str, str]) -> list[Line]:
+    return [Line(charge, names[charge.payer]) for charge in charges]
 
 
-def _page_of(lines: list[Line]) -> Listing[Line]:
+def _sum(charges: Sequence[Charge]) -> Sums:
+    of_each = zip(*map(attrgetter(*BILLED), charges), strict=True)
+    return Sums(**dict(zip(BILLED, map(sum, of_each), strict=False)))  # over nothing there is nothing
+
+
+def _page_of(lines: list[Charge]) -> Listing[Charge]:
     """The lines that the address asks for; a page beyond the last one is the last one."""
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]

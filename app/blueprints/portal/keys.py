@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import re
 from datetime import datetime
-from zoneinfo import available_timezones
 
 from flask import Blueprint, Response, current_app, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -25,6 +24,7 @@ from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.ledger import reports
 from app.ledger.reports import Filters, Reader
+from app.metering import periods
 from app.web import exports
 from app.web import keys as arranged
 from app.web.forms import blame
@@ -145,7 +145,7 @@ def choose_among(form: KeyForm, models: list[str]) -> None:
 
 def timezones() -> list[str]:
     """What the field offers; any other name of the time zone database works as well."""
-    return ["UTC", *sorted(name for name in available_timezones() if name.startswith(CONTINENTS))]
+    return ["UTC", *sorted(name for name in periods.timezones() if name.startswith(CONTINENTS))]
 
 
 def shown_once(key: ApiKey, text: str, *, rotated: bool = False) -> Response:
