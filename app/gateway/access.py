@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 import msgspec
+from gevent.event import AsyncResult
 
 from app import store
 from app.directory import CallerRecord
@@ -31,6 +32,7 @@ class Access:
         self._wire = wire
         self._pepper = pepper
         self._known: dict[str, tuple[float, CallerRecord | None]] = {}
+        self._asking: dict[str, AsyncResult[CallerRecord | None]] = {}
         self.directory_version: str | None = None
         self._heard_at = 0.0  # when Redis last told of anybody
 
@@ -43,7 +45,7 @@ class Access:
         if known is None or known[0] < now:
             if bearer.startswith("sk-") and not is_well_formed(bearer) or len(bearer) > 4096 or not bearer.isascii():
                 raise bad_key()
-            known = (now + BELIEVED_S, self._ask_or_trust(bearer, known, now))
+            known = (now + BELIEVED_S, self._told(bearer, known, now))
             if len(self._known) >= KEPT:
                 self._known = {text: kept for text, kept in self._known.items() if kept[0] >= now}
                 if len(self._known) >= KEPT:
@@ -53,6 +55,21 @@ class Access:
         if record is None or (record.expires_ms is not None and record.expires_ms <= time.time() * 1000):
             raise bad_key()
         return record
+
+    def _told(self, bearer: str, known: tuple[float, CallerRecord | None] | None, now: float) -> CallerRecord | None:
+        """One question for all who come with the same text at once."""
+        asking = self._asking.get(bearer)
+        if asking is not None:
+            return asking.get()
+        asking = self._asking[bearer] = AsyncResult()
+        try:
+            asking.set(self._ask_or_trust(bearer, known, now))
+        except BaseException as error:
+            asking.set_exception(error if isinstance(error, ApiError) else self._away())
+            raise
+        finally:
+            del self._asking[bearer]
+        return asking.get()
 
     def _ask_or_trust(
         self, bearer: str, known: tuple[float, CallerRecord | None] | None, now: float
