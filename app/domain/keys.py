@@ -44,12 +44,16 @@ Status = Literal["active", "paused", "expired", "revoked"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
+UNREVOKED = text("revoked_at IS NULL")  # in the very words of the index
+
+
 class ApiKey(Base):
     """A key. No models listed means all that its owner is subscribed to; absent limits mean none."""
 
     __tablename__ = "api_key"
     __table_args__ = (  # PostgreSQL has others beside, which SQLite could not have: see revision 0007
         Index(None, "last_used_ms", "id"),
+        Index("ix_api_key_live", "person_id", sqlite_where=UNREVOKED, postgresql_where=UNREVOKED),
         *(
             Index(
                 f"ix_api_key_{state}",

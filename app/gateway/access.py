@@ -59,17 +59,19 @@ class Access:
     def _told(self, bearer: str, known: tuple[float, CallerRecord | None] | None, now: float) -> CallerRecord | None:
         """One question for all who come with the same text at once."""
         asking = self._asking.get(bearer)
-        if asking is not None:
-            return asking.get()
-        asking = self._asking[bearer] = AsyncResult()
-        try:
-            asking.set(self._ask_or_trust(bearer, known, now))
-        except BaseException as error:
-            asking.set_exception(error if isinstance(error, ApiError) else self._away())
-            raise
-        finally:
-            del self._asking[bearer]
-        return asking.get()
+        if asking is None:
+            asking = self._asking[bearer] = AsyncResult()
+            try:
+                asking.set(self._ask_or_trust(bearer, known, now))
+            except ApiError as error:
+                asking.set_exception(error)
+            except BaseException:  # whoever asks is stopped
+                asking.set_exception(self._away())
+                raise
+            finally:
+                del self._asking[bearer]
+        record: CallerRecord | None = asking.get()
+        return record
 
     def _ask_or_trust(
         self, bearer: str, known: tuple[float, CallerRecord | None] | None, now: float

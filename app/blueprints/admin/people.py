@@ -45,20 +45,24 @@ MOST_SPENDERS = 1_000_000
 
 bp = Blueprint("people", __name__)
 
-_counted = {
-    "keys": select(ApiKey.person_id, func.count().label("number"))
-    .where(ApiKey.revoked_at.is_(None))
-    .group_by(ApiKey.person_id),
-    "subscriptions": select(Subscription.person_id, func.count().label("number"))
-    .where(Subscription.status.in_(LIVE))
-    .group_by(Subscription.person_id),
-}
-_counts = {name: query.subquery() for name, query in _counted.items()}
+_keys = (
+    select(func.count())
+    .where(ApiKey.person_id == Person.id, ApiKey.revoked_at.is_(None))
+    .correlate(Person)
+    .scalar_subquery()
+)
+_subscriptions = (
+    select(func.count())
+    .where(Subscription.person_id == Person.id, Subscription.status.in_(LIVE))
+    .correlate(Person)
+    .scalar_subquery()
+)
 COLUMNS = {
     "name": func.lower(Person.username),
     "email": func.lower(Person.email),
     "role": Person.role,
-    **{name: func.coalesce(counts.c.number, 0) for name, counts in _counts.items()},
+    "keys": _keys,
+    "subscriptions": _subscriptions,
     "seen": Person.last_seen_at,
     "created": Person.created_at,
     "status": Person.disabled,
@@ -131,9 +135,6 @@ def index() -> Response:
     known_groups = identity.groups()
     group = _one_of("group", known_groups)
     query = identity.people(search=search or None, role=role or None, status=status or None, group=group or None)
-    sort = sorting(COLUMNS)
-    if sort and (counts := _counts.get(sort.removeprefix("-"))) is not None:
-        query = query.outerjoin(counts, counts.c.person_id == Person.id)
     query = in_order(query, COLUMNS)
     if form := exports.wanted():
         return exports.answer(form, "people", _export_columns(_figures(None)), every(query))
@@ -149,7 +150,7 @@ def index() -> Response:
         group=group,
         groups=known_groups,
         roles=ROLE_NAMES,
-        sort=sort,
+        sort=sorting(COLUMNS),
     )
 
 
@@ -365,7 +366,12 @@ def _what_stops(person: Person) -> dict[str, int]:
 
 def _figures(ids: list[str] | None) -> Figures:
     """The figures of these people, or of everybody, in four queries."""
-    live_keys, live = _counted["keys"], _counted["subscriptions"]
+    live_keys = select(ApiKey.person_id, func.count()).where(ApiKey.revoked_at.is_(None)).group_by(ApiKey.person_id)
+    live = (
+        select(Subscription.person_id, func.count())
+        .where(Subscription.status.in_(LIVE))
+        .group_by(Subscription.person_id)
+    )
     joined = select(Membership.person_id, Team.name).join_from(Membership, Team).order_by(func.lower(Team.name))
     if ids is not None:
         joined = joined.where(Membership.person_id.in_(ids))
