@@ -50,7 +50,9 @@ def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
     if not months:
         return []
     starts = [start for start, _ in months]
-    used = used_in(reader, Filters(), starts[0], months[-1][1], starts, of=["team_id", "person_id"]).subquery("used")
+    used = used_in(
+        reader, Filters(), starts[0], months[-1][1], starts, of=["team_id", "person_id"], measures=BILLED
+    ).subquery("used")
     team = func.coalesce(used.c.team_id, "")
     person = case((team == "", used.c.person_id), else_="")
     columns = {column.name: column for column in summed(used, BILLED)}

@@ -251,7 +251,15 @@ def shares_over_time(
     first, after = max(first, windows[0][0]), min(after, windows[-1][1])
     edges = [start for start, _ in windows]
     used = used_in(
-        reader, filters, first, after, edges, of=[dimension], among=(dimension, names), horizon=horizon
+        reader,
+        filters,
+        first,
+        after,
+        edges,
+        of=[dimension],
+        among=(dimension, names),
+        measures=measures,
+        horizon=horizon,
     ).subquery("used")
     query = select(used.c.window, used.c[dimension].label("name"), *summed(used, measures))
     for row in db.session.execute(query.group_by(used.c.window, used.c[dimension])):
@@ -322,7 +330,7 @@ def _by_window(
     pieces, horizon = [], Horizon.now()
     for names in _by_cut(reader, [(name, filters) for name in DETAILS]).values():
         used = _once(
-            used_in(reader, filters, first, after, edges, of=names, horizon=horizon),
+            used_in(reader, filters, first, after, edges, of=names, measures=TOLD, horizon=horizon),
             ["window", *names],
             len(names),
             TOLD,
@@ -421,7 +429,9 @@ def rankings(
             if one.filters == filters and one.dimension in dimensions
         ]
         among = None if names is None else (dimensions[0], names)
-        read = used_in(reader, filters, *span_of(filters), of=dimensions, among=among, horizon=horizon)
+        read = used_in(
+            reader, filters, *span_of(filters), of=dimensions, among=among, measures=measures, horizon=horizon
+        )
         used = _once(read, dimensions, len(mine), measures)
         kept = {name: _kept(used, name, measures) for name in dimensions}
         pieces += [select(_ranked(kept[one.dimension], number, one)) for number, one in mine]

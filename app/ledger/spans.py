@@ -178,9 +178,10 @@ def used_in(
     *,
     of: Collection[str],
     among: tuple[str, Sequence[str]] | None = None,
+    measures: Collection[str] = MEASURES,
     horizon: Horizon | None = None,
 ) -> Any:
-    """A query of the usage in [first, after): the dimensions `of`, measures and, given the windows' beginnings, the
+    """A query of the usage in [first, after): the dimensions `of`, `measures` and, given the windows' beginnings, the
     window.
 
     It reads the longest rollups that fit between the edges and are up to date, shorter ones beside them, so that rows
@@ -202,7 +203,7 @@ def used_in(
     fresh = (horizon or Horizon.now()).first_ms if len(sources) > 2 else None
     told = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
     pieces = [
-        _piece(reader, filters, source, start, end, edges, told).where(
+        _piece(reader, filters, source, start, end, edges, told, measures).where(
             *([_dimension(source.table, among[0]).in_(among[1])] if among else [])
         )
         for source, start, end in _parts(sources, first, after, fresh)
@@ -303,14 +304,15 @@ def _piece(
     end: int,
     edges: Sequence[int],
     told: Sequence[str],
+    measures: Collection[str],
 ) -> Select[Any]:
     table = source.table
-    measures = _ENTRY_MEASURES if table is ENTRY else {name: table.c[name] for name in MEASURES}
+    columns = _ENTRY_MEASURES if table is ENTRY else table.c
     window = _window(source.moment, edges, end) if edges else null()
     return select(
         window.label("window"),
         *(_dimension(table, name).label(name) for name in told),
-        *(measures[name].label(name) for name in MEASURES),
+        *(columns[name].label(name) for name in measures),
     ).where(
         source.moment >= start,
         source.moment < end,
