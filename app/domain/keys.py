@@ -43,8 +43,7 @@ OLD = timedelta(days=180)  # a secret that has been in use longer is better repl
 Status = Literal["active", "paused", "expired", "revoked"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-
-UNREVOKED = text("revoked_at IS NULL")  # in the very words of the index
+UNREVOKED = text("revoked_at IS NULL")
 
 
 class ApiKey(Base):

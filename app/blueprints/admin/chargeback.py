@@ -85,13 +85,14 @@ def index() -> Response:
     if form:
         return exports.answer(form, "chargeback", _export_columns(), _lines(shown, names_of))
     page = _page_of(shown)
+    whole = _sum(everything)
     lines = _lines(page.items, names_of or _names(page.items))
     return render(
         "admin/chargeback/index.html",
         "admin/chargeback/_list.html",
         found=Listing(lines, page.page, page.size, page.total),
-        sums=_sum(shown),
-        whole=_sum(everything),
+        sums=whole if len(shown) == len(everything) else _sum(shown),
+        whole=whole,
         months=[(name, f"{_moment(start):%b %Y}") for name, (start, _) in zip(names, offered, strict=True)][::-1],
         first=names[first],
         last=names[last],
@@ -136,13 +137,13 @@ def _sum(charges: Sequence[Charge]) -> Sums:
     return Sums(**dict(zip(BILLED, map(sum, of_each), strict=False)))  # over nothing there is nothing
 
 
-def _page_of(lines: list[Charge]) -> Listing[Charge]:
-    """The lines that the address asks for; a page beyond the last one is the last one."""
+def _page_of(charges: list[Charge]) -> Listing[Charge]:
+    """Those that the address asks for; a page beyond the last one is the last one."""
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]
-    last = max(1, -(-len(lines) // size))
+    last = max(1, -(-len(charges) // size))
     page = min(max(1, request.args.get("page", 1, type=int) or 1), last)
-    return Listing(lines[(page - 1) * size : page * size], page, size, len(lines))
+    return Listing(charges[(page - 1) * size : page * size], page, size, len(charges))
 
 
 def _export_columns() -> dict[str, Callable[[Line], Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -61,6 +62,20 @@ def test_a_connection_serves_one_request_after_the_other(gate: Gate, key: str) -
         assert (answer.status, answer.headers["Connection"]) == (status, "keep-alive")
         answer.read()
     connection.close()
+
+
+@pytest.mark.parametrize("cuts", ["together", "head first", "in the middle of a body"])
+def test_requests_are_told_apart_however_they_arrive(gate: Gate, key: str, cuts: str) -> None:
+    first = head(gate, key, f"Content-Length: {len(BODY)}")
+    both = first + BODY + head(gate, key, f"Content-Length: {len(BODY)}", "Connection: close") + BODY
+    at = {"together": len(both), "head first": len(first), "in the middle of a body": len(first) + 10}[cuts]
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=60) as sock:
+        sock.sendall(both[:at])
+        if at < len(both):
+            time.sleep(0.1)  # so that it is looked at before the rest is there
+        sock.sendall(both[at:])
+        answers = b"".join(iter(lambda: sock.recv(65_536), b""))
+    assert answers.count(b"HTTP/1.1 200 OK") == answers.count(b'"chat.completion"') == 2
 
 
 def test_a_stream_ends_and_the_connection_goes_on(gate: Gate, key: str) -> None:
