@@ -11,6 +11,8 @@ import base64
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
@@ -25,7 +27,6 @@ from app.ledger.spans import (
     IS_REQUEST,
     NONE,
     Filters,
-    Horizon,
     Reader,
     Sums,
     allowed,
@@ -206,17 +207,14 @@ def stats(
     return _by_window(reader, filters, _windows(group_by, filters, timezone, at_ms), detailed=False)
 
 
-def course(
-    reader: Reader, group_by: Step, *, filters: Filters, before: Filters, horizon: Horizon | None = None
-) -> Course:
+def course(reader: Reader, group_by: Step, *, filters: Filters, before: Filters) -> Course:
     """What `stats` tells of UTC, and the sums of the span before, in one question."""
     windows = _windows(group_by, filters, "UTC", None)
     rows = {start: PeriodUsage(start_ms=start, end_ms=end) for start, end in windows}
     first = max(windows[0][0], filters.from_ms or 0)
     after = windows[-1][1] if filters.to_ms is None else min(windows[-1][1], filters.to_ms)
-    horizon = horizon or Horizon.now()
-    now = used_in(reader, filters, first, after, [*rows], of=["stream"], horizon=horizon)
-    then = used_in(reader, before, *span_of(before), [EARLIER], of=["stream"], horizon=horizon)
+    now = used_in(reader, filters, first, after, [*rows], of=["stream"])
+    then = used_in(reader, before, *span_of(before), [EARLIER], of=["stream"])
     used = union_all(select(now.subquery()), select(then.subquery())).subquery("used")
     found = Course([*rows.values()], Sums(), Sums(), Sums())
     query = select(used.c.window, used.c.stream, *summed(used)).group_by(used.c.window, used.c.stream)
@@ -240,7 +238,6 @@ def shares_over_time(
     timezone: str = "UTC",
     at_ms: int | None = None,
     measures: Collection[str] = MEASURES,
-    horizon: Horizon | None = None,
 ) -> dict[str, dict[int, Sums]]:
     """What some models, keys, people … used in each group of `stats`, by name and by the group's beginning."""
     found: dict[str, dict[int, Sums]] = {name: {} for name in names}
@@ -259,11 +256,10 @@ def shares_over_time(
         of=[dimension],
         among=(dimension, names),
         measures=measures,
-        horizon=horizon,
     ).subquery("used")
     query = select(used.c.window, used.c[dimension].label("name"), *summed(used, measures))
     for row in db.session.execute(query.group_by(used.c.window, used.c[dimension])):
-        found[row.name or ""][row.window] = sums_of(row)
+        found[row.name or ""][row.window] = sums_of(row, measures)
     return found
 
 
@@ -286,9 +282,11 @@ def by_hour_of_week(
     query = select(used.c.start_ms, *summed(used, measures)).group_by(used.c.start_ms)
     zone = ZoneInfo(timezone)
     week = [[Sums() for _ in range(24)] for _ in range(7)]
-    for row in db.session.execute(query):
-        begun = datetime.fromtimestamp(row.start_ms / 1000, zone)
-        week[begun.weekday()][begun.hour].add(sums_of(row))
+    for start_ms, *numbers in db.session.execute(query):
+        begun = datetime.fromtimestamp(start_ms / 1000, zone)
+        hour = week[begun.weekday()][begun.hour]
+        for name, number in zip(measures, numbers, strict=True):
+            setattr(hour, name, getattr(hour, name) + number)
     return week
 
 
@@ -327,10 +325,10 @@ def _by_window(
         for found in db.session.execute(query):
             by_start[found.window].add(sums_of(found))
         return rows
-    pieces, horizon = [], Horizon.now()
+    pieces = []
     for names in _by_cut(reader, [(name, filters) for name in DETAILS]).values():
         used = _once(
-            used_in(reader, filters, first, after, edges, of=names, measures=TOLD, horizon=horizon),
+            used_in(reader, filters, first, after, edges, of=names, measures=TOLD),
             ["window", *names],
             len(names),
             TOLD,
@@ -410,7 +408,6 @@ def rankings(
     *,
     names: Sequence[str] | None = None,
     measures: Collection[str] = MEASURES,
-    horizon: Horizon | None = None,
 ) -> list[Ranking]:
     """What `by` tells, of several questions at once, and how many there are in all. With a choice of `measures`, which
     must have those of any use, the others stay 0, which costs less.
@@ -419,7 +416,6 @@ def rankings(
     """
     if not questions:
         return []
-    horizon = horizon or Horizon.now()
     pieces: list[Any] = []
     for key, dimensions in _by_cut(reader, [(one.dimension, one.filters) for one in questions]).items():
         filters = key[0]
@@ -429,17 +425,17 @@ def rankings(
             if one.filters == filters and one.dimension in dimensions
         ]
         among = None if names is None else (dimensions[0], names)
-        read = used_in(
-            reader, filters, *span_of(filters), of=dimensions, among=among, measures=measures, horizon=horizon
-        )
+        read = used_in(reader, filters, *span_of(filters), of=dimensions, among=among, measures=measures)
         used = _once(read, dimensions, len(mine), measures)
         kept = {name: _kept(used, name, measures) for name in dimensions}
         pieces += [select(_ranked(kept[one.dimension], number, one)) for number, one in mine]
     found = [Ranking([], 0, 0) for _ in questions]
     ordered = union_all(*pieces).order_by("question", desc("size"), desc("requests"), "name")
-    for row in db.session.execute(ordered).all():
-        share = Share(name=row.name or "", **{name: int(getattr(row, name) or 0) for name in measures})
-        found[row.question] = Ranking([*found[row.question].shares, share], row.found, row.asked)
+    for number, rows in groupby(db.session.execute(ordered), attrgetter("question")):
+        shares = []
+        for row in rows:
+            shares.append(Share(name=row.name or "", **dict(zip(measures, row[-len(measures) :], strict=True))))
+        found[number] = Ranking(shares, row.found, row.asked)
     return found
 
 

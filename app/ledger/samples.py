@@ -17,8 +17,7 @@ from app.extensions import db
 from app.ledger.entries import ENTRY, FAILED
 from app.ledger.spans import IS_REQUEST, Filters, Reader, let_through, span_of
 
-NEWEST = 10_000  # failed requests
-TIMED = 2_000  # answered ones: as many tell a percentile of 95 to about one in a hundred
+NEWEST = 2_000  # as many tell a percentile of 95, or a share, to about one in a hundred
 
 
 class Timings(msgspec.Struct, kw_only=True):
@@ -78,14 +77,14 @@ def timings(reader: Reader, *asked: Filters) -> list[Sample]:
         )
         .where(IS_REQUEST, ENTRY.c.outcome == "ok", *_within(reader, filters))
         .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
-        .limit(TIMED + 1)
+        .limit(NEWEST + 1)
         .subquery()
         for index, filters in enumerate(asked)
     ]
     found: list[list[tuple[Any, ...]]] = [[] for _ in asked]
     for span, *row in db.session.execute(union_all(*(select(piece) for piece in pieces))).all():
         found[span].append(tuple(row))
-    return [_sample(rows[:TIMED], len(rows) > TIMED) for rows in found]
+    return [_sample(rows[:NEWEST], len(rows) > NEWEST) for rows in found]
 
 
 def _sample(rows: Sequence[tuple[Any, ...]], cut: bool) -> Sample:

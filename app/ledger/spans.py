@@ -10,11 +10,13 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations, pairwise
 from typing import Any, NamedTuple, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Row,
     Select,
     Table,
     case,
@@ -82,17 +84,6 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     from_ms: int | None = None
     to_ms: int | None = None
-
-
-class Horizon(NamedTuple):
-    """How far the longer rollups are known to be up to date: the first hour that they do not know yet, in Unix ms, None
-    when they know all. Several questions that are asked at once share one."""
-
-    first_ms: int | None
-
-    @classmethod
-    def now(cls) -> Horizon:
-        return cls(derived_before(db.session.connection()))
 
 
 NONE = Filters()
@@ -163,6 +154,7 @@ _ENTRIES, _HOURS = _Source(ENTRY), _Source(HOURLY)
 # A group that was used on one day is often used on others.
 _ROWS_A_DAY: dict[Kind | None, float] = {None: 1.5, "day": 1.0, "week": 0.3, "month": 0.15}
 _ENTRY_MEASURES = entry_measures(ENTRY)
+_horizons: WeakKeyDictionary[Any, int | None] = WeakKeyDictionary()  # by the transaction that asked
 
 
 def span_of(filters: Filters) -> tuple[int, int]:
@@ -179,7 +171,6 @@ def used_in(
     of: Collection[str],
     among: tuple[str, Sequence[str]] | None = None,
     measures: Collection[str] = MEASURES,
-    horizon: Horizon | None = None,
 ) -> Any:
     """A query of the usage in [first, after): the dimensions `of`, `measures` and, given the windows' beginnings, the
     window.
@@ -200,7 +191,7 @@ def used_in(
             for kind in KINDS[1:]:
                 if {period_start(kind, edge) for edge in inner} == set(inner):
                     sources.append(_Source(table, kind, cut, sought))
-    fresh = (horizon or Horizon.now()).first_ms if len(sources) > 2 else None
+    fresh = _fresh() if len(sources) > 2 else None
     told = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
     pieces = [
         _piece(reader, filters, source, start, end, edges, told, measures).where(
@@ -245,6 +236,16 @@ def _seeks(reader: Reader, filters: Filters, among: tuple[str, Sequence[str]] | 
     """Whether some models or people are asked for, rather than all of a time."""
     named = any(getattr(filters, name) is not None for name in FOUND_BY) or (among is not None and among[0] in FOUND_BY)
     return named or not (reader.sees_everything or _leads(reader, filters))
+
+
+def _fresh() -> int | None:
+    """The first hour, in Unix ms, that the longer rollups do not know yet; None when they know all. It is asked once in
+    a transaction, so that what is read for one page agrees."""
+    connection = db.session.connection()
+    transaction = db.session().get_transaction()
+    if transaction not in _horizons:
+        _horizons[transaction] = derived_before(connection)
+    return _horizons[transaction]
 
 
 def _parts(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
@@ -402,6 +403,6 @@ def added(column: Any) -> ColumnElement[int]:
     return cast_sql(func.sum(column), BigInteger)
 
 
-def sums_of(found: Any) -> Sums:
-    """The sums of a row, which may have other columns too. SQL's sums are null over nothing."""
-    return Sums(**{name: int(number or 0) for name, number in found._mapping.items() if name in MEASURES})
+def sums_of(found: Row[Any], measures: Collection[str] = MEASURES) -> Sums:
+    """The sums that a row ends with. SQL's sums are null over nothing."""
+    return Sums(**{name: number or 0 for name, number in zip(measures, found[-len(measures) :], strict=True)})

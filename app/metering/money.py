@@ -37,9 +37,10 @@ def parse(text: str | int) -> int:
 
 def text(nano: int) -> str:
     """Nano-units as a plain decimal, without superfluous zeros: 125000 is "0.000125"."""
-    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
-    whole, rest = divmod(nano, NANO)
-    return f"{sign}{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    if nano < 0:
+        return "-" + text(-nano)
+    digits = str(nano).zfill(10)
+    return f"{digits[:-9]}.{digits[-9:]}".rstrip("0").rstrip(".")
 
 
 def up(tokens: int, per_mtok: int) -> int:

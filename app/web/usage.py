@@ -22,7 +22,7 @@ from app.extensions import db
 from app.ledger import reports, samples
 from app.ledger.entries import UsageEntry
 from app.ledger.reports import Dimension, Filters, PeriodUsage, Question, Reader, Share, Step, Sums
-from app.ledger.spans import Horizon, TeamReader
+from app.ledger.spans import TeamReader
 from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering import money, periods
 
@@ -97,9 +97,9 @@ class Change(NamedTuple):
 class Rankings:
     """Who and what was used most. A page tells several things from the answers, so it asks for all of them at once."""
 
-    def __init__(self, reader: Reader, questions: Iterable[Question], horizon: Horizon | None = None) -> None:
+    def __init__(self, reader: Reader, questions: Iterable[Question]) -> None:
         asked = list(dict.fromkeys(questions))
-        found = reports.rankings(reader, asked, measures=TOLD, horizon=horizon)
+        found = reports.rankings(reader, asked, measures=TOLD)
         self._known = dict(zip(asked, found, strict=True))
 
     def of(self, question: Question) -> reports.Ranking:
@@ -304,19 +304,16 @@ def overview(
     timezone: str,
     rankings: Rankings,
     names: Names,
-    horizon: Horizon | None = None,
 ) -> Overview:
     """The usage of `span` that `filters` let through; `rankings` know who used most of the group."""
     earlier = msgspec.structs.replace(filters, from_ms=span.before_ms, to_ms=span.before_to_ms)
     dimension = GROUPS[group]
-    course = reports.course(reader, step, filters=filters, before=earlier, horizon=horizon)
+    course = reports.course(reader, step, filters=filters, before=earlier)
     shares = rankings.of(dearest(group, filters)).shares[:TOP]
     most = rankings.of(charted(group, filters, metric)).shares[:SERIES]
     largest = [share.name for share in most if _measure(share, metric)]
     called = names.of(group, {share.name for share in shares} | set(largest))
-    parts = reports.shares_over_time(
-        reader, step, dimension, largest, filters=filters, measures=MEASURED[metric], horizon=horizon
-    )
+    parts = reports.shares_over_time(reader, step, dimension, largest, filters=filters, measures=MEASURED[metric])
     columns, cells = _chart(course.rows, dimension, step, largest, parts, called, metric, span)
     sample, sample_before = samples.timings(reader, filters, earlier)
     heat_from = max(span.from_ms, span.to_ms - span.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)

@@ -21,7 +21,6 @@ from app.extensions import db, now
 from app.ledger import reports
 from app.ledger.entries import UsageEntry
 from app.ledger.reports import Filters, Reader, ReportError
-from app.ledger.spans import Horizon
 from app.metering import money
 from app.metering.usage import Refusal
 from app.web import exports
@@ -88,16 +87,14 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     group = group if group in among else among[0]
     tops = {one: title for one, title in TOPS.items() if door.everyone and not (late and one in LATE)}
     active = (door.everyone or door.people) and not late
-    horizon = Horizon.now()
     ranked = dict.fromkeys((group, *tops, *(("user",) if active else ())))
     questions = [arranged.charted(group, filters, metric), *(arranged.dearest(one, filters) for one in ranked)]
     questions += [arranged.others(one, filters) for one in offered]
-    rankings = arranged.Rankings(reader, questions, horizon)
+    rankings = arranged.Rankings(reader, questions)
     called = arranged.Names()
     choices = _choices(rankings, called, person, door, filters, offered)
     found = arranged.overview(
         reader, span, filters, metric=metric, group=group, step=step, timezone=timezone, rankings=rankings, names=called,
-        horizon=horizon,
     )  # fmt: skip
     return render(
         page,

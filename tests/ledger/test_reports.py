@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from app.extensions import db
-from app.ledger import posting, reports, rollups
+from app.ledger import posting, reports, rollups, spans
 from app.ledger.reports import Filters, ReportError
 from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering.periods import window_of
@@ -364,7 +364,7 @@ def test_questions_asked_together_are_answered_as_alone(ledger: Flask) -> None:
         reports.Question("provider_id", Filters(person_id="nobody")),
     ]
     for reader in (ADMIN, ADA, BOB):
-        found = reports.rankings(reader, questions, horizon=reports.Horizon.now())
+        found = reports.rankings(reader, questions)
         for (dimension, filters, order, limit), ranking in zip(questions, found, strict=True):
             assert ranking.shares == reports.by(reader, dimension, filters=filters, order=order, limit=limit)
             assert ranking.found >= len(ranking.shares)
@@ -386,3 +386,26 @@ def test_a_course_tells_what_stats_tell_and_the_span_before(ledger: Flask, step:
         inside = [told for told in events if NOON - 9 * DAY_MS <= told.at_ms <= NOON and told.kind == "usage"]
         mine = [told for told in inside if told.stream and (reader is ADMIN or told.person_id == "ada")]
         assert course.streams.requests == len(mine)
+
+
+def test_what_is_known_of_the_longer_sums_is_asked_once_in_a_transaction(
+    ledger: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(spans, "derived_before", lambda connection: asked.append(connection))
+    reports.stats(ADMIN, "day")
+    reports.rankings(ADMIN, [reports.Question("model")])
+    assert len(asked) == 1
+    db.session.rollback()
+    reports.stats(ADMIN, "day")
+    assert len(asked) == 2
+
+
+def test_what_was_posted_late_is_told_in_the_next_transaction(ledger: Flask) -> None:
+    posting.post([event(at_ms=NOON - 3 * DAY_MS)])
+    rollups.derive()
+    span = Filters(from_ms=NOON - 9 * DAY_MS, to_ms=NOON)
+    assert reports.totals(ADMIN, filters=span).requests == 1
+    db.session.rollback()
+    posting.post([event(at_ms=NOON - 5 * DAY_MS), event(at_ms=NOON - 3 * DAY_MS)])
+    assert reports.totals(ADMIN, filters=span).requests == 3

@@ -45,7 +45,6 @@ def test_streams_have_a_rate_and_others_none(ledger: Flask) -> None:
 
 def test_only_the_newest_are_looked_at_and_it_is_said(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "NEWEST", 3)
-    monkeypatch.setattr(samples, "TIMED", 3)
     posting.post([event(at_ms=NOON - index, duration_ms=index) for index in range(3)])
     assert not samples.timings(ADMIN, NONE)[0].cut
     db.session.rollback()  # SQLite reads one moment until the transaction ends
