@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String, Text, or_, select
+from sqlalchemy import Select, String, Text, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain import audit
@@ -34,9 +34,9 @@ class Announcement(Base):
         return {"level": self.level, "text": self.text, "ends_at": str(self.ends_at) if self.ends_at else None}
 
 
-def standing() -> Announcement | None:
+def standing() -> Select[Announcement]:
     """The banner that is up now."""
-    return db.session.scalar(
+    return (
         select(Announcement)
         .where(or_(Announcement.ends_at.is_(None), Announcement.ends_at > now()))
         .order_by(Announcement.id.desc())
@@ -69,7 +69,7 @@ def take_down(*, by: Person) -> bool:
 
 
 def _end() -> Announcement | None:
-    found = standing()
+    found = db.session.scalar(standing())
     if found is not None:
         found.ends_at = now()
     return found

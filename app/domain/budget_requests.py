@@ -118,9 +118,9 @@ def of_team(team_id: str) -> Select[BudgetRequest]:
     )
 
 
-def waiting_count() -> int:
-    query = select(func.count()).select_from(BudgetRequest).where(BudgetRequest.status == "pending")
-    return db.session.scalar(query) or 0
+def waiting_count() -> Select[int]:
+    """How many requests for more wait for an answer."""
+    return select(func.count()).select_from(BudgetRequest).where(BudgetRequest.status == "pending")
 
 
 def pending(person: Person, payer: Payer) -> BudgetRequest | None:

@@ -265,12 +265,6 @@ def older_than(span: timedelta) -> ColumnElement[bool]:
     return and_(_has_status("live"), ~ApiKey.secrets.any(KeySecret.created_at > now() - span))
 
 
-def expiring(person: Person, *, within: timedelta) -> Select[ApiKey]:
-    """A person's active keys whose time ends within a span, the soonest first."""
-    found = listed(person, status="active").where(ApiKey.expires_at <= now() + within)
-    return found.order_by(None).order_by(ApiKey.expires_at)
-
-
 def using(person: Person, model: str, team: Team | None = None) -> list[ApiKey]:
     """A person's personal active keys that may call a model, or all of a team's: those that name it, and those for all
     models."""
@@ -322,10 +316,10 @@ def subscriptions_behind(key: ApiKey) -> Select[Subscription]:
 def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
     """Kind, id and name of each scope whose budget a call with this key must fit, innermost first: the key, the
     subscriptions to its models, then the owner, or the owner's cap in the team and the team; and the organisation."""
-    found = db.session.scalars(subscriptions_behind(key))
+    found = subscriptions_behind(key).with_only_columns(Subscription.id, Subscription.model_name)
     scopes = [("key", key.id, key.name)]
     scopes += [
-        ("subscription", one.id, one.model_name) for one in found if not key.models or one.model_name in key.models
+        ("subscription", id, model) for id, model in db.session.execute(found) if not key.models or model in key.models
     ]
     if key.team_id is None:
         scopes.append(("user", key.person_id, key.person.username))
@@ -338,12 +332,6 @@ def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
 def are_at_most(number: int) -> bool:
     """Whether there are no more keys than that, revoked ones too."""
     return len(db.session.scalars(select(ApiKey.id).limit(number + 1)).all()) <= number
-
-
-def names_of(ids: Iterable[str]) -> dict[str, str]:
-    """The names of these keys, by id."""
-    query = select(ApiKey.id, ApiKey.name).where(ApiKey.id.in_(set(ids)))
-    return dict(db.session.execute(query).all())
 
 
 def reach(person: Person, id: str, *, change: bool = False) -> ApiKey:

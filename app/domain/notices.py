@@ -93,9 +93,9 @@ def of(person: Person, *, unread: bool = False) -> Select[Notice]:
     return found.where(Notice.read_at.is_(None)) if unread else found
 
 
-def unread_count(person: Person) -> int:
-    query = select(func.count()).select_from(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
-    return db.session.scalar(query) or 0
+def unread_count(person: Person) -> Select[int]:
+    """How many notices a person has not read."""
+    return select(func.count()).select_from(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
 
 
 def reach(person: Person, id: str) -> Notice:

@@ -222,8 +222,9 @@ def waiting() -> Select[Subscription]:
     return select(Subscription).where(_waits()).order_by(_asked_at(), Subscription.id)
 
 
-def waiting_count() -> int:
-    return db.session.scalar(select(func.count()).select_from(Subscription).where(_waits())) or 0
+def waiting_count() -> Select[int]:
+    """How many of them there are."""
+    return select(func.count()).select_from(Subscription).where(_waits())
 
 
 # What lists may be sorted by.

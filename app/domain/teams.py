@@ -198,11 +198,6 @@ def owners_of(team: Team) -> list[Person]:
     return list(db.session.scalars(query))
 
 
-def names_of(ids: Iterable[str]) -> dict[str, str]:
-    """The names of these teams, by id."""
-    return dict(db.session.execute(select(Team.id, Team.name).where(Team.id.in_(set(ids)))).all())
-
-
 def former_names_of(ids: Iterable[str]) -> dict[str, str]:
     """What teams that were removed were called, by id: the books know them for ever."""
     entry = audit.AuditEntry

@@ -479,15 +479,16 @@ def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
         raise PermissionError("the summary is for admins")
     moment = now_ms() if at_ms is None else at_ms
     today = moment - moment % DAY_MS
-    sums = totals(reader, filters=Filters(from_ms=today, to_ms=today + DAY_MS))
-    active = db.session.scalar(
-        select(func.count(func.distinct(HOURLY.c.person_id))).where(
-            HOURLY.c.start_ms >= today, HOURLY.c.start_ms < today + DAY_MS, HOURLY.c.requests > 0
-        )
+    used = used_in(reader, NONE, today, today + DAY_MS, of=()).subquery("used")
+    active = select(func.count(func.distinct(HOURLY.c.person_id))).where(
+        HOURLY.c.start_ms >= today, HOURLY.c.start_ms < today + DAY_MS, HOURLY.c.requests > 0
     )
+    people = select(func.count()).select_from(Person)
+    row = db.session.execute(select(people.scalar_subquery(), active.scalar_subquery(), *summed(used))).one()
+    sums = sums_of(row)
     return Summary(
-        total_users=db.session.scalar(select(func.count()).select_from(Person)) or 0,
-        active_users_today=active or 0,
+        total_users=row[0],
+        active_users_today=row[1],
         requests_today=sums.requests,
         errors_today=sums.errors,
         tokens_today=sums.total_tokens,
@@ -604,6 +605,12 @@ def requests(
         previous=_cursor(entries[0], newer=True) if has_newer and entries else None,
         total=counted if counted is not None and counted <= COUNTED_UP_TO else None,
     )
+
+
+def newest(reader: Reader, *, filters: Filters, limit: int) -> list[UsageEntry]:
+    """The newest requests that `filters` let through, without counting them."""
+    query = select(UsageEntry).where(*_wanted(reader, filters))
+    return list(db.session.scalars(query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(limit)))
 
 
 def every_request(reader: Reader, *, filters: Filters = NONE, piece: int = 500) -> Iterator[list[UsageEntry]]:

@@ -46,20 +46,19 @@ def page_of(query: Select[T]) -> Listing[T]:
 def piece_of(query: Select[T], page: int, size: int) -> tuple[list[T], int]:
     """One page of `query`, and how many rows it has in all: exact up to `MOST_COUNTED`, above it at least.
 
-    First the page's ids are found, so that no row before it is read in full.
+    First the page's ids are found, so that no row before it is read in full, and how many there are.
     """
     names = list(inspect(query.column_descriptions[0]["entity"]).primary_key)
     name = names[0] if len(names) == 1 else tuple_(*names)
     first = (page - 1) * size
-    ids = [
-        row[0] if len(names) == 1 else tuple(row)
-        for row in db.session.execute(query.with_only_columns(*names).offset(first).limit(size + 1))
-    ]
-    total = first + len(ids)
-    if len(ids) > size or (first and not ids):
-        counted = query.order_by(None).with_only_columns(*names).limit(MOST_COUNTED + 1).subquery()
-        known = db.session.scalar(select(func.count()).select_from(counted)) or 0
-        total = max(total, known) if ids else known
+    counted = select(func.count()).select_from(
+        query.order_by(None).with_only_columns(*names).limit(MOST_COUNTED + 1).subquery()
+    )
+    piece = query.with_only_columns(counted.scalar_subquery(), *names).offset(first).limit(size + 1)
+    seen = db.session.execute(piece).all()
+    ids = [row[1] if len(names) == 1 else tuple(row[1:]) for row in seen]
+    known = seen[0][0] if seen else (db.session.scalar(counted) or 0) if first else 0
+    total = max(known, first + len(ids)) if ids else known
     whole = query.order_by(None)
     whole._where_criteria = (name.in_(ids[:size]),)  # by their ids alone: what they were found by may cost much
     found = db.session.scalars(whole).unique() if ids else ()

@@ -13,7 +13,8 @@ from flask_login import current_user
 
 from app import current
 from app.condition import version
-from app.domain import announcements, budget_requests, notices, subscriptions
+from app.domain.announcements import Announcement
+from app.web.news import news
 
 INSTALLED = "portico_menu"
 
@@ -83,38 +84,37 @@ def _of_the_person() -> dict[str, Any]:
     if not current_user.is_authenticated or current_user.must_change_password:
         return {}
     served = {rule.rule for rule in current_app.url_map.iter_rules()}
-    person = current_user._get_current_object()
+    told = news(current_user._get_current_object())
     role = {"admin": "Administrator", "admin-readonly": "Administrator, read only"}.get(current_user.role, "")
     return {
-        "menu": _menu(served),
+        "menu": _menu(served, told.waiting),
         "signed_in": {"name": current_user.username, "detail": current_user.email or role},
         "user_menu": [{"label": "Change password", "href": "/password", "icon": "lock"}]
         if "/password" in served
         else [],
         "logout_href": "/sign-out" if "/sign-out" in served else None,
         "search_href": "/models" if "/models" in served else None,
-        "notifications": {"href": NOTICES, "count": notices.unread_count(person)} if NOTICES in served else None,
-        "announcement": _announcement(served),
+        "notifications": {"href": NOTICES, "count": told.unread} if NOTICES in served else None,
+        "announcement": _announcement(told.announcement, served),
         "docs_href": REFERENCE if REFERENCE in served else None,
         "status_href": STATUS if STATUS in served and current_user.sees_everything else None,
     }
 
 
-def _menu(served: set[str]) -> list[dict[str, Any]]:
+def _menu(served: set[str], waiting: int) -> list[dict[str, Any]]:
     groups: list[tuple[str, tuple[Entry, ...]]] = [("User", USER)]
     if current_user.sees_everything:
         groups.append(("Admin", ADMIN))
     shown = []
     for label, entries in groups:
-        items = [_item(entry) for entry in entries if entry.href in served or f"{entry.href}/" in served]
+        items = [_item(entry, waiting) for entry in entries if entry.href in served or f"{entry.href}/" in served]
         if items:
             shown.append({"label": label, "items": items})
     return shown
 
 
-def _announcement(served: set[str]) -> dict[str, Any] | None:
+def _announcement(found: Announcement | None, served: set[str]) -> dict[str, Any] | None:
     """The banner that is up, unless this browser has put it away."""
-    found = announcements.standing()
     if found is None or request.cookies.get(DISMISSED) == found.id:
         return None
     told = {"level": found.level, "text": found.text, "dismiss_href": None}
@@ -129,17 +129,12 @@ def _version() -> str:
     return version()
 
 
-def _item(entry: Entry) -> dict[str, Any]:
+def _item(entry: Entry, waiting: int) -> dict[str, Any]:
     return {
         **entry._asdict(),
         "current": any(_below(request.path, href) for href in (entry.href, entry.also) if href),
-        "badge": _waiting() or None if entry.href == APPROVALS else None,
+        "badge": waiting or None if entry.href == APPROVALS else None,
     }
-
-
-def _waiting() -> int:
-    """How many requests wait for an admin's decision."""
-    return subscriptions.waiting_count() + budget_requests.waiting_count()
 
 
 def _below(path: str, href: str) -> bool:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import literal, select, union_all
 
 from app.domain import identity, keys, teams
 from app.domain.catalog import Price
@@ -25,6 +25,7 @@ from app.ledger.reports import Dimension, Filters, PeriodUsage, Question, Reader
 from app.ledger.spans import TeamReader
 from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering import money, periods
+from app.web.asked import owned_teams
 
 Metric = Literal["tokens", "requests", "cost", "errors"]
 Group = Literal["model", "key", "team", "user", "provider"]
@@ -53,6 +54,10 @@ PLURALS: dict[str, str] = {
     "model": "models", "key_id": "keys", "team_id": "teams", "person_id": "users", "provider_id": "providers",
 }  # fmt: skip
 GONE = "(removed)"
+NAMED: dict[Group, tuple[Any, Any]] = {
+    "key": (keys.ApiKey.id, keys.ApiKey.name), "team": (teams.Team.id, teams.Team.name),
+    "user": (Person.id, Person.username), "provider": (Provider.id, Provider.name),
+}  # fmt: skip
 ORDERS: dict[Metric, reports.Order] = {
     "tokens": "tokens", "requests": "requests", "cost": "cost_nano", "errors": "errors",
 }  # fmt: skip
@@ -124,9 +129,13 @@ class Names:
 
     def of(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
         wanted = set(ids)
-        if unknown := {id for id in wanted if (group, id) not in self._known}:
-            self._known.update({(group, id): name for id, name in shown(group, unknown).items()})
+        self.look_up({group: wanted})
         return {id: self._known[group, id] for id in wanted}
+
+    def look_up(self, wanted: Mapping[Group, Iterable[str]]) -> None:
+        """Learns what is not known yet of all these, by one query."""
+        unknown = {group: {id for id in ids if (group, id) not in self._known} for group, ids in wanted.items()}
+        self._known.update(shown(unknown))
 
     def learn(self, group: Group, names: Mapping[str, str]) -> None:
         """Names that are known without looking them up."""
@@ -235,7 +244,7 @@ def _named(day: date) -> str:
 
 def reader_of(person: Person) -> Reader:
     """The person as a reader of the books: of their own usage, and of all usage of the teams that they own."""
-    return TeamReader(person.id, person.sees_everything, () if person.sees_everything else teams.owned_by(person))
+    return TeamReader(person.id, person.sees_everything, () if person.sees_everything else owned_teams(person))
 
 
 def asked(args: Mapping[str, str], span: Span, among: Sequence[Group]) -> tuple[Metric, Group, Step, str]:
@@ -332,24 +341,22 @@ def overview(
     )  # fmt: skip
 
 
-def shown(group: Group, ids: set[str]) -> dict[str, str]:
-    """What models, keys, people or providers are called, by their ids; models are called by their own names."""
-    found: dict[str, str]
-    nameless, ids = ids & {""}, ids - {""}
-    match group if ids else "model":
-        case "model":
-            found = {id: id for id in ids}
-        case "key":
-            found = keys.names_of(ids)
-        case "team":
-            found = teams.names_of(ids)
-            if former := ids - found.keys():
-                found |= teams.former_names_of(former)
-        case "user":
-            found = identity.names_of(ids)
-        case "provider":
-            found = dict(db.session.execute(select(Provider.id, Provider.name).where(Provider.id.in_(ids))).all())
-    return {id: found.get(id) or GONE for id in ids} | dict.fromkeys(nameless, NAMELESS[group])
+def shown(wanted: Mapping[Group, set[str]]) -> dict[tuple[Group, str], str]:
+    """What models, keys, teams, people and providers are called, by group and id; models are called by their own
+    names. What was removed is `GONE`, but for teams, whose names the audit log knows."""
+    found: dict[tuple[Group, str], str] = {}
+    pieces = []
+    for group, ids in wanted.items():
+        for id in ids:
+            found[group, id] = NAMELESS[group] if not id else id if group == "model" else GONE
+        if group in NAMED and (asked := ids - {""}):
+            id_of, name_of = NAMED[group]
+            pieces.append(select(literal(group), id_of, name_of).where(id_of.in_(asked)))
+    if pieces:
+        found |= {(group, id): name for group, id, name in db.session.execute(union_all(*pieces))}
+    if former := {id for id in wanted.get("team", ()) if found["team", id] == GONE}:
+        found |= {("team", id): name for id, name in teams.former_names_of(former).items()}
+    return found
 
 
 def others(group: Group, filters: Filters) -> Question:
@@ -357,14 +364,19 @@ def others(group: Group, filters: Filters) -> Question:
     return dearest(group, msgspec.structs.replace(filters, **{GROUPS[group]: None}))
 
 
+def offered(rankings: Rankings | None, group: Group, filters: Filters) -> set[str]:
+    """The ids of what a filter offers."""
+    chosen: str | None = getattr(filters, GROUPS[group])
+    ids = {share.name for share in rankings.of(others(group, filters)).shares} - {""} if rankings else set()
+    return ids | ({chosen} if chosen and chosen != NOBODY else set())
+
+
 def choices(rankings: Rankings | None, names: Names, group: Group, filters: Filters) -> list[tuple[str, str]]:
     """What a filter offers by its name: what `others` found; without rankings only what is chosen.
 
     People are named by their usernames, everything else by its id. What is chosen is offered even when unused.
     """
-    chosen: str | None = getattr(filters, GROUPS[group])
-    ids = {share.name for share in rankings.of(others(group, filters)).shares} - {""} if rankings else set()
-    called = names.of(group, ids | ({chosen} if chosen and chosen != NOBODY else set()))
+    called = names.of(group, offered(rankings, group, filters))
     by_name = sorted((name.casefold(), name, id) for id, name in called.items() if name != GONE or group != "user")
     return [(name if group == "user" else id, name) for _, name, id in by_name]
 
@@ -506,9 +518,11 @@ def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Ite
             to_ms=min(period.end_ms, filters.to_ms or period.end_ms),
         )
         shares = reports.by(reader, GROUPS[group], filters=within, limit=100_000)
-        names = shown(group, {share.name for share in shares}) if len(shares) < OFFERED else {}
-        for share in shares:
-            yield Row(period, share, names.get(share.name) or shown(group, {share.name})[share.name])
+        for start in range(0, len(shares), OFFERED):
+            some = shares[start : start + OFFERED]
+            names = shown({group: {share.name for share in some}})
+            for share in some:
+                yield Row(period, share, names[group, share.name])
 
 
 # --- single requests -------------------------------------------------------------------------------------------------

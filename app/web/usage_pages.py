@@ -25,6 +25,7 @@ from app.metering import money
 from app.metering.usage import Refusal
 from app.web import exports
 from app.web import usage as arranged
+from app.web.asked import memberships, owned_teams
 from app.web.render import current_address, render
 
 SIZES = (20, 50, 100)
@@ -57,7 +58,7 @@ class Door(NamedTuple):
     def to(self, person: Person) -> Door:
         """The door as this request opens it: onto a team, if it asks for one that the person owns."""
         team = request.args.get("team")
-        led = not self.everyone and team is not None and teams.role_in(person, team) == "owner"
+        led = not self.everyone and team is not None and team in owned_teams(person)
         return self._replace(people=True) if led else self
 
 
@@ -222,10 +223,12 @@ def _choices(
 
     One's own teams are offered whether or not one used them: their owners see what others did."""
     names.learn("user", {person.id: person.username})
-    mine = {} if door.everyone else {one.team_id: one.team.name for one in teams.of(person)}
+    mine = {} if door.everyone else {one.team_id: one.team.name for one in memberships(person)}
     names.learn("team", mine)
+    known = {group: rankings if group in offered else None for group in door.groups}
+    names.look_up({group: arranged.offered(found, group, filters) for group, found in known.items()})
     found: dict[str, list[tuple[str, str]]] = {
-        group: arranged.choices(rankings if group in offered else None, names, group, filters) for group in door.groups
+        group: arranged.choices(known[group], names, group, filters) for group in door.groups
     }
     if door.everyone and "team" not in offered:
         found["team"] = [(team.id, team.name) for team in db.session.scalars(teams.every())]
@@ -291,6 +294,14 @@ class Shown(NamedTuple):
         deployments = {entry.deployment_id for entry in entries if entry.deployment_id} | tried
         ids = {entry.provider_id for entry in entries if entry.provider_id}
         ids |= {attempt["provider_id"] for entry in entries for attempt in entry.attempts}
+        names.look_up(
+            {
+                "user": {entry.person_id for entry in entries},
+                "key": {entry.key_id for entry in entries if entry.key_id},
+                "provider": ids,
+                "team": {entry.team_id for entry in entries if entry.team_id},
+            }
+        )
         return cls(
             people=names.there_are("user", {entry.person_id for entry in entries}),
             keys=names.there_are("key", {entry.key_id for entry in entries if entry.key_id}),

@@ -197,14 +197,14 @@ def test_a_renewal_belongs_to_an_end_that_is_near(people: People, asked: str) ->
     ask()
     with pytest.raises(Conflict):
         ask("Twice")
-    assert subscriptions.waiting_count() == 1
+    assert db.session.scalar(subscriptions.waiting_count()) == 1
     with pytest.raises(Invalid) as refused:
         decide(people, asked, "approve", expires_at=now() + timedelta(days=1))
     assert refused.value.field == "expires_at"
     decide(people, asked, "approve")
     found = fresh(asked)
     assert (found.status, found.expires_at, found.waits_for) == ("active", None, None)
-    assert subscriptions.waiting_count() == 0
+    assert db.session.scalar(subscriptions.waiting_count()) == 0
 
 
 def test_a_suspended_one_may_still_be_renewed_and_stays_suspended(people: People, asked: str) -> None:

@@ -16,6 +16,7 @@ from app.domain.announcements import LONGEST_TEXT
 from app.domain.errors import DomainError
 from app.extensions import transaction
 from app.web.forms import blame
+from app.web.news import news
 from app.web.render import render, see_other, toast_next
 
 LEVELS = [SelectChoice("info", "Note"), SelectChoice("warning", "Warning"), SelectChoice("danger", "Disruption")]
@@ -66,4 +67,4 @@ def take_down() -> Response:
 
 
 def _page(form: AnnouncementForm, status: int = 200) -> Response:
-    return render("admin/announcement/index.html", status=status, form=form, standing=announcements.standing())
+    return render("admin/announcement/index.html", status=status, form=form, standing=news(me()).announcement)

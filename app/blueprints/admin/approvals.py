@@ -15,7 +15,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from wtforms.validators import Length, Optional
 
 from app.blueprints.admin.person import me
-from app.domain import budget_requests, budgets, subscriptions
+from app.domain import budgets, subscriptions
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.entrance import safe_next
@@ -26,6 +26,7 @@ from app.web import exports
 from app.web.formats import relative_time
 from app.web.forms import blame
 from app.web.lists import SIZES, every, in_order, page_of, sorting
+from app.web.news import news
 from app.web.render import render, see_other, toast_next
 
 WAITING, EVERYTHING = "pending", "all"
@@ -136,8 +137,7 @@ def index() -> Response:
         statuses=STATUSES,
         kind=kind,
         sort=sorting(COLUMNS),
-        waiting_subscriptions=subscriptions.waiting_count(),
-        waiting_budgets=budget_requests.waiting_count(),
+        news=news(me()),
     )
 
 

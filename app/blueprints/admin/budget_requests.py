@@ -8,12 +8,13 @@ from flask import Blueprint, Response, request
 from sqlalchemy import func, select
 
 from app.blueprints.admin.person import me
-from app.domain import budget_requests, payers, subscriptions
+from app.domain import budget_requests, payers
 from app.domain.budget_requests import STATUSES, BudgetRequest
 from app.domain.person import Person
 from app.metering import money
 from app.web import exports
 from app.web.lists import every, in_order, page_of, sorting
+from app.web.news import news
 from app.web.render import render
 
 WAITING, EVERYTHING = "pending", "all"
@@ -73,6 +74,5 @@ def index() -> Response:
         statuses=STATUSES,
         search=search,
         sort=sorting(COLUMNS),
-        waiting_subscriptions=subscriptions.waiting_count(),
-        waiting_budgets=budget_requests.waiting_count(),
+        news=news(me()),
     )

@@ -14,7 +14,7 @@ from flask import Blueprint, Response, request, url_for
 
 from app import current
 from app.blueprints.admin.person import me
-from app.domain import identity, teams
+from app.domain import identity
 from app.ledger import chargeback, reports
 from app.ledger.chargeback import BILLED, Charge
 from app.ledger.reports import Sums
@@ -22,10 +22,12 @@ from app.metering import money
 from app.web import exports
 from app.web.lists import SIZES, Listing, sorting
 from app.web.render import render
+from app.web.usage import GONE
+from app.web.usage import shown as called
 
 MONTHS = 24  # that are offered
 KINDS = {"team": "Teams", "personal": "Personal"}
-GONE = "(removed)"
+
 
 bp = Blueprint("chargeback", __name__)
 
@@ -121,9 +123,8 @@ def _sorted(found: list[Charge], sort: str | None, orders: Mapping[str, Callable
 
 def _names(charges: Sequence[Charge]) -> dict[str, str]:
     """What those who pay are called, by their ids."""
-    team_ids = {charge.team_id for charge in charges if charge.team_id}
-    found = teams.names_of(team_ids)
-    found |= teams.former_names_of(team_ids - found.keys())
+    of_teams = called({"team": {charge.team_id for charge in charges if charge.team_id}})
+    found = {id: name for (_, id), name in of_teams.items()}
     found |= identity.names_of({charge.person_id for charge in charges if charge.person_id})
     return {charge.payer: found.get(charge.payer) or GONE for charge in charges}
 

@@ -12,11 +12,11 @@ from flask import Blueprint, Response, request, url_for
 from app import condition, current
 from app.blueprints.admin.person import me
 from app.condition import Condition
-from app.domain import identity, keys
 from app.domain.errors import Conflict
 from app.extensions import transaction
 from app.ledger import reconcile
 from app.web.render import Level, render, see_other, toast_next
+from app.web.usage import GONE, shown
 
 TRIES = 20  # on a counter that is charged all the time, until no charge comes between the look and the step
 
@@ -42,7 +42,8 @@ def _drift(now: Condition) -> dict[str, Any]:
     repairs = reconcile.repairs() if now.database.answers else []
     ids = {one.id for one in now.quotas.drift} if now.quotas else set()
     ids |= {one.scopes[0][1] for one in repairs}
-    return {"repairs": repairs, "names": {**keys.names_of(ids), **identity.names_of(ids)} if ids else {}}
+    called = {id: name for (_, id), name in shown({"key": ids, "user": ids}).items() if name != GONE}
+    return {"repairs": repairs, "names": called}
 
 
 def _repaired(drift: reconcile.Drift | None) -> tuple[Level, str]:

@@ -172,12 +172,11 @@ def withdraw(id: str) -> AnyResponse:
 
 def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
     person = me()
-    (row,) = arranged.rows([payer], person)
+    row, *below = arranged.rows([payer, *payers.below(payer)], person)
     sees_all = payers.sees_requests(person, payer)
     asked = budget_requests.about(payer).limit(REQUESTS)
     if not sees_all:
         asked = asked.where(BudgetRequest.person_id == person.id)
-    below = [one for one in arranged.rows(payers.below(payer), person) if one.state != "none"]
     return render(
         "portal/budgets/detail.html",
         status=status,
@@ -189,7 +188,7 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
         may_ask=payers.charges(person, payer) and row.state != "none",
         waiting=budget_requests.pending(person, payer),
         requests=list(db.session.scalars(asked)),
-        below=below,
+        below=[one for one in below if one.state != "none"],
         told=list(db.session.scalars(alerts.of(*payer.scope).limit(ALERTS))),
         story=arranged.story(arranged.history(payer, whole=sees_all or payer.person_id == person.id)),
         edit=_if_served(EDIT, scope=payer.kind, id=payer.shown) if person.sees_everything else None,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from operator import attrgetter
+from typing import Any
 
 from flask import Blueprint, Response
 
 from app.blueprints.portal.person import me
 from app.blueprints.portal.snippets import base_url
 from app.domain import budgets, keys, offering, subscriptions
-from app.extensions import db
+from app.domain.keys import ApiKey
+from app.domain.person import Person
+from app.domain.subscriptions import Subscription
+from app.extensions import db, now
 from app.ledger import reports
-from app.ledger.reports import Filters
+from app.ledger.reports import Filters, PeriodUsage, Sums
+from app.ledger.rollups import period_start
+from app.web.news import news
 from app.web.render import render
 
 DAYS = 7
+LONGEST_MONTH = 31  # days
 EXPIRES_SOON = timedelta(days=7)
 RECENT = 4  # models that are shown
 
@@ -26,11 +35,16 @@ def open_on(door: Blueprint) -> None:
 def home() -> Response:
     person = me()
     own = Filters(person_id=person.id)
-    [month] = reports.usage(person, "month", periods=1, filters=own)
-    week = reports.usage(person, "day", periods=DAYS, filters=own)
-    subscribed = list(db.session.scalars(subscriptions.of(person, status="active")))
-    active_keys = list(db.session.scalars(keys.listed(person, status="active")))
-    called = bool(month.requests) or bool(reports.requests(person, filters=own, limit=1).entries)
+    month, week = _month_and_week(person, own)
+    asked = db.session.execute(
+        subscriptions.of(person)
+        .where(Subscription.status.in_(("active", "pending")))
+        .with_only_columns(Subscription.model_name, Subscription.status, Subscription.created_at)
+    ).all()
+    active_keys = db.session.execute(
+        keys.listed(person, status="active").with_only_columns(ApiKey.id, ApiKey.name, ApiKey.expires_at)
+    ).all()
+    called = bool(month.requests) or bool(reports.newest(person, filters=own, limit=1))
     newest = offering.newest(RECENT)
     return render(
         "portal/home/index.html",
@@ -38,15 +52,32 @@ def home() -> Response:
         month=month,
         week=week,
         budget=budgets.standing("user", person.id),
-        subscribed=subscribed,
+        subscribed=[one for one in asked if one.status == "active"],
         active_keys=active_keys,
         called=called,
-        pending=list(db.session.scalars(subscriptions.of(person, status="pending"))),
-        expiring=list(db.session.scalars(keys.expiring(person, within=EXPIRES_SOON))),
+        pending=[one for one in asked if one.status == "pending"],
+        expiring=_expiring(active_keys),
         newest=newest,
         latest=offering.access(person, [item.id for item in newest]),
         is_new=offering.is_new,
-        waiting=subscriptions.waiting_count() if person.sees_everything else None,
+        waiting=news(person).subscriptions,
         system=reports.summary(person) if person.sees_everything else None,
         base_url=base_url(),
     )
+
+
+def _expiring(active_keys: Sequence[Any]) -> list[Any]:
+    """Those whose time ends within a week, the soonest first."""
+    soon = [key for key in active_keys if key.expires_at is not None and key.expires_at <= now() + EXPIRES_SOON]
+    return sorted(soon, key=attrgetter("expires_at"))
+
+
+def _month_and_week(person: Person, filters: Filters) -> tuple[Sums, list[PeriodUsage]]:
+    """The sums of this month, UTC, and those of the last seven days."""
+    days = reports.usage(person, "day", periods=LONGEST_MONTH, filters=filters)
+    first = period_start("month", days[-1].start_ms)
+    month = Sums()
+    for day in days:
+        if day.start_ms >= first:
+            month.add(day)
+    return month, days[-DAYS:]

@@ -123,7 +123,7 @@ def detail(id: str) -> Response:
             if kind == "key" or standing.limit_nano is not None
         ],
         used=arranged.use_of(reader, key),
-        last=reports.requests(reader, filters=Filters(key_id=key.id), limit=LAST),
+        last=reports.newest(reader, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(reader, key),
         story=arranged.story(keys.history(key, limit=ACTS)),
         credit=url_for(CREDIT, scope=f"key/{key.id}") if person.sees_everything and CREDIT in served else None,
@@ -134,7 +134,7 @@ def detail(id: str) -> Response:
 def subscribed(person: Person, team: Team | None = None) -> list[str]:
     """The names of the models that a person's own keys, or their keys of a team, may list."""
     found = subscriptions.of(person, status="active") if team is None else subscriptions.of_team(team, status="active")
-    return sorted(one.model_name for one in db.session.scalars(found))
+    return sorted(db.session.scalars(found.with_only_columns(subscriptions.Subscription.model_name)))
 
 
 def choose_among(form: KeyForm, models: list[str]) -> None:

@@ -9,6 +9,7 @@ from app.domain import deliveries, notices
 from app.entrance import safe_next
 from app.extensions import transaction
 from app.web.lists import page_of
+from app.web.news import news
 from app.web.render import render, see_other, toast_next
 
 
@@ -27,7 +28,7 @@ def index() -> Response:
         "portal/notices/_list.html",
         found=page_of(notices.of(person, unread=unread)),
         unread=unread,
-        waiting=notices.unread_count(person),
+        waiting=news(person).unread,
         mails=deliveries.mails(),
         wanted=person.email_notices,
         address=person.email,

@@ -31,7 +31,7 @@ from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 from app.web.teams import COLUMNS, export_columns, figures, story, this_month
-from app.web.usage import moment, reader_of
+from app.web.usage import moment
 
 TABS = {
     "overview": "Overview",
@@ -205,11 +205,11 @@ def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Respo
     """One tab of a team; a form that was refused comes back as it was."""
     person = me()
     role = teams.role_in(person, team.id)
-    manages = teams.manages(person, team)
+    manages = person.is_admin or role == "owner"
     values = {
         "overview": _overview, "members": _members, "models": _models, "keys": _keys, "usage": _usage,
         "settings": _settings,
-    }[tab](person, team, **forms)  # fmt: skip
+    }[tab](person, team, role, **forms)  # fmt: skip
     return render(
         "portal/teams/detail.html",
         f"portal/teams/_{tab}.html",
@@ -223,26 +223,30 @@ def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Respo
     )
 
 
-def _overview(person: Person, team: Team) -> dict[str, Any]:
-    told = figures(person, [team.id])
+def _overview(person: Person, team: Team, role: str | None) -> dict[str, Any]:
     scopes = [("team", team.id, "The team’s budget")]
-    if teams.role_in(person, team.id):
+    if role:
         scopes.append(("member", teams.scope_of(team.id, person.id), "Your share of it"))
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
-    reader = reader_of(person)
-    leads = person.sees_everything or team.id in teams.owned_by(person)
+    leads = person.sees_everything or role == "owner"
+    books = TeamReader(person.id, person.sees_everything, (team.id,))
     asked = list(db.session.scalars(budget_requests.of_team(team.id))) if leads else []
+    people = _people(team) if leads else None
     return {
-        "figures": told,
-        "month": reports.totals(TeamReader(person.id, person.sees_everything, (team.id,)), filters=this_month(team.id)),
+        "members": teams.counts([team.id]).get(team.id, 0) if people is None else len(people),
+        "month": reports.totals(books, filters=this_month(team.id)),
         "budgets": [
             (name, standing, budget_page(kind, id))
             for (kind, id, name), standing in zip(scopes, standings, strict=True)
         ],
-        "models": list(db.session.scalars(subscriptions.of_team(team, status="active"))),
+        "models": list(
+            db.session.scalars(
+                subscriptions.of_team(team, status="active").with_only_columns(subscriptions.Subscription.model_name)
+            )
+        ),
         "leads": leads,
-        "last": reports.requests(reader, filters=Filters(team_id=team.id), limit=LAST),
-        "people": _people(team) if leads else None,
+        "last": reports.newest(books if leads else person, filters=Filters(team_id=team.id), limit=LAST),
+        "people": people,
         "story": story(teams.history(team, limit=LAST)),
         "asked": asked,
         "asked_of": payers.read(one.scope for one in asked),
@@ -250,10 +254,11 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
 
 
 def _people(team: Team) -> dict[str, str]:
-    return {one.person_id: one.person.username for one in db.session.scalars(teams.members_of(team))}
+    members = teams.members_of(team).with_only_columns(Person.id, Person.username)
+    return {id: username for id, username in db.session.execute(members)}
 
 
-def _members(person: Person, team: Team, inviting: InvitationForm | None = None) -> dict[str, Any]:
+def _members(person: Person, team: Team, role: str | None, inviting: InvitationForm | None = None) -> dict[str, Any]:
     search = request.args.get("q", "").strip()[:100]
     query = teams.members_of(team)
     if search:
@@ -277,17 +282,17 @@ def _members(person: Person, team: Team, inviting: InvitationForm | None = None)
 
 def _last_used(books: TeamReader, team: Team, person_ids: list[str]) -> dict[str, datetime]:
     """When these members last used a key of the team."""
-    owners = {
-        key.id: key.person_id
-        for key in db.session.scalars(keys.of_team(team).where(keys.ApiKey.person_id.in_(person_ids)))
-    }
+    theirs = keys.of_team(team).where(keys.ApiKey.person_id.in_(person_ids))
+    owners: dict[str, str] = dict(
+        db.session.execute(theirs.with_only_columns(keys.ApiKey.id, keys.ApiKey.person_id)).all()
+    )
     latest: dict[str, int] = {}
     for key_id, at_ms in reports.last_use(books, owners).items():
         latest[owners[key_id]] = max(at_ms, latest.get(owners[key_id], 0))
     return {person_id: moment(at_ms) for person_id, at_ms in latest.items()}
 
 
-def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict[str, Any]:
+def _models(person: Person, team: Team, role: str | None, asking: ModelForm | None = None) -> dict[str, Any]:
     found = page_of(subscriptions.of_team(team))
     form = asking or ModelForm(formdata=None)
     live = set(
@@ -314,13 +319,13 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
     }
 
 
-def _keys(person: Person, team: Team) -> dict[str, Any]:
+def _keys(person: Person, team: Team, role: str | None) -> dict[str, Any]:
     found = page_of(in_order(keys.of_team(team), arranged.COLUMNS))
     books = TeamReader(person.id, person.sees_everything, (team.id,))
     return {"found": found, "rows": arranged.rows(books, found.items), "sort": sorting(arranged.COLUMNS)}
 
 
-def _usage(person: Person, team: Team) -> dict[str, Any]:
+def _usage(person: Person, team: Team, role: str | None) -> dict[str, Any]:
     books = TeamReader(person.id, person.sees_everything, (team.id,))
     filters = this_month(team.id)
     return {
@@ -329,12 +334,12 @@ def _usage(person: Person, team: Team) -> dict[str, Any]:
         "by_member": reports.by(books, "person_id", filters=filters),
         "days": reports.usage(books, "day", periods=30, filters=Filters(team_id=team.id)),
         "people": _people(team),
-        "leads": person.sees_everything or team.id in teams.owned_by(person),
+        "leads": person.sees_everything or role == "owner",
     }
 
 
 def _settings(
-    person: Person, team: Team, settings: TeamForm | None = None, bounds: BoundsForm | None = None
+    person: Person, team: Team, role: str | None, settings: TeamForm | None = None, bounds: BoundsForm | None = None
 ) -> dict[str, Any]:
     return {
         "settings": settings or TeamForm(formdata=None, data={"name": team.name, "description": team.description}),

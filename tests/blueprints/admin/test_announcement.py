@@ -34,7 +34,7 @@ def test_it_is_above_every_page_until_it_is_taken_down(people: People, signed_in
 def test_it_ends_by_itself(people: People, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
     put_up(admin, ends_at=(now() + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M"))
-    found = announcements.standing()
+    found = db.session.scalar(announcements.standing())
     assert found is not None
     transaction(lambda: setattr(db.session.merge(found), "ends_at", now() - timedelta(seconds=1)))
     assert 'class="announcement"' not in admin.get("/home").text
@@ -43,7 +43,7 @@ def test_it_ends_by_itself(people: People, signed_in: SignedIn) -> None:
 def test_a_browser_puts_it_away_and_sees_the_next_one(people: People, signed_in: SignedIn) -> None:
     admin, owner, stranger = signed_in("admin"), signed_in("owner"), signed_in("stranger")
     put_up(admin)
-    found = announcements.standing()
+    found = db.session.scalar(announcements.standing())
     assert found is not None
     path = f"/announcements/{found.id}/dismissal?next=/keys"
     assert path in owner.get("/keys").text
@@ -69,4 +69,4 @@ def test_a_bad_form_comes_back(people: People, signed_in: SignedIn) -> None:
         refused = admin.post("/admin/announcement", **form)
         assert (refused.status_code, told in refused.text) == (422, True), form
     db.session.rollback()
-    assert announcements.standing() is None
+    assert db.session.scalar(announcements.standing()) is None

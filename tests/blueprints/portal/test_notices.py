@@ -22,7 +22,7 @@ def tell(people: People, title: str, href: str | None = None) -> str:
 
 def unread(people: People) -> int:
     db.session.rollback()
-    return notices.unread_count(people.owner)
+    return db.session.scalar(notices.unread_count(people.owner)) or 0
 
 
 def test_the_bell_counts_what_is_unread_and_the_list_keeps_it_all(people: People, signed_in: SignedIn) -> None:
