@@ -59,9 +59,10 @@ class UsageCut(Summed, Base):
             "ix_usage_cut_models",
             "kind",
             "start_ms",
+            "model",
             sqlite_where=OF_MODELS,
             postgresql_where=OF_MODELS,
-            postgresql_include=["model", "api_type", *TOLD],
+            postgresql_include=["api_type", *TOLD],
         ),
         Index(
             "ix_usage_cut_bills",

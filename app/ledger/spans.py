@@ -146,6 +146,13 @@ class _Source(NamedTuple):
         return [self.table.c.kind == self.kind] if self.kind else []
 
     @property
+    def length_ms(self) -> int | None:
+        """How long the stretch of time of a row is; None where it is a moment, or sometimes longer."""
+        if self.kind is None:
+            return None if self.table is ENTRY else HOUR_MS
+        return {"day": DAY_MS, "week": 7 * DAY_MS}.get(self.kind)
+
+    @property
     def moment(self) -> ColumnElement[int]:
         return cast("ColumnElement[int]", self.table.c.at_ms if self.table is ENTRY else self.table.c.start_ms)
 
@@ -309,7 +316,7 @@ def _piece(
 ) -> Select[Any]:
     table = source.table
     columns = _ENTRY_MEASURES if table is ENTRY else table.c
-    window = _window(source.moment, edges, end) if edges else null()
+    window = _window(source, edges, end) if edges else null()
     return select(
         window.label("window"),
         *(_dimension(table, name).label(name) for name in told),
@@ -328,13 +335,16 @@ def _dimension(table: Table, name: str) -> ColumnElement[Any]:
     return func.coalesce(column, "") if table is ENTRY and ENTRY.c[name].nullable else column
 
 
-def _window(moment: ColumnElement[int], edges: Sequence[int], end: int) -> ColumnElement[int]:
-    """The beginning of the window that holds `moment`, which lies before `end`: reckoned where windows are equally long,
-    as days of UTC are, else found."""
+def _window(source: _Source, edges: Sequence[int], end: int) -> ColumnElement[int]:
+    """The beginning of the window that holds a row of `source`, of those before `end`: its own where the rows are as long
+    as the windows, so that an index has them in order; reckoned where windows are equally long, as days of UTC are; else
+    found."""
     if len(edges) == 1:
         return literal(edges[0])
-    step = edges[1] - edges[0]
+    moment, step = source.moment, edges[1] - edges[0]
     if end <= edges[-1] + step and all(later - earlier == step for earlier, later in pairwise(edges)):
+        if step == source.length_ms and edges[0] == _floor(source, edges[0]):
+            return moment
         return moment - (moment - literal(edges[0])) % literal(step)
     return _found(moment, edges)
 

@@ -20,8 +20,8 @@ def attributes(values: Mapping[str, object], *skip: str) -> Markup:
         name = key.strip("_").replace("_", "-")
         if name == "style" or name.startswith(("on", "hx-on")):
             raise ValueError(f"the content security policy refuses the attribute {name}")
-        parts.append(Markup(" ") + escape(name) if value is True else Markup(' {}="{}"').format(name, value))
-    return Markup("").join(parts)
+        parts.append(f" {escape(name)}" if value is True else f' {escape(name)}="{escape(value)}"')
+    return Markup("".join(parts))  # noqa: S704 - each name and value is escaped above
 
 
 def hyphenated(values: Mapping[str, object]) -> dict[str, object]:
