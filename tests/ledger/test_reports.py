@@ -388,6 +388,15 @@ def test_a_course_tells_what_stats_tell_and_the_span_before(ledger: Flask, step:
         assert course.streams.requests == len(mine)
 
 
+def test_the_newest_requests_are_the_first_of_the_list(ledger: Flask) -> None:
+    posting.post(some_events(60, seed=3))
+    for reader in (ADMIN, ADA):
+        for filters in (Filters(), Filters(model="echo")):
+            assert reports.newest(reader, filters=filters, limit=7) == (
+                reports.requests(reader, filters=filters, limit=7).entries
+            )
+
+
 def test_what_is_known_of_the_longer_sums_is_asked_once_in_a_transaction(
     ledger: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

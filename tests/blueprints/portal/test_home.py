@@ -7,8 +7,12 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
 from app.domain.catalog import Model
 from app.extensions import now
+from app.ledger import rollups
+from app.metering.periods import window_of
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People
 
@@ -45,6 +49,19 @@ def test_what_needs_attention_is_told(people: People, small: Model, guarded: Mod
     assert re.search(r'Requests for access.*?href="/models/lab/guarded"', page, re.S)
     newest = page.split('id="newest"')[1]
     assert newest.index("lab/guarded") < newest.index('href="/models/small"')
+
+
+@pytest.mark.parametrize("derived", [False, True])
+def test_the_month_begins_with_its_first_instant(
+    people: People, small: Model, signed_in: SignedIn, derived: bool
+) -> None:
+    first = window_of("month|UTC", time.time_ns() // 1_000_000).start_ms
+    use(people.owner, small, first, cost_nano=2_000_000_000)
+    use(people.owner, small, first - 1, cost_nano=40_000_000_000)
+    if derived:
+        rollups.derive()
+    tile = signed_in("owner").get("/home").text.split("Spent this month")[1][:600]
+    assert "$2.00" in tile
 
 
 def test_the_whole_portal_is_told_to_admins_only(
