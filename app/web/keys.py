@@ -19,7 +19,7 @@ from app.domain.audit import AuditEntry
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.extensions import now
-from app.ledger import reports
+from app.ledger import reports, requests
 from app.ledger.reports import Filters, PeriodUsage, Reader, Sums
 from app.metering import money
 from app.web import exports
@@ -97,7 +97,7 @@ def rows(reader: Reader, found: Iterable[ApiKey]) -> list[Row]:
     listed = list(found)
     ids = [key.id for key in listed]
     standings = budgets.standings([("key", id) for id in ids])
-    used_ms = reports.last_use(reader, ids)
+    used_ms = requests.last_use(reader, ids)
     return [
         Row(key, standing, moment(used_ms[key.id]) if key.id in used_ms else None)
         for key, standing in zip(listed, standings, strict=True)

@@ -18,7 +18,7 @@ from app.domain import catalog, identity, keys, providers, refusals, teams
 from app.domain.catalog import Deployment
 from app.domain.person import Person
 from app.extensions import db, now
-from app.ledger import reports
+from app.ledger import reports, requests
 from app.ledger.entries import UsageEntry
 from app.ledger.reports import Filters, Reader, ReportError
 from app.metering import money
@@ -328,14 +328,14 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
     size = size if size in SIZES else SIZES[0]
     refusal = None
     if wanted_id:
-        entries = reports.request(reader, wanted_id)[:1]
+        entries = requests.entries_of(reader, wanted_id)[:1]
         refusal = None if entries else refusals.find(person, wanted_id)
-        found = reports.Page(entries=entries, next=None, total=len(entries))
+        found = requests.Page(entries=entries, next=None, total=len(entries))
     elif span is None:
-        found = reports.Page(entries=[], next=None, total=0)
+        found = requests.Page(entries=[], next=None, total=0)
     else:
         try:
-            found = reports.requests(reader, filters=filters, limit=size, cursor=request.args.get("cursor"))
+            found = requests.listed(reader, filters=filters, limit=size, cursor=request.args.get("cursor"))
         except ReportError:
             abort(404, "This page of the list is no longer there.")
     called = arranged.Names()
@@ -391,7 +391,7 @@ class Line(NamedTuple):
 
 def _lines(reader: Reader, filters: Filters, wanted_id: str) -> Iterator[Line]:
     pieces: Iterable[list[UsageEntry]] = (
-        [reports.request(reader, wanted_id)[:1]] if wanted_id else reports.every_request(reader, filters=filters)
+        [requests.entries_of(reader, wanted_id)[:1]] if wanted_id else requests.every(reader, filters=filters)
     )
     for entries in pieces:
         named = Shown.of(entries)
@@ -466,7 +466,7 @@ class Charged(NamedTuple):
 
 def one(person: Person, door: Door, id: str) -> Response:
     """What is known of a request; for a day also why one was not let in."""
-    entries = reports.request(arranged.reader_of(person), id)
+    entries = requests.entries_of(arranged.reader_of(person), id)
     if not entries:
         if refusal := refusals.find(person, id):
             return _refused(person, door, refusal)

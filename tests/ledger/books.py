@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from flask import Flask
@@ -27,6 +27,16 @@ from config import Config, Database, Redis, Storage
 from tests.services.sqlite import trust_the_machine_always
 
 NOON = 1_793_880_000_000  # 2026-11-05 12:00 UTC, a Thursday
+
+
+class Somebody(NamedTuple):
+    """Who reads the books."""
+
+    id: str
+    sees_everything: bool = False
+
+
+ADA, BOB, ADMIN = Somebody("ada"), Somebody("bob"), Somebody("root", True)
 
 
 def settings(folder: Path, database_url: str | None = None, redis_url: str | None = None) -> Config:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import NamedTuple
 
 import pytest
 from flask import Flask
 
-from app.ledger import chargeback, posting, reports, rollups, samples
+from app.ledger import chargeback, posting, reports, requests, rollups, samples
 from app.ledger.reports import Filters
 from app.ledger.spans import TeamReader
-from tests.ledger.books import NOON, event, some_events
+from tests.ledger.books import ADMIN, NOON, Somebody, event, some_events
 
-
-class Somebody(NamedTuple):
-    id: str
-    sees_everything: bool = False
-
-
-ADMIN = Somebody("root", True)
 LEAD = TeamReader("ada", False, ("team-1",))
 
 
@@ -65,16 +57,16 @@ def test_who_owns_a_team_reads_its_usage_beside_their_own_and_nothing_else(ledge
         wanted = {
             told.request_id for told in events if told.team_id == "team-1" and person_id in (None, told.person_id)
         }
-        page = reports.requests(LEAD, filters=filters, limit=1000)
+        page = requests.listed(LEAD, filters=filters, limit=1000)
         assert {entry.request_id for entry in page.entries} == wanted
         assert reports.totals(LEAD, filters=filters).requests == len(wanted)
         assert samples.errors(LEAD, filters).counted == sum(
             told.outcome == "error" for told in events if told.request_id in wanted
         )
-    assert reports.requests(LEAD, filters=Filters(person_id="bob")).total == sum(
+    assert requests.listed(LEAD, filters=Filters(person_id="bob")).total == sum(
         told.person_id == "bob" and told.team_id == "team-1" for told in events
     )
-    seen = {told.request_id for told in events if reports.request(LEAD, told.request_id)}
+    seen = {told.request_id for told in events if requests.entries_of(LEAD, told.request_id)}
     assert seen == {told.request_id for told in allowed}
 
 
@@ -85,7 +77,7 @@ def test_who_owns_a_team_reads_the_use_of_its_keys(ledger: Flask) -> None:
             event(key_id="theirs", team_id="team-2", person_id="bob"),
         ]
     )
-    assert set(reports.last_use(LEAD, ["ours", "theirs"])) == {"ours"}
+    assert set(requests.last_use(LEAD, ["ours", "theirs"])) == {"ours"}
     assert [share.name for share in reports.by(LEAD, "key_id")] == ["ours"]
 
 

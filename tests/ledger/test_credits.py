@@ -17,7 +17,7 @@ from app.domain.errors import Conflict, Invalid
 from app.extensions import db, transaction
 from app.ids import new_id
 from app.ledger import budgets as books
-from app.ledger import credits, posting, reconcile, reports, rollups
+from app.ledger import credits, posting, reconcile, reports, requests, rollups
 from app.ledger.recount import recount, server_run
 from app.metering import money
 from app.metering.usage import UsageEvent
@@ -96,7 +96,7 @@ def test_a_credit_gives_room_back_and_changes_no_cost(world: World, people: Peop
     assert (totals.requests, totals.cost_nano) == (1, 9 * money.NANO)
     assert rollups.check() == []
     assert reconcile.compare(world.wire, pause_s=0).drift == []
-    assert reports.request(world.admin, given.id) == []
+    assert requests.entries_of(world.admin, given.id) == []
 
 
 def test_a_credit_may_give_more_than_was_spent(world: World) -> None:

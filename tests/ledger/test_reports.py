@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from datetime import datetime
 from itertools import pairwise
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -13,20 +12,12 @@ import pytest
 from flask import Flask
 
 from app.extensions import db
-from app.ledger import posting, reports, rollups, spans
+from app.ledger import posting, reports, requests, rollups, spans
 from app.ledger.reports import Filters, ReportError
 from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering.periods import window_of
 from app.metering.usage import UsageEvent
-from tests.ledger.books import NOON, event, some_events
-
-
-class Somebody(NamedTuple):
-    id: str
-    sees_everything: bool = False
-
-
-ADA, BOB, ADMIN = Somebody("ada"), Somebody("bob"), Somebody("root", True)
+from tests.ledger.books import ADA, ADMIN, BOB, NOON, Somebody, event, some_events
 
 
 def spent(events: list[UsageEvent]) -> int:
@@ -101,7 +92,7 @@ def test_any_span_and_any_filter_equal_the_entries(ledger: Flask) -> None:
         assert {share.name: share.cost_nano for share in shares} == {
             name: spent([told for told in inside if told.model == name]) for name in {told.model for told in inside}
         }
-        page = reports.requests(reader, filters=filters, limit=1000)
+        page = requests.listed(reader, filters=filters, limit=1000)
         assert {entry.request_id for entry in page.entries} == {told.request_id for told in inside}
 
 
@@ -138,49 +129,14 @@ def test_a_person_reads_their_own_usage_only(ledger: Flask) -> None:
     assert reports.totals(ADA).requests == 1
     assert reports.totals(ADA, filters=Filters(person_id="bob")).requests == 0
     assert [share.name for share in reports.by(ADA, "person_id")] == ["ada"]
-    assert [entry.request_id for entry in reports.requests(ADA).entries] == [mine.request_id]
-    assert reports.request(ADA, other.request_id) == []
+    assert [entry.request_id for entry in requests.listed(ADA).entries] == [mine.request_id]
+    assert requests.entries_of(ADA, other.request_id) == []
     assert [(share.name, share.requests) for share in reports.by(ADA, "key_id")] == [("key-1", 1)]
     assert reports.totals(Somebody("")).requests == 0
     with pytest.raises(PermissionError):
         reports.summary(ADA)
     assert reports.totals(ADMIN).requests == 2
-    assert len(reports.request(ADMIN, other.request_id)) == 1
-
-
-def test_requests_are_walked_by_cursor_without_gap_or_repeat(ledger: Flask) -> None:
-    posting.post([event(at_ms=NOON - index // 7) for index in range(95)])
-    page = reports.requests(ADMIN, limit=10)
-    assert page.total == 95
-    seen = [entry.id for entry in page.entries]
-    while page.next is not None:
-        posting.post([event(at_ms=NOON + 1)])  # what comes in meanwhile is newer and does not shift the pages
-        page = reports.requests(ADMIN, limit=10, cursor=page.next)
-        seen += [entry.id for entry in page.entries]
-    assert len(seen) == len(set(seen)) == 95
-
-
-def test_pages_may_be_skipped_to(ledger: Flask) -> None:
-    posting.post([event(at_ms=NOON - index) for index in range(25)])
-    page = reports.requests(ADMIN, limit=10, skip=20)
-    assert [entry.at_ms for entry in page.entries] == [NOON - index for index in range(20, 25)]
-    assert page.next is None
-
-
-@pytest.mark.parametrize("cursor", ["", "x", "MQ", "LTEuLTE", "é", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjE"])
-def test_a_cursor_that_is_none_is_refused(ledger: Flask, cursor: str) -> None:
-    with pytest.raises(ReportError) as refused:
-        reports.requests(ADMIN, cursor=cursor)
-    assert refused.value.field == "cursor"
-
-
-def test_a_list_is_counted_exactly_up_to_ten_thousand(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "COUNTED_UP_TO", 10)
-    posting.post([event() for _ in range(10)])
-    assert reports.requests(ADMIN).total == 10
-    db.session.rollback()  # SQLite reads one moment until the transaction ends
-    posting.post([event()])
-    assert reports.requests(ADMIN).total is None
+    assert len(requests.entries_of(ADMIN, other.request_id)) == 1
 
 
 def test_shares_come_largest_first(ledger: Flask) -> None:
@@ -188,17 +144,6 @@ def test_shares_come_largest_first(ledger: Flask) -> None:
     assert [share.name for share in reports.by(ADMIN, "person_id")] == ["ada", "bob"]
     assert [share.name for share in reports.by(ADMIN, "person_id", order="requests")] == ["bob", "ada"]
     assert [share.name for share in reports.by(ADMIN, "person_id", order="tokens", limit=1)] == ["bob"]
-
-
-def test_a_key_tells_when_it_was_last_used(ledger: Flask) -> None:
-    posting.post([event(at_ms=NOON - HOUR_MS), event(), event(key_id="key-2", at_ms=NOON - DAY_MS)])
-    used = reports.last_use(ADA, ["key-1", "key-2", "key-3"])
-    assert used == {"key-1": NOON, "key-2": NOON - DAY_MS}
-    shares = reports.by(ADA, "key_id", names=["key-1", "key-2", "key-3"])
-    assert [(share.name, share.cost_nano, share.requests) for share in shares] == [
-        ("key-1", 250_000, 2),
-        ("key-2", 125_000, 1),
-    ]
 
 
 def test_a_new_event_shows_at_once(ledger: Flask) -> None:
@@ -238,63 +183,15 @@ def test_a_correction_is_money_and_no_request(ledger: Flask, derived: bool) -> N
         assert (sums.mean_duration_ms, sums.mean_ttft_ms) == (40, 7)
         assert [share.name for share in reports.by_model(ADMIN, filters=filters)] == ["echo"]
         assert [share.name for share in reports.by(ADMIN, "person_id", filters=filters)] == ["ada"]
-        page = reports.requests(ADMIN, filters=filters)
+        page = requests.listed(ADMIN, filters=filters)
         assert [entry.kind for entry in page.entries] == ["usage"]
         assert page.total == 1
     (row,) = reports.usage(ADMIN, "day", periods=1, at_ms=NOON, detailed=True)
     assert set(row.models) == {"echo"}
-    first, *others = [entry.kind for entry in reports.request(ADMIN, told.request_id)]
+    first, *others = [entry.kind for entry in requests.entries_of(ADMIN, told.request_id)]
     assert (first, set(others)) == ("usage", {"late", "credit"})
-    assert reports.request(ADMIN, "repair-1") == []
+    assert requests.entries_of(ADMIN, "repair-1") == []
     assert rollups.check() == []
-
-
-def test_a_credit_is_no_use_of_a_key(ledger: Flask) -> None:
-    used = event(at_ms=NOON - HOUR_MS)
-    posting.post([used, event(request_id=used.request_id, kind="credit", cost_nano=-5)])
-    assert reports.last_use(ADA, ["key-1", "key-2"]) == {"key-1": NOON - HOUR_MS}
-    assert [(share.cost_nano, share.requests) for share in reports.by(ADA, "key_id")] == [(124_995, 1)]
-
-
-def test_each_secret_of_a_key_tells_when_it_was_last_presented(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    posting.post(
-        [
-            *(event(secret_id="old", at_ms=NOON - ago) for ago in (2000, 1000)),
-            event(secret_id="new"),
-            event(),
-            event(secret_id="other", key_id="key-2"),
-            event(secret_id="foreign", person_id="bob"),
-        ]
-    )
-    secrets = {"old", "new", "foreign"}
-    assert reports.use_of_secrets(ADA, "key-1", secrets) == {"old": NOON - 1000, "new": NOON}
-    assert reports.use_of_secrets(ADMIN, "key-1", secrets) == {"old": NOON - 1000, "new": NOON, "foreign": NOON}
-    assert reports.use_of_secrets(ADMIN, "key-1", {"old", "new"}) == {"old": NOON - 1000, "new": NOON}
-    assert reports.use_of_secrets(BOB, "key-2", secrets) == {}
-    monkeypatch.setattr(reports, "NEWEST", 2)
-    assert reports.use_of_secrets(ADA, "key-1", secrets) == {"new": NOON}
-
-
-def test_pages_lead_back_to_newer_requests(ledger: Flask) -> None:
-    posting.post([event(at_ms=NOON - index // 3) for index in range(25)])
-    pages = [reports.requests(ADMIN, limit=10)]
-    while pages[-1].next is not None:
-        pages.append(reports.requests(ADMIN, limit=10, cursor=pages[-1].next))
-    assert [len(page.entries) for page in pages] == [10, 10, 5]
-    assert pages[0].previous is None
-    for newer, older in pairwise(pages):
-        back = reports.requests(ADMIN, limit=10, cursor=older.previous)
-        assert [entry.id for entry in back.entries] == [entry.id for entry in newer.entries]
-        assert back.next is not None
-        assert (back.previous is None) == (newer is pages[0])
-
-
-def test_every_request_is_walked_in_pieces(ledger: Flask) -> None:
-    posting.post([event(at_ms=NOON - index // 3) for index in range(25)])
-    pieces = list(reports.every_request(ADMIN, filters=Filters(from_ms=NOON - 6), piece=5))
-    assert [len(piece) for piece in pieces] == [5, 5, 5, 5, 1]
-    assert len({entry.id for piece in pieces for entry in piece}) == 21
-    assert list(reports.every_request(BOB, piece=5)) == []
 
 
 @pytest.mark.parametrize("step", reports.STEPS)
@@ -386,15 +283,6 @@ def test_a_course_tells_what_stats_tell_and_the_span_before(ledger: Flask, step:
         inside = [told for told in events if NOON - 9 * DAY_MS <= told.at_ms <= NOON and told.kind == "usage"]
         mine = [told for told in inside if told.stream and (reader is ADMIN or told.person_id == "ada")]
         assert course.streams.requests == len(mine)
-
-
-def test_the_newest_requests_are_the_first_of_the_list(ledger: Flask) -> None:
-    posting.post(some_events(60, seed=3))
-    for reader in (ADMIN, ADA):
-        for filters in (Filters(), Filters(model="echo")):
-            assert reports.newest(reader, filters=filters, limit=7) == (
-                reports.requests(reader, filters=filters, limit=7).entries
-            )
 
 
 def test_what_is_known_of_the_longer_sums_is_asked_once_in_a_transaction(

@@ -12,13 +12,12 @@ from flask import Flask
 from sqlalchemy.event import listen as listens
 
 from app.extensions import db, init_database
-from app.ledger import posting, reports, rollups, samples
+from app.ledger import posting, requests, rollups, samples
 from app.ledger.spans import NONE, Filters
 from app.ledger.sums import DAY_MS
 from app.setup import migrate
 from tests.ledger import books
-from tests.ledger.books import NOON, event
-from tests.ledger.test_reports import ADA, ADMIN, BOB
+from tests.ledger.books import ADA, ADMIN, BOB, NOON, event
 
 
 def test_percentiles_are_exact(ledger: Flask) -> None:
@@ -106,14 +105,14 @@ def test_each_question_walks_an_index_of_its_own(migrated: None) -> None:
         ("ix_usage_hourly_underived", lambda: rollups.derived_before(db.session.connection())),
         ("ix_usage_entry_errors", lambda: samples.errors(ADMIN, Filters(**span))),
         ("ix_usage_entry_errors_person_id", lambda: samples.errors(ADA, Filters(**span))),
-        ("ix_usage_entry_errors_person_id", lambda: reports.requests(ADA, filters=Filters(status="error"))),
+        ("ix_usage_entry_errors_person_id", lambda: requests.listed(ADA, filters=Filters(status="error"))),
         ("ix_usage_entry_at_ms_id", lambda: samples.timings(ADMIN, Filters(**span))),
         ("ix_usage_entry_person_id_at_ms_id", lambda: samples.timings(ADA, Filters(**span))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: samples.timings(ADA, Filters(key_id="key-1", **span))),
         ("ix_usage_entry_provider_id_at_ms_id", lambda: samples.timings(ADMIN, Filters(provider_id="none", **span))),
-        ("ix_usage_entry_key_id_at_ms_id", lambda: reports.requests(ADA, filters=Filters(key_id="key-1"))),
-        ("ix_usage_entry_key_id_at_ms_id", lambda: reports.last_use(ADA, ["key-1"])),
-        ("ix_usage_entry_key_id_at_ms_id", lambda: reports.use_of_secrets(ADA, "key-1", {"one"})),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: requests.listed(ADA, filters=Filters(key_id="key-1"))),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: requests.last_use(ADA, ["key-1"])),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: requests.use_of_secrets(ADA, "key-1", {"one"})),
     ]
     for index, question in questions:
         asked.clear()

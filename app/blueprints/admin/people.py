@@ -23,7 +23,7 @@ from app.domain.person import ROLES, Person
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db, now, transaction
-from app.ledger import reports
+from app.ledger import reports, requests
 from app.ledger.spans import Filters
 from app.metering import money
 from app.web import exports
@@ -321,7 +321,7 @@ def _detail(
                 "found": found,
                 "standings": {one.id: one for one in budgets.standings([("key", id) for id in ids])},
                 "last_used": {
-                    id: datetime.fromtimestamp(at_ms / 1000, UTC) for id, at_ms in reports.last_use(me(), ids).items()
+                    id: datetime.fromtimestamp(at_ms / 1000, UTC) for id, at_ms in requests.last_use(me(), ids).items()
                 },
             }
         case "subscriptions":

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from app.blueprints.api.contract import Paged, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.domain import budgets, identity, keys, teams
-from app.ledger import reports
+from app.ledger import requests
 from app.web.usage import reader_of
 
 Name = Annotated[str, Meta(max_length=100)]
@@ -156,7 +156,7 @@ def _fields(key: keys.ApiKey) -> dict[str, Any]:
 def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
     """What is told of each key; budgets and last uses are read for all of them at once."""
     standings = budgets.standings([("key", key.id) for key in rows])
-    used_ms = reports.last_use(reader_of(me()), [key.id for key in rows])
+    used_ms = requests.last_use(reader_of(me()), [key.id for key in rows])
     return [
         {
             "id": key.id,
@@ -225,7 +225,7 @@ def create(body: NewKey) -> NewlyMadeKey:
 def detail(id: str) -> DetailedKey:
     """One key, with its secrets and when each was last used."""
     key = keys.reach(me(), id)
-    used_ms = reports.use_of_secrets(reader_of(me()), key.id, {secret.id for secret in key.secrets})
+    used_ms = requests.use_of_secrets(reader_of(me()), key.id, {secret.id for secret in key.secrets})
     secrets = [
         Secret(
             id=secret.id,

@@ -21,7 +21,7 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import db
-from app.ledger import reports
+from app.ledger import reports, requests
 from app.ledger.entries import UsageEntry
 from app.ledger.reports import Filters, PeriodUsage, ReportError
 from app.metering import money
@@ -293,7 +293,7 @@ def _provider_id(name: str | None) -> str | None:
 def _page(asked: Asked) -> dict[str, Any]:
     limit, number = asked.limit, asked.page
     try:
-        found = reports.requests(
+        found = requests.listed(
             reader(of_teams=asked.team is not None),
             filters=_filters(asked),
             limit=limit,
@@ -357,7 +357,7 @@ def _stat(row: PeriodUsage) -> Stat:
 @route("GET", "/api/requests/<id>", answer=OneRequest | RefusedRequest)
 def show(id: str) -> OneRequest | RefusedRequest:
     """One request, by the `x-request-id` of its answer; for a day also one that was refused."""
-    entries = reports.request(reader(of_teams=True), id)
+    entries = requests.entries_of(reader(of_teams=True), id)
     if not entries and (refusal := refusals.find(me(), id)):
         return _refused(refusal)
     if not entries:

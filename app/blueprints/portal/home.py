@@ -16,7 +16,7 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.subscriptions import Subscription
 from app.extensions import db, now
-from app.ledger import reports
+from app.ledger import reports, requests
 from app.ledger.reports import Filters, PeriodUsage, Sums
 from app.ledger.rollups import period_start
 from app.web.news import news
@@ -44,7 +44,7 @@ def home() -> Response:
     active_keys = db.session.execute(
         keys.listed(person, status="active").with_only_columns(ApiKey.id, ApiKey.name, ApiKey.expires_at)
     ).all()
-    called = bool(month.requests) or bool(reports.newest(person, filters=own, limit=1))
+    called = bool(month.requests) or bool(requests.newest(person, filters=own, limit=1))
     newest = offering.newest(RECENT)
     return render(
         "portal/home/index.html",

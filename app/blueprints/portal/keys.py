@@ -22,7 +22,7 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
-from app.ledger import reports
+from app.ledger import requests
 from app.ledger.reports import Filters, Reader
 from app.metering import periods
 from app.web import exports
@@ -123,7 +123,7 @@ def detail(id: str) -> Response:
             if kind == "key" or standing.limit_nano is not None
         ],
         used=arranged.use_of(reader, key),
-        last=reports.newest(reader, filters=Filters(key_id=key.id), limit=LAST),
+        last=requests.newest(reader, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(reader, key),
         story=arranged.story(keys.history(key, limit=ACTS)),
         credit=url_for(CREDIT, scope=f"key/{key.id}") if person.sees_everything and CREDIT in served else None,
@@ -189,6 +189,6 @@ def _form(form: NewKeyForm, team: Team | None, status: int = 200) -> Response:
 
 def _secrets(reader: Reader, key: ApiKey) -> list[tuple[keys.KeySecret, datetime | None]]:
     """The key's secrets, newest first, and when each was last used; of those that have ended, the latest few."""
-    used_ms = reports.use_of_secrets(reader, key.id, {secret.id for secret in key.secrets})
+    used_ms = requests.use_of_secrets(reader, key.id, {secret.id for secret in key.secrets})
     shown = [secret for place, secret in enumerate(key.secrets) if place < SECRETS or not secret.has_ended]
     return [(secret, moment(used_ms[secret.id]) if secret.id in used_ms else None) for secret in shown]

@@ -22,7 +22,7 @@ from app.domain.errors import DomainError, Forbidden
 from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
-from app.ledger import reports
+from app.ledger import reports, requests
 from app.ledger.reports import Filters
 from app.ledger.spans import TeamReader
 from app.web import exports
@@ -245,7 +245,7 @@ def _overview(person: Person, team: Team, role: str | None) -> dict[str, Any]:
             )
         ),
         "leads": leads,
-        "last": reports.newest(books if leads else person, filters=Filters(team_id=team.id), limit=LAST),
+        "last": requests.newest(books if leads else person, filters=Filters(team_id=team.id), limit=LAST),
         "people": people,
         "story": story(teams.history(team, limit=LAST)),
         "asked": asked,
@@ -287,7 +287,7 @@ def _last_used(books: TeamReader, team: Team, person_ids: list[str]) -> dict[str
         db.session.execute(theirs.with_only_columns(keys.ApiKey.id, keys.ApiKey.person_id)).all()
     )
     latest: dict[str, int] = {}
-    for key_id, at_ms in reports.last_use(books, owners).items():
+    for key_id, at_ms in requests.last_use(books, owners).items():
         latest[owners[key_id]] = max(at_ms, latest.get(owners[key_id], 0))
     return {person_id: moment(at_ms) for person_id, at_ms in latest.items()}
 
