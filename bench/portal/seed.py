@@ -1,4 +1,4 @@
-"""A whole large organisation in an empty PostgreSQL database, in a few minutes.
+"""A whole large organisation in an empty PostgreSQL database, in some ten minutes.
 
 The schema comes from the migrations; indexes of the books are made after their rows. At the end the books check
 themselves: a seed that differs from what posting would have left is refused.
