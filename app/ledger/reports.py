@@ -86,21 +86,28 @@ class Share(Sums, kw_only=True):
     name: str
 
 
+Windows = tuple[tuple[int, int], ...]  # [start_ms, end_ms), oldest first, each beginning where the one before ends
+
+
 class Question(NamedTuple):
-    """Whose shares are to be ranked, of what, by what, and how many of them."""
+    """Whose shares are to be ranked, of what, by what, and how many of them. Of `windows` is told what each of these had
+    in them, where that is known from the same rows."""
 
     dimension: Dimension
     filters: Filters = NONE
     order: Order = "cost_nano"
     limit: int = 100
+    windows: Windows = ()
 
 
 class Ranking(NamedTuple):
-    """The largest shares, largest first; how many there are in all, and how many of them made a request."""
+    """The largest shares, largest first; how many there are in all, and how many of them made a request. `series` are
+    their sums by name and by a window's beginning; None where other rows have to be read for them."""
 
     shares: list[Share]
     found: int
     asked: int
+    series: dict[str, dict[int, Sums]] | None = None
 
 
 class Course(NamedTuple):
@@ -185,12 +192,12 @@ def stats(
     Without a beginning: the last 24 hours, 30 days, 12 weeks or 12 months. Raises `ReportError` for more than
     1,000 groups.
     """
-    return _by_window(reader, filters, _windows(group_by, filters, timezone, at_ms), detailed=False)
+    return _by_window(reader, filters, windows_of(group_by, filters, timezone, at_ms), detailed=False)
 
 
 def course(reader: Reader, group_by: Step, *, filters: Filters, before: Filters) -> Course:
     """What `stats` tells of UTC, and the sums of the span before, in one question."""
-    windows = _windows(group_by, filters, "UTC", None)
+    windows = windows_of(group_by, filters)
     rows = {start: PeriodUsage(start_ms=start, end_ms=end) for start, end in windows}
     first = max(windows[0][0], filters.from_ms or 0)
     after = windows[-1][1] if filters.to_ms is None else min(windows[-1][1], filters.to_ms)
@@ -224,10 +231,7 @@ def shares_over_time(
     found: dict[str, dict[int, Sums]] = {name: {} for name in names}
     if not names:
         return found
-    windows = _windows(group_by, filters, timezone, at_ms)
-    first, after = span_of(filters)
-    first, after = max(first, windows[0][0]), min(after, windows[-1][1])
-    edges = [start for start, _ in windows]
+    first, after, edges = _between(filters, windows_of(group_by, filters, timezone, at_ms))
     used = used_in(
         reader,
         filters,
@@ -271,7 +275,7 @@ def by_hour_of_week(
     return week
 
 
-def _windows(group_by: Step, filters: Filters, timezone: str, at_ms: int | None) -> list[tuple[int, int]]:
+def windows_of(group_by: Step, filters: Filters = NONE, timezone: str = "UTC", at_ms: int | None = None) -> Windows:
     """The groups of `stats`, oldest first."""
     last = (now_ms() if at_ms is None else at_ms) if filters.to_ms is None else filters.to_ms - 1
     windows = [_step(group_by, timezone, last)]
@@ -279,7 +283,13 @@ def _windows(group_by: Step, filters: Filters, timezone: str, at_ms: int | None)
         if len(windows) == MOST_PERIODS:
             raise ReportError(f"more than {MOST_PERIODS} groups: choose longer ones or a shorter span", "groupBy")
         windows.append(_step(group_by, timezone, windows[-1][0] - 1))
-    return windows[::-1]
+    return tuple(windows[::-1])
+
+
+def _between(filters: Filters, windows: Windows) -> tuple[int, int, list[int]]:
+    """What of the span of `filters` lies in windows: its beginning, its end, and the windows' beginnings."""
+    first, after = span_of(filters)
+    return max(first, windows[0][0]), min(after, windows[-1][1]), [start for start, _ in windows]
 
 
 def _step(step: Step, timezone: str, at_ms: int) -> tuple[int, int]:
@@ -396,25 +406,39 @@ def rankings(
     if not questions:
         return []
     pieces: list[Any] = []
-    for key, dimensions in _by_cut(reader, [(one.dimension, one.filters) for one in questions]).items():
-        filters = key[0]
+    for (filters, cut), dimensions in _by_cut(reader, [(one.dimension, one.filters) for one in questions]).items():
         mine = [
             (number, one)
             for number, one in enumerate(questions)
             if one.filters == filters and one.dimension in dimensions
         ]
         among = None if names is None else (dimensions[0], names)
-        read = used_in(reader, filters, *span_of(filters), of=dimensions, among=among, measures=measures)
-        used = _once(read, dimensions, len(mine), measures)
+        # Without a cut the rows of all groups are read, of which one that was used has about one a window.
+        over = [one.windows for _, one in mine if one.windows and cut is None][:1]
+        first, after, edges = _between(filters, over[0]) if over else (*span_of(filters), [])
+        read = used_in(reader, filters, first, after, edges, of=dimensions, among=among, measures=measures)
+        used = _once(read, ["window", *dimensions] if over else dimensions, len(dimensions) + len(over), measures)
         kept = {name: _kept(used, name, measures) for name in dimensions}
-        pieces += [select(_ranked(kept[one.dimension], number, one)) for number, one in mine]
+        counted = {name: _counted(kept[name]) for name in dimensions}
+        for number, one in mine:
+            ranked = _ranked(kept[one.dimension], counted[one.dimension], number, one)
+            pieces.append(select(ranked))
+            if over and one.windows:
+                pieces.append(_series(used, ranked, number + len(questions), one.dimension, measures))
     found = [Ranking([], 0, 0) for _ in questions]
     ordered = union_all(*pieces).order_by("question", desc("size"), desc("requests"), "name")
     for number, rows in groupby(db.session.execute(ordered), attrgetter("question")):
-        shares = []
-        for row in rows:
-            shares.append(Share(name=row.name or "", **dict(zip(measures, row[-len(measures) :], strict=True))))
-        found[number] = Ranking(shares, row.found, row.asked)
+        if number < len(questions):
+            shares = []
+            for row in rows:
+                shares.append(Share(name=row.name or "", **dict(zip(measures, row[-len(measures) :], strict=True))))
+            found[number] = Ranking(shares, row.found, row.asked)
+        else:
+            ranking = found[number - len(questions)]
+            series: dict[str, dict[int, Sums]] = {share.name: {} for share in ranking.shares}
+            for row in rows:
+                series[row.name or ""][row.size] = sums_of(row, measures)
+            found[number - len(questions)] = ranking._replace(series=series)
     return found
 
 
@@ -426,22 +450,44 @@ def _kept(used: Any, dimension: Dimension, measures: Collection[str]) -> Any:
     return select(sums).where(something(sums.c)).cte()
 
 
-def _ranked(kept: Any, number: int, question: Question) -> Any:
+def _counted(kept: Any) -> Any:
+    """How many there are, and how many of them made a request."""
+    asked = func.count().filter(kept.c.requests > 0)
+    return select(func.count().label("found"), asked.label("asked")).select_from(kept).cte()
+
+
+def _ranked(kept: Any, counted: Any, number: int, question: Question) -> Any:
     """The first ones of a question as rows of the answer to all."""
     tokens = kept.c.prompt_tokens + kept.c.completion_tokens
     size = (tokens if question.order == "tokens" else kept.c[question.order]).label("size")
-    count = select(func.count()).select_from(kept)
     return (
         select(
             literal(number).label("question"),
-            count.scalar_subquery().label("found"),
-            count.where(kept.c.requests > 0).scalar_subquery().label("asked"),
+            select(counted.c.found).scalar_subquery().label("found"),
+            select(counted.c.asked).scalar_subquery().label("asked"),
             size,
             *kept.c,
         )
         .order_by(size.desc(), kept.c.requests.desc(), kept.c.name)
         .limit(question.limit)
         .subquery()
+    )
+
+
+def _series(used: Any, ranked: Any, number: int, dimension: Dimension, measures: Collection[str]) -> Any:
+    """What the first ones of a question had in each window, as rows of the answer to all: the window is their size."""
+    name = used.c[dimension]
+    return (
+        select(
+            literal(number).label("question"),
+            literal(0).label("found"),
+            literal(0).label("asked"),
+            used.c.window.label("size"),
+            name.label("name"),
+            *summed(used, measures),
+        )
+        .where(name.in_(select(ranked.c.name)))
+        .group_by(used.c.window, name)
     )
 
 

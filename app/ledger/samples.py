@@ -81,15 +81,15 @@ def timings(reader: Reader, *asked: Filters) -> list[Sample]:
         .subquery()
         for index, filters in enumerate(asked)
     ]
-    found: list[list[tuple[Any, ...]]] = [[] for _ in asked]
-    for span, *row in db.session.execute(union_all(*(select(piece) for piece in pieces))).all():
-        found[span].append(tuple(row))
+    found: list[list[Any]] = [[] for _ in asked]
+    for row in db.session.execute(union_all(*(select(piece) for piece in pieces))).all():
+        found[row[0]].append(row)
     return [_sample(rows[:NEWEST], len(rows) > NEWEST) for rows in found]
 
 
-def _sample(rows: Sequence[tuple[Any, ...]], cut: bool) -> Sample:
+def _sample(rows: Sequence[Any], cut: bool) -> Sample:
     return Sample(
-        _timings(rows), _timings([row for row in rows if row[0]]), _timings([row for row in rows if not row[0]]), cut
+        _timings(rows), _timings([row for row in rows if row[1]]), _timings([row for row in rows if not row[1]]), cut
     )
 
 
@@ -117,14 +117,14 @@ def _within(reader: Reader, filters: Filters) -> list[Any]:
     return [ENTRY.c.at_ms >= first, ENTRY.c.at_ms < after, *let_through(reader, filters, ENTRY)]
 
 
-def _timings(rows: Sequence[tuple[Any, ...]]) -> Timings:
-    """Of rows of whether it streamed, its length, its time to the first token and its tokens."""
-    durations = sorted([duration for _, duration, _, _ in rows])
-    first = sorted([ttft for _, _, ttft, _ in rows if ttft is not None])
+def _timings(rows: Sequence[Any]) -> Timings:
+    """Of rows of the span, whether it streamed, its length, its time to the first token and its tokens."""
+    durations = sorted([row[2] for row in rows])
+    first = sorted([row[3] for row in rows if row[3] is not None])
     speeds = sorted(
         [
             tokens * 1000 / (duration - ttft)
-            for stream, duration, ttft, tokens in rows
+            for _, stream, duration, ttft, tokens in rows
             if stream and ttft is not None and tokens and duration > ttft
         ]
     )

@@ -18,6 +18,7 @@ from app.domain import identity, keys, teams
 from app.domain.catalog import Price
 from app.domain.person import Person
 from app.domain.providers import Provider
+from app.domain.search import one_of
 from app.extensions import db
 from app.ledger import reports, samples
 from app.ledger.entries import UsageEntry
@@ -116,9 +117,9 @@ def dearest(group: Group, filters: Filters) -> Question:
     return Question(GROUPS[group], filters, limit=OFFERED)
 
 
-def charted(group: Group, filters: Filters, metric: Metric) -> Question:
-    """The question for those that the chart tells apart, `SERIES` at most."""
-    return dearest(group, filters) if metric == "cost" else Question(GROUPS[group], filters, ORDERS[metric], SERIES)
+def charted(group: Group, filters: Filters, metric: Metric, step: Step) -> Question:
+    """The question for those that the chart tells apart, `SERIES` at most, and for what they had in each step."""
+    return Question(GROUPS[group], filters, ORDERS[metric], SERIES, reports.windows_of(step, filters))
 
 
 class Names:
@@ -319,10 +320,12 @@ def overview(
     dimension = GROUPS[group]
     course = reports.course(reader, step, filters=filters, before=earlier)
     shares = rankings.of(dearest(group, filters)).shares[:TOP]
-    most = rankings.of(charted(group, filters, metric)).shares[:SERIES]
-    largest = [share.name for share in most if _measure(share, metric)]
+    most = rankings.of(charted(group, filters, metric, step))
+    largest = [share.name for share in most.shares if _measure(share, metric)]
     called = names.of(group, {share.name for share in shares} | set(largest))
-    parts = reports.shares_over_time(reader, step, dimension, largest, filters=filters, measures=MEASURED[metric])
+    parts = most.series
+    if parts is None:
+        parts = reports.shares_over_time(reader, step, dimension, largest, filters=filters, measures=MEASURED[metric])
     columns, cells = _chart(course.rows, dimension, step, largest, parts, called, metric, span)
     sample, sample_before = samples.timings(reader, filters, earlier)
     heat_from = max(span.from_ms, span.to_ms - span.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
@@ -351,7 +354,7 @@ def shown(wanted: Mapping[Group, set[str]]) -> dict[tuple[Group, str], str]:
             found[group, id] = NAMELESS[group] if not id else id if group == "model" else GONE
         if group in NAMED and (asked := ids - {""}):
             id_of, name_of = NAMED[group]
-            pieces.append(select(literal(group), id_of, name_of).where(id_of.in_(asked)))
+            pieces.append(select(literal(group), id_of, name_of).where(one_of(id_of, asked)))
     if pieces:
         found |= {(group, id): name for group, id, name in db.session.execute(union_all(*pieces))}
     if former := {id for id in wanted.get("team", ()) if found["team", id] == GONE}:

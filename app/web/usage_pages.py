@@ -89,7 +89,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     tops = {one: title for one, title in TOPS.items() if door.everyone and not (late and one in LATE)}
     active = (door.everyone or door.people) and not late
     ranked = dict.fromkeys((group, *tops, *(("user",) if active else ())))
-    questions = [arranged.charted(group, filters, metric), *(arranged.dearest(one, filters) for one in ranked)]
+    questions = [arranged.charted(group, filters, metric, step), *(arranged.dearest(one, filters) for one in ranked)]
     questions += [arranged.others(one, filters) for one in offered]
     rankings = arranged.Rankings(reader, questions)
     called = arranged.Names()

@@ -262,7 +262,7 @@ def test_questions_asked_together_are_answered_as_alone(ledger: Flask) -> None:
     ]
     for reader in (ADMIN, ADA, BOB):
         found = reports.rankings(reader, questions)
-        for (dimension, filters, order, limit), ranking in zip(questions, found, strict=True):
+        for (dimension, filters, order, limit, _), ranking in zip(questions, found, strict=True):
             assert ranking.shares == reports.by(reader, dimension, filters=filters, order=order, limit=limit)
             assert ranking.found >= len(ranking.shares)
     assert reports.rankings(ADMIN, []) == []
@@ -306,3 +306,30 @@ def test_what_was_posted_late_is_told_in_the_next_transaction(ledger: Flask) -> 
     db.session.rollback()
     posting.post([event(at_ms=NOON - 5 * DAY_MS), event(at_ms=NOON - 3 * DAY_MS)])
     assert reports.totals(ADMIN, filters=span).requests == 3
+
+
+@pytest.mark.parametrize("step", reports.STEPS)
+@pytest.mark.parametrize("scope", [Filters(person_id="ada"), Filters(team_id="team-1"), Filters(key_id="key-1")])
+def test_the_series_of_a_ranking_are_its_shares_over_time(ledger: Flask, step: reports.Step, scope: Filters) -> None:
+    events = some_events(300, seed=14, span_ms=20 * DAY_MS)
+    posting.post(events)
+    rollups.derive()
+    filters = msgspec.structs.replace(scope, from_ms=NOON - 9 * DAY_MS, to_ms=NOON + 1)
+    windows = reports.windows_of(step, filters)
+    charted = reports.Question("model", filters, "tokens", 2, windows)
+    plain = reports.Question("model", filters, "tokens", 2)
+    found, others = reports.rankings(ADMIN, [charted, reports.Question("key_id", filters)])
+    assert (found.shares, found.found, found.asked) == reports.rankings(ADMIN, [plain])[0][:3]
+    names = [share.name for share in found.shares]
+    assert names
+    assert found.series == reports.shares_over_time(ADMIN, step, "model", names, filters=filters)
+    assert others.series is None
+
+
+def test_series_that_other_rows_tell_are_left_to_them(ledger: Flask) -> None:
+    """Of everybody's models there are sums of their own, fewer in weeks than in days."""
+    posting.post(some_events(50, seed=15))
+    rollups.derive()
+    filters = Filters(from_ms=NOON - 9 * DAY_MS, to_ms=NOON + 1)
+    question = reports.Question("model", filters, windows=reports.windows_of("day", filters))
+    assert reports.rankings(ADMIN, [question])[0].series is None
