@@ -90,8 +90,8 @@ Windows = tuple[tuple[int, int], ...]  # [start_ms, end_ms), oldest first, each 
 
 
 class Question(NamedTuple):
-    """Whose shares are to be ranked, of what, by what, and how many of them. Of `windows` is told what each of these had
-    in them, where that is known from the same rows."""
+    """Whose shares are to be ranked, of what, by what, and how many of them. Of `windows`, which hold the whole span,
+    is told what each of these had in them, where that is known from the same rows."""
 
     dimension: Dimension
     filters: Filters = NONE
@@ -286,6 +286,11 @@ def windows_of(group_by: Step, filters: Filters = NONE, timezone: str = "UTC", a
     return tuple(windows[::-1])
 
 
+def _hold(windows: Windows, filters: Filters) -> bool:
+    """Whether windows hold all of the span of `filters` that has begun."""
+    return bool(windows) and windows[0][0] <= span_of(filters)[0]
+
+
 def _between(filters: Filters, windows: Windows) -> tuple[int, int, list[int]]:
     """What of the span of `filters` lies in windows: its beginning, its end, and the windows' beginnings."""
     first, after = span_of(filters)
@@ -414,7 +419,7 @@ def rankings(
         ]
         among = None if names is None else (dimensions[0], names)
         # Without a cut the rows of all groups are read, of which one that was used has about one a window.
-        over = [one.windows for _, one in mine if one.windows and cut is None][:1]
+        over = [one.windows for _, one in mine if cut is None and _hold(one.windows, filters)][:1]
         first, after, edges = _between(filters, over[0]) if over else (*span_of(filters), [])
         read = used_in(reader, filters, first, after, edges, of=dimensions, among=among, measures=measures)
         used = _once(read, ["window", *dimensions] if over else dimensions, len(dimensions) + len(over), measures)
@@ -423,7 +428,7 @@ def rankings(
         for number, one in mine:
             ranked = _ranked(kept[one.dimension], counted[one.dimension], number, one)
             pieces.append(select(ranked))
-            if over and one.windows:
+            if one.windows in over:
                 pieces.append(_series(used, ranked, number + len(questions), one.dimension, measures))
     found = [Ranking([], 0, 0) for _ in questions]
     ordered = union_all(*pieces).order_by("question", desc("size"), desc("requests"), "name")

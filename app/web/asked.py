@@ -23,10 +23,15 @@ def once(name: str, ask: Callable[[], T]) -> T:
 
 
 def memberships(person: Person) -> list[Membership]:
-    """The memberships of who makes this request, by the team's name."""
-    return once("memberships", lambda: teams.of(person))
+    """A person's memberships, by the team's name."""
+    return once(f"memberships of {person.id}", lambda: teams.of(person))
 
 
 def owned_teams(person: Person) -> tuple[str, ...]:
-    """The ids of the teams that they own."""
+    """The ids of the teams that a person owns."""
     return tuple(one.team_id for one in memberships(person) if one.role == "owner")
+
+
+def role_in(person: Person, team_id: str | None) -> str | None:
+    """A person's role in a team; None when they are not in it."""
+    return next((one.role for one in memberships(person) if one.team_id == team_id), None)

@@ -32,7 +32,7 @@ class News(NamedTuple):
 
 def news(person: Person) -> News:
     """What is new as this request is answered. Who does not see everything has nothing to decide."""
-    return once("news", lambda: _asked(person))
+    return once(f"news for {person.id}", lambda: _asked(person))
 
 
 def _asked(person: Person) -> News:

@@ -25,7 +25,7 @@ from app.metering import money
 from app.metering.usage import Refusal
 from app.web import exports
 from app.web import usage as arranged
-from app.web.asked import memberships, owned_teams
+from app.web.asked import memberships, role_in
 from app.web.render import current_address, render
 
 SIZES = (20, 50, 100)
@@ -57,8 +57,7 @@ class Door(NamedTuple):
 
     def to(self, person: Person) -> Door:
         """The door as this request opens it: onto a team, if it asks for one that the person owns."""
-        team = request.args.get("team")
-        led = not self.everyone and team is not None and team in owned_teams(person)
+        led = not self.everyone and role_in(person, request.args.get("team")) == "owner"
         return self._replace(people=True) if led else self
 
 
@@ -294,20 +293,16 @@ class Shown(NamedTuple):
         deployments = {entry.deployment_id for entry in entries if entry.deployment_id} | tried
         ids = {entry.provider_id for entry in entries if entry.provider_id}
         ids |= {attempt["provider_id"] for entry in entries for attempt in entry.attempts}
-        names.look_up(
-            {
-                "user": {entry.person_id for entry in entries},
-                "key": {entry.key_id for entry in entries if entry.key_id},
-                "provider": ids,
-                "team": {entry.team_id for entry in entries if entry.team_id},
-            }
-        )
+        people = {entry.person_id for entry in entries}
+        keys = {entry.key_id for entry in entries if entry.key_id}
+        teams = {entry.team_id for entry in entries if entry.team_id}
+        names.look_up({"user": people, "key": keys, "provider": ids, "team": teams})
         return cls(
-            people=names.there_are("user", {entry.person_id for entry in entries}),
-            keys=names.there_are("key", {entry.key_id for entry in entries if entry.key_id}),
+            people=names.there_are("user", people),
+            keys=names.there_are("key", keys),
             providers=names.there_are("provider", ids),
             deployments=_named(Deployment.id, Deployment.upstream_model, deployments) if deployments else {},
-            teams=names.of("team", {entry.team_id for entry in entries if entry.team_id}),
+            teams=names.of("team", teams),
         )
 
 

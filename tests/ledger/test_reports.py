@@ -333,3 +333,19 @@ def test_series_that_other_rows_tell_are_left_to_them(ledger: Flask) -> None:
     filters = Filters(from_ms=NOON - 9 * DAY_MS, to_ms=NOON + 1)
     question = reports.Question("model", filters, windows=reports.windows_of("day", filters))
     assert reports.rankings(ADMIN, [question])[0].series is None
+
+
+def test_windows_narrow_no_ranking(ledger: Flask) -> None:
+    """Series are told of the first windows that hold the whole span; any others are left to a question of their own."""
+    posting.post(some_events(200, seed=16, span_ms=20 * DAY_MS))
+    rollups.derive()
+    filters = Filters(person_id="ada", from_ms=NOON - 15 * DAY_MS, to_ms=NOON + 1)
+    days, short = (
+        reports.windows_of("day", msgspec.structs.replace(filters, from_ms=first))
+        for first in (NOON - 15 * DAY_MS, NOON - DAY_MS)
+    )
+    questions = [reports.Question("model", filters, windows=windows) for windows in (short, days, ())]
+    narrow, whole, plain = reports.rankings(ADMIN, questions)
+    assert narrow == plain == whole._replace(series=None)
+    assert whole.series is not None
+    assert reports.rankings(ADMIN, questions[:1]) == [plain]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from flask import Flask
 
+from app.domain.person import Person
+from app.domain.teams import Membership
 from app.web import asked
 
 
@@ -21,3 +24,13 @@ def test_a_request_asks_once_and_the_next_one_anew() -> None:
     with app.test_request_context():
         asked.once("number", ask)
         assert asked.once("other", ask) == 4
+
+
+def test_what_one_person_is_in_is_not_told_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"ada": [Membership(team_id="red", role="owner"), Membership(team_id="blue", role="member")], "bob": []}
+    monkeypatch.setattr(asked.teams, "of", lambda person: held[person.id])
+    ada, bob = Person(id="ada"), Person(id="bob")
+    with Flask("asked").test_request_context():
+        assert asked.owned_teams(ada) == ("red",)
+        assert asked.owned_teams(bob) == ()
+        assert [asked.role_in(ada, team) for team in ("red", "blue", "green", None)] == ["owner", "member", None, None]

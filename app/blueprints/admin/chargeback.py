@@ -28,7 +28,6 @@ from app.web.usage import shown as called
 MONTHS = 24  # that are offered
 KINDS = {"team": "Teams", "personal": "Personal"}
 
-
 bp = Blueprint("chargeback", __name__)
 
 

@@ -27,6 +27,7 @@ from app.ledger.reports import Filters
 from app.ledger.spans import TeamReader
 from app.web import exports
 from app.web import keys as arranged
+from app.web.asked import role_in
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
@@ -204,12 +205,12 @@ def budget_page(kind: str, id: str) -> str | None:
 def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Response:
     """One tab of a team; a form that was refused comes back as it was."""
     person = me()
-    role = teams.role_in(person, team.id)
-    manages = person.is_admin or role == "owner"
+    role = role_in(person, team.id)
+    manages = teams.manages(person, team)
     values = {
         "overview": _overview, "members": _members, "models": _models, "keys": _keys, "usage": _usage,
         "settings": _settings,
-    }[tab](person, team, role, **forms)  # fmt: skip
+    }[tab](person, team, **forms)  # fmt: skip
     return render(
         "portal/teams/detail.html",
         f"portal/teams/_{tab}.html",
@@ -223,12 +224,12 @@ def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Respo
     )
 
 
-def _overview(person: Person, team: Team, role: str | None) -> dict[str, Any]:
+def _overview(person: Person, team: Team) -> dict[str, Any]:
     scopes = [("team", team.id, "The team’s budget")]
-    if role:
+    if role_in(person, team.id):
         scopes.append(("member", teams.scope_of(team.id, person.id), "Your share of it"))
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
-    leads = person.sees_everything or role == "owner"
+    leads = _leads(person, team)
     books = TeamReader(person.id, person.sees_everything, (team.id,))
     asked = list(db.session.scalars(budget_requests.of_team(team.id))) if leads else []
     people = _people(team) if leads else None
@@ -253,12 +254,17 @@ def _overview(person: Person, team: Team, role: str | None) -> dict[str, Any]:
     }
 
 
+def _leads(person: Person, team: Team) -> bool:
+    """Whether a person is told what each member of a team did."""
+    return person.sees_everything or role_in(person, team.id) == "owner"
+
+
 def _people(team: Team) -> dict[str, str]:
     members = teams.members_of(team).with_only_columns(Person.id, Person.username)
     return {id: username for id, username in db.session.execute(members)}
 
 
-def _members(person: Person, team: Team, role: str | None, inviting: InvitationForm | None = None) -> dict[str, Any]:
+def _members(person: Person, team: Team, inviting: InvitationForm | None = None) -> dict[str, Any]:
     search = request.args.get("q", "").strip()[:100]
     query = teams.members_of(team)
     if search:
@@ -292,7 +298,7 @@ def _last_used(books: TeamReader, team: Team, person_ids: list[str]) -> dict[str
     return {person_id: moment(at_ms) for person_id, at_ms in latest.items()}
 
 
-def _models(person: Person, team: Team, role: str | None, asking: ModelForm | None = None) -> dict[str, Any]:
+def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict[str, Any]:
     found = page_of(subscriptions.of_team(team))
     form = asking or ModelForm(formdata=None)
     live = set(
@@ -319,13 +325,13 @@ def _models(person: Person, team: Team, role: str | None, asking: ModelForm | No
     }
 
 
-def _keys(person: Person, team: Team, role: str | None) -> dict[str, Any]:
+def _keys(person: Person, team: Team) -> dict[str, Any]:
     found = page_of(in_order(keys.of_team(team), arranged.COLUMNS))
     books = TeamReader(person.id, person.sees_everything, (team.id,))
     return {"found": found, "rows": arranged.rows(books, found.items), "sort": sorting(arranged.COLUMNS)}
 
 
-def _usage(person: Person, team: Team, role: str | None) -> dict[str, Any]:
+def _usage(person: Person, team: Team) -> dict[str, Any]:
     books = TeamReader(person.id, person.sees_everything, (team.id,))
     filters = this_month(team.id)
     return {
@@ -334,12 +340,12 @@ def _usage(person: Person, team: Team, role: str | None) -> dict[str, Any]:
         "by_member": reports.by(books, "person_id", filters=filters),
         "days": reports.usage(books, "day", periods=30, filters=Filters(team_id=team.id)),
         "people": _people(team),
-        "leads": person.sees_everything or role == "owner",
+        "leads": _leads(person, team),
     }
 
 
 def _settings(
-    person: Person, team: Team, role: str | None, settings: TeamForm | None = None, bounds: BoundsForm | None = None
+    person: Person, team: Team, settings: TeamForm | None = None, bounds: BoundsForm | None = None
 ) -> dict[str, Any]:
     return {
         "settings": settings or TeamForm(formdata=None, data={"name": team.name, "description": team.description}),

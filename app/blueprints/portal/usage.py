@@ -11,7 +11,7 @@ from app.domain import budgets, keys, subscriptions, teams
 from app.domain.person import Person
 from app.extensions import db
 from app.web import usage_pages
-from app.web.asked import memberships
+from app.web.asked import role_in
 
 
 def open_on(door: Blueprint) -> None:
@@ -36,7 +36,7 @@ def _budgets(person: Person, own_keys: Sequence[tuple[str, str]]) -> list[tuple[
     """Everything that bounds this person's own spending, with its name: one's own budget first, even without limit.
     For a team that is asked for, the team's budget and one's share of it."""
     team = request.args.get("team", "")
-    if any(one.team_id == team for one in memberships(person)):
+    if role_in(person, team):
         scopes = [
             ("team", team, "The team’s spending"),
             ("member", teams.scope_of(team, person.id), "Your share of it"),
