@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, exists, false, func, not_, or_, select, true, union
+from sqlalchemy import ColumnElement, Select, exists, false, func, literal, not_, or_, select, true, union, union_all
 from sqlalchemy.orm import lazyload, selectinload
 
 from app.domain import catalog, keys, subscriptions
@@ -95,20 +95,21 @@ def columns() -> dict[str, Any]:
 
 def facets(person: Person, wish: Wish) -> dict[str, list[Facet]]:
     """The values that each filter has, with how many models there would be under all other filters of the wish."""
-    found = {
-        "provider": _providers(_conditions(person, wish, without="provider")),
-        "capability": _words(Model.capabilities, _conditions(person, wish, without="capability")),
-        "feature": _words(Model.features, _conditions(person, wish, without="feature")),
-    }
-    for name, values in (("access", ACCESSES), ("status", STATUSES)):
-        counts = [
-            func.count().filter(_is(person, value)).label(value)  # both databases know FILTER
-            for value in values
-        ]
-        row = db.session.execute(
-            select(*counts).select_from(Model).where(*_conditions(person, wish, without=name))
-        ).one()
-        found[name] = [Facet(value, value.capitalize(), getattr(row, value)) for value in values]
+    parts = [_providers(_conditions(person, wish, without="provider"))]
+    for name, column in (("capability", Model.capabilities), ("feature", Model.features)):
+        parts.append(_words(name, column, _conditions(person, wish, without=name)))
+    fixed = {"access": ACCESSES, "status": STATUSES}
+    for name, values in fixed.items():
+        where = _conditions(person, wish, without=name)
+        parts += [_counted(name, value, [_is(person, value), *where]) for value in values]
+    found: dict[str, list[Facet]] = {name: [] for name in ("provider", "capability", "feature", *fixed)}
+    for name, value, label, count in db.session.execute(union_all(*parts)):
+        found[name].append(Facet(value, label or value[:1].upper() + value[1:], count))
+    found["provider"].sort(key=lambda facet: facet.label.casefold())
+    for name in ("capability", "feature"):
+        found[name].sort(key=lambda facet: (-facet.count, facet.value))
+    for name, values in fixed.items():
+        found[name].sort(key=lambda facet: values.index(facet.value))
     return found
 
 
@@ -251,27 +252,19 @@ def _is(person: Person, value: str) -> ColumnElement[bool]:
     raise ValueError(f"no such filter: {value}")
 
 
-def _words(column: Any, conditions: list[ColumnElement[bool]]) -> list[Facet]:
+def _counted(facet: str, value: str, where: list[ColumnElement[bool]]) -> Any:
+    return select(literal(facet), literal(value), literal(""), func.count()).select_from(Model).where(*where)
+
+
+def _words(facet: str, column: Any, where: list[ColumnElement[bool]]) -> Any:
     words = catalog.words_of(column)
-    query = (
-        select(words.c.value, func.count())
-        .select_from(Model)
-        .join(words, true())
-        .where(*conditions)
-        .group_by(words.c.value)
-        .order_by(func.count().desc(), words.c.value)
-    )
-    return [Facet(word, word[:1].upper() + word[1:], count) for word, count in db.session.execute(query)]
+    query = select(literal(facet), words.c.value, literal(""), func.count())
+    query = query.select_from(Model).join(words, true())
+    return query.where(*where).group_by(words.c.value)
 
 
-def _providers(conditions: list[ColumnElement[bool]]) -> list[Facet]:
-    query = (
-        select(Provider.id, Provider.name, func.count(func.distinct(Model.id)))
-        .select_from(Model)
-        .join(Deployment, Deployment.model_id == Model.id)
-        .join(Provider, Provider.id == Deployment.provider_id)
-        .where(*conditions)
-        .group_by(Provider.id, Provider.name)
-        .order_by(func.lower(Provider.name))
-    )
-    return [Facet(id, name, count) for id, name, count in db.session.execute(query)]
+def _providers(where: list[ColumnElement[bool]]) -> Any:
+    query = select(literal("provider"), Provider.id, Provider.name, func.count(func.distinct(Model.id)))
+    query = query.select_from(Model).join(Deployment, Deployment.model_id == Model.id)
+    query = query.join(Provider, Provider.id == Deployment.provider_id)
+    return query.where(*where).group_by(Provider.id, Provider.name)

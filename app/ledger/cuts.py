@@ -8,13 +8,14 @@ Cuts of very few groups have hours too, which advance with the entries.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
-from sqlalchemy import Connection, Index, PrimaryKeyConstraint, String, Table, func, select, text
+from sqlalchemy import ColumnElement, Connection, Index, PrimaryKeyConstraint, String, Table, func, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base
-from app.ledger.sums import DIMENSIONS, MEASURES, Group, Kind, Summed, group_key, put
+from app.ledger.sums import DAY_MS, DIMENSIONS, MEASURES, Group, Kind, Summed, group_key, put
 
 # The coarsest first. A dimension that a cut does not name is empty in its rows, and `stream` false.
 CUTS: dict[str, tuple[str, ...]] = {
@@ -32,6 +33,7 @@ FOUND_BY = ("model", "person_id")
 OF_TEAMS = text("team_id != ''")  # in the very words of the index, as a query must say them
 OF_PEOPLE, OF_MODELS, OF_PAYERS = (text(f"cut = '{cut}'") for cut in ("person", "model", "payer"))
 OF_BILLS = text("cut = 'payer' AND kind = 'month'")
+KEY = ("cut", "kind", "start_ms", "group_key")  # in this order: what changes together lies together
 TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # by those indexes
 
 # By cut, kind, beginning and group: what is added to each measure.
@@ -43,8 +45,7 @@ class UsageCut(Summed, Base):
 
     __tablename__ = "usage_cut"
     __table_args__ = (
-        PrimaryKeyConstraint("group_key", "kind", "start_ms"),
-        Index(None, "cut", "kind", "start_ms"),
+        PrimaryKeyConstraint(*KEY),
         Index("ix_usage_cut_found", "model", "person_id", "kind", "start_ms"),
         Index("ix_usage_cut_of_teams", "team_id", "kind", "start_ms", sqlite_where=OF_TEAMS, postgresql_where=OF_TEAMS),
         Index(  # everybody, or every model, of a stretch of time, without a step into the table for each
@@ -135,13 +136,13 @@ def _put(connection: Connection, moved: Moved) -> None:
         name = names.get((cut, group)) or names.setdefault((cut, group), name_of(cut, group))
         told = {"cut": cut, "kind": kind, "start_ms": start_ms, "group_key": name}
         rows.append(told | dict(zip(DIMENSIONS, group, strict=True)) | dict(zip(MEASURES, held, strict=True)))
-    rows.sort(key=lambda row: (row["group_key"], row["kind"], row["start_ms"]))  # one order of locks for every poster
+    rows.sort(key=itemgetter(*KEY))  # one order of locks for every poster
     put(
         connection,
         CUT,
         rows,
         lambda insert: insert.on_conflict_do_update(
-            index_elements=[CUT.c.group_key, CUT.c.kind, CUT.c.start_ms],
+            index_elements=[CUT.c[name] for name in KEY],
             set_={name: CUT.c[name] + insert.excluded[name] for name in MEASURES},
         ),
     )
@@ -155,15 +156,14 @@ def counted(
     if kind in ("hour", "day"):
         table = source
         where = [source.c[name] == part for name, part in zip(DIMENSIONS, group, strict=True) if name in CUTS[cut]]
+        where += [source.c.start_ms >= start_ms, source.c.start_ms < after_ms]
         if kind == "day":
             where.append(source.c.kind == kind)
     else:
         table = CUT
-        where = [CUT.c.group_key == name_of(cut, group), CUT.c.kind == "day"]
+        where = [*_of(cut, "day", group), CUT.c.start_ms.in_(range(start_ms, after_ms, DAY_MS))]
     found = connection.execute(
-        select(func.count(), *(func.coalesce(func.sum(table.c[name]), 0) for name in MEASURES)).where(
-            table.c.start_ms >= start_ms, table.c.start_ms < after_ms, *where
-        )
+        select(func.count(), *(func.coalesce(func.sum(table.c[name]), 0) for name in MEASURES)).where(*where)
     ).one()
     return tuple(int(number) for number in found[1:]) if found[0] else None
 
@@ -171,11 +171,13 @@ def counted(
 def kept(connection: Connection, cut: str, kind: str, start_ms: int, group: Group) -> tuple[int, ...] | None:
     """One sum of a cut as it is kept; None when it is not."""
     found = connection.execute(
-        select(*(CUT.c[name] for name in MEASURES)).where(
-            CUT.c.group_key == name_of(cut, group), CUT.c.kind == kind, CUT.c.start_ms == start_ms
-        )
+        select(*(CUT.c[name] for name in MEASURES)).where(*_of(cut, kind, group), CUT.c.start_ms == start_ms)
     ).one_or_none()
     return tuple(found) if found else None
+
+
+def _of(cut: str, kind: str, group: Group) -> list[ColumnElement[bool]]:
+    return [CUT.c.cut == cut, CUT.c.kind == kind, CUT.c.group_key == name_of(cut, group)]
 
 
 def rows_of(cut: str, *, sought: bool) -> list[Any]:

@@ -9,7 +9,7 @@ import base64
 from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, func, literal, select, tuple_
 
 from app.extensions import db
 from app.ledger.entries import ENTRY, UsageEntry
@@ -18,6 +18,10 @@ from app.ledger.spans import IS_REQUEST, NONE, Filters, Reader, allowed, let_thr
 from app.ledger.sums import listed as listed_ids
 
 COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
+# Compared as one: a database steps to a place in its index, where two conditions would be looked at row by row.
+_place = tuple_(ENTRY.c.at_ms, ENTRY.c.id)
+_OLDEST_FIRST = ENTRY.c.at_ms, ENTRY.c.id
+_NEWEST_FIRST = ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()
 FEW, NEWEST = 100, 10_000  # requests of which the newest are looked at one by one
 
 
@@ -41,55 +45,49 @@ def listed(
     Raises `ReportError` for a cursor that is none.
     """
     where = _wanted(reader, filters)
-    counted = db.session.scalar(
-        select(func.count()).select_from(
-            # in the order of the list, by whose index the newest are found; any others would be sought in the heap
-            select(literal(1))
-            .select_from(ENTRY)
-            .where(*where)
-            .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
-            .limit(COUNTED_UP_TO + 1)
-            .subquery()
-        )
+    # in the order of the list, by whose index the newest are found; any others would be sought in the heap
+    counted = select(func.count()).select_from(
+        select(literal(1)).select_from(ENTRY).where(*where).order_by(*_NEWEST_FIRST).limit(COUNTED_UP_TO + 1).subquery()
     )
-    query = select(UsageEntry).where(*where).limit(limit + 1)
+    query = select(UsageEntry, counted.scalar_subquery()).where(*where).limit(limit + 1)
     newer = False
     if cursor is not None:
-        newer, at_ms, id = _position(cursor)
-        query = query.where(_after(at_ms, id) if newer else _before(at_ms, id))
+        newer, *given = _position(cursor)
+        query = query.where(_place > tuple_(*given) if newer else _place < tuple_(*given))
     elif skip:
         query = query.offset(skip)
+    query = query.order_by(*(_OLDEST_FIRST if newer else _NEWEST_FIRST))
+    rows = db.session.execute(query).all() if skip < COUNTED_UP_TO else []
+    total = rows[0][1] if rows else db.session.scalar(counted) if cursor is not None or skip else 0
+    entries, more = [row[0] for row in rows[:limit]], len(rows) > limit
     if newer:
-        entries = list(db.session.scalars(query.order_by(ENTRY.c.at_ms, ENTRY.c.id)))
-        more, entries = len(entries) > limit, entries[:limit][::-1]
+        entries.reverse()
         has_older, has_newer = bool(entries), more
     else:
-        entries = list(db.session.scalars(query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())))
-        more, entries = len(entries) > limit, entries[:limit]
-        has_older, has_newer = more and bool(entries), cursor is not None and bool(entries)
+        has_older, has_newer = more, cursor is not None and bool(entries)
     return Page(
         entries=entries,
         next=_cursor(entries[-1]) if has_older else None,
         previous=_cursor(entries[0], newer=True) if has_newer and entries else None,
-        total=counted if counted is not None and counted <= COUNTED_UP_TO else None,
+        total=total if total is not None and total <= COUNTED_UP_TO else None,
     )
 
 
 def newest(reader: Reader, *, filters: Filters, limit: int) -> list[UsageEntry]:
     """The newest requests that `filters` let through, without counting them."""
     query = select(UsageEntry).where(*_wanted(reader, filters))
-    return list(db.session.scalars(query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(limit)))
+    return list(db.session.scalars(query.order_by(*_NEWEST_FIRST).limit(limit)))
 
 
 def every(reader: Reader, *, filters: Filters = NONE, piece: int = 500) -> Iterator[list[UsageEntry]]:
     """All requests that `filters` let through, newest first, some at a time: memory stays bounded."""
     query = select(UsageEntry).where(*_wanted(reader, filters))
-    query = query.order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()).limit(piece)
+    query = query.order_by(*_NEWEST_FIRST).limit(piece)
     entries = list(db.session.scalars(query))
     while entries:
-        at_ms, id, whole = entries[-1].at_ms, entries[-1].id, len(entries) == piece
+        last, whole = (entries[-1].at_ms, entries[-1].id), len(entries) == piece
         yield entries
-        entries = list(db.session.scalars(query.where(_before(at_ms, id)))) if whole else []
+        entries = list(db.session.scalars(query.where(_place < tuple_(*last)))) if whole else []
 
 
 def entries_of(reader: Reader, request_id: str) -> list[UsageEntry]:
@@ -109,14 +107,6 @@ def _wanted(reader: Reader, filters: Filters) -> list[ColumnElement[bool]]:
     if filters.to_ms is not None:
         where.append(ENTRY.c.at_ms < filters.to_ms)
     return where
-
-
-def _before(at_ms: int, id: int) -> ColumnElement[bool]:
-    return or_(ENTRY.c.at_ms < at_ms, and_(ENTRY.c.at_ms == at_ms, ENTRY.c.id < id))
-
-
-def _after(at_ms: int, id: int) -> ColumnElement[bool]:
-    return or_(ENTRY.c.at_ms > at_ms, and_(ENTRY.c.at_ms == at_ms, ENTRY.c.id > id))
 
 
 def _cursor(entry: UsageEntry, *, newer: bool = False) -> str:
@@ -148,7 +138,7 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
     last = (  # a step into the index each; grouped it would read every entry of the keys
         select(ENTRY.c.at_ms)
         .where(ENTRY.c.key_id == of.c.id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
-        .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+        .order_by(*_NEWEST_FIRST)
         .limit(1)
         .scalar_subquery()
     )
@@ -173,7 +163,7 @@ def _newest_use(reader: Reader, key_id: str, size: int) -> dict[str, int]:
     newest = (
         select(ENTRY.c.secret_id, ENTRY.c.at_ms)
         .where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
-        .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+        .order_by(*_NEWEST_FIRST)
         .limit(size)
         .subquery("newest")
     )

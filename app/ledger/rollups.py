@@ -85,8 +85,7 @@ class UsageRollup(Summed, Base):
 
     __tablename__ = "usage_rollup"
     __table_args__ = (
-        PrimaryKeyConstraint("group_key", "kind", "start_ms"),
-        Index(None, "kind", "start_ms"),
+        PrimaryKeyConstraint("kind", "start_ms", "group_key"),  # in this order: what changes together lies together
         Index(None, "person_id", "kind", "start_ms"),
         Index(None, "key_id", "kind", "start_ms"),
         Index(None, "team_id", "kind", "start_ms"),
@@ -186,20 +185,20 @@ def _derive_batch(connection: Connection, batch: int) -> int:
     for key, start_ms, *dimensions in changed:
         groups.setdefault((key, period_start("day", start_ms)), tuple(dimensions))
     before, after = _days(connection, groups), _sums(connection, "day", groups)
-    shifts: dict[tuple[str, Kind, int], tuple[Group, list[int]]] = {}
+    shifts: dict[tuple[Kind, int, str], tuple[Group, list[int]]] = {}
     for (key, day), group in groups.items():
         change = [new - old for new, old in zip(after[key, day], before.get((key, day), NOTHING), strict=True)]
         if any(change):
             for kind in KINDS:
-                held = shifts.setdefault((key, kind, period_start(kind, day)), (group, [0] * len(MEASURES)))[1]
+                held = shifts.setdefault((kind, period_start(kind, day), key), (group, [0] * len(MEASURES)))[1]
                 for index, number in enumerate(change):
                     held[index] += number
     _shift(connection, shifts)
-    cuts.shift(connection, ((kind, start, group, by) for (_, kind, start), (group, by) in shifts.items()))
+    cuts.shift(connection, ((kind, start, group, by) for (kind, start, _), (group, by) in shifts.items()))
     return len(changed)
 
 
-def _shift(connection: Connection, shifts: Mapping[tuple[str, Kind, int], tuple[Group, Sequence[int]]]) -> None:
+def _shift(connection: Connection, shifts: Mapping[tuple[Kind, int, str], tuple[Group, Sequence[int]]]) -> None:
     """Move the sums of each group, kind and beginning."""
     rows = [
         {
@@ -209,14 +208,14 @@ def _shift(connection: Connection, shifts: Mapping[tuple[str, Kind, int], tuple[
             **dict(zip(DIMENSIONS, group, strict=True)),
             **dict(zip(MEASURES, by, strict=True)),
         }
-        for (key, kind, start_ms), (group, by) in sorted(shifts.items(), key=lambda item: item[0])
+        for (kind, start_ms, key), (group, by) in sorted(shifts.items(), key=lambda item: item[0])
     ]
     put(
         connection,
         ROLLUP,
         rows,
         lambda insert: insert.on_conflict_do_update(
-            index_elements=[ROLLUP.c.group_key, ROLLUP.c.kind, ROLLUP.c.start_ms],
+            index_elements=[ROLLUP.c.kind, ROLLUP.c.start_ms, ROLLUP.c.group_key],
             set_={name: ROLLUP.c[name] + insert.excluded[name] for name in MEASURES},
         ),
     )
@@ -240,26 +239,23 @@ def _days(connection: Connection, days: Iterable[tuple[str, int]]) -> dict[tuple
 def _sums(
     connection: Connection, kind: Kind, spans: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], tuple[int, ...]]:
-    """What the next finer rollups say about each (group, beginning) of `kind`."""
-    source = HOURLY if kind == "day" else ROLLUP
-    span_rows = given(connection, k=Text(), first=BigInteger(), after=BigInteger()).cte("span")
-    finer = true() if kind == "day" else source.c.kind == "day"
+    """What the next finer rollups say about each (group, beginning) of `kind`: its hours, or the days in it."""
+    span = given(connection, k=Text(), first=BigInteger(), part=BigInteger()).cte("span")
+    if kind == "day":
+        source = HOURLY
+        inside = and_(source.c.start_ms >= span.c.part, source.c.start_ms < span.c.part + DAY_MS)
+        told = [(key, start, start) for key, start in spans]
+    else:
+        source = ROLLUP
+        inside = and_(source.c.kind == "day", source.c.start_ms == span.c.part)
+        told = [(key, start, day) for key, start in spans for day in range(start, _end(kind, start), DAY_MS)]
     query = (
-        select(span_rows.c.k, span_rows.c.first, *(func.sum(source.c[name]) for name in MEASURES))
-        .select_from(span_rows)
-        .join(
-            source,
-            and_(
-                source.c.group_key == span_rows.c.k,
-                finer,
-                source.c.start_ms >= span_rows.c.first,
-                source.c.start_ms < span_rows.c.after,
-            ),
-        )
-        .group_by(span_rows.c.k, span_rows.c.first)
+        select(span.c.k, span.c.first, *(func.sum(source.c[name]) for name in MEASURES))
+        .select_from(span)
+        .join(source, and_(source.c.group_key == span.c.k, inside))
+        .group_by(span.c.k, span.c.first)
     )
-    told = msgspec.json.encode([(key, start, _end(kind, start)) for key, start in spans]).decode()
-    found = connection.execute(query, {"told": told})
+    found = connection.execute(query, {"told": msgspec.json.encode(told).decode()})
     return {(row[0], row[1]): tuple(int(number) for number in row[2:]) for row in found}
 
 

@@ -1,17 +1,17 @@
 """A page of a list, as its address asks for it: `page` and `size`, the parameters of the pagination macro, and `sort`,
 the one of sortable heads (`name` or `-name`).
 
-However long a list is, a page of it costs little: rows are counted up to a bound, and those that come before the page
-are stepped over in an index where there is one, without being read.
+However long a list is, a page of it costs little: rows are counted up to a bound, which is also where the pages end, and
+those that come before a page are stepped over in an index where there is one, without being read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flask import request
-from sqlalchemy import Select, func, inspect, select, tuple_
+from sqlalchemy import Row, Select, func, inspect, select, tuple_
 
 from app.extensions import db
 from app.web.formats import MOST_COUNTED
@@ -19,11 +19,10 @@ from app.web.formats import MOST_COUNTED
 T = TypeVar("T")
 
 SIZES = (20, 50, 100)
-FARTHEST = 1_000_000
 
 
 class Listing(NamedTuple, Generic[T]):
-    """Some rows of a list, and how many there are in all; above `MOST_COUNTED` only how many there are at least."""
+    """Some rows of a list, and how many there are in all; above `MOST_COUNTED` only that there are more."""
 
     items: list[T]
     page: int
@@ -35,40 +34,41 @@ def page_of(query: Select[T]) -> Listing[T]:
     """The rows of `query` that the address asks for; a page beyond the last one is the last one known."""
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]
-    page = max(1, min(request.args.get("page", 1, type=int) or 1, FARTHEST))
+    page = max(1, min(request.args.get("page", 1, type=int) or 1, MOST_COUNTED // size))
     items, total = piece_of(query, page, size)
     if not items and page > 1:
-        page = max(1, -(-min(total, MOST_COUNTED) // size))
+        page = max(1, -(-total // size))
         items, total = piece_of(query, page, size)
     return Listing(items, page, size, total)
 
 
 def piece_of(query: Select[T], page: int, size: int) -> tuple[list[T], int]:
-    """One page of `query`, and how many rows it has in all: exact up to `MOST_COUNTED`, above it at least.
+    """One page of `query`, and how many rows it has in all: exact up to `MOST_COUNTED`, above it one more than that.
+    There are no pages beyond these."""
+    rows, total = rows_of(query, (page - 1) * size, size)
+    return [row[0] for row in rows], total
 
-    First the page's ids are found, so that no row before it is read in full, and how many there are.
+
+def rows_of(
+    query: Select[Any], first: int, size: int, *, marks: Collection[Any] = (), beyond: Collection[Any] = ()
+) -> tuple[Sequence[Row[Any]], int]:
+    """Some rows of `query`, each its object and then what `marks` tells of it, and how many rows it has in all;
+    `beyond` narrows the rows, and not their number.
+
+    All in one query, in which ids are found first, so that no row before the first one is read in full.
     """
     names = list(inspect(query.column_descriptions[0]["entity"]).primary_key)
     name = names[0] if len(names) == 1 else tuple_(*names)
-    first = (page - 1) * size
     counted = select(func.count()).select_from(
         query.order_by(None).with_only_columns(*names).limit(MOST_COUNTED + 1).subquery()
     )
-    piece = query.with_only_columns(counted.scalar_subquery(), *names).offset(first).limit(size + 1)
-    seen = db.session.execute(piece).all()
-    ids = [row[1] if len(names) == 1 else tuple(row[1:]) for row in seen]
-    known = seen[0][0] if seen else (db.session.scalar(counted) or 0) if first else 0
-    total = max(known, first + len(ids)) if ids else known
-    whole = query.order_by(None)
-    whole._where_criteria = (name.in_(ids[:size]),)  # by their ids alone: what they were found by may cost much
-    found = db.session.scalars(whole).unique() if ids else ()
-    rows = {_id_of(row): row for row in found}
-    return [rows[id] for id in ids[:size] if id in rows], total
-
-
-def _id_of(row: Any) -> Any:
-    id = inspect(row).identity
-    return id[0] if len(id) == 1 else tuple(id)
+    if first < MOST_COUNTED:
+        piece = query.with_only_columns(*names).where(*beyond).offset(first).limit(size).subquery("piece")
+        whole = query.add_columns(*marks, counted.scalar_subquery())
+        whole._where_criteria = (name.in_(select(piece)),)  # by their ids alone: what they were found by may cost much
+        if found := db.session.execute(whole).unique().all():
+            return found, found[0][-1]
+    return [], (db.session.scalar(counted) or 0) if first or beyond else 0
 
 
 def sorting(columns: Collection[str]) -> str | None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from app.blueprints.api.contract import Paged, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, page, route
 from app.domain import audit
-from app.domain.errors import Invalid
-from app.extensions import db
-
-_CURSOR = re.compile(r"[0-9a-f-]{36}")
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -29,25 +24,18 @@ class Entry(msgspec.Struct, kw_only=True):
     address: str | None
 
 
-class EntryPage(msgspec.Struct, kw_only=True):
-    """`next_cursor` leads to the entries after these, null at the end."""
-
+class EntryPage(CursorPage, kw_only=True):
     data: list[Entry]
-    page: int
-    limit: int
-    total: int | None
-    next_cursor: str | None = None
 
 
-class Asked(Paged, kw_only=True):
-    """`actor` a username, `object` a kind, an id or a name; `cursor` instead of `page` leads on from an answer."""
+class Asked(Cursored, kw_only=True):
+    """`actor` a username, `object` a kind, an id or a name."""
 
     actor: str | None = None
     action: str | None = None
     object: str | None = None
     since: datetime | None = msgspec.field(default=None, name="from")
     until: datetime | None = msgspec.field(default=None, name="to")
-    cursor: str | None = None
 
 
 def show(entry: audit.AuditEntry) -> Entry:
@@ -73,11 +61,4 @@ def index(asked: Asked) -> dict[str, Any]:
         since=asked.since,
         until=asked.until,
     )
-    answer = page(found, show)
-    if asked.cursor:
-        if not _CURSOR.fullmatch(asked.cursor):
-            raise Invalid("Give the `next_cursor` of an answer.", "cursor")
-        rows = db.session.scalars(found.where(audit.AuditEntry.id < asked.cursor).limit(asked.limit)).all()
-        answer["data"] = [show(row) for row in rows]
-    full = len(answer["data"]) == answer["limit"]
-    return {**answer, "next_cursor": answer["data"][-1].id if full else None}
+    return page(found, show)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from app.blueprints.api.contract import Paged, amount, me, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, amount, me, page, route
 from app.domain import budget_requests, payers
 from app.domain.budget_requests import LONGEST_TEXT, Status
 from app.extensions import db, transaction
@@ -35,11 +35,8 @@ class BudgetRequest(msgspec.Struct, kw_only=True):
     created_at: datetime
 
 
-class BudgetRequestPage(msgspec.Struct, kw_only=True):
+class BudgetRequestPage(CursorPage, kw_only=True):
     data: list[BudgetRequest]
-    page: int
-    limit: int
-    total: int | None
 
 
 class BudgetRequestBody(msgspec.Struct, kw_only=True):
@@ -60,7 +57,7 @@ class BudgetDecisionBody(msgspec.Struct, kw_only=True):
     reason: Words | None = None
 
 
-class Asked(Paged, kw_only=True):
+class Asked(Cursored, kw_only=True):
     status: Status | None = None
 
 

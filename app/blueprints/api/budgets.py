@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from app import current
-from app.blueprints.api.contract import Paged, amount, me, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.errors import Forbidden, NotFound
@@ -74,14 +74,11 @@ class Credit(msgspec.Struct, kw_only=True):
     at: datetime
 
 
-class BudgetPage(msgspec.Struct, kw_only=True):
+class BudgetPage(CursorPage, kw_only=True):
     data: list[Budget]
-    page: int
-    limit: int
-    total: int | None
 
 
-class Asked(Paged, kw_only=True):
+class Asked(Cursored, kw_only=True):
     scope: Kind | None = None
 
 

@@ -31,8 +31,8 @@ from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttl
 from app.domain.person import SCOPES_OF, Person
 from app.extensions import csrf, db, transaction
 from app.metering import money
+from app.web import cursors
 from app.web.formats import is_counted
-from app.web.lists import piece_of
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,26 @@ class Paged(msgspec.Struct, kw_only=True):
 
     page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = 50
+
+
+class Cursored(Paged, kw_only=True):
+    """`cursor` instead of `page` leads on from an answer, to the end of any list."""
+
+    cursor: str | None = None
+
+
+class Page(msgspec.Struct, kw_only=True):
+    """What answers of lists tell beside `data`. `total` is null above 10,000."""
+
+    page: int
+    limit: int
+    total: int | None
+
+
+class CursorPage(Page, kw_only=True):
+    """`next_cursor` leads to what follows, null at the end. Pages alone reach the first 10,000."""
+
+    next_cursor: str | None = None
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +148,7 @@ def route(
 
     def declare(function: Callable[P, Any]) -> Callable[P, Any]:
         module = function.__module__.rpartition(".")[2]
-        reading = query or (Paged if "limit" in getattr(answer, "__struct_fields__", ()) else None)
+        reading = query or (Cursored if isinstance(answer, type) and issubclass(answer, CursorPage) else None)
         questions = None if reading is None else _questions(reading)
         OPERATIONS.append(
             Operation(
@@ -323,15 +343,28 @@ def _instant(value: str, name: str) -> datetime:
 
 
 def page(rows: Select[Row], show: Callable[[Row], Any]) -> dict[str, Any]:
-    """One page of a list, as the query asks: `page` from 1, `limit` up to 200; `total` is null above 10,000."""
-    number, limit = g.asked.page, g.asked.limit
-    found, total = piece_of(rows, number, limit)
+    """One page of a list, as the query asks: `page` from 1, or what follows a `cursor`; `limit` up to 200."""
+    asked = g.asked
+    try:
+        found = cursors.piece_of(rows, asked.page, asked.limit, asked.cursor)
+    except cursors.NoCursor:
+        raise Invalid("Give the `next_cursor` of an answer.", "cursor") from None
+    within_reach(found.total, found.items)
     return {
-        "data": [show(row) for row in found],
-        "page": number,
-        "limit": limit,
-        "total": total if is_counted(total) else None,
+        "data": [show(row) for row in found.items],
+        "page": asked.page,
+        "limit": asked.limit,
+        "total": found.total if is_counted(found.total) else None,
+        "next_cursor": found.next,
     }
+
+
+def within_reach(total: int | None, items: Sequence[Any]) -> None:
+    """Refuses a page that lies farther in a long list than pages reach: its rows are there, and would be missed."""
+    if not items and not g.asked.cursor and (total is None or not is_counted(total)):
+        raise Invalid(
+            "Pages reach the first 10,000 of a list: go on from there with `cursor`, an answer's `next_cursor`.", "page"
+        )
 
 
 def listed(rows: Sequence[Any]) -> dict[str, Any]:

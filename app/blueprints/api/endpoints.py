@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import me, page, route
+from app.blueprints.api.contract import CursorPage, me, page, route
 from app.domain import providers, rehearsal
 from app.domain.rehearsal import Rehearsal
 
@@ -25,11 +25,8 @@ class Endpoint(msgspec.Struct, kw_only=True):
     mapping: Mapping
 
 
-class EndpointPage(msgspec.Struct, kw_only=True):
+class EndpointPage(CursorPage, kw_only=True):
     data: list[Endpoint]
-    page: int
-    limit: int
-    total: int | None
 
 
 class EndpointTrial(msgspec.Struct, kw_only=True):

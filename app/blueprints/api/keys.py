@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Paged, amount, me, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.domain import budgets, identity, keys, teams
 from app.ledger import requests
@@ -79,11 +79,8 @@ class NewlyMadeKey(Key, kw_only=True):
     key: str
 
 
-class KeyPage(msgspec.Struct, kw_only=True):
+class KeyPage(CursorPage, kw_only=True):
     data: list[Key]
-    page: int
-    limit: int
-    total: int | None
 
 
 class NewKey(msgspec.Struct, kw_only=True):
@@ -120,7 +117,7 @@ class Rotation(msgspec.Struct, kw_only=True):
     overlap_s: int = 0
 
 
-class Asked(Paged, kw_only=True):
+class Asked(Cursored, kw_only=True):
     """`user` is for admins."""
 
     team_id: str | None = None

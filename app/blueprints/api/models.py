@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Paged, me, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
 from app.directory import Capability, ModelStatus
 from app.domain import catalog, offering
 from app.domain.catalog import DeploymentSpec
@@ -70,11 +70,8 @@ class Model(msgspec.Struct, kw_only=True):
     updated_at: datetime
 
 
-class ModelPage(msgspec.Struct, kw_only=True):
+class ModelPage(CursorPage, kw_only=True):
     data: list[Model]
-    page: int
-    limit: int
-    total: int | None
 
 
 class ModelChange(msgspec.Struct, kw_only=True):
@@ -100,7 +97,7 @@ class NewModel(ModelChange, kw_only=True):
     name: Name
 
 
-class Asked(Paged, kw_only=True):
+class Asked(Cursored, kw_only=True):
     search: str | None = None
     capability: Capability | None = None
     status: ModelStatus | None = None

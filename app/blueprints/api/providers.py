@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Paged, me, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
 from app.domain import departure, providers
 from app.extensions import db
 
@@ -29,11 +29,8 @@ class Provider(msgspec.Struct, kw_only=True):
     updated_at: datetime
 
 
-class ProviderPage(msgspec.Struct, kw_only=True):
+class ProviderPage(CursorPage, kw_only=True):
     data: list[Provider]
-    page: int
-    limit: int
-    total: int | None
 
 
 class NewProvider(msgspec.Struct, kw_only=True):
@@ -67,7 +64,7 @@ class TrialResult(msgspec.Struct, kw_only=True):
     models: list[str]
 
 
-class Asked(Paged, kw_only=True):
+class Asked(Cursored, kw_only=True):
     type: Literal["api", "web"] | None = None
     status: Literal["active", "disabled"] | None = None
 

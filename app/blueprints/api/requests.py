@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import or_, select
 
-from app.blueprints.api.contract import Paged, listed, me, route
+from app.blueprints.api.contract import CursorPage, Page, Paged, listed, me, route, within_reach
 from app.blueprints.api.usage import MOST_ROWS, instant, milliseconds, reader, refused
 from app.domain import identity, refusals
 from app.domain.errors import Invalid, NotFound
@@ -81,14 +81,8 @@ class Request(msgspec.Struct, kw_only=True):
     ttft_ms: int | None
 
 
-class RequestPage(msgspec.Struct, kw_only=True):
-    """`next_cursor` leads to the requests after these, null at the end."""
-
+class RequestPage(CursorPage, kw_only=True):
     data: list[Request]
-    page: int
-    limit: int
-    total: int | None
-    next_cursor: str | None = None
 
 
 class Correction(msgspec.Struct, kw_only=True):
@@ -165,11 +159,8 @@ class Stat(msgspec.Struct, kw_only=True):
     mean_ttft_ms: float | None
 
 
-class StatPage(msgspec.Struct, kw_only=True):
+class StatPage(Page, kw_only=True):
     data: list[Stat]
-    page: int
-    limit: int
-    total: int | None
 
 
 class Narrowed(Paged, kw_only=True):
@@ -302,6 +293,7 @@ def _page(asked: Asked) -> dict[str, Any]:
         )
     except ReportError as error:
         raise refused(error) from None
+    within_reach(found.total, found.entries)
     names = _names(found.entries)
     return {
         "data": [Request(**_fields(entry, names)) for entry in found.entries],

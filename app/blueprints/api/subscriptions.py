@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy.orm import selectinload
 
-from app.blueprints.api.contract import Paged, me, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
 from app.domain import catalog, identity, subscriptions, teams
 from app.domain.errors import DomainError, Invalid
 from app.domain.subscriptions import Status
@@ -55,11 +55,8 @@ class Subscription(msgspec.Struct, kw_only=True):
     timeline: list[SubscriptionStep]
 
 
-class SubscriptionPage(msgspec.Struct, kw_only=True):
+class SubscriptionPage(CursorPage, kw_only=True):
     data: list[Subscription]
-    page: int
-    limit: int
-    total: int | None
 
 
 class SubscriptionRequest(msgspec.Struct, kw_only=True):
@@ -99,7 +96,7 @@ class DecisionResults(msgspec.Struct, kw_only=True):
     data: list[DecisionResult]
 
 
-class Asked(Paged, kw_only=True):
+class Asked(Cursored, kw_only=True):
     """`user` is for admins."""
 
     status: Status | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Paged, me, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
 from app.blueprints.api.keys import BudgetNow, show_budget
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, departure, identity, teams
@@ -44,11 +44,8 @@ class Team(msgspec.Struct, kw_only=True):
     created_at: datetime
 
 
-class TeamPage(msgspec.Struct, kw_only=True):
+class TeamPage(CursorPage, kw_only=True):
     data: list[Team]
-    page: int
-    limit: int
-    total: int | None
 
 
 class NewTeam(msgspec.Struct, kw_only=True):
@@ -78,7 +75,7 @@ class MemberBody(msgspec.Struct, kw_only=True):
     budget: BudgetBody | None | UnsetType = UNSET
 
 
-class Asked(Paged, kw_only=True):
+class Asked(Cursored, kw_only=True):
     """`search` looks in names."""
 
     search: str | None = None

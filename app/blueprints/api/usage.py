@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from app.blueprints.api.contract import Paged, caller, listed, route
+from app.blueprints.api.contract import Page, Paged, caller, listed, route
 from app.domain import identity, teams
 from app.domain.errors import Invalid
 from app.ledger import reports
@@ -62,11 +62,8 @@ class Row(msgspec.Struct, kw_only=True):
     api_types: dict[str, Part]
 
 
-class RowPage(msgspec.Struct, kw_only=True):
+class RowPage(Page, kw_only=True):
     data: list[Row]
-    page: int
-    limit: int
-    total: int | None
 
 
 class Summary(msgspec.Struct, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Paged, me, page, route
+from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
 from app.domain import departure, identity, passwords, teams, tokens
 from app.domain.errors import Invalid
 from app.domain.person import Person, Role
@@ -45,11 +45,8 @@ class User(msgspec.Struct, kw_only=True):
     last_seen_at: datetime | None
 
 
-class UserPage(msgspec.Struct, kw_only=True):
+class UserPage(CursorPage, kw_only=True):
     data: list[User]
-    page: int
-    limit: int
-    total: int | None
 
 
 class NewUser(msgspec.Struct, kw_only=True):
@@ -101,14 +98,11 @@ class NewToken(IssuedToken, kw_only=True):
     scope: str
 
 
-class TokenPage(msgspec.Struct, kw_only=True):
+class TokenPage(CursorPage, kw_only=True):
     data: list[IssuedToken]
-    page: int
-    limit: int
-    total: int | None
 
 
-class Asked(Paged, kw_only=True):
+class Asked(Cursored, kw_only=True):
     search: str | None = None
     role: Role | None = None
 
