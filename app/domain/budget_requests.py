@@ -149,19 +149,18 @@ def outlook(payer: Payer) -> list[Spell]:
     if budget is None:
         return []
     now_ms = int(now().timestamp() * 1000)
+    windows = [periods.window_of(budget.spec, now_ms)]
+    while len(windows) < LOOKED_BACK and windows[-1].end_ms < periods.FOR_EVER_MS:
+        windows.append(periods.window_of(budget.spec, windows[-1].start_ms - 1))
+    spans = [(window.start_ms, min(window.end_ms, now_ms + 60_000)) for window in windows]
     spells: list[Spell] = []
-    window = periods.window_of(budget.spec, now_ms)
-    for _ in range(LOOKED_BACK):
-        whole = window.end_ms >= periods.FOR_EVER_MS
-        cost = books.spent_between(payer.kind, payer.id, window.start_ms, min(window.end_ms, now_ms + 60_000))
+    for window, cost in zip(windows, books.spent_in(payer.kind, payer.id, *spans), strict=True):
+        ends = window.end_ms < periods.FOR_EVER_MS
         forecast = None
-        if not spells and not whole:
+        if ends and not spells:
             passed = max(now_ms - window.start_ms, 1)
             forecast = cost * (window.end_ms - window.start_ms) // passed
-        spells.append(Spell(_at(window.start_ms), None if whole else _at(window.end_ms), cost, forecast))
-        if whole:
-            break
-        window = periods.window_of(budget.spec, window.start_ms - 1)
+        spells.append(Spell(_at(window.start_ms), _at(window.end_ms) if ends else None, cost, forecast))
     return spells
 
 

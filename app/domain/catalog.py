@@ -13,7 +13,7 @@ from typing import Any, get_args
 import msgspec
 from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, cast, exists, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, contains_eager, mapped_column, relationship, selectinload
+from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, relationship
 
 from app.directory import Capability, ModelStatus
 from app.domain import audit
@@ -190,9 +190,9 @@ def names() -> list[str]:
     return list(db.session.scalars(select(Model.name).order_by(Model.name)))
 
 
-def are_at_most(number: int) -> bool:
-    """Whether there are no more models than that."""
-    return len(db.session.scalars(select(Model.id).limit(number + 1)).all()) <= number
+def with_deployments() -> Any:
+    """Models bring their deployments in the same query: not for an export, which is read in pieces."""
+    return joinedload(Model.deployments)
 
 
 def find_model(name: str) -> Model | None:
@@ -208,7 +208,7 @@ def all_models(
     provider_id: str | None = None,
 ) -> Select[Model]:
     """Every model by name, hidden and disabled ones too: for admins."""
-    found = select(Model).options(selectinload(Model.deployments)).order_by(Model.name)
+    found = select(Model).order_by(Model.name)
     if search:
         found = found.where(matches(search))
     if status:

@@ -77,11 +77,6 @@ def names_of(ids: Iterable[str]) -> dict[str, str]:
     return {id: name for id, name in db.session.execute(query) if id in wanted}  # sooner than by so many parameters
 
 
-def are_at_most(number: int) -> bool:
-    """Whether there are no more people than that."""
-    return len(db.session.scalars(select(Person.id).limit(number + 1)).all()) <= number
-
-
 def people(
     *, search: str | None = None, role: str | None = None, status: str | None = None, group: str | None = None
 ) -> Select[Person]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, and_, func, or_, select, text, union
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from app import current, store
 from app.domain import audit, budgets, names, notices, teams
@@ -329,15 +329,11 @@ def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
     return [*scopes, ("organisation", store.ORGANISATION, store.ORGANISATION)]
 
 
-def are_at_most(number: int) -> bool:
-    """Whether there are no more keys than that, revoked ones too."""
-    return len(db.session.scalars(select(ApiKey.id).limit(number + 1)).all()) <= number
-
-
 def reach(person: Person, id: str, *, change: bool = False) -> ApiKey:
     """The key of that id among those reachable; raises `NotFound`, or `Forbidden` when a read-only admin wants
     to change somebody else's."""
-    found = db.session.scalar(reachable(person).where(ApiKey.id == id))
+    asked = reachable(person).where(ApiKey.id == id).options(joinedload(ApiKey.secrets))
+    found = db.session.scalars(asked).unique().one_or_none()
     if found is None:
         raise NotFound("There is no such key.")
     if change and not may_change(person, found):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, exists, false, func, literal, not_, or_, select, true, union, union_all
-from sqlalchemy.orm import lazyload, selectinload
+from sqlalchemy.orm import lazyload
 
 from app.domain import catalog, keys, subscriptions
 from app.domain.catalog import OFFERED, Deployment, Model
@@ -70,12 +70,7 @@ def visible(person: Person, name: str) -> Model:
 
 def find(person: Person, wish: Wish) -> Select[Model]:
     """The models on offer that fit a wish, by the name that is shown."""
-    return (
-        select(Model)
-        .options(selectinload(Model.deployments))
-        .where(*_conditions(person, wish))
-        .order_by(func.lower(Model.display_name), Model.name)
-    )
+    return select(Model).where(*_conditions(person, wish)).order_by(func.lower(Model.display_name), Model.name)
 
 
 def columns() -> dict[str, Any]:
@@ -129,7 +124,7 @@ def access(person: Person, model_ids: Collection[str] | None = None) -> dict[str
 def newest(limit: int) -> list[Model]:
     """What came into the catalogue last."""
     query = select(Model).where(Model.status.in_(OFFERED)).order_by(Model.created_at.desc(), Model.id.desc())
-    return list(db.session.scalars(query.limit(limit)))
+    return list(db.session.scalars(query.limit(limit).options(catalog.with_deployments())).unique())
 
 
 def is_new(model: Model) -> bool:

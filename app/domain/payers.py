@@ -6,10 +6,11 @@ may ask for more. It stands above the nouns that scopes are made of, so that non
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import exists, select, tuple_
+from sqlalchemy import ColumnElement, case, exists, func, literal, null, select, tuple_, union_all
 from sqlalchemy.orm import aliased
 
 from app import store
@@ -17,6 +18,7 @@ from app.domain import budgets, catalog, identity, keys, subscriptions, teams
 from app.domain.errors import NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import Person
+from app.domain.search import one_of
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db, now
@@ -47,47 +49,37 @@ class Payer(NamedTuple):
         return f"/budgets/{self.kind}/{self.shown}"
 
 
+class Held(NamedTuple):
+    """A key or a subscription of one's own."""
+
+    kind: str
+    id: str
+    name: str  # a key's, or that of the model
+    status: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
 def read(scopes: Iterable[Scope]) -> dict[Scope, Payer]:
-    """What these scopes are, in one query a kind; those that are gone are left out."""
+    """What these scopes are, in one query; those that are gone are left out."""
     ids: dict[str, set[str]] = {kind: set() for kind in budgets.KINDS}
     for kind, id in scopes:
         ids.setdefault(kind, set()).add(id)
-    found: dict[Scope, Payer] = {}
-    for key_id, name, team_id, person_id in _chunked(
-        ids["key"],
-        lambda some: select(ApiKey.id, ApiKey.name, ApiKey.team_id, ApiKey.person_id).where(ApiKey.id.in_(some)),
-    ):
-        found["key", key_id] = Payer("key", key_id, f"key {name}", key_id, team_id, person_id)
-    subscribed = Subscription.id, Subscription.model_name, Subscription.team_id, Subscription.person_id
     people = ids["user"] | {id.partition(":")[2] for id in ids["member"]}
     joined = ids["team"] | {id.partition(":")[0] for id in ids["member"]}
-    rows = list(_chunked(ids["subscription"], lambda some: select(*subscribed).where(Subscription.id.in_(some))))
-    names = dict(
-        _chunked(
-            people | {row[3] for row in rows},
-            lambda some: select(Person.id, Person.username).where(Person.id.in_(some)),
-        )
+    asked = (
+        (_keys, ApiKey.id, ids["key"]),
+        (_subscriptions, Subscription.id, ids["subscription"]),
+        (_people, Person.id, people),
+        (_teams, Team.id, joined),
     )
-    team_names = dict(
-        _chunked(
-            joined | {row[2] for row in rows if row[2]},
-            lambda some: select(Team.id, Team.name).where(Team.id.in_(some)),
-        )
-    )
-    for id, model, team_id, person_id in rows:
-        owner = f"team {team_names.get(team_id, team_id)}" if team_id else names.get(person_id, person_id)
-        found["subscription", id] = Payer(
-            "subscription", id, f"subscription of {owner} to {model}", id, team_id, None if team_id else person_id
-        )
-    for id in ids["user"] & names.keys():
-        found["user", id] = Payer("user", id, names[id], names[id], None, id)
-    for id in ids["team"] & team_names.keys():
-        found["team", id] = Payer("team", id, f"team {team_names[id]}", id, id)
+    known = _found(*(piece(one_of(column, wanted)) for piece, column, wanted in asked if wanted))
+    found = {scope: known[scope] for scope in known if scope[1] in ids[scope[0]]}
     for id in ids["member"]:
         team_id, _, person_id = id.partition(":")
-        if team_id in team_names and person_id in names:
-            name = f"{names[person_id]} in team {team_names[team_id]}"
-            found["member", id] = Payer("member", id, name, f"{team_id}:{names[person_id]}", team_id, person_id)
+        team, person = known.get(("team", team_id)), known.get(("user", person_id))
+        if team and person:
+            found["member", id] = _member(team, person)
     if store.ORGANISATION in ids["organisation"]:
         found["organisation", store.ORGANISATION] = _organisation()
     return found
@@ -151,40 +143,47 @@ def concerned(payer: Payer) -> list[Person]:
 def of(person: Person) -> list[Payer]:
     """All that a person's calls may be charged to: themselves, their keys and subscriptions, their teams with their
     own caps there, and the organisation; in this order."""
-    scopes: list[Scope] = [("user", person.id)]
-    scopes += [
-        ("key", id) for id in db.session.scalars(select(ApiKey.id).where(ApiKey.person_id == person.id, keys.live()))
-    ]
-    mine = teams.of(person)
-    joined = [one.team_id for one in mine]
-    live = Subscription.status.in_(subscriptions.LIVE)
+    joined = select(Membership.team_id).where(Membership.person_id == person.id)
     own = (Subscription.person_id == person.id) & Subscription.team_id.is_(None)
-    scopes += [
-        ("subscription", id)
-        for id in db.session.scalars(select(Subscription.id).where(live, own | Subscription.team_id.in_(joined)))
-    ]
-    for one in mine:
-        scopes += [("member", one.scope_id), ("team", one.team_id)]
-    scopes.append(("organisation", store.ORGANISATION))
-    found = read(scopes)
-    return [found[scope] for scope in scopes if scope in found]
+    found = _found(
+        _keys(ApiKey.person_id == person.id, keys.live()),
+        _subscriptions(Subscription.status.in_(subscriptions.LIVE), own | Subscription.team_id.in_(joined)),
+        _teams(Team.id.in_(joined)),
+    ).values()
+    own_keys, asked, joined_teams = (
+        [one for one in found if one.kind == kind] for kind in ("key", "subscription", "team")
+    )
+    mine = Payer("user", person.id, person.username, person.username, None, person.id)
+    of_teams = [one for team in joined_teams for one in (_member(team, mine), team)]
+    return [mine, *own_keys, *asked, *of_teams, _organisation()]
 
 
 def below(payer: Payer) -> list[Payer]:
     """Those whose calls this payer pays for too, and who may be cut off by budgets of their own: a team's members and
     keys, a person's keys."""
     live = keys.live()
-    scopes: list[Scope] = []
     if payer.kind == "team":
-        members = db.session.scalars(select(Membership.person_id).where(Membership.team_id == payer.id))
-        scopes += [("member", teams.scope_of(payer.id, person_id)) for person_id in members]
-        scopes += [("key", id) for id in db.session.scalars(select(ApiKey.id).where(ApiKey.team_id == payer.id, live))]
-    elif payer.kind in ("user", "member"):
+        members = select(Membership.person_id).where(Membership.team_id == payer.id)
+        found = _found(_people(Person.id.in_(members)), _keys(ApiKey.team_id == payer.id, live)).values()
+        own_keys = [one for one in found if one.kind == "key"]
+        return [*(_member(payer, one) for one in found if one.kind == "user"), *own_keys]
+    if payer.kind in ("user", "member"):
         team_id = payer.team_id if payer.kind == "member" else None
-        query = select(ApiKey.id).where(ApiKey.person_id == payer.person_id, ApiKey.team_id == team_id, live)
-        scopes += [("key", id) for id in db.session.scalars(query)]
-    found = read(scopes)
-    return [found[scope] for scope in scopes if scope in found]
+        return list(_found(_keys(ApiKey.person_id == payer.person_id, ApiKey.team_id == team_id, live)).values())
+    return []
+
+
+def held_by(person: Person) -> list[Held]:
+    """A person's own active keys and their own subscriptions, those asked for too, in one query; the newest first."""
+    wanted = subscriptions.of(person).where(Subscription.status.in_(("active", "pending")))
+    columns = Subscription.id, Subscription.model_name, Subscription.status, Subscription.created_at
+    asked = wanted.order_by(None).with_only_columns(literal("subscription"), *columns, Subscription.expires_at)
+    active = keys.listed(person, status="active").order_by(None)
+    own = active.with_only_columns(
+        literal("key"), ApiKey.id, ApiKey.name, literal("active"), ApiKey.created_at, ApiKey.expires_at
+    )
+    found = [Held(*row) for row in db.session.execute(union_all(asked, own))]
+    return sorted(found, key=lambda one: one.id, reverse=True)
 
 
 def smallest_call_nano() -> int:
@@ -217,8 +216,38 @@ def _owns_team(person: Person, payer: Payer) -> bool:
     return payer.team_id is not None and teams.role_in(person, payer.team_id) == "owner"
 
 
-def _chunked(ids: Iterable[str], query: Callable[[Sequence[str]], Any]) -> Iterator[Any]:
-    """The rows of `query` for all ids, some thousands at a time."""
-    wanted: Sequence[str] = sorted(ids)
-    for start in range(0, len(wanted), 5_000):
-        yield from db.session.execute(query(wanted[start : start + 5_000]))
+def _member(team: Payer, person: Payer) -> Payer:
+    """A person's part in a team."""
+    name = f"{person.name} in {team.name}"
+    return Payer("member", teams.scope_of(team.id, person.id), name, f"{team.id}:{person.shown}", team.id, person.id)
+
+
+def _keys(*where: ColumnElement[bool]) -> Any:
+    return select(literal("key"), ApiKey.id, "key " + ApiKey.name, ApiKey.team_id, ApiKey.person_id).where(*where)
+
+
+def _subscriptions(*where: ColumnElement[bool]) -> Any:
+    of_team = Subscription.team_id.is_not(None)
+    owner = case((of_team, "team " + func.coalesce(Team.name, Subscription.team_id)), else_=Person.username)
+    name = "subscription of " + owner + " to " + Subscription.model_name
+    person_id = case((of_team, None), else_=Subscription.person_id)
+    found = select(literal("subscription"), Subscription.id, name, Subscription.team_id, person_id)
+    found = found.join(Person, Person.id == Subscription.person_id).outerjoin(Team, Team.id == Subscription.team_id)
+    return found.where(*where)
+
+
+def _people(*where: ColumnElement[bool]) -> Any:
+    return select(literal("user"), Person.id, Person.username, null(), Person.id).where(*where)
+
+
+def _teams(*where: ColumnElement[bool]) -> Any:
+    return select(literal("team"), Team.id, "team " + Team.name, Team.id, null()).where(*where)
+
+
+def _found(*pieces: Any) -> dict[Scope, Payer]:
+    """What these queries find, all at once and by name: kind, id, name, team and person each. People are shown by their names."""
+    rows = db.session.execute(union_all(*pieces)).all() if pieces else []
+    return {
+        (kind, id): Payer(kind, id, name, name if kind == "user" else id, team_id, person_id)
+        for kind, id, name, team_id, person_id in sorted(rows, key=lambda row: row[2].casefold())
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Connection, Index, Table, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Index, Table, func, literal, select, tuple_, union_all
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
@@ -125,23 +125,35 @@ def spent_between(kind: str, id: str, from_ms: int, to_ms: int) -> int:
     This is where a budget that is new in mid-period, or whose period changed, starts from. A member's id is
     `<team id>:<person id>`. Raises `ValueError` for an unknown kind.
     """
-    total = 0
+    return spent_in(kind, id, (from_ms, to_ms))[0]
+
+
+def spent_in(kind: str, id: str, *spans: tuple[int, int]) -> list[int]:
+    """The same of several spans, in one query."""
+    pieces = [
+        select(literal(place), func.sum(table.c.cost_nano)).where(
+            moment >= start, moment < end, *_of_scope(table, kind, id)
+        )
+        for place, span in enumerate(spans)
+        for table, moment, start, end in _parts(*span)
+        if start < end
+    ]
+    totals = [0] * len(spans)
+    for place, cost_nano in db.session.execute(union_all(*pieces)) if pieces else ():
+        totals[place] += int(cost_nano or 0)
+    return totals
+
+
+def _parts(from_ms: int, to_ms: int) -> list[tuple[Table, ColumnElement[int], int, int]]:
+    """Where a span is read from: whole hours from their sums, what is left at its ends from entries."""
     first_hour, last_hour = -(-from_ms // HOUR_MS) * HOUR_MS, to_ms // HOUR_MS * HOUR_MS
     if first_hour >= last_hour:
-        parts = [(ENTRY, ENTRY.c.at_ms, from_ms, to_ms)]
-    else:
-        parts = [
-            (ENTRY, ENTRY.c.at_ms, from_ms, first_hour),
-            (HOURLY, HOURLY.c.start_ms, first_hour, last_hour),
-            (ENTRY, ENTRY.c.at_ms, last_hour, to_ms),
-        ]
-    for table, moment, start, end in parts:
-        if start < end:
-            query = select(func.sum(table.c.cost_nano)).where(
-                moment >= start, moment < end, *_of_scope(table, kind, id)
-            )
-            total += int(db.session.execute(query).scalar() or 0)
-    return total
+        return [(ENTRY, ENTRY.c.at_ms, from_ms, to_ms)]
+    return [
+        (ENTRY, ENTRY.c.at_ms, from_ms, first_hour),
+        (HOURLY, HOURLY.c.start_ms, first_hour, last_hour),
+        (ENTRY, ENTRY.c.at_ms, last_hour, to_ms),
+    ]
 
 
 def open_counter(kind: str, id: str, window: Window) -> int:

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import func, literal, select, union_all
+from sqlalchemy import Text, false, func, literal, null, select, union_all
+from sqlalchemy import cast as cast_sql
 
 from app.extensions import db
 from app.ledger.entries import ENTRY, FAILED
@@ -64,37 +65,47 @@ class Errors(NamedTuple):
     cut: bool
 
 
-def timings(reader: Reader, *asked: Filters) -> list[Sample]:
-    """How long the newest requests took that were answered, of each of the spans asked for; failed and broken off ones
-    have no full length."""
-    pieces = [
+class Told(NamedTuple):
+    """What single requests of a span tell, and those of the one before it."""
+
+    sample: Sample
+    before: Sample
+    errors: Errors
+
+
+def told(reader: Reader, filters: Filters, before: Filters) -> Told:
+    """How long the newest requests of two spans took that were answered, as failed and broken off ones have no full
+    length; and in which ways the newest of the first span failed. All of it in one query."""
+    query = union_all(
+        select(_answered(reader, filters, "sample")),
+        select(_answered(reader, before, "before")),
+        _failed(reader, filters),
+    )
+    found: dict[str, list[Any]] = {"sample": [], "before": [], "errors": []}
+    for row in db.session.execute(query).all():
+        found[row[0]].append(row)
+    return Told(_sample(found["sample"]), _sample(found["before"]), _errors(found["errors"]))
+
+
+def _answered(reader: Reader, filters: Filters, name: str) -> Any:
+    return (
         select(
-            literal(index).label("span"),
+            literal(name).label("part"),
             ENTRY.c.stream,
             ENTRY.c.duration_ms,
             ENTRY.c.ttft_ms,
             ENTRY.c.completion_tokens,
+            cast_sql(null(), Text).label("code"),
         )
         .where(IS_REQUEST, ENTRY.c.outcome == "ok", *_within(reader, filters))
         .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
         .limit(NEWEST + 1)
         .subquery()
-        for index, filters in enumerate(asked)
-    ]
-    found: list[list[Any]] = [[] for _ in asked]
-    for row in db.session.execute(union_all(*(select(piece) for piece in pieces))).all():
-        found[row[0]].append(row)
-    return [_sample(rows[:NEWEST], len(rows) > NEWEST) for rows in found]
-
-
-def _sample(rows: Sequence[Any], cut: bool) -> Sample:
-    return Sample(
-        _timings(rows), _timings([row for row in rows if row[1]]), _timings([row for row in rows if not row[1]]), cut
     )
 
 
-def errors(reader: Reader, filters: Filters) -> Errors:
-    """In which ways the newest failed requests failed."""
+def _failed(reader: Reader, filters: Filters) -> Any:
+    """Kinds of errors in the same columns: the status, how many and the last one's time stand where numbers do."""
     newest = (
         select(ENTRY.c.error_code, ENTRY.c.status, ENTRY.c.at_ms)
         .where(IS_REQUEST, FAILED, *_within(reader, filters))
@@ -102,12 +113,21 @@ def errors(reader: Reader, filters: Filters) -> Errors:
         .limit(NEWEST + 1)
         .subquery("newest")
     )
-    query = (
-        select(newest.c.error_code, newest.c.status, func.count().label("requests"), func.max(newest.c.at_ms))
-        .group_by(newest.c.error_code, newest.c.status)
-        .order_by(func.count().desc(), newest.c.status, newest.c.error_code)
+    numbers = newest.c.status, func.count(), func.max(newest.c.at_ms)
+    query = select(literal("errors"), false(), *numbers, newest.c.error_code)
+    return query.group_by(newest.c.error_code, newest.c.status)
+
+
+def _sample(rows: Sequence[Any]) -> Sample:
+    cut, rows = len(rows) > NEWEST, rows[:NEWEST]
+    return Sample(
+        _timings(rows), _timings([row for row in rows if row[1]]), _timings([row for row in rows if not row[1]]), cut
     )
-    kinds = [ErrorKind(*row) for row in db.session.execute(query)]
+
+
+def _errors(rows: Sequence[Any]) -> Errors:
+    kinds = [ErrorKind(code, status, requests, last_ms) for _, _, status, requests, last_ms, code in rows]
+    kinds.sort(key=lambda kind: (-kind.requests, kind.status, kind.code or ""))
     counted = sum(kind.requests for kind in kinds)
     return Errors(kinds, min(counted, NEWEST), counted > NEWEST)
 
@@ -124,7 +144,7 @@ def _timings(rows: Sequence[Any]) -> Timings:
     speeds = sorted(
         [
             tokens * 1000 / (duration - ttft)
-            for _, stream, duration, ttft, tokens in rows
+            for _, stream, duration, ttft, tokens, _ in rows
             if stream and ttft is not None and tokens and duration > ttft
         ]
     )

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from flask import request
+from sqlalchemy import exists, select
 
 from app.domain import teams
+from app.domain.catalog import Model
+from app.domain.keys import ApiKey
 from app.domain.person import Person
-from app.domain.teams import Membership
+from app.domain.teams import Membership, Team
+from app.extensions import db
 
 T = TypeVar("T")
 
@@ -27,6 +31,11 @@ def memberships(person: Person) -> list[Membership]:
     return once(f"memberships of {person.id}", lambda: teams.of(person))
 
 
+def reach_team(person: Person, id: str) -> Team:
+    """The team of that id, if a person can see it; raises `NotFound`."""
+    return next((one.team for one in memberships(person) if one.team_id == id), None) or teams.reach(person, id)
+
+
 def owned_teams(person: Person) -> tuple[str, ...]:
     """The ids of the teams that a person owns."""
     return tuple(one.team_id for one in memberships(person) if one.role == "owner")
@@ -35,3 +44,14 @@ def owned_teams(person: Person) -> tuple[str, ...]:
 def role_in(person: Person, team_id: str | None) -> str | None:
     """A person's role in a team; None when they are not in it."""
     return next((one.role for one in memberships(person) if one.team_id == team_id), None)
+
+
+def abundant(number: int) -> set[str]:
+    """Of what there is more than that: of keys (revoked ones too), users, models."""
+
+    def ask() -> set[str]:
+        ids = {"key": ApiKey.id, "user": Person.id, "model": Model.id}
+        more = (exists(select(id).offset(number)) for id in ids.values())
+        return {name for name, found in zip(ids, db.session.execute(select(*more)).one(), strict=True) if found}
+
+    return once("abundant", ask)

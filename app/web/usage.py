@@ -327,7 +327,7 @@ def overview(
     if parts is None:
         parts = reports.shares_over_time(reader, step, dimension, largest, filters=filters, measures=MEASURED[metric])
     columns, cells = _chart(course.rows, dimension, step, largest, parts, called, metric, span)
-    sample, sample_before = samples.timings(reader, filters, earlier)
+    single = samples.told(reader, filters, earlier)
     heat_from = max(span.from_ms, span.to_ms - span.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
     week = reports.by_hour_of_week(
         reader,
@@ -337,9 +337,9 @@ def overview(
     )
     sums = course.sums
     return Overview(
-        span, metric, group, step, timezone, sums, course.before, course.rows, shares, called, columns, cells, sample,
-        course.streams, course.whole, samples.errors(reader, filters),
-        _changes(sums, course.before, sample, sample_before), _heat(week, metric),
+        span, metric, group, step, timezone, sums, course.before, course.rows, shares, called, columns, cells, single.sample,
+        course.streams, course.whole, single.errors, _changes(sums, course.before, single.sample, single.before),
+        _heat(week, metric),
         HEAT_DAYS if heat_from > span.from_ms else None,
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ from app.metering import money
 from app.metering.usage import Refusal
 from app.web import exports
 from app.web import usage as arranged
-from app.web.asked import memberships, role_in
+from app.web.asked import abundant, memberships, role_in
 from app.web.render import current_address, render
 
 SIZES = (20, 50, 100)
@@ -195,15 +195,18 @@ def _top(
 def _offers(door: Door, filters: Filters) -> list[arranged.Group]:
     """Of which filters choices are offered. Where there are more keys than can be, none are until a user or a team is
     chosen; of as many people or models, which are typed, none once one is chosen."""
-    too_many = set()
+    too_many: set[str] = set()
     if door.everyone:
-        if not (filters.person_id or filters.team_id or keys.are_at_most(arranged.OFFERED)):
+        chosen = {"user": filters.person_id, "model": filters.model}
+        too_many = {group for group in _abundant() if chosen.get(group)}
+        if "key" in _abundant() and not (filters.person_id or filters.team_id):
             too_many.add("key")
-        if filters.person_id and not identity.are_at_most(arranged.OFFERED):
-            too_many.add("user")
-        if filters.model and not catalog.are_at_most(arranged.OFFERED):
-            too_many.add("model")
     return [group for group in door.groups if group not in too_many]
+
+
+def _abundant() -> set[str]:
+    """What there is more of than a filter can offer."""
+    return abundant(arranged.OFFERED)
 
 
 def _is_told_on_demand(door: Door, filters: Filters) -> bool:
@@ -211,7 +214,7 @@ def _is_told_on_demand(door: Door, filters: Filters) -> bool:
     everybody's use has to be added up."""
     wide = door.everyone and not (filters.person_id or filters.team_id or filters.key_id)
     narrow = filters.model or filters.provider_id
-    return bool(wide and narrow and not request.args.get("tops") and not identity.are_at_most(arranged.OFFERED))
+    return bool(wide and narrow and not request.args.get("tops") and "user" in _abundant())
 
 
 def _choices(
@@ -240,7 +243,7 @@ def _offered(reader: Reader, names: arranged.Names, person: Person, door: Door, 
     """The filters of a list: they offer the same, but where there are more people than can be offered, what there is
     rather than what was used, as the books would have to be added up for a list of requests."""
     filters = msgspec.structs.replace(filters, status=None, error_code=None)
-    if not door.everyone or filters.person_id or identity.are_at_most(arranged.OFFERED):
+    if not door.everyone or filters.person_id or "user" not in _abundant():
         offered = _offers(door, filters)
         rankings = arranged.Rankings(reader, [arranged.others(group, filters) for group in offered])
         return _narrowing_fields(_choices(rankings, names, person, door, filters, offered), offered)

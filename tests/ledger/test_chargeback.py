@@ -9,7 +9,7 @@ from flask import Flask
 
 from app.ledger import chargeback, posting, reports, requests, rollups, samples
 from app.ledger.reports import Filters
-from app.ledger.spans import TeamReader
+from app.ledger.spans import NONE, TeamReader
 from tests.ledger.books import ADMIN, NOON, Somebody, event, some_events
 
 LEAD = TeamReader("ada", False, ("team-1",))
@@ -60,7 +60,7 @@ def test_who_owns_a_team_reads_its_usage_beside_their_own_and_nothing_else(ledge
         page = requests.listed(LEAD, filters=filters, limit=1000)
         assert {entry.request_id for entry in page.entries} == wanted
         assert reports.totals(LEAD, filters=filters).requests == len(wanted)
-        assert samples.errors(LEAD, filters).counted == sum(
+        assert samples.told(LEAD, filters, NONE).errors.counted == sum(
             told.outcome == "error" for told in events if told.request_id in wanted
         )
     assert requests.listed(LEAD, filters=Filters(person_id="bob")).total == sum(

@@ -13,18 +13,22 @@ from sqlalchemy.event import listen as listens
 
 from app.extensions import db, init_database
 from app.ledger import posting, requests, rollups, samples
-from app.ledger.spans import NONE, Filters
+from app.ledger.spans import NONE, Filters, Reader
 from app.ledger.sums import DAY_MS
 from app.setup import migrate
 from tests.ledger import books
 from tests.ledger.books import ADA, ADMIN, BOB, NOON, event
 
 
+def told(reader: Reader, filters: Filters = NONE) -> samples.Told:
+    return samples.told(reader, filters, NONE)
+
+
 def test_percentiles_are_exact(ledger: Flask) -> None:
     durations = random.Random(1).sample(range(1, 100_000), 137)
     posting.post([event(duration_ms=one, ttft_ms=one // 2 if one % 2 else None, stream=True) for one in durations])
     posting.post([event(outcome="error", status=502, duration_ms=10**6), event(kind="credit", duration_ms=10**6)])
-    found = samples.timings(ADMIN, NONE)[0].all
+    found = told(ADMIN).sample.all
     ordered = sorted(durations)
     first = sorted(one // 2 for one in durations if one % 2)
     assert found.count == 137
@@ -36,29 +40,29 @@ def test_percentiles_are_exact(ledger: Flask) -> None:
 
 def test_streams_have_a_rate_and_others_none(ledger: Flask) -> None:
     posting.post([event(stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50), event(duration_ms=9)])
-    [found] = samples.timings(ADA, NONE)
+    found = told(ADA).sample
     assert found.streams.tokens_per_s == 50
     assert (found.others.count, found.others.duration_p50, found.others.tokens_per_s) == (1, 9, None)
-    assert samples.timings(BOB, NONE)[0].all == samples.Timings()
+    assert told(BOB).sample.all == samples.Timings()
 
 
 def test_only_the_newest_are_looked_at_and_it_is_said(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "NEWEST", 3)
     posting.post([event(at_ms=NOON - index, duration_ms=index) for index in range(3)])
-    assert not samples.timings(ADMIN, NONE)[0].cut
+    assert not told(ADMIN).sample.cut
     db.session.rollback()  # SQLite reads one moment until the transaction ends
     posting.post([event(at_ms=NOON - 10, duration_ms=10**6)])
-    [found] = samples.timings(ADMIN, NONE)
+    found = told(ADMIN).sample
     assert found.cut
     assert (found.all.count, found.all.duration_p95) == (3, 2)
     db.session.rollback()
     posting.post([event(outcome="error", status=500 + index) for index in range(4)])
-    assert samples.errors(ADMIN, NONE).cut
+    assert told(ADMIN).errors.cut
 
 
 def test_two_spans_are_timed_at_once(ledger: Flask) -> None:
     posting.post([event(duration_ms=5), event(at_ms=NOON - 9 * DAY_MS, duration_ms=7)])
-    now, before = samples.timings(ADA, Filters(from_ms=NOON), Filters(to_ms=NOON))
+    now, before, _ = samples.told(ADA, Filters(from_ms=NOON), Filters(to_ms=NOON))
     assert (now.all.duration_p50, before.all.duration_p50) == (5, 7)
 
 
@@ -67,12 +71,12 @@ def test_errors_are_told_by_code_and_status(ledger: Flask) -> None:
     posting.post([event(**failed, at_ms=NOON - index) for index in range(3)])
     posting.post([event(outcome="error", status=504, error_code="upstream_timeout"), event()])
     posting.post([event(outcome="error", status=504, error_code="upstream_timeout", person_id="bob")])
-    assert samples.errors(ADA, NONE) == (
+    assert told(ADA).errors == (
         [("upstream_error", 502, 3, NOON), ("upstream_timeout", 504, 1, NOON)], 4, False,
     )  # fmt: skip
-    assert samples.errors(ADMIN, NONE).kinds[1].requests == 2
-    assert samples.errors(ADMIN, Filters(model="other")) == ([], 0, False)
-    assert samples.errors(ADMIN, Filters(to_ms=NOON)).counted == 2
+    assert told(ADMIN).errors.kinds[1].requests == 2
+    assert told(ADMIN, Filters(model="other")).errors == ([], 0, False)
+    assert told(ADMIN, Filters(to_ms=NOON)).errors.counted == 2
 
 
 @pytest.fixture
@@ -103,13 +107,13 @@ def test_each_question_walks_an_index_of_its_own(migrated: None) -> None:
     span = {"from_ms": 1000, "to_ms": 2000}
     questions: list[tuple[str, Callable[[], object]]] = [
         ("ix_usage_hourly_underived", lambda: rollups.derived_before(db.session.connection())),
-        ("ix_usage_entry_errors", lambda: samples.errors(ADMIN, Filters(**span))),
-        ("ix_usage_entry_errors_person_id", lambda: samples.errors(ADA, Filters(**span))),
+        ("ix_usage_entry_errors", lambda: told(ADMIN, Filters(**span))),
+        ("ix_usage_entry_errors_person_id", lambda: told(ADA, Filters(**span))),
         ("ix_usage_entry_errors_person_id", lambda: requests.listed(ADA, filters=Filters(status="error"))),
-        ("ix_usage_entry_at_ms_id", lambda: samples.timings(ADMIN, Filters(**span))),
-        ("ix_usage_entry_person_id_at_ms_id", lambda: samples.timings(ADA, Filters(**span))),
-        ("ix_usage_entry_key_id_at_ms_id", lambda: samples.timings(ADA, Filters(key_id="key-1", **span))),
-        ("ix_usage_entry_provider_id_at_ms_id", lambda: samples.timings(ADMIN, Filters(provider_id="none", **span))),
+        ("ix_usage_entry_at_ms_id", lambda: told(ADMIN, Filters(**span))),
+        ("ix_usage_entry_person_id_at_ms_id", lambda: told(ADA, Filters(**span))),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: told(ADA, Filters(key_id="key-1", **span))),
+        ("ix_usage_entry_provider_id_at_ms_id", lambda: told(ADMIN, Filters(provider_id="none", **span))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: requests.listed(ADA, filters=Filters(key_id="key-1"))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: requests.last_use(ADA, ["key-1"])),
         ("ix_usage_entry_key_id_at_ms_id", lambda: requests.use_of_secrets(ADA, "key-1", {"one"})),

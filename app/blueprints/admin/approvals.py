@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
+from sqlalchemy import Select
+from sqlalchemy.orm import lazyload
 from wtforms import DateField, HiddenField, SelectField, StringField, TextAreaField, ValidationError
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import Length, Optional
@@ -247,12 +249,17 @@ def _page(found: Subscription, form: DecisionForm, status: int = 200) -> Respons
         back=_back(form.back.data),
         too_late=status == 409,
         age=_age(found) if found.waits_for else None,
-        others=list(db.session.scalars(others.limit(SHOWN))),
-        former=list(db.session.scalars(subscriptions.former(found).limit(SHOWN))),
+        others=_alone(others),
+        former=_alone(subscriptions.former(found)),
         this_month=this_month,
         last_month=last_month,
         standing=budgets.standing("subscription", found.id),
     )
+
+
+def _alone(found: Select[Subscription]) -> list[Subscription]:
+    """Some subscriptions without their models, of which nothing but the name is told."""
+    return list(db.session.scalars(found.limit(SHOWN).options(lazyload(Subscription.model))))
 
 
 def _age(found: Subscription) -> tuple[str, str]:

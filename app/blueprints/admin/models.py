@@ -301,7 +301,7 @@ def index() -> Response:
     )
     if form := exports.wanted():
         return exports.answer(form, "models", EXPORT_COLUMNS, every(wanted))
-    found = page_of(wanted)
+    found = page_of(wanted.options(catalog.with_deployments()))
     return render(
         "admin/models/index.html",
         "admin/models/_list.html",

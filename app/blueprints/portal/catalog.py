@@ -13,7 +13,7 @@ from wtforms.validators import Length
 from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, can_stream, quickstart
 from app.domain import keys, offering, subscriptions, teams
-from app.domain.catalog import CAPABILITIES, PRICES, Model
+from app.domain.catalog import CAPABILITIES, PRICES, Model, with_deployments
 from app.domain.errors import DomainError
 from app.domain.offering import ACCESSES, STATUSES, Facet, Wish
 from app.domain.person import Person
@@ -67,7 +67,7 @@ def models() -> Response:
     wanted = in_order(offering.find(person, wish), columns)
     if form := exports.wanted():
         return exports.answer(form, "models", _export_columns(person), every(wanted))
-    found = page_of(wanted)
+    found = page_of(wanted.options(with_deployments()))
     view = "table" if request.args.get("view") == "table" else "cards"
     return render(
         "portal/catalog/index.html",

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from operator import attrgetter
-from typing import Any
 
 from flask import Blueprint, Response
 
 from app.blueprints.portal.person import me
 from app.blueprints.portal.snippets import base_url
-from app.domain import budgets, keys, offering, subscriptions
-from app.domain.keys import ApiKey
+from app.domain import budgets, offering, payers
+from app.domain.payers import Held
 from app.domain.person import Person
-from app.domain.subscriptions import Subscription
-from app.extensions import db, now
+from app.extensions import now
 from app.ledger import reports, requests
 from app.ledger.reports import Filters, PeriodUsage, Sums
 from app.ledger.rollups import period_start
@@ -36,14 +34,9 @@ def home() -> Response:
     person = me()
     own = Filters(person_id=person.id)
     month, week = _month_and_week(person, own)
-    asked = db.session.execute(
-        subscriptions.of(person)
-        .where(Subscription.status.in_(("active", "pending")))
-        .with_only_columns(Subscription.model_name, Subscription.status, Subscription.created_at)
-    ).all()
-    active_keys = db.session.execute(
-        keys.listed(person, status="active").with_only_columns(ApiKey.id, ApiKey.name, ApiKey.expires_at)
-    ).all()
+    held = payers.held_by(person)
+    asked = [one for one in held if one.kind == "subscription"]
+    active_keys = [one for one in held if one.kind == "key"]
     called = bool(month.requests) or bool(requests.newest(person, filters=own, limit=1))
     newest = offering.newest(RECENT)
     return render(
@@ -66,7 +59,7 @@ def home() -> Response:
     )
 
 
-def _expiring(active_keys: Sequence[Any]) -> list[Any]:
+def _expiring(active_keys: Sequence[Held]) -> list[Held]:
     """Those whose time ends within a week, the soonest first."""
     soon = [key for key in active_keys if key.expires_at is not None and key.expires_at <= now() + EXPIRES_SOON]
     return sorted(soon, key=attrgetter("expires_at"))

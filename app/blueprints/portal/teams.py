@@ -27,7 +27,7 @@ from app.ledger.reports import Filters
 from app.ledger.spans import TeamReader
 from app.web import exports
 from app.web import keys as arranged
-from app.web.asked import role_in
+from app.web.asked import reach_team, role_in
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
@@ -116,7 +116,7 @@ def answer(id: str) -> AnyResponse:
 
 
 def detail(id: str) -> Response:
-    team = teams.reach(me(), id)
+    team = reach_team(me(), id)
     asked = request.args.get("tab", "")
     return page_of_team(team, asked if asked in TABS else "overview")
 

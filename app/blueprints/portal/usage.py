@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, request
 
 from app.blueprints.portal.person import me
-from app.domain import budgets, keys, subscriptions, teams
+from app.domain import budgets, payers, teams
+from app.domain.payers import Held
 from app.domain.person import Person
-from app.extensions import db
 from app.web import usage_pages
 from app.web.asked import role_in
 
@@ -20,19 +20,18 @@ def open_on(door: Blueprint) -> None:
 
 def index() -> Response:
     person = me()
-    active = keys.listed(person, status="active").with_only_columns(keys.ApiKey.id, keys.ApiKey.name)
-    mine = [(id, name) for id, name in db.session.execute(active)]
+    held = [one for one in payers.held_by(person) if one.status == "active"]
     return usage_pages.usage(
         person,
         usage_pages.PORTAL,
         "portal/usage/index.html",
         "portal/usage/_usage.html",
-        budgets=_budgets(person, mine),
-        has_key=bool(mine),
+        budgets=_budgets(person, held),
+        has_key=any(one.kind == "key" for one in held),
     )
 
 
-def _budgets(person: Person, own_keys: Sequence[tuple[str, str]]) -> list[tuple[str, budgets.Standing]]:
+def _budgets(person: Person, held: Sequence[Held]) -> list[tuple[str, budgets.Standing]]:
     """Everything that bounds this person's own spending, with its name: one's own budget first, even without limit.
     For a team that is asked for, the team's budget and one's share of it."""
     team = request.args.get("team", "")
@@ -48,10 +47,8 @@ def _budgets(person: Person, own_keys: Sequence[tuple[str, str]]) -> list[tuple[
             )
         ]
     scopes = [("user", person.id, "All your personal spending")]
-    one = subscriptions.Subscription
-    active = subscriptions.of(person, status="active").with_only_columns(one.id, one.model_name)
-    scopes += [("subscription", id, f"Model {model}") for id, model in db.session.execute(active)]
-    scopes += [("key", id, f"Key {name}") for id, name in own_keys]
+    for wanted, word in (("subscription", "Model"), ("key", "Key")):
+        scopes += [(wanted, one.id, f"{word} {one.name}") for one in held if one.kind == wanted]
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     return [
         (name, standing)
