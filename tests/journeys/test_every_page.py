@@ -74,9 +74,12 @@ class Visit:
 def test_axe_finds_nothing(browser: Browser, lived_in: tuple[Portico, dict[str, str]], size: Any, scheme: Any) -> None:
     portico, seeded = lived_in
     visit = Visit(browser, portico, viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    rules: dict[str, Any] = {"resultTypes": ["violations"]}
+    if scheme == "dark":
+        rules["runOnly"] = ["cat.color"]  # all else is the same in both themes
     found = []
     for name, who, path in pages(seeded):
-        result = Axe().run(visit.go(who, path))
+        result = Axe().run(visit.go(who, path), options=rules)
         found += [
             f"{name}: {fault['id']}: {node['html'][:160]}"
             for fault in result.response["violations"]

@@ -47,7 +47,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MOST_ROWS = 200
 DEEPEST = 32
 LONGEST_BODY = 1024 * 1024
-LONGEST_QUESTION = 500
+LONGEST_QUESTION = 1_500  # characters; a cursor bears the name that its list has come to
 INT64 = 2**63
 ENCODER = msgspec.json.Encoder(enc_hook=str)
 

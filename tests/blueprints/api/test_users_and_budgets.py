@@ -1,11 +1,13 @@
 """People, budgets, endpoints, sessions and the state of the whole, in the management API."""
 
+import pytest
 import redis
 from flask import Flask
 
 from app import store
 from app.domain import subscriptions
 from app.extensions import db
+from app.web import formats, lists
 from tests.house import PASSWORD, People, offer, sign_in
 
 
@@ -187,3 +189,25 @@ def test_the_audit_log_tells_who_did_what(app: Flask, people: People) -> None:
     wrong = admin.get("/api/audit?cursor=zzz")
     assert (wrong.status_code, wrong.get_json()["error"]["field"]) == (422, "cursor")
     assert sign_in(app, "owner").get("/api/audit").status_code == 403
+
+
+def test_pages_reach_what_is_counted_and_cursors_the_end(
+    app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = sign_in(app, "admin")
+    names = [admin.post("/api/keys", json={"name": f"key {number}"}).get_json()["name"] for number in range(7)]
+    for module in (lists, formats):
+        monkeypatch.setattr(module, "MOST_COUNTED", 4)
+    first = admin.get("/api/keys?limit=2&page=2").get_json()
+    assert (first["total"], [key["name"] for key in first["data"]]) == (None, names[::-1][2:4])
+    seen, cursor = [], first["next_cursor"]
+    while cursor:
+        body = admin.get(f"/api/keys?limit=2&cursor={cursor}").get_json()
+        seen += [key["name"] for key in body["data"]]
+        cursor = body["next_cursor"]
+    assert seen == names[::-1][4:]
+    beyond = admin.get("/api/keys?limit=2&page=3")
+    assert (beyond.status_code, beyond.get_json()["error"]["field"]) == (422, "page")
+    assert "cursor" in beyond.get_json()["error"]["message"]
+    short = admin.get("/admin/tokens?page=9").get_json()
+    assert (short["data"], short["total"]) == ([], 0)
