@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import health, refusals
-from app.domain import identity, publication, sessions
+from app.domain import publication, sessions
 from app.domain.person import Person
 from app.extensions import csrf, db, init_database, login
 from config import Config
@@ -54,11 +54,13 @@ def furnish(app: Flask, config: Config, *, pages: bool) -> None:
 
 def _person_of_the_session(_: object) -> Person | None:
     """Whose browser this is: the cookie names a session, Redis says whose, SQL says that they may still enter."""
+    from app.web import asked
+
     id = session.get(sessions.COOKIE_FIELD)
     found = sessions.find(id) if isinstance(id, str) else None
     if found is None:
         return None
-    person = identity.by_id(found.person_id)
+    person = asked.whoever(found.person_id)
     if person is None or person.disabled:
         return None
     g.browser_session = found

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, func, select
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, contains_eager, lazyload, mapped_column, relationship
 
 from app.domain import audit, budgets, names, notices
 from app.domain.changes import touch
@@ -138,6 +138,21 @@ def of(person: Person) -> list[Membership]:
     """The person's memberships, by the team's name."""
     query = select(Membership).join(Team).where(Membership.person_id == person.id).order_by(func.lower(Team.name))
     return list(db.session.scalars(query))
+
+
+def person_and_memberships(id: str) -> tuple[Person | None, list[Membership]]:
+    """The person of that id and what `of` tells of them, in one query."""
+    query = (
+        select(Person, Membership)
+        .outerjoin(Membership, Membership.person_id == Person.id)
+        .outerjoin(Team, Team.id == Membership.team_id)
+        .where(Person.id == id)
+        .options(contains_eager(Membership.team), lazyload(Membership.person))  # the person is there already
+        .order_by(func.lower(Team.name))
+    )
+    rows = db.session.execute(query).all()
+    found: list[Membership | None] = [row[1] for row in rows]  # None beside who is in no team
+    return (rows[0][0] if rows else None), [one for one in found if one is not None]
 
 
 def owned_by(person: Person) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from flask import request
 from sqlalchemy import exists, select
 
-from app.domain import teams
+from app.domain import identity, teams
 from app.domain.catalog import Model
 from app.domain.keys import ApiKey
 from app.domain.person import Person
@@ -26,9 +26,24 @@ def once(name: str, ask: Callable[[], T]) -> T:
     return known[name]
 
 
+def whoever(id: str) -> Person | None:
+    """The person of that id. For a request that only reads their memberships come along, as most pages tell of teams;
+    one that writes asks for them when it has written."""
+    if request.method not in ("GET", "HEAD"):
+        return identity.by_id(id)
+    person, found = teams.person_and_memberships(id)
+    if person is not None:
+        once(_memberships_of(person), lambda: found)
+    return person
+
+
 def memberships(person: Person) -> list[Membership]:
     """A person's memberships, by the team's name."""
-    return once(f"memberships of {person.id}", lambda: teams.of(person))
+    return once(_memberships_of(person), lambda: teams.of(person))
+
+
+def _memberships_of(person: Person) -> str:
+    return f"memberships of {person.id}"
 
 
 def reach_team(person: Person, id: str) -> Team:
