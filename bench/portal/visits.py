@@ -142,10 +142,10 @@ def _admin(known: Found) -> Iterator[Visit]:
 def _api(known: Found) -> Iterator[Visit]:
     of_admins = (
         "/admin/users", "/admin/users?search=ada&page=3", "/admin/tokens", "/api/audit",
-        f"/api/audit?cursor={known['audit_cursor']}", "/api/audit?actor=heavy", f"/api/audit?object={known['key']}", "/api/budgets", "/api/budgets?page=20",
-        "/api/budget-requests", "/api/endpoints", "/api/keys", f"/api/keys?cursor={known['keys_cursor']}&limit=100",
-        f"/api/keys?user={known['person']}", f"/api/keys/{known['key']}", "/api/models", "/api/models?search=llama",
-        "/api/providers", "/api/requests", f"/api/requests?model={known['model']}", "/api/requests?status=error",
+        f"/api/audit?cursor={known['audit_cursor']}", "/api/audit?actor=heavy", f"/api/audit?object={known['key']}",
+        "/api/budgets", "/api/budgets?page=20", "/api/budget-requests", "/api/endpoints", "/api/keys",
+        f"/api/keys?cursor={known['keys_cursor']}&limit=100", f"/api/keys?user={known['person']}",
+        f"/api/keys/{known['key']}", "/api/models", "/api/models?search=llama", "/api/providers", "/api/requests", f"/api/requests?model={known['model']}", "/api/requests?status=error",
         "/api/requests/stats", "/api/requests/stats?groupBy=hour", "/api/requests/stats?groupBy=week",
         "/api/requests/stats?groupBy=month", "/api/status", "/api/subscriptions", "/api/subscriptions?status=pending",
         f"/api/teams/{known['team']}", "/api/teams", "/usage/admin/all/day", "/usage/admin/all/week",
