@@ -105,14 +105,14 @@ def test_a_database_that_is_away_is_told_on_a_page(
     signed_in: SignedIn,
     monkeypatch: pytest.MonkeyPatch,  # noqa: F811
 ) -> None:
-    from app.domain import identity
+    from app.domain import teams
 
     owner = signed_in("owner")
 
     def away(id: str) -> None:
         raise OperationalError("SELECT", None, Exception("gone"))
 
-    monkeypatch.setattr(identity, "by_id", away)
+    monkeypatch.setattr(teams, "person_and_memberships", away)
     answer = owner.get("/home")
     assert answer.status_code == 503
     assert "Not available right now" in answer.text
