@@ -40,7 +40,7 @@ format:  ## put the code into its usual shape
 
 # uv lives in an environment of its own: it resolves for every Python and platform at once, which pip cannot.
 UV = .cache/uv/bin/uv
-COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links
 
 $(UV):

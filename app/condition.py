@@ -18,7 +18,7 @@ from redis import Redis, RedisError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import current, store
+from app import clock, current, store
 from app.domain.changes import PendingChange
 from app.extensions import db
 from app.jobs import drainer, quotas, rollups
@@ -125,7 +125,7 @@ def present() -> Condition:
     redis, told = _redis()
     database, waiting, letters = _database()
     return Condition(
-        at=datetime.now(UTC),
+        at=clock.now(),
         database=database,
         redis=redis,
         meter=told.get("meter"),
@@ -255,7 +255,7 @@ def _drainer(told: dict[str, str]) -> Drainer | None:
     at = _moment(told)
     return Drainer(
         at=at,
-        running=datetime.now(UTC) - at < timedelta(seconds=SILENT_S),
+        running=clock.now() - at < timedelta(seconds=SILENT_S),
         lag_events=_number(told, "lag_events"),
         lag_ms=_number(told, "lag_ms"),
         posted=_number(told, "posted"),
@@ -299,7 +299,7 @@ def _moment(told: dict[str, str]) -> datetime:
 
 
 def _is_overdue(at: datetime) -> bool:
-    return datetime.now(UTC) - at > timedelta(seconds=OVERDUE_S)
+    return clock.now() - at > timedelta(seconds=OVERDUE_S)
 
 
 def _number(told: dict[str, str], name: str) -> int:

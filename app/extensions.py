@@ -87,11 +87,6 @@ login = LoginManager()
 csrf = CSRFProtect()
 
 
-def now() -> datetime:
-    """The present instant in UTC, to the microsecond."""
-    return datetime.now(UTC)
-
-
 def init_database(app: Flask, config: Config) -> None:
     """SQLAlchemy with the options of the configured database."""
     url = config.database_url

@@ -7,12 +7,13 @@ what one process makes one after the other stays in that order), then 62 random 
 from __future__ import annotations
 
 import os
-import time
+
+from app import clock
 
 
 def new_id() -> str:
     """A new UUIDv7 in its usual spelling, 36 characters."""
-    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    milliseconds, nanoseconds = divmod(clock.now_ns(), 1_000_000)
     fraction = (nanoseconds << 12) // 1_000_000
     random = int.from_bytes(os.urandom(8), "big") >> 2
     text = f"{milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0x2 << 62 | random:032x}"

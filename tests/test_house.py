@@ -16,6 +16,7 @@ APP = ROOT / "app"
 HOT = ("app.gateway", "app.providers", "app.metering", "app.blueprints.v1")
 GROUND = (
     "config",
+    "app.clock",
     "app.ids",
     "app.directory",
     "app.store",

@@ -199,9 +199,10 @@ class Seed:
 def _people(config: Config) -> str:
     """Groups, an invitation, and mails that did and did not leave; the path of the invitation's link."""
     from app import create_app
+    from app.clock import now
     from app.domain import identity, invitations
     from app.domain.deliveries import Delivery
-    from app.extensions import db, now, transaction
+    from app.extensions import db, transaction
 
     app = create_app(config, ())
     with app.app_context():

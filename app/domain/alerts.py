@@ -17,10 +17,11 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
+from app.clock import now
 from app.domain import keys, notices, payers
 from app.domain.budgets import Budget
 from app.domain.payers import Payer
-from app.extensions import Base, db, now, transaction
+from app.extensions import Base, db, transaction
 from app.ledger import budgets as books
 from app.metering import money, periods
 

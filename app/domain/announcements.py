@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import Select, String, Text, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.clock import now
 from app.domain import audit
 from app.domain.errors import Invalid
 from app.domain.person import Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 
 LEVELS = ("info", "warning", "danger")

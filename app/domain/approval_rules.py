@@ -12,11 +12,12 @@ from typing import Any, Literal
 from sqlalchemy import Select, String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.clock import now
 from app.domain import audit, budgets
 from app.domain.catalog import Model
 from app.domain.errors import Invalid, NotFound
 from app.domain.person import ROLES, Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 from app.metering import money
 

@@ -12,8 +12,9 @@ from flask import has_request_context, request
 from sqlalchemy import Index, Select, String, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.clock import now
 from app.domain.person import Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 
 SYSTEM = "portico"  # the actor of what Portico does by itself

@@ -13,13 +13,14 @@ from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, selec
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current
+from app.clock import now
 from app.domain import audit, budgets, notices, payers, teams
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.keys import ApiKey
 from app.domain.payers import Payer
 from app.domain.person import Person
 from app.domain.teams import Membership
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 from app.ledger import budgets as books
 from app.ledger import credits

@@ -16,12 +16,13 @@ from sqlalchemy import JSON, Select, String, UniqueConstraint, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
+from app.clock import now
 from app.directory import Period, ScopeKind
 from app.domain import audit
 from app.domain.changes import touch
 from app.domain.errors import Forbidden, Invalid
 from app.domain.person import Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 from app.metering import money, periods
 

@@ -15,13 +15,14 @@ from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, cast, ex
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, relationship
 
+from app.clock import now
 from app.directory import Capability, ModelStatus
 from app.domain import audit
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
 from app.domain.providers import Provider
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 from app.metering import money
 

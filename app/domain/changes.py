@@ -11,7 +11,8 @@ from typing import Literal
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.extensions import Base, db, now
+from app.clock import now
+from app.extensions import Base, db
 from app.ids import new_id
 
 # directory: the whole document. person: a person's limits and every key and token of theirs. team: a team's limits

@@ -14,7 +14,6 @@ import hmac
 import logging
 import smtplib
 import ssl
-import time
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
@@ -27,12 +26,13 @@ from redis import RedisError
 from sqlalchemy import Index, Select, String, Text, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app import current, store
+from app import clock, current, store
+from app.clock import now
 from app.domain import audit
 from app.domain.errors import Conflict, NotFound
 from app.domain.person import Person
 from app.domain.search import contains
-from app.extensions import Base, db, now, transaction
+from app.extensions import Base, db, transaction
 from app.ids import new_id
 from app.jobs.letterbox import RETRIES_S, put_later
 
@@ -200,7 +200,7 @@ def _post(target: str, event: dict[str, Any], id: str) -> None:
     body = msgspec.json.encode(event)
     headers = {"Content-Type": "application/json", "User-Agent": "Portico", "X-Portico-Delivery": id}
     if settings.secret:
-        headers["X-Portico-Signature"] = signature(settings.secret, int(time.time()), body)
+        headers["X-Portico-Signature"] = signature(settings.secret, clock.now_s(), body)
     try:
         with requests.post(
             settings.url,

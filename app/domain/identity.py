@@ -18,12 +18,13 @@ from redis import RedisError
 from sqlalchemy import Select, String, cast, func, select
 
 from app import current, store
+from app.clock import now
 from app.domain import audit, passwords, sessions, tokens
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
 from app.domain.person import ROLES, SCOPES, SCOPES_OF, Person
-from app.extensions import db, now
+from app.extensions import db
 
 MOST_NAMED = 1000  # ids that are looked up one by one
 

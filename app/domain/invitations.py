@@ -14,11 +14,12 @@ from sqlalchemy import Select, String, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
+from app.clock import now
 from app.domain import audit, deliveries, identity
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.passwords import PasswordHash
 from app.domain.person import ROLES, Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 from app.sealing import digest
 

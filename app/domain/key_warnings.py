@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, literal, or_, select
 
+from app.clock import now
 from app.domain import keys, notices
 from app.domain.keys import ApiKey
 from app.domain.notices import Notice
-from app.extensions import db, now
+from app.extensions import db
 
 MANY = 100  # warnings a transaction
 

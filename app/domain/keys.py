@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, and_, f
 from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from app import current, store
+from app.clock import now
 from app.domain import audit, budgets, names, notices, teams
 from app.domain.catalog import Model, has_no_word, has_word
 from app.domain.changes import touch
@@ -23,7 +24,7 @@ from app.domain.person import Person
 from app.domain.search import among, contains
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.gateway.key_text import new_key
 from app.ids import new_id
 from app.sealing import digest

@@ -13,10 +13,11 @@ from sqlalchemy import ForeignKey, Index, Select, String, Text, func, select, up
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
+from app.clock import now
 from app.domain import deliveries
 from app.domain.errors import NotFound
 from app.domain.person import Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 
 

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, exists, false, func, literal, not_, or_, select, true, union, union_all
 from sqlalchemy.orm import lazyload
 
+from app.clock import now
 from app.domain import catalog, keys, subscriptions
 from app.domain.catalog import OFFERED, Deployment, Model
 from app.domain.errors import NotFound
@@ -21,7 +22,7 @@ from app.domain.person import Person
 from app.domain.providers import Provider
 from app.domain.search import among
 from app.domain.subscriptions import Subscription
-from app.extensions import db, now
+from app.extensions import db
 
 NEW_FOR = timedelta(days=14)
 ACCESSES = ("subscribed", "restricted", "open")

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, case, exists, func, literal, null, select,
 from sqlalchemy.orm import aliased
 
 from app import store
+from app.clock import now
 from app.domain import budgets, catalog, identity, keys, subscriptions, teams
 from app.domain.errors import NotFound
 from app.domain.keys import ApiKey
@@ -21,7 +22,7 @@ from app.domain.person import Person
 from app.domain.search import one_of
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Membership, Team
-from app.extensions import db, now
+from app.extensions import db
 from app.metering import money
 
 Scope = tuple[str, str]  # kind, id

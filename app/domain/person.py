@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 from sqlalchemy import Index, String, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.extensions import Base, now
+from app.clock import now
+from app.extensions import Base
 from app.ids import new_id
 
 Scope = Literal["inference", "portal", "admin"]

@@ -16,11 +16,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
 from app import providers as adapters
+from app.clock import now
 from app.domain import audit, names
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 from app.providers import settings as adapter_settings
 from app.providers.addresses import AddressPolicy, AddressRefused

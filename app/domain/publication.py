@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import current, directory, store
+from app.clock import now
 from app.domain.budgets import Budget
 from app.domain.catalog import Model
 from app.domain.changes import NOTED, Change, PendingChange
@@ -36,7 +37,7 @@ from app.domain.search import one_of
 from app.domain.subscriptions import Subscription, usable
 from app.domain.teams import Membership, Team
 from app.domain.tokens import AccessToken
-from app.extensions import after_commit, db, now, transaction
+from app.extensions import after_commit, db, transaction
 from app.ids import new_id
 from app.metering import periods
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets as random_source
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import msgspec
 from redis import RedisError
 
-from app import current, store
+from app import clock, current, store
 from app.domain.errors import Unavailable
 
 COOKIE_FIELD = "sid"
@@ -53,7 +52,7 @@ def _lifetime_s() -> int:
 
 def begin(person_id: str, *, address: str, agent: str) -> BrowserSession:
     """A new session with an id nobody can guess; raises `Unavailable` without Redis."""
-    moment = int(time.time())
+    moment = clock.now_s()
     made = BrowserSession(
         id=random_source.token_urlsafe(32),
         person_id=person_id,
@@ -79,7 +78,7 @@ def find(id: str) -> BrowserSession | None:
     """The session of that id, its end moved; None when it is over, revoked, or Redis does not answer."""
     try:
         found = _read(current.redis().hgetall(store.session(id)))
-        if found and time.time() - found.seen > SLIDE_EVERY_S:
+        if found and clock.now_s() - found.seen > SLIDE_EVERY_S:
             _slide(found)
     except RedisError:
         return None
@@ -146,7 +145,7 @@ return 1
 def _slide(session: BrowserSession) -> None:
     redis = current.redis()
     lifetime = _lifetime_s()
-    moment = int(time.time())
+    moment = clock.now_s()
     if redis.eval(_SLIDE, 1, store.session(session.id), moment, lifetime):
         redis.expire(store.sessions_of(session.person_id), lifetime)
         redis.hset(store.SEEN, session.person_id, moment)

@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app.clock import now
 from app.domain import approval_rules, audit, budgets, notices, teams
 from app.domain.approval_rules import ApprovalRule
 from app.domain.catalog import Model
@@ -37,7 +38,7 @@ from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import Person
 from app.domain.search import one_of
 from app.domain.teams import Membership, Team
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 
 Status = Literal["pending", "active", "denied", "suspended", "cancelled", "expired"]

@@ -14,12 +14,13 @@ import msgspec
 from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, func, select
 from sqlalchemy.orm import Mapped, contains_eager, lazyload, mapped_column, relationship
 
+from app.clock import now
 from app.domain import audit, budgets, names, notices
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.identity import LARGEST_RATE
 from app.domain.person import Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 
 Role = Literal["owner", "member"]

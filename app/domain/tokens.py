@@ -22,11 +22,12 @@ from sqlalchemy import ForeignKey, Index, Select, String, select, update
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current
+from app.clock import now
 from app.domain import audit
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import SCOPES, Person
-from app.extensions import Base, db, now
+from app.extensions import Base, db
 from app.ids import new_id
 from app.sealing import digest
 

@@ -11,7 +11,7 @@ import time
 import msgspec
 from gevent.event import AsyncResult
 
-from app import store
+from app import clock, store
 from app.directory import CallerRecord
 from app.gateway.errors import ApiError, bad_key, no_key, unavailable
 from app.gateway.key_text import is_well_formed
@@ -52,7 +52,7 @@ class Access:
                     self._known.clear()
             self._known[bearer] = known
         record = known[1]
-        if record is None or (record.expires_ms is not None and record.expires_ms <= time.time() * 1000):
+        if record is None or (record.expires_ms is not None and record.expires_ms <= clock.now_ms()):
             raise bad_key()
         return record
 

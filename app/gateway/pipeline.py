@@ -16,7 +16,7 @@ from urllib.parse import quote
 import structlog
 from hiredis import ReplyError
 
-from app import store
+from app import clock, store
 from app.directory import CallerRecord
 from app.gateway import errors, metrics, streaming
 from app.gateway.call import Call, Interrupted
@@ -110,7 +110,7 @@ def address_of(caller: CallerRecord, scope: ScopeRef) -> str:
 def _reserve(runtime: Runtime, call: Call) -> None:
     """Hold what the call may cost over its whole chain. Raises `ApiError` naming what stands in the way."""
     bound = call.bound
-    call.price = price = call.model.price_at(int(time.time() * 1000))
+    call.price = price = call.model.price_at(clock.now_ms())
     charge = Charge(
         base_nano=pricing.base_nano(price, bound),
         output_price=(price.output_per_mtok or 0) if price and bound.produces_output else 0,
@@ -152,7 +152,7 @@ def _is_free(call: Call, charge: Charge) -> bool:
 def _told(call: Call, refused: Refused, message: str) -> Refusal:
     return Refusal(
         request_id=call.id,
-        at_ms=int(time.time() * 1000),
+        at_ms=clock.now_ms(),
         person_id=call.caller.person_id,
         key_id=call.caller.id if call.caller.kind == "key" else None,
         team_id=call.caller.team_id,

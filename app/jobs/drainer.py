@@ -22,7 +22,7 @@ import structlog
 from redis import Redis, RedisError, ResponseError
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from app import failpoints, store
+from app import clock, failpoints, store
 from app.ids import new_id
 from app.jobs import metering, process, spools
 from app.jobs.spools import Poison, decode
@@ -463,7 +463,7 @@ def _reason(error: Exception) -> str:
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.now_ms()
 
 
 def main() -> None:

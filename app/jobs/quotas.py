@@ -6,11 +6,9 @@ What it finds is left in a Redis hash for the status page; drift is logged as an
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
-from app import current
+from app import clock, current
 from app.jobs.process import job
 from app.ledger import reconcile
 
@@ -39,7 +37,7 @@ def run() -> None:
     current.redis().hset(
         STATUS,
         mapping={
-            "at_ms": time.time_ns() // 1_000_000,
+            "at_ms": clock.now_ms(),
             "compared": found.compared,
             "drifting": len(found.drift),
             "drift": msgspec.json.encode(shown),

@@ -5,9 +5,7 @@ What it finds is left in a Redis hash for the status page; a difference is logge
 
 from __future__ import annotations
 
-import time
-
-from app import current
+from app import clock, current
 from app.jobs.process import job
 from app.ledger import rollups
 
@@ -22,7 +20,7 @@ def run() -> None:
     current.redis().hset(
         STATUS,
         mapping={
-            "at_ms": time.time_ns() // 1_000_000,
+            "at_ms": clock.now_ms(),
             "derived": derived,
             "differences": len(differences),
             "first_difference": str(differences[0]._asdict()) if differences else "",

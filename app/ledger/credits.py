@@ -6,14 +6,13 @@ what it cost stay as they were. It is made in one step of the counter, as every 
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from redis import Redis
 from sqlalchemy import Select, select
 
-from app import store
+from app import clock, store
 from app.domain import audit, budgets
 from app.domain.errors import Conflict, Invalid
 from app.extensions import db
@@ -56,7 +55,7 @@ def give(redis: Redis, id: str, kind: str, scope_id: str, *, by: Person, amount:
         raise Invalid("Give a reason; it is kept with the credit.", "reason")
     if len(reason) > LONGEST_REASON:
         raise Invalid(f"Use at most {LONGEST_REASON} characters.", "reason")
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = clock.now_ms()
     window = periods.window_of(budget.spec, now_ms)
     spent = int(redis.hget(store.spent(kind, scope_id, window.name), "spent") or 0)
     if budget.limit_nano - spent + amount_nano > money.MAX_NANO:

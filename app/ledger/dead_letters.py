@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.exc import DataError
 
+from app.clock import now
 from app.domain import audit
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.extensions import db, now
+from app.extensions import db
 from app.ledger import posting
 from app.ledger.entries import DeadLetter
 from app.metering.usage import UsageEvent

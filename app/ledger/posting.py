@@ -8,13 +8,13 @@ say.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
+from app import clock
 from app.extensions import db
 from app.ledger import budgets, kept, rollups, sums
 from app.ledger.entries import DEAD, ENTRY
@@ -103,7 +103,7 @@ def bury(source: str, raw: bytes, reason: str) -> None:
             "source": source,
             "raw": raw.decode("utf-8", "backslashreplace").replace("\x00", "\\x00"),
             "reason": reason.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00"),
-            "at_ms": time.time_ns() // 1_000_000,
+            "at_ms": clock.now_ms(),
             "state": "open",
         }
         sums.put(connection, DEAD, [row], lambda insert: insert.on_conflict_do_nothing(index_elements=[DEAD.c.digest]))

@@ -17,7 +17,7 @@ import structlog
 from redis import Redis
 from sqlalchemy import select
 
-from app import store
+from app import clock, store
 from app.domain import audit
 from app.domain.errors import Conflict
 from app.extensions import db
@@ -222,4 +222,4 @@ def _runs(period: str) -> bool:
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.now_ms()

@@ -20,7 +20,7 @@ import structlog
 from redis import Redis, WatchError
 from sqlalchemy import select
 
-from app import store
+from app import clock, store
 from app.extensions import db
 from app.ids import new_id
 from app.ledger.budgets import SPENT
@@ -146,7 +146,7 @@ def _post_spools(
     lines: Callable[[Path], Iterable[UsageEvent]],
 ) -> set[str]:
     """Post what the spools tell; the requests whose settle may still come and must find that it is done."""
-    recent_ms = int(time.time() * 1000) - RECENT_MS
+    recent_ms = clock.now_ms() - RECENT_MS
     told: set[str] = set()
     for path in _spools(spool_dir):
         events = list(lines(path))
@@ -175,7 +175,7 @@ def _bury_holds(redis: Redis, tombstones: Mapping[str, str]) -> None:
 def _booked_lately() -> dict[str, str]:
     """The tombstones that Redis had, by request id: what the reaper settled stays settled when its worker wakes up,
     and only what came out after it is charged then."""
-    now_ms = int(time.time() * 1000)
+    now_ms = clock.now_ms()
     usage = select(ENTRY.c.request_id).where(ENTRY.c.kind == "usage")
     reaped = (
         select(ENTRY.c.request_id, ENTRY.c.cost_nano, ENTRY.c.prompt_tokens, ENTRY.c.completion_tokens)
@@ -191,7 +191,7 @@ def _booked_lately() -> dict[str, str]:
 
 def _booked() -> dict[str, int]:
     """What every counter that may still be running has spent, nano-units, by its Redis key."""
-    since_s = int(time.time()) - LONGEST_MS // 1000
+    since_s = clock.now_s() - LONGEST_MS // 1000
     query = select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano)
     with db.engine.connect() as connection:
         return {

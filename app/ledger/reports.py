@@ -7,7 +7,6 @@ equal the entries to the millisecond.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -18,6 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from sqlalchemy import desc, func, literal, select, union_all
 
+from app import clock
 from app.directory import Price
 from app.extensions import db
 from app.ledger.rollups import HOURLY
@@ -149,7 +149,7 @@ class Repriced(Sums, kw_only=True):
 
 
 def now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.now_ms()
 
 
 # --- usage by period ---------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ everything.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations, pairwise
 from typing import Any, NamedTuple, Protocol, cast
@@ -31,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as cast_sql
 
+from app import clock
 from app.extensions import db
 from app.ledger.cuts import CUT, FOUND_BY, HOURLY_CUTS, OF_TEAMS, fitting, rows_of
 from app.ledger.entries import ENTRY, FAILED
@@ -266,7 +266,7 @@ def _parts(sources: Sequence[_Source], first: int, after: int, fresh: int | None
 
 def _weight(parts: Sequence[tuple[_Source, int, int]]) -> float:
     """How many rows parts are, roughly, in those of a day."""
-    end = time.time_ns() // 1_000_000
+    end = clock.now_ms()
     return sum(max(0, min(after, end) - first) * _ROWS_A_DAY[source.kind] for source, first, after in parts)
 
 

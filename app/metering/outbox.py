@@ -14,6 +14,8 @@ from pathlib import Path
 
 from gevent.monkey import get_original
 
+from app import clock
+
 # The reaper's own spool: its writer holds no money, so nobody waits for it when the counters are counted anew.
 REAPER = "reaper-"
 
@@ -65,7 +67,7 @@ class Spool:
             self._file = -1
 
     def _open(self) -> None:
-        name = f"{self._prefix}{time.time_ns()}-{os.getpid()}"
+        name = f"{self._prefix}{clock.now_ns()}-{os.getpid()}"
         # Locked before it bears its name, so that no janitor finds it unlocked.
         draft = self._folder / f".{name}"
         self._file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from app import store
+from app import clock, store
 from app.directory import ScopeKind
 from app.metering import periods
 from app.metering.usage import Refusal, UsageEvent
@@ -132,7 +131,7 @@ class Refused(Exception):
 
 def free_hold(request_id: str, scopes: tuple[ScopeRef, ...]) -> Hold:
     """The hold of a call that costs nothing and could not be reserved; it is settled when the meter is back."""
-    now_ms = int(time.time() * 1000)
+    now_ms = clock.now_ms()
     windows = tuple(periods.window_of(periods.ALL_TIME, now_ms) for _ in scopes)
     return Hold(request_id, scopes, windows, now_ms, 0, 0, bounded=False, reserved=False)
 
@@ -198,7 +197,7 @@ class Meter:
 
     def reserve(self, request_id: str, scopes: tuple[ScopeRef, ...], charge: Charge, event: bytes) -> Hold:
         """Hold what the call may cost. Raises `Refused` or `MeterClosed`."""
-        now_ms = int(time.time() * 1000)
+        now_ms = clock.now_ms()
         for _ in range(4):
             windows = tuple(
                 periods.window_of(self._specs.get((scope.kind, scope.id), periods.ALL_TIME), now_ms) for scope in scopes
@@ -297,7 +296,7 @@ class Meter:
 
     def expire_overdue(self, limit: int = 50) -> list[UsageEvent]:
         """Expire what the reaper has not come to yet: a refused request need not wait for it."""
-        now_ms = int(time.time() * 1000)
+        now_ms = clock.now_ms()
         overdue = self._send("ZRANGEBYSCORE", store.LEASES, "-inf", now_ms, "LIMIT", 0, limit)
         expired = (self.expire(_text(id)) for id in overdue)
         return [event for event in expired if event is not None]

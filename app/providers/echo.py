@@ -9,7 +9,6 @@ import base64
 import hashlib
 import re
 import struct
-import time
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
@@ -17,6 +16,7 @@ import gevent
 import msgspec
 from msgspec import Meta
 
+from app import clock
 from app.directory import Capability, Deployment
 from app.ids import new_id
 from app.providers.base import Adapter, CheckResult, Demand, Exchange, UpstreamError, Usage
@@ -47,7 +47,7 @@ class EchoChat(Exchange):
         self._demand = demand
         self._delay_s = delay_ms / 1000
         self._id = f"chatcmpl-{new_id()}"
-        self._created = int(time.time())
+        self._created = clock.now_s()
         self._call = _tool_call(asked.tools, asked.tool_choice)
         said = words(_last_said(asked.messages))
         limit = asked.output_limit if asked.output_limit is not None else demand.max_output

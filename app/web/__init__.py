@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, current_app
 
+from app import clock
 from app.web import formats
 from app.web.assets import init_assets
 from app.web.attributes import attributes, hyphenated
@@ -55,7 +55,7 @@ def init_web(app: Flask) -> None:
             "duration": formats.duration,
             "markdown": markdown,
             "size": formats.size,
-            "relative_time": lambda moment, now=None: formats.relative_time(moment, now or datetime.now(UTC)),
+            "relative_time": lambda moment, now=None: formats.relative_time(moment, now or clock.now()),
         }
     )
     globals_: dict[str, Any] = {"current_address": current_address, "unique_id": _unique_id}

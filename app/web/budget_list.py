@@ -14,6 +14,7 @@ from flask import g
 from sqlalchemy import BigInteger, ColumnElement, Float, Select, and_, case, func, literal, or_, select
 from sqlalchemy import cast as cast_sql
 
+from app.clock import now
 from app.domain import payers
 from app.domain.budgets import Budget
 from app.domain.keys import ApiKey
@@ -21,7 +22,7 @@ from app.domain.person import Person
 from app.domain.search import contains
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Team
-from app.extensions import db, now
+from app.extensions import db
 from app.metering.periods import Window, window_of
 from app.web import budgets as arranged
 

@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from flask import Response, request, stream_with_context
 
+from app import clock
+
 Format = Literal["csv", "json"]
 Row = TypeVar("Row")
 
@@ -39,7 +41,7 @@ def answer(form: Format, name: str, columns: Mapping[str, Callable[[Row], Any]],
     instants, or lists of these; money as decimal text. `rows` is read while the answer is sent."""
     lines = _csv(columns, rows) if form == "csv" else _json(columns, rows)
     response = Response(stream_with_context(_pieces(lines)), mimetype=None, content_type=MIME[form])
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    stamp = clock.now().strftime("%Y%m%d-%H%M%S")
     response.headers["Content-Disposition"] = f'attachment; filename="{name}-{stamp}.{form}"'
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from flask import Response, request
 from sqlalchemy import Select, select
 
+from app.clock import now
 from app.domain import budgets, keys
 from app.domain.audit import AuditEntry
 from app.domain.keys import ApiKey
 from app.domain.person import Person
-from app.extensions import now
 from app.ledger import reports, requests
 from app.ledger.reports import Filters, PeriodUsage, Reader, Sums
 from app.metering import money

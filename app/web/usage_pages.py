@@ -14,10 +14,11 @@ from flask import Response, abort, current_app, request
 from sqlalchemy import select
 
 from app import current
+from app.clock import now
 from app.domain import catalog, identity, keys, providers, refusals, teams
 from app.domain.catalog import Deployment
 from app.domain.person import Person
-from app.extensions import db, now
+from app.extensions import db
 from app.ledger import reports, requests
 from app.ledger.entries import UsageEntry
 from app.ledger.reports import Filters, Reader, ReportError

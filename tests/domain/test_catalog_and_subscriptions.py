@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.clock import now
 from app.domain import catalog, keys, offering, subscriptions
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from app.gateway.key_text import is_well_formed, new_key
 from tests.house import People, make_model
 

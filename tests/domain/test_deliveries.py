@@ -18,10 +18,11 @@ from flask import Flask
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
+from app.clock import now
 from app.domain import deliveries, identity, invitations, notices
 from app.domain.deliveries import TRIES, Delivery, Undelivered
 from app.domain.errors import Conflict
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from app.jobs import letterbox
 from config import Config, Mail, Webhook
 from tests.house import People

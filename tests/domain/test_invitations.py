@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from app.clock import now
 from app.domain import invitations, passwords
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from tests.house import PASSWORD, People
 
 

@@ -10,11 +10,12 @@ import pytest
 import redis
 
 from app import current, directory, store
+from app.clock import now
 from app.domain import audit, catalog, key_warnings, keys, notices, subscriptions
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.keys import ApiKey
 from app.domain.notices import Notice
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from app.sealing import digest
 from tests.house import People, make_model
 

@@ -12,13 +12,14 @@ import redis
 from sqlalchemy import select
 
 from app import current, directory, store
+from app.clock import now
 from app.domain import approval_rules, catalog, identity, keys, notices, offering, subscriptions
 from app.domain.catalog import Model
 from app.domain.errors import Conflict, Invalid
 from app.domain.notices import Notice
 from app.domain.person import Person
 from app.domain.subscriptions import Subscription
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from app.sealing import digest
 from tests.house import People, make_model
 

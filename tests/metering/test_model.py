@@ -32,7 +32,6 @@ from app.extensions import db
 from app.ledger import entries, posting
 from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
-from app.metering import reservations
 from app.metering.periods import FOR_EVER_MS, window_of
 from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import UsageEvent
@@ -88,12 +87,12 @@ MOVES = (
 
 
 class WorkersClock:
-    """The time of day as the asking worker knows it; it stands in for the module `time` in the meter."""
+    """The time of day as the asking worker knows it."""
 
     ms = 0
 
-    def time(self) -> float:
-        return self.ms / 1000
+    def now_ns(self) -> int:
+        return self.ms * 1_000_000
 
 
 class Life(RuleBasedStateMachine):
@@ -551,7 +550,7 @@ def live(url: str, folder: Path, examples: int, steps: int, *phases: Phase) -> N
     clock = WorkersClock()
     machine = type("Life", (Life,), {"url": url, "folder": folder, "clock": clock})
     with app.app_context(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reservations, "time", clock)
+        patch.setattr("app.clock.now_ns", clock.now_ns)
         try:
             run_state_machine_as_test(  # type: ignore[no-untyped-call]
                 machine,

@@ -17,11 +17,12 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from wtforms.validators import Length, Optional
 
 from app.blueprints.admin.person import me
+from app.clock import now
 from app.domain import budgets, subscriptions
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.entrance import safe_next
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from app.ledger import reports
 from app.ledger.reports import Filters
 from app.web import exports

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,13 +27,15 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
+from app import clock
 from app.blueprints.admin.person import me
+from app.clock import now
 from app.directory import Price
 from app.domain import catalog, offering, providers
 from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model
 from app.domain.errors import DomainError
 from app.domain.providers import Provider
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from app.ledger import reports
 from app.ledger.reports import Repriced
 from app.metering import money
@@ -328,7 +329,7 @@ def new() -> Response:
 @bp.get("/admin/models/new/deployment")
 def deployment() -> str:
     """One more spare row, for scripts; its number is later than all that are there."""
-    row = DeploymentRow(prefix=_prefix(time.time_ns() // 1_000_000))
+    row = DeploymentRow(prefix=_prefix(clock.now_ms()))
     row.provider_id.choices = _choices(list(db.session.scalars(providers.listed())))
     return render_template("admin/models/_deployment.html", row=row)
 

@@ -16,13 +16,14 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from wtforms.validators import Length, NumberRange, Optional
 
 from app.blueprints.admin.person import me
+from app.clock import now
 from app.domain import audit, budgets, departure, identity, keys, passwords, sessions, subscriptions, tokens
 from app.domain.errors import DomainError, NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import ROLES, Person
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from app.ledger import reports, requests
 from app.ledger.spans import Filters
 from app.metering import money

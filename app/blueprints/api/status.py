@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 from redis import RedisError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import condition, current
+from app import clock, condition, current
 from app.blueprints.api.contract import me, route
 from app.domain.catalog import Model
 from app.domain.providers import Provider
 from app.extensions import db
 from app.metering import money
 
-STARTED = datetime.now(UTC)
+STARTED = clock.now()
 
 
 class Component(msgspec.Struct, kw_only=True):

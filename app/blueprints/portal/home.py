@@ -10,10 +10,10 @@ from flask import Blueprint, Response
 
 from app.blueprints.portal.person import me
 from app.blueprints.portal.snippets import base_url
+from app.clock import now
 from app.domain import budgets, offering, payers
 from app.domain.payers import Held
 from app.domain.person import Person
-from app.extensions import now
 from app.ledger import reports, requests
 from app.ledger.reports import Filters, PeriodUsage, Sums
 from app.ledger.rollups import period_start

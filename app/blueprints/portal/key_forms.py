@@ -24,9 +24,9 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
+from app.clock import now
 from app.domain import budgets, keys
 from app.domain.keys import UNSET, ApiKey
-from app.extensions import now
 from app.metering import money
 from app.web.forms import PercentsField
 from app.web.once import LONGEST_NUMBER

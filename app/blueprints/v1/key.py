@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Any
 
+from app import clock
 from app.blueprints.v1.reply import told
 from app.blueprints.v1.visit import Answer, Visit
 from app.directory import CallerRecord
@@ -19,7 +19,7 @@ from app.metering.reservations import Level, ScopeRef
 def show_key(visit: Visit, caller: CallerRecord) -> Answer:
     scopes = list(pipeline.scopes_of(caller, None))
     scopes[1:1] = [ScopeRef("subscription", id, id) for id in sorted(set(caller.models.values()))]
-    now_ms = int(time.time() * 1000)
+    now_ms = clock.now_ms()
     try:
         levels = visit.runtime.meter.levels(scopes, now_ms)
     except RedisAway:

@@ -7,7 +7,6 @@ leaves in one write. Whatever is unusual (another HTTP version, a chunked body, 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -15,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from app import clock
 from app.blueprints.v1.guard import Endpoint, attend
 from app.blueprints.v1.visit import Answer, Readable, Visit
 from app.gateway.runtime import Runtime
@@ -94,7 +94,7 @@ class Lane:
             pieces.close()  # type: ignore[attr-defined]
 
     def _head(self, answer: Answer, keep: bool, framing: bytes) -> bytes:
-        now = int(time.time())
+        now = clock.now_s()
         if self._date[0] != now:
             self._date = now, b"Date: %s\r\nConnection: " % formatdate(now, usegmt=True).encode()
         lines = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()]).encode("latin-1")

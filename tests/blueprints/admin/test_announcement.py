@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from app.clock import now
 from app.domain import announcements
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser
 from tests.house import People
 

@@ -11,10 +11,11 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
+from app.clock import now
 from app.domain import budgets, identity, subscriptions
 from app.domain.catalog import Model
 from app.domain.subscriptions import Subscription
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, subscribe, use
 from tests.house import People
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app.clock import now
 from app.domain import approval_rules, audit, budgets, catalog, subscriptions
 from app.domain.approval_rules import ApprovalRule
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.domain.notices import Notice
 from app.domain.subscriptions import Subscription
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, subscribe
 from tests.house import People
 

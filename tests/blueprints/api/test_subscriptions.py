@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from flask import Flask
 
-from app.extensions import now
+from app.clock import now
 from tests.house import People, offer, sign_in
 
 

@@ -11,9 +11,10 @@ from datetime import timedelta
 
 import pytest
 
+from app.clock import now
 from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, make_model, subscribe, use
 from tests.house import People
 

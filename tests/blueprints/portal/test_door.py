@@ -16,9 +16,10 @@ from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from app import store
+from app.clock import now
 from app.domain import identity, sessions
 from app.domain.catalog import Model
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from app.jobs import quotas
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
 from tests.house import PASSWORD, People

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
+from app.clock import now
 from app.domain.catalog import Model
-from app.extensions import now
 from app.ledger import rollups
 from app.metering.periods import window_of
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use

@@ -11,10 +11,11 @@ import pytest
 import redis
 
 from app import store
+from app.clock import now
 from app.domain import budget_requests, budgets, keys, payers
 from app.domain.catalog import Model
 from app.domain.keys import ApiKey
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People
 

@@ -10,12 +10,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
+from app.clock import now
 from app.domain import catalog, subscriptions
 from app.domain.catalog import Model
 from app.domain.notices import Notice
 from app.domain.person import Person
 from app.domain.subscriptions import Subscription
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe
 from tests.house import People
 

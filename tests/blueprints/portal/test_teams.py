@@ -11,12 +11,13 @@ import pytest
 import redis
 
 from app import store
+from app.clock import now
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.notices import Notice
 from app.domain.person import Person
 from app.domain.teams import Team
-from app.extensions import db, now, transaction
+from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People, make_person
 
