@@ -32,6 +32,7 @@ from app.extensions import db
 from app.ledger import entries, posting
 from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
+from app.metering import reservations
 from app.metering.periods import FOR_EVER_MS, window_of
 from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import UsageEvent
