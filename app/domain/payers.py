@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, case, exists, func, literal, null, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, case, exists, func, literal, null, select, tuple_, union_all
 from sqlalchemy.orm import aliased
 
 from app import store
@@ -26,6 +26,15 @@ from app.extensions import db
 from app.metering import money
 
 Scope = tuple[str, str]  # kind, id
+
+_OF_TEAM = Subscription.team_id.is_not(None)
+# What a subscription is called, beside its owners.
+SUBSCRIPTION_NAME: ColumnElement[str] = (
+    "subscription of "
+    + case((_OF_TEAM, "team " + func.coalesce(Team.name, Subscription.team_id)), else_=Person.username)
+    + " to "
+    + Subscription.model_name
+)
 
 SHORTEST_ANSWER, SHORTEST_PROMPT = 16, 17  # tokens of the smallest call that the meter lets in
 
@@ -174,6 +183,11 @@ def below(payer: Payer) -> list[Payer]:
     return []
 
 
+def with_owners(found: Select[Any]) -> Select[Any]:
+    """Subscriptions beside the person and the team whose they are."""
+    return found.join(Person, Person.id == Subscription.person_id).outerjoin(Team, Team.id == Subscription.team_id)
+
+
 def held_by(person: Person) -> list[Held]:
     """A person's own active keys and their own subscriptions, those asked for too, in one query; the newest first."""
     wanted = subscriptions.of(person).where(Subscription.status.in_(("active", "pending")))
@@ -228,13 +242,9 @@ def _keys(*where: ColumnElement[bool]) -> Any:
 
 
 def _subscriptions(*where: ColumnElement[bool]) -> Any:
-    of_team = Subscription.team_id.is_not(None)
-    owner = case((of_team, "team " + func.coalesce(Team.name, Subscription.team_id)), else_=Person.username)
-    name = "subscription of " + owner + " to " + Subscription.model_name
-    person_id = case((of_team, None), else_=Subscription.person_id)
-    found = select(literal("subscription"), Subscription.id, name, Subscription.team_id, person_id)
-    found = found.join(Person, Person.id == Subscription.person_id).outerjoin(Team, Team.id == Subscription.team_id)
-    return found.where(*where)
+    person_id = case((_OF_TEAM, None), else_=Subscription.person_id)
+    columns = literal("subscription"), Subscription.id, SUBSCRIPTION_NAME, Subscription.team_id, person_id
+    return with_owners(select(*columns).select_from(Subscription)).where(*where)
 
 
 def _people(*where: ColumnElement[bool]) -> Any:
@@ -246,7 +256,8 @@ def _teams(*where: ColumnElement[bool]) -> Any:
 
 
 def _found(*pieces: Any) -> dict[Scope, Payer]:
-    """What these queries find, all at once and by name: kind, id, name, team and person each. People are shown by their names."""
+    """What these queries find, all at once and by name: kind, id, name, team and person each. People are shown by their
+    names."""
     rows = db.session.execute(union_all(*pieces)).all() if pieces else []
     return {
         (kind, id): Payer(kind, id, name, name if kind == "user" else id, team_id, person_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, Text, and_, any_, cast, func, literal, or_
+import msgspec
+from sqlalchemy import ColumnElement, CompoundSelect, Select, Text, and_, any_, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.extensions import db
@@ -38,8 +39,9 @@ def among(column: Any, query: Select[Any] | CompoundSelect[Any]) -> ColumnElemen
 
 
 def one_of(column: Any, texts: Collection[str]) -> ColumnElement[bool]:
-    """Whether a column is one of these texts: one parameter on PostgreSQL, however many they are."""
-    found: ColumnElement[bool] = column.in_(texts)
+    """Whether a column is one of these texts: one parameter, however many they are."""
+    each = func.json_each(msgspec.json.encode(list(texts)).decode()).table_valued("value")
+    found: ColumnElement[bool] = column.in_(select(each.c.value))
     return column == any_(literal(list(texts), ARRAY(Text))) if _on_postgresql() else found
 
 

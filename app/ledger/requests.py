@@ -57,7 +57,8 @@ def listed(
     elif skip:
         query = query.offset(skip)
     query = query.order_by(*(_OLDEST_FIRST if newer else _NEWEST_FIRST))
-    rows = db.session.execute(query).all() if skip < COUNTED_UP_TO else []
+    reached = cursor is not None or skip < COUNTED_UP_TO
+    rows = db.session.execute(query).all() if reached else []
     total = rows[0][1] if rows else db.session.scalar(counted) if cursor is not None or skip else 0
     entries, more = [row[0] for row in rows[:limit]], len(rows) > limit
     if newer:

@@ -69,4 +69,4 @@ def abundant(number: int) -> set[str]:
         more = (exists(select(id).offset(number)) for id in ids.values())
         return {name for name, found in zip(ids, db.session.execute(select(*more)).one(), strict=True) if found}
 
-    return once("abundant", ask)
+    return once(f"more than {number}", ask)

@@ -41,12 +41,7 @@ _person = _text(
     )
 )
 _team = _text(select(Team.name).where(Team.id == func.substr(_of_scope, 1, ID)))
-_subscribed = (
-    select("subscription of " + func.coalesce("team " + Team.name, Person.username) + " to " + Subscription.model_name)
-    .select_from(Subscription)
-    .join(Person, Person.id == Subscription.person_id)
-    .outerjoin(Team, Team.id == Subscription.team_id)
-)
+_subscribed = payers.with_owners(select(payers.SUBSCRIPTION_NAME).select_from(Subscription))
 # What `payers` calls a scope.
 NAME: ColumnElement[str] = case(
     (Budget.scope_kind == "user", _person),

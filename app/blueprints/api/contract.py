@@ -47,7 +47,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MOST_ROWS = 200
 DEEPEST = 32
 LONGEST_BODY = 1024 * 1024
-LONGEST_QUESTION = 1_500  # characters; a cursor bears the name that its list has come to
+LONGEST_QUESTION = 500
 INT64 = 2**63
 ENCODER = msgspec.json.Encoder(enc_hook=str)
 
@@ -68,10 +68,14 @@ class Paged(msgspec.Struct, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = 50
 
 
+# One bears the name that its list has come to.
+Cursor = Annotated[str, Meta(max_length=1_500)]
+
+
 class Cursored(Paged, kw_only=True):
     """`cursor` instead of `page` leads on from an answer, to the end of any list."""
 
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class Page(msgspec.Struct, kw_only=True):
@@ -314,7 +318,7 @@ def _ask(kind: type[T], questions: Sequence[_Question]) -> T:
 
 
 def _answered(value: str, name: str, sort: Any) -> Any:
-    if "\0" in value or len(value) > LONGEST_QUESTION:
+    if "\0" in value or len(value) > (getattr(sort, "max_length", None) or LONGEST_QUESTION):
         raise Invalid("This value cannot be used.", name)
     match sort:
         case LiteralType(values=choices) if value not in choices:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import or_, select
 
-from app.blueprints.api.contract import CursorPage, Page, Paged, listed, me, route, within_reach
+from app.blueprints.api.contract import Cursor, CursorPage, Page, Paged, listed, me, route, within_reach
 from app.blueprints.api.usage import MOST_ROWS, instant, milliseconds, reader, refused
 from app.domain import identity, refusals
 from app.domain.errors import Invalid, NotFound
@@ -185,7 +185,7 @@ class Narrowed(Paged, kw_only=True):
 class Asked(Narrowed, kw_only=True):
     """`cursor` instead of `page` leads on from an answer."""
 
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class Grouped(Narrowed, kw_only=True):

@@ -12,7 +12,7 @@ from wtforms.validators import Length
 
 from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, can_stream, quickstart
-from app.domain import keys, offering, subscriptions, teams
+from app.domain import keys, offering, subscriptions
 from app.domain.catalog import CAPABILITIES, PRICES, Model, with_deployments
 from app.domain.errors import DomainError
 from app.domain.offering import ACCESSES, STATUSES, Facet, Wish
@@ -22,6 +22,7 @@ from app.extensions import db, transaction
 from app.ledger import performance
 from app.metering import money
 from app.web import exports
+from app.web.asked import memberships
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
@@ -145,7 +146,7 @@ def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access"
             values = {
                 "usable_keys": keys.using(person, found.name, team) if callable_now else [],
                 "team": team,
-                "memberships": teams.of(person),
+                "memberships": memberships(person),
                 "may_end": latest is not None and subscriptions.may_change(person, latest),
             }
     return render(

@@ -16,7 +16,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from app.blueprints.portal.key_forms import TEAM_REACHES, KeyForm, NewKeyForm
 from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, first_steps, quickstart
-from app.domain import budgets, catalog, keys, subscriptions, teams
+from app.domain import budgets, catalog, keys, subscriptions
 from app.domain.errors import DomainError
 from app.domain.keys import ApiKey
 from app.domain.person import Person
@@ -27,6 +27,7 @@ from app.ledger.reports import Filters, Reader
 from app.metering import periods
 from app.web import exports
 from app.web import keys as arranged
+from app.web.asked import memberships
 from app.web.forms import blame
 from app.web.lists import in_order, page_of, sorting
 from app.web.once import Made, fresh_number, make_once
@@ -181,7 +182,7 @@ def _form(form: NewKeyForm, team: Team | None, status: int = 200) -> Response:
         status=status,
         form=form,
         team=team,
-        memberships=teams.of(me()),
+        memberships=memberships(me()),
         subscribed=models,
         timezones=timezones(),
     )

@@ -12,13 +12,14 @@ from wtforms import TextAreaField
 from wtforms.validators import Length
 
 from app.blueprints.portal.person import me
-from app.domain import budgets, keys, subscriptions, teams
+from app.domain import budgets, keys, subscriptions
 from app.domain.errors import Conflict, DomainError, Forbidden, Invalid
 from app.domain.keys import ApiKey
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.extensions import db, transaction
 from app.metering import money
 from app.web import exports
+from app.web.asked import memberships
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
@@ -85,9 +86,9 @@ def index() -> Response:
     status = status if status in STATUSES else ""
     search = request.args.get("q", "").strip()[:100]
     person = me()
-    memberships = teams.of(person)
+    joined = memberships(person)
     whose = request.args.get("team", "")
-    whose = whose if whose == MINE or whose in {one.team_id for one in memberships} else ""
+    whose = whose if whose == MINE or whose in {one.team_id for one in joined} else ""
     query = subscriptions.shared_with(person, search=search or None, status=status or None)
     if whose:
         team_id = subscriptions.Subscription.team_id
@@ -102,7 +103,7 @@ def index() -> Response:
         found=found,
         users_of=keys.paid_by(one for one in found.items if one.status == "active"),
         may_end={one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
-        memberships=memberships,
+        memberships=joined,
         whose=whose,
         mine=MINE,
         standings={one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},

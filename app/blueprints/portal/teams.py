@@ -27,7 +27,7 @@ from app.ledger.reports import Filters
 from app.ledger.spans import TeamReader
 from app.web import exports
 from app.web import keys as arranged
-from app.web.asked import reach_team, role_in
+from app.web.asked import memberships, reach_team, role_in
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
@@ -66,7 +66,7 @@ def index() -> Response:
     person = me()
     search = request.args.get("q", "").strip()[:100]
     query = in_order(teams.joined_by(person, search=search or None), COLUMNS)
-    roles = {one.team_id: one.role for one in teams.of(person)}
+    roles = {one.team_id: one.role for one in memberships(person)}
     if form := exports.wanted():
         return exports.answer(form, "teams", export_columns(figures(person, list(roles)), roles), every(query))
     found = page_of(query)
