@@ -141,6 +141,13 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return max(0, self.limit_nano - self.counted_nano - (self.reserved_nano or 0))
 
+    @property
+    def over_nano(self) -> int:
+        """By how much more was spent than the limit; 0 within it and where it is not known."""
+        if self.limit_nano is None or self.counted_nano is None:
+            return 0
+        return max(0, self.counted_nano - self.limit_nano)
+
 
 def find(kind: str, id: str) -> Budget | None:
     return db.session.scalar(select(Budget).where(Budget.scope_kind == kind, Budget.scope_id == id))

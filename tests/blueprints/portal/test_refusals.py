@@ -77,6 +77,15 @@ def test_a_budget_refusal_shows_its_numbers_and_ways_on(
         assert words in page, words
 
 
+def test_a_refusal_by_an_overspent_budget_says_by_how_much(
+    people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
+) -> None:
+    id = refuse(wire, people.owner.id, spent=2 * NANO + 190_000_000, held=0)
+    page = signed_in("owner").get(f"/activity/{id}").text
+    assert "$0.19 over" in page
+    assert "Remaining" in page
+
+
 def test_a_keys_refusal_leads_to_the_key(people: People, small: Model, wire: redis.Redis, signed_in: SignedIn) -> None:
     key, _ = make_key(people.owner, name="app <key>")
     id = refuse(
@@ -100,7 +109,7 @@ def test_a_keys_refusal_leads_to_the_key(people: People, small: Model, wire: red
         ("requests", ("10 requests a minute", "Spread your requests", "Try again after 6.0 s")),
         ("tokens", ("10 tokens a minute", "shorter prompts")),
         ("parallel", ("10 at the same time", "Let fewer requests run")),
-        ("unpriced", ("The model has no price", "0 makes it free")),
+        ("unpriced", ("What it costs is not known", "0 makes it free")),
     ],
 )
 def test_other_limits_explain_themselves(
