@@ -17,12 +17,18 @@ UNNAMED_OUTPUT_TOKENS = 256
 
 
 class Bound(NamedTuple):
-    """The most a call may use, in tokens; `output` is the request's own limit for each of `answers`, None for none."""
+    """The most a call may use, in tokens; `output` is the request's own limit for each of `answers`, None for none.
+
+    `priced_apart` names the member of the request that may cost more than these tokens, None for none: what it costs
+    can't be held, so that no budget takes it.
+    """
 
     input: int
     output: int | None
     answers: int = 1
     produces_output: bool = True  # embeddings do not
+    predicted: int = 0  # what each answer may be charged as output besides: a prediction that was wrong
+    priced_apart: str | None = None
 
     @property
     def bucket_tokens(self) -> int:
@@ -41,11 +47,12 @@ def is_priced(price: Price | None) -> bool:
 
 
 def base_nano(price: Price | None, bound: Bound) -> int:
-    """The most that input and fixed parts can cost, nano-units."""
+    """The most that input, predictions and fixed parts can cost, nano-units."""
     if price is None:
         return 0
     dearest = max(price.input_per_mtok or 0, price.cached_input_per_mtok or 0)
-    return money.up(bound.input, dearest) + (price.per_request or 0)
+    predicted = money.up(bound.predicted * bound.answers, price.output_per_mtok or 0)
+    return money.up(bound.input, dearest) + predicted + (price.per_request or 0)
 
 
 def assumed_output(model: Model, bound: Bound) -> int:

@@ -62,8 +62,9 @@ class Usage(msgspec.Struct):
 class Demand(msgspec.Struct, kw_only=True):
     """What a client asked for, checked, as adapters need it.
 
-    `members` are the top-level members of the body as raw JSON, the gateway's own taken out. Token bounds are
-    whole tokens; `max_output` is the limit that the answer must not exceed and is to be sent, None for none.
+    `members` are the top-level members of the body as raw JSON; the gateway's own are taken out, and those that limit
+    the answer. `max_output` is the one limit that is to be sent, in whole tokens: what the client asked for, or less,
+    if less was reserved; None for none.
     """
 
     capability: Capability

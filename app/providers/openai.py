@@ -96,6 +96,7 @@ class _Listing(msgspec.Struct):
 
 
 _reply = msgspec.json.Decoder(_Reply)
+_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _MODEL = re.compile(rb'"model"\s*:\s*(?:"(?:[^"\\]|\\.)*"|null)')
 _SAYS_NOTHING = (b'""', b"null", b"[]")
 
@@ -214,7 +215,7 @@ class OpenAI(Adapter):
 
     def _members(self, demand: Demand, deployment: Deployment) -> dict[str, bytes]:
         members = {**demand.members, "model": msgspec.json.encode(deployment.upstream_model)}
-        if demand.max_output is not None and not {"max_tokens", "max_completion_tokens"} & members.keys():
+        if demand.max_output is not None:
             members[self.settings.output_limit_field] = b"%d" % demand.max_output
         if demand.stream:
             members["stream_options"] = _with_usage(members.get("stream_options"))
@@ -320,7 +321,7 @@ def error_of(status: int, body: bytes, secret: str | None, retry_after_s: float 
 
 def _with_usage(raw: bytes | None) -> bytes:
     """The client's stream options, with usage asked for."""
-    options = msgspec.json.decode(raw) if raw is not None else None
+    options = _options.decode(raw) if raw is not None else None
     return msgspec.json.encode({**(options or {}), "include_usage": True})
 
 

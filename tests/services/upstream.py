@@ -209,6 +209,30 @@ class WhenReleased(Behaviour):
 
 
 @dataclass
+class Greedy(Behaviour):
+    """Takes all that it is let: it charges every byte that came as a token, and answers as long as it may, in every
+    choice, and its prediction was wrong. It knows one member that limits it; without that its answers are very long."""
+
+    limit_field: str = "max_tokens"
+    unlimited: int = 100_000  # tokens
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        asked = exchange.json
+        predicted = len(json.dumps(asked["prediction"])) if asked.get("prediction") else 0
+        long = (asked.get(self.limit_field) or self.unlimited) + predicted
+        told = usage(len(exchange.body), long * max(asked.get("n") or 1, asked.get("best_of") or 1))
+        message = {"role": "assistant", "content": "more"}
+        common = {"id": "chatcmpl-1", "created": 1, "model": asked["model"]}
+        if not asked.get("stream"):
+            choices = [{"index": 0, "message": message, "finish_reason": "length"}]
+            answer = common | {"object": "chat.completion", "choices": choices, "usage": told}
+            return Answer(answer).play(exchange, wire)
+        chunk = common | {"object": "chat.completion.chunk"}
+        choices = [{"index": 0, "delta": message, "finish_reason": "length"}]
+        return Stream([chunk | {"choices": choices}, chunk | {"choices": [], "usage": told}]).play(exchange, wire)
+
+
+@dataclass
 class Raw(Behaviour):
     """These bytes, whatever they are, and then the end; without any it just closes, with `reset` by RST."""
 

@@ -73,6 +73,16 @@ def test_unknown_paths_and_wrong_methods_are_told_after_the_key(client):
         (b'{"model": "small", "messages": [{"role": "user", "content": 5}]}', "messages[0].content"),
         (b'{"model": "small", "messages": [{"role": "user", "content": [{"type": "text"}]}]}', "messages[0].content"),
         (b'{"model": "small", "messages": [{"role": "king", "content": "a"}]}', "messages[0].role"),
+        *((b'{"model": "small", "messages": [{"role": "user", "content": "a"}, {"role": "user", "content": [%s]}]}' % part,
+           f"messages[1].content[{place}") for part, place in (
+            (b"5", "0]"), (b'"a"', "0]"), (b"null", "0]"), (b"{}", "0].type"), (b'{"type": 5}', "0].type"),
+            (b'{"type": "of tomorrow"}, {"type": "text"}', "1].text"), (b'{"type": "text", "text": 5}', "0].text"),
+            (b'{"type": "image_url"}', "0].image_url"), (b'{"type": "image_url", "image_url": {}}', "0].image_url.url"),
+            (b'{"type": "video_url", "video_url": []}', "0].video_url"), (b'{"type": "refusal"}', "0].refusal"),
+            (b'{"type": "audio_url", "audio_url": {"url": 5}}', "0].audio_url.url"),
+            (b'{"type": "input_audio", "input_audio": {"data": "a"}}', "0].input_audio.format"),
+            (b'{"type": "file", "file": "a"}', "0].file"),
+        )),
     ],
 )  # fmt: skip
 def test_a_hostile_body_is_400_and_tells_what_is_wrong(client, upstream, body, param):
