@@ -187,22 +187,24 @@ class ChatRequest(Steered):
 
     def bound(self, size: int, members: dict[str, bytes], model: Model) -> Bound:
         prediction = members.get("prediction", b"null")
+        framed, unseen = self._framed(model)
         return Bound(
-            input=size + _added(model) + self._framed(model),
+            input=size + _added(model) + framed + unseen,
             output=self.output_limit,
             answers=max(self.n or 1, self.best_of or 1),
             predicted=0 if prediction == b"null" else len(prediction),  # what of it is rejected is charged as output
+            unseen=unseen,
         )
 
-    def _framed(self, model: Model) -> int:
+    def _framed(self, model: Model) -> tuple[int, int]:
         """What messages and media add to the bytes that are sent, tokens; below 0 where the data of media is more than
-        the tokens that it can be."""
+        the tokens that it can be. And what files may hold."""
         image = IMAGE_TOKENS if model.image_tokens is None else model.image_tokens
         audio = AUDIO_TOKENS if model.audio_tokens is None else model.audio_tokens
         most = {"image_url": image, "audio_url": audio, "input_audio": audio}
-        tokens = 0
+        tokens = MESSAGE_TOKENS * len(self.messages)
+        unseen = 0
         for message in self.messages:
-            tokens += MESSAGE_TOKENS
             if message.audio is not None:
                 tokens += audio
             if type(message.content) is not list:
@@ -215,13 +217,12 @@ class ChatRequest(Steered):
                     tokens += image
                     continue
                 data = _data(part, kind)
+                tokens -= len(data)
                 if kind in most and not _is_disguised(data, kind):
-                    tokens += most[kind] - len(data)
-                elif model.context_window is not None:
-                    tokens += model.context_window - len(data)
+                    tokens += most[kind]
                 else:
-                    tokens += max(FILE_TOKENS - len(data), 0)
-        return tokens
+                    unseen += max(FILE_TOKENS, len(data)) if model.context_window is None else model.context_window
+        return tokens, unseen
 
 
 def _check_part(part: Any, place: str) -> None:

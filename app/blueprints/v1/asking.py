@@ -36,7 +36,7 @@ def call_for(visit: Visit, caller: CallerRecord, capability: Capability, kind: t
         parsed=asked,
         stream=bool(getattr(asked, "stream", False)),
         include_usage=bool(getattr(asked, "include_usage", False)),
-        prompt_estimate=-(-bound.input // 4),
+        prompt_estimate=bound.usual_input,
         max_output=bound.output,
     )
     return Call(

@@ -20,6 +20,7 @@ from app.gateway.envelope import seal_envelope
 from app.gateway.errors import ApiError
 from app.gateway.requests import FILE_TOKENS, MESSAGE_TOKENS, OWN_BYTES, ChatRequest, EmbeddingsRequest
 from app.gateway.runtime import Runtime
+from app.metering import pricing
 from app.providers.addresses import AddressPolicy
 from app.providers.openai import OpenAI, OpenAISettings
 from app.providers.vllm import vLLM, vLLMSettings
@@ -199,6 +200,14 @@ def test_the_data_of_media_is_replaced_by_what_such_a_part_can_be(part: dict[str
     body = with_media(part)
     bytes_ = len(json.dumps(body)) + MESSAGE_TOKENS + OWN_BYTES + len(UP.upstream_model)
     assert asked(body, model).bound.input == bytes_ - len(data) + most
+
+
+def test_a_file_leaves_room_for_an_answer() -> None:
+    model = msgspec.structs.replace(MODEL, context_window=9_000, max_output_tokens=2_000)
+    bound = asked(with_media(FILE), model).bound
+    assert bound.input > 9_000
+    assert pricing.assumed_output(model, bound) == 2_000
+    assert bound.usual_input < 100 + OWN_BYTES
 
 
 def test_a_file_for_a_model_of_unknown_length_counts_its_bytes_and_much_at_least() -> None:
