@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from app.blueprints.v1.asking import call_for
 from app.blueprints.v1.visit import Visit
 from app.directory import CallerRecord, Deployment, Model
+from app.domain.payers import SHORTEST_PROMPT
 from app.gateway.call import Call
 from app.gateway.envelope import seal_envelope
 from app.gateway.errors import ApiError
@@ -40,7 +41,9 @@ BIG = base64.b64encode(b"0123456789" * 3_000).decode()
 PNG = f"data:image/png;base64,{BIG}"
 
 
-def asked(body: bytes | dict[str, Any], model: Model = MODEL, kind: Any = ChatRequest) -> Call:
+def asked(
+    body: bytes | dict[str, Any], model: Model = MODEL, kind: Any = ChatRequest, caller: CallerRecord = CALLER
+) -> Call:
     """The call that a body makes."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     routes = SimpleNamespace(model=lambda _: model, endpoint_active=lambda _: True)
@@ -48,7 +51,7 @@ def asked(body: bytes | dict[str, Any], model: Model = MODEL, kind: Any = ChatRe
         Runtime, SimpleNamespace(routes=routes, config=SimpleNamespace(server=SimpleNamespace(max_body_mb=8)))
     )
     visit = Visit(runtime, "/v1/x", authorization="", length=len(sent), body=sent, socket=None)
-    return call_for(visit, CALLER, "chat" if kind is ChatRequest else "embeddings", kind)
+    return call_for(visit, caller, "chat" if kind is ChatRequest else "embeddings", kind)
 
 
 def sent_up(call: Call, field: str) -> bytes:
@@ -309,6 +312,13 @@ def embedding(given: Any, **fields: Any) -> Call:
 def test_what_is_embedded_is_bounded_by_its_bytes(items: Any, others: dict[str, Any]) -> None:
     call = embedding(items, **others)
     assert call.bound.input >= charged(sent_up(call, "max_tokens"))
+
+
+def test_the_smallest_call_holds_what_a_budget_must_have_not_to_be_used_up() -> None:
+    model = Model(id="m", name="m", capabilities=("embeddings",), created=1, deployments=(Deployment("d", "p", "u"),))
+    caller = msgspec.structs.replace(CALLER, models={"m": "s"})
+    smallest = asked(b'{"model":"m","input":[1]}', model, EmbeddingsRequest, caller).bound.input
+    assert smallest == SHORTEST_PROMPT
 
 
 def test_of_a_list_of_tokens_each_is_one() -> None:
