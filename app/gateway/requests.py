@@ -36,8 +36,8 @@ ESCAPES_WITHIN = 32_768  # bytes at the beginning of a body
 
 # Members by which upstreams sell more than tokens, or take another model or limit than the one that was reserved for.
 PRICED_APART = (
-    "audio", "web_search_options", "search_parameters", "enable_search", "plugins", "models", "fallbacks", "extra_body",
-    "additional_drop_params",
+    "audio", "web_search_options", "search_parameters", "enable_search", "plugins", "models", "fallbacks",
+    "context_window_fallbacks", "content_policy_fallbacks", "extra_body", "additional_drop_params",
 )  # fmt: skip
 USUAL_TIERS = ("auto", "default", "standard", "standard_only")
 CLIENTS_TOOLS = ("function", "custom")  # the client runs them; all others run at the upstream, which charges for them
