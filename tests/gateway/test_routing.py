@@ -12,6 +12,7 @@ from app.directory import Directory, Model
 from app.gateway.redis_wire import RedisWire
 from app.gateway.routing import Routes
 from app.providers.addresses import AddressPolicy
+from app.providers.settings import Variables
 from app.sealing import Sealer
 from tests.services.valkey import ValkeyServer
 
@@ -20,7 +21,7 @@ def test_whoever_heard_of_a_new_version_waits_for_it_and_one_reads_it_for_all(
     redis_url: str, valkey_server: ValkeyServer
 ) -> None:
     server, wire = redis.Redis.from_url(redis_url), RedisWire(redis_url, timeout_s=60)
-    routes = Routes(wire, Sealer([Fernet.generate_key()]), AddressPolicy(allow_private=True))
+    routes = Routes(wire, Sealer([Fernet.generate_key()]), AddressPolicy(allow_private=True), Variables(()))
 
     def publish(version: str) -> None:
         server.set(
