@@ -144,3 +144,12 @@ def test_a_session_from_before_an_upgrade_is_over(people: People, wire: redis.Re
     assert sessions.find("old") is None
     assert sessions.of(people.owner.id) == []
     assert wire.smembers(store.sessions_of(people.owner.id)) == set()
+
+
+def test_an_address_from_before_the_rule_stays_until_it_is_changed(people: People) -> None:
+    old = '"ada, x" <ada@example.org>'
+    transaction(lambda: setattr(people.owner, "email", old))
+    transaction(identity.update, people.owner, by=people.admin, rpm=5)
+    assert (people.owner.email, people.owner.rpm) == (old, 5)
+    with pytest.raises(Invalid):
+        transaction(identity.update, people.owner, by=people.admin, email="eve@example.org, x@example.org")

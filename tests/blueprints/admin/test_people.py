@@ -90,6 +90,7 @@ def test_a_profile_is_changed_and_written_down(people: People, signed_in: Signed
     assert "o@example.org" in history
     for wrong, told in (
         ({"email": "nowhere"}, "Give an e-mail address"),
+        ({"email": "o@example.org,eve@example.org"}, "Give an e-mail address"),
         ({"rpm": "0"}, "Give a number of at least 1."),
         ({"role": "emperor"}, "Not a valid choice"),
     ):
