@@ -236,20 +236,17 @@ class Pool:
             self._idle.pop().close()
 
 
-_TARGET = re.compile(r"/[!-~]*")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ -~]*")
+_HEAD = re.compile(r"[A-Z]+ /[!-~]* HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ -~]*\r\n)*\r\n")
 
 
 def head_of(method: str, target: str, headers: dict[str, str]) -> bytes:
     """The head of a request as it is sent. Raises `UpstreamError` for a target or a header that would be more than one
     or that has other signs than printable ASCII: nothing in a setting, an environment or a name can add to a request."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    if not _TARGET.fullmatch(target):
-        raise UpstreamError("The provider can't be asked: its address has characters that can't be sent.")
-    for line in lines:
-        if not _HEADER.fullmatch(line):
-            raise UpstreamError("The provider can't be asked: its credentials have characters that can't be sent.")
-    return "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode("ascii")
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()], "", ""]
+    head = "\r\n".join(lines)
+    if head.count("\n") != len(lines) - 1 or not _HEAD.fullmatch(head):
+        raise UpstreamError("The provider can't be asked: its address or its key has characters that can't be sent.")
+    return head.encode("ascii")
 
 
 @cache
