@@ -79,10 +79,11 @@ class SettingsError(ValueError):
 
 # What the variables of other programs are called whose secrets no provider needs; only a name in full reaches them.
 _OF_OTHERS = re.compile(
-    r"(?:AWS|GITHUB|GH|GITLAB|CI|NPM|PYPI|TWINE|UV|DOCKER|KUBE|KUBERNETES|VAULT|PG|POSTGRES|POSTGRESQL|DATABASE|DB|MYSQL"
-    r"|MONGO|MONGODB|REDIS|VALKEY|SSH|GPG|SENTRY|STRIPE|SLACK|SMTP|MAIL|LDAP|OIDC|OAUTH|SCIM)_.*"
-    r"|PG[A-Z]*|(?:.*_)?(?:SECRET|PRIVATE|ENCRYPTION|SIGNING|ACCESS|SESSION|CSRF|JWT|SSH|HOST)_KEY"
-    r"|(?:.*_)?(?:SESSION|CSRF|ID|REFRESH)_TOKEN"
+    r"(?:AWS|GITHUB|GH|GITLAB|CI|NPM|PYPI|TWINE|UV|DOCKER|KUBE|KUBERNETES|VAULT|POSTGRES|POSTGRESQL|DATABASE|DB|MYSQL|MONGO"
+    r"|MONGODB|REDIS|VALKEY|SSH|GPG|SENTRY|STRIPE|SLACK|SMTP|MAIL|LDAP|OIDC|OAUTH|SCIM)_.*|PG[A-Z]*(?:_.*)?"
+)
+_ENDS_OF_OTHERS = re.compile(
+    r"(?:.*_)?(?:(?:SECRET|PRIVATE|ENCRYPTION|SIGNING|ACCESS|SESSION|CSRF|JWT|SSH|HOST)_KEY|(?:SESSION|CSRF|ID|REFRESH)_TOKEN)"
 )
 
 
@@ -95,17 +96,18 @@ class Variables:
     def allow(self, name: str) -> bool:
         """A name in full is allowed as it is; a pattern does not reach what is plainly another program's secret. Our own
         settings are never allowed."""
-        if name.upper().startswith("CONFIG_"):
+        upper = name.upper()
+        if upper.startswith("CONFIG_"):
             return False
         if name in self._allowed:
             return True
-        if _OF_OTHERS.fullmatch(name.upper()):
+        if _OF_OTHERS.fullmatch(upper):
             return False
-        return any(
-            (pattern.endswith("*") and name.startswith(pattern[:-1]))
-            or (pattern.startswith("*") and name.endswith(pattern[1:]))
-            for pattern in self._allowed
-        )
+        if any(pattern.endswith("*") and name.startswith(pattern[:-1]) for pattern in self._allowed):
+            return True
+        if _ENDS_OF_OTHERS.fullmatch(upper):
+            return False
+        return any(pattern.startswith("*") and name.endswith(pattern[1:]) for pattern in self._allowed)
 
 
 @cache

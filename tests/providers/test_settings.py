@@ -66,7 +66,15 @@ def test_every_adapter_tells_the_roles_of_its_settings(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["OPENAI_API_KEY", "MY_PROVIDER_KEY", "PORTICO_UPSTREAM_KEY", "HF_TOKEN", "UPSTREAM_SECRET", "LITELLM_MASTER_KEY"],
+    [
+        "OPENAI_API_KEY",
+        "MY_PROVIDER_KEY",
+        "PORTICO_UPSTREAM_KEY",
+        "HF_TOKEN",
+        "UPSTREAM_SECRET",
+        "UPSTREAM_SECRET_KEY",
+        "LITELLM_MASTER_KEY",
+    ],
 )
 def test_names_of_upstreams_keys_are_allowed_by_default(name: str) -> None:
     assert DEFAULT.allow(name)
