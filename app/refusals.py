@@ -81,7 +81,8 @@ def answer_people(app: Flask) -> None:
     @app.errorhandler(Exception)
     def broken(error: Exception) -> Response:
         db.session.rollback()
-        log.exception("a request failed: %s %s (request %s)", request.method, request.path, request_id())
+        place = request.url_rule.rule if request.url_rule else request.path  # a path may hold an invitation
+        log.exception("a request failed: %s %s (request %s)", request.method, place, request_id())
         if app.config.get("PROPAGATE_EXCEPTIONS"):
             raise error
         return http(InternalServerError())

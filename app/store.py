@@ -83,12 +83,13 @@ def counted(count: str) -> str:
 SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until it is written into the books of people
 
 
-def session(id: str) -> str:
-    return f"session:{id}"
+def session(digest: str) -> str:
+    """Hash of a browser session, by the digest of its id."""
+    return f"session:{digest}"
 
 
 def sessions_of(person_id: str) -> str:
-    """Set of a person's session ids."""
+    """Set of the digests of a person's session ids."""
     return f"sessions:{person_id}"
 
 

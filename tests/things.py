@@ -111,6 +111,7 @@ def make_things(app: Flask, people: People) -> Things:
             transaction(budgets.set_budget, kind, id, by=admin, limit="5", period="month")  # type: ignore[arg-type]
         cap = payers.named("member", f"{team.id}:member")
         cap_request = transaction(budget_requests.ask, cap, by=member, amount="1", lasting=False, reason="A sprint.")
+        sessions.begin(owner.id, address="127.0.0.1", agent="a browser")
         made = {
             "budget_request": budget_request.id,
             "cap_request": cap_request.id,
@@ -135,7 +136,7 @@ def make_things(app: Flask, people: People) -> Things:
             "invitation": invitation.id,
             "invitation_token": link.rpartition("/")[2],
             "delivery": delivery.id,
-            "session": sessions.begin(owner.id, address="127.0.0.1", agent="a browser").reference,
+            "session": sessions.of(owner.id)[0].reference,
             "paused": paused.id,
             "denied": denied.id,
             "rule": rule.id,

@@ -23,6 +23,7 @@ from app.metering.outbox import Spool
 from app.metering.reservations import BEAT_S, Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import Refusal
 from app.providers.addresses import AddressPolicy
+from app.providers.settings import Variables
 from app.sealing import Sealer
 from config import Config
 
@@ -52,8 +53,8 @@ class Runtime:
         self.wire = RedisWire(config.redis_url)
         self.meter = Meter(self.wire.call, lambda: self.wire.run_id)
         self.access = Access(self.wire, secrets.key_pepper)
-        policy = AddressPolicy(allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port}))
-        self.routes = Routes(self.wire, Sealer(secrets.encryption_keys), policy)
+        sealer, variables = Sealer(secrets.encryption_keys), Variables(config.upstream.env)
+        self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables)
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
         self._live: set[Call] = set()

@@ -19,19 +19,20 @@ from app.directory import Capability, Deployment
 from app.gateway.envelope import seal_envelope
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
-from app.providers.settings import SECRET, Settings, SettingsError
-from app.providers.wire import Answer, Pool, origin_of, safe_to_show, split_events
+from app.providers.settings import ADDRESS, SECRET, SECRET_ENV, Settings
+from app.providers.wire import Answer, Pool, safe_to_show, split_events
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
-VariableName = Annotated[str, Meta(pattern=r"^(?!CONFIG_)[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 ApiKeyEnv = Annotated[
     VariableName | None,
     Meta(
         title="API key from the environment",
         description="The name of an environment variable of the gateway that holds the key, instead of the key itself.",
+        extra=SECRET_ENV,
     ),
 ]
-BaseUrl = Annotated[str, Meta(title="Base URL", description="Includes /v1.", max_length=500)]
+BaseUrl = Annotated[str, Meta(title="Base URL", description="Includes /v1.", max_length=500, extra=ADDRESS)]
 OutputLimitField = Annotated[
     Literal["max_completion_tokens", "max_tokens"],
     Meta(title="Output limit field", description="The member by which this upstream lets itself be limited."),
@@ -45,12 +46,6 @@ class OpenAISettings(Settings):
     api_key: ApiKey = None
     api_key_env: ApiKeyEnv = None
     output_limit_field: OutputLimitField = "max_completion_tokens"
-
-    def __post_init__(self) -> None:
-        try:
-            origin_of(self.base_url)
-        except ValueError as error:
-            raise SettingsError("base_url", str(error)) from None
 
     @property
     def secret(self) -> str | None:

@@ -12,39 +12,18 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 import gevent.socket
 import gevent.ssl
 from geventhttpclient.response import HTTPResponse
 
-from app.providers.addresses import AddressPolicy, AddressRefused
+from app.providers.addresses import AddressPolicy, AddressRefused, origin_of
 from app.providers.base import UpstreamError
 from app.sockets import READ_BYTES, Patience, send
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_IDLE = 256
-
-
-class Origin(NamedTuple):
-    """Where a URL leads, and the path its requests begin with."""
-
-    secure: bool
-    host: str
-    port: int
-    path: str
-
-
-def origin_of(url: str) -> Origin:
-    """Raises `ValueError` with a sentence for a URL that is not plain http(s)."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("expected an address such as https://host/v1")
-    if parts.username or parts.query or parts.fragment:
-        raise ValueError("expected an address without user, query or fragment")
-    secure = parts.scheme == "https"
-    return Origin(secure, parts.hostname, parts.port or (443 if secure else 80), parts.path.rstrip("/"))
 
 
 class Stale(Exception):
@@ -165,12 +144,10 @@ class Pool:
 
     def request(self, method: str, path: str, headers: dict[str, str], body: Sequence[bytes] = ()) -> Answer:
         """Send a request, its body in pieces, and wait for the head of its answer. Raises `UpstreamError`."""
-        lines = [f"{method} {self.origin.path}{path} HTTP/1.1", f"Host: {self._host}", "User-Agent: Portico",
-                 "Accept-Encoding: identity"]  # fmt: skip
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        own = {"Host": self._host, "User-Agent": "Portico", "Accept-Encoding": "identity"}
         if body or method == "POST":
-            lines.append(f"Content-Length: {sum(map(len, body))}")
-        head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+            own["Content-Length"] = str(sum(map(len, body)))
+        head = head_of(method, self.origin.path + path, own | headers)
         while True:
             sock = self._kept()
             kept = sock is not None
@@ -257,6 +234,19 @@ class Pool:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+
+
+_HEAD = re.compile(r"[A-Z]+ /[!-~]* HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ -~]*\r\n)*\r\n")
+
+
+def head_of(method: str, target: str, headers: dict[str, str]) -> bytes:
+    """The head of a request as it is sent. Raises `UpstreamError` for a target or a header that would be more than one
+    or that has other signs than printable ASCII: nothing in a setting, an environment or a name can add to a request."""
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()], "", ""]
+    head = "\r\n".join(lines)
+    if head.count("\n") != len(lines) - 1 or not _HEAD.fullmatch(head):
+        raise UpstreamError("The provider can't be asked: its address or its key has characters that can't be sent.")
+    return head.encode("ascii")
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -21,7 +22,11 @@ Row = TypeVar("Row")
 
 MIME: dict[Format, str] = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 PIECE = 64 * 1024  # characters sent at once
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet may take for the beginning of a formula (OWASP, CSV injection), behind whatever does not show.
+FORMULA = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]*[=+\-@＝＋－＠−﹣﹢﹦﹫]|[\t\r\n]"
+)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -64,9 +69,9 @@ def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, list | tuple):
-        return " ".join(str(one) for one in value)
-    # What a spreadsheet would take for a formula is shown as the text that it is.
-    if isinstance(value, str) and value.startswith(FORMULA):
+        value = " ".join(str(one) for one in value)
+    # What a spreadsheet would take for a formula is shown as the text that it is. Decimal text is a number, also below 0.
+    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
         return f"'{value}"
     return value
 

@@ -111,6 +111,36 @@ def test_a_notice_is_mailed_after_the_commit_to_who_wants_it(
     assert only().state == "sent"  # no second one
 
 
+@pytest.mark.parametrize(
+    "title", ["x\r\nBcc: eve@example.org", "a\nb", "a\u2028b", "a\0b", "a\x85b", "a\ud800b", "ä" * 300]
+)
+def test_nothing_in_a_title_becomes_a_header(people: People, mailing: MailServer, config: Config, title: str) -> None:
+    with_address(people)
+    deliveries.mail("owner@example.org", "test", f"Portico: {title}", "text")
+    db.session.commit()
+    work(config)
+    [message] = mailing.messages
+    assert mailing.recipients == ["owner@example.org"]
+    assert {name.lower() for name in message} == {
+        "from", "to", "subject", "date", "message-id", "auto-submitted", "content-type", "content-transfer-encoding",
+        "mime-version",
+    }  # fmt: skip
+    assert only().state == "sent"
+
+
+@pytest.mark.parametrize(
+    "address", ["owner@example.org,eve@example.org", "x <eve@example.org>", "a@b.c\r\nBcc: eve@b.c"]
+)
+def test_a_row_with_an_address_from_before_the_rule_reaches_nobody(
+    people: People, mailing: MailServer, address: str
+) -> None:
+    made = Delivery(channel="email", target=address, kind="test", payload={"subject": "s", "text": "t"})
+    transaction(db.session.add, made)
+    with pytest.raises(Undelivered, match="not one that a mail can be sent to"):
+        deliveries.send(made.id)
+    assert mailing.messages == []
+
+
 def test_nothing_leaves_without_a_commit_an_address_or_a_server(
     people: People, mailing: MailServer, config: Config
 ) -> None:

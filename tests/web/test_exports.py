@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.web import exports
 
@@ -60,3 +62,35 @@ def test_a_long_list_leaves_in_pieces(app: Flask) -> None:
         pieces = list(exports.answer("csv", "keys", COLUMNS, rows).iter_encoded())
     assert len(pieces) > 5
     assert max(len(piece) for piece in pieces) < 3 * exports.PIECE
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", " =", "\n=", "\u200b=", "\ufeff@",
+                                  "\u00a0-", "\x00=", "\u3000＝"])  # fmt: skip
+@pytest.mark.parametrize("value", ["{}cmd|' /C calc'!A0", ["{}1+1"], ["{}1+1", "b"], ("{}x",)])
+def test_no_cell_begins_as_a_formula(app: Flask, sign: str, value: Any) -> None:
+    text = value.format(sign) if isinstance(value, str) else type(value)(one.format(sign) for one in value)
+    with app.test_request_context("/keys"):
+        answer = exports.answer("csv", "keys", {"cell": lambda row: row}, [text])
+        [_, [cell]] = csv.reader(io.StringIO(answer.get_data(as_text=True), newline=""))
+    assert cell == "'" + (text if isinstance(text, str) else " ".join(text))
+
+
+@given(st.lists(st.text("=+-@＝\t\r\n a1.,;\"'", max_size=6), min_size=1, max_size=3))
+def test_whatever_stands_in_a_cell_it_is_text_or_a_number(words: list[str]) -> None:
+    for value in (words[0], words):
+        cell = exports._cell(value)
+        shown = cell.lstrip()
+        assert not shown.startswith(exports_signs) or cell.startswith("'") or exports.NUMBER.fullmatch(cell)
+
+
+exports_signs = ("=", "+", "-", "@", "＝")
+
+
+@pytest.mark.parametrize("value", [-1, -1.5, "-1.5", "-0", "0.000000001", "12", 7, True, None])
+def test_numbers_stay_numbers(value: Any) -> None:
+    assert exports._cell(value) == value
+
+
+@pytest.mark.parametrize("value", ["-1+1", "-1.5e3", "-", "-1.", "-1,5", "--1", "-1 ", "-१", "+1"])
+def test_what_only_begins_as_a_number_is_text(value: str) -> None:
+    assert exports._cell(value) == f"'{value}"

@@ -40,7 +40,7 @@ def login(body: Credentials) -> SignedIn:
 @route("POST", "/api/auth/logout", scope="any", status=204)
 def logout() -> None:
     """Ends the browser's session; an access token is left as it is."""
-    if caller().session_id:
+    if caller().session:
         sign_out_browser()
 
 

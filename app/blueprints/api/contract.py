@@ -58,7 +58,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     person: Person
     scopes: tuple[str, ...]
     token: tokens.AccessToken | None = None
-    session_id: str | None = None
+    session: str | None = None  # the digest of a browser's session
 
 
 class Paged(msgspec.Struct, kw_only=True):
@@ -219,7 +219,7 @@ def _enter() -> Caller:
     person: Person = current_user._get_current_object()
     if request.method not in SAFE_METHODS:
         csrf.protect()
-    return Caller(person=person, scopes=SCOPES_OF[person.role], session_id=g.browser_session.id)
+    return Caller(person=person, scopes=SCOPES_OF[person.role], session=g.browser_session.digest)
 
 
 def _must_hold(caller: Caller, scope: str) -> None:

@@ -114,6 +114,6 @@ def change_password(body: PasswordBody) -> None:
         person,
         by=person,
         password=kept,
-        keep_session=here.session_id,
+        keep_session=here.session,
         keep_family=family,
     )

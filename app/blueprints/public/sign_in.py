@@ -129,8 +129,8 @@ def change_password() -> AnyResponse:
         return _password_form(form, 422)
     except Throttled as error:
         return _password_form(form, 429, fault=error.message)
-    session_id = g.browser_session.id
-    transaction(identity.change_password, person, by=person, password=kept, keep_session=session_id)
+    here = g.browser_session.digest
+    transaction(identity.change_password, person, by=person, password=kept, keep_session=here)
     toast_next("success", "Your password is changed. Other browsers and programs are signed out.")
     return see_other(safe_next(request.args.get("next")))
 

@@ -120,6 +120,21 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
     assert providers.opened(fresh(id)).api_key == other
 
 
+def test_another_origin_needs_the_name_of_the_variable_again(people: People, signed_in: SignedIn) -> None:
+    admin, id = signed_in("admin"), make(api_key=None, api_key_env="SOME_KEY")
+    page = admin.get(f"/admin/providers/{id}").text
+    assert "The name of a variable is kept (SOME_KEY)." in page
+    assert 'value="SOME_KEY"' not in page + admin.get(f"/admin/providers/new?kind=openai&like={id}").text
+    assert admin.post(f"/admin/providers/{id}", **filled(config_timeout_s="5")).status_code == 303
+    assert fresh(id).settings["api_key_env"] == "SOME_KEY"
+    moved = filled(config_base_url="http://127.0.0.1:10/v1")
+    refused = admin.post(f"/admin/providers/{id}", **moved)
+    assert refused.status_code == 422
+    assert "give this secret again" in refused.text
+    assert admin.post(f"/admin/providers/{id}", **{**moved, "config_api_key_env": "SOME_KEY"}).status_code == 303
+    assert fresh(id).settings["api_key_env"] == "SOME_KEY"
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -134,7 +149,10 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
         ({"config_timeout_s": "3601"}, "Give a number of at most 3600."),
         ({"config_base_url": "http://127.0.0.1:9/" + "x" * 490}, "Use at most 500 characters."),
         ({"config_on_disconnect": "explode"}, "Not a valid choice."),
-        ({"config_api_key_env": "CONFIG_SECRET"}, "This value cannot be used here."),
+        ({"config_api_key_env": "CONFIG_SECRET"}, "a variable that this deployment allows"),
+        ({"config_api_key_env": "AWS_SECRET_ACCESS_KEY"}, "a variable that this deployment allows"),
+        ({"config_base_url": "http://user:pw@127.0.0.1:9/v1"}, "without user, query or fragment"),
+        ({"config_base_url": "http://a b/v1"}, "in printable ASCII without blanks"),
     ],
 )
 def test_a_bad_form_comes_back_with_what_was_typed(
