@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, abort, g, request
 from flask_login import AnonymousUserMixin, current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 
+from app.bodies import FAULT
 from app.domain.errors import DomainError, Throttled
 from app.entrance import lead_back_in
 from app.extensions import db
@@ -22,6 +23,12 @@ from app.web.render import render
 
 log = logging.getLogger(__name__)
 
+BODY_FAULTS = {
+    400: "The request body was cut short.",
+    408: "The request body did not arrive in time.",
+    413: "The request body is too large.",
+    503: "Too many request bodies are on their way. Try again.",
+}
 PROGRAMS = "portico_programs"  # in app.extensions: path prefixes, and what answers below them
 Answer = Callable[[HTTPException], Response]
 
@@ -85,6 +92,16 @@ def answer_people(app: Flask) -> None:
         if app.config.get("PROPAGATE_EXCEPTIONS"):
             raise error
         return http(InternalServerError())
+
+
+def refuse_bodies(app: Flask) -> None:
+    """Answers requests whose body was not taken, before anything is done for them."""
+
+    @app.before_request
+    def refuse() -> None:
+        status = request.environ.get(FAULT)
+        if status is not None:
+            abort(status, BODY_FAULTS[status])
 
 
 def error_page(status: int, detail: str | None, *, retry_after: int | None = None) -> Response:
