@@ -26,6 +26,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
 
+from app.clock import LATEST
 from app.domain import tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
 from app.domain.person import SCOPES_OF, Person
@@ -49,6 +50,7 @@ DEEPEST = 32
 LONGEST_BODY = 1024 * 1024
 LONGEST_QUESTION = 500
 INT64 = 2**63
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -334,11 +336,11 @@ def _answered(value: str, name: str, sort: Any) -> Any:
 
 
 def _instant(value: str, name: str) -> datetime:
-    """An RFC 3339 instant; a date alone is its first instant in UTC."""
+    """An RFC 3339 instant; a date alone is its first instant in UTC. One before 1970 or after 2999 is taken for these."""
     try:
         moment = datetime.fromisoformat(value.upper())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC)
+        return min(max(moment, EARLIEST), LATEST).astimezone(UTC)
     except (ValueError, OverflowError):
         raise Invalid("Give a time such as 2026-11-21T08:00:00Z.", name) from None
 
