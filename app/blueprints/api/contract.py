@@ -47,6 +47,7 @@ Row = TypeVar("Row")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MOST_ROWS = 200
 DEEPEST = 32
+MOST_PARTS = 20_000  # values of a body
 LONGEST_BODY = 1024 * 1024
 LONGEST_QUESTION = 500
 INT64 = 2**63
@@ -254,7 +255,7 @@ def read(kind: type[T]) -> T:
 
 def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
     """Checked values as `kind`; raises `Invalid` with the path of the field at fault."""
-    _must_be_storable(document)
+    _must_be_storable(document, [MOST_PARTS])
     try:
         return msgspec.convert(document, kind, strict=strict)
     except msgspec.ValidationError as error:
@@ -266,8 +267,12 @@ def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
         raise Invalid(f"{message}.", field) from None
 
 
-def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:
-    """Refuses what no database or JSON reader takes: NUL characters, integers beyond 64 bits, endless nesting."""
+def _must_be_storable(value: Any, left: list[int], path: str = "", depth: int = 0) -> None:
+    """Refuses what no database or JSON reader takes: NUL characters, integers beyond 64 bits, endless nesting, and more
+    values than are `left`."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise Invalid(f"At most {MOST_PARTS:,} values are taken.", path.split(".")[0].split("[")[0] or None)
     if depth > DEEPEST:
         raise Invalid(f"Nested deeper than {DEEPEST} levels.", path.split(".")[0] or None)
     if isinstance(value, str):
@@ -277,10 +282,10 @@ def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:
         for key, inner in value.items():
             if "\0" in key:
                 raise Invalid("NUL characters are not allowed.", path or None)
-            _must_be_storable(inner, f"{path}.{key}" if path else key, depth + 1)
+            _must_be_storable(inner, left, f"{path}.{key}" if path else key, depth + 1)
     elif isinstance(value, list):
         for position, inner in enumerate(value):
-            _must_be_storable(inner, f"{path}[{position}]", depth + 1)
+            _must_be_storable(inner, left, f"{path}[{position}]", depth + 1)
     elif isinstance(value, int) and not -INT64 <= value < INT64:
         raise Invalid("Integers may have at most 64 bits.", path or None)
 

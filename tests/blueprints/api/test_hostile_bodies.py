@@ -25,6 +25,7 @@ BODIES = {
     "NUL characters": b'{"name": "a\\u0000b", "username": "a\\u0000b", "model": "\\u0000", "provider": "echo",'
     b' "refresh_token": "\\u0000", "password": "twelve characters", "ids": ["\\u0000"], "decision": "approve"}',
     "NUL in keys": b'{"name": "x", "provider": "echo", "config": {"a\\u0000": 1}}',
+    "many values": b'{"name": "x", "models": [' + b"[]," * 300_000 + b"[]]}",
     "nested deeply": DEEP,
     "nested": b'{"name": "x", "provider": "echo", "config": ' + b'{"a":' * 40 + b"1" + b"}" * 41,
     "duplicate members": b'{"name": "a", "name": "b"}',
