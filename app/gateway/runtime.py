@@ -74,7 +74,7 @@ class Runtime:
     def reserve(self, call: Call, scopes: tuple[ScopeRef, ...], charge: Charge) -> Hold:
         """Hold what the call may cost. Raises `Refused`, but not for holds whose lease has ended: those go first; and
         `SpoolFull` while the disk takes no usage events."""
-        if self._unspooled:
+        if self._unspooled or not self.spool.is_open:
             raise SpoolFull
         event = call.encoded_event()
         try:
@@ -138,6 +138,7 @@ class Runtime:
 
     def _write_again(self) -> None:
         try:
+            self.spool.open()
             while self._unspooled:
                 self.spool.append(self._unspooled[0])
                 self._unspooled.pop(0)
@@ -148,7 +149,7 @@ class Runtime:
         while True:
             gevent.sleep(min(1.0, BEAT_S))
             metrics.tell()
-            if self._unspooled:
+            if self._unspooled or not self.spool.is_open:
                 self._write_again()
             try:
                 self._report_holds()

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from gevent.monkey import get_original
@@ -26,22 +27,36 @@ ROTATE_S = 600.0
 
 
 class Spool:
-    """One process's spool; `append` is one write and never waits for the disk."""
+    """One process's spool; `append` is one write and never waits for the disk.
+
+    Where no file can be made there is none yet: `is_open` tells, and `open` tries again.
+    """
 
     def __init__(self, folder: Path, prefix: str = "") -> None:
         self._folder = folder
         self._prefix = prefix
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = -1
+        self._name = ""
         self._size = 0
         self._opened = 0.0
-        self._open()
+        with suppress(OSError):
+            self.open()
         # Native, so that a slow disk holds up no greenlet.
         start, lock = get_original("_thread", ["start_new_thread", "allocate_lock"])
         self._synced = lock()  # held while there is nothing to sync
         self._synced.acquire()
         self._stop = False
         start(self._sync_for_ever, ())
+
+    @property
+    def is_open(self) -> bool:
+        return self._file >= 0
+
+    def open(self) -> None:
+        """Makes a file where there is none yet. Raises `OSError`."""
+        if not self.is_open:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._open()
 
     @property
     def name(self) -> str:
@@ -51,6 +66,7 @@ class Spool:
     def append(self, line: bytes) -> None:
         """Write one event, a line of JSON without its end. Raises `OSError` when the disk does not take all of it; then
         none of it is in the file."""
+        self.open()
         data = line + b"\n"
         if self._size + len(data) > ROTATE_BYTES or time.monotonic() - self._opened > ROTATE_S:
             self._rotate()

@@ -76,6 +76,19 @@ def test_a_line_that_the_disk_does_not_take_whole_is_not_in_the_file(
     assert (tmp_path / spool.name).read_bytes() == b"first\nthird\n"
 
 
+def test_a_spool_without_a_place_is_opened_when_there_is_one(tmp_path: Path) -> None:
+    place = tmp_path / "spool"
+    place.touch()  # no folder can be made there
+    spool = Spool(place)
+    assert not spool.is_open
+    with pytest.raises(OSError, match="exists"):
+        spool.append(b"line")
+    place.unlink()
+    spool.append(b"line")
+    assert (place / spool.name).read_bytes() == b"line\n"
+    spool.close()
+
+
 def test_a_spool_that_cannot_begin_a_new_file_goes_on_with_the_old_one(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,3 +114,21 @@ def test_a_full_disk_loses_no_answer_and_no_charge_and_lets_nobody_in(gate) -> N
     ids = [line.partition('"request_id":"')[2][:36] for line in spool.read_text().splitlines()]
     assert len(ids) == len(set(ids))  # each once, none torn
     assert all(event.request_id in ids for event in gate.events(3))
+
+
+def test_a_gateway_that_begins_on_a_full_disk_lets_nobody_in_until_there_is_room(own_valkey) -> None:
+    gate = Gate(own_valkey.url)
+    try:
+        gate.config.spool_dir.parent.mkdir(parents=True, exist_ok=True)
+        gate.config.spool_dir.touch()  # no folder can be made there
+        gate.start()
+        gate.begin()
+        gate.provider("echo", kind="echo")
+        gate.model("paid", "echo")
+        client = Client(gate, gate.key())
+        assert client.chat(model="paid").status == 503
+        assert client("/v1/models").status == 200
+        gate.config.spool_dir.unlink()
+        until(lambda: client.chat(model="paid").status == 200)
+    finally:
+        gate.close()
