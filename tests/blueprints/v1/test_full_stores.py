@@ -47,22 +47,28 @@ def gate(own_gate) -> Gate:
 @contextmanager
 def no_memory(server: redis.Redis) -> Iterator[None]:
     server.config_set("maxmemory", 1)
-    yield
-    server.config_set("maxmemory", 0)
+    try:
+        yield
+    finally:
+        server.config_set("maxmemory", 0)
 
 
 @contextmanager
 def no_replicas(server: redis.Redis) -> Iterator[None]:
     server.config_set("min-replicas-to-write", 1)
-    yield
-    server.config_set("min-replicas-to-write", 0)
+    try:
+        yield
+    finally:
+        server.config_set("min-replicas-to-write", 0)
 
 
 @contextmanager
 def replica(server: redis.Redis) -> Iterator[None]:
     server.execute_command("REPLICAOF", "127.0.0.1", "1")
-    yield
-    server.execute_command("REPLICAOF", "NO", "ONE")
+    try:
+        yield
+    finally:
+        server.execute_command("REPLICAOF", "NO", "ONE")
 
 
 @pytest.mark.parametrize("trouble", [no_memory, no_replicas, replica])
@@ -92,9 +98,11 @@ def full_disk(gate: Gate) -> Iterator[None]:
     size = spool.stat().st_size
     for pid in workers:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
-    yield
-    for pid in workers:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, NO_LIMIT)
+    try:
+        yield
+    finally:
+        for pid in workers:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, NO_LIMIT)
 
 
 def test_a_full_disk_loses_no_answer_and_no_charge_and_lets_nobody_in(gate) -> None:
