@@ -26,6 +26,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
 
+from app.bodies import count_parts
 from app.clock import LATEST
 from app.domain import tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
@@ -244,6 +245,9 @@ def read(kind: type[T]) -> T:
     data = request.get_data(cache=False)
     if len(data) > LONGEST_BODY:
         raise TooLarge(f"The body may have at most {LONGEST_BODY} bytes.")
+    parts = count_parts(data, 4 * MOST_PARTS)
+    if parts is None or parts.values > MOST_PARTS:
+        raise TooLarge(f"The body may have at most {MOST_PARTS:,} values.")
     try:
         document = msgspec.json.decode(data) if data.strip() else {}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -255,7 +259,7 @@ def read(kind: type[T]) -> T:
 
 def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
     """Checked values as `kind`; raises `Invalid` with the path of the field at fault."""
-    _must_be_storable(document, [MOST_PARTS])
+    _must_be_storable(document)
     try:
         return msgspec.convert(document, kind, strict=strict)
     except msgspec.ValidationError as error:
@@ -267,12 +271,8 @@ def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
         raise Invalid(f"{message}.", field) from None
 
 
-def _must_be_storable(value: Any, left: list[int], path: str = "", depth: int = 0) -> None:
-    """Refuses what no database or JSON reader takes: NUL characters, integers beyond 64 bits, endless nesting, and more
-    values than are `left`."""
-    left[0] -= 1
-    if left[0] < 0:
-        raise Invalid(f"At most {MOST_PARTS:,} values are taken.", path.split(".")[0].split("[")[0] or None)
+def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:
+    """Refuses what no database or JSON reader takes: NUL characters, integers beyond 64 bits, endless nesting."""
     if depth > DEEPEST:
         raise Invalid(f"Nested deeper than {DEEPEST} levels.", path.split(".")[0] or None)
     if isinstance(value, str):
@@ -282,10 +282,10 @@ def _must_be_storable(value: Any, left: list[int], path: str = "", depth: int = 
         for key, inner in value.items():
             if "\0" in key:
                 raise Invalid("NUL characters are not allowed.", path or None)
-            _must_be_storable(inner, left, f"{path}.{key}" if path else key, depth + 1)
+            _must_be_storable(inner, f"{path}.{key}" if path else key, depth + 1)
     elif isinstance(value, list):
         for position, inner in enumerate(value):
-            _must_be_storable(inner, left, f"{path}[{position}]", depth + 1)
+            _must_be_storable(inner, f"{path}[{position}]", depth + 1)
     elif isinstance(value, int) and not -INT64 <= value < INT64:
         raise Invalid("Integers may have at most 64 bits.", path or None)
 

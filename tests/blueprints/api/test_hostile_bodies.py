@@ -102,6 +102,9 @@ def test_a_body_that_is_too_large_is_413(admin: Program) -> None:
     assert answer.status_code == 413
     answer = admin.post("/api/keys", data=b'{"name": "' + b"x" * 6_000_000 + b'"}')
     assert answer.status_code == 413
+    answer = admin.post("/api/keys", data=BODIES["many values"])
+    assert (answer.status_code, "20,000 values" in answer.text) == (413, True)
+    assert admin.post("/api/keys", json={"name": "a", "note": "[{,}]" * 300}).status_code == 201
 
 
 @pytest.mark.parametrize(
