@@ -104,7 +104,7 @@ def test_a_body_that_is_too_large_is_413(admin: Program) -> None:
     assert answer.status_code == 413
     answer = admin.post("/api/keys", data=BODIES["many values"])
     assert (answer.status_code, "20,000 values" in answer.text) == (413, True)
-    assert admin.post("/api/keys", json={"name": "a", "note": "[{,}]" * 300}).status_code == 201
+    assert admin.post("/api/keys", json={"name": "a", "note": "[{,}]" * 40}).status_code == 201
 
 
 @pytest.mark.parametrize(
