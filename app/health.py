@@ -47,8 +47,9 @@ def healthz() -> Response:
 
 @bp.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """503 when this process can serve nothing of use: without Redis, or without SQL where /v1 is not served here."""
-    degraded = [] if _redis_answers() else ["redis"]
+    """503 when this process can serve nothing of use: without a Redis that takes writes, or without SQL where /v1 is not
+    served here."""
+    degraded = [] if _redis_takes_writes() else ["redis"]
     checks: dict[str, Check] = current_app.extensions.get("portico_checks", {})
     degraded += [name for name, check in checks.items() if not check()]
     serves_v1 = "v1" in current.config().server.doors
@@ -88,10 +89,12 @@ def _may_read_metrics() -> bool:
     return any(address in ipaddress.ip_network(text, strict=False) for text in config.metrics.allow)
 
 
-def _redis_answers() -> bool:
+def _redis_takes_writes() -> bool:
+    """Whether Redis is of use: one that has no disk or memory left, or is a replica, still answers every question."""
     try:
-        return bool(current.redis().ping())
-    except RedisError:
+        return bool(current.redis().set(store.PROBE, os.getpid(), ex=60))
+    except RedisError as error:
+        log.warning("Redis takes no writes: %s", error)
         return False
 
 

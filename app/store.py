@@ -79,6 +79,8 @@ def counted(count: str) -> str:
     return f"{TAG}:counted:{count}"
 
 
+PROBE = f"{TAG}:probe"  # written to find out whether anything can be
+
 # The portal's own.
 SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until it is written into the books of people
 

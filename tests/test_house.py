@@ -26,6 +26,7 @@ GROUND = (
     "app.health",
     "app.failpoints",
     "app.sockets",
+    "app.bodies",
 )
 LETTERBOX = ("app.jobs.letterbox",)  # ground floor: it carries letters by name and knows no job
 COLD_PACKAGES = {

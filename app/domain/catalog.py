@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, cast, ex
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, relationship
 
-from app.clock import now
+from app.clock import LATEST, now
 from app.directory import Capability, ModelStatus
 from app.domain import audit
 from app.domain.changes import touch
@@ -422,6 +422,8 @@ def set_price(item: Model, *, by: Person | None, price: Mapping[str, str | None]
     """
     if from_at < now().replace(microsecond=0):
         raise Invalid("A price can begin now or later, not in the past.", "from")
+    if from_at >= LATEST:
+        raise Invalid("A price begins before the year 3000.", "from")
     made = _add_price(item, price, from_at)
     if made:
         db.session.flush()

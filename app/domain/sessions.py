@@ -80,10 +80,11 @@ def find(id: str) -> BrowserSession | None:
     """The session of that id, its end moved; None when it is over, revoked, or Redis does not answer."""
     try:
         found = _read(current.redis().hgetall(store.session(_digest(id))))
-        if found and clock.now_s() - found.seen > SLIDE_EVERY_S:
-            _slide(found)
     except RedisError:
         return None
+    if found and clock.now_s() - found.seen > SLIDE_EVERY_S:
+        with contextlib.suppress(RedisError):  # one that takes no writes signs nobody out
+            _slide(found)
     return found
 
 

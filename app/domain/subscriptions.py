@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.clock import now
+from app.clock import LATEST, now
 from app.domain import approval_rules, audit, budgets, notices, teams
 from app.domain.approval_rules import ApprovalRule
 from app.domain.catalog import Model
@@ -410,8 +410,8 @@ def decide(
     reason = _words(reason, "reason")
     if decision == "deny" and not reason:
         raise Invalid("Give a reason; the person will read it.", "reason")
-    if expires_at is not None and expires_at <= now():
-        raise Invalid("Give an instant in the future.", "expires_at")
+    if expires_at is not None and not now() < expires_at < LATEST:
+        raise Invalid("Give an instant in the future, before the year 3000.", "expires_at")
     # Two admins at one instant: the second sees what the first did.
     db.session.refresh(found, ["status", "renewal_asked_at", "expires_at"], with_for_update={"of": Subscription})
     renews = decision in ("approve", "deny") and found.waits_for == "renewal"

@@ -23,7 +23,7 @@ from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
 from app.gateway.redis_wire import RedisAway
 from app.gateway.routing import Candidate
-from app.gateway.runtime import Runtime
+from app.gateway.runtime import Runtime, SpoolFull
 from app.metering import money, pricing
 from app.metering.reservations import Charge, MeterClosed, Refused, ScopeRef, free_hold
 from app.metering.usage import Attempt, Refusal
@@ -127,6 +127,8 @@ def _reserve(runtime: Runtime, call: Call) -> None:
         error = _refusal(call, refused, runtime.config)
         runtime.keep_refusal(_told(call, refused, error.message))
         raise error from None
+    except SpoolFull:
+        raise errors.unavailable("The usage log") from None
     except (RedisAway, MeterClosed, ReplyError) as trouble:
         if isinstance(trouble, ReplyError):
             log.error("a reserve failed in Redis", request_id=call.id, reason=str(trouble))

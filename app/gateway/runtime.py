@@ -44,6 +44,10 @@ def drain() -> None:
         runtime.drain()
 
 
+class SpoolFull(Exception):
+    """The disk takes no usage events, so no call is let in that would make one."""
+
+
 class Runtime:
     """The gateway of this process."""
 
@@ -59,6 +63,7 @@ class Runtime:
         self.local_rates = LocalRates()
         self._live: set[Call] = set()
         self._unsettled: list[tuple[Call, bytes]] = []
+        self._unspooled: list[bytes] = []  # lines that the disk has not taken; while there are any, no call is let in
         self._reported = ("", "")  # the count and the spool file last reported for
         self._beats = gevent.spawn(self._beat_for_ever)
         _running.append(self)
@@ -68,7 +73,10 @@ class Runtime:
         self._live.add(call)
 
     def reserve(self, call: Call, scopes: tuple[ScopeRef, ...], charge: Charge) -> Hold:
-        """Hold what the call may cost. Raises `Refused`, but not for holds whose lease has ended: those go first."""
+        """Hold what the call may cost. Raises `Refused`, but not for holds whose lease has ended: those go first; and
+        `SpoolFull` while the disk takes no usage events."""
+        if self._unspooled or not self.spool.is_open:
+            raise SpoolFull
         event = call.encoded_event()
         try:
             return self.meter.reserve(call.id, scopes, charge, event)
@@ -77,7 +85,7 @@ class Runtime:
                 raise
             expired = self.meter.expire_overdue()
             for lost in expired:
-                self.spool.append(msgspec.json.encode(lost))
+                self._write(msgspec.json.encode(lost))
             if not expired:
                 raise
         return self.meter.reserve(call.id, scopes, charge, event)
@@ -95,13 +103,14 @@ class Runtime:
     def settle(self, call: Call) -> None:
         """Charge a call whose outcome is known, exactly once: first its spool line, then the meter.
 
-        When Redis is away the line is safe and the settle is repeated until it is taken.
+        When Redis is away the line is safe and the settle is repeated until it is taken. When the disk is full it is the
+        other way round, and the client gets the answer that it pays for.
         """
         if call.settled:
             return
         call.settled = True
         event = call.encoded_event()
-        self.spool.append(event)
+        self._write(event)
         failpoints.reach("spooled")
         self._live.discard(call)
         metrics.count_call(call)
@@ -119,13 +128,30 @@ class Runtime:
         late = call.late_event(settlement.reaped)
         if late is not None:
             log.error("a call settled after its lease", request_id=call.id, overdraft_nano=late.cost_nano)
-            self.spool.append(msgspec.json.encode(late))
+            self._write(msgspec.json.encode(late))
             self.meter.settle_late(call.hold, late)
+
+    def _write(self, line: bytes) -> None:
+        """Into the spool, in order; what the disk does not take is kept and written again."""
+        self._unspooled.append(line)
+        if len(self._unspooled) == 1:
+            self._write_again()
+
+    def _write_again(self) -> None:
+        try:
+            self.spool.open()
+            while self._unspooled:
+                self.spool.append(self._unspooled[0])
+                self._unspooled.pop(0)
+        except OSError as error:
+            log.error("the spool can't be written: no call is let in", reason=str(error), waiting=len(self._unspooled))
 
     def _beat_for_ever(self) -> None:
         while True:
             gevent.sleep(min(1.0, BEAT_S))
             metrics.tell()
+            if self._unspooled or not self.spool.is_open:
+                self._write_again()
             try:
                 self._report_holds()
                 self._settle_again()

@@ -23,7 +23,7 @@ from app.providers.base import Adapter, CheckResult, Demand, Exchange, UpstreamE
 from app.providers.settings import Settings
 
 DIMENSIONS = 256
-_WORD = re.compile(r"\s*\S+")
+_WORD = re.compile(r"(?<!\s)\s*+\S++")  # begins where a word ends, so that blanks are gone through once
 
 
 class EchoSettings(Settings):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,6 +17,8 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.errors import Unavailable
+from app.extensions import db
 from app.web import exports
 
 COLUMNS = {"name": lambda row: row["name"], "at": lambda row: row["at"], "models": lambda row: row["models"]}
@@ -54,6 +60,52 @@ def test_an_empty_list_is_an_empty_file(app: Flask) -> None:
         assert exports.wanted() is None
         assert msgspec.json.decode(exports.answer("json", "keys", COLUMNS, []).get_data()) == {"data": []}
         assert exports.answer("csv", "keys", COLUMNS, []).get_data(as_text=True).strip() == "name,at,models"
+
+
+def test_an_export_is_read_to_its_end_before_the_first_byte_is_sent(app: Flask) -> None:
+    """So that nothing of the database is held while a client reads."""
+    read: list[int] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(3000):
+            read.append(number)
+            yield {"name": "x" * 1000, "at": None, "models": []}
+
+    with app.test_request_context("/keys"):
+        answer = exports.answer("csv", "keys", COLUMNS, rows())
+    assert len(read) == 3000
+    sent = b"".join(answer.iter_encoded())
+    assert len(sent) == answer.content_length > exports.MOST_IN_MEMORY
+    assert sent.count(b"\n") == 3001
+    answer.close()
+
+
+def test_an_export_that_fails_half_way_is_no_file(app: Flask) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield ROWS[0]
+        raise ValueError("the database went away")
+
+    with app.test_request_context("/keys"):
+        for _ in range(exports.MOST_AT_ONCE + 1):  # and it gives its turn back
+            with pytest.raises(ValueError, match="went away"):
+                exports.answer("csv", "keys", COLUMNS, rows())
+
+
+def test_few_exports_are_written_at_a_time(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[bool] = []
+    monkeypatch.setattr(exports, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(db, "session", SimpleNamespace(rollback=lambda: released.append(True)))
+    monkeypatch.setattr(exports, "_writers", cache(lambda: threading.BoundedSemaphore(1)))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        with pytest.raises(Unavailable, match="Too many exports"):
+            exports.answer("json", "keys", COLUMNS, ROWS)
+        yield ROWS[0]
+
+    with app.test_request_context("/keys"):
+        exports.answer("csv", "keys", COLUMNS, rows())
+        exports.answer("csv", "keys", COLUMNS, ROWS)
+    assert released == [True]  # who waits holds no connection
 
 
 def test_a_long_list_leaves_in_pieces(app: Flask) -> None:

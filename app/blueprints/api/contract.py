@@ -26,6 +26,8 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
 
+from app.bodies import count_parts
+from app.clock import LATEST
 from app.domain import tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
 from app.domain.person import SCOPES_OF, Person
@@ -46,9 +48,11 @@ Row = TypeVar("Row")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MOST_ROWS = 200
 DEEPEST = 32
+MOST_PARTS = 20_000  # values of a body
 LONGEST_BODY = 1024 * 1024
 LONGEST_QUESTION = 500
 INT64 = 2**63
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -241,6 +245,9 @@ def read(kind: type[T]) -> T:
     data = request.get_data(cache=False)
     if len(data) > LONGEST_BODY:
         raise TooLarge(f"The body may have at most {LONGEST_BODY} bytes.")
+    parts = count_parts(data, 4 * MOST_PARTS)
+    if parts is None or parts.values > MOST_PARTS:
+        raise TooLarge(f"The body may have at most {MOST_PARTS:,} values.")
     try:
         document = msgspec.json.decode(data) if data.strip() else {}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -334,11 +341,11 @@ def _answered(value: str, name: str, sort: Any) -> Any:
 
 
 def _instant(value: str, name: str) -> datetime:
-    """An RFC 3339 instant; a date alone is its first instant in UTC."""
+    """An RFC 3339 instant; a date alone is its first instant in UTC. One before 1970 or after 2999 is taken for these."""
     try:
         moment = datetime.fromisoformat(value.upper())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC)
+        return min(max(moment, EARLIEST), LATEST).astimezone(UTC)
     except (ValueError, OverflowError):
         raise Invalid("Give a time such as 2026-11-21T08:00:00Z.", name) from None
 

@@ -1,8 +1,4 @@
-"""At the door of /v1: who calls, and what they bring, read with a bound and a deadline.
-
-Werkzeug would cut a chunked body at the limit without a word and pass on one that ended early as if it were
-whole; here the first is 413 and the second 400.
-"""
+"""At the door of /v1: who calls, and what they bring, read with a bound and a deadline."""
 
 from __future__ import annotations
 
@@ -10,18 +6,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import gevent
 import structlog
 
 from app.blueprints.v1.reply import refusal
 from app.blueprints.v1.visit import Answer, Visit
+from app.bodies import BodyFault, read_whole
 from app.directory import CallerRecord
 from app.gateway.errors import ApiError, bad_request, endpoint_disabled, internal, too_large, unavailable
 from app.gateway.redis_wire import RedisAway
 
 Endpoint = Callable[..., Answer]
-
-_PIECE = 1 << 18
 
 log = structlog.get_logger("gateway.door")
 
@@ -62,28 +56,12 @@ def read_body(visit: Visit) -> bytes:
     if isinstance(visit.body, bytes):
         visit.is_read = True
         return visit.body
-    pieces: list[bytes] = []
-    size = 0
-    late = gevent.Timeout(server.body_timeout_s)
-    late.start()
     try:
-        while size <= limit and (declared is None or size < declared):
-            piece = visit.body.read(_PIECE if declared is None else declared - size)
-            if not piece:
-                break
-            pieces.append(piece)
-            size += len(piece)
-    except gevent.Timeout as timeout:
-        if timeout is not late:
-            raise
-        raise bad_request("The request body did not arrive in time.") from None
-    except Exception:  # the server's parser has exceptions of its own for bodies that end early
-        raise bad_request("The request body was cut short.") from None
-    finally:
-        late.close()
-    if size > limit:
-        raise too_large(server.max_body_mb)
-    if declared is not None and size < declared:
-        raise bad_request("The request body was cut short.")
+        body = read_whole(visit.body, declared, limit, server.body_timeout_s)
+    except BodyFault as fault:
+        if fault.status == 413:
+            raise too_large(server.max_body_mb) from None
+        late = fault.status == 408
+        raise bad_request(f"The request body {'did not arrive in time' if late else 'was cut short'}.") from None
     visit.is_read = True
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return body

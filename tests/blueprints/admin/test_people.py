@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import redis
+from flask import Flask
 
 from app.domain import budgets, identity, passwords, sessions, subscriptions, teams, tokens
 from app.domain.audit import AuditEntry
@@ -270,3 +271,14 @@ def test_others_may_not_even_look(people: People, signed_in: SignedIn) -> None:
     stranger = signed_in("stranger")
     assert {stranger.get(path).status_code for path in READS} == {403}
     assert {stranger.post(path).status_code for path in WRITES} == {403}
+
+
+def test_an_export_holds_no_connection_of_the_database_while_it_is_read(
+    app: Flask, people: People, signed_in: SignedIn
+) -> None:
+    admin = signed_in("admin")
+    db.session.remove()  # the test's own
+    answer = admin.get("/admin/people?format=csv")
+    assert answer.is_streamed
+    assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert "owner" in answer.text
