@@ -20,7 +20,7 @@ DIRECTORY = f"{TAG}:directory"  # the document, JSON
 DIRECTORY_VERSION = f"{TAG}:directory:version"
 
 # The meter (see app.metering.reservations).
-METER = f"{TAG}:meter"  # hash: epoch and run_id while it is open, clock, counting
+METER = f"{TAG}:meter"  # hash: epoch and run_id while it is open, counting; clock, patient, step_ms and step_at: clock.lua
 LEASES = f"{TAG}:leases"  # sorted set: request id -> when its lease ends, ms
 USAGE = f"{TAG}:usage"  # stream of usage events
 USAGE_GROUP = "drainer"
@@ -77,6 +77,11 @@ def refusals(person_id: str, hour: int) -> str:
 def counted(count: str) -> str:
     """Set of the spool files whose writers have put their holds back for a count."""
     return f"{TAG}:counted:{count}"
+
+
+def heartbeat(process: str) -> str:
+    """There as long as a process of that name in the Procfile runs: who told of itself last."""
+    return f"portico:heartbeat:{process}"
 
 
 # The portal's own.
