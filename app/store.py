@@ -20,7 +20,9 @@ DIRECTORY = f"{TAG}:directory"  # the document, JSON
 DIRECTORY_VERSION = f"{TAG}:directory:version"
 
 # The meter (see app.metering.reservations).
-METER = f"{TAG}:meter"  # hash: epoch and run_id while it is open, counting; clock, patient, step_ms and step_at: clock.lua
+METER = (
+    f"{TAG}:meter"  # hash: epoch and run_id while it is open, counting; clock, patient, step_ms and step_at: clock.lua
+)
 LEASES = f"{TAG}:leases"  # sorted set: request id -> when its lease ends, ms
 USAGE = f"{TAG}:usage"  # stream of usage events
 USAGE_GROUP = "drainer"
