@@ -171,11 +171,11 @@ class _Script:
 
     def __init__(self, name: str, *before: str) -> None:
         self._text = "".join((Path(__file__).parent / f"{part}.lua").read_text() for part in (*before, name))
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self.digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, send: Send, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
         try:
-            return send("EVALSHA", self._sha, len(keys), *keys, *args)
+            return send("EVALSHA", self.digest, len(keys), *keys, *args)
         except Exception as error:
             if "NOSCRIPT" not in str(error) and "No matching script" not in str(error):
                 raise

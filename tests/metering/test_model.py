@@ -95,7 +95,7 @@ class TestScript(reservations._Script):
 
     def __init__(self, script: reservations._Script) -> None:
         self._text = script._text.replace("redis.call('TIME')", "redis.call('HMGET', KEYS[1], 'server_s', 'server_us')")
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self.digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
 
 def with_a_time_of_its_own(patch: pytest.MonkeyPatch) -> None:
