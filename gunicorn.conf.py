@@ -72,12 +72,18 @@ class Worker(GeventWorker):
         super().__init__(*args, **kwargs)
         self._idle = Idle()
         self._told_at: float | None = None
+        self._born = time.monotonic()
         self.told = False  # the master's note that it has told this one to end
 
     @property
     def is_ready(self) -> bool:
         """Whether it has loaded the application: it has written into the file that it shares with the master."""
         return os.fstat(self.tmp.fileno()).st_size > 0
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it loads the application, and for no longer than one that stands still is borne with."""
+        return not self.is_ready and time.monotonic() - self._born < self.cfg.timeout
 
     def timeout_ctx(self) -> Idle:
         return self._idle
@@ -121,11 +127,10 @@ class Master(Arbiter):
     """
 
     former = 0  # the age of the last worker of the former code
-    began = 0.0  # the last reload
     again = False
 
     def handle_hup(self) -> None:
-        if self._is_loading() and time.monotonic() - self.began < self.timeout:
+        if self._is_loading():
             self.again = True
             self.log.info("The reload under way is finished first")
             return
@@ -140,7 +145,7 @@ class Master(Arbiter):
         self.log.reopen_files()
         if self.cfg.address != before:
             self.log.error("The address to listen on changes with a restart only")
-        self.former, self.began = self.worker_age, time.monotonic()
+        self.former = self.worker_age
         self.manage_workers()
 
     def manage_workers(self) -> None:
@@ -150,7 +155,10 @@ class Master(Arbiter):
         for _ in range(self.num_workers - len(present)):
             self.spawn_worker()
         ready = sum(worker.is_ready for worker in present)
-        former = [worker for worker in workers if worker.age <= self.former]
+        replaced = [worker for worker in workers if worker.age <= self.former and not worker.is_loading]
+        former = [worker for worker in replaced if worker.is_ready]
+        hanging = [worker for worker in replaced if worker not in former]
+        self._tell_to_end(hanging, signal.SIGKILL)  # they serve nobody, and would not hear another word
         self._tell_to_end(present[: max(0, len(present) - self.num_workers)])
         self._tell_to_end(former[: max(0, len(former) + ready - self.num_workers)])
         if self.again and not self._is_loading():
@@ -175,12 +183,13 @@ class Master(Arbiter):
         return sorted((one for one in self.WORKERS.values() if not one.told), key=lambda worker: worker.age)
 
     def _is_loading(self) -> bool:
-        return any(worker.age > self.former and not worker.is_ready for worker in self._kept())
+        """Whether there are new workers to be waited for."""
+        return any(worker.age > self.former and worker.is_loading for worker in self._kept())
 
-    def _tell_to_end(self, workers: list[Worker]) -> None:
+    def _tell_to_end(self, workers: list[Worker], number: signal.Signals = signal.SIGTERM) -> None:
         for worker in workers:
             worker.told = True
-            self.kill_worker(worker.pid, signal.SIGTERM)
+            self.kill_worker(worker.pid, number)
 
     def spawn_worker(self) -> int:
         """No signal is lost between a worker's birth and its own handlers (see `post_fork`)."""

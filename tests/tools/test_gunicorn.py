@@ -211,6 +211,22 @@ def test_code_that_cannot_be_loaded_leaves_the_former_serving(serve: Callable[..
     until(lambda: {web.get("/version") for _ in range(8)} == {"2"}, web.log.read_text)
 
 
+def test_code_that_hangs_while_it_is_loaded_leaves_the_former_serving(serve: Callable[..., Web]) -> None:
+    web = serve(CONFIG_SERVER_WORKERS="2", GUNICORN_CMD_ARGS="--timeout 3")
+    former = {str(worker.pid) for worker in web.workers()}
+    with Load(web) as load:
+        web.code.write_text(APPLICATION.replace("time.sleep(", "time.sleep(600 + "))
+        web.master.send_signal(signal.SIGHUP)
+        until(lambda: len(web.workers()) == 4)
+        web.code.write_text(APPLICATION.replace('VERSION = "1"', 'VERSION = "2"'))
+        web.master.send_signal(signal.SIGHUP)
+        until(lambda: "The reload under way is finished first" in web.log.read_text())
+        assert set(load.served) == former
+        until(lambda: {web.get("/version") for _ in range(8)} == {"2"}, web.log.read_text)
+        until(lambda: len(web.workers()) == 2)
+    assert load.failures == []
+
+
 def test_a_long_stream_of_a_former_worker_keeps_the_master_from_nothing(serve: Callable[..., Web]) -> None:
     web = serve()
     [former] = web.workers()
