@@ -20,7 +20,9 @@ DIRECTORY = f"{TAG}:directory"  # the document, JSON
 DIRECTORY_VERSION = f"{TAG}:directory:version"
 
 # The meter (see app.metering.reservations).
-METER = f"{TAG}:meter"  # hash: epoch and run_id while it is open, clock, counting
+METER = (
+    f"{TAG}:meter"  # hash: epoch and run_id while it is open, counting; clock, patient, step_ms and step_at: clock.lua
+)
 LEASES = f"{TAG}:leases"  # sorted set: request id -> when its lease ends, ms
 USAGE = f"{TAG}:usage"  # stream of usage events
 USAGE_GROUP = "drainer"
@@ -80,6 +82,12 @@ def counted(count: str) -> str:
 
 
 PROBE = f"{TAG}:probe"  # written to find out whether anything can be
+
+
+def heartbeat(process: str) -> str:
+    """There as long as a process of that name in the Procfile runs: who told of itself last."""
+    return f"portico:heartbeat:{process}"
+
 
 # The portal's own.
 SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until it is written into the books of people

@@ -164,22 +164,27 @@ class MeterClosed(Exception):
 
 
 class _Script:
-    """A Lua script sent by its digest, and whole where the server does not know it yet."""
+    """A Lua script sent by its digest, and whole where the server does not know it yet.
 
-    def __init__(self, name: str) -> None:
-        self._text = (Path(__file__).parent / f"{name}.lua").read_text()
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+    `before` names a script that is put before it.
+    """
+
+    def __init__(self, name: str, *before: str) -> None:
+        self._text = "".join((Path(__file__).parent / f"{part}.lua").read_text() for part in (*before, name))
+        self.digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, send: Send, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
         try:
-            return send("EVALSHA", self._sha, len(keys), *keys, *args)
+            return send("EVALSHA", self.digest, len(keys), *keys, *args)
         except Exception as error:
             if "NOSCRIPT" not in str(error) and "No matching script" not in str(error):
                 raise
             return send("EVAL", self._text, len(keys), *keys, *args)
 
 
-RESERVE, BEAT, SETTLE, RESTORE = (_Script(name) for name in ("reserve", "beat", "settle", "restore"))
+RESERVE, BEAT, SETTLE, RESTORE, OVERDUE = (
+    _Script(name, "clock") for name in ("reserve", "beat", "settle", "restore", "overdue")
+)
 REFUSE = _Script("refuse")
 
 
@@ -294,11 +299,14 @@ class Meter:
         id = late_id(event.request_id) if event.kind == "late" else event.request_id
         return bool(self._settle(id, keys, event.cost_nano, tokens, msgspec.json.encode(event)))
 
+    def overdue(self, limit: int) -> tuple[int, list[str]]:
+        """The meter's clock, ms, and so many of the requests whose lease has ended by it."""
+        now_ms, ids = OVERDUE.run(self._send, [store.METER, store.LEASES], [LEASE_MS, limit])
+        return now_ms, [_text(id) for id in ids]
+
     def expire_overdue(self, limit: int = 50) -> list[UsageEvent]:
         """Expire what the reaper has not come to yet: a refused request need not wait for it."""
-        now_ms = clock.now_ms()
-        overdue = self._send("ZRANGEBYSCORE", store.LEASES, "-inf", now_ms, "LIMIT", 0, limit)
-        expired = (self.expire(_text(id)) for id in overdue)
+        expired = (self.expire(id) for id in self.overdue(limit)[1])
         return [event for event in expired if event is not None]
 
     def expire(self, request_id: str) -> UsageEvent | None:
@@ -389,7 +397,7 @@ class Meter:
         ]  # fmt: skip
         args: list[str | int | bytes] = [
             request_id, cost_nano, tokens, event, TOMBSTONE_MS if reaped is None else REAPED_MS,
-            int(reaped is not None), self._run_id(), "settled" if reaped is None else reaped.tombstone,
+            0 if reaped is None else LEASE_MS, self._run_id(), "settled" if reaped is None else reaped.tombstone,
         ]  # fmt: skip
         code, *rest = SETTLE.run(self._send, keys, args)
         if code < 0:

@@ -10,7 +10,7 @@
 --
 -- Money is whole nano-units below 2^53, so that doubles are exact.
 local SCOPE, WINDOW = 3, 3
-local FOR_EVER, KEPT = 253402300800000, 7 * 86400000
+local FOR_EVER = 253402300800000
 local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not exact
 local scopes = (#KEYS - 4) / SCOPE
 
@@ -18,14 +18,7 @@ local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
 if not meter[1] or meter[2] ~= ARGV[2] then
   return {'closed'}
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- One clock decides, and it never goes back.
-if meter[3] and tonumber(meter[3]) > now then
-  now = tonumber(meter[3])
-else
-  redis.call('HSET', KEYS[1], 'clock', now)
-end
+local now = tell_time(meter[3], ARGV[3])
 
 local held = redis.call('HMGET', KEYS[3], 'at', 'amount', 'output', 'bounded', 'parallel')
 if held[1] then
@@ -55,7 +48,7 @@ end
 
 -- Rates: token buckets that start full, refilled by the millisecond.
 local function level(capacity, left, since)
-  if not left then return capacity end
+  if not left or not since or since > now then return capacity end
   return math.min(capacity, left + (now - since) * capacity / 60000)
 end
 local wanted = tonumber(ARGV[10])
@@ -91,7 +84,7 @@ for i = 1, scopes do
   if parallel then
     local slots = KEYS[4 + (i - 1) * SCOPE + 3]
     redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
-    if redis.call('ZCARD', slots) >= parallel then
+    if redis.call('ZCOUNT', slots, '-inf', now + ARGV[3]) >= parallel then
       return {'parallel', i, parallel, 1000}
     end
     rate.parallel = true
@@ -163,7 +156,7 @@ for i = 1, scopes do
   local rate = rates[i]
   local ends = tonumber(ARGV[11 + (i - 1) * WINDOW + 3])
   if redis.call('HINCRBY', KEYS[at + 2], 'held', amount) == amount and ends < FOR_EVER then
-    redis.call('PEXPIREAT', KEYS[at + 2], ends + KEPT)  -- a counter outlives its period by what may still settle
+    redis.call('PEXPIREAT', KEYS[at + 2], ends + KEPT)
   end
   if rate.requests then redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now) end
   if rate.tokens then redis.call('HSET', KEYS[at + 1], 'tokens', rate.tokens, 'tokens_at', now) end

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 meter  2 leases  3 hold  4 tombstone  5 usage stream, then for each scope: scope, spent, slots
 -- ARGV  1 request id  2 cost, nano-units  3 tokens used  4 the usage event  5 life of the tombstone, ms
---       6 1 for the reaper: only if the lease has ended
+--       6 for the reaper the life of a lease, ms: only if it has ended; else 0
 --       7 run id of the server as the caller's connection knows it  8 what the tombstone is to say
 -- Answers {1} when it settled, {0, tombstone} when that was done before, {0} when (reaper) the lease goes on, {-1}
 -- while the meter is closed: what is settled while the counters are counted anew would be lost or counted twice.
@@ -16,11 +16,11 @@ if done then
 end
 local held = redis.call('HMGET', KEYS[3], 'amount', 'taken', 'parallel')
 local cost, event, tokens = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3])
-if ARGV[6] == '1' then
+if ARGV[6] ~= '0' then
+  local now = tell_time(meter[3], ARGV[6])
   local lease = redis.call('ZSCORE', KEYS[2], ARGV[1])
-  local time = redis.call('TIME')
-  local now = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meter[3] or 0))
-  if not held[1] or (lease and tonumber(lease) > now) then
+  local patient = redis.call('HGET', KEYS[1], 'patient')
+  if not held[1] or (lease and tonumber(lease) > now) or now < tonumber(patient or 0) then
     return {0}
   end
 end

@@ -20,7 +20,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from app import store
+from app import heartbeats, store
 from app.extensions import db
 from app.jobs import drainer as drainer_module
 from app.jobs.drainer import STATUS, Drainer
@@ -401,17 +401,17 @@ def test_a_spool_file_survives_a_database_that_is_away(
 # --- holds, and the whole process -----------------------------------------------------------------------------------------
 
 
-class Expiring:
+class Expiring(Meter):
     """A meter that notes what it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: redis.Redis) -> None:
+        super().__init__(wire.execute_command, lambda: server_run(wire))
         self.asked: list[str] = []
 
-    def expire(self, request_id: str) -> bool:
+    def expire(self, request_id: str) -> None:
         self.asked.append(request_id)
         if request_id == "bad":
             raise ValueError("no such event")
-        return True
 
     def settle_event(self, told: UsageEvent) -> bool:
         return True
@@ -422,7 +422,7 @@ def test_the_reaper_asks_for_leases_that_have_ended_only(
 ) -> None:
     now = time.time() * 1000
     wire.zadd(store.LEASES, {"bad": now - 9000, "over": now - 1000, "alive": now + 20_000})
-    meter = Expiring()
+    meter = Expiring(wire)
     drainer = make_drainer(meter=meter)
     assert drainer.reap() == 2
     assert meter.asked == ["bad", "over"]
@@ -456,7 +456,7 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
     caught_up = threading.Event()
-    meter = Expiring()
+    meter = Expiring(wire)
     drainer = make_drainer(meter=meter, catch_up=caught_up.set)
     wire.zadd(store.LEASES, {"over": 1})
     spool(tmp_path, line(event()))
@@ -470,6 +470,18 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     status = wire.hgetall(STATUS)
     assert (status["posted"], status["lag_events"], status["trouble"]) == ("101", "0", "")
     assert wire.xinfo_consumers(store.USAGE, store.USAGE_GROUP) == []
+
+
+def test_a_drainer_whose_loop_stands_still_tells_of_itself_no_more(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drainer = make_drainer()
+    drainer.report()
+    assert "drainer" not in heartbeats.missing(wire)
+    wire.delete(store.heartbeat("drainer"))
+    monkeypatch.setattr(drainer, "_turned", time.monotonic() - drainer_module.STANDS_STILL_S)
+    drainer.report()
+    assert "drainer" in heartbeats.missing(wire)
 
 
 def test_events_that_trickle_in_share_transactions(
@@ -498,7 +510,7 @@ def test_holds_are_reaped_while_the_database_is_away(
         raise OperationalError("INSERT", {}, Exception("the server is away"))
 
     monkeypatch.setattr(posting, "post", away)
-    meter = Expiring()
+    meter = Expiring(wire)
     drainer = make_drainer(meter=meter)
     send(wire, some_events(5))
 

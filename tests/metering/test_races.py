@@ -6,7 +6,6 @@ come to every verdict that clients saw, so that what raced is held against what 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import random
@@ -17,7 +16,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -173,11 +171,6 @@ class Watch:
             time.sleep(0.0005)
 
 
-def digest_of(script: str) -> str:
-    text = Path(reservations.__file__).with_name(f"{script}.lua").read_bytes()
-    return hashlib.sha1(text, usedforsecurity=False).hexdigest()
-
-
 @contextmanager
 def order_of_scripts(url: str) -> Iterator[list[list[str]]]:
     """The scripts that Redis runs meanwhile, in their order, each as the words of its command."""
@@ -210,14 +203,14 @@ class Replay:
     """The same calls one by one: what each should have been told."""
 
     def __init__(self, limits: dict[Scope, int]) -> None:
-        self.meter = ReferenceMeter(now_ms=0)
+        self.meter = ReferenceMeter(server_ms=0)
         for scope, limit in limits.items():
             self.meter.limits[scope].limit = limit
         self.verdicts: dict[str, Granted | Denied] = {}
         self.settled = 0
 
     def go(self, scripts: list[list[str]]) -> None:
-        reserve, settle = digest_of("reserve"), digest_of("settle")
+        reserve, settle = reservations.RESERVE.digest, reservations.SETTLE.digest
         for _, digest, count, *rest in scripts:
             keys, args = rest[: int(count)], rest[int(count) :]
             if digest == reserve:

@@ -240,8 +240,8 @@ def test_without_an_epoch_or_after_a_restart_nothing_is_let_in(bench):
     assert bench.counted("key", "k") == (0, 0)
 
 
-def test_the_clock_never_goes_back(bench):
-    ahead = int(time.time() * 1000) + 60_000
+def test_the_clock_does_not_go_back_by_a_correction(bench):
+    ahead = int(time.time() * 1000) + 4_000
     bench.redis.hset(store.METER, "clock", ahead)
     assert bench.reserve().at_ms == ahead
 

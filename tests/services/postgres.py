@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 
 from tests.services.waiting import PATIENCE_S
-from tools.embedded_valkey import die_with_parent
+from tools.orphans import die_with_parent
 
 
 class Postgres:
