@@ -23,6 +23,7 @@ from geventhttpclient.response import HTTPProtocolViolationError, HTTPResponse
 
 from app.providers.addresses import AddressPolicy, AddressRefused
 from app.providers.base import UpstreamError
+from app.providers.sse import BOM, stands_alone
 from app.sockets import READ_BYTES, Patience, send
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -132,14 +133,37 @@ class Answer:
         return piece
 
     def read_all(self, limit: int = MAX_ANSWER_BYTES, until: float | None = None) -> bytes:
-        pieces = []
+        pieces: list[bytes] = []
         size = 0
         while piece := self.read(until):
+            size += _within(limit, size, piece)
             pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise UpstreamError("The provider's answer is too large.")
         return b"".join(pieces)
+
+    def read_object(self, grace_s: float) -> bytes:
+        """The body of an answer in JSON, without a byte order mark. Once its object is closed, a connection that breaks,
+        or that stays open for `grace_s`, takes nothing away from it."""
+        pieces: list[bytes] = []
+        size = 0
+        is_patient = False
+        while True:
+            may_end = bool(pieces) and pieces[-1].rstrip().endswith(b"}")
+            is_short = may_end and not is_patient
+            try:
+                piece = self.read(time.monotonic() + grace_s if is_short else None)
+            except UpstreamError as error:
+                body = b"".join(pieces).removeprefix(BOM)
+                if may_end and body.lstrip().startswith(b"{") and stands_alone(body):
+                    return body
+                if not is_short or not error.timed_out:
+                    raise
+                is_patient = True  # that was not its end
+                continue
+            if not piece:
+                return b"".join(pieces).removeprefix(BOM)
+            is_patient = False
+            size += _within(MAX_ANSWER_BYTES, size, piece)
+            pieces.append(piece)
 
     def finish(self) -> None:
         """Everything that matters was read. The connection is kept if the answer ends soon, and nobody waits for it."""
@@ -189,6 +213,12 @@ class Answer:
         except Exception:  # the parser's own exceptions share no base
             cut = "The provider's answer is not HTTP." if data else "The provider's answer was cut off."
             self._broken = UpstreamError(cut)
+
+
+def _within(limit: int, size: int, piece: bytes) -> int:
+    if size + len(piece) > limit:
+        raise UpstreamError("The provider's answer is too large.")
+    return len(piece)
 
 
 class _Parser(HTTPResponse):

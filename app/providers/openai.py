@@ -23,7 +23,7 @@ from app.providers.http import Answer, Pool, origin_of
 from app.providers.http_errors import error_of, read_json, reason_in, seconds_in
 from app.providers.model_name import ModelName
 from app.providers.settings import SECRET, Settings, SettingsError
-from app.providers.sse import BOM, EventReader, without_surrogates
+from app.providers.sse import EventReader, without_surrogates
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
 VariableName = Annotated[str, Meta(pattern=r"^(?!CONFIG_)[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
@@ -137,7 +137,7 @@ class OpenAIExchange(Exchange):
         self.finish_reason = None
 
     def body(self) -> bytes:
-        body = self._answer.read_all().removeprefix(BOM)
+        body = self._answer.read_object(self._grace_s)
         reply = self._read(body)
         if reply is None or not self._answers(reply):
             raise self._none(body)

@@ -114,7 +114,7 @@ class EventReader:
         self._line, self._size = [], 0
         if rest:
             self._take(rest, events)
-        if _stands_alone(b"\n".join(self._data)):
+        if stands_alone(b"\n".join(self._data)):
             self._dispatch(events)
         return events
 
@@ -123,7 +123,7 @@ class EventReader:
         if len(self._data) != 1:
             return False
         if self._alone is None:
-            self._alone = _stands_alone(self._data[0])
+            self._alone = stands_alone(self._data[0])
         return self._alone
 
     def _take(self, line: bytes, events: list[Event]) -> None:
@@ -161,7 +161,7 @@ class EventReader:
             raise UpstreamError("The provider sent an event that is too large.")
 
 
-def _stands_alone(data: bytes) -> bool:
+def stands_alone(data: bytes) -> bool:
     """Whether a data line is an event without an empty line behind it: an object that is whole, or no object at all."""
     data = data.strip()
     if not data.startswith(b"{"):

@@ -21,6 +21,7 @@ from tests.services.upstream import (
     Raw,
     Stream,
     Upstream,
+    Wire,
     answer_twice,
     beat_for_ever,
     crash,
@@ -148,6 +149,36 @@ def test_all_of_two_choices_finished_are_a_whole_answer(client, upstream):
     chunks = [piece("one "), piece("two", index=1), piece(None, "stop"), piece(None, "length", index=1)]
     upstream.script(CHAT, Stream(chunks, done=False, after=crash))
     assert streamed(client, n=2) == ("one two", "[DONE]")
+
+
+@pytest.mark.parametrize("after", [stay_open, hang_up, crash, say_nonsense, answer_twice])
+def test_an_object_that_is_closed_is_a_whole_answer_whatever_follows(client, upstream, after):
+    body = b"\xef\xbb\xbf" + json.dumps(whole()).encode()
+    upstream.script(CHAT, Stream([body[:60], body[60:]], done=False, after=after, content_type="application/json"))
+    started = time.monotonic()
+    assert client.chat().json["choices"][0]["message"]["content"] == "one two"
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("after", [stay_open, hang_up, crash, say_nonsense])
+def test_an_object_that_is_not_closed_is_no_answer(client, upstream, after):
+    body = json.dumps(whole()).encode()[:-1]  # which ends with a bracket all the same
+    upstream.script(CHAT, Stream([body], done=False, after=after, content_type="application/json"))
+    assert client.chat().status in (502, 504)
+
+
+def test_a_pause_behind_a_bracket_is_no_end(gate, client, upstream):
+    gate.provider("up", base_url=upstream.url, timeout_s=2)
+    body = json.dumps(whole("}" + "x" * 30)).encode()
+    at = body.index(b"}x") + 1
+
+    def go_on(wire: Wire) -> None:
+        wire.wait(2.6)  # longer than it is waited for behind a bracket
+        wire.chunk(body[at:])
+        wire.send(b"0\r\n\r\n")
+
+    upstream.script(CHAT, Stream([body[:at]], done=False, after=go_on, content_type="application/json"))
+    assert Client(gate, gate.key()).chat().json["choices"][0]["message"]["content"].startswith("}x")
 
 
 # Bytes as upstreams write them
