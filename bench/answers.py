@@ -63,7 +63,7 @@ def cost_us(work: Callable[[], Any], parts: int) -> float:
 
 
 def main() -> None:
-    compact = {"separators": (",", ":")}
+    compact: dict[str, Any] = {"separators": (",", ":")}
     usual = [chunk(f" word{n}", **compact) for n in range(CHUNKS)]
     body = b"".join(usual)
     large = chunk("x" * (4 << 20))
