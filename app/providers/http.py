@@ -241,20 +241,22 @@ class _Unpacker:
     """Takes apart what an upstream packed although it was asked not to. What comes out is bounded."""
 
     def __init__(self, encoding: str) -> None:
-        """Raises `UpstreamError` for what can't be unpacked."""
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise UpstreamError("The provider's answer is compressed in a way that can't be read.")
+        self._is_known = encoding in ("gzip", "x-gzip", "deflate")
         self._bare = encoding == "deflate"  # some send it without zlib's head
         self._zlib: Any = None
         self._packed = b""
+        self._holds_more = False  # of what it has read already
         self._left = MAX_ANSWER_BYTES
 
     def feed(self, piece: bytes) -> None:
+        """Raises `UpstreamError` for what can't be unpacked."""
+        if not self._is_known:
+            raise UpstreamError("The provider's answer is compressed in a way that can't be read.")
         self._packed += piece
 
     def unpacked(self) -> bytes:
-        """Some of what came; b"" when there is none."""
-        while self._packed:
+        """Some of what came; b"" when there is none. Raises `UpstreamError` for what can't be unpacked."""
+        while self._packed or self._holds_more:
             if self._zlib is None:
                 if len(self._packed) < 2:
                     return b""
@@ -270,6 +272,7 @@ class _Unpacker:
             except zlib.error:
                 raise UpstreamError("The provider's answer can't be unpacked.") from None
             self._packed = self._zlib.unconsumed_tail or self._zlib.unused_data
+            self._holds_more = len(part) == _UNPACK_BYTES and not self._zlib.eof
             self._left -= len(part)
             if self._left < 0:
                 raise UpstreamError("The provider's answer is too large.")

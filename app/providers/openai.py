@@ -114,7 +114,7 @@ _SAYS_NOTHING = (b'""', b"null", b"[]")
 # How long a stream whose choices have all finished is listened to for its usage and its end.
 GRACE_S = 5.0
 MAX_ERROR_BYTES = 1 << 20
-MAX_HELD = 16  # chunks
+MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
 
 
 class OpenAIExchange(Exchange):
@@ -186,12 +186,12 @@ class OpenAIExchange(Exchange):
             event = b"data: " + self._named(data) + b"\n\n"
             if began:
                 yield event
-                continue
-            held.append(event)
-            if reply.choices or len(held) >= MAX_HELD:
+            elif reply.choices:
                 began = True
-                yield b"".join(held)
+                yield b"".join([*held, event])
                 held.clear()
+            elif len(held) < MAX_HELD:
+                held.append(event)
         if not began:
             raise self._none(said or reader.stray)
         if not done and self._until is None:

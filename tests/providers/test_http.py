@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +109,14 @@ def test_a_body_that_is_too_large_is_an_error(pool: Pool, upstream: Upstream) ->
     with pytest.raises(UpstreamError, match="too large"):
         answer.read_all(100_000)
     answer.close()
+
+
+@pytest.mark.parametrize("size", [*range((1 << 20) - 2, (1 << 20) + 300, 7), 3 << 20, (2 << 20) + 129])
+def test_what_is_unpacked_is_whole_at_any_size(size: int) -> None:
+    unpacker = http._Unpacker("gzip")
+    unpacker.feed(gzip.compress(b"\0" * size))
+    assert sum(map(len, iter(unpacker.unpacked, b""))) == size
+    assert unpacker.is_whole
 
 
 def test_a_certificate_of_nobody_is_refused(upstream: Upstream, tmp_path: Path) -> None:

@@ -300,6 +300,11 @@ def test_what_cannot_be_unpacked_is_a_failure(client, upstream, encoding, body, 
     assert client.chat(stream=stream).error[:2] == (502, "upstream_error")
 
 
+def test_a_refusal_that_cannot_be_unpacked_is_a_refusal_all_the_same(client, upstream):
+    upstream.script(CHAT, Answer(b"{}", 400, {"Content-Encoding": "br"}))
+    assert client.chat().error[0] == 400
+
+
 # The model's name
 
 
@@ -386,6 +391,7 @@ def test_a_good_status_without_an_answer_fails_the_attempt(
         ([b'{"error": {"message": "overloaded"}}\n'], "overloaded"),
         ([piece(None, "error", error={"message": "it broke"})], "it broke"),
         ([COUNTED], None),
+        ([piece() | {"choices": []}] * 100, None),
         ([piece() | {"choices": []}, {"error": "overloaded"}], "overloaded"),
         ([piece() | {"choices": None}], None),
         ([b"<html>\n<body>busy</body>\n"], None),
