@@ -281,8 +281,9 @@ def _says_something(delta: dict[str, msgspec.Raw]) -> bool:
 
 def _read_loosely(data: bytes) -> _Reply | None:
     """What is needed of an object that is not quite what it should be, None for what is no object."""
+    data = without_surrogates(data)
     try:
-        return _reply.decode(without_surrogates(data))
+        return _reply.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = read_json(data)
     if not isinstance(value, dict):
