@@ -183,6 +183,8 @@ class OpenAIExchange(Exchange):
                 continue
             if not self._tally(reply, data):
                 continue
+            if b"\n" in data:  # written over several lines, as JSON may be
+                data = data.replace(b"\n", b" ")
             event = b"data: " + self._named(data) + b"\n\n"
             if began:
                 yield event
