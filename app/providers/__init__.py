@@ -11,7 +11,7 @@ from importlib import import_module
 
 from app.providers.base import Adapter
 
-NOT_KINDS = {"base", "settings", "wire", "addresses"}
+NOT_KINDS = {"base", "settings", "addresses", "http", "http_errors", "model_name", "sse"}
 
 
 class UnknownKind(LookupError):

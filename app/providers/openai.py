@@ -6,8 +6,8 @@ model's name, which is the portal's, and the usage chunk, which only those see w
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,8 +19,11 @@ from app.directory import Capability, Deployment
 from app.gateway.envelope import seal_envelope
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
+from app.providers.http import Answer, Pool
+from app.providers.http_errors import error_of, read_json, reason_in, seconds_in
+from app.providers.model_name import ModelName
 from app.providers.settings import ADDRESS, SECRET, SECRET_ENV, Settings
-from app.providers.wire import Answer, Pool, safe_to_show, split_events
+from app.providers.sse import EventReader, without_surrogates
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
@@ -67,9 +70,18 @@ class _Usage(msgspec.Struct, gc=False):
         return Usage(prompt, min(max(cached, 0), prompt), max(self.completion_tokens or 0, 0), estimated=False)
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Choice(msgspec.Struct, gc=False):
+    index: msgspec.Raw = _NULL
     finish_reason: str | None = None
     delta: dict[str, msgspec.Raw] | None = None
+    message: msgspec.Raw = _NULL
+
+
+class _Vector(msgspec.Struct, gc=False):
+    embedding: msgspec.Raw = _NULL
 
 
 class _Reply(msgspec.Struct, gc=False):
@@ -77,6 +89,7 @@ class _Reply(msgspec.Struct, gc=False):
 
     usage: _Usage | None = None
     choices: list[_Choice] | None = None
+    data: list[_Vector] | None = None
     error: msgspec.Raw | None = None
 
 
@@ -92,25 +105,41 @@ class _Listing(msgspec.Struct):
 
 _reply = msgspec.json.Decoder(_Reply)
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
-_MODEL = re.compile(rb'"model"\s*:\s*(?:"(?:[^"\\]|\\.)*"|null)')
 _SAYS_NOTHING = (b'""', b"null", b"[]")
+
+# How long a stream whose choices have all finished is listened to for its usage and its end.
+GRACE_S = 5.0
+MAX_ERROR_BYTES = 1 << 20
+MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
 
 
 class OpenAIExchange(Exchange):
-    """One request to an OpenAI-shaped upstream whose head was 200."""
+    """One request to an OpenAI-shaped upstream whose head was good.
 
-    def __init__(self, answer: Answer, demand: Demand, secret: str | None) -> None:
+    The answer is judged by what it says and not by how its connection ends: it is whole when `[DONE]` has come or
+    when every choice has finished, and it is none when it has no choice.
+    """
+
+    def __init__(self, answer: Answer, demand: Demand, secret: str | None, timeout_s: float) -> None:
         self._answer = answer
         self._demand = demand
         self._secret = secret
-        self._model = b'"model":' + msgspec.json.encode(demand.model)
-        self._theirs: bytes | None = None  # the same member as the upstream spells it
+        self._grace_s = min(GRACE_S, timeout_s)
+        self._name = ModelName(demand.model)
+        self._choices: int = getattr(demand.parsed, "n", None) or 1  # asked for
+        self._finished: set[bytes] = set()  # indexes
+        self._until: float | None = None  # until when more is waited for, once the stream may end
         self.usage = Usage(prompt_tokens=demand.prompt_estimate)
         self.finish_reason = None
 
     def body(self) -> bytes:
-        body = self._answer.read_all()
+        body = self._answer.read_object(self._grace_s)
         reply = self._read(body)
+        if reply is None or not self._answers(reply):
+            raise self._none(body)
+        for choice in reply.choices or ():
+            if choice.finish_reason == "error":
+                raise self._none(body)
         if reply.usage is not None:
             self.usage = reply.usage.told()
         elif self._demand.capability != "embeddings":
@@ -120,60 +149,122 @@ class OpenAIExchange(Exchange):
             self.finish_reason = reply.choices[0].finish_reason
         return self._named(body)
 
-    def events(self) -> Iterator[bytes]:
-        for event in split_events(self._answer):
-            if event.startswith(b"data: ") and b"\n" not in event:
-                data = event[6:]
-            else:
-                data = b"\n".join(line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:"))
-            if not data:  # a comment that keeps the connection alive
-                continue
-            if data.strip() == b"[DONE]":
-                self._drain()
-                return
-            if self._tally(data):
-                yield b"data: " + self._named(data) + b"\n\n"
-        if self.finish_reason is None:
-            raise UpstreamError("The provider's stream ended before it was complete.")
-        # Some upstreams leave [DONE] out; their last choice told that it was the last.
+    def _answers(self, reply: _Reply) -> bool:
+        """Whether a whole answer is one."""
+        if self._demand.capability == "embeddings":
+            return bool(reply.data) and all(memoryview(vector.embedding)[0] in b'["' for vector in reply.data or ())
+        return any(memoryview(choice.message)[0] in b"{" for choice in reply.choices or ())
 
-    def _tally(self, data: bytes) -> bool:
+    def events(self) -> Iterator[bytes]:
+        reader = EventReader(self._next_piece)
+        began = done = False
+        held: list[bytes] = []  # chunks without a choice: not yet an answer
+        said = b""  # the last object that was no chunk
+        for name, data in reader:
+            if not data.startswith(b"{"):  # [DONE], or something that only keeps the connection alive
+                data = data.strip()
+                if data == b"[DONE]":
+                    done = True
+                    self._answer.finish()
+                    break
+                if not data.startswith(b"{"):
+                    continue
+            reply = self._read(data)
+            if reply is None or name == b"error":
+                if self._until is not None:
+                    break
+                raise self._none(data)
+            if reply.choices is None and reply.usage is None:
+                said = data
+                continue
+            if not self._tally(reply, data):
+                continue
+            if b"\n" in data:  # written over several lines, as JSON may be
+                data = data.replace(b"\n", b" ")
+            event = b"data: " + self._named(data) + b"\n\n"
+            if began:
+                yield event
+            elif reply.choices:
+                began = True
+                yield b"".join([*held, event])
+                held.clear()
+            elif len(held) < MAX_HELD:
+                held.append(event)
+        if not began:
+            raise self._none(said or reader.stray)
+        if not done and self._until is None:
+            raise error_of(
+                502, said or reader.stray, self._secret, otherwise="The provider's stream ended before it was complete."
+            )
+
+    def _next_piece(self) -> bytes:
+        try:
+            return self._answer.read(self._until)
+        except UpstreamError:
+            if self._until is None:
+                raise
+            return b""  # its choices have finished: how the connection ends does not matter any more
+
+    def _tally(self, reply: _Reply, data: bytes) -> bool:
         """Count a chunk; False for one that the client did not ask for."""
-        reply = self._read(data)
         usage = self.usage
         for choice in reply.choices or ():
-            if choice.finish_reason is not None:
-                self.finish_reason = choice.finish_reason
+            if choice.finish_reason:
+                self._finish(choice, data)
             if usage.estimated and choice.delta and _says_something(choice.delta):
                 usage.completion_tokens += 1
+        if self._until is not None:
+            self._wait_on(reply)
         if reply.usage is None:
             return True
         self.usage = reply.usage.told()
         return bool(reply.choices) or self._demand.include_usage
 
-    def _read(self, data: bytes) -> _Reply:
+    def _finish(self, choice: _Choice, data: bytes) -> None:
+        if choice.finish_reason == "error":
+            raise self._none(data)
+        self.finish_reason = choice.finish_reason
+        self._finished.add(bytes(choice.index))
+        if self._until is None and len(self._finished) >= self._choices:
+            self._until = time.monotonic() + self._grace_s
+
+    def _wait_on(self, reply: _Reply) -> None:
+        """Some upstreams go on after they have said that they are finished."""
+        if any(choice.delta and _says_something(choice.delta) for choice in reply.choices or ()):
+            self._until = time.monotonic() + self._grace_s
+
+    def _read(self, data: bytes) -> _Reply | None:
+        """An answer or a chunk, None for what is no JSON object. Raises `UpstreamError` for one that tells a failure."""
         try:
             reply = _reply.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise UpstreamError("The provider's answer can't be read.") from None
-        if reply.error is not None and reply.choices is None and bytes(reply.error) != b"null":
-            raise error_of(502, data, self._secret)
+            loose = _read_loosely(data)
+            if loose is None:
+                return None
+            reply = loose
+        if reply.error is not None and self._failed(reply):
+            raise self._none(data)
         return reply
 
-    def _named(self, data: bytes) -> bytes:
-        """`data` with the portal's name of the model; a stream spells its own name the same way all along."""
-        theirs = self._theirs
-        if theirs is None or theirs not in data:
-            found = _MODEL.search(data)
-            if found is None:
-                return data
-            self._theirs = theirs = found[0]
-        return data.replace(theirs, self._model, 1)
+    @staticmethod
+    def _failed(reply: _Reply) -> bool:
+        """Whether the member `error` of an answer means one: some servers name it in good answers too."""
+        assert reply.error is not None
+        if bytes(reply.error) == b"null":
+            return False
+        error = read_json(bytes(reply.error))
+        return bool(reason_in(error)) if reply.choices or reply.data else bool(error)
 
-    def _drain(self) -> None:
-        """Read to the end of the answer, so that its connection can be kept; only what comes at once."""
-        while self._answer.read():
-            continue
+    def _none(self, said: bytes) -> UpstreamError:
+        """The failure of an attempt whose answer is none, with the reason that it gives."""
+        return error_of(502, said, self._secret, otherwise="The provider's answer can't be read.")
+
+    def _named(self, data: bytes) -> bytes:
+        """`data` with the portal's name of the model."""
+        try:
+            return self._name.put(data)
+        except (ValueError, RecursionError):
+            raise UpstreamError("The provider's answer can't be read.") from None
 
     def close(self) -> None:
         self._answer.close()
@@ -184,6 +275,46 @@ def _says_something(delta: dict[str, msgspec.Raw]) -> bool:
         if name != "role" and bytes(value) not in _SAYS_NOTHING:
             return True
     return False
+
+
+def _read_loosely(data: bytes) -> _Reply | None:
+    """What is needed of an object that is not quite what it should be, None for what is no object."""
+    data = without_surrogates(data)
+    try:
+        return _reply.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = read_json(data)
+    if not isinstance(value, dict):
+        return None
+    choices, vectors = value.get("choices"), value.get("data")
+    try:
+        usage = msgspec.convert(value.get("usage"), _Usage | None)
+    except msgspec.ValidationError:
+        usage = None
+    return _Reply(
+        usage=usage,
+        choices=[_loose_choice(choice) for choice in choices if isinstance(choice, dict)]
+        if isinstance(choices, list)
+        else None,
+        data=[_Vector(_raw(vector.get("embedding"))) for vector in vectors if isinstance(vector, dict)]
+        if isinstance(vectors, list)
+        else None,
+        error=_raw(value.get("error")),
+    )
+
+
+def _loose_choice(choice: dict[str, Any]) -> _Choice:
+    reason, delta = choice.get("finish_reason"), choice.get("delta")
+    return _Choice(
+        index=_raw(choice.get("index")),
+        finish_reason=reason if isinstance(reason, str) else None,
+        delta={name: _raw(value) for name, value in delta.items()} if isinstance(delta, dict) else None,
+        message=_raw(choice.get("message")),
+    )
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value).encode())
 
 
 class OpenAI(Adapter):
@@ -204,9 +335,9 @@ class OpenAI(Adapter):
         answer = self._post(
             self.PATHS[demand.capability], seal_envelope(self._members(demand, deployment)), demand.stream
         )
-        if answer.status != 200:
+        if not 200 <= answer.status < 300:
             raise self._refusal(answer)
-        return OpenAIExchange(answer, demand, self.settings.secret)
+        return OpenAIExchange(answer, demand, self.settings.secret, self.settings.timeout_s)
 
     def _members(self, demand: Demand, deployment: Deployment) -> dict[str, bytes]:
         members = {**demand.members, "model": msgspec.json.encode(deployment.upstream_model)}
@@ -226,10 +357,12 @@ class OpenAI(Adapter):
 
     def _refusal(self, answer: Answer) -> UpstreamError:
         try:
-            body = answer.read_all()
+            body = answer.read_all(MAX_ERROR_BYTES, time.monotonic() + self.settings.timeout_s)
+        except UpstreamError:  # the status has told what matters
+            body = b""
         finally:
             answer.close()
-        return error_of(answer.status, body, self.settings.secret, _seconds(answer.header("retry-after")))
+        return error_of(answer.status, body, self.settings.secret, seconds_in(answer.header("retry-after")))
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
         started = time.monotonic()
@@ -294,37 +427,10 @@ def verdict_of(error: UpstreamError) -> CheckVerdict:
     return "bad_response"
 
 
-def error_of(status: int, body: bytes, secret: str | None, retry_after_s: float | None = None) -> UpstreamError:
-    """An upstream's error answer, in whatever shape it came, as one that is safe to show."""
-    message, param, code = "", None, None
-    try:
-        told = msgspec.json.decode(body)
-        inner = told.get("error", told) if isinstance(told, dict) else told
-        if isinstance(inner, dict):
-            message = str(inner.get("message") or inner.get("detail") or "")
-            param = inner["param"] if isinstance(inner.get("param"), str) else None
-            code = inner["code"] if isinstance(inner.get("code"), str) else None
-        elif isinstance(inner, str):
-            message = inner
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        message = ""
-    shown = safe_to_show(message, secret) or f"The provider answered with status {status}."
-    return UpstreamError(
-        shown, status=status, refused=status in (400, 413, 422), retry_after_s=retry_after_s, param=param, code=code
-    )
-
-
 def _with_usage(raw: bytes | None) -> bytes:
     """The client's stream options, with usage asked for."""
     options = _options.decode(raw) if raw is not None else None
     return msgspec.json.encode({**(options or {}), "include_usage": True})
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return max(float(text), 0.0) if text is not None else None
-    except ValueError:  # a date: the caller's own default serves
-        return None
 
 
 ADAPTER = OpenAI

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from app.providers.addresses import AddressPolicy
 from app.providers.base import UpstreamError
+from app.providers.http import Pool, head_of
 from app.providers.openai import OpenAI, OpenAISettings
-from app.providers.wire import Pool, head_of
 from tests.services.upstream import Answer, Upstream
 
 

@@ -10,20 +10,28 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+import time
+import zlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import gevent
 import gevent.socket
 import gevent.ssl
-from geventhttpclient.response import HTTPResponse
+from geventhttpclient.response import HTTPProtocolViolationError, HTTPResponse
 
 from app.providers.addresses import AddressPolicy, AddressRefused, origin_of
 from app.providers.base import UpstreamError
+from app.providers.sse import BOM, stands_alone
 from app.sockets import READ_BYTES, Patience, send
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_IDLE = 256
+END_S = 1.0  # how long the end of an answer is waited for whose last event has come, to keep its connection
+MAX_HEAD_BYTES = 256 << 10
+
+_UNPACK_BYTES = 1 << 20  # at a time
 
 
 class Stale(Exception):
@@ -31,13 +39,15 @@ class Stale(Exception):
 
 
 class Answer:
-    """An upstream's answer: status and headers are there, the body comes as it is read."""
+    """An upstream's answer: status and headers are there, the body comes as it is read, unpacked if it was packed."""
 
     def __init__(self, pool: Pool, sock: Any) -> None:
         self._pool = pool
         self._sock: Any = sock
         self._parser = _Parser()
-        self._body = 0
+        self._unpacker: _Unpacker | None = None
+        self._broken: UpstreamError | None = None  # what is said once everything that came before it was read
+        self._ending = False
 
     @property
     def status(self) -> int:
@@ -51,7 +61,10 @@ class Answer:
     def read_head(self, *, kept: bool) -> None:
         """Wait for the head. Raises `Stale` on a kept connection that answered nothing at all."""
         started = False
+        size = 0
         while not self._parser.headers_complete or self._parser.get_code() < 200:
+            if self._broken is not None:
+                raise self._broken
             data = self._receive(stale=kept and not started)
             if not data:
                 if kept and not started:
@@ -59,16 +72,39 @@ class Answer:
                 raise UpstreamError("The provider closed the connection without an answer.")
             started = True
             self._feed(data)
+            size += len(data)
+            if size > MAX_HEAD_BYTES and not self._parser.headers_complete:
+                raise UpstreamError("The head of the provider's answer is too large.")
+        encoding = (self.header("content-encoding") or "identity").strip().lower()
+        if encoding != "identity":
+            self._unpacker = _Unpacker(encoding)
 
-    def read(self) -> bytes:
-        """What has come of the body, waiting for some; b"" at its end. Raises `UpstreamError` when it is cut."""
+    def read(self, until: float | None = None) -> bytes:
+        """What has come of the body, waiting for some; b"" at its end. `until`, on the clock of `time.monotonic`, is the
+        last moment to wait for. Raises `UpstreamError` when it is cut."""
+        unpacker = self._unpacker
+        if unpacker is None:
+            return self._read(until)
+        while not (unpacked := unpacker.unpacked()):
+            piece = self._read(until)
+            if not piece:
+                if not unpacker.is_whole:
+                    raise UpstreamError("The provider's answer was cut off.")
+                return b""
+            unpacker.feed(piece)
+        gevent.sleep(0)  # a little may unpack to much: others have their turn in between
+        return unpacked
+
+    def _read(self, until: float | None) -> bytes:
         parser = self._parser
         body = parser.body
         while not body:
             if parser.message_complete:
                 self.close()
                 return b""
-            data = self._receive()
+            if self._broken is not None:
+                raise self._broken
+            data = self._receive(until)
             self._feed(data)
             if not data and not parser.message_complete:
                 raise UpstreamError("The provider's answer was cut off.")
@@ -76,30 +112,73 @@ class Answer:
         body.clear()
         return piece
 
-    def read_all(self) -> bytes:
-        pieces = []
-        while piece := self.read():
+    def read_all(self, limit: int = MAX_ANSWER_BYTES, until: float | None = None) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while piece := self.read(until):
+            size += _within(limit, size, piece)
             pieces.append(piece)
-            self._body += len(piece)
-            if self._body > MAX_ANSWER_BYTES:
-                raise UpstreamError("The provider's answer is too large.")
         return b"".join(pieces)
+
+    def read_object(self, grace_s: float) -> bytes:
+        """The body of an answer in JSON, without a byte order mark. Once its object is closed, a connection that breaks,
+        or that stays open for `grace_s`, takes nothing away from it."""
+        pieces: list[bytes] = []
+        size = 0
+        is_patient = False
+        while True:
+            may_end = bool(pieces) and pieces[-1].rstrip().endswith(b"}")
+            is_short = may_end and not is_patient
+            try:
+                piece = self.read(time.monotonic() + grace_s if is_short else None)
+            except UpstreamError as error:
+                body = b"".join(pieces).removeprefix(BOM)
+                if may_end and body.lstrip().startswith(b"{") and stands_alone(body):
+                    return body
+                if not is_short or not error.timed_out:
+                    raise
+                is_patient = True  # that was not its end
+                continue
+            if not piece:
+                return b"".join(pieces).removeprefix(BOM)
+            is_patient = False
+            size += _within(MAX_ANSWER_BYTES, size, piece)
+            pieces.append(piece)
+
+    def finish(self) -> None:
+        """Everything that matters was read. The connection is kept if the answer ends soon, and nobody waits for it."""
+        if self._sock is None or self._parser.message_complete or self._broken is not None:
+            self.close()
+        else:
+            self._ending = True
+            gevent.spawn(self._see_end)
+
+    def _see_end(self) -> None:
+        try:
+            self.read_all(READ_BYTES, time.monotonic() + END_S)
+        except UpstreamError:
+            pass  # whatever it is, the answer was whole before
+        finally:
+            self._ending = False
+            self.close()
 
     def close(self) -> None:
         """Keep the connection for the next request if this answer was read to its end, else hang up."""
+        if self._ending:
+            return
         sock, self._sock = self._sock, None
         if sock is None:
             return
-        if self._parser.message_complete and self._parser.should_keep_alive():
+        if self._parser.message_complete and self._broken is None and self._parser.should_keep_alive():
             self._pool.keep(sock)
         else:
             sock.close()
 
-    def _receive(self, *, stale: bool = False) -> bytes:
+    def _receive(self, until: float | None = None, *, stale: bool = False) -> bytes:
         if self._sock is None:
             raise UpstreamError("The provider's answer was cut off.")
         try:
-            data = self._pool.patience.receive(self._sock)
+            data = self._pool.patience.receive(self._sock, until)
         except TimeoutError:
             raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
         except OSError:
@@ -112,9 +191,14 @@ class Answer:
         try:
             self._parser.feed(data)
         except Exception:  # the parser's own exceptions share no base
-            if not data:
-                raise UpstreamError("The provider's answer was cut off.") from None
-            raise UpstreamError("The provider's answer is not HTTP.") from None
+            cut = "The provider's answer is not HTTP." if data else "The provider's answer was cut off."
+            self._broken = UpstreamError(cut)
+
+
+def _within(limit: int, size: int, piece: bytes) -> int:
+    if size + len(piece) > limit:
+        raise UpstreamError("The provider's answer is too large.")
+    return len(piece)
 
 
 class _Parser(HTTPResponse):
@@ -124,8 +208,61 @@ class _Parser(HTTPResponse):
         super().__init__(method="POST")
         self.body: list[bytes] = []
 
+    def _on_message_begin(self) -> None:
+        if self.message_complete and self.get_code() >= 200:
+            raise HTTPProtocolViolationError("another answer, which nobody asked for")
+        super()._on_message_begin()
+
     def _on_body(self, buf: bytearray) -> None:
         self.body.append(bytes(buf))
+
+
+class _Unpacker:
+    """Takes apart what an upstream packed although it was asked not to. What comes out is bounded."""
+
+    def __init__(self, encoding: str) -> None:
+        self._is_known = encoding in ("gzip", "x-gzip", "deflate")
+        self._bare = encoding == "deflate"  # some send it without zlib's head
+        self._zlib: Any = None
+        self._packed = b""
+        self._holds_more = False  # of what it has read already
+        self._left = MAX_ANSWER_BYTES
+
+    def feed(self, piece: bytes) -> None:
+        """Raises `UpstreamError` for what can't be unpacked."""
+        if not self._is_known:
+            raise UpstreamError("The provider's answer is compressed in a way that can't be read.")
+        self._packed += piece
+
+    def unpacked(self) -> bytes:
+        """Some of what came; b"" when there is none. Raises `UpstreamError` for what can't be unpacked."""
+        while self._packed or self._holds_more:
+            if self._zlib is None:
+                if len(self._packed) < 2:
+                    return b""
+                is_bare = self._bare and (self._packed[0] & 15 != 8 or int.from_bytes(self._packed[:2]) % 31)
+                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS if is_bare else zlib.MAX_WBITS | 32)  # gzip or zlib
+            elif self._zlib.eof:
+                if not self._packed.startswith(b"\x1f\x8b"):  # one gzip member may follow another
+                    self._packed = b""
+                    break
+                self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            try:
+                part: bytes = self._zlib.decompress(self._packed, _UNPACK_BYTES)
+            except zlib.error:
+                raise UpstreamError("The provider's answer can't be unpacked.") from None
+            self._packed = self._zlib.unconsumed_tail or self._zlib.unused_data
+            self._holds_more = len(part) == _UNPACK_BYTES and not self._zlib.eof
+            self._left -= len(part)
+            if self._left < 0:
+                raise UpstreamError("The provider's answer is too large.")
+            if part:
+                return part
+        return b""
+
+    @property
+    def is_whole(self) -> bool:
+        return self._zlib is not None and bool(self._zlib.eof)
 
 
 class Pool:
@@ -252,43 +389,3 @@ def head_of(method: str, target: str, headers: dict[str, str]) -> bytes:
 @cache
 def _tls() -> Any:
     return gevent.ssl.create_default_context()
-
-
-_EVENT_END = re.compile(rb"\r?\n\r?\n")
-
-
-def split_events(answer: Answer) -> Iterator[bytes]:
-    """The body as server-sent events, each without the empty line that ends it."""
-    rest = b""
-    while piece := answer.read():
-        if not rest and 0 < piece.find(b"\n\n") == len(piece) - 2 and b"\r" not in piece:
-            yield piece[:-2]  # the usual: one whole event
-            continue
-        rest += piece
-        start = 0
-        for end in _EVENT_END.finditer(rest):
-            if end.start() > start:
-                yield rest[start : end.start()]
-            start = end.end()
-        rest = rest[start:]
-        if len(rest) > MAX_ANSWER_BYTES:
-            raise UpstreamError("The provider's answer is too large.")
-    if rest.strip():
-        yield rest
-
-
-_ADDRESS = re.compile(
-    r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>)]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\b[\w.-]+\.(?:local|internal|svc|lan)\b(?::\d+)?"
-    r"|\blocalhost(?::\d+)?\b",
-    re.IGNORECASE,
-)
-_SECRET = re.compile(r"\b(?:sk|gsk|hf|xai|key|pk|rk)[-_][\w*•.-]{4,}|\bAIza[\w-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
-
-
-def safe_to_show(text: str, *secrets: str | None) -> str:
-    """An upstream's own words without addresses and secrets, at most 500 characters."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[removed]")
-    text = _SECRET.sub("[removed]", _ADDRESS.sub("[address]", text))
-    return "".join(c if c.isprintable() else " " for c in text)[:500].strip()
