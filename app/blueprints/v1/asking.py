@@ -29,7 +29,7 @@ def call_for(
     asked = parse(kind, values, members)
     if caller.routing == "fixed" and (asked.provider is not None or asked.fallback_providers):
         raise routing_fixed()
-    model = visit.runtime.routes.model(asked.model) if asked.model in caller.models else None
+    model = visit.runtime.routes.model(asked.model) if caller.may_call(asked.model) else None
     if model is None:
         raise unknown_model(asked.model)
     if capability not in model.capabilities:

@@ -12,7 +12,7 @@ from app.gateway.errors import unknown_model
 
 def list_models(visit: Visit, caller: CallerRecord) -> Answer:
     routes = visit.runtime.routes
-    models = [model for name in sorted(caller.models) if (model := routes.model(name)) is not None]
+    models = [model for name in caller.callable_models() if (model := routes.model(name)) is not None]
     provider = visit.query.get("provider")
     if provider:
         models = [model for model in models if provider in routes.provider_names(model)]
@@ -20,7 +20,7 @@ def list_models(visit: Visit, caller: CallerRecord) -> Answer:
 
 
 def show_model(visit: Visit, caller: CallerRecord, name: str) -> Answer:
-    model = visit.runtime.routes.model(name) if name in caller.models else None
+    model = visit.runtime.routes.model(name) if caller.may_call(name) else None
     if model is None:
         raise unknown_model(name)
     return told(visit, _shown(model))
