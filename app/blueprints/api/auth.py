@@ -9,13 +9,13 @@ from flask import request
 from flask_wtf.csrf import generate_csrf
 from msgspec import Meta
 
-from app.blueprints.api.contract import Malformed, caller, me, route
+from app.blueprints.api.contract import Body, Malformed, caller, me, route
 from app.blueprints.api.users import Me, show_me
 from app.domain import identity
 from app.entrance import sign_in_browser, sign_out_browser
 
 
-class Credentials(msgspec.Struct):
+class Credentials(Body, kw_only=True):
     username: Annotated[str, Meta(max_length=200)]
     password: Annotated[str, Meta(max_length=4096)]
 

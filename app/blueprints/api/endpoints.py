@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import CursorPage, me, page, route
+from app.blueprints.api.contract import Body, CursorPage, me, page, route
 from app.domain import providers, rehearsal
 from app.domain.rehearsal import Rehearsal
 
 
-class Mapping(msgspec.Struct, kw_only=True):
+class Mapping(Body, kw_only=True):
     """None listed means any."""
 
     providers: list[Annotated[str, Meta(max_length=36)]] = []
@@ -29,13 +29,13 @@ class EndpointPage(CursorPage, kw_only=True):
     data: list[Endpoint]
 
 
-class EndpointTrial(msgspec.Struct, kw_only=True):
+class EndpointTrial(Body, kw_only=True):
     """A request as it would be sent to the path; of its fields `model`, `provider` and `fallback_providers` count."""
 
     request: dict[str, Any]
 
 
-class EndpointChange(msgspec.Struct, kw_only=True):
+class EndpointChange(Body, kw_only=True):
     active: bool | UnsetType = UNSET
     mapping: Mapping | UnsetType = UNSET
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.domain import departure, providers
 from app.extensions import db
 
@@ -33,7 +33,7 @@ class ProviderPage(CursorPage, kw_only=True):
     data: list[Provider]
 
 
-class NewProvider(msgspec.Struct, kw_only=True):
+class NewProvider(Body, kw_only=True):
     name: Name
     provider: Word
     type: Word = "api"
@@ -41,7 +41,7 @@ class NewProvider(msgspec.Struct, kw_only=True):
     config: dict[str, Any] = {}
 
 
-class ProviderChange(msgspec.Struct, kw_only=True):
+class ProviderChange(Body, kw_only=True):
     """What is left out stays; a given `config` replaces the open settings and keeps secrets masked or missing."""
 
     name: Name | UnsetType = UNSET
@@ -51,7 +51,7 @@ class ProviderChange(msgspec.Struct, kw_only=True):
     config: dict[str, Any] | UnsetType = UNSET
 
 
-class Trial(msgspec.Struct, kw_only=True):
+class Trial(Body, kw_only=True):
     prompt: Annotated[str, Meta(max_length=10_000)] | None = None
     model: Annotated[str, Meta(max_length=200)] | None = None
     parameters: dict[str, Any] = {}
