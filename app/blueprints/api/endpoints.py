@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.domain import providers, rehearsal
 from app.domain.rehearsal import Rehearsal
 
@@ -40,14 +40,18 @@ class EndpointChange(Body, kw_only=True):
     mapping: Mapping | UnsetType = UNSET
 
 
+class Asked(Cursored, kw_only=True):
+    status: Literal["active", "inactive"] | None = None
+
+
 def show(item: providers.Endpoint) -> Endpoint:
     return Endpoint(id=item.id, path=item.path, active=item.active, mapping=Mapping(providers=list(item.providers)))
 
 
-@route("GET", "/api/endpoints", scope="admin", answer=EndpointPage)
-def index() -> dict[str, Any]:
-    """Every path of /v1."""
-    return page(providers.all_endpoints(), show)
+@route("GET", "/api/endpoints", scope="admin", query=Asked, answer=EndpointPage)
+def index(asked: Asked) -> dict[str, Any]:
+    """Every path of /v1 that is served. Filter `status`."""
+    return page(providers.all_endpoints(status=asked.status), show)
 
 
 @route("GET", "/api/endpoints/<id>", scope="admin", answer=Endpoint)

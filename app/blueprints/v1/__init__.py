@@ -20,19 +20,20 @@ from app.blueprints.v1.lane import Lane
 from app.blueprints.v1.visit import Answer, Visit
 from app.directory import CallerRecord
 from app.gateway import metrics
+from app.gateway.endpoints import CHAT, EMBEDDINGS, MODELS
 from app.gateway.errors import unknown_path, wrong_method
 from app.gateway.runtime import Runtime
 from config import Config
 
 # What upstreams serve, by path: in the lane too.
 SERVED: dict[str, Endpoint] = {
-    "/v1/chat/completions": chat.complete,
-    "/v1/embeddings": embeddings.embed,
+    CHAT.path: chat.complete,
+    EMBEDDINGS.path: embeddings.embed,
 }
 # What the gateway tells by itself.
 TOLD: dict[str, Endpoint] = {
-    "/v1/models": models.list_models,
-    "/v1/models/<path:name>": models.show_model,
+    MODELS.path: models.list_models,
+    f"{MODELS.path}/<path:name>": models.show_model,
     "/v1/key": key.show_key,
 }
 

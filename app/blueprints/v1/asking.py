@@ -24,7 +24,7 @@ def call_for(
     bound_of: Callable[[Any, dict[str, bytes], Model], Bound],
 ) -> Call:
     """The call that this request asks for. Raises `ApiError` for whatever is wrong with it."""
-    check_endpoint(visit)
+    check_endpoint(visit, visit.route)
     members, values = open_envelope(read_body(visit))
     asked = parse(kind, values, members)
     if caller.routing == "fixed" and (asked.provider is not None or asked.fallback_providers):

@@ -47,10 +47,10 @@ def _caller(visit: Visit) -> CallerRecord:
     return caller
 
 
-def check_endpoint(visit: Visit) -> None:
-    """Raises `ApiError` 503 when the path is switched off."""
-    if not visit.runtime.routes.endpoint_active(visit.route):
-        raise endpoint_disabled(visit.route)
+def check_endpoint(visit: Visit, path: str) -> None:
+    """Raises `ApiError` 503 when a path of the table of endpoints is switched off."""
+    if not visit.runtime.routes.endpoint_active(path):
+        raise endpoint_disabled(path)
 
 
 def read_body(visit: Visit) -> bytes:
