@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from app import create_app as open_doors
+from app.gateway.endpoints import is_without_v1
 from config import Config, load
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class Doors:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        side = self._gateway if path == "/v1" or path.startswith("/v1/") else self._portal
+        is_v1 = path == "/v1" or path.startswith("/v1/")
+        has_credential = "HTTP_AUTHORIZATION" in environ or "HTTP_X_API_KEY" in environ
+        side = self._gateway if is_v1 or is_without_v1(path, has_credential=has_credential) else self._portal
         return side(environ, start_response)
 
 

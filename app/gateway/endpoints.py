@@ -20,3 +20,34 @@ CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat")
 EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings")
 
 ENDPOINTS = {endpoint.id: endpoint for endpoint in (CHAT, EMBEDDINGS, MODELS)}
+
+# Where clients go whose base URL lacks /v1: nothing else of Portico's begins like these.
+WITHOUT_V1 = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/messages",
+    "/audio/",
+    "/images/",
+    "/moderations",
+    "/rerank",
+)
+
+
+def meant_by(path: str) -> str:
+    """The path of /v1 that a client means which has too many slashes, or /v1 too often or not at all."""
+    parts = [part for part in path.split("/") if part]
+    while parts[:1] == ["v1"]:
+        del parts[0]
+    return "/".join(["/v1", *parts])
+
+
+def is_without_v1(path: str, *, has_credential: bool) -> bool:
+    """Whether a path that does not begin with /v1/ is a client's that means one. `/models` is a page of the portal too,
+    which nobody asks for with a credential."""
+    if path.startswith("//"):
+        path = "/" + path.lstrip("/")
+        if f"{path}/".startswith("/v1/"):
+            return True
+    return path.startswith(WITHOUT_V1) or (has_credential and f"{path}/".startswith("/models/"))

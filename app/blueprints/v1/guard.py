@@ -18,6 +18,7 @@ from app.blueprints.v1.visit import Answer, Visit
 from app.directory import CallerRecord
 from app.gateway.errors import ApiError, bad_request, endpoint_disabled, internal, too_large, unavailable
 from app.gateway.redis_wire import RedisAway
+from app.gateway.unpacking import TooLong, encoding_of, unpack
 
 Endpoint = Callable[..., Answer]
 
@@ -54,7 +55,21 @@ def check_endpoint(visit: Visit, path: str) -> None:
 
 
 def read_body(visit: Visit) -> bytes:
-    """The whole body. Raises `ApiError`: 413 when too large, 400 when cut short or not sent in time."""
+    """The whole body, unpacked. Raises `ApiError`: 413 when too large, packed or not, 400 when cut short, not sent in
+    time or not to be unpacked, 415 for a content encoding that is not taken."""
+    encoding = encoding_of(visit.content_encoding) if visit.content_encoding else None
+    packed = _sent_body(visit)
+    if encoding is None:
+        return packed
+    limit_mb = visit.runtime.config.server.max_body_mb
+    try:
+        return unpack(encoding, packed, limit_mb << 20)
+    except TooLong:
+        raise too_large(limit_mb) from None
+
+
+def _sent_body(visit: Visit) -> bytes:
+    """The whole body as it was sent. Raises `ApiError` 413 or 400."""
     server = visit.runtime.config.server
     limit, declared = server.max_body_mb << 20, visit.length
     if declared is not None and declared > limit:
