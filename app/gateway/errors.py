@@ -33,6 +33,7 @@ class ApiError(Exception):
         self.message = message
         self.param = param
         self.headers = dict(headers or {})
+        self.denied_model: str | None = None  # the name, when that is why
 
     def envelope(self) -> bytes:
         """The body as OpenAI's SDKs read it."""
@@ -78,13 +79,15 @@ def unknown_encoding(name: str) -> ApiError:
 
 
 def unknown_model(name: str) -> ApiError:
-    return ApiError(
+    error = ApiError(
         404,
         INVALID,
         "model_not_found",
         f"The model '{name}' does not exist or this key may not use it. GET /v1/models lists what it may.",
         param="model",
     )
+    error.denied_model = name
+    return error
 
 
 def unknown_path(method: str, path: str, meant: str | None = None) -> ApiError:

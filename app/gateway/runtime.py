@@ -16,6 +16,7 @@ from app import failpoints
 from app.gateway import metrics
 from app.gateway.access import Access
 from app.gateway.call import Call
+from app.gateway.denials import Denials
 from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
@@ -56,6 +57,7 @@ class Runtime:
         self.routes = Routes(self.wire, Sealer(secrets.encryption_keys), policy)
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
+        self.denials = Denials(self.wire.call, secrets.key_pepper)
         self._live: set[Call] = set()
         self._unsettled: list[tuple[Call, bytes]] = []
         self._reported = ("", "")  # the count and the spool file last reported for
@@ -128,6 +130,7 @@ class Runtime:
             try:
                 self._report_holds()
                 self._settle_again()
+                self.denials.tell()
             except _NOT_TAKEN as error:
                 log.warning("the meter did not answer", reason=str(error))
             # Each by its own clock and some at a time: thousands at once would hold up everybody else.

@@ -11,7 +11,7 @@ from app.gateway.errors import bad_request, unknown_encoding
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
-    from backports import zstd
+    import backports.zstd as zstd
 
 # The largest window that a sender of `Content-Encoding: zstd` may use is 8 MB (RFC 9659).
 _ZSTD = {zstd.DecompressionParameter.window_log_max: 23}

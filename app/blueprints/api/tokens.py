@@ -63,7 +63,7 @@ def _granted(grant: tokens.Grant) -> TokenAnswer:
 @route("POST", "/token", scope=None, body=SignIn, form=True, answer=TokenAnswer, throttled=True)
 def sign_in(body: SignIn) -> TokenAnswer:
     """An access token and a refresh token for a name and a password."""
-    person = identity.authenticate(body.username, body.password, request.remote_addr or "")
+    person = identity.authenticate(body.username, body.password, request.remote_addr or "", "token")
     wanted = body.scope.split() or None
     person_id = person.id
 
@@ -71,7 +71,7 @@ def sign_in(body: SignIn) -> TokenAnswer:
         present = identity.by_id(person_id)
         if present is None:
             raise Unauthenticated("The username or the password is wrong.")
-        identity.seen(present)
+        identity.accept_sign_in(present, "token")
         return tokens.grant(present, scopes=wanted)
 
     return _granted(transaction(grant))

@@ -29,13 +29,28 @@ log = structlog.get_logger("gateway.door")
 
 def attend(visit: Visit, endpoint: Endpoint, **values: Any) -> Answer:
     """The answer to a visit: `endpoint` behind the key, with the caller's record; every refusal in OpenAI's shape."""
+    caller = None
     try:
-        return endpoint(visit, _caller(visit), **values)
+        caller = _caller(visit)
+        return endpoint(visit, caller, **values)
     except ApiError as error:
+        _note_denial(visit, caller, error)
         return refusal(visit, error)
     except Exception:
         log.exception("a request failed", request_id=visit.id, route=visit.route)
         return refusal(visit, internal())
+
+
+def _note_denial(visit: Visit, caller: CallerRecord | None, error: ApiError) -> None:
+    """Have a refused key or a denied model written down."""
+    denials = visit.runtime.denials
+    if caller is not None:
+        if error.denied_model is not None:
+            denials.model(caller, error.denied_model)
+    elif error.code == "invalid_api_key":
+        denials.key(visit.bearer)
+    elif error.status == 401:
+        denials.no_key()
 
 
 def _caller(visit: Visit) -> CallerRecord:
