@@ -14,7 +14,7 @@ else:
     import backports.zstd as zstd
 
 # The largest window that a sender of `Content-Encoding: zstd` may use is 8 MB (RFC 9659).
-_ZSTD = {zstd.DecompressionParameter.window_log_max: 23}
+_ZSTD: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 _ENCODINGS = {"identity": None, "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}
 
 
