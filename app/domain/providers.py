@@ -72,6 +72,8 @@ class Endpoint(Base):
     path: Mapped[str] = mapped_column(String(64), unique=True)
     active: Mapped[bool] = mapped_column(default=True)
     providers: Mapped[list[str]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
 
     def summary(self) -> dict[str, Any]:
         return {"active": self.active, "providers": list(self.providers)}
@@ -312,6 +314,7 @@ def update_endpoint(
         if set(wanted) - known:
             raise Invalid("There is no such provider.", "mapping.providers")
         item.providers = wanted
+    item.updated_at = now()
     audit.record(by, "endpoint.update", "endpoint", item.id, name=item.path, before=before, after=item.summary())
     touch("directory")
     return item

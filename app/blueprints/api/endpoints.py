@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -23,6 +24,8 @@ class Endpoint(msgspec.Struct, kw_only=True):
     path: str
     active: bool
     mapping: Mapping
+    created_at: datetime
+    updated_at: datetime
 
 
 class EndpointPage(CursorPage, kw_only=True):
@@ -45,7 +48,14 @@ class Asked(Cursored, kw_only=True):
 
 
 def show(item: providers.Endpoint) -> Endpoint:
-    return Endpoint(id=item.id, path=item.path, active=item.active, mapping=Mapping(providers=list(item.providers)))
+    return Endpoint(
+        id=item.id,
+        path=item.path,
+        active=item.active,
+        mapping=Mapping(providers=list(item.providers)),
+        created_at=item.created_at,
+        updated_at=item.updated_at,
+    )
 
 
 @route("GET", "/api/endpoints", scope="admin", query=Asked, answer=EndpointPage)

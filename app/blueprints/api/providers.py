@@ -66,7 +66,7 @@ class TrialResult(msgspec.Struct, kw_only=True):
 
 class Asked(Cursored, kw_only=True):
     type: Literal["api", "web"] | None = None
-    status: Literal["active", "disabled"] | None = None
+    status: Literal["active", "disabled", "inactive"] | None = None
 
 
 def show(item: providers.Provider) -> Provider:
@@ -84,8 +84,9 @@ def show(item: providers.Provider) -> Provider:
 
 @route("GET", "/api/providers", scope="admin", query=Asked, answer=ProviderPage)
 def index(asked: Asked) -> dict[str, Any]:
-    """The providers by name; filters `type` and `status`."""
-    return page(providers.listed(type=asked.type, status=asked.status), show)
+    """The providers by name; filters `type` and `status`, where `inactive` is another word for `disabled`."""
+    status = "disabled" if asked.status == "inactive" else asked.status
+    return page(providers.listed(type=asked.type, status=status), show)
 
 
 @route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)

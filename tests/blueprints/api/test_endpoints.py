@@ -99,7 +99,9 @@ def test_the_list_has_what_is_served_and_narrows_to_what_is_on_or_off(app: Flask
 
     assert listed() == listed("?status=active") == ["/v1/chat/completions", "/v1/embeddings", "/v1/models"]
     assert admin.get("/api/endpoints/responses").status_code == 404
-    assert admin.put("/api/endpoints/models", json={"active": False}).status_code == 200
+    before = admin.get("/api/endpoints/models").get_json()
+    after = admin.put("/api/endpoints/models", json={"active": False}).get_json()
+    assert after["created_at"] == before["created_at"] and after["updated_at"] > before["updated_at"]
     assert listed("?status=active") == ["/v1/chat/completions", "/v1/embeddings"]
     assert listed("?status=inactive") == ["/v1/models"]
     assert admin.get("/api/endpoints?status=asleep").status_code == 422
