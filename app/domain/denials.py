@@ -20,6 +20,8 @@ from app.extensions import db, transaction
 from app.gateway.denials import HOUR_MS, Denial, Told
 
 AT_ONCE = 200
+TURN = f"{store.DENIALS}:turn"
+TURN_S = 60
 HOURS_BACK = 24  # how long ago an hour may have been whose sums were not written down yet
 
 _told = msgspec.json.Decoder(Told)
@@ -29,25 +31,40 @@ _denial = msgspec.json.Decoder(Denial)
 def write_down() -> int:
     """Writes what is new, and the sums of hours that are over; how many entries. Raises `RedisError`.
 
-    Cheap when nothing is due: one question to Redis. What was written when this process died is written again.
+    Cheap when nothing is due: one trip to Redis. One process at a time; what was written when it died is written again.
     """
     redis, hour = current.redis(), clock.now_ms() // HOUR_MS
     with redis.pipeline(transaction=False) as pipe:
-        pipe.lrange(store.DENIALS, 0, AT_ONCE - 1)
+        pipe.exists(store.DENIALS)
         pipe.exists(*(store.denials(before) for before in range(hour - HOURS_BACK, hour)))
-        firsts, over = pipe.execute()
-    if firsts:
-        told = [_told.decode(raw) for raw in firsts]
+        due = pipe.execute()
+    if not any(due) or not redis.set(TURN, "1", nx=True, ex=TURN_S):
+        return 0
+    try:
+        written = _write_firsts()
+        for before in range(hour - HOURS_BACK, hour) if due[1] else ():
+            written += _write_sums(before)
+        return written
+    finally:
+        redis.delete(TURN)
+
+
+def _write_firsts() -> int:
+    redis = current.redis()
+    found = redis.lrange(store.DENIALS, 0, AT_ONCE - 1)
+    told = [_told.decode(raw) for raw in found]
+    if told:
         transaction(_record_all, [(_denial.decode(one.kind), one.count, one.at_ms, 1) for one in told])
-        redis.ltrim(store.DENIALS, len(firsts), -1)
-    written = len(firsts)
-    for before in range(hour - HOURS_BACK, hour) if over else ():
-        rest = list(_untold(before))
-        for start in range(0, len(rest), AT_ONCE):
-            transaction(_record_all, rest[start : start + AT_ONCE])
-        redis.delete(store.denials(before))
-        written += len(rest)
-    return written
+        redis.ltrim(store.DENIALS, len(told), -1)
+    return len(told)
+
+
+def _write_sums(hour: int) -> int:
+    rest = list(_untold(hour))
+    for start in range(0, len(rest), AT_ONCE):
+        transaction(_record_all, rest[start : start + AT_ONCE])
+    current.redis().delete(store.denials(hour))
+    return len(rest)
 
 
 _Sum = tuple[Denial, int, int, int]  # how often, since when (Unix ms) and within how many seconds

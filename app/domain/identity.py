@@ -269,10 +269,12 @@ def _refused_sign_in(username: str, method: Method, reason: str) -> None:
 
 def is_password_of(person: Person, password: str, address: str) -> bool:
     """Whether `password` is the person's present one; a wrong one counts as a failed sign-in (see `authenticate`)."""
-    _check_throttle(person.username, address)
+    username = person.username
+    _check_throttle(username, address)
     if passwords.matches(password, person.password_hash):
         return True
-    _count_failure(person.username, address)
+    _count_failure(username, address)
+    _refused_sign_in(username, "password", "wrong_password")
     return False
 
 

@@ -76,6 +76,11 @@ class Told(msgspec.Struct, frozen=True):
     kind: str
 
 
+def _shown(name: str) -> str:
+    """What somebody called a model, as a database takes it."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in name[:200])
+
+
 class Denials:
     """One process's."""
 
@@ -104,7 +109,7 @@ class Denials:
         self._count(
             Denial(
                 reason="model", caller_id=caller.id, caller=caller.name, person_id=caller.person_id,
-                model=name[:256] if known else None,
+                model=_shown(name) if known else None,
             )
         )  # fmt: skip
 

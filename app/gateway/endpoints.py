@@ -43,11 +43,11 @@ def meant_by(path: str) -> str:
     return "/".join(["/v1", *parts])
 
 
-def is_without_v1(path: str, *, has_credential: bool) -> bool:
-    """Whether a path that does not begin with /v1/ is a client's that means one. `/models` is a page of the portal too,
-    which nobody asks for with a credential."""
+def is_without_v1(path: str, *, by_a_client: bool) -> bool:
+    """Whether a path that does not begin with /v1/ is a client's that means one. `/models` is a page of the portal too:
+    there it counts whether a client asks (a program with a key) or a browser."""
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
         if f"{path}/".startswith("/v1/"):
             return True
-    return path.startswith(WITHOUT_V1) or (has_credential and f"{path}/".startswith("/models/"))
+    return path.startswith(WITHOUT_V1) or (by_a_client and f"{path}/".startswith("/models/"))

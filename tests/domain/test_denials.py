@@ -60,6 +60,16 @@ def test_a_denied_model_names_the_person_and_the_key(people: People, counting: D
     assert (entry.detail["key_id"], entry.detail["count"]) == ("key-1", 1)
 
 
+def test_one_drainer_at_a_time_writes(counting: Denials, wire: redis.Redis) -> None:
+    counting.key("sk-" + "x" * 46)
+    counting.tell()
+    wire.set(denials.TURN, "1")
+    assert denials.write_down() == 0
+    wire.delete(denials.TURN)
+    assert denials.write_down() == 1
+    assert not wire.exists(denials.TURN)
+
+
 def test_a_flood_is_two_entries_an_hour(counting: Denials, monkeypatch: pytest.MonkeyPatch) -> None:
     hour_ms = clock.now_ms() // HOUR_MS * HOUR_MS
     at: dict[str, Any] = {"ms": hour_ms}

@@ -83,6 +83,13 @@ def test_one_caller_cannot_crowd_out_the_others(server: redis.Redis, counting: D
     assert [denial.model for denial in found if denial.caller_id == "other"] == ["secret"]
 
 
+def test_a_name_is_told_as_a_database_takes_it(server: redis.Redis, counting: Denials) -> None:
+    counting.model(CALLER, "a\0b\ud800" + "x" * 5000)
+    counting.tell()
+    (denial,) = sums(server)
+    assert denial.model == "a\ufffdb\ufffd" + "x" * 196
+
+
 def test_what_redis_did_not_take_is_told_later(redis_url: str, server: redis.Redis) -> None:
     def away(*_: object) -> None:
         raise RedisAway("away")

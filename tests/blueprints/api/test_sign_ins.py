@@ -65,6 +65,12 @@ def test_an_accepted_sign_in_is_written_down(
     assert (entry["actor"], entry["object"]["id"], entry["detail"]) == ("owner", visitors.owner.id, {"method": method})
 
 
+def test_a_wrong_present_password_is_a_refused_sign_in_too(app: Flask, visitors: People) -> None:
+    body = {"current_password": WRONG, "new_password": "another long password"}
+    assert sign_in(app, "owner").post("/change-password", json=body).status_code == 401
+    assert [one["detail"]["reason"] for one in entries(app, "sign_in.refuse")] == ["wrong_password"]
+
+
 def test_a_name_that_is_nobodys_is_not_kept_for_it_may_be_a_password(app: Flask, visitors: People) -> None:
     assert by_token(app, "correct-horse-battery", "x") == 401
     (entry,) = entries(app, "sign_in.refuse")
