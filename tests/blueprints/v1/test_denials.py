@@ -9,6 +9,7 @@ import msgspec
 from app import store
 from app.gateway.denials import Denial, Told
 from app.gateway.key_text import new_key
+from app.sealing import digest
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.waiting import until
@@ -29,13 +30,15 @@ def test_a_refused_key_is_written_down_without_its_text(gate: Gate) -> None:
     nobody = Client(gate, key)
     before = metric(nobody, "invalid_key")
     assert nobody.chat().status == nobody("/v1/models").status == Client(gate, "nonsense")("/v1/key").status == 401
-    until(lambda: len(told(gate)) == 2, gate.log)
-    assert {(denial.reason, denial.last4) for denial in told(gate)} == {
-        ("invalid_key", key[-4:]),
-        ("invalid_key", None),
-    }
+    marks = {digest(gate.pepper, text): text for text in (key, "nonsense")}
+
+    def ours() -> dict[str, str | None]:  # what tests before this one were denied may come late
+        return {marks[one.digest]: one.last4 for one in told(gate) if one.digest in marks}
+
+    until(lambda: len(ours()) == 2, gate.log)
+    assert ours() == {key: key[-4:], "nonsense": None}
     assert metric(nobody, "invalid_key") == before + 3
-    until(lambda: f'"last4": "{key[-4:]}"' in gate.log() or key[-4:] in gate.log(), gate.log)
+    until(lambda: key[-4:] in gate.log(), gate.log)
     assert key not in gate.log()
 
 
@@ -43,10 +46,12 @@ def test_a_denied_model_is_written_down_with_who_asked(gate: Gate) -> None:
     client = Client(gate, gate.key("echo-1", id="key-denied"))
     before = metric(client, "model")
     assert client.chat().status == client.chat(model="nowhere").status == client("/v1/models/small").status == 404
-    until(lambda: len(told(gate)) == 2, gate.log)
-    assert {(denial.caller_id, denial.person_id, denial.model) for denial in told(gate)} == {
-        ("key-denied", "person-1", "small"), ("key-denied", "person-1", "nowhere"),
-    }  # fmt: skip
+
+    def ours() -> set[tuple[str | None, str | None]]:
+        return {(one.person_id, one.model) for one in told(gate) if one.caller_id == "key-denied"}
+
+    until(lambda: len(ours()) == 2, gate.log)
+    assert ours() == {("person-1", "small"), ("person-1", "nowhere")}
     assert metric(client, "model") == before + 3
     until(lambda: "a model was denied" in gate.log(), gate.log)
 
@@ -56,4 +61,4 @@ def test_a_request_without_a_key_is_only_counted(gate: Gate) -> None:
     before = metric(nobody, "no_key")
     assert nobody.chat().status == 401
     assert metric(nobody, "no_key") == before + 1
-    assert told(gate) == []
+    assert "no_key" not in {one.reason for one in told(gate)}
