@@ -62,7 +62,7 @@ def answer_people(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
         prefixes, answer = app.extensions.get(PROGRAMS, ((), None))
-        if answer is not None and request.path.startswith(prefixes):
+        if answer is not None and (request.path.startswith(prefixes) or _is_a_program()):
             refused: Response = answer(error)
             return refused
         return error_page(error.code or 500, error.description if _is_ours(error) else None)
@@ -142,6 +142,12 @@ def error_page(status: int, detail: str | None, *, retry_after: int | None = Non
         login_href="/sign-in",
         signed_in=current_user.is_authenticated,
     )
+
+
+def _is_a_program() -> bool:
+    """Whether the present request speaks JSON, as no page does."""
+    accepted = request.accept_mimetypes
+    return request.is_json or accepted["application/json"] > accepted["text/html"]
 
 
 def _is_ours(error: HTTPException) -> bool:

@@ -76,6 +76,14 @@ def refusals(person_id: str, hour: int) -> str:
     return f"{TAG}:refusals:{person_id}:{hour}"
 
 
+DENIALS = f"{TAG}:denials"  # list: `app.gateway.denials.Told` as JSON, until the cold side has written them down
+
+
+def denials(hour: int) -> str:
+    """Hash of what was denied in an hour of Unix time: kind as JSON -> "<told already>:<all>"."""
+    return f"{TAG}:denials:{hour}"
+
+
 def counted(count: str) -> str:
     """Set of the spool files whose writers have put their holds back for a count."""
     return f"{TAG}:counted:{count}"

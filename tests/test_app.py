@@ -152,3 +152,35 @@ def test_the_command_line_finds_the_cold_application(tmp_path: Path, monkeypatch
     monkeypatch.setenv("CONFIG_STORAGE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("CONFIG_SERVER_DOORS", "v1,api")
     assert "public" not in wsgi.create_app().blueprints
+
+
+@pytest.mark.parametrize("doors", ["v1,portal,admin,api,public", "v1"])
+def test_a_client_whose_base_url_lacks_v1_is_told_so_in_json(tmp_path: Path, redis_url: str, doors: str) -> None:
+    both = Client(wsgi.Doors(_config(tmp_path, redis_url, doors)))
+    key = {"Authorization": "Bearer sk-nonsense"}
+    for method, path in (("POST", "/chat/completions"), ("POST", "/chat/completions/"), ("GET", "/models"),
+                         ("GET", "/models/small"),
+                         ("POST", "/messages"), ("POST", "/audio/speech")):  # fmt: skip
+        answer = both.open(path, method=method, headers=key)
+        assert (answer.status_code, answer.mimetype) == (404, "application/json"), path
+        told = answer.json["error"]
+        assert told["type"] == "invalid_request_error" and f"{method} {path}." in told["message"]
+    for headers in ({}, {**key, "Accept": "text/html"}, {**key, "HX-Request": "true"}, {"Authorization": "Basic dTpw"}):
+        page = both.get("/models", headers=headers)
+        assert (page.mimetype == "application/json") is (doors == "v1"), headers
+
+
+def test_whoever_speaks_json_is_answered_in_json_where_nothing_is(tmp_path: Path, redis_url: str) -> None:
+    client = Client(wsgi.Doors(_config(tmp_path, redis_url, "v1,portal,admin,api,public")))
+    for asked in (
+        client.get("/nothing", headers={"Accept": "application/json"}),
+        client.post("/nothing", json={}),
+        client.put("/sign-in", json={}),
+    ):
+        assert (asked.status_code, asked.mimetype) == (
+            405 if asked.request.path == "/sign-in" else 404,
+            "application/json",
+        )
+        assert set(asked.json["error"]) == {"code", "message", "field"}
+    for accept in ("text/html,application/xhtml+xml,*/*;q=0.8", "*/*"):
+        assert client.get("/nothing", headers={"Accept": accept}).mimetype == "text/html"

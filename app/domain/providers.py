@@ -21,6 +21,7 @@ from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
 from app.extensions import Base, db
+from app.gateway.endpoints import ENDPOINTS
 from app.ids import new_id
 from app.providers import settings as adapter_settings
 from app.providers.addresses import AddressPolicy, AddressRefused, Origin, origin_of
@@ -31,20 +32,6 @@ Unset = msgspec.UnsetType
 
 MASK = "••••"
 STATUSES = ("active", "disabled")
-
-# Every path of /v1 that an upstream can serve; the id is the path in words.
-ENDPOINTS = {
-    "chat-completions": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "embeddings": "/v1/embeddings",
-    "models": "/v1/models",
-    "audio-transcriptions": "/v1/audio/transcriptions",
-    "audio-translations": "/v1/audio/translations",
-    "audio-speech": "/v1/audio/speech",
-    "images-generations": "/v1/images/generations",
-    "responses": "/v1/responses",
-    "messages": "/v1/messages",
-}
 
 
 class Provider(Base):
@@ -84,6 +71,8 @@ class Endpoint(Base):
     path: Mapped[str] = mapped_column(String(64), unique=True)
     active: Mapped[bool] = mapped_column(default=True)
     providers: Mapped[list[str]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
 
     def summary(self) -> dict[str, Any]:
         return {"active": self.active, "providers": list(self.providers)}
@@ -304,22 +293,24 @@ def _origin(address: Any) -> Origin | None:
 
 def endpoint(id: str) -> Endpoint:
     """The endpoint of that id; raises `NotFound`."""
-    found = db.session.get(Endpoint, id)
+    found = db.session.get(Endpoint, id) if id in ENDPOINTS else None
     if found is None:
         raise NotFound("There is no such endpoint.")
     return found
 
 
-def all_endpoints() -> Select[Endpoint]:
-    return select(Endpoint).order_by(Endpoint.path)
+def all_endpoints(*, status: str | None = None) -> Select[Endpoint]:
+    """The paths that this version serves; those that are `active` or `inactive`. A database may know of others."""
+    found = select(Endpoint).where(Endpoint.id.in_(ENDPOINTS)).order_by(Endpoint.path)
+    return found.where(Endpoint.active.is_(status == "active")) if status else found
 
 
 def ensure_endpoints() -> None:
     """Makes the rows of paths that this version of Portico knows and the database does not."""
     present = set(db.session.scalars(select(Endpoint.id)))
-    for id, path in ENDPOINTS.items():
-        if id not in present:
-            db.session.add(Endpoint(id=id, path=path))
+    for served in ENDPOINTS.values():
+        if served.id not in present:
+            db.session.add(Endpoint(id=served.id, path=served.path))
             touch("directory")
 
 
@@ -340,6 +331,7 @@ def update_endpoint(
         if set(wanted) - known:
             raise Invalid("There is no such provider.", "mapping.providers")
         item.providers = wanted
+    item.updated_at = now()
     audit.record(by, "endpoint.update", "endpoint", item.id, name=item.path, before=before, after=item.summary())
     touch("directory")
     return item

@@ -22,6 +22,7 @@ TOKENS = Counter("portico_tokens", "Tokens of settled calls.", ["endpoint", "dir
 COST = Counter("portico_cost_nano", "Cost of settled calls, nano-units of the currency.", ["endpoint"])
 DURATION = Histogram("portico_request_seconds", "Admission to last byte.", ["endpoint"], buckets=_SECONDS)
 FIRST_BYTE = Histogram("portico_first_byte_seconds", "Admission to first byte.", ["endpoint"], buckets=_SECONDS)
+DENIALS = Counter("portico_denials", "Keys refused and models denied by /v1.", ["reason"])
 ATTEMPTS = Counter("portico_upstream_attempts", "Attempts at providers.", ["provider", "outcome"])
 
 _sums: Sum[tuple[Any, ...]] = Sum()  # by counter and labels
@@ -44,6 +45,11 @@ def count_call(call: Call) -> None:
 def count_refusal(endpoint: str, status: int) -> None:
     """A request that was refused before it held anything."""
     _sums[REQUESTS, endpoint, status] += 1
+
+
+def count_denial(reason: str) -> None:
+    """No key (`no_key`), one that is not valid (`invalid_key`), or a model that it may not use (`model`)."""
+    _sums[DENIALS, reason] += 1
 
 
 def count_attempt(provider: str, failed: bool) -> None:

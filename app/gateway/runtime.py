@@ -16,6 +16,7 @@ from app import failpoints
 from app.gateway import metrics
 from app.gateway.access import Access
 from app.gateway.call import Call
+from app.gateway.denials import Denials
 from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
@@ -61,6 +62,7 @@ class Runtime:
         self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables)
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
+        self.denials = Denials(self.wire.call, secrets.key_pepper)
         self._live: set[Call] = set()
         self._unsettled: list[tuple[Call, bytes]] = []
         self._unspooled: list[bytes] = []  # lines that the disk has not taken; while there are any, no call is let in
@@ -155,6 +157,7 @@ class Runtime:
             try:
                 self._report_holds()
                 self._settle_again()
+                self.denials.tell()
             except _NOT_TAKEN as error:
                 log.warning("the meter did not answer", reason=str(error))
             # Each by its own clock and some at a time: thousands at once would hold up everybody else.

@@ -488,11 +488,12 @@ def main() -> None:
 
 
 def _catch_up() -> None:
-    from app.domain import publication
+    from app.domain import denials, publication
     from app.extensions import db
 
     try:
         publication.catch_up()
+        denials.write_down()
     finally:
         db.session.remove()
 

@@ -365,18 +365,37 @@ class OpenAI(Adapter):
         return error_of(answer.status, body, self.settings.secret, seconds_in(answer.header("retry-after")))
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
+        """A list of models may be partial, or kept from this key: of a model that it does not name only a real call
+        tells whether it is there."""
         started = time.monotonic()
+        offered: tuple[str, ...] = ()
         try:
-            offered = self._offered()
-            if model is not None and offered and model not in offered:
-                return self._told("model_not_found", started, f"The provider does not offer '{model}'.", offered)
-            if model is not None and (prompt is not None or not offered):
-                self._try_chat(model, prompt or "Hello", parameters)
+            try:
+                offered = self._offered()
+            except UpstreamError as error:
+                if model is None or error.unreachable or error.timed_out:
+                    raise
+            if model is not None and (prompt is not None or model not in offered):
+                self._try(model, prompt or "Hello", parameters)
         except UpstreamError as error:
-            return self._told(verdict_of(error), started, error.message)
+            return self._told(verdict_of(error), started, error.message, offered)
         if not offered:
             return self._told("ok", started, "The provider answers.")
+        if model is not None and model not in offered:
+            return self._told("ok", started, f"The provider serves '{model}', which its list does not name.", offered)
         return self._told("ok", started, f"The provider answers and offers {len(offered)} models.", offered)
+
+    def _try(self, model: str, prompt: str, parameters: dict[str, Any]) -> None:
+        """A small real call: a chat or, where that is refused as it is for a model that does not chat, an embedding."""
+        try:
+            self._try_chat(model, prompt, parameters)
+        except UpstreamError as error:
+            if error.status not in (400, 404, 405, 422):
+                raise
+            try:
+                self._ask("/embeddings", {"model": model, "input": prompt})
+            except UpstreamError:
+                raise error from None
 
     def _offered(self) -> tuple[str, ...]:
         """The models the upstream lists, none when it has no list."""
@@ -396,7 +415,11 @@ class OpenAI(Adapter):
         body = {**parameters, "model": model, "messages": [{"role": "user", "content": prompt}], "stream": False}
         if not {"max_tokens", "max_completion_tokens"} & body.keys():
             body[self.settings.output_limit_field] = 16
-        answer = self._post("/chat/completions", [msgspec.json.encode(body)], stream=False)
+        self._ask("/chat/completions", body)
+
+    def _ask(self, path: str, body: dict[str, Any]) -> None:
+        """Send a question whose answer only has to be one. Raises `UpstreamError`."""
+        answer = self._post(path, [msgspec.json.encode(body)], stream=False)
         if answer.status != 200:
             raise self._refusal(answer)
         try:
@@ -414,13 +437,16 @@ class OpenAI(Adapter):
         self._pool.close()
 
 
+_NO_MODEL = re.compile(r"\b(?:unknown|invalid|no such) model|\bmodel\b.{0,200}?\bnot (?:found|exist)", re.IGNORECASE)
+
+
 def verdict_of(error: UpstreamError) -> CheckVerdict:
     """What a failed try tells an administrator."""
     if error.timed_out:
         return "timeout"
     if error.status in (401, 403):
         return "auth_error"
-    if error.status == 404 or error.code == "model_not_found":
+    if error.status == 404 or error.code == "model_not_found" or (error.refused and _NO_MODEL.search(error.message)):
         return "model_not_found"
     if error.unreachable:
         return "connection_error"

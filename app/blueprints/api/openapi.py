@@ -16,7 +16,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec.inspect import DateTimeType, DictType, Field, ListType, StructType, Type, UnionType, type_info
 
-from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS, Operation, Paged, Refusal, route
+from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS, TAKE_BODIES, Operation, Paged, Refusal, route
 from app.condition import version
 
 JSON = "application/json"
@@ -107,18 +107,19 @@ def path_of(rule: str) -> str:
 def statuses(operation: Operation) -> list[int]:
     """Every status that a route may answer with, the usual one first."""
     changes = operation.method not in SAFE_METHODS
+    reads = operation.method in TAKE_BODIES  # a body, if only to refuse it
     parameters = PARAMETER.search(operation.rule) is not None
     fields = operation.body.__struct_fields__ if operation.body is not None else ()
     names_another = "team_id" in fields or {"scope", "id"} <= set(fields)  # what may be out of reach
     possible = {
-        400: operation.body is not None,
-        401: operation.scope is not None or operation.body is not None,
+        400: reads,
+        401: operation.scope is not None or reads,
         403: changes or operation.scope != "any",
         404: parameters or names_another,
         408: changes,
         409: changes,
-        413: operation.body is not None,
-        422: operation.body is not None or operation.query is not None or parameters,
+        413: reads,
+        422: reads or operation.query is not None or parameters,
         429: operation.throttled,
         503: True,
     }

@@ -14,13 +14,13 @@ from app.providers.base import Demand
 
 def call_for(visit: Visit, caller: CallerRecord, capability: Capability, kind: type[Steered]) -> Call:
     """The call that this request asks for. Raises `ApiError` for whatever is wrong with it."""
-    check_endpoint(visit)
+    check_endpoint(visit, visit.route)
     body = read_body(visit)
     members, values = open_envelope(body)
     asked = parse(kind, values, members)
     if caller.routing == "fixed" and (asked.provider is not None or asked.fallback_providers):
         raise routing_fixed()
-    model = visit.runtime.routes.model(asked.model) if asked.model in caller.models else None
+    model = visit.runtime.routes.model(asked.model) if caller.may_call(asked.model) else None
     if model is None:
         raise unknown_model(asked.model)
     if capability not in model.capabilities:

@@ -16,7 +16,17 @@ from app.extensions import db, transaction
 from app.providers.settings import fields_of
 from tests.blueprints.portal.conftest import Browser, use
 from tests.house import People, make_model
-from tests.services.upstream import CHAT, GARBAGE, INVALID_JSON, Behaviour, Hang, Upstream, failure, unused_port
+from tests.services.upstream import (
+    CHAT,
+    EMBEDDINGS,
+    GARBAGE,
+    INVALID_JSON,
+    Behaviour,
+    Hang,
+    Upstream,
+    failure,
+    unused_port,
+)
 
 SignedIn = Callable[[str], Browser]
 KEY = "sk-upstream-0123456789abcdef"
@@ -212,6 +222,9 @@ def test_a_test_tells_what_is_wrong(
 ) -> None:
     if behaviour is not None:
         upstream.always(MODELS, behaviour)
+    if model == "tiny":
+        upstream.always(CHAT, failure(404))
+        upstream.always(EMBEDDINGS, failure(404))
     id = make(upstream.url, timeout_s=1 if isinstance(behaviour, Hang) else 60)
     answer = signed_in("admin").post(f"/admin/providers/{id}/test", model=model)
     assert answer.status_code == 200

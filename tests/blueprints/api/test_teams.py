@@ -229,7 +229,7 @@ def test_nothing_is_made_for_a_team_that_one_is_not_in(
     app: Flask, owner: Program, stranger: Program, admin: Program, team: str, path: str
 ) -> None:
     offer(app)
-    body = {"name": "theirs", "model": "small", "team_id": team}
+    body = {"team_id": team} | ({"name": "theirs"} if path == "/api/keys" else {"model": "small"})
     for foreign in (team, "nothing"):
         refused = stranger.post(path, json=body | {"team_id": foreign})
         assert error(refused) == (404, "not_found", None)

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from app.blueprints.v1 import SERVED, TOLD
+from app.gateway.endpoints import ENDPOINTS
 from tests.blueprints.v1.conftest import Client
 from tests.services.upstream import (
     CHAT,
@@ -162,6 +164,19 @@ def test_an_endpoint_that_is_switched_off_is_503(gate, client):
     reply = fresh("/v1/embeddings", {"model": "small", "input": "a"})
     assert reply.error == (503, "service_unavailable_error", "endpoint_disabled")
     assert fresh.chat().status == 200
+
+
+def test_switching_off_the_list_of_models_stops_every_path_of_it(gate):
+    gate.endpoint("/v1/models", active=False)
+    client = Client(gate, gate.key())
+    for path in ("/v1/models", "/v1/models?provider=up", "/v1/models/small", "/v1/models/nothing"):
+        assert client(path).error == (503, "service_unavailable_error", "endpoint_disabled")
+    assert client("/v1/key").status == client.chat().status == 200
+
+
+def test_every_path_of_the_table_is_served():
+    assert {endpoint.path for endpoint in ENDPOINTS.values() if endpoint.capability} == set(SERVED)
+    assert {endpoint.path for endpoint in ENDPOINTS.values() if endpoint.capability is None} < set(TOLD)
 
 
 def test_a_fixed_key_may_not_steer_and_a_free_one_may(gate, upstream):
