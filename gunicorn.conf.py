@@ -19,10 +19,12 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
 import gevent
+from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.ggevent import GeventWorker
 
 import config as settings
+from app import logs
 from tools.embedded_valkey import die_with_parent
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -36,6 +38,17 @@ try:  # a connection is a file; the usual soft limit of 1,024 is soon used up by
     resource.setrlimit(resource.RLIMIT_NOFILE, (_most_files, _most_files))
 except (ValueError, OSError):  # macOS answers "unlimited", and then refuses it
     pass
+
+
+class Logger(GunicornLogger):
+    """What gunicorn says goes where the application's logs go: as JSON, with secrets masked. Workers inherit it."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        logs.configure(_config, "web")
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
 
 
 class Idle(dict[gevent.Greenlet, float]):
@@ -106,6 +119,7 @@ _host = f"[{_config.server.host}]" if ":" in _config.server.host else _config.se
 bind = f"{_host}:{_config.server.port}"
 workers = _config.workers
 worker_class = Worker
+logger_class = Logger
 worker_connections = 20_000
 backlog = 4096
 preload_app = False  # gRPC does not survive a fork
@@ -143,6 +157,16 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
+    gevent.get_hub().print_exception = _log_lost_greenlet
+    _keep_what_is_loaded()
+
+
+def _log_lost_greenlet(context: Any, *raised: Any) -> None:
+    """gevent would write to standard error what a greenlet raised and nobody caught."""
+    logs.log_uncaught(*raised)
+
+
+def _keep_what_is_loaded() -> None:
     """What is loaded by now stays for good, and caches grow beside it. Walking them in a full collection holds up whoever
     is served then, so these are ten times rarer than Python would have them."""
     gc.collect()

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from app import create_app as open_doors
+from app import logs
 from config import Config, load
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Doors:
 def create_app() -> Flask:
     """The cold side's application with the doors of the settings, for the command line."""
     config = load()
+    logs.configure(config, "command")
     return open_doors(config, set(config.server.doors) - {"v1"})
 
 

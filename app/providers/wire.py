@@ -292,7 +292,12 @@ _ADDRESS = re.compile(
     r"|\blocalhost(?::\d+)?\b",
     re.IGNORECASE,
 )
-_SECRET = re.compile(r"\b(?:sk|gsk|hf|xai|key|pk|rk)[-_][\w*•.-]{4,}|\bAIza[\w-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
+_SECRET = re.compile(
+    r"\b(?:sk|gsk|hf|xai|key|pk|rk)[-_][\w*•.-]{4,}|\bAIza[\w-]{10,}|\bBearer\s+\S+"
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # a JSON web token
+    r"|\b(?:password|passwd|pwd|secret|(?:api[_-]?key|[a-z]+[_-]token))[\"']?\s*[=:]\s*[\"']?[^\s\"'&,;}]+",
+    re.IGNORECASE,
+)
 
 
 def safe_to_show(text: str, *secrets: str | None) -> str:
