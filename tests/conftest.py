@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 from jinja2 import FileSystemBytecodeCache
 
+from app import clock
 from tests.services.chromium import Chromium, NoChromium, find_chromium
 from tests.services.portico import Portico
 from tests.services.postgres import Postgres, running_postgres
@@ -154,7 +155,7 @@ QUIET_S = 20
 def pytest_runtest_setup() -> None:
     """Begin no test shortly before a full hour: an hour, a day or a month may end there in the midst of it, and what is
     "today" to the test would be yesterday to the product."""
-    left = 3600 - time.time() % 3600
+    left = 3600 - clock.now_s() % 3600
     if left < QUIET_S:
         time.sleep(left)
 

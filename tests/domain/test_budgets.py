@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from app import store
+from app import clock, store
 from app.domain import budgets, publication
 from app.extensions import transaction
 from app.ids import new_id
@@ -20,7 +18,7 @@ from app.metering.usage import UsageEvent
 @pytest.fixture
 def used(people):
     """The owner used 70 nano-units this moment, before anybody set a budget, and 5 in a month gone by."""
-    now_ms = int(time.time() * 1000)
+    now_ms = clock.now_ms()
     posting.post([event(people.owner.id, now_ms, 70), event(people.owner.id, now_ms - 70 * 86_400_000, 5)])
     return people.owner
 
@@ -33,7 +31,7 @@ def event(person_id: str, at_ms: int, cost: int, period: str = "total") -> Usage
 
 
 def counted(wire, person, spec: str) -> int:
-    window = window_of(spec, int(time.time() * 1000))
+    window = window_of(spec, clock.now_ms())
     return int(wire.hget(store.spent("user", person.id, window.name), "spent") or 0)
 
 
@@ -44,7 +42,7 @@ def give(person, **fields):
 def test_a_new_budget_starts_from_what_its_period_has_been_spent(used, wire):
     give(used, period="month")
     assert counted(wire, used, "month|UTC") == 70
-    assert books.spent("user", used.id, window_of("month|UTC", int(time.time() * 1000)).name) == 70
+    assert books.spent("user", used.id, window_of("month|UTC", clock.now_ms()).name) == 70
 
 
 def test_publishing_again_adds_nothing(used, wire):
@@ -56,7 +54,7 @@ def test_publishing_again_adds_nothing(used, wire):
 
 def test_a_changed_limit_leaves_the_counter_alone_and_a_changed_period_starts_its_own(used, wire):
     give(used, period="month")
-    wire.hincrby(store.spent("user", used.id, window_of("month|UTC", int(time.time() * 1000)).name), "spent", 7)
+    wire.hincrby(store.spent("user", used.id, window_of("month|UTC", clock.now_ms()).name), "spent", 7)
     transaction(budgets.set_budget, "user", used.id, by=None, limit="2", period="month")
     assert counted(wire, used, "month|UTC") == 77
     give(used, period="day", timezone="Asia/Tokyo")
@@ -64,7 +62,7 @@ def test_a_changed_limit_leaves_the_counter_alone_and_a_changed_period_starts_it
 
 
 def test_a_period_that_comes_back_knows_what_was_spent_meanwhile(used, wire):
-    now_ms = int(time.time() * 1000)
+    now_ms = clock.now_ms()
     give(used, period="month")
     give(used, period="day")
     posting.post([event(used.id, now_ms, 30, window_of("day|UTC", now_ms).name)])

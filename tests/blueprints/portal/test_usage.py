@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from app import clock
 from app.domain.catalog import Model
 from app.ledger import rollups
 from app.web import usage as arranged
@@ -18,7 +19,7 @@ DAY_MS = 86_400_000
 
 
 def at(days_ago: float = 0) -> int:
-    return int(time.time() * 1000 - days_ago * DAY_MS)
+    return int(clock.now_ms() - days_ago * DAY_MS)
 
 
 def test_empty_pages_say_what_to_do(people: People, signed_in: Callable[[str], Browser]) -> None:
