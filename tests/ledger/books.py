@@ -99,15 +99,15 @@ def now_event(**fields: object) -> UsageEvent:
     return event(**{"at_ms": clock.now_ms(), "scopes": scopes} | fields)
 
 
-def some_events(count: int, seed: int = 0, span_ms: int = 40 * 24 * HOUR_MS) -> list[UsageEvent]:
-    """Varied events over a span that ends at `NOON`."""
+def some_events(count: int, seed: int = 0, span_ms: int = 40 * 24 * HOUR_MS, until_ms: int = NOON) -> list[UsageEvent]:
+    """Varied events over a span that ends at `until_ms`."""
     chance = random.Random(seed)
     made = []
     for _ in range(count):
         outcome = chance.choice(["ok", "ok", "ok", "error", "cancelled"])
         made.append(
             event(
-                at_ms=NOON - chance.randrange(span_ms),
+                at_ms=until_ms - chance.randrange(span_ms),
                 person_id=chance.choice(["ada", "bob", "eve"]),
                 key_id=chance.choice(["key-1", "key-2", None]),
                 team_id=chance.choice([None, None, "team-1"]),
