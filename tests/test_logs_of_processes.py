@@ -13,7 +13,7 @@ import requests
 
 from tests.blueprints.v1.house import WORDS, House
 from tests.services.portico import ROOT, Portico
-from tests.services.upstream import CHAT, Answer, Upstream, failure
+from tests.services.upstream import CHAT, Answer, Stream, Upstream, failure
 from tests.services.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,17 @@ def test_what_an_upstream_leaks_stands_neither_in_the_log_nor_in_the_answer(
         return requests.post(f"{portico.url}{CHAT}", json={**WORDS, **more}, headers=headers, timeout=PATIENCE_S).text
 
     answers = []
-    for fault in (failure(500, LEAK), Answer(LEAK, 500), Answer({"detail": LEAK}, 500), failure(400, LEAK)):
+    piece = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "small",
+             "choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": None}]}  # fmt: skip
+    told = {"error": {"message": LEAK}}
+    faults = [
+        failure(500, LEAK),
+        Answer(LEAK, 500),
+        Answer({"detail": LEAK}, 500),
+        failure(400, LEAK),
+        Answer(told, 200),
+    ]
+    for fault in (*faults, Stream([told]), Stream([piece, told])):
         for stream in (False, True):
             upstream.always(CHAT, fault)
             answers.append(ask(stream=stream))
