@@ -4,7 +4,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check lint format lock migration screenshots tour bench bench-portal vendor clean
+.PHONY: help run dev test check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,15 @@ check:  ## the quick part: lint, types, tests on SQLite without a browser; ARGS=
 	@$(VENV) dev ruff check
 	@$(VENV) dev mypy
 	@$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser and not services" \
+		-p no:schemathesis --ignore tests/blueprints/api/test_schemathesis.py $(ARGS)
+
+test-at:  ## the quick tests with all clocks moved, Valkey's too (Linux, a C compiler); CLOCK="2028-02-29 23:59:50" in UTC
+	@test -n "$(CLOCK)" || { echo 'say when: make test-at CLOCK="2028-02-29 23:59:50"' >&2; exit 2; }
+	@$(VENV) dev
+	@mkdir -p .cache
+	@cc -O2 -shared -fPIC -o .cache/moved_clock.so tests/services/moved_clock.c
+	@CLOCK_MOVED_S=$$(( $$(date -u -d "$(CLOCK)" +%s) - $$(date +%s) )) LD_PRELOAD=$(CURDIR)/.cache/moved_clock.so \
+		$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser and not services" \
 		-p no:schemathesis --ignore tests/blueprints/api/test_schemathesis.py $(ARGS)
 
 lint:  ## what ruff, mypy and djlint have to say

@@ -21,10 +21,12 @@ sys.path[:0] = [str(Path(__file__).resolve().parent)]
 import gevent
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
+from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.ggevent import GeventWorker
 
 import config as settings
+from app import logs
 from tools.orphans import die_with_parent
 
 TOLD_BY = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}  # a worker is told to end by one of these
@@ -39,6 +41,17 @@ try:  # a connection is a file; the usual soft limit of 1,024 is soon used up by
     resource.setrlimit(resource.RLIMIT_NOFILE, (_most_files, _most_files))
 except (ValueError, OSError):  # macOS answers "unlimited", and then refuses it
     pass
+
+
+class Logger(GunicornLogger):
+    """What gunicorn says goes where the application's logs go: as JSON, with secrets masked. Workers inherit it."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        logs.configure(_config, "web")
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
 
 
 class Idle(dict[gevent.Greenlet, float]):
@@ -205,6 +218,7 @@ _host = f"[{_config.server.host}]" if ":" in _config.server.host else _config.se
 bind = f"{_host}:{_config.server.port}"
 workers = _config.workers
 worker_class = Worker
+logger_class = Logger
 worker_connections = 20_000
 backlog = 4096
 preload_app = False  # gRPC does not survive a fork
@@ -246,6 +260,17 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
+    gevent.get_hub().print_exception = _log_lost_greenlet
+    _keep_what_is_loaded()
+    os.write(worker.tmp.fileno(), b"1")  # see `Worker.is_ready`
+
+
+def _log_lost_greenlet(context: Any, *raised: Any) -> None:
+    """gevent would write to standard error what a greenlet raised and nobody caught."""
+    logs.log_uncaught(*raised)
+
+
+def _keep_what_is_loaded() -> None:
     """What is loaded by now stays for good, and caches grow beside it. Walking them in a full collection holds up whoever
     is served then, so these are ten times rarer than Python would have them."""
     gc.collect()
@@ -253,7 +278,6 @@ def post_worker_init(worker: Any) -> None:
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, old * 10)
     _keep_memory()
-    os.write(worker.tmp.fileno(), b"1")  # see `Worker.is_ready`
 
 
 def _keep_memory() -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from app import create_app as open_doors
+from app import logs
 from app.gateway.endpoints import is_without_v1
 from config import Config, load
 
@@ -52,6 +53,7 @@ def _is_a_client(environ: WSGIEnvironment) -> bool:
 def create_app() -> Flask:
     """The cold side's application with the doors of the settings, for the command line."""
     config = load()
+    logs.configure(config, "command")
     return open_doors(config, set(config.server.doors) - {"v1"})
 
 

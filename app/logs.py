@@ -9,8 +9,10 @@ import logging
 import logging.config
 import re
 import sys
+import threading
 from collections.abc import Mapping, MutableMapping
 from itertools import islice
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -124,7 +126,8 @@ def _mask(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableM
 def configure(config: Config, process: str | None = None) -> None:
     """Send the logs of structlog and of the standard library to standard output as JSON.
 
-    `process` names the process of the Procfile on every line. A second call replaces the first.
+    `process` names the process of the Procfile on every line. A second call replaces the first. What Python itself would
+    write to standard error goes there too: warnings, and exceptions that nobody caught.
     """
     structlog.contextvars.clear_contextvars()
     if process:
@@ -173,3 +176,13 @@ def configure(config: Config, process: str | None = None) -> None:
     # Libraries that tell every step: their warnings are enough.
     for name in ("rq.cron", "rq.worker", "rq.scheduler", "urllib3", "requests", "authlib", "alembic.runtime"):
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
+    logging.captureWarnings(True)
+    sys.excepthook = log_uncaught
+    threading.excepthook = lambda told: log_uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+    sys.unraisablehook = lambda told: log_uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+
+
+def log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """Log an exception that nobody caught; a Ctrl-C and an asked-for end are none."""
+    if not issubclass(kind, KeyboardInterrupt | SystemExit):
+        logging.getLogger(__name__).error("an exception was not caught", exc_info=(kind, error or kind(), traceback))

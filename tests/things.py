@@ -3,13 +3,12 @@ which `lead` owns and `member` is in."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from flask import Flask
 from sqlalchemy import select
 
-from app import current, store
+from app import clock, current, store
 from app.domain import (
     announcements,
     approval_rules,
@@ -57,7 +56,7 @@ def make_things(app: Flask, people: People) -> Things:
         event = UsageEvent(
             request_id=new_id(),
             attempt=1,
-            at_ms=int(time.time() * 1000),
+            at_ms=clock.now_ms(),
             person_id=owner.id,
             key_id=key.id,
             model="small",

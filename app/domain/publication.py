@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import current, directory, store
-from app.clock import now
+from app.clock import now, now_ms
 from app.domain.budgets import Budget
 from app.domain.catalog import Model
 from app.domain.changes import NOTED, Change, PendingChange
@@ -356,7 +356,7 @@ def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -
         budget = budgets.get((kind, id))
         rpm, tpm, parallel = rates.get((kind, id), (None, None, None))
         if budget is not None and budget.opening_nano and budget.opening_id is not None:
-            running = periods.window_of(budget.spec, int(now().timestamp() * 1000)).name
+            running = periods.window_of(budget.spec, now_ms()).name
             if running == budget.opening_period:
                 counter = store.spent(kind, id, running)
                 notices.openings.append(Opening(counter, budget.opening_id, budget.opening_nano))

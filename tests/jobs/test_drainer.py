@@ -20,7 +20,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from app import heartbeats, store
+from app import clock, heartbeats, store
 from app.extensions import db
 from app.jobs import drainer as drainer_module
 from app.jobs.drainer import STATUS, Drainer
@@ -420,7 +420,7 @@ class Expiring(Meter):
 def test_the_reaper_asks_for_leases_that_have_ended_only(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
-    now = time.time() * 1000
+    now = clock.now_ms()
     wire.zadd(store.LEASES, {"bad": now - 9000, "over": now - 1000, "alive": now + 20_000})
     meter = Expiring(wire)
     drainer = make_drainer(meter=meter)

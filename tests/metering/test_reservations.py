@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import store
+from app import clock, store
 from app.ids import new_id
 from app.metering.periods import window_of
 from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused, ScopeRef
@@ -43,7 +41,7 @@ class Bench:
         return self.meter.reserve(id or new_id(), chain, charge, event("r", 0))
 
     def counted(self, kind: str, id: str, spec: str = "total|UTC") -> tuple[int, int]:
-        window = window_of(spec, int(time.time() * 1000))
+        window = window_of(spec, clock.now_ms())
         spent, held = self.redis.hmget(store.spent(kind, id, window.name), "spent", "held")
         return int(spent or 0), int(held or 0)
 
@@ -206,7 +204,7 @@ def test_a_beat_keeps_a_hold_alive_and_tells_when_it_is_gone(bench):
     hold = bench.reserve(base=5)
     bench.redis.zadd(store.LEASES, {hold.request_id: 1})
     assert bench.meter.beat(hold, 3, event(hold.request_id, 3))
-    assert bench.redis.zscore(store.LEASES, hold.request_id) > time.time() * 1000 + LEASE_MS - 5_000
+    assert bench.redis.zscore(store.LEASES, hold.request_id) > clock.now_ms() + LEASE_MS - 5_000
     assert not bench.meter.expire(hold.request_id)
     bench.settle(hold, 4)
     assert not bench.meter.beat(hold, 3, event(hold.request_id, 3))
@@ -241,7 +239,7 @@ def test_without_an_epoch_or_after_a_restart_nothing_is_let_in(bench):
 
 
 def test_the_clock_does_not_go_back_by_a_correction(bench):
-    ahead = int(time.time() * 1000) + 4_000
+    ahead = clock.now_ms() + 4_000
     bench.redis.hset(store.METER, "clock", ahead)
     assert bench.reserve().at_ms == ahead
 

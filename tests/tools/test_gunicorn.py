@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -24,11 +25,16 @@ pytestmark = pytest.mark.slow
 
 APPLICATION = """
 import os, time
+import gevent
 
 VERSION = "1"
 time.sleep(float(os.environ.get("LOADS_FOR_S", "0")))  # a real one has much to import
 
 def application(environ, start_response):
+    if environ["PATH_INFO"] == "/broken":
+        raise ValueError("password=hunter2")
+    if environ["PATH_INFO"] == "/lost":
+        gevent.spawn(int, "password=hunter2").join()
     if environ["PATH_INFO"] == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
         def pieces():
@@ -97,6 +103,20 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Web]]:
     for web in made:
         web.master.kill()
         web.master.wait()
+
+
+def test_what_is_raised_and_not_caught_is_logged_as_json_without_its_secrets(serve: Callable[..., Web]) -> None:
+    web = serve()
+    web.get("/lost")
+    web.get("/broken")
+    lines = [json.loads(line) for line in web.log.read_text().splitlines()]
+    lost, broken = (line for line in lines if line["level"] == "error")
+    assert lost["event"] == "an exception was not caught"
+    assert "/broken" in broken["event"]
+    for line in (lost, broken):
+        assert "ValueError" in line["exception"]
+        assert line["component"] == "web"
+    assert "hunter2" not in web.log.read_text()
 
 
 def test_an_idle_kept_alive_connection_does_not_hold_up_the_end(serve: Callable[..., Web]) -> None:

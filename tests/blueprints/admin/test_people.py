@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import re
-import time
 from collections.abc import Callable
 
 import redis
 from flask import Flask
 
+from app import clock
 from app.domain import budgets, identity, passwords, sessions, subscriptions, teams, tokens
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
@@ -35,7 +35,7 @@ def names(page: str) -> list[str]:
 def test_the_list_tells_keys_access_and_spending(people: People, small: Model, signed_in: SignedIn) -> None:
     subscribe(people.owner, small)
     key_id, _ = make_key(people.owner)
-    use(people.owner, small, time.time_ns() // 1_000_000, key_id=key_id, cost_nano=1_250_000_000)
+    use(people.owner, small, clock.now_ms(), key_id=key_id, cost_nano=1_250_000_000)
     admin = signed_in("admin")
     page = admin.get("/admin/people").text
     assert names(page) == ["admin", "auditor", "owner", "stranger"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 
 import pytest
 
+from app import clock
 from app import providers as adapters
 from app.domain import providers
 from app.domain.catalog import Deployment, DeploymentSpec, Model
@@ -255,7 +255,7 @@ def test_a_test_may_ask_a_question_and_answers_scripts_with_its_part(
 
 def test_the_list_tells_what_is_served_and_what_failed(people: People, small: Model, signed_in: SignedIn) -> None:
     make()
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = clock.now_ms()
     use(people.owner, small, now_ms)
     use(people.owner, small, now_ms, outcome="error", status=502)
     use(people.owner, small, now_ms - 26 * 3_600_000, outcome="error", status=502)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -10,7 +9,7 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from app import heartbeats, store
+from app import clock, heartbeats, store
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.extensions import db
@@ -30,7 +29,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.now_ms()
 
 
 def open_meter(wire: redis.Redis) -> None:

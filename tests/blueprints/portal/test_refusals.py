@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import redis
 from flask import Flask
 
-from app import store
+from app import clock, store
 from app.domain.catalog import Model
 from app.ids import new_id
 from app.metering.usage import Refusal
@@ -38,7 +37,7 @@ def config(config: Config, tmp_path: Any, valkey_url: str, database_url: str) ->
 
 def refuse(wire: redis.Redis, person_id: str, **changes: Any) -> str:
     """The record of a refused request as the gateway leaves it; its id."""
-    at_ms = time.time_ns() // 1_000_000
+    at_ms = clock.now_ms()
     base: dict[str, Any] = {
         "request_id": new_id(),
         "at_ms": at_ms,
@@ -144,7 +143,7 @@ def test_the_owner_of_the_key_sees_it_too(people: People, small: Model, wire: re
 def test_the_books_come_first_and_a_broken_record_is_none(
     people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
 ) -> None:
-    id = use(people.owner, small, time.time_ns() // 1_000_000)
+    id = use(people.owner, small, clock.now_ms())
     refuse(wire, people.owner.id, request_id=id)
     owner = signed_in("owner")
     assert "What it cost" in owner.get(f"/activity/{id}").text
