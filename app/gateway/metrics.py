@@ -23,6 +23,11 @@ COST = Counter("portico_cost_nano", "Cost of settled calls, nano-units of the cu
 DURATION = Histogram("portico_request_seconds", "Admission to last byte.", ["endpoint"], buckets=_SECONDS)
 FIRST_BYTE = Histogram("portico_first_byte_seconds", "Admission to first byte.", ["endpoint"], buckets=_SECONDS)
 ATTEMPTS = Counter("portico_upstream_attempts", "Attempts at providers.", ["provider", "outcome"])
+ALARMS = Counter(
+    "portico_usage_alarms",
+    "Settled calls whose usage an operator should look at: overdraft, unreadable, late, not_counted, refused.",
+    ["reason"],
+)
 
 _sums: Sum[tuple[Any, ...]] = Sum()  # by counter and labels
 _seconds: list[tuple[Histogram, str, float]] = []
@@ -48,6 +53,11 @@ def count_refusal(endpoint: str, status: int) -> None:
 
 def count_attempt(provider: str, failed: bool) -> None:
     _sums[ATTEMPTS, provider, "failed" if failed else "ok"] += 1
+
+
+def count_alarm(reason: str) -> None:
+    """Something about a call's usage that should not have been."""
+    _sums[ALARMS, reason] += 1
 
 
 def tell() -> None:

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from app.directory import Capability, Deployment
 from app.gateway.envelope import seal_envelope
+from app.providers import usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
 from app.providers.settings import SECRET, Settings, SettingsError
@@ -57,21 +58,6 @@ class OpenAISettings(Settings):
         return os.environ.get(self.api_key_env) if self.api_key_env else self.api_key
 
 
-class _Usage(msgspec.Struct, gc=False):
-    class Details(msgspec.Struct):
-        cached_tokens: int | None = None
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: Details | None = None
-
-    def told(self) -> Usage:
-        prompt = max(self.prompt_tokens or self.total_tokens or 0, 0)
-        cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
-        return Usage(prompt, min(max(cached, 0), prompt), max(self.completion_tokens or 0, 0), estimated=False)
-
-
 class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     delta: dict[str, msgspec.Raw] | None = None
@@ -80,7 +66,7 @@ class _Choice(msgspec.Struct, gc=False):
 class _Reply(msgspec.Struct, gc=False):
     """What the gateway needs of an answer or a chunk."""
 
-    usage: _Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
     choices: list[_Choice] | None = None
     error: msgspec.Raw | None = None
 
@@ -97,7 +83,7 @@ class _Listing(msgspec.Struct):
 
 _reply = msgspec.json.Decoder(_Reply)
 _MODEL = re.compile(rb'"model"\s*:\s*(?:"(?:[^"\\]|\\.)*"|null)')
-_SAYS_NOTHING = (b'""', b"null", b"[]")
+_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 
 
 class OpenAIExchange(Exchange):
@@ -109,20 +95,28 @@ class OpenAIExchange(Exchange):
         self._secret = secret
         self._model = b'"model":' + msgspec.json.encode(demand.model)
         self._theirs: bytes | None = None  # the same member as the upstream spells it
-        self.usage = Usage(prompt_tokens=demand.prompt_estimate)
+        self._tally = usage.Tally(demand)
+        self.usage = self._tally.usage
+        self._no_usage: bytes | None = None  # `"usage":null` as the upstream spells it
+        self._first_chunk = b""
+        self._usage_chunk: bytes | None = None  # the upstream's last, held back until the end
         self.finish_reason = None
 
     def body(self) -> bytes:
         body = self._answer.read_all()
         reply = self._read(body)
-        if reply.usage is not None:
-            self.usage = reply.usage.told()
-        elif self._demand.capability != "embeddings":
-            # Four bytes a token: all that can be said of an answer that does not tell.
-            self.usage.completion_tokens = -(-len(body) // 4)
+        self._tally.hear_whole(body)
+        told = self._tally.tell(bytes(reply.usage))
+        self.conclude()
+        if not self._tally.confirms(told):
+            produces_output = self._demand.capability != "embeddings"
+            body = usage.with_member(body, "usage", usage.as_json(self.usage, produces_output=produces_output))
         if reply.choices:
             self.finish_reason = reply.choices[0].finish_reason
         return self._named(body)
+
+    def conclude(self) -> Usage:
+        return self._tally.conclude()
 
     def events(self) -> Iterator[bytes]:
         for event in split_events(self._answer):
@@ -134,26 +128,54 @@ class OpenAIExchange(Exchange):
                 continue
             if data.strip() == b"[DONE]":
                 self._drain()
-                return
-            if self._tally(data):
-                yield b"data: " + self._named(data) + b"\n\n"
-        if self.finish_reason is None:
-            raise UpstreamError("The provider's stream ended before it was complete.")
-        # Some upstreams leave [DONE] out; their last choice told that it was the last.
+                break
+            if passed_on := self._count(data):
+                yield b"data: " + self._named(passed_on) + b"\n\n"
+        else:
+            if self.finish_reason is None:
+                raise UpstreamError("The provider's stream ended before it was complete.")
+            # Some upstreams leave [DONE] out; their last choice told that it was the last.
+        if self._demand.include_usage:
+            yield b"data: " + self._named(self._last_chunk()) + b"\n\n"
 
-    def _tally(self, data: bytes) -> bool:
-        """Count a chunk; False for one that the client did not ask for."""
+    def _count(self, data: bytes) -> bytes:
+        """Count a chunk; what of it the client is to see, nothing of a chunk that only tells usage."""
         reply = self._read(data)
-        usage = self.usage
         for choice in reply.choices or ():
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
-            if usage.estimated and choice.delta and _says_something(choice.delta):
-                usage.completion_tokens += 1
-        if reply.usage is None:
-            return True
-        self.usage = reply.usage.told()
-        return bool(reply.choices) or self._demand.include_usage
+            if choice.delta:
+                self._tally.hear(choice.delta)
+        if not self._first_chunk:
+            self._first_chunk = data
+        told = bytes(reply.usage)
+        if not told:
+            return data
+        if told == b"null":
+            return data if self._demand.include_usage else self._without_null(data)
+        self._tally.tell(told)
+        if reply.choices:  # usage has its own chunk, the last
+            return usage.with_member(data, "usage", b"null" if self._demand.include_usage else None)
+        self._usage_chunk = data
+        return b""
+
+    def _without_null(self, data: bytes) -> bytes:
+        """`data` without the member that says that there is no usage yet; a stream spells it the same way all along."""
+        spelled = self._no_usage
+        if spelled is None or spelled not in data:
+            found = _NO_USAGE.search(data)
+            if found is None:
+                return data
+            self._no_usage = spelled = found[0]
+        return data.replace(spelled, b"", 1)
+
+    def _last_chunk(self) -> bytes:
+        """The chunk that tells the usage: the upstream's, if it tells what is charged, or else one of our own."""
+        self.conclude()
+        chunk = self._usage_chunk
+        if chunk is not None and self._tally.confirms(usage.read(bytes(self._read(chunk).usage))):
+            return chunk
+        return usage.chunk_of(chunk or self._first_chunk or b"{}", self.usage)
 
     def _read(self, data: bytes) -> _Reply:
         try:
@@ -181,13 +203,6 @@ class OpenAIExchange(Exchange):
 
     def close(self) -> None:
         self._answer.close()
-
-
-def _says_something(delta: dict[str, msgspec.Raw]) -> bool:
-    for name, value in delta.items():  # noqa: SIM110 - a generator costs twice as much, and this is done for each chunk
-        if name != "role" and bytes(value) not in _SAYS_NOTHING:
-            return True
-    return False
 
 
 class OpenAI(Adapter):

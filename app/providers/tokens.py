@@ -1,0 +1,142 @@
+"""Tokens of a text, counted here where an upstream does not tell them.
+
+The vocabulary is OpenAI's o200k; it stands in the repository, so that nothing is ever fetched. It takes half a second to
+load and about 80 MB, so a process loads it when it first counts. Counting is done in one native thread of the process, never
+in the event loop's; a long text is counted in pieces, so that the time is proportional to its length whatever it says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+from binascii import a2b_base64
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import msgspec
+from gevent.threadpool import ThreadPool
+
+if TYPE_CHECKING:
+    from tiktoken import Encoding
+
+VOCABULARY = Path(__file__).parent / "vocabulary" / "o200k_base.tiktoken.xz"
+VOCABULARY_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"  # as tiktoken pins it
+# How o200k splits a text before it looks for tokens, as tiktoken has it.
+_SPLIT = "|".join((
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"\p{N}{1,3}",
+    r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+    r"\s*[\r\n]+",
+    r"\s+(?!\S)",
+    r"\s+",
+))  # fmt: skip
+
+PIECE = 4096  # characters that are counted in one go: the tokenizer's time may grow with the square of a word's length
+BLANK = 256  # a piece ends before a blank, if there is one among its last characters: few words are cut in two
+# Members whose text no model reads or writes: names of things, addresses, encoded data.
+SILENT = frozenset((
+    "role", "id", "type", "index", "tool_call_id", "call_id", "url", "data", "b64_json", "file_data", "file_id", "format",
+    "detail", "signature", "encrypted_content", "logprobs", "finish_reason", "cache_control", "annotations",
+))  # fmt: skip
+
+Result = TypeVar("Result")
+
+
+class VocabularyError(Exception):
+    """The vocabulary in the repository is not the one that this program was written for, or a text can't be counted."""
+
+
+class Sample(NamedTuple):
+    """Text to be counted later: `text` stands for `size` characters, and `known` tokens come to it."""
+
+    text: str
+    size: int
+    known: int = 0
+
+    def tokens_counted(self) -> int:
+        """The tokens of all the text, by those of the part that was kept. Only in the native thread, see `apart`."""
+        if not self.text:
+            return self.known
+        return self.known + -(-count(self.text) * self.size // len(self.text))
+
+    def tokens_guessed(self) -> int:
+        """The same, of no cost and not as near: four characters a token, and a word has at least one."""
+        if not self.text:
+            return self.known
+        words = self.text.count(" ") + 1
+        return self.known + max(words * self.size // len(self.text), -(-self.size // 4))
+
+
+def sample(texts: Iterable[str], most: int, known: int = 0) -> Sample:
+    """The texts in one if they have no more than `most` characters, or else the same share of each of them."""
+    texts = list(texts)
+    size = sum(map(len, texts))
+    if size <= most:
+        return Sample("\n".join(texts), size, known)
+    share = most / size
+    kept = "\n".join(text[: int(len(text) * share)] for text in texts if len(text) * share >= 1)
+    return Sample(kept or texts[0][:1], size, known)
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Every text within a decoded value that a model may read or write, in order; no depth is too deep."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if value:
+                yield value
+        elif isinstance(value, dict):
+            waiting += [inner for name, inner in reversed(value.items()) if name not in SILENT]
+        elif isinstance(value, list | tuple):
+            waiting += reversed(value)
+        elif isinstance(value, msgspec.Struct):
+            waiting += [getattr(value, name) for name in reversed(value.__struct_fields__) if name not in SILENT]
+
+
+def apart(work: Callable[[], Result]) -> Result:
+    """What `work` gives, done in the native thread while other greenlets go on. Raises what it raises."""
+    return _thread().apply(work)  # type: ignore[no-any-return]
+
+
+def count(text: str) -> int:
+    """The tokens of a text. It may take long: only in the native thread, see `apart`. Raises `VocabularyError`."""
+    encoding = _encoding()
+    try:
+        return sum(len(encoding.encode_ordinary(piece)) for piece in _pieces(text))
+    except BaseException as error:  # a panic of the tokenizer is no `Exception`, and must not end a greenlet
+        raise VocabularyError(f"a text of {len(text)} characters can't be counted: {error}") from None
+
+
+def _pieces(text: str) -> Iterator[str]:
+    start, size = 0, len(text)
+    while start < size:
+        end = start + PIECE
+        if end < size:
+            blank = text.rfind(" ", end - BLANK, end)
+            end = blank if blank > start else end
+        yield text[start:end]
+        start = end
+
+
+@cache
+def _thread() -> ThreadPool:
+    """One thread, made after the fork: the vocabulary is loaded once, and counting never takes more than one core."""
+    return ThreadPool(1)
+
+
+@cache
+def _encoding() -> Encoding:
+    from tiktoken import Encoding
+
+    content = lzma.decompress(VOCABULARY.read_bytes())
+    if hashlib.sha256(content).hexdigest() != VOCABULARY_SHA256:
+        raise VocabularyError(f"{VOCABULARY.name} is not the vocabulary that it should be")
+    ranks = {}
+    for line in content.splitlines():
+        token, _, rank = line.partition(b" ")
+        ranks[a2b_base64(token)] = int(rank)
+    return Encoding(name="o200k_base", pat_str=_SPLIT, mergeable_ranks=ranks, special_tokens={})
