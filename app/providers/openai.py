@@ -109,8 +109,7 @@ class OpenAIExchange(Exchange):
         told = self._tally.tell(bytes(reply.usage))
         self.conclude()
         if not self._tally.confirms(told):
-            produces_output = self._demand.capability != "embeddings"
-            body = usage.with_member(body, "usage", usage.as_json(self.usage, produces_output=produces_output))
+            body = usage.with_member(body, "usage", self._tally.as_json())
         if reply.choices:
             self.finish_reason = reply.choices[0].finish_reason
         return self._named(body)
@@ -155,7 +154,10 @@ class OpenAIExchange(Exchange):
             return data if self._demand.include_usage else self._without_null(data)
         self._tally.tell(told)
         if reply.choices:  # usage has its own chunk, the last
-            return usage.with_member(data, "usage", b"null" if self._demand.include_usage else None)
+            spelled = b',"usage":' + told
+            if data.count(spelled) == 1:  # as nearly all write it
+                return data.replace(spelled, b"")
+            return usage.with_member(data, "usage", None)
         self._usage_chunk = data
         return b""
 
@@ -175,7 +177,7 @@ class OpenAIExchange(Exchange):
         chunk = self._usage_chunk
         if chunk is not None and self._tally.confirms(usage.read(bytes(self._read(chunk).usage))):
             return chunk
-        return usage.chunk_of(chunk or self._first_chunk or b"{}", self.usage)
+        return usage.chunk_of(chunk or self._first_chunk or b"{}", self._tally.as_json())
 
     def _read(self, data: bytes) -> _Reply:
         try:

@@ -36,6 +36,7 @@ _SPLIT = "|".join((
 
 PIECE = 4096  # characters that are counted in one go: the tokenizer's time may grow with the square of a word's length
 BLANK = 256  # a piece ends before a blank, if there is one among its last characters: few words are cut in two
+MANY = 256  # texts that are kept one by one
 # Members whose text no model reads or writes: names of things, addresses, encoded data.
 SILENT = frozenset((
     "role", "id", "type", "index", "tool_call_id", "call_id", "url", "data", "b64_json", "file_data", "file_id", "format",
@@ -50,35 +51,38 @@ class VocabularyError(Exception):
 
 
 class Sample(NamedTuple):
-    """Text to be counted later: `text` stands for `size` characters, and `known` tokens come to it."""
+    """Text to be counted later: `texts` stand for `size` characters, and `known` tokens come to it."""
 
-    text: str
+    texts: tuple[str, ...]
     size: int
     known: int = 0
 
     def tokens_counted(self) -> int:
         """The tokens of all the text, by those of the part that was kept. Only in the native thread, see `apart`."""
-        if not self.text:
-            return self.known
-        return self.known + -(-count(self.text) * self.size // len(self.text))
+        return self._of_all(sum(map(count, self.texts)))
 
     def tokens_guessed(self) -> int:
-        """The same, of no cost and not as near: four characters a token, and a word has at least one."""
-        if not self.text:
-            return self.known
-        words = self.text.count(" ") + 1
-        return self.known + max(words * self.size // len(self.text), -(-self.size // 4))
+        """The same at no cost, and not as near: four characters a token, and a word has at least one."""
+        return self._of_all(sum(max(text.count(" ") + 1, -(-len(text) // 4)) for text in self.texts))
+
+    def _of_all(self, counted: int) -> int:
+        kept = sum(map(len, self.texts))
+        return self.known + (-(-counted * self.size // kept) if kept else 0)
+
+
+NOTHING = Sample((), 0)
 
 
 def sample(texts: Iterable[str], most: int, known: int = 0) -> Sample:
-    """The texts in one if they have no more than `most` characters, or else the same share of each of them."""
-    texts = list(texts)
+    """All the texts if they have no more than `most` characters, or else the same share of each of them."""
+    texts = [text for text in texts if text]
     size = sum(map(len, texts))
-    if size <= most:
-        return Sample("\n".join(texts), size, known)
-    share = most / size
-    kept = "\n".join(text[: int(len(text) * share)] for text in texts if len(text) * share >= 1)
-    return Sample(kept or texts[0][:1], size, known)
+    if size > most:
+        share = most / size
+        texts = [text[: int(len(text) * share)] for text in texts if len(text) * share >= 1] or [texts[0][:1]]
+    if len(texts) > MANY:  # a short text takes many times its length in memory
+        texts = ["\n".join(texts)]
+    return Sample(tuple(texts), size, known)
 
 
 def texts_of(value: Any) -> Iterator[str]:

@@ -23,6 +23,7 @@ KEPT_WHOLE = 2 << 20  # the same of a whole answer, in characters
 
 PROMPT = ("prompt_tokens", "input_tokens")
 COMPLETION = ("completion_tokens", "output_tokens")
+PLAIN = (PROMPT[0], COMPLETION[0])
 DETAILS = ("prompt_tokens_details", "input_tokens_details")
 CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
 QUOTE = ord('"')
@@ -35,13 +36,13 @@ log = structlog.get_logger("providers.usage")
 
 
 class Told(NamedTuple):
-    """The figures of one usage object, None for those that it lacks. `plain` tells that they are in OpenAI's shape."""
+    """The figures of one usage object, None for those that it lacks. `plain` names those that are in OpenAI's shape."""
 
     prompt: int | None = None
     cached: int | None = None
     completion: int | None = None
     total: int | None = None
-    plain: bool = False
+    plain: frozenset[str] = frozenset()
 
     @property
     def says_something(self) -> bool:
@@ -57,7 +58,9 @@ def read(raw: bytes) -> Told:
     prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
     total = _number(said.get("total_tokens"))
     details: dict[str, Any] = next((said[name] for name in DETAILS if isinstance(said.get(name), dict)), {})
-    cached = _first(details | said, CACHED)
+    cached = _first(details, CACHED)
+    if cached is None:
+        cached = _first(said, CACHED)
     more = said.get("completion_tokens_details")
     reasoning = _number(more.get("reasoning_tokens")) if isinstance(more, dict) else None
     if prompt is not None and completion is not None and total and reasoning:
@@ -67,17 +70,23 @@ def read(raw: bytes) -> Told:
         prompt = total - completion
     elif completion is None and prompt is not None and total is not None and total >= prompt:
         completion = total - prompt
-    plain = type(said.get(PROMPT[0])) is int and type(said.get(COMPLETION[0], 0)) is int
+    plain = frozenset(name for name in PLAIN if type(said.get(name)) is int)
     return Told(prompt, cached, completion, total, plain)
 
 
 def _first(said: dict[str, Any], names: Iterable[str]) -> int | None:
     """The largest of the figures by these names: some fill in both, one of them with 0."""
-    return max((number for name in names if (number := _number(said.get(name))) is not None), default=None)
+    largest = None
+    for name in names:
+        if name in said and (number := _number(said[name])) is not None and (largest is None or number > largest):
+            largest = number
+    return largest
 
 
 def _number(value: Any) -> int | None:
     """A count in whatever way it was written; None for what is none."""
+    if type(value) is int:
+        return value if value >= 0 else None
     if isinstance(value, str) and len(value) <= 40:
         try:
             value = float(value) if not value.isdecimal() else int(value)
@@ -85,7 +94,7 @@ def _number(value: Any) -> int | None:
             return None
     if isinstance(value, float):
         value = math.ceil(value) if math.isfinite(value) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and value >= 0 else None
 
 
 def _decoded(raw: bytes) -> Any:
@@ -109,6 +118,7 @@ class Tally:
     def __init__(self, demand: Demand) -> None:
         self.usage = Usage(prompt_tokens=demand.prompt_estimate)
         self._demand = demand
+        self._produces_output = demand.capability != "embeddings"
         self._prompt: int | None = None
         self._completion: int | None = None  # as told, up to the moment at which it was told
         self._total: int | None = None  # told alone
@@ -188,7 +198,7 @@ class Tally:
         if self._concluded:
             return self.usage
         demand = self._demand
-        if demand.capability == "embeddings":
+        if not self._produces_output:
             self._completion = 0
             if self._prompt is None:
                 self._prompt = self._total
@@ -219,9 +229,21 @@ class Tally:
         """Whether these figures, in the shape in which they were told, are what is charged."""
         usage = self.usage
         return (
-            told.plain and not usage.estimated
+            not usage.estimated
+            and told.plain.issuperset(PLAIN if self._produces_output else PLAIN[:1])
             and (told.prompt, told.completion or 0) == (usage.prompt_tokens, usage.completion_tokens)
         )  # fmt: skip
+
+    def as_json(self) -> bytes:
+        """What is charged, as a usage object in OpenAI's shape."""
+        usage = self.usage
+        told: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens}
+        if self._produces_output:
+            told["completion_tokens"] = usage.completion_tokens
+        told["total_tokens"] = usage.prompt_tokens + usage.completion_tokens
+        if usage.cached_tokens:
+            told["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+        return msgspec.json.encode(told)
 
     @property
     def _is_behind(self) -> bool:
@@ -238,7 +260,7 @@ class Tally:
     def _text(self) -> tokens.Sample:
         """The answer's text of which the upstream has not told the tokens."""
         if not self._is_behind:
-            return tokens.Sample("", 0)
+            return tokens.NOTHING
         if self._whole is not None:
             return tokens.sample(_answered(_decoded(self._whole)), KEPT_WHOLE)
         texts, size = [], 0
@@ -249,7 +271,7 @@ class Tally:
             texts.append(text if isinstance(text, str) else joined.decode("utf-8", "replace"))
         text = "".join(texts)
         text = text.removesuffix(" ") or text  # where a stream is cut, a blank begins a token that did not come
-        return tokens.Sample(text, len(text) * self._since // max(size, 1))
+        return tokens.Sample((text,), len(text) * self._since // max(size, 1))
 
 
 def _text_within(piece: bytes) -> bytes:
@@ -272,24 +294,13 @@ def _answered(body: Any) -> Iterator[str]:
             yield from tokens.texts_of(message)
 
 
-def as_json(usage: Usage, *, produces_output: bool = True) -> bytes:
-    """A usage object in OpenAI's shape."""
-    told: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens}
-    if produces_output:
-        told["completion_tokens"] = usage.completion_tokens
-    told["total_tokens"] = usage.prompt_tokens + usage.completion_tokens
-    if usage.cached_tokens:
-        told["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-    return msgspec.json.encode(told)
-
-
-def chunk_of(like: bytes, usage: Usage) -> bytes:
+def chunk_of(like: bytes, usage: bytes) -> bytes:
     """A chunk that tells nothing but the usage, of the same stream as the chunk `like`."""
     members = _members.decode(like)
     members = {
         name: members[name] for name in ("id", "object", "created", "model", "system_fingerprint") if name in members
     }
-    return msgspec.json.encode(members | {"choices": [], "usage": msgspec.Raw(as_json(usage))})
+    return msgspec.json.encode(members | {"choices": [], "usage": msgspec.Raw(usage)})
 
 
 def with_member(data: bytes, name: str, value: bytes | None) -> bytes:
