@@ -15,9 +15,10 @@ local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not
 local scopes = (#KEYS - 4) / SCOPE
 
 -- No number can make it fail half way.
+local LEAST = {[6] = 1, [7] = -1}
 for i = 4, 10 do
   local number = tonumber(ARGV[i])
-  if not number or not (number >= -1 and number < 2 ^ 62) then
+  if not number or not (number >= (LEAST[i] or 0) and number < 2 ^ 62) then
     return redis.error_reply('ERR argument ' .. i .. ' of a reserve is no number that it can work with')
   end
 end

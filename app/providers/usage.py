@@ -167,7 +167,7 @@ class Tally:
             self._zero = self._zero or told.completion == 0
             return told
         possible, usage = self._demand.possible, self.usage
-        most_output = max(possible.answer * possible.answers, self._seen)
+        most_output = max(possible.answer * possible.answers, self._seen) if self._produces_output else 0
         prompt = self._believe("prompt_tokens", told.prompt, possible.told_prompt)
         completion = self._believe("completion_tokens", told.completion, most_output)
         if told.prompt is None and told.completion is None:
@@ -219,7 +219,7 @@ class Tally:
             prompt = self._prompt
         elif self._total is not None:
             completion = min(completion, self._total)
-            prompt = self._total - completion
+            prompt = min(self._total - completion, possible.told_prompt)
         else:
             prompt = min(prompt, possible.prompt)
         exact = asked is None and not counted and (self._zero or self._completion is not None)

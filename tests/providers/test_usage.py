@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.gateway.requests import ChatRequest
@@ -99,6 +99,7 @@ NAMES = (*usage.PROMPT, *usage.COMPLETION, *usage.DETAILS, *usage.CACHED, "total
 FRAMES = st.dictionaries(st.sampled_from(NAMES), ANY, max_size=6)
 
 
+@settings(deadline=None)  # the first loads the vocabulary
 @given(st.lists(FRAMES | st.text(max_size=20), max_size=8), st.none() | st.integers(0, 30))
 def test_whatever_an_upstream_tells_an_answer_is_never_free_and_never_beyond_what_is_possible(frames, limit):
     told = tally(*frames, max_output=limit)
@@ -193,6 +194,14 @@ def test_a_total_alone_is_what_an_embedding_used_and_bounds_a_chat():
     assert figures(tally("hello world", {"total_tokens": 30}).conclude()) == (28, 2, True)
 
 
+def test_a_total_beyond_what_is_possible_is_not_believed_either():
+    beyond = {"total_tokens": POSSIBLE.told_prompt + POSSIBLE.answer + 1}
+    assert tally(beyond, capability="embeddings").conclude().prompt_tokens == 8
+    assert figures(tally("hello world", beyond).conclude()) == (8, 2, True)
+    within = {"total_tokens": POSSIBLE.told_prompt + POSSIBLE.answer}
+    assert tally("hello world", within).conclude().prompt_tokens == POSSIBLE.told_prompt
+
+
 def test_the_text_is_counted_and_not_the_json_around_it():
     made = Tally(demand(stream=True))
     call = [
@@ -257,8 +266,9 @@ def test_a_whole_answer_without_usage_is_counted_by_its_text():
     assert figures(whole(body, {"prompt_tokens": 7, "completion_tokens": 0})) == (7, 6, True)
 
 
-def test_a_forgotten_question_is_counted_by_what_is_kept_of_it():
-    asked = demand(stream=True, members={"tools": b'[{"type":"function"}]'})
+@pytest.mark.parametrize("kept", [b'[{"type":"function"}]', msgspec.Raw(b'[{"type":"function"}]')])
+def test_a_forgotten_question_is_counted_by_what_is_kept_of_it(kept):
+    asked = demand(stream=True, members={"tools": kept})
     expected = asked.question().tokens_counted()
     asked.forget_question()
     assert asked.parsed is None and not asked.members

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from app import store
 from app.providers import tokens
 from tests.blueprints.v1.conftest import Client
 from tests.services.upstream import CHAT, EMBEDDINGS, Answer, Stream
@@ -270,3 +272,24 @@ def test_alarms_are_metrics_too(gate, client, upstream):
     gate.events(1)
     unreadable = b'portico_usage_alarms_total{reason="unreadable"}'
     until(lambda: unreadable in Client(gate, None)("/metrics").body, lambda: "the alarm is not told")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_settle_that_redis_refuses_holds_up_no_other(gate, client, upstream, first):
+    upstream.always(CHAT, lambda body: stream("hello", END, OK, delay_s=0.3))
+    with ThreadPoolExecutor(2) as others:
+        replies = []
+        for _ in range(2):
+            replies.append(others.submit(client.chat, ASKED, stream=True))
+        until(lambda: gate.redis.zcard(store.LEASES) == 2, lambda: "no holds")
+        ids = [id.decode() for id in gate.redis.zrange(store.LEASES, 0, -1)]
+        for id in ids:  # from here on neither can be settled
+            gate.redis.rpush(store.tombstone(id), "no tombstone")
+        assert all(reply.result(30).body.endswith(b"data: [DONE]\n\n") for reply in replies)
+    gate.redis.delete(store.tombstone(ids[first]))
+    (settled,) = gate.events(1)
+    assert settled.request_id == ids[first]
+    gate.redis.delete(store.tombstone(ids[1 - first]))
+    assert {event.request_id for event in gate.events(2)} == set(ids)
+    assert gate.counted("organisation", "default") == (2 * settled.cost_nano, 0)
+    assert "Redis refuses a settle" in gate.log()
