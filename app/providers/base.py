@@ -23,6 +23,8 @@ CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error"
 
 UNBOUNDED = 2**40  # tokens: for a request of which nothing is known
 PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its tokens if nobody tells them
+SPOKEN = ("messages", "input", "prompt")  # members whose texts a model reads
+DESCRIBED = ("tools", "functions", "response_format")  # members of which it reads the names of members too
 PROMPT_COUNTED = 2 << 20  # characters of any prompt that are counted; the rest is taken to be alike
 
 
@@ -91,7 +93,7 @@ class Demand(msgspec.Struct, kw_only=True):
     prompt_estimate: int = 0
     max_output: int | None = None
     possible: Possible = Possible()
-    remembered: Sample | None = None  # the question, once it is forgotten
+    remembered: Sample | None = None  # of a long question, once it is forgotten
 
     def question(self) -> Sample:
         """The text of the prompt, for its tokens to be counted."""
@@ -99,22 +101,29 @@ class Demand(msgspec.Struct, kw_only=True):
             return self.remembered
         texts: list[str] = []
         known = 0
-        for name in ("messages", "input", "prompt"):
-            value = getattr(self.parsed, name, None)
+        for name in SPOKEN:
+            if self.parsed is not None:
+                value = getattr(self.parsed, name, None)
+            else:
+                value = msgspec.json.decode(self.members[name]) if name in self.members else None
             if isinstance(value, list) and value and isinstance(value[0], list):
                 known += sum(map(len, value))  # tokens already
             else:
                 texts += texts_of(value)
-        for name in ("tools", "functions", "response_format"):  # of these the model reads the names of members too
-            if name in self.members:
-                texts.append(str(self.members[name], "utf-8", "replace"))
+        texts += [str(self.members[name], "utf-8", "replace") for name in DESCRIBED if name in self.members]
         return sample(texts, PROMPT_KEPT if self.stream else PROMPT_COUNTED, known)
 
     def forget_question(self) -> None:
-        """Once a stream has begun: it may last for an hour and keeps no more of its prompt than a sample."""
-        self.remembered = self.question()
-        self.prompt_estimate = self.remembered.tokens_guessed()
-        self.members, self.parsed = {}, None
+        """Once a stream has begun: it may last for an hour and keeps no more of its prompt than what counts its tokens."""
+        kept = {name: self.members[name] for name in (*SPOKEN, *DESCRIBED) if name in self.members}
+        if sum(map(len, kept.values())) <= PROMPT_KEPT:  # nothing is done for it that may never be needed
+            estimate = sum(max(raw.count(b" ") + 1, len(raw) // 4) for raw in kept.values())
+        else:
+            self.remembered = self.question()
+            estimate = self.remembered.tokens_guessed()
+            kept = {}
+        self.prompt_estimate = min(estimate, self.possible.prompt)
+        self.members, self.parsed = kept, None
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):

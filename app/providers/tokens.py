@@ -90,15 +90,22 @@ def texts_of(value: Any) -> Iterator[str]:
     waiting = [value]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, str):
-            if value:
-                yield value
-        elif isinstance(value, dict):
-            waiting += [inner for name, inner in reversed(value.items()) if name not in SILENT]
-        elif isinstance(value, list | tuple):
+        kind = type(value)
+        if kind is str:
+            yield value
+        elif kind is list or kind is tuple:
             waiting += reversed(value)
+        elif kind is dict:
+            waiting += [inner for name, inner in reversed(value.items()) if inner and name not in SILENT]
         elif isinstance(value, msgspec.Struct):
-            waiting += [getattr(value, name) for name in reversed(value.__struct_fields__) if name not in SILENT]
+            for name in reversed(_fields(type(value))):
+                if inner := getattr(value, name):
+                    waiting.append(inner)
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(name for name in kind.__struct_fields__ if name not in SILENT)
 
 
 def apart(work: Callable[[], Result]) -> Result:
