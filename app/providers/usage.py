@@ -132,8 +132,8 @@ class Tally:
         self._whole: bytes | None = None
         self._concluded = False
 
-    def hear(self, delta: dict[str, msgspec.Raw]) -> None:
-        """A piece of the answer came."""
+    def hear(self, delta: dict[str, msgspec.Raw]) -> bool:
+        """A piece of the answer came; whether there is text in it."""
         size = 0
         for name, value in delta.items():
             piece = bytes(value)
@@ -145,7 +145,7 @@ class Tally:
             if self._since < KEPT:
                 self._kept[name].append(piece[1:-1][:KEPT])
         if size <= 0:
-            return
+            return False
         self._seen += size
         self._since += size
         self._pieces += 1
@@ -154,6 +154,7 @@ class Tally:
         usage.estimated = True
         if self._prompt is None:
             usage.prompt_tokens = self._demand.prompt_estimate
+        return True
 
     def hear_whole(self, body: bytes) -> None:
         """The whole answer came."""
@@ -305,8 +306,14 @@ def chunk_of(like: bytes, usage: bytes) -> bytes:
 
 def with_member(data: bytes, name: str, value: bytes | None) -> bytes:
     """A JSON object with a member at its top level replaced, added, or (None) taken out; the others as they are."""
-    members = {key: bytes(raw) for key, raw in _members.decode(data).items()}
+    try:
+        members = {key: bytes(raw) for key, raw in _members.decode(data).items()}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # not quite JSON, and an answer all the same
+        loose = _decoded(data)
+        if not isinstance(loose, dict):
+            return data
+        members = {key: json.dumps(inner).encode() for key, inner in loose.items()}
     members.pop(name, None)
     if value is not None:
         members[name] = value
-    return b"{%b}" % b",".join(msgspec.json.encode(key) + b":" + raw for key, raw in members.items())
+    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(key).encode(), raw) for key, raw in members.items())

@@ -284,3 +284,21 @@ def test_a_forgotten_question_is_counted_by_what_is_kept_of_it(tools):
     assert sum(map(len, asked.members.values())) < 16_384
     assert asked.question().tokens_counted() == pytest.approx(expected, rel=0.1)
     assert asked.prompt_estimate == pytest.approx(expected, rel=0.4, abs=30)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ('{"a": 1, "usage": {"x": 2}, "b": {"usage": 3}}', {"a": 1, "b": {"usage": 3}}),
+        ('{"usage": null}', {}),
+        ('{"a": NaN, "usage": 1}', {"a": None}),
+        ('{"a": "\\ud83d", "usage": 1}', {"a": "\ud83d"}),
+        ('{"a\\"b": 1e400}', {'a"b': float("inf")}),
+    ],
+)
+def test_a_member_is_taken_out_and_put_in_at_the_top_alone(data, expected):
+    def loads(text: bytes) -> Any:
+        return json.loads(text, parse_constant=lambda _: None if "NaN" in data else float("inf"))
+
+    assert loads(usage.with_member(data.encode(), "usage", None)) == expected
+    assert loads(usage.with_member(data.encode(), "usage", b"[4]")) == expected | {"usage": [4]}
