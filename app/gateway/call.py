@@ -13,11 +13,11 @@ from app.directory import CallerRecord, Model, Price
 from app.metering import money, pricing
 from app.metering.reservations import Hold, Reaped
 from app.metering.usage import Attempt, Outcome, UsageEvent
-from app.providers.base import Demand, Possible, Usage
+from app.providers.base import UNBOUNDED, Demand, Possible, Usage
 
 # What an upstream may add to a prompt by itself: its template, a hidden system prompt, descriptions of tools.
 ADDED_TOKENS = 4096
-# The longest answer of a model that does not tell its own.
+# The longest answer of a model of which it is not known.
 LONGEST_ANSWER = 131_072
 
 Reason = Literal["gone", "fenced", "stopping"]
@@ -36,12 +36,13 @@ class Interrupted(BaseException):
 
 def possible(model: Model, bound: pricing.Bound) -> Possible:
     """The most that a call can use, tokens: a token has at least a byte, and no model reads or writes more than it can."""
-    window = model.context_window or 2**40
-    answer = max(model.max_output_tokens or model.context_window or LONGEST_ANSWER, bound.output or 0)
+    window = model.context_window or UNBOUNDED
+    longest = model.max_output_tokens or model.context_window or LONGEST_ANSWER
+    asked = min(bound.output or 0, LONGEST_ANSWER)  # a model may write more than an admin knows, but not without an end
     return Possible(
         prompt=min(bound.input, window),
         told_prompt=min(bound.input + ADDED_TOKENS, window),
-        answer=min(answer, window) if bound.produces_output else 0,
+        answer=min(max(longest, asked), window) if bound.produces_output else 0,
         answers=bound.answers,
     )
 

@@ -238,7 +238,8 @@ def test_embeddings_are_booked_whatever_their_usage_looks_like(gate, client, ups
 
 
 def test_tokens_given_as_numbers_are_counted_one_by_one(gate, client, upstream):
-    upstream.script(EMBEDDINGS, Answer({"object": "list", "data": [], "model": "up"}))
+    data = [{"object": "embedding", "index": index, "embedding": [0.5]} for index in range(2)]
+    upstream.script(EMBEDDINGS, Answer({"object": "list", "data": data, "model": "up"}))
     client("/v1/embeddings", {"model": "small", "input": [[1, 2, 3], [4, 5]]})
     assert booked(gate) == (5, 0, True)
 
