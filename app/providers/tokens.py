@@ -1,6 +1,6 @@
 """Tokens of a text, counted here where an upstream does not tell them.
 
-The vocabulary is OpenAI's o200k; it stands in the repository, so that nothing is ever fetched. It takes half a second to
+The vocabulary is OpenAI's o200k; it stands in the repository, so that nothing is ever fetched. It takes a second to
 load and about 80 MB, so a process loads it when it first counts. Counting is done in one native thread of the process, never
 in the event loop's; a long text is counted in pieces, so that the time is proportional to its length whatever it says.
 """
