@@ -5,6 +5,7 @@ Everything an operator may want to change comes from `asset/config.yml`; what is
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -261,8 +262,18 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     gevent.get_hub().print_exception = _log_lost_greenlet
+    if "v1" in _config.server.doors:
+        _load_vocabulary()
     _keep_what_is_loaded()
     os.write(worker.tmp.fileno(), b"1")  # see `Worker.is_ready`
+
+
+def _load_vocabulary() -> None:
+    """Here, where nobody waits for it yet. Without it tokens are guessed, which each such call logs."""
+    from app.providers import tokens
+
+    with contextlib.suppress(tokens.VocabularyError, OSError):
+        tokens.load()
 
 
 def _log_lost_greenlet(context: Any, *raised: Any) -> None:

@@ -24,6 +24,11 @@ DURATION = Histogram("portico_request_seconds", "Admission to last byte.", ["end
 FIRST_BYTE = Histogram("portico_first_byte_seconds", "Admission to first byte.", ["endpoint"], buckets=_SECONDS)
 DENIALS = Counter("portico_denials", "Keys refused and models denied by /v1.", ["reason"])
 ATTEMPTS = Counter("portico_upstream_attempts", "Attempts at providers.", ["provider", "outcome"])
+ALARMS = Counter(
+    "portico_usage_alarms",
+    "Settled calls whose usage an operator should look at: overdraft, unreadable, late, not_counted, refused.",
+    ["reason"],
+)
 
 _sums: Sum[tuple[Any, ...]] = Sum()  # by counter and labels
 _seconds: list[tuple[Histogram, str, float]] = []
@@ -54,6 +59,11 @@ def count_denial(reason: str) -> None:
 
 def count_attempt(provider: str, failed: bool) -> None:
     _sums[ATTEMPTS, provider, "failed" if failed else "ok"] += 1
+
+
+def count_alarm(reason: str) -> None:
+    """Something about a call's usage that should not have been."""
+    _sums[ALARMS, reason] += 1
 
 
 def tell() -> None:

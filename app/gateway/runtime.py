@@ -35,6 +35,7 @@ log = structlog.get_logger("gateway")
 _NOT_TAKEN = (RedisAway, ReplyError, MeterClosed)
 
 AT_ONCE = 100  # beats
+MOST_REFUSALS = 8  # of one settle, over some eight minutes
 
 _running: list[Runtime] = []
 
@@ -47,6 +48,14 @@ def drain() -> None:
 
 class SpoolFull(Exception):
     """The disk takes no usage events, so no call is let in that would make one."""
+
+
+class _Waiting(msgspec.Struct):
+    """A settle that Redis did not take yet; how often it refused this very one, and when it is tried again."""
+
+    event: bytes
+    refused: int = 0
+    due: float = 0.0
 
 
 class Runtime:
@@ -64,7 +73,7 @@ class Runtime:
         self.local_rates = LocalRates()
         self.denials = Denials(self.wire.call, secrets.key_pepper)
         self._live: set[Call] = set()
-        self._unsettled: list[tuple[Call, bytes]] = []
+        self._unsettled: dict[Call, _Waiting] = {}
         self._unspooled: list[bytes] = []  # lines that the disk has not taken; while there are any, no call is let in
         self._reported = ("", "")  # the count and the spool file last reported for
         self._beats = gevent.spawn(self._beat_for_ever)
@@ -116,20 +125,24 @@ class Runtime:
         failpoints.reach("spooled")
         self._live.discard(call)
         metrics.count_call(call)
+        self._alarm(call)
         try:
             self._settle(call, event)
         except _NOT_TAKEN as error:
             log.warning("a settle waits for Redis", request_id=call.id, reason=str(error))
-            self._unsettled.append((call, event))
+            self._unsettled[call] = _Waiting(event)
 
     def _settle(self, call: Call, event: bytes) -> None:
         settlement = self.meter.settle(call.hold, call.cost_nano, call.tokens, event)
         failpoints.reach("settled")
+        if not settlement.counted:
+            metrics.count_alarm("not_counted")
         if settlement.reaped is None:
             return
         late = call.late_event(settlement.reaped)
         if late is not None:
             log.error("a call settled after its lease", request_id=call.id, overdraft_nano=late.cost_nano)
+            metrics.count_alarm("late")
             self._write(msgspec.json.encode(late))
             self.meter.settle_late(call.hold, late)
 
@@ -179,9 +192,41 @@ class Runtime:
             call.interrupt("fenced")
 
     def _settle_again(self) -> None:
-        while self._unsettled:
-            self._settle(*self._unsettled[0])
-            self._unsettled.pop(0)
+        """Settle what waits; raises while Redis takes nothing at all.
+
+        What it refuses by itself holds up nothing behind it: that is tried again less and less often, and in the end left
+        to the reaper and to the janitor, who has its line.
+        """
+        now = time.monotonic()
+        for call, waiting in [item for item in self._unsettled.items() if item[1].due <= now]:
+            try:
+                self._settle(call, waiting.event)
+            except ReplyError as error:
+                waiting.refused += 1
+                waiting.due = now + 2**waiting.refused
+                log.error("Redis refuses a settle", request_id=call.id, times=waiting.refused, reason=str(error))
+                metrics.count_alarm("refused")
+                if waiting.refused < MOST_REFUSALS:
+                    continue
+            self._unsettled.pop(call, None)
+
+    @staticmethod
+    def _alarm(call: Call) -> None:
+        """Say what an operator has to know of a call's usage."""
+        usage = call.usage
+        if usage.unreadable is not None:
+            log.error(
+                "an upstream tells usage that can't be: tokens were counted here",
+                request_id=call.id, provider_id=call.provider_id, told=usage.unreadable,
+            )  # fmt: skip
+            metrics.count_alarm("unreadable")
+        over = call.overdraft_nano
+        if over > 0:
+            log.error(
+                "a call cost more than was held for it",
+                request_id=call.id, provider_id=call.provider_id, overdraft_nano=over,
+            )  # fmt: skip
+            metrics.count_alarm("overdraft")
 
     def _report_holds(self) -> None:
         """Redis was lost or restarted: put back what this process holds, and say so, before the meter opens again."""

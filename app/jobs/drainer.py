@@ -253,7 +253,7 @@ class Drainer:
         events = list(self._lines(path, file))
         known = posting.known(events)
         unknown = [event for event in events if (event.request_id, event.kind) not in known]
-        settled = [event for event in unknown if self._meter.settle_event(event)]
+        settled = [event for event in unknown if self._settle(path, event)]
         settled_names = {(event.request_id, event.kind) for event in settled}
         if settled:
             log.warning("spooled events were settled for a process that died", file=path.name, events=len(settled))
@@ -269,6 +269,14 @@ class Drainer:
             log.error("settled events were missing from the books", file=path.name, events=len(doubtful))
         self._post_replayed(path.name, unknown)
         return True
+
+    def _settle(self, path: Path, event: UsageEvent) -> bool:
+        """Whether it was settled now. What the meter refuses holds up nothing else, and is in the books in the end."""
+        try:
+            return self._meter.settle_event(event)
+        except ResponseError as error:
+            self._tell("spool", error, file=path.name, request_id=event.request_id)
+            return False
 
     def _post_replayed(self, file: str, events: Sequence[UsageEvent]) -> None:
         for start in range(0, len(events), self._batch):
@@ -337,9 +345,9 @@ class Drainer:
                 self.reaped += event is not None
                 if isinstance(event, UsageEvent):
                     self._keep_reaped(event)
-            except RedisError:
-                raise
             except Exception as error:  # one bad hold must not keep the others
+                if isinstance(error, RedisError) and not isinstance(error, ResponseError):
+                    raise  # Redis is away
                 self._tell("reaper", error, request_id=request_id)
         return len(over)
 

@@ -14,6 +14,15 @@ local FOR_EVER = 253402300800000
 local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not exact
 local scopes = (#KEYS - 4) / SCOPE
 
+-- No number can make it fail half way.
+local LEAST = {[6] = 1, [7] = -1}
+for i = 4, 10 do
+  local number = tonumber(ARGV[i])
+  if not number or not (number >= (LEAST[i] or 0) and number < 2 ^ 62) then
+    return redis.error_reply('ERR argument ' .. i .. ' of a reserve is no number that it can work with')
+  end
+end
+
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
 if not meter[1] or meter[2] ~= ARGV[2] then
   return {'closed'}
@@ -122,8 +131,12 @@ local function affordable()
   if left < 0 then return 0 end
   local tokens = math.floor(left / price * 1000000 / answers)
   -- The quotient of doubles may lie a hair beside the whole number that is meant.
-  while tokens > 0 and cost(tokens) > left do tokens = tokens - 1 end
-  while cost(tokens + 1) <= left do tokens = tokens + 1 end
+  for _ = 1, 4 do
+    if tokens > 0 and cost(tokens) > left then tokens = tokens - 1 end
+  end
+  for _ = 1, 4 do
+    if cost(tokens + 1) <= left then tokens = tokens + 1 end
+  end
   return tokens
 end
 
@@ -140,22 +153,32 @@ local amount = base + cost(output)
 if bounded == 1 and amount > 0 and amount > remaining then
   local fits = 0
   if price > 0 then fits = affordable() end
-  return {'budget', tightest, tonumber(limits[tightest][1]), spent[tightest], reserved[tightest], amount, fits,
-    tonumber(ARGV[11 + (tightest - 1) * WINDOW + 3])}
+  return {'budget', tightest, tonumber(limits[tightest][1]), spent[tightest], reserved[tightest],
+    math.min(amount, MOST), fits, tonumber(ARGV[11 + (tightest - 1) * WINDOW + 3])}
 end
 
 if amount > MOST then
-  return {'budget', 1, MOST, 0, 0, amount, 0, FOR_EVER}
+  return {'budget', 1, MOST, 0, 0, MOST, 0, FOR_EVER}
 end
 
--- Nothing is refused from here on, and nothing was written before.
+-- Nothing was written before. A counter that can't take the amount takes back what the scopes before it took.
+for i = 1, scopes do
+  local reply = redis.pcall('HINCRBY', KEYS[4 + (i - 1) * SCOPE + 2], 'held', amount)
+  if type(reply) == 'table' and reply.err then
+    for j = 1, i - 1 do redis.call('HINCRBY', KEYS[4 + (j - 1) * SCOPE + 2], 'held', -amount) end
+    return {'budget', i, MOST, 0, 0, MOST, 0, FOR_EVER}
+  end
+  rates[i].first = reply == amount
+end
+
+-- Nothing is refused from here on.
 local lease = now + tonumber(ARGV[3])
 local taken, parallel = {}, {}
 for i = 1, scopes do
   local at = 4 + (i - 1) * SCOPE
   local rate = rates[i]
   local ends = tonumber(ARGV[11 + (i - 1) * WINDOW + 3])
-  if redis.call('HINCRBY', KEYS[at + 2], 'held', amount) == amount and ends < FOR_EVER then
+  if rate.first and ends < FOR_EVER then
     redis.call('PEXPIREAT', KEYS[at + 2], ends + KEPT)
   end
   if rate.requests then redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now) end

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from app.directory import Capability, Deployment
 from app.gateway.envelope import seal_envelope
+from app.providers import usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
 from app.providers.http import Answer, Pool
@@ -56,21 +57,6 @@ class OpenAISettings(Settings):
         return os.environ.get(self.api_key_env) if self.api_key_env else self.api_key
 
 
-class _Usage(msgspec.Struct, gc=False):
-    class Details(msgspec.Struct):
-        cached_tokens: int | None = None
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: Details | None = None
-
-    def told(self) -> Usage:
-        prompt = max(self.prompt_tokens or self.total_tokens or 0, 0)
-        cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
-        return Usage(prompt, min(max(cached, 0), prompt), max(self.completion_tokens or 0, 0), estimated=False)
-
-
 _NULL = msgspec.Raw(b"null")
 
 
@@ -88,7 +74,7 @@ class _Vector(msgspec.Struct, gc=False):
 class _Reply(msgspec.Struct, gc=False):
     """What the gateway needs of an answer or a chunk."""
 
-    usage: _Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
     choices: list[_Choice] | None = None
     data: list[_Vector] | None = None
     error: msgspec.Raw | None = None
@@ -106,7 +92,7 @@ class _Listing(msgspec.Struct):
 
 _reply = msgspec.json.Decoder(_Reply)
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
-_SAYS_NOTHING = (b'""', b"null", b"[]")
+_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 
 # How long a stream whose choices have all finished is listened to for its usage and its end.
 GRACE_S = 5.0
@@ -130,7 +116,11 @@ class OpenAIExchange(Exchange):
         self._choices: int = getattr(demand.parsed, "n", None) or 1  # asked for
         self._finished: set[bytes] = set()  # indexes
         self._until: float | None = None  # until when more is waited for, once the stream may end
-        self.usage = Usage(prompt_tokens=demand.prompt_estimate)
+        self._tally = usage.Tally(demand)
+        self.usage = self._tally.usage
+        self._no_usage: bytes | None = None  # `"usage":null` as the upstream spells it
+        self._first_chunk = b""
+        self._usage_chunk: bytes | None = None  # the upstream's last, held back until the end
         self.finish_reason = None
 
     def body(self) -> bytes:
@@ -141,14 +131,17 @@ class OpenAIExchange(Exchange):
         for choice in reply.choices or ():
             if choice.finish_reason == "error":
                 raise self._none(body)
-        if reply.usage is not None:
-            self.usage = reply.usage.told()
-        elif self._demand.capability != "embeddings":
-            # Four bytes a token: all that can be said of an answer that does not tell.
-            self.usage.completion_tokens = -(-len(body) // 4)
+        self._tally.hear_whole(body)
+        told = self._tally.tell(bytes(reply.usage))
+        self.conclude()
+        if not self._tally.confirms(told):
+            body = usage.with_member(body, "usage", self._tally.as_json())
         if reply.choices:
             self.finish_reason = reply.choices[0].finish_reason
         return self._named(body)
+
+    def conclude(self) -> Usage:
+        return self._tally.conclude()
 
     def _answers(self, reply: _Reply) -> bool:
         """Whether a whole answer is one."""
@@ -175,14 +168,14 @@ class OpenAIExchange(Exchange):
                 if self._until is not None:
                     break
                 raise self._none(data)
-            if reply.choices is None and reply.usage is None:
+            if reply.choices is None and bytes(reply.usage) in (b"", b"null"):
                 said = data
-                continue
-            if not self._tally(reply, data):
                 continue
             if b"\n" in data:  # written over several lines, as JSON may be
                 data = data.replace(b"\n", b" ")
-            event = b"data: " + self._named(data) + b"\n\n"
+            if not (passed_on := self._count(reply, data)):
+                continue
+            event = b"data: " + self._named(passed_on) + b"\n\n"
             if began:
                 yield event
             elif reply.choices:
@@ -197,6 +190,8 @@ class OpenAIExchange(Exchange):
             raise error_of(
                 502, said or reader.stray, self._secret, otherwise="The provider's stream ended before it was complete."
             )
+        if self._demand.include_usage:
+            yield b"data: " + self._named(self._last_chunk()) + b"\n\n"
 
     def _next_piece(self) -> bytes:
         try:
@@ -206,20 +201,47 @@ class OpenAIExchange(Exchange):
                 raise
             return b""  # its choices have finished: how the connection ends does not matter any more
 
-    def _tally(self, reply: _Reply, data: bytes) -> bool:
-        """Count a chunk; False for one that the client did not ask for."""
-        usage = self.usage
+    def _count(self, reply: _Reply, data: bytes) -> bytes:
+        """Count a chunk; what of it the client is to see, nothing of a chunk that only tells usage."""
         for choice in reply.choices or ():
             if choice.finish_reason:
                 self._finish(choice, data)
-            if usage.estimated and choice.delta and _says_something(choice.delta):
-                usage.completion_tokens += 1
-        if self._until is not None:
-            self._wait_on(reply)
-        if reply.usage is None:
-            return True
-        self.usage = reply.usage.told()
-        return bool(reply.choices) or self._demand.include_usage
+            if choice.delta and self._tally.hear(choice.delta) and self._until is not None:
+                # Some upstreams go on after they have said that they are finished.
+                self._until = time.monotonic() + self._grace_s
+        if not self._first_chunk:
+            self._first_chunk = data
+        told = bytes(reply.usage)
+        if not told:
+            return data
+        if told == b"null":
+            return data if self._demand.include_usage else self._without_null(data)
+        self._tally.tell(told)
+        if reply.choices:  # usage has its own chunk, the last
+            spelled = b',"usage":' + told
+            if data.count(spelled) == 1:  # as nearly all write it
+                return data.replace(spelled, b"")
+            return usage.with_member(data, "usage", None)
+        self._usage_chunk = data
+        return b""
+
+    def _without_null(self, data: bytes) -> bytes:
+        """`data` without the member that says that there is no usage yet; a stream spells it the same way all along."""
+        spelled = self._no_usage
+        if spelled is None or spelled not in data:
+            found = _NO_USAGE.search(data)
+            if found is None:
+                return data
+            self._no_usage = spelled = found[0]
+        return data.replace(spelled, b"", 1)
+
+    def _last_chunk(self) -> bytes:
+        """The chunk that tells the usage: the upstream's, if it tells what is charged, or else one of our own."""
+        self.conclude()
+        chunk = self._usage_chunk
+        if chunk is not None and (reply := self._read(chunk)) and self._tally.confirms(usage.read(bytes(reply.usage))):
+            return chunk
+        return usage.chunk_of(chunk or self._first_chunk or b"{}", self._tally.as_json())
 
     def _finish(self, choice: _Choice, data: bytes) -> None:
         if choice.finish_reason == "error":
@@ -227,11 +249,6 @@ class OpenAIExchange(Exchange):
         self.finish_reason = choice.finish_reason
         self._finished.add(bytes(choice.index))
         if self._until is None and len(self._finished) >= self._choices:
-            self._until = time.monotonic() + self._grace_s
-
-    def _wait_on(self, reply: _Reply) -> None:
-        """Some upstreams go on after they have said that they are finished."""
-        if any(choice.delta and _says_something(choice.delta) for choice in reply.choices or ()):
             self._until = time.monotonic() + self._grace_s
 
     def _read(self, data: bytes) -> _Reply | None:
@@ -271,13 +288,6 @@ class OpenAIExchange(Exchange):
         self._answer.close()
 
 
-def _says_something(delta: dict[str, msgspec.Raw]) -> bool:
-    for name, value in delta.items():  # noqa: SIM110 - a generator costs twice as much, and this is done for each chunk
-        if name != "role" and bytes(value) not in _SAYS_NOTHING:
-            return True
-    return False
-
-
 def _read_loosely(data: bytes) -> _Reply | None:
     """What is needed of an object that is not quite what it should be, None for what is no object."""
     data = without_surrogates(data)
@@ -288,12 +298,8 @@ def _read_loosely(data: bytes) -> _Reply | None:
     if not isinstance(value, dict):
         return None
     choices, vectors = value.get("choices"), value.get("data")
-    try:
-        usage = msgspec.convert(value.get("usage"), _Usage | None)
-    except msgspec.ValidationError:
-        usage = None
     return _Reply(
-        usage=usage,
+        usage=_raw(value["usage"]) if "usage" in value else msgspec.Raw(),
         choices=[_loose_choice(choice) for choice in choices if isinstance(choice, dict)]
         if isinstance(choices, list)
         else None,

@@ -359,6 +359,30 @@ def test_a_settled_event_that_never_came_is_booked_from_the_spool_after_a_while(
     assert books.count_entries() == 1
 
 
+def test_an_event_that_the_meter_refuses_holds_up_no_other_and_is_in_the_books_in_the_end(
+    ledger: Flask,
+    wire: redis.Redis,
+    make_drainer: Callable[..., Drainer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused, beside, behind = event(cost_nano=5), event(cost_nano=7), event(cost_nano=11)
+    wire.rpush(store.tombstone(refused.request_id), "no tombstone")
+    first = spool(tmp_path, line(refused), line(beside))
+    second = spool(tmp_path, line(behind), name="2-2")
+    drainer = make_drainer()
+    drainer.clean()
+    drain_all(drainer)
+    drainer.clean()
+    drain_all(drainer)
+    assert first.exists() and not second.exists()
+    assert books.count_entries() == 2 and spent(wire) == 18
+    monkeypatch.setattr(drainer_module, "DOUBTFUL_S", 0)
+    assert drainer.clean() == 1
+    assert books.count_entries() == 3
+    books.assert_sums_equal_entries()
+
+
 def test_a_torn_last_line_is_told_and_a_broken_line_becomes_a_dead_letter(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -426,6 +450,21 @@ def test_the_reaper_asks_for_leases_that_have_ended_only(
     drainer = make_drainer(meter=meter)
     assert drainer.reap() == 2
     assert meter.asked == ["bad", "over"]
+
+
+def test_a_hold_that_redis_cannot_read_keeps_no_other_from_its_end(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    wire.set(store.hold("bad"), "no hold")
+    told = event(attempt=0)
+    the_meter(wire).reserve(
+        told.request_id, (ScopeRef("key", "key-1", "app"),), Charge(100, 0, 1, 10, 10, True, 10), encode(told)
+    )
+    wire.zadd(store.LEASES, {"bad": 1, told.request_id: 2})
+    drainer = make_drainer()
+    assert drainer.reap() == 2
+    assert int(wire.hget(store.spent("key", "key-1", "total"), "held") or 0) == 0
+    assert "reaper" in drainer.trouble
 
 
 @pytest.mark.parametrize("progress", [None, 40])

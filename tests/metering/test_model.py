@@ -7,6 +7,7 @@ buckets fill by eighths, so that both sides are exact. Now and then it is wrong,
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter as Count
 from collections import defaultdict
@@ -37,6 +38,8 @@ from app.metering import reservations
 from app.metering.periods import FOR_EVER_MS, window_of
 from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import UsageEvent
+from app.providers.base import Demand, Possible
+from app.providers.usage import Tally
 from tests.ledger import books
 from tests.metering.reference import LEASE_MS, Asked, Booked, Denied, Granted, ReferenceMeter, Scope
 
@@ -105,6 +108,17 @@ def with_a_time_of_its_own(patch: pytest.MonkeyPatch) -> None:
 
 def set_server_time(client: redis.Redis, ms: int) -> None:
     client.hset(store.METER, mapping={"server_s": ms // 1000, "server_us": ms % 1000 * 1000})
+
+
+# What upstreams tell of usage, true or not.
+FIGURES = (
+    st.integers(0, 900) | st.integers(0, 2**64) | st.sampled_from((None, -1, "7", 7.0, [], 1e300, 2**53, 2**63, 2**64))
+)
+LIES = st.dictionaries(
+    st.sampled_from(("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens", "cost")),
+    FIGURES,
+    max_size=4,
+)
 
 
 class WorkersClock:
@@ -284,6 +298,38 @@ class Life(RuleBasedStateMachine):
         self.settle_once(id, cost, tokens, replayed)
         assert not self.meter(id).settle(hold, cost, tokens, b"{}")
         assert not self.meter(id).settle_event(self.spool[-1])
+
+    @precondition(lambda self: self.alive())
+    @rule(
+        pick=st.integers(0, 10**6),
+        frames=st.lists(LIES | st.sampled_from(("", " word", "a long piece of an answer " * 20)), max_size=5),
+        ends=st.booleans(),
+        replayed=st.booleans(),
+    )
+    def believe_an_upstream(self, pick: int, frames: list[Any], ends: bool, replayed: bool) -> None:
+        """An upstream tells whatever it likes, and the call goes on or ends with what is believed of it."""
+        id = self.alive()[pick % len(self.alive())]
+        hold, asked = self.holds[id], self.asked[id]
+        most = Possible(asked.bucket, asked.bucket + 100, max(hold.output_limit, 1000), asked.answers)
+        demand = Demand(
+            capability="chat", model="m", members={}, parsed=None, possible=most,
+            max_output=hold.output_limit if hold.bounded else None,
+        )  # fmt: skip
+        tally = Tally(demand)
+        for frame in frames:
+            if isinstance(frame, str):
+                tally.hear({"content": msgspec.Raw(msgspec.json.encode(frame))})
+            else:
+                tally.tell(json.dumps(frame).encode())
+        used = tally.conclude() if ends else tally.usage
+        text = sum(len(frame) for frame in frames if isinstance(frame, str))
+        assert used.prompt_tokens <= most.told_prompt
+        assert used.completion_tokens <= max(most.answer * most.answers, text)
+        cost = asked._replace(answers=1).amount(used.completion_tokens)
+        if ends:
+            self.settle_once(id, cost, used.prompt_tokens + used.completion_tokens, replayed)
+        elif self.expected.holds[id].lease_ms > self.expected.now_ms:
+            self.beat_for(id, cost, used.prompt_tokens + used.completion_tokens)
 
     def settle_once(self, id: str, cost: int, tokens: int, replayed: bool) -> None:
         hold = self.holds[id]
