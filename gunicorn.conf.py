@@ -27,7 +27,7 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.ggevent import GeventWorker
 
 import config as settings
-from app import logs
+from app.runtime import logs
 from tools.orphans import die_with_parent
 
 TOLD_BY = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}  # a worker is told to end by one of these

@@ -10,8 +10,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from app import create_app as open_doors
-from app import logs
 from app.gateway.endpoints import is_without_v1
+from app.runtime import logs
 from config import Config, load
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ def create_app(config: Config, doors: Collection[str]) -> Flask:
     from flask import Flask
     from werkzeug.middleware.proxy_fix import ProxyFix
 
-    from app import current, health
+    from app import current
+    from app.runtime import health
 
     app = Flask(__name__, static_folder=None)
     current.remember(app, config)
@@ -38,7 +39,7 @@ def create_app(config: Config, doors: Collection[str]) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
     health.open_door(app)
     if not hot:
-        import_module("app.cold").furnish(app, config, pages=bool(doors))
+        import_module("app.portal_app").furnish(app, config, pages=bool(doors))
     for door in DOORS:
         if door in doors:
             import_module(f"app.blueprints.{door}").open_door(app)

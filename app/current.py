@@ -9,7 +9,7 @@ from flask import Flask, current_app
 from redis import Redis
 
 from app import store
-from app.sealing import Sealer
+from app.runtime.sealing import Sealer
 from config import Config, Secrets
 
 

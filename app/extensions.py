@@ -61,7 +61,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """Every table of the cold side. Ids are the 36 characters of `app.ids.new_id`; money is nano-units."""
+    """Every table of the cold side. Ids are the 36 characters of `app.runtime.ids.new_id`; money is nano-units."""
 
     metadata = MetaData(
         naming_convention={

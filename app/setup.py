@@ -13,12 +13,14 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from redis import RedisError
 
-from app import create_app, logs
-from app.domain import catalog, identity, passwords, providers, publication
+from app import create_app
+from app.domain import catalog, identity, passwords, providers
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
 from app.extensions import MIGRATIONS, db, transaction
 from app.jobs.drainer import Drainer
+from app.runtime import logs
+from app.workflows import publication
 from config import Config, ConfigError, load
 
 REDIS_PATIENCE_S = 20.0

@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from app import store
 from app.extensions import db
 from app.jobs.drainer import Drainer
-from app.ledger import entries, rollups, sums
+from app.ledger import entries, measures, rollups
 from tests.ledger import books
 from tools.embedded_valkey import EmbeddedValkey
 
@@ -37,7 +37,7 @@ def made(count: int) -> list[bytes]:
                     key_id=key,
                     subscription_id=f"sub-{person}",
                     model=f"model-{chance.randrange(10)}",
-                    at_ms=books.NOON - chance.randrange(48 * sums.HOUR_MS),
+                    at_ms=books.NOON - chance.randrange(48 * measures.HOUR_MS),
                     stream=chance.random() < 0.5,
                     scopes=(
                         ("key", key, "month-1"),

@@ -19,12 +19,12 @@ from sqlalchemy import insert
 
 from app import clock, store
 from app.extensions import db
-from app.ids import new_id
 from app.ledger import posting
 from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
 from app.metering.periods import window_of
 from app.metering.reservations import Hold, Meter, ScopeRef
+from app.runtime.ids import new_id
 from tests.ledger import books
 from tests.services.postgres import running_postgres
 from tools.embedded_valkey import EmbeddedValkey

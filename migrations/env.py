@@ -16,16 +16,6 @@ from sqlalchemy import Connection, Engine, create_engine
 import config as settings
 
 # They bring in every table of the domain.
-from app.domain import (  # noqa: F401
-    alerts,
-    announcements,
-    approval_rules,
-    budget_requests,
-    invitations,
-    notices,
-    publication,
-    teams,
-)
 from app.extensions import Base, UtcDateTime, db, prepare
 
 for ledger in ("app.ledger.entries", "app.ledger.rollups", "app.ledger.budgets"):

@@ -22,12 +22,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app, store
-from app.domain import catalog, identity, passwords, providers, publication, teams
+from app.domain import catalog, identity, passwords, providers, teams
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.setup import migrate
+from app.workflows import publication
 from config import Config, load
 from tests.services.sqlite import trust_the_machine, trust_the_machine_always
 

@@ -10,7 +10,8 @@ from flask import Flask
 from werkzeug.test import Client
 
 import wsgi
-from app import clock, create_app, current, heartbeats, store
+from app import clock, create_app, current, store
+from app.runtime import heartbeats
 from config import Config, load
 from tests.house import migrated, quick_hashes, wire  # noqa: F401
 
@@ -47,7 +48,7 @@ client = Client(wsgi.Doors(load()))
 assert client.get("/healthz").status_code == 200
 assert client.get("/readyz").status_code == 503
 cold = ("sqlalchemy", "flask_sqlalchemy", "flask_login", "flask_wtf", "wtforms", "authlib", "rq", "alembic", "bcrypt",
-        "app.domain", "app.ledger", "app.cold", "app.extensions", "app.web")
+        "app.domain", "app.ledger", "app.portal_app", "app.extensions", "app.web")
 print([name for name in sys.modules if name in cold or name.startswith(tuple(f"{one}." for one in cold))])
 """
     done = subprocess.run(

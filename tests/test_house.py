@@ -17,18 +17,18 @@ HOT = ("app.gateway", "app.providers", "app.metering", "app.blueprints.v1")
 GROUND = (
     "config",
     "app.clock",
-    "app.ids",
+    "app.runtime.ids",
     "app.directory",
     "app.store",
-    "app.sealing",
-    "app.logs",
+    "app.runtime.sealing",
+    "app.runtime.logs",
     "app.current",
-    "app.health",
-    "app.failpoints",
-    "app.sockets",
-    "app.bodies",
+    "app.runtime.health",
+    "app.runtime.failpoints",
+    "app.runtime.sockets",
+    "app.runtime.bodies",
 )
-LETTERBOX = ("app.jobs.letterbox",)  # ground floor: it carries letters by name and knows no job
+LETTERBOX = ("app.queue",)  # ground floor: it carries letters by name and knows no job
 COLD_PACKAGES = {
     "sqlalchemy", "flask_sqlalchemy", "flask_migrate", "flask_login", "flask_wtf", "flask_htmx", "wtforms", "authlib",
     "rq", "alembic", "bcrypt",

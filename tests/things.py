@@ -12,7 +12,6 @@ from app import clock, current, store
 from app.domain import (
     announcements,
     approval_rules,
-    budget_requests,
     budgets,
     invitations,
     keys,
@@ -26,10 +25,11 @@ from app.domain import (
 from app.domain.deliveries import Delivery
 from app.domain.providers import Endpoint
 from app.extensions import db, transaction
-from app.ids import new_id
 from app.ledger import entries, posting
 from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
+from app.runtime.ids import new_id
+from app.workflows import budget_requests
 from tests.house import People, make_model, make_team
 
 

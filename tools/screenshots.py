@@ -24,8 +24,8 @@ import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from app import clock
-from app.ids import new_id
 from app.metering.usage import Attempt, UsageEvent
+from app.runtime.ids import new_id
 from config import Config, load
 from tests.services.chromium import find_chromium
 from tests.services.portico import ADMIN_PASSWORD, Portico

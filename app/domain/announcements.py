@@ -13,7 +13,7 @@ from app.domain import audit
 from app.domain.errors import Invalid
 from app.domain.person import Person
 from app.extensions import Base, db
-from app.ids import new_id
+from app.runtime.ids import new_id
 
 LEVELS = ("info", "warning", "danger")
 LONGEST_TEXT = 500

@@ -18,8 +18,8 @@ from app.domain.catalog import Model
 from app.domain.errors import Invalid, NotFound
 from app.domain.person import ROLES, Person
 from app.extensions import Base, db
-from app.ids import new_id
 from app.metering import money
+from app.runtime.ids import new_id
 
 Direction = Literal["up", "down"]
 LONGEST_NAME = 100

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.clock import now
 from app.domain.person import Person
 from app.extensions import Base, db
-from app.ids import new_id
+from app.runtime.ids import new_id
 
 SYSTEM = "portico"  # the actor of what Portico does by itself
 

@@ -23,8 +23,8 @@ from app.domain.changes import touch
 from app.domain.errors import Forbidden, Invalid
 from app.domain.person import Person
 from app.extensions import Base, db
-from app.ids import new_id
 from app.metering import money, periods
+from app.runtime.ids import new_id
 
 KINDS: tuple[str, ...] = get_args(ScopeKind)
 PERIODS: tuple[str, ...] = get_args(Period)
@@ -62,7 +62,7 @@ class Budget(Base):
     opening_id: Mapped[str | None] = mapped_column(String(36))
     opening_period: Mapped[str | None] = mapped_column(String(64))
     opening_nano: Mapped[int] = mapped_column(default=0)
-    # What the books last knew of its counter, for the order of lists; see `app.ledger.kept`.
+    # What the books last knew of its counter, for the order of lists; see `app.ledger.list_order`.
     spent_nano: Mapped[int] = mapped_column(default=0, server_default="0")
     spent_period: Mapped[str | None] = mapped_column(String(64))
     spent_at_ms: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -24,8 +24,8 @@ from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import Base, db
-from app.ids import new_id
 from app.metering import money
+from app.runtime.ids import new_id
 
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType

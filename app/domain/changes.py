@@ -1,6 +1,6 @@
 """What the hot side must be told after the present transaction: a note in the same transaction, so none is lost.
 
-Verbs of the domain leave notes by `touch`; `app.domain.publication` acts on them once they are committed.
+Verbs of the domain leave notes by `touch`; `app.workflows.publication` acts on them once they are committed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import now
 from app.extensions import Base, db
-from app.ids import new_id
+from app.runtime.ids import new_id
 
 # directory: the whole document. person: a person's limits and every key and token of theirs. team: a team's limits
 # and every key of it. key: a key's limits

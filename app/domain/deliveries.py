@@ -33,8 +33,8 @@ from app.domain.errors import Conflict, NotFound
 from app.domain.person import Person
 from app.domain.search import contains
 from app.extensions import Base, db, transaction
-from app.ids import new_id
-from app.jobs.letterbox import RETRIES_S, put_later
+from app.queue import RETRIES_S, put_later
+from app.runtime.ids import new_id
 
 log = logging.getLogger(__name__)
 

@@ -187,7 +187,7 @@ def update(
 
 
 def remove(person: Person, *, by: Person | None) -> None:
-    """Takes a person out of the list of people; what is theirs goes by `app.domain.departure`, which is to be called.
+    """Takes a person out of the list of people; what is theirs goes by `app.workflows.offboarding`, which is to be called.
 
     Raises `Conflict` for the last admin.
     """

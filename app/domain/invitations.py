@@ -20,8 +20,8 @@ from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.passwords import PasswordHash
 from app.domain.person import ROLES, Person
 from app.extensions import Base, db
-from app.ids import new_id
-from app.sealing import digest
+from app.runtime.ids import new_id
+from app.runtime.sealing import digest
 
 LONGEST_DAYS = 90
 STATUSES = ("open", "used", "expired", "withdrawn")

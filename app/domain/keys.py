@@ -25,9 +25,9 @@ from app.domain.search import among, contains
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db
-from app.gateway.key_text import new_key
-from app.ids import new_id
-from app.sealing import digest
+from app.runtime.ids import new_id
+from app.runtime.key_text import new_key
+from app.runtime.sealing import digest
 
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
@@ -80,7 +80,7 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
-    last_used_ms: Mapped[int] = mapped_column(default=0, server_default="0")  # for lists; see `app.ledger.kept`
+    last_used_ms: Mapped[int] = mapped_column(default=0, server_default="0")  # for lists; see `app.ledger.list_order`
 
     person: Mapped[Person] = relationship("Person", lazy="joined")
     team: Mapped[Team | None] = relationship(

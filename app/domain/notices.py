@@ -18,7 +18,7 @@ from app.domain import deliveries
 from app.domain.errors import NotFound
 from app.domain.person import Person
 from app.extensions import Base, db
-from app.ids import new_id
+from app.runtime.ids import new_id
 
 
 class Notice(Base):

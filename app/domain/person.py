@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import now
 from app.extensions import Base
-from app.ids import new_id
+from app.runtime.ids import new_id
 
 Scope = Literal["inference", "portal", "admin"]
 # inference: call /v1. portal: one's own keys, subscriptions and usage. admin: the management routes of admins.

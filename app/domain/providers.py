@@ -22,10 +22,10 @@ from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
 from app.extensions import Base, db
 from app.gateway.endpoints import ENDPOINTS
-from app.ids import new_id
 from app.providers import settings as adapter_settings
 from app.providers.addresses import AddressPolicy, AddressRefused, Origin, origin_of
 from app.providers.base import CheckResult
+from app.runtime.ids import new_id
 
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType

@@ -18,7 +18,7 @@ from redis import RedisError
 
 from app import clock, current, store
 from app.domain.errors import Unavailable
-from app.sealing import digest
+from app.runtime.sealing import digest
 
 COOKIE_FIELD = "sid"
 SLIDE_EVERY_S = 60

@@ -44,7 +44,7 @@ from app.domain.person import Person
 from app.domain.search import one_of
 from app.domain.teams import Membership, Team
 from app.extensions import Base, UtcDateTime, db
-from app.ids import new_id
+from app.runtime.ids import new_id
 
 Status = Literal["pending", "active", "denied", "suspended", "cancelled", "expired"]
 STATUSES: tuple[Status, ...] = get_args(Status)

@@ -21,7 +21,7 @@ from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.identity import LARGEST_RATE
 from app.domain.person import Person
 from app.extensions import Base, db
-from app.ids import new_id
+from app.runtime.ids import new_id
 
 Role = Literal["owner", "member"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -302,7 +302,7 @@ def update(
 
 
 def remove(team: Team, *, by: Person) -> None:
-    """Removes a team that owns nothing any more: `app.domain.departure.dissolve` ends what it has first."""
+    """Removes a team that owns nothing any more: `app.workflows.offboarding.dissolve` ends what it has first."""
     for one in team.members:
         budgets.forget("member", one.scope_id)
         touch("scope", f"member:{one.scope_id}")

@@ -28,8 +28,8 @@ from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import SCOPES, Person
 from app.extensions import Base, db
-from app.ids import new_id
-from app.sealing import digest
+from app.runtime.ids import new_id
+from app.runtime.sealing import digest
 
 ISSUER = "portico"
 LONGEST_TOKEN = 4096

@@ -14,9 +14,9 @@ from gevent.event import AsyncResult
 from app import clock, store
 from app.directory import CallerRecord
 from app.gateway.errors import ApiError, bad_key, no_key, unavailable
-from app.gateway.key_text import is_well_formed
 from app.gateway.redis_wire import RedisAway, RedisWire
-from app.sealing import digest
+from app.runtime.key_text import is_well_formed
+from app.runtime.sealing import digest
 
 BELIEVED_S = 0.5
 # How long after Redis went away its last word of a caller is trusted. What costs money waits for Redis all the same.

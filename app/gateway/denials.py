@@ -17,7 +17,7 @@ import structlog
 from app import clock, store
 from app.directory import CallerRecord
 from app.gateway import metrics
-from app.sealing import digest
+from app.runtime.sealing import digest
 
 Reason = Literal["no_key", "invalid_key", "model"]
 

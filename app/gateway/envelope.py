@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.bodies import count_parts
 from app.gateway.errors import ApiError, bad_request
+from app.runtime.bodies import count_parts
 
 LARGE = 65_536  # bytes of a member that is neither copied nor compared
 MOST_MEMBERS = 1_000  # at the top level

@@ -20,7 +20,7 @@ from app.gateway.redis_wire import RedisWire
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter
 from app.providers.settings import SettingsError, Variables, checked
-from app.sealing import Sealer, SealingError
+from app.runtime.sealing import Sealer, SealingError
 
 log = structlog.get_logger("gateway.routing")
 _directory = msgspec.json.Decoder(Directory)

@@ -12,7 +12,6 @@ import msgspec
 import structlog
 from hiredis import ReplyError
 
-from app import failpoints
 from app.gateway import metrics
 from app.gateway.access import Access
 from app.gateway.call import Call
@@ -25,7 +24,8 @@ from app.metering.reservations import BEAT_S, Charge, Hold, Meter, MeterClosed, 
 from app.metering.usage import Refusal
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables
-from app.sealing import Sealer
+from app.runtime import failpoints
+from app.runtime.sealing import Sealer
 from config import Config
 
 log = structlog.get_logger("gateway")

@@ -17,9 +17,10 @@ from rq.cron import CronJob, CronScheduler
 from rq.exceptions import SchedulerNotFound
 from rq.job import Job
 
-from app import heartbeats
-from app.jobs import letterbox, process
+from app import queue as queue_module
+from app.jobs import process
 from app.jobs.schedule import SCHEDULE
+from app.runtime import heartbeats
 
 T = TypeVar("T")
 
@@ -42,8 +43,8 @@ class ScheduledJob(CronJob):
     def enqueue(self, connection: Redis) -> Job:
         """Put the job into the letterbox. It is forgotten if no worker took it before the next one is due."""
         assert self.func is not None
-        return letterbox.queue(connection).enqueue(
-            self.func, ttl=self.interval, result_ttl=0, failure_ttl=letterbox.KEEP_FAILED_S
+        return queue_module.queue(connection).enqueue(
+            self.func, ttl=self.interval, result_ttl=0, failure_ttl=queue_module.KEEP_FAILED_S
         )
 
 
@@ -52,7 +53,7 @@ class Clock(CronScheduler):
 
     def __init__(self, connection: Redis) -> None:
         super().__init__(connection=connection, name="clock")
-        self._scheduled = [ScheduledJob(letterbox.QUEUE, func=job, interval=every_s) for job, every_s in SCHEDULE]
+        self._scheduled = [ScheduledJob(queue_module.QUEUE, func=job, interval=every_s) for job, every_s in SCHEDULE]
         self._cron_jobs = list(self._scheduled)
 
     def enqueue_jobs(self) -> list[CronJob]:
@@ -90,7 +91,7 @@ class Clock(CronScheduler):
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     config = process.start("clock")
-    Clock(letterbox.connect(config.redis_url)).start()  # type: ignore[no-untyped-call]
+    Clock(queue_module.connect(config.redis_url)).start()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

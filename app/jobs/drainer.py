@@ -22,14 +22,15 @@ import structlog
 from redis import Redis, RedisError, ResponseError
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from app import clock, failpoints, heartbeats, store, timekeeping
-from app.ids import new_id
+from app import clock, store
 from app.jobs import metering, process, spools
 from app.jobs.spools import Poison, decode
 from app.ledger import posting
 from app.ledger import recount as recounting
 from app.metering.outbox import REAPER, Spool
 from app.metering.usage import UsageEvent
+from app.runtime import failpoints, heartbeats, timekeeping
+from app.runtime.ids import new_id
 
 STATUS = "portico:drainer"  # hash for the status page
 
@@ -483,7 +484,7 @@ def main() -> None:
     config = process.start("drainer")
     app = process.application()
     with app.app_context():
-        from app.domain import alerts
+        from app.workflows import alerts
 
         drainer = Drainer(
             config.redis_url, config.spool_dir, catch_up=_catch_up, alert=_raise_alerts, exhausted=alerts.exhausted
@@ -496,8 +497,8 @@ def main() -> None:
 
 
 def _catch_up() -> None:
-    from app.domain import denials, publication
     from app.extensions import db
+    from app.workflows import denials, publication
 
     try:
         publication.catch_up()
@@ -507,8 +508,8 @@ def _catch_up() -> None:
 
 
 def _raise_alerts(charged: Collection[Counter], exhausted: Collection[Scope]) -> None:
-    from app.domain import alerts
     from app.extensions import db
+    from app.workflows import alerts
 
     try:
         alerts.raise_for(charged, exhausted)

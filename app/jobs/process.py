@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 import config as settings
-from app import logs
+from app.runtime import logs
 from tools.orphans import forks_die_with_us
 
 SQLITE_WAIT_MS = 10_000

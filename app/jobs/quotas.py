@@ -10,7 +10,7 @@ import msgspec
 
 from app import clock, current
 from app.jobs.process import job
-from app.ledger import reconcile
+from app.workflows import reconcile
 
 STATUS = "portico:quotas"
 SHOWN = 50  # drifting counters that the status page gets
@@ -19,8 +19,9 @@ SHOWN = 50  # drifting counters that the status page gets
 @job
 def run() -> None:
     """Bring quotas into step with the present minute; any number of runs do no harm."""
-    from app.domain import alerts, deliveries, identity, key_warnings, publication, sessions, subscriptions, tokens
+    from app.domain import deliveries, identity, key_warnings, sessions, subscriptions, tokens
     from app.extensions import transaction
+    from app.workflows import alerts, publication
 
     while transaction(subscriptions.expire_due):
         pass

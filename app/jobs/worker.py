@@ -16,8 +16,9 @@ from rq import Worker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
-from app import heartbeats
-from app.jobs import letterbox, process
+from app import queue as queue_module
+from app.jobs import process
+from app.runtime import heartbeats
 
 PAUSE_S = 1.0
 WAIT_S = int(heartbeats.EVERY_S)
@@ -32,7 +33,7 @@ class PatientWorker(Worker):
 
     def __init__(self, connection: Redis) -> None:
         super().__init__(
-            [letterbox.queue(connection)],
+            [queue_module.queue(connection)],
             connection=connection,
             serializer=JSONSerializer,
             worker_ttl=WAIT_S + 15,  # from which RQ derives how long it waits for a job between two heartbeats
@@ -62,7 +63,7 @@ def main() -> None:
     """Run until SIGTERM or SIGINT; the job under way is finished first."""
     config = process.start("worker")
     process.application()  # made before the first fork, so that each job starts at once
-    connection = letterbox.connect(config.redis_url)
+    connection = queue_module.connect(config.redis_url)
     while not PatientWorker.asked_to_end:
         try:
             PatientWorker(connection).work(with_scheduler=True)

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
 from app.ledger.entries import ENTRY, Unbounded
+from app.ledger.measures import HOUR_MS, put
 from app.ledger.rollups import HOURLY
-from app.ledger.sums import HOUR_MS, put
 from app.metering.periods import Window
 from app.metering.usage import UsageEvent
 

@@ -96,7 +96,7 @@ class UsageEntry(Base):
 class DeadLetter(Base):
     """An event that could not be read or written, kept as it came for somebody to look at. It never blocks others.
 
-    It is never deleted: `app.ledger.dead_letters` judges it, and `state` says how that went.
+    It is never deleted: `app.workflows.dead_letters` judges it, and `state` says how that went.
     """
 
     __tablename__ = "dead_letter"

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from app import clock
 from app.extensions import db
-from app.ledger import budgets, kept, rollups, sums
+from app.ledger import budgets, list_order, measures, rollups
 from app.ledger.entries import DEAD, ENTRY
 from app.metering.usage import UsageEvent
 
@@ -37,7 +37,7 @@ def post(events: Sequence[UsageEvent]) -> int:
 
     Raises SQLAlchemy's errors, after which nothing of this batch was posted; the same batch may be given again.
     """
-    with sums.writing() as connection:
+    with measures.writing() as connection:
         return post_within(connection, events)
 
 
@@ -50,7 +50,7 @@ def post_within(connection: Connection, events: Sequence[UsageEvent]) -> int:
     fresh: list[UsageEvent] = []
     for start in range(0, len(names), CHUNK):
         rows = [_row(unique[name]) for name in names[start : start + CHUNK]]
-        inserted = sums.put(
+        inserted = measures.put(
             connection,
             ENTRY,
             rows,
@@ -61,7 +61,7 @@ def post_within(connection: Connection, events: Sequence[UsageEvent]) -> int:
         fresh += [unique[row[0], row[1], row[2]] for row in inserted]
     rollups.advance(connection, fresh)
     budgets.advance(connection, fresh)
-    kept.advance(connection, fresh)
+    list_order.advance(connection, fresh)
     return len(fresh)
 
 
@@ -97,7 +97,7 @@ def known_requests(request_ids: Iterable[str], kind: str = "usage") -> set[str]:
 
 def bury(source: str, raw: bytes, reason: str) -> None:
     """Keep an event that nobody can read or write as a dead letter, once whatever is delivered again."""
-    with sums.writing() as connection:
+    with measures.writing() as connection:
         row = {
             "digest": hashlib.sha256(raw).hexdigest(),
             "source": source,
@@ -106,4 +106,6 @@ def bury(source: str, raw: bytes, reason: str) -> None:
             "at_ms": clock.now_ms(),
             "state": "open",
         }
-        sums.put(connection, DEAD, [row], lambda insert: insert.on_conflict_do_nothing(index_elements=[DEAD.c.digest]))
+        measures.put(
+            connection, DEAD, [row], lambda insert: insert.on_conflict_do_nothing(index_elements=[DEAD.c.digest])
+        )

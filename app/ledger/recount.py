@@ -22,13 +22,13 @@ from sqlalchemy import select
 
 from app import clock, store
 from app.extensions import db
-from app.ids import new_id
 from app.ledger.budgets import SPENT
 from app.ledger.entries import ENTRY
 from app.ledger.posting import known_requests
 from app.metering.outbox import REAPER
 from app.metering.reservations import LEASE_MS, LOST, REAPED_MS, TOMBSTONE_MS, Reaped
 from app.metering.usage import UsageEvent
+from app.runtime.ids import new_id
 
 # How long workers have to put their holds back: one that stays silent for a whole lease has lost its holds anyway.
 PATIENCE_S = LEASE_MS / 1000

@@ -32,9 +32,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
-from app.ledger import cuts
+from app.ledger import summaries
 from app.ledger.entries import ENTRY
-from app.ledger.sums import (
+from app.ledger.measures import (
     DAY_MS,
     DIMENSIONS,
     HOUR_MS,
@@ -121,7 +121,7 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
         for (start_ms, group), held in sums.items()
     ]
     rows.sort(key=lambda row: (row["group_key"], row["start_ms"]))  # one order of locks for every poster
-    cuts.advance(connection, sums)
+    summaries.advance(connection, sums)
 
     def add(insert: Any) -> Any:
         added_up = {name: HOURLY.c[name] + insert.excluded[name] for name in MEASURES}
@@ -194,7 +194,7 @@ def _derive_batch(connection: Connection, batch: int) -> int:
                 for index, number in enumerate(change):
                     held[index] += number
     _shift(connection, shifts)
-    cuts.shift(connection, ((kind, start, group, by) for (kind, start, _), (group, by) in shifts.items()))
+    summaries.shift(connection, ((kind, start, group, by) for (kind, start, _), (group, by) in shifts.items()))
     return len(changed)
 
 
@@ -365,26 +365,28 @@ def _check_cuts(connection: Connection, size: int, chance: random.Random) -> lis
     wanted: dict[tuple[str, str, int, Group], None] = {}
     for kind in ("hour", *KINDS):
         longer = kind != "hour"
-        names = [cut for cut in cuts.CUTS if longer or cut in cuts.HOURLY_CUTS]
+        names = [cut for cut in summaries.CUTS if longer or cut in summaries.HOURLY_CUTS]
         source = ROLLUP if longer else HOURLY
         known = source.c.kind == kind if longer else true()
-        mine = cuts.CUT.c.kind == kind
+        mine = summaries.CUT.c.kind == kind
         if longer and fresh is not None:
             before = period_start(cast("Kind", kind), fresh)
-            known, mine = and_(known, source.c.start_ms < before), and_(mine, cuts.CUT.c.start_ms < before)
+            known, mine = and_(known, source.c.start_ms < before), and_(mine, summaries.CUT.c.start_ms < before)
         for row in _sample(connection, source, known, size, chance):
             group = tuple(getattr(row, name) for name in DIMENSIONS)
             for cut in names:
-                wanted[cut, kind, row.start_ms, cuts.group_in(cut, group)] = None
+                wanted[cut, kind, row.start_ms, summaries.group_in(cut, group)] = None
         for cut in names:
-            for row in _sample(connection, cuts.CUT, and_(mine, *cuts.rows_of(cut, sought=False)), size, chance):
+            for row in _sample(
+                connection, summaries.CUT, and_(mine, *summaries.rows_of(cut, sought=False)), size, chance
+            ):
                 wanted[cut, kind, row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)] = None
     found = []
     for cut, kind, start_ms, group in wanted:
-        kept = cuts.kept(connection, cut, kind, start_ms, group)
+        kept = summaries.kept(connection, cut, kind, start_ms, group)
         hour = kind == "hour"
         after_ms = start_ms + HOUR_MS if hour else _end(cast("Kind", kind), start_ms)
-        counted = cuts.counted(connection, cut, kind, start_ms, after_ms, group, HOURLY if hour else ROLLUP)
+        counted = summaries.counted(connection, cut, kind, start_ms, after_ms, group, HOURLY if hour else ROLLUP)
         if (kept or NOTHING) != (counted or NOTHING):
             found.append(Difference(f"{cut} {kind}", start_ms, group, kept, counted))
     return found

@@ -18,9 +18,9 @@ from msgspec import Meta
 
 from app import clock
 from app.directory import Capability, Deployment
-from app.ids import new_id
 from app.providers.base import Adapter, CheckResult, Demand, Exchange, UpstreamError, Usage
 from app.providers.settings import Settings
+from app.runtime.ids import new_id
 
 DIMENSIONS = 256
 _WORD = re.compile(r"(?<!\s)\s*+\S++")  # begins where a word ends, so that blanks are gone through once

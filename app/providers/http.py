@@ -24,7 +24,7 @@ from geventhttpclient.response import HTTPProtocolViolationError, HTTPResponse
 from app.providers.addresses import AddressPolicy, AddressRefused, origin_of
 from app.providers.base import UpstreamError
 from app.providers.sse import BOM, stands_alone
-from app.sockets import READ_BYTES, Patience, send
+from app.runtime.sockets import READ_BYTES, Patience, send
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_IDLE = 256

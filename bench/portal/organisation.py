@@ -22,7 +22,7 @@ $$ SELECT ((hashint8extended(n, salt) >> 11) & ((1::bigint << 52) - 1)) / (1::bi
 CREATE FUNCTION pg_temp.pick(n bigint, salt bigint, most bigint, skew double precision) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT least(most, 1 + floor(most * power(pg_temp.chance(n, salt), skew))::bigint) $$;
--- An id that sorts by its time, as `app.ids.new_id` makes it; one expression, so that a query takes it in.
+-- An id that sorts by its time, as `app.runtime.ids.new_id` makes it; one expression, so that a query takes it in.
 CREATE FUNCTION pg_temp.made_id(ms bigint, n bigint, salt text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT overlay(overlay(lpad(to_hex(ms), 12, '0') || substr(md5(salt || n::text), 1, 20) PLACING '7' FROM 13)
                   PLACING '8' FROM 17)::uuid::text $$;

@@ -11,9 +11,9 @@ import psycopg
 
 from app import clock, create_app
 from app.extensions import db
-from app.ids import new_id
 from app.ledger import posting, rollups
 from app.metering.usage import UsageEvent
+from app.runtime.ids import new_id
 from app.setup import migrate
 from bench.gateway.builds import say
 from bench.gateway.portico import Portico

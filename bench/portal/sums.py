@@ -9,8 +9,8 @@ from typing import Any
 
 from psycopg import Connection
 
-from app.ledger.cuts import CUTS, HOURLY_CUTS
-from app.ledger.sums import DIMENSIONS, MEASURES, group_key
+from app.ledger.measures import DIMENSIONS, MEASURES, group_key
+from app.ledger.summaries import CUTS, HOURLY_CUTS
 
 NAMES = ", ".join(DIMENSIONS)
 TOLD = ", ".join(MEASURES)

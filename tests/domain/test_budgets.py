@@ -8,14 +8,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app import clock, store
-from app.domain import budgets, publication
+from app.domain import budgets
 from app.extensions import transaction
-from app.ids import new_id
 from app.jobs.drainer import Drainer
 from app.ledger import budgets as books
 from app.ledger import posting
 from app.metering.periods import window_of
 from app.metering.usage import UsageEvent
+from app.runtime.ids import new_id
+from app.workflows import publication
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.clock import now
-from app.domain import catalog, keys, offering, subscriptions
+from app.domain import catalog, keys, subscriptions
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.extensions import db, transaction
-from app.gateway.key_text import is_well_formed, new_key
+from app.runtime.key_text import is_well_formed, new_key
+from app.workflows import catalog_changes
 from tests.house import People, make_model
 
 
@@ -50,10 +51,10 @@ def test_hidden_models_show_to_their_subscribers_only(people: People) -> None:
     model = transaction(make_model, people.admin)
     transaction(subscriptions.request, people.owner, model, by=people.owner)
     transaction(catalog.update_model, model, by=None, status="hidden")
-    assert offering.visible(people.owner, "small") is model
-    assert offering.visible(people.auditor, "small") is model
+    assert catalog_changes.visible(people.owner, "small") is model
+    assert catalog_changes.visible(people.auditor, "small") is model
     with pytest.raises(NotFound):
-        offering.visible(people.stranger, "small")
+        catalog_changes.visible(people.stranger, "small")
     with pytest.raises(Invalid):
         transaction(subscriptions.request, people.stranger, model, by=people.stranger)
 
@@ -101,7 +102,7 @@ def test_what_is_over_expires(people: People, monkeypatch: pytest.MonkeyPatch) -
 def test_removing_a_model_cancels_its_subscriptions_and_remembers_its_name(people: People) -> None:
     model = transaction(make_model, people.admin)
     found, _ = transaction(subscriptions.request, people.owner, model, by=people.owner)
-    transaction(offering.delete, model, by=people.admin)
+    transaction(catalog_changes.delete, model, by=people.admin)
     db.session.refresh(found)
     assert (found.status, found.model_id, found.model_name) == ("cancelled", None, "small")
     transaction(make_model, people.admin)

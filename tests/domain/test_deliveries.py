@@ -18,12 +18,12 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
 from app import clock
+from app import queue as queue_module
 from app.clock import now
 from app.domain import deliveries, identity, invitations, notices
 from app.domain.deliveries import TRIES, Delivery, Undelivered
 from app.domain.errors import Conflict
 from app.extensions import db, transaction
-from app.jobs import letterbox
 from config import Config, Mail, Webhook
 from tests.house import People
 from tests.services.receivers import MailServer, Receiver
@@ -82,13 +82,13 @@ def only() -> Delivery:
 
 
 def letters(config: Config) -> list[str]:
-    return [job.args[0] for job in letterbox.queue(letterbox.connect(config.redis_url)).jobs]
+    return [job.args[0] for job in queue_module.queue(queue_module.connect(config.redis_url)).jobs]
 
 
 def work(config: Config) -> None:
     """What the worker does with the letters that wait, without its pauses."""
-    connection = letterbox.connect(config.redis_url)
-    box = letterbox.queue(connection)
+    connection = queue_module.connect(config.redis_url)
+    box = queue_module.queue(connection)
     SimpleWorker([box], connection=connection, serializer=JSONSerializer).work(burst=True, logging_level="CRITICAL")
 
 
@@ -280,10 +280,10 @@ def test_the_worker_tries_again_by_itself(people: People, hooked: Receiver, conf
     transaction(tell, people)
     work(config)
     assert only().state == "waiting"
-    connection = letterbox.connect(config.redis_url)
-    registry = letterbox.queue(connection).scheduled_job_registry
+    connection = queue_module.connect(config.redis_url)
+    registry = queue_module.queue(connection).scheduled_job_registry
     [job_id] = registry.get_job_ids()
-    assert 0 < registry.get_scheduled_time(job_id).timestamp() - clock.now_s() <= letterbox.RETRIES_S[0]
+    assert 0 < registry.get_scheduled_time(job_id).timestamp() - clock.now_s() <= queue_module.RETRIES_S[0]
     hooked.status = 200
     deliveries.send(only().id)
     assert only().state == "sent"

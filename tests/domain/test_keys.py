@@ -15,7 +15,7 @@ from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.keys import ApiKey
 from app.domain.notices import Notice
 from app.extensions import db, transaction
-from app.sealing import digest
+from app.runtime.sealing import digest
 from tests.house import People, make_model
 
 DAY = timedelta(days=1)

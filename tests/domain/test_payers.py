@@ -10,7 +10,7 @@ from app.domain import budgets, keys, payers, subscriptions, teams
 from app.domain.budgets import Budget
 from app.domain.payers import Scope
 from app.extensions import db, transaction
-from app.web import budget_list
+from app.pages import budget_list
 from tests.house import People, make_model
 
 

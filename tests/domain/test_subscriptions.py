@@ -13,14 +13,15 @@ from sqlalchemy import select
 
 from app import clock, current, directory, store
 from app.clock import now
-from app.domain import approval_rules, catalog, identity, keys, notices, offering, subscriptions
+from app.domain import approval_rules, catalog, identity, keys, notices, subscriptions
 from app.domain.catalog import Model
 from app.domain.errors import Conflict, Invalid
 from app.domain.notices import Notice
 from app.domain.person import Person
 from app.domain.subscriptions import Subscription
 from app.extensions import db, transaction
-from app.sealing import digest
+from app.runtime.sealing import digest
+from app.workflows import catalog_changes
 from tests.house import People, make_model
 
 
@@ -249,7 +250,7 @@ def test_a_request_again_needs_an_end_and_a_model(people: People, asked: str, gu
     made, new = again()
     assert (made.status, new) == ("pending", True)
     assert again() == (made, False)
-    transaction(lambda: offering.delete(catalog.model("guarded"), by=people.admin))
+    transaction(lambda: catalog_changes.delete(catalog.model("guarded"), by=people.admin))
     with pytest.raises(Conflict):
         again()
 

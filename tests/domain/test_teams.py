@@ -8,14 +8,15 @@ import redis
 
 from app import current, store
 from app.directory import CallerRecord
-from app.domain import budgets, departure, keys, publication, subscriptions, teams
+from app.domain import budgets, keys, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.notices import Notice
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
-from app.sealing import digest
+from app.runtime.sealing import digest
+from app.workflows import offboarding, publication
 from tests.house import People, make_model
 
 
@@ -93,7 +94,7 @@ def test_who_is_removed_loses_the_team_s_keys_and_keeps_their_own(
     _, theirs = transaction(keys.create, people.stranger, by=people.stranger, name="ours", team=team)
     _, own = transaction(keys.create, people.stranger, by=people.stranger, name="mine")
     assert caller(wire, theirs) and caller(wire, own)
-    transaction(departure.leave, team, people.stranger, by=people.owner)
+    transaction(offboarding.leave, team, people.stranger, by=people.owner)
     assert caller(wire, theirs) is None
     assert caller(wire, own) is not None
     told = db.session.query(Notice).filter_by(person_id=people.stranger.id, kind="team.left").one()
@@ -113,11 +114,11 @@ def test_a_key_of_somebody_who_is_no_member_is_never_published(people: People, t
 def test_a_team_keeps_an_owner(people: People, team: Team) -> None:
     join(team, people.stranger, by=people.owner)
     with pytest.raises(Conflict):
-        transaction(departure.leave, team, people.owner, by=people.owner)
+        transaction(offboarding.leave, team, people.owner, by=people.owner)
     with pytest.raises(Conflict):
         transaction(teams.put_member, team, people.owner, by=people.owner, role="member")
     join(team, people.stranger, by=people.owner, role="owner")
-    transaction(departure.leave, team, people.owner, by=people.owner)
+    transaction(offboarding.leave, team, people.owner, by=people.owner)
     assert teams.role_in(people.stranger, team.id) == "owner"
 
 
@@ -156,7 +157,7 @@ def test_limits_caps_and_budgets_are_published_and_go_with_the_team(
     publication.publish_all()
     assert wire.hgetall(store.scope("team", team.id))["rpm"] == "7"
     _, text = transaction(keys.create, people.owner, by=people.owner, name="ours", team=team)
-    transaction(departure.dissolve, team, by=people.owner)
+    transaction(offboarding.dissolve, team, by=people.owner)
     assert caller(wire, text) is None
     assert "limit" not in wire.hgetall(store.scope("team", team.id))
     assert budgets.find("member", member) is None
@@ -168,6 +169,6 @@ def test_a_person_who_is_deleted_leaves_the_team_its_subscriptions(
     join(team, people.stranger, by=people.owner)
     made, _ = transaction(subscriptions.request, people.stranger, model, by=people.stranger, team=team)
     _, text = transaction(keys.create, people.owner, by=people.owner, name="ours", team=team)
-    transaction(departure.delete, people.stranger, by=people.admin)
+    transaction(offboarding.delete, people.stranger, by=people.admin)
     found = caller(wire, text)
     assert found is not None and found.models == {model.name: made.id}

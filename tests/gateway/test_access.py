@@ -11,9 +11,9 @@ from app import store
 from app.directory import CallerRecord
 from app.gateway.access import Access
 from app.gateway.errors import ApiError
-from app.gateway.key_text import new_key
 from app.gateway.redis_wire import RedisWire
-from app.sealing import digest
+from app.runtime.key_text import new_key
+from app.runtime.sealing import digest
 from tests.services.valkey import ValkeyServer
 
 PEPPER = b"pepper"

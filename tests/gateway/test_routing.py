@@ -13,7 +13,7 @@ from app.gateway.redis_wire import RedisWire
 from app.gateway.routing import Routes
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables
-from app.sealing import Sealer
+from app.runtime.sealing import Sealer
 from config import load
 from tests.services.valkey import ValkeyServer
 

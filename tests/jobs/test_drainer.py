@@ -20,15 +20,17 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from app import clock, heartbeats, store
+from app import clock, store
 from app.extensions import db
 from app.jobs import drainer as drainer_module
 from app.jobs.drainer import STATUS, Drainer
-from app.ledger import entries, posting, reconcile
+from app.ledger import entries, posting
 from app.ledger.entries import DeadLetter, UsageEntry
 from app.ledger.recount import server_run
 from app.metering.reservations import Charge, Meter, ScopeRef
 from app.metering.usage import UsageEvent
+from app.runtime import heartbeats
+from app.workflows import reconcile
 from tests.jobs.at_work import at_work
 from tests.ledger import books
 from tests.ledger.books import encode, event, some_events

@@ -142,7 +142,7 @@ def test_pages_are_light(browser: Browser, lived_in: tuple[Portico, dict[str, st
 
 
 def test_every_page_of_the_menu_is_among_the_pages(lived_in: tuple[Portico, dict[str, str]]) -> None:
-    from app.web.menu import ADMIN, USER
+    from app.pages.menu import ADMIN, USER
 
     listed = {path.partition("?")[0] for _, _, path in pages(lived_in[1])}
     assert [entry.href for entry in (*USER, *ADMIN) if entry.href not in listed] == [], (

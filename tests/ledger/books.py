@@ -14,15 +14,15 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from app import clock
 from app.extensions import Base, db, init_database
-from app.ids import new_id
 from app.jobs.process import be_patient
 from app.ledger.budgets import SPENT
-from app.ledger.cuts import CUT, CUTS, HOURLY_CUTS, group_in
 from app.ledger.entries import ENTRY
-from app.ledger.kept import BUDGET, KEY
+from app.ledger.list_order import BUDGET, KEY
+from app.ledger.measures import DIMENSIONS, HOUR_MS, MEASURES, entry_measures
 from app.ledger.rollups import HOURLY, ROLLUP, period_start
-from app.ledger.sums import DIMENSIONS, HOUR_MS, MEASURES, entry_measures
+from app.ledger.summaries import CUT, CUTS, HOURLY_CUTS, group_in
 from app.metering.usage import Attempt, UsageEvent
+from app.runtime.ids import new_id
 from config import Config, Database, Redis, Storage
 from tests.services.sqlite import trust_the_machine_always
 

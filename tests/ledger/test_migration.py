@@ -13,9 +13,9 @@ from sqlalchemy import create_engine, inspect
 
 from app.extensions import MIGRATIONS, Base
 from app.ledger.budgets import SPENT
-from app.ledger.cuts import CUT
 from app.ledger.entries import DEAD, ENTRY
 from app.ledger.rollups import HOURLY, ROLLUP
+from app.ledger.summaries import CUT
 
 TABLES = {table.name for table in (ENTRY, DEAD, SPENT, HOURLY, ROLLUP, CUT)}
 

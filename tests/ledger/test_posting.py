@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from app.extensions import db
 from app.ledger import budgets, entries, posting
 from app.ledger.entries import UsageEntry
-from app.ledger.sums import HOUR_MS
+from app.ledger.measures import HOUR_MS
 from app.metering.periods import window_of
 from tests.ledger import books
 from tests.ledger.books import NOON, event, some_events

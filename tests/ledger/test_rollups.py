@@ -11,10 +11,10 @@ from sqlalchemy import func, select, update
 
 from app import clock
 from app.extensions import db
-from app.ledger import posting, rollups, sums
-from app.ledger.cuts import CUT
+from app.ledger import measures, posting, rollups
+from app.ledger.measures import HOUR_MS
 from app.ledger.rollups import HOURLY, ROLLUP
-from app.ledger.sums import HOUR_MS
+from app.ledger.summaries import CUT
 from tests.ledger import books
 from tests.ledger.books import NOON, event, some_events
 
@@ -91,7 +91,7 @@ def test_a_sound_ledger_checks_without_differences(ledger: Flask) -> None:
 def test_a_wrong_sum_is_found_and_told(ledger: Flask) -> None:
     posting.post(some_events(20, span_ms=HOUR_MS))
     rollups.derive()
-    with sums.writing() as connection:
+    with measures.writing() as connection:
         connection.execute(update(HOURLY).values(cost_nano=HOURLY.c.cost_nano + 1))
         connection.execute(update(ROLLUP).where(ROLLUP.c.kind == "month").values(requests=7777))
     found = {difference.kind for difference in rollups.check()}
@@ -101,7 +101,7 @@ def test_a_wrong_sum_is_found_and_told(ledger: Flask) -> None:
 def test_a_wrong_sum_of_a_cut_is_found_and_told(ledger: Flask) -> None:
     posting.post(some_events(20, span_ms=HOUR_MS))
     rollups.derive()
-    with sums.writing() as connection:
+    with measures.writing() as connection:
         connection.execute(update(CUT).where(CUT.c.cut == "whole", CUT.c.kind == "hour").values(requests=7777))
         connection.execute(update(CUT).where(CUT.c.cut == "payer", CUT.c.kind == "week").values(cost_nano=1))
     assert {difference.kind for difference in rollups.check()} == {"whole hour", "payer week"}
@@ -109,7 +109,7 @@ def test_a_wrong_sum_of_a_cut_is_found_and_told(ledger: Flask) -> None:
 
 def test_an_hour_without_its_rollup_is_found(ledger: Flask) -> None:
     posting.post([event()])
-    with sums.writing() as connection:
+    with measures.writing() as connection:
         connection.execute(HOURLY.delete())
     difference, *_ = rollups.check()
     assert difference.kind == "hour"
@@ -118,7 +118,7 @@ def test_an_hour_without_its_rollup_is_found(ledger: Flask) -> None:
 
 
 def test_a_group_has_one_name_everywhere(ledger: Flask) -> None:
-    assert sums.group_key(sums.group_of(event(key_id=None))) == sums.group_key(
+    assert measures.group_key(measures.group_of(event(key_id=None))) == measures.group_key(
         ("ada", "", "", "", "echo", "provider-1", "/v1/chat/completions", "chat", False)
     )
     posting.post([event(key_id=None), event(key_id=None)])

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import clock, store
-from app.ids import new_id
 from app.metering.periods import window_of
 from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import UsageEvent
+from app.runtime.ids import new_id
 
 CHAIN = tuple(
     ScopeRef(kind, id, id)

@@ -21,11 +21,11 @@ import redis
 
 from app import store
 from app.directory import CallerRecord, DatedPrice, Deployment, Directory, Endpoint, Model, Price, Provider
-from app.gateway.key_text import new_key
-from app.ids import new_id
 from app.metering import money, periods
 from app.metering.usage import UsageEvent
-from app.sealing import digest
+from app.runtime.ids import new_id
+from app.runtime.key_text import new_key
+from app.runtime.sealing import digest
 from config import load
 from tests.services.upstream import unused_port
 from tests.services.waiting import PATIENCE_S, until

@@ -28,8 +28,8 @@ from app.blueprints.admin import (
     teams,
     usage,
 )
-from app.entrance import require_admin
-from app.web.menu import init_menu
+from app.pages.menu import init_menu
+from app.web.sign_in import require_admin
 
 PAGES = (
     approvals.bp,

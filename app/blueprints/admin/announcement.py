@@ -15,8 +15,8 @@ from app.domain import announcements
 from app.domain.announcements import LONGEST_TEXT
 from app.domain.errors import DomainError
 from app.extensions import transaction
+from app.pages.badges import news
 from app.web.forms import blame
-from app.web.news import news
 from app.web.render import render, see_other, toast_next
 
 LEVELS = [SelectChoice("info", "Note"), SelectChoice("warning", "Warning"), SelectChoice("danger", "Disruption")]

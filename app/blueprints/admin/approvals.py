@@ -21,16 +21,16 @@ from app.clock import LATEST, now
 from app.domain import budgets, subscriptions
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
-from app.entrance import safe_next
 from app.extensions import db, transaction
-from app.ledger import reports
-from app.ledger.reports import Filters
+from app.pages.badges import news
+from app.reports import usage as usage_reports
+from app.reports.usage import Filters
 from app.web import exports
 from app.web.formats import relative_time
 from app.web.forms import blame
 from app.web.lists import SIZES, every, in_order, page_of, sorting
-from app.web.news import news
 from app.web.render import render, see_other, toast_next
+from app.web.sign_in import safe_next
 
 WAITING, EVERYTHING = "pending", "all"
 KINDS = ("request", "renewal")
@@ -240,7 +240,7 @@ def _many_page(form: DecisionForm, ids: list[str], status: int = 200) -> Respons
 def _page(found: Subscription, form: DecisionForm, status: int = 200) -> Response:
     """Who asks for what, with the form. 409 says that somebody else was faster."""
     others = subscriptions.of(found.person).where(Subscription.model_name != found.model_name)
-    last_month, this_month = reports.usage(
+    last_month, this_month = usage_reports.usage(
         me(), "month", periods=2, filters=Filters(person_id=found.person_id), detailed=True
     )
     return render(

@@ -8,14 +8,15 @@ from flask import Blueprint, Response, request
 from sqlalchemy import func, select
 
 from app.blueprints.admin.person import me
-from app.domain import budget_requests, payers
-from app.domain.budget_requests import STATUSES, BudgetRequest
+from app.domain import payers
 from app.domain.person import Person
 from app.metering import money
+from app.pages.badges import news
 from app.web import exports
 from app.web.lists import every, in_order, page_of, sorting
-from app.web.news import news
 from app.web.render import render
+from app.workflows import budget_requests
+from app.workflows.budget_requests import STATUSES, BudgetRequest
 
 WAITING, EVERYTHING = "pending", "all"
 COLUMNS = {

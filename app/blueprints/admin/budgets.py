@@ -16,8 +16,9 @@ from app.domain.errors import DomainError
 from app.domain.payers import Payer
 from app.extensions import transaction
 from app.metering import money
-from app.web import budget_list, exports
-from app.web import budgets as arranged
+from app.pages import budget_list
+from app.pages import budgets as arranged
+from app.web import exports
 from app.web.forms import PercentsField, blame
 from app.web.lists import Listing, every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next

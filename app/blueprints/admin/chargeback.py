@@ -15,15 +15,16 @@ from flask import Blueprint, Response, request, url_for
 from app import current
 from app.blueprints.admin.person import me
 from app.domain import identity
-from app.ledger import chargeback, reports
-from app.ledger.chargeback import BILLED, Charge
-from app.ledger.reports import Sums
 from app.metering import money
+from app.pages.usage import GONE
+from app.pages.usage import shown as called
+from app.reports import chargeback
+from app.reports import usage as usage_reports
+from app.reports.chargeback import BILLED, Charge
+from app.reports.usage import Sums
 from app.web import exports
 from app.web.lists import SIZES, Listing, sorting
 from app.web.render import render
-from app.web.usage import GONE
-from app.web.usage import shown as called
 
 MONTHS = 24  # that are offered
 KINDS = {"team": "Teams", "personal": "Personal"}
@@ -69,7 +70,7 @@ ORDERS: dict[str, Callable[[Charge], Any]] = {
 
 @bp.get("/admin/chargeback")
 def index() -> Response:
-    offered = chargeback.months_before(reports.now_ms(), MONTHS)
+    offered = chargeback.months_before(usage_reports.now_ms(), MONTHS)
     names = [f"{_moment(start):%Y-%m}" for start, _ in offered]
     first, last = _months_asked(names)
     search = request.args.get("q", "").strip()[:100]

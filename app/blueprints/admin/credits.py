@@ -16,16 +16,16 @@ from app.domain import payers
 from app.domain.errors import DomainError, NotFound
 from app.domain.payers import Payer
 from app.extensions import transaction
-from app.ids import new_id
-from app.ledger import credits
-from app.ledger.credits import LONGEST_REASON
 from app.ledger.entries import UsageEntry
 from app.metering import money
-from app.web import budgets as arranged
+from app.pages import budgets as arranged
+from app.runtime.ids import new_id
 from app.web import exports
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
+from app.workflows import credits
+from app.workflows.credits import LONGEST_REASON
 
 NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what `new_id` makes
 COLUMNS = {"amount": -UsageEntry.moved_nano, "given": UsageEntry.at_ms}

@@ -14,13 +14,13 @@ from app.blueprints.admin.person import me
 from app.domain.errors import Conflict, DomainError
 from app.extensions import transaction
 from app.jobs import spools
-from app.ledger import dead_letters
-from app.ledger.dead_letters import LONGEST_NOTE, OPEN, STATES
 from app.ledger.entries import DeadLetter
-from app.logs import masked
+from app.runtime.logs import masked
 from app.web.forms import blame
 from app.web.lists import page_of
 from app.web.render import render, see_other, toast_next
+from app.workflows import dead_letters
+from app.workflows.dead_letters import LONGEST_NOTE, OPEN, STATES
 
 EVERYTHING = "all"
 SHOWN = 4000  # characters of a letter's text

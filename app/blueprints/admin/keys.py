@@ -6,8 +6,8 @@ from flask import Blueprint, Response, current_app
 
 from app.blueprints.admin.person import me
 from app.domain import catalog, keys
+from app.pages import keys as arranged
 from app.web import exports
-from app.web import keys as arranged
 from app.web.lists import in_order, page_of, sorting
 from app.web.render import render
 

@@ -31,19 +31,20 @@ from app import clock
 from app.blueprints.admin.person import me
 from app.clock import now
 from app.directory import Price
-from app.domain import catalog, offering, providers
+from app.domain import catalog, providers
 from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model
 from app.domain.errors import DomainError
 from app.domain.providers import Provider
 from app.extensions import db, transaction
-from app.ledger import reports
-from app.ledger.reports import Repriced
 from app.metering import money
 from app.providers.base import CheckResult
+from app.reports import usage
+from app.reports.usage import Repriced
 from app.web import exports
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
+from app.workflows import catalog_changes
 
 SPARE_ROWS = 3
 ROWS = 200  # that are read of one form; the domain takes fewer
@@ -289,7 +290,7 @@ def index() -> Response:
     upstreams = {item.id: item.name for item in db.session.scalars(providers.listed())}
     provider = request.args.get("provider", "")
     provider = provider if provider in upstreams else ""
-    columns = offering.columns()
+    columns = catalog_changes.columns()
     wanted = in_order(
         catalog.all_models(
             search=search or None,
@@ -316,8 +317,8 @@ def index() -> Response:
         provider=provider,
         upstreams=upstreams,
         sort=sorting(columns),
-        subscribers=offering.subscribers([item.id for item in found.items]),
-        key_counts=offering.key_counts(found.items),
+        subscribers=catalog_changes.subscribers([item.id for item in found.items]),
+        key_counts=catalog_changes.key_counts(found.items),
     )
 
 
@@ -377,7 +378,7 @@ def change(id: str) -> Response:
     prices, specs = form.prices, deployments.specs()
 
     def save() -> bool:
-        offering.change(item, by=me(), deployments=specs, **wanted)
+        catalog_changes.change(item, by=me(), deployments=specs, **wanted)
         return from_at is not None and catalog.set_price(item, by=me(), price=prices, from_at=from_at) is not None
 
     try:
@@ -402,7 +403,7 @@ def price_preview(id: str) -> Response:
     if faults:
         return _page(item, form, deployments, 422, fragment=True)
     amounts = {name: None if text is None else money.parse(text) for name, text in form.prices.items()}
-    rows = reports.repriced(me(), item.name, Price(id="preview", **amounts), days=PREVIEW_DAYS)
+    rows = usage.repriced(me(), item.name, Price(id="preview", **amounts), days=PREVIEW_DAYS)
     return _page(item, form, deployments, fragment=True, preview=_with_total(rows))
 
 
@@ -448,7 +449,7 @@ def delete(id: str) -> Response:
     name = item.name
     if request.form.get("confirm") != name:
         return _deletion_page(item, 422)
-    transaction(offering.delete, item, by=me())
+    transaction(catalog_changes.delete, item, by=me())
     toast_next("success", f"{name} is deleted.")
     return see_other(url_for("admin.models.index"))
 
@@ -501,13 +502,13 @@ def _deletion_page(item: Model, status: int = 200) -> Response:
 
 def _effect(item: Model) -> dict[str, Any]:
     """Whom a change of this model hits."""
-    hit = offering.effect(item)
+    hit = catalog_changes.effect(item)
     return {"subscribers": hit.live, "key_count": hit.keys}
 
 
 def _effects(item: Model, form: ModelForm) -> list[str]:
     """What saving this form would do to people who use the model, in sentences; nothing when it hits nobody."""
-    hit = offering.effect(item)
+    hit = catalog_changes.effect(item)
     status = form.status.data
     told = []
     if form.restricted.data and not item.restricted and hit.active:

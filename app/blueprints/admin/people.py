@@ -17,20 +17,21 @@ from wtforms.validators import Length, NumberRange, Optional
 
 from app.blueprints.admin.person import me
 from app.clock import now
-from app.domain import audit, budgets, departure, identity, keys, passwords, sessions, subscriptions, tokens
+from app.domain import audit, budgets, identity, keys, passwords, sessions, subscriptions, tokens
 from app.domain.errors import DomainError, NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import ROLES, Person
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
-from app.ledger import reports, requests
-from app.ledger.spans import Filters
 from app.metering import money
+from app.reports import requests, usage
+from app.reports.planner import Filters
 from app.web import exports
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
+from app.workflows import offboarding
 
 STATUSES = ("active", "deactivated")
 SECTIONS = ("profile", "keys", "subscriptions", "sessions", "history")
@@ -265,7 +266,7 @@ def delete(username: str) -> Response:
         return render("admin/people/deletion.html", status=422, person=person, fault=True, stops=_what_stops(person))
     name = person.username
     try:
-        transaction(departure.delete, person, by=me())
+        transaction(offboarding.delete, person, by=me())
     except DomainError as error:
         toast_next("danger", error.message)
         return see_other(url_for("admin.people.detail", username=username))
@@ -379,7 +380,7 @@ def _figures(ids: list[str] | None) -> Figures:
         live_keys, live = live_keys.where(ApiKey.person_id.in_(ids)), live.where(Subscription.person_id.in_(ids))
     month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     since = Filters(from_ms=int(month.timestamp() * 1000))
-    spent = reports.by(me(), "person_id", filters=since, limit=MOST_SPENDERS, names=ids)
+    spent = usage.by(me(), "person_id", filters=since, limit=MOST_SPENDERS, names=ids)
     names: dict[str, list[str]] = {}
     for person_id, name in db.session.execute(joined):
         names.setdefault(person_id, []).append(name)

@@ -19,19 +19,20 @@ from wtforms.validators import InputRequired, Length, NumberRange
 
 from app import providers as adapters
 from app.blueprints.admin.person import me
-from app.domain import catalog, departure, providers
+from app.domain import catalog, providers
 from app.domain.catalog import Deployment
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.providers import STATUSES, Provider
 from app.extensions import db, transaction
-from app.ledger import performance
 from app.providers.base import Adapter, CheckResult
 from app.providers.settings import Field as Setting
 from app.providers.settings import fields_of
+from app.reports import performance
 from app.web import exports
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
+from app.workflows import offboarding
 
 BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (\S+)")
 LENGTH = re.compile(r"Expected `str` of length (>=|<=) (\d+)")
@@ -316,7 +317,7 @@ def delete(id: str) -> Response:
     item = providers.get(id)
     name = item.name
     try:
-        transaction(departure.withdraw, item, by=me())
+        transaction(offboarding.withdraw, item, by=me())
     except Conflict:
         return _deletion_page(item, 409)
     toast_next("success", f"{name} is deleted.")

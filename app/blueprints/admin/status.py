@@ -1,6 +1,6 @@
 """How this Portico is doing, told in words, with a repair for counters that differ from the books.
 
-Everything shown is what `app.condition` gathers; the page asks again by itself while somebody looks at it.
+Everything shown is what `app.workflows.status` gathers; the page asks again by itself while somebody looks at it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 
-from app import condition, current
+from app import current
 from app.blueprints.admin.person import me
-from app.condition import Condition
 from app.domain.errors import Conflict
 from app.extensions import transaction
-from app.ledger import reconcile
+from app.pages.usage import GONE, shown
 from app.web.render import Level, render, see_other, toast_next
-from app.web.usage import GONE, shown
+from app.workflows import reconcile, status
+from app.workflows.status import Condition
 
 TRIES = 20  # on a counter that is charged all the time, until no charge comes between the look and the step
 
@@ -25,7 +25,7 @@ bp = Blueprint("status", __name__)
 
 @bp.get("/admin/status")
 def index() -> Response:
-    now = condition.present()
+    now = status.present()
     return render("admin/status/index.html", "admin/status/_status.html", now=now, **_drift(now))
 
 
@@ -59,7 +59,7 @@ def _repaired(drift: reconcile.Drift | None) -> tuple[Level, str]:
         except Conflict as error:
             return "warning", error.message
         else:
-            condition.forget_drift(redis, found)
+            status.forget_drift(redis, found)
             return "success", "The counter says what the books say again."
     if drift is None:
         return "info", "This counter does not differ from the books now. Nothing was changed."

@@ -10,10 +10,10 @@ from app.blueprints.admin.person import me
 from app.domain import teams
 from app.domain.teams import Team
 from app.extensions import db
+from app.pages.teams import COLUMNS, export_columns, figures
 from app.web import exports
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render
-from app.web.teams import COLUMNS, export_columns, figures
 
 bp = Blueprint("teams", __name__)
 

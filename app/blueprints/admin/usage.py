@@ -6,16 +6,16 @@ from flask import Blueprint, Response
 
 from app.blueprints.admin.person import me
 from app.domain import budgets
-from app.web import usage_pages
+from app.pages import usage_routes
 
 bp = Blueprint("usage", __name__)
 
 
 @bp.get("/admin/usage")
 def index() -> Response:
-    return usage_pages.usage(
+    return usage_routes.usage(
         me(),
-        usage_pages.ADMIN,
+        usage_routes.ADMIN,
         "admin/usage/index.html",
         "portal/usage/_usage.html",
         budgets=[("The organisation", budgets.standing("organisation", "default"))],

@@ -7,8 +7,7 @@ from importlib import import_module
 
 from flask import Flask
 
-from app import refusals
-from app.web import reference
+from app.web import errors, reference
 
 # Where this door answers: errors below these are JSON, also for paths that no route has.
 PREFIXES = (
@@ -31,5 +30,5 @@ def open_door(app: Flask) -> None:
     from app.blueprints.api.openapi import document
 
     app.register_blueprint(bp)
-    refusals.answer_programs(app, PREFIXES, refuse_http)
+    errors.answer_programs(app, PREFIXES, refuse_http)
     reference.tell(app, document)

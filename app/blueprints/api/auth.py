@@ -12,8 +12,8 @@ from msgspec import Meta
 from app.blueprints.api.contract import Body, Malformed, caller, me, route
 from app.blueprints.api.users import Me, show_me
 from app.domain import identity
-from app.entrance import sign_in_browser, sign_out_browser
 from app.extensions import transaction
+from app.web.sign_in import sign_in_browser, sign_out_browser
 
 
 class Credentials(Body, kw_only=True):

@@ -9,9 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route
-from app.domain import budget_requests, payers
-from app.domain.budget_requests import LONGEST_TEXT, Status
+from app.domain import payers
 from app.extensions import db, transaction
+from app.workflows import budget_requests
+from app.workflows.budget_requests import LONGEST_TEXT, Status
 
 Amount = Annotated[str, Meta(max_length=40)] | int
 Words = Annotated[str, Meta(max_length=LONGEST_TEXT)]

@@ -16,8 +16,8 @@ from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.errors import Forbidden, NotFound
 from app.domain.person import Person
 from app.extensions import db, transaction
-from app.ids import new_id
-from app.ledger import credits
+from app.runtime.ids import new_id
+from app.workflows import credits
 
 Kind = Literal["organisation", "team", "member", "user", "subscription", "key"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

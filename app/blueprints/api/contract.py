@@ -36,13 +36,13 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
 
-from app.bodies import count_parts
 from app.clock import LATEST
 from app.domain import tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
 from app.domain.person import SCOPES_OF, Person
 from app.extensions import csrf, db, transaction
 from app.metering import money
+from app.runtime.bodies import count_parts
 from app.web import cursors
 from app.web.formats import is_counted
 

@@ -12,8 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.domain import budgets, identity, keys, teams
-from app.ledger import requests
-from app.web.usage import reader_of
+from app.pages.usage import reader_of
+from app.reports import requests
 
 Name = Annotated[str, Meta(max_length=100)]
 Note = Annotated[str, Meta(max_length=keys.LONGEST_NOTE)]

@@ -11,10 +11,11 @@ from msgspec import UNSET, Meta, UnsetType
 from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.blueprints.api.subscriptions import utc
 from app.directory import Capability, ModelStatus
-from app.domain import catalog, offering
+from app.domain import catalog
 from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid
 from app.extensions import db
+from app.workflows import catalog_changes
 
 Name = Annotated[str, Meta(max_length=200)]
 Amount = Annotated[str, Meta(max_length=40)] | int | None
@@ -194,7 +195,7 @@ def create(body: NewModel) -> Model:
 @route("GET", "/api/models/<path:name>", answer=Model)
 def detail(name: str) -> Model:
     """One model."""
-    return show(offering.visible(me(), name))
+    return show(catalog_changes.visible(me(), name))
 
 
 @route("PUT", "/api/models/<path:name>", scope="admin", answer=Model, body=ModelChange, writes=True)
@@ -204,7 +205,7 @@ def change(name: str, body: ModelChange) -> Model:
     item = catalog.model(name)
     if body.name is not UNSET and body.name != item.name:
         raise Invalid("A model's name cannot be changed: applications call it by this name.", "name")
-    changed = offering.change(item, by=me(), **_given(body))
+    changed = catalog_changes.change(item, by=me(), **_given(body))
     db.session.refresh(changed)
     return show(changed)
 
@@ -212,4 +213,4 @@ def change(name: str, body: ModelChange) -> Model:
 @route("DELETE", "/api/models/<path:name>", scope="admin", status=204, writes=True)
 def remove(name: str) -> None:
     """Removes a model; live subscriptions to it are cancelled."""
-    offering.delete(catalog.model(name), by=me())
+    catalog_changes.delete(catalog.model(name), by=me())

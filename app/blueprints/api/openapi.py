@@ -17,7 +17,7 @@ import msgspec
 from msgspec.inspect import DateTimeType, DictType, Field, ListType, StructType, Type, UnionType, type_info
 
 from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS, TAKE_BODIES, Operation, Paged, Refusal, route
-from app.condition import version
+from app.workflows.status import version
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

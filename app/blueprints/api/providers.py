@@ -9,8 +9,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
-from app.domain import departure, providers
+from app.domain import providers
 from app.extensions import db
+from app.workflows import offboarding
 
 Name = Annotated[str, Meta(max_length=100)]
 Word = Annotated[str, Meta(max_length=32)]
@@ -122,7 +123,7 @@ def change(id: str, body: ProviderChange) -> Provider:
 @route("DELETE", "/api/providers/<id>", scope="admin", status=204, writes=True)
 def remove(id: str) -> None:
     """Removes a provider that no deployment uses."""
-    departure.withdraw(providers.get(id), by=me())
+    offboarding.withdraw(providers.get(id), by=me())
 
 
 @route("POST", "/api/providers/<id>/test", scope="admin", answer=TrialResult, body=Trial)

@@ -15,17 +15,18 @@ from sqlalchemy import or_, select
 
 from app.blueprints.api.contract import Cursor, CursorPage, Page, Paged, listed, me, route, within_reach
 from app.blueprints.api.usage import MOST_ROWS, instant, milliseconds, reader, refused
-from app.domain import identity, refusals
+from app.domain import identity
 from app.domain.errors import Invalid, NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import db
-from app.ledger import reports, requests
 from app.ledger.entries import UsageEntry
-from app.ledger.reports import Filters, PeriodUsage, ReportError
 from app.metering import money
 from app.metering.usage import Refusal
+from app.reports import refused_requests, requests
+from app.reports import usage as usage_reports
+from app.reports.usage import Filters, PeriodUsage, ReportError
 
 OUTCOMES = ("ok", "error", "cancelled")
 NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
@@ -189,7 +190,7 @@ class Asked(Narrowed, kw_only=True):
 
 
 class Grouped(Narrowed, kw_only=True):
-    group_by: reports.Step = msgspec.field(default="day", name="groupBy")
+    group_by: usage_reports.Step = msgspec.field(default="day", name="groupBy")
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
 
 
@@ -323,7 +324,7 @@ def stats(asked: Grouped) -> dict[str, Any]:
     Without `from` the last 24 hours, 30 days, 12 weeks or 12 months.
     """
     try:
-        rows = reports.stats(reader(of_teams=asked.team is not None), asked.group_by, filters=_filters(asked))
+        rows = usage_reports.stats(reader(of_teams=asked.team is not None), asked.group_by, filters=_filters(asked))
     except ReportError as error:
         raise refused(error) from None
     return listed([_stat(row) for row in rows])
@@ -350,7 +351,7 @@ def _stat(row: PeriodUsage) -> Stat:
 def show(id: str) -> OneRequest | RefusedRequest:
     """One request, by the `x-request-id` of its answer; for a day also one that was refused."""
     entries = requests.entries_of(reader(of_teams=True), id)
-    if not entries and (refusal := refusals.find(me(), id)):
+    if not entries and (refusal := refused_requests.find(me(), id)):
         return _refused(refusal)
     if not entries:
         raise NotFound("There is no such request.")

@@ -10,12 +10,13 @@ from redis import RedisError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import clock, condition, current
+from app import clock, current
 from app.blueprints.api.contract import me, route
 from app.domain.catalog import Model
 from app.domain.providers import Provider
 from app.extensions import db
 from app.metering import money
+from app.workflows import status as status_facts
 
 STARTED = clock.now()
 
@@ -72,13 +73,13 @@ class Status(msgspec.Struct, kw_only=True):
     usage_waiting: int | None
     changes_waiting: int | None
     dead_letters: int | None
-    meter: condition.Meter | None
-    processes: list[condition.Process]
-    times: condition.Times | None
-    drainer: condition.Drainer | None
-    rollups: condition.Rollups | None
+    meter: status_facts.Meter | None
+    processes: list[status_facts.Process]
+    times: status_facts.Times | None
+    drainer: status_facts.Drainer | None
+    rollups: status_facts.Rollups | None
     quotas: Quotas | None
-    stores: list[condition.Store]
+    stores: list[status_facts.Store]
     versions: dict[str, str]
 
 
@@ -116,7 +117,7 @@ def health() -> Health:
 @route("GET", "/api/status", answer=Status)
 def status() -> Status:
     """The state of the whole and what waits in it; for admins also how each part is doing."""
-    now = condition.present()
+    now = status_facts.present()
     told = me().sees_everything
     return Status(
         status="ok" if now.database.answers and now.redis.answers else "degraded",
@@ -140,7 +141,7 @@ def status() -> Status:
     )
 
 
-def _quotas(found: condition.Quotas | None) -> Quotas | None:
+def _quotas(found: status_facts.Quotas | None) -> Quotas | None:
     if found is None:
         return None
     return Quotas(

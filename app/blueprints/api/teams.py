@@ -12,10 +12,11 @@ from msgspec import UNSET, Meta, UnsetType
 from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.blueprints.api.keys import BudgetNow, show_budget
 from app.blueprints.api.subscriptions import BudgetBody
-from app.domain import budgets, departure, identity, teams
+from app.domain import budgets, identity, teams
 from app.domain.errors import Forbidden
 from app.domain.teams import Role
 from app.extensions import db
+from app.workflows import offboarding
 
 Name = Annotated[str, Meta(max_length=100)]
 Description = Annotated[str, Meta(max_length=2000)]
@@ -152,7 +153,7 @@ def change(id: str, body: TeamChange) -> Team:
 @route("DELETE", "/api/teams/<id>", status=204, writes=True)
 def remove(id: str) -> None:
     """Removes a team: its keys are revoked and its subscriptions cancelled; what it used stays in the books."""
-    departure.dissolve(teams.reach(me(), id, change=True), by=me())
+    offboarding.dissolve(teams.reach(me(), id, change=True), by=me())
 
 
 @route("PUT", "/api/teams/<id>/members/<username>", answer=TeamMember, body=MemberBody, writes=True)
@@ -172,4 +173,4 @@ def remove_member(id: str, username: str) -> None:
     team = teams.reach(me(), id)
     if username.lower() != me().username.lower() and not teams.manages(me(), team):
         raise Forbidden("Taking others out of a team needs its role owner, or the role admin.")
-    departure.leave(team, identity.named(username), by=me())
+    offboarding.leave(team, identity.named(username), by=me())

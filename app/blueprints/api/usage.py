@@ -1,6 +1,6 @@
 """Usage by day, week and month: one's own, and for admins anybody's and everybody's.
 
-The rows come from the books' rollups (`app.ledger.reports`), the newest period first.
+The rows come from the books' rollups (`app.reports.usage`), the newest period first.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from msgspec import Meta
 from app.blueprints.api.contract import Page, Paged, caller, listed, route
 from app.domain import identity, teams
 from app.domain.errors import Invalid
-from app.ledger import reports
-from app.ledger.reports import Filters, PeriodUsage, ReportError, Sums
-from app.ledger.spans import TeamReader
 from app.metering import money
+from app.reports import usage as usage_reports
+from app.reports.planner import TeamReader
+from app.reports.usage import Filters, PeriodUsage, ReportError, Sums
 
 DEFAULT_PERIODS = {"day": 30, "week": 12, "month": 12}
 MOST_ROWS = 200
@@ -32,7 +32,7 @@ class AllAtOnce(Paged, kw_only=True):
 class Asked(AllAtOnce, kw_only=True):
     """`num_periods` counts the current one too; without it 30 days, 12 weeks or 12 months."""
 
-    num_periods: Annotated[int, Meta(ge=1, le=reports.MOST_PERIODS)] | None = None
+    num_periods: Annotated[int, Meta(ge=1, le=usage_reports.MOST_PERIODS)] | None = None
     model: str | None = None
     api_type: str | None = None
 
@@ -121,11 +121,11 @@ def show(row: PeriodUsage) -> Row:
 
 
 def _usage(asked: Asked, period: str, person_id: str | None) -> dict[str, Any]:
-    if period not in reports.PERIODS:
-        raise Invalid(f"Choose one of {', '.join(reports.PERIODS)}.", "period")
+    if period not in usage_reports.PERIODS:
+        raise Invalid(f"Choose one of {', '.join(usage_reports.PERIODS)}.", "period")
     periods = asked.num_periods or DEFAULT_PERIODS[period]
     filters = Filters(person_id=person_id, model=asked.model, api_type=asked.api_type)
-    rows = reports.usage(reader(), period, periods=periods, filters=filters, detailed=True)
+    rows = usage_reports.usage(reader(), period, periods=periods, filters=filters, detailed=True)
     return listed([show(row) for row in reversed(rows)])
 
 
@@ -150,7 +150,7 @@ def of_all(asked: Asked, period: str) -> dict[str, Any]:
 @route("GET", "/usage/admin/summary", scope="admin", answer=Summary)
 def summary() -> Summary:
     """The day's numbers over everyone."""
-    found = reports.summary(reader())
+    found = usage_reports.summary(reader())
     return Summary(
         total_users=found.total_users,
         active_users_today=found.active_users_today,

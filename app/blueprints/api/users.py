@@ -9,10 +9,11 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
-from app.domain import departure, identity, passwords, teams, tokens
+from app.domain import identity, passwords, teams, tokens
 from app.domain.errors import Invalid
 from app.domain.person import Person, Role
 from app.extensions import transaction
+from app.workflows import offboarding
 
 Word = Annotated[str, Meta(max_length=255)]
 Password = Annotated[str, Meta(max_length=4096)]
@@ -210,7 +211,7 @@ def change(username: str, body: UserChange) -> User:
 @route("DELETE", "/admin/users/<username>", scope="admin", status=204, writes=True)
 def remove(username: str) -> None:
     """Removes a person with their keys, subscriptions and tokens."""
-    departure.delete(identity.named(username), by=me())
+    offboarding.delete(identity.named(username), by=me())
 
 
 def show_token(token: tokens.AccessToken) -> IssuedToken:

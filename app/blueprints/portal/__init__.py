@@ -18,8 +18,8 @@ from app.blueprints.portal import (
     teams,
     usage,
 )
-from app.entrance import require_person
-from app.web.menu import init_menu
+from app.pages.menu import init_menu
+from app.web.sign_in import require_person
 
 PAGES = (
     home,

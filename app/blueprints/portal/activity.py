@@ -6,7 +6,7 @@ from flask import Blueprint, Response, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.blueprints.portal.person import me
-from app.web import usage_pages
+from app.pages import usage_routes
 
 
 def open_on(door: Blueprint) -> None:
@@ -16,13 +16,13 @@ def open_on(door: Blueprint) -> None:
 
 
 def index() -> Response:
-    return usage_pages.activity(
-        me(), usage_pages.PORTAL, "portal/activity/index.html", "portal/activity/_activity.html"
+    return usage_routes.activity(
+        me(), usage_routes.PORTAL, "portal/activity/index.html", "portal/activity/_activity.html"
     )
 
 
 def one_request(id: str) -> Response:
-    return usage_pages.one(me(), usage_pages.PORTAL, id)
+    return usage_routes.one(me(), usage_routes.PORTAL, id)
 
 
 def former_request(id: str) -> AnyResponse:

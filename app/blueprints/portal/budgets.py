@@ -13,16 +13,17 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from wtforms.validators import InputRequired, Length
 
 from app.blueprints.portal.person import me
-from app.domain import alerts, budget_requests, payers
-from app.domain.budget_requests import LONGEST_TEXT, BudgetRequest
+from app.domain import payers
 from app.domain.errors import Conflict, DomainError
 from app.domain.payers import Payer
 from app.extensions import db, transaction
 from app.metering import money
-from app.web import budgets as arranged
+from app.pages import budgets as arranged
 from app.web import exports
 from app.web.forms import blame
 from app.web.render import render, see_other, toast_next
+from app.workflows import alerts, budget_requests
+from app.workflows.budget_requests import LONGEST_TEXT, BudgetRequest
 
 ALERTS, REQUESTS = 20, 20
 READ_ONLY = "Your role may read this and decide nothing."

@@ -12,20 +12,21 @@ from wtforms.validators import Length
 
 from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, can_stream, quickstart
-from app.domain import keys, offering, subscriptions
+from app.domain import keys, subscriptions
 from app.domain.catalog import CAPABILITIES, PRICES, Model, with_deployments
 from app.domain.errors import DomainError
-from app.domain.offering import ACCESSES, STATUSES, Facet, Wish
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
-from app.ledger import performance
 from app.metering import money
+from app.reports import performance
 from app.web import exports
-from app.web.asked import memberships
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
+from app.web.request_cache import memberships
+from app.workflows import catalog_changes
+from app.workflows.catalog_changes import ACCESSES, STATUSES, Facet, Wish
 
 TABS = {"overview": "Overview", "quickstart": "Quickstart", "performance": "Performance", "access": "Access"}
 CONTEXTS = (8_000, 32_000, 128_000, 200_000, 1_000_000)
@@ -64,8 +65,8 @@ def open_on(door: Blueprint) -> None:
 
 def models() -> Response:
     person, wish = me(), _wish()
-    columns = offering.columns()
-    wanted = in_order(offering.find(person, wish), columns)
+    columns = catalog_changes.columns()
+    wanted = in_order(catalog_changes.find(person, wish), columns)
     if form := exports.wanted():
         return exports.answer(form, "models", _export_columns(person), every(wanted))
     found = page_of(wanted.options(with_deployments()))
@@ -75,24 +76,24 @@ def models() -> Response:
         "portal/catalog/_list.html",
         found=found,
         search=wish.search or "",
-        filters=_filters(wish, offering.facets(person, wish)),
+        filters=_filters(wish, catalog_changes.facets(person, wish)),
         sort=sorting(columns),
         sorts=SORTS,
         view=view,
         recent=performance.by("model", [item.name for item in found.items]) if view == "table" else {},
-        latest=offering.access(person, [item.id for item in found.items]),
-        is_new=offering.is_new,
+        latest=catalog_changes.access(person, [item.id for item in found.items]),
+        is_new=catalog_changes.is_new,
     )
 
 
 def model(name: str) -> Response:
-    found, tab = offering.visible(me(), name), request.args.get("tab", "")
+    found, tab = catalog_changes.visible(me(), name), request.args.get("tab", "")
     return _page(found, AccessForm(formdata=None), tab=tab, team=my_team(request.args.get("team")))
 
 
 def subscribe(name: str) -> Response:
     person = me()
-    found = offering.visible(person, name)
+    found = catalog_changes.visible(person, name)
     form = AccessForm()
     team = my_team(form.team.data)
     if found.restricted and not (form.justification.data or "").strip():
@@ -125,7 +126,7 @@ def subscribe(name: str) -> Response:
 def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access", team: Team | None = None) -> Response:
     person = me()
     tab = tab if tab in TABS else "overview"
-    latest = offering.access(person, [found.id]).get(found.id)
+    latest = catalog_changes.access(person, [found.id]).get(found.id)
     values: dict[str, Any] = {}
     form.justification.flags.required = found.restricted
     match tab:
@@ -156,7 +157,7 @@ def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access"
         model=found,
         form=form,
         subscription=latest,
-        is_new=offering.is_new,
+        is_new=catalog_changes.is_new,
         tab=tab,
         tabs=TABS,
         base_url=base_url(),
@@ -225,7 +226,7 @@ def _filters(wish: Wish, facets: Mapping[str, list[Facet]]) -> list[dict[str, An
 
 
 def _export_columns(person: Person) -> dict[str, Callable[[Model], Any]]:
-    mine = offering.access(person)
+    mine = catalog_changes.access(person)
 
     def price(name: str) -> Callable[[Model], str | None]:
         return lambda item: item.price.decimals()[name] if item.price else None

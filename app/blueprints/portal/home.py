@@ -11,14 +11,16 @@ from flask import Blueprint, Response
 from app.blueprints.portal.person import me
 from app.blueprints.portal.snippets import base_url
 from app.clock import now
-from app.domain import budgets, offering, payers
+from app.domain import budgets, payers
 from app.domain.payers import Held
 from app.domain.person import Person
-from app.ledger import reports, requests
-from app.ledger.reports import Filters, PeriodUsage, Sums
 from app.ledger.rollups import period_start
-from app.web.news import news
+from app.pages.badges import news
+from app.reports import requests
+from app.reports import usage as usage_reports
+from app.reports.usage import Filters, PeriodUsage, Sums
 from app.web.render import render
+from app.workflows import catalog_changes
 
 DAYS = 7
 LONGEST_MONTH = 31  # days
@@ -38,7 +40,7 @@ def home() -> Response:
     asked = [one for one in held if one.kind == "subscription"]
     active_keys = [one for one in held if one.kind == "key"]
     called = bool(month.requests) or bool(requests.newest(person, filters=own, limit=1))
-    newest = offering.newest(RECENT)
+    newest = catalog_changes.newest(RECENT)
     return render(
         "portal/home/index.html",
         name=person.username,
@@ -51,10 +53,10 @@ def home() -> Response:
         pending=[one for one in asked if one.status == "pending"],
         expiring=_expiring(active_keys),
         newest=newest,
-        latest=offering.access(person, [item.id for item in newest]),
-        is_new=offering.is_new,
+        latest=catalog_changes.access(person, [item.id for item in newest]),
+        is_new=catalog_changes.is_new,
         waiting=news(person).subscriptions,
-        system=reports.summary(person) if person.sees_everything else None,
+        system=usage_reports.summary(person) if person.sees_everything else None,
         base_url=base_url(),
     )
 
@@ -67,7 +69,7 @@ def _expiring(active_keys: Sequence[Held]) -> list[Held]:
 
 def _month_and_week(person: Person, filters: Filters) -> tuple[Sums, list[PeriodUsage]]:
     """The sums of this month, UTC, and those of the last seven days."""
-    days = reports.usage(person, "day", periods=LONGEST_MONTH, filters=filters)
+    days = usage_reports.usage(person, "day", periods=LONGEST_MONTH, filters=filters)
     first = period_start("month", days[-1].start_ms)
     month = Sums()
     for day in days:

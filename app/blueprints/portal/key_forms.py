@@ -1,6 +1,6 @@
 """The forms of keys: a new one, a key's settings, and its rotation.
 
-What makes a text carries a number that is used once (`app.web.once`): sending the form again, as a second click or a
+What makes a text carries a number that is used once (`app.web.idempotency`): sending the form again, as a second click or a
 reload of its answer does, makes nothing more.
 """
 
@@ -29,7 +29,7 @@ from app.domain import budgets, keys
 from app.domain.keys import UNSET, ApiKey
 from app.metering import money
 from app.web.forms import PercentsField
-from app.web.once import LONGEST_NUMBER
+from app.web.idempotency import LONGEST_NUMBER
 
 LIFETIMES = [
     SelectChoice("never", "Never"),

@@ -19,7 +19,7 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.extensions import transaction
 from app.web.forms import blame
-from app.web.once import Made, fresh_number, make_once
+from app.web.idempotency import Made, fresh_number, make_once
 from app.web.render import render, see_other, toast_next
 
 

@@ -22,17 +22,17 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
-from app.ledger import requests
-from app.ledger.reports import Filters, Reader
 from app.metering import periods
+from app.pages import keys as arranged
+from app.pages.usage import moment, reader_of
+from app.reports import requests
+from app.reports.usage import Filters, Reader
 from app.web import exports
-from app.web import keys as arranged
-from app.web.asked import memberships
 from app.web.forms import blame
+from app.web.idempotency import Made, fresh_number, make_once
 from app.web.lists import in_order, page_of, sorting
-from app.web.once import Made, fresh_number, make_once
 from app.web.render import render, see_other, toast_next
-from app.web.usage import moment, reader_of
+from app.web.request_cache import memberships
 
 LAST = 50  # requests on a key's page
 ACTS = 20  # of its history

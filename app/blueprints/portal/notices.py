@@ -6,11 +6,11 @@ from flask import Blueprint, Response, request, url_for
 
 from app.blueprints.portal.person import me
 from app.domain import deliveries, notices
-from app.entrance import safe_next
 from app.extensions import transaction
+from app.pages.badges import news
 from app.web.lists import page_of
-from app.web.news import news
 from app.web.render import render, see_other, toast_next
+from app.web.sign_in import safe_next
 
 
 def open_on(door: Blueprint) -> None:

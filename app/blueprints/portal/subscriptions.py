@@ -19,10 +19,10 @@ from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscriptio
 from app.extensions import db, transaction
 from app.metering import money
 from app.web import exports
-from app.web.asked import memberships
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
+from app.web.request_cache import memberships
 
 MINE = "mine"  # the filter that leaves one's personal ones
 COLUMNS = {name: ORDERS[name] for name in ("model", "status", "asked", "ends")}

@@ -8,13 +8,14 @@ from sqlalchemy import func, select
 from app.blueprints.portal.person import me
 from app.blueprints.portal.team_forms import InvitationForm, MemberForm
 from app.blueprints.portal.teams import page_of_team
-from app.domain import budgets, departure, identity, keys, teams
+from app.domain import budgets, identity, keys, teams
 from app.domain.errors import DomainError, Forbidden, NotFound
 from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.web.forms import blame
 from app.web.render import render, see_other, toast_next
+from app.workflows import offboarding
 
 
 def open_on(door: Blueprint) -> None:
@@ -88,7 +89,7 @@ def remove(id: str, username: str) -> Response:
         return render("portal/teams/removal.html", status=422, team=team, member=found, stops=stops, fault=True)
     name = person.username
     try:
-        transaction(departure.leave, team, person, by=me())
+        transaction(offboarding.leave, team, person, by=me())
     except DomainError as error:
         toast_next("danger", error.message)
     else:
@@ -105,7 +106,7 @@ def leave(id: str) -> Response:
     team = _mine(id)
     name = team.name
     try:
-        transaction(departure.leave, team, me(), by=me())
+        transaction(offboarding.leave, team, me(), by=me())
     except DomainError as error:
         toast_next("danger", error.message)
         return _members_of(id)

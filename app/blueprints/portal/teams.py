@@ -16,23 +16,25 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 
 from app.blueprints.portal.person import me
 from app.blueprints.portal.team_forms import BoundsForm, InvitationForm, ModelForm, TeamForm
-from app.domain import budget_requests, budgets, departure, keys, offering, payers, subscriptions, teams
+from app.domain import budgets, keys, payers, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import DomainError, Forbidden
 from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
-from app.ledger import reports, requests
-from app.ledger.reports import Filters
-from app.ledger.spans import TeamReader
+from app.pages import keys as arranged
+from app.pages.teams import COLUMNS, export_columns, figures, story, this_month
+from app.pages.usage import moment
+from app.reports import requests
+from app.reports import usage as usage_reports
+from app.reports.planner import TeamReader
+from app.reports.usage import Filters
 from app.web import exports
-from app.web import keys as arranged
-from app.web.asked import memberships, reach_team, role_in
 from app.web.forms import blame
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
-from app.web.teams import COLUMNS, export_columns, figures, story, this_month
-from app.web.usage import moment
+from app.web.request_cache import memberships, reach_team, role_in
+from app.workflows import budget_requests, catalog_changes, offboarding
 
 TABS = {
     "overview": "Overview",
@@ -158,7 +160,7 @@ def subscribe(id: str) -> Response:
     if not form.validate_on_submit():
         return page_of_team(team, "models", 422, asking=form)
     try:
-        model = offering.visible(person, form.model.data or "")
+        model = catalog_changes.visible(person, form.model.data or "")
         if model.restricted and not (form.justification.data or "").strip():
             form.justification.errors = ["Say in a sentence what the team needs this model for."]
             return page_of_team(team, "models", 422, asking=form)
@@ -188,7 +190,7 @@ def delete(id: str) -> Response:
     name = team.name
     if request.form.get("confirm") != name:
         return render("portal/teams/deletion.html", status=422, team=team, stops=_what_stops(team), fault=True)
-    transaction(departure.dissolve, team, by=me())
+    transaction(offboarding.dissolve, team, by=me())
     toast_next("success", f"The team {name} is deleted. What it used stays in the books.")
     return see_other(url_for("portal.teams"))
 
@@ -235,7 +237,7 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
     people = _people(team) if leads else None
     return {
         "members": teams.counts([team.id]).get(team.id, 0) if people is None else len(people),
-        "month": reports.totals(books, filters=this_month(team.id)),
+        "month": usage_reports.totals(books, filters=this_month(team.id)),
         "budgets": [
             (name, standing, budget_page(kind, id))
             for (kind, id, name), standing in zip(scopes, standings, strict=True)
@@ -273,7 +275,7 @@ def _members(person: Person, team: Team, inviting: InvitationForm | None = None)
     shown = [one.person_id for one in found.items]
     scopes = [("member", one.scope_id) for one in found.items]
     books = TeamReader(person.id, person.sees_everything, (team.id,))
-    spent = reports.by(books, "person_id", filters=this_month(team.id), limit=teams.MOST_MEMBERS)
+    spent = usage_reports.by(books, "person_id", filters=this_month(team.id), limit=teams.MOST_MEMBERS)
     return {
         "found": found,
         "search": search,
@@ -311,7 +313,7 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
     form.model.choices = [
         SelectChoice(name, f"{title}{' (asks an administrator)' if restricted else ''}")
         for id, name, title, restricted in db.session.execute(
-            offering.find(person, offering.Wish()).with_only_columns(
+            catalog_changes.find(person, catalog_changes.Wish()).with_only_columns(
                 Model.id, Model.name, Model.display_name, Model.restricted
             )
         )
@@ -335,10 +337,10 @@ def _usage(person: Person, team: Team) -> dict[str, Any]:
     books = TeamReader(person.id, person.sees_everything, (team.id,))
     filters = this_month(team.id)
     return {
-        "month": reports.totals(books, filters=filters),
-        "by_model": reports.by_model(books, filters=filters),
-        "by_member": reports.by(books, "person_id", filters=filters),
-        "days": reports.usage(books, "day", periods=30, filters=Filters(team_id=team.id)),
+        "month": usage_reports.totals(books, filters=filters),
+        "by_model": usage_reports.by_model(books, filters=filters),
+        "by_member": usage_reports.by(books, "person_id", filters=filters),
+        "days": usage_reports.usage(books, "day", periods=30, filters=Filters(team_id=team.id)),
         "people": _people(team),
         "leads": _leads(person, team),
     }

@@ -10,8 +10,8 @@ from app.blueprints.portal.person import me
 from app.domain import budgets, payers, teams
 from app.domain.payers import Held
 from app.domain.person import Person
-from app.web import usage_pages
-from app.web.asked import role_in
+from app.pages import usage_routes
+from app.web.request_cache import role_in
 
 
 def open_on(door: Blueprint) -> None:
@@ -21,9 +21,9 @@ def open_on(door: Blueprint) -> None:
 def index() -> Response:
     person = me()
     held = [one for one in payers.held_by(person) if one.status == "active"]
-    return usage_pages.usage(
+    return usage_routes.usage(
         person,
-        usage_pages.PORTAL,
+        usage_routes.PORTAL,
         "portal/usage/index.html",
         "portal/usage/_usage.html",
         budgets=_budgets(person, held),

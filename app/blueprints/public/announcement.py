@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from app import current
-from app.entrance import safe_next
-from app.web.menu import DISMISSED
+from app.pages.menu import DISMISSED
 from app.web.render import see_other
+from app.web.sign_in import safe_next
 
 REMEMBERED_S = 180 * 24 * 3600
 

@@ -10,10 +10,10 @@ from wtforms.validators import InputRequired, Length
 from app.domain import invitations, passwords
 from app.domain.errors import DomainError, NotFound, Unavailable
 from app.domain.invitations import Invitation
-from app.entrance import START, sign_in_browser
 from app.extensions import transaction
 from app.web.forms import blame
 from app.web.render import render, see_other, toast_next
+from app.web.sign_in import START, sign_in_browser
 
 bp = Blueprint("invitation", __name__)
 

@@ -14,9 +14,9 @@ from wtforms.validators import InputRequired, Length
 
 from app.domain import identity, passwords, sessions
 from app.domain.errors import Invalid, Throttled, Unauthenticated, Unavailable
-from app.entrance import safe_next, sign_in_browser, sign_out_browser
 from app.extensions import transaction
 from app.web.render import render, see_other, toast_next
+from app.web.sign_in import safe_next, sign_in_browser, sign_out_browser
 
 bp = Blueprint("public", __name__)
 

@@ -13,7 +13,6 @@ from typing import Any
 from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from app import health
 from app.blueprints.v1 import chat, embeddings, key, models
 from app.blueprints.v1.guard import Endpoint, attend
 from app.blueprints.v1.lane import Lane
@@ -24,6 +23,7 @@ from app.gateway import metrics
 from app.gateway.endpoints import CHAT, EMBEDDINGS, MODELS, meant_by
 from app.gateway.errors import ApiError, bad_request, internal, unknown_path, wrong_method
 from app.gateway.runtime import Runtime
+from app.runtime import health
 from config import Config
 
 # What upstreams serve, by path: in the lane too.

@@ -10,11 +10,11 @@ import structlog
 
 from app.blueprints.v1.reply import refusal
 from app.blueprints.v1.visit import Answer, Visit
-from app.bodies import BodyFault, read_whole
 from app.directory import CallerRecord
 from app.gateway.errors import ApiError, bad_request, endpoint_disabled, internal, too_large, unavailable
 from app.gateway.redis_wire import RedisAway
 from app.gateway.unpacking import TooLong, encoding_of, unpack
+from app.runtime.bodies import BodyFault, read_whole
 
 Endpoint = Callable[..., Answer]
 

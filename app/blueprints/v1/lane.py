@@ -18,7 +18,7 @@ from app import clock
 from app.blueprints.v1.guard import Endpoint, attend
 from app.blueprints.v1.visit import Answer, Readable, Visit
 from app.gateway.runtime import Runtime
-from app.sockets import send
+from app.runtime.sockets import send
 
 UNUSUAL = frozenset(("EXPECT", "UPGRADE", "TRANSFER-ENCODING"))
 _STATUS = {int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from app.gateway.runtime import Runtime
-from app.ids import new_id
+from app.runtime.ids import new_id
 
 JSON = "application/json"
 EVENTS = "text/event-stream"

@@ -9,11 +9,12 @@ import pytest
 import redis
 
 from app import store
-from app.domain import budget_requests, budgets, payers, publication
+from app.domain import budgets, payers
 from app.extensions import db, transaction
 from app.ledger import posting
 from app.ledger.recount import server_run
 from app.metering import money
+from app.workflows import budget_requests, publication
 from tests.blueprints.portal.conftest import Browser, make_key
 from tests.house import People
 from tests.ledger import books

@@ -11,10 +11,11 @@ from sqlalchemy import select
 from app import clock
 from app.domain.audit import AuditEntry
 from app.extensions import db
-from app.ids import new_id
-from app.ledger import budgets, dead_letters, posting
+from app.ledger import budgets, posting
 from app.ledger.entries import DeadLetter
 from app.metering.usage import UsageEvent
+from app.runtime.ids import new_id
+from app.workflows import dead_letters
 from tests.blueprints.portal.conftest import Browser
 from tests.house import People
 from tests.ledger.books import encode, event

@@ -6,11 +6,11 @@ import csv
 import io
 from collections.abc import Callable
 
+from app import queue as queue_module
 from app.domain import deliveries
 from app.domain.deliveries import Delivery
 from app.extensions import db, transaction
-from app.ids import new_id
-from app.jobs import letterbox
+from app.runtime.ids import new_id
 from config import Config
 from tests.blueprints.portal.conftest import Browser
 from tests.house import People
@@ -53,7 +53,7 @@ def test_a_dead_one_is_put_into_the_letterbox_again(people: People, signed_in: S
     db.session.rollback()
     found = deliveries.delivery(id)
     assert (found.state, found.attempts) == ("waiting", 0)
-    [letter] = letterbox.queue(letterbox.connect(config.redis_url)).jobs
+    [letter] = queue_module.queue(queue_module.connect(config.redis_url)).jobs
     assert (letter.func_name, list(letter.args)) == ("app.jobs.deliveries.send", [id])
     again = admin.post(f"/admin/deliveries/{id}/sending")
     assert "This delivery is waiting." in admin.get(again.headers["Location"]).text

@@ -13,8 +13,8 @@ from app.domain import approval_rules, catalog, invitations
 from app.domain.catalog import Model
 from app.domain.deliveries import Delivery
 from app.extensions import db, transaction
-from app.ids import new_id
 from app.ledger import entries, posting
+from app.runtime.ids import new_id
 from tests.blueprints.portal.conftest import Browser, subscribe, use
 from tests.house import People
 

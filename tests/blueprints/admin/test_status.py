@@ -9,13 +9,15 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from app import clock, heartbeats, store
+from app import clock, store
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.extensions import db
 from app.jobs import drainer, quotas, rollups
-from app.ledger import budgets, posting, reconcile
+from app.ledger import budgets, posting
 from app.ledger.recount import server_run
+from app.runtime import heartbeats
+from app.workflows import reconcile
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.house import People
 

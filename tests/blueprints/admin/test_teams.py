@@ -10,11 +10,12 @@ from decimal import Decimal
 import pytest
 
 from app import clock
-from app.domain import departure, teams
+from app.domain import teams
 from app.domain.catalog import Model
 from app.domain.teams import Team
 from app.extensions import db, transaction
-from app.ledger import chargeback, reports
+from app.reports import chargeback, usage
+from app.workflows import offboarding
 from tests.blueprints.portal.conftest import Browser, use
 from tests.house import People
 
@@ -54,7 +55,7 @@ def test_admins_find_every_team_with_its_owners(people: People, research: str, s
 
 
 def test_a_team_whose_owner_is_gone_stands_out(people: People, research: str, signed_in: SignedIn) -> None:
-    transaction(departure.delete, people.owner, by=people.admin)
+    transaction(offboarding.delete, people.owner, by=people.admin)
     assert "Nobody" in signed_in("admin").get("/admin/teams").text
 
 
@@ -73,7 +74,7 @@ def test_the_bill_of_a_month_is_what_the_ledger_holds(
     ]
     db.session.rollback()
     [start, _] = chargeback.months_before(clock.now_ms(), 1)[0]
-    whole = reports.totals(people.admin, filters=reports.Filters(from_ms=start)).cost_nano
+    whole = usage.totals(people.admin, filters=usage.Filters(from_ms=start)).cost_nano
     assert sum(Decimal(one["cost"]) for one in told) * 10**9 == whole
     both = admin.get(
         f"/admin/chargeback?from={month_name(1)}&to={month_name(0)}&format=csv", buffered=True
@@ -117,7 +118,7 @@ def test_a_team_that_was_removed_keeps_its_name_on_the_bill(
     admin = signed_in("admin")
     assert "Nothing used in these months" in admin.get("/admin/chargeback").text
     use(people.owner, small, month_ms(0), team_id=research)
-    transaction(departure.dissolve, db.session.get_one(Team, research), by=people.owner)
+    transaction(offboarding.dissolve, db.session.get_one(Team, research), by=people.owner)
     assert "Research" in admin.get("/admin/chargeback").text
     assert "Research" in admin.get(f"/admin/usage?team={research}").text
 

@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 
 from app.blueprints.api.contract import OPERATIONS
-from app.bodies import FAULT
+from app.runtime.bodies import FAULT
 from tests.house import People, Program, sign_in
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ import pytest
 from flask import Flask
 
 from app import clock
-from app.ids import new_id
 from app.ledger.posting import post
 from app.metering.usage import UsageEvent
+from app.runtime.ids import new_id
 from tests.house import People, sign_in
 
 

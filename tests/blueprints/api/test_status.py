@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 from flask import Flask
 
-from app import heartbeats
+from app.runtime import heartbeats
 from tests.house import People, sign_in
 
 

@@ -4,7 +4,7 @@ import redis
 from flask import Flask
 
 from app import current, store
-from app.sealing import digest
+from app.runtime.sealing import digest
 from tests.house import PASSWORD, People, Program, sign_in
 
 

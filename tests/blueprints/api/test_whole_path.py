@@ -5,7 +5,7 @@ import redis
 from flask import Flask
 
 from app import current, directory, store
-from app.sealing import digest
+from app.runtime.sealing import digest
 from tests.house import PASSWORD, People, sign_in
 
 

@@ -18,9 +18,9 @@ from app.blueprints.portal import keys as keys_page
 from app.domain import catalog, keys, subscriptions
 from app.domain.person import Person
 from app.extensions import db, transaction
-from app.ids import new_id
 from app.ledger.posting import post
 from app.metering.usage import Attempt, UsageEvent
+from app.runtime.ids import new_id
 from config import Config, load
 from tests.house import (  # noqa: F401
     PASSWORD,

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from app.domain.catalog import Model
-from app.ids import new_id
 from app.ledger.posting import post
 from app.metering.usage import Attempt, UsageEvent
+from app.runtime.ids import new_id
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.blueprints.portal.test_usage import at
 from tests.house import People

@@ -10,12 +10,13 @@ import redis
 from flask import Flask
 
 from app import store
-from app.domain import alerts, budget_requests, budgets, catalog, departure, keys, payers, publication, teams
-from app.domain.budget_requests import BudgetRequest
+from app.domain import budgets, catalog, keys, payers, teams
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.ledger.recount import server_run
 from app.metering import money
+from app.workflows import alerts, budget_requests, offboarding, publication
+from app.workflows.budget_requests import BudgetRequest
 from tests.blueprints.portal.conftest import Browser, make_key
 from tests.house import People
 
@@ -249,7 +250,7 @@ def test_what_is_gone_can_only_be_denied(people: People, team: Team, signed_in: 
     cap = f"{team.id}:{people.owner.id}"
     limit(people, "member", cap)
     id = asked(people, "member", f"{team.id}:owner")
-    transaction(departure.dissolve, team, by=people.admin)
+    transaction(offboarding.dissolve, team, by=people.admin)
     admin = signed_in("admin")
     assert "what is gone" in admin.get(f"/budget-requests/{id}").text
     assert admin.post(f"/budget-requests/{id}", decision="grant", amount="2", reason="").status_code == 303

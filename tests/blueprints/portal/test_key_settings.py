@@ -11,10 +11,11 @@ import redis
 
 from app import clock, store
 from app.clock import now
-from app.domain import budget_requests, budgets, keys, payers
+from app.domain import budgets, keys, payers
 from app.domain.catalog import Model
 from app.domain.keys import ApiKey
 from app.extensions import db, transaction
+from app.workflows import budget_requests
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People
 

@@ -18,7 +18,7 @@ from app.domain import budgets, keys
 from app.domain.catalog import Model
 from app.domain.keys import ApiKey
 from app.extensions import db, transaction
-from app.gateway.key_text import is_well_formed
+from app.runtime.key_text import is_well_formed
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
 from tests.house import People
 

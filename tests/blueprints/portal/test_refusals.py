@@ -12,8 +12,8 @@ from flask import Flask
 
 from app import clock, store
 from app.domain.catalog import Model
-from app.ids import new_id
 from app.metering.usage import Refusal
+from app.runtime.ids import new_id
 from config import Config, load
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.house import People, sign_in

@@ -12,7 +12,7 @@ import pytest
 from app import clock
 from app.domain.catalog import Model
 from app.ledger import rollups
-from app.web import usage as arranged
+from app.pages import usage as arranged
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.conftest import SetClock
 from tests.house import People

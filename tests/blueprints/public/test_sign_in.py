@@ -12,8 +12,8 @@ from redis.retry import Retry
 
 from app import clock, current
 from app.domain import identity
-from app.entrance import safe_next
 from app.extensions import transaction
+from app.web.sign_in import safe_next
 from config import Config
 from tests.house import PASSWORD, People
 

@@ -8,8 +8,8 @@ import msgspec
 
 from app import store
 from app.gateway.denials import Denial, Told
-from app.gateway.key_text import new_key
-from app.sealing import digest
+from app.runtime.key_text import new_key
+from app.runtime.sealing import digest
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.waiting import until

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from app.gateway.key_text import new_key
+from app.runtime.key_text import new_key
 from tests.services.portico import Portico
 from tests.services.waiting import PATIENCE_S, until
 

@@ -1,0 +1,73 @@
+"""What lists are put in order by, kept beside keys and budgets as entries are posted, so that no list adds up the books.
+
+A key's last use is kept to the minute. What a budget has spent is what the books say of the counter that was charged
+last. Pages show neither: they order and narrow lists, whose rows then show what the books and the meter say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import BigInteger, Connection, Table, Text, select, update
+
+from app.domain.budgets import Budget
+from app.domain.keys import ApiKey
+from app.ledger.budgets import SPENT
+from app.ledger.measures import given
+from app.metering.usage import UsageEvent
+
+KEY = cast("Table", ApiKey.__table__)
+BUDGET = cast("Table", Budget.__table__)
+COARSE_MS = 60_000  # so that a busy key is not written at each call
+
+
+def advance(connection: Connection, events: Sequence[UsageEvent]) -> None:
+    """Keep what new entries changed, inside the caller's transaction and after `budgets.advance`."""
+    _used(connection, events)
+    _spent(connection, {counter for event in events for counter in event.scopes})
+
+
+def _used(connection: Connection, events: Iterable[UsageEvent]) -> None:
+    latest: dict[str, int] = {}
+    for event in events:
+        if event.key_id and event.kind == "usage":
+            latest[event.key_id] = max(event.at_ms, latest.get(event.key_id, 0))
+    if not latest:
+        return
+    told = given(connection, id=Text(), at_ms=BigInteger()).cte("told")
+    due = (  # locked in one order, as whoever posts beside this one does
+        select(KEY.c.id, told.c.at_ms)
+        .join(told, told.c.id == KEY.c.id)
+        .where(KEY.c.last_used_ms < told.c.at_ms - COARSE_MS)
+        .order_by(KEY.c.id)
+        .with_for_update(of=KEY, key_share=True)
+        .cte("due")
+    )
+    act = update(KEY).where(KEY.c.id == due.c.id).values(last_used_ms=due.c.at_ms)
+    connection.execute(act, {"told": msgspec.json.encode(sorted(latest.items())).decode()})
+
+
+def _spent(connection: Connection, counters: Iterable[tuple[str, str, str]]) -> None:
+    charged = sorted(counters)
+    if not charged:
+        return
+    told = given(connection, kind=Text(), id=Text(), period=Text()).cte("told")
+    due = (
+        select(BUDGET.c.id, SPENT.c.period, SPENT.c.spent_nano, SPENT.c.last_at_ms)
+        .select_from(told)
+        .join(BUDGET, (BUDGET.c.scope_kind == told.c.kind) & (BUDGET.c.scope_id == told.c.id))
+        .join(SPENT, (SPENT.c.kind == told.c.kind) & (SPENT.c.id == told.c.id) & (SPENT.c.period == told.c.period))
+        .where(SPENT.c.last_at_ms >= BUDGET.c.spent_at_ms)  # what is late for a period that is over changes nothing
+        .order_by(BUDGET.c.id)
+        .with_for_update(of=BUDGET, key_share=True)
+        .cte("due")
+    )
+    kept: dict[str, Any] = {
+        "spent_nano": due.c.spent_nano, "spent_period": due.c.period, "spent_at_ms": due.c.last_at_ms,
+    }  # fmt: skip
+    connection.execute(
+        update(BUDGET).where(BUDGET.c.id == due.c.id).values(kept),
+        {"told": msgspec.json.encode(charged).decode()},
+    )

@@ -1,0 +1,167 @@
+"""Budgets arranged for pages: a scope with its name and the meter's numbers, how it stands in a word, and its history
+in sentences. The portal and the admins' pages show the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from app.domain import audit, budgets, payers
+from app.domain.audit import AuditEntry
+from app.domain.payers import Payer
+from app.domain.person import Person
+from app.extensions import db
+from app.metering import money
+from app.pages.keys import Step
+
+NEAR = 80  # percent of the limit from which a budget is near it
+KINDS = {
+    "organisation": "Organisation",
+    "team": "Team",
+    "member": "Member’s cap",
+    "user": "Person",
+    "subscription": "Subscription",
+    "key": "Key",
+}
+PERIODS = {"day": "a day", "week": "a week", "month": "a month", "total": "in total"}
+ACTIONS = {"notify": "Tell only", "refuse": "Refuse new work", "suspend": "Pause the key"}
+STATES = {"ok": "Within its limit", "near": "Near its limit", "exhausted": "Used up"}
+
+ACTS = {
+    "budget.set": "Budget set",
+    "budget.clear": "Budget taken away",
+    "budget.credit": "Credit given",
+    "budget.request": "More asked for",
+    "budget.request.withdraw": "Request taken back",
+    "budget.request.grant": "Request granted",
+    "budget.request.deny": "Request denied",
+    "key.pause": "Key paused",
+    "key.resume": "Key resumed",
+}
+OPEN_ACTS = ("budget.set", "budget.clear")
+FIELDS = {
+    "limit": "limit",
+    "period": "period",
+    "timezone": "time zone",
+    "thresholds": "told at",
+    "action": "action",
+    "action_percent": "action at",
+    "amount": "amount",
+    "lasting": "each period",
+}
+
+
+class Row(NamedTuple):
+    """One scope of a list. `state` is one of `STATES`, or "unknown" while the meter cannot be read, or "none"."""
+
+    payer: Payer
+    standing: budgets.Standing
+    state: str
+
+    @property
+    def share(self) -> float:
+        """What is spent and held of what is enforced; -1 without a limit or while the meter cannot be read."""
+        if self.standing.limit_nano is None or self.standing.spent_nano is None:
+            return -1.0
+        used = self.standing.spent_nano + (self.standing.reserved_nano or 0)
+        return used / self.standing.limit_nano if self.standing.limit_nano else float("inf")
+
+
+def rows(found: Sequence[Payer], person: Person | None = None) -> list[Row]:
+    """Scopes with their numbers, in one query and one trip to Redis; for a person, with those that are theirs to see."""
+    smallest = payers.smallest_call_nano() if found else 0
+    standings = budgets.standings([payer.scope for payer in found])
+    return [
+        Row(payer, one.seen_by(person) if person else one, _state(one, smallest))
+        for payer, one in zip(found, standings, strict=True)
+    ]
+
+
+def _state(standing: budgets.Standing, smallest_nano: int) -> str:
+    if standing.limit_nano is None:
+        return "none"
+    if standing.spent_nano is None or standing.remaining_nano is None:
+        return "unknown"
+    if standing.remaining_nano < smallest_nano:
+        return "exhausted"
+    used = standing.spent_nano + (standing.reserved_nano or 0)
+    return "near" if used * 100 >= NEAR * standing.limit_nano else "ok"
+
+
+def history(payer: Payer, *, whole: bool, limit: int = 30) -> list[AuditEntry]:
+    """What was done with a scope's budget and by whom, newest first; not the `whole` of it leaves out what others
+    asked for and why, and what was given to them."""
+    entry = audit.AuditEntry
+    acts = list(ACTS) if whole else list(OPEN_ACTS)
+    found = audit.entries().where(entry.object_kind == payer.kind, entry.object_id == payer.id, entry.action.in_(acts))
+    return list(db.session.scalars(found.limit(limit)))
+
+
+def story(entries: Iterable[AuditEntry]) -> list[Step]:
+    """The same in words."""
+    return [Step(ACTS[one.action], one.at, one.actor, _words(one)) for one in entries]
+
+
+def _words(entry: AuditEntry) -> str:
+    before, after = entry.detail.get("before") or {}, entry.detail.get("after") or {}
+    parts = []
+    if entry.action == "budget.clear":
+        after, before = {name: before.get(name) for name in ("limit", "period")}, {}
+    for name, value in after.items():
+        if value is None or value is False:
+            continue
+        word, new = FIELDS.get(name, name), _spelled(name, value)
+        old = before.get(name)
+        parts.append(f"{word}: {_spelled(name, old)} → {new}" if old is not None else f"{word}: {new}")
+    told = "; ".join(parts)
+    reason = entry.detail.get("reason")
+    return ". ".join(part for part in (told, reason) if part)
+
+
+def _spelled(name: str, value: Any) -> str:
+    match name:
+        case "thresholds":
+            return ", ".join(f"{percent}%" for percent in value) or "no percent"
+        case "action_percent":
+            return f"{value}%"
+        case "action":
+            return ACTIONS.get(str(value), str(value)).lower()
+        case "lasting":
+            return "yes"
+    return str(value)
+
+
+def exported(row: Row) -> dict[str, Any]:
+    """One row of an export."""
+    standing = row.standing
+    return {
+        "scope": row.payer.kind,
+        "id": row.payer.shown,
+        "name": row.payer.name,
+        "limit": _amount(standing.whole_nano),
+        "enforced_limit": _amount(standing.limit_nano),
+        "spent": _amount(standing.spent_nano),
+        "reserved": _amount(standing.reserved_nano),
+        "remaining": _amount(standing.remaining_nano),
+        "period": standing.period,
+        "timezone": standing.timezone,
+        "resets_at": standing.resets_at,
+        "state": row.state,
+    }
+
+
+def _column(name: str) -> Any:
+    return lambda row: exported(row)[name]
+
+
+EXPORTED = {
+    name: _column(name)
+    for name in (
+        "scope", "id", "name", "limit", "enforced_limit", "spent", "reserved", "remaining", "period", "timezone",
+        "resets_at", "state",
+    )
+}  # fmt: skip
+
+
+def _amount(nano: int | None) -> str | None:
+    return None if nano is None else money.text(nano)

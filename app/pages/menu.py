@@ -1,0 +1,141 @@
+"""The menu, the person and the brand around every page: what layouts/page.html shows of the deployment and the role.
+
+It knows the doors by their addresses alone, so that it can offer exactly what this process serves.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from flask import Flask, current_app, request, url_for
+from flask_login import current_user
+
+from app import current
+from app.domain.announcements import Announcement
+from app.pages.badges import news
+from app.workflows.status import version
+
+INSTALLED = "portico_menu"
+
+
+class Entry(NamedTuple):
+    label: str
+    href: str
+    icon: str
+    key: str | None = None  # `g` and this letter lead there
+    also: str | None = None  # pages below this address belong to it too
+
+
+USER = (
+    Entry("Home", "/home", "house", "h"),
+    Entry("Models", "/models", "boxes", "m"),
+    Entry("Subscriptions", "/subscriptions", "list-checks", "s"),
+    Entry("API keys", "/keys", "key-round", "k"),
+    Entry("Budgets", "/budgets", "wallet", "b", also="/budget-requests"),
+    Entry("Teams", "/teams", "users", "t"),
+    Entry("Usage", "/usage", "chart-column", "u"),
+    Entry("Activity", "/activity", "scroll-text"),
+    Entry("API reference", "/reference", "code"),
+)
+APPROVALS, STATUS = "/admin/approvals", "/admin/status"
+NOTICES, REFERENCE = "/notices", "/reference"
+DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser has put away
+ADMIN = (
+    Entry("Approvals", APPROVALS, "shield-check", "a", also="/admin/budget-requests"),
+    Entry("Approval rules", "/admin/rules", "zap"),
+    Entry("People", "/admin/people", "users", also="/admin/invitations"),
+    Entry("Teams", "/admin/teams", "folder"),
+    Entry("Providers", "/admin/providers", "plug"),
+    Entry("Models", "/admin/models", "layers"),
+    Entry("API keys", "/admin/keys", "key-round"),
+    Entry("Budgets", "/admin/budgets", "wallet", also="/admin/credits"),
+    Entry("Usage", "/admin/usage", "activity"),
+    Entry("Activity", "/admin/activity", "receipt"),
+    Entry("Chargeback", "/admin/chargeback", "coins"),
+    Entry("Status", STATUS, "heart-pulse"),
+    Entry("Dead letters", "/admin/dead-letters", "inbox"),
+    Entry("Announcement", "/admin/announcement", "megaphone"),
+    Entry("Deliveries", "/admin/deliveries", "send"),
+)
+
+
+def init_menu(app: Flask) -> None:
+    """Gives the layouts their menu; doors with pages call it, and the first call counts."""
+    if app.extensions.setdefault(INSTALLED, False):
+        return
+    app.extensions[INSTALLED] = True
+    app.context_processor(surroundings)
+
+
+def surroundings() -> dict[str, Any]:
+    """What the layouts need beside the page's own values."""
+    config = current.config()
+    told: dict[str, Any] = {
+        "brand_name": config.portal.name,
+        "brand_logos": config.logos,
+        "environment": None if config.production else config.server.environment,
+        "app_version": _version(),
+    }
+    return told | _of_the_person()
+
+
+def _of_the_person() -> dict[str, Any]:
+    if not current_user.is_authenticated or current_user.must_change_password:
+        return {}
+    served = {rule.rule for rule in current_app.url_map.iter_rules()}
+    told = news(current_user._get_current_object())
+    role = {"admin": "Administrator", "admin-readonly": "Administrator, read only"}.get(current_user.role, "")
+    return {
+        "menu": _menu(served, told.waiting),
+        "signed_in": {"name": current_user.username, "detail": current_user.email or role},
+        "user_menu": [{"label": "Change password", "href": "/password", "icon": "lock"}]
+        if "/password" in served
+        else [],
+        "logout_href": "/sign-out" if "/sign-out" in served else None,
+        "search_href": "/models" if "/models" in served else None,
+        "notifications": {"href": NOTICES, "count": told.unread} if NOTICES in served else None,
+        "announcement": _announcement(told.announcement, served),
+        "docs_href": REFERENCE if REFERENCE in served else None,
+        "status_href": STATUS if STATUS in served and current_user.sees_everything else None,
+    }
+
+
+def _menu(served: set[str], waiting: int) -> list[dict[str, Any]]:
+    groups: list[tuple[str, tuple[Entry, ...]]] = [("User", USER)]
+    if current_user.sees_everything:
+        groups.append(("Admin", ADMIN))
+    shown = []
+    for label, entries in groups:
+        items = [_item(entry, waiting) for entry in entries if entry.href in served or f"{entry.href}/" in served]
+        if items:
+            shown.append({"label": label, "items": items})
+    return shown
+
+
+def _announcement(found: Announcement | None, served: set[str]) -> dict[str, Any] | None:
+    """The banner that is up, unless this browser has put it away."""
+    if found is None or request.cookies.get(DISMISSED) == found.id:
+        return None
+    told = {"level": found.level, "text": found.text, "dismiss_href": None}
+    if "/announcements/<id>/dismissal" in served:
+        back = request.full_path.rstrip("?") if request.method == "GET" else None
+        told["dismiss_href"] = url_for("announcement.dismiss", id=found.id, next=back)
+    return told
+
+
+@cache
+def _version() -> str:
+    return version()
+
+
+def _item(entry: Entry, waiting: int) -> dict[str, Any]:
+    return {
+        **entry._asdict(),
+        "current": any(_below(request.path, href) for href in (entry.href, entry.also) if href),
+        "badge": waiting or None if entry.href == APPROVALS else None,
+    }
+
+
+def _below(path: str, href: str) -> bool:
+    return path == href or path.startswith(f"{href}/")

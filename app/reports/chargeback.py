@@ -1,0 +1,68 @@
+"""Chargeback: what each team, and each person outside of teams, used and cost in a month, from the rollups.
+
+Whoever pays for a call is the team of its key, or its person. Months are those of UTC, as the rollups' are; the rows of
+a month add up to everything the ledger holds of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import case, func, select
+
+from app.extensions import db
+from app.metering.periods import window_of
+from app.reports.planner import Filters, Reader, Sums, something, summed, used_in
+
+BILLED = ("requests", "errors", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano")
+
+
+class Charge(Sums, kw_only=True):
+    """What one team, or one person outside of teams, used in the month that begins at `start_ms`: the `BILLED` measures."""
+
+    start_ms: int
+    team_id: str  # empty for personal usage
+    person_id: str  # empty for a team's
+
+    @property
+    def payer(self) -> str:
+        """The id of the team, or of the person."""
+        return self.team_id or self.person_id
+
+
+def months_before(at_ms: int, count: int) -> list[tuple[int, int]]:
+    """The beginnings and ends of the last `count` months of UTC, that of `at_ms` included, oldest first. Unix ms."""
+    found: list[tuple[int, int]] = []
+    while len(found) < count and at_ms >= 0:
+        month = window_of("month|UTC", at_ms)
+        found.append((month.start_ms, month.end_ms))
+        at_ms = month.start_ms - 1
+    return found[::-1]
+
+
+def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
+    """What was used in months that follow one another, the latest first, and dearest first in each.
+
+    Raises `PermissionError` for a reader who may not see everything.
+    """
+    if not reader.sees_everything:
+        raise PermissionError("chargeback is for admins")
+    if not months:
+        return []
+    starts = [start for start, _ in months]
+    used = used_in(
+        reader, Filters(), starts[0], months[-1][1], starts, of=["team_id", "person_id"], measures=BILLED
+    ).subquery("used")
+    team = func.coalesce(used.c.team_id, "")
+    person = case((team == "", used.c.person_id), else_="")
+    columns = {column.name: column for column in summed(used, BILLED)}
+    query = (
+        select(used.c.window, team.label("team_id"), person.label("person_id"), *columns.values())
+        .group_by(used.c.window, team, person)
+        .having(something(columns.values()))
+        .order_by(used.c.window.desc(), columns["cost_nano"].element.desc(), team, person)
+    )
+    return [
+        Charge(start_ms=start_ms, team_id=team_id, person_id=person_id, **dict(zip(BILLED, sums, strict=True)))
+        for start_ms, team_id, person_id, *sums in db.session.execute(query).all()
+    ]

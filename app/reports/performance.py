@@ -1,0 +1,143 @@
+"""How models and providers have answered of late: sums over everybody's calls, read from the hourly rollups.
+
+Nobody is named here: a model's page shows these figures to all who may see the model. Times to the first token and
+rates of tokens are those of streams; other answers come as a whole and have neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from sqlalchemy import case, func, select
+
+from app.extensions import db
+from app.ledger.measures import DAY_MS, HOUR_MS
+from app.reports.planner import EVERYBODY, NONE, Filters, used_in
+from app.reports.usage import now_ms
+
+HOURS = 24
+DAYS = 7
+
+_STREAMS = {
+    "streams": "requests",
+    "stream_errors": "errors",
+    "stream_tokens": "completion_tokens",
+    "stream_ms": "duration_ms",
+    "ttft_ms": "ttft_ms",
+    "ttft_count": "ttft_count",
+}
+_ALL = ("requests", "errors", "cancelled")
+
+
+class Performance(msgspec.Struct, kw_only=True):
+    """Sums over some calls of one model or provider; times in ms. Without calls every mean and share is None."""
+
+    requests: int = 0
+    errors: int = 0
+    cancelled: int = 0
+    streams: int = 0
+    stream_errors: int = 0
+    stream_tokens: int = 0
+    stream_ms: int = 0
+    ttft_ms: int = 0
+    ttft_count: int = 0
+
+    @property
+    def error_share(self) -> float | None:
+        """The part of all requests that failed; what a client cut off itself did not."""
+        return self.errors / self.requests if self.requests else None
+
+    @property
+    def stream_share(self) -> float | None:
+        return self.streams / self.requests if self.requests else None
+
+    @property
+    def mean_ttft_ms(self) -> float | None:
+        """The mean time to the first token of streams that had one."""
+        return self.ttft_ms / self.ttft_count if self.ttft_count else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens that streams wrote by the seconds from their first token to their end."""
+        writing_ms = self.stream_ms - self.ttft_ms
+        return self.stream_tokens / writing_ms * 1000 if self.stream_tokens and writing_ms > 0 else None
+
+    def add(self, other: Performance) -> None:
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Point(NamedTuple):
+    """One hour or one day of UTC."""
+
+    start_ms: int
+    told: Performance
+
+    @property
+    def start(self) -> datetime:
+        return datetime.fromtimestamp(self.start_ms / 1000, UTC)
+
+
+class Span(NamedTuple):
+    """A stretch of time: its sums, and the same by hour or by day, empty ones too, oldest first."""
+
+    told: Performance
+    points: list[Point]
+
+
+class Recent(NamedTuple):
+    """The last 24 hours by hour and the last 7 days by day of UTC; both end with the hour or day that runs."""
+
+    day: Span
+    week: Span
+
+
+def of_model(name: str, *, at_ms: int | None = None) -> Recent:
+    """How one model answered everybody."""
+    moment = now_ms() if at_ms is None else at_ms
+    hour, today = moment - moment % HOUR_MS, moment - moment % DAY_MS
+    filters = Filters(model=name)
+    of_hours = [hour - back * HOUR_MS for back in range(HOURS - 1, -1, -1)]
+    of_days = [today - back * DAY_MS for back in range(DAYS - 1, -1, -1)]
+    return Recent(day=_span(filters, of_hours, hour + HOUR_MS), week=_span(filters, of_days, hour + HOUR_MS))
+
+
+def by(
+    dimension: Literal["model", "provider_id"], names: Iterable[str], *, at_ms: int | None = None
+) -> dict[str, Performance]:
+    """How each of some models or providers answered in the last 24 hours; those that were not asked are left out."""
+    moment = now_ms() if at_ms is None else at_ms
+    first = moment - moment % HOUR_MS - (HOURS - 1) * HOUR_MS
+    used = used_in(
+        EVERYBODY, NONE, first, moment - moment % HOUR_MS + HOUR_MS, of=["stream"], among=(dimension, list(names))
+    ).subquery("used")
+    query = select(used.c[dimension].label("name"), *_summed(used)).group_by(used.c[dimension])
+    return {row.name: told for row in db.session.execute(query) if (told := _performance(row)).requests}
+
+
+def _summed(used: Any) -> list[Any]:
+    of_streams = [
+        func.sum(case((used.c.stream, used.c[measure]), else_=0)).label(name) for name, measure in _STREAMS.items()
+    ]
+    return [*(func.sum(used.c[name]).label(name) for name in _ALL), *of_streams]
+
+
+def _performance(row: Any) -> Performance:
+    return Performance(**{name: int(getattr(row, name) or 0) for name in (*_ALL, *_STREAMS)})
+
+
+def _span(filters: Filters, starts: Sequence[int], after: int) -> Span:
+    """The sums of windows that begin at `starts`, the last one up to `after`."""
+    used = used_in(EVERYBODY, filters, starts[0], after, starts, of=["stream"]).subquery("used")
+    found = {
+        row.window: _performance(row)
+        for row in db.session.execute(select(used.c.window, *_summed(used)).group_by(used.c.window))
+    }
+    points = [Point(start, found.get(start, Performance())) for start in starts]
+    whole = Performance()
+    for point in points:
+        whole.add(point.told)
+    return Span(whole, points)

@@ -1,0 +1,418 @@
+"""How usage of any span is read: by whom, narrowed to what, and from which rollups and entries it is put together.
+
+The reader is the permission: a person's own usage, that of teams they read for, or everybody's for those who see
+everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import combinations, pairwise
+from typing import Any, NamedTuple, Protocol, cast
+from weakref import WeakKeyDictionary
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    case,
+    false,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    union_all,
+)
+from sqlalchemy import cast as cast_sql
+
+from app import clock
+from app.extensions import db
+from app.ledger.entries import ENTRY, FAILED
+from app.ledger.measures import DAY_MS, DIMENSIONS, HOUR_MS, KINDS, MEASURES, Kind, entry_measures
+from app.ledger.rollups import HOURLY, ROLLUP, derived_before, period_start
+from app.ledger.summaries import CUT, FOUND_BY, HOURLY_CUTS, OF_TEAMS, fitting, rows_of
+from app.metering.periods import FOR_EVER_MS, window_of
+
+
+class Reader(Protocol):
+    """Who reads: `app.domain.identity.Person` is one."""
+
+    @property
+    def id(self) -> Any: ...
+
+    @property
+    def sees_everything(self) -> bool: ...
+
+
+class TeamReader(NamedTuple):
+    """A person who reads all usage of some teams beside their own: those they own."""
+
+    id: str
+    sees_everything: bool
+    teams: tuple[str, ...]
+
+
+class Everybody(NamedTuple):
+    """Reads over everybody what names nobody."""
+
+    id: str = ""
+    sees_everything: bool = True
+
+
+EVERYBODY = Everybody()
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report is narrowed to; None means all. Times in Unix ms, the span half-open: [from_ms, to_ms).
+
+    `status` is an HTTP status, or "ok", "error", "cancelled". With it, or with `error_code`, single entries are read.
+    """
+
+    person_id: str | None = None
+    key_id: str | None = None
+    team_id: str | None = None
+    model: str | None = None
+    provider_id: str | None = None
+    endpoint: str | None = None
+    api_type: str | None = None
+    status: int | str | None = None
+    error_code: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+NONE = Filters()
+NARROWING = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type")
+
+# What came later about a request, and what put a counter right, are entries of the books but no requests.
+IS_REQUEST = ENTRY.c.kind == "usage"
+
+
+class Sums(msgspec.Struct, kw_only=True, gc=False):
+    """Sums over some usage: counts of requests and tokens, money in nano-units, times in ms."""
+
+    requests: int = 0
+    errors: int = 0
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    images: int = 0
+    audio_ms: int = 0
+    cost_nano: int = 0
+    overdraft_nano: int = 0
+    duration_ms: int = 0
+    ttft_ms: int = 0
+    ttft_count: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def mean_duration_ms(self) -> float | None:
+        """The mean duration of a request in ms; None without requests."""
+        return self.duration_ms / self.requests if self.requests else None
+
+    @property
+    def mean_ttft_ms(self) -> float | None:
+        """The mean time to the first token in ms, of the requests that had one."""
+        return self.ttft_ms / self.ttft_count if self.ttft_count else None
+
+    def add(self, other: Sums) -> None:
+        for name in MEASURES:
+            if more := getattr(other, name):
+                setattr(self, name, getattr(self, name) + more)
+
+
+class _Source(NamedTuple):
+    """Where sums of a certain grain are read: a table, its column of beginnings, and conditions of its own: the kind of
+    longer rollups, and the cut, of which some rows may be sought."""
+
+    table: Table
+    kind: Kind | None = None
+    cut: str | None = None
+    sought: bool = False
+
+    @property
+    def own(self) -> list[Any]:
+        if self.cut is not None:
+            return [text(f"kind = '{self.kind or 'hour'}'"), *rows_of(self.cut, sought=self.sought)]
+        return [self.table.c.kind == self.kind] if self.kind else []
+
+    @property
+    def length_ms(self) -> int | None:
+        """How long the stretch of time of a row is; None where it is a moment, or sometimes longer."""
+        if self.kind is None:
+            return None if self.table is ENTRY else HOUR_MS
+        return {"day": DAY_MS, "week": 7 * DAY_MS}.get(self.kind)
+
+    @property
+    def moment(self) -> ColumnElement[int]:
+        return cast("ColumnElement[int]", self.table.c.at_ms if self.table is ENTRY else self.table.c.start_ms)
+
+
+_ENTRIES, _HOURS = _Source(ENTRY), _Source(HOURLY)
+# A group that was used on one day is often used on others.
+_ROWS_A_DAY: dict[Kind | None, float] = {None: 1.5, "day": 1.0, "week": 0.3, "month": 0.15}
+_ENTRY_MEASURES = entry_measures(ENTRY)
+_horizons: WeakKeyDictionary[Any, int | None] = WeakKeyDictionary()  # by the transaction that asked
+
+
+def span_of(filters: Filters) -> tuple[int, int]:
+    return filters.from_ms or 0, FOR_EVER_MS if filters.to_ms is None else filters.to_ms
+
+
+def used_in(
+    reader: Reader,
+    filters: Filters,
+    first: int,
+    after: int,
+    edges: Sequence[int] = (),
+    *,
+    of: Collection[str],
+    among: tuple[str, Sequence[str]] | None = None,
+    measures: Collection[str] = MEASURES,
+) -> Any:
+    """A query of the usage in [first, after): the dimensions `of`, `measures` and, given the windows' beginnings, the
+    window.
+
+    It reads the longest rollups that fit between the edges and are up to date, shorter ones beside them, so that rows
+    are few; with other dimensions left out where `of` and what is narrowed allow it. `among` narrows a dimension to some
+    names.
+    """
+    sources = [_ENTRIES]
+    inner = edges if len(edges) > 1 else ()  # one window alone has no edges inside of the span
+    if filters.status is None and filters.error_code is None and all(edge % HOUR_MS == 0 for edge in inner):
+        cut = cut_for(reader, filters, [*of, *([among[0]] if among else [])])
+        table = CUT if cut else ROLLUP
+        sought = _seeks(reader, filters, among)
+        sources.append(_Source(CUT, None, cut, sought) if cut in HOURLY_CUTS else _HOURS)
+        if all(edge % DAY_MS == 0 for edge in inner):
+            sources.append(_Source(table, "day", cut, sought))
+            for kind in KINDS[1:]:
+                if {period_start(kind, edge) for edge in inner} == set(inner):
+                    sources.append(_Source(table, kind, cut, sought))
+    fresh = _fresh() if len(sources) > 2 else None
+    told = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
+    pieces = [
+        _piece(reader, filters, source, start, end, edges, told, measures).where(
+            *([_dimension(source.table, among[0]).in_(among[1])] if among else [])
+        )
+        for source, start, end in _parts(sources, first, after, fresh)
+    ]
+    return union_all(*pieces) if len(pieces) > 1 else pieces[0]
+
+
+def hours_in(
+    reader: Reader, filters: Filters, first: int, after: int, measures: Collection[str] = MEASURES
+) -> Select[Any]:
+    """A query of the usage by hour from the one that holds `first` on and before `after`: beginning and measures.
+
+    Where no cut has hours it reads entries: they lie in the order of time in the indexes of what they are narrowed to.
+    """
+    cut = cut_for(reader, filters, ())
+    source = _Source(CUT, None, cut) if cut in HOURLY_CUTS else _ENTRIES
+    told = _ENTRY_MEASURES if source is _ENTRIES else source.table.c
+    return select(
+        (source.moment - source.moment % HOUR_MS).label("start_ms"), *(told[name].label(name) for name in measures)
+    ).where(
+        source.moment >= first - first % HOUR_MS,
+        source.moment < after,
+        *source.own,
+        *let_through(reader, filters, source.table),
+    )
+
+
+def cut_for(reader: Reader, filters: Filters, of: Collection[str]) -> str | None:
+    """The cut that knows all dimensions in question; None where only the rollups of all groups do."""
+    narrow = {name for name in NARROWING if getattr(filters, name) is not None}
+    if not reader.sees_everything and not _leads(reader, filters) and filters.person_id != reader.id:
+        narrow.add("person_id")
+        if isinstance(reader, TeamReader) and reader.teams:
+            narrow.add("team_id")
+    return fitting({*of, *narrow})
+
+
+def _seeks(reader: Reader, filters: Filters, among: tuple[str, Sequence[str]] | None) -> bool:
+    """Whether some models or people are asked for, rather than all of a time."""
+    named = any(getattr(filters, name) is not None for name in FOUND_BY) or (among is not None and among[0] in FOUND_BY)
+    return named or not (reader.sees_everything or _leads(reader, filters))
+
+
+def _fresh() -> int | None:
+    """The first hour, in Unix ms, that the longer rollups do not know yet; None when they know all. It is asked once in
+    a transaction, so that what is read for one page agrees."""
+    connection = db.session.connection()
+    transaction = db.session().get_transaction()
+    if transaction not in _horizons:
+        _horizons[transaction] = derived_before(connection)
+    return _horizons[transaction]
+
+
+def _parts(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
+    """[first, after) as parts, each read from one source, so that few rows are read: with or without weeks or months,
+    as these fit better or worse between the edges."""
+    longer = [source for source in sources if source.kind not in (None, "day")]
+    others = [source for source in sources if source not in longer]
+    ways = [_split([*others, *some], first, after, fresh) for size in range(3) for some in combinations(longer, size)]
+    return min(ways, key=_weight)
+
+
+def _weight(parts: Sequence[tuple[_Source, int, int]]) -> float:
+    """How many rows parts are, roughly, in those of a day."""
+    end = clock.now_ms()
+    return sum(max(0, min(after, end) - first) * _ROWS_A_DAY[source.kind] for source, first, after in parts)
+
+
+def _split(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
+    """[first, after) as parts, each read from the coarsest source that fits; `fresh` is the first underived hour."""
+    source = sources[-1]
+    if source.table is ENTRY or first >= after:
+        return [(source, first, after)]
+    end = after
+    if source.kind is not None and fresh is not None:
+        end = min(end, fresh)
+    start, end = _ceiling(source, first), _floor(source, end)
+    if start >= end:
+        return _split(sources[:-1], first, after, fresh)
+    parts = [(source, start, end)]
+    if first < start:
+        parts = [*_split(sources[:-1], first, start, fresh), *parts]
+    if end < after:
+        parts += _split(sources[:-1], end, after, fresh)
+    return parts
+
+
+def _floor(source: _Source, at_ms: int) -> int:
+    if at_ms >= FOR_EVER_MS:
+        return at_ms  # the end of time is the end of any period
+    return period_start(source.kind, at_ms) if source.kind else at_ms - at_ms % HOUR_MS
+
+
+def _ceiling(source: _Source, at_ms: int) -> int:
+    if at_ms == 0 or at_ms >= FOR_EVER_MS:
+        return at_ms  # so is its beginning
+    if source.kind is None:
+        return -(-at_ms // HOUR_MS) * HOUR_MS
+    start = period_start(source.kind, at_ms)
+    return start if start == at_ms else window_of(f"{source.kind}|UTC", at_ms).end_ms
+
+
+def _piece(
+    reader: Reader,
+    filters: Filters,
+    source: _Source,
+    start: int,
+    end: int,
+    edges: Sequence[int],
+    told: Sequence[str],
+    measures: Collection[str],
+) -> Select[Any]:
+    table = source.table
+    columns = _ENTRY_MEASURES if table is ENTRY else table.c
+    window = _window(source, edges, end) if edges else null()
+    return select(
+        window.label("window"),
+        *(_dimension(table, name).label(name) for name in told),
+        *(columns[name].label(name) for name in measures),
+    ).where(
+        source.moment >= start,
+        source.moment < end,
+        *source.own,
+        *let_through(reader, filters, table),
+    )
+
+
+def _dimension(table: Table, name: str) -> ColumnElement[Any]:
+    """What an entry has none of is an empty text in the sums."""
+    column: ColumnElement[Any] = table.c[name]
+    return func.coalesce(column, "") if table is ENTRY and ENTRY.c[name].nullable else column
+
+
+def _window(source: _Source, edges: Sequence[int], end: int) -> ColumnElement[int]:
+    """The beginning of the window that holds a row of `source`, of those before `end`: its own where the rows are as long
+    as the windows, so that an index has them in order; reckoned where windows are equally long, as days of UTC are; else
+    found."""
+    if len(edges) == 1:
+        return literal(edges[0])
+    moment, step = source.moment, edges[1] - edges[0]
+    if end <= edges[-1] + step and all(later - earlier == step for earlier, later in pairwise(edges)):
+        if step == source.length_ms and edges[0] == _floor(source, edges[0]):
+            return moment
+        return moment - (moment - literal(edges[0])) % literal(step)
+    return _found(moment, edges)
+
+
+def _found(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[int]:
+    """A balanced tree of comparisons, as windows may be many."""
+    if len(edges) == 1:
+        return literal(edges[0])
+    middle = len(edges) // 2
+    return case(
+        (moment < literal(edges[middle]), _found(moment, edges[:middle])),
+        else_=_found(moment, edges[middle:]),
+    )
+
+
+def let_through(reader: Reader, filters: Filters, table: Table) -> list[Any]:
+    """What the reader may see of a table, narrowed. Of a team that they read for they see everything."""
+    own = [] if _leads(reader, filters) else allowed(reader, table, of_key=filters.key_id is not None)
+    return [*own, *narrowed(filters, table)]
+
+
+def _leads(reader: Reader, filters: Filters) -> bool:
+    return isinstance(reader, TeamReader) and filters.team_id in reader.teams
+
+
+def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[ColumnElement[bool]]:
+    """What the reader may see of a table; `of_key` says that it is narrowed to a key too.
+
+    A key is used less than its person, so its index is the one to walk: the person is then asked in a way that no
+    index answers.
+    """
+    if reader.sees_everything:
+        return []
+    if not reader.id:
+        return [false()]
+    own: ColumnElement[bool] = (func.coalesce(table.c.person_id, "") if of_key else table.c.person_id) == reader.id
+    if not isinstance(reader, TeamReader) or not reader.teams:
+        return [own]
+    return [or_(own, (func.coalesce(table.c.team_id, "") if of_key else table.c.team_id).in_(reader.teams))]
+
+
+def narrowed(filters: Filters, table: Table) -> list[Any]:
+    where: list[Any] = [table.c[name] == value for name in NARROWING if (value := getattr(filters, name)) is not None]
+    if table is CUT and filters.team_id:
+        where.append(OF_TEAMS)
+    if filters.status is not None:  # entries only, see `used_in`
+        column = ENTRY.c.status if isinstance(filters.status, int) else ENTRY.c.outcome
+        where.append(FAILED if filters.status == "error" else column == filters.status)
+    if filters.error_code is not None:
+        where.append(ENTRY.c.error_code == filters.error_code)
+    return where
+
+
+def something(sums: Iterable[Any]) -> ColumnElement[bool]:
+    """Whether a group has any usage at all, by its sums: the repair of a counter is booked without."""
+    named = {column.name: column for column in sums}
+    return or_(*(named[name] != 0 for name in ("requests", "cost_nano", "prompt_tokens", "completion_tokens")))
+
+
+def summed(used: Any, measures: Collection[str] = MEASURES) -> list[Any]:
+    return [added(used.c[name]).label(name) for name in measures]
+
+
+def added(column: Any) -> ColumnElement[int]:
+    """The sum of a column as a whole number: PostgreSQL's sums are decimals, which take long to read."""
+    return cast_sql(func.sum(column), BigInteger)
+
+
+def sums_of(found: Row[Any], measures: Collection[str] = MEASURES) -> Sums:
+    """The sums that a row ends with. SQL's sums are null over nothing."""
+    return Sums(**{name: number or 0 for name, number in zip(measures, found[-len(measures) :], strict=True)})

@@ -1,0 +1,546 @@
+"""What was used, read from the books for pages and for the management API.
+
+The reader is the permission: a person's own usage, or everybody's for those who see everything. Sums come from the
+longest rollups that fit and are known to be up to date, from hours and single entries at the edges, so that they
+equal the entries to the millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, get_args
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import desc, func, literal, select, union_all
+
+from app import clock
+from app.directory import Price
+from app.extensions import db
+from app.ledger.measures import DAY_MS, HOUR_MS, MEASURES
+from app.ledger.rollups import HOURLY
+from app.metering import pricing
+from app.metering.periods import window_of
+from app.reports.planner import (
+    NONE,
+    Filters,
+    Reader,
+    Sums,
+    cut_for,
+    hours_in,
+    something,
+    span_of,
+    summed,
+    sums_of,
+    used_in,
+)
+
+__all__ = ["NONE", "Filters", "Reader", "Sums"]  # of spans; a report is asked for with them
+
+Period = Literal["day", "week", "month"]
+Step = Literal["hour", "day", "week", "month"]
+Dimension = Literal["person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type"]
+
+Order = Literal["cost_nano", "requests", "tokens", "errors"]
+
+PERIODS: tuple[Period, ...] = get_args(Period)
+STEPS: tuple[Step, ...] = get_args(Step)
+MOST_PERIODS = 1000  # rows of one report
+DETAILS: tuple[Dimension, ...] = ("model", "api_type")
+TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # with details
+EARLIER = -1  # the window of a span before
+DEFAULT_STEPS: dict[Step, int] = {"hour": 24, "day": 30, "week": 12, "month": 12}
+
+
+class ReportError(ValueError):
+    """A report that cannot be made; the message is safe to show and `field` names what was asked wrongly."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class PeriodUsage(Sums, kw_only=True, gc=True):
+    """The sums of one period [start_ms, end_ms), if asked for with the same by model and by kind of API."""
+
+    start_ms: int
+    end_ms: int
+    models: dict[str, Sums] = msgspec.field(default_factory=dict)
+    api_types: dict[str, Sums] = msgspec.field(default_factory=dict)
+
+    @property
+    def start(self) -> datetime:
+        return datetime.fromtimestamp(self.start_ms / 1000, UTC)
+
+    @property
+    def end(self) -> datetime:
+        return datetime.fromtimestamp(self.end_ms / 1000, UTC)
+
+
+class Share(Sums, kw_only=True):
+    """The sums of one person, model, key …: `name` is its id (a model's own name), empty for usage without one."""
+
+    name: str
+
+
+Windows = tuple[tuple[int, int], ...]  # [start_ms, end_ms), oldest first, each beginning where the one before ends
+
+
+class Question(NamedTuple):
+    """Whose shares are to be ranked, of what, by what, and how many of them. Of `windows`, which hold the whole span,
+    is told what each of these had in them, where that is known from the same rows."""
+
+    dimension: Dimension
+    filters: Filters = NONE
+    order: Order = "cost_nano"
+    limit: int = 100
+    windows: Windows = ()
+
+
+class Ranking(NamedTuple):
+    """The largest shares, largest first; how many there are in all, and how many of them made a request. `series` are
+    their sums by name and by a window's beginning; None where other rows have to be read for them."""
+
+    shares: list[Share]
+    found: int
+    asked: int
+    series: dict[str, dict[int, Sums]] | None = None
+
+
+class Course(NamedTuple):
+    """The usage of a span by its groups, as streams and as whole answers, and the sums of the span before it."""
+
+    rows: list[PeriodUsage]
+    streams: Sums
+    whole: Sums
+    before: Sums
+
+    @property
+    def sums(self) -> Sums:
+        found = Sums()
+        found.add(self.streams)
+        found.add(self.whole)
+        return found
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """The first numbers an admin wants to see. Today is the UTC day."""
+
+    total_users: int
+    active_users_today: int
+    requests_today: int
+    errors_today: int
+    tokens_today: int
+    cost_nano_today: int
+
+
+class Repriced(Sums, kw_only=True):
+    """The usage of a model by one kind of API: what it cost, and what it would have cost under another price."""
+
+    api_type: str
+    would_nano: int
+
+    @property
+    def difference_nano(self) -> int:
+        return self.would_nano - self.cost_nano
+
+
+def now_ms() -> int:
+    return clock.now_ms()
+
+
+# --- usage by period ---------------------------------------------------------------------------------------------
+
+
+def usage(
+    reader: Reader,
+    period: Period,
+    *,
+    periods: int = 30,
+    filters: Filters = NONE,
+    timezone: str = "UTC",
+    at_ms: int | None = None,
+    detailed: bool = False,
+) -> list[PeriodUsage]:
+    """The last `periods` calendar periods of `timezone` (an IANA name), oldest first, empty ones too; `detailed` with
+    what each model and kind of API had, of the measures `TOLD` alone.
+
+    The last row is the period that holds `at_ms` (now). Weeks begin on Monday. The span of `filters` narrows what is
+    counted, not which periods are shown. Raises `ReportError` for more than 1,000 periods.
+    """
+    if not 1 <= periods <= MOST_PERIODS:
+        raise ReportError(f"expected 1 to {MOST_PERIODS}", "num_periods")
+    windows = [window_of(f"{period}|{timezone}", now_ms() if at_ms is None else at_ms)[1:]]
+    while len(windows) < periods and windows[-1][0] > 0:
+        windows.append(window_of(f"{period}|{timezone}", windows[-1][0] - 1)[1:])
+    return _by_window(reader, filters, windows[::-1], detailed=detailed)
+
+
+def stats(
+    reader: Reader,
+    group_by: Step,
+    *,
+    filters: Filters = NONE,
+    timezone: str = "UTC",
+    at_ms: int | None = None,
+) -> list[PeriodUsage]:
+    """Usage grouped by hour, day, week or month between `filters.from_ms` and `to_ms`, oldest first, empty ones too.
+
+    Without a beginning: the last 24 hours, 30 days, 12 weeks or 12 months. Raises `ReportError` for more than
+    1,000 groups.
+    """
+    return _by_window(reader, filters, windows_of(group_by, filters, timezone, at_ms), detailed=False)
+
+
+def course(reader: Reader, group_by: Step, *, filters: Filters, before: Filters) -> Course:
+    """What `stats` tells of UTC, and the sums of the span before, in one question."""
+    windows = windows_of(group_by, filters)
+    rows = {start: PeriodUsage(start_ms=start, end_ms=end) for start, end in windows}
+    first = max(windows[0][0], filters.from_ms or 0)
+    after = windows[-1][1] if filters.to_ms is None else min(windows[-1][1], filters.to_ms)
+    now = used_in(reader, filters, first, after, [*rows], of=["stream"])
+    then = used_in(reader, before, *span_of(before), [EARLIER], of=["stream"])
+    used = union_all(select(now.subquery()), select(then.subquery())).subquery("used")
+    found = Course([*rows.values()], Sums(), Sums(), Sums())
+    query = select(used.c.window, used.c.stream, *summed(used)).group_by(used.c.window, used.c.stream)
+    for row in db.session.execute(query):
+        sums = sums_of(row)
+        if row.window == EARLIER:
+            found.before.add(sums)
+        else:
+            rows[row.window].add(sums)
+            (found.streams if row.stream else found.whole).add(sums)
+    return found
+
+
+def shares_over_time(
+    reader: Reader,
+    group_by: Step,
+    dimension: Dimension,
+    names: Sequence[str],
+    *,
+    filters: Filters = NONE,
+    timezone: str = "UTC",
+    at_ms: int | None = None,
+    measures: Collection[str] = MEASURES,
+) -> dict[str, dict[int, Sums]]:
+    """What some models, keys, people … used in each group of `stats`, by name and by the group's beginning."""
+    found: dict[str, dict[int, Sums]] = {name: {} for name in names}
+    if not names:
+        return found
+    first, after, edges = _between(filters, windows_of(group_by, filters, timezone, at_ms))
+    used = used_in(
+        reader,
+        filters,
+        first,
+        after,
+        edges,
+        of=[dimension],
+        among=(dimension, names),
+        measures=measures,
+    ).subquery("used")
+    query = select(used.c.window, used.c[dimension].label("name"), *summed(used, measures))
+    for row in db.session.execute(query.group_by(used.c.window, used.c[dimension])):
+        found[row.name or ""][row.window] = sums_of(row, measures)
+    return found
+
+
+def by_hour_of_week(
+    reader: Reader,
+    *,
+    filters: Filters = NONE,
+    timezone: str = "UTC",
+    at_ms: int | None = None,
+    measures: Collection[str] = MEASURES,
+) -> list[list[Sums]]:
+    """The sums of each hour of each weekday in `timezone`, Monday first: `[weekday][hour]`.
+
+    Hours are counted whole, and in zones half an hour beside UTC by where they begin. With a choice of `measures` the
+    others stay 0, which costs less.
+    """
+    first, after = span_of(filters)
+    until = min(after, (now_ms() if at_ms is None else at_ms) + 1)
+    used = hours_in(reader, filters, first, until, measures).subquery("used")
+    query = select(used.c.start_ms, *summed(used, measures)).group_by(used.c.start_ms)
+    zone = ZoneInfo(timezone)
+    week = [[Sums() for _ in range(24)] for _ in range(7)]
+    for start_ms, *numbers in db.session.execute(query):
+        begun = datetime.fromtimestamp(start_ms / 1000, zone)
+        hour = week[begun.weekday()][begun.hour]
+        for name, number in zip(measures, numbers, strict=True):
+            setattr(hour, name, getattr(hour, name) + number)
+    return week
+
+
+def windows_of(group_by: Step, filters: Filters = NONE, timezone: str = "UTC", at_ms: int | None = None) -> Windows:
+    """The groups of `stats`, oldest first."""
+    last = (now_ms() if at_ms is None else at_ms) if filters.to_ms is None else filters.to_ms - 1
+    windows = [_step(group_by, timezone, last)]
+    while windows[-1][0] > filters.from_ms if filters.from_ms is not None else len(windows) < DEFAULT_STEPS[group_by]:
+        if len(windows) == MOST_PERIODS:
+            raise ReportError(f"more than {MOST_PERIODS} groups: choose longer ones or a shorter span", "groupBy")
+        windows.append(_step(group_by, timezone, windows[-1][0] - 1))
+    return tuple(windows[::-1])
+
+
+def _hold(windows: Windows, filters: Filters) -> bool:
+    """Whether windows hold all of the span of `filters` that has begun."""
+    return bool(windows) and windows[0][0] <= span_of(filters)[0]
+
+
+def _between(filters: Filters, windows: Windows) -> tuple[int, int, list[int]]:
+    """What of the span of `filters` lies in windows: its beginning, its end, and the windows' beginnings."""
+    first, after = span_of(filters)
+    return max(first, windows[0][0]), min(after, windows[-1][1]), [start for start, _ in windows]
+
+
+def _step(step: Step, timezone: str, at_ms: int) -> tuple[int, int]:
+    if step == "hour":  # whole hours of UTC: clocks that stand half an hour beside still show 60 minutes
+        return at_ms - at_ms % HOUR_MS, at_ms - at_ms % HOUR_MS + HOUR_MS
+    window = window_of(f"{step}|{timezone}", at_ms)
+    return window.start_ms, window.end_ms
+
+
+def _by_window(
+    reader: Reader, filters: Filters, windows: Sequence[tuple[int, int]], *, detailed: bool
+) -> list[PeriodUsage]:
+    """The sums of windows that follow one another without gaps."""
+    rows = [PeriodUsage(start_ms=start, end_ms=end) for start, end in windows]
+    by_start = {row.start_ms: row for row in rows}
+    first = max(windows[0][0], filters.from_ms or 0)
+    after = windows[-1][1] if filters.to_ms is None else min(windows[-1][1], filters.to_ms)
+    if first >= after:
+        return rows
+    edges = [start for start, _ in windows]
+    if not detailed:
+        used = used_in(reader, filters, first, after, edges, of=()).subquery("used")
+        query = select(used.c.window, *summed(used)).group_by(used.c.window).having(something(summed(used)))
+        for found in db.session.execute(query):
+            by_start[found.window].add(sums_of(found))
+        return rows
+    pieces = []
+    for names in _by_cut(reader, [(name, filters) for name in DETAILS]).values():
+        used = _once(
+            used_in(reader, filters, first, after, edges, of=names, measures=TOLD),
+            ["window", *names],
+            len(names),
+            TOLD,
+        )
+        pieces += [
+            select(literal(name).label("detail"), used.c.window, used.c[name].label("name"), *summed(used, TOLD))
+            .group_by(used.c.window, used.c[name])
+            .having(something(summed(used, TOLD)))
+            for name in names
+        ]
+    for detail, start_ms, name, requests, errors, prompt, completion, cost in db.session.execute(union_all(*pieces)):
+        row = by_start[start_ms]
+        sums = Sums(
+            requests=requests, errors=errors, prompt_tokens=prompt, completion_tokens=completion, cost_nano=cost
+        )
+        if detail == "model":
+            row.models[name] = sums
+        else:
+            row.api_types[name] = sums
+            row.add(sums)
+    return rows
+
+
+def _by_cut(
+    reader: Reader, asked: Iterable[tuple[Dimension, Filters]]
+) -> dict[tuple[Filters, str | None], list[Dimension]]:
+    """Dimensions by what they are narrowed to and the cut that knows them: what of them is read together."""
+    found: dict[tuple[Filters, str | None], list[Dimension]] = {}
+    for name, filters in asked:
+        together = found.setdefault((filters, cut_for(reader, filters, [name])), [])
+        if name not in together:
+            together.append(name)
+    return found
+
+
+def _once(used: Any, groups: Sequence[str], times: int, measures: Collection[str]) -> Any:
+    """Usage to be asked several times, added up by some columns before, so that its rows are read once; of keys there
+    are about as many as rows."""
+    rows = used.subquery()
+    if times == 1:
+        return rows
+    columns = [rows.c[name] for name in groups]
+    if "key_id" in groups:
+        return select(*columns, *(rows.c[name] for name in measures)).cte()
+    return select(*columns, *summed(rows, measures)).group_by(*columns).cte()
+
+
+# --- sums over a span ----------------------------------------------------------------------------------------------
+
+
+def totals(reader: Reader, *, filters: Filters = NONE) -> Sums:
+    """The sums over everything that `filters` let through."""
+    used = used_in(reader, filters, *span_of(filters), of=()).subquery("used")
+    return sums_of(db.session.execute(select(*summed(used))).one())
+
+
+def by(
+    reader: Reader,
+    dimension: Dimension,
+    *,
+    filters: Filters = NONE,
+    order: Order = "cost_nano",
+    limit: int = 100,
+    names: Sequence[str] | None = None,
+) -> list[Share]:
+    """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`; of some
+    names alone if they are given."""
+    [found] = rankings(reader, [Question(dimension, filters, order, limit)], names=names)
+    return found.shares
+
+
+def rankings(
+    reader: Reader,
+    questions: Sequence[Question],
+    *,
+    names: Sequence[str] | None = None,
+    measures: Collection[str] = MEASURES,
+) -> list[Ranking]:
+    """What `by` tells, of several questions at once, and how many there are in all. With a choice of `measures`, which
+    must have those of any use, the others stay 0, which costs less.
+
+    What is read of the same rollups is read once.
+    """
+    if not questions:
+        return []
+    pieces: list[Any] = []
+    for (filters, cut), dimensions in _by_cut(reader, [(one.dimension, one.filters) for one in questions]).items():
+        mine = [
+            (number, one)
+            for number, one in enumerate(questions)
+            if one.filters == filters and one.dimension in dimensions
+        ]
+        among = None if names is None else (dimensions[0], names)
+        # Without a cut the rows of all groups are read, of which one that was used has about one a window.
+        over = [one.windows for _, one in mine if cut is None and _hold(one.windows, filters)][:1]
+        first, after, edges = _between(filters, over[0]) if over else (*span_of(filters), [])
+        read = used_in(reader, filters, first, after, edges, of=dimensions, among=among, measures=measures)
+        used = _once(read, ["window", *dimensions] if over else dimensions, len(dimensions) + len(over), measures)
+        kept = {name: _kept(used, name, measures) for name in dimensions}
+        counted = {name: _counted(kept[name]) for name in dimensions}
+        for number, one in mine:
+            ranked = _ranked(kept[one.dimension], counted[one.dimension], number, one)
+            pieces.append(select(ranked))
+            if one.windows in over:
+                pieces.append(_series(used, ranked, number + len(questions), one.dimension, measures))
+    found = [Ranking([], 0, 0) for _ in questions]
+    ordered = union_all(*pieces).order_by("question", desc("size"), desc("requests"), "name")
+    for number, rows in groupby(db.session.execute(ordered), attrgetter("question")):
+        if number < len(questions):
+            shares = []
+            for row in rows:
+                shares.append(Share(name=row.name or "", **dict(zip(measures, row[-len(measures) :], strict=True))))
+            found[number] = Ranking(shares, row.found, row.asked)
+        else:
+            ranking = found[number - len(questions)]
+            series: dict[str, dict[int, Sums]] = {share.name: {} for share in ranking.shares}
+            for row in rows:
+                series[row.name or ""][row.size] = sums_of(row, measures)
+            found[number - len(questions)] = ranking._replace(series=series)
+    return found
+
+
+def _kept(used: Any, dimension: Dimension, measures: Collection[str]) -> Any:
+    """The sums of all that were used at all. They are counted and sorted as whole numbers, once they are added up:
+    PostgreSQL takes twice as long with windows over sums."""
+    name = used.c[dimension]
+    sums = select(name.label("name"), *summed(used, measures)).group_by(name).subquery()
+    return select(sums).where(something(sums.c)).cte()
+
+
+def _counted(kept: Any) -> Any:
+    """How many there are, and how many of them made a request."""
+    asked = func.count().filter(kept.c.requests > 0)
+    return select(func.count().label("found"), asked.label("asked")).select_from(kept).cte()
+
+
+def _ranked(kept: Any, counted: Any, number: int, question: Question) -> Any:
+    """The first ones of a question as rows of the answer to all."""
+    tokens = kept.c.prompt_tokens + kept.c.completion_tokens
+    size = (tokens if question.order == "tokens" else kept.c[question.order]).label("size")
+    return (
+        select(
+            literal(number).label("question"),
+            select(counted.c.found).scalar_subquery().label("found"),
+            select(counted.c.asked).scalar_subquery().label("asked"),
+            size,
+            *kept.c,
+        )
+        .order_by(size.desc(), kept.c.requests.desc(), kept.c.name)
+        .limit(question.limit)
+        .subquery()
+    )
+
+
+def _series(used: Any, ranked: Any, number: int, dimension: Dimension, measures: Collection[str]) -> Any:
+    """What the first ones of a question had in each window, as rows of the answer to all: the window is their size."""
+    name = used.c[dimension]
+    return (
+        select(
+            literal(number).label("question"),
+            literal(0).label("found"),
+            literal(0).label("asked"),
+            used.c.window.label("size"),
+            name.label("name"),
+            *summed(used, measures),
+        )
+        .where(name.in_(select(ranked.c.name)))
+        .group_by(used.c.window, name)
+    )
+
+
+def by_model(reader: Reader, *, filters: Filters = NONE, limit: int = 100) -> list[Share]:
+    """The sums of each model, dearest first; `name` is the model's name."""
+    return by(reader, "model", filters=filters, limit=limit)
+
+
+def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
+    """The day's numbers over everyone. Raises `PermissionError` for a reader who may not see everything."""
+    from app.domain.person import Person
+
+    if not reader.sees_everything:
+        raise PermissionError("the summary is for admins")
+    moment = now_ms() if at_ms is None else at_ms
+    today = moment - moment % DAY_MS
+    used = used_in(reader, NONE, today, today + DAY_MS, of=()).subquery("used")
+    active = select(func.count(func.distinct(HOURLY.c.person_id))).where(
+        HOURLY.c.start_ms >= today, HOURLY.c.start_ms < today + DAY_MS, HOURLY.c.requests > 0
+    )
+    people = select(func.count()).select_from(Person)
+    row = db.session.execute(select(people.scalar_subquery(), active.scalar_subquery(), *summed(used))).one()
+    sums = sums_of(row)
+    return Summary(
+        total_users=row[0],
+        active_users_today=row[1],
+        requests_today=sums.requests,
+        errors_today=sums.errors,
+        tokens_today=sums.total_tokens,
+        cost_nano_today=sums.cost_nano,
+    )
+
+
+def repriced(reader: Reader, model: str, price: Price, *, days: int = 30, at_ms: int | None = None) -> list[Repriced]:
+    """What the last `days` days of a model would have cost under `price`, by kind of API, dearest first.
+
+    It is counted from the sums of tokens, so that it differs from what single requests would have been charged by
+    their roundings alone: at most half a nano-unit each. The price of a request counts for all that did not fail.
+    The span begins with an hour. Pictures and audio are left out, as they are charged nothing.
+    """
+    moment = now_ms() if at_ms is None else at_ms
+    first = moment - days * DAY_MS
+    filters = Filters(model=model, from_ms=first - first % HOUR_MS, to_ms=moment + 1)
+    of_tokens = msgspec.structs.replace(price, per_request=None)
+    found = []
+    for share in by(reader, "api_type", filters=filters):
+        tokens = pricing.cost_nano(of_tokens, share.prompt_tokens, share.cached_tokens, share.completion_tokens)
+        would = tokens + (share.requests - share.errors) * (price.per_request or 0)
+        sums = {name: getattr(share, name) for name in MEASURES}
+        found.append(Repriced(api_type=share.name, would_nano=would, **sums))
+    return found

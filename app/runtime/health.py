@@ -1,0 +1,126 @@
+"""Whether this process lives, may take traffic, and how it is doing: the three routes every door has.
+
+They know SQL only when the cold side has told them how to ask it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+from collections.abc import Callable
+
+from flask import Blueprint, Flask, Response, current_app, request
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from redis import RedisError
+
+from app import current, store
+from app.runtime import heartbeats, timekeeping
+
+log = logging.getLogger(__name__)
+
+Check = Callable[[], bool]
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+
+bp = Blueprint("health", __name__)
+_tellers: set[Callable[[], None]] = set()  # of the process, as its metrics are
+
+
+def open_door(app: Flask) -> None:
+    app.register_blueprint(bp)
+
+
+def add_check(app: Flask, name: str, check: Check) -> None:
+    """Makes `/readyz` ask `check` too; it answers whether `name` works."""
+    app.extensions.setdefault("portico_checks", {})[name] = check
+
+
+def before_metrics(tell: Callable[[], None]) -> None:
+    """Has `tell` called before this process answers `/metrics`, to count what was only noted so far."""
+    _tellers.add(tell)
+
+
+@bp.get("/healthz")
+def healthz() -> Response:
+    return _json({"status": "ok"})
+
+
+@bp.get("/readyz")
+def readyz() -> tuple[Response, int]:
+    """503 when this process can serve nothing of use: without a Redis that takes writes, or without SQL where /v1 is not
+    served here.
+
+    Background processes that do not run, and clocks that are wrong, are named only: requests are served without.
+    """
+    degraded = [] if _redis_takes_writes() else ["redis"]
+    checks: dict[str, Check] = current_app.extensions.get("portico_checks", {})
+    degraded += (failing := [name for name, check in checks.items() if not check()])
+    serves_v1 = "v1" in current.config().server.doors
+    if serves_v1 and not degraded and not _meter_is_open():
+        degraded.append("meter")  # calls that cost money wait until the drainer has counted
+    degraded += _out_of_order()
+    ready = "redis" not in degraded and (serves_v1 or not failing)
+    status = "ready" if not degraded else "degraded" if ready else "unavailable"
+    return _json({"status": status, "degraded": degraded}), 200 if ready else 503
+
+
+@bp.get("/metrics")
+def metrics() -> Response:
+    """Prometheus's text, to loopback and the configured networks only."""
+    if not _may_read_metrics():
+        return Response(
+            "Not allowed from this address; see metrics.allow in the settings.\n", 403, mimetype="text/plain"
+        )
+    for tell in _tellers:
+        tell()
+    registry = REGISTRY
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _may_read_metrics() -> bool:
+    config = current.config()
+    if not config.server.trusted_proxies and any(name in request.headers for name in FORWARDED):
+        return False  # loopback is then only the proxy's address
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return False
+    if address.is_loopback:
+        return True
+    return any(address in ipaddress.ip_network(text, strict=False) for text in config.metrics.allow)
+
+
+def _redis_takes_writes() -> bool:
+    """Whether Redis is of use: one that has no disk or memory left, or is a replica, still answers every question."""
+    try:
+        return bool(current.redis().set(store.PROBE, os.getpid(), ex=60))
+    except RedisError as error:
+        log.warning("Redis takes no writes: %s", error)
+        return False
+
+
+def _meter_is_open() -> bool:
+    try:
+        epoch, run_id = current.redis().hmget(store.METER, "epoch", "run_id")
+        return epoch is not None and run_id == current.redis().info("server")["run_id"]
+    except RedisError:
+        return False
+
+
+def _out_of_order() -> list[str]:
+    """What is not needed to serve, and not as it should be."""
+    try:
+        missing = heartbeats.missing(current.redis())
+        return missing if timekeeping.look(current.redis()).are_right else [*missing, "time"]
+    except RedisError:  # which is told already
+        return []
+
+
+def _json(body: dict[str, object]) -> Response:
+    response = Response(current_app.json.dumps(body), mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,318 @@
+"""Asking for more: a person asks that a budget be raised, once or lastingly, and somebody who may decides.
+
+A lasting grant raises the limit. A grant for once is a credit: an entry of the books that gives the running period of
+that one budget so much room, and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple, get_args
+
+from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, select
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app import current
+from app.clock import now, now_ms
+from app.domain import audit, budgets, notices, payers, teams
+from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from app.domain.keys import ApiKey
+from app.domain.payers import Payer
+from app.domain.person import Person
+from app.domain.teams import Membership
+from app.extensions import Base, db
+from app.ledger import budgets as books
+from app.metering import money, periods
+from app.runtime.ids import new_id
+from app.workflows import credits
+
+Status = Literal["pending", "granted", "denied", "withdrawn"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+DECISIONS = ("grant", "deny")
+LONGEST_TEXT = 1000
+LOOKED_BACK = 3  # periods of a scope's spending that help to decide
+
+
+class BudgetRequest(Base):
+    """Somebody asks for `amount_nano` more in a scope's budget: each period from now on if `lasting`, else once."""
+
+    __tablename__ = "budget_request"
+    __table_args__ = (Index(None, "status", "created_at"), Index(None, "scope_kind", "scope_id"))
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    scope_kind: Mapped[str] = mapped_column(String(16))
+    scope_id: Mapped[str] = mapped_column(String(80))
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
+    amount_nano: Mapped[int]
+    lasting: Mapped[bool]
+    reason: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(16), default="pending")
+    decided_by: Mapped[str | None] = mapped_column(String(64))
+    decided_at: Mapped[datetime | None]
+    decision_reason: Mapped[str | None] = mapped_column(Text)
+    granted_nano: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    person: Mapped[Person] = relationship(lazy="joined")
+
+    @property
+    def scope(self) -> payers.Scope:
+        return self.scope_kind, self.scope_id
+
+    @property
+    def path(self) -> str:
+        """The page where it is decided, and seen."""
+        return f"/budget-requests/{self.id}"
+
+    @property
+    def is_pending(self) -> bool:
+        return self.status == "pending"
+
+
+# --- finding ---
+
+
+def reachable(person: Person) -> Select[BudgetRequest]:
+    """The requests that a person can see, newest first: their own, those that they may decide as a team's owner, and
+    everybody's for admins."""
+    found = select(BudgetRequest).order_by(BudgetRequest.id.desc())
+    if person.sees_everything:
+        return found
+    owned = select(Membership.team_id).where(Membership.person_id == person.id, Membership.role == "owner")
+    of_keys = select(ApiKey.id).where(ApiKey.team_id.in_(owned))
+    of_members = select(Membership.team_id + ":" + Membership.person_id).where(Membership.team_id.in_(owned))
+    return found.where(
+        or_(
+            BudgetRequest.person_id == person.id,
+            (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys),
+            (BudgetRequest.scope_kind == "member") & BudgetRequest.scope_id.in_(of_members),
+        )
+    )
+
+
+def reach(person: Person, id: str) -> BudgetRequest:
+    """The request of that id among those reachable; raises `NotFound`."""
+    found = db.session.scalar(reachable(person).where(BudgetRequest.id == id))
+    if found is None:
+        raise NotFound("There is no such request.")
+    return found
+
+
+def about(payer: Payer) -> Select[BudgetRequest]:
+    """All requests for a scope, newest first."""
+    return (
+        select(BudgetRequest)
+        .where(BudgetRequest.scope_kind == payer.kind, BudgetRequest.scope_id == payer.id)
+        .order_by(BudgetRequest.id.desc())
+    )
+
+
+def of_team(team_id: str) -> Select[BudgetRequest]:
+    """What waits for the owners of a team: requests for its keys and its members' caps."""
+    of_keys = select(ApiKey.id).where(ApiKey.team_id == team_id)
+    inside = (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys)
+    caps = (BudgetRequest.scope_kind == "member") & BudgetRequest.scope_id.startswith(f"{team_id}:", autoescape=True)
+    return (
+        select(BudgetRequest)
+        .where(BudgetRequest.status == "pending", or_(inside, caps))
+        .order_by(BudgetRequest.id.desc())
+    )
+
+
+def waiting_count() -> Select[int]:
+    """How many requests for more wait for an answer."""
+    return select(func.count()).select_from(BudgetRequest).where(BudgetRequest.status == "pending")
+
+
+def pending(person: Person, payer: Payer) -> BudgetRequest | None:
+    """What a person has asked of a scope and nobody has answered yet."""
+    return db.session.scalar(
+        about(payer).where(BudgetRequest.person_id == person.id, BudgetRequest.status == "pending").limit(1)
+    )
+
+
+# --- what helps to decide ---
+
+
+class Spell(NamedTuple):
+    """What a scope's calls cost in one period of its budget. `forecast_nano` is there for the running one: what it
+    will be if it goes on as so far."""
+
+    start: datetime
+    end: datetime | None
+    cost_nano: int
+    forecast_nano: int | None = None
+
+
+def outlook(payer: Payer) -> list[Spell]:
+    """The running period of a scope's budget and the ones before it, newest first; none without a budget."""
+    budget = budgets.find(*payer.scope)
+    if budget is None:
+        return []
+    moment_ms = now_ms()
+    windows = [periods.window_of(budget.spec, moment_ms)]
+    while len(windows) < LOOKED_BACK and windows[-1].end_ms < periods.FOR_EVER_MS:
+        windows.append(periods.window_of(budget.spec, windows[-1].start_ms - 1))
+    spans = [(window.start_ms, min(window.end_ms, moment_ms + 60_000)) for window in windows]
+    spells: list[Spell] = []
+    for window, cost in zip(windows, books.spent_in(payer.kind, payer.id, *spans), strict=True):
+        ends = window.end_ms < periods.FOR_EVER_MS
+        forecast = None
+        if ends and not spells:
+            passed = max(moment_ms - window.start_ms, 1)
+            forecast = cost * (window.end_ms - window.start_ms) // passed
+        spells.append(Spell(_at(window.start_ms), _at(window.end_ms) if ends else None, cost, forecast))
+    return spells
+
+
+# --- verbs ---
+
+
+def ask(payer: Payer, *, by: Person, amount: str | int, lasting: bool, reason: str) -> BudgetRequest:
+    """Asks for more of a budget, each period from now on or this once. Raises `Invalid` naming the field, `Forbidden`
+    for somebody whom it does not pay for, or `Conflict` when there is no limit or an answer is still awaited."""
+    if not payers.charges(by, payer):
+        raise Forbidden("Only those whose calls this budget pays for can ask for more of it.")
+    if budgets.find(*payer.scope) is None:
+        raise Conflict("This has no limit, so there is nothing to ask for.")
+    if pending(by, payer) is not None:
+        raise Conflict("You have asked already, and nobody has answered yet.")
+    made = BudgetRequest(
+        id=new_id(), scope_kind=payer.kind, scope_id=payer.id, person_id=by.id, amount_nano=_amount(amount),
+        lasting=lasting, reason=_words(reason, "Say what you need it for."), person=by,
+    )  # fmt: skip
+    db.session.add(made)
+    db.session.flush()
+    audit.record(
+        by, "budget.request", payer.kind, payer.id, name=payer.name,
+        after={"amount": money.text(made.amount_nano), "lasting": lasting}, reason=made.reason,
+    )  # fmt: skip
+    title = f"{by.username} asks for {_spelled(made.amount_nano)} more for {payer.name}"
+    deciders = [person for person in _deciders(payer) if person.id != by.id]
+    notices.tell_all(deciders, "budget.request", title, made.reason, made.path, about={"request": made.id})
+    return made
+
+
+def withdraw(found: BudgetRequest, *, by: Person) -> BudgetRequest:
+    """Takes one's own request back. Raises `Forbidden`, or `Conflict` when it is decided."""
+    if by.id != found.person_id:
+        raise Forbidden("Only the person who asked can take it back.")
+    _must_be_pending(found)
+    found.status, found.decided_at = "withdrawn", now()
+    audit.record(by, "budget.request.withdraw", found.scope_kind, found.scope_id)
+    return found
+
+
+def decide(
+    found: BudgetRequest, decision: str, *, by: Person, amount: str | int | None = None, reason: str | None = None
+) -> BudgetRequest:
+    """Grants what was asked for, or `amount` instead, or denies it with a reason. The one who asked is told.
+
+    To be the last act of a unit of work, as a grant for once moves a counter. Raises `Invalid` naming the field,
+    `Forbidden`, or `Conflict` when it is decided already or the budget is gone.
+    """
+    payer = payers.read([found.scope]).get(found.scope)
+    if payer is None and decision == "grant":
+        raise Conflict("What this was asked for is gone, so it can only be denied.")
+    if not (payers.may_decide(by, payer) if payer else by.is_admin):
+        raise Forbidden("Deciding this needs the role admin, or owning the team that the key or the member belongs to.")
+    if decision not in DECISIONS:
+        raise Invalid(f"Choose one of {', '.join(DECISIONS)}.", "decision")
+    _must_be_pending(found)
+    said = (reason or "").strip()
+    if decision == "deny":
+        said = _words(said, "Give a reason; the person will read it.")
+    elif len(said) > LONGEST_TEXT:
+        raise Invalid(f"Use at most {LONGEST_TEXT} characters.", "reason")
+    budget = budgets.find(*found.scope)
+    if decision == "grant" and budget is None:
+        raise Conflict("This has no limit any more, so there is nothing to raise.")
+    granted = None if decision == "deny" else found.amount_nano if amount is None else _amount(amount)
+    found.status = "denied" if granted is None else "granted"
+    found.granted_nano, found.decided_by, found.decided_at = granted, by.username, now()
+    found.decision_reason = said or None
+    audit.record(
+        by, f"budget.request.{decision}", *found.scope, name=payer.name if payer else None,
+        after={"amount": None if granted is None else money.text(granted), "lasting": found.lasting}, reason=said or None,
+        on_behalf_of=found.person.username,
+    )  # fmt: skip
+    _tell(found, payer)
+    if granted is not None and budget is not None:
+        if found.lasting:
+            budgets.set_budget(
+                budget.scope_kind,  # type: ignore[arg-type]
+                budget.scope_id,
+                by=by,
+                limit=_total(budget.limit_nano + granted),
+                period=budget.period,
+                timezone=budget.timezone,
+            )
+        else:
+            credits.give(
+                current.redis(), found.id, *found.scope, by=by, amount=money.text(granted),
+                reason=said or f"Asked for by {found.person.username}: {found.reason[:500]}",
+            )  # fmt: skip
+    return found
+
+
+def _tell(found: BudgetRequest, payer: Payer | None) -> None:
+    """The answer to the one who asked, unless they gave it themselves."""
+    if found.decided_by == found.person.username:
+        return
+    name = payer.name if payer else "what is gone by now"
+    if found.granted_nano is None:
+        title = f"No more for {name}"
+    else:
+        how = "each period" if found.lasting else "this period"
+        title = f"{_spelled(found.granted_nano)} more for {name}, {how}"
+    text = f"Decided by {found.decided_by}."
+    text = f"{found.decision_reason}\n{text}" if found.decision_reason else text
+    notices.tell(found.person, f"budget.{found.status}", title, text, payer.path if payer else None)
+
+
+def _deciders(payer: Payer) -> list[Person]:
+    """Who is told that somebody asks: a team's owners where they decide, and admins."""
+    found = list(db.session.scalars(select(Person).where(Person.role == "admin", Person.disabled.is_(False))))
+    if payer.kind in ("key", "member") and payer.team_id is not None:
+        team = db.session.get(teams.Team, payer.team_id)
+        found = teams.owners_of(team) if team else found  # admins see it on their page all the same
+    return found
+
+
+def _must_be_pending(found: BudgetRequest) -> None:
+    db.session.refresh(found, with_for_update={"of": BudgetRequest})
+    if not found.is_pending:
+        raise Conflict(f"This request is {found.status} already.")
+
+
+def _amount(amount: str | int) -> int:
+    try:
+        nano = money.parse(amount)
+    except money.MoneyError as error:
+        raise Invalid(f"The amount is not usable: {error}.", "amount") from None
+    if nano == 0:
+        raise Invalid("Give an amount above 0.", "amount")
+    return nano
+
+
+def _total(nano: int) -> str:
+    if nano > money.MAX_NANO:
+        raise Invalid("The limit would be more than can be counted.", "amount")
+    return money.text(nano)
+
+
+def _words(text: str, missing: str) -> str:
+    text = text.strip()
+    if not text:
+        raise Invalid(missing, "reason")
+    if len(text) > LONGEST_TEXT:
+        raise Invalid(f"Use at most {LONGEST_TEXT} characters.", "reason")
+    return text
+
+
+def _spelled(nano: int) -> str:
+    return f"{money.text(nano)} {current.config().portal.currency}"
+
+
+def _at(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

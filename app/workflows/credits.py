@@ -1,0 +1,101 @@
+"""Credits: room that is given back to a budget's running period, with a reason. Nothing is ever reset.
+
+A credit is an entry of its own that costs nothing: what counts against the budget falls by it, and what was used and
+what it cost stay as they were. It is made in one step of the counter, as every move is, and is in the books at once.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from redis import Redis
+from sqlalchemy import Select, select
+
+from app import clock, store
+from app.domain import audit, budgets
+from app.domain.errors import Conflict, Invalid
+from app.extensions import db
+from app.ledger import adjustments, posting
+from app.ledger.entries import UsageEntry
+from app.metering import money, periods
+from app.metering.usage import UsageEvent
+
+if TYPE_CHECKING:
+    from app.domain.person import Person
+
+LONGEST_REASON = 1000
+
+
+class Credit(NamedTuple):
+    """One credit as the books tell it."""
+
+    id: str
+    kind: str
+    scope_id: str
+    period: str  # the counter's period name
+    amount_nano: int
+    by: str
+    reason: str
+    at: datetime
+
+
+def give(redis: Redis, id: str, kind: str, scope_id: str, *, by: Person, amount: str | int, reason: str) -> Credit:
+    """Gives `amount`, a decimal, back to the running period of a scope's budget. To be the last act of a unit of work.
+
+    `id` names the credit for ever: given again, nothing happens twice. Raises `Invalid` naming `amount` or `reason`,
+    or `Conflict` when the scope has no budget or the meter is closed, and `RedisError`.
+    """
+    budget = budgets.find(kind, scope_id)
+    if budget is None:
+        raise Conflict("This has no budget, so there is nothing to give back.")
+    amount_nano = _amount(amount)
+    reason = reason.strip()
+    if not reason:
+        raise Invalid("Give a reason; it is kept with the credit.", "reason")
+    if len(reason) > LONGEST_REASON:
+        raise Invalid(f"Use at most {LONGEST_REASON} characters.", "reason")
+    now_ms = clock.now_ms()
+    window = periods.window_of(budget.spec, now_ms)
+    spent = int(redis.hget(store.spent(kind, scope_id, window.name), "spent") or 0)
+    if budget.limit_nano - spent + amount_nano > money.MAX_NANO:
+        raise Invalid("That is more room than can be counted.", "amount")
+    event = UsageEvent(
+        request_id=id, attempt=0, kind="credit", at_ms=now_ms, person_id="", model="", endpoint="", api_type="",
+        outcome="ok", status=200, moved_nano=-amount_nano, scopes=((kind, scope_id, window.name),),
+        error_message=f"{by.username}: {reason}",
+    )  # fmt: skip
+    audit.record(by, "budget.credit", kind, scope_id, after={"amount": money.text(amount_nano)}, reason=reason)
+    db.session.flush()  # whatever the database may refuse, it refuses before Redis is touched
+    # In the books by this very transaction, and by the stream in case that is not committed after the counter moved.
+    posting.post_within(db.session.connection(), [event])
+    if adjustments.move(redis, event) == "closed":
+        raise Conflict("The meter is being counted anew. Try again in a minute.")
+    at = datetime.fromtimestamp(now_ms / 1000, UTC)
+    return Credit(id, kind, scope_id, window.name, amount_nano, by.username, reason, at)
+
+
+def every() -> Select[UsageEntry]:
+    """The entries of all credits, newest first. They are nobody's use, which is how they are found quickly."""
+    return (
+        select(UsageEntry)
+        .where(UsageEntry.person_id == "", UsageEntry.kind == "credit")
+        .order_by(UsageEntry.at_ms.desc(), UsageEntry.id.desc())
+    )
+
+
+def read(entry: UsageEntry) -> Credit:
+    """What an entry of `every` tells."""
+    kind, scope_id, period = entry.scopes[0]
+    by, _, reason = (entry.error_message or "").partition(": ")
+    return Credit(entry.request_id, kind, scope_id, period, -entry.moved_nano, by, reason, entry.at)
+
+
+def _amount(amount: str | int) -> int:
+    try:
+        nano = money.parse(amount)
+    except money.MoneyError as error:
+        raise Invalid(f"The amount is not usable: {error}.", "amount") from None
+    if nano == 0:
+        raise Invalid("Give an amount above 0.", "amount")
+    return nano

@@ -1,0 +1,495 @@
+"""Cold tells hot: writes the directory, the callers and the limits into Redis once their changes are committed.
+
+Every change is noted in its own transaction (`app.domain.changes`) and published right after its unit of work is
+committed; the notes stay until `catch_up` has published them once more, so that neither a Redis that was away nor a
+process that died between commit and publication leaves the noticeboard behind for longer than a second.
+
+Publications take turns: each watches one counter, reads SQL after that, and writes with the counter's increase in
+one MULTI. Whoever read before somebody else wrote has to read again, so an old state never covers a newer one. The
+directory's version is written last when all is rebuilt: while it is missing, hot knows that Redis has lost things.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from functools import cache, partial
+from typing import Any, cast
+
+import msgspec
+from redis import RedisError, WatchError
+from redis.client import Pipeline
+from sqlalchemy import delete, event, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app import current, directory, store
+from app.clock import now, now_ms
+from app.domain.budgets import Budget
+from app.domain.catalog import Model
+from app.domain.changes import NOTED, Change, PendingChange
+from app.domain.keys import ApiKey, KeySecret
+from app.domain.person import Person
+from app.domain.providers import Endpoint, Provider
+from app.domain.search import one_of
+from app.domain.subscriptions import Subscription, usable
+from app.domain.teams import Membership, Team
+from app.domain.tokens import AccessToken
+from app.extensions import after_commit, db, transaction
+from app.metering import periods
+from app.runtime.ids import new_id
+
+log = logging.getLogger(__name__)
+
+TURN = f"{store.TAG}:publication"
+REBUILD = f"{store.TAG}:publication:rebuild:"
+TURNS = 50
+CHUNK = 200  # people published in one turn
+SCOPES = 5000  # scopes of nobody in particular, in one turn
+ENCODER = msgspec.json.Encoder()
+
+
+def publish(changes: Collection[Change]) -> bool:
+    """Publishes the present state of what has changed, in one turn. Raises `RedisError`.
+
+    Answers False, having written nothing, while Redis has lost the directory: then `publish_all` is due.
+    """
+    if not changes:
+        return True
+
+    return _in_turn(partial(_read, changes=changes), rebuilding=False)
+
+
+def publish_all() -> None:
+    """Publishes everything, the directory's version last, and removes callers that are no more.
+
+    For a start, and after Redis has lost what it knew. Raises `RedisError`.
+    """
+    redis = current.redis()
+    while True:
+        marker = REBUILD + new_id()
+        redis.set(marker, "1", ex=600)
+        with _reading() as session:
+            people = list(session.scalars(select(Person.id).order_by(Person.id)))
+            pending = list(session.scalars(select(PendingChange.id)))
+        for start in range(0, len(people), CHUNK):
+            chunk: list[Change] = [("person", id) for id in people[start : start + CHUNK]]
+            _in_turn(partial(_read, changes=chunk), rebuilding=True)
+        _forget_unknown_callers()
+        with _reading() as session:  # people brought their own scopes, and their keys and subscriptions with theirs
+            others = select(Budget.scope_kind, Budget.scope_id).where(Budget.scope_kind.not_in(("user", "key")))
+            scopes: list[Change] = [("scope", f"{kind}:{id}") for kind, id in session.execute(others)]
+            scopes += [("scope", f"team:{id}") for id in session.scalars(select(Team.id))]
+        for start in range(0, len(scopes), SCOPES):
+            _in_turn(partial(_read, changes=scopes[start : start + SCOPES]), rebuilding=True)
+        last: list[Change] = [("directory", ""), ("scope", "organisation:default")]
+        if _in_turn(partial(_read, changes=last), rebuilding=True, marker=marker):
+            break
+    redis.delete(marker)
+    _settle(pending)
+
+
+def catch_up() -> int:
+    """Publishes what is still noted as pending, or everything if Redis has lost it; how many notes were settled.
+
+    Cheap when nothing is due: one query and one Redis call. Raises `RedisError` while Redis is away.
+    """
+    if not current.redis().exists(store.DIRECTORY_VERSION):
+        publish_all()
+        return 0
+    with _reading() as session:
+        rows = session.execute(
+            select(PendingChange.id, PendingChange.kind, PendingChange.object_id).order_by(PendingChange.id).limit(500)
+        ).all()
+    if not rows or not publish({(kind, object_id) for _, kind, object_id in rows}):
+        return 0
+    _settle([id for id, _, _ in rows])
+    return len(rows)
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """What a counter starts from: nano-units, put on once under an id."""
+
+    counter: str
+    id: str
+    nano: int
+
+
+# In the transaction that publishes the period, so that no call is let in between the two.
+OPEN = """
+if redis.call('HGET', KEYS[1], 'opening') ~= ARGV[1] then
+  redis.call('HINCRBY', KEYS[1], 'spent', ARGV[2])
+  redis.call('HSET', KEYS[1], 'opening', ARGV[1])
+end
+"""
+
+
+class _Notices(msgspec.Struct):
+    """What is to be written: None takes a caller or a scope away."""
+
+    document: directory.Directory | None = None
+    callers: dict[str, directory.CallerRecord | None] = {}
+    scopes: dict[tuple[str, str], directory.Scope | None] = {}
+    openings: list[Opening] = []
+
+
+def _in_turn(read: Callable[[Session], _Notices], *, rebuilding: bool, marker: str | None = None) -> bool:
+    """Reads SQL and writes Redis so that no other publication came between. False: Redis lost things meanwhile."""
+    with current.redis().pipeline(transaction=True) as pipe:
+        for _ in range(TURNS):
+            try:
+                pipe.watch(TURN, store.DIRECTORY_VERSION, *([marker] if marker else []))  # type: ignore[no-untyped-call]
+                if not rebuilding and not pipe.exists(store.DIRECTORY_VERSION):
+                    return False
+                if marker and not pipe.exists(marker):
+                    return False
+                with _reading() as session:
+                    notices = read(session)
+                pipe.multi()
+                pipe.incr(TURN)
+                _write(pipe, notices)
+                pipe.execute()
+                return True
+            except WatchError:
+                continue
+    raise RedisError(f"no turn to publish among {TURNS} tries")
+
+
+def _write(pipe: Pipeline, notices: _Notices) -> None:
+    for digest, record in notices.callers.items():
+        name = store.caller(digest)
+        if record is None:
+            pipe.delete(name)
+            continue
+        pipe.set(name, ENCODER.encode(record))
+        if record.expires_ms is not None:
+            pipe.pexpireat(name, record.expires_ms)
+    for (kind, id), scope in notices.scopes.items():
+        name = store.scope(kind, id)
+        if scope is None:
+            pipe.delete(name)
+            continue
+        fields = {
+            "limit": scope.limit_nano,
+            "spec": periods.spec(scope.period, scope.timezone),
+            "rpm": scope.rpm,
+            "tpm": scope.tpm,
+            "parallel": scope.max_parallel,
+        }
+        # The levels of token buckets live in the same hash and stay.
+        pipe.hset(name, mapping={field: value for field, value in fields.items() if value is not None})
+        absent = [field for field, value in fields.items() if value is None]
+        if absent:
+            pipe.hdel(name, *absent)
+    for opening in notices.openings:
+        pipe.eval(OPEN, 1, opening.counter, opening.id, opening.nano)
+    if notices.document is not None:
+        pipe.set(store.DIRECTORY, ENCODER.encode(notices.document))
+        pipe.set(store.DIRECTORY_VERSION, notices.document.version)
+
+
+def _read(session: Session, changes: Iterable[Change]) -> _Notices:
+    """The present state of everything that `changes` name."""
+    named: dict[str, set[str]] = {kind: set() for kind in ("directory", "person", "team", "key", "caller", "scope")}
+    for kind, id in changes:
+        named.setdefault(kind, set()).add(id)
+    notices = _Notices()
+    scopes: set[tuple[str, str]] = set()
+    for text in named["scope"]:
+        kind, _, id = text.partition(":")
+        scopes.add((kind, id))
+    scopes.update(("key", id) for id in named["key"])
+    scopes.update(("user", id) for id in named["person"])
+    keys = set(named["key"])
+    tokens: set[str] = set()
+    if named["person"]:
+        keys.update(session.scalars(select(ApiKey.id).where(one_of(ApiKey.person_id, named["person"]))))
+        tokens.update(
+            session.scalars(
+                select(AccessToken.digest).where(
+                    one_of(AccessToken.person_id, named["person"]), AccessToken.expires_at > now()
+                )
+            )
+        )
+        scopes.update(("key", id) for id in keys)
+        active = select(Subscription.id).where(Subscription.status == "active")
+        scopes.update(
+            ("subscription", id)
+            for id in session.scalars(active.where(one_of(Subscription.person_id, named["person"])))
+        )
+    if named["team"]:
+        keys.update(session.scalars(select(ApiKey.id).where(one_of(ApiKey.team_id, named["team"]))))
+        scopes.update(("team", id) for id in named["team"])
+        active = select(Subscription.id).where(Subscription.status == "active")
+        scopes.update(
+            ("subscription", id) for id in session.scalars(active.where(one_of(Subscription.team_id, named["team"])))
+        )
+    for digest in named["caller"]:
+        notices.callers[digest] = None
+    _callers(session, notices, keys, tokens | named["caller"])
+    _scopes(session, notices, scopes)
+    if named["directory"]:
+        notices.document = _directory(session)
+    return notices
+
+
+SECRETS = (  # columns alone: a person may have hundreds of keys, and there may be many people
+    select(
+        KeySecret.digest,
+        KeySecret.id.label("secret_id"),
+        KeySecret.expires_at.label("secret_expires_at"),
+        ApiKey.id,
+        ApiKey.name,
+        ApiKey.person_id,
+        ApiKey.team_id,
+        ApiKey.models,
+        ApiKey.routing,
+        ApiKey.expires_at,
+        ApiKey.paused_at,
+        ApiKey.revoked_at,
+        Team.name.label("team"),
+    )
+    .join(ApiKey, ApiKey.id == KeySecret.key_id)
+    .outerjoin(Team, Team.id == ApiKey.team_id)
+)
+
+
+_Models = dict[str, tuple[str, datetime | None]]  # a model's name -> the subscription that pays for it, and its end
+
+
+def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[str]) -> None:
+    """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
+    secrets = [
+        row
+        for where in (one_of(KeySecret.key_id, keys) if keys else None, one_of(KeySecret.digest, digests))
+        if where is not None
+        for row in session.execute(SECRETS.where(where))
+    ]
+    tokens = session.scalars(select(AccessToken).where(one_of(AccessToken.digest, digests))).all()
+    ids = {row.person_id for row in secrets} | {token.person_id for token in tokens}
+    people = {person.id: person for person in session.scalars(select(Person).where(one_of(Person.id, ids)))}
+    teams = {row.team_id for row in secrets if row.team_id}
+    models: dict[str, _Models] = {id: {} for id in ids | teams}
+    for person_id, team_id, model, subscription_id, ends in session.execute(usable(list(ids), list(teams))):
+        models[team_id or person_id][model] = (subscription_id, ends)
+    memberships = select(Membership.team_id, Membership.person_id).where(one_of(Membership.team_id, teams))
+    members = {(team_id, person_id) for team_id, person_id in session.execute(memberships)} if teams else set()
+    for row in secrets:
+        if row.team_id is not None and (row.team_id, row.person_id) not in members:
+            notices.callers[row.digest] = None  # who left the team has no key of it
+        else:
+            notices.callers[row.digest] = _key_record(row, people[row.person_id], models[row.team_id or row.person_id])
+    for token in tokens:
+        notices.callers[token.digest] = _token_record(token, models[token.person_id])
+
+
+def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRecord | None:
+    """What stands behind a row of `SECRETS`."""
+    ends = [moment for moment in (row.expires_at, row.secret_expires_at) if moment is not None]
+    end = min(ends, default=None)
+    if row.revoked_at or row.paused_at or (end is not None and end <= now()) or not _may_call(person):
+        return None
+    if row.models:
+        models = {name: models[name] for name in row.models if name in models}
+    return directory.CallerRecord(
+        id=row.id,
+        kind="key",
+        name=row.name,
+        person_id=row.person_id,
+        username=person.username,
+        models=_payers(models),
+        ends_ms=_ends_ms(models),
+        team_id=row.team_id,
+        team=row.team,
+        expires_ms=_ms(end) if end else None,
+        routing=row.routing,
+        secret_id=row.secret_id,
+    )
+
+
+def _token_record(token: AccessToken, models: _Models) -> directory.CallerRecord | None:
+    if token.revoked_at or token.expires_at <= now() or "inference" not in token.scopes or not _may_call(token.person):
+        return None
+    return directory.CallerRecord(
+        id=token.id,
+        kind="token",
+        name="access token",
+        person_id=token.person_id,
+        username=token.person.username,
+        models=_payers(models),
+        ends_ms=_ends_ms(models),
+        expires_ms=_ms(token.expires_at),
+    )
+
+
+def _payers(models: _Models) -> dict[str, str]:
+    return {name: subscription_id for name, (subscription_id, _) in models.items()}
+
+
+def _ends_ms(models: _Models) -> dict[str, int]:
+    return {name: _ms(ends) for name, (_, ends) in models.items() if ends is not None}
+
+
+def _may_call(person: Person) -> bool:
+    """Whether anything of this person's may call /v1: taking the scope away takes it from their keys too."""
+    return not person.disabled and "inference" in person.held_scopes
+
+
+def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -> None:
+    ids = {id for _, id in wanted}
+    kinds = {kind for kind, _ in wanted}  # beside the id, so that its index is stepped into
+    of_scopes = select(Budget).where(Budget.scope_kind.in_(kinds), one_of(Budget.scope_id, ids))
+    budgets = {(row.scope_kind, row.scope_id): row for row in session.scalars(of_scopes)}
+    rates: dict[tuple[str, str], tuple[int | None, int | None, int | None]] = {}
+    for id, rpm, tpm in session.execute(select(Person.id, Person.rpm, Person.tpm).where(one_of(Person.id, ids))):
+        rates["user", id] = (rpm, tpm, None)
+    of_keys = select(ApiKey.id, ApiKey.rpm, ApiKey.tpm, ApiKey.max_parallel).where(one_of(ApiKey.id, ids))
+    for id, rpm, tpm, parallel in session.execute(of_keys):
+        rates["key", id] = (rpm, tpm, parallel)
+    for id, rpm, tpm in session.execute(select(Team.id, Team.rpm, Team.tpm).where(one_of(Team.id, ids))):
+        rates["team", id] = (rpm, tpm, None)
+    present = set(rates) | set(budgets)
+    for kind, id in wanted:
+        gone = kind in ("user", "key", "team") and (kind, id) not in present
+        budget = budgets.get((kind, id))
+        rpm, tpm, parallel = rates.get((kind, id), (None, None, None))
+        if budget is not None and budget.opening_nano and budget.opening_id is not None:
+            running = periods.window_of(budget.spec, now_ms()).name
+            if running == budget.opening_period:
+                counter = store.spent(kind, id, running)
+                notices.openings.append(Opening(counter, budget.opening_id, budget.opening_nano))
+        notices.scopes[kind, id] = None if gone else directory.Scope(
+            kind=cast("Any", kind),
+            id=id,
+            limit_nano=budget.enforced_nano if budget else None,
+            period=cast("Any", budget.period) if budget else "total",
+            timezone=budget.timezone if budget else "UTC",
+            rpm=rpm,
+            tpm=tpm,
+            max_parallel=parallel,
+        )  # fmt: skip
+
+
+def _directory(session: Session) -> directory.Directory:
+    return directory.Directory(
+        version=new_id(),
+        models=tuple(_model(row) for row in session.scalars(select(Model).order_by(Model.name))),
+        providers=tuple(
+            directory.Provider(
+                id=row.id,
+                name=row.name,
+                kind=row.kind,
+                active=row.status == "active",
+                settings=row.settings,
+                sealed=row.sealed,
+            )
+            for row in session.scalars(select(Provider).order_by(Provider.name))
+        ),
+        endpoints=tuple(
+            directory.Endpoint(path=row.path, active=row.active, providers=tuple(row.providers))
+            for row in session.scalars(select(Endpoint).order_by(Endpoint.path))
+        ),
+    )
+
+
+def _model(row: Model) -> directory.Model:
+    return directory.Model(
+        id=row.id,
+        name=row.name,
+        capabilities=tuple(row.capabilities),  # type: ignore[arg-type]
+        created=int(row.created_at.timestamp()),
+        status=cast("Any", row.status),
+        features=tuple(row.features),
+        context_window=row.context_window,
+        max_output_tokens=row.max_output_tokens,
+        default_output_tokens=row.default_output_tokens,
+        image_tokens=row.image_tokens,
+        audio_tokens=row.audio_tokens,
+        prices=_prices(row),
+        deployments=tuple(
+            directory.Deployment(
+                id=item.id,
+                provider_id=item.provider_id,
+                upstream_model=item.upstream_model,
+                priority=item.priority,
+                weight=item.weight,
+                settings=item.settings,
+            )
+            for item in row.deployments
+        ),
+    )
+
+
+def _prices(row: Model) -> tuple[directory.DatedPrice, ...]:
+    """The price that holds and those to come; one in which nothing is priced is no price from then on."""
+    held = row.price
+    shown = [price for price in row.prices if price is held or price.from_at > now()]
+    return tuple(
+        directory.DatedPrice(from_ms=_ms(price.from_at), price=directory.Price(id=price.id, **price.amounts()))
+        for price in sorted(shown, key=lambda price: (price.from_at, price.id))
+    )
+
+
+def _forget_unknown_callers() -> None:
+    """Publishes every caller that Redis has and SQL may not: a stale copy of Redis must not revive a key."""
+    redis = current.redis()
+    stem = store.caller("")
+    found = {name[len(stem) :] for name in redis.scan_iter(match=f"{_escaped(stem)}*", count=1000)}
+    with _reading() as session:
+        known = set(session.scalars(select(KeySecret.digest))) | set(session.scalars(select(AccessToken.digest)))
+    unknown: list[Change] = [("caller", digest) for digest in sorted(found - known)]
+    for start in range(0, len(unknown), CHUNK):
+        chunk = unknown[start : start + CHUNK]
+        _in_turn(partial(_read, changes=chunk), rebuilding=True)
+
+
+def _escaped(pattern: str) -> str:
+    return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in pattern)
+
+
+def _settle(ids: list[str]) -> None:
+    """Removes notes that have been published."""
+    if ids:
+        db.session.rollback()
+        transaction(_delete_notes, ids)
+
+
+def _delete_notes(ids: list[str]) -> None:
+    for start in range(0, len(ids), CHUNK):
+        db.session.execute(delete(PendingChange).where(PendingChange.id.in_(ids[start : start + CHUNK])))
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _reading() -> Session:
+    """A session of its own: publication must see what is committed, not what this request has in hand."""
+    return Session(db.engine, autoflush=False)
+
+
+@after_commit
+def publish_noted() -> None:
+    """Publishes what the unit of work just committed has noted."""
+    changes: set[Change] = db.session.info.pop(NOTED, set())
+    try:
+        with _one_publisher():
+            publish(changes)
+    except (RedisError, SQLAlchemyError) as error:
+        log.warning("published later, as Redis or the database did not answer: %s", type(error).__name__)
+    except Exception:  # the change is made and kept: the one who made it must not be told otherwise
+        log.exception("a committed change could not be published")
+
+
+@event.listens_for(db.session, "after_rollback")
+def _forget_noted(session: Session) -> None:
+    session.info.pop(NOTED, None)
+
+
+@cache
+def _one_publisher() -> threading.Lock:
+    """The publishers of one process take turns here, without disturbing each other in Redis. Made when first
+    needed, after gevent has patched what it patches."""
+    return threading.Lock()

@@ -1,0 +1,348 @@
+"""How this Portico is doing, as one set of facts: its stores, the meter, the background processes, what waits between.
+
+The status page and the management API tell the same, so it is gathered here; every part may be away without the
+others falling silent.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+import tomllib
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Literal, cast
+
+import msgspec
+from redis import Redis, RedisError
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import clock, current, store
+from app.domain.changes import PendingChange
+from app.extensions import db
+from app.jobs import drainer, quotas, rollups
+from app.runtime import heartbeats, timekeeping
+from app.workflows import dead_letters
+from app.workflows.reconcile import Drift
+from config import ROOT
+
+Level = Literal["ok", "warning", "danger"]
+
+OVERDUE_S = 300  # jobs run each minute
+SLOW_MS = 10_000  # events that wait longer are worth a word
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two stores. `kind` is its product and version, `latency_ms` None while it does not answer."""
+
+    name: str
+    kind: str | None
+    embedded: bool
+    latency_ms: float | None
+
+    @property
+    def answers(self) -> bool:
+        return self.latency_ms is not None
+
+
+class Meter(msgspec.Struct, frozen=True, kw_only=True):
+    """`counting`: Redis was lost or restarted, and the counters are being written anew."""
+
+    open: bool
+    counting: bool
+
+
+class Drainer(msgspec.Struct, frozen=True, kw_only=True):
+    """The drainer as it last told of itself. Counts are since its start; `trouble` is empty when there is none."""
+
+    at: datetime
+    running: bool
+    lag_events: int
+    lag_ms: int
+    posted: int
+    reaped: int
+    replayed: int
+    spools_waiting: int
+    torn_lines: int
+    trouble: str
+
+
+class Rollups(msgspec.Struct, frozen=True, kw_only=True):
+    """The job's last run; `differences` are sums that do not say what their entries say."""
+
+    at: datetime
+    overdue: bool
+    derived: int
+    differences: int
+    first_difference: str
+
+
+class Quotas(msgspec.Struct, frozen=True, kw_only=True):
+    """The last comparison of Redis's counters with the books; `drift` names the first 50 that differ."""
+
+    at: datetime
+    overdue: bool
+    compared: int
+    drifting: int
+    drift: list[Drift]
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A background process by its name in the Procfile; `running`: one of them has told of itself lately."""
+
+    name: str
+    running: bool
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """How far Portico's clock is ahead of Redis's, and by how much Redis's went ahead or back when it last did, lately."""
+
+    difference_ms: int
+    step_ms: int | None
+    stepped_at: datetime | None
+
+
+class Concern(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that an admin should know, in a sentence."""
+
+    level: Level
+    what: str
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it. What could not be read, or has never been told, is None."""
+
+    at: datetime
+    database: Store
+    redis: Store
+    meter: Meter | None
+    processes: list[Process]
+    times: Times | None
+    drainer: Drainer | None
+    rollups: Rollups | None
+    quotas: Quotas | None
+    usage_waiting: int | None
+    changes_waiting: int | None
+    dead_letters: int | None
+    versions: dict[str, str]
+
+    @property
+    def concerns(self) -> list[Concern]:
+        """What is not as it should be, the worst first."""
+        return sorted(_concerns(self), key=lambda concern: concern.level != "danger")
+
+    @property
+    def level(self) -> Level:
+        return self.concerns[0].level if self.concerns else "ok"
+
+
+def present() -> Condition:
+    """The facts of this moment; asks each store once or twice and waits for no process."""
+    redis, told = _redis()
+    database, waiting, letters = _database()
+    return Condition(
+        at=clock.now(),
+        database=database,
+        redis=redis,
+        meter=told.get("meter"),
+        processes=told.get("processes", []),
+        times=told.get("times"),
+        drainer=told.get("drainer"),
+        rollups=told.get("rollups"),
+        quotas=told.get("quotas"),
+        usage_waiting=told.get("usage"),
+        changes_waiting=waiting,
+        dead_letters=letters,
+        versions={"Portico": version(), "Python": platform.python_version()}
+        | {one.name: one.kind for one in (database, redis) if one.kind},
+    )
+
+
+def forget_drift(redis: Redis, drift: Drift) -> None:
+    """Takes a counter that was repaired off the last comparison, so that nobody repairs it from an old list."""
+    found = _quotas(cast("dict[str, str]", redis.hgetall(quotas.STATUS)))
+    if found is None:
+        return
+    left = [one for one in found.drift if one.name != drift.name]
+    gone = len(found.drift) - len(left)
+    told = [{**one._asdict(), "drift_nano": one.nano} for one in left]
+    redis.hset(quotas.STATUS, mapping={"drift": msgspec.json.encode(told), "drifting": found.drifting - gone})
+
+
+@cache
+def version() -> str:
+    """Portico's own version."""
+    try:
+        with (ROOT / "pyproject.toml").open("rb") as file:
+            return str(tomllib.load(file)["project"]["version"])
+    except (OSError, KeyError, tomllib.TOMLDecodeError):
+        return "unknown"
+
+
+_WITHOUT: dict[str, tuple[Level, str]] = {
+    "drainer": ("danger", "The drainer is not running: usage does not reach the books."),
+    "worker": ("warning", "The worker is not running: e-mail, webhooks and periodic jobs wait."),
+    "clock": ("warning", "The clock is not running: no periodic job is started."),
+}
+
+
+def _concerns(now: Condition) -> list[Concern]:
+    found: list[Concern] = []
+
+    def tell(level: Level, what: str) -> None:
+        found.append(Concern(level=level, what=what))
+
+    if not now.database.answers:
+        tell("danger", "The database does not answer: calls go on, their usage waits.")
+    if not now.redis.answers:
+        tell("danger", "Redis does not answer: only calls of free models are let in.")
+        return found
+    if now.meter and not now.meter.open:
+        counting = " It is being counted anew, which takes some seconds." if now.meter.counting else ""
+        tell("danger", f"The meter is closed: calls that cost money are refused.{counting}")
+    for process in now.processes:
+        if not process.running:
+            tell(*_WITHOUT[process.name])
+    if now.drainer is not None and now.drainer.running:
+        if now.drainer.lag_ms > SLOW_MS:
+            tell("warning", "Usage reaches the books late.")
+        if now.drainer.trouble:
+            tell("warning", f"The drainer has trouble: {now.drainer.trouble}.")
+    if now.times is not None:
+        if abs(now.times.difference_ms) > timekeeping.TOLERATED_MS:
+            tell("warning", f"The clocks of Portico and Redis differ by {abs(now.times.difference_ms) / 1000:.0f} s.")
+        if now.times.step_ms is not None:
+            way = "ahead" if now.times.step_ms > 0 else "back"
+            tell("warning", f"The time of Redis went {way} by {abs(now.times.step_ms) / 1000:.0f} s a short while ago.")
+    if now.rollups and now.rollups.overdue or now.quotas and now.quotas.overdue:
+        tell("warning", "Periodic jobs are overdue.")
+    if now.rollups and now.rollups.differences:
+        tell("danger", "Sums of usage differ from the entries that they were made of.")
+    if now.quotas and now.quotas.drifting:
+        count = now.quotas.drifting
+        tell("danger", f"{count} {'counter differs' if count == 1 else 'counters differ'} from the books.")
+    if now.dead_letters:
+        count = now.dead_letters
+        tell("warning", f"{count} dead {'letter waits' if count == 1 else 'letters wait'} for a decision.")
+    return found
+
+
+def _database() -> tuple[Store, int | None, int | None]:
+    """The database, the changes that wait to be published, and the dead letters that wait for a decision."""
+    config = current.config()
+    sqlite = config.database_url.startswith("sqlite")
+    began = time.perf_counter()
+    try:
+        number = db.session.scalar(text("SELECT sqlite_version()" if sqlite else "SHOW server_version"))
+        latency_ms = _since(began)
+        waiting = db.session.scalar(select(func.count()).select_from(PendingChange)) or 0
+        letters = dead_letters.open_count()
+    except SQLAlchemyError:
+        db.session.rollback()
+        return Store(name="Database", kind=None, embedded=sqlite, latency_ms=None), None, None
+    kind = f"{'SQLite' if sqlite else 'PostgreSQL'} {number}"
+    return (
+        Store(name="Database", kind=kind, embedded=sqlite, latency_ms=latency_ms),
+        waiting,
+        letters,
+    )
+
+
+def _redis() -> tuple[Store, dict[str, Any]]:
+    """Redis, and what the others have left in it."""
+    embedded = current.config().redis_embedded
+    client = current.redis()
+    began = time.perf_counter()
+    try:
+        client.ping()
+        latency_ms = _since(began)
+        server: dict[str, Any] = client.info("server")
+        with client.pipeline(transaction=False) as pipe:
+            pipe.hgetall(store.METER)
+            for name in (drainer.STATUS, rollups.STATUS, quotas.STATUS):
+                pipe.hgetall(name)
+            pipe.xlen(store.USAGE)
+            meter, drained, rolled, compared, usage = pipe.execute()
+        missing = heartbeats.missing(client)
+        times = timekeeping.look(client)
+    except RedisError:
+        return Store(name="Redis", kind=None, embedded=embedded, latency_ms=None), {}
+    number = server.get("valkey_version")
+    kind = f"Valkey {number}" if number else f"Redis {server.get('redis_version', '')}".strip()
+    told = {
+        "meter": Meter(
+            open="epoch" in meter and meter.get("run_id") == server.get("run_id"), counting="counting" in meter
+        ),
+        "processes": [Process(name=name, running=name not in missing) for name in heartbeats.PROCESSES],
+        "times": Times(
+            difference_ms=times.difference_ms,
+            step_ms=times.step.ms if times.step else None,
+            stepped_at=datetime.fromtimestamp(times.step.at_ms / 1000, UTC) if times.step else None,
+        ),
+        "drainer": _drainer(drained, running="drainer" not in missing),
+        "rollups": _rollups(rolled),
+        "quotas": _quotas(compared),
+        "usage": int(usage),
+    }
+    return Store(name="Redis", kind=kind, embedded=embedded, latency_ms=latency_ms), told
+
+
+def _drainer(told: dict[str, str], *, running: bool) -> Drainer | None:
+    if "at_ms" not in told:
+        return None
+    return Drainer(
+        at=_moment(told),
+        running=running,
+        lag_events=_number(told, "lag_events"),
+        lag_ms=_number(told, "lag_ms"),
+        posted=_number(told, "posted"),
+        reaped=_number(told, "reaped"),
+        replayed=_number(told, "replayed"),
+        spools_waiting=_number(told, "spools_waiting"),
+        torn_lines=_number(told, "torn_lines"),
+        trouble=told.get("trouble", ""),
+    )
+
+
+def _rollups(told: dict[str, str]) -> Rollups | None:
+    if "at_ms" not in told:
+        return None
+    at = _moment(told)
+    return Rollups(
+        at=at,
+        overdue=_is_overdue(at),
+        derived=_number(told, "derived"),
+        differences=_number(told, "differences"),
+        first_difference=told.get("first_difference", ""),
+    )
+
+
+def _quotas(told: dict[str, str]) -> Quotas | None:
+    if "at_ms" not in told:
+        return None
+    at = _moment(told)
+    rows = msgspec.json.decode(told.get("drift") or "[]")
+    return Quotas(
+        at=at,
+        overdue=_is_overdue(at),
+        compared=_number(told, "compared"),
+        drifting=_number(told, "drifting"),
+        drift=[Drift(*(row[field] for field in Drift._fields)) for row in rows],
+    )
+
+
+def _moment(told: dict[str, str]) -> datetime:
+    return datetime.fromtimestamp(_number(told, "at_ms") / 1000, UTC)
+
+
+def _is_overdue(at: datetime) -> bool:
+    return clock.now() - at > timedelta(seconds=OVERDUE_S)
+
+
+def _number(told: dict[str, str], name: str) -> int:
+    return int(told.get(name) or 0)
+
+
+def _since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)

@@ -1,0 +1,128 @@
+"""Percentiles and kinds of errors, from single requests: exact, bounded, and of the reader's own alone."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy.event import listen as listens
+
+from app.extensions import db, init_database
+from app.ledger import posting, rollups
+from app.ledger.measures import DAY_MS
+from app.reports import latency, requests
+from app.reports.planner import NONE, Filters, Reader
+from app.setup import migrate
+from tests.ledger import books
+from tests.ledger.books import ADA, ADMIN, BOB, NOON, event
+
+
+def told(reader: Reader, filters: Filters = NONE) -> latency.Told:
+    return latency.told(reader, filters, NONE)
+
+
+def test_percentiles_are_exact(ledger: Flask) -> None:
+    durations = random.Random(1).sample(range(1, 100_000), 137)
+    posting.post([event(duration_ms=one, ttft_ms=one // 2 if one % 2 else None, stream=True) for one in durations])
+    posting.post([event(outcome="error", status=502, duration_ms=10**6), event(kind="credit", duration_ms=10**6)])
+    found = told(ADMIN).sample.all
+    ordered = sorted(durations)
+    first = sorted(one // 2 for one in durations if one % 2)
+    assert found.count == 137
+    assert found.duration_p50 == ordered[math.ceil(137 * 0.5) - 1]
+    assert found.duration_p95 == ordered[math.ceil(137 * 0.95) - 1]
+    assert found.ttft_p50 == first[math.ceil(len(first) * 0.5) - 1]
+    assert found.ttft_p95 == first[math.ceil(len(first) * 0.95) - 1]
+
+
+def test_streams_have_a_rate_and_others_none(ledger: Flask) -> None:
+    posting.post([event(stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50), event(duration_ms=9)])
+    found = told(ADA).sample
+    assert found.streams.tokens_per_s == 50
+    assert (found.others.count, found.others.duration_p50, found.others.tokens_per_s) == (1, 9, None)
+    assert told(BOB).sample.all == latency.Timings()
+
+
+def test_only_the_newest_are_looked_at_and_it_is_said(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "NEWEST", 3)
+    posting.post([event(at_ms=NOON - index, duration_ms=index) for index in range(3)])
+    assert not told(ADMIN).sample.cut
+    db.session.rollback()  # SQLite reads one moment until the transaction ends
+    posting.post([event(at_ms=NOON - 10, duration_ms=10**6)])
+    found = told(ADMIN).sample
+    assert found.cut
+    assert (found.all.count, found.all.duration_p95) == (3, 2)
+    db.session.rollback()
+    posting.post([event(outcome="error", status=500 + index) for index in range(4)])
+    assert told(ADMIN).errors.cut
+
+
+def test_two_spans_are_timed_at_once(ledger: Flask) -> None:
+    posting.post([event(duration_ms=5), event(at_ms=NOON - 9 * DAY_MS, duration_ms=7)])
+    now, before, _ = latency.told(ADA, Filters(from_ms=NOON), Filters(to_ms=NOON))
+    assert (now.all.duration_p50, before.all.duration_p50) == (5, 7)
+
+
+def test_errors_are_told_by_code_and_status(ledger: Flask) -> None:
+    failed = {"outcome": "error", "status": 502, "error_code": "upstream_error"}
+    posting.post([event(**failed, at_ms=NOON - index) for index in range(3)])
+    posting.post([event(outcome="error", status=504, error_code="upstream_timeout"), event()])
+    posting.post([event(outcome="error", status=504, error_code="upstream_timeout", person_id="bob")])
+    assert told(ADA).errors == (
+        [("upstream_error", 502, 3, NOON), ("upstream_timeout", 504, 1, NOON)], 4, False,
+    )  # fmt: skip
+    assert told(ADMIN).errors.kinds[1].requests == 2
+    assert told(ADMIN, Filters(model="other")).errors == ([], 0, False)
+    assert told(ADMIN, Filters(to_ms=NOON)).errors.counted == 2
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> Iterator[None]:
+    """Books as the migrations make them: of indexes that fit alike, SQLite takes the newest."""
+    app = Flask("books")
+    app.config["PORTICO"] = settings = books.settings(tmp_path)
+    init_database(app, settings)
+    with app.app_context():
+        migrate()
+        yield
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_each_question_walks_an_index_of_its_own(migrated: None) -> None:
+    """The planner of SQLite has no statistics: a wrong index would read all that a person or everyone ever did.
+    PostgreSQL decides by its statistics."""
+    asked: list[tuple[str, tuple[object, ...]]] = []
+
+    def listen(
+        connection: object, cursor: object, statement: str, parameters: tuple[object, ...], *rest: object
+    ) -> None:
+        if statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    listens(db.engine, "before_cursor_execute", listen)
+    span = {"from_ms": 1000, "to_ms": 2000}
+    questions: list[tuple[str, Callable[[], object]]] = [
+        ("ix_usage_hourly_underived", lambda: rollups.derived_before(db.session.connection())),
+        ("ix_usage_entry_errors", lambda: told(ADMIN, Filters(**span))),
+        ("ix_usage_entry_errors_person_id", lambda: told(ADA, Filters(**span))),
+        ("ix_usage_entry_errors_person_id", lambda: requests.listed(ADA, filters=Filters(status="error"))),
+        ("ix_usage_entry_at_ms_id", lambda: told(ADMIN, Filters(**span))),
+        ("ix_usage_entry_person_id_at_ms_id", lambda: told(ADA, Filters(**span))),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: told(ADA, Filters(key_id="key-1", **span))),
+        ("ix_usage_entry_provider_id_at_ms_id", lambda: told(ADMIN, Filters(provider_id="none", **span))),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: requests.listed(ADA, filters=Filters(key_id="key-1"))),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: requests.last_use(ADA, ["key-1"])),
+        ("ix_usage_entry_key_id_at_ms_id", lambda: requests.use_of_secrets(ADA, "key-1", {"one"})),
+    ]
+    for index, question in questions:
+        asked.clear()
+        question()
+        assert asked
+        for statement, parameters in list(asked):
+            plan = db.session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            assert f"INDEX {index}" in str(plan), (statement, plan)

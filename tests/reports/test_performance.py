@@ -1,0 +1,77 @@
+"""How models and providers have answered: equal to the entries, over everybody, and honest when nothing was asked."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app.ledger import posting
+from app.ledger.measures import DAY_MS, HOUR_MS
+from app.metering.usage import UsageEvent
+from app.reports import performance
+from app.reports.performance import DAYS, HOURS
+from tests.ledger.books import NOON, event, some_events
+
+SPAN_MS = 10 * DAY_MS
+
+
+def test_the_last_day_and_week_of_a_model_equal_the_entries_of_everybody(ledger: Flask) -> None:
+    events = some_events(400, seed=11, span_ms=SPAN_MS)
+    posting.post(events)
+    told = performance.of_model("echo", at_ms=NOON + 1234)
+    for span, first, count, length in (
+        (told.day, NOON - (HOURS - 1) * HOUR_MS, HOURS, HOUR_MS),
+        (told.week, NOON - NOON % DAY_MS - (DAYS - 1) * DAY_MS, DAYS, DAY_MS),
+    ):
+        inside = [one for one in events if one.model == "echo" and one.at_ms >= first]
+        assert inside
+        assert [point.start_ms for point in span.points] == [first + step * length for step in range(count)]
+        assert_equal(span.told, inside)
+        for point in span.points:
+            assert_equal(point.told, [one for one in inside if 0 <= one.at_ms - point.start_ms < length])
+
+
+def test_each_provider_and_model_of_the_last_day_is_told_and_no_other(ledger: Flask) -> None:
+    posting.post(
+        [
+            event(provider_id="a"),
+            event(provider_id="a", outcome="error", status=502, person_id="bob"),
+            event(provider_id="b", at_ms=NOON - (HOURS - 1) * HOUR_MS),
+            event(provider_id="old", at_ms=NOON - (HOURS - 1) * HOUR_MS - 1),
+            event(provider_id="other"),
+        ]
+    )
+    told = performance.by("provider_id", ["a", "b", "old", "idle"], at_ms=NOON)
+    assert {name: (one.requests, one.errors) for name, one in told.items()} == {"a": (2, 1), "b": (1, 0)}
+    assert told["a"].error_share == 0.5
+    assert performance.by("model", ["echo"], at_ms=NOON)["echo"].requests == 4
+
+
+def test_a_rate_is_what_streams_wrote_after_their_first_token(ledger: Flask) -> None:
+    stream = {"stream": True, "duration_ms": 2500, "ttft_ms": 500, "completion_tokens": 100}
+    posting.post([event(**stream), event(stream=False, duration_ms=9000, ttft_ms=9000, completion_tokens=7)])
+    told = performance.of_model("echo", at_ms=NOON).day.told
+    assert (told.tokens_per_s, told.mean_ttft_ms, told.stream_share) == (50.0, 500.0, 0.5)
+
+
+def test_a_model_that_nobody_called_has_no_figures(ledger: Flask) -> None:
+    told = performance.of_model("echo", at_ms=NOON)
+    assert told.week.told == performance.Performance()
+    assert len(told.day.points) == HOURS
+    for figure in ("error_share", "stream_share", "mean_ttft_ms", "tokens_per_s"):
+        assert getattr(told.day.told, figure) is None
+    assert performance.by("model", [], at_ms=NOON) == {}
+
+
+def assert_equal(told: performance.Performance, entries: list[UsageEvent]) -> None:
+    streams = [one for one in entries if one.stream]
+    assert told == performance.Performance(
+        requests=len(entries),
+        errors=sum(one.outcome == "error" for one in entries),
+        cancelled=sum(one.outcome == "cancelled" for one in entries),
+        streams=len(streams),
+        stream_errors=sum(one.outcome == "error" for one in streams),
+        stream_tokens=sum(one.completion_tokens for one in streams),
+        stream_ms=sum(one.duration_ms for one in streams),
+        ttft_ms=sum(one.ttft_ms or 0 for one in streams),
+        ttft_count=sum(one.ttft_ms is not None for one in streams),
+    )
