@@ -1,7 +1,7 @@
-"""The letterbox: work for later, as RQ jobs in JSON.
+"""The queue of background jobs: RQ jobs in JSON.
 
-Letters are put in during a unit of work and leave when it has committed, so that no job ever runs on something that
-was rolled back.
+Jobs are enqueued after the unit of work that asked for them has committed, so that no job runs on something that was
+rolled back.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from redis import Redis, RedisError
 from rq import Queue, Retry
 from rq.serializers import JSONSerializer
 from sqlalchemy import event
-from sqlalchemy.orm import Session
+
+from app import current
+from app.extensions import after_commit, db
 
 QUEUE = "portico"
 JOB_TIMEOUT_S = 300
 KEEP_FAILED_S = 7 * 24 * 3600
 RETRIES_S = [10, 60, 300]
 
-_LETTERS = "portico_letters"
+_WAITING = "portico_jobs"  # in the session's info
 
 log = structlog.get_logger(__name__)
 
@@ -36,35 +38,26 @@ def queue(connection: Redis) -> Queue:
     return Queue(QUEUE, connection=connection, serializer=JSONSerializer, default_timeout=JOB_TIMEOUT_S)
 
 
-def put_later(job: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> None:
-    """Put a letter in the box: `job` runs in the worker once the present transaction has committed.
+def enqueue_after_commit(job: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> None:
+    """Enqueues `job` once the present unit of work has committed; a rollback discards it.
 
     The domain names its jobs by text, `app.jobs.<module>.<function>`, because they stand above it. Arguments must be
-    JSON. Rolled back, the letter is thrown away. A job that fails is tried three times more.
+    JSON. A job that fails is tried three times more.
     """
-    from app.extensions import db
-
-    session = db.session()
     name = job if isinstance(job, str) else f"{job.__module__}.{job.__qualname__}"
-    session.info.setdefault(_LETTERS, []).append((name, args, kwargs))
-    if not event.contains(session, "after_commit", _send):
-        event.listen(session, "after_commit", _send)
-        event.listen(session, "after_rollback", _discard)
+    db.session.info.setdefault(_WAITING, []).append((name, args, kwargs))
 
 
-def _send(session: Session) -> None:
-    if session.in_nested_transaction():
-        return  # a savepoint: nothing is final yet
-    letters = session.info.pop(_LETTERS, [])
-    if not letters:
+@after_commit
+def _enqueue() -> None:
+    waiting = db.session.info.pop(_WAITING, [])
+    if not waiting:
         return
-    from app import current
-
     try:
         with connect(current.config().redis_url) as connection:
-            box = queue(connection)
-            for name, args, kwargs in letters:
-                box.enqueue(
+            jobs = queue(connection)
+            for name, args, kwargs in waiting:
+                jobs.enqueue(
                     name,
                     args=args,
                     kwargs=kwargs,
@@ -74,9 +67,10 @@ def _send(session: Session) -> None:
                 )
     except RedisError as error:
         # What was committed stands; the person must not be told otherwise.
-        log.error("letters were lost", letters=[letter[0] for letter in letters], error=str(error))
+        log.error("jobs were lost", jobs=[name for name, _, _ in waiting], error=str(error))
 
 
-def _discard(session: Session) -> None:
+@event.listens_for(db.session, "after_rollback")
+def _discard(session: Any) -> None:
     if not session.in_nested_transaction():
-        session.info.pop(_LETTERS, None)
+        session.info.pop(_WAITING, None)

@@ -97,6 +97,9 @@ def heartbeat(process: str) -> str:
     return f"portico:heartbeat:{process}"
 
 
+# Hashes in which background processes and jobs tell how they are doing.
+DRAINER_STATUS, ROLLUPS_STATUS, QUOTAS_STATUS = "portico:drainer", "portico:rollups", "portico:quotas"
+
 # The portal's own.
 SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until it is written into the books of people
 

@@ -1,4 +1,4 @@
-"""The letterbox: letters leave after commit, never without one, and the worker and the clock really run."""
+"""The queue: jobs are enqueued after commit, never without one, and the worker and the clock really run."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ import rq.cron
 from flask import Flask
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
-from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from app import queue as queue_module
 from app import store
-from app.extensions import db
-from app.jobs import quotas, rollups, schedule
+from app.extensions import db, transaction
+from app.jobs import rollups, schedule
 from app.jobs.clock import Clock
 from app.ledger import posting
 from app.runtime import heartbeats
+from tests.house import app, config, database_url, home, inside, migrated, quick_hashes, valkey_url  # noqa: F401
+from tests.jobs.conftest import ledger, wire  # noqa: F401
 from tests.ledger.books import now_event
 from tests.services.valkey import running_valkey
 from tests.services.waiting import PATIENCE_S, until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def waiting(ledger: Flask) -> list[str]:
@@ -39,51 +41,74 @@ def waiting(ledger: Flask) -> list[str]:
     return [job.func_name for job in box.jobs]
 
 
-def test_a_letter_leaves_after_commit(ledger: Flask) -> None:
-    db.session.execute(text("SELECT 1"))
-    queue_module.put_later(rollups.run)
-    assert waiting(ledger) == []
-    db.session.commit()
+def test_a_job_is_enqueued_once_after_commit(ledger: Flask) -> None:
+    def work() -> None:
+        queue_module.enqueue_after_commit(rollups.run)
+        assert waiting(ledger) == []
+
+    transaction(work)
     assert waiting(ledger) == ["app.jobs.rollups.run"]
-    db.session.commit()
-    assert waiting(ledger) == ["app.jobs.rollups.run"]
-
-
-def test_a_letter_is_thrown_away_with_its_transaction(ledger: Flask) -> None:
-    db.session.execute(text("SELECT 1"))
-    queue_module.put_later(rollups.run)
-    db.session.rollback()
-    db.session.execute(text("SELECT 1"))
-    db.session.commit()
-    assert waiting(ledger) == []
-
-
-def test_a_savepoint_lets_no_letter_go(ledger: Flask) -> None:
-    db.session.execute(text("SELECT 1"))
-    with db.session.begin_nested():
-        queue_module.put_later(rollups.run)
-    assert waiting(ledger) == []
-    db.session.commit()
+    transaction(lambda: None)
     assert waiting(ledger) == ["app.jobs.rollups.run"]
 
 
-def test_letters_are_written_in_json(ledger: Flask) -> None:
-    db.session.execute(text("SELECT 1"))
-    queue_module.put_later(rollups.run, 1, word="x")
-    db.session.commit()
+def test_a_rolled_back_unit_of_work_enqueues_nothing(ledger: Flask) -> None:
+    def work() -> None:
+        queue_module.enqueue_after_commit(rollups.run)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        transaction(work)
+    transaction(lambda: None)
+    assert waiting(ledger) == []
+
+
+def test_a_unit_of_work_that_is_run_again_enqueues_once(ledger: Flask) -> None:
+    runs = []
+
+    def work() -> None:
+        runs.append(1)
+        queue_module.enqueue_after_commit(rollups.run)
+        if len(runs) < 3:
+            raise OperationalError("BEGIN", None, Exception("the database is locked"))
+
+    transaction(work)
+    assert (len(runs), waiting(ledger)) == (3, ["app.jobs.rollups.run"])
+
+
+def test_the_end_of_a_savepoint_enqueues_nothing(ledger: Flask) -> None:
+    def work() -> None:
+        with db.session.begin_nested():
+            queue_module.enqueue_after_commit(rollups.run)
+        assert waiting(ledger) == []
+
+    transaction(work)
+    assert waiting(ledger) == ["app.jobs.rollups.run"]
+
+
+def test_jobs_are_written_in_json(ledger: Flask) -> None:
+    transaction(queue_module.enqueue_after_commit, rollups.run, 1, word="x")
     (job,) = queue_module.queue(queue_module.connect(ledger.config["PORTICO"].redis_url)).jobs
     assert (list(job.args), job.kwargs) == ([1], {"word": "x"})
     assert job.serializer is JSONSerializer
 
 
 def test_a_commit_stands_when_redis_is_away(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[str] = []
+
     def away(_: str) -> redis.Redis:
         raise redis.ConnectionError("away")
 
     monkeypatch.setattr(queue_module, "connect", away)
-    db.session.execute(text("SELECT 1"))
-    queue_module.put_later(rollups.run)
-    db.session.commit()
+    monkeypatch.setattr(queue_module.log, "error", lambda message, **more: lost.extend(more["jobs"]))
+    done = []
+
+    def work() -> None:
+        queue_module.enqueue_after_commit(rollups.run)
+        done.append(1)
+
+    transaction(work)
+    assert (done, lost) == ([1], ["app.jobs.rollups.run"])
 
 
 def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Redis) -> None:
@@ -181,9 +206,9 @@ def test_the_worker_goes_on_after_redis_was_restarted(inside: Flask, home: Path)
             for _ in range(2):
                 wire = store.connect(server.url)
                 queue_module.queue(queue_module.connect(server.url)).enqueue(rollups.run, result_ttl=0)
-                until(lambda wire=wire: wire.exists(rollups.STATUS))
+                until(lambda wire=wire: wire.exists(store.ROLLUPS_STATUS))
                 assert worker.poll() is None
-                wire.delete(rollups.STATUS)
+                wire.delete(store.ROLLUPS_STATUS)
                 server.kill()
                 time.sleep(1)
                 server.start()
@@ -203,9 +228,9 @@ def test_scheduled_jobs_run_and_tell_what_they_found(
     SimpleWorker([box], connection=connection, serializer=JSONSerializer).work(burst=True, logging_level="ERROR")
     assert box.failed_job_registry.get_job_ids() == []
     wire = store.connect(valkey_url)
-    found = wire.hgetall(rollups.STATUS)
+    found = wire.hgetall(store.ROLLUPS_STATUS)
     assert (found["derived"], found["differences"]) == ("1", "0")
-    found = wire.hgetall(quotas.STATUS)
+    found = wire.hgetall(store.QUOTAS_STATUS)
     assert (found["compared"], found["drifting"]) == ("3", "3")  # Redis was never charged
 
 
@@ -216,7 +241,7 @@ def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, home:
         "CONFIG_REDIS_URL": valkey_url,
     }
     wire = store.connect(valkey_url)
-    wire.delete(rollups.STATUS, quotas.STATUS)
+    wire.delete(store.ROLLUPS_STATUS, store.QUOTAS_STATUS)
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", f"app.jobs.{name}"], env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -224,7 +249,7 @@ def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, home:
         for name in ("worker", "clock")
     ]
     try:
-        until(lambda: wire.exists(rollups.STATUS) and wire.exists(quotas.STATUS))
+        until(lambda: wire.exists(store.ROLLUPS_STATUS) and wire.exists(store.QUOTAS_STATUS))
         for process in processes:
             process.send_signal(signal.SIGTERM)
         for process in processes:

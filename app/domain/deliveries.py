@@ -33,7 +33,7 @@ from app.domain.errors import Conflict, NotFound
 from app.domain.person import Person
 from app.domain.search import contains
 from app.extensions import Base, db, transaction
-from app.queue import RETRIES_S, put_later
+from app.queue import RETRIES_S, enqueue_after_commit
 from app.runtime.ids import new_id
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def send_again(found: Delivery, *, by: Person) -> None:
         raise Conflict("Its text held a secret and is not kept. Make a new invitation instead.")
     found.state, found.attempts, found.at, found.done_at = "waiting", 0, now(), None
     audit.record(by, "delivery.send_again", "delivery", found.id, name=found.kind)
-    put_later(JOB, found.id)
+    enqueue_after_commit(JOB, found.id)
 
 
 def requeue_lost(limit: int = 200) -> int:
@@ -158,7 +158,7 @@ def requeue_lost(limit: int = 200) -> int:
     for id in db.session.scalars(lost.order_by(Delivery.at).limit(limit)):
         try:
             if redis.set(f"{store.TAG}:delivery:{id}:again", "1", nx=True, ex=600):
-                put_later(JOB, id)
+                enqueue_after_commit(JOB, id)
                 found += 1
         except RedisError:
             break
@@ -167,7 +167,7 @@ def requeue_lost(limit: int = 200) -> int:
 
 def _queue(made: Delivery) -> None:
     db.session.add(made)
-    put_later(JOB, made.id)
+    enqueue_after_commit(JOB, made.id)
 
 
 def _begin(id: str) -> tuple[str, str, str, dict[str, Any]] | None:

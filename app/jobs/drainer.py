@@ -32,8 +32,6 @@ from app.metering.usage import UsageEvent
 from app.runtime import failpoints, heartbeats, timekeeping
 from app.runtime.ids import new_id
 
-STATUS = "portico:drainer"  # hash for the status page
-
 BATCH = 1000  # events a transaction, at most
 BLOCK_MS = 250
 PACE_S = 0.25  # what comes meanwhile is posted together: a transaction costs much more than an event
@@ -365,7 +363,7 @@ class Drainer:
         now = _now_ms()
         lag_ms = max(0, now - _order(_bytes(oldest[0][0]))[0]) if oldest else 0
         self._redis.hset(
-            STATUS,
+            store.DRAINER_STATUS,
             mapping={
                 "name": self.name,
                 "pid": os.getpid(),

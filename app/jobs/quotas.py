@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
-from app import clock, current
+from app import clock, current, store
 from app.jobs.process import job
 from app.workflows import reconcile
 
-STATUS = "portico:quotas"
 SHOWN = 50  # drifting counters that the status page gets
 
 
@@ -36,7 +35,7 @@ def run() -> None:
     found = reconcile.compare(current.redis())
     shown = [{**drift._asdict(), "drift_nano": drift.nano} for drift in found.drift[:SHOWN]]
     current.redis().hset(
-        STATUS,
+        store.QUOTAS_STATUS,
         mapping={
             "at_ms": clock.now_ms(),
             "compared": found.compared,

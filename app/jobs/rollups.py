@@ -5,11 +5,9 @@ What it finds is left in a Redis hash for the status page; a difference is logge
 
 from __future__ import annotations
 
-from app import clock, current
+from app import clock, current, store
 from app.jobs.process import job
 from app.ledger import rollups
-
-STATUS = "portico:rollups"
 
 
 @job
@@ -18,7 +16,7 @@ def run() -> None:
     derived = rollups.derive()
     differences = rollups.check()
     current.redis().hset(
-        STATUS,
+        store.ROLLUPS_STATUS,
         mapping={
             "at_ms": clock.now_ms(),
             "derived": derived,

@@ -1,4 +1,4 @@
-"""What lists are put in order by, kept beside keys and budgets as entries are posted, so that no list adds up the books.
+"""Sort columns of the key and budget lists, updated while usage is posted, so that no list adds up the ledger.
 
 A key's last use is kept to the minute. What a budget has spent is what the books say of the counter that was charged
 last. Pages show neither: they order and narrow lists, whose rows then show what the books and the meter say.
@@ -7,19 +7,18 @@ last. Pages show neither: they order and narrow lists, whose rows then show what
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, Table, Text, select, update
+from sqlalchemy import BigInteger, Connection, Text, column, select, table, update
 
-from app.domain.budgets import Budget
-from app.domain.keys import ApiKey
 from app.ledger.budgets import SPENT
 from app.ledger.measures import given
 from app.metering.usage import UsageEvent
 
-KEY = cast("Table", ApiKey.__table__)
-BUDGET = cast("Table", Budget.__table__)
+# The columns alone: the nouns stand above the ledger.
+KEY = table("api_key", column("id"), column("last_used_ms"))
+BUDGET = table("budget", *map(column, ("id", "scope_kind", "scope_id", "spent_nano", "spent_period", "spent_at_ms")))
 COARSE_MS = 60_000  # so that a busy key is not written at each call
 
 

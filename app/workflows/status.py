@@ -21,7 +21,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import clock, current, store
 from app.domain.changes import PendingChange
 from app.extensions import db
-from app.jobs import drainer, quotas, rollups
 from app.runtime import heartbeats, timekeeping
 from app.workflows import dead_letters
 from app.workflows.reconcile import Drift
@@ -161,13 +160,13 @@ def present() -> Condition:
 
 def forget_drift(redis: Redis, drift: Drift) -> None:
     """Takes a counter that was repaired off the last comparison, so that nobody repairs it from an old list."""
-    found = _quotas(cast("dict[str, str]", redis.hgetall(quotas.STATUS)))
+    found = _quotas(cast("dict[str, str]", redis.hgetall(store.QUOTAS_STATUS)))
     if found is None:
         return
     left = [one for one in found.drift if one.name != drift.name]
     gone = len(found.drift) - len(left)
     told = [{**one._asdict(), "drift_nano": one.nano} for one in left]
-    redis.hset(quotas.STATUS, mapping={"drift": msgspec.json.encode(told), "drifting": found.drifting - gone})
+    redis.hset(store.QUOTAS_STATUS, mapping={"drift": msgspec.json.encode(told), "drifting": found.drifting - gone})
 
 
 @cache
@@ -260,7 +259,7 @@ def _redis() -> tuple[Store, dict[str, Any]]:
         server: dict[str, Any] = client.info("server")
         with client.pipeline(transaction=False) as pipe:
             pipe.hgetall(store.METER)
-            for name in (drainer.STATUS, rollups.STATUS, quotas.STATUS):
+            for name in (store.DRAINER_STATUS, store.ROLLUPS_STATUS, store.QUOTAS_STATUS):
                 pipe.hgetall(name)
             pipe.xlen(store.USAGE)
             meter, drained, rolled, compared, usage = pipe.execute()

@@ -116,8 +116,7 @@ def test_a_notice_is_mailed_after_the_commit_to_who_wants_it(
 )
 def test_nothing_in_a_title_becomes_a_header(people: People, mailing: MailServer, config: Config, title: str) -> None:
     with_address(people)
-    deliveries.mail("owner@example.org", "test", f"Portico: {title}", "text")
-    db.session.commit()
+    transaction(deliveries.mail, "owner@example.org", "test", f"Portico: {title}", "text")
     work(config)
     [message] = mailing.messages
     assert mailing.recipients == ["owner@example.org"]

@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from app import clock, store
 from app.extensions import db
 from app.jobs import drainer as drainer_module
-from app.jobs.drainer import STATUS, Drainer
+from app.jobs.drainer import Drainer
 from app.ledger import entries, posting
 from app.ledger.entries import DeadLetter, UsageEntry
 from app.ledger.recount import server_run
@@ -504,11 +504,17 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
 
     with at_work(ledger, drainer):
         send(wire, some_events(100))
-        until(lambda: caught_up.is_set() and books.count_entries() == 101 and wire.hget(STATUS, "posted") == "101")
+        until(
+            lambda: (
+                caught_up.is_set()
+                and books.count_entries() == 101
+                and wire.hget(store.DRAINER_STATUS, "posted") == "101"
+            )
+        )
     assert books.count_entries() == 101
     assert "over" in meter.asked
     assert caught_up.is_set()
-    status = wire.hgetall(STATUS)
+    status = wire.hgetall(store.DRAINER_STATUS)
     assert (status["posted"], status["lag_events"], status["trouble"]) == ("101", "0", "")
     assert wire.xinfo_consumers(store.USAGE, store.USAGE_GROUP) == []
 
@@ -558,8 +564,8 @@ def test_holds_are_reaped_while_the_database_is_away(
     with at_work(ledger, drainer):
         time.sleep(0.3)
         wire.zadd(store.LEASES, {"over": 1})
-        until(lambda: meter.asked and wire.hget(STATUS, "trouble"))
-        assert "posting: OperationalError" in (wire.hget(STATUS, "trouble") or "")
+        until(lambda: meter.asked and wire.hget(store.DRAINER_STATUS, "trouble"))
+        assert "posting: OperationalError" in (wire.hget(store.DRAINER_STATUS, "trouble") or "")
     assert wire.xlen(store.USAGE) == 5
 
 

@@ -17,7 +17,6 @@ from app.extensions import Base, db, init_database
 from app.jobs.process import be_patient
 from app.ledger.budgets import SPENT
 from app.ledger.entries import ENTRY
-from app.ledger.list_order import BUDGET, KEY
 from app.ledger.measures import DIMENSIONS, HOUR_MS, MEASURES, entry_measures
 from app.ledger.rollups import HOURLY, ROLLUP, period_start
 from app.ledger.summaries import CUT, CUTS, HOURLY_CUTS, group_in
@@ -54,7 +53,17 @@ def open_books(config: Config) -> Flask:
         be_patient(db.engine)
         trust_the_machine_always(db.engine)
         known = Base.metadata.tables
-        tables = [ENTRY, HOURLY, ROLLUP, CUT, SPENT, known["dead_letter"], known["person"], KEY, BUDGET]
+        tables = [
+            ENTRY,
+            HOURLY,
+            ROLLUP,
+            CUT,
+            SPENT,
+            known["dead_letter"],
+            known["person"],
+            known["api_key"],
+            known["budget"],
+        ]
         Base.metadata.drop_all(db.engine, tables=tables)
         Base.metadata.create_all(db.engine, tables=tables)
     return app

@@ -13,7 +13,6 @@ from app import clock, store
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.extensions import db
-from app.jobs import drainer, quotas, rollups
 from app.ledger import budgets, posting
 from app.ledger.recount import server_run
 from app.runtime import heartbeats
@@ -44,17 +43,17 @@ def report(wire: redis.Redis, **changes: object) -> None:
         "at_ms": now_ms(), "lag_events": 3, "lag_ms": 1500, "posted": 42, "reaped": 2, "replayed": 0, "torn_lines": 0,
         "spools_waiting": 1, "trouble": "",
     }  # fmt: skip
-    wire.hset(drainer.STATUS, mapping={**told, **changes})
+    wire.hset(store.DRAINER_STATUS, mapping={**told, **changes})
     for process in heartbeats.PROCESSES:
         heartbeats.beat(wire, process)
-    wire.hset(rollups.STATUS, mapping={"at_ms": now_ms(), "derived": 7, "differences": 0, "first_difference": ""})
+    wire.hset(store.ROLLUPS_STATUS, mapping={"at_ms": now_ms(), "derived": 7, "differences": 0, "first_difference": ""})
     compared(wire, [])
 
 
 def compared(wire: redis.Redis, found: list[reconcile.Drift]) -> None:
     rows = [{**drift._asdict(), "drift_nano": drift.nano} for drift in found]
     told = {"at_ms": now_ms(), "compared": 5, "drifting": len(rows), "drift": msgspec.json.encode(rows)}
-    wire.hset(quotas.STATUS, mapping=told)
+    wire.hset(store.QUOTAS_STATUS, mapping=told)
 
 
 def drift(people: People, small: Model, wire: redis.Redis, by: int = 7) -> None:
@@ -109,7 +108,9 @@ def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signe
     open_meter(wire)
     report(wire, trouble="posting: the database is away")
     wire.hset(store.METER, mapping={"step_ms": -3_600_000, "step_at": now_ms()})
-    wire.hset(rollups.STATUS, mapping={"at_ms": now_ms() - 3_600_000, "differences": 1, "first_difference": "hour 7"})
+    wire.hset(
+        store.ROLLUPS_STATUS, mapping={"at_ms": now_ms() - 3_600_000, "differences": 1, "first_difference": "hour 7"}
+    )
     posting.bury("stream 1-0", b"nonsense", "not JSON")
     part = admin.get("/admin/status", fragment=True).text
     assert part.lstrip().startswith("<div")

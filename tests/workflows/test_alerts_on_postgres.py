@@ -1,10 +1,10 @@
-"""The same promises of credits on a real PostgreSQL."""
+"""The same promises of alerts on a real PostgreSQL: whoever inserts first tells."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.ledger.test_credits import *  # noqa: F403
+from tests.workflows.test_alerts import *  # noqa: F403
 
 pytestmark = pytest.mark.services
 

@@ -1,0 +1,3 @@
+"""Reports are read from books that stand alone."""
+
+from tests.ledger.conftest import ledger  # noqa: F401
