@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.gateway.errors import ApiError, bad_request
-from app.runtime.bodies import count_parts
+from app.runtime.jsonbody import count_parts
 
 LARGE = 65_536  # bytes of a member that is neither copied nor compared
 MOST_MEMBERS = 1_000  # at the top level
@@ -111,23 +111,6 @@ def _refuse_duplicates(body: bytes, members: dict[str, bytes]) -> None:
             break
     if len(seen) != len(members) or (seen and not _END.match(body, at)):
         raise bad_request("The request body names a member twice.")
-
-
-def seal_envelope(members: dict[str, bytes]) -> list[bytes]:
-    """The members as one JSON object again, in pieces, for large ones are better not copied."""
-    pieces = [b"{"]
-    for name, value in members.items():
-        pieces += (b'"', _quoted(name), b'":', value, b",")
-    if members:
-        pieces.pop()
-    pieces.append(b"}")
-    return pieces
-
-
-def _quoted(name: str) -> bytes:
-    if name.isidentifier() and name.isascii():
-        return name.encode()
-    return msgspec.json.encode(name)[1:-1]
 
 
 def invalid(param: str, message: str) -> ApiError:

@@ -23,10 +23,10 @@ from redis import Redis, RedisError, ResponseError
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from app import clock, store
-from app.jobs import metering, process, spools
-from app.jobs.spools import Poison, decode
-from app.ledger import posting
+from app.jobs import metering, process
+from app.ledger import posting, spools
 from app.ledger import recount as recounting
+from app.ledger.spools import Poison, decode
 from app.metering.outbox import REAPER, Spool
 from app.metering.usage import UsageEvent
 from app.runtime import failpoints, heartbeats, timekeeping

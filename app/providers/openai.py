@@ -17,7 +17,6 @@ import msgspec
 from msgspec import Meta
 
 from app.directory import Capability, Deployment
-from app.gateway.envelope import seal_envelope
 from app.providers import usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
@@ -26,6 +25,7 @@ from app.providers.http_errors import error_of, read_json, reason_in, seconds_in
 from app.providers.model_name import ModelName
 from app.providers.settings import ADDRESS, SECRET, SECRET_ENV, Settings
 from app.providers.sse import EventReader, without_surrogates
+from app.runtime.jsonbody import object_of
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
@@ -339,9 +339,7 @@ class OpenAI(Adapter):
         self._pool = Pool(settings.base_url, timeout_s=settings.timeout_s, policy=policy)
 
     def open(self, demand: Demand, deployment: Deployment) -> Exchange:
-        answer = self._post(
-            self.PATHS[demand.capability], seal_envelope(self._members(demand, deployment)), demand.stream
-        )
+        answer = self._post(self.PATHS[demand.capability], object_of(self._members(demand, deployment)), demand.stream)
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
         return OpenAIExchange(answer, demand, self.settings.secret, self.settings.timeout_s)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 
@@ -73,26 +73,6 @@ def read_whole(
     if declared is not None and size < declared:
         raise BodyFault(400)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-class Parts(NamedTuple):
-    """How much a JSON text holds: objects and lists, members of objects, and values of all kinds."""
-
-    nested: int
-    members: int
-    values: int
-
-
-def count_parts(text: bytes, most_quotes: int) -> Parts | None:
-    """What a decoder would make of a JSON text at the most, counted in C and in linear time; None where the text has more
-    quotes than `most_quotes`."""
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")  # the quotes that are left begin and end strings
-    if text.count(b'"') > most_quotes:
-        return None
-    outside = b"".join(text.split(b'"')[::2])
-    nested = outside.count(b"[") + outside.count(b"{")
-    return Parts(nested, outside.count(b":"), nested + outside.count(b","))
 
 
 class WholeBodies:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from app.gateway.envelope import COUNTED_FROM, LARGE, LONGEST_NAME, MOST_MEMBERS, open_envelope, seal_envelope
+from app.gateway.envelope import COUNTED_FROM, LARGE, LONGEST_NAME, MOST_MEMBERS, open_envelope
 from app.gateway.errors import ApiError
+from app.runtime.jsonbody import object_of
 from tests.growth import assert_linear, peak_bytes
 
 VALUES = some.recursive(
@@ -30,7 +31,7 @@ def test_what_is_opened_and_sealed_again_says_the_same(sent: dict[str, object], 
     opened = open_envelope(body)
     assert opened.values == sent
     assert {name: json.loads(bytes(value)) for name, value in opened.members.items()} == sent
-    assert json.loads(b"".join(seal_envelope(opened.members))) == sent
+    assert json.loads(b"".join(object_of(opened.members))) == sent
 
 
 @given(some.text(max_size=5), VALUES, VALUES, some.sampled_from(["", LONG]), some.sampled_from(["", LONG]))

@@ -13,7 +13,7 @@ from wtforms.validators import InputRequired, Length
 from app.blueprints.admin.person import me
 from app.domain.errors import Conflict, DomainError
 from app.extensions import transaction
-from app.jobs import spools
+from app.ledger import spools
 from app.ledger.entries import DeadLetter
 from app.runtime.logs import masked
 from app.web.forms import blame

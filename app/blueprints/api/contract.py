@@ -42,7 +42,7 @@ from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttl
 from app.domain.person import SCOPES_OF, Person
 from app.extensions import csrf, db, transaction
 from app.metering import money
-from app.runtime.bodies import count_parts
+from app.runtime.jsonbody import count_parts
 from app.web import cursors
 from app.web.formats import is_counted
 

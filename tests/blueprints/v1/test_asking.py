@@ -17,7 +17,6 @@ from app.blueprints.v1.visit import Visit
 from app.directory import CallerRecord, Deployment, Model
 from app.domain.payers import SHORTEST_PROMPT
 from app.gateway.call import Call
-from app.gateway.envelope import seal_envelope
 from app.gateway.errors import ApiError
 from app.gateway.requests import FILE_TOKENS, MESSAGE_TOKENS, OWN_BYTES, ChatRequest, EmbeddingsRequest
 from app.gateway.runtime import Runtime
@@ -25,6 +24,7 @@ from app.metering import pricing
 from app.providers.addresses import AddressPolicy
 from app.providers.openai import OpenAI, OpenAISettings
 from app.providers.vllm import vLLM, vLLMSettings
+from app.runtime.jsonbody import object_of
 
 UP = Deployment(id="d", provider_id="p", upstream_model="served/under-another-name")
 MODEL = Model(
@@ -56,7 +56,7 @@ def asked(
 
 def sent_up(call: Call, field: str) -> bytes:
     """The bytes that go to an upstream whose limit is called `field`."""
-    return b"".join(seal_envelope(ADAPTERS[field]._members(call.demand, UP)))
+    return b"".join(object_of(ADAPTERS[field]._members(call.demand, UP)))
 
 
 def chat(content: Any = "hi", **fields: Any) -> dict[str, Any]:
