@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     folder = BUILD if asked.quick else BENCH / "results"
-    path = folder / f"{raw.made[:10]}-{asked.name}.json"
+    path = folder / f"{asked.name}.json"
     write_raw(raw, path)
     text = tables.text(raw, path.name)
     print(text)

@@ -1,4 +1,4 @@
-"""What was measured, as it is kept in a raw file: one record a run of `load`, with the CPU that it cost."""
+"""What a run measured and its results file keeps: one record for each run of `load`, with the CPU that it cost."""
 
 from __future__ import annotations
 
@@ -11,33 +11,28 @@ import msgspec
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """Milliseconds."""
+    """Milliseconds, by percentile. `load` prints more of them, which are not kept."""
 
-    min: float
     p50: float
-    p90: float
     p99: float
-    max: float
 
 
-class Load(msgspec.Struct, kw_only=True, frozen=True):
-    """The line that `load` prints. A spread is missing when there was nothing to spread."""
+class Load(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What is kept of the line that `load` prints. A spread is missing when there was nothing to spread."""
 
     ok: int
     errors: int
     secs: float
     rps: float
     peak: int
-    connects: int
     deltas: int
-    mbytes: float
     lat_ms: Spread | None = None
     ttft_ms: Spread | None = None
     transit_ms: Spread | None = None
     jitter_ms: Spread | None = None
 
 
-class Measure(msgspec.Struct, kw_only=True):
+class Measure(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One run. `cpu_s` is the gateway's own; `side_s` that of the processes beside it until they were at rest again."""
 
     load: Load
@@ -115,5 +110,6 @@ def read_raw(path: Path) -> Raw:
 
 
 def write_raw(raw: Raw, path: Path) -> None:
+    """Write one line of JSON in place of what the file held."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(raw), indent=1) + b"\n")
+    path.write_bytes(msgspec.json.encode(raw) + b"\n")

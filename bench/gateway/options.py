@@ -43,14 +43,12 @@ class Options:
 
 def read(arguments: list[str]) -> Options:
     parser = argparse.ArgumentParser(prog="python -m bench.gateway", description="The gateway's benchmark.")
-    parser.add_argument(
-        "--name", help="short name of the raw file: bench/results/<date>-<name>.json", default="gateway"
-    )
+    parser.add_argument("--name", default="gateway", help="name of the results file: bench/results/<name>.json")
     parser.add_argument("--python", help="interpreter for Portico and LiteLLM, in environments made below bench/build")
     parser.add_argument("--without", action="append", default=[], choices=[*PEERS, *PARTS], help="may be repeated")
     parser.add_argument("--repeats", type=int, help="interleaved repeats (3)")
     parser.add_argument("--quick", action="store_true", help="one short repeat of everything, for trying out")
-    parser.add_argument("--table", type=Path, metavar="RAW.json", help="only write the tables of a raw file again")
+    parser.add_argument("--table", type=Path, metavar="RAW.json", help="only write the tables of a results file again")
     given = parser.parse_args(arguments)
     options = Options(name=given.name, without=given.without, quick=given.quick, table=given.table)
     if given.python:

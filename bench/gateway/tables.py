@@ -1,4 +1,4 @@
-"""The tables of `docs/performance.md`, from a raw file: the same file gives the same text, always."""
+"""The gateway's tables in `docs/performance.md`, from a results file: the same file always gives the same text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def held_kb(measure: Measure) -> float | None:
 
 
 class Check(NamedTuple):
-    """One line of what is asked for; `holds` is None when a peer that it needs was not measured."""
+    """One target; `holds` is None when a peer that it needs was not measured."""
 
     what: str
     at_least: str
@@ -84,11 +84,11 @@ def part_of(value: float | None) -> str:
     return "–" if not value else f"1/{1 / value:,.1f}"
 
 
-# --- what is asked for ----------------------------------------------------------------------------------------------
+# --- targets ----------------------------------------------------------------------------------------------
 
 
 def checks(raw: Raw) -> list[Check]:
-    """Every line of what is asked for, against the medians of the run."""
+    """Every target against the medians of the run."""
     return [
         _cost(raw, "CPU a request", "capacity", cpu, 30, 20),
         _cost(raw, "CPU a streamed chunk", "stream", chunk, 4.5, 15),
@@ -200,7 +200,7 @@ def measured(raw: Raw, run: str) -> list[str]:
 def judgement(raw: Raw) -> str:
     words = {True: "yes", False: "**no**", None: "not measured"}
     return table(
-        ("", "at least", "measured", "holds"),
+        ("", "target", "measured", "met"),
         [(check.what, check.at_least, check.measured, words[check.holds]) for check in checks(raw)],
     )
 
@@ -282,64 +282,32 @@ def held(raw: Raw) -> str:
     return table(heads, rows)
 
 
-def growth(raw: Raw) -> str:
-    lines = [
-        ("capacity", "capacity", "HTTP upstream"),
-        ("tls", "capacity", "HTTPS upstream"),
-        ("body-1k", "body-1k", "body of 1 KB"),
-        ("body-100k", "body-1k", "body of 100 KB"),
-        ("body-2m", "body-1k", "body of 2 MB"),
-        ("keys-few", "keys-few", f"{number(raw.args['few_keys'])} keys in play"),
-        ("keys-many", "keys-few", f"{number(raw.args['many_keys'])} keys in play"),
-        ("models-few", "models-few", "no more than 3 models in the directory"),
-        ("models-many", "models-few", f"{number(raw.args['many_models'])} models in the directory"),
-    ]
-    rows = []
-    for run, base, words in lines:
-        if not raw.of(run, OURS):
-            continue
-        own, nginx = raw.median(run, OURS, cpu), raw.median(run, "nginx", cpu)
-        rows.append(
-            (
-                words,
-                cell(raw, run, OURS, rps),
-                cell(raw, run, OURS, cpu),
-                "" if run == base else times(ratio(own, raw.median(base, OURS, cpu)), 2),
-                cell(raw, run, "nginx", cpu) if nginx is not None else "",
-                times(ratio(own, nginx)) if nginx is not None else "",
-                errors(raw, run, OURS),
-            )
-        )
-    heads = ("", "requests/s", "CPU-µs a request", "of the row it grew from", "nginx's CPU-µs", "of nginx's", "errors")
-    return table(heads, rows)
-
-
 def place(raw: Raw, source: str) -> str:
-    """Where and of what it was made."""
+    """Where the run took place, and with which versions."""
     machine, versions, args = raw.machine, raw.versions, raw.args
     folder = "bench/build" if args["quick"] else "bench/results"
     made = (
-        f"Made {raw.made} on {machine['cores']} cores of {machine['processor']} with {machine['memory_gb']:g} GB, Linux"
-        f" {machine['kernel']}; load average when it began: {', '.join(f'{load:g}' for load in machine['load_average'])}."
-        f" Repeats: {args['repeats']}, interleaved; cells are median (least–most). Raw file:"
-        f" `{folder}/{source}`."
+        f"Measured {raw.made} on {machine['cores']} cores of {machine['processor']} with {machine['memory_gb']:g} GB, Linux"
+        f" {machine['kernel']}; load average at the start: {', '.join(f'{load:g}' for load in machine['load_average'])}."
+        f" Repeats: {args['repeats']}, interleaved; cells are median (minimum–maximum)."
+        f" Results: `{folder}/{source}`."
     )
-    told = [
+    lines = [
         made,
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-        f"Limited scopes that each of Portico's calls was charged to: {', '.join(raw.chain)}.",
+        f"Each call through Portico is charged to these scopes, all with limits: {', '.join(raw.chain)}.",
     ]
     if args["quick"]:
-        told.insert(0, "**A quick run, for trying out: its figures are no judgement.**")
-    told += [f"Note: {note}." for note in raw.notes]
-    return "\n\n".join(told)
+        lines.insert(0, "**A quick run: its figures judge nothing.**")
+    lines += [f"Note: {note}." for note in raw.notes]
+    return "\n\n".join(lines)
 
 
 def text(raw: Raw, source: str) -> str:
-    """Everything that stands between the markers."""
+    """Everything between the markers."""
     parts = [
         place(raw, source),
-        "### What is asked for",
+        "### Targets",
         judgement(raw),
         f"### Requests: {raw.args['connections']} connections at full speed; {raw.args['rate']:g} a second",
         requests(raw),
@@ -347,14 +315,12 @@ def text(raw: Raw, source: str) -> str:
         streams(raw),
         "### Held streams",
         held(raw),
-        "### Growth",
-        growth(raw),
     ]
     return "\n\n".join(parts)
 
 
 def written(page: str, tables: str) -> str:
-    """The page with what stands between its markers replaced. Raises `ValueError` when it has none."""
+    """The page with new text between its markers. Raises `ValueError` when it has none."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
             server.stop()
     if raw is None:
         return 0
-    path = (folder if asked.quick else BENCH / "results") / f"{raw.made[:10]}-{asked.name}.json"
+    path = (folder if asked.quick else BENCH / "results") / f"{asked.name}.json"
     measures.write_raw(raw, path)
     text = tables.text(raw, path.name)
     print(text)

@@ -1,8 +1,9 @@
-"""What was measured, as it is kept in a raw file."""
+"""What a run measured and its results file keeps."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +15,38 @@ MEDIAN_MS, P99_MS = 200.0, 500.0  # what is asked for
 
 
 class Page(msgspec.Struct, kw_only=True):
-    """One address: the milliseconds of each visit, and what it took in the database."""
+    """One address: how long its visits took, in ms, and what one of them cost in the database."""
 
     who: str
-    path: str  # ids told as <id>
+    path: str  # ids written as <id>
     kind: str
-    ms: list[float]
+    median_ms: float
+    p99_ms: float
     queries: int
     rows_read: int
     scans: list[str]
 
     @property
-    def median(self) -> float:
-        return statistics.median(self.ms)
-
-    @property
-    def p99(self) -> float:
-        """The nearest rank; of fewer than a hundred visits the slowest."""
-        return sorted(self.ms)[max(0, -(-len(self.ms) * 99 // 100) - 1)]
-
-    @property
     def holds(self) -> bool:
-        return self.median <= MEDIAN_MS and self.p99 <= P99_MS
+        return self.median_ms <= MEDIAN_MS and self.p99_ms <= P99_MS
+
+
+def median(ms: Sequence[float]) -> float:
+    return round(statistics.median(ms), 2)
+
+
+def p99(ms: Sequence[float]) -> float:
+    """The 99th percentile by the nearest rank: of fewer than a hundred visits the slowest."""
+    return sorted(ms)[max(0, -(-len(ms) * 99 // 100) - 1)]
 
 
 class Write(msgspec.Struct, kw_only=True):
-    """An act over the management API, with all that follows before it is answered."""
+    """An act over the management API, with everything that happens before its answer, in ms."""
 
     what: str
-    ms: list[float]
+    times: int
+    median_ms: float
+    slowest_ms: float
 
 
 class Export(msgspec.Struct, kw_only=True):
@@ -84,5 +88,6 @@ def read_raw(path: Path) -> Raw:
 
 
 def write_raw(raw: Raw, path: Path) -> None:
+    """Write one line of JSON in place of what the file held."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(raw), indent=1) + b"\n")
+    path.write_bytes(msgspec.json.encode(raw) + b"\n")

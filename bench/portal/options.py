@@ -31,7 +31,7 @@ QUICK = Sizes(
 
 def read(arguments: list[str]) -> Options:
     parser = argparse.ArgumentParser(prog="python -m bench.portal", description="The portal at scale.")
-    parser.add_argument("--name", default="portal", help="short name of the raw file: bench/results/<date>-<name>.json")
+    parser.add_argument("--name", default="portal", help="name of the results file: bench/results/<name>.json")
     parser.add_argument("--database", metavar="URL", help="an empty PostgreSQL database, or with --reuse a seeded one")
     parser.add_argument(
         "--reuse", action="store_true", help="measure what is seeded already; seed only an empty database"
@@ -39,7 +39,7 @@ def read(arguments: list[str]) -> Options:
     parser.add_argument("--seed-only", action="store_true", help="seed and stop")
     parser.add_argument("--repeats", type=int, default=30, help="visits of each address (30)")
     parser.add_argument("--quick", action="store_true", help="a small organisation, for trying out; writes no table")
-    parser.add_argument("--table", type=Path, metavar="RAW.json", help="only write the tables of a raw file again")
+    parser.add_argument("--table", type=Path, metavar="RAW.json", help="only write the tables of a results file again")
     for field in Sizes.__struct_fields__:
         parser.add_argument(f"--{field.replace('_', '-')}", type=int, help=f"({getattr(Sizes(), field):,})")
     given = parser.parse_args(arguments)

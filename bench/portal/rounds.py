@@ -19,7 +19,7 @@ from bench.gateway.builds import say
 from bench.gateway.portico import Portico
 from bench.gateway.processes import CannotMeasure, Children, Cores, memory_kb, wait_until
 from bench.portal.browser import Person
-from bench.portal.measures import Derived, Export, Page, Write
+from bench.portal.measures import Derived, Export, Page, Write, median, p99
 from bench.portal.plans import Doors
 from bench.portal.seed import conninfo, settings
 from bench.portal.sizes import ADMIN, HEAVY, OWNER
@@ -70,8 +70,8 @@ def looked_at(url: str, folder: Path, took: dict[Visit, list[float]]) -> list[Pa
         look = doors.look(visit)
         found.append(
             Page(
-                who=visit.who, path=without_ids(visit.path), kind=visit.kind, ms=ms, queries=look.queries,
-                rows_read=look.rows_read, scans=look.scans,
+                who=visit.who, path=without_ids(visit.path), kind=visit.kind, median_ms=median(ms), p99_ms=p99(ms),
+                queries=look.queries, rows_read=look.rows_read, scans=look.scans,
             )
         )  # fmt: skip
     with app.app_context():
@@ -132,7 +132,11 @@ def writes(portico: Portico, url: str, repeats: int) -> list[Write]:
             lambda turn: act(admin, "PUT", f"/api/budgets/user/{OWNER}", {"limit": str(500 + turn), "period": "month"}),
         ),
     ]  # fmt: skip
-    return [Write(what=what, ms=[round(do(turn), 2) for turn in range(count)]) for what, count, do in acts]
+    return [_write(what, [do(turn) for turn in range(count)]) for what, count, do in acts if count]
+
+
+def _write(what: str, ms: list[float]) -> Write:
+    return Write(what=what, times=len(ms), median_ms=median(ms), slowest_ms=round(max(ms), 2))
 
 
 def _done(status: int, body: bytes, ms: float) -> float:

@@ -1,4 +1,4 @@
-"""The tables of "The portal at scale" in `docs/performance.md`, from a raw file."""
+"""The portal's tables in `docs/performance.md`, from a results file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from bench.gateway.tables import number, table
 from bench.portal.measures import MEDIAN_MS, P99_MS, Page, Raw
 
 BEGIN, END = "<!-- bench.portal: begin -->", "<!-- bench.portal: end -->"
-KINDS = {"page": "Pages", "part": "Parts of pages, as htmx asks for them", "api": "The management API"}
+KINDS = {"page": "Pages", "part": "Fragments that htmx asks for", "api": "Management API"}
+SLOWEST = 6  # addresses in the table of the slowest, besides those that miss a limit
 
 
 def judgement(raw: Raw) -> str:
@@ -18,8 +19,8 @@ def judgement(raw: Raw) -> str:
         good = sum(page.holds for page in some)
         rows.append(
             (
-                title, f"{good} of {len(some)}", number(max(page.median for page in some)),
-                number(max(page.p99 for page in some)), number(max(page.queries for page in some)),
+                title, f"{good} of {len(some)}", number(max(page.median_ms for page in some)),
+                number(max(page.p99_ms for page in some)), number(max(page.queries for page in some)),
                 number(sum(bool(page.scans) for page in some)),
             )
         )  # fmt: skip
@@ -28,24 +29,23 @@ def judgement(raw: Raw) -> str:
     return table(heads, rows)
 
 
-def pages(raw: Raw, kind: str) -> str:
+def slowest(raw: Raw) -> str:
+    """The addresses with the highest medians, and every one that misses a limit. The results file holds them all."""
+    ordered = sorted(raw.pages, key=lambda page: -page.median_ms)
+    shown = [page for number, page in enumerate(ordered) if number < SLOWEST or not page.holds]
+
     def line(page: Page) -> tuple[str, ...]:
         mark = "" if page.holds else "**"
         return (
-            page.who, f"`{page.path}`", f"{mark}{number(page.median)}{mark}", f"{mark}{number(page.p99)}{mark}",
-            number(page.queries), number(page.rows_read), ", ".join(page.scans),
+            page.who, f"`{page.path}`", f"{mark}{number(page.median_ms)}{mark}", f"{mark}{number(page.p99_ms)}{mark}",
+            number(page.queries), number(page.rows_read),
         )  # fmt: skip
 
-    heads = ("who", "address", "median ms", "p99 ms", "queries", "rows read", "big scans")
-    return table(heads, [line(page) for page in raw.pages if page.kind == kind])
+    return table(("who", "address", "median ms", "p99 ms", "queries", "rows read"), [line(page) for page in shown])
 
 
 def writes(raw: Raw) -> str:
-    rows = [
-        (one.what, number(len(one.ms)), number(sorted(one.ms)[len(one.ms) // 2]), number(max(one.ms)))
-        for one in raw.writes
-        if one.ms
-    ]
+    rows = [(one.what, number(one.times), number(one.median_ms), number(one.slowest_ms)) for one in raw.writes]
     return table(("act", "times", "median ms", "slowest ms"), rows)
 
 
@@ -54,23 +54,23 @@ def exports(raw: Raw) -> str:
         (f"`{one.path}`", number(one.rows), number(one.seconds, 1), number(one.mbytes, 1), number(one.grown_mb, 1))
         for one in raw.exports
     ]
-    return table(("export", "rows", "seconds", "MB", "the worker grew by MB, at most"), rows)
+    return table(("export", "rows", "seconds", "MB", "growth of the worker, MB"), rows)
 
 
 def derived(raw: Raw) -> str:
     rows = [(number(one.events), number(one.full_s, 2), number(one.empty_s, 2)) for one in raw.derived]
-    return table(("new events", "seconds on the seeded ledger", "seconds on an empty one"), rows)
+    return table(("new events to roll up", "seconds on the seeded ledger", "seconds on an empty one"), rows)
 
 
 def place(raw: Raw, source: str) -> str:
     sizes, machine = raw.sizes, raw.machine
     seeded = "" if raw.seeded_s is None else f" Seeding took {number(raw.seeded_s)} s."
     return (
-        f"Made {raw.made} on {machine['cores']} cores of {machine['processor']} with {machine['memory_gb']:g} GB, Linux"
-        f" {machine['kernel']}; load average when it began: {', '.join(f'{load:g}' for load in machine['load_average'])}."
-        f" {raw.repeats} visits of each address, interleaved. Raw file: `bench/results/{source}`.\n\n"
+        f"Measured {raw.made} on {machine['cores']} cores of {machine['processor']} with {machine['memory_gb']:g} GB, Linux"
+        f" {machine['kernel']}; load average at the start: {', '.join(f'{load:g}' for load in machine['load_average'])}."
+        f" {raw.repeats} visits of each address, interleaved. Results: `bench/results/{source}`.\n\n"
         f"Seeded: {number(sizes.keys)} keys, {number(sizes.people)} people, {number(sizes.teams)} teams,"
-        f" {number(sizes.models)} models, {number(sizes.rows)} ledger rows over {sizes.days} days.{seeded} A start until it"
+        f" {number(sizes.models)} models, {number(sizes.rows)} ledger rows over {sizes.days} days.{seeded} Time until Portico"
         f" takes traffic, with everything published: {number(raw.started_s, 1)} s.\n\n"
         "Versions: " + ", ".join(f"{name} {version}" for name, version in raw.versions.items()) + "."
     )
@@ -78,10 +78,7 @@ def place(raw: Raw, source: str) -> str:
 
 def text(raw: Raw, source: str) -> str:
     """Everything that stands between the markers."""
-    parts = [place(raw, source), judgement(raw)]
-    for kind, title in KINDS.items():
-        parts += [f"### {title}", pages(raw, kind)]
-    parts += ["### Writing", writes(raw), "### Exports", exports(raw), "### Rollups", derived(raw)]
+    parts = [place(raw, source), judgement(raw), slowest(raw), writes(raw), exports(raw), derived(raw)]
     return "\n\n".join(parts)
 
 

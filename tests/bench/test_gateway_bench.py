@@ -37,7 +37,7 @@ LINE = (
 
 
 def load(**values: object) -> Load:
-    given = {"ok": 1000, "errors": 0, "secs": 4.0, "rps": 250.0, "peak": 32, "connects": 32, "deltas": 0, "mbytes": 1.0}
+    given = {"ok": 1000, "errors": 0, "secs": 4.0, "rps": 250.0, "peak": 32, "deltas": 0}
     return msgspec.convert(given | values, Load)
 
 
@@ -47,7 +47,7 @@ def each(values: list[float], **given: object) -> list[Measure]:
 
 
 def took(p50: float, p99: float) -> Spread:
-    return Spread(min=0, p50=p50, p90=p99, p99=p99, max=p99)
+    return Spread(p50=p50, p99=p99)
 
 
 def streamed(us: float) -> Measure:
@@ -199,7 +199,7 @@ def test_a_raw_file_gives_the_same_tables_each_time(raw, tmp_path, monkeypatch):
     first = page.read_text()
     assert main(["--table", str(kept)]) == 0
     assert page.read_text() == first
-    assert first.startswith(f"before\n{tables.BEGIN}\n\nMade 2026-01-02")
+    assert first.startswith(f"before\n{tables.BEGIN}\n\nMeasured 2026-01-02")
     assert first.endswith(f"{tables.END}\nafter\n")
     assert "was here before" not in first
     assert read_raw(kept) == raw
@@ -297,7 +297,15 @@ def test_unused_ports_are_all_different():
     assert len(set(unused_ports(5))) == 5
 
 
-def test_a_raw_file_holds_json_that_others_can_read(raw, tmp_path):
+def test_a_results_file_is_one_line_of_json_that_others_can_read(raw, tmp_path):
     write_raw(raw, tmp_path / "deep" / "raw.json")
-    kept = json.loads((tmp_path / "deep" / "raw.json").read_text())
-    assert kept["runs"]["capacity"]["nginx"][0]["load"]["rps"] == 40_000
+    text = (tmp_path / "deep" / "raw.json").read_text()
+    assert text.count("\n") == 1
+    assert json.loads(text)["runs"]["capacity"]["nginx"][0]["load"]["rps"] == 40_000
+
+
+def test_a_new_run_takes_the_place_of_the_last_one(raw, tmp_path):
+    write_raw(raw, tmp_path / "raw.json")
+    raw.notes = ["the moon was new"]
+    write_raw(raw, tmp_path / "raw.json")
+    assert read_raw(tmp_path / "raw.json") == raw
