@@ -14,7 +14,7 @@ from app.domain.person import Person
 from app.domain.teams import Team
 from app.metering import money
 from app.metering.periods import window_of
-from app.reports import usage
+from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
 from app.reports.usage import Filters
 
@@ -34,7 +34,7 @@ class Figures(NamedTuple):
 def figures(person: Person, ids: list[str]) -> Figures:
     """The figures of some teams, read for all of them at once. Their sums are for everybody who sees the teams."""
     books = TeamReader(person.id, person.sees_everything, tuple(ids))
-    spent = usage.by(books, "team_id", filters=this_month(), limit=MOST_TEAMS, names=ids) if ids else []
+    spent = usage_reports.by(books, "team_id", filters=this_month(), limit=MOST_TEAMS, names=ids) if ids else []
     return Figures(
         members=teams.counts(ids),
         models=subscriptions.counts_of_teams(ids),
@@ -45,7 +45,7 @@ def figures(person: Person, ids: list[str]) -> Figures:
 
 def this_month(team_id: str | None = None) -> Filters:
     """Since the first of the month, UTC."""
-    return Filters(team_id=team_id, from_ms=window_of("month|UTC", usage.now_ms()).start_ms)
+    return Filters(team_id=team_id, from_ms=window_of("month|UTC", usage_reports.now_ms()).start_ms)
 
 
 def export_columns(told: Figures, roles: dict[str, str]) -> dict[str, Any]:

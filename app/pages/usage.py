@@ -23,7 +23,8 @@ from app.extensions import db
 from app.ledger.entries import UsageEntry
 from app.ledger.measures import DAY_MS, HOUR_MS
 from app.metering import money, periods
-from app.reports import latency, usage
+from app.reports import latency
+from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
 from app.reports.usage import Dimension, Filters, PeriodUsage, Question, Reader, Share, Step, Sums
 from app.web.request_cache import owned_teams
@@ -59,7 +60,7 @@ NAMED: dict[Group, tuple[Any, Any]] = {
     "key": (keys.ApiKey.id, keys.ApiKey.name), "team": (teams.Team.id, teams.Team.name),
     "user": (Person.id, Person.username), "provider": (Provider.id, Provider.name),
 }  # fmt: skip
-ORDERS: dict[Metric, usage.Order] = {
+ORDERS: dict[Metric, usage_reports.Order] = {
     "tokens": "tokens", "requests": "requests", "cost": "cost_nano", "errors": "errors",
 }  # fmt: skip
 SERIES = 7  # that the chart tells apart; the others are one series, so that its colours stay distinct
@@ -105,10 +106,10 @@ class Rankings:
 
     def __init__(self, reader: Reader, questions: Iterable[Question]) -> None:
         asked = list(dict.fromkeys(questions))
-        found = usage.rankings(reader, asked, measures=TOLD)
+        found = usage_reports.rankings(reader, asked, measures=TOLD)
         self._known = dict(zip(asked, found, strict=True))
 
-    def of(self, question: Question) -> usage.Ranking:
+    def of(self, question: Question) -> usage_reports.Ranking:
         return self._known[question]
 
 
@@ -119,7 +120,7 @@ def dearest(group: Group, filters: Filters) -> Question:
 
 def charted(group: Group, filters: Filters, metric: Metric, step: Step) -> Question:
     """The question for those that the chart tells apart, `SERIES` at most, and for what they had in each step."""
-    return Question(GROUPS[group], filters, ORDERS[metric], SERIES, usage.windows_of(step, filters))
+    return Question(GROUPS[group], filters, ORDERS[metric], SERIES, usage_reports.windows_of(step, filters))
 
 
 class Names:
@@ -208,7 +209,7 @@ def span_asked(args: Mapping[str, str], *, usual: str = "30", at_ms: int | None 
 
     `range` is one of RANGES; `from` and `to` are days of UTC, the last one included.
     """
-    now_ms = usage.now_ms() if at_ms is None else at_ms
+    now_ms = usage_reports.now_ms() if at_ms is None else at_ms
     choice = args.get("range", "")
     if choice == CUSTOM or choice not in RANGES and (args.get("from") or args.get("to")):
         return _custom(args, now_ms)
@@ -318,18 +319,20 @@ def overview(
     """The usage of `span` that `filters` let through; `rankings` know who used most of the group."""
     earlier = msgspec.structs.replace(filters, from_ms=span.before_ms, to_ms=span.before_to_ms)
     dimension = GROUPS[group]
-    course = usage.course(reader, step, filters=filters, before=earlier)
+    course = usage_reports.course(reader, step, filters=filters, before=earlier)
     shares = rankings.of(dearest(group, filters)).shares[:TOP]
     most = rankings.of(charted(group, filters, metric, step))
     largest = [share.name for share in most.shares if _measure(share, metric)]
     called = names.of(group, {share.name for share in shares} | set(largest))
     parts = most.series
     if parts is None:
-        parts = usage.shares_over_time(reader, step, dimension, largest, filters=filters, measures=MEASURED[metric])
+        parts = usage_reports.shares_over_time(
+            reader, step, dimension, largest, filters=filters, measures=MEASURED[metric]
+        )
     columns, cells = _chart(course.rows, dimension, step, largest, parts, called, metric, span)
     single = latency.told(reader, filters, earlier)
     heat_from = max(span.from_ms, span.to_ms - span.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
-    week = usage.by_hour_of_week(
+    week = usage_reports.by_hour_of_week(
         reader,
         filters=msgspec.structs.replace(filters, from_ms=heat_from),
         timezone=timezone,
@@ -512,7 +515,7 @@ def export_columns(group: Group) -> dict[str, Any]:
 
 def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Iterator[Row]:
     """The sums as lines, step by step, oldest first; steps and groups without usage have none."""
-    for period in usage.stats(reader, step, filters=filters):
+    for period in usage_reports.stats(reader, step, filters=filters):
         if not (period.requests or period.cost_nano):
             continue
         within = msgspec.structs.replace(
@@ -520,7 +523,7 @@ def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Ite
             from_ms=max(period.start_ms, filters.from_ms or 0),
             to_ms=min(period.end_ms, filters.to_ms or period.end_ms),
         )
-        shares = usage.by(reader, GROUPS[group], filters=within, limit=100_000)
+        shares = usage_reports.by(reader, GROUPS[group], filters=within, limit=100_000)
         for start in range(0, len(shares), OFFERED):
             some = shares[start : start + OFFERED]
             names = shown({group: {share.name for share in some}})

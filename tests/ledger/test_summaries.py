@@ -15,7 +15,7 @@ from app.extensions import MIGRATIONS, db
 from app.ledger import measures, posting, rollups, summaries
 from app.ledger.rollups import HOURLY, ROLLUP
 from app.ledger.summaries import CUT
-from app.reports import usage
+from app.reports import usage as usage_reports
 from app.reports.planner import EVERYBODY, Filters
 from tests.ledger import books
 from tests.ledger.books import some_events
@@ -49,8 +49,10 @@ def test_sums_over_everybody_read_no_rollups_of_single_groups(ledger: Flask) -> 
 
     event.listen(db.engine, "before_cursor_execute", note)
     try:
-        whole = usage.totals(EVERYBODY)
-        shares = [usage.by(EVERYBODY, dimension) for dimension in ("model", "person_id", "team_id", "provider_id")]
+        whole = usage_reports.totals(EVERYBODY)
+        shares = [
+            usage_reports.by(EVERYBODY, dimension) for dimension in ("model", "person_id", "team_id", "provider_id")
+        ]
     finally:
         event.remove(db.engine, "before_cursor_execute", note)
     assert not any("usage_rollup" in statement for statement in told)
@@ -63,7 +65,7 @@ def test_a_person_alone_is_read_where_persons_are(ledger: Flask) -> None:
     posting.post(some_events(100))
     rollups.derive()
     counted = sum(event.person_id == "ada" for event in some_events(100))
-    assert usage.totals(EVERYBODY, filters=Filters(person_id="ada")).requests == counted
+    assert usage_reports.totals(EVERYBODY, filters=Filters(person_id="ada")).requests == counted
 
 
 def test_the_migration_fills_what_posting_and_deriving_would_have_kept(ledger: Flask) -> None:

@@ -10,7 +10,8 @@ from flask import Flask
 
 from app import clock
 from app.ledger import posting, rollups
-from app.reports import chargeback, latency, requests, usage
+from app.reports import chargeback, latency, requests
+from app.reports import usage as usage_reports
 from app.reports.planner import NONE, TeamReader
 from app.reports.usage import Filters
 from tests.conftest import SetClock
@@ -38,7 +39,7 @@ def test_the_charges_of_a_month_add_up_to_its_entries(ledger: Flask, derived: bo
                 sums[0] += told.cost_nano
                 sums[1] += told.kind == "usage"
     assert {(one.start_ms, one.team_id, one.person_id): [one.cost_nano, one.requests] for one in found} == expected
-    whole = usage.totals(ADMIN, filters=Filters(from_ms=months[0][0], to_ms=months[-1][1]))
+    whole = usage_reports.totals(ADMIN, filters=Filters(from_ms=months[0][0], to_ms=months[-1][1]))
     assert sum(one.cost_nano for one in found) == whole.cost_nano
     assert [one.start_ms for one in found] == sorted((one.start_ms for one in found), reverse=True)
 
@@ -72,7 +73,7 @@ def test_who_owns_a_team_reads_its_usage_beside_their_own_and_nothing_else(ledge
     rollups.derive()
     allowed = [told for told in events if told.person_id == "ada" or told.team_id == "team-1"]
     assert len(allowed) < len(events)
-    assert usage.totals(LEAD).cost_nano == sum(told.cost_nano for told in allowed)
+    assert usage_reports.totals(LEAD).cost_nano == sum(told.cost_nano for told in allowed)
     for person_id in (None, "bob"):
         filters = Filters(team_id="team-1", person_id=person_id)
         wanted = {
@@ -80,7 +81,7 @@ def test_who_owns_a_team_reads_its_usage_beside_their_own_and_nothing_else(ledge
         }
         page = requests.listed(LEAD, filters=filters, limit=1000)
         assert {entry.request_id for entry in page.entries} == wanted
-        assert usage.totals(LEAD, filters=filters).requests == len(wanted)
+        assert usage_reports.totals(LEAD, filters=filters).requests == len(wanted)
         assert latency.told(LEAD, filters, NONE).errors.counted == sum(
             told.outcome == "error" for told in events if told.request_id in wanted
         )
@@ -99,10 +100,10 @@ def test_who_owns_a_team_reads_the_use_of_its_keys(ledger: Flask) -> None:
         ]
     )
     assert set(requests.last_use(LEAD, ["ours", "theirs"])) == {"ours"}
-    assert [share.name for share in usage.by(LEAD, "key_id")] == ["ours"]
+    assert [share.name for share in usage_reports.by(LEAD, "key_id")] == ["ours"]
 
 
 def test_without_a_team_a_reader_reads_their_own(ledger: Flask) -> None:
     posting.post([event(person_id="ada"), event(person_id="bob", team_id="team-1"), event(person_id="", team_id="")])
-    assert usage.totals(TeamReader("ada", False, ())).requests == 1
-    assert usage.totals(TeamReader("", False, ("team-1",))).requests == 0
+    assert usage_reports.totals(TeamReader("ada", False, ())).requests == 1
+    assert usage_reports.totals(TeamReader("", False, ("team-1",))).requests == 0

@@ -10,7 +10,8 @@ from flask import Flask
 from app.extensions import db
 from app.ledger import posting
 from app.ledger.measures import DAY_MS, HOUR_MS
-from app.reports import requests, usage
+from app.reports import requests
+from app.reports import usage as usage_reports
 from app.reports.usage import Filters, ReportError
 from tests.ledger.books import ADA, ADMIN, BOB, NOON, event, some_events
 
@@ -54,7 +55,7 @@ def test_a_key_tells_when_it_was_last_used(ledger: Flask) -> None:
     posting.post([event(at_ms=NOON - HOUR_MS), event(), event(key_id="key-2", at_ms=NOON - DAY_MS)])
     used = requests.last_use(ADA, ["key-1", "key-2", "key-3"])
     assert used == {"key-1": NOON, "key-2": NOON - DAY_MS}
-    shares = usage.by(ADA, "key_id", names=["key-1", "key-2", "key-3"])
+    shares = usage_reports.by(ADA, "key_id", names=["key-1", "key-2", "key-3"])
     assert [(share.name, share.cost_nano, share.requests) for share in shares] == [
         ("key-1", 250_000, 2),
         ("key-2", 125_000, 1),
@@ -65,7 +66,7 @@ def test_a_credit_is_no_use_of_a_key(ledger: Flask) -> None:
     used = event(at_ms=NOON - HOUR_MS)
     posting.post([used, event(request_id=used.request_id, kind="credit", cost_nano=-5)])
     assert requests.last_use(ADA, ["key-1", "key-2"]) == {"key-1": NOON - HOUR_MS}
-    assert [(share.cost_nano, share.requests) for share in usage.by(ADA, "key_id")] == [(124_995, 1)]
+    assert [(share.cost_nano, share.requests) for share in usage_reports.by(ADA, "key_id")] == [(124_995, 1)]
 
 
 def test_each_secret_of_a_key_tells_when_it_was_last_presented(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

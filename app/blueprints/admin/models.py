@@ -38,7 +38,7 @@ from app.domain.providers import Provider
 from app.extensions import db, transaction
 from app.metering import money
 from app.providers.base import CheckResult
-from app.reports import usage
+from app.reports import usage as usage_reports
 from app.reports.usage import Repriced
 from app.web import exports
 from app.web.forms import blame
@@ -403,7 +403,7 @@ def price_preview(id: str) -> Response:
     if faults:
         return _page(item, form, deployments, 422, fragment=True)
     amounts = {name: None if text is None else money.parse(text) for name, text in form.prices.items()}
-    rows = usage.repriced(me(), item.name, Price(id="preview", **amounts), days=PREVIEW_DAYS)
+    rows = usage_reports.repriced(me(), item.name, Price(id="preview", **amounts), days=PREVIEW_DAYS)
     return _page(item, form, deployments, fragment=True, preview=_with_total(rows))
 
 

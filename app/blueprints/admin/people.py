@@ -25,7 +25,8 @@ from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.metering import money
-from app.reports import requests, usage
+from app.reports import requests
+from app.reports import usage as usage_reports
 from app.reports.planner import Filters
 from app.web import exports
 from app.web.forms import blame
@@ -380,7 +381,7 @@ def _figures(ids: list[str] | None) -> Figures:
         live_keys, live = live_keys.where(ApiKey.person_id.in_(ids)), live.where(Subscription.person_id.in_(ids))
     month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     since = Filters(from_ms=int(month.timestamp() * 1000))
-    spent = usage.by(me(), "person_id", filters=since, limit=MOST_SPENDERS, names=ids)
+    spent = usage_reports.by(me(), "person_id", filters=since, limit=MOST_SPENDERS, names=ids)
     names: dict[str, list[str]] = {}
     for person_id, name in db.session.execute(joined):
         names.setdefault(person_id, []).append(name)

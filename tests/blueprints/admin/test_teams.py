@@ -14,7 +14,8 @@ from app.domain import teams
 from app.domain.catalog import Model
 from app.domain.teams import Team
 from app.extensions import db, transaction
-from app.reports import chargeback, usage
+from app.reports import chargeback
+from app.reports import usage as usage_reports
 from app.workflows import offboarding
 from tests.blueprints.portal.conftest import Browser, use
 from tests.house import People
@@ -74,7 +75,7 @@ def test_the_bill_of_a_month_is_what_the_ledger_holds(
     ]
     db.session.rollback()
     [start, _] = chargeback.months_before(clock.now_ms(), 1)[0]
-    whole = usage.totals(people.admin, filters=usage.Filters(from_ms=start)).cost_nano
+    whole = usage_reports.totals(people.admin, filters=usage_reports.Filters(from_ms=start)).cost_nano
     assert sum(Decimal(one["cost"]) for one in told) * 10**9 == whole
     both = admin.get(
         f"/admin/chargeback?from={month_name(1)}&to={month_name(0)}&format=csv", buffered=True
