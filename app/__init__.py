@@ -1,4 +1,4 @@
-"""Portico, a portal and gateway for language models: the factory that opens the doors asked for, and no others.
+"""Portico, a portal and gateway for language models: the factory, which opens only the doors named.
 
 Modules are imported late, so that a process with the `v1` door alone never loads SQL, sessions or forms.
 """
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def create_app(config: Config, doors: Collection[str]) -> Flask:
-    """An application that serves `doors`. Without any it is the cold side alone, for jobs and commands.
+    """Return an application that serves `doors`; without doors it is the cold side alone, for jobs and commands.
 
-    `v1` stands by itself: its application has no session, no cookie and no hook of the portal's.
+    `v1` needs an application of its own, without session, cookie or hooks of the portal. Raises `ValueError` for an
+    unknown door and for `v1` beside others.
     """
     unknown = set(doors) - set(DOORS)
     if unknown:
@@ -39,7 +40,7 @@ def create_app(config: Config, doors: Collection[str]) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
     health.open_door(app)
     if not hot:
-        import_module("app.portal_app").furnish(app, config, pages=bool(doors))
+        import_module("app.portal_app").init_app(app, config, pages=bool(doors))
     for door in DOORS:
         if door in doors:
             import_module(f"app.blueprints.{door}").open_door(app)

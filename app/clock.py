@@ -1,7 +1,7 @@
-"""The one clock of the application: what asks for the present instant asks here, so that tests can set it.
+"""The one clock of the application. All code reads the time here, so that tests can set it.
 
-Only timers, which measure how long something takes, read `time.monotonic` by themselves. The meter's scripts go by
-Redis's clock; see docs/metering.md.
+Timers, which measure how long something takes, read `time.monotonic` instead. The meter's scripts use Redis's clock;
+see docs/metering.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(3000, 1, 1, tzinfo=UTC)  # what is planned lies before it, so that a sum of two such dates is one
+LATEST = datetime(3000, 1, 1, tzinfo=UTC)  # planned dates lie before it, so that adding two of them is still a date
 
 
 def now_ns() -> int:
@@ -29,5 +29,5 @@ def now_s() -> int:
 
 
 def now() -> datetime:
-    """The present instant in UTC, to the microsecond."""
+    """The current time in UTC, to the microsecond."""
     return _EPOCH + timedelta(microseconds=now_ns() // 1000)

@@ -1,6 +1,6 @@
-"""What the current application was created with, by name and type instead of by magic string.
+"""The settings, secrets and clients of the current application, typed.
 
-It knows neither SQL nor Redis until asked, so that both sides of the house can use it.
+It imports no SQL and connects to Redis on first use, so that both sides can use it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from config import Config, Secrets
 
 
 def remember(app: Flask, config: Config) -> None:
-    """Called once by the factory."""
+    """Store `config`, its secrets and a sealer in `app`; the factory calls this once."""
     secrets = config.secrets()
     app.config["PORTICO"] = config
     app.config["SECRETS"] = secrets
@@ -22,21 +22,21 @@ def remember(app: Flask, config: Config) -> None:
 
 
 def config() -> Config:
-    found: Config = current_app.config["PORTICO"]
-    return found
+    config: Config = current_app.config["PORTICO"]
+    return config
 
 
 def secrets() -> Secrets:
-    found: Secrets = current_app.config["SECRETS"]
-    return found
+    secrets: Secrets = current_app.config["SECRETS"]
+    return secrets
 
 
 def sealer() -> Sealer:
-    """Seals provider credentials under the deployment's encryption keys."""
-    found: Sealer = current_app.config["SEALER"]
-    return found
+    """Seals provider credentials with the deployment's encryption keys."""
+    sealer: Sealer = current_app.config["SEALER"]
+    return sealer
 
 
 def redis() -> Redis:
-    """The cold side's Redis client; connections are made when first used."""
+    """The cold side's Redis client. It connects on first use."""
     return store.connect(config().redis_url)

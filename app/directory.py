@@ -1,7 +1,7 @@
-"""The noticeboard: what the cold side publishes so that a call can be served without SQL.
+"""The directory: what the cold side publishes in Redis so that a call needs no SQL.
 
-Cold tells hot which models, deployments, prices, providers and callers exist; upstream credentials travel as
-ciphertext only. The document is small, whole and versioned; callers are records of their own, one a key.
+It holds models, deployments, prices, providers and endpoints in one small, versioned document; callers are records of
+their own, one for each key. Upstream credentials are published as ciphertext only.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ModelStatus = Literal["active", "hidden", "deprecated", "disabled"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something on the noticeboard."""
+    """A published record."""
 
 
 class Price(Record, frozen=True):
-    """Nano-units of the deployment's currency. Token prices are per million tokens; None means not priced."""
+    """Nano-units of the deployment's currency. Token prices are per million tokens; None means no price."""
 
     id: str
     input_per_mtok: int | None = None
@@ -33,7 +33,7 @@ class Price(Record, frozen=True):
 
 
 class DatedPrice(Record, frozen=True):
-    """A price and the instant it holds from, in Unix milliseconds."""
+    """A price and the time it is effective from, in Unix ms."""
 
     from_ms: int
     price: Price
@@ -51,7 +51,7 @@ class Deployment(Record, frozen=True):
 
 
 class Model(Record, frozen=True):
-    """What people subscribe to and applications name."""
+    """A model that people subscribe to and applications call by name."""
 
     id: str
     name: str
@@ -62,22 +62,24 @@ class Model(Record, frozen=True):
     context_window: int | None = None
     max_output_tokens: int | None = None
     default_output_tokens: int | None = None
-    image_tokens: int | None = None  # the most tokens that a picture of a prompt can be; None: the gateway's own bound
+    image_tokens: int | None = (
+        None  # the most tokens that a picture in a prompt can count; None: the gateway's own bound
+    )
     audio_tokens: int | None = None
     prices: tuple[DatedPrice, ...] = ()  # oldest first
     deployments: tuple[Deployment, ...] = ()
 
     def price_at(self, now_ms: int) -> Price | None:
-        """The price in force at `now_ms`, or None for a model that has none yet."""
-        held = None
+        """The price in force at `now_ms`; None for a model that has no price yet."""
+        price = None
         for dated in self.prices:
             if dated.from_ms <= now_ms:
-                held = dated.price
-        return held
+                price = dated.price
+        return price
 
 
 class Provider(Record, frozen=True):
-    """An upstream: its adapter's kind, its open settings, and its secrets as ciphertext."""
+    """An upstream: its adapter's kind, its plain settings, and its secrets as ciphertext."""
 
     id: str
     name: str
@@ -88,7 +90,7 @@ class Provider(Record, frozen=True):
 
 
 class Endpoint(Record, frozen=True):
-    """A /v1 path's switch and, when not empty, the only providers it may use."""
+    """Whether a /v1 path is on and, if `providers` is not empty, the only providers that it may use."""
 
     path: str
     active: bool = True
@@ -96,7 +98,7 @@ class Endpoint(Record, frozen=True):
 
 
 class Directory(Record, frozen=True):
-    """Everything the hot side must know but the callers; published whole, a new version at each change."""
+    """Everything the hot side must know except the callers, published whole with a new version at each change."""
 
     version: str
     models: tuple[Model, ...] = ()
@@ -105,11 +107,11 @@ class Directory(Record, frozen=True):
 
 
 class CallerRecord(Record, frozen=True):
-    """Who stands behind a bearer text, published under its digest; a missing record means no such caller.
+    """Whose bearer text this is, published under its digest; a missing record means that there is no such caller.
 
-    `models` maps each model's name that may be called to the subscription that pays for it: the owner's active
-    subscriptions, narrowed to the key's own list; `ends_ms` has the instants at which some of them end. Ask `may_call`
-    and `callable_models`, which know the time. Limits are not here: they are the scopes' own (see `Scope`).
+    `models` maps the name of each model that the caller can use to the subscription that pays for it: the owner's active
+    subscriptions, narrowed to the key's own list. `ends_ms` says when some of them expire; `may_call` and
+    `callable_models` take it into account. Limits are not here but in each `Scope`.
     """
 
     id: str  # the key's id, or the access token's
@@ -126,14 +128,14 @@ class CallerRecord(Record, frozen=True):
     secret_id: str | None = None  # which of the key's secrets this record is published for
 
     def may_call(self, model: str) -> bool:
-        """Whether a subscription pays for calls of a model at this moment."""
+        """Whether a subscription pays for calls of a model now."""
         if model not in self.models:
             return False
         ends_ms = self.ends_ms.get(model)
         return ends_ms is None or clock.now_ms() < ends_ms
 
     def callable_models(self) -> list[str]:
-        """The names of the models that may be called at this moment, sorted."""
+        """The names of the models that the caller can use now, sorted."""
         return sorted(name for name in self.models if self.may_call(name))
 
 
@@ -142,9 +144,9 @@ Period = Literal["day", "week", "month", "total"]
 
 
 class Scope(Record, frozen=True):
-    """The limits of one scope, read inside the reserve itself, so that a change acts at once.
+    """The limits of one scope. The reserve script reads them, so that a change acts immediately.
 
-    Absent limits mean none. `timezone` is an IANA name. A member's id is `<team id>:<person id>`, the
+    None means no limit. `timezone` is an IANA name. A member's id is `<team id>:<person id>`, the
     organisation's is `default`, a user's is the person's id.
     """
 

@@ -1,7 +1,7 @@
-"""The cold side's extensions: the database and its sessions, sign-in, CSRF, and how a unit of work is run.
+"""The cold side's extensions: the database and its sessions, sign-in, CSRF, and units of work.
 
-SQLite waits for a lock in C, where no greenlet can run; here a busy database answers at once instead, and
-`transaction` runs the whole unit of work again after a cooperative pause.
+SQLite waits for a lock in C, where no greenlet can run. Here a busy database fails immediately instead, and
+`transaction` repeats the whole unit of work after a cooperative pause.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from sqlalchemy.types import TypeDecorator
 
 from config import Config
 
-SQLITE_WAIT_S = 0.005  # the longest a greenlet may be held in C by a lock
-PATIENCE_S = 10.0  # how long a unit of work tries to get the lock
+SQLITE_WAIT_S = 0.005  # the longest that a lock can block all greenlets in C
+PATIENCE_S = 10.0  # how long a unit of work waits for the lock
 WRITES = "portico_writes"  # an execution option of the connection
 UNIT = "portico_unit"  # in the session's info while a unit of work runs
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant. It goes in with its zone and comes back in UTC, on SQLite too, which keeps no zones."""
+    """A time with a zone. It comes back in UTC, also from SQLite, which stores no zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -88,7 +88,7 @@ csrf = CSRFProtect()
 
 
 def init_database(app: Flask, config: Config) -> None:
-    """SQLAlchemy with the options of the configured database."""
+    """Set up SQLAlchemy for `app`, with the options of the configured database."""
     url = config.database_url
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     if url.startswith("sqlite"):
@@ -114,7 +114,7 @@ def init_database(app: Flask, config: Config) -> None:
 
 
 def prepare(engine: Engine) -> None:
-    """Gives SQLite's connections their pragmas and explicit transactions, and PostgreSQL's what suits short questions."""
+    """Give SQLite's connections pragmas and explicit transactions, and PostgreSQL's settings that suit short queries."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_in_sqlite)
@@ -138,8 +138,8 @@ def _begin_in_sqlite(connection: Connection) -> None:
 
 
 def _configure_postgresql(connection: Any, record: Any) -> None:
-    # It expects 200 groups of a union: parallel workers would each add up thousands, and compiling takes longer than
-    # what is compiled. Within the usual 4 MB it sorts what it could add up in a table, which takes twice as long.
+    # PostgreSQL expects 200 groups of a union: parallel workers would each aggregate thousands, and JIT compilation takes
+    # longer than the query. With the default 4 MB it sorts where it could hash, which takes twice as long.
     connection.autocommit = True
     connection.execute("SET max_parallel_workers_per_gather = 0")
     connection.execute("SET jit = off")
@@ -148,25 +148,25 @@ def _configure_postgresql(connection: Any, record: Any) -> None:
 
 
 def is_passing(error: OperationalError) -> bool:
-    """Whether the same unit of work may succeed when run again: a lock, a deadlock, a failed serialisation."""
+    """Whether a retry of the unit of work can succeed: after a lock, a deadlock or a failed serialisation."""
     original = error.orig
     state = getattr(original, "sqlstate", None)
-    return state in ("40001", "40P01", "55P03") or "is locked" in str(original)  # SQLite tells it in words
+    return state in ("40001", "40P01", "55P03") or "is locked" in str(original)  # SQLite has no code for it
 
 
 def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs `work` in a write transaction and commits; what it returns is returned.
+    """Run `work` in a new write transaction, commit, and return its result.
 
-    The transaction is new: whatever was read before is read again. When the database is locked, `work` is run
-    again from its start for up to `PATIENCE_S` seconds, so it must do nothing but verbs of the domain; then
-    `OperationalError` is raised. Any exception of `work` rolls everything back. Units do not nest.
+    Objects read before are read again. While the database is locked, `work` is repeated from its start for up to
+    `PATIENCE_S` seconds, so it must contain nothing but verbs of the domain; then `OperationalError` is raised. Any
+    exception of `work` rolls everything back. Units do not nest: `RuntimeError`.
     """
     session = db.session
     if session.info.get(UNIT):
         raise RuntimeError("a unit of work cannot begin inside of another")
     deadline = time.monotonic() + PATIENCE_S
     session.info[UNIT] = True
-    session.rollback()  # who waits for a turn must not hold a connection meanwhile: there are fewer than waiters
+    session.rollback()  # a waiter must not hold a connection: there are fewer connections than waiters
     try:
         with _writers_turn(deadline):
             result = _patiently(deadline, lambda: work(*args, **kwargs))
@@ -178,7 +178,7 @@ def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def after_commit(act: Callable[[], None]) -> Callable[[], None]:
-    """Registers what happens after every unit of work that was committed, its locks given back."""
+    """Register `act` to run after every committed unit of work, once its locks are released."""
     _after_commit.append(act)
     return act
 
@@ -209,8 +209,7 @@ def _patiently(deadline: float, work: Callable[[], T]) -> T:
 
 @contextmanager
 def _writers_turn(deadline: float) -> Iterator[None]:
-    """SQLite has one writer at a time. The greenlets and threads of this process queue for it here, in order and
-    without polling, so that only one of them at a time asks the database."""
+    """Queue for SQLite's one writer, without polling: only one greenlet or thread of this process tries at a time."""
     if db.engine.dialect.name != "sqlite":
         yield
         return
@@ -225,12 +224,12 @@ def _writers_turn(deadline: float) -> Iterator[None]:
 
 @cache
 def _one_writer() -> threading.Lock:
-    """Made when first needed, after gevent has patched what it patches."""
+    """Created on first use, after gevent has patched `threading`."""
     return threading.Lock()
 
 
 class _Refused(Exception):
-    """A view answered that it changed nothing; carries the answer out of the transaction."""
+    """A view refused; the exception carries its answer out of the transaction, which rolls back."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
@@ -238,10 +237,10 @@ class _Refused(Exception):
 
 
 def writes(view: Callable[P, Any]) -> Callable[P, Any]:
-    """Makes a route's body one unit of work: committed when it answers below 400, else rolled back.
+    """Make a view one unit of work: committed if its status is below 400, else rolled back.
 
-    The body may run more than once (see `transaction`); what must happen once, such as hashing a password or
-    calling an upstream, happens before it.
+    The view may run more than once (see `transaction`). Work that must run once, such as hashing a password or calling an
+    upstream, belongs before it.
     """
 
     @wraps(view)

@@ -1,6 +1,6 @@
-"""What every application of the cold side has: the database, and where it has doors, sign-in, CSRF and pages.
+"""The setup of every cold application: the database and, where it has doors, sign-in, CSRF and pages.
 
-The factory loads this module late, so that /v1 alone never sees it.
+The factory imports this module late, so that a process with /v1 alone never loads it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from app.workflows import publication
 from config import Config
 
 LARGEST_BODY = 4 * 1024 * 1024
-TELLS_OF_ITS_END = timedelta(days=7)  # how long the cookie outlives its session, for the sign-in page to say that
+EXPIRY_SHOWN_FOR = timedelta(days=7)  # how long the cookie outlives its session, so that the sign-in page can say so
 
-__all__ = ["furnish", "publication"]
+__all__ = ["init_app", "publication"]
 
 
-def furnish(app: Flask, config: Config, *, pages: bool) -> None:
-    """Puts the cold side's extensions into `app`; `pages` also what HTML needs."""
+def init_app(app: Flask, config: Config, *, pages: bool) -> None:
+    """Add the cold side's extensions to `app` and, with `pages`, everything that HTML needs."""
     secrets = config.secrets()
     app.config.update(
         SECRET_KEY=secrets.session_secret,
@@ -35,7 +35,7 @@ def furnish(app: Flask, config: Config, *, pages: bool) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.secure_cookies,
-        PERMANENT_SESSION_LIFETIME=timedelta(hours=config.auth.session_hours) + TELLS_OF_ITS_END,
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=config.auth.session_hours) + EXPIRY_SHOWN_FOR,
         WTF_CSRF_TIME_LIMIT=None,
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         CURRENCY=config.portal.currency,
@@ -58,7 +58,7 @@ def furnish(app: Flask, config: Config, *, pages: bool) -> None:
 
 
 def _person_of_the_session(_: object) -> Person | None:
-    """Whose browser this is: the cookie names a session, Redis says whose, SQL says that they may still enter."""
+    """The signed-in person, or None. The cookie names a session, Redis its person, and SQL says whether they may sign in."""
     from app.web import request_cache
 
     id = session.get(sessions.COOKIE_FIELD)

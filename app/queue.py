@@ -29,20 +29,20 @@ log = structlog.get_logger(__name__)
 
 
 def connect(url: str) -> Redis:
-    """A client as RQ wants it: bytes in and out."""
+    """A Redis client as RQ needs it: bytes in and out."""
     return Redis.from_url(url, legacy_responses=False)
 
 
 def queue(connection: Redis) -> Queue:
-    """The queue that the worker serves."""
+    """Portico's one queue, which the worker serves."""
     return Queue(QUEUE, connection=connection, serializer=JSONSerializer, default_timeout=JOB_TIMEOUT_S)
 
 
 def enqueue_after_commit(job: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> None:
-    """Enqueues `job` once the present unit of work has committed; a rollback discards it.
+    """Enqueue `job` after the current unit of work has committed; a rollback discards it.
 
-    The domain names its jobs by text, `app.jobs.<module>.<function>`, because they stand above it. Arguments must be
-    JSON. A job that fails is tried three times more.
+    Rooms below the jobs name them by text, `app.jobs.<module>.<function>`. Arguments must be JSON. A job that fails is
+    retried three times.
     """
     name = job if isinstance(job, str) else f"{job.__module__}.{job.__qualname__}"
     db.session.info.setdefault(_WAITING, []).append((name, args, kwargs))
@@ -66,7 +66,7 @@ def _enqueue() -> None:
                     retry=Retry(max=len(RETRIES_S), interval=RETRIES_S),
                 )
     except RedisError as error:
-        # What was committed stands; the person must not be told otherwise.
+        # What was committed stands; the person must not see an error.
         log.error("jobs were lost", jobs=[name for name, _, _ in waiting], error=str(error))
 
 

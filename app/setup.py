@@ -1,7 +1,7 @@
-"""Makes a database ready to serve: migrates it, gives an empty one its first admin and demo content, publishes all.
+"""Prepares a database: migrates it, gives an empty one its first admin and demo content, and publishes everything.
 
-Safe to run at every start. A password that had to be made is printed once, on a line of its own; the demo person's
-follows the same rule, but needs no change.
+It is safe to run at every start. A generated password is printed once, on a line of its own; the demo person's too, but
+they need not change it.
 """
 
 from __future__ import annotations
@@ -27,25 +27,28 @@ REDIS_PATIENCE_S = 20.0
 
 
 def set_up(config: Config) -> list[str]:
-    """Brings the database up to this version; the lines to show once. Raises `RedisError` when Redis stays away."""
+    """Bring the database up to this version and return the lines to show once.
+
+    Raises `RedisError` when Redis does not answer within `REDIS_PATIENCE_S`.
+    """
     app = create_app(config, ())
     with app.app_context():
         migrate()
-        made = transaction(_furnish, config)
+        lines = transaction(_create_first_content, config)
         _publish(config)
         db.session.remove()
-    return made
+    return lines
 
 
 def migrate(revision: str = "head") -> None:
-    """Runs the revisions up to `revision` on the application's database."""
+    """Run the migrations up to `revision` on the application's database."""
     alembic = AlembicConfig(str(MIGRATIONS / "alembic.ini"))
     alembic.set_main_option("script_location", str(MIGRATIONS))
     alembic.attributes["connection"] = db.engine
     command.upgrade(alembic, revision)
 
 
-def _furnish(config: Config) -> list[str]:
+def _create_first_content(config: Config) -> list[str]:
     providers.ensure_endpoints()
     first = identity.first_admin(config.auth.admin_username, config.auth.admin_password)
     if first is None:
@@ -58,7 +61,7 @@ def _furnish(config: Config) -> list[str]:
 
 
 def _demo(admin: Person) -> list[str]:
-    """One provider that answers by itself, an open and a restricted model, and an ordinary person."""
+    """Create a provider that needs no upstream, an open and a restricted model, and an ordinary person."""
     echo = providers.create(by=None, name="Echo", kind="echo", config={})
     deployments = [DeploymentSpec(provider_id=echo.id, upstream_model="echo")]
     catalog.create_model(
@@ -94,7 +97,7 @@ def _demo(admin: Person) -> list[str]:
 
 
 def _publish(config: Config) -> None:
-    """Publishes what exists and opens the meter; waits for a Redis that is only just starting."""
+    """Publish everything and open the meter; wait for a Redis that is still starting."""
     deadline = time.monotonic() + REDIS_PATIENCE_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Redis: every name that Portico keeps there, and the cold side's client.
+"""Redis: the name of every key that Portico keeps there, and the cold side's client.
 
 All keys of an organisation share one hash tag, so that a script's keys lie in one slot of a Redis Cluster.
 The hot side's own connection is `app.gateway.redis_wire`.
@@ -15,7 +15,7 @@ from redis.retry import Retry
 ORGANISATION = "default"
 TAG = f"{{org:{ORGANISATION}}}"
 
-# The noticeboard (see app.directory).
+# The directory (see app.directory).
 DIRECTORY = f"{TAG}:directory"  # the document, JSON
 DIRECTORY_VERSION = f"{TAG}:directory:version"
 
@@ -30,7 +30,7 @@ EXHAUSTED = f"{TAG}:exhausted"  # set: "<kind>:<id>" of scopes whose budget was 
 
 
 def caller(digest: str) -> str:
-    """The record of who stands behind a bearer text."""
+    """The record of a caller, by the digest of its bearer text."""
     return f"{TAG}:caller:{digest}"
 
 
@@ -45,7 +45,7 @@ def spent(kind: str, id: str, period: str) -> str:
 
 
 def counter_of(key: str) -> tuple[str, str, str]:
-    """The scope kind, scope id and period name in a name that `spent` made; a member's id has a colon of its own."""
+    """The scope kind, scope id and period name in a key that `spent` returned. A member's id contains a colon."""
     kind, _, rest = key.removeprefix(f"{TAG}:spent:").partition(":")
     id, _, period = rest.rpartition(":")
     return kind, id, period
@@ -62,46 +62,48 @@ def hold(request_id: str) -> str:
 
 
 def tombstone(request_id: str) -> str:
-    """What a settled or released hold leaves, so that a second settle changes nothing."""
+    """The mark that a settled or released hold leaves, so that a second settle changes nothing."""
     return f"{TAG}:done:{request_id}"
 
 
 def refusal(request_id: str) -> str:
-    """Why a request was refused, for a day: `app.metering.usage.Refusal` as JSON."""
+    """Why a request was refused, kept for a day: `app.metering.usage.Refusal` as JSON."""
     return f"{TAG}:refusal:{request_id}"
 
 
 def refusals(person_id: str, hour: int) -> str:
-    """How many refusals of a person's requests were kept in an hour of Unix time."""
+    """Counter of the refusals kept for a person in an hour of Unix time."""
     return f"{TAG}:refusals:{person_id}:{hour}"
 
 
-DENIALS = f"{TAG}:denials"  # list: `app.gateway.denials.Told` as JSON, until the cold side has written them down
+DENIALS = (
+    f"{TAG}:denials"  # list: `app.gateway.denials.Told` as JSON, until the cold side writes them into the audit log
+)
 
 
 def denials(hour: int) -> str:
-    """Hash of what was denied in an hour of Unix time: kind as JSON -> "<told already>:<all>"."""
+    """Hash of the denials of an hour of Unix time: kind as JSON -> "<already reported>:<all>"."""
     return f"{TAG}:denials:{hour}"
 
 
 def counted(count: str) -> str:
-    """Set of the spool files whose writers have put their holds back for a count."""
+    """Set of the spool files whose writers have restored their holds for a recount."""
     return f"{TAG}:counted:{count}"
 
 
-PROBE = f"{TAG}:probe"  # written to find out whether anything can be
+PROBE = f"{TAG}:probe"  # written to find out whether Redis takes writes
 
 
 def heartbeat(process: str) -> str:
-    """There as long as a process of that name in the Procfile runs: who told of itself last."""
+    """Exists while a process with that name in the Procfile runs; its value says which one beat last."""
     return f"portico:heartbeat:{process}"
 
 
-# Hashes in which background processes and jobs tell how they are doing.
+# Hashes with the status of background processes and jobs.
 DRAINER_STATUS, ROLLUPS_STATUS, QUOTAS_STATUS = "portico:drainer", "portico:rollups", "portico:quotas"
 
 # The portal's own.
-SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until it is written into the books of people
+SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until the job `quotas` writes it into SQL
 
 
 def session(digest: str) -> str:
@@ -115,20 +117,20 @@ def sessions_of(person_id: str) -> str:
 
 
 def made(person_id: str, number: str) -> tuple[str, str]:
-    """What a person's form of that number has made, by id, and for a minute its text, sealed."""
+    """Two keys: the id of what a person's form of that number created and, for a minute, its sealed secret."""
     return f"made:{person_id}:{number}", f"made-text:{person_id}:{number}"
 
 
 def throttle(kind: str, who: str) -> str:
-    """Counter of failed sign-ins of an account or an address."""
+    """Counter of failed sign-ins for an account or an address."""
     return f"throttle:{kind}:{who}"
 
 
 @cache
 def connect(url: str) -> redis.Redis:
-    """The cold side's client, one a process.
+    """Return the cold side's client, one for each process.
 
-    A page must not stand still while Redis is away: one quick second try, instead of seconds of growing pauses.
+    A page must not hang while Redis is unreachable: the client retries once, quickly, instead of pausing for seconds.
     """
     return redis.Redis.from_url(
         url,

@@ -1,6 +1,6 @@
-"""The clock of the Procfile: puts each job of `app.jobs.schedule` into the letterbox when its time has come.
+"""The clock of the Procfile: enqueues each job of `app.jobs.schedule` when it is due.
 
-It is RQ's own cron scheduler, made to write JSON as the worker reads it, and to leave out a job that still waits.
+It is RQ's own cron scheduler, which here writes JSON as the worker reads it and drops a job that no worker took in time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = structlog.get_logger("app.jobs.clock")  # run as a script, the module has 
 
 
 class ScheduledJob(CronJob):
-    """One line of the schedule. It goes by a timer: a clock that was wrong must not put it off."""
+    """One line of the schedule. It uses a timer, so that a wrong clock cannot delay it."""
 
     due = 0.0
 
@@ -41,7 +41,7 @@ class ScheduledJob(CronJob):
         self.due = time.monotonic() + self.interval
 
     def enqueue(self, connection: Redis) -> Job:
-        """Put the job into the letterbox. It is forgotten if no worker took it before the next one is due."""
+        """Enqueue the job. It is dropped if no worker takes it before the next one is due."""
         assert self.func is not None
         return queue_module.queue(connection).enqueue(
             self.func, ttl=self.interval, result_ttl=0, failure_ttl=queue_module.KEEP_FAILED_S
@@ -57,10 +57,10 @@ class Clock(CronScheduler):
         self._cron_jobs = list(self._scheduled)
 
     def enqueue_jobs(self) -> list[CronJob]:
-        """Put what is due into the letterbox; what could not be put in is due again at the next look."""
+        """Enqueue the jobs that are due and return them; one that could not be enqueued stays due."""
         return self._despite_redis(super().enqueue_jobs) or []
 
-    # What RQ's scheduler tells of itself in Redis. It is for looking at; a Redis that is away must not end the clock.
+    # RQ's scheduler records itself in Redis, for inspection only: an unreachable Redis must not end the clock.
 
     def register_birth(self) -> None:
         self._despite_redis(super().register_birth)
@@ -76,7 +76,7 @@ class Clock(CronScheduler):
         self._despite_redis(lambda: super(Clock, self).register_death(pipeline))
 
     def calculate_sleep_interval(self) -> float:
-        """Seconds until the next look: soon enough for a heartbeat, and not at once again while Redis is away."""
+        """Seconds until the next look: at most the interval of heartbeats, at least one while Redis is unreachable."""
         left = min(job.due for job in self._scheduled) - time.monotonic()
         return min(max(1.0, left), heartbeats.EVERY_S)
 

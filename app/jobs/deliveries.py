@@ -1,4 +1,4 @@
-"""The job `deliveries`: one mail or webhook; the letterbox tries it again when it raises."""
+"""The job `deliveries`: sends one mail or webhook; the queue retries it when it raises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from app.jobs.process import job
 
 @job
 def send(id: str) -> None:
-    """Try one delivery; one that is over is left alone."""
+    """Try one delivery; a finished one is left unchanged."""
     from app.domain import deliveries
 
     deliveries.send(id)

@@ -1,6 +1,6 @@
-"""How the background processes reach the meter: one place, imported late.
+"""The meter for background processes, imported late.
 
-The meter belongs to the hot side; here it settles what a dead web worker could not.
+The meter belongs to the hot side; here it settles the requests of dead web workers.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from app.metering.usage import UsageEvent
 
 
 class Meter(Protocol):
-    """What the reaper and the janitor need of `app.metering.reservations.Meter`."""
+    """The part of `app.metering.reservations.Meter` that the reaper and the janitor use."""
 
     def overdue(self, limit: int) -> tuple[int, list[str]]:
-        """The meter's clock, ms, and so many of the requests whose lease has ended by it."""
+        """The meter's clock in Unix ms and up to `limit` ids of requests whose lease has expired."""
 
     def expire(self, request_id: str) -> Any:
-        """Settle at its progress, or release, one hold whose lease has ended; a live one is left alone."""
+        """Settle a hold with an expired lease at its progress, or release it; leave a live hold unchanged."""
 
     def settle_event(self, event: UsageEvent) -> bool:
-        """Settle a spooled event unless its request is settled already; whether this call did."""
+        """Settle a spooled event unless its request is already settled; return whether this call did."""
 
 
 def meter(client: Redis) -> Meter:
-    """The meter over a cold client; each script tells which run of the server it was meant for."""
+    """The meter over the cold side's client. Each script call names the run of the server that it is meant for."""
     from app.metering.reservations import Meter as RedisMeter
 
     return cast("Meter", RedisMeter(client.execute_command, lambda: str(client.info("server")["run_id"])))

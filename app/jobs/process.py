@@ -1,6 +1,6 @@
-"""What each background process starts with: settings, logs, and the application that jobs run in.
+"""The start of a background process: its settings, its logs, and the application that jobs run in.
 
-They have no greenlets, so on SQLite they may wait for a lock, which a web worker must not.
+These processes have no greenlets, so on SQLite they can wait for a lock, as a web worker must not.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 @cache
 def start(name: str) -> settings.Config:
-    """The settings of this process, with its logs configured; `name` is the one of the Procfile.
+    """Configure the logs of this process and return its settings; `name` is its name in the Procfile.
 
-    What it forks from now on does not outlive it.
+    Processes that it forks from now on end with it.
     """
     forks_die_with_us()
     config = settings.load()
@@ -38,7 +38,7 @@ def start(name: str) -> settings.Config:
 
 @cache
 def application() -> Flask:
-    """The cold side without doors, made once a process; a forked child gets connections of its own."""
+    """The cold side without doors, created once for each process; a forked child gets connections of its own."""
     from app import create_app
     from app.extensions import db
 
@@ -60,7 +60,7 @@ def be_patient(engine: Engine) -> None:
 
 
 def job(function: Callable[P, T]) -> Callable[P, T]:
-    """Makes a function one that RQ may call: it runs inside the application, whose session ends with it."""
+    """Make a function a job that RQ can call: it runs in an application context, and its session ends with it."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

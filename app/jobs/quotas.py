@@ -1,7 +1,7 @@
-"""The job `quotas`: ends what has expired, tells of budgets near their limits, publishes what changed, and compares
-Redis's counters with the books. It also writes down who used the portal.
+"""The job `quotas`: expires what is due, raises alerts of budgets, publishes pending changes, compares Redis's counters
+with the ledger, and records who used the portal.
 
-What it finds is left in a Redis hash for the status page; drift is logged as an error by the comparison itself.
+It writes its findings into a Redis hash for the status page; the comparison itself logs drift as an error.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from app import clock, current, store
 from app.jobs.process import job
 from app.workflows import reconcile
 
-SHOWN = 50  # drifting counters that the status page gets
+SHOWN = 50  # drifting counters that the status page shows
 
 
 @job
 def run() -> None:
-    """Bring quotas into step with the present minute; any number of runs do no harm."""
+    """Bring quotas up to date. Repeated runs do no harm."""
     from app.domain import deliveries, identity, key_warnings, sessions, subscriptions, tokens
     from app.extensions import transaction
     from app.workflows import alerts, publication
@@ -30,16 +30,16 @@ def run() -> None:
     transaction(tokens.purge)
     transaction(identity.note_seen, sessions.take_seen())
     transaction(deliveries.requeue_lost)
-    alerts.raise_due()  # what the drainer could not tell of
+    alerts.raise_due()  # those that the drainer did not raise
     publication.catch_up()  # expired keys leave Redis by themselves; their records carry the time
-    found = reconcile.compare(current.redis())
-    shown = [{**drift._asdict(), "drift_nano": drift.nano} for drift in found.drift[:SHOWN]]
+    comparison = reconcile.compare(current.redis())
+    drifts = [{**drift._asdict(), "drift_nano": drift.nano} for drift in comparison.drift[:SHOWN]]
     current.redis().hset(
         store.QUOTAS_STATUS,
         mapping={
             "at_ms": clock.now_ms(),
-            "compared": found.compared,
-            "drifting": len(found.drift),
-            "drift": msgspec.json.encode(shown),
+            "compared": comparison.compared,
+            "drifting": len(comparison.drift),
+            "drift": msgspec.json.encode(drifts),
         },
     )

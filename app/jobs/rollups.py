@@ -1,6 +1,6 @@
-"""The job `rollups`: derives days, weeks and months from the hours that changed, and counts a sample again.
+"""The job `rollups`: derives days, weeks and months from the hours that changed, and checks a sample.
 
-What it finds is left in a Redis hash for the status page; a difference is logged as an error by the check itself.
+It writes its findings into a Redis hash for the status page; the check itself logs a difference as an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from app.ledger import rollups
 
 @job
 def run() -> None:
-    """Derive and check; any number of runs leave the same rollups."""
+    """Derive and check. Repeated runs leave the same rollups."""
     derived = rollups.derive()
     differences = rollups.check()
     current.redis().hset(

@@ -1,6 +1,6 @@
-"""What runs by itself and how often: one line a job.
+"""The periodic jobs and their intervals, one line for each.
 
-Two clocks would run each job twice, and a late worker may find two of one: every job is idempotent.
+Every job is idempotent: with two clocks, or after a late worker, one may run twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The worker of the Procfile: runs the letterbox's jobs, each in a child process of its own.
+"""The worker of the Procfile: runs queued jobs, each in a child process of its own.
 
-It is RQ's worker with its scheduler, so that delayed jobs and retries come back at their time. RQ's worker ends when
-Redis goes away under a job; ours then begins anew.
+It is RQ's worker with its scheduler, so that delayed jobs and retries run on time. RQ's worker ends when Redis becomes
+unreachable during a job; ours then starts again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger("app.jobs.worker")  # run as a script, the module has
 
 
 class PatientWorker(Worker):
-    """RQ's worker, which tells whether it was asked to end, and that it runs, and which keeps its scheduler alive."""
+    """RQ's worker, which also knows whether it was asked to end, sends heartbeats and keeps its scheduler alive."""
 
     asked_to_end = False
 
@@ -41,13 +41,13 @@ class PatientWorker(Worker):
         )
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ calls this in its loop, whether it waits for a job or for the end of one."""
+        """Called in RQ's loop, while it waits for a job and while one runs."""
         super().heartbeat(timeout, pipeline)
         heartbeats.beat(self.connection, "worker")
         self._keep_scheduler()
 
     def _keep_scheduler(self) -> None:
-        """RQ looks every ten minutes. Its lock may be that of a scheduler that was killed, for a minute more."""
+        """Restart a dead scheduler: RQ itself checks every ten minutes. A killed scheduler's lock lasts up to a minute."""
         scheduler: Any = self.scheduler
         if self.is_horse or scheduler is None or PatientWorker.asked_to_end:
             return
@@ -60,9 +60,9 @@ class PatientWorker(Worker):
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; the job under way is finished first."""
+    """Run until SIGTERM or SIGINT; a running job finishes first."""
     config = process.start("worker")
-    process.application()  # made before the first fork, so that each job starts at once
+    process.application()  # before the first fork, so that each job starts immediately
     connection = queue_module.connect(config.redis_url)
     while not PatientWorker.asked_to_end:
         try:

@@ -1,7 +1,6 @@
-"""Counters moved by hand: one step moves a counter of Redis and tells the books of it, so that neither knows without
-the other.
+"""Adjustments: one step moves a counter in Redis and appends the usage event that records it.
 
-A repair and a credit are such moves: usage events that cost nothing and bear in `moved_nano` what they moved.
+Repairs and credits are adjustments: usage events that cost nothing and hold the amount in `moved_nano`.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from app.ledger.recount import LONGEST_MS, server_run
 from app.metering.reservations import TOMBSTONE_MS
 from app.metering.usage import UsageEvent
 
-KEPT_MS = LONGEST_MS + 7 * 86_400_000  # the life of a counter that a move makes; one of all time has no end
+KEPT_MS = LONGEST_MS + 7 * 86_400_000  # the life of a counter that an adjustment creates; one of all time never expires
 
 # KEYS  1 meter  2 counter  3 usage stream  4 tombstone
-# ARGV  1 what the counter must say, or nothing  2 what to add  3 run id of the server  4 life of a counter that is made
-#       by this, ms; 0 for ever  5 the usage event that tells of it  6 life of the tombstone, ms
-# Answers 1 when it moved, now or before, 0 when the counter has another value by now, -1 while the meter is closed.
+# ARGV  1 the value that the counter must have, or empty  2 amount to add  3 run id of the server  4 life in ms of a
+#       counter without one; 0 never expires  5 the usage event that records it  6 life of the tombstone, ms
+# Returns 1 if the counter moved, now or before, 0 if it has another value by now, -1 while the meter is closed.
 MOVE = """
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id')
 if not meter[1] or meter[2] ~= ARGV[3] then return -1 end
@@ -40,10 +39,11 @@ VERDICTS: dict[int, Verdict] = {1: "moved", 0: "changed", -1: "closed"}
 
 
 def move(redis: Redis, event: UsageEvent, *, only_from: int | None = None) -> Verdict:
-    """Adds `event.moved_nano` to the one counter that `event` names and appends the event to the stream; once an
-    event's id, so that a unit of work may be run again. With `only_from` it moves only a counter that says so.
+    """Add `event.moved_nano` to the one counter that `event` names, and append the event to the stream.
 
-    "closed": the meter is being counted anew, and nothing was moved.
+    It acts once for each event id, so that a unit of work can run again. With `only_from`, in nano-units, it moves the
+    counter only from that value. Returns "moved", "changed" (the counter has another value) or "closed" (the meter is being
+    recounted); the last two move nothing. Raises `RedisError`.
     """
     (counter,) = event.scopes
     life_ms = 0 if counter[2] == "total" else KEPT_MS

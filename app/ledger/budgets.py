@@ -1,6 +1,6 @@
-"""What each budget has spent as the books know it: one sum a scope and period, advanced with the entries.
+"""What each budget has spent according to the ledger: one sum for each scope and period, advanced with the entries.
 
-Redis's counters decide about requests; these are what they are compared with, and what they are rebuilt from.
+Redis's counters decide about requests; they are compared with these sums and rebuilt from them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.metering.usage import UsageEvent
 
 
 class ScopeSpent(Base):
-    """What was charged to one counter: a scope in one period, under the period's own name (`app.metering.periods`)."""
+    """The amount charged to one counter: a scope in one period, by the period's name (`app.metering.periods`)."""
 
     __tablename__ = "scope_spent"
     __table_args__ = (Index(None, "last_at_ms"),)
@@ -30,7 +30,7 @@ class ScopeSpent(Base):
     period: Mapped[Unbounded] = mapped_column(primary_key=True)
     spent_nano: Mapped[int]
     entries: Mapped[int]
-    last_at_ms: Mapped[int]  # the latest admission charged here
+    last_at_ms: Mapped[int]  # the latest admission among its entries
 
 
 SPENT = cast("Table", ScopeSpent.__table__)
@@ -45,30 +45,30 @@ class Counter(NamedTuple):
 
 
 def charged_nano(event: UsageEvent) -> int:
-    """What an event counts against the budgets of its scopes: its cost, less what a credit gives back. A repair says
-    what was wrong with a counter, and the books had that right already."""
+    """The nano-units that an event charges to its scopes: its cost, less a credit. A repair charges nothing: it corrects a
+    counter, and the ledger was right already."""
     return event.cost_nano + (event.moved_nano if event.kind == "credit" else 0)
 
 
 def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
-    """Charge events to their scopes, inside the caller's transaction: once for each row really inserted."""
+    """Charge events to their scopes, inside the caller's transaction. Pass only events whose entries are new."""
     sums: dict[tuple[str, str, str], list[int]] = {}
     for event in events:
         for counter in event.scopes:
-            held = sums.setdefault(counter, [0, 0, 0])
-            held[0] += charged_nano(event)
-            held[1] += 1
-            held[2] = max(held[2], event.at_ms)
+            total = sums.setdefault(counter, [0, 0, 0])
+            total[0] += charged_nano(event)
+            total[1] += 1
+            total[2] = max(total[2], event.at_ms)
     rows = [
         {
             "kind": kind,
             "id": id,
             "period": period,
-            "spent_nano": held[0],
-            "entries": held[1],
-            "last_at_ms": held[2],
+            "spent_nano": total[0],
+            "entries": total[1],
+            "last_at_ms": total[2],
         }
-        for (kind, id, period), held in sorted(sums.items())  # one order of locks for every poster
+        for (kind, id, period), total in sorted(sums.items())  # one order of locks for every poster
     ]
     later = func.max if connection.dialect.name == "sqlite" else func.greatest
     put(
@@ -87,18 +87,18 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
 
 
 def spent(kind: str, id: str, period: str) -> int:
-    """Nano-units charged to a scope in the period of this name; 0 when nothing was."""
+    """Nano-units charged to a scope in the period with this name; 0 if none."""
     query = select(SPENT.c.spent_nano).where(SPENT.c.kind == kind, SPENT.c.id == id, SPENT.c.period == period)
     return db.session.execute(query).scalar() or 0
 
 
 def spent_of(counters: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
-    """Nano-units of many counters at once; those that were never charged are left out."""
+    """Nano-units of many counters; those never charged are left out."""
     return {counter: nano for counter, (nano, _) in spent_and_entries(counters).items()}
 
 
 def spent_and_entries(counters: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """Nano-units of many counters at once and how many entries they are of; those never charged are left out."""
+    """Nano-units and the number of entries of many counters; those never charged are left out."""
     found: dict[tuple[str, str, str], tuple[int, int]] = {}
     for start in range(0, len(counters), 500):
         query = select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano, SPENT.c.entries).where(
@@ -109,7 +109,7 @@ def spent_and_entries(counters: Sequence[tuple[str, str, str]]) -> dict[tuple[st
 
 
 def charged_since(since_ms: int, limit: int = 10_000) -> dict[tuple[str, str, str], int]:
-    """The counters charged by requests admitted at or after `since_ms`, latest first, with their nano-units."""
+    """Counters charged by requests admitted at or after `since_ms`, latest first, with their nano-units; at most `limit`."""
     query = (
         select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano)
         .where(SPENT.c.last_at_ms >= since_ms)
@@ -120,16 +120,16 @@ def charged_since(since_ms: int, limit: int = 10_000) -> dict[tuple[str, str, st
 
 
 def spent_between(kind: str, id: str, from_ms: int, to_ms: int) -> int:
-    """Nano-units that a scope used in [from_ms, to_ms), whatever its period was then, exact to the millisecond.
+    """Nano-units that a scope used in [from_ms, to_ms), exact to the millisecond, whatever its period was then.
 
-    This is where a budget that is new in mid-period, or whose period changed, starts from. A member's id is
+    A budget that is new in mid-period, or whose period changed, starts from here. A member's id is
     `<team id>:<person id>`. Raises `ValueError` for an unknown kind.
     """
     return spent_in(kind, id, (from_ms, to_ms))[0]
 
 
 def spent_in(kind: str, id: str, *spans: tuple[int, int]) -> list[int]:
-    """The same of several spans, in one query."""
+    """The same for several spans, in their order, by one query."""
     pieces = [
         select(literal(place), func.sum(table.c.cost_nano)).where(
             moment >= start, moment < end, *_of_scope(table, kind, id)
@@ -145,7 +145,7 @@ def spent_in(kind: str, id: str, *spans: tuple[int, int]) -> list[int]:
 
 
 def _parts(from_ms: int, to_ms: int) -> list[tuple[Table, ColumnElement[int], int, int]]:
-    """Where a span is read from: whole hours from their sums, what is left at its ends from entries."""
+    """The parts of a span: whole hours from rollups, the rest at both ends from entries."""
     first_hour, last_hour = -(-from_ms // HOUR_MS) * HOUR_MS, to_ms // HOUR_MS * HOUR_MS
     if first_hour >= last_hour:
         return [(ENTRY, ENTRY.c.at_ms, from_ms, to_ms)]
@@ -157,10 +157,10 @@ def _parts(from_ms: int, to_ms: int) -> list[tuple[Table, ColumnElement[int], in
 
 
 def open_counter(kind: str, id: str, window: Window) -> int:
-    """Make the counter of a period that begins to count in its middle whole; the nano-units it lacked.
+    """Complete the counter of a period that starts counting in its middle, and return the nano-units that it lacked.
 
-    To be called in the transaction that gives the scope this period. What was charged to other counters meanwhile is
-    added to this one's sum, so that the meter may be counted anew from the sums alone.
+    Call it in the transaction that gives the scope this period. It adds the usage charged to other counters since the
+    period began, so that the meter can be recounted from the sums alone.
     """
     known = spent(kind, id, window.name) + _credited(kind, id, window)
     lacking = spent_between(kind, id, window.start_ms, window.end_ms) - known
@@ -180,8 +180,8 @@ def open_counter(kind: str, id: str, window: Window) -> int:
 
 
 def _credited(kind: str, id: str, window: Window) -> int:
-    """Nano-units that credits gave back to a counter: its sum lacks them on purpose. Credits are few, and found by the
-    person whom they are nobody of."""
+    """Nano-units that credits gave back to a counter, which its sum rightly lacks. Credits are few; the index finds them by
+    their empty person."""
     query = select(ENTRY.c.moved_nano, ENTRY.c.scopes).where(
         ENTRY.c.person_id == "", ENTRY.c.kind == "credit", ENTRY.c.at_ms >= window.start_ms
     )
@@ -190,7 +190,7 @@ def _credited(kind: str, id: str, window: Window) -> int:
 
 
 def _of_scope(table: Table, kind: str, id: str) -> list[ColumnElement[bool]]:
-    """The rows charged to a scope. A team's key is paid by the team alone, so personal scopes leave its rows out."""
+    """Conditions for the rows charged to a scope. Only the team pays for its keys, so personal scopes leave those rows out."""
     team = func.coalesce(table.c.team_id, "")
     match kind:
         case "organisation":

@@ -1,6 +1,6 @@
-"""The ledger's own tables: entries, which are only ever added, and what could not become one.
+"""The ledger's tables: append-only entries, and dead letters.
 
-They stand apart from who writes and who sums them, so that both may read them.
+They have a module of their own, so that both posting and rollups can import them.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base
 
-# The books take any text: a name that is too long must not cost an entry.
+# The ledger takes any text: a name that is too long must not lose an entry.
 Unbounded = Annotated[str, mapped_column(Text())]
 
-# SQLite numbers rows by itself only in an INTEGER PRIMARY KEY.
+# SQLite numbers rows only in an INTEGER PRIMARY KEY.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
-FAILED = text("outcome = 'error'")  # in the very words of the indexes, as a query must say them
-# What indexes of entries tell beside where these are: sums and times of many are read without a step to each.
-TOLD = ("kind", "outcome", "stream", "prompt_tokens", "completion_tokens", "cost_nano", "duration_ms", "ttft_ms")
+FAILED = text("outcome = 'error'")  # spelled as in the indexes, so that a query can use them
+# Columns that the indexes of entries include, so that sums and times of many entries need no step to each.
+INCLUDED = ("kind", "outcome", "stream", "prompt_tokens", "completion_tokens", "cost_nano", "duration_ms", "ttft_ms")
 
 
 class UsageEntry(Base):
-    """One line of the ledger: all that is known of one call (`app.metering.usage.UsageEvent`). Append-only."""
+    """One line of the ledger: everything known about one call (`app.metering.usage.UsageEvent`). Append-only."""
 
     __tablename__ = "usage_entry"
     __table_args__ = (
         UniqueConstraint("request_id", "attempt", "kind"),
         Index(None, "at_ms", "id"),
         *(
-            Index(None, name, "at_ms", "id", postgresql_include=[*more, *TOLD])
+            Index(None, name, "at_ms", "id", postgresql_include=[*more, *INCLUDED])
             for name, more in {"person_id": ["model"], "key_id": ["person_id"], "team_id": [], "model": []}.items()
         ),
-        Index(None, "provider_id", "at_ms", "id"),  # one that is hardly used would be looked for in all entries
+        Index(None, "provider_id", "at_ms", "id"),  # without it a rarely used provider would need a scan of all entries
         *(
             Index(f"ix_usage_entry_errors_{name}", name, "at_ms", "id", sqlite_where=FAILED, postgresql_where=FAILED)
             for name in ("person_id", "key_id", "team_id", "model")
@@ -80,7 +80,9 @@ class UsageEntry(Base):
     cost_nano: Mapped[int]
     hold_nano: Mapped[int]
     overdraft_nano: Mapped[int]
-    moved_nano: Mapped[int] = mapped_column(server_default="0")  # what a repair or credit moved its counter by
+    moved_nano: Mapped[int] = mapped_column(
+        server_default="0"
+    )  # the amount by which a repair or credit moved its counter
     price_id: Mapped[Unbounded | None]
     duration_ms: Mapped[int]
     ttft_ms: Mapped[int | None]
@@ -89,23 +91,25 @@ class UsageEntry(Base):
 
     @property
     def at(self) -> datetime:
-        """When it was admitted."""
+        """When the call was admitted."""
         return datetime.fromtimestamp(self.at_ms / 1000, UTC)
 
 
 class DeadLetter(Base):
-    """An event that could not be read or written, kept as it came for somebody to look at. It never blocks others.
+    """An event that could not be read or posted, kept as it arrived until an admin decides. It never blocks other events.
 
-    It is never deleted: `app.workflows.dead_letters` judges it, and `state` says how that went.
+    It is never deleted: `app.workflows.dead_letters` posts or dismisses it, and `state` records which.
     """
 
     __tablename__ = "dead_letter"
     __table_args__ = (Index(None, "at_ms"), Index(None, "state", "at_ms"))
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
-    digest: Mapped[str] = mapped_column(String(64), unique=True)  # of the raw text: delivered again, it is kept once
+    digest: Mapped[str] = mapped_column(
+        String(64), unique=True
+    )  # of the raw text, so that a repeated delivery is kept once
     source: Mapped[Unbounded]  # "stream <entry id>" or "spool <file name>"
-    raw: Mapped[Unbounded]  # bytes that are no text are written \xNN
+    raw: Mapped[Unbounded]  # bytes that are not text are written \xNN
     reason: Mapped[Unbounded]
     at_ms: Mapped[int]
     state: Mapped[str] = mapped_column(String(16), default="open", server_default="open")  # open, posted, dismissed
@@ -115,7 +119,7 @@ class DeadLetter(Base):
 
     @property
     def at(self) -> datetime:
-        """When it was put aside."""
+        """When it was stored."""
         return datetime.fromtimestamp(self.at_ms / 1000, UTC)
 
 

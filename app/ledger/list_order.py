@@ -1,7 +1,7 @@
 """Sort columns of the key and budget lists, updated while usage is posted, so that no list adds up the ledger.
 
-A key's last use is kept to the minute. What a budget has spent is what the books say of the counter that was charged
-last. Pages show neither: they order and narrow lists, whose rows then show what the books and the meter say.
+A key's last use is accurate to a minute. A budget's spent amount is the ledger's sum for the counter charged last. The
+columns only sort and filter lists; the rows show figures of the ledger and the meter.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from app.ledger.budgets import SPENT
 from app.ledger.measures import given
 from app.metering.usage import UsageEvent
 
-# The columns alone: the nouns stand above the ledger.
+# Only the columns: the nouns' modules are above the ledger.
 KEY = table("api_key", column("id"), column("last_used_ms"))
 BUDGET = table("budget", *map(column, ("id", "scope_kind", "scope_id", "spent_nano", "spent_period", "spent_at_ms")))
-COARSE_MS = 60_000  # so that a busy key is not written at each call
+COARSE_MS = 60_000  # so that a busy key is not updated at each call
 
 
 def advance(connection: Connection, events: Sequence[UsageEvent]) -> None:
-    """Keep what new entries changed, inside the caller's transaction and after `budgets.advance`."""
+    """Update the columns for new entries, inside the caller's transaction and after `budgets.advance`."""
     _used(connection, events)
     _spent(connection, {counter for event in events for counter in event.scopes})
 
@@ -36,7 +36,7 @@ def _used(connection: Connection, events: Iterable[UsageEvent]) -> None:
     if not latest:
         return
     told = given(connection, id=Text(), at_ms=BigInteger()).cte("told")
-    due = (  # locked in one order, as whoever posts beside this one does
+    due = (  # one order of locks for every poster
         select(KEY.c.id, told.c.at_ms)
         .join(told, told.c.id == KEY.c.id)
         .where(KEY.c.last_used_ms < told.c.at_ms - COARSE_MS)
@@ -58,7 +58,7 @@ def _spent(connection: Connection, counters: Iterable[tuple[str, str, str]]) -> 
         .select_from(told)
         .join(BUDGET, (BUDGET.c.scope_kind == told.c.kind) & (BUDGET.c.scope_id == told.c.id))
         .join(SPENT, (SPENT.c.kind == told.c.kind) & (SPENT.c.id == told.c.id) & (SPENT.c.period == told.c.period))
-        .where(SPENT.c.last_at_ms >= BUDGET.c.spent_at_ms)  # what is late for a period that is over changes nothing
+        .where(SPENT.c.last_at_ms >= BUDGET.c.spent_at_ms)  # a late entry for a past period changes nothing
         .order_by(BUDGET.c.id)
         .with_for_update(of=BUDGET, key_share=True)
         .cte("due")

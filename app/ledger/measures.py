@@ -1,6 +1,6 @@
-"""What is summed, and by what: the dimensions and measures that all rollups share, and how their rows are put.
+"""The dimensions and measures that all rollups share, and how their rows are written.
 
-Who sums stands above: `rollups` keeps the sums of every group, `cuts` those that leave dimensions out.
+`rollups` keeps the sums of every group, `summaries` those with dimensions left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DAY_MS = 24 * HOUR_MS
 Kind = Literal["day", "week", "month"]
 KINDS: tuple[Kind, ...] = ("day", "week", "month")
 
-# What sums are kept by. An absent key, team, subscription or provider is the empty text, so that names stay unique.
+# A missing key, team, subscription or provider is the empty text, so that a group has one name.
 DIMENSIONS = (
     "person_id",
     "key_id",
@@ -55,7 +55,7 @@ DIMENSIONS = (
     "api_type",
     "stream",
 )
-# What is summed. Milliseconds and nano-units; `errors` and `cancelled` are parts of `requests`.
+# Milliseconds and nano-units; `errors` and `cancelled` are parts of `requests`.
 MEASURES = (
     "requests",
     "errors",
@@ -76,9 +76,9 @@ Group = tuple[Any, ...]
 
 
 class Summed:
-    """The columns that hourly and longer rollups share: whose usage it was, and the sums."""
+    """The columns that all rollups share: dimensions and sums."""
 
-    group_key: Mapped[str] = mapped_column(String(32))  # digest of the dimensions: short, and never null
+    group_key: Mapped[str] = mapped_column(String(32))  # digest of the dimensions, never null
     person_id: Mapped[Unbounded]
     key_id: Mapped[Unbounded]
     team_id: Mapped[Unbounded]
@@ -104,17 +104,17 @@ class Summed:
 
 
 def writing() -> AbstractContextManager[Connection]:
-    """A transaction that writes, apart from the session's; committed at its end unless something is raised."""
+    """A write transaction apart from the session's. It commits at the end unless an exception is raised."""
     return db.engine.execution_options(**{WRITES: True}).begin()
 
 
 def put(
     connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], finish: Callable[[Any], Any]
 ) -> Sequence[Any]:
-    """Insert rows by one statement, which `finish` gives its ON CONFLICT and RETURNING; answers what it returns.
+    """Insert rows with one statement and return its rows; `finish` adds ON CONFLICT and RETURNING to it.
 
-    All rows have the same columns. PostgreSQL gets them as one JSON document: thousands of parameters cost it, and
-    its driver, three times as much.
+    All rows have the same columns. PostgreSQL gets them as one JSON document: thousands of parameters cost it and its
+    driver three times as much.
     """
     if not rows:
         return []
@@ -131,7 +131,7 @@ def put(
 
 
 def group_of(event: UsageEvent) -> Group:
-    """The dimensions of one event, in the order of `DIMENSIONS`."""
+    """The dimensions of an event, in the order of `DIMENSIONS`."""
     return (
         event.person_id,
         event.key_id or "",
@@ -146,10 +146,10 @@ def group_of(event: UsageEvent) -> Group:
 
 
 def measures_of(event: UsageEvent) -> tuple[int, ...]:
-    """What one event adds, in the order of `MEASURES`.
+    """The amounts that an event adds, in the order of `MEASURES`.
 
-    Only a usage event is a request, with an end and with times. What comes later about it (late) corrects tokens and
-    money alone; what moves a counter (repair, credit) costs nothing and adds nothing.
+    Only an event of the kind `usage` is a request, with an outcome and times. A `late` event corrects tokens and money; a
+    `repair` or `credit` moves a counter and adds nothing.
     """
     counts = event.kind == "usage"
     return (
@@ -170,13 +170,13 @@ def measures_of(event: UsageEvent) -> tuple[int, ...]:
 
 
 def group_key(group: Group) -> str:
-    """A short name of a group of dimensions, the same in every process."""
+    """A short name for a group of dimensions, the same in every process."""
     spelled = "\x1f".join("1" if part is True else "0" if part is False else part for part in group)
     return hashlib.blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
-    """`MEASURES` of one ledger entry as SQL: the same as `measures_of`."""
+    """`MEASURES` of a ledger entry as SQL expressions, equal to `measures_of`."""
     counts = entries.c.kind == "usage"
     own = {name: entries.c[name] for name in MEASURES if name in entries.c}
     return {
@@ -191,7 +191,7 @@ def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
 
 
 def given(connection: Connection, **columns: TypeEngine[Any]) -> Select[Any]:
-    """The parameter `told`, a JSON list of lists, as rows of these columns: one statement however long it is."""
+    """A query of the parameter `told`, a JSON list of lists, as rows with these columns: one statement for any length."""
     told = bindparam("told", type_=Text())
     if connection.dialect.name == "postgresql":
         rows = func.json_array_elements(cast_sql(told, JSON)).table_valued("value", name="given")
@@ -204,7 +204,7 @@ def given(connection: Connection, **columns: TypeEngine[Any]) -> Select[Any]:
 
 
 def listed(postgresql: bool) -> Select[str]:
-    """The parameter `ids`, a JSON list of texts, as rows: one statement however long the list is."""
+    """A query of the parameter `ids`, a JSON list of texts, as rows: one statement for any length."""
     told = bindparam("ids", type_=Text())
     each = func.json_array_elements_text(cast_sql(told, JSON)) if postgresql else func.json_each(told)
     return select(literal_column("listed.value").label("id")).select_from(each.table_valued("value", name="listed"))

@@ -1,8 +1,7 @@
-"""Posting: usage events become entries of the ledger, each exactly once whatever is delivered again.
+"""Posting: usage events become ledger entries, exactly once however often they are delivered.
 
-An entry is never edited; a correction is another entry. The hourly rollups, the budgets' sums and what lists are ordered
-by advance in the same transaction and only for entries that are really new, so that they always say what the entries
-say.
+An entry is never edited; a correction is another entry. Hourly rollups, the budgets' sums and sort columns advance in the
+same transaction and only for new entries, so that they always match the entries.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from app.ledger import budgets, list_order, measures, rollups
 from app.ledger.entries import DEAD, ENTRY
 from app.metering.usage import UsageEvent
 
-Name = tuple[str, int, str]  # request id, attempt, kind: what names an entry for ever
+Name = tuple[str, int, str]  # request id, attempt, kind: the unique name of an entry
 
 CHUNK = 500  # rows an INSERT; SQLite takes at most 32,766 parameters
 
@@ -28,25 +27,25 @@ _FIELDS = tuple(field for field in UsageEvent.__struct_fields__ if field not in 
 
 
 def name_of(event: UsageEvent) -> Name:
-    """What names an event's entry for ever."""
+    """The unique name of an event's entry."""
     return event.request_id, event.attempt, event.kind
 
 
 def post(events: Sequence[UsageEvent]) -> int:
-    """Post events in one transaction of its own; returns how many entries were new.
+    """Post events in a transaction of its own; return how many entries were new.
 
-    Raises SQLAlchemy's errors, after which nothing of this batch was posted; the same batch may be given again.
+    Raises SQLAlchemy's errors. Then nothing of the batch was posted, and it can be posted again.
     """
     with measures.writing() as connection:
         return post_within(connection, events)
 
 
 def post_within(connection: Connection, events: Sequence[UsageEvent]) -> int:
-    """Post events inside the caller's transaction; returns how many entries were new."""
+    """Post events inside the caller's transaction; return how many entries were new."""
     unique: dict[Name, UsageEvent] = {}
     for event in events:
         unique.setdefault(name_of(event), event)
-    names = sorted(unique)  # two posters that meet wait for each other in one order
+    names = sorted(unique)  # one order of locks for every poster
     fresh: list[UsageEvent] = []
     for start in range(0, len(names), CHUNK):
         rows = [_row(unique[name]) for name in names[start : start + CHUNK]]
@@ -73,7 +72,7 @@ def _row(event: UsageEvent) -> dict[str, Any]:
 
 
 def known(events: Sequence[UsageEvent]) -> set[tuple[str, str]]:
-    """Those (request, kind) of `events` that the ledger has, whatever the attempt."""
+    """The (request id, kind) pairs of `events` that the ledger has, for any attempt."""
     kinds = {event.kind for event in events}
     return {
         (id, kind)
@@ -83,7 +82,7 @@ def known(events: Sequence[UsageEvent]) -> set[tuple[str, str]]:
 
 
 def known_requests(request_ids: Iterable[str], kind: str = "usage") -> set[str]:
-    """Those of `request_ids` that the ledger has an entry of this kind for, whatever the attempt."""
+    """Those of `request_ids` with an entry of this kind in the ledger, for any attempt."""
     wanted = sorted(set(request_ids))
     found: set[str] = set()
     with db.engine.connect() as connection:
@@ -96,7 +95,7 @@ def known_requests(request_ids: Iterable[str], kind: str = "usage") -> set[str]:
 
 
 def bury(source: str, raw: bytes, reason: str) -> None:
-    """Keep an event that nobody can read or write as a dead letter, once whatever is delivered again."""
+    """Store an event that cannot be read or posted as a dead letter, once however often it is delivered."""
     with measures.writing() as connection:
         row = {
             "digest": hashlib.sha256(raw).hexdigest(),

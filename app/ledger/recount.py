@@ -1,8 +1,8 @@
-"""Counting anew: Redis was flushed, restarted or restored, so the meter is closed until its counters are whole.
+"""Recount: after Redis was flushed, restarted or restored, the meter stays closed until its counters are complete.
 
-What was spent is the sum of the ledger, once the stream and all spools are in it; what is held are the holds that
-live workers put back. Reserve and settle refuse meanwhile of themselves: they see that the epoch is missing, or that
-it was another run of the server.
+Spent amounts come from the ledger, once the stream and all spools are posted; held amounts come from the holds that live
+workers restore. Meanwhile reserve and settle refuse: they see that the epoch is missing or belongs to another run of the
+server.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from app.metering.reservations import LEASE_MS, LOST, REAPED_MS, TOMBSTONE_MS, R
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
 
-# How long workers have to put their holds back: one that stays silent for a whole lease has lost its holds anyway.
+# How long workers have to restore their holds: one that is silent for a whole lease has lost them anyway.
 PATIENCE_S = LEASE_MS / 1000
 LOCK_S = 60
 CHUNK = 1000
-# No period is longer than a month; two days more for time zones and what may still settle.
+# No period is longer than a month; two more days for time zones and late settles.
 LONGEST_MS = 33 * 86_400_000
 RECENT_MS = 120_000
-COUNTED = "counted"  # the tombstone of what is in the books
+COUNTED = "counted"  # the tombstone of a request that is in the ledger
 
 log = structlog.get_logger(__name__)
 
 
 def is_open(redis: Redis) -> bool:
-    """Whether the meter's counters belong to this very run of the server."""
+    """Whether the meter's counters belong to this run of the server. Raises `RedisError`."""
     epoch, run_id = redis.hmget(store.METER, "epoch", "run_id")
     return epoch is not None and _text(run_id) == server_run(redis)
 
 
 def server_run(redis: Redis) -> str:
-    """The server's run id: a restarted server has another."""
+    """The server's run id, which changes when it restarts."""
     return str(redis.info("server")["run_id"])
 
 
@@ -60,11 +60,10 @@ def recount(
     post: Callable[[list[UsageEvent]], None],
     lines: Callable[[Path], Iterable[UsageEvent]],
 ) -> bool:
-    """Count everything and open the meter; False when another process is at it.
+    """Recount everything and open the meter; return False if another process is recounting, or Redis was lost again.
 
-    `drain` carries the whole stream into the ledger, `post` posts spooled events, `lines` reads a spool
-    file. Raises `RedisError` and SQLAlchemy's errors, after which the meter is still
-    closed and the count may be begun again.
+    `drain` posts the whole stream, `post` posts spooled events, `lines` reads a spool file. Raises `RedisError` and
+    SQLAlchemy's errors; then the meter is still closed, and the recount can be repeated.
     """
     with _alone(redis) as alone:
         if not alone:
@@ -108,7 +107,7 @@ def _alone(redis: Redis) -> Iterator[bool]:
 
 
 def _wait_for_workers(redis: Redis, spool_dir: Path, count: str) -> None:
-    """Until every process that holds a spool file has put its holds back, or has been silent for a lease."""
+    """Wait until every process with an open spool file has restored its holds, or has been silent for a lease."""
     deadline = time.monotonic() + PATIENCE_S
     while waiting := _writers(spool_dir) - {_text(name) for name in redis.smembers(store.counted(count))}:
         if time.monotonic() > deadline:
@@ -118,7 +117,7 @@ def _wait_for_workers(redis: Redis, spool_dir: Path, count: str) -> None:
 
 
 def _writers(spool_dir: Path) -> set[str]:
-    """The spool files that somebody writes: those whose lock can't be had."""
+    """The names of the spool files with a live writer, which holds the lock."""
     return {path.name for path in _spools(spool_dir) if not path.name.startswith(REAPER) and _is_locked(path)}
 
 
@@ -145,22 +144,22 @@ def _post_spools(
     post: Callable[[list[UsageEvent]], None],
     lines: Callable[[Path], Iterable[UsageEvent]],
 ) -> set[str]:
-    """Post what the spools tell; the requests whose settle may still come and must find that it is done."""
+    """Post all spooled events; return the ids of requests whose settle can still arrive and must find a tombstone."""
     recent_ms = clock.now_ms() - RECENT_MS
-    told: set[str] = set()
+    unsettled: set[str] = set()
     for path in _spools(spool_dir):
         events = list(lines(path))
-        told |= {event.request_id for event in events if event.at_ms + event.duration_ms >= recent_ms}
+        unsettled |= {event.request_id for event in events if event.at_ms + event.duration_ms >= recent_ms}
         for start in range(0, len(events), CHUNK):
             chunk = events[start : start + CHUNK]
             ids = {event.request_id for event in chunk}
-            told |= ids - known_requests(ids)
+            unsettled |= ids - known_requests(ids)
             post(chunk)
-    return told
+    return unsettled
 
 
 def _bury_holds(redis: Redis, tombstones: Mapping[str, str]) -> None:
-    """Put the tombstones, by request id, in the place of holds."""
+    """Replace holds with tombstones, given by request id."""
     ids = sorted(tombstones)
     for start in range(0, len(ids), CHUNK):
         with redis.pipeline(transaction=False) as pipe:
@@ -173,8 +172,8 @@ def _bury_holds(redis: Redis, tombstones: Mapping[str, str]) -> None:
 
 
 def _booked_lately() -> dict[str, str]:
-    """The tombstones that Redis had, by request id: what the reaper settled stays settled when its worker wakes up,
-    and only what came out after it is charged then."""
+    """Tombstones for recent requests in the ledger, by request id. A request that the reaper settled stays settled when its
+    worker wakes up, and only later usage is charged then."""
     now_ms = clock.now_ms()
     usage = select(ENTRY.c.request_id).where(ENTRY.c.kind == "usage")
     reaped = (
@@ -183,14 +182,14 @@ def _booked_lately() -> dict[str, str]:
         .where(ENTRY.c.at_ms >= now_ms - REAPED_MS)
     )
     with db.engine.connect() as connection:
-        told = dict.fromkeys(connection.scalars(usage.where(ENTRY.c.at_ms >= now_ms - TOMBSTONE_MS)), COUNTED)
+        tombstones = dict.fromkeys(connection.scalars(usage.where(ENTRY.c.at_ms >= now_ms - TOMBSTONE_MS)), COUNTED)
         for id, *charged in connection.execute(reaped):
-            told[id] = Reaped(*charged).tombstone
-    return told
+            tombstones[id] = Reaped(*charged).tombstone
+    return tombstones
 
 
 def _booked() -> dict[str, int]:
-    """What every counter that may still be running has spent, nano-units, by its Redis key."""
+    """Nano-units spent by every counter that may still be running, by its Redis key."""
     since_s = clock.now_s() - LONGEST_MS // 1000
     query = select(SPENT.c.kind, SPENT.c.id, SPENT.c.period, SPENT.c.spent_nano)
     with db.engine.connect() as connection:
@@ -202,13 +201,13 @@ def _booked() -> dict[str, int]:
 
 
 def _held(redis: Redis) -> dict[str, int]:
-    """What the holds that are there hold in each counter, nano-units; leases without a hold are taken away."""
+    """Nano-units held in each counter by the existing holds, by Redis key. Removes leases without a hold."""
     held: dict[str, int] = defaultdict(int)
     ids = [_text(id) for id in redis.zrange(store.LEASES, 0, -1)]
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         booked = known_requests(chunk)
-        _bury_holds(redis, dict.fromkeys(booked, COUNTED))  # a stale copy of Redis may hold what was settled long ago
+        _bury_holds(redis, dict.fromkeys(booked, COUNTED))  # a stale copy of Redis can contain holds settled long ago
         chunk = [id for id in chunk if id not in booked]
         with redis.pipeline(transaction=False) as pipe:
             for id in chunk:
@@ -224,7 +223,7 @@ def _held(redis: Redis) -> dict[str, int]:
 
 
 def _open(redis: Redis, count: str, run_id: str, spent: dict[str, int], held: dict[str, int]) -> bool:
-    """Write the counters, take stale ones away, and open; False when the server was lost again meanwhile."""
+    """Write the counters, remove stale ones and open the meter; return False if the server was lost again meanwhile."""
     stale = {_text(name) for name in redis.scan_iter(match=store.spent("*", "*", "*"), count=CHUNK)}
     names = sorted(spent.keys() | held.keys())
     for start in range(0, len(names), CHUNK):
@@ -243,7 +242,7 @@ def _open(redis: Redis, count: str, run_id: str, spent: dict[str, int], held: di
             if _text(pipe.hget(store.METER, "counting")) != count or server_run(redis) != run_id:
                 return False
             pipe.multi()
-            # The holds of calls that go on have been put back: others need not be waited for.
+            # Holds of live calls are restored, so the meter need not wait for others.
             pipe.hset(store.METER, mapping={"epoch": count, "run_id": run_id, "patient": 0})
             pipe.hdel(store.METER, "counting")
             pipe.delete(store.counted(count))

@@ -1,7 +1,7 @@
-"""Rollups: what was used, summed by hour as entries are posted and by day, week and month a little later.
+"""Rollups: usage summed by hour while entries are posted, and by day, week and month a little later.
 
-The hourly sums advance in the same transaction as the entries, so they equal them at all times; the longer ones are
-derived from the hours that changed since, in time proportional to those, and can be derived again without harm.
+Hourly sums advance in the transaction that posts, so they always equal the entries. Longer ones are derived from the hours
+that changed, in time proportional to those; deriving again does no harm.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 
 class UsageHourly(Summed, Base):
-    """The sums of one hour. `start_ms` is its beginning; `derived` is false until the longer rollups know it."""
+    """The sums of one hour from `start_ms`. `derived` is false until the longer rollups contain them."""
 
     __tablename__ = "usage_hourly"
     __table_args__ = (
@@ -98,12 +98,12 @@ class UsageRollup(Summed, Base):
 
 HOURLY = cast("Table", UsageHourly.__table__)
 NOTHING = (0,) * len(MEASURES)
-UNDERIVED = text("NOT derived")  # in the very words of the index, which SQLite uses for no others
+UNDERIVED = text("NOT derived")  # spelled as in the index, or SQLite does not use it
 ROLLUP = cast("Table", UsageRollup.__table__)
 
 
 def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
-    """Add events to their hours, inside the caller's transaction: call it once for each row really inserted."""
+    """Add events to their hours, inside the caller's transaction. Pass only events whose entries are new."""
     sums: dict[tuple[int, Group], list[int]] = {}
     for event in events:
         added = measures_of(event)
@@ -133,23 +133,23 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
 
 
 def period_start(kind: Kind, at_ms: int) -> int:
-    """When the UTC day, week or month that holds `at_ms` began, in Unix ms."""
+    """The start of the UTC day, week or month that contains `at_ms`, in Unix ms."""
     if kind == "day":
         return at_ms - at_ms % DAY_MS
     return window_of(f"{kind}|UTC", at_ms).start_ms
 
 
 def derived_before(connection: Connection) -> int | None:
-    """The first hour that the longer rollups do not know yet, in Unix ms; None when they know all."""
+    """The first hour that the longer rollups lack, in Unix ms; None if they are up to date."""
     first: int | None = connection.scalar(select(func.min(HOURLY.c.start_ms)).where(UNDERIVED))
     return first
 
 
 def derive(batch: int = 2000) -> int:
-    """Bring days, weeks and months up to the hours that changed; returns how many hourly rows were new.
+    """Update days, weeks and months from the hours that changed; return how many hourly rows were taken.
 
-    Any number of runs, even at once, leave the same rollups: a day becomes what its hours say now, and what is longer,
-    and the cuts, move by exactly what that changed. Each batch is one transaction of its own.
+    Repeated and concurrent runs leave the same rollups: a day becomes the sum of its hours, and weeks, months and summaries
+    move by the difference. Each batch is a transaction of its own.
     """
     total = 0
     while True:
@@ -162,17 +162,17 @@ def derive(batch: int = 2000) -> int:
 
 def _derive_batch(connection: Connection, batch: int) -> int:
     if connection.dialect.name == "postgresql":
-        # One at a time: of two sums of the same day the older could be written last.
+        # One run at a time: otherwise the older of two sums of a day could be written last.
         connection.execute(text("SELECT pg_advisory_xact_lock(7021001)"))
     due = (
         select(HOURLY.c.group_key, HOURLY.c.start_ms)
         .where(UNDERIVED)
         .order_by(HOURLY.c.start_ms)
         .limit(batch)
-        .with_for_update(skip_locked=True)  # a poster's rows wait for the next run rather than this one for them
+        .with_for_update(skip_locked=True)  # leave rows that a poster has locked to the next run
         .cte("due")
     )
-    # The marks go before the sums are read: a poster that commits in between sets its mark again.
+    # Mark the hours before their sums are read: a poster that commits in between clears the mark again.
     changed = connection.execute(
         update(HOURLY)
         .where(HOURLY.c.group_key == due.c.group_key, HOURLY.c.start_ms == due.c.start_ms)
@@ -199,7 +199,7 @@ def _derive_batch(connection: Connection, batch: int) -> int:
 
 
 def _shift(connection: Connection, shifts: Mapping[tuple[Kind, int, str], tuple[Group, Sequence[int]]]) -> None:
-    """Move the sums of each group, kind and beginning."""
+    """Add to the sums of each kind, start and group."""
     rows = [
         {
             "kind": kind,
@@ -222,12 +222,12 @@ def _shift(connection: Connection, shifts: Mapping[tuple[Kind, int, str], tuple[
 
 
 def _days(connection: Connection, days: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, ...]]:
-    """What is kept of these days; those of which there is nothing are left out."""
+    """The stored sums of these days, given as (group key, start); days without any are left out."""
     asked = given(connection, k=Text(), first=BigInteger()).cte("asked")
     query = (
         select(asked.c.k, asked.c.first, *(ROLLUP.c[name] for name in MEASURES))
         .select_from(asked)
-        .outerjoin(  # so that SQLite, too, steps from each day into the index
+        .outerjoin(  # an outer join, so that SQLite too steps from each day into the index
             ROLLUP,
             and_(ROLLUP.c.group_key == asked.c.k, ROLLUP.c.kind == "day", ROLLUP.c.start_ms == asked.c.first),
         )
@@ -239,7 +239,7 @@ def _days(connection: Connection, days: Iterable[tuple[str, int]]) -> dict[tuple
 def _sums(
     connection: Connection, kind: Kind, spans: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], tuple[int, ...]]:
-    """What the next finer rollups say about each (group, beginning) of `kind`: its hours, or the days in it."""
+    """The sums of each (group key, start) of `kind` from the next finer rollups: from hours for days, else from days."""
     span = given(connection, k=Text(), first=BigInteger(), part=BigInteger()).cte("span")
     if kind == "day":
         source = HOURLY
@@ -264,7 +264,7 @@ def _end(kind: Kind, start_ms: int) -> int:
 
 
 class Difference(NamedTuple):
-    """A rollup that does not say what it was made of says."""
+    """A rollup that differs from the rows that it sums."""
 
     kind: str  # "hour", "day", "week", "month"
     start_ms: int
@@ -274,28 +274,28 @@ class Difference(NamedTuple):
 
 
 def check(sample: int = 20, seed: int | None = None) -> list[Difference]:
-    """Count a sample of rollups again from what they were made of, and report each difference as an error.
+    """Recompute a sample of rollups from the rows that they sum; log each difference as an error and return them all.
 
-    Half of the sample are the newest sums, half lie anywhere; the hours are counted from entries, which are never
-    edited, so a difference means that something is broken.
+    Half of the sample are the newest sums, half are random. Hours are recomputed from entries, which are never edited, so a
+    difference means that something is broken.
     """
     chance = random.Random(seed)
     differences: list[Difference] = []
     engine = db.engine
     if engine.dialect.name == "postgresql":
-        engine = engine.execution_options(isolation_level="REPEATABLE READ")  # both sides of one instant
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")  # read both sides at one moment
     with engine.begin() as connection:
         differences += _check_hours(connection, sample, chance)
         for kind in KINDS:
             differences += _check_kind(connection, kind, sample, chance)
         differences += _check_cuts(connection, max(2, sample // 5), chance)  # of each cut and kind
-    for found in differences:
-        log.error("a rollup differs from what it was made of", **found._asdict())
+    for difference in differences:
+        log.error("a rollup differs from what it was made of", **difference._asdict())
     return differences
 
 
 def _sample(connection: Connection, table: Table, where: Any, size: int, chance: random.Random) -> Sequence[Row[Any]]:
-    """The newest rows of a table and some from a random moment on."""
+    """The newest rows of a table, and some from a random time on."""
     time_of = table.c.at_ms if "at_ms" in table.c else table.c.start_ms
     query: Select[Any] = select(table).where(where)
     newest = connection.execute(query.order_by(time_of.desc()).limit(size // 2 or 1)).all()
@@ -360,7 +360,7 @@ def _check_kind(connection: Connection, kind: Kind, size: int, chance: random.Ra
 
 
 def _check_cuts(connection: Connection, size: int, chance: random.Random) -> list[Difference]:
-    """Cuts against the rollups of all groups: those of a sample of cuts, and those that a sample of groups belongs to."""
+    """Compare summaries with the rollups of all groups: a sample of summaries, and those that a sample of groups belongs to."""
     fresh = derived_before(connection)
     wanted: dict[tuple[str, str, int, Group], None] = {}
     for kind in ("hour", *KINDS):

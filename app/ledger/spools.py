@@ -1,7 +1,6 @@
-"""The spool folder as the cold side sees it: which files nobody writes any more, and what their lines tell.
+"""The spool folder for the cold side: which files have no writer any more, and the events in their lines.
 
-A writer holds a lock on its file as long as it has it open (`app.metering.outbox`), so a lock that can be had means
-that nobody writes there any more.
+A writer holds a lock on its file while it is open (`app.metering.outbox`), so a file whose lock is free has no writer.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ import msgspec
 
 from app.metering.usage import UsageEvent
 
-LARGEST = 2**53  # numbers beyond are no usage; sums of them would not fit the books
+LARGEST = 2**53  # a larger number is not usage; sums of such numbers would not fit the ledger
 
 _decode = msgspec.json.Decoder(UsageEvent).decode
 _NUMBERS = tuple(name for name in UsageEvent.__struct_fields__ if name.endswith(("_ms", "_tokens", "_nano", "images")))
 
 
 class Poison(ValueError):
-    """Bytes that are no usage event."""
+    """Bytes that are not a usage event."""
 
 
 def decode(raw: bytes) -> UsageEvent:
-    """The event in one line of JSON; raises `Poison`."""
+    """Return the event in one line of JSON. Raises `Poison`."""
     try:
         event = _decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -48,7 +47,7 @@ def files(folder: Path) -> list[Path]:
 
 @contextmanager
 def closed(path: Path) -> Iterator[int | None]:
-    """A file's descriptor under its lock, or None while its writer has it, or when it is gone already."""
+    """Lock a file without a writer and yield its descriptor; yield None if it has a writer or is gone."""
     file = -1
     try:
         try:
@@ -57,7 +56,7 @@ def closed(path: Path) -> Iterator[int | None]:
         except (BlockingIOError, FileNotFoundError):
             yield None
         else:
-            # Another drainer may have deleted it between the two calls.
+            # Another drainer may have deleted the file between the two calls.
             yield file if os.fstat(file).st_nlink else None
     finally:
         if file >= 0:

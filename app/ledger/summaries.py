@@ -1,8 +1,8 @@
-"""Cuts: the rollups' sums once more with dimensions left out, so that sums over everybody read few rows.
+"""Summaries: the rollups' sums with dimensions left out, so that sums over everybody read few rows.
 
-A cut keeps the dimensions that it names and adds up everything else. Its days, weeks and months move by exactly what
-`rollups.derive` changes in the days of all groups, in the same transaction, so they are known as far as those are.
-Cuts of very few groups have hours too, which advance with the entries.
+A cut is one choice of dimensions; everything else is added up. Its days, weeks and months move by exactly the changes that
+`rollups.derive` makes to the days of all groups, in the same transaction, so both are equally up to date. Cuts with very
+few groups also have hours, which advance with the entries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.extensions import Base
 from app.ledger.measures import DAY_MS, DIMENSIONS, MEASURES, Group, Kind, Summed, group_key, put
 
-# The coarsest first. A dimension that a cut does not name is empty in its rows, and `stream` false.
+# Coarsest first. A dimension that a cut does not name is empty in its rows, and `stream` false.
 CUTS: dict[str, tuple[str, ...]] = {
     "whole": ("api_type", "stream"),
     "provider": ("provider_id", "stream"),
@@ -27,16 +27,16 @@ CUTS: dict[str, tuple[str, ...]] = {
     "payer": ("person_id", "team_id", "stream"),
 }
 HOURLY_CUTS = ("whole", "provider")
-# What a cut may be narrowed by: its indexes find models, people and teams, and few rows need none.
+# Dimensions that the indexes of cuts find; teams have one of their own, and small cuts need none.
 FOUND_BY = ("model", "person_id")
 
-OF_TEAMS = text("team_id != ''")  # in the very words of the index, as a query must say them
+OF_TEAMS = text("team_id != ''")  # spelled as in the index, so that a query can use it
 OF_PEOPLE, OF_MODELS, OF_PAYERS = (text(f"cut = '{cut}'") for cut in ("person", "model", "payer"))
 OF_BILLS = text("cut = 'payer' AND kind = 'month'")
-KEY = ("cut", "kind", "start_ms", "group_key")  # in this order: what changes together lies together
-TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # by those indexes
+KEY = ("cut", "kind", "start_ms", "group_key")  # in this order, so that rows that change together are stored together
+INCLUDED = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # columns in those indexes
 
-# By cut, kind, beginning and group: what is added to each measure.
+# By cut, kind, start and group: the amount added to each measure.
 Moved = dict[tuple[str, str, int, Group], list[int]]
 
 
@@ -48,13 +48,13 @@ class UsageCut(Summed, Base):
         PrimaryKeyConstraint(*KEY),
         Index("ix_usage_cut_found", "model", "person_id", "kind", "start_ms"),
         Index("ix_usage_cut_of_teams", "team_id", "kind", "start_ms", sqlite_where=OF_TEAMS, postgresql_where=OF_TEAMS),
-        Index(  # everybody, or every model, of a stretch of time, without a step into the table for each
+        Index(  # everybody, or every model, in a span, without a step into the table for each
             "ix_usage_cut_people",
             "kind",
             "start_ms",
             sqlite_where=OF_PEOPLE,
             postgresql_where=OF_PEOPLE,
-            postgresql_include=["person_id", *TOLD],
+            postgresql_include=["person_id", *INCLUDED],
         ),
         Index(
             "ix_usage_cut_models",
@@ -63,14 +63,14 @@ class UsageCut(Summed, Base):
             "model",
             sqlite_where=OF_MODELS,
             postgresql_where=OF_MODELS,
-            postgresql_include=["api_type", *TOLD],
+            postgresql_include=["api_type", *INCLUDED],
         ),
         Index(
             "ix_usage_cut_bills",
             "start_ms",
             sqlite_where=OF_BILLS,
             postgresql_where=OF_BILLS,
-            postgresql_include=["person_id", "team_id", *TOLD, "cached_tokens"],
+            postgresql_include=["person_id", "team_id", *INCLUDED, "cached_tokens"],
         ),
     )
 
@@ -83,12 +83,12 @@ CUT = cast("Table", UsageCut.__table__)
 
 
 def fitting(needed: Collection[str]) -> str | None:
-    """The coarsest cut that knows all of these dimensions."""
+    """The coarsest cut with all of these dimensions; None if no cut has them."""
     return next((name for name, kept in CUTS.items() if set(needed) <= set(kept)), None)
 
 
 def group_in(cut: str, group: Sequence[Any]) -> Group:
-    """The group of a cut that a group of all dimensions belongs to."""
+    """The group in a cut to which a group of all dimensions belongs."""
     kept = CUTS[cut]
     return tuple(
         part if name in kept else (False if name == "stream" else "")
@@ -97,12 +97,12 @@ def group_in(cut: str, group: Sequence[Any]) -> Group:
 
 
 def name_of(cut: str, group: Group) -> str:
-    """The name of a cut's group, unlike that of any other cut's."""
+    """The name of a cut's group, unique over all cuts."""
     return group_key((*group, cut))
 
 
 def advance(connection: Connection, hours: Mapping[tuple[int, Group], Sequence[int]]) -> None:
-    """Add what was added to hours of all groups, by beginning and group; inside the caller's transaction."""
+    """Add the amounts added to hours of all groups, by start and group, inside the caller's transaction."""
     moved: Moved = {}
     for (start_ms, group), added in hours.items():
         for cut in HOURLY_CUTS:
@@ -111,10 +111,9 @@ def advance(connection: Connection, hours: Mapping[tuple[int, Group], Sequence[i
 
 
 def shift(connection: Connection, changes: Iterable[tuple[Kind, int, Group, Sequence[int]]]) -> None:
-    """Move the sums of days, weeks and months by changes of theirs: the kind, the beginning, the group, and what each
-    measure changed by."""
+    """Move days, weeks and months by the changes of their groups: kind, start, group, and the change of each measure."""
     moved: Moved = {}
-    inside: dict[Group, list[tuple[str, Group]]] = {}  # one group changes in three kinds
+    inside: dict[Group, list[tuple[str, Group]]] = {}  # each group changes in three kinds
     for kind, start_ms, group, change in changes:
         if group not in inside:
             inside[group] = [(cut, group_in(cut, group)) for cut in CUTS]
@@ -151,8 +150,8 @@ def _put(connection: Connection, moved: Moved) -> None:
 def counted(
     connection: Connection, cut: str, kind: str, start_ms: int, after_ms: int, group: Group, source: Table
 ) -> tuple[int, ...] | None:
-    """What one sum of a cut was made of: hours and days of all groups' in `source`, longer ones of the cut's own days.
-    None when there is nothing of it."""
+    """Recompute one sum of a cut: hours and days from all groups in `source`, longer ones from the cut's own days. None if
+    there is no row."""
     if kind in ("hour", "day"):
         table = source
         where = [source.c[name] == part for name, part in zip(DIMENSIONS, group, strict=True) if name in CUTS[cut]]
@@ -169,7 +168,7 @@ def counted(
 
 
 def kept(connection: Connection, cut: str, kind: str, start_ms: int, group: Group) -> tuple[int, ...] | None:
-    """One sum of a cut as it is kept; None when it is not."""
+    """One stored sum of a cut; None if there is none."""
     found = connection.execute(
         select(*(CUT.c[name] for name in MEASURES)).where(*_of(cut, kind, group), CUT.c.start_ms == start_ms)
     ).one_or_none()
@@ -181,7 +180,7 @@ def _of(cut: str, kind: str, group: Group) -> list[ColumnElement[bool]]:
 
 
 def rows_of(cut: str, *, sought: bool) -> list[Any]:
-    """The condition of a cut's rows; when they are `sought` by a model or a person, that what the index of these begins
-    with is empty where the cut does not know it."""
+    """Conditions for a cut's rows. If they are `sought` by model or person, also that the index's leading columns are empty
+    where the cut lacks them, so that the index can be used."""
     named = {"person": OF_PEOPLE, "model": OF_MODELS, "payer": OF_PAYERS}.get(cut, CUT.c.cut == cut)
     return [named, *(CUT.c[name] == "" for name in FOUND_BY if sought and name not in CUTS[cut])]

@@ -1,7 +1,7 @@
-"""The body of a request read whole, within a bound and a deadline, before anything is done for it.
+"""Reads the whole body of a request, within a bound and a deadline, before the request is handled.
 
-Werkzeug would cut a chunked body at the limit without a word, pass on one that ended early as if it were whole, and
-wait for a slow one for ever, while its reader holds a connection of the database.
+Werkzeug would silently cut a chunked body at the limit, pass on one that ended early as if it were whole, and wait
+forever for a slow one, while the request holds a database connection.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 18
 FORM = "application/x-www-form-urlencoded"
-FAULT = "portico.body"  # in the environment of a request: the status with which its body is refused
-# A client that takes nothing of its answer for this long is gone; longer than an idle connection may last.
+FAULT = "portico.body"  # in a request's environment: the HTTP status of the refusal of its body
+# A client that reads nothing of its answer for this long is gone. It is longer than an idle connection may last.
 SLOW_READER_S = 90.0
 MOST_FIELDS = 2_000  # of a form
 MOST_HELD = 128 << 20  # bytes of all bodies that are still being read by one process
@@ -31,8 +31,8 @@ class Readable(Protocol):
 
 
 class BodyFault(Exception):
-    """Why a body was not taken; `status` is 400 when it was cut short, 408 when it came too slowly, 413 when it is too
-    large."""
+    """A body was refused: `status` is 400 if it was cut short, 408 if it came too slowly, 413 if it is too large, 503 if too
+    many bodies are being read."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -42,8 +42,10 @@ class BodyFault(Exception):
 def read_whole(
     body: Readable, declared: int | None, limit: int, timeout_s: float, note: Callable[[int], None] = lambda size: None
 ) -> bytes:
-    """The whole body of `declared` bytes, None where that was not told. Raises `BodyFault`. `note` is told the size of each
-    piece that came, and may refuse it."""
+    """Return the whole body of `declared` bytes, or of any length up to `limit` if `declared` is None. Raises `BodyFault`.
+
+    `note` is called with the size of each piece and may refuse it by raising.
+    """
     if declared is not None and declared > limit:
         raise BodyFault(413)
     pieces: list[bytes] = []
@@ -76,7 +78,7 @@ def read_whole(
 
 
 class WholeBodies:
-    """A WSGI application that sees a request only when its body is there, or why it is not: then under `FAULT`."""
+    """WSGI middleware that calls the application once the body is complete, or with the status of its refusal in `FAULT`."""
 
     def __init__(self, application: WSGIApplication, limit: int, timeout_s: float) -> None:
         self._application = application
@@ -89,17 +91,17 @@ class WholeBodies:
         if sock is not None:
             sock.settimeout(SLOW_READER_S)
         chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
-        told = environ.get("CONTENT_LENGTH") or ("" if chunked else "0")
-        if chunked or told != "0":
-            self._replace_body(environ, None if chunked else int(told))
+        length = environ.get("CONTENT_LENGTH") or ("" if chunked else "0")
+        if chunked or length != "0":
+            self._replace_body(environ, None if chunked else int(length))
         return self._application(environ, start_response)
 
     def _replace_body(self, environ: WSGIEnvironment, declared: int | None) -> None:
-        came = 0
+        received = 0
 
         def note(size: int) -> None:
-            nonlocal came
-            came += size
+            nonlocal received
+            received += size
             self._held += size
             if self._held > MOST_HELD:
                 raise BodyFault(503)
@@ -111,7 +113,7 @@ class WholeBodies:
             environ[FAULT] = fault.status
             _read_no_more(environ.get("gunicorn.socket"))
         finally:
-            self._held -= came
+            self._held -= received
         if environ.get("CONTENT_TYPE", "").startswith(FORM) and body.count(b"&") >= MOST_FIELDS:
             environ[FAULT], body = 413, b""
         environ["wsgi.input"] = BytesIO(body)
@@ -120,7 +122,7 @@ class WholeBodies:
 
 
 def _read_no_more(sock: Any) -> None:
-    """What is left of the body would be taken for the next request: with nothing to read the server hangs up."""
+    """Shut down reading, so that the server hangs up instead of taking the rest of the body for the next request."""
     if sock is not None:
         with suppress(OSError):  # the client has gone
             sock.shutdown(socket.SHUT_RD)

@@ -1,7 +1,7 @@
-"""Places where tests make a process die or stand still, at an exact step; nothing happens at one that is not named.
+"""Exact steps at which tests kill or stop a process. A failpoint that is not armed does nothing.
 
-`PORTICO_FAILPOINTS=spooled=kill,committed=stop` arms them at the start of a process. A failpoint acts once a data
-folder when `PORTICO_FAILPOINTS_ONCE` names a folder: the process that follows then goes on.
+`PORTICO_FAILPOINTS=spooled=kill,committed=stop` arms them when a process starts. If `PORTICO_FAILPOINTS_ONCE` names a
+folder, each failpoint acts once for that folder, so that the next process goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _armed = _read(os.environ.get("PORTICO_FAILPOINTS", ""))
 
 
 def reach(name: str) -> None:
-    """The step `name` is reached."""
+    """Kill or stop this process if the failpoint `name` is armed."""
     if name in _armed and _may_act(name):
         os.kill(os.getpid(), _armed[name])
 

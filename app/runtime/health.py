@@ -1,6 +1,6 @@
-"""Whether this process lives, may take traffic, and how it is doing: the three routes every door has.
+"""`/healthz`, `/readyz` and `/metrics`, which every door has.
 
-They know SQL only when the cold side has told them how to ask it.
+They import no SQL: the cold side adds its own check.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Check = Callable[[], bool]
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 bp = Blueprint("health", __name__)
-_tellers: set[Callable[[], None]] = set()  # of the process, as its metrics are
+_flushes: set[Callable[[], None]] = set()  # one set for each process, as metrics are the process's
 
 
 def open_door(app: Flask) -> None:
@@ -32,13 +32,13 @@ def open_door(app: Flask) -> None:
 
 
 def add_check(app: Flask, name: str, check: Check) -> None:
-    """Makes `/readyz` ask `check` too; it answers whether `name` works."""
+    """Add `check` to `/readyz`; it returns whether `name` works."""
     app.extensions.setdefault("portico_checks", {})[name] = check
 
 
-def before_metrics(tell: Callable[[], None]) -> None:
-    """Has `tell` called before this process answers `/metrics`, to count what was only noted so far."""
-    _tellers.add(tell)
+def before_metrics(flush: Callable[[], None]) -> None:
+    """Register a callback that flushes pending counters before `/metrics` is served."""
+    _flushes.add(flush)
 
 
 @bp.get("/healthz")
@@ -48,10 +48,10 @@ def healthz() -> Response:
 
 @bp.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """503 when this process can serve nothing of use: without a Redis that takes writes, or without SQL where /v1 is not
-    served here.
+    """503 when this process can serve nothing useful: Redis takes no writes, or SQL does not answer and this process has no
+    /v1.
 
-    Background processes that do not run, and clocks that are wrong, are named only: requests are served without.
+    Background processes that do not run and wrong clocks are named in `degraded` only: requests are served without them.
     """
     degraded = [] if _redis_takes_writes() else ["redis"]
     checks: dict[str, Check] = current_app.extensions.get("portico_checks", {})
@@ -67,13 +67,13 @@ def readyz() -> tuple[Response, int]:
 
 @bp.get("/metrics")
 def metrics() -> Response:
-    """Prometheus's text, to loopback and the configured networks only."""
+    """Metrics in Prometheus's text format, for loopback and the configured networks only."""
     if not _may_read_metrics():
         return Response(
             "Not allowed from this address; see metrics.allow in the settings.\n", 403, mimetype="text/plain"
         )
-    for tell in _tellers:
-        tell()
+    for flush in _flushes:
+        flush()
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
@@ -84,7 +84,7 @@ def metrics() -> Response:
 def _may_read_metrics() -> bool:
     config = current.config()
     if not config.server.trusted_proxies and any(name in request.headers for name in FORWARDED):
-        return False  # loopback is then only the proxy's address
+        return False  # a loopback address is then the proxy's
     try:
         address = ipaddress.ip_address(request.remote_addr or "")
     except ValueError:
@@ -95,7 +95,7 @@ def _may_read_metrics() -> bool:
 
 
 def _redis_takes_writes() -> bool:
-    """Whether Redis is of use: one that has no disk or memory left, or is a replica, still answers every question."""
+    """Whether Redis takes writes. A replica, or one without disk or memory left, still answers reads."""
     try:
         return bool(current.redis().set(store.PROBE, os.getpid(), ex=60))
     except RedisError as error:
@@ -112,11 +112,11 @@ def _meter_is_open() -> bool:
 
 
 def _out_of_order() -> list[str]:
-    """What is not needed to serve, and not as it should be."""
+    """The names of background processes that do not run and, if clocks are wrong, `time`."""
     try:
         missing = heartbeats.missing(current.redis())
         return missing if timekeeping.look(current.redis()).are_right else [*missing, "time"]
-    except RedisError:  # which is told already
+    except RedisError:  # already reported as `redis`
         return []
 
 

@@ -1,7 +1,7 @@
-"""Names given before anything starts: UUIDv7, so that ids sort by the time they were made.
+"""Ids: UUIDv7, so that they sort by the time they were created.
 
-RFC 9562, section 5.7: 48 bits of Unix milliseconds, 12 bits of the millisecond's fraction (section 6.2, method 3:
-what one process makes one after the other stays in that order), then 62 random bits.
+RFC 9562, section 5.7: 48 bits of Unix milliseconds, 12 bits of the millisecond's fraction (section 6.2, method 3, which
+keeps the order of one process), then 62 random bits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from app import clock
 
 
 def new_id() -> str:
-    """A new UUIDv7 in its usual spelling, 36 characters."""
+    """Return a new UUIDv7 in its usual spelling, 36 characters."""
     milliseconds, nanoseconds = divmod(clock.now_ns(), 1_000_000)
     fraction = (nanoseconds << 12) // 1_000_000
     random = int.from_bytes(os.urandom(8), "big") >> 2

@@ -1,6 +1,4 @@
-"""JSON texts taken whole: how much one holds before it is decoded, and an object written from members that are JSON
-already.
-"""
+"""JSON texts: the size of one before it is decoded, and an object written from members that are already JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import msgspec
 
 
 class Parts(NamedTuple):
-    """How much a JSON text holds: objects and lists, members of objects, and values of all kinds."""
+    """Counts of a JSON text: objects and lists, members of objects, and values of all kinds."""
 
     nested: int
     members: int
@@ -18,10 +16,10 @@ class Parts(NamedTuple):
 
 
 def count_parts(text: bytes, most_quotes: int) -> Parts | None:
-    """What a decoder would make of a JSON text at the most, counted in C and in linear time; None where the text has more
-    quotes than `most_quotes`."""
+    """Upper bounds of what a decoder would create from a JSON text, counted in C in linear time; None if the text has more
+    than `most_quotes` quotes."""
     if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")  # the quotes that are left begin and end strings
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")  # the remaining quotes begin and end strings
     if text.count(b'"') > most_quotes:
         return None
     outside = b"".join(text.split(b'"')[::2])
@@ -30,7 +28,7 @@ def count_parts(text: bytes, most_quotes: int) -> Parts | None:
 
 
 def object_of(members: dict[str, bytes]) -> list[bytes]:
-    """The members as one JSON object again, in pieces, for large ones are better not copied."""
+    """Return the members as one JSON object, in pieces, so that large members are not copied."""
     pieces = [b"{"]
     for name, value in members.items():
         pieces += (b'"', _quoted(name), b'":', value, b",")

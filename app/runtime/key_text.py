@@ -1,6 +1,6 @@
-"""The text of an API key: `sk-`, 40 random characters, and a checksum of 6 that spots most typing errors.
+"""The secret of an API key: `sk-`, 40 random characters, and a checksum of 6 that catches most typing errors.
 
-The checksum lets the gateway refuse nonsense before it asks Redis; it proves nothing about who made the key.
+The checksum lets the gateway refuse nonsense without reading Redis. It does not prove that a key is genuine.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _SHAPE = re.compile(rf"sk-[0-9A-Za-z]{{{RANDOM + CHECKSUM}}}")
 
 
 def new_key() -> str:
-    """A new key, about 238 bits of chance."""
+    """Return a new secret with about 238 random bits."""
     body = "".join(secrets.choice(DIGITS) for _ in range(RANDOM))
     return PREFIX + body + _checksum(body)
 
 
 def is_well_formed(text: str) -> bool:
-    """Whether `text` has the shape of a key and its checksum agrees."""
+    """Whether `text` has the shape of a key and the right checksum."""
     return bool(_SHAPE.fullmatch(text)) and _checksum(text[3 : 3 + RANDOM]) == text[3 + RANDOM :]
 
 

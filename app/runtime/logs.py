@@ -1,6 +1,7 @@
 """Logs: one JSON object a line on standard output, whichever library wrote it, with secrets masked.
 
-Every process calls `configure` once at its start; it imports neither SQL nor Flask, so the hot side may.
+Every process calls `configure` once when it starts. The module imports neither SQL nor Flask, so that the hot side can
+use it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SECRET_FIELD = re.compile(
     r"|(?:access|refresh|bearer|id|csrf|auth)[_-]?token|private[_-]?key|encryption[_-]?keys?|sealed)$",
     re.IGNORECASE,
 )
-# Each starts where nothing before it can be of it, and gives nothing back: the work grows as the text does.
+# Each pattern can start at few places and never backtracks, so that the work is linear in the text's length.
 _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bsk-[A-Za-z0-9_-]{4,}+"), f"sk-{MASK}"),
     (re.compile(r"\b(bearer|basic)\s++[A-Za-z0-9._~+/=-]{6,}+", re.IGNORECASE), rf"\1 {MASK}"),
@@ -46,14 +47,14 @@ _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
 _DEEPEST = 6
 _LONGEST_TEXT = 8_192  # characters of a text: a traceback, an upstream's words
 _LONGEST_LINE = 32_768  # characters of all texts of a line
-_SHORT_TEXT = 64  # which is shown even where the line is full
+_SHORT_TEXT = 64  # characters shown even when the line is full
 _LONGEST_NAME = 100
 _MOST_ITEMS = 100  # of a mapping or a list
 _APART = re.compile(r"[\s\"',;]")  # no secret has one of these
 
 
 class _Masking:
-    """Makes one line fit to be written. What is too long is cut before it is searched, and says so."""
+    """Masks and bounds one log line. A text that is too long is cut before the search for secrets, with a note."""
 
     def __init__(self) -> None:
         self._room = _LONGEST_LINE
@@ -73,18 +74,18 @@ class _Masking:
                 return MASK
             if isinstance(value, Mapping):
                 return self.fields(value, depth)
-            shown = [self.value(item, depth + 1) for item in islice(value, _MOST_ITEMS)]
-            return [*shown, f"and {len(value) - _MOST_ITEMS} more"] if len(value) > _MOST_ITEMS else shown
+            items = [self.value(item, depth + 1) for item in islice(value, _MOST_ITEMS)]
+            return [*items, f"and {len(value) - _MOST_ITEMS} more"] if len(value) > _MOST_ITEMS else items
         return self._text(str(value))
 
     def fields(self, values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        shown: dict[str, Any] = {}
+        masked: dict[str, Any] = {}
         for name, item in islice(values.items(), _MOST_ITEMS):
-            key = _without_secrets(str(name)[-_LONGEST_NAME:])  # the end of a name tells what it names
-            shown[key] = MASK if item and _SECRET_FIELD.search(key) else self.value(item, depth + 1)
+            key = _without_secrets(str(name)[-_LONGEST_NAME:])  # a name's end says what it names
+            masked[key] = MASK if item and _SECRET_FIELD.search(key) else self.value(item, depth + 1)
         if len(values) > _MOST_ITEMS:
-            shown["…"] = f"and {len(values) - _MOST_ITEMS} more"
-        return shown
+            masked["…"] = f"and {len(values) - _MOST_ITEMS} more"
+        return masked
 
     def _text(self, text: str) -> str:
         text = _cut(text, min(_LONGEST_TEXT, max(self._room, _SHORT_TEXT)))
@@ -100,8 +101,8 @@ def _without_secrets(text: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """The beginning and, for a text of lines, the end of one that is longer than `most` characters. No word is cut: half a
-    secret would not be known for one."""
+    """Cut a text longer than `most` characters: its beginning stays and, if it has lines, its end. Words stay whole, as half a
+    secret would not be recognised."""
     if len(text) <= most:
         return text
     head, tail = text[: most * 3 // 4], text[len(text) - most // 4 :]
@@ -112,22 +113,22 @@ def _cut(text: str, most: int) -> str:
 
 
 def masked(value: Any) -> Any:
-    """`value`, which may be anything, as what a log may show: bounded, and with its secrets replaced."""
+    """Return any `value` in a form that a log may show: bounded, with secrets replaced."""
     return _Masking().value(value)
 
 
 def _mask(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    hidden = {key: event[key] for key in event if key.startswith("_")}  # structlog's own notes
-    shown = _Masking().fields({key: event[key] for key in event if key not in hidden}, 0)
-    shown.update(hidden)
-    return shown
+    internal = {key: event[key] for key in event if key.startswith("_")}  # structlog's own
+    fields = _Masking().fields({key: event[key] for key in event if key not in internal}, 0)
+    fields.update(internal)
+    return fields
 
 
 def configure(config: Config, process: str | None = None) -> None:
     """Send the logs of structlog and of the standard library to standard output as JSON.
 
-    `process` names the process of the Procfile on every line. A second call replaces the first. What Python itself would
-    write to standard error goes there too: warnings, and exceptions that nobody caught.
+    `process` is the Procfile's name of this process, which every line carries. A second call replaces the first. Warnings and
+    uncaught exceptions, which Python would write to standard error, are logged too.
     """
     structlog.contextvars.clear_contextvars()
     if process:
@@ -173,16 +174,16 @@ def configure(config: Config, process: str | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # Libraries that tell every step: their warnings are enough.
+    # These libraries log every step; their warnings are enough.
     for name in ("rq.cron", "rq.worker", "rq.scheduler", "urllib3", "requests", "authlib", "alembic.runtime"):
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
     logging.captureWarnings(True)
     sys.excepthook = log_uncaught
-    threading.excepthook = lambda told: log_uncaught(told.exc_type, told.exc_value, told.exc_traceback)
-    sys.unraisablehook = lambda told: log_uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+    threading.excepthook = lambda hook: log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+    sys.unraisablehook = lambda hook: log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
 
 
 def log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    """Log an exception that nobody caught; a Ctrl-C and an asked-for end are none."""
+    """Log an uncaught exception, unless it is a Ctrl-C or a requested exit."""
     if not issubclass(kind, KeyboardInterrupt | SystemExit):
         logging.getLogger(__name__).error("an exception was not caught", exc_info=(kind, error or kind(), traceback))

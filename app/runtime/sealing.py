@@ -1,7 +1,7 @@
-"""Secrets at rest: sealed with the newest encryption key, opened with any that is still kept.
+"""Secrets at rest: encrypted with the newest encryption key, decrypted with any configured one.
 
-The cold side seals provider credentials before they reach the database or the noticeboard; the hot side opens
-them in memory. Fernet (AES-128-CBC with HMAC-SHA256) comes from the cryptography package.
+The cold side seals provider credentials before they reach the database or the directory; the hot side opens them in
+memory. Fernet (AES-128-CBC with HMAC-SHA256) comes from the cryptography package.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 
 class SealingError(Exception):
-    """A ciphertext that none of the kept encryption keys opens."""
+    """No configured encryption key decrypts this text."""
 
 
 class Sealer:
@@ -34,5 +34,5 @@ class Sealer:
 
 
 def digest(pepper: bytes, bearer: str) -> str:
-    """What is kept of a key or token: HMAC-SHA256 under the deployment's pepper, hexadecimal."""
+    """The digest under which a key or token is stored: HMAC-SHA256 with the deployment's pepper, hexadecimal."""
     return hmac.new(pepper, bearer.encode(), hashlib.sha256).hexdigest()

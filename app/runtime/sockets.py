@@ -1,7 +1,7 @@
-"""Writing and waiting on gevent's sockets with as few questions to the kernel, and as few timers, as there can be.
+"""Writes and waits on gevent's sockets with the fewest system calls and timers.
 
-gevent's own `sendall` first asks the socket for its sizes, its `recv` tries before it waits, and each wait has a timer
-of its own. On the busiest paths each of them costs more than all that Python does around it.
+gevent's own `sendall` first reads the socket's buffer sizes, its `recv` tries before it waits, and each wait has a timer
+of its own. On the busiest paths each of these costs more than the Python around it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ READ_BYTES = 65_536
 
 
 def send(sock: Any, data: bytes) -> None:
-    """All of `data`, at once where the kernel takes it. Raises what `sendall` raises."""
+    """Send all of `data`, in one system call if the kernel takes it. Raises what `sendall` raises."""
     if type(sock) is not Socket:  # TLS has a buffer of its own
         sock.sendall(data)
         return
@@ -30,9 +30,9 @@ def send(sock: Any, data: bytes) -> None:
 
 
 class Patience:
-    """How long peers may be silent, with one timer for all that are waited for; it is right to a quarter.
+    """The timeout for silent peers: one timer serves all waiting greenlets, accurate to a quarter of the timeout.
 
-    It belongs to the event loop of one thread, and has one buffer for all it hears.
+    It belongs to the event loop of one thread and has one read buffer.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -40,11 +40,13 @@ class Patience:
         self._interval = min(seconds / 4, 1.0)
         self._since: dict[Any, float] = {}
         self._timer: Any = None
-        self._heard = memoryview(bytearray(READ_BYTES))
+        self._buffer = memoryview(bytearray(READ_BYTES))
 
     def receive(self, sock: Any, until: float | None = None) -> bytes:
-        """What comes next, on a socket from which everything that had come was read; waits until `until` at the most, on
-        the clock of `time.monotonic`. Raises what `recv` raises."""
+        """Wait for and return the next bytes of a socket whose buffer has been read empty.
+
+        It waits until `until` at most (`time.monotonic`). Raises what `recv` raises, among them `TimeoutError`.
+        """
         if until is not None and until <= time.monotonic():
             raise TimeoutError("timed out")
         if type(sock) is not Socket:
@@ -53,7 +55,7 @@ class Patience:
         watcher, since = sock._read_event, self._since
         if self._timer is None:
             self._timer = get_hub().loop.timer(self._interval, self._interval)
-            self._timer.start(self._look)
+            self._timer.start(self._time_out)
         while True:
             now = time.monotonic()
             since[greenlet] = now if until is None else min(now, until - self._seconds)
@@ -64,10 +66,10 @@ class Patience:
                 watcher.stop()
                 del since[greenlet]
             try:
-                size = sock._sock.recv_into(self._heard)
-            except BlockingIOError:  # somebody else woke us
+                size = sock._sock.recv_into(self._buffer)
+            except BlockingIOError:  # woken without data
                 continue
-            return bytes(self._heard[:size])
+            return bytes(self._buffer[:size])
 
     def _receive_tls(self, sock: Any, until: float | None) -> bytes:
         if until is not None:
@@ -79,7 +81,7 @@ class Patience:
                 sock.settimeout(self._seconds)
         return data
 
-    def _look(self) -> None:
+    def _time_out(self) -> None:
         if not self._since:
             self._timer.close()
             self._timer = None
