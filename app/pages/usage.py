@@ -330,7 +330,7 @@ def overview(
             reader, step, dimension, largest, filters=filters, measures=MEASURED[metric]
         )
     columns, cells = _chart(course.rows, dimension, step, largest, parts, called, metric, span)
-    single = latency.told(reader, filters, earlier)
+    single = latency.report(reader, filters, earlier)
     heat_from = max(span.from_ms, span.to_ms - span.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
     week = usage_reports.by_hour_of_week(
         reader,

@@ -1,7 +1,7 @@
-"""Chargeback: what each team, and each person outside of teams, used and cost in a month, from the rollups.
+"""Chargeback: the usage and cost of each team, and of each person outside of teams, by month, from the rollups.
 
-Whoever pays for a call is the team of its key, or its person. Months are those of UTC, as the rollups' are; the rows of
-a month add up to everything the ledger holds of it.
+The team of a key pays for its calls, or else its person. Months are in UTC, as in the rollups. The rows of a month add up
+to everything that the ledger has for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BILLED = ("requests", "errors", "prompt_tokens", "cached_tokens", "completion_to
 
 
 class Charge(Sums, kw_only=True):
-    """What one team, or one person outside of teams, used in the month that begins at `start_ms`: the `BILLED` measures."""
+    """The `BILLED` measures of one team, or of one person outside of teams, in the month from `start_ms`."""
 
     start_ms: int
     team_id: str  # empty for personal usage
@@ -26,22 +26,22 @@ class Charge(Sums, kw_only=True):
 
     @property
     def payer(self) -> str:
-        """The id of the team, or of the person."""
+        """The id of the team or, without one, of the person."""
         return self.team_id or self.person_id
 
 
 def months_before(at_ms: int, count: int) -> list[tuple[int, int]]:
-    """The beginnings and ends of the last `count` months of UTC, that of `at_ms` included, oldest first. Unix ms."""
-    found: list[tuple[int, int]] = []
-    while len(found) < count and at_ms >= 0:
+    """The starts and ends of the last `count` months in UTC up to that of `at_ms`, oldest first, in Unix ms."""
+    months: list[tuple[int, int]] = []
+    while len(months) < count and at_ms >= 0:
         month = window_of("month|UTC", at_ms)
-        found.append((month.start_ms, month.end_ms))
+        months.append((month.start_ms, month.end_ms))
         at_ms = month.start_ms - 1
-    return found[::-1]
+    return months[::-1]
 
 
 def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
-    """What was used in months that follow one another, the latest first, and dearest first in each.
+    """The charges of consecutive months, latest month first, and in each the highest cost first.
 
     Raises `PermissionError` for a reader who may not see everything.
     """

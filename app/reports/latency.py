@@ -1,7 +1,7 @@
-"""What sums cannot tell: percentiles and kinds of errors, read from the newest single requests of a span.
+"""Percentiles and kinds of errors, which sums cannot give: read from the newest requests of a span.
 
-Of each question a certain number of entries is looked at, so that the answer costs the same however long the books are;
-`cut` says that there were more.
+Each query reads at most `NEWEST` entries, so that it costs the same however long the ledger is; `cut` says that there
+were more.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from app.extensions import db
 from app.ledger.entries import ENTRY, FAILED
 from app.reports.planner import IS_REQUEST, Filters, Reader, let_through, span_of
 
-NEWEST = 2_000  # as many tell a percentile of 95, or a share, to about one in a hundred
+NEWEST = 2_000  # enough for the 95th percentile, or a share, to about one in a hundred
 
 
 class Timings(msgspec.Struct, kw_only=True):
-    """How long some answered requests took, in ms; None where there were none. Exact, by the nearest rank.
+    """Percentiles of answered requests in ms, exact by the nearest rank; None without requests.
 
-    `tokens_per_s` is the median over streams: tokens written by the seconds from the first one to the end.
+    `tokens_per_s` is the median over streams of completion tokens per second from the first token to the end.
     """
 
     count: int = 0
@@ -36,7 +36,7 @@ class Timings(msgspec.Struct, kw_only=True):
 
 
 class Sample(NamedTuple):
-    """The newest answered requests of a span: all, streams, and those that were no streams."""
+    """Timings of the newest answered requests of a span: all, streaming and non-streaming ones."""
 
     all: Timings
     streams: Timings
@@ -45,7 +45,7 @@ class Sample(NamedTuple):
 
 
 class ErrorKind(NamedTuple):
-    """Requests that failed in one way."""
+    """Failed requests with the same code and status."""
 
     code: str | None
     status: int
@@ -58,33 +58,35 @@ class ErrorKind(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """Kinds of errors, most frequent first, of the newest failed requests of a span."""
+    """Kinds of errors of the newest failed requests of a span, most frequent first."""
 
     kinds: list[ErrorKind]
     counted: int
     cut: bool
 
 
-class Told(NamedTuple):
-    """What single requests of a span tell, and those of the one before it."""
+class Report(NamedTuple):
+    """Timings of a span and of the span before it, and the errors of the first."""
 
     sample: Sample
     before: Sample
     errors: Errors
 
 
-def told(reader: Reader, filters: Filters, before: Filters) -> Told:
-    """How long the newest requests of two spans took that were answered, as failed and broken off ones have no full
-    length; and in which ways the newest of the first span failed. All of it in one query."""
+def report(reader: Reader, filters: Filters, before: Filters) -> Report:
+    """The timings of the newest answered requests of two spans and the errors of the first, by one query.
+
+    Failed and cancelled requests have no full duration, so timings leave them out.
+    """
     query = union_all(
         select(_answered(reader, filters, "sample")),
         select(_answered(reader, before, "before")),
         _failed(reader, filters),
     )
-    found: dict[str, list[Any]] = {"sample": [], "before": [], "errors": []}
+    parts: dict[str, list[Any]] = {"sample": [], "before": [], "errors": []}
     for row in db.session.execute(query).all():
-        found[row[0]].append(row)
-    return Told(_sample(found["sample"]), _sample(found["before"]), _errors(found["errors"]))
+        parts[row[0]].append(row)
+    return Report(_sample(parts["sample"]), _sample(parts["before"]), _errors(parts["errors"]))
 
 
 def _answered(reader: Reader, filters: Filters, name: str) -> Any:
@@ -105,7 +107,7 @@ def _answered(reader: Reader, filters: Filters, name: str) -> Any:
 
 
 def _failed(reader: Reader, filters: Filters) -> Any:
-    """Kinds of errors in the same columns: the status, how many and the last one's time stand where numbers do."""
+    """Kinds of errors in the same columns: status, count and last time take the place of the numbers."""
     newest = (
         select(ENTRY.c.error_code, ENTRY.c.status, ENTRY.c.at_ms)
         .where(IS_REQUEST, FAILED, *_within(reader, filters))
@@ -138,7 +140,7 @@ def _within(reader: Reader, filters: Filters) -> list[Any]:
 
 
 def _timings(rows: Sequence[Any]) -> Timings:
-    """Of rows of the span, whether it streamed, its length, its time to the first token and its tokens."""
+    """Timings from rows of (part, stream, duration_ms, ttft_ms, completion_tokens, code)."""
     durations = sorted([row[2] for row in rows])
     first = sorted([row[3] for row in rows if row[3] is not None])
     speeds = sorted(
@@ -159,5 +161,5 @@ def _timings(rows: Sequence[Any]) -> Timings:
 
 
 def _percentile(ordered: Sequence[Any], percent: int) -> Any:
-    """The smallest value that at least `percent` in a hundred do not exceed."""
+    """The smallest value that at least `percent` per cent of the values do not exceed; None without values."""
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] if ordered else None

@@ -1,7 +1,7 @@
-"""How models and providers have answered of late: sums over everybody's calls, read from the hourly rollups.
+"""Recent performance of models and providers: sums over everybody's calls, from the hourly rollups.
 
-Nobody is named here: a model's page shows these figures to all who may see the model. Times to the first token and
-rates of tokens are those of streams; other answers come as a whole and have neither.
+The figures name nobody: a model's page shows them to everyone who can see the model. Time to first token and tokens per
+second are those of streams; non-streaming answers have neither.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ALL = ("requests", "errors", "cancelled")
 
 
 class Performance(msgspec.Struct, kw_only=True):
-    """Sums over some calls of one model or provider; times in ms. Without calls every mean and share is None."""
+    """Sums over calls of one model or provider, times in ms. Without calls every mean and share is None."""
 
     requests: int = 0
     errors: int = 0
@@ -47,7 +47,7 @@ class Performance(msgspec.Struct, kw_only=True):
 
     @property
     def error_share(self) -> float | None:
-        """The part of all requests that failed; what a client cut off itself did not."""
+        """The share of requests that failed. A request that its client cancelled did not fail."""
         return self.errors / self.requests if self.requests else None
 
     @property
@@ -61,7 +61,7 @@ class Performance(msgspec.Struct, kw_only=True):
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens that streams wrote by the seconds from their first token to their end."""
+        """Completion tokens of streams per second from their first token to their end."""
         writing_ms = self.stream_ms - self.ttft_ms
         return self.stream_tokens / writing_ms * 1000 if self.stream_tokens and writing_ms > 0 else None
 
@@ -71,10 +71,10 @@ class Performance(msgspec.Struct, kw_only=True):
 
 
 class Point(NamedTuple):
-    """One hour or one day of UTC."""
+    """The performance in one hour or day of UTC."""
 
     start_ms: int
-    told: Performance
+    total: Performance
 
     @property
     def start(self) -> datetime:
@@ -82,21 +82,21 @@ class Point(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A stretch of time: its sums, and the same by hour or by day, empty ones too, oldest first."""
+    """The performance in a span, in total and by hour or day, oldest first, including empty ones."""
 
-    told: Performance
+    total: Performance
     points: list[Point]
 
 
 class Recent(NamedTuple):
-    """The last 24 hours by hour and the last 7 days by day of UTC; both end with the hour or day that runs."""
+    """The last 24 hours by hour and the last 7 days by day of UTC, including the current hour and day."""
 
     day: Span
     week: Span
 
 
 def of_model(name: str, *, at_ms: int | None = None) -> Recent:
-    """How one model answered everybody."""
+    """The recent performance of one model, over everybody's calls."""
     moment = now_ms() if at_ms is None else at_ms
     hour, today = moment - moment % HOUR_MS, moment - moment % DAY_MS
     filters = Filters(model=name)
@@ -108,14 +108,15 @@ def of_model(name: str, *, at_ms: int | None = None) -> Recent:
 def by(
     dimension: Literal["model", "provider_id"], names: Iterable[str], *, at_ms: int | None = None
 ) -> dict[str, Performance]:
-    """How each of some models or providers answered in the last 24 hours; those that were not asked are left out."""
+    """The performance of models or providers in the last 24 hours, by name or id; those without requests are left out."""
     moment = now_ms() if at_ms is None else at_ms
     first = moment - moment % HOUR_MS - (HOURS - 1) * HOUR_MS
     used = used_in(
         EVERYBODY, NONE, first, moment - moment % HOUR_MS + HOUR_MS, of=["stream"], among=(dimension, list(names))
     ).subquery("used")
     query = select(used.c[dimension].label("name"), *_summed(used)).group_by(used.c[dimension])
-    return {row.name: told for row in db.session.execute(query) if (told := _performance(row)).requests}
+    found = {row.name: _performance(row) for row in db.session.execute(query)}
+    return {name: performance for name, performance in found.items() if performance.requests}
 
 
 def _summed(used: Any) -> list[Any]:
@@ -130,7 +131,7 @@ def _performance(row: Any) -> Performance:
 
 
 def _span(filters: Filters, starts: Sequence[int], after: int) -> Span:
-    """The sums of windows that begin at `starts`, the last one up to `after`."""
+    """The performance in windows that start at `starts`; the last one ends at `after`."""
     used = used_in(EVERYBODY, filters, starts[0], after, starts, of=["stream"]).subquery("used")
     found = {
         row.window: _performance(row)
@@ -139,5 +140,5 @@ def _span(filters: Filters, starts: Sequence[int], after: int) -> Span:
     points = [Point(start, found.get(start, Performance())) for start in starts]
     whole = Performance()
     for point in points:
-        whole.add(point.told)
+        whole.add(point.total)
     return Span(whole, points)

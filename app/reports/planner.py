@@ -1,7 +1,6 @@
-"""How usage of any span is read: by whom, narrowed to what, and from which rollups and entries it is put together.
+"""Plans the reading of usage in any span: for which reader, with which filters, from which rollups and entries.
 
-The reader is the permission: a person's own usage, that of teams they read for, or everybody's for those who see
-everything.
+The reader is the permission: they see their own usage, that of teams they own, or everybody's if they see everything.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Reader(Protocol):
 
 
 class TeamReader(NamedTuple):
-    """A person who reads all usage of some teams beside their own: those they own."""
+    """A person who reads their own usage and all usage of `teams`, which they own."""
 
     id: str
     sees_everything: bool
@@ -58,7 +57,7 @@ class TeamReader(NamedTuple):
 
 
 class Everybody(NamedTuple):
-    """Reads over everybody what names nobody."""
+    """Reads everybody's usage, for figures that name nobody."""
 
     id: str = ""
     sees_everything: bool = True
@@ -68,9 +67,9 @@ EVERYBODY = Everybody()
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report is narrowed to; None means all. Times in Unix ms, the span half-open: [from_ms, to_ms).
+    """The filters of a report; None means all. The span is [from_ms, to_ms) in Unix ms.
 
-    `status` is an HTTP status, or "ok", "error", "cancelled". With it, or with `error_code`, single entries are read.
+    `status` is an HTTP status, or "ok", "error", "cancelled". Filters by `status` or `error_code` read single entries.
     """
 
     person_id: str | None = None
@@ -89,12 +88,12 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 NONE = Filters()
 NARROWING = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type")
 
-# What came later about a request, and what put a counter right, are entries of the books but no requests.
+# Late corrections, repairs and credits are entries of the ledger but not requests.
 IS_REQUEST = ENTRY.c.kind == "usage"
 
 
 class Sums(msgspec.Struct, kw_only=True, gc=False):
-    """Sums over some usage: counts of requests and tokens, money in nano-units, times in ms."""
+    """Sums of usage: counts of requests and tokens, money in nano-units, times in ms."""
 
     requests: int = 0
     errors: int = 0
@@ -121,7 +120,7 @@ class Sums(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def mean_ttft_ms(self) -> float | None:
-        """The mean time to the first token in ms, of the requests that had one."""
+        """The mean time to first token in ms; None if no request had one."""
         return self.ttft_ms / self.ttft_count if self.ttft_count else None
 
     def add(self, other: Sums) -> None:
@@ -131,8 +130,8 @@ class Sums(msgspec.Struct, kw_only=True, gc=False):
 
 
 class _Source(NamedTuple):
-    """Where sums of a certain grain are read: a table, its column of beginnings, and conditions of its own: the kind of
-    longer rollups, and the cut, of which some rows may be sought."""
+    """Where sums of one length are read: a table, the kind of longer rollups, and the cut; `sought` says that the cut's rows
+    are found by model or person."""
 
     table: Table
     kind: Kind | None = None
@@ -147,7 +146,7 @@ class _Source(NamedTuple):
 
     @property
     def length_ms(self) -> int | None:
-        """How long the stretch of time of a row is; None where it is a moment, or sometimes longer."""
+        """The length of a row's time in ms; None for entries and for months, which differ."""
         if self.kind is None:
             return None if self.table is ENTRY else HOUR_MS
         return {"day": DAY_MS, "week": 7 * DAY_MS}.get(self.kind)
@@ -158,10 +157,10 @@ class _Source(NamedTuple):
 
 
 _ENTRIES, _HOURS = _Source(ENTRY), _Source(HOURLY)
-# A group that was used on one day is often used on others.
+# Estimates: a group that was used on one day is often used on others.
 _ROWS_A_DAY: dict[Kind | None, float] = {None: 1.5, "day": 1.0, "week": 0.3, "month": 0.15}
 _ENTRY_MEASURES = entry_measures(ENTRY)
-_horizons: WeakKeyDictionary[Any, int | None] = WeakKeyDictionary()  # by the transaction that asked
+_horizons: WeakKeyDictionary[Any, int | None] = WeakKeyDictionary()  # by transaction
 
 
 def span_of(filters: Filters) -> tuple[int, int]:
@@ -179,15 +178,14 @@ def used_in(
     among: tuple[str, Sequence[str]] | None = None,
     measures: Collection[str] = MEASURES,
 ) -> Any:
-    """A query of the usage in [first, after): the dimensions `of`, `measures` and, given the windows' beginnings, the
-    window.
+    """A query of the usage in [first, after), in Unix ms: the dimensions `of`, the `measures` and, if `edges` holds the starts
+    of windows, the window.
 
-    It reads the longest rollups that fit between the edges and are up to date, shorter ones beside them, so that rows
-    are few; with other dimensions left out where `of` and what is narrowed allow it. `among` narrows a dimension to some
-    names.
+    To read few rows, it uses the longest rollups that fit between the edges and are up to date, with shorter ones around
+    them, and summaries where `of` and the filters allow it. `among` narrows a dimension to some names.
     """
     sources = [_ENTRIES]
-    inner = edges if len(edges) > 1 else ()  # one window alone has no edges inside of the span
+    inner = edges if len(edges) > 1 else ()  # a single window has no edges inside the span
     if filters.status is None and filters.error_code is None and all(edge % HOUR_MS == 0 for edge in inner):
         cut = cut_for(reader, filters, [*of, *([among[0]] if among else [])])
         table = CUT if cut else ROLLUP
@@ -199,9 +197,9 @@ def used_in(
                 if {period_start(kind, edge) for edge in inner} == set(inner):
                     sources.append(_Source(table, kind, cut, sought))
     fresh = _fresh() if len(sources) > 2 else None
-    told = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
+    dimensions = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
     pieces = [
-        _piece(reader, filters, source, start, end, edges, told, measures).where(
+        _piece(reader, filters, source, start, end, edges, dimensions, measures).where(
             *([_dimension(source.table, among[0]).in_(among[1])] if among else [])
         )
         for source, start, end in _parts(sources, first, after, fresh)
@@ -212,15 +210,15 @@ def used_in(
 def hours_in(
     reader: Reader, filters: Filters, first: int, after: int, measures: Collection[str] = MEASURES
 ) -> Select[Any]:
-    """A query of the usage by hour from the one that holds `first` on and before `after`: beginning and measures.
+    """A query of the usage by hour, from the hour of `first` and before `after`: start and measures.
 
-    Where no cut has hours it reads entries: they lie in the order of time in the indexes of what they are narrowed to.
+    Where no cut has hours it reads entries, which the indexes of the filters hold in order of time.
     """
     cut = cut_for(reader, filters, ())
     source = _Source(CUT, None, cut) if cut in HOURLY_CUTS else _ENTRIES
-    told = _ENTRY_MEASURES if source is _ENTRIES else source.table.c
+    columns = _ENTRY_MEASURES if source is _ENTRIES else source.table.c
     return select(
-        (source.moment - source.moment % HOUR_MS).label("start_ms"), *(told[name].label(name) for name in measures)
+        (source.moment - source.moment % HOUR_MS).label("start_ms"), *(columns[name].label(name) for name in measures)
     ).where(
         source.moment >= first - first % HOUR_MS,
         source.moment < after,
@@ -230,7 +228,7 @@ def hours_in(
 
 
 def cut_for(reader: Reader, filters: Filters, of: Collection[str]) -> str | None:
-    """The cut that knows all dimensions in question; None where only the rollups of all groups do."""
+    """The coarsest cut with all dimensions that are read or filtered; None if only the rollups of all groups have them."""
     narrow = {name for name in NARROWING if getattr(filters, name) is not None}
     if not reader.sees_everything and not _leads(reader, filters) and filters.person_id != reader.id:
         narrow.add("person_id")
@@ -240,14 +238,16 @@ def cut_for(reader: Reader, filters: Filters, of: Collection[str]) -> str | None
 
 
 def _seeks(reader: Reader, filters: Filters, among: tuple[str, Sequence[str]] | None) -> bool:
-    """Whether some models or people are asked for, rather than all of a time."""
+    """Whether the report is of certain models or people, rather than of everything in a span."""
     named = any(getattr(filters, name) is not None for name in FOUND_BY) or (among is not None and among[0] in FOUND_BY)
     return named or not (reader.sees_everything or _leads(reader, filters))
 
 
 def _fresh() -> int | None:
-    """The first hour, in Unix ms, that the longer rollups do not know yet; None when they know all. It is asked once in
-    a transaction, so that what is read for one page agrees."""
+    """The first hour, in Unix ms, that the longer rollups lack; None if they are up to date.
+
+    It is read once in a transaction, so that all parts of a page agree.
+    """
     connection = db.session.connection()
     transaction = db.session().get_transaction()
     if transaction not in _horizons:
@@ -256,8 +256,8 @@ def _fresh() -> int | None:
 
 
 def _parts(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
-    """[first, after) as parts, each read from one source, so that few rows are read: with or without weeks or months,
-    as these fit better or worse between the edges."""
+    """Split [first, after) into parts, each read from one source: with or without weeks and months, whichever reads fewer
+    rows."""
     longer = [source for source in sources if source.kind not in (None, "day")]
     others = [source for source in sources if source not in longer]
     ways = [_split([*others, *some], first, after, fresh) for size in range(3) for some in combinations(longer, size)]
@@ -265,13 +265,13 @@ def _parts(sources: Sequence[_Source], first: int, after: int, fresh: int | None
 
 
 def _weight(parts: Sequence[tuple[_Source, int, int]]) -> float:
-    """How many rows parts are, roughly, in those of a day."""
+    """An estimate of how many rows parts read, in arbitrary units."""
     end = clock.now_ms()
     return sum(max(0, min(after, end) - first) * _ROWS_A_DAY[source.kind] for source, first, after in parts)
 
 
 def _split(sources: Sequence[_Source], first: int, after: int, fresh: int | None) -> list[tuple[_Source, int, int]]:
-    """[first, after) as parts, each read from the coarsest source that fits; `fresh` is the first underived hour."""
+    """Split [first, after) into parts, each read from the coarsest source that fits; `fresh` is the first underived hour."""
     source = sources[-1]
     if source.table is ENTRY or first >= after:
         return [(source, first, after)]
@@ -291,13 +291,13 @@ def _split(sources: Sequence[_Source], first: int, after: int, fresh: int | None
 
 def _floor(source: _Source, at_ms: int) -> int:
     if at_ms >= FOR_EVER_MS:
-        return at_ms  # the end of time is the end of any period
+        return at_ms  # the end of time ends every period
     return period_start(source.kind, at_ms) if source.kind else at_ms - at_ms % HOUR_MS
 
 
 def _ceiling(source: _Source, at_ms: int) -> int:
     if at_ms == 0 or at_ms >= FOR_EVER_MS:
-        return at_ms  # so is its beginning
+        return at_ms  # as its start starts every period
     if source.kind is None:
         return -(-at_ms // HOUR_MS) * HOUR_MS
     start = period_start(source.kind, at_ms)
@@ -311,7 +311,7 @@ def _piece(
     start: int,
     end: int,
     edges: Sequence[int],
-    told: Sequence[str],
+    dimensions: Sequence[str],
     measures: Collection[str],
 ) -> Select[Any]:
     table = source.table
@@ -319,7 +319,7 @@ def _piece(
     window = _window(source, edges, end) if edges else null()
     return select(
         window.label("window"),
-        *(_dimension(table, name).label(name) for name in told),
+        *(_dimension(table, name).label(name) for name in dimensions),
         *(columns[name].label(name) for name in measures),
     ).where(
         source.moment >= start,
@@ -330,15 +330,17 @@ def _piece(
 
 
 def _dimension(table: Table, name: str) -> ColumnElement[Any]:
-    """What an entry has none of is an empty text in the sums."""
+    """A dimension as a column. It is null in an entry where it is empty text in the rollups."""
     column: ColumnElement[Any] = table.c[name]
     return func.coalesce(column, "") if table is ENTRY and ENTRY.c[name].nullable else column
 
 
 def _window(source: _Source, edges: Sequence[int], end: int) -> ColumnElement[int]:
-    """The beginning of the window that holds a row of `source`, of those before `end`: its own where the rows are as long
-    as the windows, so that an index has them in order; reckoned where windows are equally long, as days of UTC are; else
-    found."""
+    """The start of the window that contains a row of `source` before `end`.
+
+    If rows are as long as windows it is the row's own start, which an index has in order; if windows are equally long it is
+    computed; else it is searched.
+    """
     if len(edges) == 1:
         return literal(edges[0])
     moment, step = source.moment, edges[1] - edges[0]
@@ -350,7 +352,7 @@ def _window(source: _Source, edges: Sequence[int], end: int) -> ColumnElement[in
 
 
 def _found(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[int]:
-    """A balanced tree of comparisons, as windows may be many."""
+    """The window of a moment by a balanced tree of comparisons, as windows can be many."""
     if len(edges) == 1:
         return literal(edges[0])
     middle = len(edges) // 2
@@ -361,7 +363,7 @@ def _found(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[in
 
 
 def let_through(reader: Reader, filters: Filters, table: Table) -> list[Any]:
-    """What the reader may see of a table, narrowed. Of a team that they read for they see everything."""
+    """Conditions for the rows that the reader can see and the filters let through. A team's owner sees all of the team."""
     own = [] if _leads(reader, filters) else allowed(reader, table, of_key=filters.key_id is not None)
     return [*own, *narrowed(filters, table)]
 
@@ -371,10 +373,10 @@ def _leads(reader: Reader, filters: Filters) -> bool:
 
 
 def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[ColumnElement[bool]]:
-    """What the reader may see of a table; `of_key` says that it is narrowed to a key too.
+    """Conditions for the rows that the reader can see; `of_key` says that a filter narrows them to a key too.
 
-    A key is used less than its person, so its index is the one to walk: the person is then asked in a way that no
-    index answers.
+    A key has fewer rows than its person, so its index is the better one: the condition on the person is then written in a
+    way that no index answers.
     """
     if reader.sees_everything:
         return []
@@ -399,7 +401,7 @@ def narrowed(filters: Filters, table: Table) -> list[Any]:
 
 
 def something(sums: Iterable[Any]) -> ColumnElement[bool]:
-    """Whether a group has any usage at all, by its sums: the repair of a counter is booked without."""
+    """Whether a group has any usage, by its sums. Repairs are entries without usage."""
     named = {column.name: column for column in sums}
     return or_(*(named[name] != 0 for name in ("requests", "cost_nano", "prompt_tokens", "completion_tokens")))
 
@@ -409,10 +411,10 @@ def summed(used: Any, measures: Collection[str] = MEASURES) -> list[Any]:
 
 
 def added(column: Any) -> ColumnElement[int]:
-    """The sum of a column as a whole number: PostgreSQL's sums are decimals, which take long to read."""
+    """The sum of a column as an integer: PostgreSQL's sums are decimals, which are slow to read."""
     return cast_sql(func.sum(column), BigInteger)
 
 
 def sums_of(found: Row[Any], measures: Collection[str] = MEASURES) -> Sums:
-    """The sums that a row ends with. SQL's sums are null over nothing."""
+    """The sums in the last columns of a row. A sum over no rows is null in SQL and 0 here."""
     return Sums(**{name: number or 0 for name, number in zip(measures, found[-len(measures) :], strict=True)})

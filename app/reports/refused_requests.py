@@ -1,6 +1,6 @@
-"""Requests that were not let in: for a day their reason can be looked up by the request's id.
+"""Refused requests: for a day their reason can be looked up by the request's id.
 
-The gateway writes the records; here they are found for those whom they concern, and for admins.
+The gateway writes the records; the people concerned and admins can read them here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ _decode = msgspec.json.Decoder(Refusal).decode
 
 
 def find(person: Person, request_id: str) -> Refusal | None:
-    """Why a request was refused, for its own person, the owner of its key, owners of its team and those who see
-    everything.
+    """Return why a request was refused, to its person, the owner of its key, owners of its team and those who see everything.
 
-    None when there is no such record, it is somebody else's, or Redis does not answer.
+    None if there is no record, it is somebody else's, or Redis does not answer.
     """
     try:
         raw = current.redis().get(store.refusal(request_id))

@@ -1,6 +1,6 @@
-"""Single requests, read from the books: lists of them, one with all that was booked of it, and when keys were used.
+"""Single requests from the ledger: lists, one request with all its entries, and when keys were last used.
 
-The reader is the permission, as in `reports`.
+The reader is the permission, as in `planner`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from app.reports.planner import IS_REQUEST, NONE, Filters, Reader, allowed, let_
 from app.reports.usage import ReportError
 
 COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
-# Compared as one: a database steps to a place in its index, where two conditions would be looked at row by row.
+# One row value: the database steps to its place in the index, where two conditions would be checked row by row.
 _place = tuple_(ENTRY.c.at_ms, ENTRY.c.id)
 _OLDEST_FIRST = ENTRY.c.at_ms, ENTRY.c.id
 _NEWEST_FIRST = ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()
-FEW, NEWEST = 100, 10_000  # requests of which the newest are looked at one by one
+FEW, NEWEST = 100, 10_000  # how many of the newest requests are read: first few, then many
 
 
 class Page(msgspec.Struct, kw_only=True):
-    """Some entries of a list, newest first; `next` asks for older ones, `previous` for newer ones.
+    """A page of entries, newest first; `next` is the cursor of older ones, `previous` of newer ones.
 
-    `total` is None beyond 10,000.
+    `total` is None above `COUNTED_UP_TO`.
     """
 
     entries: list[UsageEntry]
@@ -40,12 +40,12 @@ class Page(msgspec.Struct, kw_only=True):
 def listed(
     reader: Reader, *, filters: Filters = NONE, limit: int = 50, cursor: str | None = None, skip: int = 0
 ) -> Page:
-    """The requests that `filters` let through, newest first: at `cursor` (of a former page) or after `skip` of them.
+    """A page of the requests that `filters` let through, newest first: from `cursor` (of another page) or after `skip`.
 
-    Raises `ReportError` for a cursor that is none.
+    Raises `ReportError` for an invalid cursor.
     """
     where = _wanted(reader, filters)
-    # in the order of the list, by whose index the newest are found; any others would be sought in the heap
+    # counted in the order of the list, so that its index answers; other rows would be read from the heap
     counted = select(func.count()).select_from(
         select(literal(1)).select_from(ENTRY).where(*where).order_by(*_NEWEST_FIRST).limit(COUNTED_UP_TO + 1).subquery()
     )
@@ -81,7 +81,7 @@ def newest(reader: Reader, *, filters: Filters, limit: int) -> list[UsageEntry]:
 
 
 def every(reader: Reader, *, filters: Filters = NONE, piece: int = 500) -> Iterator[list[UsageEntry]]:
-    """All requests that `filters` let through, newest first, some at a time: memory stays bounded."""
+    """All requests that `filters` let through, newest first, in lists of `piece`, so that memory stays bounded."""
     query = select(UsageEntry).where(*_wanted(reader, filters))
     query = query.order_by(*_NEWEST_FIRST).limit(piece)
     entries = list(db.session.scalars(query))
@@ -92,9 +92,9 @@ def every(reader: Reader, *, filters: Filters = NONE, piece: int = 500) -> Itera
 
 
 def entries_of(reader: Reader, request_id: str) -> list[UsageEntry]:
-    """All entries of one request: itself, then what was booked later; none when it is not the reader's to see.
+    """All entries of one request: the request itself, then later corrections; empty if the reader cannot see it.
 
-    The repair of a counter has an id like a request, and is none; nor is a credit to a budget, which is nobody's use.
+    Repairs and credits have ids too, but are not requests.
     """
     moves = (ENTRY.c.kind == "repair") | ((ENTRY.c.kind == "credit") & (ENTRY.c.person_id == ""))
     query = select(UsageEntry).where(ENTRY.c.request_id == request_id, ~moves, *allowed(reader, ENTRY))
@@ -116,7 +116,10 @@ def _cursor(entry: UsageEntry, *, newer: bool = False) -> str:
 
 
 def _position(cursor: str) -> tuple[bool, int, int]:
-    """Whether newer entries are wanted than that of this time and this id."""
+    """Read a cursor: whether it asks for newer entries, and the time in ms and id of the entry that it starts from.
+
+    Raises `ReportError`.
+    """
     try:
         spelled = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
         at_ms, id = (int(part) for part in spelled.removeprefix("n").split("."))
@@ -131,12 +134,12 @@ def _position(cursor: str) -> tuple[bool, int, int]:
 
 
 def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
-    """When each key was last used, Unix ms; unused ones are left out."""
+    """When each key was last used, in Unix ms; unused keys are left out."""
     ids = sorted(set(key_ids))
     if not ids:
         return {}
     of = listed_ids(db.session.connection().dialect.name == "postgresql").subquery("of")
-    last = (  # a step into the index each; grouped it would read every entry of the keys
+    last = (  # one step into the index for each key; GROUP BY would read all their entries
         select(ENTRY.c.at_ms)
         .where(ENTRY.c.key_id == of.c.id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
         .order_by(*_NEWEST_FIRST)
@@ -148,9 +151,9 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
 
 
 def use_of_secrets(reader: Reader, key_id: str, secret_ids: Collection[str]) -> dict[str, int]:
-    """When each of some secrets of a key was last presented, Unix ms, among the key's last 10,000 requests.
+    """When each of a key's secrets was last presented, in Unix ms, among the key's last 10,000 requests.
 
-    A secret that none of these presented is left out. The last few mostly tell it of all.
+    A secret that none of these presented is left out. Usually the last few requests answer for all secrets.
     """
     found: dict[str, int] = {}
     for size in (FEW, NEWEST):

@@ -1,8 +1,7 @@
-"""What was used, read from the books for pages and for the management API.
+"""Usage reports from the ledger, for pages and the management API.
 
-The reader is the permission: a person's own usage, or everybody's for those who see everything. Sums come from the
-longest rollups that fit and are known to be up to date, from hours and single entries at the edges, so that they
-equal the entries to the millisecond.
+The reader is the permission (see `planner`). Sums come from the longest rollups that fit and are up to date, and from hours
+and single entries at the edges, so that they equal the entries to the millisecond.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from app.reports.planner import (
     used_in,
 )
 
-__all__ = ["NONE", "Filters", "Reader", "Sums"]  # of spans; a report is asked for with them
+__all__ = ["NONE", "Filters", "Reader", "Sums"]  # of `planner`; reports take and return them
 
 Period = Literal["day", "week", "month"]
 Step = Literal["hour", "day", "week", "month"]
@@ -50,13 +49,13 @@ PERIODS: tuple[Period, ...] = get_args(Period)
 STEPS: tuple[Step, ...] = get_args(Step)
 MOST_PERIODS = 1000  # rows of one report
 DETAILS: tuple[Dimension, ...] = ("model", "api_type")
-TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # with details
-EARLIER = -1  # the window of a span before
+DETAILED = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # measures of details
+EARLIER = -1  # stands for the span before, as a window
 DEFAULT_STEPS: dict[Step, int] = {"hour": 24, "day": 30, "week": 12, "month": 12}
 
 
 class ReportError(ValueError):
-    """A report that cannot be made; the message is safe to show and `field` names what was asked wrongly."""
+    """An invalid report was requested. The message is safe to show; `field` names the invalid parameter."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -64,7 +63,7 @@ class ReportError(ValueError):
 
 
 class PeriodUsage(Sums, kw_only=True, gc=True):
-    """The sums of one period [start_ms, end_ms), if asked for with the same by model and by kind of API."""
+    """The sums of one period [start_ms, end_ms) and, if requested, by model and by kind of API."""
 
     start_ms: int
     end_ms: int
@@ -81,17 +80,19 @@ class PeriodUsage(Sums, kw_only=True, gc=True):
 
 
 class Share(Sums, kw_only=True):
-    """The sums of one person, model, key …: `name` is its id (a model's own name), empty for usage without one."""
+    """The sums of one person, model, key …: `name` is its id, a model's name, or empty for usage without one."""
 
     name: str
 
 
-Windows = tuple[tuple[int, int], ...]  # [start_ms, end_ms), oldest first, each beginning where the one before ends
+Windows = tuple[tuple[int, int], ...]  # [start_ms, end_ms), oldest first, without gaps
 
 
 class Question(NamedTuple):
-    """Whose shares are to be ranked, of what, by what, and how many of them. Of `windows`, which hold the whole span,
-    is told what each of these had in them, where that is known from the same rows."""
+    """A ranking to compute: by which dimension, with which filters, in which order, and how many shares.
+
+    If `windows` cover the whole span, the result also contains a series by window, where the same rows give it.
+    """
 
     dimension: Dimension
     filters: Filters = NONE
@@ -101,8 +102,10 @@ class Question(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The largest shares, largest first; how many there are in all, and how many of them made a request. `series` are
-    their sums by name and by a window's beginning; None where other rows have to be read for them."""
+    """The largest shares, largest first; how many there are (`found`), and how many of them made a request (`asked`).
+
+    `series` has their sums by name and start of window; None if other rows must be read for it.
+    """
 
     shares: list[Share]
     found: int
@@ -111,7 +114,8 @@ class Ranking(NamedTuple):
 
 
 class Course(NamedTuple):
-    """The usage of a span by its groups, as streams and as whole answers, and the sums of the span before it."""
+    """The usage of a span by period, its sums for streaming and non-streaming (`whole`) requests, and the sums of the span
+    before it."""
 
     rows: list[PeriodUsage]
     streams: Sums
@@ -127,7 +131,7 @@ class Course(NamedTuple):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """The first numbers an admin wants to see. Today is the UTC day."""
+    """The figures on an admin's first page. Today is the UTC day."""
 
     total_users: int
     active_users_today: int
@@ -138,7 +142,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 class Repriced(Sums, kw_only=True):
-    """The usage of a model by one kind of API: what it cost, and what it would have cost under another price."""
+    """A model's usage by one kind of API, with its cost and the cost under another price."""
 
     api_type: str
     would_nano: int
@@ -165,11 +169,11 @@ def usage(
     at_ms: int | None = None,
     detailed: bool = False,
 ) -> list[PeriodUsage]:
-    """The last `periods` calendar periods of `timezone` (an IANA name), oldest first, empty ones too; `detailed` with
-    what each model and kind of API had, of the measures `TOLD` alone.
+    """The usage of the last `periods` calendar periods in `timezone` (an IANA name), oldest first, including empty ones.
 
-    The last row is the period that holds `at_ms` (now). Weeks begin on Monday. The span of `filters` narrows what is
-    counted, not which periods are shown. Raises `ReportError` for more than 1,000 periods.
+    With `detailed` each row has sums by model and kind of API, of the measures `DETAILED` only. The last row is the period of
+    `at_ms` (now). Weeks begin on Monday. The span of `filters` narrows the usage, not the list of periods. Raises
+    `ReportError` for more than 1,000 periods.
     """
     if not 1 <= periods <= MOST_PERIODS:
         raise ReportError(f"expected 1 to {MOST_PERIODS}", "num_periods")
@@ -187,16 +191,15 @@ def stats(
     timezone: str = "UTC",
     at_ms: int | None = None,
 ) -> list[PeriodUsage]:
-    """Usage grouped by hour, day, week or month between `filters.from_ms` and `to_ms`, oldest first, empty ones too.
+    """Usage by hour, day, week or month between `filters.from_ms` and `to_ms`, oldest first, including empty groups.
 
-    Without a beginning: the last 24 hours, 30 days, 12 weeks or 12 months. Raises `ReportError` for more than
-    1,000 groups.
+    Without `from_ms`: the last 24 hours, 30 days, 12 weeks or 12 months. Raises `ReportError` for more than 1,000 groups.
     """
     return _by_window(reader, filters, windows_of(group_by, filters, timezone, at_ms), detailed=False)
 
 
 def course(reader: Reader, group_by: Step, *, filters: Filters, before: Filters) -> Course:
-    """What `stats` tells of UTC, and the sums of the span before, in one question."""
+    """The rows of `stats` in UTC and the sums of the span `before`, by one query."""
     windows = windows_of(group_by, filters)
     rows = {start: PeriodUsage(start_ms=start, end_ms=end) for start, end in windows}
     first = max(windows[0][0], filters.from_ms or 0)
@@ -227,7 +230,7 @@ def shares_over_time(
     at_ms: int | None = None,
     measures: Collection[str] = MEASURES,
 ) -> dict[str, dict[int, Sums]]:
-    """What some models, keys, people … used in each group of `stats`, by name and by the group's beginning."""
+    """The usage of some models, keys, people … in each group of `stats`, by name and start of group."""
     found: dict[str, dict[int, Sums]] = {name: {} for name in names}
     if not names:
         return found
@@ -258,8 +261,7 @@ def by_hour_of_week(
 ) -> list[list[Sums]]:
     """The sums of each hour of each weekday in `timezone`, Monday first: `[weekday][hour]`.
 
-    Hours are counted whole, and in zones half an hour beside UTC by where they begin. With a choice of `measures` the
-    others stay 0, which costs less.
+    Hours are whole hours of UTC, placed by their start in `timezone`. Measures that are not in `measures` stay 0.
     """
     first, after = span_of(filters)
     until = min(after, (now_ms() if at_ms is None else at_ms) + 1)
@@ -287,18 +289,18 @@ def windows_of(group_by: Step, filters: Filters = NONE, timezone: str = "UTC", a
 
 
 def _hold(windows: Windows, filters: Filters) -> bool:
-    """Whether windows hold all of the span of `filters` that has begun."""
+    """Whether windows cover the span of `filters`, as far as it has begun."""
     return bool(windows) and windows[0][0] <= span_of(filters)[0]
 
 
 def _between(filters: Filters, windows: Windows) -> tuple[int, int, list[int]]:
-    """What of the span of `filters` lies in windows: its beginning, its end, and the windows' beginnings."""
+    """The part of the span of `filters` inside windows: its start, its end, and the starts of the windows."""
     first, after = span_of(filters)
     return max(first, windows[0][0]), min(after, windows[-1][1]), [start for start, _ in windows]
 
 
 def _step(step: Step, timezone: str, at_ms: int) -> tuple[int, int]:
-    if step == "hour":  # whole hours of UTC: clocks that stand half an hour beside still show 60 minutes
+    if step == "hour":  # whole hours of UTC, also for zones that are half an hour off
         return at_ms - at_ms % HOUR_MS, at_ms - at_ms % HOUR_MS + HOUR_MS
     window = window_of(f"{step}|{timezone}", at_ms)
     return window.start_ms, window.end_ms
@@ -307,7 +309,7 @@ def _step(step: Step, timezone: str, at_ms: int) -> tuple[int, int]:
 def _by_window(
     reader: Reader, filters: Filters, windows: Sequence[tuple[int, int]], *, detailed: bool
 ) -> list[PeriodUsage]:
-    """The sums of windows that follow one another without gaps."""
+    """The sums of consecutive windows."""
     rows = [PeriodUsage(start_ms=start, end_ms=end) for start, end in windows]
     by_start = {row.start_ms: row for row in rows}
     first = max(windows[0][0], filters.from_ms or 0)
@@ -324,15 +326,15 @@ def _by_window(
     pieces = []
     for names in _by_cut(reader, [(name, filters) for name in DETAILS]).values():
         used = _once(
-            used_in(reader, filters, first, after, edges, of=names, measures=TOLD),
+            used_in(reader, filters, first, after, edges, of=names, measures=DETAILED),
             ["window", *names],
             len(names),
-            TOLD,
+            DETAILED,
         )
         pieces += [
-            select(literal(name).label("detail"), used.c.window, used.c[name].label("name"), *summed(used, TOLD))
+            select(literal(name).label("detail"), used.c.window, used.c[name].label("name"), *summed(used, DETAILED))
             .group_by(used.c.window, used.c[name])
-            .having(something(summed(used, TOLD)))
+            .having(something(summed(used, DETAILED)))
             for name in names
         ]
     for detail, start_ms, name, requests, errors, prompt, completion, cost in db.session.execute(union_all(*pieces)):
@@ -351,7 +353,7 @@ def _by_window(
 def _by_cut(
     reader: Reader, asked: Iterable[tuple[Dimension, Filters]]
 ) -> dict[tuple[Filters, str | None], list[Dimension]]:
-    """Dimensions by what they are narrowed to and the cut that knows them: what of them is read together."""
+    """Group dimensions that one query can read: by their filters and their cut."""
     found: dict[tuple[Filters, str | None], list[Dimension]] = {}
     for name, filters in asked:
         together = found.setdefault((filters, cut_for(reader, filters, [name])), [])
@@ -361,8 +363,10 @@ def _by_cut(
 
 
 def _once(used: Any, groups: Sequence[str], times: int, measures: Collection[str]) -> Any:
-    """Usage to be asked several times, added up by some columns before, so that its rows are read once; of keys there
-    are about as many as rows."""
+    """Usage that is read `times` times, as a CTE grouped by `groups`, so that its rows are read once.
+
+    With keys it is not grouped first: there are about as many keys as rows.
+    """
     rows = used.subquery()
     if times == 1:
         return rows
@@ -376,7 +380,7 @@ def _once(used: Any, groups: Sequence[str], times: int, measures: Collection[str
 
 
 def totals(reader: Reader, *, filters: Filters = NONE) -> Sums:
-    """The sums over everything that `filters` let through."""
+    """The sums of all usage that `filters` let through."""
     used = used_in(reader, filters, *span_of(filters), of=()).subquery("used")
     return sums_of(db.session.execute(select(*summed(used))).one())
 
@@ -390,8 +394,8 @@ def by(
     limit: int = 100,
     names: Sequence[str] | None = None,
 ) -> list[Share]:
-    """The sums by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`; of some
-    names alone if they are given."""
+    """The shares by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`; only of
+    `names` if given."""
     [found] = rankings(reader, [Question(dimension, filters, order, limit)], names=names)
     return found.shares
 
@@ -403,10 +407,9 @@ def rankings(
     names: Sequence[str] | None = None,
     measures: Collection[str] = MEASURES,
 ) -> list[Ranking]:
-    """What `by` tells, of several questions at once, and how many there are in all. With a choice of `measures`, which
-    must have those of any use, the others stay 0, which costs less.
+    """Several rankings by one query. Measures that are not in `measures` stay 0; those that show any usage must be in it.
 
-    What is read of the same rollups is read once.
+    Questions over the same rollups read them once.
     """
     if not questions:
         return []
@@ -418,7 +421,7 @@ def rankings(
             if one.filters == filters and one.dimension in dimensions
         ]
         among = None if names is None else (dimensions[0], names)
-        # Without a cut the rows of all groups are read, of which one that was used has about one a window.
+        # Without a cut the rows of all groups are read: about one for each used group and window.
         over = [one.windows for _, one in mine if cut is None and _hold(one.windows, filters)][:1]
         first, after, edges = _between(filters, over[0]) if over else (*span_of(filters), [])
         read = used_in(reader, filters, first, after, edges, of=dimensions, among=among, measures=measures)
@@ -448,21 +451,21 @@ def rankings(
 
 
 def _kept(used: Any, dimension: Dimension, measures: Collection[str]) -> Any:
-    """The sums of all that were used at all. They are counted and sorted as whole numbers, once they are added up:
-    PostgreSQL takes twice as long with windows over sums."""
+    """The sums of all names with usage, as a CTE. Counting and sorting follow in separate steps: PostgreSQL takes twice as
+    long with window functions over sums."""
     name = used.c[dimension]
     sums = select(name.label("name"), *summed(used, measures)).group_by(name).subquery()
     return select(sums).where(something(sums.c)).cte()
 
 
 def _counted(kept: Any) -> Any:
-    """How many there are, and how many of them made a request."""
+    """How many names there are, and how many of them made a request."""
     asked = func.count().filter(kept.c.requests > 0)
     return select(func.count().label("found"), asked.label("asked")).select_from(kept).cte()
 
 
 def _ranked(kept: Any, counted: Any, number: int, question: Question) -> Any:
-    """The first ones of a question as rows of the answer to all."""
+    """The first names of a question, as rows of the combined result."""
     tokens = kept.c.prompt_tokens + kept.c.completion_tokens
     size = (tokens if question.order == "tokens" else kept.c[question.order]).label("size")
     return (
@@ -480,7 +483,7 @@ def _ranked(kept: Any, counted: Any, number: int, question: Question) -> Any:
 
 
 def _series(used: Any, ranked: Any, number: int, dimension: Dimension, measures: Collection[str]) -> Any:
-    """What the first ones of a question had in each window, as rows of the answer to all: the window is their size."""
+    """The usage of a question's first names by window, as rows of the combined result: `size` holds the window."""
     name = used.c[dimension]
     return (
         select(
@@ -497,12 +500,12 @@ def _series(used: Any, ranked: Any, number: int, dimension: Dimension, measures:
 
 
 def by_model(reader: Reader, *, filters: Filters = NONE, limit: int = 100) -> list[Share]:
-    """The sums of each model, dearest first; `name` is the model's name."""
+    """The shares by model, highest cost first; `name` is the model's name."""
     return by(reader, "model", filters=filters, limit=limit)
 
 
 def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
-    """The day's numbers over everyone. Raises `PermissionError` for a reader who may not see everything."""
+    """Today's figures over everyone. Raises `PermissionError` for a reader who cannot see everything."""
     from app.domain.person import Person
 
     if not reader.sees_everything:
@@ -527,11 +530,11 @@ def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
 
 
 def repriced(reader: Reader, model: str, price: Price, *, days: int = 30, at_ms: int | None = None) -> list[Repriced]:
-    """What the last `days` days of a model would have cost under `price`, by kind of API, dearest first.
+    """The cost of a model's last `days` days under another `price`, by kind of API, highest cost first.
 
-    It is counted from the sums of tokens, so that it differs from what single requests would have been charged by
-    their roundings alone: at most half a nano-unit each. The price of a request counts for all that did not fail.
-    The span begins with an hour. Pictures and audio are left out, as they are charged nothing.
+    It is computed from sums of tokens, so it differs from the cost of single requests by their rounding: at most half a
+    nano-unit each. The price per request counts for each that did not fail. The span starts on an hour. Images and audio
+    are left out, as they have no cost yet.
     """
     moment = now_ms() if at_ms is None else at_ms
     first = moment - days * DAY_MS

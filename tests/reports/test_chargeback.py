@@ -82,7 +82,7 @@ def test_who_owns_a_team_reads_its_usage_beside_their_own_and_nothing_else(ledge
         page = requests.listed(LEAD, filters=filters, limit=1000)
         assert {entry.request_id for entry in page.entries} == wanted
         assert usage_reports.totals(LEAD, filters=filters).requests == len(wanted)
-        assert latency.told(LEAD, filters, NONE).errors.counted == sum(
+        assert latency.report(LEAD, filters, NONE).errors.counted == sum(
             told.outcome == "error" for told in events if told.request_id in wanted
         )
     assert requests.listed(LEAD, filters=Filters(person_id="bob")).total == sum(

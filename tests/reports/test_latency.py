@@ -21,8 +21,8 @@ from tests.ledger import books
 from tests.ledger.books import ADA, ADMIN, BOB, NOON, event
 
 
-def told(reader: Reader, filters: Filters = NONE) -> latency.Told:
-    return latency.told(reader, filters, NONE)
+def told(reader: Reader, filters: Filters = NONE) -> latency.Report:
+    return latency.report(reader, filters, NONE)
 
 
 def test_percentiles_are_exact(ledger: Flask) -> None:
@@ -63,7 +63,7 @@ def test_only_the_newest_are_looked_at_and_it_is_said(ledger: Flask, monkeypatch
 
 def test_two_spans_are_timed_at_once(ledger: Flask) -> None:
     posting.post([event(duration_ms=5), event(at_ms=NOON - 9 * DAY_MS, duration_ms=7)])
-    now, before, _ = latency.told(ADA, Filters(from_ms=NOON), Filters(to_ms=NOON))
+    now, before, _ = latency.report(ADA, Filters(from_ms=NOON), Filters(to_ms=NOON))
     assert (now.all.duration_p50, before.all.duration_p50) == (5, 7)
 
 

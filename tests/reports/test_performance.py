@@ -25,9 +25,9 @@ def test_the_last_day_and_week_of_a_model_equal_the_entries_of_everybody(ledger:
         inside = [one for one in events if one.model == "echo" and one.at_ms >= first]
         assert inside
         assert [point.start_ms for point in span.points] == [first + step * length for step in range(count)]
-        assert_equal(span.told, inside)
+        assert_equal(span.total, inside)
         for point in span.points:
-            assert_equal(point.told, [one for one in inside if 0 <= one.at_ms - point.start_ms < length])
+            assert_equal(point.total, [one for one in inside if 0 <= one.at_ms - point.start_ms < length])
 
 
 def test_each_provider_and_model_of_the_last_day_is_told_and_no_other(ledger: Flask) -> None:
@@ -49,16 +49,16 @@ def test_each_provider_and_model_of_the_last_day_is_told_and_no_other(ledger: Fl
 def test_a_rate_is_what_streams_wrote_after_their_first_token(ledger: Flask) -> None:
     stream = {"stream": True, "duration_ms": 2500, "ttft_ms": 500, "completion_tokens": 100}
     posting.post([event(**stream), event(stream=False, duration_ms=9000, ttft_ms=9000, completion_tokens=7)])
-    told = performance.of_model("echo", at_ms=NOON).day.told
+    told = performance.of_model("echo", at_ms=NOON).day.total
     assert (told.tokens_per_s, told.mean_ttft_ms, told.stream_share) == (50.0, 500.0, 0.5)
 
 
 def test_a_model_that_nobody_called_has_no_figures(ledger: Flask) -> None:
     told = performance.of_model("echo", at_ms=NOON)
-    assert told.week.told == performance.Performance()
+    assert told.week.total == performance.Performance()
     assert len(told.day.points) == HOURS
     for figure in ("error_share", "stream_share", "mean_ttft_ms", "tokens_per_s"):
-        assert getattr(told.day.told, figure) is None
+        assert getattr(told.day.total, figure) is None
     assert performance.by("model", [], at_ms=NOON) == {}
 
 
