@@ -25,7 +25,7 @@ NOTED = "portico_changes"  # in the session's info
 
 
 class PendingChange(Base):
-    """A committed change that the noticeboard may not show yet."""
+    """A committed change that the directory may not contain yet."""
 
     __tablename__ = "pending_change"
 

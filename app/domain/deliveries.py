@@ -1,6 +1,6 @@
 """Deliveries: mails and webhooks that leave after the transaction that asked for them, and how each went.
 
-A row waits, then is sent or, after the last try, dead; a letter in the letterbox makes a worker try it. Rows whose
+A row waits, then is sent or, after the last try, dead; a queued job makes a worker try it. Rows whose
 letter was lost are put in again by the minute job. A row that was sent is never sent again.
 
 A webhook is a POST of JSON with the header `X-Portico-Signature: t=<Unix seconds>,v1=<hex>`, where v1 is the
@@ -133,7 +133,7 @@ def send(id: str) -> None:
 
 
 def send_again(found: Delivery, *, by: Person) -> None:
-    """Puts a dead delivery into the letterbox once more. Raises `Conflict` for any other."""
+    """Queue a dead delivery again. Raises `Conflict` for any other."""
     db.session.refresh(found, with_for_update=True)
     if found.state != "dead":
         raise Conflict(f"This delivery is {found.state}.")
@@ -145,7 +145,7 @@ def send_again(found: Delivery, *, by: Person) -> None:
 
 
 def requeue_lost(limit: int = 200) -> int:
-    """Puts rows into the letterbox whose letter must have been lost, each at most once in ten minutes; how many."""
+    """Queue rows again whose job must have been lost, each at most once in ten minutes; return how many."""
     moment = now()
     lost = select(Delivery.id).where(
         Delivery.state == "waiting",

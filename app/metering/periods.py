@@ -31,7 +31,7 @@ class Window(NamedTuple):
 
 
 def spec(period: Period, timezone: str) -> str:
-    """How a scope's period is written on the noticeboard: "month|Europe/Berlin"."""
+    """How the directory spells a scope's period: "month|Europe/Berlin"."""
     return f"{period}|{timezone}"
 
 

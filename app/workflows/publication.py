@@ -2,7 +2,7 @@
 
 Every change is noted in its own transaction (`app.domain.changes`) and published right after its unit of work is
 committed; the notes stay until `catch_up` has published them once more, so that neither a Redis that was away nor a
-process that died between commit and publication leaves the noticeboard behind for longer than a second.
+process that died between commit and publication leaves the directory behind for longer than a second.
 
 Publications take turns: each watches one counter, reads SQL after that, and writes with the counter's increase in
 one MULTI. Whoever read before somebody else wrote has to read again, so an old state never covers a newer one. The

@@ -113,7 +113,7 @@ def writes(portico: Portico, url: str, repeats: int) -> list[Write]:
 
     approve = {"decision": "approve"}
     acts: list[tuple[str, int, Callable[[int], float]]] = [
-        ("make a key", repeats, make_key),
+        ("create a key", repeats, make_key),
         ("revoke a key", repeats, lambda turn: act(admin, "DELETE", f"/api/keys/{made[turn]}", None)),
         (
             "subscribe, a person with many keys", len(open_models),
