@@ -6,16 +6,14 @@ Everything here comes from outside: it is cut before it is searched, and each pa
 from __future__ import annotations
 
 import ipaddress
-import json
 import math
 import re
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
-
 from app import clock
 from app.providers.base import UpstreamError
+from app.providers.lenient_json import read_json
 
 SEARCHED_CHARACTERS = 4096
 SHOWN_CHARACTERS = 500
@@ -74,18 +72,6 @@ def error_of(
         param=param,
         code=code,
     )
-
-
-def read_json(body: bytes) -> Any:
-    """A value that may be worse JSON than is allowed, with halves of characters; None for what is none."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return json.loads(body.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
 
 
 def reason_in(said: Any, depth: int = 0) -> str:

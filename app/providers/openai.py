@@ -22,10 +22,11 @@ from app.providers import usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
 from app.providers.http import Answer, Pool
-from app.providers.http_errors import error_of, read_json, reason_in, seconds_in
+from app.providers.http_errors import error_of, reason_in, seconds_in
+from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_name import ModelName
 from app.providers.settings import ADDRESS, SECRET, SECRET_ENV, Settings
-from app.providers.sse import EventReader, without_surrogates
+from app.providers.sse import EventReader
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
@@ -281,7 +282,7 @@ class OpenAIExchange(Exchange):
         """`data` with the portal's name of the model."""
         try:
             return self._name.put(data)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise UpstreamError("The provider's answer can't be read.") from None
 
     def close(self) -> None:
