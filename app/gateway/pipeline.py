@@ -207,6 +207,8 @@ def _attempt(call: Call, way: Candidate) -> tuple[Exchange, bytes]:
             call.usage = exchange.usage
             first = next(exchange.events_once, b"")
         else:
+            exchange.receive()
+            call.resume()  # it is here, and is billed whoever leaves now
             first = exchange.body()
     except BaseException:
         if exchange is not None:

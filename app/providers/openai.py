@@ -120,12 +120,16 @@ class OpenAIExchange(Exchange):
         self._tally = usage.Tally(demand)
         self.usage = self._tally.usage
         self._no_usage: bytes | None = None  # `"usage":null` as the upstream spells it
+        self._body = b""  # the whole answer, where it is none in pieces
         self._first_chunk = b""
         self._usage_chunk: bytes | None = None  # the upstream's last, held back until the end
         self.finish_reason = None
 
+    def receive(self) -> None:
+        self._body = self._answer.read_object(self._grace_s)
+
     def body(self) -> bytes:
-        body = self._answer.read_object(self._grace_s)
+        body = self._body
         reply = self._read(body)
         if reply is None or not self._answers(reply):
             raise self._none(body)

@@ -89,7 +89,9 @@ def test_a_stream_of_odd_json_ends_with_its_usage_all_the_same(odd: str) -> None
 def test_any_body_is_an_answer_of_ours_or_a_failure(body: bytes, capability: str) -> None:
     answer, failure = b"", None
     try:
-        answer = exchange([body], capability).body()
+        one = exchange([body], capability)
+        one.receive()
+        answer = one.body()
     except UpstreamError as error:
         failure = error.message
     assert named(answer) if failure is None else 0 < len(failure) <= 500
