@@ -128,6 +128,8 @@ class Tally:
                 continue
             if piece[0] != QUOTE:
                 piece = _text_within(piece)
+            if len(piece) <= 2:  # a number, or what has no text within it
+                continue
             size += len(piece) - 2
             if self._since < KEPT:
                 self._kept[name].append(piece[1:-1][:KEPT])
