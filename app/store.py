@@ -80,6 +80,9 @@ def refusals(person_id: str, hour: int) -> str:
 DENIALS = f"{TAG}:denials"  # list: `app.gateway.denials.Told` as JSON, until the cold side has written them down
 
 
+DENIALS_TURN = f"{DENIALS}:turn"  # who writes them down now
+
+
 def denials(hour: int) -> str:
     """Hash of what was denied in an hour of Unix time: kind as JSON -> "<told already>:<all>"."""
     return f"{TAG}:denials:{hour}"

@@ -16,7 +16,8 @@ import structlog
 
 from app import clock
 from app.blueprints.v1.guard import Endpoint, attend
-from app.blueprints.v1.visit import Answer, Readable, Visit
+from app.blueprints.v1.visit import Answer, Visit
+from app.bodies import Readable
 from app.gateway.runtime import Runtime
 from app.sockets import send
 
