@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from app import clock
+from app.logs import KEY_STARTS
 from app.providers.base import UpstreamError
 from app.providers.lenient_json import read_json
 
@@ -40,7 +41,7 @@ _INTERNAL = frozenset(
      "localhost", "localnet", "private", "svc")
 )  # fmt: skip
 _SECRET = re.compile(
-    r"\b(?:sk|gsk|hf|xai|key|pk|rk|ghp|gho|xoxb|xoxp|nvapi|pplx)[-_][\w*•.…-]{4,}+"
+    rf"\b(?:sk|{KEY_STARTS}|key|pk|rk)[-_][\w*•.…-]{{4,}}+"
     r"|\bAIza[\w*•.…-]{6,}+|\bAKIA[A-Z0-9]{12,}+|\bya29\.[\w.-]{8,}+"
     r"|\beyJ[\w-]{8,}+(?:\.[\w-]*+){0,4}+"  # a JSON web token
     r"|\bBearer\s++\S++|\bBasic\s++(?=[a-z]*[0-9+/=])[a-z0-9+/_-]{8,}+=*+"
