@@ -66,6 +66,12 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     delta: dict[str, msgspec.Raw] | None = None
     message: msgspec.Raw = _NULL
+    text: msgspec.Raw = _NULL
+
+    @property
+    def piece(self) -> dict[str, msgspec.Raw]:
+        """What a chunk adds to the answer. Some upstreams stream whole messages, or texts, instead of deltas."""
+        return {"message": self.message, "text": self.text} if self.delta is None else self.delta
 
 
 class _Vector(msgspec.Struct, gc=False):
@@ -211,7 +217,7 @@ class OpenAIExchange(Exchange):
         for choice in reply.choices or ():
             if choice.finish_reason:
                 self._finish(choice, data)
-            if choice.delta and self._tally.hear(choice.delta) and self._until is not None:
+            if self._tally.hear(choice.piece) and self._until is not None:
                 # Some upstreams go on after they have said that they are finished.
                 self._until = time.monotonic() + self._grace_s
         if not self._first_chunk:
@@ -322,6 +328,7 @@ def _loose_choice(choice: dict[str, Any]) -> _Choice:
         finish_reason=reason if isinstance(reason, str) else None,
         delta={name: _raw(value) for name, value in delta.items()} if isinstance(delta, dict) else None,
         message=_raw(choice.get("message")),
+        text=_raw(choice.get("text")),
     )
 
 
