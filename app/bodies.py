@@ -33,7 +33,7 @@ class Readable(Protocol):
 
 class BodyFault(Exception):
     """Why a body was not taken; `status` is 400 when it was cut short, 408 when it came too slowly, 413 when it is too
-    large."""
+    large, 503 when too many are on their way."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
