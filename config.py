@@ -135,6 +135,9 @@ class Secrets(msgspec.Struct, frozen=True):
     encryption_keys: tuple[bytes, ...]
 
 
+_ORIGIN = re.compile(r"https?://[\w.:\[\]-]{1,255}", re.ASCII)
+
+
 class Config(Section, frozen=True):
     """All settings, read once at the start of a process."""
 
@@ -236,6 +239,11 @@ class Config(Section, frozen=True):
             return self.server.public_url.rstrip("/")
         host = "localhost" if self.server.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else self.server.host
         return f"http://{host}:{self.server.port}"
+
+    def origin_asked(self, asked: str) -> str:
+        """The beginning of a link for somebody who asked under `asked`, scheme and host: the public address, or without one
+        what was asked, if it is an address at all. In production there is always a public one."""
+        return self.base_url if self.server.public_url or not _ORIGIN.fullmatch(asked) else asked
 
     def secrets(self) -> Secrets:
         """The deployment's secrets: settings first, else the file below the data folder, made when missing."""

@@ -10,6 +10,7 @@ from functools import cache
 
 import redis
 from redis.backoff import ConstantBackoff
+from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError
 from redis.retry import Retry
 
 ORGANISATION = "default"
@@ -81,6 +82,9 @@ DENIALS = (
 )
 
 
+DENIALS_TURN = f"{DENIALS}:turn"  # who writes them down now
+
+
 def denials(hour: int) -> str:
     """Hash of the denials of an hour of Unix time: kind as JSON -> "<already reported>:<all>"."""
     return f"{TAG}:denials:{hour}"
@@ -89,6 +93,18 @@ def denials(hour: int) -> str:
 def counted(count: str) -> str:
     """Set of the spool files whose writers have restored their holds for a recount."""
     return f"{TAG}:counted:{count}"
+
+
+# The first word of replies that tell of the server's own trouble, and not of the command.
+NOT_SERVING = frozenset(
+    ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
+)
+_TROUBLE = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError)  # redis-py takes the word from these
+
+
+def is_not_serving(error: Exception) -> bool:
+    """Whether an error reply tells that the server serves nobody or takes no writes at the moment."""
+    return isinstance(error, _TROUBLE) or str(error).partition(" ")[0] in NOT_SERVING
 
 
 PROBE = f"{TAG}:probe"  # written to find out whether Redis takes writes

@@ -15,11 +15,11 @@ FREE_S = 0.02  # differences below this are noise
 
 def assert_linear(work: Callable[[T], Any], make: Callable[[int], T], size: int) -> None:
     """`work` on what `make(size)` gives takes about a quarter of what it takes on four times as much."""
-    small, large = _seconds(work, make(size)), _seconds(work, make(size * TIMES))
+    small, large = seconds(work, make(size)), seconds(work, make(size * TIMES))
     assert large < small * TIMES * 2.5 + FREE_S, f"{small:.3f} s at {size}, {large:.3f} s at {size * TIMES}"
 
 
-def _seconds(work: Callable[[T], Any], given: T) -> float:
+def seconds(work: Callable[[T], Any], given: T) -> float:
     """The least CPU time of some runs: neither what other processes do to us is counted, nor Python's collector, whose work
     grows with all that this process holds."""
     found: list[float] = []

@@ -228,6 +228,7 @@ def authenticate(username: str, password: str, address: str, method: Method = "p
         right = passwords.matches(password, person.password_hash if person else None)
         if person is None or not right or person.disabled:
             _count_failure(username, address)
+            SIGN_INS.labels(method, "refused").inc()
             why = "unknown_person" if person is None else "disabled" if right else "wrong_password"
             _refused_sign_in(username, method, why)
             raise Unauthenticated("The username or the password is wrong.")
@@ -253,7 +254,6 @@ def accept_sign_in(person: Person, method: Method = "password") -> None:
 def _refused_sign_in(username: str, method: Method, reason: str) -> None:
     """Writes a refusal down, in a transaction of its own. A name that is nobody's may be a password in the wrong field:
     of it only a mark is kept, by which it can be told again."""
-    SIGN_INS.labels(method, "refused").inc()
     mark = _mark(username)
 
     def write() -> None:
@@ -273,6 +273,7 @@ def is_password_of(person: Person, password: str, address: str) -> bool:
     if passwords.matches(password, person.password_hash):
         return True
     _count_failure(username, address)
+    SIGN_INS.labels("password", "refused").inc()
     _refused_sign_in(username, "password", "wrong_password")
     return False
 

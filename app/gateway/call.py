@@ -97,7 +97,10 @@ class Call:
     # Interrupting
 
     def wait(self) -> None:
-        """From here on the greenlet waits for the upstream and may be interrupted."""
+        """From here on the greenlet waits for the upstream and may be interrupted. Raises `Interrupted` where its client has
+        gone meanwhile, which nobody tells twice."""
+        if self.gone and not self.drains:
+            raise Interrupted("gone")
         self._waiting = getcurrent()
 
     def resume(self) -> None:

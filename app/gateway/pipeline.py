@@ -6,7 +6,6 @@ However a call ends, it is settled exactly once, before the last bytes leave.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,8 +28,6 @@ from app.metering.reservations import Charge, MeterClosed, Refused, ScopeRef, fr
 from app.metering.usage import Attempt, Refusal
 from app.providers.base import Exchange, UpstreamError
 from config import Config
-
-_ORIGIN = re.compile(r"https?://[\w.:\[\]-]{1,255}")
 
 log = structlog.get_logger("gateway.pipeline")
 
@@ -207,6 +204,8 @@ def _attempt(call: Call, way: Candidate) -> tuple[Exchange, bytes]:
             call.usage = exchange.usage
             first = next(exchange.events_once, b"")
         else:
+            exchange.receive()
+            call.resume()  # it is here, and is billed whoever leaves now
             first = exchange.body()
     except BaseException:
         if exchange is not None:
@@ -323,8 +322,7 @@ def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
 
 def _page_of(call: Call, scope: ScopeRef, config: Config) -> str:
     """The page of a scope's budget, where more of it can be asked for, as the client may reach it."""
-    origin = config.base_url if config.server.public_url or not _ORIGIN.fullmatch(call.origin) else call.origin
-    return f"{origin}/budgets/{scope.kind}/{quote(address_of(call.caller, scope), safe=':')}"
+    return f"{config.origin_asked(call.origin)}/budgets/{scope.kind}/{quote(address_of(call.caller, scope), safe=':')}"
 
 
 def _limit_headers(call: Call) -> dict[str, str]:

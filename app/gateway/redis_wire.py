@@ -21,13 +21,11 @@ from gevent.lock import RLock
 from gevent.socket import socket as GeventSocket
 from redis.connection import ConnectionPool
 
+from app.store import is_not_serving
+
 RedisReply = Any
 
 AGAIN_S = 0.5  # how long after a failed connection none is tried
-# The first word of replies that tell of the server's own trouble, and not of the command.
-NOT_SERVING = frozenset(
-    ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
-)
 
 
 class RedisAway(Exception):
@@ -204,7 +202,7 @@ class RedisWire:
                 waiter.greenlet = None
             if not isinstance(waiter.reply, Exception):
                 return waiter.reply
-            if isinstance(waiter.reply, hiredis.ReplyError) and str(waiter.reply).partition(" ")[0] in NOT_SERVING:
+            if isinstance(waiter.reply, hiredis.ReplyError) and is_not_serving(waiter.reply):
                 raise RedisAway(str(waiter.reply))
             if last_try or not isinstance(waiter.reply, RedisAway):
                 raise waiter.reply

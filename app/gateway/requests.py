@@ -36,7 +36,8 @@ ESCAPES_WITHIN = 32_768  # bytes at the beginning of a body
 
 # Members by which upstreams sell more than tokens, or take another model or limit than the one that was reserved for.
 PRICED_APART = (
-    "audio", "web_search_options", "search_parameters", "enable_search", "plugins", "models", "fallbacks",
+    "audio", "web_search", "web_search_options", "search_parameters", "search_settings", "enable_search", "plugins",
+    "mcp_servers", "speed", "inference_geo", "models", "fallbacks",
     "context_window_fallbacks", "content_policy_fallbacks", "extra_body", "additional_drop_params",
 )  # fmt: skip
 USUAL_TIERS = ("auto", "default", "standard", "standard_only")

@@ -65,11 +65,16 @@ def relay(call: Call, exchange: Exchange, first: bytes, settle: Callable[[], Non
 
 def _drain(call: Call, events: Iterator[bytes]) -> None:
     """Nobody listens, but the provider is to finish: read on for the usage it will tell."""
+    call.wait()
     try:
         for _ in events:
             continue
+    except Interrupted as interrupted:
+        tell_interrupted(call, interrupted)
     except UpstreamError as error:
         call.failed("error", 200, "upstream_cut", error.message)
+    finally:
+        call.resume()
 
 
 def tell_interrupted(call: Call, interrupted: Interrupted) -> None:

@@ -274,6 +274,8 @@ class Drainer:
         try:
             return self._meter.settle_event(event)
         except ResponseError as error:
+            if store.is_not_serving(error):
+                raise
             self._tell("spool", error, file=path.name, request_id=event.request_id)
             return False
 
@@ -345,7 +347,9 @@ class Drainer:
                 if isinstance(event, UsageEvent):
                     self._keep_reaped(event)
             except Exception as error:  # one bad hold must not keep the others
-                if isinstance(error, RedisError) and not isinstance(error, ResponseError):
+                if isinstance(error, RedisError) and (
+                    not isinstance(error, ResponseError) or store.is_not_serving(error)
+                ):
                     raise  # Redis is away
                 self._tell("reaper", error, request_id=request_id)
         return len(over)

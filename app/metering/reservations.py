@@ -323,21 +323,21 @@ class Meter:
         The event is in the stream only: the caller keeps it in a spool too, in case Redis is lost before it is posted.
         """
         fields = ("cost", "event", "keys", "at", "amount")
-        cost, event, keys, at_ms, amount = self._send("HMGET", store.hold(request_id), *fields)
+        cost, event, keys, at, amount = self._send("HMGET", store.hold(request_id), *fields)
         if keys is None:
             self._send("ZREM", store.LEASES, request_id)
             return None
         try:
             told = msgspec.json.decode(_text(event), type=UsageEvent)
-            cost = int(cost)
-        except (msgspec.DecodeError, ValueError) as error:
+            cost, at_ms, held_nano = int(cost), int(at), int(amount)
+        except (msgspec.DecodeError, ValueError, TypeError) as error:  # nothing is no number either
             # Whatever wrote that: the hold comes off, and what stood in it becomes a dead letter.
             log.error("a hold can't be read", request_id=request_id, reason=str(error))
             self._settle(request_id, _text(keys).split("\n"), 0, 0, event or b"", Reaped(0, 0, 0))
             return None
         if not told.scopes:  # written before there was a hold: the call never beat
             scopes = tuple(store.counter_of(key) for key in _text(keys).split("\n")[1::3])
-            told = msgspec.structs.replace(told, at_ms=int(at_ms), hold_nano=int(amount), scopes=scopes)
+            told = msgspec.structs.replace(told, at_ms=at_ms, hold_nano=held_nano, scopes=scopes)
         told = msgspec.structs.replace(told, **LOST)
         reaped = Reaped(cost, told.prompt_tokens, told.completion_tokens)
         tokens = told.prompt_tokens + told.completion_tokens

@@ -166,6 +166,7 @@ for i = 1, scopes do
   local reply = redis.pcall('HINCRBY', KEYS[4 + (i - 1) * SCOPE + 2], 'held', amount)
   if type(reply) == 'table' and reply.err then
     for j = 1, i - 1 do redis.call('HINCRBY', KEYS[4 + (j - 1) * SCOPE + 2], 'held', -amount) end
+    if not string.find(reply.err, 'overflow', 1, true) then return reply end  -- the server's trouble, and no budget's
     return {'budget', i, MOST, 0, 0, MOST, 0, FOR_EVER}
   end
   rates[i].first = reply == amount

@@ -7,16 +7,16 @@
 -- ARGV  1 request id  2 cost, nano-units  3 tokens used  4 the usage event  5 life of the tombstone, ms
 --       6 for the reaper the life of a lease, ms: only if it has ended; else 0
 --       7 run id of the server as the caller's connection knows it  8 what the tombstone is to say
--- Answers {1} when it settled, {2} when it did but for a counter, {3} when the cost or the tokens are no whole number
--- below 2^53, so that nothing was done, {0, tombstone} when that was done before, {0} when (reaper) the lease goes on, {-1}
--- while the meter is closed: what is settled while the counters are counted anew would be lost or counted twice.
+-- Answers {1} when it settled, {2} when it did but for a counter, {0, tombstone} when that was done before, {0} when (reaper)
+-- the lease goes on, {-1} while the meter is closed: what is settled while the counters are counted anew would be lost or
+-- counted twice.
 local EXACT = 9007199254740992
 local cost, event, tokens = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3])
 local function whole(number)  -- neither NaN nor infinite either
   return number and number % 1 == 0 and number > -EXACT and number < EXACT
 end
 if not whole(cost) or not whole(tokens) then
-  return {3}
+  return redis.error_reply('ERR the cost or the tokens of a settle are no whole number below 2^53')
 end
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
 if not meter[1] or meter[2] ~= ARGV[7] then

@@ -142,9 +142,13 @@ class Exchange(ABC):
     usage: Usage
     finish_reason: str | None = None
 
+    def receive(self) -> None:  # noqa: B027 - there is nothing to wait for where the answer is made here
+        """Wait until the whole answer has come. Raises `UpstreamError`."""
+
     @abstractmethod
     def body(self) -> bytes:
-        """The whole answer as OpenAI-shaped JSON. Raises `UpstreamError`."""
+        """The whole answer as OpenAI-shaped JSON, once it has come. It may wait for tokens to be counted, and no client that
+        leaves meanwhile ends that: what came is billed. Raises `UpstreamError`."""
 
     @abstractmethod
     def events(self) -> Iterator[bytes]:

@@ -59,8 +59,10 @@ class EchoChat(Exchange):
         self.usage = Usage(prompt_tokens=read, estimated=False)
         self.finish_reason = None
 
-    def body(self) -> bytes:
+    def receive(self) -> None:
         self._pause(len(self._answer))
+
+    def body(self) -> bytes:
         self._finish(self._tokens * self._answers)
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self._answer)}
         if self._call:

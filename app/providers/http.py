@@ -73,7 +73,7 @@ class Answer:
             started = True
             self._feed(data)
             size += len(data)
-            if size > MAX_HEAD_BYTES and not self._parser.headers_complete:
+            if size > MAX_HEAD_BYTES and (not self._parser.headers_complete or self._parser.get_code() < 200):
                 raise UpstreamError("The head of the provider's answer is too large.")
         encoding = (self.header("content-encoding") or "identity").strip().lower()
         if encoding != "identity":

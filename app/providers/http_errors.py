@@ -6,16 +6,15 @@ Everything here comes from outside: it is cut before it is searched, and each pa
 from __future__ import annotations
 
 import ipaddress
-import json
 import math
 import re
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
-
 from app import clock
 from app.providers.base import UpstreamError
+from app.providers.lenient_json import read_json
+from app.runtime.logs import KEY_STARTS
 
 SEARCHED_CHARACTERS = 4096
 SHOWN_CHARACTERS = 500
@@ -42,7 +41,7 @@ _INTERNAL = frozenset(
      "localhost", "localnet", "private", "svc")
 )  # fmt: skip
 _SECRET = re.compile(
-    r"\b(?:sk|gsk|hf|xai|key|pk|rk|ghp|gho|xoxb|xoxp|nvapi|pplx)[-_][\w*•.…-]{4,}+"
+    rf"\b(?:sk|{KEY_STARTS}|key|pk|rk)[-_][\w*•.…-]{{4,}}+"
     r"|\bAIza[\w*•.…-]{6,}+|\bAKIA[A-Z0-9]{12,}+|\bya29\.[\w.-]{8,}+"
     r"|\beyJ[\w-]{8,}+(?:\.[\w-]*+){0,4}+"  # a JSON web token
     r"|\bBearer\s++\S++|\bBasic\s++(?=[a-z]*[0-9+/=])[a-z0-9+/_-]{8,}+=*+"
@@ -74,18 +73,6 @@ def error_of(
         param=param,
         code=code,
     )
-
-
-def read_json(body: bytes) -> Any:
-    """A value that may be worse JSON than is allowed, with halves of characters; None for what is none."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return json.loads(body.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
 
 
 def reason_in(said: Any, depth: int = 0) -> str:

@@ -6,11 +6,11 @@ the same way all along, so the place is looked for once and found again by compa
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 import msgspec
+
+from app.providers.lenient_json import members_of, object_of
 
 _MEMBER = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\w.+-]++)', re.DOTALL)
 _REMEMBERED = 4096  # bytes
@@ -22,14 +22,14 @@ class ModelName:
     """Puts one name into the JSON objects of one answer."""
 
     def __init__(self, name: str) -> None:
-        self._member = b'"model":' + msgspec.json.encode(name)
-        self._name = name
+        self._named = msgspec.json.encode(name)
+        self._member = b'"model":' + self._named
         # What an object began or ended with, their member included, and what stands there instead.
         self._start: tuple[bytes, bytes] | None = None
         self._end: tuple[bytes, bytes] | None = None
 
     def put(self, data: bytes) -> bytes:
-        """The object `data` with our name. Raises `ValueError` or `RecursionError` for what is no JSON object."""
+        """The object `data` with our name. Raises `ValueError` for what is no JSON object."""
         if self._start is not None and data.startswith(self._start[0]):
             return self._start[1] + data[len(self._start[0]) :]
         if self._end is not None and data.endswith(self._end[0]):
@@ -53,12 +53,7 @@ class ModelName:
 
     def _anew(self, data: bytes) -> bytes:
         """The object written again, for a member whose place bytes do not tell."""
-        try:
-            members: dict[str, Any] = _members.decode(data)
-            return msgspec.json.encode(members | {"model": self._name})
-        except (msgspec.DecodeError, UnicodeDecodeError):  # half a character somewhere
-            members = json.loads(data.decode("utf-8", "replace"))
-            return json.dumps(members | {"model": self._name}).encode()
+        return object_of(members_of(data) | {"model": self._named})
 
 
 def _is_top(data: bytes, start: int, end: int) -> bool:

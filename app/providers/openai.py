@@ -21,10 +21,11 @@ from app.providers import usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
 from app.providers.http import Answer, Pool
-from app.providers.http_errors import error_of, read_json, reason_in, seconds_in
+from app.providers.http_errors import error_of, reason_in, seconds_in
+from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_name import ModelName
 from app.providers.settings import ADDRESS, SECRET, SECRET_ENV, Settings
-from app.providers.sse import EventReader, without_surrogates
+from app.providers.sse import EventReader
 from app.runtime.jsonbody import object_of
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
@@ -65,6 +66,12 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     delta: dict[str, msgspec.Raw] | None = None
     message: msgspec.Raw = _NULL
+    text: msgspec.Raw = _NULL
+
+    @property
+    def piece(self) -> dict[str, msgspec.Raw]:
+        """What a chunk adds to the answer. Some upstreams stream whole messages, or texts, instead of deltas."""
+        return {"message": self.message, "text": self.text} if self.delta is None else self.delta
 
 
 class _Vector(msgspec.Struct, gc=False):
@@ -119,12 +126,16 @@ class OpenAIExchange(Exchange):
         self._tally = usage.Tally(demand)
         self.usage = self._tally.usage
         self._no_usage: bytes | None = None  # `"usage":null` as the upstream spells it
+        self._body = b""  # the whole answer, where it is none in pieces
         self._first_chunk = b""
         self._usage_chunk: bytes | None = None  # the upstream's last, held back until the end
         self.finish_reason = None
 
+    def receive(self) -> None:
+        self._body = self._answer.read_object(self._grace_s)
+
     def body(self) -> bytes:
-        body = self._answer.read_object(self._grace_s)
+        body = self._body
         reply = self._read(body)
         if reply is None or not self._answers(reply):
             raise self._none(body)
@@ -206,7 +217,7 @@ class OpenAIExchange(Exchange):
         for choice in reply.choices or ():
             if choice.finish_reason:
                 self._finish(choice, data)
-            if choice.delta and self._tally.hear(choice.delta) and self._until is not None:
+            if self._tally.hear(choice.piece) and self._until is not None:
                 # Some upstreams go on after they have said that they are finished.
                 self._until = time.monotonic() + self._grace_s
         if not self._first_chunk:
@@ -281,7 +292,7 @@ class OpenAIExchange(Exchange):
         """`data` with the portal's name of the model."""
         try:
             return self._name.put(data)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise UpstreamError("The provider's answer can't be read.") from None
 
     def close(self) -> None:
@@ -317,6 +328,7 @@ def _loose_choice(choice: dict[str, Any]) -> _Choice:
         finish_reason=reason if isinstance(reason, str) else None,
         delta={name: _raw(value) for name, value in delta.items()} if isinstance(delta, dict) else None,
         message=_raw(choice.get("message")),
+        text=_raw(choice.get("text")),
     )
 
 

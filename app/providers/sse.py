@@ -7,12 +7,12 @@ event by itself. Whatever the pieces are, the events are the same, and each byte
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 import msgspec
 
 from app.providers.base import UpstreamError
+from app.providers.lenient_json import without_surrogates
 
 Event = tuple[bytes | None, bytes]  # its name, None for none, and its data
 
@@ -22,12 +22,6 @@ BOM = b"\xef\xbb\xbf"
 
 _LINE_COST = 64  # what a line takes in memory besides its bytes
 _json = msgspec.json.Decoder(msgspec.Raw)
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def without_surrogates(data: bytes) -> bytes:
-    """JSON of the same length in which no escape is half of a character, for msgspec takes no such text."""
-    return _SURROGATE.sub(rb"\\u00", data)
 
 
 class EventReader:

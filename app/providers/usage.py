@@ -17,6 +17,7 @@ import structlog
 
 from app.providers import tokens
 from app.providers.base import Demand, Usage
+from app.providers.lenient_json import members_of, object_of, read_json
 
 KEPT = 65_536  # bytes of a stream's text that are kept to be counted; of what is longer the rest is taken to be alike
 KEPT_WHOLE = 2 << 20  # the same of a whole answer, in characters
@@ -29,8 +30,6 @@ CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
 QUOTE = ord('"')
 SAYS_NOTHING = (b'""', b"null", b"[]")
 
-_any = msgspec.json.Decoder()
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 log = structlog.get_logger("providers.usage")
 
@@ -52,7 +51,7 @@ class Told(NamedTuple):
 
 def read(raw: bytes) -> Told:
     """What a usage object tells. Whatever can't be understood is not told; nothing is raised."""
-    said = _decoded(raw)
+    said = read_json(raw)
     if not isinstance(said, dict):
         return Told()
     prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
@@ -97,18 +96,6 @@ def _number(value: Any) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def _decoded(raw: bytes) -> Any:
-    """JSON as it is found in the world: numbers without bounds, halves of characters; None for what is no JSON."""
-    try:
-        return _any.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return json.loads(raw.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
 class Tally:
     """The count of one attempt's tokens, as far as is known at every moment.
 
@@ -141,6 +128,8 @@ class Tally:
                 continue
             if piece[0] != QUOTE:
                 piece = _text_within(piece)
+            if len(piece) <= 2:  # a number, or what has no text within it
+                continue
             size += len(piece) - 2
             if self._since < KEPT:
                 self._kept[name].append(piece[1:-1][:KEPT])
@@ -263,12 +252,12 @@ class Tally:
         if not self._is_behind:
             return tokens.NOTHING
         if self._whole is not None:
-            return tokens.sample(_answered(_decoded(self._whole)), KEPT_WHOLE)
+            return tokens.sample(_answered(read_json(self._whole)), KEPT_WHOLE)
         texts, size = [], 0
         for pieces in self._kept.values():
             joined = b"".join(pieces)  # before it is read: a character may come in two halves
             size += len(joined)
-            text = _decoded(b'"%b"' % joined)
+            text = read_json(b'"%b"' % joined)
             texts.append(text if isinstance(text, str) else joined.decode("utf-8", "replace"))
         text = "".join(texts)
         text = text.removesuffix(" ") or text  # where a stream is cut, a blank begins a token that did not come
@@ -277,7 +266,7 @@ class Tally:
 
 def _text_within(piece: bytes) -> bytes:
     """The texts within a list or an object, such as a tool call's name and arguments, as one text of JSON."""
-    text = "".join(tokens.texts_of(_decoded(piece)))
+    text = "".join(tokens.texts_of(read_json(piece)))
     try:
         return msgspec.json.encode(text)
     except UnicodeEncodeError:  # half a character
@@ -297,23 +286,16 @@ def _answered(body: Any) -> Iterator[str]:
 
 def chunk_of(like: bytes, usage: bytes) -> bytes:
     """A chunk that tells nothing but the usage, of the same stream as the chunk `like`."""
-    members = _members.decode(like)
-    members = {
-        name: members[name] for name in ("id", "object", "created", "model", "system_fingerprint") if name in members
-    }
-    return msgspec.json.encode(members | {"choices": [], "usage": msgspec.Raw(usage)})
+    members = members_of(like)
+    kept = ("id", "object", "created", "model", "system_fingerprint")
+    return object_of({name: members[name] for name in kept if name in members} | {"choices": b"[]", "usage": usage})
 
 
 def with_member(data: bytes, name: str, value: bytes | None) -> bytes:
     """A JSON object with a member at its top level replaced, added, or (None) taken out; the others as they are."""
     try:
-        members = {key: bytes(raw) for key, raw in _members.decode(data).items()}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # not quite JSON, and an answer all the same
-        loose = _decoded(data)
-        if not isinstance(loose, dict):
-            return data
-        members = {key: json.dumps(inner).encode() for key, inner in loose.items()}
+        members = members_of(data)
+    except ValueError:
+        return data
     members.pop(name, None)
-    if value is not None:
-        members[name] = value
-    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(key).encode(), raw) for key, raw in members.items())
+    return object_of(members if value is None else members | {name: value})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _PIECE = 1 << 18
+_NOTED = 1 << 16  # bytes that are told at a time: the server's reader holds as much before it gives any
 FORM = "application/x-www-form-urlencoded"
 FAULT = "portico.body"  # in a request's environment: the HTTP status of the refusal of its body
 # A client that reads nothing of its answer for this long is gone. It is longer than an idle connection may last.
@@ -40,12 +41,14 @@ class BodyFault(Exception):
 
 
 def read_whole(
-    body: Readable, declared: int | None, limit: int, timeout_s: float, note: Callable[[int], None] = lambda size: None
+    body: Readable, declared: int | None, limit: int, timeout_s: float, note: Callable[[int], None] | None = None
 ) -> bytes:
     """Return the whole body of `declared` bytes, or of any length up to `limit` if `declared` is None. Raises `BodyFault`.
 
     `note` is called with the size of each piece and may refuse it by raising.
     """
+    most = limit + 1 if declared is None else declared
+    step = _NOTED if note is not None else _PIECE if declared is None else declared
     if declared is not None and declared > limit:
         raise BodyFault(413)
     pieces: list[bytes] = []
@@ -53,13 +56,14 @@ def read_whole(
     late = gevent.Timeout(timeout_s)
     late.start()
     try:
-        while size <= limit and (declared is None or size < declared):
-            piece = body.read(_PIECE if declared is None else declared - size)
+        while size < most:
+            piece = body.read(min(step, most - size))
             if not piece:
                 break
             pieces.append(piece)
             size += len(piece)
-            note(len(piece))
+            if note is not None:
+                note(len(piece))
     except gevent.Timeout as timeout:
         if timeout is not late:
             raise

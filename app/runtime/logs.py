@@ -28,9 +28,15 @@ _SECRET_FIELD = re.compile(
     r"|(?:access|refresh|bearer|id|csrf|auth)[_-]?token|private[_-]?key|encryption[_-]?keys?|sealed)$",
     re.IGNORECASE,
 )
+# How API keys of well-known services begin, before a hyphen or an underscore.
+KEY_STARTS = "gsk|hf|xai|ghp|gho|xoxb|xoxp|nvapi|pplx"
 # Each pattern can start at few places and never backtracks, so that the work is linear in the text's length.
 _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bsk-[A-Za-z0-9_-]{4,}+"), f"sk-{MASK}"),
+    (
+        re.compile(rf"\b(?:{KEY_STARTS})[-_][A-Za-z0-9_-]{{16,}}+|\bAIza[A-Za-z0-9_-]{{20,}}+|\bAKIA[A-Z0-9]{{12,}}+"),
+        MASK,
+    ),
     (re.compile(r"\b(bearer|basic)\s++[A-Za-z0-9._~+/=-]{6,}+", re.IGNORECASE), rf"\1 {MASK}"),
     # A JSON web token
     (re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+)?"), MASK),

@@ -20,7 +20,6 @@ from app.extensions import db, transaction
 from app.gateway.denials import HOUR_MS, Denial, Told
 
 AT_ONCE = 200
-TURN = f"{store.DENIALS}:turn"
 TURN_S = 60
 HOURS_BACK = 24  # how long ago an hour may have been whose sums were not written down yet
 
@@ -38,7 +37,7 @@ def write_down() -> int:
         pipe.exists(store.DENIALS)
         pipe.exists(*(store.denials(before) for before in range(hour - HOURS_BACK, hour)))
         due = pipe.execute()
-    if not any(due) or not redis.set(TURN, "1", nx=True, ex=TURN_S):
+    if not any(due) or not redis.set(store.DENIALS_TURN, "1", nx=True, ex=TURN_S):
         return 0
     try:
         written = _write_firsts()
@@ -46,7 +45,7 @@ def write_down() -> int:
             written += _write_sums(before)
         return written
     finally:
-        redis.delete(TURN)
+        redis.delete(store.DENIALS_TURN)
 
 
 def _write_firsts() -> int:

@@ -101,6 +101,10 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     step_ms: int | None
     stepped_at: datetime | None
 
+    @property
+    def differ(self) -> bool:
+        return abs(self.difference_ms) > timekeeping.TOLERATED_MS
+
 
 class Concern(msgspec.Struct, frozen=True, kw_only=True):
     """Something that an admin should know, in a sentence."""
@@ -209,7 +213,7 @@ def _concerns(now: Condition) -> list[Concern]:
         if now.drainer.trouble:
             tell("warning", f"The drainer has trouble: {now.drainer.trouble}.")
     if now.times is not None:
-        if abs(now.times.difference_ms) > timekeeping.TOLERATED_MS:
+        if now.times.differ:
             tell("warning", f"The clocks of Portico and Redis differ by {abs(now.times.difference_ms) / 1000:.0f} s.")
         if now.times.step_ms is not None:
             way = "ahead" if now.times.step_ms > 0 else "back"

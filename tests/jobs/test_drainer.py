@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 import redis
 from flask import Flask
+from redis import ResponseError
+from redis.exceptions import OutOfMemoryError
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
@@ -383,6 +386,27 @@ def test_an_event_that_the_meter_refuses_holds_up_no_other_and_is_in_the_books_i
     assert drainer.clean() == 1
     assert books.count_entries() == 3
     books.assert_sums_equal_entries()
+
+
+def test_a_spool_file_waits_for_a_redis_that_takes_no_writes(
+    ledger: Flask,
+    wire: redis.Redis,
+    make_drainer: Callable[..., Drainer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drainer_module, "DOUBTFUL_S", 0)
+    path = spool(tmp_path, line(event(cost_nano=5)))
+    drainer = make_drainer()
+    settle_event = drainer._meter.settle_event
+    for error in (OutOfMemoryError("command not allowed"), ResponseError("MISCONF Redis cannot write to its disk")):
+        monkeypatch.setattr(drainer._meter, "settle_event", Mock(side_effect=error))
+        with pytest.raises(ResponseError):
+            drainer.clean()
+        assert path.exists() and books.count_entries() == 0
+    monkeypatch.setattr(drainer._meter, "settle_event", settle_event)
+    assert drainer.clean() == 1
+    assert books.count_entries() == 1 and spent(wire) == 5
 
 
 def test_a_torn_last_line_is_told_and_a_broken_line_becomes_a_dead_letter(

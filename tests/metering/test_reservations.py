@@ -400,10 +400,14 @@ def test_no_number_makes_a_reserve_fail_half_way(bench, base, price, output, ass
         assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == after
 
 
-@pytest.mark.parametrize("name", ["event", "cost"])
-def test_a_hold_that_cannot_be_read_comes_off_and_what_stood_in_it_is_kept(bench, name):
+@pytest.mark.parametrize("value", [b"\xff no event", None])
+@pytest.mark.parametrize("name", ["event", "cost", "at"])
+def test_a_hold_that_cannot_be_read_comes_off_and_what_stood_in_it_is_kept(bench, name, value):
     bench.reserve("r", base=100)
-    bench.redis.hset(store.hold("r"), name, b"\xff no event")
+    if value is None:
+        bench.redis.hdel(store.hold("r"), name)
+    else:
+        bench.redis.hset(store.hold("r"), name, value)
     bench.redis.zadd(store.LEASES, {"r": 1})
     assert bench.meter.expire("r") is None
     assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == [(0, 0)] * 5

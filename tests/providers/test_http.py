@@ -18,7 +18,7 @@ from app.providers.base import UpstreamError
 from app.providers.http import Pool
 from bench.gateway.builds import trust
 from tests.services.tls import TlsRelay
-from tests.services.upstream import Answer, Stream, Upstream, answer_twice, crash, say_nonsense, stay_open
+from tests.services.upstream import Answer, Raw, Stream, Upstream, answer_twice, crash, say_nonsense, stay_open
 
 PATH = "/said"
 POLICY = AddressPolicy(allow_private=True)
@@ -117,6 +117,15 @@ def test_what_is_unpacked_is_whole_at_any_size(size: int) -> None:
     unpacker.feed(gzip.compress(b"\0" * size))
     assert sum(map(len, iter(unpacker.unpacked, b""))) == size
     assert unpacker.is_whole
+
+
+@pytest.mark.parametrize(
+    "data", [b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 60_000]
+)
+def test_a_head_that_never_ends_is_an_error(pool: Pool, upstream: Upstream, data: bytes) -> None:
+    upstream.always(PATH, Raw(data))
+    with pytest.raises(UpstreamError, match="head of the provider's answer is too large"):
+        pool.request("POST", PATH, {}, [b"{}"])
 
 
 def test_a_certificate_of_nobody_is_refused(upstream: Upstream, tmp_path: Path) -> None:

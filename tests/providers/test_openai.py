@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,10 +13,12 @@ from app.providers.base import Demand, UpstreamError
 from app.providers.http import Answer
 from app.providers.openai import OpenAIExchange
 
-words = st.sampled_from(["", "stop", "error", "a", "\ud83d", 'x"model":"y', None, True, 5, 1.5, 10**30, -1, [], {}])
+words = st.sampled_from(
+    ["", "stop", "error", "a", "\ud83d", 'x"model":"y', None, True, 5, 1.5, 10**30, -1, float("nan"), [], {}]
+)
 names = st.sampled_from(
     ["choices", "usage", "error", "data", "model", "index", "delta", "message", "finish_reason", "content", "role",
-     "embedding", "detail", "prompt_tokens", "completion_tokens", "text"]
+     "embedding", "detail", "prompt_tokens", "completion_tokens", "text", "id"]
 )  # fmt: skip
 values = st.recursive(
     words, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names, inner, max_size=3), max_leaves=8
@@ -72,12 +75,23 @@ def test_any_stream_is_chunks_of_ours_or_a_failure(pieces: list[bytes]) -> None:
         assert event.startswith(b"data: {") and named(event[6:])
 
 
+@pytest.mark.parametrize("odd", ["NaN", "1e400", '"\\ud83d"', "1" * 40])
+def test_a_stream_of_odd_json_ends_with_its_usage_all_the_same(odd: str) -> None:
+    said = f'{{"id":{odd},"choices":[{{"index":0,"delta":{{"content":"a"}},"finish_reason":"stop"}}]}}'
+    usage = f'{{"id":{odd},"choices":[],"usage":{{"prompt_tokens":"3","completion_tokens":1}}}}'
+    for chunks in ([said], [said, usage]):
+        *_, last = exchange([f"data: {chunk}\n\n".encode() for chunk in [*chunks, "[DONE]"]]).events()
+        assert json.loads(last[6:])["usage"]["completion_tokens"] == 1
+
+
 @settings(max_examples=100, deadline=None)  # the first that is counted loads the vocabulary
 @given(texts.map(str.encode) | st.binary(max_size=20), st.sampled_from(["chat", "embeddings"]))
 def test_any_body_is_an_answer_of_ours_or_a_failure(body: bytes, capability: str) -> None:
     answer, failure = b"", None
     try:
-        answer = exchange([body], capability).body()
+        one = exchange([body], capability)
+        one.receive()
+        answer = one.body()
     except UpstreamError as error:
         failure = error.message
     assert named(answer) if failure is None else 0 < len(failure) <= 500

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from pathlib import Path
 
 import gevent
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.providers import tokens
 from app.providers.tokens import Sample, apart, count, sample, texts_of
+from tests.growth import assert_linear
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = "The quick brown fox jumps over the lazy dog. "
@@ -36,18 +36,8 @@ def test_a_long_text_is_counted_in_pieces_and_loses_hardly_a_token():
 
 @pytest.mark.parametrize("letter", HOSTILE)
 def test_the_time_grows_with_the_text_and_not_faster(letter):
-    def seconds(size: int) -> float:
-        text = letter * (size // len(letter))
-        return min(_timed(text) for _ in range(2))
-
-    seconds(10_000)
-    assert seconds(200_000) < 40 * max(seconds(20_000), 0.001)  # ten times the text; its square would be a hundred
-
-
-def _timed(text: str) -> float:
-    began = time.process_time()
-    assert count(text) > 0
-    return time.process_time() - began
+    assert count(letter) > 0
+    assert_linear(count, lambda size: letter * (size // len(letter)), 50_000)
 
 
 def test_what_the_tokenizer_dies_of_is_an_error_and_not_the_end_of_a_greenlet(monkeypatch):

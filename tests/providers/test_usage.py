@@ -202,6 +202,13 @@ def test_a_total_beyond_what_is_possible_is_not_believed_either():
     assert tally("hello world", within).conclude().prompt_tokens == POSSIBLE.told_prompt
 
 
+def test_members_without_text_are_not_kept_however_many_there_are() -> None:
+    made = Tally(demand(stream=True))
+    for number in range(1000):
+        assert not made.hear({f"a{number}": msgspec.Raw(b"1"), f"b{number}": msgspec.Raw(b'{"index": 0}')})
+    assert not made._kept
+
+
 def test_the_text_is_counted_and_not_the_json_around_it():
     made = Tally(demand(stream=True))
     call = [

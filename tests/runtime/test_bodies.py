@@ -69,12 +69,15 @@ def test_a_form_has_a_bounded_number_of_fields() -> None:
 
 def test_bodies_that_are_on_their_way_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MOST_HELD", 150)
+    monkeypatch.setattr(bodies, "_NOTED", 20)
     statuses: list[int | None] = []
 
     class Waiting(io.BytesIO):
+        """As the server's reader: it gives nothing before it has all that was asked for."""
+
         def read(self, size: int | None = -1, /) -> bytes:
-            gevent.sleep(0.01)
-            return super().read(min(size or 0, 20))
+            gevent.sleep(0.01 * (size or 0))
+            return super().read(size)
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
         statuses.append(environ.get(FAULT))

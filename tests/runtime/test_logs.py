@@ -19,6 +19,8 @@ from tests.growth import assert_linear
 
 SECRETS = [
     "key sk-CANARYcanary1234 was used",
+    "key gsk_CANARYcanary12345678 was used",
+    "key AIzaSyCANARYcanary1234567890 was used",
     "Authorization: Bearer CANARYcanary1234",
     "https://x.example/?api_key=CANARYcanary1234&b=1",
     '{"password": "CANARYcanary1234"}',

@@ -9,7 +9,7 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from app import clock, current, directory
+from app import clock, current, directory, store
 from app.domain import keys
 from app.domain.audit import AuditEntry
 from app.extensions import db, transaction
@@ -64,11 +64,11 @@ def test_a_denied_model_names_the_person_and_the_key(people: People, counting: D
 def test_one_drainer_at_a_time_writes(counting: Denials, wire: redis.Redis) -> None:
     counting.key("sk-" + "x" * 46)
     counting.tell()
-    wire.set(denials.TURN, "1")
+    wire.set(store.DENIALS_TURN, "1")
     assert denials.write_down() == 0
-    wire.delete(denials.TURN)
+    wire.delete(store.DENIALS_TURN)
     assert denials.write_down() == 1
-    assert not wire.exists(denials.TURN)
+    assert not wire.exists(store.DENIALS_TURN)
 
 
 def test_a_flood_is_two_entries_an_hour(counting: Denials, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,16 +38,10 @@ class PlannedPrice(Price, kw_only=True):
     since: datetime = msgspec.field(name="from")
 
 
-class PriceBody(Body, kw_only=True):
+class PriceBody(Price, kw_only=True, forbid_unknown_fields=True):
     """A whole price: amounts left out are not priced. With `from` it is planned for that time, and what holds until
-    then stays; without it holds at once."""
+    then stays; without it holds immediately."""
 
-    input_per_mtok: Amount = None
-    output_per_mtok: Amount = None
-    cached_input_per_mtok: Amount = None
-    per_image: Amount = None
-    per_audio_minute: Amount = None
-    per_request: Amount = None
     since: datetime | None = msgspec.field(default=None, name="from")
 
 

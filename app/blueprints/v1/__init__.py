@@ -65,7 +65,9 @@ def open_door(app: Flask) -> None:
             return _response(refusal(visit, ours))
         allowed = ", ".join(sorted({*(getattr(error, "valid_methods", None) or ()), "OPTIONS"}))
         if is_v1 and request.method == "OPTIONS":
-            return Response(status=204, headers={"Allow": allowed, "x-request-id": visit.id})
+            nothing = Response(status=204, headers={"Allow": allowed, "x-request-id": visit.id})
+            del nothing.headers["Content-Type"]
+            return nothing
         answer = _response(attend(visit, _nowhere) if is_v1 else refusal(visit, _misdirection()))
         if answer.status_code == 405:
             answer.headers["Allow"] = allowed

@@ -16,8 +16,9 @@ import structlog
 
 from app import clock
 from app.blueprints.v1.guard import Endpoint, attend
-from app.blueprints.v1.visit import Answer, Readable, Visit
+from app.blueprints.v1.visit import Answer, Visit
 from app.gateway.runtime import Runtime
+from app.runtime.bodies import Readable
 from app.runtime.sockets import send
 
 UNUSUAL = frozenset(("EXPECT", "UPGRADE", "TRANSFER-ENCODING"))

@@ -6,17 +6,14 @@ The endpoints know only these two, so that Flask and the lane in front of it ser
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from app.gateway.runtime import Runtime
+from app.runtime.bodies import Readable
 from app.runtime.ids import new_id
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
-
-
-class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class Visit:

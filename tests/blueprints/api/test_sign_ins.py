@@ -86,7 +86,10 @@ def test_who_may_not_enter_any_more_is_told_apart_in_the_log_alone(app: Flask, v
 
 
 def test_a_flood_of_attempts_leaves_few_entries(app: Flask, visitors: People) -> None:
+    before = {outcome: counted("token", outcome) for outcome in ("refused", "throttled")}
     for attempt in range(40):
         assert by_token(app, "owner", WRONG) == (401 if attempt < 10 else 429)
     reasons = [one["detail"]["reason"] for one in entries(app, "sign_in.refuse")]
     assert (reasons.count("wrong_password"), reasons.count("throttled")) == (10, 1)
+    assert counted("token", "refused") == before["refused"] + 10
+    assert counted("token", "throttled") == before["throttled"] + 30

@@ -291,6 +291,8 @@ def test_answers_that_are_only_chosen_from_count_too() -> None:
         ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"), ({"audio": None}, None),
         ({"web_search_options": {}}, "web_search_options"), ({"web_search_options": None}, None),
         ({"enable_search": True}, "enable_search"), ({"enable_search": False}, None),
+        ({"web_search": True}, "web_search"), ({"search_settings": {}}, "search_settings"), ({"speed": "fast"}, "speed"),
+        ({"inference_geo": "us"}, "inference_geo"), ({"mcp_servers": [{}]}, "mcp_servers"),
         ({"models": ["dearer"]}, "models"), ({"extra_body": {"max_tokens": 5}}, "extra_body"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom"}]}, None),
         ({"tools": [{"type": "custom"}, {"type": "web_search"}]}, "tools[1].type"),

@@ -155,7 +155,7 @@ PATHS = [
 @pytest.mark.parametrize("path", PATHS)
 def test_options_needs_no_key_and_tells_the_methods(nobody: Client, path: str) -> None:
     reply = nobody(path, None, "OPTIONS", Origin="https://elsewhere.example")
-    assert (reply.status, reply.body) == (204, b"")
+    assert (reply.status, reply.body, reply.headers["Content-Type"]) == (204, b"", None)
     methods = {PATH: "OPTIONS, POST", "/v1/embeddings": "OPTIONS, POST"}
     if path in ("/v1/models", "/v1/models/a/b", "/v1/key"):
         methods[path] = "GET, HEAD, OPTIONS"

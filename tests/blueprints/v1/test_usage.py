@@ -199,6 +199,13 @@ def test_a_client_that_leaves_pays_for_the_text_that_came_and_for_a_long_prompt(
     assert (completion_tokens, estimated) == (600, True)
 
 
+@pytest.mark.parametrize("said", [{"message": {"role": "assistant", "content": WORDS}}, {"text": WORDS}])
+def test_text_that_is_streamed_in_no_delta_is_not_free(gate, client, upstream, said):
+    upstream.script(CHAT, Stream([chunk() | {"choices": [{"index": 0, "finish_reason": "stop"} | said]}]))
+    assert client.chat(ASKED, stream=True).status == 200
+    assert booked(gate) == (3, 600, True)
+
+
 def test_usage_that_was_not_asked_for_is_not_passed_on(gate, client, upstream):
     said = {"prompt_tokens": 7, "completion_tokens": 2}
     spelled = json.dumps(chunk(" c") | {"usage": None}, separators=(",", ":"))

@@ -1,0 +1,46 @@
+"""JSON as upstreams write it, which may be worse than is allowed: halves of characters, NaN, numbers without bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read_json(data: bytes) -> Any:
+    """The value; None for what is no JSON."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def members_of(data: bytes) -> dict[str, bytes]:
+    """The members of an object at its top level, as they are written. Raises `ValueError` for what is no object."""
+    try:
+        return {name: bytes(raw) for name, raw in _members.decode(data).items()}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = read_json(data)
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")
+    return {name: json.dumps(inner).encode() for name, inner in value.items()}
+
+
+def object_of(members: Mapping[str, bytes]) -> bytes:
+    """The object that has these members."""
+    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(name).encode(), raw) for name, raw in members.items())
+
+
+def without_surrogates(data: bytes) -> bytes:
+    """JSON of the same length in which no escape is half of a character, for msgspec takes no such text."""
+    return _SURROGATE.sub(rb"\\u00", data)

@@ -1,0 +1,130 @@
+"""One call at its upstream: what came of it is kept, and nothing more is asked for once its client has left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import gevent
+import pytest
+
+from app.directory import CallerRecord, DatedPrice, Model, Price
+from app.gateway import pipeline, streaming
+from app.gateway.call import Call, Interrupted
+from app.gateway.routing import Candidate
+from app.metering.pricing import Bound
+from app.providers import tokens
+from app.providers.base import Demand, Usage
+from app.providers.http import Answer
+from app.providers.openai import OpenAIExchange
+
+PRICE = Price(id="price", input_per_mtok=1_000_000, output_per_mtok=1_000_000)
+WITHOUT_USAGE = b'{"choices": [{"index": 0, "message": {"content": "one two"}, "finish_reason": "stop"}]}'
+
+
+@pytest.fixture
+def call() -> Call:
+    model = Model(id="m", name="small", capabilities=("chat",), created=1, prices=(DatedPrice(from_ms=0, price=PRICE),))
+    caller = CallerRecord(id="k", kind="key", name="k", person_id="p", username="ada", models={"small": "s"})
+    demand = Demand(capability="chat", model="small", members={"messages": b'[{"content": "three"}]'}, parsed=None)
+    made = Call("r", "/v1/chat/completions", "chat", caller, model, demand, Bound(100, 100), None, None)
+    made.price = PRICE
+    return made
+
+
+class Upstream:
+    """An adapter whose upstream answers without usage, `leave` being called while the answer is on its way."""
+
+    def __init__(self, leave: Any = lambda: None) -> None:
+        self._leave = leave
+
+    def open(self, demand: Demand, deployment: Any) -> OpenAIExchange:
+        return OpenAIExchange(cast("Answer", self), demand, None, 60.0)
+
+    def read_object(self, grace_s: float) -> bytes:
+        self._leave()
+        gevent.sleep(0.01)
+        return WITHOUT_USAGE
+
+    def close(self) -> None:
+        """There is no connection."""
+
+
+class Endless:
+    """A stream that goes on for as long as it is read."""
+
+    usage, finish_reason = Usage(completion_tokens=1), None
+
+    def __init__(self, meanwhile: Any = lambda: None) -> None:
+        self.closed = False
+        self.events_once = self._pieces(meanwhile)
+
+    def _pieces(self, meanwhile: Any) -> Iterator[bytes]:
+        for _ in range(100):
+            gevent.sleep(0)
+            yield b"data: {}\n\n"
+            meanwhile()
+        raise AssertionError("it was read on and on")
+
+    def conclude(self) -> Usage:
+        return self.usage
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def relayed(call: Call, exchange: Endless) -> tuple[Iterator[bytes], list[str]]:
+    """A stream on its way, and how it ended once it was settled."""
+    outcomes: list[str] = []
+    pieces = streaming.relay(call, cast("Any", exchange), b"first", lambda: outcomes.append(call.outcome))
+    assert next(pieces) == b"first"
+    return pieces, outcomes
+
+
+def attempt(call: Call, upstream: Upstream) -> bytes:
+    _, first = pipeline._attempt(call, Candidate(cast("Any", None), cast("Any", None), cast("Any", upstream)))
+    return first
+
+
+@pytest.mark.parametrize("reason", ["gone", "stopping", "fenced"])
+def test_a_whole_answer_is_billed_whoever_leaves_while_its_tokens_are_counted(call, monkeypatch, reason) -> None:
+    counted = tokens.apart
+
+    def apart(work: Any) -> Any:
+        call.interrupt(reason)
+        gevent.sleep(0.01)
+        return counted(work)
+
+    monkeypatch.setattr(tokens, "apart", apart)
+    assert b'"completion_tokens":2' in attempt(call, Upstream())
+    assert (call.tokens, call.cost_nano) == (3, 3)
+
+
+def test_an_answer_that_has_not_come_is_given_up_when_its_client_leaves(call) -> None:
+    with pytest.raises(Interrupted):
+        attempt(call, Upstream(lambda: call.interrupt("gone")))
+    assert call.cost_nano == 0
+
+
+def test_nobody_is_asked_for_a_client_that_left_between_two_attempts(call) -> None:
+    call.interrupt("gone")
+    gevent.sleep(0)  # while nothing is waited for
+    with pytest.raises(Interrupted):
+        attempt(call, cast("Any", None))
+
+
+def test_a_stream_ends_whose_client_left_while_a_piece_was_written(call) -> None:
+    exchange = Endless()
+    pieces, outcomes = relayed(call, exchange)
+    call.interrupt("gone")
+    gevent.sleep(0)
+    assert list(pieces) == []
+    assert exchange.closed and outcomes == ["cancelled"]
+
+
+def test_a_stream_that_is_read_on_for_its_usage_ends_with_its_worker(call) -> None:
+    call.drains = True
+    exchange = Endless(lambda: call.interrupt("stopping"))
+    pieces, outcomes = relayed(call, exchange)
+    cast("Any", pieces).close()  # the client has gone
+    assert exchange.closed and outcomes == ["error"] and call.error_code == "stopping"
