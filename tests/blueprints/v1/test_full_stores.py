@@ -10,8 +10,9 @@ import psutil
 import pytest
 import redis
 
-from app import clock, heartbeats, store
+from app import clock, store
 from app.directory import Price
+from app.runtime import heartbeats
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.valkey import ValkeyServer, running_valkey
