@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 from redis import RedisError
 from sqlalchemy import JSON, Select, String, UniqueConstraint, delete, select
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
@@ -24,6 +25,7 @@ from app.domain.errors import Forbidden, Invalid
 from app.domain.person import Person
 from app.extensions import Base, db
 from app.metering import money, periods
+from app.metering.scopes import team_and_person
 from app.runtime.ids import new_id
 
 KINDS: tuple[str, ...] = get_args(ScopeKind)
@@ -37,6 +39,21 @@ UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
 
+def scope_team(row: DefaultExecutionContext) -> str | None:
+    """The column `team_id` of a new row that has a scope."""
+    return _of_scope(row)[0]
+
+
+def scope_person(row: DefaultExecutionContext) -> str | None:
+    """The column `person_id` of a new row that has a scope."""
+    return _of_scope(row)[1]
+
+
+def _of_scope(row: DefaultExecutionContext) -> tuple[str | None, str | None]:
+    given = row.get_current_parameters()  # type: ignore[no-untyped-call]
+    return team_and_person(given["scope_kind"], given["scope_id"])
+
+
 class Budget(Base):
     """The limit of one scope. `limit_nano` in nano-units a period; `scope_id` as in `app.directory.Scope`."""
 
@@ -46,6 +63,9 @@ class Budget(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     scope_kind: Mapped[str] = mapped_column(String(16))
     scope_id: Mapped[str] = mapped_column(String(80))
+    # The team and the person that the scope names; filled as the row is written, as a scope never changes.
+    team_id: Mapped[str | None] = mapped_column(String(36), default=scope_team, index=True)
+    person_id: Mapped[str | None] = mapped_column(String(36), default=scope_person)
     limit_nano: Mapped[int]
     period: Mapped[str] = mapped_column(String(8))
     timezone: Mapped[str] = mapped_column(String(64), default="UTC")

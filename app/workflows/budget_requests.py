@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 
-from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, select
+from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, select, tuple_
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current
@@ -42,6 +42,8 @@ class BudgetRequest(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     scope_kind: Mapped[str] = mapped_column(String(16))
     scope_id: Mapped[str] = mapped_column(String(80))
+    team_id: Mapped[str | None] = mapped_column(String(36), default=budgets.scope_team, index=True)
+    # Who asks; a member's cap pays for that member alone, so for one it is the person that the scope names.
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
     amount_nano: Mapped[int]
     lasting: Mapped[bool]
@@ -80,12 +82,13 @@ def reachable(person: Person) -> Select[BudgetRequest]:
         return found
     owned = select(Membership.team_id).where(Membership.person_id == person.id, Membership.role == "owner")
     of_keys = select(ApiKey.id).where(ApiKey.team_id.in_(owned))
-    of_members = select(Membership.team_id + ":" + Membership.person_id).where(Membership.team_id.in_(owned))
+    of_members = select(Membership.team_id, Membership.person_id).where(Membership.team_id.in_(owned))
+    asks_as = tuple_(BudgetRequest.team_id, BudgetRequest.person_id)
     return found.where(
         or_(
             BudgetRequest.person_id == person.id,
             (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys),
-            (BudgetRequest.scope_kind == "member") & BudgetRequest.scope_id.in_(of_members),
+            (BudgetRequest.scope_kind == "member") & asks_as.in_(of_members),
         )
     )
 
@@ -111,7 +114,7 @@ def of_team(team_id: str) -> Select[BudgetRequest]:
     """What waits for the owners of a team: requests for its keys and its members' caps."""
     of_keys = select(ApiKey.id).where(ApiKey.team_id == team_id)
     inside = (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys)
-    caps = (BudgetRequest.scope_kind == "member") & BudgetRequest.scope_id.startswith(f"{team_id}:", autoescape=True)
+    caps = (BudgetRequest.scope_kind == "member") & (BudgetRequest.team_id == team_id)
     return (
         select(BudgetRequest)
         .where(BudgetRequest.status == "pending", or_(inside, caps))

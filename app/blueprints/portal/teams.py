@@ -22,6 +22,7 @@ from app.domain.errors import DomainError, Forbidden
 from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
+from app.metering.scopes import member_id
 from app.pages import keys as arranged
 from app.pages.teams import COLUMNS, export_columns, figures, story, this_month
 from app.pages.usage import moment
@@ -229,7 +230,7 @@ def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Respo
 def _overview(person: Person, team: Team) -> dict[str, Any]:
     scopes = [("team", team.id, "The team’s budget")]
     if role_in(person, team.id):
-        scopes.append(("member", teams.scope_of(team.id, person.id), "Your share of it"))
+        scopes.append(("member", member_id(team.id, person.id), "Your share of it"))
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     leads = _leads(person, team)
     books = TeamReader(person.id, person.sees_everything, (team.id,))
