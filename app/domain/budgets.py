@@ -7,7 +7,7 @@ that every page shows the numbers that enforcement uses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -17,7 +17,7 @@ from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
-from app.clock import now, now_ms
+from app.clock import from_ms, now, now_ms
 from app.directory import Period, ScopeKind
 from app.domain import audit
 from app.domain.changes import touch
@@ -315,9 +315,7 @@ def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
                 timezone=budget.timezone if budget else "UTC",
                 counted_nano=counter[0] if counter else None,
                 reserved_nano=counter[1] if counter else None,
-                resets_at=None
-                if window.end_ms >= periods.FOR_EVER_MS
-                else datetime.fromtimestamp(window.end_ms / 1000, UTC),
+                resets_at=None if window.end_ms >= periods.FOR_EVER_MS else from_ms(window.end_ms),
             )
         )
     return found

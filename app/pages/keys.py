@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 from flask import Response, request
 from sqlalchemy import Select, select
 
-from app.clock import now
+from app.clock import from_ms, now, to_ms
 from app.domain import budgets, keys
 from app.domain.audit import AuditEntry
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.metering import money
-from app.pages.usage import moment
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, Reader, Sums
@@ -86,7 +85,7 @@ def narrowed(found: Select[ApiKey], wanted: Wish) -> Select[ApiKey]:
             found = found.where(keys.ending_within(ENDING))
         case "unused":
             since = now() - UNUSED
-            unused = ApiKey.last_used_ms < int(since.timestamp() * 1000)
+            unused = ApiKey.last_used_ms < to_ms(since)
             found = found.where(keys.live(), ApiKey.created_at <= since, unused)
         case "old":
             found = found.where(keys.older_than(keys.OLD))
@@ -100,7 +99,7 @@ def rows(reader: Reader, found: Iterable[ApiKey]) -> list[Row]:
     standings = budgets.standings([("key", id) for id in ids])
     used_ms = requests.last_use(reader, ids)
     return [
-        Row(key, standing, moment(used_ms[key.id]) if key.id in used_ms else None)
+        Row(key, standing, from_ms(used_ms[key.id]) if key.id in used_ms else None)
         for key, standing in zip(listed, standings, strict=True)
     ]
 

@@ -6,14 +6,14 @@ that one budget so much room, and changes nothing else.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, select, tuple_
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current
-from app.clock import now, now_ms
+from app.clock import from_ms, now, now_ms
 from app.domain import audit, budgets, notices, payers, teams
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.keys import ApiKey
@@ -164,7 +164,7 @@ def outlook(payer: Payer) -> list[Spell]:
         if ends and not spells:
             passed = max(moment_ms - window.start_ms, 1)
             forecast = cost * (window.end_ms - window.start_ms) // passed
-        spells.append(Spell(_at(window.start_ms), _at(window.end_ms) if ends else None, cost, forecast))
+        spells.append(Spell(from_ms(window.start_ms), from_ms(window.end_ms) if ends else None, cost, forecast))
     return spells
 
 
@@ -315,7 +315,3 @@ def _words(text: str, missing: str) -> str:
 
 def _spelled(nano: int) -> str:
     return f"{money.text(nano)} {current.config().portal.currency}"
-
-
-def _at(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

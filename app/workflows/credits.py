@@ -6,13 +6,14 @@ what it cost stay as they were. It is made in one step of the counter, as every 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from redis import Redis
 from sqlalchemy import Select, select
 
 from app import clock, store
+from app.clock import from_ms
 from app.domain import audit, budgets
 from app.domain.errors import Conflict, Invalid
 from app.extensions import db
@@ -71,7 +72,7 @@ def give(redis: Redis, id: str, kind: str, scope_id: str, *, by: Person, amount:
     posting.post_within(db.session.connection(), [event])
     if adjustments.move(redis, event) == "closed":
         raise Conflict("The meter is being counted anew. Try again in a minute.")
-    at = datetime.fromtimestamp(now_ms / 1000, UTC)
+    at = from_ms(now_ms)
     return Credit(id, kind, scope_id, window.name, amount_nano, by.username, reason, at)
 
 

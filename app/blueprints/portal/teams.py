@@ -16,6 +16,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 
 from app.blueprints.portal.person import me
 from app.blueprints.portal.team_forms import BoundsForm, InvitationForm, ModelForm, TeamForm
+from app.clock import from_ms
 from app.domain import budgets, keys, payers, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import DomainError, Forbidden
@@ -25,7 +26,6 @@ from app.extensions import db, transaction
 from app.metering.scopes import member_id
 from app.pages import keys as arranged
 from app.pages.teams import COLUMNS, export_columns, figures, story, this_month
-from app.pages.usage import moment
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
@@ -298,7 +298,7 @@ def _last_used(books: TeamReader, team: Team, person_ids: list[str]) -> dict[str
     latest: dict[str, int] = {}
     for key_id, at_ms in requests.last_use(books, owners).items():
         latest[owners[key_id]] = max(at_ms, latest.get(owners[key_id], 0))
-    return {person_id: moment(at_ms) for person_id, at_ms in latest.items()}
+    return {person_id: from_ms(at_ms) for person_id, at_ms in latest.items()}
 
 
 def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict[str, Any]:
