@@ -25,6 +25,7 @@ from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering import periods
 from app.pages import keys as arranged
+from app.pages.history import history_lines
 from app.pages.usage import reader_of
 from app.reports import requests
 from app.reports.usage import Filters, Reader
@@ -127,7 +128,7 @@ def detail(id: str) -> Response:
         used=arranged.use_of(reader, key),
         last=requests.newest(reader, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(reader, key),
-        story=arranged.story(keys.history(key, limit=ACTS)),
+        history=history_lines(keys.history(key, limit=ACTS)),
         credit=url_for(CREDIT, scope=f"key/{key.id}") if person.sees_everything and CREDIT in served else None,
         credit_locked=None if person.is_admin else READ_ONLY,
     )

@@ -25,7 +25,8 @@ from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
 from app.pages import keys as arranged
-from app.pages.teams import COLUMNS, export_columns, figures, story, this_month
+from app.pages.history import history_lines
+from app.pages.teams import COLUMNS, export_columns, figures, this_month
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
@@ -251,7 +252,7 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
         "leads": leads,
         "last": requests.newest(books if leads else person, filters=Filters(team_id=team.id), limit=LAST),
         "people": people,
-        "story": story(teams.history(team, limit=LAST)),
+        "history": history_lines(teams.history(team, limit=LAST)),
         "asked": asked,
         "asked_of": payers.read(one.scope for one in asked),
     }
