@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app import current, store
 from app.clock import from_ms, now, now_ms
 from app.directory import Period, ScopeKind
-from app.domain import audit
+from app.domain import amounts, audit
 from app.domain.changes import touch
 from app.domain.errors import Forbidden, Invalid
 from app.domain.person import Person
@@ -196,10 +196,7 @@ def set_budget(
     `action_percent` on, with `suspend` a key is paused there. What is not given stays as it is, in a new budget a
     month in UTC; actions are for admins to set. Raises `Invalid` naming the field, or `Forbidden`.
     """
-    try:
-        limit_nano = money.parse(limit)
-    except money.MoneyError as error:
-        raise Invalid(f"The limit is not usable: {error}.", "limit") from None
+    limit_nano = amounts.read(limit, "limit", "The limit")
     budget = find(kind, id)
     if period is UNSET:
         period = budget.period if budget else "month"

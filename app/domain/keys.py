@@ -518,9 +518,7 @@ def revoke(key: ApiKey, *, by: Person) -> ApiKey:
 
 def history(key: ApiKey, *, limit: int = 50) -> list[audit.AuditEntry]:
     """What was done with a key and by whom, its budget too, newest first."""
-    entry = audit.AuditEntry
-    found = audit.entries().where(entry.object_kind == "key", entry.object_id == key.id).limit(limit)
-    return list(db.session.scalars(found))
+    return audit.history("key", key.id, limit=limit)
 
 
 def page_of(key_id: str) -> str:

@@ -221,9 +221,7 @@ def former_names_of(ids: Iterable[str]) -> dict[str, str]:
 
 def history(team: Team, *, limit: int = 20) -> list[audit.AuditEntry]:
     """What was done with a team and by whom, its budget too, newest first."""
-    entry = audit.AuditEntry
-    found = audit.entries().where(entry.object_kind == "team", entry.object_id == team.id).limit(limit)
-    return list(db.session.scalars(found))
+    return audit.history("team", team.id, limit=limit)
 
 
 def counts(ids: Iterable[str]) -> dict[str, int]:

@@ -10,7 +10,6 @@ from app.domain import audit, budgets, payers
 from app.domain.audit import AuditEntry
 from app.domain.payers import Payer
 from app.domain.person import Person
-from app.extensions import db
 from app.metering import money
 
 NEAR = 80  # percent of the limit from which a budget is near it
@@ -73,10 +72,7 @@ def _state(standing: budgets.Standing, smallest_nano: int) -> str:
 def history(payer: Payer, *, whole: bool, limit: int = 30) -> list[AuditEntry]:
     """What was done with a scope's budget and by whom, newest first; not the `whole` of it leaves out what others
     asked for and why, and what was given to them."""
-    entry = audit.AuditEntry
-    acts = ACTS if whole else OPEN_ACTS
-    found = audit.entries().where(entry.object_kind == payer.kind, entry.object_id == payer.id, entry.action.in_(acts))
-    return list(db.session.scalars(found.limit(limit)))
+    return audit.history(payer.kind, payer.id, limit=limit, actions=ACTS if whole else OPEN_ACTS)
 
 
 def exported(row: Row) -> dict[str, Any]:
@@ -86,11 +82,11 @@ def exported(row: Row) -> dict[str, Any]:
         "scope": row.payer.kind,
         "id": row.payer.shown,
         "name": row.payer.name,
-        "limit": _amount(standing.whole_nano),
-        "enforced_limit": _amount(standing.limit_nano),
-        "spent": _amount(standing.spent_nano),
-        "reserved": _amount(standing.reserved_nano),
-        "remaining": _amount(standing.remaining_nano),
+        "limit": money.optional_text(standing.whole_nano),
+        "enforced_limit": money.optional_text(standing.limit_nano),
+        "spent": money.optional_text(standing.spent_nano),
+        "reserved": money.optional_text(standing.reserved_nano),
+        "remaining": money.optional_text(standing.remaining_nano),
         "period": standing.period,
         "timezone": standing.timezone,
         "resets_at": standing.resets_at,
@@ -109,7 +105,3 @@ EXPORTED = {
         "resets_at", "state",
     )
 }  # fmt: skip
-
-
-def _amount(nano: int | None) -> str | None:
-    return None if nano is None else money.text(nano)

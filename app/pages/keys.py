@@ -111,8 +111,8 @@ EXPORTED: Mapping[str, Callable[[Row], Any]] = {
     "last4": lambda row: row.key.last4,
     "models": lambda row: list(row.key.models),
     "status": lambda row: row.key.status,
-    "spent": lambda row: _amount(row.standing.spent_nano),
-    "budget": lambda row: _amount(row.standing.limit_nano),
+    "spent": lambda row: money.optional_text(row.standing.spent_nano),
+    "budget": lambda row: money.optional_text(row.standing.limit_nano),
     "budget_period": lambda row: None if row.standing.limit_nano is None else row.standing.period,
     "rpm": lambda row: row.key.rpm,
     "tpm": lambda row: row.key.tpm,
@@ -151,7 +151,3 @@ def use_of(reader: Reader, key: ApiKey) -> Used:
     for day in days:
         sums.add(day)
     return Used(days, sums)
-
-
-def _amount(nano: int | None) -> str | None:
-    return None if nano is None else money.text(nano)

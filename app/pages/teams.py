@@ -47,8 +47,7 @@ def this_month(team_id: str | None = None) -> Filters:
 
 def export_columns(told: Figures, roles: dict[str, str]) -> dict[str, Any]:
     def amount(team: Team, name: str) -> str | None:
-        nano = getattr(told.standings[team.id], name) if team.id in told.standings else None
-        return None if nano is None else money.text(nano)
+        return money.optional_text(getattr(told.standings[team.id], name)) if team.id in told.standings else None
 
     return {
         "id": lambda team: team.id,

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current
 from app.clock import from_ms, now, now_ms
-from app.domain import audit, budgets, notices, payers, teams
+from app.domain import amounts, audit, budgets, notices, payers, teams
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.keys import ApiKey
 from app.domain.payers import Payer
@@ -181,7 +181,7 @@ def ask(payer: Payer, *, by: Person, amount: str | int, lasting: bool, reason: s
     if pending(by, payer) is not None:
         raise Conflict("You have asked already, and nobody has answered yet.")
     made = BudgetRequest(
-        id=new_id(), scope_kind=payer.kind, scope_id=payer.id, person_id=by.id, amount_nano=_amount(amount),
+        id=new_id(), scope_kind=payer.kind, scope_id=payer.id, person_id=by.id, amount_nano=amounts.read_above_zero(amount),
         lasting=lasting, reason=_words(reason, "Say what you need it for."), person=by,
     )  # fmt: skip
     db.session.add(made)
@@ -230,13 +230,13 @@ def decide(
     budget = budgets.find(*found.scope)
     if decision == "grant" and budget is None:
         raise Conflict("This has no limit any more, so there is nothing to raise.")
-    granted = None if decision == "deny" else found.amount_nano if amount is None else _amount(amount)
+    granted = None if decision == "deny" else found.amount_nano if amount is None else amounts.read_above_zero(amount)
     found.status = "denied" if granted is None else "granted"
     found.granted_nano, found.decided_by, found.decided_at = granted, by.username, now()
     found.decision_reason = said or None
     audit.record(
         by, f"budget.request.{decision}", *found.scope, name=payer.name if payer else None,
-        after={"amount": None if granted is None else money.text(granted), "lasting": found.lasting}, reason=said or None,
+        after={"amount": money.optional_text(granted), "lasting": found.lasting}, reason=said or None,
         on_behalf_of=found.person.username,
     )  # fmt: skip
     _tell(found, payer)
@@ -286,16 +286,6 @@ def _must_be_pending(found: BudgetRequest) -> None:
     db.session.refresh(found, with_for_update={"of": BudgetRequest})
     if not found.is_pending:
         raise Conflict(f"This request is {found.status} already.")
-
-
-def _amount(amount: str | int) -> int:
-    try:
-        nano = money.parse(amount)
-    except money.MoneyError as error:
-        raise Invalid(f"The amount is not usable: {error}.", "amount") from None
-    if nano == 0:
-        raise Invalid("Give an amount above 0.", "amount")
-    return nano
 
 
 def _total(nano: int) -> str:
