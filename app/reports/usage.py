@@ -271,7 +271,7 @@ def by_hour_of_week(
     zone = ZoneInfo(timezone)
     week = [[Sums() for _ in range(24)] for _ in range(7)]
     for start_ms, *numbers in db.session.execute(query):
-        begun = datetime.fromtimestamp(start_ms / 1000, zone)
+        begun = from_ms(start_ms).astimezone(zone)
         hour = week[begun.weekday()][begun.hour]
         for name, number in zip(measures, numbers, strict=True):
             setattr(hour, name, getattr(hour, name) + number)
