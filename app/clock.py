@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 LATEST = datetime(3000, 1, 1, tzinfo=UTC)  # planned dates lie before it, so that adding two of them is still a date
 
 
@@ -31,3 +32,13 @@ def now_s() -> int:
 def now() -> datetime:
     """The current time in UTC, to the microsecond."""
     return _EPOCH + timedelta(microseconds=now_ns() // 1000)
+
+
+def from_ms(at_ms: float) -> datetime:
+    """The instant in UTC that lies `at_ms` milliseconds after the beginning of 1970."""
+    return _EPOCH + timedelta(milliseconds=at_ms)
+
+
+def to_ms(moment: datetime) -> int:
+    """Whole milliseconds from the beginning of 1970 to an instant that knows its time zone."""
+    return (moment - _EPOCH) // _MILLISECOND

@@ -1,5 +1,6 @@
 """Every revision goes up and down, and the last one is what the tables say, on SQLite and on PostgreSQL."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ from pytest_alembic.tests import (  # noqa: F401
 )
 from sqlalchemy import Engine, create_engine, inspect
 
+import app.blueprints.admin
+import app.blueprints.api
+import app.blueprints.portal
+import app.blueprints.public  # noqa: F401  with the other doors it brings in every table
 from app.extensions import MIGRATIONS, prepare
+from app.runtime.ids import new_id
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
@@ -76,3 +82,39 @@ def test_sums_stay_as_they_are_while_their_keys_change(
     for go in (alembic_runner.migrate_up_one, alembic_runner.migrate_down_one, alembic_runner.migrate_up_one):
         go()
         assert kept() == before
+
+
+def test_scopes_get_their_team_and_person_and_lose_them_again(
+    alembic_runner: MigrationContext, alembic_engine: Engine
+) -> None:
+    team, person, key = new_id(), new_id(), new_id()
+    member = f"{team}:{person}"
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    named = {("team", team): (team, None), ("user", person): (None, person), ("member", member): (team, person),
+             ("key", key): (None, None), ("organisation", "default"): (None, None)}  # fmt: skip
+
+    def kept(columns: str, table: str) -> dict[tuple[str, str], Any]:
+        with alembic_engine.connect() as connection:
+            rows = connection.exec_driver_sql(f"SELECT scope_kind, scope_id, {columns} FROM {table}").all()
+        return {(kind, id): tuple(rest) for kind, id, *rest in rows}
+
+    alembic_runner.migrate_up_to("0013")
+    alembic_runner.insert_into("person", {
+        "id": person, "username": "ada", "role": "user", "scopes": [], "disabled": False,
+        "must_change_password": False, "created_at": when,
+    })  # fmt: skip
+    budget = {"limit_nano": 7, "period": "month", "timezone": "UTC", "updated_at": when, "opening_nano": 0}
+    request = {"person_id": person, "amount_nano": 7, "lasting": False, "reason": "x", "status": "pending",
+               "created_at": when}  # fmt: skip
+    for table, row in (("budget", budget), ("budget_request", request)):
+        rows = [{"id": new_id(), "scope_kind": kind, "scope_id": id} | row for kind, id in named]
+        alembic_runner.insert_into(table, rows)
+    for go, has in ((alembic_runner.migrate_up_one, True), (alembic_runner.migrate_down_one, False)) * 2:
+        go()
+        assert kept("limit_nano", "budget") == dict.fromkeys(named, (7,))
+        assert kept("amount_nano, person_id", "budget_request") == dict.fromkeys(named, (7, person))
+        for table in ("budget", "budget_request"):
+            assert ("team_id" in {column["name"] for column in inspect(alembic_engine).get_columns(table)}) is has
+    alembic_runner.migrate_up_one()
+    assert kept("team_id, person_id", "budget") == named
+    assert kept("team_id", "budget_request") == {scope: (team_id,) for scope, (team_id, _) in named.items()}

@@ -27,6 +27,7 @@ from app.domain.providers import Endpoint
 from app.extensions import db, transaction
 from app.ledger import entries, posting
 from app.ledger.recount import server_run
+from app.metering.scopes import member_id
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
 from app.workflows import budget_requests
@@ -106,7 +107,7 @@ def make_things(app: Flask, people: People) -> Things:
             lasting=True,
             reason="More calls.",
         )
-        for kind, id in (("team", team.id), ("member", teams.scope_of(team.id, member.id))):
+        for kind, id in (("team", team.id), ("member", member_id(team.id, member.id))):
             transaction(budgets.set_budget, kind, id, by=admin, limit="5", period="month")  # type: ignore[arg-type]
         cap = payers.named("member", f"{team.id}:member")
         cap_request = transaction(budget_requests.ask, cap, by=member, amount="1", lasting=False, reason="A sprint.")

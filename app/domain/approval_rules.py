@@ -13,7 +13,7 @@ from sqlalchemy import Select, String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import now
-from app.domain import audit, budgets
+from app.domain import amounts, audit, budgets
 from app.domain.catalog import Model
 from app.domain.errors import Invalid, NotFound
 from app.domain.person import ROLES, Person
@@ -75,8 +75,8 @@ class ApprovalRule(Base):
             "active": self.active,
             "role": self.role,
             "group": self.group,
-            "most_input_per_mtok": _text(self.most_input_per_mtok),
-            "most_output_per_mtok": _text(self.most_output_per_mtok),
+            "most_input_per_mtok": money.optional_text(self.most_input_per_mtok),
+            "most_output_per_mtok": money.optional_text(self.most_output_per_mtok),
             "budget": self.budget,
             "days": self.days,
         }
@@ -238,11 +238,4 @@ def _fill(
 
 
 def _amount(text: str | None, field: str) -> int | None:
-    try:
-        return money.parse(text.strip()) if text and text.strip() else None
-    except money.MoneyError as error:
-        raise Invalid(f"This amount is not usable: {error}.", field) from None
-
-
-def _text(nano: int | None) -> str | None:
-    return None if nano is None else money.text(nano)
+    return amounts.read(text.strip(), field, "This amount") if text and text.strip() else None

@@ -5,7 +5,7 @@ Entries carry the values before and after, never a secret; nothing in Portico ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -106,6 +106,12 @@ def entries(
     if until:
         found = found.where(AuditEntry.at < until)
     return found
+
+
+def history(kind: str, id: str, *, limit: int, actions: Collection[str] | None = None) -> list[AuditEntry]:
+    """What was done with one thing and by whom, newest first: all of it, or these actions alone."""
+    found = entries().where(AuditEntry.object_kind == kind, AuditEntry.object_id == id).limit(limit)
+    return list(db.session.scalars(found if actions is None else found.where(AuditEntry.action.in_(actions))))
 
 
 def trail(person: Person) -> Select[AuditEntry]:

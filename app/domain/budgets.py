@@ -7,23 +7,25 @@ that every page shows the numbers that enforcement uses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 import msgspec
 from redis import RedisError
 from sqlalchemy import JSON, Select, String, UniqueConstraint, delete, select
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
-from app.clock import now, now_ms
+from app.clock import from_ms, now, now_ms
 from app.directory import Period, ScopeKind
-from app.domain import audit
+from app.domain import amounts, audit
 from app.domain.changes import touch
 from app.domain.errors import Forbidden, Invalid
 from app.domain.person import Person
 from app.extensions import Base, db
 from app.metering import money, periods
+from app.metering.scopes import team_and_person
 from app.runtime.ids import new_id
 
 KINDS: tuple[str, ...] = get_args(ScopeKind)
@@ -37,6 +39,21 @@ UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
 
+def scope_team(row: DefaultExecutionContext) -> str | None:
+    """The column `team_id` of a new row that has a scope."""
+    return _of_scope(row)[0]
+
+
+def scope_person(row: DefaultExecutionContext) -> str | None:
+    """The column `person_id` of a new row that has a scope."""
+    return _of_scope(row)[1]
+
+
+def _of_scope(row: DefaultExecutionContext) -> tuple[str | None, str | None]:
+    given = row.get_current_parameters()  # type: ignore[no-untyped-call]
+    return team_and_person(given["scope_kind"], given["scope_id"])
+
+
 class Budget(Base):
     """The limit of one scope. `limit_nano` in nano-units a period; `scope_id` as in `app.directory.Scope`."""
 
@@ -46,6 +63,9 @@ class Budget(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     scope_kind: Mapped[str] = mapped_column(String(16))
     scope_id: Mapped[str] = mapped_column(String(80))
+    # The team and the person that the scope names; filled as the row is written, as a scope never changes.
+    team_id: Mapped[str | None] = mapped_column(String(36), default=scope_team, index=True)
+    person_id: Mapped[str | None] = mapped_column(String(36), default=scope_person)
     limit_nano: Mapped[int]
     period: Mapped[str] = mapped_column(String(8))
     timezone: Mapped[str] = mapped_column(String(64), default="UTC")
@@ -176,10 +196,7 @@ def set_budget(
     `action_percent` on, with `suspend` a key is paused there. What is not given stays as it is, in a new budget a
     month in UTC; actions are for admins to set. Raises `Invalid` naming the field, or `Forbidden`.
     """
-    try:
-        limit_nano = money.parse(limit)
-    except money.MoneyError as error:
-        raise Invalid(f"The limit is not usable: {error}.", "limit") from None
+    limit_nano = amounts.read(limit, "limit", "The limit")
     budget = find(kind, id)
     if period is UNSET:
         period = budget.period if budget else "month"
@@ -295,9 +312,7 @@ def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
                 timezone=budget.timezone if budget else "UTC",
                 counted_nano=counter[0] if counter else None,
                 reserved_nano=counter[1] if counter else None,
-                resets_at=None
-                if window.end_ms >= periods.FOR_EVER_MS
-                else datetime.fromtimestamp(window.end_ms / 1000, UTC),
+                resets_at=None if window.end_ms >= periods.FOR_EVER_MS else from_ms(window.end_ms),
             )
         )
     return found

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, re
 
 from app.clock import LATEST, now
 from app.directory import Capability, ModelStatus
-from app.domain import audit
+from app.domain import amounts, audit
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
@@ -164,7 +164,7 @@ class Price(Base):
 
     def decimals(self) -> dict[str, str | None]:
         """As the API tells it."""
-        return {name: None if value is None else money.text(value) for name, value in self.amounts().items()}
+        return {name: money.optional_text(value) for name, value in self.amounts().items()}
 
 
 _PLACE = attrgetter("from_at", "id")  # of a model's price among its others, the newest last
@@ -567,16 +567,13 @@ def _must_be_a_rank(priority: int, weight: int, where: str) -> None:
 
 
 def _add_price(item: Model, price: Mapping[str, str | None], from_at: datetime) -> Price | None:
-    amounts: dict[str, int | None] = {}
+    given: dict[str, int | None] = {}
     for name in PRICES:
         text = price.get(name)
-        try:
-            amounts[name] = None if text is None or text == "" else money.parse(text)
-        except money.MoneyError as error:
-            raise Invalid(f"This price is not usable: {error}.", f"price.{name}") from None
+        given[name] = None if text is None or text == "" else amounts.read(text, f"price.{name}", "This price")
     held = item.price_at(from_at)
-    if (held.amounts() if held else dict.fromkeys(PRICES)) == amounts:
+    if (held.amounts() if held else dict.fromkeys(PRICES)) == given:
         return None
-    made = Price(id=new_id(), from_at=from_at, **amounts)
+    made = Price(id=new_id(), from_at=from_at, **given)
     item.prices.insert(0, made)
     return made

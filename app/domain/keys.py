@@ -25,6 +25,7 @@ from app.domain.search import among, contains
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db
+from app.metering.scopes import member_id
 from app.runtime.ids import new_id
 from app.runtime.key_text import new_key
 from app.runtime.sealing import digest
@@ -325,7 +326,7 @@ def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
     if key.team_id is None:
         scopes.append(("user", key.person_id, key.person.username))
     else:
-        scopes.append(("member", teams.scope_of(key.team_id, key.person_id), key.person.username))
+        scopes.append(("member", member_id(key.team_id, key.person_id), key.person.username))
         scopes.append(("team", key.team_id, key.team.name if key.team else key.team_id))
     return [*scopes, ("organisation", store.ORGANISATION, store.ORGANISATION)]
 
@@ -517,9 +518,7 @@ def revoke(key: ApiKey, *, by: Person) -> ApiKey:
 
 def history(key: ApiKey, *, limit: int = 50) -> list[audit.AuditEntry]:
     """What was done with a key and by whom, its budget too, newest first."""
-    entry = audit.AuditEntry
-    found = audit.entries().where(entry.object_kind == "key", entry.object_id == key.id).limit(limit)
-    return list(db.session.scalars(found))
+    return audit.history("key", key.id, limit=limit)
 
 
 def page_of(key_id: str) -> str:

@@ -24,6 +24,7 @@ from app.domain.subscriptions import Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db
 from app.metering import money
+from app.metering.scopes import member_id, team_and_person
 
 Scope = tuple[str, str]  # kind, id
 
@@ -75,8 +76,9 @@ def read(scopes: Iterable[Scope]) -> dict[Scope, Payer]:
     ids: dict[str, set[str]] = {kind: set() for kind in budgets.KINDS}
     for kind, id in scopes:
         ids.setdefault(kind, set()).add(id)
-    people = ids["user"] | {id.partition(":")[2] for id in ids["member"]}
-    joined = ids["team"] | {id.partition(":")[0] for id in ids["member"]}
+    members = {id: team_and_person("member", id) for id in ids["member"]}
+    people = ids["user"] | {str(person_id) for _, person_id in members.values()}
+    joined = ids["team"] | {str(team_id) for team_id, _ in members.values()}
     asked = (
         (_keys, ApiKey.id, ids["key"]),
         (_subscriptions, Subscription.id, ids["subscription"]),
@@ -85,9 +87,8 @@ def read(scopes: Iterable[Scope]) -> dict[Scope, Payer]:
     )
     known = _found(*(piece(one_of(column, wanted)) for piece, column, wanted in asked if wanted))
     found = {scope: known[scope] for scope in known if scope[1] in ids[scope[0]]}
-    for id in ids["member"]:
-        team_id, _, person_id = id.partition(":")
-        team, person = known.get(("team", team_id)), known.get(("user", person_id))
+    for id, (team_id, person_id) in members.items():
+        team, person = known.get(("team", str(team_id))), known.get(("user", str(person_id)))
         if team and person:
             found["member", id] = _member(team, person)
     if store.ORGANISATION in ids["organisation"]:
@@ -234,7 +235,7 @@ def _owns_team(person: Person, payer: Payer) -> bool:
 def _member(team: Payer, person: Payer) -> Payer:
     """A person's part in a team."""
     name = f"{person.name} in {team.name}"
-    return Payer("member", teams.scope_of(team.id, person.id), name, f"{team.id}:{person.shown}", team.id, person.id)
+    return Payer("member", member_id(team.id, person.id), name, f"{team.id}:{person.shown}", team.id, person.id)
 
 
 def _keys(*where: ColumnElement[bool]) -> Any:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 import msgspec
-from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, func, select
+from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, and_, func, select
 from sqlalchemy.orm import Mapped, contains_eager, lazyload, mapped_column, relationship
 
 from app.clock import now
@@ -21,6 +21,7 @@ from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.identity import LARGEST_RATE
 from app.domain.person import Person
 from app.extensions import Base, db
+from app.metering.scopes import member_id
 from app.runtime.ids import new_id
 
 Role = Literal["owner", "member"]
@@ -70,7 +71,7 @@ class Membership(Base):
 
     @property
     def scope_id(self) -> str:
-        return scope_of(self.team_id, self.person_id)
+        return member_id(self.team_id, self.person_id)
 
 
 class TeamInvitation(Base):
@@ -89,11 +90,6 @@ class TeamInvitation(Base):
 
     team: Mapped[Team] = relationship(lazy="joined")
     person: Mapped[Person] = relationship("Person", lazy="joined")
-
-
-def scope_of(team_id: str, person_id: str) -> str:
-    """The id of a member's own scope in a team."""
-    return f"{team_id}:{person_id}"
 
 
 # --- finding ---
@@ -203,8 +199,8 @@ def caps_in(*found: Team) -> list[str]:
     budget = budgets.Budget
     query = (
         select(budget.scope_id)
-        .join(Membership, budget.scope_id == Membership.team_id + ":" + Membership.person_id)
-        .where(budget.scope_kind == "member", Membership.team_id.in_([team.id for team in found]))
+        .join(Membership, and_(Membership.team_id == budget.team_id, Membership.person_id == budget.person_id))
+        .where(budget.scope_kind == "member", budget.team_id.in_([team.id for team in found]))
     )
     return list(db.session.scalars(query))
 
@@ -225,9 +221,7 @@ def former_names_of(ids: Iterable[str]) -> dict[str, str]:
 
 def history(team: Team, *, limit: int = 20) -> list[audit.AuditEntry]:
     """What was done with a team and by whom, its budget too, newest first."""
-    entry = audit.AuditEntry
-    found = audit.entries().where(entry.object_kind == "team", entry.object_id == team.id).limit(limit)
-    return list(db.session.scalars(found))
+    return audit.history("team", team.id, limit=limit)
 
 
 def counts(ids: Iterable[str]) -> dict[str, int]:
@@ -383,7 +377,7 @@ def remove_member(team: Team, person: Person, *, by: Person) -> None:
             person, "team.left", f"You are no longer in the team {team.name}", "Its keys that you made have stopped."
         )
     touch("person", person.id)
-    touch("scope", f"member:{scope_of(team.id, person.id)}")
+    touch("scope", f"member:{member_id(team.id, person.id)}")
     db.session.refresh(team, ["members"])
 
 

@@ -16,6 +16,7 @@ from app.ledger.entries import ENTRY, Unbounded
 from app.ledger.measures import HOUR_MS, put
 from app.ledger.rollups import HOURLY
 from app.metering.periods import Window
+from app.metering.scopes import team_and_person
 from app.metering.usage import UsageEvent
 
 
@@ -204,6 +205,6 @@ def _of_scope(table: Table, kind: str, id: str) -> list[ColumnElement[bool]]:
         case "user":
             return [table.c.person_id == id, team == ""]
         case "member":
-            team_id, _, person_id = id.partition(":")
+            team_id, person_id = team_and_person(kind, id)
             return [table.c.team_id == team_id, table.c.person_id == person_id]
     raise ValueError(f"unknown scope {kind!r}")

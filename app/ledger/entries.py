@@ -5,12 +5,13 @@ They have a module of their own, so that both posting and rollups can import the
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, cast
 
 from sqlalchemy import JSON, BigInteger, Index, Integer, String, Table, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.clock import from_ms
 from app.extensions import Base
 
 # The ledger takes any text: a name that is too long must not lose an entry.
@@ -92,7 +93,7 @@ class UsageEntry(Base):
     @property
     def at(self) -> datetime:
         """When the call was admitted."""
-        return datetime.fromtimestamp(self.at_ms / 1000, UTC)
+        return from_ms(self.at_ms)
 
 
 class DeadLetter(Base):
@@ -120,7 +121,7 @@ class DeadLetter(Base):
     @property
     def at(self) -> datetime:
         """When it was stored."""
-        return datetime.fromtimestamp(self.at_ms / 1000, UTC)
+        return from_ms(self.at_ms)
 
 
 ENTRY = cast("Table", UsageEntry.__table__)

@@ -43,6 +43,11 @@ def text(nano: int) -> str:
     return f"{digits[:-9]}.{digits[-9:]}".rstrip("0").rstrip(".")
 
 
+def optional_text(nano: int | None) -> str | None:
+    """The same for an amount that may be missing."""
+    return None if nano is None else text(nano)
+
+
 def up(tokens: int, per_mtok: int) -> int:
     """The price of `tokens`, rounded up: what a hold must cover."""
     return -(-tokens * per_mtok // MTOK)

@@ -26,7 +26,6 @@ from app.extensions import db
 from app.metering.periods import Window, window_of
 from app.pages import budgets as arranged
 
-ID = 36  # characters of an id; a member's is two of them with a colon between
 AT_ONCE = 200  # rows of an export whose numbers are read together
 
 
@@ -34,21 +33,16 @@ def _text(query: Any) -> ColumnElement[str]:
     return func.coalesce(query.scalar_subquery(), "")
 
 
-_of_scope = Budget.scope_id
-_person = _text(
-    select(Person.username).where(
-        Person.id == func.substr(_of_scope, case((Budget.scope_kind == "member", ID + 2), else_=1))
-    )
-)
-_team = _text(select(Team.name).where(Team.id == func.substr(_of_scope, 1, ID)))
+_person = _text(select(Person.username).where(Person.id == Budget.person_id))
+_team = _text(select(Team.name).where(Team.id == Budget.team_id))
 _subscribed = payers.with_owners(select(payers.SUBSCRIPTION_NAME).select_from(Subscription))
 # What `payers` calls a scope.
 NAME: ColumnElement[str] = case(
     (Budget.scope_kind == "user", _person),
-    (Budget.scope_kind == "key", "key " + _text(select(ApiKey.name).where(ApiKey.id == _of_scope))),
+    (Budget.scope_kind == "key", "key " + _text(select(ApiKey.name).where(ApiKey.id == Budget.scope_id))),
     (Budget.scope_kind == "team", "team " + _team),
     (Budget.scope_kind == "member", _person + " in team " + _team),
-    (Budget.scope_kind == "subscription", _text(_subscribed.where(Subscription.id == _of_scope))),
+    (Budget.scope_kind == "subscription", _text(_subscribed.where(Subscription.id == Budget.scope_id))),
     else_="the organisation",
 )
 _enforced: ColumnElement[Any] = case(
@@ -86,14 +80,10 @@ def _is_found_by(search: str) -> ColumnElement[bool]:
         )
     )
     return or_(
-        and_(Budget.scope_kind == "key", _of_scope.in_(named)),
-        and_(Budget.scope_kind == "user", _of_scope.in_(people)),
-        and_(Budget.scope_kind == "team", _of_scope.in_(joined)),
-        and_(Budget.scope_kind == "subscription", _of_scope.in_(subscribed)),
-        and_(
-            Budget.scope_kind == "member",
-            or_(func.substr(_of_scope, 1, ID).in_(joined), func.substr(_of_scope, ID + 2).in_(people)),
-        ),
+        and_(Budget.scope_kind == "key", Budget.scope_id.in_(named)),
+        Budget.person_id.in_(people),
+        Budget.team_id.in_(joined),
+        and_(Budget.scope_kind == "subscription", Budget.scope_id.in_(subscribed)),
         and_(Budget.scope_kind == "organisation", literal("the organisation").icontains(search, autoescape=True)),
     )
 

@@ -1,18 +1,16 @@
-"""Budgets arranged for pages: a scope with its name and the meter's numbers, how it stands in a word, and its history
-in sentences. The portal and the admins' pages show the same."""
+"""Budgets arranged for pages: a scope with its name and the meter's numbers, how it stands in a word, and what was done
+with it. The portal and the admins' pages show the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from app.domain import audit, budgets, payers
 from app.domain.audit import AuditEntry
 from app.domain.payers import Payer
 from app.domain.person import Person
-from app.extensions import db
 from app.metering import money
-from app.pages.keys import Step
 
 NEAR = 80  # percent of the limit from which a budget is near it
 KINDS = {
@@ -27,28 +25,11 @@ PERIODS = {"day": "a day", "week": "a week", "month": "a month", "total": "in to
 ACTIONS = {"notify": "Tell only", "refuse": "Refuse new work", "suspend": "Pause the key"}
 STATES = {"ok": "Within its limit", "near": "Near its limit", "exhausted": "Used up"}
 
-ACTS = {
-    "budget.set": "Budget set",
-    "budget.clear": "Budget taken away",
-    "budget.credit": "Credit given",
-    "budget.request": "More asked for",
-    "budget.request.withdraw": "Request taken back",
-    "budget.request.grant": "Request granted",
-    "budget.request.deny": "Request denied",
-    "key.pause": "Key paused",
-    "key.resume": "Key resumed",
-}
 OPEN_ACTS = ("budget.set", "budget.clear")
-FIELDS = {
-    "limit": "limit",
-    "period": "period",
-    "timezone": "time zone",
-    "thresholds": "told at",
-    "action": "action",
-    "action_percent": "action at",
-    "amount": "amount",
-    "lasting": "each period",
-}
+ACTS = (
+    *OPEN_ACTS, "budget.credit", "budget.request", "budget.request.withdraw", "budget.request.grant",
+    "budget.request.deny", "key.pause", "key.resume",
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -91,44 +72,7 @@ def _state(standing: budgets.Standing, smallest_nano: int) -> str:
 def history(payer: Payer, *, whole: bool, limit: int = 30) -> list[AuditEntry]:
     """What was done with a scope's budget and by whom, newest first; not the `whole` of it leaves out what others
     asked for and why, and what was given to them."""
-    entry = audit.AuditEntry
-    acts = list(ACTS) if whole else list(OPEN_ACTS)
-    found = audit.entries().where(entry.object_kind == payer.kind, entry.object_id == payer.id, entry.action.in_(acts))
-    return list(db.session.scalars(found.limit(limit)))
-
-
-def story(entries: Iterable[AuditEntry]) -> list[Step]:
-    """The same in words."""
-    return [Step(ACTS[one.action], one.at, one.actor, _words(one)) for one in entries]
-
-
-def _words(entry: AuditEntry) -> str:
-    before, after = entry.detail.get("before") or {}, entry.detail.get("after") or {}
-    parts = []
-    if entry.action == "budget.clear":
-        after, before = {name: before.get(name) for name in ("limit", "period")}, {}
-    for name, value in after.items():
-        if value is None or value is False:
-            continue
-        word, new = FIELDS.get(name, name), _spelled(name, value)
-        old = before.get(name)
-        parts.append(f"{word}: {_spelled(name, old)} → {new}" if old is not None else f"{word}: {new}")
-    told = "; ".join(parts)
-    reason = entry.detail.get("reason")
-    return ". ".join(part for part in (told, reason) if part)
-
-
-def _spelled(name: str, value: Any) -> str:
-    match name:
-        case "thresholds":
-            return ", ".join(f"{percent}%" for percent in value) or "no percent"
-        case "action_percent":
-            return f"{value}%"
-        case "action":
-            return ACTIONS.get(str(value), str(value)).lower()
-        case "lasting":
-            return "yes"
-    return str(value)
+    return audit.history(payer.kind, payer.id, limit=limit, actions=ACTS if whole else OPEN_ACTS)
 
 
 def exported(row: Row) -> dict[str, Any]:
@@ -138,11 +82,11 @@ def exported(row: Row) -> dict[str, Any]:
         "scope": row.payer.kind,
         "id": row.payer.shown,
         "name": row.payer.name,
-        "limit": _amount(standing.whole_nano),
-        "enforced_limit": _amount(standing.limit_nano),
-        "spent": _amount(standing.spent_nano),
-        "reserved": _amount(standing.reserved_nano),
-        "remaining": _amount(standing.remaining_nano),
+        "limit": money.optional_text(standing.whole_nano),
+        "enforced_limit": money.optional_text(standing.limit_nano),
+        "spent": money.optional_text(standing.spent_nano),
+        "reserved": money.optional_text(standing.reserved_nano),
+        "remaining": money.optional_text(standing.remaining_nano),
         "period": standing.period,
         "timezone": standing.timezone,
         "resets_at": standing.resets_at,
@@ -161,7 +105,3 @@ EXPORTED = {
         "resets_at", "state",
     )
 }  # fmt: skip
-
-
-def _amount(nano: int | None) -> str | None:
-    return None if nano is None else money.text(nano)

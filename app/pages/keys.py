@@ -1,7 +1,6 @@
 """Keys arranged for a list: what its address asks for, in which order, what is known of each, and the list as a file.
 
-A person's own list and the admins' one over everybody's keys are the same but for whose keys they hold. A key's
-history is put into words here too.
+A person's own list and the admins' one over everybody's keys are the same but for whose keys they hold.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ from typing import Any, NamedTuple
 from flask import Response, request
 from sqlalchemy import Select, select
 
-from app.clock import now
+from app.clock import from_ms, now, to_ms
 from app.domain import budgets, keys
-from app.domain.audit import AuditEntry
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.metering import money
-from app.pages.usage import moment
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, Reader, Sums
@@ -86,7 +83,7 @@ def narrowed(found: Select[ApiKey], wanted: Wish) -> Select[ApiKey]:
             found = found.where(keys.ending_within(ENDING))
         case "unused":
             since = now() - UNUSED
-            unused = ApiKey.last_used_ms < int(since.timestamp() * 1000)
+            unused = ApiKey.last_used_ms < to_ms(since)
             found = found.where(keys.live(), ApiKey.created_at <= since, unused)
         case "old":
             found = found.where(keys.older_than(keys.OLD))
@@ -100,7 +97,7 @@ def rows(reader: Reader, found: Iterable[ApiKey]) -> list[Row]:
     standings = budgets.standings([("key", id) for id in ids])
     used_ms = requests.last_use(reader, ids)
     return [
-        Row(key, standing, moment(used_ms[key.id]) if key.id in used_ms else None)
+        Row(key, standing, from_ms(used_ms[key.id]) if key.id in used_ms else None)
         for key, standing in zip(listed, standings, strict=True)
     ]
 
@@ -114,8 +111,8 @@ EXPORTED: Mapping[str, Callable[[Row], Any]] = {
     "last4": lambda row: row.key.last4,
     "models": lambda row: list(row.key.models),
     "status": lambda row: row.key.status,
-    "spent": lambda row: _amount(row.standing.spent_nano),
-    "budget": lambda row: _amount(row.standing.limit_nano),
+    "spent": lambda row: money.optional_text(row.standing.spent_nano),
+    "budget": lambda row: money.optional_text(row.standing.limit_nano),
     "budget_period": lambda row: None if row.standing.limit_nano is None else row.standing.period,
     "rpm": lambda row: row.key.rpm,
     "tpm": lambda row: row.key.tpm,
@@ -154,96 +151,3 @@ def use_of(reader: Reader, key: ApiKey) -> Used:
     for day in days:
         sums.add(day)
     return Used(days, sums)
-
-
-def _amount(nano: int | None) -> str | None:
-    return None if nano is None else money.text(nano)
-
-
-# --- the history of a key in words -----------------------------------------------------------------------------------
-
-ACTS = {
-    "key.create": "Created",
-    "key.update": "Changed",
-    "key.rotate": "Rotated",
-    "key.end_secret": "Old text ended",
-    "key.pause": "Paused",
-    "key.resume": "Resumed",
-    "key.revoke": "Revoked",
-    "budget.set": "Budget set",
-    "budget.clear": "Budget taken away",
-    "budget.credit": "Credit given",
-    "budget.request": "More budget asked for",
-    "budget.request.withdraw": "Request taken back",
-    "budget.request.grant": "Request granted",
-    "budget.request.deny": "Request denied",
-}
-FIELDS = {
-    "name": "name",
-    "note": "note",
-    "models": "models",
-    "routing": "routing",
-    "rpm": "requests a minute",
-    "tpm": "tokens a minute",
-    "max_parallel": "requests at a time",
-    "expires_at": "expires",
-    "limit": "limit",
-    "period": "period",
-    "timezone": "time zone",
-    "thresholds": "told at percent",
-    "amount": "amount",
-    "lasting": "each period",
-    "secret": "text",
-    "overlap_s": "the old text works on for",
-}
-
-
-class Step(NamedTuple):
-    """One act of a key's history: what it was, and what it changed."""
-
-    title: str
-    at: datetime
-    by: str
-    text: str
-
-
-def story(entries: Iterable[AuditEntry]) -> list[Step]:
-    """A key's history in words, in the order given."""
-    return [Step(ACTS.get(one.action, one.action), one.at, one.actor, _changes(one)) for one in entries]
-
-
-def _changes(entry: AuditEntry) -> str:
-    before, after = entry.detail.get("before") or {}, entry.detail.get("after") or {}
-    if entry.action == "key.create":
-        after = {name: value for name, value in after.items() if value not in (None, [], "", "free") and name != "name"}
-    parts = []
-    for name, value in after.items():
-        word, new = FIELDS.get(name, name), _spelled(name, value)
-        parts.append(f"{word}: {_spelled(name, before[name])} → {new}" if name in before else f"{word}: {new}")
-    if entry.action == "budget.clear":
-        parts = [f"{FIELDS.get(name, name)}: {_spelled(name, value)}" for name, value in before.items()]
-    return "; ".join(parts)
-
-
-def _spelled(name: str, value: Any) -> str:
-    if value in (None, "", []):
-        return {"models": "all", "expires_at": "never"}.get(name, "none")
-    match name:
-        case "expires_at":
-            at = datetime.fromisoformat(value)
-            return f"{at.day} {at:%b %Y, %H:%M} UTC"
-        case "overlap_s":
-            return span(int(value))
-        case "lasting":
-            return "yes" if value else "no"
-        case _:
-            return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def span(seconds: int) -> str:
-    """A span of seconds in its largest whole unit."""
-    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size and seconds % size == 0:
-            number = seconds // size
-            return f"{number} {unit}{'' if number == 1 else 's'}"
-    return f"{seconds} seconds" if seconds else "no time"

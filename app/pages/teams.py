@@ -1,15 +1,12 @@
-"""Teams arranged for lists, a person's own and the admins' over all of them; and a team's history put into words."""
+"""Teams arranged for lists, a person's own and the admins' over all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import func
 
 from app.domain import budgets, subscriptions, teams
-from app.domain.audit import AuditEntry
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.metering import money
@@ -50,8 +47,7 @@ def this_month(team_id: str | None = None) -> Filters:
 
 def export_columns(told: Figures, roles: dict[str, str]) -> dict[str, Any]:
     def amount(team: Team, name: str) -> str | None:
-        nano = getattr(told.standings[team.id], name) if team.id in told.standings else None
-        return None if nano is None else money.text(nano)
+        return money.optional_text(getattr(told.standings[team.id], name)) if team.id in told.standings else None
 
     return {
         "id": lambda team: team.id,
@@ -66,72 +62,3 @@ def export_columns(told: Figures, roles: dict[str, str]) -> dict[str, Any]:
         "spent_this_month": lambda team: money.text(told.spent_nano.get(team.id, 0)),
         "created_at": lambda team: team.created_at,
     }
-
-
-# --- the history of a team in words ------------------------------------------------------------------------------------
-
-ACTS = {
-    "team.create": "Team made",
-    "team.update": "Settings changed",
-    "team.member": "{} became {role}",
-    "team.leave": "{} is no longer a member",
-    "team.invite": "{} was invited",
-    "team.invitation.accepted": "{} accepted the invitation",
-    "team.invitation.declined": "{} declined the invitation",
-    "team.invitation.withdrawn": "Invitation of {} withdrawn",
-    "budget.set": "Budget set",
-    "budget.clear": "Budget taken away",
-    "budget.request": "More was asked for",
-    "budget.request.withdraw": "Request for more taken back",
-    "budget.request.grant": "More was granted",
-    "budget.request.deny": "Request for more denied",
-    "budget.credit": "Credit given",
-}
-FIELDS = {
-    "name": "name",
-    "description": "description",
-    "rpm": "requests a minute",
-    "tpm": "tokens a minute",
-    "limit": "limit",
-    "period": "period",
-    "timezone": "time zone",
-}
-
-
-class Step(NamedTuple):
-    """One act of a team's history: what it was, and what it changed."""
-
-    title: str
-    at: datetime
-    by: str
-    text: str
-
-
-def story(entries: Iterable[AuditEntry]) -> list[Step]:
-    """A team's history in words, in the order given."""
-    return [Step(_title(one), one.at, one.actor, _changes(one)) for one in entries]
-
-
-def _title(entry: AuditEntry) -> str:
-    role = (entry.detail.get("after") or {}).get("role", "a member")
-    words = ACTS.get(entry.action, entry.action)
-    return words.format(entry.on_behalf_of or entry.actor, role=f"an {role}" if role == "owner" else f"a {role}")
-
-
-def _changes(entry: AuditEntry) -> str:
-    if entry.action not in ("team.update", "budget.set", "budget.clear"):
-        amount = (entry.detail.get("after") or {}).get("amount")
-        return "; ".join(str(part) for part in (amount, entry.detail.get("reason")) if part)
-    before, after = entry.detail.get("before") or {}, entry.detail.get("after") or {}
-    parts = [
-        f"{FIELDS[name]}: {_spelled(before[name])} → {_spelled(after.get(name))}"
-        if before.get(name) not in (None, "")
-        else f"{FIELDS[name]}: {_spelled(after.get(name))}"
-        for name in FIELDS
-        if name in after or name in before
-    ]
-    return "; ".join(parts)
-
-
-def _spelled(value: Any) -> str:
-    return "none" if value in (None, "") else str(value)

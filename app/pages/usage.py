@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import msgspec
 from sqlalchemy import literal, select, union_all
 
+from app.clock import from_ms, to_ms
 from app.domain import identity, keys, teams
 from app.domain.catalog import Price
 from app.domain.person import Person
@@ -87,11 +88,11 @@ class Span(NamedTuple):
 
     @property
     def first_day(self) -> str:
-        return f"{moment(self.from_ms):%Y-%m-%d}"
+        return f"{from_ms(self.from_ms):%Y-%m-%d}"
 
     @property
     def last_day(self) -> str:
-        return f"{moment(self.to_ms - 1):%Y-%m-%d}"
+        return f"{from_ms(self.to_ms - 1):%Y-%m-%d}"
 
 
 class Change(NamedTuple):
@@ -224,7 +225,7 @@ def span_asked(args: Mapping[str, str], *, usual: str = "30", at_ms: int | None 
 
 
 def _custom(args: Mapping[str, str], now_ms: int) -> Span | None:
-    today = moment(now_ms).date()
+    today = from_ms(now_ms).date()
     try:
         last = date.fromisoformat(args["to"]) if args.get("to") else today
         first = date.fromisoformat(args["from"]) if args.get("from") else last - timedelta(days=6)
@@ -233,7 +234,7 @@ def _custom(args: Mapping[str, str], now_ms: int) -> Span | None:
     days = (last - first).days + 1
     if not 1 <= days <= LONGEST_DAYS or first > today or first.year < 1971 or last.year > 9000:
         return None
-    begun = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1000)
+    begun = to_ms(datetime(first.year, first.month, first.day, tzinfo=UTC))
     end = min(begun + days * DAY_MS, now_ms + 1)
     title = _named(first) if days == 1 else f"{_named(first)} to {_named(last)}"
     until = end if end <= now_ms else None
@@ -532,11 +533,6 @@ def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Ite
 
 
 # --- single requests -------------------------------------------------------------------------------------------------
-
-
-def moment(at_ms: int) -> datetime:
-    """A time of the books as an instant."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
 
 
 def arithmetic(entry: UsageEntry, price: Price) -> list[Line]:

@@ -13,7 +13,7 @@ import msgspec
 from flask import Response, abort, current_app, request
 from sqlalchemy import select
 
-from app.clock import now
+from app.clock import from_ms, now
 from app.domain import catalog, identity, keys, providers, teams
 from app.domain.catalog import Deployment
 from app.domain.person import Person
@@ -557,9 +557,9 @@ def _refused(person: Person, door: Door, refusal: Refusal) -> Response:
         door=door,
         linked=_portal_is_served(),
         refusal=refusal,
-        at=arranged.moment(refusal.at_ms),
-        resets_at=None if refusal.resets_ms is None else arranged.moment(refusal.resets_ms),
-        frees_at=arranged.moment(refusal.at_ms + refusal.retry_ms) if refusal.retry_ms else None,
+        at=from_ms(refusal.at_ms),
+        resets_at=None if refusal.resets_ms is None else from_ms(refusal.resets_ms),
+        frees_at=from_ms(refusal.at_ms + refusal.retry_ms) if refusal.retry_ms else None,
         key=db.session.get(keys.ApiKey, refusal.key_id) if refusal.key_id else None,
         person=identity.by_id(refusal.person_id),
         own=refusal.person_id == person.id,

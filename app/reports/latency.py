@@ -7,13 +7,14 @@ were more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Text, false, func, literal, null, select, union_all
 from sqlalchemy import cast as cast_sql
 
+from app.clock import from_ms
 from app.extensions import db
 from app.ledger.entries import ENTRY, FAILED
 from app.reports.planner import IS_REQUEST, Filters, Reader, let_through, span_of
@@ -54,7 +55,7 @@ class ErrorKind(NamedTuple):
 
     @property
     def last(self) -> datetime:
-        return datetime.fromtimestamp(self.last_ms / 1000, UTC)
+        return from_ms(self.last_ms)
 
 
 class Errors(NamedTuple):

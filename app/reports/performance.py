@@ -7,12 +7,13 @@ second are those of streams; non-streaming answers have neither.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import case, func, select
 
+from app.clock import from_ms
 from app.extensions import db
 from app.ledger.measures import DAY_MS, HOUR_MS
 from app.reports.planner import EVERYBODY, NONE, Filters, used_in
@@ -78,7 +79,7 @@ class Point(NamedTuple):
 
     @property
     def start(self) -> datetime:
-        return datetime.fromtimestamp(self.start_ms / 1000, UTC)
+        return from_ms(self.start_ms)
 
 
 class Span(NamedTuple):

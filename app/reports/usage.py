@@ -7,7 +7,7 @@ and single entries at the edges, so that they equal the entries to the milliseco
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_args
@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import desc, func, literal, select, union_all
 
 from app import clock
+from app.clock import from_ms
 from app.directory import Price
 from app.extensions import db
 from app.ledger.measures import DAY_MS, HOUR_MS, MEASURES
@@ -72,11 +73,11 @@ class PeriodUsage(Sums, kw_only=True, gc=True):
 
     @property
     def start(self) -> datetime:
-        return datetime.fromtimestamp(self.start_ms / 1000, UTC)
+        return from_ms(self.start_ms)
 
     @property
     def end(self) -> datetime:
-        return datetime.fromtimestamp(self.end_ms / 1000, UTC)
+        return from_ms(self.end_ms)
 
 
 class Share(Sums, kw_only=True):
@@ -270,7 +271,7 @@ def by_hour_of_week(
     zone = ZoneInfo(timezone)
     week = [[Sums() for _ in range(24)] for _ in range(7)]
     for start_ms, *numbers in db.session.execute(query):
-        begun = datetime.fromtimestamp(start_ms / 1000, zone)
+        begun = from_ms(start_ms).astimezone(zone)
         hour = week[begun.weekday()][begun.hour]
         for name, number in zip(measures, numbers, strict=True):
             setattr(hour, name, getattr(hour, name) + number)

@@ -7,7 +7,7 @@ budget says so, its key is paused too; that happens once a period, so that a key
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from redis import RedisError
@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
-from app.clock import now, now_ms
+from app.clock import from_ms, now, now_ms
 from app.domain import keys, notices, payers
 from app.domain.budgets import Budget
 from app.domain.payers import Payer
@@ -230,9 +230,7 @@ def _tell(payer: Payer, crossing: _Crossing, percent: int) -> None:
         title = f"Budget of {payer.name}: {percent}% spent, new requests are refused"
     else:
         title = f"Budget of {payer.name}: {percent}% spent"
-    resets_at = (
-        None if crossing.ends_ms >= periods.FOR_EVER_MS else datetime.fromtimestamp(crossing.ends_ms / 1000, UTC)
-    )
+    resets_at = None if crossing.ends_ms >= periods.FOR_EVER_MS else from_ms(crossing.ends_ms)
     sentences = [f"{_spelled(crossing.spent_nano)} of {_spelled(crossing.limit_nano)} are spent, that is {share}%."]
     if refused and crossing.action_percent < 100:
         sentences.append(f"New requests are refused from {crossing.action_percent}% on.")

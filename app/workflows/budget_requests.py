@@ -6,15 +6,15 @@ that one budget so much room, and changes nothing else.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
-from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, select
+from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, select, tuple_
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current
-from app.clock import now, now_ms
-from app.domain import audit, budgets, notices, payers, teams
+from app.clock import from_ms, now, now_ms
+from app.domain import amounts, audit, budgets, notices, payers, teams
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.keys import ApiKey
 from app.domain.payers import Payer
@@ -42,6 +42,8 @@ class BudgetRequest(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     scope_kind: Mapped[str] = mapped_column(String(16))
     scope_id: Mapped[str] = mapped_column(String(80))
+    team_id: Mapped[str | None] = mapped_column(String(36), default=budgets.scope_team, index=True)
+    # Who asks; a member's cap pays for that member alone, so for one it is the person that the scope names.
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
     amount_nano: Mapped[int]
     lasting: Mapped[bool]
@@ -80,12 +82,13 @@ def reachable(person: Person) -> Select[BudgetRequest]:
         return found
     owned = select(Membership.team_id).where(Membership.person_id == person.id, Membership.role == "owner")
     of_keys = select(ApiKey.id).where(ApiKey.team_id.in_(owned))
-    of_members = select(Membership.team_id + ":" + Membership.person_id).where(Membership.team_id.in_(owned))
+    of_members = select(Membership.team_id, Membership.person_id).where(Membership.team_id.in_(owned))
+    asks_as = tuple_(BudgetRequest.team_id, BudgetRequest.person_id)
     return found.where(
         or_(
             BudgetRequest.person_id == person.id,
             (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys),
-            (BudgetRequest.scope_kind == "member") & BudgetRequest.scope_id.in_(of_members),
+            (BudgetRequest.scope_kind == "member") & asks_as.in_(of_members),
         )
     )
 
@@ -111,7 +114,7 @@ def of_team(team_id: str) -> Select[BudgetRequest]:
     """What waits for the owners of a team: requests for its keys and its members' caps."""
     of_keys = select(ApiKey.id).where(ApiKey.team_id == team_id)
     inside = (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys)
-    caps = (BudgetRequest.scope_kind == "member") & BudgetRequest.scope_id.startswith(f"{team_id}:", autoescape=True)
+    caps = (BudgetRequest.scope_kind == "member") & (BudgetRequest.team_id == team_id)
     return (
         select(BudgetRequest)
         .where(BudgetRequest.status == "pending", or_(inside, caps))
@@ -161,7 +164,7 @@ def outlook(payer: Payer) -> list[Spell]:
         if ends and not spells:
             passed = max(moment_ms - window.start_ms, 1)
             forecast = cost * (window.end_ms - window.start_ms) // passed
-        spells.append(Spell(_at(window.start_ms), _at(window.end_ms) if ends else None, cost, forecast))
+        spells.append(Spell(from_ms(window.start_ms), from_ms(window.end_ms) if ends else None, cost, forecast))
     return spells
 
 
@@ -178,7 +181,7 @@ def ask(payer: Payer, *, by: Person, amount: str | int, lasting: bool, reason: s
     if pending(by, payer) is not None:
         raise Conflict("You have asked already, and nobody has answered yet.")
     made = BudgetRequest(
-        id=new_id(), scope_kind=payer.kind, scope_id=payer.id, person_id=by.id, amount_nano=_amount(amount),
+        id=new_id(), scope_kind=payer.kind, scope_id=payer.id, person_id=by.id, amount_nano=amounts.read_above_zero(amount),
         lasting=lasting, reason=_words(reason, "Say what you need it for."), person=by,
     )  # fmt: skip
     db.session.add(made)
@@ -227,13 +230,13 @@ def decide(
     budget = budgets.find(*found.scope)
     if decision == "grant" and budget is None:
         raise Conflict("This has no limit any more, so there is nothing to raise.")
-    granted = None if decision == "deny" else found.amount_nano if amount is None else _amount(amount)
+    granted = None if decision == "deny" else found.amount_nano if amount is None else amounts.read_above_zero(amount)
     found.status = "denied" if granted is None else "granted"
     found.granted_nano, found.decided_by, found.decided_at = granted, by.username, now()
     found.decision_reason = said or None
     audit.record(
         by, f"budget.request.{decision}", *found.scope, name=payer.name if payer else None,
-        after={"amount": None if granted is None else money.text(granted), "lasting": found.lasting}, reason=said or None,
+        after={"amount": money.optional_text(granted), "lasting": found.lasting}, reason=said or None,
         on_behalf_of=found.person.username,
     )  # fmt: skip
     _tell(found, payer)
@@ -285,16 +288,6 @@ def _must_be_pending(found: BudgetRequest) -> None:
         raise Conflict(f"This request is {found.status} already.")
 
 
-def _amount(amount: str | int) -> int:
-    try:
-        nano = money.parse(amount)
-    except money.MoneyError as error:
-        raise Invalid(f"The amount is not usable: {error}.", "amount") from None
-    if nano == 0:
-        raise Invalid("Give an amount above 0.", "amount")
-    return nano
-
-
 def _total(nano: int) -> str:
     if nano > money.MAX_NANO:
         raise Invalid("The limit would be more than can be counted.", "amount")
@@ -312,7 +305,3 @@ def _words(text: str, missing: str) -> str:
 
 def _spelled(nano: int) -> str:
     return f"{money.text(nano)} {current.config().portal.currency}"
-
-
-def _at(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

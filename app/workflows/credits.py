@@ -6,14 +6,15 @@ what it cost stay as they were. It is made in one step of the counter, as every 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from redis import Redis
 from sqlalchemy import Select, select
 
 from app import clock, store
-from app.domain import audit, budgets
+from app.clock import from_ms
+from app.domain import amounts, audit, budgets
 from app.domain.errors import Conflict, Invalid
 from app.extensions import db
 from app.ledger import adjustments, posting
@@ -49,7 +50,7 @@ def give(redis: Redis, id: str, kind: str, scope_id: str, *, by: Person, amount:
     budget = budgets.find(kind, scope_id)
     if budget is None:
         raise Conflict("This has no budget, so there is nothing to give back.")
-    amount_nano = _amount(amount)
+    amount_nano = amounts.read_above_zero(amount)
     reason = reason.strip()
     if not reason:
         raise Invalid("Give a reason; it is kept with the credit.", "reason")
@@ -71,7 +72,7 @@ def give(redis: Redis, id: str, kind: str, scope_id: str, *, by: Person, amount:
     posting.post_within(db.session.connection(), [event])
     if adjustments.move(redis, event) == "closed":
         raise Conflict("The meter is being counted anew. Try again in a minute.")
-    at = datetime.fromtimestamp(now_ms / 1000, UTC)
+    at = from_ms(now_ms)
     return Credit(id, kind, scope_id, window.name, amount_nano, by.username, reason, at)
 
 
@@ -89,13 +90,3 @@ def read(entry: UsageEntry) -> Credit:
     kind, scope_id, period = entry.scopes[0]
     by, _, reason = (entry.error_message or "").partition(": ")
     return Credit(entry.request_id, kind, scope_id, period, -entry.moved_nano, by, reason, entry.at)
-
-
-def _amount(amount: str | int) -> int:
-    try:
-        nano = money.parse(amount)
-    except money.MoneyError as error:
-        raise Invalid(f"The amount is not usable: {error}.", "amount") from None
-    if nano == 0:
-        raise Invalid("Give an amount above 0.", "amount")
-    return nano

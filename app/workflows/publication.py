@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import current, directory, store
-from app.clock import now, now_ms
+from app.clock import now, now_ms, to_ms
 from app.domain.budgets import Budget
 from app.domain.catalog import Model
 from app.domain.changes import NOTED, Change, PendingChange
@@ -303,7 +303,7 @@ def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRe
         ends_ms=_ends_ms(models),
         team_id=row.team_id,
         team=row.team,
-        expires_ms=_ms(end) if end else None,
+        expires_ms=to_ms(end) if end else None,
         routing=row.routing,
         secret_id=row.secret_id,
     )
@@ -320,7 +320,7 @@ def _token_record(token: AccessToken, models: _Models) -> directory.CallerRecord
         username=token.person.username,
         models=_payers(models),
         ends_ms=_ends_ms(models),
-        expires_ms=_ms(token.expires_at),
+        expires_ms=to_ms(token.expires_at),
     )
 
 
@@ -329,7 +329,7 @@ def _payers(models: _Models) -> dict[str, str]:
 
 
 def _ends_ms(models: _Models) -> dict[str, int]:
-    return {name: _ms(ends) for name, (_, ends) in models.items() if ends is not None}
+    return {name: to_ms(ends) for name, (_, ends) in models.items() if ends is not None}
 
 
 def _may_call(person: Person) -> bool:
@@ -427,7 +427,7 @@ def _prices(row: Model) -> tuple[directory.DatedPrice, ...]:
     held = row.price
     shown = [price for price in row.prices if price is held or price.from_at > now()]
     return tuple(
-        directory.DatedPrice(from_ms=_ms(price.from_at), price=directory.Price(id=price.id, **price.amounts()))
+        directory.DatedPrice(from_ms=to_ms(price.from_at), price=directory.Price(id=price.id, **price.amounts()))
         for price in sorted(shown, key=lambda price: (price.from_at, price.id))
     )
 
@@ -459,10 +459,6 @@ def _settle(ids: list[str]) -> None:
 def _delete_notes(ids: list[str]) -> None:
     for start in range(0, len(ids), CHUNK):
         db.session.execute(delete(PendingChange).where(PendingChange.id.in_(ids[start : start + CHUNK])))
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
 
 
 def _reading() -> Session:

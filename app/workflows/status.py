@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 import tomllib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Literal, cast
 
@@ -19,6 +19,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import clock, current, store
+from app.clock import from_ms
 from app.domain.changes import PendingChange
 from app.extensions import db
 from app.runtime import heartbeats, timekeeping
@@ -281,7 +282,7 @@ def _redis() -> tuple[Store, dict[str, Any]]:
         "times": Times(
             difference_ms=times.difference_ms,
             step_ms=times.step.ms if times.step else None,
-            stepped_at=datetime.fromtimestamp(times.step.at_ms / 1000, UTC) if times.step else None,
+            stepped_at=from_ms(times.step.at_ms) if times.step else None,
         ),
         "drainer": _drainer(drained, running="drainer" not in missing),
         "rollups": _rollups(rolled),
@@ -336,7 +337,7 @@ def _quotas(told: dict[str, str]) -> Quotas | None:
 
 
 def _moment(told: dict[str, str]) -> datetime:
-    return datetime.fromtimestamp(_number(told, "at_ms") / 1000, UTC)
+    return from_ms(_number(told, "at_ms"))
 
 
 def _is_overdue(at: datetime) -> bool:

@@ -177,15 +177,17 @@ INSERT INTO key_secret (id, key_id, digest, prefix, last4, created_at)
 SELECT secret_id, id, md5('a' || n) || md5('b' || n), 'sk-' || substr(md5('c' || n), 1, 5), substr(md5('d' || n), 1, 4),
        pg_temp.at(ms) FROM seed_key;
 
-INSERT INTO budget (id, scope_kind, scope_id, limit_nano, period, timezone, thresholds, action, action_percent,
-                    updated_at, opening_nano)
-SELECT pg_temp.made_id((SELECT now_ms FROM seed_now), row_number() OVER (), 'budget'), kind, id, limit_nano, 'month',
+INSERT INTO budget (id, scope_kind, scope_id, team_id, person_id, limit_nano, period, timezone, thresholds, action,
+                    action_percent, updated_at, opening_nano)
+SELECT pg_temp.made_id((SELECT now_ms FROM seed_now), row_number() OVER (), 'budget'), kind, id, team_id, person_id, limit_nano,
+       'month',
        'UTC', '[50, 80, 100]'::json, 'notify', 100, now(), 0
-FROM (SELECT 'organisation' AS kind, 'default' AS id, 10000000000000::bigint AS limit_nano
-      UNION ALL SELECT 'user', id, 500000000000 FROM seed_person
-      UNION ALL SELECT 'team', id, 5000000000000 FROM seed_team
-      UNION ALL SELECT 'key', id, 100000000000 FROM seed_key WHERE pg_temp.chance(n, 64) < 0.2
-      UNION ALL SELECT 'member', t.id || ':' || p.id, 50000000000 FROM seed_member m
+FROM (SELECT 'organisation' AS kind, 'default' AS id, NULL AS team_id, NULL AS person_id,
+             10000000000000::bigint AS limit_nano
+      UNION ALL SELECT 'user', id, NULL, id, 500000000000 FROM seed_person
+      UNION ALL SELECT 'team', id, id, NULL, 5000000000000 FROM seed_team
+      UNION ALL SELECT 'key', id, NULL, NULL, 100000000000 FROM seed_key WHERE pg_temp.chance(n, 64) < 0.2
+      UNION ALL SELECT 'member', t.id || ':' || p.id, t.id, p.id, 50000000000 FROM seed_member m
                 JOIN seed_team t ON t.n = m.team JOIN seed_person p ON p.n = m.person
                 WHERE pg_temp.chance(m.team * 1000 + m.j, 65) < 0.2) AS scopes;
 

@@ -10,7 +10,9 @@ from app.domain import budgets, keys, payers, subscriptions, teams
 from app.domain.budgets import Budget
 from app.domain.payers import Scope
 from app.extensions import db, transaction
+from app.metering.scopes import member_id
 from app.pages import budget_list
+from app.workflows import budget_requests
 from tests.house import People, make_model
 
 
@@ -28,7 +30,7 @@ def scopes(people: People) -> dict[Scope, str]:
         ("key", key.id): "key nightly",
         ("subscription", own.id): "subscription of owner to small",
         ("subscription", of_team.id): "subscription of team Research to small",
-        ("member", teams.scope_of(team.id, owner.id)): "owner in team Research",
+        ("member", member_id(team.id, owner.id)): "owner in team Research",
         ("team", team.id): "team Research",
         ("organisation", "default"): "the organisation",
     }
@@ -58,6 +60,24 @@ def test_lists_of_budgets_call_them_the_same(app: Flask, people: People, scopes:
     with app.test_request_context():
         rows = db.session.execute(select(Budget.scope_kind, Budget.scope_id, budget_list.NAME)).all()
     assert {(kind, id): name for kind, id, name in rows} == scopes
+
+
+def test_budgets_and_requests_bear_the_team_and_the_person_of_their_scope(
+    people: People, scopes: dict[Scope, str]
+) -> None:
+    for kind, id in scopes:
+        transaction(budgets.set_budget, kind, id, by=people.admin, limit="1")
+        payer = payers.read([(kind, id)])[kind, id]
+        transaction(budget_requests.ask, payer, by=people.owner, amount="1", lasting=False, reason="x")
+    asked = {one.scope: one.team_id for one in db.session.scalars(select(budget_requests.BudgetRequest))}
+    kept = {(one.scope_kind, one.scope_id): (one.team_id, one.person_id) for one in db.session.scalars(select(Budget))}
+    (team,) = teams.of(people.owner)
+    assert kept == dict.fromkeys(scopes, (None, None)) | {
+        ("user", people.owner.id): (None, people.owner.id),
+        ("member", member_id(team.team_id, people.owner.id)): (team.team_id, people.owner.id),
+        ("team", team.team_id): (team.team_id, None),
+    }
+    assert asked == {scope: team_id for scope, (team_id, _) in kept.items()}
 
 
 def test_any_number_of_scopes_may_be_asked_for(people: People) -> None:

@@ -15,6 +15,7 @@ from app.domain.notices import Notice
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
+from app.metering.scopes import member_id
 from app.runtime.sealing import digest
 from app.workflows import offboarding, publication
 from tests.house import People, make_model
@@ -149,7 +150,7 @@ def test_limits_caps_and_budgets_are_published_and_go_with_the_team(
     transaction(teams.update, team, by=people.admin, rpm=7, budget={"limit": "5", "period": "total"})
     cap = {"limit": "2", "period": "total"}
     transaction(teams.put_member, team, people.owner, by=people.admin, role="owner", budget=cap)
-    member = teams.scope_of(team.id, people.owner.id)
+    member = member_id(team.id, people.owner.id)
     told = wire.hgetall(store.scope("team", team.id))
     assert (told["rpm"], told["limit"]) == ("7", "5000000000")
     assert wire.hgetall(store.scope("member", member))["limit"] == "2000000000"

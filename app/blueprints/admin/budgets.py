@@ -18,6 +18,7 @@ from app.extensions import transaction
 from app.metering import money
 from app.pages import budget_list
 from app.pages import budgets as arranged
+from app.pages.history import history_lines
 from app.web import exports
 from app.web.forms import PercentsField, blame
 from app.web.lists import Listing, every, in_order, page_of, sorting
@@ -154,5 +155,5 @@ def _form(payer: Payer, form: BudgetForm, status: int = 200) -> Response:
         row=row,
         form=form,
         kinds=arranged.KINDS,
-        story=arranged.story(arranged.history(payer, whole=True)),
+        history=history_lines(arranged.history(payer, whole=True)),
     )

@@ -6,7 +6,6 @@ It is read from the rollups; the total of a month is the total of the ledger, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from flask import Blueprint, Response, request, url_for
 
 from app import current
 from app.blueprints.admin.person import me
+from app.clock import from_ms
 from app.domain import identity
 from app.metering import money
 from app.pages.usage import GONE
@@ -45,18 +45,18 @@ class Line(NamedTuple):
     @property
     def month(self) -> str:
         """Such as 2026-11."""
-        return f"{_moment(self.charge.start_ms):%Y-%m}"
+        return f"{from_ms(self.charge.start_ms):%Y-%m}"
 
     @property
     def title(self) -> str:
         """Such as Nov 2026."""
-        return f"{_moment(self.charge.start_ms):%b %Y}"
+        return f"{from_ms(self.charge.start_ms):%b %Y}"
 
     @property
     def usage_href(self) -> str:
         """The usage of this month and team, in detail."""
         [(start, end)] = chargeback.months_before(self.charge.start_ms, 1)
-        days = {"from": f"{_moment(start):%Y-%m-%d}", "to": f"{_moment(end - 1):%Y-%m-%d}"}
+        days = {"from": f"{from_ms(start):%Y-%m-%d}", "to": f"{from_ms(end - 1):%Y-%m-%d}"}
         return url_for("admin.usage.index", team=self.charge.team_id, range="custom", **days)  # type: ignore[arg-type]
 
 
@@ -71,7 +71,7 @@ ORDERS: dict[str, Callable[[Charge], Any]] = {
 @bp.get("/admin/chargeback")
 def index() -> Response:
     offered = chargeback.months_before(usage_reports.now_ms(), MONTHS)
-    names = [f"{_moment(start):%Y-%m}" for start, _ in offered]
+    names = [f"{from_ms(start):%Y-%m}" for start, _ in offered]
     first, last = _months_asked(names)
     search = request.args.get("q", "").strip()[:100]
     kind = request.args.get("kind", "")
@@ -95,7 +95,7 @@ def index() -> Response:
         found=Listing(lines, page.page, page.size, page.total),
         sums=whole if len(shown) == len(everything) else _sum(shown),
         whole=whole,
-        months=[(name, f"{_moment(start):%b %Y}") for name, (start, _) in zip(names, offered, strict=True)][::-1],
+        months=[(name, f"{from_ms(start):%b %Y}") for name, (start, _) in zip(names, offered, strict=True)][::-1],
         first=names[first],
         last=names[last],
         kinds=KINDS,
@@ -164,7 +164,3 @@ def _export_columns() -> dict[str, Callable[[Line], Any]]:
         "cost": lambda line: money.text(line.charge.cost_nano),
         "currency": lambda line: currency,
     }
-
-
-def _moment(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -5,7 +5,6 @@ What an admin does to somebody is told before it is done: deactivating says what
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
@@ -16,7 +15,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from wtforms.validators import Length, NumberRange, Optional
 
 from app.blueprints.admin.person import me
-from app.clock import now
+from app.clock import from_ms, now, to_ms
 from app.domain import audit, budgets, identity, keys, passwords, sessions, subscriptions, tokens
 from app.domain.errors import DomainError, NotFound
 from app.domain.keys import ApiKey
@@ -323,9 +322,7 @@ def _detail(
             values |= {
                 "found": found,
                 "standings": {one.id: one for one in budgets.standings([("key", id) for id in ids])},
-                "last_used": {
-                    id: datetime.fromtimestamp(at_ms / 1000, UTC) for id, at_ms in requests.last_use(me(), ids).items()
-                },
+                "last_used": {id: from_ms(at_ms) for id, at_ms in requests.last_use(me(), ids).items()},
             }
         case "subscriptions":
             values["found"] = page_of(subscriptions.of(person))
@@ -380,7 +377,7 @@ def _figures(ids: list[str] | None) -> Figures:
         joined = joined.where(Membership.person_id.in_(ids))
         live_keys, live = live_keys.where(ApiKey.person_id.in_(ids)), live.where(Subscription.person_id.in_(ids))
     month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    since = Filters(from_ms=int(month.timestamp() * 1000))
+    since = Filters(from_ms=to_ms(month))
     spent = usage_reports.by(me(), "person_id", filters=since, limit=MOST_SPENDERS, names=ids)
     names: dict[str, list[str]] = {}
     for person_id, name in db.session.execute(joined):

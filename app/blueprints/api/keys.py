@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody, utc
+from app.clock import from_ms
 from app.domain import budgets, identity, keys, teams
 from app.pages.usage import reader_of
 from app.reports import requests
@@ -139,7 +140,7 @@ def show_budget(standing: budgets.Standing) -> BudgetNow | None:
 
 
 def _moment(at_ms: int | None) -> datetime | None:
-    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+    return None if at_ms is None else from_ms(at_ms)
 
 
 def show(key: keys.ApiKey) -> Key:

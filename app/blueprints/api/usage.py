@@ -5,13 +5,14 @@ The rows come from the books' rollups (`app.reports.usage`), the newest period f
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from app.blueprints.api.contract import Page, Paged, caller, listed, route
+from app.clock import from_ms, to_ms
 from app.domain import identity, teams
 from app.domain.errors import Invalid
 from app.metering import money
@@ -88,11 +89,11 @@ def reader(*, of_teams: bool = False) -> TeamReader:
 
 def milliseconds(moment: datetime | None) -> int | None:
     """In Unix ms."""
-    return None if moment is None else max(0, int(moment.timestamp() * 1000))
+    return None if moment is None else max(0, to_ms(moment))
 
 
 def instant(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
+    return from_ms(at_ms)
 
 
 def part(sums: Sums) -> Part:

@@ -19,6 +19,7 @@ from app.domain.payers import Payer
 from app.extensions import db, transaction
 from app.metering import money
 from app.pages import budgets as arranged
+from app.pages.history import history_lines
 from app.web import exports
 from app.web.forms import blame
 from app.web.render import render, see_other, toast_next
@@ -192,7 +193,7 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
         requests=list(db.session.scalars(asked)),
         below=[one for one in below if one.state != "none"],
         told=list(db.session.scalars(alerts.of(*payer.scope).limit(ALERTS))),
-        story=arranged.story(arranged.history(payer, whole=sees_all or payer.person_id == person.id)),
+        history=history_lines(arranged.history(payer, whole=sees_all or payer.person_id == person.id)),
         edit=_if_served(EDIT, scope=payer.kind, id=payer.shown) if person.sees_everything else None,
         credit=_if_served("admin.credits.new", scope=f"{payer.kind}/{payer.shown}") if person.sees_everything else None,
         locked=None if person.is_admin else READ_ONLY,

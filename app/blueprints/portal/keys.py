@@ -16,6 +16,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from app.blueprints.portal.key_forms import TEAM_REACHES, KeyForm, NewKeyForm
 from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, first_steps, quickstart
+from app.clock import from_ms
 from app.domain import budgets, catalog, keys, subscriptions
 from app.domain.errors import DomainError
 from app.domain.keys import ApiKey
@@ -24,7 +25,8 @@ from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering import periods
 from app.pages import keys as arranged
-from app.pages.usage import moment, reader_of
+from app.pages.history import history_lines
+from app.pages.usage import reader_of
 from app.reports import requests
 from app.reports.usage import Filters, Reader
 from app.web import exports
@@ -126,7 +128,7 @@ def detail(id: str) -> Response:
         used=arranged.use_of(reader, key),
         last=requests.newest(reader, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(reader, key),
-        story=arranged.story(keys.history(key, limit=ACTS)),
+        history=history_lines(keys.history(key, limit=ACTS)),
         credit=url_for(CREDIT, scope=f"key/{key.id}") if person.sees_everything and CREDIT in served else None,
         credit_locked=None if person.is_admin else READ_ONLY,
     )
@@ -192,4 +194,4 @@ def _secrets(reader: Reader, key: ApiKey) -> list[tuple[keys.KeySecret, datetime
     """The key's secrets, newest first, and when each was last used; of those that have ended, the latest few."""
     used_ms = requests.use_of_secrets(reader, key.id, {secret.id for secret in key.secrets})
     shown = [secret for place, secret in enumerate(key.secrets) if place < SECRETS or not secret.has_ended]
-    return [(secret, moment(used_ms[secret.id]) if secret.id in used_ms else None) for secret in shown]
+    return [(secret, from_ms(used_ms[secret.id]) if secret.id in used_ms else None) for secret in shown]

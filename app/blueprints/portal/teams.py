@@ -16,15 +16,17 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 
 from app.blueprints.portal.person import me
 from app.blueprints.portal.team_forms import BoundsForm, InvitationForm, ModelForm, TeamForm
+from app.clock import from_ms
 from app.domain import budgets, keys, payers, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import DomainError, Forbidden
 from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
+from app.metering.scopes import member_id
 from app.pages import keys as arranged
-from app.pages.teams import COLUMNS, export_columns, figures, story, this_month
-from app.pages.usage import moment
+from app.pages.history import history_lines
+from app.pages.teams import COLUMNS, export_columns, figures, this_month
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
@@ -229,7 +231,7 @@ def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Respo
 def _overview(person: Person, team: Team) -> dict[str, Any]:
     scopes = [("team", team.id, "The team’s budget")]
     if role_in(person, team.id):
-        scopes.append(("member", teams.scope_of(team.id, person.id), "Your share of it"))
+        scopes.append(("member", member_id(team.id, person.id), "Your share of it"))
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     leads = _leads(person, team)
     books = TeamReader(person.id, person.sees_everything, (team.id,))
@@ -250,7 +252,7 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
         "leads": leads,
         "last": requests.newest(books if leads else person, filters=Filters(team_id=team.id), limit=LAST),
         "people": people,
-        "story": story(teams.history(team, limit=LAST)),
+        "history": history_lines(teams.history(team, limit=LAST)),
         "asked": asked,
         "asked_of": payers.read(one.scope for one in asked),
     }
@@ -297,7 +299,7 @@ def _last_used(books: TeamReader, team: Team, person_ids: list[str]) -> dict[str
     latest: dict[str, int] = {}
     for key_id, at_ms in requests.last_use(books, owners).items():
         latest[owners[key_id]] = max(at_ms, latest.get(owners[key_id], 0))
-    return {person_id: moment(at_ms) for person_id, at_ms in latest.items()}
+    return {person_id: from_ms(at_ms) for person_id, at_ms in latest.items()}
 
 
 def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, request
 
 from app.blueprints.portal.person import me
-from app.domain import budgets, payers, teams
+from app.domain import budgets, payers
 from app.domain.payers import Held
 from app.domain.person import Person
+from app.metering.scopes import member_id
 from app.pages import usage_routes
 from app.web.request_cache import role_in
 
@@ -38,7 +39,7 @@ def _budgets(person: Person, held: Sequence[Held]) -> list[tuple[str, budgets.St
     if role_in(person, team):
         scopes = [
             ("team", team, "The team’s spending"),
-            ("member", teams.scope_of(team, person.id), "Your share of it"),
+            ("member", member_id(team, person.id), "Your share of it"),
         ]
         return [
             (name, standing)

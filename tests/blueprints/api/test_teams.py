@@ -15,6 +15,7 @@ from app import clock, store
 from app.domain import teams
 from app.extensions import transaction
 from app.ledger.posting import post
+from app.metering.scopes import member_id
 from app.metering.usage import Refusal
 from tests.house import People, Program, offer, sign_in
 from tests.ledger.books import event
@@ -269,7 +270,7 @@ def test_budgets_of_a_team_are_read_by_its_members_and_changed_by_who_may(
     assert error(owner.delete(of_team)) == (403, "forbidden", None)
     for by, path in ((admin, of_team), (owner, cap), (admin, of_subscription)):
         assert by.put(path, json=limit).status_code == 200
-    scope = teams.scope_of(team, visitors.stranger.id)
+    scope = member_id(team, visitors.stranger.id)
     assert wire.hget(store.scope("member", scope), "limit") == "3000000000"
     wire.hset(store.spent("member", scope, "total"), mapping={"spent": 1_000_000_000, "held": 500_000_000})
     told = stranger.get(cap).get_json()

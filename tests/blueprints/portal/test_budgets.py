@@ -167,7 +167,7 @@ def test_alerts_and_changes_are_told(people: People, signed_in: SignIn) -> None:
     )
     db.session.commit()
     page = signed_in("owner").get("/budgets/user/owner").text
-    assert "limit: 5 → 8; told at: 50%, 80%, 100% → 70%" in page
+    assert "limit: 5 → 8; alerts at: 50%, 80%, 100% → 70%" in page
     assert ">70%</td>" in page
 
 

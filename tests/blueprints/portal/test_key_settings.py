@@ -90,7 +90,7 @@ def test_the_form_shows_what_is_and_changes_only_what_is_given(
     assert (key.models, key.rpm, key.note, key.expires_at) == ([], None, None, None)
     assert budgets.find("key", id) is None
     history = owner.get(f"/keys/{id}").text.split("History of this key")[1].split("</ol>")[0]
-    assert "Budget taken away" in history
+    assert "Budget removed" in history
     assert "requests a minute: 60 → 7" in history
     assert "by owner" in history
 
@@ -103,7 +103,7 @@ def test_the_history_of_a_key_says_in_words_what_was_asked_for(
     asked = transaction(budget_requests.ask, payer, by=people.owner, amount="2", lasting=False, reason="A report.")
     transaction(budget_requests.decide, asked, "deny", by=people.admin, reason="No.")
     history = signed_in("owner").get(f"/keys/{id}").text.split("History of this key")[1].split("</ol>")[0]
-    for words in ("Request denied", "More budget asked for", "amount: 2; each period: no", "told at percent: "):
+    for words in ("Increase denied", "Increase requested", "amount: 2; each period: no", "alerts at: "):
         assert words in history
     assert "budget." not in history
 

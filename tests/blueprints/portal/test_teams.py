@@ -17,6 +17,7 @@ from app.domain.notices import Notice
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
+from app.metering.scopes import member_id
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People, make_person
 
@@ -194,7 +195,7 @@ def test_an_owner_caps_a_member_and_gives_them_another_role(
     page = f"/teams/{team}/members/member"
     form = {"role": "member", "limit": "1.50", "period": "day", "timezone": "Europe/Berlin"}
     assert owner.post(page, page=page, **form).status_code == 303
-    scope = teams.scope_of(team, person("member").id)
+    scope = member_id(team, person("member").id)
     assert wire.hgetall(store.scope("member", scope))["limit"] == "1500000000"
     assert "of $1.50" in owner.get(f"/teams/{team}?tab=members").text
     assert 'value="1.5"' in owner.get(page).text

@@ -1,0 +1,123 @@
+"""The history of a key, a team or a budget in words: one line for each entry of the audit trail, the same on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from app.domain.audit import AuditEntry
+from app.pages.budgets import ACTIONS
+
+# `{person}` is whom the act concerns, `{role}` their new role.
+ACTION_TITLES = {
+    "key.create": "Key created",
+    "key.update": "Key changed",
+    "key.rotate": "Key rotated",
+    "key.end_secret": "Old secret revoked",
+    "key.pause": "Key paused",
+    "key.resume": "Key resumed",
+    "key.revoke": "Key revoked",
+    "team.create": "Team created",
+    "team.update": "Team changed",
+    "team.member": "{person} became {role}",
+    "team.leave": "{person} is no longer a member",
+    "team.invite": "Invitation sent to {person}",
+    "team.invitation.accepted": "{person} accepted the invitation",
+    "team.invitation.declined": "{person} declined the invitation",
+    "team.invitation.withdrawn": "Invitation to {person} withdrawn",
+    "budget.set": "Budget set",
+    "budget.clear": "Budget removed",
+    "budget.credit": "Credit given",
+    "budget.request": "Increase requested",
+    "budget.request.withdraw": "Request for an increase withdrawn",
+    "budget.request.grant": "Increase granted",
+    "budget.request.deny": "Increase denied",
+}
+LABELS = {
+    "rpm": "requests a minute",
+    "tpm": "tokens a minute",
+    "max_parallel": "requests at a time",
+    "expires_at": "expires",
+    "timezone": "time zone",
+    "thresholds": "alerts at",
+    "action_percent": "action at",
+    "lasting": "each period",
+    "overlap_s": "the old secret works for",
+}
+ROLES = {"owner": "an owner", "member": "a member"}
+EMPTY: tuple[Any, ...] = (None, "", [])
+EMPTY_WORDS = {"models": "all", "expires_at": "never"}  # for others "none"
+
+
+class HistoryLine(NamedTuple):
+    """One act: its title, when and by whom, and what it changed and why."""
+
+    title: str
+    at: datetime
+    by: str
+    text: str
+
+
+def history_lines(entries: Iterable[AuditEntry]) -> list[HistoryLine]:
+    """These entries in words, in their order."""
+    return [HistoryLine(_title(one), one.at, one.actor, _text(one)) for one in entries]
+
+
+def _title(entry: AuditEntry) -> str:
+    role = (entry.detail.get("after") or {}).get("role", "")
+    title = ACTION_TITLES.get(entry.action, entry.action)
+    return title.format(person=entry.on_behalf_of or entry.actor, role=ROLES.get(role, role))
+
+
+def _text(entry: AuditEntry) -> str:
+    changes = "; ".join(_changes(entry))
+    return ". ".join(part for part in (changes, entry.detail.get("reason")) if part)
+
+
+def _changes(entry: AuditEntry) -> Iterable[str]:
+    """What an act changed, a field each: "limit: 5 → 8". What was created tells what of it is not usual."""
+    before, after = entry.detail.get("before") or {}, entry.detail.get("after") or {}
+    created = entry.action.endswith(".create")
+    if entry.action == "budget.clear":
+        before, after = {}, {name: before.get(name) for name in ("limit", "period")}
+    for name, value in after.items():
+        old = before.get(name)
+        in_title = name == "role" and entry.action == "team.member"
+        usual = created and (name == "name" or value == "free")
+        if in_title or usual or (value in EMPTY and old in EMPTY):
+            continue
+        was = old not in EMPTY or (name in before and name in EMPTY_WORDS)
+        label = LABELS.get(name, name)
+        yield (
+            f"{label}: {_spelled(name, old)} → {_spelled(name, value)}" if was else f"{label}: {_spelled(name, value)}"
+        )
+
+
+def _spelled(name: str, value: Any) -> str:
+    if value in EMPTY:
+        return EMPTY_WORDS.get(name, "none")
+    match name:
+        case "expires_at":
+            at = datetime.fromisoformat(value)
+            return f"{at.day} {at:%b %Y, %H:%M} UTC"
+        case "overlap_s":
+            return _duration(int(value))
+        case "thresholds":
+            return ", ".join(f"{percent}%" for percent in value)
+        case "action_percent":
+            return f"{value}%"
+        case "action":
+            return ACTIONS.get(str(value), str(value)).lower()
+        case "lasting":
+            return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _duration(seconds: int) -> str:
+    """A number of seconds in its largest whole unit."""
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size and seconds % size == 0:
+            number = seconds // size
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    return f"{seconds} seconds" if seconds else "no time"
