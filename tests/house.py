@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ import msgspec
 import psycopg
 import pytest
 import redis
-from flask import Flask
+from flask import Flask, has_app_context
 from flask.testing import FlaskClient
 
 from app import create_app, store
-from app.domain import catalog, identity, passwords, providers, publication, teams
+from app.domain import catalog, identity, passwords, providers, publication, teams, tokens
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
 from app.domain.teams import Team
@@ -110,7 +110,8 @@ class World(NamedTuple):
 
 
 @pytest.fixture
-def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
+def app(request: pytest.FixtureRequest, config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
+    """The application in the world that the test asks for: with the four `people` (or `visitors`), or empty."""
     shutil.rmtree(config.spool_dir, ignore_errors=True)
     name = msgspec.json.encode(config)
     if (made := _made.get(name)) is None:
@@ -132,8 +133,13 @@ def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
         transaction(providers.ensure_endpoints)
         publication.publish_all()
 
+    def begin_with_people() -> None:
+        begin()
+        transaction(make_people)
+
     with made.app_context():
-        _as_in_world("empty", begin, config, wire)
+        peopled = not {"people", "visitors"}.isdisjoint(request.fixturenames)
+        _as_in_world("people" if peopled else "empty", begin_with_people if peopled else begin, config, wire)
     yield made
     made.config.clear()
     made.config.update(kept)  # tests may have set what they like
@@ -247,25 +253,23 @@ def make_team() -> Team:
 
 
 @pytest.fixture
-def people(inside: Flask, config: Config, wire: redis.Redis) -> People:
+def people(inside: Flask) -> People:
     """The four, inside of an application context that lasts as long as the test."""
-    return _four(config, wire)
+    return _four()
 
 
 @pytest.fixture
-def visitors(app: Flask, config: Config, wire: redis.Redis) -> People:
+def visitors(app: Flask) -> People:
     """The four without that context, for tests with browsers: Flask keeps who is signed in in the context."""
     with app.app_context():
-        made = _four(config, wire)
+        made = _four()
         for person in (made.admin, made.owner, made.stranger, made.auditor):
             db.session.refresh(person)
         db.session.expunge_all()
     return made
 
 
-def _four(config: Config, wire: redis.Redis) -> People:
-    _as_in_world("people", lambda: transaction(make_people), config, wire)
-    db.session.rollback()
+def _four() -> People:
     return transaction(lambda: People(*(identity.named(name) for name in ("admin", "owner", "stranger", "auditor"))))
 
 
@@ -305,8 +309,8 @@ class Program:
         return call
 
 
-def sign_in(app: Flask, username: str, password: str = PASSWORD, **form: str) -> Program:
-    client = app.test_client(use_cookies=False)
-    answer = client.post("/token", data={"username": username, "password": password, **form})
-    assert answer.status_code == 200, answer.get_json()
-    return Program(client, answer.get_json()["access_token"])
+def sign_in(app: Flask, username: str, *, scope: str = "") -> Program:
+    """A program with a fresh access token of a person, made directly: signing in itself has tests of its own."""
+    with nullcontext() if has_app_context() else app.app_context():  # requests share the test's session if it has one
+        text = transaction(lambda: tokens.grant(identity.named(username), scopes=scope.split()).access_token)
+    return Program(app.test_client(use_cookies=False), text)

@@ -27,7 +27,7 @@ from werkzeug.test import TestResponse
 
 from app.blueprints import api
 from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS
-from tests.house import PASSWORD, People, sign_in
+from tests.house import People, sign_in
 from tests.things import Things, make_things
 
 pytestmark = [pytest.mark.slow]
@@ -85,7 +85,7 @@ class Asker:
         app.config["TESTING"] = False
         app.config["PROPAGATE_EXCEPTIONS"] = False
         self.app = app
-        self.headers = sign_in(app, "admin", PASSWORD).headers
+        self.headers = sign_in(app, "admin").headers
         schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app=app, headers=self.headers, config=CONFIG)
         self.operation = next(
             found.ok() for found in schema.get_all_operations() if found.ok().definition.raw["operationId"] == name
