@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from hypothesis import settings
 from jinja2 import FileSystemBytecodeCache
 
 from tests.services.chromium import Chromium, NoChromium, find_chromium
@@ -19,6 +20,11 @@ from tests.services.portico import Portico
 from tests.services.postgres import Postgres, running_postgres
 from tests.services.upstream import Upstream
 from tests.services.valkey import ValkeyServer, running_valkey
+
+# How many examples a property is shown; `--hypothesis-profile check` is what `make check` says.
+settings.register_profile("check", max_examples=20)
+settings.register_profile("test", max_examples=100)
+settings.load_profile("test")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,7 +73,19 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
 @pytest.fixture
 def lasting_postgres_url(postgres: Postgres) -> str:
     """The URL of the PostgreSQL database that all tests of this process share: `tests.house.app` puts it back."""
-    return postgres.url(postgres.template("house", lambda _: None))
+    return postgres.lasting("house")
+
+
+@pytest.fixture
+def books_postgres_url(postgres: Postgres) -> str:
+    """The URL of the PostgreSQL database in which `tests.ledger.books` opens books, which are emptied each time."""
+    return postgres.lasting("books")
+
+
+@pytest.fixture(scope="session")
+def books_sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same in SQLite."""
+    return f"sqlite:///{tmp_path_factory.mktemp('books') / 'books.db'}"
 
 
 @pytest.fixture

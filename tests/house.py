@@ -107,11 +107,13 @@ class World(NamedTuple):
 
     database: sqlite3.Connection | Rows
     keys: list[tuple[bytes, int, bytes]]  # name, ms to live (0: for ever), value as DUMP tells it
+    told: Any  # what its maker answered, such as the ids of what it made
 
 
 @pytest.fixture
 def app(request: pytest.FixtureRequest, config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
-    """The application in the world that the test asks for: with the four `people` (or `visitors`), or empty."""
+    """The application in the world that the test asks for: empty, with the four `people` (or `visitors`), or with one
+    of all `things`."""
     shutil.rmtree(config.spool_dir, ignore_errors=True)
     name = msgspec.json.encode(config)
     if (made := _made.get(name)) is None:
@@ -133,34 +135,47 @@ def app(request: pytest.FixtureRequest, config: Config, wire: redis.Redis, migra
         transaction(providers.ensure_endpoints)
         publication.publish_all()
 
-    def begin_with_people() -> None:
+    def begin_with_people() -> People:
         begin()
-        transaction(make_people)
+        return transaction(make_people)
 
+    def begin_with_things() -> object:
+        from tests.things import make_things  # which is made of what is here
+
+        return make_things(made, begin_with_people())
+
+    asked = set(request.fixturenames)
     with made.app_context():
-        peopled = not {"people", "visitors"}.isdisjoint(request.fixturenames)
-        _as_in_world("people" if peopled else "empty", begin_with_people if peopled else begin, config, wire)
+        if "things" in asked:
+            told = _as_in_world("things", begin_with_things, config, wire)
+            made.config["THINGS"] = told
+        elif asked & {"people", "visitors"}:
+            _as_in_world("people", begin_with_people, config, wire)
+        else:
+            _as_in_world("empty", begin, config, wire)
     yield made
     made.config.clear()
     made.config.update(kept)  # tests may have set what they like
     _let_go(made)
 
 
-def _as_in_world(which: str, begin: Callable[[], object], config: Config, wire: redis.Redis) -> None:
-    """Put the database and Redis into the state that `begin` leaves; it is called once only for the same settings."""
+def _as_in_world(which: str, begin: Callable[[], object], config: Config, wire: redis.Redis) -> Any:
+    """Put the database and Redis into the state that `begin` leaves; it is called once only for the same settings, and
+    what it answered then is answered again."""
     name = msgspec.json.encode(config), which
     world = _worlds.get(name)
     if world is None:
-        begin()
+        told = begin()
         keys = [(key, max(wire.pttl(key), 0), wire.dump(key)) for key in wire.scan_iter()]
-        _worlds[name] = World(_copy(config), keys)
-        return
+        _worlds[name] = World(_copy(config), keys, told)
+        return told
     _put_back(config, world.database)
     with wire.pipeline(transaction=False) as pipe:
         pipe.flushall()
         for key, ms, value in world.keys:
             pipe.restore(key, ms, value)
         pipe.execute()
+    return world.told
 
 
 def _is_sqlite(config: Config) -> bool:

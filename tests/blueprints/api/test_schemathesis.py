@@ -27,8 +27,8 @@ from werkzeug.test import TestResponse
 
 from app.blueprints import api
 from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS
-from tests.house import People, sign_in
-from tests.things import Things, make_things
+from tests.house import sign_in
+from tests.things import Things, things  # noqa: F401
 
 pytestmark = [pytest.mark.slow]
 
@@ -50,11 +50,6 @@ AS_DESCRIBED = [
 EXAMPLES = 12
 SEED = 20261121
 CONFIG = SchemathesisConfig.from_dict({"generation": {"with-security-parameters": False}})
-
-
-@pytest.fixture
-def things(app: Flask, visitors: People) -> Things:
-    return make_things(app, visitors)
 
 
 def known(operation: str, parameter: str, things: Things) -> str:

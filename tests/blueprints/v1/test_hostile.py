@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.blueprints.v1.conftest import Client
+from tests.examples import examples
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +22,7 @@ known = st.sampled_from([
 messages = st.lists(st.fixed_dictionaries({"role": scalars, "content": values}) | values, max_size=3)
 bodies = st.dictionaries(known, values | messages, max_size=8)
 endpoints = pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
-fuzz = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
