@@ -5,6 +5,9 @@ Each is started once a test process at most, and only when a test asks; servers 
 
 from __future__ import annotations
 
+import gc
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +19,14 @@ from hypothesis import settings
 from jinja2 import FileSystemBytecodeCache
 
 from tests.services.chromium import Chromium, NoChromium, find_chromium
+from tests.services.memory import IN_MEMORY, PLACE
 from tests.services.portico import Portico
 from tests.services.postgres import Postgres, running_postgres
 from tests.services.upstream import Upstream
 from tests.services.valkey import ValkeyServer, running_valkey
+
+if IN_MEMORY:
+    os.environ["TMPDIR"] = tempfile.tempdir = PLACE  # for `tmp_path`, and for what tests start
 
 # How many examples a property is shown; `--hypothesis-profile check` is what `make check` says.
 settings.register_profile("check", max_examples=20)
@@ -166,6 +173,12 @@ def browser_type_launch_args(chromium: Chromium) -> dict[str, Any]:
 
 
 QUIET_S = 20
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not walk it again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.hookimpl(tryfirst=True)

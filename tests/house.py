@@ -178,6 +178,24 @@ def _as_in_world(which: str, begin: Callable[[], object], config: Config, wire: 
     return world.told
 
 
+Once = Callable[[str, Callable[[], Any]], Any]
+
+
+@pytest.fixture
+def once(request: pytest.FixtureRequest, app: Flask, config: Config, wire: redis.Redis) -> Once:
+    """`once(name, make)` is a world of a module's own on top of that which the test asks for: `make` is called once, and
+    what it left and answered is put back each time. It may answer no rows of the database: their session ends."""
+
+    def world(name: str, make: Callable[[], Any]) -> Any:
+        with nullcontext() if has_app_context() else app.app_context():
+            db.session.rollback()
+            told = _as_in_world(f"{request.module.__name__}.{name}", make, config, wire)
+            db.session.rollback()
+        return told
+
+    return world
+
+
 def _is_sqlite(config: Config) -> bool:
     return config.database_url.startswith("sqlite")
 

@@ -14,13 +14,14 @@ import redis
 from flask import Flask
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
-from sqlalchemy import text
+from sqlalchemy import select, text
+from structlog.testing import capture_logs
 
 from app import store
 from app.extensions import db
 from app.jobs import letterbox, quotas, rollups, schedule
 from app.jobs.clock import Clock
-from app.ledger import posting
+from app.ledger import entries, posting
 from tests.ledger.books import now_event
 from tests.services.valkey import running_valkey
 from tests.services.waiting import PATIENCE_S, until
@@ -70,14 +71,24 @@ def test_letters_are_written_in_json(ledger: Flask) -> None:
     assert job.serializer is JSONSerializer
 
 
-def test_a_commit_stands_when_redis_is_away(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_stands_when_redis_is_away_and_what_was_lost_is_logged(
+    ledger: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(_: str) -> redis.Redis:
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr(letterbox, "connect", away)
-    db.session.execute(text("SELECT 1"))
-    letterbox.put_later(rollups.run)
+    posting.post([now_event()])
+    with monkeypatch.context() as broken, capture_logs() as said:
+        broken.setattr(letterbox, "connect", away)
+        db.session.execute(entries.ENTRY.update().values(model="kept"))
+        letterbox.put_later(rollups.run)
+        db.session.commit()
+    assert [(line["log_level"], line["letters"]) for line in said] == [("error", ["app.jobs.rollups.run"])]
+    db.session.remove()
+    assert db.session.scalars(select(entries.ENTRY.c.model)).all() == ["kept"]
+    assert waiting(ledger) == []  # the letter is lost with Redis; its job finds the work by itself later
     db.session.commit()
+    assert waiting(ledger) == []
 
 
 def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Redis) -> None:

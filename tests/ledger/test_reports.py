@@ -29,9 +29,7 @@ PERIODS: list[tuple[reports.Period, int]] = [("day", 35), ("week", 6), ("month",
 
 
 @pytest.mark.parametrize("derived", [True, False, None], ids=["derived", "underived", "half derived"])
-def test_usage_by_period_equals_the_entries(
-    ledger: Flask, subtests: pytest.Subtests, derived: bool | None
-) -> None:
+def test_usage_by_period_equals_the_entries(ledger: Flask, subtests: pytest.Subtests, derived: bool | None) -> None:
     events = some_events(250, seed=4)
     if derived is None:
         posting.post(events[:150])

@@ -574,7 +574,7 @@ def live(url: str, database_url: str, folder: Path, lives: int, steps: int, *pha
 def test_the_meter_says_and_counts_what_the_reference_does(
     redis_url: str, books_sqlite_url: str, tmp_path: Path
 ) -> None:
-    live(redis_url, books_sqlite_url, tmp_path, examples(30), 40)  # the slow one below leads longer lives
+    live(redis_url, books_sqlite_url, tmp_path, examples(75), 40)  # the slow one below leads longer lives
 
 
 @pytest.mark.slow
@@ -657,7 +657,9 @@ def test_the_reaper_goes_by_the_clock_that_gave_the_lease(bare: Bare) -> None:
     assert bare.meter.expire("r")
 
 
-def test_a_call_that_goes_on_keeps_its_slot_when_redis_is_counted_anew(bare: Bare, books_sqlite_url: str, tmp_path: Path) -> None:
+def test_a_call_that_goes_on_keeps_its_slot_when_redis_is_counted_anew(
+    bare: Bare, books_sqlite_url: str, tmp_path: Path
+) -> None:
     bare.redis.hset(store.scope("key", "k3"), "parallel", 1)
     hold = bare.reserve("r")
     bare.redis.flushall()
@@ -684,7 +686,9 @@ def test_what_the_reaper_settled_is_remembered_for_a_day(bare: Bare) -> None:
     assert bare.redis.pttl(store.tombstone("reaped")) > 86_000_000
 
 
-def test_what_the_reaper_had_settled_stays_settled_when_redis_is_counted_anew(bare: Bare, books_sqlite_url: str, tmp_path: Path) -> None:
+def test_what_the_reaper_had_settled_stays_settled_when_redis_is_counted_anew(
+    bare: Bare, books_sqlite_url: str, tmp_path: Path
+) -> None:
     """Its worker slept through the lease and through the loss of Redis, and settles when it wakes."""
     with books.opened(books.settings(tmp_path, books_sqlite_url)):
         hold = bare.reserve("r")

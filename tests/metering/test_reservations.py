@@ -15,7 +15,6 @@ from app.ids import new_id
 from app.metering.periods import window_of
 from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import UsageEvent
-
 from tests.examples import examples
 
 CHAIN = tuple(

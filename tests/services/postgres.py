@@ -21,6 +21,7 @@ from typing import Any
 
 import psycopg
 
+from tests.services.memory import PLACE
 from tests.services.waiting import PATIENCE_S
 from tools.embedded_valkey import die_with_parent
 
@@ -28,8 +29,8 @@ from tools.embedded_valkey import die_with_parent
 class Postgres:
     """One server; `fresh()` is a database nobody has written to, `url()` one by name."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, data: Path) -> None:
+        self._folder, self._data = folder, data
         self._names = (f"t{number}" for number in itertools.count(1))
         self._lasting: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
@@ -38,10 +39,11 @@ class Postgres:
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            os.chown(data, nobody.pw_uid, nobody.pw_gid)
             self._as_whom |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._binaries = self._reachable(_wheel())
         made = subprocess.run(
-            [self._binaries / "initdb", "-D", folder / "data", "-U", "portico", "-A", "trust", "--encoding=UTF8",
+            [self._binaries / "initdb", "-D", data, "-U", "portico", "-A", "trust", "--encoding=UTF8",
              "--locale=C.UTF-8", "--no-sync"],
             capture_output=True, text=True, **self._as_whom,
         )  # fmt: skip
@@ -75,7 +77,7 @@ class Postgres:
         }
         with open(self._folder / "postgres.log", "ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._folder / "data"]
+                [self._binaries / "postgres", "-D", self._data]
                 + [word for name, value in options.items() for word in ("-c", f"{name}={value}")],
                 stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGINT), **self._as_whom,
@@ -141,8 +143,9 @@ def _wheel() -> Path:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="ppg-", dir="/tmp"))  # its parents must be open to the server's user
+    data = Path(tempfile.mkdtemp(prefix="ppg-", dir=PLACE))
     try:
-        server = Postgres(folder)
+        server = Postgres(folder, data)
         try:
             server.start()
             yield server
@@ -150,3 +153,4 @@ def running_postgres() -> Iterator[Postgres]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(data, ignore_errors=True)

@@ -32,6 +32,7 @@ from tests.house import (  # noqa: F401
     inside,
     make_model,
     migrated,
+    once,
     people,
     quick_hashes,
     valkey_url,
