@@ -175,6 +175,37 @@ def browser_type_launch_args(chromium: Chromium) -> dict[str, Any]:
 QUIET_S = 20
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-combination", action="store_true", help="every test on each database and through each lane"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave a test out on its second database and through its second lane, unless it is marked as one that can differ
+    there. The slow ones begin, so that none of them is alone at the end."""
+    seconds = {"both_databases": "postgresql", "both_lanes": "flask"}
+
+    def is_left_out(item: pytest.Item) -> bool:
+        values = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        module = item.path.stem
+        return any(
+            (second in values or (second == "postgresql" and module.endswith("_on_postgres")))
+            and item.get_closest_marker(mark) is None
+            for mark, second in seconds.items()
+        )
+
+    left_out = [] if config.getoption("every_combination") else [item for item in items if is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = sorted(
+        (item for item in items if item not in gone), key=lambda item: not item.get_closest_marker("slow")
+    )
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: the garbage collector need not walk it again and again."""
     gc.freeze()

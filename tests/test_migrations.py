@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from app.extensions import MIGRATIONS, prepare
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.services, pytest.mark.both_databases])])
 def alembic_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     if request.param == "sqlite":
         engine = create_engine(f"sqlite:///{tmp_path / 'portico.db'}")

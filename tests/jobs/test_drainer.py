@@ -76,6 +76,7 @@ def letters() -> list[DeadLetter]:
     return list(db.session.scalars(select(DeadLetter)))
 
 
+@pytest.mark.both_databases
 def test_events_are_posted_and_the_stream_forgets_them(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -99,6 +100,7 @@ def test_events_from_before_the_group_are_posted(
     assert books.count_entries() == 10
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     "poison",
     [
@@ -128,6 +130,7 @@ def test_poison_becomes_a_dead_letter_and_the_rest_goes_on(
     books.assert_sums_equal_entries()
 
 
+@pytest.mark.both_databases
 def test_an_entry_that_is_no_event_becomes_a_dead_letter(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -137,6 +140,7 @@ def test_an_entry_that_is_no_event_becomes_a_dead_letter(
     assert "other" in letter.raw
 
 
+@pytest.mark.both_databases
 def test_what_the_database_refuses_in_one_event_costs_that_event_alone(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -147,6 +151,7 @@ def test_what_the_database_refuses_in_one_event_costs_that_event_alone(
     books.assert_sums_equal_entries()
 
 
+@pytest.mark.both_databases
 def test_while_the_database_is_away_events_stay_in_the_stream(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +172,7 @@ def test_while_the_database_is_away_events_stay_in_the_stream(
     assert books.count_entries() == 50
 
 
+@pytest.mark.both_databases
 def test_a_missing_table_makes_no_dead_letters(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -193,6 +199,7 @@ def test_entries_of_a_dead_drainer_are_claimed(
     books.assert_sums_equal_entries()
 
 
+@pytest.mark.both_databases
 def test_two_drainers_at_once_post_each_event_once(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -239,6 +246,7 @@ with app.app_context():
 """
 
 
+@pytest.mark.both_databases
 def test_a_drainer_killed_between_commit_and_acknowledge_posts_nothing_twice(
     ledger: Flask, wire: redis.Redis, redis_url: str, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -303,6 +311,7 @@ def test_a_spool_file_in_use_is_left_alone(
     assert drainer.clean() == 1
 
 
+@pytest.mark.both_databases
 def test_what_was_settled_long_ago_is_not_charged_again(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -319,6 +328,7 @@ def test_what_was_settled_long_ago_is_not_charged_again(
     assert books.count_entries() == 1
 
 
+@pytest.mark.both_databases
 def test_of_two_tellings_the_settled_one_is_booked(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -359,6 +369,7 @@ def test_a_settled_event_that_never_came_is_booked_from_the_spool_after_a_while(
     assert books.count_entries() == 1
 
 
+@pytest.mark.both_databases
 def test_a_torn_last_line_is_told_and_a_broken_line_becomes_a_dead_letter(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -380,6 +391,7 @@ def test_an_empty_spool_file_is_deleted(ledger: Flask, make_drainer: Callable[..
     assert not path.exists()
 
 
+@pytest.mark.both_databases
 def test_a_spool_file_survives_a_database_that_is_away(
     ledger: Flask, make_drainer: Callable[..., Drainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +464,7 @@ def test_a_hold_whose_lease_has_ended_reaches_the_books(
     assert reconcile.compare(wire, recent_ms=10**13, pause_s=0) == (2, [])
 
 
+@pytest.mark.both_databases
 def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -472,6 +485,7 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     assert wire.xinfo_consumers(store.USAGE, store.USAGE_GROUP) == []
 
 
+@pytest.mark.both_databases
 def test_events_that_trickle_in_share_transactions(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,6 +505,7 @@ def test_events_that_trickle_in_share_transactions(
     assert len(posted) < 20
 
 
+@pytest.mark.both_databases
 def test_holds_are_reaped_while_the_database_is_away(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -537,6 +552,7 @@ def test_the_process_drains_and_ends_on_sigterm(redis_url: str, wire: redis.Redi
         process.wait()
 
 
+@pytest.mark.both_databases
 def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_lost(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -562,6 +578,7 @@ def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_los
     assert looked == [{scope for told in events for scope in told.scopes}, set()]
 
 
+@pytest.mark.both_databases
 def test_a_budget_that_refused_is_judged_once_the_books_know_what_was_spent_before(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:

@@ -34,6 +34,7 @@ def waiting(ledger: Flask) -> list[str]:
     return [job.func_name for job in box.jobs]
 
 
+@pytest.mark.both_databases
 def test_a_letter_leaves_after_commit(ledger: Flask) -> None:
     db.session.execute(text("SELECT 1"))
     letterbox.put_later(rollups.run)
@@ -44,6 +45,7 @@ def test_a_letter_leaves_after_commit(ledger: Flask) -> None:
     assert waiting(ledger) == ["app.jobs.rollups.run"]
 
 
+@pytest.mark.both_databases
 def test_a_letter_is_thrown_away_with_its_transaction(ledger: Flask) -> None:
     db.session.execute(text("SELECT 1"))
     letterbox.put_later(rollups.run)
@@ -53,6 +55,7 @@ def test_a_letter_is_thrown_away_with_its_transaction(ledger: Flask) -> None:
     assert waiting(ledger) == []
 
 
+@pytest.mark.both_databases
 def test_a_savepoint_lets_no_letter_go(ledger: Flask) -> None:
     db.session.execute(text("SELECT 1"))
     with db.session.begin_nested():

@@ -47,6 +47,7 @@ def test_any_change_of_a_good_request_is_answered_below_500(echo, path, body):
     assert reply.status in (200, 400, 404), reply.body
 
 
+@pytest.mark.both_lanes
 @endpoints
 @fuzz
 @given(body=st.binary(max_size=300))
@@ -57,6 +58,7 @@ def test_any_bytes_are_answered_400(echo, path, body):
     assert echo(path, body).status == 400
 
 
+@pytest.mark.both_lanes
 @fuzz
 @given(path=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
 def test_any_path_is_answered_below_500(echo, path):
