@@ -4,7 +4,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-all check lint format lock migration screenshots tour bench bench-portal vendor clean
+.PHONY: help run dev test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,9 +25,11 @@ define beside_mypy
 endef
 
 # Python keeps what it compiled, whatever the caller's environment says: each process of tests would compile it again.
-test test-all check: export PYTHONDONTWRITEBYTECODE =
+test test-all test-at check: export PYTHONDONTWRITEBYTECODE =
 
 PYTEST = pytest -n $(JOBS) --dist loadgroup
+QUICK = $(PYTEST) -q --hypothesis-profile check -m "not slow and not browser and not services" -p no:schemathesis \
+	--ignore tests/blueprints/api/test_schemathesis.py
 
 test:  ## everything: lint, types, migrations, services, browsers; ARGS="-k words" chooses tests
 	@$(VENV) dev
@@ -42,8 +44,15 @@ test-all:  ## the same, and every test on every database and through every door 
 check:  ## the quick part: lint, types, tests on SQLite without a browser; ARGS="-k words" chooses tests
 	@$(VENV) dev
 	@$(VENV) dev ruff check
-	$(call beside_mypy,$(PYTEST) -q --hypothesis-profile check -m "not slow and not browser and not services" \
-		-p no:schemathesis --ignore tests/blueprints/api/test_schemathesis.py $(ARGS))
+	$(call beside_mypy,$(QUICK) $(ARGS))
+
+test-at:  ## the quick tests with all clocks moved, Valkey's too (Linux, a C compiler); CLOCK="2028-02-29 23:59:50" in UTC
+	@test -n "$(CLOCK)" || { echo 'say when: make test-at CLOCK="2028-02-29 23:59:50"' >&2; exit 2; }
+	@$(VENV) dev
+	@mkdir -p .cache
+	@cc -O2 -shared -fPIC -o .cache/moved_clock.so tests/services/moved_clock.c
+	@CLOCK_MOVED_S=$$(( $$(date -u -d "$(CLOCK)" +%s) - $$(date +%s) )) LD_PRELOAD=$(CURDIR)/.cache/moved_clock.so \
+		$(VENV) dev $(QUICK) $(ARGS)
 
 lint:  ## what ruff, mypy and djlint have to say
 	@$(VENV) dev ruff check

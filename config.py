@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 import yaml
@@ -44,7 +45,7 @@ class Server(Section, frozen=True):
     port: int = 8000
     workers: int | None = None  # gunicorn web workers; one a core, at most 4
     doors: list[Door] = msgspec.field(default_factory=lambda: list(DOORS))
-    public_url: str | None = None  # what people type; snippets and links are built on it
+    public_url: str | None = None  # what people type, the base of every link; required in production
     trusted_proxies: int = 0  # how many proxies in front may be believed about the client's address
     max_body_mb: int = 32  # the largest request body of /v1
     body_timeout_s: float = 30.0  # a request body must have arrived within this
@@ -93,6 +94,8 @@ class Metrics(Section, frozen=True):
 
 class Upstream(Section, frozen=True):
     allow_private: bool | None = None  # true in development
+    # The environment variables that a provider's `api_key_env` may name, in full or with a * before or after.
+    env: list[str] = msgspec.field(default_factory=lambda: ["UPSTREAM_*", "*_KEY", "*_TOKEN"])
 
 
 class Portal(Section, frozen=True):
@@ -196,6 +199,23 @@ class Config(Section, frozen=True):
     @property
     def redis_url(self) -> str:
         return self.redis.url or f"unix://{self.redis_socket}?db=0"
+
+    @property
+    def stores(self) -> list[tuple[str, int]]:
+        """Host and port of the database and of Redis, those that are reached over TCP."""
+        redis = urlsplit(self.redis_url)
+        found = [(unquote(redis.hostname), redis.port or 6379)] if redis.scheme != "unix" and redis.hostname else []
+        database = urlsplit(self.database_url)
+        if database.scheme.startswith("postgresql"):
+            query = parse_qs(database.query)
+            ports = [port for text in query.get("port", ()) for port in text.split(",")] or [str(database.port or 5432)]
+            hosts = [host for name in ("host", "hostaddr") for text in query.get(name, ()) for host in text.split(",")]
+            for position, place in enumerate(hosts or [unquote(database.hostname or "")]):
+                host, _, port = place.rpartition(":") if place.count(":") == 1 else (place, "", "")
+                port = port or ports[position % len(ports)]
+                if host and not host.startswith("/") and port.isdecimal():  # a path is a socket's folder
+                    found.append((host, int(port)))
+        return found
 
     @property
     def secure_cookies(self) -> bool:
@@ -324,6 +344,16 @@ def _typed(text: str, kind: Any, name: str) -> Any:
         raise ConfigError(f"{name}: {text!r} cannot be read") from None
 
 
+def _is_address(url: str) -> bool:
+    """Whether it is an http(s) address in printable ASCII."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return bool(re.fullmatch("[!-~]+", url) and parts.scheme in ("http", "https") and parts.hostname and port != 0)
+
+
 def _explain(error: msgspec.ValidationError) -> str:
     """msgspec's message as `path: what was expected`."""
     message, _, path = str(error).partition(" - at `$.")
@@ -340,6 +370,16 @@ def _check(config: Config) -> None:
         raise ConfigError("server.workers: expected 1 to 64")
     if not config.server.doors:
         raise ConfigError(f"server.doors: expected at least one of {', '.join(DOORS)}")
+    for name, url in (("server.public_url", config.server.public_url), ("webhook.url", config.webhook.url)):
+        if url and not _is_address(url):
+            raise ConfigError(f"{name}: expected an address such as https://portal.example.com")
+    if config.server.public_url and set("?#@") & set(config.server.public_url):
+        raise ConfigError("server.public_url: expected an address without user, query or fragment")
+    if not config.mail.sender.isprintable() or "@" not in config.mail.sender:
+        raise ConfigError("mail.sender: expected an e-mail address such as portico@example.com")
+    for pattern in config.upstream.env:
+        if not re.fullmatch(r"\*?[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_][A-Za-z0-9_]*\*", pattern):
+            raise ConfigError("upstream.env: expected names of variables, with at most one * before or after each")
     password = config.auth.admin_password
     if password is not None and len(password) < 12:
         raise ConfigError("auth.admin_password: expected at least 12 characters")
@@ -348,6 +388,11 @@ def _check(config: Config) -> None:
             raise ConfigError(f"portal.{name}: expected a file that exists and ends with {', '.join(PICTURES)}")
     if not config.production:
         return
+    if not config.server.public_url:
+        raise ConfigError(
+            "server.public_url: expected in production: links in pages and mail are built on it, never on what a request"
+            " says of itself. Set CONFIG_SERVER_PUBLIC_URL, such as https://portal.example.com"
+        )
     if not config.secure_cookies:
         raise ConfigError("auth.secure_cookies: expected true in production: sessions travel over TLS only")
     if (config.redis.url is None or config.database.url is None) and not config.storage.embedded:

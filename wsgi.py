@@ -10,6 +10,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from app import create_app as open_doors
+from app import logs
+from app.gateway.endpoints import is_without_v1
 from config import Config, load
 
 if TYPE_CHECKING:
@@ -37,13 +39,21 @@ class Doors:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        side = self._gateway if path == "/v1" or path.startswith("/v1/") else self._portal
+        is_v1 = path == "/v1" or path.startswith("/v1/")
+        side = self._gateway if is_v1 or is_without_v1(path, by_a_client=_is_a_client(environ)) else self._portal
         return side(environ, start_response)
+
+
+def _is_a_client(environ: WSGIEnvironment) -> bool:
+    """Whether a program asks with a key. Proxies that sign people in give browsers' requests credentials too."""
+    has_key = "HTTP_X_API_KEY" in environ or environ.get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer "
+    return has_key and "text/html" not in environ.get("HTTP_ACCEPT", "") and "HTTP_HX_REQUEST" not in environ
 
 
 def create_app() -> Flask:
     """The cold side's application with the doors of the settings, for the command line."""
     config = load()
+    logs.configure(config, "command")
     return open_doors(config, set(config.server.doors) - {"v1"})
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from importlib import import_module
-
-from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
+from typing import TYPE_CHECKING
 
 from config import DOORS, Config
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 
 def create_app(config: Config, doors: Collection[str]) -> Flask:
@@ -25,6 +26,9 @@ def create_app(config: Config, doors: Collection[str]) -> Flask:
     hot = "v1" in doors
     if hot and len(set(doors)) > 1:
         raise ValueError("the door v1 needs an application of its own")
+    from flask import Flask
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
     from app import current, health
 
     app = Flask(__name__, static_folder=None)

@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(3000, 1, 1, tzinfo=UTC)  # what is planned lies before it, so that a sum of two such dates is one
 
 
 def now_ns() -> int:

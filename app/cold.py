@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import health, refusals
+from app.bodies import WholeBodies
 from app.domain import publication, sessions
 from app.domain.person import Person
 from app.extensions import csrf, db, init_database, login
@@ -43,6 +44,8 @@ def furnish(app: Flask, config: Config, *, pages: bool) -> None:
     if pages:
         from app.web import init_web
 
+        app.wsgi_app = WholeBodies(app.wsgi_app, LARGEST_BODY, config.server.body_timeout_s)  # type: ignore[method-assign]
+        refusals.refuse_bodies(app)
         csrf.init_app(app)
         login.init_app(app)
         login.session_protection = None  # the session's id is checked in Redis at each request

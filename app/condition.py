@@ -18,7 +18,7 @@ from redis import Redis, RedisError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import clock, current, store
+from app import clock, current, heartbeats, store, timekeeping
 from app.domain.changes import PendingChange
 from app.extensions import db
 from app.jobs import drainer, quotas, rollups
@@ -28,7 +28,6 @@ from config import ROOT
 
 Level = Literal["ok", "warning", "danger"]
 
-SILENT_S = 10  # a drainer tells of itself each second
 OVERDUE_S = 300  # jobs run each minute
 SLOW_MS = 10_000  # events that wait longer are worth a word
 
@@ -88,6 +87,21 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     drift: list[Drift]
 
 
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A background process by its name in the Procfile; `running`: one of them has told of itself lately."""
+
+    name: str
+    running: bool
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """How far Portico's clock is ahead of Redis's, and by how much Redis's went ahead or back when it last did, lately."""
+
+    difference_ms: int
+    step_ms: int | None
+    stepped_at: datetime | None
+
+
 class Concern(msgspec.Struct, frozen=True, kw_only=True):
     """Something that an admin should know, in a sentence."""
 
@@ -102,6 +116,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     database: Store
     redis: Store
     meter: Meter | None
+    processes: list[Process]
+    times: Times | None
     drainer: Drainer | None
     rollups: Rollups | None
     quotas: Quotas | None
@@ -129,6 +145,8 @@ def present() -> Condition:
         database=database,
         redis=redis,
         meter=told.get("meter"),
+        processes=told.get("processes", []),
+        times=told.get("times"),
         drainer=told.get("drainer"),
         rollups=told.get("rollups"),
         quotas=told.get("quotas"),
@@ -161,6 +179,13 @@ def version() -> str:
         return "unknown"
 
 
+_WITHOUT: dict[str, tuple[Level, str]] = {
+    "drainer": ("danger", "The drainer is not running: usage does not reach the books."),
+    "worker": ("warning", "The worker is not running: e-mail, webhooks and periodic jobs wait."),
+    "clock": ("warning", "The clock is not running: no periodic job is started."),
+}
+
+
 def _concerns(now: Condition) -> list[Concern]:
     found: list[Concern] = []
 
@@ -175,17 +200,22 @@ def _concerns(now: Condition) -> list[Concern]:
     if now.meter and not now.meter.open:
         counting = " It is being counted anew, which takes some seconds." if now.meter.counting else ""
         tell("danger", f"The meter is closed: calls that cost money are refused.{counting}")
-    if now.drainer is None:
-        tell("danger", "No drainer has told of itself: usage does not reach the books.")
-    else:
-        if not now.drainer.running:
-            tell("danger", "The drainer is silent: usage does not reach the books.")
-        elif now.drainer.lag_ms > SLOW_MS:
+    for process in now.processes:
+        if not process.running:
+            tell(*_WITHOUT[process.name])
+    if now.drainer is not None and now.drainer.running:
+        if now.drainer.lag_ms > SLOW_MS:
             tell("warning", "Usage reaches the books late.")
         if now.drainer.trouble:
             tell("warning", f"The drainer has trouble: {now.drainer.trouble}.")
+    if now.times is not None:
+        if abs(now.times.difference_ms) > timekeeping.TOLERATED_MS:
+            tell("warning", f"The clocks of Portico and Redis differ by {abs(now.times.difference_ms) / 1000:.0f} s.")
+        if now.times.step_ms is not None:
+            way = "ahead" if now.times.step_ms > 0 else "back"
+            tell("warning", f"The time of Redis went {way} by {abs(now.times.step_ms) / 1000:.0f} s a short while ago.")
     if now.rollups and now.rollups.overdue or now.quotas and now.quotas.overdue:
-        tell("warning", "Periodic jobs are overdue: the worker or the clock may have stopped.")
+        tell("warning", "Periodic jobs are overdue.")
     if now.rollups and now.rollups.differences:
         tell("danger", "Sums of usage differ from the entries that they were made of.")
     if now.quotas and now.quotas.drifting:
@@ -233,6 +263,8 @@ def _redis() -> tuple[Store, dict[str, Any]]:
                 pipe.hgetall(name)
             pipe.xlen(store.USAGE)
             meter, drained, rolled, compared, usage = pipe.execute()
+        missing = heartbeats.missing(client)
+        times = timekeeping.look(client)
     except RedisError:
         return Store(name="Redis", kind=None, embedded=embedded, latency_ms=None), {}
     number = server.get("valkey_version")
@@ -241,7 +273,13 @@ def _redis() -> tuple[Store, dict[str, Any]]:
         "meter": Meter(
             open="epoch" in meter and meter.get("run_id") == server.get("run_id"), counting="counting" in meter
         ),
-        "drainer": _drainer(drained),
+        "processes": [Process(name=name, running=name not in missing) for name in heartbeats.PROCESSES],
+        "times": Times(
+            difference_ms=times.difference_ms,
+            step_ms=times.step.ms if times.step else None,
+            stepped_at=datetime.fromtimestamp(times.step.at_ms / 1000, UTC) if times.step else None,
+        ),
+        "drainer": _drainer(drained, running="drainer" not in missing),
         "rollups": _rollups(rolled),
         "quotas": _quotas(compared),
         "usage": int(usage),
@@ -249,13 +287,12 @@ def _redis() -> tuple[Store, dict[str, Any]]:
     return Store(name="Redis", kind=kind, embedded=embedded, latency_ms=latency_ms), told
 
 
-def _drainer(told: dict[str, str]) -> Drainer | None:
+def _drainer(told: dict[str, str], *, running: bool) -> Drainer | None:
     if "at_ms" not in told:
         return None
-    at = _moment(told)
     return Drainer(
-        at=at,
-        running=clock.now() - at < timedelta(seconds=SILENT_S),
+        at=_moment(told),
+        running=running,
         lag_events=_number(told, "lag_events"),
         lag_ms=_number(told, "lag_ms"),
         posted=_number(told, "posted"),

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from app import clock
+
 Capability = Literal["chat", "completions", "embeddings", "transcription", "translation", "speech", "images"]
 ModelStatus = Literal["active", "hidden", "deprecated", "disabled"]
 
@@ -106,7 +108,8 @@ class CallerRecord(Record, frozen=True):
     """Who stands behind a bearer text, published under its digest; a missing record means no such caller.
 
     `models` maps each model's name that may be called to the subscription that pays for it: the owner's active
-    subscriptions, narrowed to the key's own list. Limits are not here: they are the scopes' own (see `Scope`).
+    subscriptions, narrowed to the key's own list; `ends_ms` has the instants at which some of them end. Ask `may_call`
+    and `callable_models`, which know the time. Limits are not here: they are the scopes' own (see `Scope`).
     """
 
     id: str  # the key's id, or the access token's
@@ -115,11 +118,23 @@ class CallerRecord(Record, frozen=True):
     person_id: str
     username: str
     models: dict[str, str] = {}
+    ends_ms: dict[str, int] = {}  # by the model's name, Unix ms
     team_id: str | None = None
     team: str | None = None  # the team's name
     expires_ms: int | None = None
     routing: Literal["free", "fixed"] = "free"
     secret_id: str | None = None  # which of the key's secrets this record is published for
+
+    def may_call(self, model: str) -> bool:
+        """Whether a subscription pays for calls of a model at this moment."""
+        if model not in self.models:
+            return False
+        ends_ms = self.ends_ms.get(model)
+        return ends_ms is None or clock.now_ms() < ends_ms
+
+    def callable_models(self) -> list[str]:
+        """The names of the models that may be called at this moment, sorted."""
+        return sorted(name for name in self.models if self.may_call(name))
 
 
 ScopeKind = Literal["key", "subscription", "user", "member", "team", "organisation"]

@@ -21,12 +21,12 @@ START = "/"
 
 def sign_in_browser(person: Person) -> None:
     """Begins a session for a person who has proved who they are. Raises `Unavailable` without Redis."""
-    begun = sessions.begin(person.id, address=request.remote_addr or "", agent=request.headers.get("User-Agent", ""))
+    id = sessions.begin(person.id, address=request.remote_addr or "", agent=request.headers.get("User-Agent", ""))
     old = session.get(sessions.COOKIE_FIELD)
     session.clear()  # also the CSRF token: nothing from before the sign-in counts after it
     g.pop("csrf_token", None)
     session.permanent = True
-    session[sessions.COOKIE_FIELD] = begun.id
+    session[sessions.COOKIE_FIELD] = id
     if isinstance(old, str):
         sessions.end(old)
 

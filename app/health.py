@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis import RedisError
 
-from app import current, store
+from app import current, heartbeats, store, timekeeping
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +47,19 @@ def healthz() -> Response:
 
 @bp.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """503 when this process can serve nothing of use: without Redis, or without SQL where /v1 is not served here."""
-    degraded = [] if _redis_answers() else ["redis"]
+    """503 when this process can serve nothing of use: without a Redis that takes writes, or without SQL where /v1 is not
+    served here.
+
+    Background processes that do not run, and clocks that are wrong, are named only: requests are served without.
+    """
+    degraded = [] if _redis_takes_writes() else ["redis"]
     checks: dict[str, Check] = current_app.extensions.get("portico_checks", {})
-    degraded += [name for name, check in checks.items() if not check()]
+    degraded += (failing := [name for name, check in checks.items() if not check()])
     serves_v1 = "v1" in current.config().server.doors
     if serves_v1 and not degraded and not _meter_is_open():
         degraded.append("meter")  # calls that cost money wait until the drainer has counted
-    ready = not degraded or (serves_v1 and "redis" not in degraded)
+    degraded += _out_of_order()
+    ready = "redis" not in degraded and (serves_v1 or not failing)
     status = "ready" if not degraded else "degraded" if ready else "unavailable"
     return _json({"status": status, "degraded": degraded}), 200 if ready else 503
 
@@ -88,10 +93,12 @@ def _may_read_metrics() -> bool:
     return any(address in ipaddress.ip_network(text, strict=False) for text in config.metrics.allow)
 
 
-def _redis_answers() -> bool:
+def _redis_takes_writes() -> bool:
+    """Whether Redis is of use: one that has no disk or memory left, or is a replica, still answers every question."""
     try:
-        return bool(current.redis().ping())
-    except RedisError:
+        return bool(current.redis().set(store.PROBE, os.getpid(), ex=60))
+    except RedisError as error:
+        log.warning("Redis takes no writes: %s", error)
         return False
 
 
@@ -101,6 +108,15 @@ def _meter_is_open() -> bool:
         return epoch is not None and run_id == current.redis().info("server")["run_id"]
     except RedisError:
         return False
+
+
+def _out_of_order() -> list[str]:
+    """What is not needed to serve, and not as it should be."""
+    try:
+        missing = heartbeats.missing(current.redis())
+        return missing if timekeeping.look(current.redis()).are_right else [*missing, "time"]
+    except RedisError:  # which is told already
+        return []
 
 
 def _json(body: dict[str, object]) -> Response:

@@ -5,15 +5,19 @@ Doors answer what they can themselves (a form's fault stays in the form); what t
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, abort, g, request
 from flask_login import AnonymousUserMixin, current_user
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import IntegrityError, OperationalError
-from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
+from redis import RedisError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnection
+from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable, default_exceptions
 
+from app.bodies import FAULT
 from app.domain.errors import DomainError, Throttled
 from app.entrance import lead_back_in
 from app.extensions import db
@@ -22,6 +26,14 @@ from app.web.render import render
 
 log = logging.getLogger(__name__)
 
+AGAIN_S = 5  # after a store was away
+DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+BODY_FAULTS = {
+    400: "The request body was cut short.",
+    408: "The request body did not arrive in time.",
+    413: "The request body is too large.",
+    503: "Too many request bodies are on their way. Try again.",
+}
 PROGRAMS = "portico_programs"  # in app.extensions: path prefixes, and what answers below them
 Answer = Callable[[HTTPException], Response]
 
@@ -50,7 +62,7 @@ def answer_people(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
         prefixes, answer = app.extensions.get(PROGRAMS, ((), None))
-        if answer is not None and request.path.startswith(prefixes):
+        if answer is not None and (request.path.startswith(prefixes) or _is_a_program()):
             refused: Response = answer(error)
             return refused
         return error_page(error.code or 500, error.description if _is_ours(error) else None)
@@ -72,19 +84,48 @@ def answer_people(app: Flask) -> None:
         db.session.rollback()
         return error_page(409, None)
 
-    @app.errorhandler(OperationalError)
-    def away(error: OperationalError) -> Response:
+    def unavailable() -> Response:
         db.session.rollback()
-        log.warning("the database did not answer: %s (request %s)", type(error.orig).__name__, request_id())
-        return error_page(503, None)
+        response = http(ServiceUnavailable())
+        response.headers["Retry-After"] = str(AGAIN_S)
+        return response
+
+    @app.errorhandler(OperationalError)
+    @app.errorhandler(NoConnection)
+    def away(error: SQLAlchemyError) -> Response:
+        log.warning("the database did not answer: %s (request %s)", type(error).__name__, request_id())
+        return unavailable()
+
+    @app.errorhandler(RedisError)
+    def redis_away(error: RedisError) -> Response:
+        log.warning("Redis did not take a command: %s (request %s)", error, request_id())
+        return unavailable()
+
+    @app.errorhandler(OSError)
+    def disk_full(error: OSError) -> Response:
+        if error.errno not in DISK_TROUBLE:
+            return broken(error)
+        log.error("the disk did not take what was to be written: %s (request %s)", error, request_id())
+        return unavailable()
 
     @app.errorhandler(Exception)
     def broken(error: Exception) -> Response:
         db.session.rollback()
-        log.exception("a request failed: %s %s (request %s)", request.method, request.path, request_id())
+        place = request.url_rule.rule if request.url_rule else request.path  # a path may hold an invitation
+        log.exception("a request failed: %s %s (request %s)", request.method, place, request_id())
         if app.config.get("PROPAGATE_EXCEPTIONS"):
             raise error
         return http(InternalServerError())
+
+
+def refuse_bodies(app: Flask) -> None:
+    """Answers requests whose body was not taken, before anything is done for them."""
+
+    @app.before_request
+    def refuse() -> None:
+        status = request.environ.get(FAULT)
+        if status is not None:
+            abort(status, BODY_FAULTS[status])
 
 
 def error_page(status: int, detail: str | None, *, retry_after: int | None = None) -> Response:
@@ -101,6 +142,12 @@ def error_page(status: int, detail: str | None, *, retry_after: int | None = Non
         login_href="/sign-in",
         signed_in=current_user.is_authenticated,
     )
+
+
+def _is_a_program() -> bool:
+    """Whether the present request speaks JSON, as no page does."""
+    accepted = request.accept_mimetypes
+    return request.is_json or accepted["application/json"] > accepted["text/html"]
 
 
 def _is_ours(error: HTTPException) -> bool:

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from redis import RedisError
 
-from app import create_app
+from app import create_app, logs
 from app.domain import catalog, identity, passwords, providers, publication
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
@@ -108,6 +108,7 @@ def _publish(config: Config) -> None:
 def main() -> int:
     try:
         config = load()
+        logs.configure(config, "setup")
         lines = set_up(config)
     except ConfigError as error:
         print(f"Portico cannot start: {error}", file=sys.stderr)

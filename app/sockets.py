@@ -42,18 +42,21 @@ class Patience:
         self._timer: Any = None
         self._heard = memoryview(bytearray(READ_BYTES))
 
-    def receive(self, sock: Any) -> bytes:
-        """What comes next, on a socket from which everything that had come was read. Raises what `recv` raises."""
+    def receive(self, sock: Any, until: float | None = None) -> bytes:
+        """What comes next, on a socket from which everything that had come was read; waits until `until` at the most, on
+        the clock of `time.monotonic`. Raises what `recv` raises."""
+        if until is not None and until <= time.monotonic():
+            raise TimeoutError("timed out")
         if type(sock) is not Socket:
-            data: bytes = sock.recv(READ_BYTES)
-            return data
+            return self._receive_tls(sock, until)
         greenlet = getcurrent()
         watcher, since = sock._read_event, self._since
         if self._timer is None:
             self._timer = get_hub().loop.timer(self._interval, self._interval)
             self._timer.start(self._look)
         while True:
-            since[greenlet] = time.monotonic()
+            now = time.monotonic()
+            since[greenlet] = now if until is None else min(now, until - self._seconds)
             watcher.start(greenlet.switch)
             try:
                 sock.hub.switch()
@@ -65,6 +68,16 @@ class Patience:
             except BlockingIOError:  # somebody else woke us
                 continue
             return bytes(self._heard[:size])
+
+    def _receive_tls(self, sock: Any, until: float | None) -> bytes:
+        if until is not None:
+            sock.settimeout(max(min(self._seconds, until - time.monotonic()), 0.001))
+        try:
+            data: bytes = sock.recv(READ_BYTES)
+        finally:
+            if until is not None:
+                sock.settimeout(self._seconds)
+        return data
 
     def _look(self) -> None:
         if not self._since:

@@ -20,7 +20,9 @@ DIRECTORY = f"{TAG}:directory"  # the document, JSON
 DIRECTORY_VERSION = f"{TAG}:directory:version"
 
 # The meter (see app.metering.reservations).
-METER = f"{TAG}:meter"  # hash: epoch and run_id while it is open, clock, counting
+METER = (
+    f"{TAG}:meter"  # hash: epoch and run_id while it is open, counting; clock, patient, step_ms and step_at: clock.lua
+)
 LEASES = f"{TAG}:leases"  # sorted set: request id -> when its lease ends, ms
 USAGE = f"{TAG}:usage"  # stream of usage events
 USAGE_GROUP = "drainer"
@@ -74,21 +76,38 @@ def refusals(person_id: str, hour: int) -> str:
     return f"{TAG}:refusals:{person_id}:{hour}"
 
 
+DENIALS = f"{TAG}:denials"  # list: `app.gateway.denials.Told` as JSON, until the cold side has written them down
+
+
+def denials(hour: int) -> str:
+    """Hash of what was denied in an hour of Unix time: kind as JSON -> "<told already>:<all>"."""
+    return f"{TAG}:denials:{hour}"
+
+
 def counted(count: str) -> str:
     """Set of the spool files whose writers have put their holds back for a count."""
     return f"{TAG}:counted:{count}"
+
+
+PROBE = f"{TAG}:probe"  # written to find out whether anything can be
+
+
+def heartbeat(process: str) -> str:
+    """There as long as a process of that name in the Procfile runs: who told of itself last."""
+    return f"portico:heartbeat:{process}"
 
 
 # The portal's own.
 SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until it is written into the books of people
 
 
-def session(id: str) -> str:
-    return f"session:{id}"
+def session(digest: str) -> str:
+    """Hash of a browser session, by the digest of its id."""
+    return f"session:{digest}"
 
 
 def sessions_of(person_id: str) -> str:
-    """Set of a person's session ids."""
+    """Set of the digests of a person's session ids."""
     return f"sessions:{person_id}"
 
 

@@ -17,7 +17,7 @@ import redis
 import structlog
 from sqlalchemy import insert
 
-from app import store
+from app import clock, store
 from app.extensions import db
 from app.ids import new_id
 from app.ledger import posting
@@ -57,7 +57,7 @@ def put_back(meter: Meter, holds: int, now_ms: int) -> None:
 
 
 def measure(words: str, url: str | None, redis_url: str, folder: Path, budgets: int, holds: int) -> None:
-    now_ms = int(time.time() * 1000)
+    now_ms = clock.now_ms()
     app = books.open_books(books.settings(folder, url, redis_url))
     with app.app_context(), redis.Redis.from_url(redis_url) as wire:
         fill(budgets, now_ms)

@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from flask import Flask
 from hypothesis import settings
 from jinja2 import FileSystemBytecodeCache
 
+from app import clock
 from tests.services.chromium import Chromium, NoChromium, find_chromium
 from tests.services.memory import IN_MEMORY, PLACE
 from tests.services.portico import Portico
@@ -172,6 +174,43 @@ def browser_type_launch_args(chromium: Chromium) -> dict[str, Any]:
     return chromium.launch_options()
 
 
+class SetClock:
+    """`set_clock(moment)` sets the application's clock, which then stands still but for a microsecond at each look, so that
+    what happens later also is later; `set_clock.move(seconds)` moves it. Redis goes on by its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._ns = 0
+
+    def __call__(self, moment: datetime) -> None:
+        self._ns = int(moment.timestamp()) * 10**9
+        self._monkeypatch.setattr("app.clock.now_ns", self._look)
+
+    def move(self, seconds: float) -> None:
+        self._ns += int(seconds * 10**9)
+
+    def _look(self) -> int:
+        self._ns += 1000
+        return self._ns
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    return SetClock(monkeypatch)
+
+
+# Ten seconds before a month ends, a leap day ends, an hour is left out, and an hour comes twice.
+TURNS = ("2026-11-30T23:59:50Z", "2028-02-29T23:59:50Z", "2027-03-14T06:59:50Z", "2026-10-25T00:59:50Z")
+
+
+@pytest.fixture(params=TURNS)
+def turn(request: pytest.FixtureRequest, set_clock: SetClock) -> datetime:
+    """An instant at which calendars are awkward; the application's clock is set to it."""
+    moment = datetime.fromisoformat(request.param)
+    set_clock(moment)
+    return moment
+
+
 QUIET_S = 20
 
 
@@ -216,7 +255,7 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_setup() -> None:
     """Begin no test shortly before a full hour: an hour, a day or a month may end there in the midst of it, and what is
     "today" to the test would be yesterday to the product."""
-    left = 3600 - time.time() % 3600
+    left = 3600 - clock.now_s() % 3600
     if left < QUIET_S:
         time.sleep(left)
 

@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 from flask import Flask
 from werkzeug.test import Client
 
 import wsgi
-from app import create_app, current
+from app import clock, create_app, current, heartbeats, store
 from config import Config, load
-from tests.house import migrated, quick_hashes  # noqa: F401
+from tests.house import migrated, quick_hashes, wire  # noqa: F401
 
 
 def _config(tmp_path: Path, redis_url: str, doors: str, **more: str) -> Config:
@@ -81,13 +82,39 @@ def test_v1_sets_no_cookie_and_varies_on_none(tmp_path: Path, redis_url: str) ->
     assert "Cookie" not in answer.headers.get("Vary", "")
 
 
-def test_readyz_names_what_is_degraded(side: Flask, tmp_path: Path) -> None:
+def everything_runs(wire: redis.Redis) -> None:
+    for process in heartbeats.PROCESSES:
+        heartbeats.beat(wire, process)
+
+
+def test_readyz_names_background_processes_that_do_not_run_and_stays_in_traffic(side: Flask, wire: redis.Redis) -> None:
+    everything_runs(wire)
+    wire.delete(store.heartbeat("worker"), store.heartbeat("clock"))
+    answer = side.test_client().get("/readyz")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "degraded", "degraded": ["worker", "clock"]})
+
+
+def test_readyz_names_a_time_that_is_wrong_and_stays_in_traffic(
+    side: Flask, wire: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything_runs(wire)
+    now_ns = clock.now_ns
+    monkeypatch.setattr(clock, "now_ns", lambda: now_ns() + 10**10)
+    answer = side.test_client().get("/readyz")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "degraded", "degraded": ["time"]})
+
+
+def test_readyz_names_what_is_degraded(side: Flask, tmp_path: Path, wire: redis.Redis) -> None:
+    everything_runs(wire)
     assert side.test_client().get("/readyz").get_json() == {"status": "ready", "degraded": []}
     away = create_app(_config(tmp_path, "unix:///nonexistent", "api,public"), {"api"}).test_client().get("/readyz")
     assert (away.status_code, away.get_json()["degraded"]) == (503, ["redis"])
 
 
-def test_a_process_that_serves_v1_stays_in_traffic_without_sql(tmp_path: Path, redis_url: str) -> None:
+def test_a_process_that_serves_v1_stays_in_traffic_without_sql(
+    tmp_path: Path, redis_url: str, wire: redis.Redis
+) -> None:
+    everything_runs(wire)
     broken = {"CONFIG_DATABASE_URL": "postgresql://nobody@/nothing?host=/nonexistent"}
     for doors, status in (("v1,api", 200), ("api", 503)):
         made = create_app(_config(tmp_path, redis_url, doors, **broken), {"api"})
@@ -125,3 +152,35 @@ def test_the_command_line_finds_the_cold_application(tmp_path: Path, monkeypatch
     monkeypatch.setenv("CONFIG_STORAGE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("CONFIG_SERVER_DOORS", "v1,api")
     assert "public" not in wsgi.create_app().blueprints
+
+
+@pytest.mark.parametrize("doors", ["v1,portal,admin,api,public", "v1"])
+def test_a_client_whose_base_url_lacks_v1_is_told_so_in_json(tmp_path: Path, redis_url: str, doors: str) -> None:
+    both = Client(wsgi.Doors(_config(tmp_path, redis_url, doors)))
+    key = {"Authorization": "Bearer sk-nonsense"}
+    for method, path in (("POST", "/chat/completions"), ("POST", "/chat/completions/"), ("GET", "/models"),
+                         ("GET", "/models/small"),
+                         ("POST", "/messages"), ("POST", "/audio/speech")):  # fmt: skip
+        answer = both.open(path, method=method, headers=key)
+        assert (answer.status_code, answer.mimetype) == (404, "application/json"), path
+        told = answer.json["error"]
+        assert told["type"] == "invalid_request_error" and f"{method} {path}." in told["message"]
+    for headers in ({}, {**key, "Accept": "text/html"}, {**key, "HX-Request": "true"}, {"Authorization": "Basic dTpw"}):
+        page = both.get("/models", headers=headers)
+        assert (page.mimetype == "application/json") is (doors == "v1"), headers
+
+
+def test_whoever_speaks_json_is_answered_in_json_where_nothing_is(tmp_path: Path, redis_url: str) -> None:
+    client = Client(wsgi.Doors(_config(tmp_path, redis_url, "v1,portal,admin,api,public")))
+    for asked in (
+        client.get("/nothing", headers={"Accept": "application/json"}),
+        client.post("/nothing", json={}),
+        client.put("/sign-in", json={}),
+    ):
+        assert (asked.status_code, asked.mimetype) == (
+            405 if asked.request.path == "/sign-in" else 404,
+            "application/json",
+        )
+        assert set(asked.json["error"]) == {"code", "message", "field"}
+    for accept in ("text/html,application/xhtml+xml,*/*;q=0.8", "*/*"):
+        assert client.get("/nothing", headers={"Accept": accept}).mimetype == "text/html"

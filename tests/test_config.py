@@ -13,6 +13,7 @@ from config import DEFAULT_FILE, DOORS, ROOT, Config, ConfigError, load
 
 PRODUCTION = {
     "CONFIG_SERVER_ENVIRONMENT": "production",
+    "CONFIG_SERVER_PUBLIC_URL": "https://portal.example.com/",
     "CONFIG_DATABASE_URL": "postgresql://db/portico",
     "CONFIG_REDIS_URL": "redis://cache:6379/0",
 }
@@ -140,6 +141,7 @@ def test_a_plain_postgresql_address_is_read_as_psycopgs(given: str, used: str) -
         ({"CONFIG_AUTH_SECURE_COOKIES": "false"}, "auth.secure_cookies"),
         ({"CONFIG_REDIS_URL": ""}, "redis.url"),
         ({"CONFIG_DATABASE_URL": ""}, "database.url"),
+        ({"CONFIG_SERVER_PUBLIC_URL": ""}, "server.public_url"),
     ],
 )
 def test_production_refuses_what_is_for_development(more: dict[str, str], message: str) -> None:
@@ -152,8 +154,61 @@ def test_production_starts_on_external_stores_or_on_accepted_embedded_ones() -> 
     config = load(PRODUCTION)
     assert config.production and config.secure_cookies and not config.demo_enabled
     assert not config.allow_private_upstreams and not config.redis_embedded
-    embedded = load({"CONFIG_SERVER_ENVIRONMENT": "production", "CONFIG_STORAGE_EMBEDDED": "true"})
-    assert embedded.redis_embedded
+    assert config.base_url == "https://portal.example.com"
+    external = {"CONFIG_DATABASE_URL", "CONFIG_REDIS_URL"}
+    stores = {name: value for name, value in PRODUCTION.items() if name not in external}
+    assert load({**stores, "CONFIG_STORAGE_EMBEDDED": "true"}).redis_embedded
+
+
+@pytest.mark.parametrize("setting", ["server.public_url", "webhook.url"])
+@pytest.mark.parametrize(
+    "url",
+    ["portal.example.com", "ftp://portal.example.com", "https://", "https://a.example/\r\nX: y", "https://a b.example",
+     "https://pörtal.example", "https://a.example:0", "https://a.example:99999", "https://[::1"],
+)  # fmt: skip
+def test_an_address_that_is_none_stops_the_start(setting: str, url: str) -> None:
+    with pytest.raises(ConfigError, match=f"{setting}: expected an address"):
+        load({"CONFIG_" + setting.upper().replace(".", "_"): url})
+
+
+@pytest.mark.parametrize("rest", ["/?a=b", "/#a", "?", "@b.example"])
+def test_links_are_built_on_an_address_without_user_query_or_fragment(rest: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.public_url"):
+        load({"CONFIG_SERVER_PUBLIC_URL": f"https://a.example{rest}"})
+
+
+@pytest.mark.parametrize("sender", ["", "portico", "portico@example.com\r\nBcc: eve@example.com"])
+def test_a_sender_that_no_mail_can_bear_stops_the_start(sender: str) -> None:
+    with pytest.raises(ConfigError, match=r"mail\.sender"):
+        load({"CONFIG_MAIL_SENDER": sender})
+
+
+@pytest.mark.parametrize("names", ["a*b", "*", "**A", "A B", "A-B", "*A*"])
+def test_patterns_of_variables_are_names_with_one_star_at_an_end(names: str) -> None:
+    with pytest.raises(ConfigError, match=r"upstream\.env"):
+        load({"CONFIG_UPSTREAM_ENV": names})
+    assert load({"CONFIG_UPSTREAM_ENV": "A_KEY, B_*,*_C"}).upstream.env == ["A_KEY", "B_*", "*_C"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "stores"),
+    [
+        ({}, []),
+        ({"CONFIG_REDIS_URL": "redis://:pw@cache"}, [("cache", 6379)]),
+        ({"CONFIG_REDIS_URL": "rediss://user:pw@[fd00::1]:6390/2"}, [("fd00::1", 6390)]),
+        ({"CONFIG_REDIS_URL": "unix:///run/valkey.sock?db=1"}, []),
+        ({"CONFIG_DATABASE_URL": "postgres://u:p@db/portico"}, [("db", 5432)]),
+        ({"CONFIG_DATABASE_URL": "postgresql+psycopg://u:p@10.0.0.5:5433/portico"}, [("10.0.0.5", 5433)]),
+        ({"CONFIG_DATABASE_URL": "postgresql://u@/portico?host=/run/postgresql"}, []),
+        ({"CONFIG_DATABASE_URL": "postgresql://u@/portico?host=a,b&port=5433,5434"}, [("a", 5433), ("b", 5434)]),
+        ({"CONFIG_DATABASE_URL": "postgresql://u@/portico?host=a:5433&host=b"}, [("a", 5433), ("b", 5432)]),
+        ({"CONFIG_DATABASE_URL": "sqlite:////data/portico.db"}, []),
+    ],
+)
+def test_stores_that_are_reached_over_tcp_are_known_by_host_and_port(
+    environ: dict[str, str], stores: list[tuple[str, int]]
+) -> None:
+    assert load(environ).stores == stores
 
 
 def test_production_refuses_the_secrets_of_a_development_start(tmp_path: Path) -> None:

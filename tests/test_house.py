@@ -26,6 +26,7 @@ GROUND = (
     "app.health",
     "app.failpoints",
     "app.sockets",
+    "app.bodies",
 )
 LETTERBOX = ("app.jobs.letterbox",)  # ground floor: it carries letters by name and knows no job
 COLD_PACKAGES = {
@@ -91,6 +92,18 @@ def test_a_module_keeps_to_its_floor(name, path):
 @pytest.mark.parametrize("path", [path for _, path in EVERY], ids=[name for name, _ in EVERY])
 def test_no_module_bears_the_name_of_a_layer(path):
     assert path.stem not in ("utils", "helpers", "manager", "service", "services", "common", "misc", "base_utils")
+
+
+@pytest.mark.parametrize(
+    "reading",
+    ["datetime.now(UTC)", "datetime.utcnow()", "datetime.today()", "date.today()", "time.time()", "time.time_ns()"],
+)
+@pytest.mark.parametrize(("file", "allowed"), [("app/gateway/call.py", False), ("app/clock.py", True)])
+def test_no_module_reads_a_clock_beside_the_application_s(reading, file, allowed):
+    """By lint; `time.monotonic` and `time.perf_counter` stay for timers."""
+    code = f"import time\nfrom datetime import UTC, date, datetime\n\nprint({reading}, time.monotonic(), time.perf_counter())\n"
+    lint = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--no-cache", "--stdin-filename", file, "-"]
+    assert (subprocess.run(lint, input=code, text=True, capture_output=True, cwd=ROOT).returncode == 0) is allowed
 
 
 def test_a_process_with_the_door_v1_alone_loads_nothing_cold(tmp_path, valkey):

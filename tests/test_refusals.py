@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 from flask import Flask, abort
+from redis.exceptions import ReadOnlyError, ResponseError
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from app.domain.errors import Throttled
 from config import Config, load
-from tests.blueprints.portal.conftest import Browser, signed_in  # noqa: F401
+from tests.blueprints.portal.conftest import Browser, signed_in, token_of  # noqa: F401
 from tests.house import (  # noqa: F401
+    PASSWORD,
     People,
     app,
     database_url,
@@ -123,6 +128,58 @@ def test_a_database_that_is_away_is_told_on_a_page(
     answer = owner.get("/home")
     assert answer.status_code == 503
     assert "Not available right now" in answer.text
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        OperationalError("INSERT", None, Exception("database or disk is full")),
+        NoConnection("QueuePool limit of size 5 overflow 25 reached"),
+        ResponseError("OOM command not allowed when used memory > 'maxmemory'."),
+        ReadOnlyError("You can't write against a read only replica."),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+    ids=lambda trouble: type(trouble).__name__,
+)
+def test_a_store_that_takes_nothing_is_503(failing: Flask, trouble: Exception) -> None:
+    def fail() -> None:
+        raise trouble
+
+    failing.add_url_rule(f"/trouble/{type(trouble).__name__}", str(trouble), view_func=fail)
+    answer = failing.test_client().get(f"/trouble/{type(trouble).__name__}")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert "Not available right now" in answer.text
+
+
+def test_a_file_that_is_missing_is_a_fault(failing: Flask) -> None:
+    def fail() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file")
+
+    failing.add_url_rule("/missing", "missing", view_func=fail)
+    assert failing.test_client().get("/missing").status_code == 500
+
+
+def test_a_redis_without_memory_signs_nobody_out_and_says_503(
+    app: Flask,  # noqa: F811
+    people: People,
+    signed_in: SignedIn,
+    wire: redis.Redis,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from app.domain import sessions
+
+    owner = signed_in("owner")
+    monkeypatch.setattr(sessions, "SLIDE_EVERY_S", -1)  # each request moves the session's end
+    wire.config_set("maxmemory", 1)
+    try:
+        assert owner.get("/home").status_code == 200
+        form = {"username": "owner", "password": PASSWORD}
+        client = app.test_client()
+        assert client.post("/sign-in", data=form | {"csrf_token": token_of(client.get("/sign-in"))}).status_code == 503
+        made = owner.post("/keys", page="/keys/new", name="a", lifetime="never", reach="all")
+        assert made.status_code < 500 or made.status_code == 503
+    finally:
+        wire.config_set("maxmemory", 0)
 
 
 def test_an_expired_session_leads_to_the_form_and_back(

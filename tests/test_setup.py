@@ -8,6 +8,7 @@ import redis
 from app import create_app, setup, store
 from app.domain import catalog, identity, providers
 from app.extensions import db
+from app.gateway.endpoints import ENDPOINTS
 from config import Config, load
 from tests.house import PASSWORD, quick_hashes  # noqa: F401
 
@@ -27,7 +28,7 @@ def test_a_first_start_is_ready_and_tells_passwords_once(tmp_path: Path, redis_u
         assert not identity.authenticate("demo", demo, "192.0.2.1").must_change_password
         models = {model.name: model.restricted for model in db.session.scalars(catalog.offered_models())}
         assert models == {"echo-1": False, "echo-restricted": True}
-        assert len(db.session.scalars(providers.all_endpoints()).all()) == len(providers.ENDPOINTS)
+        assert len(db.session.scalars(providers.all_endpoints()).all()) == len(ENDPOINTS)
     client: redis.Redis = store.connect(redis_url)
     assert client.exists(store.DIRECTORY, store.DIRECTORY_VERSION) == 2
 

@@ -60,3 +60,16 @@ def test_whoever_is_interrupted_while_waiting_leaves_nothing_behind(pairs: Calla
     gevent.sleep(0.5)  # longer than it is patient: there is nobody to give up
     theirs.sendall(b"again")
     assert patience.receive(ours) == b"again"
+
+
+def test_nobody_waits_longer_than_until_when_he_wants_to(pairs: Callable[[], tuple[socket, socket]]) -> None:
+    patience = Patience(2.0)
+    ours, theirs = pairs()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        patience.receive(ours, began + 0.2)
+    assert 0.2 <= time.monotonic() - began < 1.9
+    theirs.sendall(b"there")
+    with pytest.raises(TimeoutError):  # though there is something to hear
+        patience.receive(ours, began)
+    assert patience.receive(ours, time.monotonic() + 60) == b"there"

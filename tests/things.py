@@ -3,14 +3,13 @@ which `lead` owns and `member` is in."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from app import current, store
+from app import clock, current, store
 from app.domain import (
     announcements,
     approval_rules,
@@ -64,7 +63,7 @@ def make_things(app: Flask, people: People) -> Things:
         event = UsageEvent(
             request_id=new_id(),
             attempt=1,
-            at_ms=int(time.time() * 1000),
+            at_ms=clock.now_ms(),
             person_id=owner.id,
             key_id=key.id,
             model="small",
@@ -118,6 +117,7 @@ def make_things(app: Flask, people: People) -> Things:
             transaction(budgets.set_budget, kind, id, by=admin, limit="5", period="month")  # type: ignore[arg-type]
         cap = payers.named("member", f"{team.id}:member")
         cap_request = transaction(budget_requests.ask, cap, by=member, amount="1", lasting=False, reason="A sprint.")
+        sessions.begin(owner.id, address="127.0.0.1", agent="a browser")
         made = {
             "budget_request": budget_request.id,
             "cap_request": cap_request.id,
@@ -142,7 +142,7 @@ def make_things(app: Flask, people: People) -> Things:
             "invitation": invitation.id,
             "invitation_token": link.rpartition("/")[2],
             "delivery": delivery.id,
-            "session": sessions.begin(owner.id, address="127.0.0.1", agent="a browser").reference,
+            "session": sessions.of(owner.id)[0].reference,
             "paused": paused.id,
             "denied": denied.id,
             "rule": rule.id,

@@ -103,7 +103,8 @@ class Venv:
         say(f"installing {lock} (once; it takes a minute or two)")
         self.unfinished.touch()
         started = time.monotonic()
-        pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+        # -qq: errors alone. Some machines' settings of pip warn once for each package.
+        pip = [str(self.python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
         done = subprocess.run([*pip, "--require-hashes", "-r", str(self.root / lock)])
         if done.returncode != 0:
             if done.returncode > 0:

@@ -5,38 +5,18 @@ The launcher and the tests start the very same server, so that there is one reci
 
 from __future__ import annotations
 
-import ctypes
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+from tools.orphans import die_with_parent
 
 
 class NoServer(Exception):
     """There is no Valkey to start, or it did not start; the message says what to do."""
-
-
-def die_with_parent(with_signal: signal.Signals) -> Callable[[], None]:
-    """What a child of this process calls first, to be sent `with_signal` when we end, even by SIGKILL.
-
-    Linux only; elsewhere it does nothing. It holds across exec, but a child's own children must ask for themselves.
-    """
-    return partial(_die_with, os.getpid(), with_signal)
-
-
-def _die_with(parent: int, with_signal: signal.Signals) -> None:
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it ended before we asked
-            os._exit(1)
 
 
 def find_program() -> str:
@@ -63,12 +43,12 @@ class EmbeddedValkey:
         self.folder = folder
         self._lock = lock  # held by the server too, so that nobody starts a second one on its files
         self._program = find_program()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+        assert self.process is not None
+        return self.process.pid
 
     def start(self, within_s: float = 60.0) -> None:
         """Start it and wait until it has read its files and answers."""
@@ -88,7 +68,7 @@ class EmbeddedValkey:
                 )
             time.sleep(0.01)
 
-    def spawn(self) -> None:
+    def spawn(self) -> subprocess.Popen[bytes]:
         """Start it without waiting."""
         options = {
             "bind": "127.0.0.1",
@@ -112,7 +92,7 @@ class EmbeddedValkey:
             die()
 
         try:
-            self._process = subprocess.Popen(
+            child = self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C in the terminal is not for it: it ends last
@@ -121,6 +101,7 @@ class EmbeddedValkey:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return child
 
     def answers(self) -> bool:
         """Whether PING is answered by PONG, which it is not while files are being read."""
@@ -134,15 +115,15 @@ class EmbeddedValkey:
             return False
 
     def died(self) -> bool:
-        return self._process is not None and self._process.poll() is not None
+        return self.process is not None and self.process.poll() is not None
 
     def stop(self, within_s: float = 15.0) -> None:
         """End it gently: it writes out its append-only file first."""
-        if self._process is None or self._process.poll() is not None:
+        if self.process is None or self.process.poll() is not None:
             return
-        self._process.terminate()
+        self.process.terminate()
         try:
-            self._process.wait(within_s)
+            self.process.wait(within_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()

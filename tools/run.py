@@ -1,6 +1,7 @@
 """Starts a whole Portico: the embedded Valkey, the first-start set-up, then every process of the Procfile.
 
-All of them end together, on Ctrl-C or when one of them dies, and Valkey ends last, because the others still write to it.
+One that dies is started again, unless it dies again and again, which ends the whole. On Ctrl-C all of them end together,
+and Valkey ends last, because the others still write to it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import argparse
 import errno
 import fcntl
-import multiprocessing
 import os
 import shlex
 import signal
@@ -18,21 +18,26 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]  # this file is run as a script
 
-import honcho.manager
-import honcho.process
-from honcho.environ import parse_procfile
-
 import config as settings
-from tools.embedded_valkey import EmbeddedValkey, NoServer, die_with_parent
+from tools.embedded_valkey import EmbeddedValkey, NoServer
+from tools.orphans import die_with_parent
 
-RESTARTS_A_MINUTE = 5  # of the embedded Valkey, before we give up
+RESTARTS_A_MINUTE = 5  # of each process, before we give up
+FIRST_PAUSE_S = 0.5  # before a start after a death; twice as long after each further one of the same minute
+LOOK_S = 0.1  # between two looks at whether a process has ended
+ALL_HERE_WITHIN_S = 15.0  # for the background processes to tell of themselves, once the portal takes traffic
 RELOADED = ("*.py", "*.html", "*.lua", "*.yml")
+
+
+_printing = threading.Lock()
 
 
 class CannotStart(Exception):
@@ -40,7 +45,13 @@ class CannotStart(Exception):
 
 
 def say(text: str) -> None:
-    print(f"portico: {text}", flush=True)
+    show(f"portico: {text}")
+
+
+def show(line: str) -> None:
+    """Print one line, in one write: several threads do."""
+    with _printing:
+        print(line, flush=True)
 
 
 def hold_data_folder(folder: Path) -> int:
@@ -109,125 +120,200 @@ def set_up(command: str, environ: dict[str, str]) -> None:
         raise CannotStart(f"The set-up failed: `{command}` ended with {done.returncode}.")
 
 
-class Program(honcho.process.Process):
-    """One process of the Procfile, and its keeper: the small process of ours that reads what it prints."""
+class Process:
+    """A program that is to run all the time: started, waited for by its number, and started again when it ends.
 
-    def __init__(self, cmd: str, **options: Any) -> None:
-        super().__init__(cmd, **options)
-        self._die_with_launcher = die_with_parent(signal.SIGKILL)
+    `spawn` starts it; it is called by the main thread, for a child dies with the thread that started it.
+    """
 
-    def run(self, events: Any = None, ignore_signals: bool = False) -> None:
-        self._die_with_launcher()  # and the program dies with us, so that it, too, does not outlive the launcher
-        # Before the program is there, not after: a Ctrl-C in between would leave it without a keeper.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        die_with_keeper = die_with_parent(signal.SIGKILL)
+    def __init__(self, name: str, spawn: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self.name = name
+        self.spawn = spawn
+        self.child: subprocess.Popen[bytes] | None = None
+        self.due: float | None = 0.0  # when it is to be started; None while it runs, and once it shall not any more
+        self.deaths: list[float] = []  # of the last minute
 
-        def begin() -> None:
-            die_with_keeper()
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def start(self) -> None:
+        """Raises `OSError` when it cannot be."""
+        self.due = None
+        self.child = self.spawn()
+        say(f"{self.name} started (process {self.child.pid})")
 
-        def start(command: str, **options: Any) -> honcho.process.Popen:
-            # `exec`: no shell stays between us and the program, so that signals reach the program itself
-            return honcho.process.Popen(f"exec {command}", preexec_fn=begin, stdin=subprocess.DEVNULL, **options)
+    def ended(self) -> int | None:
+        """The status that it has just ended with."""
+        if self.child is None or self.child.poll() is None:
+            return None
+        status, self.child = self.child.returncode, None
+        return status
 
-        self._child_ctor = start
-        super().run(events, ignore_signals=False)
+    def put_off(self, now: float) -> float | None:
+        """Seconds until it is started again: longer from death to death; None when it died too often."""
+        self.deaths = [at for at in self.deaths if now - at < 60] + [now]
+        if len(self.deaths) > RESTARTS_A_MINUTE:
+            return None
+        pause = float(FIRST_PAUSE_S * 2 ** (len(self.deaths) - 1))
+        self.due = now + pause
+        return pause
+
+    def send(self, number: signal.Signals) -> None:
+        if self.child is not None:
+            self.child.send_signal(number)
 
 
-class Launcher(honcho.manager.Manager):
-    """honcho's manager, which also looks after Valkey, and which leaves nothing behind."""
+class Output:
+    """What the programs print, line by line, each behind the time and the name of its program.
 
-    def __init__(self, valkey: EmbeddedValkey | None, probe_url: str, base_url: str, grace_s: float) -> None:
-        super().__init__()
-        honcho.manager.KILL_WAIT = grace_s
-        self._process_ctor = Program
-        self._valkey = valkey
-        self._valkey_deaths: list[float] = []
-        self._probe_url = probe_url
-        self._base_url = base_url
+    A thread reads what one start of a program prints. Nobody waits for these threads: a pipe may stay open longer than
+    the program runs, in the hands of a child of its own.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._width = max(map(len, names), default=0)
+
+    def follow(self, name: str, pipe: IO[bytes]) -> None:
+        threading.Thread(target=self._copy, args=(name, pipe), daemon=True).start()
+
+    def _copy(self, name: str, pipe: IO[bytes]) -> None:
+        with pipe:
+            for line in pipe:
+                text = line.decode("utf-8", "replace").rstrip("\r\n")
+                show(f"{time.strftime('%H:%M:%S')} {name.ljust(self._width)} | {text}")
+
+
+class Launcher:
+    """Starts the processes, starts again what ends, and leaves nothing behind.
+
+    They are waited for by their numbers. One that dies again and again ends the whole. Told to stop, the programs end
+    together and Valkey after them, because they still write to it.
+    """
+
+    def __init__(
+        self,
+        programs: Mapping[str, str],
+        environ: Mapping[str, str],
+        valkey: EmbeddedValkey | None,
+        grace_s: float,
+        announce: Callable[[], None],
+    ) -> None:
+        self._environ = environ
+        self._output = Output(programs)
+        self._programs = [Process(name, partial(self._spawn, name, command)) for name, command in programs.items()]
+        self._valkey = Process("the embedded Valkey", valkey.spawn) if valkey is not None else None
+        if self._valkey is not None and valkey is not None:
+            self._valkey.child, self._valkey.due = valkey.process, None  # it was started before the set-up
         self._grace_s = grace_s
-        self._asked_at: float | None = None  # when we were told to stop
+        self._announce = announce
+        self._wake = threading.Event()
+        self._told_at: float | None = None  # when we were told to stop, or had to
         self._hurry = False
-        self._failed = False
+        self._status = 0
 
-    def _start(self) -> None:
-        # honcho's own handlers do their work inside the handler, and trip over a signal that comes early.
+    def run(self) -> int:
+        """Until told to stop; the exit status is 0 then, else that of what kept dying, and never 0."""
         signal.signal(signal.SIGINT, self._ask)
         signal.signal(signal.SIGTERM, self._ask)
-        super()._start()
         threading.Thread(target=self._announce, daemon=True).start()
+        while self._told_at is None:
+            self._look_after([self._valkey, *self._programs] if self._valkey else self._programs)
+            self._wake.wait(LOOK_S)
+        say("stopping; Ctrl-C again to stop at once")
+        for program in self._programs:
+            program.send(signal.SIGTERM)
+        killed = False
+        while any(program.ended() is None and program.child is not None for program in self._programs):
+            if not killed and (self._hurry or time.monotonic() - self._told_at > self._grace_s):
+                killed = True
+                for program in self._programs:
+                    program.send(signal.SIGKILL)
+            if self._valkey is not None:
+                self._look_after([self._valkey])
+            time.sleep(LOOK_S)
+        return self._status
 
     def _ask(self, *_: object) -> None:
         now = time.monotonic()
-        if self._asked_at is None:
-            self._asked_at = now
-        elif now - self._asked_at > 1:  # the same Ctrl-C may arrive twice, from a terminal and from a wrapper
+        if self._told_at is None:
+            self._told_at = now
+        elif now - self._told_at > 1:  # the same Ctrl-C may arrive twice, from a terminal and from a wrapper
             self._hurry = True
+        self._wake.set()
 
-    def _all_started(self) -> bool:
-        """honcho asks this ten times a second, which makes it the place for what must be looked at all the time."""
-        self._notice_lost_keepers()
-        started: bool = super()._all_started()
-        if not started:
-            return False
-        if self._asked_at is None and self._any_stopped():
-            self._failed = True
-        elif self._asked_at is not None and not self._all_stopped():
-            if not self._terminating:
-                say("stopping; Ctrl-C again to stop at once")
-                self.terminate()
-            if self._hurry or time.monotonic() - self._asked_at > self._grace_s:
-                self._hurry, self._grace_s = False, float("inf")
-                self.kill()
-        if self._valkey is not None and self._valkey.died():
-            self._restart_valkey(self._valkey)
-        return True
-
-    def _notice_lost_keepers(self) -> None:
-        """A keeper that was killed took its program along, and nobody else would tell."""
-        for process in self._processes.values():
-            if process["process"].exitcode and "returncode" not in process:
-                process.setdefault("pid", process["process"].pid)
-                process["returncode"] = 1
-
-    def _restart_valkey(self, valkey: EmbeddedValkey) -> None:
-        """A Valkey that died comes back with its files; one that keeps dying ends us all."""
+    def _look_after(self, processes: Sequence[Process]) -> None:
         now = time.monotonic()
-        self._valkey_deaths = [at for at in self._valkey_deaths if now - at < 60] + [now]
-        if len(self._valkey_deaths) <= RESTARTS_A_MINUTE:
-            say("the embedded Valkey died; starting it again")
-            valkey.spawn()
-        elif not self._failed:
-            say(f"the embedded Valkey keeps dying; see {valkey.folder / 'valkey.log'}")
-            self._failed = True
-            self.terminate()
+        for process in processes:
+            status = process.ended()
+            if status is not None:
+                how = f"ended with {status}" if status >= 0 else f"was ended by {_signal_name(-status)}"
+                self._mourn(process, how, status, now)
+            if process.due is not None and now >= process.due:
+                try:
+                    process.start()
+                except OSError as error:
+                    self._mourn(process, f"could not be started ({error})", 127, now)
 
-    def _announce(self) -> None:
-        """Wait until the portal takes traffic, then say where it is."""
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self._probe_url}/readyz", timeout=5) as answer:
-                    if answer.status == 200:
-                        break
-            except OSError:
-                pass
-            time.sleep(0.1)
-        say(f"ready at {self._base_url} - stop with Ctrl-C")
+    def _mourn(self, process: Process, how: str, status: int, now: float) -> None:
+        pause = process.put_off(now)
+        if pause is not None:
+            say(f"{process.name} {how}; starting it again in {pause:g} s")
+        elif self._told_at is None:
+            say(f"{process.name} {how}, {len(process.deaths)} times within a minute; ending everything")
+            self._status = status if status > 0 else 128 - status if status < 0 else 1
+            self._told_at = now
 
-    def exit_code(self) -> int:
-        """0 when we were asked to stop, else that of the process that died by itself, which is never 0."""
-        if not self._failed:
-            return 0
-        code = int(self.returncode or 1)
-        return code if code > 0 else 128 - code
+    def _spawn(self, name: str, command: str) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            shlex.split(command),
+            cwd=ROOT,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C in the terminal is for us; we tell them
+            preexec_fn=die_with_parent(signal.SIGKILL),
+        )
+        assert child.stdout is not None
+        self._output.follow(name, child.stdout)
+        return child
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def read_procfile(path: Path) -> dict[str, str]:
+    """Each program's command by its name. A command is words, without a shell's variables and operators."""
+    programs = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        name, colon, command = line.partition(":")
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if not colon or not name.strip() or not command.strip():
+            raise CannotStart(f"{path}: line {number} is not `name: command`.")
+        programs[name.strip()] = command.strip()
+    return programs
+
+
+def announce(probe_url: str, base_url: str) -> None:
+    """Wait until the portal takes traffic and every process has told of itself, then say where it is."""
+    patient_until = None
+    while True:
+        try:
+            with urllib.request.urlopen(f"{probe_url}/readyz", timeout=5) as answer:
+                whole = b'"degraded": []' in (body := answer.read()) or b"degraded" not in body
+                if whole or patient_until is not None and time.monotonic() > patient_until:
+                    break
+                patient_until = patient_until or time.monotonic() + ALL_HERE_WITHIN_S
+        except OSError:
+            pass
+        time.sleep(0.1)
+    say(f"ready at {base_url} - stop with Ctrl-C")
 
 
 def launch(procfile: Path, set_up_command: str, reload: bool) -> int:
     os.umask(0o077)
-    if sys.platform.startswith("linux"):
-        multiprocessing.set_start_method("fork", force=True)  # a keeper must be our own child, to die with us
     config = settings.load()
     lock = hold_data_folder(config.data_dir)
     check_port(config.server.host, config.server.port)
@@ -246,13 +332,12 @@ def launch(procfile: Path, set_up_command: str, reload: bool) -> int:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.server.host, config.server.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         probe_url = f"http://{host}:{config.server.port}"
-        launcher = Launcher(valkey, probe_url, config.base_url, config.server.drain_s + 15)
-        for name, command in parse_procfile(procfile.read_text()).processes.items():
-            if reload:
-                command = f"{shlex.quote(sys.executable)} {shlex.quote(__file__)} again {command}"
-            launcher.add_process(name, command, env=environ, cwd=str(ROOT))
-        launcher.loop()
-        return launcher.exit_code()
+        programs = read_procfile(procfile)
+        if reload:
+            watch = f"{shlex.quote(sys.executable)} {shlex.quote(__file__)} again"
+            programs = {name: f"{watch} {command}" for name, command in programs.items()}
+        ready = partial(announce, probe_url, config.base_url)
+        return Launcher(programs, environ, valkey, config.server.drain_s + 15, ready).run()
     finally:
         if valkey is not None:
             valkey.stop()

@@ -11,9 +11,8 @@ import random
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ sys.path[:0] = [str(ROOT)]
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from app import clock
 from app.ids import new_id
 from app.metering.usage import Attempt, UsageEvent
 from config import Config, load
@@ -131,7 +131,7 @@ class Seed:
 
     def _change_keys(self, ada: requests.Session, id: str) -> None:
         """A key that is rotated and ends soon, one that rests, and one of an admin's."""
-        soon = datetime.now(UTC) + timedelta(days=5)
+        soon = clock.now() + timedelta(days=5)
         path = f"{self.portico.url}/api/keys/{id}"
         change = {"note": "Jupyter on the shared machine; ask Grace.", "expires_at": soon.isoformat()}
         ada.patch(path, json=change, timeout=10).raise_for_status()
@@ -186,7 +186,7 @@ class Seed:
         made = self._post(ben, "/api/subscriptions", {"model": "gpt-4o", "justification": "Summaries of meetings."})[
             "id"
         ]
-        end = (datetime.now(UTC) + timedelta(days=5)).isoformat()
+        end = (clock.now() + timedelta(days=5)).isoformat()
         self._post(
             self.admin, f"/api/subscriptions/{made}/decision",
             {"decision": "approve", "reason": "Until the trial ends.", "expires_at": end,
@@ -241,7 +241,7 @@ def _post_of_team(config: Config, person_id: str, team_id: str, key_id: str, pro
             return ben.id
 
         ben_id = transaction(make)
-        now_ms = int(time.time() * 1000)
+        now_ms = clock.now_ms()
         posting.post(
             [
                 UsageEvent(
@@ -283,7 +283,7 @@ def _post_past(config: Config, person_id: str, key_ids: list[str], provider_id: 
     from app.ledger import posting
 
     chance = random.Random(7)
-    now_ms = int(time.time() * 1000)
+    now_ms = clock.now_ms()
     events = []
     for hour in range(24 * 30):
         at_ms = now_ms - hour * 3_600_000 - 60_000

@@ -1,4 +1,4 @@
-"""Copies the pinned browser assets out of their npm tarballs into app/static, each tarball checked by its sha512.
+"""Copies the pinned browser assets and the tokenizer's vocabulary out of their npm tarballs, each checked by its sha512.
 
 The result is committed, so installing and running Portico needs neither Node nor a network; `--check` hashes it again.
 
@@ -16,6 +16,7 @@ import base64
 import gzip
 import hashlib
 import json
+import lzma
 import re
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ STATIC = ROOT / "app" / "static"
 VENDOR = STATIC / "vendor"
 LOCK = ROOT / "tools" / "vendor.lock.json"
 MANIFEST = VENDOR / "manifest.json"
+VOCABULARY = ROOT / "app" / "providers" / "vocabulary"
 NOTICE = ROOT / "THIRD_PARTY.md"
 PACKED = {".css", ".js", ".svg"}
 
@@ -170,6 +172,28 @@ def build_sprite(source: Path, names: list[str]) -> None:
     (STATIC / "icons.svg").write_text(text + "\n")
 
 
+# -- the vocabulary ----------------------------------------------------------------------------------------------
+
+
+def build_vocabulary(source: Path, plan: dict[str, str]) -> None:
+    """The encoding's ranks as the lines that tiktoken itself reads, which must have the hash that tiktoken pins."""
+    encoding = plan["encoding"]
+    ranks = json.loads((source / "encoders" / f"{encoding}.json").read_text())["bpe_ranks"]
+    lines = []
+    for row in filter(None, ranks.split("\n")):
+        _, first, *tokens = row.split(" ")
+        lines += [f"{token} {rank}\n" for rank, token in enumerate(tokens, int(first))]
+    content = "".join(lines).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != plan["sha256"]:
+        raise SystemExit(f"{encoding}: sha256 {digest} is not what the lock says, {plan['sha256']}")
+    shutil.rmtree(VOCABULARY, ignore_errors=True)
+    VOCABULARY.mkdir()
+    (VOCABULARY / f"{encoding}.tiktoken.xz").write_bytes(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
+    # The tarball names its licence in package.json and carries no text of it.
+    (VOCABULARY / "LICENSE").write_text("MIT License\n\nCopyright (c) 2022 OpenAI, Shantanu Jain\n" + MIT)
+
+
 # -- packing, notice, manifest -----------------------------------------------------------------------------------
 
 
@@ -195,6 +219,8 @@ def write_notice(packages: list[Package]) -> None:
     ]
     for package in packages:
         where = folder_of(package).relative_to(ROOT).as_posix()
+        if package["name"] == "tiktoken":
+            where = VOCABULARY.relative_to(ROOT).as_posix() + " (its vocabulary, with the licence of tiktoken)"
         if package["name"] == "lucide-static":
             where += " (drawn into `app/static/icons.svg`)"
         lines.append(f"| {package['name']} | {package['version']} | {package['licence']} | {where} |")
@@ -205,15 +231,15 @@ def write_notice(packages: list[Package]) -> None:
 def committed() -> dict[str, str]:
     files = [path for path in VENDOR.rglob("*") if path.is_file() and path != MANIFEST]
     files += sorted(STATIC.glob("icons.svg*"))
-    return {
+    told = {
         path.relative_to(STATIC).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
     }
+    for path in sorted(VOCABULARY.glob("*")):
+        told[path.relative_to(ROOT).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return told
 
 
-MIT = """MIT License
-
-Copyright (c) Red Hat, Inc.
-
+MIT = """
 Permission is hereby granted, free of charge, to any person obtaining a copy
 of this software and associated documentation files (the "Software"), to deal
 in the Software without restriction, including without limitation the rights
@@ -240,6 +266,9 @@ def build(shelf: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for package in lock["packages"]:
             source = unpack(tarball(package, shelf), Path(scratch) / tarball_name(package))
+            if package["name"] == "tiktoken":
+                build_vocabulary(source, lock["vocabulary"])
+                continue
             into = folder_of(package)
             into.mkdir(parents=True)
             for wanted, name in package["files"].items():
@@ -247,7 +276,7 @@ def build(shelf: Path) -> None:
             if package["name"] == "@patternfly/patternfly":
                 build_stylesheet(source, into, lock["stylesheet"])
                 # The tarball names its licence in package.json and carries no text of it.
-                (into / "LICENSE").write_text(MIT)
+                (into / "LICENSE").write_text("MIT License\n\nCopyright (c) Red Hat, Inc.\n" + MIT)
             if package["name"] == "lucide-static":
                 build_sprite(source, lock["icons"])
     pack_all()

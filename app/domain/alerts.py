@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
-from app.clock import now
+from app.clock import now, now_ms
 from app.domain import keys, notices, payers
 from app.domain.budgets import Budget
 from app.domain.payers import Payer
@@ -120,7 +120,7 @@ def _budgets_of(scopes: Collection[tuple[str, str]]) -> list[Budget]:
 
 
 def _crossings(found: Sequence[Budget], exhausted: frozenset[tuple[str, str]]) -> Iterator[_Crossing]:
-    moment_ms = int(now().timestamp() * 1000)
+    moment_ms = now_ms()
     windows = {(one.scope_kind, one.scope_id): periods.window_of(one.spec, moment_ms) for one in found}
     spent = books.spent_and_entries([(*scope, window.name) for scope, window in windows.items()])
     near: list[tuple[Budget, int, bool, list[int]]] = []

@@ -5,6 +5,7 @@ Entries carry the values before and after, never a secret; nothing in Portico ch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -57,14 +58,16 @@ def record(
     after: dict[str, Any] | None = None,
     reason: str | None = None,
     on_behalf_of: str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> AuditEntry:
-    """Writes one entry into the current transaction. `by` is None for Portico itself. Pass no secrets."""
+    """Writes one entry into the current transaction. `by` is None for Portico itself; `facts` are further members of
+    its detail. Pass no secrets."""
     detail: dict[str, Any] = {}
     if before is not None and after is not None:
         changed = [key for key in after if before.get(key) != after[key]]
         before, after = {key: before.get(key) for key in changed}, {key: after[key] for key in changed}
     told = {"before": before, "after": after, "reason": reason}
-    detail.update({key: value for key, value in told.items() if value is not None})
+    detail.update({key: value for key, value in told.items() if value is not None} | dict(facts or {}))
     entry = AuditEntry(
         actor_id=by.id if by else None,
         actor=by.username if by else SYSTEM,

@@ -13,7 +13,7 @@ from sqlalchemy import ForeignKey, Index, Select, String, Text, func, or_, selec
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current
-from app.clock import now
+from app.clock import now, now_ms
 from app.domain import audit, budgets, notices, payers, teams
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.keys import ApiKey
@@ -149,17 +149,17 @@ def outlook(payer: Payer) -> list[Spell]:
     budget = budgets.find(*payer.scope)
     if budget is None:
         return []
-    now_ms = int(now().timestamp() * 1000)
-    windows = [periods.window_of(budget.spec, now_ms)]
+    moment_ms = now_ms()
+    windows = [periods.window_of(budget.spec, moment_ms)]
     while len(windows) < LOOKED_BACK and windows[-1].end_ms < periods.FOR_EVER_MS:
         windows.append(periods.window_of(budget.spec, windows[-1].start_ms - 1))
-    spans = [(window.start_ms, min(window.end_ms, now_ms + 60_000)) for window in windows]
+    spans = [(window.start_ms, min(window.end_ms, moment_ms + 60_000)) for window in windows]
     spells: list[Spell] = []
     for window, cost in zip(windows, books.spent_in(payer.kind, payer.id, *spans), strict=True):
         ends = window.end_ms < periods.FOR_EVER_MS
         forecast = None
         if ends and not spells:
-            passed = max(now_ms - window.start_ms, 1)
+            passed = max(moment_ms - window.start_ms, 1)
             forecast = cost * (window.end_ms - window.start_ms) // passed
         spells.append(Spell(_at(window.start_ms), _at(window.end_ms) if ends else None, cost, forecast))
     return spells

@@ -16,7 +16,7 @@ from sqlalchemy import JSON, Select, String, UniqueConstraint, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current, store
-from app.clock import now
+from app.clock import now, now_ms
 from app.directory import Period, ScopeKind
 from app.domain import audit
 from app.domain.changes import touch
@@ -141,6 +141,13 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return max(0, self.limit_nano - self.counted_nano - (self.reserved_nano or 0))
 
+    @property
+    def over_nano(self) -> int:
+        """By how much more was spent than the limit; 0 within it and where it is not known."""
+        if self.limit_nano is None or self.counted_nano is None:
+            return 0
+        return max(0, self.counted_nano - self.limit_nano)
+
 
 def find(kind: str, id: str) -> Budget | None:
     return db.session.scalar(select(Budget).where(Budget.scope_kind == kind, Budget.scope_id == id))
@@ -232,7 +239,7 @@ def _open(budget: Budget) -> None:
     """A budget that is new in mid-period, or has a new period, starts from what the ledger knows of that period."""
     from app.ledger import budgets as books
 
-    window = periods.window_of(budget.spec, int(now().timestamp() * 1000))
+    window = periods.window_of(budget.spec, now_ms())
     budget.opening_id, budget.opening_period = new_id(), window.name
     budget.opening_nano = books.open_counter(budget.scope_kind, budget.scope_id, window)
     budget.spent_period = window.name
@@ -268,7 +275,7 @@ def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
     ids = {id for _, id in scopes}
     rows = db.session.scalars(select(Budget).where(Budget.scope_kind.in_(kinds), Budget.scope_id.in_(ids)))
     budgets = {(row.scope_kind, row.scope_id): row for row in rows}
-    moment_ms = int(now().timestamp() * 1000)
+    moment_ms = now_ms()
     windows = []
     for scope in scopes:
         budget = budgets.get(scope)

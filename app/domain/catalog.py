@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, get_args
 
 import msgspec
@@ -15,7 +16,7 @@ from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, cast, ex
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, relationship
 
-from app.clock import now
+from app.clock import LATEST, now
 from app.directory import Capability, ModelStatus
 from app.domain import audit
 from app.domain.changes import touch
@@ -81,7 +82,13 @@ class Model(Base):
 
     def price_at(self, moment: datetime) -> Price | None:
         held = [price for price in self.prices if price.from_at <= moment]
-        return max(held, key=lambda price: (price.from_at, price.id), default=None)
+        return max(held, key=_PLACE, default=None)
+
+    @property
+    def planned_prices(self) -> list[Price]:
+        """The prices to come, the next first; of two for one instant the later planned."""
+        coming = {price.from_at: price for price in sorted(self.prices, key=_PLACE) if price.from_at > now()}
+        return list(coming.values())
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -158,6 +165,9 @@ class Price(Base):
     def decimals(self) -> dict[str, str | None]:
         """As the API tells it."""
         return {name: None if value is None else money.text(value) for name, value in self.amounts().items()}
+
+
+_PLACE = attrgetter("from_at", "id")  # of a model's price among its others, the newest last
 
 
 class DeploymentSpec(msgspec.Struct, kw_only=True):
@@ -333,10 +343,11 @@ def create_model(
     restricted: bool = False,
     status: str = "active",
     price: Mapping[str, str | None] | None = None,
+    price_from: datetime | None = None,
     deployments: Sequence[DeploymentSpec] = (),
 ) -> Model:
-    """A new model. `price` maps the names of `PRICES` to decimals. Raises `Invalid` or, for a taken name,
-    `Conflict`."""
+    """A new model. `price` maps the names of `PRICES` to decimals; it holds from now on, or from `price_from`. Raises
+    `Invalid` or, for a taken name, `Conflict`."""
     if not MODEL_NAME.fullmatch(name) or "//" in name or name.endswith("/"):
         raise Invalid("Use 1 to 200 letters, digits and . _ : @ + - /, beginning with a letter or digit.", "name")
     if find_model(name):
@@ -359,11 +370,13 @@ def create_model(
     db.session.add(made)
     with db.session.no_autoflush:  # a new deployment is its provider's before it is the session's
         _set_deployments(made, deployments)
-    if price is not None:
+    if price is not None and price_from is None:
         _add_price(made, price, now())
     db.session.flush()
     audit.record(by, "model.create", "model", made.id, name=name, after=made.summary())
     touch("directory")
+    if price is not None and price_from is not None:
+        set_price(made, by=by, price=price, from_at=price_from, field="price.from")
     return made
 
 
@@ -383,9 +396,11 @@ def update_model(
     restricted: bool | Unset = UNSET,
     status: str | Unset = UNSET,
     price: Mapping[str, str | None] | None | Unset = UNSET,
+    price_from: datetime | None = None,
     deployments: Sequence[DeploymentSpec] | Unset = UNSET,
 ) -> Model:
-    """Changes what is given; a price that differs from the present one holds from now on.
+    """Changes what is given; a price that differs from the present one holds from now on, or is planned for
+    `price_from` as `set_price` does it.
 
     Doors call `offering.change`, which also does what a change means for subscriptions."""
     before = item.summary()
@@ -407,7 +422,10 @@ def update_model(
         with db.session.no_autoflush:  # as above
             _set_deployments(item, deployments)
     if price is not UNSET:
-        _add_price(item, price or {}, now())
+        if price_from is None:
+            _add_price(item, price or {}, now())
+        else:
+            set_price(item, by=by, price=price or {}, from_at=price_from, field="price.from")
     item.updated_at = now()
     db.session.flush()
     audit.record(by, "model.update", "model", item.id, name=item.name, before=before, after=item.summary())
@@ -415,13 +433,17 @@ def update_model(
     return item
 
 
-def set_price(item: Model, *, by: Person | None, price: Mapping[str, str | None], from_at: datetime) -> Price | None:
+def set_price(
+    item: Model, *, by: Person | None, price: Mapping[str, str | None], from_at: datetime, field: str = "from"
+) -> Price | None:
     """Plans a price from an instant on, now or later; None when it is the one that holds then already.
 
-    Raises `Invalid` for an instant in the past: what was charged stays explained.
+    Raises `Invalid`, naming `field`, for an instant in the past: what was charged stays explained.
     """
     if from_at < now().replace(microsecond=0):
-        raise Invalid("A price can begin now or later, not in the past.", "from")
+        raise Invalid("A price can begin now or later, not in the past.", field)
+    if from_at >= LATEST:
+        raise Invalid("A price begins before the year 3000.", field)
     made = _add_price(item, price, from_at)
     if made:
         db.session.flush()

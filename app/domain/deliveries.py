@@ -16,7 +16,7 @@ import smtplib
 import ssl
 from datetime import datetime, timedelta
 from email.message import EmailMessage
-from email.utils import format_datetime, make_msgid
+from email.utils import format_datetime, make_msgid, parseaddr
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app import clock, current, store
 from app.clock import now
-from app.domain import audit
+from app.domain import audit, names
 from app.domain.errors import Conflict, NotFound
 from app.domain.person import Person
 from app.domain.search import contains
@@ -232,10 +232,13 @@ def _mail(target: str, payload: dict[str, Any], id: str) -> None:
     settings = current.config().mail
     if settings.host is None:
         raise Undelivered("No mail server is set any more.")
+    if not names.is_email(target):  # a row from before addresses were checked so
+        raise Undelivered("The address is not one that a mail can be sent to. Correct it in the person's profile.")
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = settings.sender, target, payload["subject"]
     message["Date"] = format_datetime(now())
-    message["Message-ID"] = make_msgid(idstring=id, domain=settings.sender.rpartition("@")[2] or "localhost")
+    domain = parseaddr(settings.sender)[1].rpartition("@")[2]
+    message["Message-ID"] = make_msgid(idstring=id, domain=domain or "localhost")
     message["Auto-Submitted"] = "auto-generated"
     sealed = payload.get("sealed")
     message.set_content(current.sealer().open(sealed).decode() if sealed else payload["text"])
@@ -288,4 +291,5 @@ def _origin(url: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """The text as a header may bear it: without line ends, control characters and halves of characters."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

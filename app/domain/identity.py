@@ -8,31 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import secrets as random_source
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
+from prometheus_client import Counter
 from redis import RedisError
 from sqlalchemy import Select, String, cast, func, select
 
 from app import current, store
 from app.clock import now
-from app.domain import audit, passwords, sessions, tokens
+from app.domain import audit, names, passwords, sessions, tokens
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
 from app.domain.person import ROLES, SCOPES, SCOPES_OF, Person
-from app.extensions import db
+from app.extensions import db, transaction
 
 MOST_NAMED = 1000  # ids that are looked up one by one
 
 USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
-EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 GROUP = re.compile(r"\w[\w ./:@+-]{0,99}")
 MOST_GROUPS = 50
 LARGEST_RATE = 1_000_000_000
+
+Method = Literal["password", "token"]  # a sign-in's door: a browser's, or POST /token
+SIGN_INS = Counter("portico_sign_ins", "Sign-ins by what became of them.", ["method", "outcome"])
+
+log = logging.getLogger(__name__)
 
 FAILURES_AN_ACCOUNT, FAILURES_AN_ADDRESS = 10, 100  # a minute
 SEEN_EVERY = timedelta(minutes=15)
@@ -57,7 +64,7 @@ def called(text: str) -> Person:
     """The person of that name or, when it is nobody's name, of that address; raises `NotFound`."""
     text = text.strip()
     person = find(text)
-    if person is None and EMAIL.fullmatch(text):
+    if person is None and names.is_email(text):
         same = list(db.session.scalars(select(Person).where(func.lower(Person.email) == text.lower()).limit(2)))
         person = same[0] if len(same) == 1 else None
     if person is None:
@@ -210,27 +217,63 @@ def change_password(
     audit.record(by, "person.change_password", "person", person.id, name=person.username)
 
 
-def authenticate(username: str, password: str, address: str) -> Person:
-    """Who this is. Raises `Unauthenticated` in the same words and time for every reason, `Throttled` after too
-    many failures of the account or the address, `Unavailable` when failures cannot be counted."""
+def authenticate(username: str, password: str, address: str, method: Method = "password") -> Person:
+    """Who this is; `method` is the door. Raises `Unauthenticated` in the same words and time for every reason,
+    `Throttled` after too many failures of the account or the address, `Unavailable` when failures cannot be counted.
+    Each refusal is written into the audit log; of those that are held up one a minute."""
     username = username.strip()
-    _check_throttle(username, address)
-    person = find(username)
-    right = passwords.matches(password, person.password_hash if person else None)
-    if person is None or not right or person.disabled:
-        _count_failure(username, address)
-        raise Unauthenticated("The username or the password is wrong.")
-    # A burst of guesses may have been under way together: none counts beyond the limit, not even the right one.
-    _check_throttle(username, address)
+    try:
+        _check_throttle(username, address)
+        person = find(username)
+        right = passwords.matches(password, person.password_hash if person else None)
+        if person is None or not right or person.disabled:
+            _count_failure(username, address)
+            why = "unknown_person" if person is None else "disabled" if right else "wrong_password"
+            _refused_sign_in(username, method, why)
+            raise Unauthenticated("The username or the password is wrong.")
+        # A burst of guesses may have been under way together: none counts beyond the limit, not even the right one.
+        _check_throttle(username, address)
+    except Throttled:
+        SIGN_INS.labels(method, "throttled").inc()
+        if _is_first_throttled(username, address):
+            _refused_sign_in(username, method, "throttled")
+        raise
     return person
+
+
+def accept_sign_in(person: Person, method: Method = "password") -> None:
+    """Notes in the current transaction that a person has signed in."""
+    SIGN_INS.labels(method, "accepted").inc()
+    seen(person)
+    audit.record(
+        person, "sign_in.accept", "person", person.id, name=person.username, facts={"method": method}
+    )  # fmt: skip
+
+
+def _refused_sign_in(username: str, method: Method, reason: str) -> None:
+    """Writes a refusal down, in a transaction of its own. A name that is nobody's may be a password in the wrong field:
+    of it only a mark is kept, by which it can be told again."""
+    SIGN_INS.labels(method, "refused").inc()
+    mark = _mark(username)
+
+    def write() -> None:
+        person = find(username)
+        facts = {"method": method, "reason": reason} | ({} if person else {"mark": mark[:8]})
+        id, name = (person.id, person.username) if person else ("unknown", None)
+        audit.record(None, "sign_in.refuse", "person", id, name=name, facts=facts)
+
+    transaction(write)
+    log.warning("a sign-in was refused: %s by %s, account %s", reason, method, mark[:8])
 
 
 def is_password_of(person: Person, password: str, address: str) -> bool:
     """Whether `password` is the person's present one; a wrong one counts as a failed sign-in (see `authenticate`)."""
-    _check_throttle(person.username, address)
+    username = person.username
+    _check_throttle(username, address)
     if passwords.matches(password, person.password_hash):
         return True
-    _count_failure(person.username, address)
+    _count_failure(username, address)
+    _refused_sign_in(username, "password", "wrong_password")
     return False
 
 
@@ -287,8 +330,8 @@ def _fill(
     """Checks and sets what create and update share. No scopes given means all that the role allows."""
     if role not in ROLES:
         raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
-    if email and not EMAIL.fullmatch(email):
-        raise Invalid("Give an e-mail address such as ada@example.org.", "email")
+    if email and email != person.email:  # one from before this rule stays until it is changed
+        email = names.checked_email(email)
     allowed = SCOPES_OF[role]
     for scope in scopes or ():
         if scope not in SCOPES:
@@ -333,10 +376,27 @@ def _sign_out_everywhere(person: Person, keep_session: str | None = None, keep_f
     sessions.end_all(person.id, but=keep_session)
 
 
+def _mark(username: str) -> str:
+    """What stands for a name that was typed."""
+    return hashlib.sha256(username.lower().encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _is_first_throttled(username: str, address: str) -> bool:
+    """Whether this account has not been held up before within a minute, and no other from this address: a flood leaves
+    one audit entry a minute."""
+    try:
+        redis = current.redis()
+        return bool(
+            redis.set(store.throttle("told-address", address), 1, nx=True, ex=60)
+            and redis.set(store.throttle("told-account", _mark(username)), 1, nx=True, ex=60)
+        )
+    except RedisError:
+        return False
+
+
 def _throttles(username: str, address: str) -> tuple[tuple[str, int], tuple[str, int]]:
-    account = hashlib.sha256(username.lower().encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return (
-        (store.throttle("account", account), FAILURES_AN_ACCOUNT),
+        (store.throttle("account", _mark(username)), FAILURES_AN_ACCOUNT),
         (store.throttle("address", address), FAILURES_AN_ADDRESS),
     )
 

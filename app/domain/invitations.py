@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
 from app.clock import now
-from app.domain import audit, deliveries, identity
+from app.domain import audit, deliveries, identity, names
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.passwords import PasswordHash
 from app.domain.person import ROLES, Person
@@ -94,9 +94,7 @@ def invite(
 
     With an address and a mail server it is mailed too. Raises `Invalid` naming the field.
     """
-    email = (email or "").strip() or None
-    if email and not identity.EMAIL.fullmatch(email):
-        raise Invalid("Give an e-mail address such as ada@example.org.", "email")
+    email = names.checked_email(email) if email and email.strip() else None
     if role not in ROLES:
         raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
     if not 1 <= days <= LONGEST_DAYS:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, and_, f
 from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from app import current, store
-from app.clock import now
+from app.clock import LATEST, now
 from app.domain import audit, budgets, names, notices, teams
 from app.domain.catalog import Model, has_no_word, has_word
 from app.domain.changes import touch
@@ -590,8 +590,8 @@ def _fill(
         if value is not None and not 1 <= value <= LARGEST_RATE:
             raise Invalid(f"Give a number from 1 to {LARGEST_RATE}, or nothing for no limit.", field)
         setattr(key, field, value)
-    if expires_at is not None and expires_at != key.expires_at and expires_at <= now():
-        raise Invalid("Give an instant in the future.", "expires_at")
+    if expires_at is not None and expires_at != key.expires_at and not now() < expires_at < LATEST:
+        raise Invalid("Give an instant in the future, before the year 3000.", "expires_at")
     wanted = list(dict.fromkeys(models))
     new = [model for model in wanted if model not in (key.models or ())]
     if new:

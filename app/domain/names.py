@@ -1,4 +1,4 @@
-"""Names that people give to things, as they may stand in lists, messages and logs."""
+"""Names that people give to things, as they may stand in lists, messages and logs; and addresses of e-mail."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ LONGEST = 100
 # Control characters, line and paragraph ends, and what turns the direction of the text that follows.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
+LONGEST_EMAIL = 254
+# The signs of an address that needs no quoting (RFC 5322, dot-atom), as browsers take them, but for the backtick.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
+
 
 def checked(name: str) -> str:
     """The name without the space around it. Raises `Invalid` naming `name`."""
@@ -19,3 +25,16 @@ def checked(name: str) -> str:
     if _UNFIT.search(name):
         raise Invalid("Use no line ends, control characters or marks of direction in a name.", "name")
     return name
+
+
+def is_email(text: str) -> bool:
+    """Whether the text is one plain address, which stands in a mail's header as it is: no name, no quotes, no list."""
+    return len(text) <= LONGEST_EMAIL and _EMAIL.fullmatch(text) is not None
+
+
+def checked_email(text: str) -> str:
+    """The address without the space around it. Raises `Invalid` naming `email`."""
+    text = text.strip()
+    if not is_email(text):
+        raise Invalid("Give an e-mail address such as ada@example.org.", "email")
+    return text

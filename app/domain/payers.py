@@ -36,7 +36,7 @@ SUBSCRIPTION_NAME: ColumnElement[str] = (
     + Subscription.model_name
 )
 
-SHORTEST_ANSWER, SHORTEST_PROMPT = 16, 17  # tokens of the smallest call that the meter lets in
+SHORTEST_ANSWER, SHORTEST_PROMPT = 16, 99  # tokens that the smallest call holds
 
 
 class Payer(NamedTuple):

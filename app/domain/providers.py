@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from sqlalchemy import Index, Select, String, Text, func, select
@@ -22,9 +21,10 @@ from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
 from app.extensions import Base, db
+from app.gateway.endpoints import ENDPOINTS
 from app.ids import new_id
 from app.providers import settings as adapter_settings
-from app.providers.addresses import AddressPolicy, AddressRefused
+from app.providers.addresses import AddressPolicy, AddressRefused, Origin, origin_of
 from app.providers.base import CheckResult
 
 UNSET = msgspec.UNSET
@@ -32,20 +32,6 @@ Unset = msgspec.UnsetType
 
 MASK = "••••"
 STATUSES = ("active", "disabled")
-
-# Every path of /v1 that an upstream can serve; the id is the path in words.
-ENDPOINTS = {
-    "chat-completions": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "embeddings": "/v1/embeddings",
-    "models": "/v1/models",
-    "audio-transcriptions": "/v1/audio/transcriptions",
-    "audio-translations": "/v1/audio/translations",
-    "audio-speech": "/v1/audio/speech",
-    "images-generations": "/v1/images/generations",
-    "responses": "/v1/responses",
-    "messages": "/v1/messages",
-}
 
 
 class Provider(Base):
@@ -85,6 +71,8 @@ class Endpoint(Base):
     path: Mapped[str] = mapped_column(String(64), unique=True)
     active: Mapped[bool] = mapped_column(default=True)
     providers: Mapped[list[str]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
 
     def summary(self) -> dict[str, Any]:
         return {"active": self.active, "providers": list(self.providers)}
@@ -118,7 +106,7 @@ def create(
     *, by: Person | None, name: str, kind: str, config: Mapping[str, Any], type: str = "api", status: str = "active"
 ) -> Provider:
     """A new provider. Raises `Invalid` naming the field (`config.<setting>` for one of the adapter's)."""
-    made = Provider(type=type, name=name, kind=kind, status=status)
+    made = Provider(type=type, name=name, kind=kind, status=status, settings={})
     _fill_provider(made, config)
     db.session.add(made)
     db.session.flush()
@@ -138,11 +126,13 @@ def update(
     config: Mapping[str, Any] | Unset = UNSET,
 ) -> Provider:
     """Changes what is given. A given `config` replaces the open settings; a secret that is masked or missing
-    keeps its stored value, unless `base_url` moves to another origin: then it must be given again."""
+    keeps its stored value, and so does the name of its variable, unless an address moves to another origin: then it must
+    be given again."""
     before = item.summary()
     item.name = item.name if name is UNSET else name
     item.type = item.type if type is UNSET else type
     if kind is not UNSET and kind != item.kind:
+        item.settings = _without(item.settings, adapter_settings.names_with(_adapter_settings(item.kind), "secret_env"))
         item.kind, item.sealed, item.hints = kind, None, {}
     item.status = item.status if status is UNSET else status
     _fill_provider(item, {**item.settings, **item.hints} if config is UNSET else config)
@@ -194,8 +184,7 @@ def check(
 
 
 def _policy() -> AddressPolicy:
-    config = current.config()
-    return AddressPolicy(allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port}))
+    return AddressPolicy.of(current.config())
 
 
 def _adapter_settings(kind: str) -> type[adapter_settings.Settings]:
@@ -207,7 +196,7 @@ def _adapter_settings(kind: str) -> type[adapter_settings.Settings]:
 
 def _checked(declared: type[adapter_settings.Settings], values: dict[str, Any]) -> Any:
     try:
-        return adapter_settings.checked(declared, values)
+        return adapter_settings.checked(declared, values, adapter_settings.Variables(current.config().upstream.env))
     except adapter_settings.SettingsError as error:
         raise Invalid(str(error), f"config.{error.field}" if error.field else "config") from None
 
@@ -224,33 +213,54 @@ def _fill_provider(item: Provider, config: Mapping[str, Any]) -> None:
         if db.session.scalar(same_name):
             raise Conflict(f"The name {item.name} is taken.", "name")
     declared = _adapter_settings(item.kind)
-    secret = adapter_settings.secret_names(declared)
+    secret, variable = (adapter_settings.names_with(declared, role) for role in ("secret", "secret_env"))
+    addresses = adapter_settings.names_with(declared, "address")
+    stored = _secrets_of(item) | {name: item.settings[name] for name in variable if item.settings.get(name)}
+    given = {name: config[name] for name in (*secret, *variable) if config.get(name) and not _is_mask(config[name])}
+    kept = {
+        name: value for name, value in stored.items() if name not in given and not _is_replaced(name, given, config)
+    }
+    for name in variable:
+        if name in given and name.removesuffix("_env") in given:
+            raise Invalid(f"Give either {name.removesuffix('_env')} or {name}, not both.", f"config.{name}")
     settings = {name: value for name, value in config.items() if name not in secret and value is not None}
-    named = settings.get("api_key_env")
-    given = {name: config[name] for name in secret if config.get(name) and not _is_mask(config[name])}
-    kept = {name: value for name, value in _secrets_of(item).items() if name not in given}
-    if named and "api_key" in given:
-        raise Invalid("Give either api_key or api_key_env, not both.", "config.api_key_env")
-    if named:
-        kept.pop("api_key", None)
-    if kept and _origin(item.settings.get("base_url")) != _origin(settings.get("base_url")):
-        name = min(kept)
-        raise Invalid("The address has changed, so give this secret again.", f"config.{name}")
-    secrets = {**kept, **given}
-    _check_address(_checked(declared, {**settings, **secrets}))
+    settings = _without(settings, variable) | {
+        name: value for name, value in (kept | given).items() if name in variable
+    }
+    secrets = {name: value for name, value in (kept | given).items() if name in secret}
+    after = _checked(declared, {**settings, **secrets})
+    _check_addresses(after, addresses)
+    if kept and any(_origin(_before(item, declared, name)) != _origin(getattr(after, name)) for name in addresses):
+        raise Invalid("The address has changed, so give this secret again.", f"config.{min(kept)}")
     item.settings = settings
     item.sealed = current.sealer().seal(msgspec.json.encode(secrets)) if secrets else None
     item.hints = {name: _masked(value) for name, value in secrets.items()}
 
 
-def _check_address(settings: Any) -> None:
-    origin = _origin(getattr(settings, "base_url", None))
-    if origin is None:
-        return
-    try:
-        _policy().check(origin[1], origin[2] or 0)
-    except AddressRefused as refused:
-        raise Invalid(f"{str(refused).capitalize()}.", "config.base_url") from None
+def _before(item: Provider, declared: type[adapter_settings.Settings], name: str) -> Any:
+    defaults = {field.name: field.default for field in adapter_settings.fields_of(declared)}
+    return item.settings.get(name, defaults[name])
+
+
+def _is_replaced(name: str, given: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether what is stored goes: its other form was given, or the name of its variable was taken out."""
+    other = name.removesuffix("_env") if name.endswith("_env") else f"{name}_env"
+    return other in given or (name.endswith("_env") and name in config and not config[name])
+
+
+def _without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+def _check_addresses(settings: Any, names: Sequence[str]) -> None:
+    for name in names:
+        origin = _origin(getattr(settings, name))
+        if origin is None:
+            continue
+        try:
+            _policy().check(origin.host, origin.port)
+        except AddressRefused as refused:
+            raise Invalid(f"{str(refused).capitalize()}.", f"config.{name}") from None
 
 
 def _secrets_of(item: Provider) -> dict[str, str]:
@@ -270,16 +280,12 @@ def _is_mask(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(MASK)
 
 
-def _origin(address: Any) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port that a secret would be sent to."""
-    if not isinstance(address, str) or not address:
-        return None
+def _origin(address: Any) -> Origin | None:
+    """Scheme, host and port that a secret would be sent to; None for what is no address."""
     try:
-        parts = urlsplit(address)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return origin_of(address)._replace(path="") if isinstance(address, str) and address else None
     except ValueError:
         return None
-    return parts.scheme.lower(), (parts.hostname or "").lower(), port
 
 
 # --- endpoints ---
@@ -287,22 +293,24 @@ def _origin(address: Any) -> tuple[str, str, int | None] | None:
 
 def endpoint(id: str) -> Endpoint:
     """The endpoint of that id; raises `NotFound`."""
-    found = db.session.get(Endpoint, id)
+    found = db.session.get(Endpoint, id) if id in ENDPOINTS else None
     if found is None:
         raise NotFound("There is no such endpoint.")
     return found
 
 
-def all_endpoints() -> Select[Endpoint]:
-    return select(Endpoint).order_by(Endpoint.path)
+def all_endpoints(*, status: str | None = None) -> Select[Endpoint]:
+    """The paths that this version serves; those that are `active` or `inactive`. A database may know of others."""
+    found = select(Endpoint).where(Endpoint.id.in_(ENDPOINTS)).order_by(Endpoint.path)
+    return found.where(Endpoint.active.is_(status == "active")) if status else found
 
 
 def ensure_endpoints() -> None:
     """Makes the rows of paths that this version of Portico knows and the database does not."""
     present = set(db.session.scalars(select(Endpoint.id)))
-    for id, path in ENDPOINTS.items():
-        if id not in present:
-            db.session.add(Endpoint(id=id, path=path))
+    for served in ENDPOINTS.values():
+        if served.id not in present:
+            db.session.add(Endpoint(id=served.id, path=served.path))
             touch("directory")
 
 
@@ -323,6 +331,7 @@ def update_endpoint(
         if set(wanted) - known:
             raise Invalid("There is no such provider.", "mapping.providers")
         item.providers = wanted
+    item.updated_at = now()
     audit.record(by, "endpoint.update", "endpoint", item.id, name=item.path, before=before, after=item.summary())
     touch("directory")
     return item

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import current, directory, store
-from app.clock import now
+from app.clock import now, now_ms
 from app.domain.budgets import Budget
 from app.domain.catalog import Model
 from app.domain.changes import NOTED, Change, PendingChange
@@ -256,6 +256,9 @@ SECRETS = (  # columns alone: a person may have hundreds of keys, and there may 
 )
 
 
+_Models = dict[str, tuple[str, datetime | None]]  # a model's name -> the subscription that pays for it, and its end
+
+
 def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[str]) -> None:
     """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
     secrets = [
@@ -268,9 +271,9 @@ def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[s
     ids = {row.person_id for row in secrets} | {token.person_id for token in tokens}
     people = {person.id: person for person in session.scalars(select(Person).where(one_of(Person.id, ids)))}
     teams = {row.team_id for row in secrets if row.team_id}
-    models: dict[str, dict[str, str]] = {id: {} for id in ids | teams}
-    for person_id, team_id, model, subscription_id in session.execute(usable(list(ids), list(teams))):
-        models[team_id or person_id][model] = subscription_id
+    models: dict[str, _Models] = {id: {} for id in ids | teams}
+    for person_id, team_id, model, subscription_id, ends in session.execute(usable(list(ids), list(teams))):
+        models[team_id or person_id][model] = (subscription_id, ends)
     memberships = select(Membership.team_id, Membership.person_id).where(one_of(Membership.team_id, teams))
     members = {(team_id, person_id) for team_id, person_id in session.execute(memberships)} if teams else set()
     for row in secrets:
@@ -282,7 +285,7 @@ def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[s
         notices.callers[token.digest] = _token_record(token, models[token.person_id])
 
 
-def _key_record(row: Any, person: Person, models: dict[str, str]) -> directory.CallerRecord | None:
+def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRecord | None:
     """What stands behind a row of `SECRETS`."""
     ends = [moment for moment in (row.expires_at, row.secret_expires_at) if moment is not None]
     end = min(ends, default=None)
@@ -296,7 +299,8 @@ def _key_record(row: Any, person: Person, models: dict[str, str]) -> directory.C
         name=row.name,
         person_id=row.person_id,
         username=person.username,
-        models=models,
+        models=_payers(models),
+        ends_ms=_ends_ms(models),
         team_id=row.team_id,
         team=row.team,
         expires_ms=_ms(end) if end else None,
@@ -305,7 +309,7 @@ def _key_record(row: Any, person: Person, models: dict[str, str]) -> directory.C
     )
 
 
-def _token_record(token: AccessToken, models: dict[str, str]) -> directory.CallerRecord | None:
+def _token_record(token: AccessToken, models: _Models) -> directory.CallerRecord | None:
     if token.revoked_at or token.expires_at <= now() or "inference" not in token.scopes or not _may_call(token.person):
         return None
     return directory.CallerRecord(
@@ -314,9 +318,18 @@ def _token_record(token: AccessToken, models: dict[str, str]) -> directory.Calle
         name="access token",
         person_id=token.person_id,
         username=token.person.username,
-        models=models,
+        models=_payers(models),
+        ends_ms=_ends_ms(models),
         expires_ms=_ms(token.expires_at),
     )
+
+
+def _payers(models: _Models) -> dict[str, str]:
+    return {name: subscription_id for name, (subscription_id, _) in models.items()}
+
+
+def _ends_ms(models: _Models) -> dict[str, int]:
+    return {name: _ms(ends) for name, (_, ends) in models.items() if ends is not None}
 
 
 def _may_call(person: Person) -> bool:
@@ -343,7 +356,7 @@ def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -
         budget = budgets.get((kind, id))
         rpm, tpm, parallel = rates.get((kind, id), (None, None, None))
         if budget is not None and budget.opening_nano and budget.opening_id is not None:
-            running = periods.window_of(budget.spec, int(now().timestamp() * 1000)).name
+            running = periods.window_of(budget.spec, now_ms()).name
             if running == budget.opening_period:
                 counter = store.spent(kind, id, running)
                 notices.openings.append(Opening(counter, budget.opening_id, budget.opening_nano))

@@ -16,19 +16,7 @@ from app.domain import catalog
 from app.domain.catalog import Deployment
 from app.domain.errors import Invalid
 from app.domain.providers import Endpoint
-
-# What a path asks of a model and of an adapter; paths that are missing ask no model.
-CAPABILITY_OF = {
-    "chat-completions": "chat",
-    "completions": "completions",
-    "embeddings": "embeddings",
-    "audio-transcriptions": "transcription",
-    "audio-translations": "translation",
-    "audio-speech": "speech",
-    "images-generations": "images",
-    "responses": "chat",
-    "messages": "chat",
-}
+from app.gateway.endpoints import ENDPOINTS
 
 
 class Way(msgspec.Struct, kw_only=True):
@@ -56,15 +44,14 @@ class Rehearsal(msgspec.Struct, kw_only=True):
 
 def rehearse(endpoint: Endpoint, request: Mapping[str, Any]) -> Rehearsal:
     """Raises `Invalid` for a request that names no model or steers by something that is no name."""
-    capability = CAPABILITY_OF.get(endpoint.id)
-    if capability is None:
-        return Rehearsal(result="served", reason="This path asks no deployment; the gateway answers it.")
-    name = request.get("model")
-    if not isinstance(name, str) or not name:
+    capability, name = ENDPOINTS[endpoint.id].capability, request.get("model")
+    if capability is not None and not (isinstance(name, str) and name):
         raise Invalid("Give the request's model.", "request.model")
     wanted = _steering(request)
     if not endpoint.active:
         return Rehearsal(result="endpoint_disabled", reason=f"{endpoint.path} is switched off.")
+    if capability is None or not isinstance(name, str):
+        return Rehearsal(result="served", reason="This path asks no deployment; the gateway answers it.")
     model = catalog.find_model(name)
     if model is None or model.status == "disabled":
         why = "There is no such model." if model is None else "The model is disabled."

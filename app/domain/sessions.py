@@ -1,12 +1,13 @@
 """Browser sessions: a random id in the signed cookie, what belongs to it in Redis, listed and revocable a person.
 
-A session slides: each use moves its end. Without Redis nobody is signed in, which is a sign-in page, not an error.
+The id is the key to a session and stands in its browser's cookie only. Redis knows a session by the digest of its id, so
+that who reads Redis or its files can't use one. A session slides: each use moves its end. Without Redis nobody is signed
+in, which is a sign-in page, not an error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets as random_source
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,15 +18,16 @@ from redis import RedisError
 
 from app import clock, current, store
 from app.domain.errors import Unavailable
+from app.sealing import digest
 
 COOKIE_FIELD = "sid"
 SLIDE_EVERY_S = 60
 
 
 class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
-    """One signed-in browser; times in Unix seconds."""
+    """One signed-in browser, by the digest of its id; times in Unix seconds."""
 
-    id: str
+    digest: str
     person_id: str
     created: int
     seen: int
@@ -42,46 +44,47 @@ class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reference(self) -> str:
-        """What others may call it by: the id itself is the key to it, and is told to its own browser only."""
-        return hashlib.sha256(self.id.encode()).hexdigest()[:16]
+        """What pages call it by."""
+        return self.digest[:16]
 
 
 def _lifetime_s() -> int:
     return max(60, int(current.config().auth.session_hours * 3600))
 
 
-def begin(person_id: str, *, address: str, agent: str) -> BrowserSession:
-    """A new session with an id nobody can guess; raises `Unavailable` without Redis."""
-    moment = clock.now_s()
+def begin(person_id: str, *, address: str, agent: str) -> str:
+    """The id of a new session, which nobody can guess and only its browser is told; raises `Unavailable` without Redis."""
+    moment, id = clock.now_s(), random_source.token_urlsafe(32)
     made = BrowserSession(
-        id=random_source.token_urlsafe(32),
+        digest=_digest(id),
         person_id=person_id,
         created=moment,
         seen=moment,
         address=address[:64],
         agent=agent[:200],
     )
-    index = store.sessions_of(person_id)
+    name, index = store.session(made.digest), store.sessions_of(person_id)
     try:
         with current.redis().pipeline() as pipe:
-            pipe.hset(store.session(made.id), mapping=msgspec.to_builtins(made))
-            pipe.expire(store.session(made.id), _lifetime_s())
-            pipe.sadd(index, made.id)
+            pipe.hset(name, mapping=msgspec.to_builtins(made))
+            pipe.expire(name, _lifetime_s())
+            pipe.sadd(index, made.digest)
             pipe.expire(index, _lifetime_s())
             pipe.execute()
     except RedisError:
         raise Unavailable("Signing in is not possible at the moment. Try again in a minute.") from None
-    return made
+    return id
 
 
 def find(id: str) -> BrowserSession | None:
     """The session of that id, its end moved; None when it is over, revoked, or Redis does not answer."""
     try:
-        found = _read(current.redis().hgetall(store.session(id)))
-        if found and clock.now_s() - found.seen > SLIDE_EVERY_S:
-            _slide(found)
+        found = _read(current.redis().hgetall(store.session(_digest(id))))
     except RedisError:
         return None
+    if found and clock.now_s() - found.seen > SLIDE_EVERY_S:
+        with contextlib.suppress(RedisError):  # one that takes no writes signs nobody out
+            _slide(found)
     return found
 
 
@@ -90,9 +93,9 @@ def of(person_id: str) -> list[BrowserSession]:
     index = store.sessions_of(person_id)
     try:
         redis = current.redis()
-        ids = sorted(str(member) for member in redis.smembers(index))
-        found = [_read(redis.hgetall(store.session(id))) for id in ids]
-        over = [id for id, session in zip(ids, found, strict=True) if session is None]
+        digests = sorted(str(member) for member in redis.smembers(index))
+        found = [_read(redis.hgetall(store.session(one))) for one in digests]
+        over = [one for one, session in zip(digests, found, strict=True) if session is None]
         if over:
             redis.srem(index, *over)
     except RedisError:
@@ -110,20 +113,29 @@ def take_seen() -> dict[str, datetime]:
 
 
 def end(id: str) -> None:
-    """Ends one session. Without Redis it has ended already."""
+    """Ends the session of that id. Without Redis it has ended already."""
     with contextlib.suppress(RedisError):
-        found = find(id)
-        redis = current.redis()
-        redis.delete(store.session(id))
+        found = _read(current.redis().hgetall(store.session(_digest(id))))
         if found:
-            redis.srem(store.sessions_of(found.person_id), id)
+            revoke(found)
+
+
+def revoke(session: BrowserSession) -> None:
+    """Ends one of a person's sessions. Without Redis it has ended already."""
+    with contextlib.suppress(RedisError):
+        current.redis().delete(store.session(session.digest))
+        current.redis().srem(store.sessions_of(session.person_id), session.digest)
 
 
 def end_all(person_id: str, *, but: str | None = None) -> None:
-    """Ends every session of a person but one."""
+    """Ends every session of a person but the one of that digest."""
     for session in of(person_id):
-        if session.id != but:
-            end(session.id)
+        if session.digest != but:
+            revoke(session)
+
+
+def _digest(id: str) -> str:
+    return digest(current.secrets().key_pepper, f"session {id}")
 
 
 def _read(fields: Mapping[Any, Any]) -> BrowserSession | None:
@@ -146,6 +158,6 @@ def _slide(session: BrowserSession) -> None:
     redis = current.redis()
     lifetime = _lifetime_s()
     moment = clock.now_s()
-    if redis.eval(_SLIDE, 1, store.session(session.id), moment, lifetime):
+    if redis.eval(_SLIDE, 1, store.session(session.digest), moment, lifetime):
         redis.expire(store.sessions_of(session.person_id), lifetime)
         redis.hset(store.SEEN, session.person_id, moment)

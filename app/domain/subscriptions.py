@@ -19,7 +19,9 @@ from sqlalchemy import (
     String,
     Text,
     and_,
+    bindparam,
     case,
+    false,
     func,
     literal,
     literal_column,
@@ -27,9 +29,12 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.ext.hybrid import Comparator, hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.operators import OperatorType
 
-from app.clock import now
+from app.clock import LATEST, now
 from app.domain import approval_rules, audit, budgets, notices, teams
 from app.domain.approval_rules import ApprovalRule
 from app.domain.catalog import Model
@@ -38,7 +43,7 @@ from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import Person
 from app.domain.search import one_of
 from app.domain.teams import Membership, Team
-from app.extensions import Base, db
+from app.extensions import Base, UtcDateTime, db
 from app.ids import new_id
 
 Status = Literal["pending", "active", "denied", "suspended", "cancelled", "expired"]
@@ -63,6 +68,45 @@ DECISIONS: dict[Decision, tuple[tuple[Status, ...], Status]] = {
 Wait = Literal["request", "renewal"]  # what an admin may have to decide about
 
 
+_NOW: ColumnElement[datetime] = bindparam(None, callable_=now, type_=UtcDateTime())  # of the moment when SQL is sent
+
+
+class _StatusNow(Comparator[str]):
+    """`Subscription.status` in SQL, equality in words that the column's index answers."""
+
+    def __clause_element__(self) -> ColumnElement[str]:
+        return _status()
+
+    def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+        if op is operators.eq:
+            return _is_now([other[0]])
+        if op is operators.in_op:
+            return _is_now(list(other[0]))
+        compared: ColumnElement[Any] = op(self.__clause_element__(), *other, **kwargs)
+        return compared
+
+
+def _status() -> ColumnElement[str]:
+    """SQL's `status`."""
+    return case((_has_ended(), "expired"), else_=Subscription.recorded_status)
+
+
+def _is_now(statuses: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a subscription's status is one of these at the moment."""
+    live, over = [one for one in statuses if one in LIVE], [one for one in statuses if one not in LIVE]
+    kept = Subscription.recorded_status
+    running = or_(Subscription.expires_at.is_(None), Subscription.expires_at > _NOW)
+    ways = [and_(kept.in_(live), running)] if live else []
+    ways += [kept.in_(over)] if over else []
+    ways += [_has_ended()] if "expired" in over else []
+    return or_(false(), *ways)
+
+
+def _has_ended() -> ColumnElement[bool]:
+    """SQL's `has_ended`."""
+    return and_(Subscription.recorded_status.in_(LIVE), Subscription.expires_at <= _NOW)
+
+
 class Subscription(Base):
     """One person's access to one model. `model_name` stays when the model goes."""
 
@@ -73,7 +117,7 @@ class Subscription(Base):
     team_id: Mapped[str | None] = mapped_column(String(36), index=True)
     model_id: Mapped[str | None] = mapped_column(ForeignKey("model.id", ondelete="SET NULL"), index=True)
     model_name: Mapped[str] = mapped_column(String(200))
-    status: Mapped[str] = mapped_column(String(16), index=True)
+    recorded_status: Mapped[str] = mapped_column("status", String(16), index=True)  # see `status`
     justification: Mapped[str | None] = mapped_column(Text)
     decision_reason: Mapped[str | None] = mapped_column(Text)
     decided_by: Mapped[str | None] = mapped_column(String(64))
@@ -93,6 +137,25 @@ class Subscription(Base):
         order_by="(SubscriptionStep.at, SubscriptionStep.id)", cascade="all, delete-orphan", lazy="select"
     )
 
+    @hybrid_property
+    def status(self) -> str:
+        """What it is at this moment: one whose end has come is expired, whether or not the job has recorded that."""
+        return "expired" if self.has_ended else self.recorded_status
+
+    @status.inplace.setter
+    def _set_status(self, status: str) -> None:
+        self.recorded_status = status
+
+    @status.inplace.comparator
+    @classmethod
+    def _status_in_sql(cls) -> _StatusNow:
+        return _StatusNow(cls.recorded_status)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its end has come and nothing else has ended it."""
+        return self.recorded_status in LIVE and self.expires_at is not None and self.expires_at <= now()
+
     @property
     def is_live(self) -> bool:
         return self.status in LIVE
@@ -102,7 +165,7 @@ class Subscription(Base):
         """What an admin has to decide about it."""
         if self.status == "pending":
             return "request"
-        return "renewal" if self.renewal_asked_at is not None else None
+        return "renewal" if self.renewal_asked_at is not None and self.is_live else None
 
     @property
     def asked_at(self) -> datetime:
@@ -128,8 +191,8 @@ Index(
     Subscription.model_id,
     func.coalesce(Subscription.team_id, ""),
     unique=True,
-    sqlite_where=Subscription.status.in_(LIVE),
-    postgresql_where=Subscription.status.in_(LIVE),
+    sqlite_where=Subscription.recorded_status.in_(LIVE),
+    postgresql_where=Subscription.recorded_status.in_(LIVE),
 )
 
 
@@ -207,13 +270,14 @@ def live(person: Person, model: Model, team: Team | None = None) -> Subscription
 
 def _waits() -> ColumnElement[bool]:
     """SQL's `waits_for is not None`, in the words of the index, which is used for no others."""
-    return or_(Subscription.status == literal_column("'pending'"), Subscription.renewal_asked_at.is_not(None))
+    waits = or_(Subscription.recorded_status == literal_column("'pending'"), Subscription.renewal_asked_at.is_not(None))
+    return and_(waits, or_(Subscription.expires_at.is_(None), Subscription.expires_at > _NOW))
 
 
 def _asked_at() -> ColumnElement[datetime]:
     """SQL's `asked_at`."""
     return case(
-        (Subscription.status == "pending", Subscription.updated_at),
+        (Subscription.recorded_status == "pending", Subscription.updated_at),
         else_=func.coalesce(Subscription.renewal_asked_at, Subscription.created_at),
     )
 
@@ -232,7 +296,7 @@ def waiting_count() -> Select[int]:
 ORDERS: dict[str, ColumnElement[Any]] = {
     "person": func.lower(Person.username),
     "model": func.lower(Subscription.model_name),
-    "status": Subscription.status.expression,
+    "status": _status(),
     "asked": _asked_at(),
     "changed": Subscription.updated_at.expression,
     "ends": Subscription.expires_at.expression,
@@ -324,6 +388,10 @@ def request(
     existing = live(person, model, team)
     if existing is not None:
         return existing, False
+    former = _due().where(Subscription.person_id == person.id, Subscription.model_id == model.id)
+    for ended in db.session.scalars(former).all():
+        _expire(ended)  # the job has not come to it yet, and no more than one is kept as live
+        db.session.flush()
     if model.status not in ("active", "deprecated"):
         raise Invalid(f"{model.name} is not on offer.", "model")
     justification = _words(justification, "justification")
@@ -367,7 +435,7 @@ def ask_renewal(found: Subscription, *, by: Person, reason: str | None) -> Subsc
     when that was asked already, `Invalid` without a reason."""
     if not may_renew(by, found):
         raise Forbidden("Only the person themselves, or an owner of the team, can ask for this.")
-    db.session.refresh(found, ["status", "renewal_asked_at"], with_for_update={"of": Subscription})
+    db.session.refresh(found, ["recorded_status", "renewal_asked_at"], with_for_update={"of": Subscription})
     if found.renewal_asked_at is not None:
         raise Conflict("A renewal has been asked for already; an administrator will decide.")
     if not found.is_renewable:
@@ -410,10 +478,12 @@ def decide(
     reason = _words(reason, "reason")
     if decision == "deny" and not reason:
         raise Invalid("Give a reason; the person will read it.", "reason")
-    if expires_at is not None and expires_at <= now():
-        raise Invalid("Give an instant in the future.", "expires_at")
+    if expires_at is not None and not now() < expires_at < LATEST:
+        raise Invalid("Give an instant in the future, before the year 3000.", "expires_at")
     # Two admins at one instant: the second sees what the first did.
-    db.session.refresh(found, ["status", "renewal_asked_at", "expires_at"], with_for_update={"of": Subscription})
+    db.session.refresh(
+        found, ["recorded_status", "renewal_asked_at", "expires_at"], with_for_update={"of": Subscription}
+    )
     renews = decision in ("approve", "deny") and found.waits_for == "renewal"
     if not renews and found.status not in allowed:
         raise Conflict(f"This subscription is {found.status}; {decision} needs one that is {' or '.join(allowed)}.")
@@ -548,16 +618,23 @@ def _locked(model: Model, status: Status) -> Sequence[Subscription]:
 
 
 def expire_due(limit: int = 500) -> int:
-    """Ends the subscriptions whose time is over; how many there were. The meter stops at the same instant by
-    itself only for keys, so this runs each minute."""
-    due = db.session.scalars(
-        select(Subscription).where(Subscription.status.in_(LIVE), Subscription.expires_at <= now()).limit(limit)
-    ).all()
+    """Records the end of the subscriptions whose time is over; how many there were. The gateway and every reader have
+    followed it at the moment; this tells the people. Runs each minute."""
+    due = db.session.scalars(_due().limit(limit)).all()
     for found in due:
-        _move(found, "expired", None, "subscription.expire", None)
-        title = f"Your access to {found.model_name} has ended"
-        _tell(found, "subscription.expire", title, None, "Calls are refused. You may ask for it again on its page.")
+        _expire(found)
     return len(due)
+
+
+def _due() -> Select[Subscription]:
+    """Those whose end has come and is not recorded."""
+    return select(Subscription).where(_has_ended())
+
+
+def _expire(found: Subscription) -> None:
+    _move(found, "expired", None, "subscription.expire", None)
+    title = f"Your access to {found.model_name} has ended"
+    _tell(found, "subscription.expire", title, None, "Calls are refused. You may ask for it again on its page.")
 
 
 def warn_of_ends(limit: int = 500) -> int:
@@ -592,10 +669,13 @@ def warn_of_ends(limit: int = 500) -> int:
     return told
 
 
-def usable(person_ids: Sequence[str], team_ids: Sequence[str] = ()) -> Select[str, str | None, str, str]:
-    """Person id, team id, model name, subscription id of what may be called now: people's own, and teams'."""
+def usable(
+    person_ids: Sequence[str], team_ids: Sequence[str] = ()
+) -> Select[str, str | None, str, str, datetime | None]:
+    """Person id, team id, model name, subscription id and its end of what may be called now: people's own, and
+    teams'."""
     return (
-        select(Subscription.person_id, Subscription.team_id, Model.name, Subscription.id)
+        select(Subscription.person_id, Subscription.team_id, Model.name, Subscription.id, Subscription.expires_at)
         .join(Model, Model.id == Subscription.model_id)
         .where(
             or_(
@@ -603,7 +683,6 @@ def usable(person_ids: Sequence[str], team_ids: Sequence[str] = ()) -> Select[st
                 one_of(Subscription.team_id, team_ids),
             ),
             Subscription.status == "active",
-            or_(Subscription.expires_at.is_(None), Subscription.expires_at > now()),
         )
         .order_by(Subscription.id.desc())  # of two to one model the older pays
     )
@@ -631,7 +710,7 @@ def forget(person: Person) -> None:
 
 
 def _move(found: Subscription, status: Status, by: Person | None, action: str, reason: str | None) -> None:
-    before = {"status": found.status}
+    before = {"status": found.recorded_status}
     found.status = status
     found.updated_at = now()
     if status not in ("active", "suspended"):

@@ -36,7 +36,7 @@ class Access:
         self.directory_version: str | None = None
         self._heard_at = 0.0  # when Redis last told of anybody
 
-    def caller(self, bearer: str | None) -> CallerRecord:
+    def caller(self, bearer: str) -> CallerRecord:
         """The record behind `bearer`. Raises `ApiError` 401, or 503 when Redis can't tell."""
         if not bearer:
             raise no_key()

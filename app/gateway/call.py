@@ -10,10 +10,15 @@ from gevent import getcurrent
 from gevent.hub import get_hub
 
 from app.directory import CallerRecord, Model, Price
-from app.metering import pricing
+from app.metering import money, pricing
 from app.metering.reservations import Hold, Reaped
 from app.metering.usage import Attempt, Outcome, UsageEvent
-from app.providers.base import Demand, Usage
+from app.providers.base import UNBOUNDED, Demand, Possible, Usage
+
+# What an upstream may add to a prompt by itself: its template, a hidden system prompt, descriptions of tools.
+ADDED_TOKENS = 4096
+# The longest answer of a model of which it is not known.
+LONGEST_ANSWER = 131_072
 
 Reason = Literal["gone", "fenced", "stopping"]
 
@@ -27,6 +32,19 @@ class Interrupted(BaseException):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason: Reason = reason
+
+
+def possible(model: Model, bound: pricing.Bound) -> Possible:
+    """The most that a call can use, tokens: a token has at least a byte, and no model reads or writes more than it can."""
+    window = model.context_window or UNBOUNDED
+    longest = model.max_output_tokens or model.context_window or LONGEST_ANSWER
+    asked = min(bound.output or 0, LONGEST_ANSWER)  # a model may write more than an admin knows, but not without an end
+    return Possible(
+        prompt=min(bound.input, window),
+        told_prompt=min(bound.input + ADDED_TOKENS, window),
+        answer=min(max(longest, asked) + bound.predicted, window) if bound.produces_output else 0,
+        answers=bound.answers,
+    )
 
 
 class Call:
@@ -54,6 +72,7 @@ class Call:
         self.model = model
         self.demand = demand
         self.bound = bound
+        demand.possible = possible(model, bound)
         self.provider = provider
         self.fallbacks = fallbacks
         self.origin = origin  # where the client found us, such as "https://portal.example.com"
@@ -111,7 +130,13 @@ class Call:
         if self.first_byte_at is None:
             return 0
         used = self.usage
-        return pricing.cost_nano(self.price, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
+        cost = pricing.cost_nano(self.price, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
+        return min(cost, money.MAX_NANO)
+
+    @property
+    def overdraft_nano(self) -> int:
+        """By how much it has cost more than is held for it."""
+        return max(self.cost_nano - self.hold.amount_nano, 0) if hasattr(self, "hold") else 0
 
     def encoded_event(self) -> bytes:
         """The usage event as it stands, JSON."""
@@ -167,7 +192,7 @@ class Call:
             completion_tokens=used.completion_tokens,
             cost_nano=cost,
             hold_nano=hold.amount_nano if hold else 0,
-            overdraft_nano=max(cost - hold.amount_nano, 0) if hold else 0,
+            overdraft_nano=self.overdraft_nano,
             price_id=self.price.id if self.price else None,
             duration_ms=int((ended - self.started) * 1000),
             ttft_ms=int((self.first_byte_at - self.started) * 1000) if self.first_byte_at else None,

@@ -11,15 +11,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from app.bodies import count_parts
 from app.gateway.errors import ApiError, bad_request
 
 LARGE = 65_536  # bytes of a member that is neither copied nor compared
+MOST_MEMBERS = 1_000  # at the top level
+LONGEST_NAME = 256  # characters of such a member's name
+# In a body of more than `COUNTED_FROM` bytes, so that decoding it takes neither long (nothing else runs meanwhile) nor
+# many times its memory. A smaller one cannot hold enough to matter.
+MOST_VALUES = 400_000  # of them, to spare memory and time:
+MOST_NESTED = 100_000  # objects and lists; and members of objects
+COUNTED_FROM = 2 << 20
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
-_KEY = re.compile(rb'[ \t\n\r]*"((?:[^"\\]|\\.)*)"[ \t\n\r]*:[ \t\n\r]*')
-_NEXT = re.compile(rb"[ \t\n\r]*([,}])")
-_END = re.compile(rb"[ \t\n\r]*\Z")
+_KEY = re.compile(rb'[ \t\n\r]*+"((?:[^"\\]|\\.){0,%d}+)"[ \t\n\r]*+:[ \t\n\r]*+' % (2 * LONGEST_NAME * 6))
+_NEXT = re.compile(rb"[ \t\n\r]*+([,}])")
+_END = re.compile(rb"[ \t\n\r]*+\Z")
 
 
 class Envelope(NamedTuple):
@@ -31,9 +39,12 @@ class Envelope(NamedTuple):
 
 
 def open_envelope(body: bytes) -> Envelope:
-    """The body's members. Raises `ApiError` 400 for what is not one object in valid JSON."""
+    """The body's members. Raises `ApiError` 400 for what is not one object in valid JSON, or of too many parts."""
+    if len(body) > COUNTED_FROM:
+        _refuse_many_values(body)
     try:
         members = _members.decode(body)
+        _refuse_odd_names(members)
         values = _any.decode(body)  # raw members are not looked into: this finds bad text and numbers out of range
         raw = {name: bytes(value) if len(value) < LARGE else value for name, value in members.items()}
         _refuse_duplicates(body, raw)
@@ -48,6 +59,32 @@ def open_envelope(body: bytes) -> Envelope:
     except (msgspec.DecodeError, ValueError) as error:
         raise bad_request(f"The request body is not valid JSON: {_short(error)}.") from None
     return Envelope(raw, values)
+
+
+def _refuse_many_values(body: bytes) -> None:
+    """Count what a decoder would make, before it does."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") <= MOST_NESTED:  # those within texts counted too
+        return
+    parts = count_parts(body, 4 * MOST_VALUES)
+    if parts is None or max(parts.nested, parts.members) > MOST_NESTED or parts.values > MOST_VALUES:
+        raise _many_values()
+
+
+def _many_values() -> ApiError:
+    return bad_request(
+        f"The request body has too many parts: at most {MOST_VALUES:,} values, and of objects and lists, or of members,"
+        f" {MOST_NESTED:,}."
+    )
+
+
+def _refuse_odd_names(members: dict[str, msgspec.Raw]) -> None:
+    if len(members) > MOST_MEMBERS:
+        raise bad_request(f"The request body has {len(members)} members; at most {MOST_MEMBERS} are taken.")
+    for name in members:
+        if len(name) > LONGEST_NAME:
+            raise bad_request(
+                f"A member's name has {len(name)} characters; at most {LONGEST_NAME} are taken.", name[:100]
+            )
 
 
 def _refuse_duplicates(body: bytes, members: dict[str, bytes]) -> None:

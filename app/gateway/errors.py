@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 INVALID = "invalid_request_error"
+SHOWN_PATH = 500  # characters
 
 
 class ApiError(Exception):
@@ -32,6 +33,7 @@ class ApiError(Exception):
         self.message = message
         self.param = param
         self.headers = dict(headers or {})
+        self.denied_model: str | None = None  # the name, when that is why
 
     def envelope(self) -> bytes:
         """The body as OpenAI's SDKs read it."""
@@ -66,22 +68,35 @@ def too_large(limit_mb: int) -> ApiError:
     return ApiError(413, INVALID, None, f"The request body is too large; at most {limit_mb} MB are taken.")
 
 
-def unknown_model(name: str) -> ApiError:
+def unknown_encoding(name: str) -> ApiError:
     return ApiError(
+        415,
+        INVALID,
+        None,
+        f"Bodies with the content encoding '{name}' are not taken. Send gzip, zstd, or no content encoding.",
+        headers={"Accept-Encoding": "gzip, zstd"},
+    )
+
+
+def unknown_model(name: str) -> ApiError:
+    error = ApiError(
         404,
         INVALID,
         "model_not_found",
         f"The model '{name}' does not exist or this key may not use it. GET /v1/models lists what it may.",
         param="model",
     )
+    error.denied_model = name
+    return error
 
 
-def unknown_path(method: str, path: str) -> ApiError:
-    return ApiError(404, INVALID, None, f"Unknown request URL: {method} {path}.")
+def unknown_path(method: str, path: str, meant: str | None = None) -> ApiError:
+    hint = f" Did you mean {meant}?" if meant else ""
+    return ApiError(404, INVALID, None, f"Unknown request URL: {method} {path[:SHOWN_PATH]}.{hint}")
 
 
 def wrong_method(method: str, path: str) -> ApiError:
-    return ApiError(405, INVALID, None, f"Not allowed: {method} on {path}.")
+    return ApiError(405, INVALID, None, f"Not allowed: {method} on {path[:SHOWN_PATH]}.")
 
 
 def routing_fixed() -> ApiError:

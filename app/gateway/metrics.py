@@ -22,7 +22,13 @@ TOKENS = Counter("portico_tokens", "Tokens of settled calls.", ["endpoint", "dir
 COST = Counter("portico_cost_nano", "Cost of settled calls, nano-units of the currency.", ["endpoint"])
 DURATION = Histogram("portico_request_seconds", "Admission to last byte.", ["endpoint"], buckets=_SECONDS)
 FIRST_BYTE = Histogram("portico_first_byte_seconds", "Admission to first byte.", ["endpoint"], buckets=_SECONDS)
+DENIALS = Counter("portico_denials", "Keys refused and models denied by /v1.", ["reason"])
 ATTEMPTS = Counter("portico_upstream_attempts", "Attempts at providers.", ["provider", "outcome"])
+ALARMS = Counter(
+    "portico_usage_alarms",
+    "Settled calls whose usage an operator should look at: overdraft, unreadable, late, not_counted, refused.",
+    ["reason"],
+)
 
 _sums: Sum[tuple[Any, ...]] = Sum()  # by counter and labels
 _seconds: list[tuple[Histogram, str, float]] = []
@@ -46,8 +52,18 @@ def count_refusal(endpoint: str, status: int) -> None:
     _sums[REQUESTS, endpoint, status] += 1
 
 
+def count_denial(reason: str) -> None:
+    """No key (`no_key`), one that is not valid (`invalid_key`), or a model that it may not use (`model`)."""
+    _sums[DENIALS, reason] += 1
+
+
 def count_attempt(provider: str, failed: bool) -> None:
     _sums[ATTEMPTS, provider, "failed" if failed else "ok"] += 1
+
+
+def count_alarm(reason: str) -> None:
+    """Something about a call's usage that should not have been."""
+    _sums[ALARMS, reason] += 1
 
 
 def tell() -> None:

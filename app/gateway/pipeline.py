@@ -23,7 +23,7 @@ from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
 from app.gateway.redis_wire import RedisAway
 from app.gateway.routing import Candidate
-from app.gateway.runtime import Runtime
+from app.gateway.runtime import Runtime, SpoolFull
 from app.metering import money, pricing
 from app.metering.reservations import Charge, MeterClosed, Refused, ScopeRef, free_hold
 from app.metering.usage import Attempt, Refusal
@@ -117,7 +117,7 @@ def _reserve(runtime: Runtime, call: Call) -> None:
         answers=bound.answers,
         output_limit=bound.output if bound.produces_output else 0,
         assumed_output=pricing.assumed_output(call.model, bound),
-        priced=pricing.is_priced(price),
+        priced=pricing.is_priced(price) and bound.priced_apart is None,
         bucket_tokens=bound.bucket_tokens,
     )
     scopes = chain(call)
@@ -127,6 +127,8 @@ def _reserve(runtime: Runtime, call: Call) -> None:
         error = _refusal(call, refused, runtime.config)
         runtime.keep_refusal(_told(call, refused, error.message))
         raise error from None
+    except SpoolFull:
+        raise errors.unavailable("The usage log") from None
     except (RedisAway, MeterClosed, ReplyError) as trouble:
         if isinstance(trouble, ReplyError):
             log.error("a reserve failed in Redis", request_id=call.id, reason=str(trouble))
@@ -139,13 +141,13 @@ def _reserve(runtime: Runtime, call: Call) -> None:
         call.hold = free_hold(call.id, scopes)
     else:
         runtime.local_rates.learn(call.caller.id, call.hold.requests_limit)
-    if call.hold.bounded and bound.produces_output and bound.output is None:
-        call.demand.max_output = call.hold.output_limit
+    if call.hold.bounded and bound.produces_output:
+        call.demand.max_output = call.hold.output_limit  # a bound that is not sent is none
     runtime.begin(call)
 
 
 def _is_free(call: Call, charge: Charge) -> bool:
-    """Whether the model is free by its own price, and not only for want of one."""
+    """Whether the call is free by the model's own price, and not only for want of one."""
     return charge.priced and charge.base_nano == 0 and charge.output_price == 0
 
 
@@ -260,6 +262,12 @@ def _settle_interrupted(runtime: Runtime, call: Call, interrupted: Interrupted) 
 
 def _refusal(call: Call, refused: Refused, config: Config) -> ApiError:
     scope = f"{refused.scope.kind} {refused.scope.shown}"
+    if refused.reason == "unpriced" and pricing.is_priced(call.price):
+        member = call.bound.priced_apart
+        return errors.bad_request(
+            f"What '{member}' costs is not part of the price of '{call.model.name}', so it can't be used under the budget"
+            f" of {scope}. Leave it out.", member,
+        )  # fmt: skip
     if refused.reason == "unpriced":
         return ApiError(
             403, errors.INVALID, "model_not_priced",
@@ -289,6 +297,7 @@ def _too_many(scope: str, limit: int, wait: int, reason: str = "requests") -> Ap
 
 
 def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
+    over = refused.spent - refused.limit
     left = max(refused.limit - refused.spent - refused.held, 0)
     resets = (
         f"It resets at {datetime.fromtimestamp(refused.resets_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}."
@@ -305,7 +314,8 @@ def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
         "insufficient_quota",
         "insufficient_quota",
         f"The budget of {scope} can't pay for this request: limit {money.text(refused.limit)}, spent"
-        f" {money.text(max(refused.spent, 0))}, reserved {money.text(refused.held)}, left {money.text(left)}; the request may"
+        f" {money.text(max(refused.spent, 0))}, reserved {money.text(refused.held)},"
+        f" {f'over by {money.text(over)}' if over > 0 else f'remaining {money.text(left)}'}; the request may"
         f" cost {money.text(refused.amount)}. {resets}{smaller} Ask for more at {page}",
         headers={"x-should-retry": "false"},
     )
@@ -324,7 +334,7 @@ def _limit_headers(call: Call) -> dict[str, str]:
         headers |= _bucket_headers("requests", hold.requests_limit, hold.requests_left)
     if hold.tokens_limit >= 0:
         headers |= _bucket_headers("tokens", hold.tokens_limit, hold.tokens_left)
-    if call.demand.max_output is not None:
+    if call.bound.output is None and call.demand.max_output is not None:
         headers["x-portico-max-tokens"] = str(call.demand.max_output)
     return headers
 

@@ -24,10 +24,14 @@ from redis.connection import ConnectionPool
 RedisReply = Any
 
 AGAIN_S = 0.5  # how long after a failed connection none is tried
+# The first word of replies that tell of the server's own trouble, and not of the command.
+NOT_SERVING = frozenset(
+    ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
+)
 
 
 class RedisAway(Exception):
-    """Redis can't be reached, or did not answer in time."""
+    """Redis can't be reached, did not answer in time, or serves nobody at the moment."""
 
 
 class _Waiter:
@@ -186,7 +190,8 @@ class RedisWire:
     def call(self, *command: str | bytes | int) -> RedisReply:
         """Send one command and wait for its reply, an error reply being raised as `hiredis.ReplyError`.
 
-        Raises `RedisAway` when there is no answer within the timeout, after one repeat on a new connection.
+        Raises `RedisAway` when there is no answer within the timeout, after one repeat on a new connection, and when
+        the answer is that it serves nobody or takes no writes: a full disk, no memory left, a replica.
         """
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]
         for last_try in (False, True):
@@ -199,6 +204,8 @@ class RedisWire:
                 waiter.greenlet = None
             if not isinstance(waiter.reply, Exception):
                 return waiter.reply
+            if isinstance(waiter.reply, hiredis.ReplyError) and str(waiter.reply).partition(" ")[0] in NOT_SERVING:
+                raise RedisAway(str(waiter.reply))
             if last_try or not isinstance(waiter.reply, RedisAway):
                 raise waiter.reply
         raise AssertionError("unreachable")

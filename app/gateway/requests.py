@@ -12,16 +12,35 @@ from msgspec import Meta
 
 from app.directory import Model
 from app.gateway.envelope import decode_member, invalid
-from app.gateway.errors import bad_request
+from app.gateway.errors import ApiError, bad_request
+from app.metering.pricing import Bound
 
 # Fields of other gateways' clients by which a caller would steer the gateway to an address or a credential.
 FORBIDDEN = ("api_base", "base_url", "api_key", "api_version", "extra_headers")
 # The gateway's own: they steer, and never reach an upstream.
 STEERING = ("provider", "fallback_providers")
 
-# What a picture or a sound may cost at the most, in tokens, where the model says nothing of its own.
+# The members that limit an answer; one goes up, in the member that the provider understands.
+OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
+
+# The most tokens that a part of a prompt can be where the model says nothing of its own. How much is in a file or a
+# video can't be seen here: such a part can be as long as the model's context window.
 IMAGE_TOKENS = 2_000
 AUDIO_TOKENS = 4_000
+FILE_TOKENS = 128_000
+MESSAGE_TOKENS = 16  # the frame of a message
+# What the gateway itself writes into a body, beside the upstream's name of the model: a limit, and the wish for usage.
+OWN_BYTES = len(b'"max_completion_tokens":2147483648,"stream_options":{"include_usage":true},')
+
+ESCAPES_WITHIN = 32_768  # bytes at the beginning of a body
+
+# Members by which upstreams sell more than tokens, or take another model or limit than the one that was reserved for.
+PRICED_APART = (
+    "audio", "web_search_options", "search_parameters", "enable_search", "plugins", "models", "fallbacks",
+    "context_window_fallbacks", "content_policy_fallbacks", "extra_body", "additional_drop_params",
+)  # fmt: skip
+USUAL_TIERS = ("auto", "default", "standard", "standard_only")
+CLIENTS_TOOLS = ("function", "custom")  # the client runs them; all others run at the upstream, which charges for them
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -29,30 +48,28 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 
 
-class TextPart(msgspec.Struct, tag="text"):
+class _Text(msgspec.Struct):
     text: str
 
 
-class RefusalPart(msgspec.Struct, tag="refusal"):
+class _Refusal(msgspec.Struct):
     refusal: str
-
-    @property
-    def text(self) -> str:
-        return self.refusal
 
 
 class _Url(msgspec.Struct):
     url: str
 
 
-class ImagePart(msgspec.Struct, tag="image_url"):
-    image_url: _Url
-    text: str = ""
+class _Image(msgspec.Struct):
+    image_url: _Url | str
 
 
-class VideoPart(msgspec.Struct, tag="video_url"):
-    video_url: _Url
-    text: str = ""
+class _Video(msgspec.Struct):
+    video_url: _Url | str
+
+
+class _AudioAt(msgspec.Struct):
+    audio_url: _Url | str
 
 
 class _Sound(msgspec.Struct):
@@ -60,24 +77,31 @@ class _Sound(msgspec.Struct):
     format: str
 
 
-class AudioPart(msgspec.Struct, tag="input_audio"):
+class _Audio(msgspec.Struct):
     input_audio: _Sound
-    text: str = ""
 
 
-class FilePart(msgspec.Struct, tag="file"):
+class _File(msgspec.Struct):
     file: dict[str, Any]
-    text: str = ""
 
 
-Part = TextPart | RefusalPart | ImagePart | VideoPart | AudioPart | FilePart
+# The parts that OpenAI's format or its widest servers know, by their type, and their shapes. Others pass through.
+PARTS: dict[str, type[msgspec.Struct]] = {
+    "text": _Text, "refusal": _Refusal, "image_url": _Image, "video_url": _Video, "audio_url": _AudioAt,
+    "input_audio": _Audio, "file": _File,
+}  # fmt: skip
+# Where such a part has its data, if it does not name an address.
+_DATA = {"image_url": "url", "video_url": "url", "audio_url": "url", "input_audio": "data", "file": "file_data"}
+# Parts that are nothing but their text.
+_TEXTS = frozenset(("text", "refusal", "input_text", "output_text", "thinking", "redacted_thinking", "reasoning"))
 
 
 class Message(msgspec.Struct):
-    """One message of a chat."""
+    """One message of a chat. The parts of a content are objects with a `type`; see `ChatRequest.check`."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: str | list[Any] | None = None
+    audio: Any = None  # in history: names a spoken answer, which is heard again
     tool_calls: list[dict[str, Any]] | None = None
     function_call: dict[str, Any] | None = None
 
@@ -94,6 +118,18 @@ class Steered(msgspec.Struct):
     fallback_providers: Annotated[list[Name], Meta(max_length=20)] | None = None
     user: str | None = None
 
+    @property
+    def output_limit(self) -> int | None:
+        """The longest answer that the client asked for, tokens; None for no limit."""
+        return None
+
+    def check(self) -> None:
+        """What the types cannot say. Raises `ApiError` 400."""
+
+    def bound(self, size: int, members: dict[str, bytes], model: Model) -> Bound:
+        """The most that this request can use. `size` is what the body is in bytes, see `size_of`; after `check`."""
+        raise NotImplementedError
+
 
 class ChatRequest(Steered):
     """`POST /v1/chat/completions`."""
@@ -104,6 +140,7 @@ class ChatRequest(Steered):
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
@@ -121,14 +158,19 @@ class ChatRequest(Steered):
 
     @property
     def output_limit(self) -> int | None:
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        """The smaller of the two limits."""
+        one, other = self.max_completion_tokens, self.max_tokens
+        return min(one, other) if one is not None and other is not None else one if other is None else other
 
     @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def check(self) -> None:
-        """What the types cannot say."""
+        for index, message in enumerate(self.messages):
+            if type(message.content) is list:
+                for place, part in enumerate(message.content):
+                    _check_part(part, f"messages[{index}].content[{place}]")
         for index, tool in enumerate(self.tools or ()):
             if not isinstance(tool.get("type"), str):
                 raise bad_request(f"Missing or ill-typed 'tools[{index}].type'.", f"tools[{index}].type")
@@ -143,29 +185,75 @@ class ChatRequest(Steered):
         if self.stream_options is not None and not self.stream:
             raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
 
-    def input_bound(self, members: dict[str, bytes], model: Model) -> int:
-        """The most tokens the input can be: a token has at least one byte of UTF-8, a message 16 of frame, a picture
-        and a sound what the model says of them."""
-        bound = 0
+    def bound(self, size: int, members: dict[str, bytes], model: Model) -> Bound:
+        prediction = members.get("prediction", b"null")
+        framed, unseen = self._framed(model)
+        return Bound(
+            input=size + _added(model) + framed + unseen,
+            output=self.output_limit,
+            answers=max(self.n or 1, self.best_of or 1),
+            predicted=0 if prediction == b"null" else len(prediction),  # what of it is rejected is charged as output
+            unseen=unseen,
+        )
+
+    def _framed(self, model: Model) -> tuple[int, int]:
+        """What messages and media add to the bytes that are sent, tokens; below 0 where the data of media is more than
+        the tokens that it can be. And what files may hold."""
+        image = IMAGE_TOKENS if model.image_tokens is None else model.image_tokens
+        audio = AUDIO_TOKENS if model.audio_tokens is None else model.audio_tokens
+        most = {"image_url": image, "audio_url": audio, "input_audio": audio}
+        tokens = MESSAGE_TOKENS * len(self.messages)
+        unseen = 0
         for message in self.messages:
-            bound += 16
-            content = message.content
-            if isinstance(content, str):
-                bound += _bytes(content)
-            elif content is not None:
-                for part in content:
-                    bound += _bytes(part.text)
-                    if isinstance(part, ImagePart | VideoPart):
-                        bound += IMAGE_TOKENS if model.image_tokens is None else model.image_tokens
-                    elif isinstance(part, AudioPart):
-                        bound += AUDIO_TOKENS if model.audio_tokens is None else model.audio_tokens
-                    elif isinstance(part, FilePart):
-                        bound += len(msgspec.json.encode(part.file))
-            if message.tool_calls:
-                bound += len(msgspec.json.encode(message.tool_calls))
-            if message.function_call:
-                bound += len(msgspec.json.encode(message.function_call))
-        return bound + sum(len(members.get(name, b"")) for name in ("tools", "functions", "response_format"))
+            if message.audio is not None:
+                tokens += audio
+            if type(message.content) is not list:
+                continue
+            for part in message.content:
+                kind = part["type"]
+                if kind in _TEXTS:
+                    continue
+                if kind not in _DATA:  # it may name a picture in a way that is not known here
+                    tokens += image
+                    continue
+                data = _data(part, kind)
+                tokens -= len(data)
+                if kind in most and not _is_disguised(data, kind):
+                    tokens += most[kind]
+                else:
+                    unseen += max(FILE_TOKENS, len(data)) if model.context_window is None else model.context_window
+        return tokens, unseen
+
+
+def _check_part(part: Any, place: str) -> None:
+    kind = part.get("type") if type(part) is dict else None
+    if kind == "text" and type(part.get("text")) is str:  # nearly all there are
+        return
+    if type(part) is not dict:
+        raise bad_request(f"'{place}' must be an object with a type.", place)
+    if type(kind) is not str:
+        raise bad_request(f"Missing or ill-typed '{place}.type'.", f"{place}.type")
+    if kind in PARTS:
+        try:
+            msgspec.convert(part, PARTS[kind])
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at `$")
+            raise invalid(place + path.rstrip("`"), message) from None
+
+
+def _data(part: dict[str, Any], kind: str) -> str:
+    """The data that a part carries within it; empty for one that names an address or a file."""
+    inner = part[kind]
+    value = inner.get(_DATA[kind]) if type(inner) is dict else inner
+    if not isinstance(value, str):
+        return ""
+    return value if kind in ("input_audio", "file") or value.startswith("data:") else ""
+
+
+def _is_disguised(data: str, kind: str) -> bool:
+    """Whether the data of a picture or a sound says to be something else, such as a document, which some upstreams
+    read as one."""
+    return kind != "input_audio" and bool(data) and not data.startswith(f"data:{kind.removesuffix('_url')}/")
 
 
 class EmbeddingsRequest(Steered):
@@ -183,9 +271,13 @@ class EmbeddingsRequest(Steered):
     def check(self) -> None:
         self.input = _embeddable(self.input)
 
-    def input_bound(self) -> int:
-        """The most tokens the input can be."""
-        return sum(len(item) if isinstance(item, list) else _bytes(item) + 16 for item in self.inputs())
+    def bound(self, size: int, members: dict[str, bytes], model: Model) -> Bound:
+        items = self.inputs()
+        if isinstance(items[0], list):  # of a list of tokens each is one, however many digits it has
+            tokens = size - len(members["input"]) + sum(map(len, items))
+        else:
+            tokens = size + MESSAGE_TOKENS * len(items)
+        return Bound(tokens + _added(model), None, produces_output=False)
 
 
 def _embeddable(given: Any) -> Any:
@@ -205,8 +297,36 @@ def _embeddable(given: Any) -> Any:
     return given
 
 
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+def size_of(body: bytes) -> int:
+    """The bytes of a body in UTF-8, its escapes read: the six of one such as `\\u4e2d` stand for three at the most.
+
+    Where two backslashes come before the `u` it may be text about an escape, and all its bytes count. So do escapes
+    that come late in a long body: looking for them takes longer than reading it.
+    """
+    escapes = body.count(b"\\u", 0, ESCAPES_WITHIN)
+    return len(body) - 3 * (escapes - body.count(b"\\\\u", 0, ESCAPES_WITHIN)) if escapes else len(body)
+
+
+def _added(model: Model) -> int:
+    """The bytes that the gateway writes into a body at the most."""
+    return OWN_BYTES + max((len(one.upstream_model.encode()) for one in model.deployments), default=0)
+
+
+def priced_apart(asked: Steered, values: dict[str, Any]) -> str | None:
+    """The member of a body that may cost more than its tokens at the model's price; None where there is none."""
+    for name in PRICED_APART:
+        if name in values and values[name] not in (None, False):
+            return name
+    tier = values.get("service_tier")
+    if tier is not None and tier not in USUAL_TIERS:
+        return "service_tier"
+    modalities = values.get("modalities")
+    if modalities is not None and modalities != ["text"]:
+        return "modalities"
+    for index, tool in enumerate(getattr(asked, "tools", None) or ()):
+        if tool["type"] not in CLIENTS_TOOLS:
+            return f"tools[{index}].type"
+    return None
 
 
 def parse(kind: type[Steered], values: dict[str, Any], members: dict[str, bytes]) -> Any:
@@ -228,7 +348,7 @@ def parse(kind: type[Steered], values: dict[str, Any], members: dict[str, bytes]
     return asked
 
 
-def _placed(kind: type[Steered], members: dict[str, bytes], error: msgspec.ValidationError) -> Exception:
+def _placed(kind: type[Steered], members: dict[str, bytes], error: msgspec.ValidationError) -> ApiError:
     """The refusal with the exact place: lists are gone through one by one, for the decoder tells no index."""
     message, _, path = str(error).partition(" - at `$.")
     param = path.rstrip("`")
@@ -242,7 +362,7 @@ def _placed(kind: type[Steered], members: dict[str, bytes], error: msgspec.Valid
             for index, item in enumerate(items):
                 try:
                     decode_member(bytes(item), Message, f"messages[{index}]")
-                except Exception as placed:
+                except ApiError as placed:
                     return placed
         param = name + rest.replace("[...]", "")
     return invalid(param, message)

@@ -19,7 +19,7 @@ from app.gateway.errors import bad_request
 from app.gateway.redis_wire import RedisWire
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter
-from app.providers.settings import SettingsError, checked
+from app.providers.settings import SettingsError, Variables, checked
 from app.sealing import Sealer, SealingError
 
 log = structlog.get_logger("gateway.routing")
@@ -37,10 +37,11 @@ class Candidate(NamedTuple):
 class Routes:
     """The directory of this process; `refresh` follows the published version."""
 
-    def __init__(self, wire: RedisWire, sealer: Sealer, policy: AddressPolicy) -> None:
+    def __init__(self, wire: RedisWire, sealer: Sealer, policy: AddressPolicy, variables: Variables) -> None:
         self._wire = wire
         self._sealer = sealer
         self._policy = policy
+        self._variables = variables
         self.version: str | None = None
         self._reading = BoundedSemaphore()
         self._begun = 0
@@ -86,7 +87,7 @@ class Routes:
             values: dict[str, Any] = dict(provider.settings)
             if provider.sealed is not None:
                 values |= msgspec.json.decode(self._sealer.open(provider.sealed))
-            return kind(checked(kind.Settings, values), policy=self._policy)
+            return kind(checked(kind.Settings, values, self._variables), policy=self._policy)
         except (providers.UnknownKind, SettingsError, SealingError) as error:
             log.error("a provider can't be used", provider=provider.name, reason=str(error))
             return None

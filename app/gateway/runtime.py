@@ -16,6 +16,7 @@ from app import failpoints
 from app.gateway import metrics
 from app.gateway.access import Access
 from app.gateway.call import Call
+from app.gateway.denials import Denials
 from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
@@ -23,6 +24,7 @@ from app.metering.outbox import Spool
 from app.metering.reservations import BEAT_S, Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import Refusal
 from app.providers.addresses import AddressPolicy
+from app.providers.settings import Variables
 from app.sealing import Sealer
 from config import Config
 
@@ -33,6 +35,7 @@ log = structlog.get_logger("gateway")
 _NOT_TAKEN = (RedisAway, ReplyError, MeterClosed)
 
 AT_ONCE = 100  # beats
+MOST_REFUSALS = 8  # of one settle, over some eight minutes
 
 _running: list[Runtime] = []
 
@@ -41,6 +44,18 @@ def drain() -> None:
     """The process is to end: streams that still go on are stopped, so that they end honestly and are billed."""
     for runtime in _running:
         runtime.drain()
+
+
+class SpoolFull(Exception):
+    """The disk takes no usage events, so no call is let in that would make one."""
+
+
+class _Waiting(msgspec.Struct):
+    """A settle that Redis did not take yet; how often it refused this very one, and when it is tried again."""
+
+    event: bytes
+    refused: int = 0
+    due: float = 0.0
 
 
 class Runtime:
@@ -52,12 +67,14 @@ class Runtime:
         self.wire = RedisWire(config.redis_url)
         self.meter = Meter(self.wire.call, lambda: self.wire.run_id)
         self.access = Access(self.wire, secrets.key_pepper)
-        policy = AddressPolicy(allow_private=config.allow_private_upstreams, own_ports=frozenset({config.server.port}))
-        self.routes = Routes(self.wire, Sealer(secrets.encryption_keys), policy)
+        sealer, variables = Sealer(secrets.encryption_keys), Variables(config.upstream.env)
+        self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables)
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
+        self.denials = Denials(self.wire.call, secrets.key_pepper)
         self._live: set[Call] = set()
-        self._unsettled: list[tuple[Call, bytes]] = []
+        self._unsettled: dict[Call, _Waiting] = {}
+        self._unspooled: list[bytes] = []  # lines that the disk has not taken; while there are any, no call is let in
         self._reported = ("", "")  # the count and the spool file last reported for
         self._beats = gevent.spawn(self._beat_for_ever)
         _running.append(self)
@@ -67,7 +84,10 @@ class Runtime:
         self._live.add(call)
 
     def reserve(self, call: Call, scopes: tuple[ScopeRef, ...], charge: Charge) -> Hold:
-        """Hold what the call may cost. Raises `Refused`, but not for holds whose lease has ended: those go first."""
+        """Hold what the call may cost. Raises `Refused`, but not for holds whose lease has ended: those go first; and
+        `SpoolFull` while the disk takes no usage events."""
+        if self._unspooled or not self.spool.is_open:
+            raise SpoolFull
         event = call.encoded_event()
         try:
             return self.meter.reserve(call.id, scopes, charge, event)
@@ -76,7 +96,7 @@ class Runtime:
                 raise
             expired = self.meter.expire_overdue()
             for lost in expired:
-                self.spool.append(msgspec.json.encode(lost))
+                self._write(msgspec.json.encode(lost))
             if not expired:
                 raise
         return self.meter.reserve(call.id, scopes, charge, event)
@@ -94,40 +114,63 @@ class Runtime:
     def settle(self, call: Call) -> None:
         """Charge a call whose outcome is known, exactly once: first its spool line, then the meter.
 
-        When Redis is away the line is safe and the settle is repeated until it is taken.
+        When Redis is away the line is safe and the settle is repeated until it is taken. When the disk is full it is the
+        other way round, and the client gets the answer that it pays for.
         """
         if call.settled:
             return
         call.settled = True
         event = call.encoded_event()
-        self.spool.append(event)
+        self._write(event)
         failpoints.reach("spooled")
         self._live.discard(call)
         metrics.count_call(call)
+        self._alarm(call)
         try:
             self._settle(call, event)
         except _NOT_TAKEN as error:
             log.warning("a settle waits for Redis", request_id=call.id, reason=str(error))
-            self._unsettled.append((call, event))
+            self._unsettled[call] = _Waiting(event)
 
     def _settle(self, call: Call, event: bytes) -> None:
         settlement = self.meter.settle(call.hold, call.cost_nano, call.tokens, event)
         failpoints.reach("settled")
+        if not settlement.counted:
+            metrics.count_alarm("not_counted")
         if settlement.reaped is None:
             return
         late = call.late_event(settlement.reaped)
         if late is not None:
             log.error("a call settled after its lease", request_id=call.id, overdraft_nano=late.cost_nano)
-            self.spool.append(msgspec.json.encode(late))
+            metrics.count_alarm("late")
+            self._write(msgspec.json.encode(late))
             self.meter.settle_late(call.hold, late)
+
+    def _write(self, line: bytes) -> None:
+        """Into the spool, in order; what the disk does not take is kept and written again."""
+        self._unspooled.append(line)
+        if len(self._unspooled) == 1:
+            self._write_again()
+
+    def _write_again(self) -> None:
+        try:
+            self.spool.open()
+            while self._unspooled:
+                self.spool.append(self._unspooled[0])
+                self._unspooled.pop(0)
+        except OSError as error:
+            log.error("the spool can't be written: no call is let in", reason=str(error), waiting=len(self._unspooled))
 
     def _beat_for_ever(self) -> None:
         while True:
             gevent.sleep(min(1.0, BEAT_S))
             metrics.tell()
+            if self._unspooled or not self.spool.is_open:
+                self._write_again()
             try:
                 self._report_holds()
                 self._settle_again()
+                self.denials.tell()
             except _NOT_TAKEN as error:
                 log.warning("the meter did not answer", reason=str(error))
             # Each by its own clock and some at a time: thousands at once would hold up everybody else.
@@ -149,9 +192,41 @@ class Runtime:
             call.interrupt("fenced")
 
     def _settle_again(self) -> None:
-        while self._unsettled:
-            self._settle(*self._unsettled[0])
-            self._unsettled.pop(0)
+        """Settle what waits; raises while Redis takes nothing at all.
+
+        What it refuses by itself holds up nothing behind it: that is tried again less and less often, and in the end left
+        to the reaper and to the janitor, who has its line.
+        """
+        now = time.monotonic()
+        for call, waiting in [item for item in self._unsettled.items() if item[1].due <= now]:
+            try:
+                self._settle(call, waiting.event)
+            except ReplyError as error:
+                waiting.refused += 1
+                waiting.due = now + 2**waiting.refused
+                log.error("Redis refuses a settle", request_id=call.id, times=waiting.refused, reason=str(error))
+                metrics.count_alarm("refused")
+                if waiting.refused < MOST_REFUSALS:
+                    continue
+            self._unsettled.pop(call, None)
+
+    @staticmethod
+    def _alarm(call: Call) -> None:
+        """Say what an operator has to know of a call's usage."""
+        usage = call.usage
+        if usage.unreadable is not None:
+            log.error(
+                "an upstream tells usage that can't be: tokens were counted here",
+                request_id=call.id, provider_id=call.provider_id, told=usage.unreadable,
+            )  # fmt: skip
+            metrics.count_alarm("unreadable")
+        over = call.overdraft_nano
+        if over > 0:
+            log.error(
+                "a call cost more than was held for it",
+                request_id=call.id, provider_id=call.provider_id, overdraft_nano=over,
+            )  # fmt: skip
+            metrics.count_alarm("overdraft")
 
     def _report_holds(self) -> None:
         """Redis was lost or restarted: put back what this process holds, and say so, before the meter opens again."""

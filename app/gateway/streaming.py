@@ -5,18 +5,23 @@ Also the watch on the client's socket, which notices at once when nobody is list
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from gevent.hub import get_hub
+from gevent.monkey import get_original
 
 from app.gateway import errors
 from app.gateway.call import Call, Interrupted
 from app.providers.base import Exchange, UpstreamError
 
 DONE = b"data: [DONE]\n\n"
+LOOK_S = 0.5  # between two looks at a client that has sent more than its request
+
+_END = getattr(select, "POLLRDHUP", 0)  # what not every system tells; a broken connection is always told
 
 
 def relay(call: Call, exchange: Exchange, first: bytes, settle: Callable[[], None]) -> Iterator[bytes]:
@@ -49,7 +54,7 @@ def relay(call: Call, exchange: Exchange, first: bytes, settle: Callable[[], Non
         raise
     finally:
         exchange.close()
-        call.usage, call.finish_reason = exchange.usage, exchange.finish_reason
+        call.usage, call.finish_reason = exchange.conclude(), exchange.finish_reason
         call.ended_at = time.monotonic()
         if call.gone and call.outcome == "ok":
             call.failed("cancelled", 200, "client_gone", "The client hung up.")
@@ -78,7 +83,10 @@ def tell_interrupted(call: Call, interrupted: Interrupted) -> None:
 
 
 class Watch:
-    """Watches a client's socket while its call goes on; `on_gone` is called once, from the event loop."""
+    """Watches a client's socket while its call goes on; `on_gone` is called once, from the event loop.
+
+    A client that ends its side of the connection is gone, also when it would still listen.
+    """
 
     def __init__(self, sock: Any, on_gone: Callable[[], None]) -> None:
         raw = getattr(sock, "_sock", sock)
@@ -97,8 +105,17 @@ class Watch:
             return
         except OSError:
             data = b""
-        self.stop()  # what can be read now is the next request, or the end
+        self.stop()
         if not data:
+            self._on_gone()
+            return
+        # The next request waits there, and would hide the end that comes after it.
+        self._watcher = get_hub().loop.timer(LOOK_S, LOOK_S)
+        self._watcher.start(self._look)
+
+    def _look(self) -> None:
+        if self._raw.fileno() < 0 or has_ended(self._raw.fileno()):
+            self.stop()
             self._on_gone()
 
     def stop(self) -> None:
@@ -106,3 +123,10 @@ class Watch:
             self._watcher.stop()
             self._watcher.close()
             self._watcher = None
+
+
+def has_ended(file: int) -> bool:
+    """Whether a socket's other side has ended or broken the connection, whatever waits to be read before that."""
+    poll = get_original("select", "poll")()
+    poll.register(file, _END)
+    return bool(poll.poll(0))

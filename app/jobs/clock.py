@@ -5,7 +5,9 @@ It is RQ's own cron scheduler, made to write JSON as the worker reads it, and to
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -15,6 +17,7 @@ from rq.cron import CronJob, CronScheduler
 from rq.exceptions import SchedulerNotFound
 from rq.job import Job
 
+from app import heartbeats
 from app.jobs import letterbox, process
 from app.jobs.schedule import SCHEDULE
 
@@ -24,7 +27,17 @@ log = structlog.get_logger("app.jobs.clock")  # run as a script, the module has 
 
 
 class ScheduledJob(CronJob):
-    """One line of the schedule."""
+    """One line of the schedule. It goes by a timer: a clock that was wrong must not put it off."""
+
+    due = 0.0
+
+    def should_run(self) -> bool:
+        return time.monotonic() >= self.due
+
+    def set_enqueue_time(self, time_of_day: datetime) -> None:
+        super().set_enqueue_time(time_of_day)
+        assert self.interval is not None
+        self.due = time.monotonic() + self.interval
 
     def enqueue(self, connection: Redis) -> Job:
         """Put the job into the letterbox. It is forgotten if no worker took it before the next one is due."""
@@ -39,7 +52,8 @@ class Clock(CronScheduler):
 
     def __init__(self, connection: Redis) -> None:
         super().__init__(connection=connection, name="clock")
-        self._cron_jobs = [ScheduledJob(letterbox.QUEUE, func=job, interval=every_s) for job, every_s in SCHEDULE]
+        self._scheduled = [ScheduledJob(letterbox.QUEUE, func=job, interval=every_s) for job, every_s in SCHEDULE]
+        self._cron_jobs = list(self._scheduled)
 
     def enqueue_jobs(self) -> list[CronJob]:
         """Put what is due into the letterbox; what could not be put in is due again at the next look."""
@@ -55,13 +69,15 @@ class Clock(CronScheduler):
 
     def heartbeat(self) -> None:
         self._despite_redis(super().heartbeat)
+        self._despite_redis(lambda: heartbeats.beat(self.connection, "clock"))
 
     def register_death(self, pipeline: Pipeline | None = None) -> None:
         self._despite_redis(lambda: super(Clock, self).register_death(pipeline))
 
     def calculate_sleep_interval(self) -> float:
-        """Seconds until the next look: not at once again while Redis is away."""
-        return max(1.0, super().calculate_sleep_interval())
+        """Seconds until the next look: soon enough for a heartbeat, and not at once again while Redis is away."""
+        left = min(job.due for job in self._scheduled) - time.monotonic()
+        return min(max(1.0, left), heartbeats.EVERY_S)
 
     def _despite_redis(self, work: Callable[[], T]) -> T | None:
         try:

@@ -22,7 +22,7 @@ import structlog
 from redis import Redis, RedisError, ResponseError
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from app import clock, failpoints, store
+from app import clock, failpoints, heartbeats, store, timekeeping
 from app.ids import new_id
 from app.jobs import metering, process, spools
 from app.jobs.spools import Poison, decode
@@ -40,6 +40,7 @@ TICK_S = 1.0
 CLAIM_AFTER_MS = 5_000  # a batch that takes longer may be posted twice, which changes nothing
 REAPED_AT_ONCE = 1000
 BACK_OFF_S = (0.1, 5.0)  # first and longest pause while a store is away
+STANDS_STILL_S = 120.0  # a turn of the loop waits for a locked database and for a count, but not longer
 DOUBTFUL_S = 60.0  # how long a spool line that the meter knows and the books do not is waited for
 
 # What an event itself can be refused for. Anything else is the database's trouble and is tried again.
@@ -92,6 +93,8 @@ class Drainer:
         self._claim_after_ms = claim_after_ms
         self._spool: Spool | None = None  # of what was reaped, once there is something
         self._stop = threading.Event()
+        self._turned = time.monotonic()  # when the loop last came round
+        self._watch = timekeeping.Watch(self._redis)
         self._behind = True  # entries of our own may be pending
         self._claim_at = 0.0
         self._marks: dict[Path, bytes] = {}
@@ -250,7 +253,7 @@ class Drainer:
         events = list(self._lines(path, file))
         known = posting.known(events)
         unknown = [event for event in events if (event.request_id, event.kind) not in known]
-        settled = [event for event in unknown if self._meter.settle_event(event)]
+        settled = [event for event in unknown if self._settle(path, event)]
         settled_names = {(event.request_id, event.kind) for event in settled}
         if settled:
             log.warning("spooled events were settled for a process that died", file=path.name, events=len(settled))
@@ -266,6 +269,14 @@ class Drainer:
             log.error("settled events were missing from the books", file=path.name, events=len(doubtful))
         self._post_replayed(path.name, unknown)
         return True
+
+    def _settle(self, path: Path, event: UsageEvent) -> bool:
+        """Whether it was settled now. What the meter refuses holds up nothing else, and is in the books in the end."""
+        try:
+            return self._meter.settle_event(event)
+        except ResponseError as error:
+            self._tell("spool", error, file=path.name, request_id=event.request_id)
+            return False
 
     def _post_replayed(self, file: str, events: Sequence[UsageEvent]) -> None:
         for start in range(0, len(events), self._batch):
@@ -327,20 +338,17 @@ class Drainer:
 
     def reap(self) -> int:
         """Have the meter settle or release the holds whose lease has ended; returns how many there were."""
-        seconds, micros = self._redis.time()
-        clock = self._redis.hget(store.METER, "clock")  # leases are given by it, and it may be ahead of the server's
-        now_ms = max(int(seconds) * 1000 + int(micros) // 1000, int(clock or 0))
-        over = self._redis.zrangebyscore(store.LEASES, "-inf", f"({now_ms}", start=0, num=REAPED_AT_ONCE)
+        _, over = self._meter.overdue(REAPED_AT_ONCE)
         for request_id in over:
             try:
-                event = self._meter.expire(_bytes(request_id).decode())
-                self.reaped += 1
+                event = self._meter.expire(request_id)
+                self.reaped += event is not None
                 if isinstance(event, UsageEvent):
                     self._keep_reaped(event)
-            except RedisError:
-                raise
             except Exception as error:  # one bad hold must not keep the others
-                self._tell("reaper", error, request_id=_bytes(request_id).decode("utf-8", "replace"))
+                if isinstance(error, RedisError) and not isinstance(error, ResponseError):
+                    raise  # Redis is away
+                self._tell("reaper", error, request_id=request_id)
         return len(over)
 
     def _keep_reaped(self, event: UsageEvent) -> None:
@@ -349,7 +357,9 @@ class Drainer:
         self._spool.append(msgspec.json.encode(event))
 
     def report(self) -> None:
-        """Write the heartbeat and the backlog for the status page."""
+        """Tell that the drainer runs, unless its loop stands still, and write the backlog for the status page."""
+        if time.monotonic() - self._turned < STANDS_STILL_S:
+            heartbeats.beat(self._redis, "drainer")
         oldest = self._redis.xrange(store.USAGE, count=1)
         now = _now_ms()
         lag_ms = max(0, now - _order(_bytes(oldest[0][0]))[0]) if oldest else 0
@@ -386,6 +396,7 @@ class Drainer:
         due = 0.0
         prepared = False
         while not self._stop.is_set():
+            self._turned = time.monotonic()
             try:
                 if not prepared:
                     self.prepare()
@@ -413,6 +424,7 @@ class Drainer:
         while not self._stop.is_set():
             self._try("reaper", self.reap)
             self._try("report", self.report)
+            self._try("time", self._watch.look)
             self._stop.wait(TICK_S)
 
     def _try(self, part: str, work: Callable[[], object]) -> None:
@@ -484,11 +496,12 @@ def main() -> None:
 
 
 def _catch_up() -> None:
-    from app.domain import publication
+    from app.domain import denials, publication
     from app.extensions import db
 
     try:
         publication.catch_up()
+        denials.write_down()
     finally:
         db.session.remove()
 

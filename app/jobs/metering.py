@@ -15,6 +15,9 @@ from app.metering.usage import UsageEvent
 class Meter(Protocol):
     """What the reaper and the janitor need of `app.metering.reservations.Meter`."""
 
+    def overdue(self, limit: int) -> tuple[int, list[str]]:
+        """The meter's clock, ms, and so many of the requests whose lease has ended by it."""
+
     def expire(self, request_id: str) -> Any:
         """Settle at its progress, or release, one hold whose lease has ended; a live one is left alone."""
 

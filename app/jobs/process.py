@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 
 import config as settings
 from app import logs
+from tools.orphans import forks_die_with_us
 
 SQLITE_WAIT_MS = 10_000
 
@@ -25,7 +26,11 @@ T = TypeVar("T")
 
 @cache
 def start(name: str) -> settings.Config:
-    """The settings of this process, with its logs configured; `name` is the one of the Procfile."""
+    """The settings of this process, with its logs configured; `name` is the one of the Procfile.
+
+    What it forks from now on does not outlive it.
+    """
+    forks_die_with_us()
     config = settings.load()
     logs.configure(config, name)
     return config

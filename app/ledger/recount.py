@@ -243,7 +243,8 @@ def _open(redis: Redis, count: str, run_id: str, spent: dict[str, int], held: di
             if _text(pipe.hget(store.METER, "counting")) != count or server_run(redis) != run_id:
                 return False
             pipe.multi()
-            pipe.hset(store.METER, mapping={"epoch": count, "run_id": run_id})
+            # The holds of calls that go on have been put back: others need not be waited for.
+            pipe.hset(store.METER, mapping={"epoch": count, "run_id": run_id, "patient": 0})
             pipe.hdel(store.METER, "counting")
             pipe.delete(store.counted(count))
             pipe.execute()

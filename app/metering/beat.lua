@@ -11,9 +11,7 @@ end
 if redis.call('EXISTS', KEYS[3]) == 0 then
   return 0
 end
-local time = redis.call('TIME')
-local now = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meter[3] or 0))
-local lease = now + tonumber(ARGV[2])
+local lease = tell_time(meter[3], ARGV[2]) + tonumber(ARGV[2])
 redis.call('HSET', KEYS[3], 'cost', ARGV[3], 'event', ARGV[4])
 redis.call('ZADD', KEYS[2], lease, ARGV[1])
 -- A slot may have gone to another call after a missed beat; this call runs all the same and counts again.

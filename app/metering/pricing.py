@@ -17,20 +17,32 @@ UNNAMED_OUTPUT_TOKENS = 256
 
 
 class Bound(NamedTuple):
-    """The most a call may use, in tokens; `output` is the request's own limit for each of `answers`, None for none."""
+    """The most a call may use, in tokens; `output` is the request's own limit for each of `answers`, None for none.
+
+    `priced_apart` names the member of the request that may cost more than these tokens, None for none: what it costs
+    can't be held, so that no budget takes it.
+    """
 
     input: int
     output: int | None
     answers: int = 1
     produces_output: bool = True  # embeddings do not
+    unseen: int = 0  # part of `input`: what files may hold at the most
+    predicted: int = 0  # what each answer may be charged as output besides: a prediction that was wrong
+    priced_apart: str | None = None
+
+    @property
+    def usual_input(self) -> int:
+        """What the input may well be, tokens: one for four bytes of what can be seen of it."""
+        return -(-(self.input - self.unseen) // 4)
 
     @property
     def bucket_tokens(self) -> int:
-        """What to take from a minute's tokens: four bytes a token in, the named or a usual length out."""
+        """What to take from a minute's tokens: a usual length in, the named or a usual one out."""
         if not self.produces_output:
-            return -(-self.input // 4)
+            return self.usual_input
         named = UNNAMED_OUTPUT_TOKENS if self.output is None else self.output
-        return -(-self.input // 4) + named * self.answers
+        return self.usual_input + named * self.answers
 
 
 def is_priced(price: Price | None) -> bool:
@@ -41,11 +53,12 @@ def is_priced(price: Price | None) -> bool:
 
 
 def base_nano(price: Price | None, bound: Bound) -> int:
-    """The most that input and fixed parts can cost, nano-units."""
+    """The most that input, predictions and fixed parts can cost, nano-units."""
     if price is None:
         return 0
     dearest = max(price.input_per_mtok or 0, price.cached_input_per_mtok or 0)
-    return money.up(bound.input, dearest) + (price.per_request or 0)
+    predicted = money.up(bound.predicted * bound.answers, price.output_per_mtok or 0)
+    return money.up(bound.input, dearest) + predicted + (price.per_request or 0)
 
 
 def assumed_output(model: Model, bound: Bound) -> int:
@@ -54,8 +67,9 @@ def assumed_output(model: Model, bound: Bound) -> int:
         return 0
     most = model.default_output_tokens or model.max_output_tokens or DEFAULT_OUTPUT_TOKENS
     if model.context_window is not None:
-        # Bytes overstate tokens, so that a long prompt may seem to fill the window: something must stay to answer.
-        most = min(most, max(model.context_window - bound.input, min(most, 256)))
+        # Bytes overstate tokens, so that a long prompt may seem to fill the window: something must stay to answer. And
+        # a file may fill it, but hardly does.
+        most = min(most, max(model.context_window - bound.input + bound.unseen, min(most, 256)))
     return most
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
+import structlog
 
 from app import clock, store
 from app.directory import ScopeKind
@@ -32,6 +33,9 @@ SHORTEST_ANSWER = 16  # tokens; where fewer would fit, the budget is as good as 
 TOMBSTONE_MS = 300_000  # longer than any spool line waits for its replay
 REAPED_MS = 86_400_000  # a worker that slept may wake up long after the reaper settled for it
 
+EXACT = 2**53 - 1  # the largest number that the scripts take
+_NOT_COUNTED = 2  # what settle.lua answers when a counter could not take its part
+
 # How a call ended whose process did not live to tell.
 LOST: dict[str, Any] = {
     "outcome": "error",
@@ -39,6 +43,8 @@ LOST: dict[str, Any] = {
     "error_code": "worker_lost",
     "error_message": "The gateway process that served this request ended, or stood still, before the request did.",
 }
+
+log = structlog.get_logger("metering")
 
 # Sends one Redis command and answers its reply; may raise whatever its client raises.
 Send = Callable[..., Any]
@@ -137,10 +143,12 @@ def free_hold(request_id: str, scopes: tuple[ScopeRef, ...]) -> Hold:
 
 
 class Settlement(NamedTuple):
-    """What a settle did. `reaped` is there when the reaper had settled the call at its progress before."""
+    """What a settle did. `reaped` is there when the reaper had settled the call at its progress before; `counted` is
+    False when a counter could not take its part, so that the books alone know it."""
 
     applied: bool
     reaped: Reaped | None = None
+    counted: bool = True
 
     def __bool__(self) -> bool:
         return self.applied
@@ -164,22 +172,27 @@ class MeterClosed(Exception):
 
 
 class _Script:
-    """A Lua script sent by its digest, and whole where the server does not know it yet."""
+    """A Lua script sent by its digest, and whole where the server does not know it yet.
 
-    def __init__(self, name: str) -> None:
-        self._text = (Path(__file__).parent / f"{name}.lua").read_text()
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+    `before` names a script that is put before it.
+    """
+
+    def __init__(self, name: str, *before: str) -> None:
+        self._text = "".join((Path(__file__).parent / f"{part}.lua").read_text() for part in (*before, name))
+        self.digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, send: Send, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
         try:
-            return send("EVALSHA", self._sha, len(keys), *keys, *args)
+            return send("EVALSHA", self.digest, len(keys), *keys, *args)
         except Exception as error:
             if "NOSCRIPT" not in str(error) and "No matching script" not in str(error):
                 raise
             return send("EVAL", self._text, len(keys), *keys, *args)
 
 
-RESERVE, BEAT, SETTLE, RESTORE = (_Script(name) for name in ("reserve", "beat", "settle", "restore"))
+RESERVE, BEAT, SETTLE, RESTORE, OVERDUE = (
+    _Script(name, "clock") for name in ("reserve", "beat", "settle", "restore", "overdue")
+)
 REFUSE = _Script("refuse")
 
 
@@ -271,7 +284,7 @@ class Meter:
     def beat(self, hold: Hold, cost_nano: int, event: bytes) -> bool:
         """Move the lease and store the progress; False when the hold is gone and the call must be stopped."""
         keys = [store.METER, store.LEASES, store.hold(hold.request_id), *hold.keys]
-        return bool(BEAT.run(self._send, keys, [hold.request_id, LEASE_MS, cost_nano, event, self._run_id()]))
+        return bool(BEAT.run(self._send, keys, [hold.request_id, LEASE_MS, _exact(cost_nano), event, self._run_id()]))
 
     def settle(self, hold: Hold, cost_nano: int, tokens: int, event: bytes) -> Settlement:
         """Charge what the call cost and append its usage event; not applied when that was done before.
@@ -294,11 +307,14 @@ class Meter:
         id = late_id(event.request_id) if event.kind == "late" else event.request_id
         return bool(self._settle(id, keys, event.cost_nano, tokens, msgspec.json.encode(event)))
 
+    def overdue(self, limit: int) -> tuple[int, list[str]]:
+        """The meter's clock, ms, and so many of the requests whose lease has ended by it."""
+        now_ms, ids = OVERDUE.run(self._send, [store.METER, store.LEASES], [LEASE_MS, limit])
+        return now_ms, [_text(id) for id in ids]
+
     def expire_overdue(self, limit: int = 50) -> list[UsageEvent]:
         """Expire what the reaper has not come to yet: a refused request need not wait for it."""
-        now_ms = clock.now_ms()
-        overdue = self._send("ZRANGEBYSCORE", store.LEASES, "-inf", now_ms, "LIMIT", 0, limit)
-        expired = (self.expire(_text(id)) for id in overdue)
+        expired = (self.expire(id) for id in self.overdue(limit)[1])
         return [event for event in expired if event is not None]
 
     def expire(self, request_id: str) -> UsageEvent | None:
@@ -311,15 +327,22 @@ class Meter:
         if keys is None:
             self._send("ZREM", store.LEASES, request_id)
             return None
-        told = msgspec.json.decode(_text(event), type=UsageEvent)
+        try:
+            told = msgspec.json.decode(_text(event), type=UsageEvent)
+            cost = int(cost)
+        except (msgspec.DecodeError, ValueError) as error:
+            # Whatever wrote that: the hold comes off, and what stood in it becomes a dead letter.
+            log.error("a hold can't be read", request_id=request_id, reason=str(error))
+            self._settle(request_id, _text(keys).split("\n"), 0, 0, event or b"", Reaped(0, 0, 0))
+            return None
         if not told.scopes:  # written before there was a hold: the call never beat
             scopes = tuple(store.counter_of(key) for key in _text(keys).split("\n")[1::3])
             told = msgspec.structs.replace(told, at_ms=int(at_ms), hold_nano=int(amount), scopes=scopes)
         told = msgspec.structs.replace(told, **LOST)
-        reaped = Reaped(int(cost), told.prompt_tokens, told.completion_tokens)
+        reaped = Reaped(cost, told.prompt_tokens, told.completion_tokens)
         tokens = told.prompt_tokens + told.completion_tokens
         chain = _text(keys).split("\n")
-        return told if self._settle(request_id, chain, int(cost), tokens, msgspec.json.encode(told), reaped) else None
+        return told if self._settle(request_id, chain, cost, tokens, msgspec.json.encode(told), reaped) else None
 
     def counting(self) -> str | None:
         """The count that is going on, for which holds are to be put back; None while the meter is open."""
@@ -336,7 +359,7 @@ class Meter:
             "keys": "\n".join(hold.keys),
             "taken": ",".join("-1" for _ in hold.scopes),
             "parallel": hold.slots,
-            "cost": cost_nano,
+            "cost": _exact(cost_nano),
             "event": event,
         }
         flat: list[str | int | bytes] = []
@@ -388,12 +411,17 @@ class Meter:
             store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain,
         ]  # fmt: skip
         args: list[str | int | bytes] = [
-            request_id, cost_nano, tokens, event, TOMBSTONE_MS if reaped is None else REAPED_MS,
-            int(reaped is not None), self._run_id(), "settled" if reaped is None else reaped.tombstone,
+            request_id, _exact(cost_nano), max(_exact(tokens), 0), event, TOMBSTONE_MS if reaped is None else REAPED_MS,
+            0 if reaped is None else LEASE_MS, self._run_id(), "settled" if reaped is None else reaped.tombstone,
         ]  # fmt: skip
         code, *rest = SETTLE.run(self._send, keys, args)
         if code < 0:
             raise MeterClosed("the counters are counted anew")
+        if code == _NOT_COUNTED:
+            log.error(
+                "a counter could not take a cost: only the books know it", request_id=request_id, cost_nano=cost_nano
+            )
+            return Settlement(True, counted=False)
         if not rest or not _text(rest[0]).startswith("reaped:"):
             return Settlement(bool(code))
         return Settlement(False, Reaped(*(int(number) for number in _text(rest[0]).split(":")[1:])))
@@ -405,6 +433,11 @@ class Meter:
         used_up = refusal.reason == "budget" and refusal.affordable_tokens < SHORTEST_ANSWER
         scope = f"{refusal.scope_kind}:{refusal.scope_id}" if used_up else ""
         REFUSE.run(self._send, keys, [REFUSALS_AN_HOUR, msgspec.json.encode(refusal), REFUSAL_S, scope])
+
+
+def _exact(number: int) -> int:
+    """The number, or the nearest that the scripts' doubles tell exactly."""
+    return max(-EXACT, min(number, EXACT))
 
 
 def late_id(request_id: str) -> str:

@@ -10,22 +10,24 @@
 --
 -- Money is whole nano-units below 2^53, so that doubles are exact.
 local SCOPE, WINDOW = 3, 3
-local FOR_EVER, KEPT = 253402300800000, 7 * 86400000
+local FOR_EVER = 253402300800000
 local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not exact
 local scopes = (#KEYS - 4) / SCOPE
+
+-- No number can make it fail half way.
+local LEAST = {[6] = 1, [7] = -1}
+for i = 4, 10 do
+  local number = tonumber(ARGV[i])
+  if not number or not (number >= (LEAST[i] or 0) and number < 2 ^ 62) then
+    return redis.error_reply('ERR argument ' .. i .. ' of a reserve is no number that it can work with')
+  end
+end
 
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
 if not meter[1] or meter[2] ~= ARGV[2] then
   return {'closed'}
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- One clock decides, and it never goes back.
-if meter[3] and tonumber(meter[3]) > now then
-  now = tonumber(meter[3])
-else
-  redis.call('HSET', KEYS[1], 'clock', now)
-end
+local now = tell_time(meter[3], ARGV[3])
 
 local held = redis.call('HMGET', KEYS[3], 'at', 'amount', 'output', 'bounded', 'parallel')
 if held[1] then
@@ -55,7 +57,7 @@ end
 
 -- Rates: token buckets that start full, refilled by the millisecond.
 local function level(capacity, left, since)
-  if not left then return capacity end
+  if not left or not since or since > now then return capacity end
   return math.min(capacity, left + (now - since) * capacity / 60000)
 end
 local wanted = tonumber(ARGV[10])
@@ -91,7 +93,7 @@ for i = 1, scopes do
   if parallel then
     local slots = KEYS[4 + (i - 1) * SCOPE + 3]
     redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
-    if redis.call('ZCARD', slots) >= parallel then
+    if redis.call('ZCOUNT', slots, '-inf', now + ARGV[3]) >= parallel then
       return {'parallel', i, parallel, 1000}
     end
     rate.parallel = true
@@ -129,8 +131,12 @@ local function affordable()
   if left < 0 then return 0 end
   local tokens = math.floor(left / price * 1000000 / answers)
   -- The quotient of doubles may lie a hair beside the whole number that is meant.
-  while tokens > 0 and cost(tokens) > left do tokens = tokens - 1 end
-  while cost(tokens + 1) <= left do tokens = tokens + 1 end
+  for _ = 1, 4 do
+    if tokens > 0 and cost(tokens) > left then tokens = tokens - 1 end
+  end
+  for _ = 1, 4 do
+    if cost(tokens + 1) <= left then tokens = tokens + 1 end
+  end
   return tokens
 end
 
@@ -147,23 +153,33 @@ local amount = base + cost(output)
 if bounded == 1 and amount > 0 and amount > remaining then
   local fits = 0
   if price > 0 then fits = affordable() end
-  return {'budget', tightest, tonumber(limits[tightest][1]), spent[tightest], reserved[tightest], amount, fits,
-    tonumber(ARGV[11 + (tightest - 1) * WINDOW + 3])}
+  return {'budget', tightest, tonumber(limits[tightest][1]), spent[tightest], reserved[tightest],
+    math.min(amount, MOST), fits, tonumber(ARGV[11 + (tightest - 1) * WINDOW + 3])}
 end
 
 if amount > MOST then
-  return {'budget', 1, MOST, 0, 0, amount, 0, FOR_EVER}
+  return {'budget', 1, MOST, 0, 0, MOST, 0, FOR_EVER}
 end
 
--- Nothing is refused from here on, and nothing was written before.
+-- Nothing was written before. A counter that can't take the amount takes back what the scopes before it took.
+for i = 1, scopes do
+  local reply = redis.pcall('HINCRBY', KEYS[4 + (i - 1) * SCOPE + 2], 'held', amount)
+  if type(reply) == 'table' and reply.err then
+    for j = 1, i - 1 do redis.call('HINCRBY', KEYS[4 + (j - 1) * SCOPE + 2], 'held', -amount) end
+    return {'budget', i, MOST, 0, 0, MOST, 0, FOR_EVER}
+  end
+  rates[i].first = reply == amount
+end
+
+-- Nothing is refused from here on.
 local lease = now + tonumber(ARGV[3])
 local taken, parallel = {}, {}
 for i = 1, scopes do
   local at = 4 + (i - 1) * SCOPE
   local rate = rates[i]
   local ends = tonumber(ARGV[11 + (i - 1) * WINDOW + 3])
-  if redis.call('HINCRBY', KEYS[at + 2], 'held', amount) == amount and ends < FOR_EVER then
-    redis.call('PEXPIREAT', KEYS[at + 2], ends + KEPT)  -- a counter outlives its period by what may still settle
+  if rate.first and ends < FOR_EVER then
+    redis.call('PEXPIREAT', KEYS[at + 2], ends + KEPT)
   end
   if rate.requests then redis.call('HSET', KEYS[at + 1], 'requests', rate.requests, 'requests_at', now) end
   if rate.tokens then redis.call('HSET', KEYS[at + 1], 'tokens', rate.tokens, 'tokens_at', now) end

@@ -7,8 +7,7 @@
 if redis.call('HGET', KEYS[1], 'counting') ~= ARGV[3] then
   return 0
 end
-local time = redis.call('TIME')
-local lease = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
+local lease = tell_time(redis.call('HGET', KEYS[1], 'clock'), ARGV[2]) + tonumber(ARGV[2])
 if redis.call('EXISTS', KEYS[3]) == 0 then
   redis.call('HSET', KEYS[3], unpack(ARGV, 4))
 end

@@ -1,11 +1,23 @@
 -- Settle: the hold comes off, the cost goes on, the usage event is appended, a tombstone stays; once a request id.
 --
+-- No number can make it fail half way: what it is given is checked before it writes, and a counter that can't take its
+-- part (it is full, or no counter) is left as it is, while all else is done: the books then know what it should say.
+--
 -- KEYS  1 meter  2 leases  3 hold  4 tombstone  5 usage stream, then for each scope: scope, spent, slots
 -- ARGV  1 request id  2 cost, nano-units  3 tokens used  4 the usage event  5 life of the tombstone, ms
---       6 1 for the reaper: only if the lease has ended
+--       6 for the reaper the life of a lease, ms: only if it has ended; else 0
 --       7 run id of the server as the caller's connection knows it  8 what the tombstone is to say
--- Answers {1} when it settled, {0, tombstone} when that was done before, {0} when (reaper) the lease goes on, {-1}
+-- Answers {1} when it settled, {2} when it did but for a counter, {3} when the cost or the tokens are no whole number
+-- below 2^53, so that nothing was done, {0, tombstone} when that was done before, {0} when (reaper) the lease goes on, {-1}
 -- while the meter is closed: what is settled while the counters are counted anew would be lost or counted twice.
+local EXACT = 9007199254740992
+local cost, event, tokens = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3])
+local function whole(number)  -- neither NaN nor infinite either
+  return number and number % 1 == 0 and number > -EXACT and number < EXACT
+end
+if not whole(cost) or not whole(tokens) then
+  return {3}
+end
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
 if not meter[1] or meter[2] ~= ARGV[7] then
   return {-1}
@@ -15,34 +27,38 @@ if done then
   return {0, done}
 end
 local held = redis.call('HMGET', KEYS[3], 'amount', 'taken', 'parallel')
-local cost, event, tokens = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3])
-if ARGV[6] == '1' then
+if ARGV[6] ~= '0' then
+  local now = tell_time(meter[3], ARGV[6])
   local lease = redis.call('ZSCORE', KEYS[2], ARGV[1])
-  local time = redis.call('TIME')
-  local now = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meter[3] or 0))
-  if not held[1] or (lease and tonumber(lease) > now) then
+  local patient = redis.call('HGET', KEYS[1], 'patient')
+  if not held[1] or (lease and tonumber(lease) > now) or now < tonumber(patient or 0) then
     return {0}
   end
 end
 local amount = tonumber(held[1] or 0)
-local index = 0
+if not whole(amount) then amount = 0 end
+local index, counted = 0, 1
 local taken, parallel = {}, {}
 for i in string.gmatch(held[3] or '', '%d+') do parallel[tonumber(i)] = true end
-for n in string.gmatch(held[2] or '', '[^,]+') do taken[#taken + 1] = tonumber(n) end
+for n in string.gmatch(held[2] or '', '[^,]+') do taken[#taken + 1] = tonumber(n) or -1 end
+local function add(command, key, field, number)
+  local reply = redis.pcall(command, key, field, number)
+  if type(reply) == 'table' and reply.err then counted = 2 end
+end
+redis.call('XADD', KEYS[5], '*', 'e', event)  -- the first of what is written: it alone can fail for other reasons
 for at = 6, #KEYS, 3 do
   index = index + 1
-  if amount ~= 0 then redis.call('HINCRBY', KEYS[at + 1], 'held', -amount) end
-  if cost ~= 0 then redis.call('HINCRBY', KEYS[at + 1], 'spent', cost) end
+  if amount ~= 0 then add('HINCRBY', KEYS[at + 1], 'held', -amount) end
+  if cost ~= 0 then add('HINCRBY', KEYS[at + 1], 'spent', cost) end
   local took = taken[index]
   -- The estimate goes back, the tokens really used are taken; a bucket below zero has to fill up first.
   if took and took >= 0 and took ~= tokens then
-    redis.call('HINCRBYFLOAT', KEYS[at], 'tokens', took - tokens)
+    add('HINCRBYFLOAT', KEYS[at], 'tokens', took - tokens)
   end
   -- Of a hold that is lost it is not known which slots it took.
-  if parallel[index] or not held[3] then redis.call('ZREM', KEYS[at + 2], ARGV[1]) end
+  if parallel[index] or not held[3] then redis.pcall('ZREM', KEYS[at + 2], ARGV[1]) end
 end
 redis.call('DEL', KEYS[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[4], ARGV[8], 'PX', ARGV[5])
-redis.call('XADD', KEYS[5], '*', 'e', event)
-return {1}
+return {counted}

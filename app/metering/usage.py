@@ -49,7 +49,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error_message: str | None = None  # safe to show
     finish_reason: str | None = None
     stream: bool = False
-    estimated: bool = False  # the upstream told no usage; tokens were counted here
+    estimated: bool = False  # the upstream told no usage, or none that can be; tokens were counted here
     prompt_tokens: int = 0
     cached_tokens: int = 0  # part of prompt_tokens
     completion_tokens: int = 0

@@ -1,17 +1,16 @@
-"""Upstreams, one kind a file: the kind is the module's name, and a folder listing tells what Portico can speak to.
+"""Upstreams, one kind a file: the kind is the name of a module that has an `ADAPTER`.
 
 Modules load when a kind is first asked for, so that a heavy SDK is only there where it is configured.
 """
 
 from __future__ import annotations
 
-import pkgutil
 from functools import cache
 from importlib import import_module
+from itertools import chain
+from pathlib import Path
 
 from app.providers.base import Adapter
-
-NOT_KINDS = {"base", "settings", "wire", "addresses"}
 
 
 class UnknownKind(LookupError):
@@ -21,7 +20,8 @@ class UnknownKind(LookupError):
 @cache
 def kinds() -> tuple[str, ...]:
     """The kinds of provider there are, by name."""
-    return tuple(sorted(item.name for item in pkgutil.iter_modules(__path__) if item.name not in NOT_KINDS))
+    modules = (Path(folder).glob("*.py") for folder in __path__)
+    return tuple(sorted(path.stem for path in chain(*modules) if "\nADAPTER = " in path.read_text()))
 
 
 @cache

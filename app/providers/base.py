@@ -9,15 +9,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
 from app.directory import Capability, Deployment
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Settings
+from app.providers.tokens import Sample, sample, texts_of
 
 CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error", "timeout", "bad_response"]
+
+
+UNBOUNDED = 2**40  # tokens: for a request of which nothing is known
+PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its tokens if nobody tells them
+SPOKEN = ("messages", "input", "prompt")  # members whose texts a model reads
+DESCRIBED = ("tools", "functions", "response_format")  # members of which it reads the names of members too
+PROMPT_COUNTED = 2 << 20  # characters of any prompt that are counted; the rest is taken to be alike
 
 
 class UpstreamError(Exception):
@@ -51,19 +59,30 @@ class UpstreamError(Exception):
 
 
 class Usage(msgspec.Struct):
-    """What an attempt used, as far as is known. `estimated` when the upstream did not say."""
+    """What an attempt used, as far as is known. `estimated` when the upstream did not say, or said what can't be."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0  # part of prompt_tokens
     completion_tokens: int = 0
     estimated: bool = True
+    unreadable: str | None = None  # a figure of the upstream's that was not believed, such as "prompt_tokens 1e+18"
+
+
+class Possible(NamedTuple):
+    """The most that a request can have used, in tokens."""
+
+    prompt: int = UNBOUNDED  # what was sent
+    told_prompt: int = UNBOUNDED  # what was sent, and what the upstream may have added to it
+    answer: int = UNBOUNDED  # each answer, whatever limit was sent
+    answers: int = 1
 
 
 class Demand(msgspec.Struct, kw_only=True):
     """What a client asked for, checked, as adapters need it.
 
-    `members` are the top-level members of the body as raw JSON, the gateway's own taken out. Token bounds are
-    whole tokens; `max_output` is the limit that the answer must not exceed and is to be sent, None for none.
+    `members` are the top-level members of the body as raw JSON; the gateway's own are taken out, and those that limit
+    the answer. `max_output` is the one limit that is to be sent, in whole tokens: what the client asked for, or less,
+    if less was reserved; None for none.
     """
 
     capability: Capability
@@ -74,10 +93,38 @@ class Demand(msgspec.Struct, kw_only=True):
     include_usage: bool = False
     prompt_estimate: int = 0
     max_output: int | None = None
+    possible: Possible = Possible()
+    remembered: Sample | None = None  # of a long question, once it is forgotten
+
+    def question(self) -> Sample:
+        """The text of the prompt, for its tokens to be counted."""
+        if self.remembered is not None:
+            return self.remembered
+        texts: list[str] = []
+        known = 0
+        for name in SPOKEN:
+            if self.parsed is not None:
+                value = getattr(self.parsed, name, None)
+            else:
+                value = msgspec.json.decode(self.members[name]) if name in self.members else None
+            if isinstance(value, list) and value and isinstance(value[0], list):
+                known += sum(map(len, value))  # tokens already
+            else:
+                texts += texts_of(value)
+        texts += [str(self.members[name], "utf-8", "replace") for name in DESCRIBED if name in self.members]
+        return sample(texts, PROMPT_KEPT if self.stream else PROMPT_COUNTED, known)
 
     def forget_question(self) -> None:
-        """Once a stream has begun: it may last for an hour and need not keep its prompt in memory."""
-        self.members, self.parsed = {}, None
+        """Once a stream has begun: it may last for an hour and keeps no more of its prompt than what counts its tokens."""
+        kept = {name: self.members[name] for name in (*SPOKEN, *DESCRIBED) if name in self.members}
+        if sum(map(len, kept.values())) <= PROMPT_KEPT:  # nothing is done for it that may never be needed
+            estimate = sum(max(raw.count(b" ") + 1, len(raw) // 4) for raw in kept.values())
+        else:
+            self.remembered = self.question()
+            estimate = self.remembered.tokens_guessed()
+            kept = {}
+        self.prompt_estimate = min(estimate, self.possible.prompt)
+        self.members, self.parsed = kept, None
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +158,10 @@ class Exchange(ABC):
     def events_once(self) -> Iterator[bytes]:
         """The one run through `events`."""
         return self.events()
+
+    def conclude(self) -> Usage:
+        """What the attempt used, for good, however it ended. It may wait for tokens to be counted."""
+        return self.usage
 
     @abstractmethod
     def close(self) -> None:

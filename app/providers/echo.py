@@ -23,7 +23,7 @@ from app.providers.base import Adapter, CheckResult, Demand, Exchange, UpstreamE
 from app.providers.settings import Settings
 
 DIMENSIONS = 256
-_WORD = re.compile(r"\s*\S+")
+_WORD = re.compile(r"(?<!\s)\s*+\S++")  # begins where a word ends, so that blanks are gone through once
 
 
 class EchoSettings(Settings):
@@ -50,7 +50,7 @@ class EchoChat(Exchange):
         self._created = clock.now_s()
         self._call = _tool_call(asked.tools, asked.tool_choice)
         said = words(_last_said(asked.messages))
-        limit = asked.output_limit if asked.output_limit is not None else demand.max_output
+        limit = demand.max_output
         self._answer = said if limit is None else said[:limit]
         cut = len(self._answer) < len(said)
         self._reason = "tool_calls" if self._call else "length" if cut else "stop"
@@ -200,7 +200,8 @@ def _last_said(messages: Any) -> str:
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return " ".join(part.text for part in content or () if part.text)
+    parts = (part.get("text") or part.get("refusal") for part in content or ())
+    return " ".join(text for text in parts if isinstance(text, str))
 
 
 def _event(chunk: dict[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ model's name, which is the portal's, and the usage chunk, which only those see w
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -17,21 +18,26 @@ from msgspec import Meta
 
 from app.directory import Capability, Deployment
 from app.gateway.envelope import seal_envelope
+from app.providers import usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
-from app.providers.settings import SECRET, Settings, SettingsError
-from app.providers.wire import Answer, Pool, origin_of, safe_to_show, split_events
+from app.providers.http import Answer, Pool
+from app.providers.http_errors import error_of, read_json, reason_in, seconds_in
+from app.providers.model_name import ModelName
+from app.providers.settings import ADDRESS, SECRET, SECRET_ENV, Settings
+from app.providers.sse import EventReader, without_surrogates
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
-VariableName = Annotated[str, Meta(pattern=r"^(?!CONFIG_)[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 ApiKeyEnv = Annotated[
     VariableName | None,
     Meta(
         title="API key from the environment",
         description="The name of an environment variable of the gateway that holds the key, instead of the key itself.",
+        extra=SECRET_ENV,
     ),
 ]
-BaseUrl = Annotated[str, Meta(title="Base URL", description="Includes /v1.", max_length=500)]
+BaseUrl = Annotated[str, Meta(title="Base URL", description="Includes /v1.", max_length=500, extra=ADDRESS)]
 OutputLimitField = Annotated[
     Literal["max_completion_tokens", "max_tokens"],
     Meta(title="Output limit field", description="The member by which this upstream lets itself be limited."),
@@ -46,42 +52,31 @@ class OpenAISettings(Settings):
     api_key_env: ApiKeyEnv = None
     output_limit_field: OutputLimitField = "max_completion_tokens"
 
-    def __post_init__(self) -> None:
-        try:
-            origin_of(self.base_url)
-        except ValueError as error:
-            raise SettingsError("base_url", str(error)) from None
-
     @property
     def secret(self) -> str | None:
         return os.environ.get(self.api_key_env) if self.api_key_env else self.api_key
 
 
-class _Usage(msgspec.Struct, gc=False):
-    class Details(msgspec.Struct):
-        cached_tokens: int | None = None
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: Details | None = None
-
-    def told(self) -> Usage:
-        prompt = max(self.prompt_tokens or self.total_tokens or 0, 0)
-        cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
-        return Usage(prompt, min(max(cached, 0), prompt), max(self.completion_tokens or 0, 0), estimated=False)
+_NULL = msgspec.Raw(b"null")
 
 
 class _Choice(msgspec.Struct, gc=False):
+    index: msgspec.Raw = _NULL
     finish_reason: str | None = None
     delta: dict[str, msgspec.Raw] | None = None
+    message: msgspec.Raw = _NULL
+
+
+class _Vector(msgspec.Struct, gc=False):
+    embedding: msgspec.Raw = _NULL
 
 
 class _Reply(msgspec.Struct, gc=False):
     """What the gateway needs of an answer or a chunk."""
 
-    usage: _Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
     choices: list[_Choice] | None = None
+    data: list[_Vector] | None = None
     error: msgspec.Raw | None = None
 
 
@@ -96,98 +91,237 @@ class _Listing(msgspec.Struct):
 
 
 _reply = msgspec.json.Decoder(_Reply)
-_MODEL = re.compile(rb'"model"\s*:\s*(?:"(?:[^"\\]|\\.)*"|null)')
-_SAYS_NOTHING = (b'""', b"null", b"[]")
+_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
+
+# How long a stream whose choices have all finished is listened to for its usage and its end.
+GRACE_S = 5.0
+MAX_ERROR_BYTES = 1 << 20
+MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
 
 
 class OpenAIExchange(Exchange):
-    """One request to an OpenAI-shaped upstream whose head was 200."""
+    """One request to an OpenAI-shaped upstream whose head was good.
 
-    def __init__(self, answer: Answer, demand: Demand, secret: str | None) -> None:
+    The answer is judged by what it says and not by how its connection ends: it is whole when `[DONE]` has come or
+    when every choice has finished, and it is none when it has no choice.
+    """
+
+    def __init__(self, answer: Answer, demand: Demand, secret: str | None, timeout_s: float) -> None:
         self._answer = answer
         self._demand = demand
         self._secret = secret
-        self._model = b'"model":' + msgspec.json.encode(demand.model)
-        self._theirs: bytes | None = None  # the same member as the upstream spells it
-        self.usage = Usage(prompt_tokens=demand.prompt_estimate)
+        self._grace_s = min(GRACE_S, timeout_s)
+        self._name = ModelName(demand.model)
+        self._choices: int = getattr(demand.parsed, "n", None) or 1  # asked for
+        self._finished: set[bytes] = set()  # indexes
+        self._until: float | None = None  # until when more is waited for, once the stream may end
+        self._tally = usage.Tally(demand)
+        self.usage = self._tally.usage
+        self._no_usage: bytes | None = None  # `"usage":null` as the upstream spells it
+        self._first_chunk = b""
+        self._usage_chunk: bytes | None = None  # the upstream's last, held back until the end
         self.finish_reason = None
 
     def body(self) -> bytes:
-        body = self._answer.read_all()
+        body = self._answer.read_object(self._grace_s)
         reply = self._read(body)
-        if reply.usage is not None:
-            self.usage = reply.usage.told()
-        elif self._demand.capability != "embeddings":
-            # Four bytes a token: all that can be said of an answer that does not tell.
-            self.usage.completion_tokens = -(-len(body) // 4)
+        if reply is None or not self._answers(reply):
+            raise self._none(body)
+        for choice in reply.choices or ():
+            if choice.finish_reason == "error":
+                raise self._none(body)
+        self._tally.hear_whole(body)
+        told = self._tally.tell(bytes(reply.usage))
+        self.conclude()
+        if not self._tally.confirms(told):
+            body = usage.with_member(body, "usage", self._tally.as_json())
         if reply.choices:
             self.finish_reason = reply.choices[0].finish_reason
         return self._named(body)
 
+    def conclude(self) -> Usage:
+        return self._tally.conclude()
+
+    def _answers(self, reply: _Reply) -> bool:
+        """Whether a whole answer is one."""
+        if self._demand.capability == "embeddings":
+            return bool(reply.data) and all(memoryview(vector.embedding)[0] in b'["' for vector in reply.data or ())
+        return any(memoryview(choice.message)[0] in b"{" for choice in reply.choices or ())
+
     def events(self) -> Iterator[bytes]:
-        for event in split_events(self._answer):
-            if event.startswith(b"data: ") and b"\n" not in event:
-                data = event[6:]
-            else:
-                data = b"\n".join(line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:"))
-            if not data:  # a comment that keeps the connection alive
+        reader = EventReader(self._next_piece)
+        began = done = False
+        held: list[bytes] = []  # chunks without a choice: not yet an answer
+        said = b""  # the last object that was no chunk
+        for name, data in reader:
+            if not data.startswith(b"{"):  # [DONE], or something that only keeps the connection alive
+                data = data.strip()
+                if data == b"[DONE]":
+                    done = True
+                    self._answer.finish()
+                    break
+                if not data.startswith(b"{"):
+                    continue
+            reply = self._read(data)
+            if reply is None or name == b"error":
+                if self._until is not None:
+                    break
+                raise self._none(data)
+            if reply.choices is None and bytes(reply.usage) in (b"", b"null"):
+                said = data
                 continue
-            if data.strip() == b"[DONE]":
-                self._drain()
-                return
-            if self._tally(data):
-                yield b"data: " + self._named(data) + b"\n\n"
-        if self.finish_reason is None:
-            raise UpstreamError("The provider's stream ended before it was complete.")
-        # Some upstreams leave [DONE] out; their last choice told that it was the last.
+            if b"\n" in data:  # written over several lines, as JSON may be
+                data = data.replace(b"\n", b" ")
+            if not (passed_on := self._count(reply, data)):
+                continue
+            event = b"data: " + self._named(passed_on) + b"\n\n"
+            if began:
+                yield event
+            elif reply.choices:
+                began = True
+                yield b"".join([*held, event])
+                held.clear()
+            elif len(held) < MAX_HELD:
+                held.append(event)
+        if not began:
+            raise self._none(said or reader.stray)
+        if not done and self._until is None:
+            raise error_of(
+                502, said or reader.stray, self._secret, otherwise="The provider's stream ended before it was complete."
+            )
+        if self._demand.include_usage:
+            yield b"data: " + self._named(self._last_chunk()) + b"\n\n"
 
-    def _tally(self, data: bytes) -> bool:
-        """Count a chunk; False for one that the client did not ask for."""
-        reply = self._read(data)
-        usage = self.usage
+    def _next_piece(self) -> bytes:
+        try:
+            return self._answer.read(self._until)
+        except UpstreamError:
+            if self._until is None:
+                raise
+            return b""  # its choices have finished: how the connection ends does not matter any more
+
+    def _count(self, reply: _Reply, data: bytes) -> bytes:
+        """Count a chunk; what of it the client is to see, nothing of a chunk that only tells usage."""
         for choice in reply.choices or ():
-            if choice.finish_reason is not None:
-                self.finish_reason = choice.finish_reason
-            if usage.estimated and choice.delta and _says_something(choice.delta):
-                usage.completion_tokens += 1
-        if reply.usage is None:
-            return True
-        self.usage = reply.usage.told()
-        return bool(reply.choices) or self._demand.include_usage
+            if choice.finish_reason:
+                self._finish(choice, data)
+            if choice.delta and self._tally.hear(choice.delta) and self._until is not None:
+                # Some upstreams go on after they have said that they are finished.
+                self._until = time.monotonic() + self._grace_s
+        if not self._first_chunk:
+            self._first_chunk = data
+        told = bytes(reply.usage)
+        if not told:
+            return data
+        if told == b"null":
+            return data if self._demand.include_usage else self._without_null(data)
+        self._tally.tell(told)
+        if reply.choices:  # usage has its own chunk, the last
+            spelled = b',"usage":' + told
+            if data.count(spelled) == 1:  # as nearly all write it
+                return data.replace(spelled, b"")
+            return usage.with_member(data, "usage", None)
+        self._usage_chunk = data
+        return b""
 
-    def _read(self, data: bytes) -> _Reply:
+    def _without_null(self, data: bytes) -> bytes:
+        """`data` without the member that says that there is no usage yet; a stream spells it the same way all along."""
+        spelled = self._no_usage
+        if spelled is None or spelled not in data:
+            found = _NO_USAGE.search(data)
+            if found is None:
+                return data
+            self._no_usage = spelled = found[0]
+        return data.replace(spelled, b"", 1)
+
+    def _last_chunk(self) -> bytes:
+        """The chunk that tells the usage: the upstream's, if it tells what is charged, or else one of our own."""
+        self.conclude()
+        chunk = self._usage_chunk
+        if chunk is not None and (reply := self._read(chunk)) and self._tally.confirms(usage.read(bytes(reply.usage))):
+            return chunk
+        return usage.chunk_of(chunk or self._first_chunk or b"{}", self._tally.as_json())
+
+    def _finish(self, choice: _Choice, data: bytes) -> None:
+        if choice.finish_reason == "error":
+            raise self._none(data)
+        self.finish_reason = choice.finish_reason
+        self._finished.add(bytes(choice.index))
+        if self._until is None and len(self._finished) >= self._choices:
+            self._until = time.monotonic() + self._grace_s
+
+    def _read(self, data: bytes) -> _Reply | None:
+        """An answer or a chunk, None for what is no JSON object. Raises `UpstreamError` for one that tells a failure."""
         try:
             reply = _reply.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise UpstreamError("The provider's answer can't be read.") from None
-        if reply.error is not None and reply.choices is None and bytes(reply.error) != b"null":
-            raise error_of(502, data, self._secret)
+            loose = _read_loosely(data)
+            if loose is None:
+                return None
+            reply = loose
+        if reply.error is not None and self._failed(reply):
+            raise self._none(data)
         return reply
 
-    def _named(self, data: bytes) -> bytes:
-        """`data` with the portal's name of the model; a stream spells its own name the same way all along."""
-        theirs = self._theirs
-        if theirs is None or theirs not in data:
-            found = _MODEL.search(data)
-            if found is None:
-                return data
-            self._theirs = theirs = found[0]
-        return data.replace(theirs, self._model, 1)
+    @staticmethod
+    def _failed(reply: _Reply) -> bool:
+        """Whether the member `error` of an answer means one: some servers name it in good answers too."""
+        assert reply.error is not None
+        if bytes(reply.error) == b"null":
+            return False
+        error = read_json(bytes(reply.error))
+        return bool(reason_in(error)) if reply.choices or reply.data else bool(error)
 
-    def _drain(self) -> None:
-        """Read to the end of the answer, so that its connection can be kept; only what comes at once."""
-        while self._answer.read():
-            continue
+    def _none(self, said: bytes) -> UpstreamError:
+        """The failure of an attempt whose answer is none, with the reason that it gives."""
+        return error_of(502, said, self._secret, otherwise="The provider's answer can't be read.")
+
+    def _named(self, data: bytes) -> bytes:
+        """`data` with the portal's name of the model."""
+        try:
+            return self._name.put(data)
+        except (ValueError, RecursionError):
+            raise UpstreamError("The provider's answer can't be read.") from None
 
     def close(self) -> None:
         self._answer.close()
 
 
-def _says_something(delta: dict[str, msgspec.Raw]) -> bool:
-    for name, value in delta.items():  # noqa: SIM110 - a generator costs twice as much, and this is done for each chunk
-        if name != "role" and bytes(value) not in _SAYS_NOTHING:
-            return True
-    return False
+def _read_loosely(data: bytes) -> _Reply | None:
+    """What is needed of an object that is not quite what it should be, None for what is no object."""
+    data = without_surrogates(data)
+    try:
+        return _reply.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = read_json(data)
+    if not isinstance(value, dict):
+        return None
+    choices, vectors = value.get("choices"), value.get("data")
+    return _Reply(
+        usage=_raw(value["usage"]) if "usage" in value else msgspec.Raw(),
+        choices=[_loose_choice(choice) for choice in choices if isinstance(choice, dict)]
+        if isinstance(choices, list)
+        else None,
+        data=[_Vector(_raw(vector.get("embedding"))) for vector in vectors if isinstance(vector, dict)]
+        if isinstance(vectors, list)
+        else None,
+        error=_raw(value.get("error")),
+    )
+
+
+def _loose_choice(choice: dict[str, Any]) -> _Choice:
+    reason, delta = choice.get("finish_reason"), choice.get("delta")
+    return _Choice(
+        index=_raw(choice.get("index")),
+        finish_reason=reason if isinstance(reason, str) else None,
+        delta={name: _raw(value) for name, value in delta.items()} if isinstance(delta, dict) else None,
+        message=_raw(choice.get("message")),
+    )
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value).encode())
 
 
 class OpenAI(Adapter):
@@ -208,13 +342,13 @@ class OpenAI(Adapter):
         answer = self._post(
             self.PATHS[demand.capability], seal_envelope(self._members(demand, deployment)), demand.stream
         )
-        if answer.status != 200:
+        if not 200 <= answer.status < 300:
             raise self._refusal(answer)
-        return OpenAIExchange(answer, demand, self.settings.secret)
+        return OpenAIExchange(answer, demand, self.settings.secret, self.settings.timeout_s)
 
     def _members(self, demand: Demand, deployment: Deployment) -> dict[str, bytes]:
         members = {**demand.members, "model": msgspec.json.encode(deployment.upstream_model)}
-        if demand.max_output is not None and not {"max_tokens", "max_completion_tokens"} & members.keys():
+        if demand.max_output is not None:
             members[self.settings.output_limit_field] = b"%d" % demand.max_output
         if demand.stream:
             members["stream_options"] = _with_usage(members.get("stream_options"))
@@ -230,24 +364,45 @@ class OpenAI(Adapter):
 
     def _refusal(self, answer: Answer) -> UpstreamError:
         try:
-            body = answer.read_all()
+            body = answer.read_all(MAX_ERROR_BYTES, time.monotonic() + self.settings.timeout_s)
+        except UpstreamError:  # the status has told what matters
+            body = b""
         finally:
             answer.close()
-        return error_of(answer.status, body, self.settings.secret, _seconds(answer.header("retry-after")))
+        return error_of(answer.status, body, self.settings.secret, seconds_in(answer.header("retry-after")))
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
+        """A list of models may be partial, or kept from this key: of a model that it does not name only a real call
+        tells whether it is there."""
         started = time.monotonic()
+        offered: tuple[str, ...] = ()
         try:
-            offered = self._offered()
-            if model is not None and offered and model not in offered:
-                return self._told("model_not_found", started, f"The provider does not offer '{model}'.", offered)
-            if model is not None and (prompt is not None or not offered):
-                self._try_chat(model, prompt or "Hello", parameters)
+            try:
+                offered = self._offered()
+            except UpstreamError as error:
+                if model is None or error.unreachable or error.timed_out:
+                    raise
+            if model is not None and (prompt is not None or model not in offered):
+                self._try(model, prompt or "Hello", parameters)
         except UpstreamError as error:
-            return self._told(verdict_of(error), started, error.message)
+            return self._told(verdict_of(error), started, error.message, offered)
         if not offered:
             return self._told("ok", started, "The provider answers.")
+        if model is not None and model not in offered:
+            return self._told("ok", started, f"The provider serves '{model}', which its list does not name.", offered)
         return self._told("ok", started, f"The provider answers and offers {len(offered)} models.", offered)
+
+    def _try(self, model: str, prompt: str, parameters: dict[str, Any]) -> None:
+        """A small real call: a chat or, where that is refused as it is for a model that does not chat, an embedding."""
+        try:
+            self._try_chat(model, prompt, parameters)
+        except UpstreamError as error:
+            if error.status not in (400, 404, 405, 422):
+                raise
+            try:
+                self._ask("/embeddings", {"model": model, "input": prompt})
+            except UpstreamError:
+                raise error from None
 
     def _offered(self) -> tuple[str, ...]:
         """The models the upstream lists, none when it has no list."""
@@ -267,7 +422,11 @@ class OpenAI(Adapter):
         body = {**parameters, "model": model, "messages": [{"role": "user", "content": prompt}], "stream": False}
         if not {"max_tokens", "max_completion_tokens"} & body.keys():
             body[self.settings.output_limit_field] = 16
-        answer = self._post("/chat/completions", [msgspec.json.encode(body)], stream=False)
+        self._ask("/chat/completions", body)
+
+    def _ask(self, path: str, body: dict[str, Any]) -> None:
+        """Send a question whose answer only has to be one. Raises `UpstreamError`."""
+        answer = self._post(path, [msgspec.json.encode(body)], stream=False)
         if answer.status != 200:
             raise self._refusal(answer)
         try:
@@ -285,50 +444,26 @@ class OpenAI(Adapter):
         self._pool.close()
 
 
+_NO_MODEL = re.compile(r"\b(?:unknown|invalid|no such) model|\bmodel\b.{0,200}?\bnot (?:found|exist)", re.IGNORECASE)
+
+
 def verdict_of(error: UpstreamError) -> CheckVerdict:
     """What a failed try tells an administrator."""
     if error.timed_out:
         return "timeout"
     if error.status in (401, 403):
         return "auth_error"
-    if error.status == 404 or error.code == "model_not_found":
+    if error.status == 404 or error.code == "model_not_found" or (error.refused and _NO_MODEL.search(error.message)):
         return "model_not_found"
     if error.unreachable:
         return "connection_error"
     return "bad_response"
 
 
-def error_of(status: int, body: bytes, secret: str | None, retry_after_s: float | None = None) -> UpstreamError:
-    """An upstream's error answer, in whatever shape it came, as one that is safe to show."""
-    message, param, code = "", None, None
-    try:
-        told = msgspec.json.decode(body)
-        inner = told.get("error", told) if isinstance(told, dict) else told
-        if isinstance(inner, dict):
-            message = str(inner.get("message") or inner.get("detail") or "")
-            param = inner["param"] if isinstance(inner.get("param"), str) else None
-            code = inner["code"] if isinstance(inner.get("code"), str) else None
-        elif isinstance(inner, str):
-            message = inner
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        message = ""
-    shown = safe_to_show(message, secret) or f"The provider answered with status {status}."
-    return UpstreamError(
-        shown, status=status, refused=status in (400, 413, 422), retry_after_s=retry_after_s, param=param, code=code
-    )
-
-
 def _with_usage(raw: bytes | None) -> bytes:
     """The client's stream options, with usage asked for."""
-    options = msgspec.json.decode(raw) if raw is not None else None
+    options = _options.decode(raw) if raw is not None else None
     return msgspec.json.encode({**(options or {}), "include_usage": True})
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return max(float(text), 0.0) if text is not None else None
-    except ValueError:  # a date: the caller's own default serves
-        return None
 
 
 ADAPTER = OpenAI

@@ -14,7 +14,7 @@ from flask import g
 from sqlalchemy import BigInteger, ColumnElement, Float, Select, and_, case, func, literal, or_, select
 from sqlalchemy import cast as cast_sql
 
-from app.clock import now
+from app.clock import now_ms
 from app.domain import payers
 from app.domain.budgets import Budget
 from app.domain.keys import ApiKey
@@ -126,7 +126,7 @@ def _standing() -> tuple[ColumnElement[Any], ColumnElement[Any]]:
 
 def _of_period(told: Any) -> ColumnElement[Any]:
     """What the running period of a row's budget tells; there are few kinds of periods."""
-    at_ms = int(now().timestamp() * 1000)
+    at_ms = now_ms()
     if "budget_specs" not in g:
         g.budget_specs = db.session.execute(select(Budget.period, Budget.timezone).distinct()).all()
     cases = [

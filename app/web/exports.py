@@ -1,27 +1,45 @@
-"""Lists as files: the rows that a page's filters leave, as CSV or JSON, streamed so that memory stays bounded.
+"""Lists as files: the rows that a page's filters leave, as CSV or JSON.
 
-The address of a list with `format=csv` or `format=json` is its export; `ui.exports()` links to both.
+The address of a list with `format=csv` or `format=json` is its export; `ui.exports()` links to both. An export is written
+whole before the first byte of it is sent, into a file where it is large: memory stays bounded, nothing of the database is
+held while a client reads, and a failure half way is an error and not a file that ends early.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from functools import cache
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal, TypeVar
 
+import gevent
 import msgspec
-from flask import Response, request, stream_with_context
+from flask import Response, request
+from werkzeug.wsgi import FileWrapper
 
 from app import clock
+from app.domain.errors import Unavailable
+from app.extensions import db
 
 Format = Literal["csv", "json"]
 Row = TypeVar("Row")
 
 MIME: dict[Format, str] = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
-PIECE = 64 * 1024  # characters sent at once
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+PIECE = 64 * 1024  # characters written at once
+MOST_IN_MEMORY = 1024 * 1024  # bytes of an export; a larger one is a file on the disk
+MOST_AT_ONCE = 3
+PATIENCE_S = 60.0
+# What a spreadsheet may take for the beginning of a formula (OWASP, CSV injection), behind whatever does not show.
+FORMULA = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]*[=+\-@＝＋－＠−﹣﹢﹦﹫]|[\t\r\n]"
+)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -38,9 +56,13 @@ def wanted() -> Format | None:
 
 def answer(form: Format, name: str, columns: Mapping[str, Callable[[Row], Any]], rows: Iterable[Row]) -> Response:
     """`rows` as a download. `columns` maps each column's name to what it holds of a row: text, numbers, None,
-    instants, or lists of these; money as decimal text. `rows` is read while the answer is sent."""
-    lines = _csv(columns, rows) if form == "csv" else _json(columns, rows)
-    response = Response(stream_with_context(_pieces(lines)), mimetype=None, content_type=MIME[form])
+    instants, or lists of these; money as decimal text."""
+    with _turn():
+        lines = _csv(columns, rows) if form == "csv" else _json(columns, rows)
+        file, size = _written(lines)
+    response = Response(FileWrapper(file, PIECE), content_type=MIME[form])
+    response.call_on_close(file.close)
+    response.content_length = size
     stamp = clock.now().strftime("%Y%m%d-%H%M%S")
     response.headers["Content-Disposition"] = f'attachment; filename="{name}-{stamp}.{form}"'
     response.headers["Cache-Control"] = "no-store"
@@ -64,9 +86,9 @@ def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, list | tuple):
-        return " ".join(str(one) for one in value)
-    # What a spreadsheet would take for a formula is shown as the text that it is.
-    if isinstance(value, str) and value.startswith(FORMULA):
+        value = " ".join(str(one) for one in value)
+    # What a spreadsheet would take for a formula is shown as the text that it is. Decimal text is a number, also below 0.
+    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
         return f"'{value}"
     return value
 
@@ -76,6 +98,46 @@ def _json(columns: Mapping[str, Callable[[Row], Any]], rows: Iterable[Row]) -> I
     for position, row in enumerate(rows):
         yield (",\n" if position else "\n") + _encode({name: show(row) for name, show in columns.items()}).decode()
     yield "\n]}\n"
+
+
+def _written(lines: Iterable[str]) -> tuple[IO[bytes], int]:
+    """What `lines` say, in memory or in a file without a name, and its size."""
+    file: IO[bytes] = io.BytesIO()
+    try:
+        for piece in _pieces(lines):
+            file.write(piece)
+            if isinstance(file, io.BytesIO) and file.tell() > MOST_IN_MEMORY:
+                written = file.getvalue()
+                file = TemporaryFile()  # noqa: SIM115 - closed when it is sent
+                file.write(written)
+            gevent.sleep(0)  # others are served meanwhile
+        size = file.tell()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file, size
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Few exports are written at a time, for each has a connection of the database. Raises `Unavailable` when there is no
+    turn in time."""
+    writers = _writers()
+    if not writers.acquire(blocking=False):
+        db.session.rollback()  # who waits for a turn holds no connection
+        if not writers.acquire(timeout=PATIENCE_S):
+            raise Unavailable("Too many exports are being written. Try again in a minute.")
+    try:
+        yield
+    finally:
+        writers.release()
+
+
+@cache
+def _writers() -> threading.BoundedSemaphore:
+    """Made when first needed, after gevent has patched what it patches."""
+    return threading.BoundedSemaphore(MOST_AT_ONCE)
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[bytes]:

@@ -13,7 +13,6 @@ import msgspec
 from flask import Response, abort, current_app, request
 from sqlalchemy import select
 
-from app import current
 from app.clock import now
 from app.domain import catalog, identity, keys, providers, refusals, teams
 from app.domain.catalog import Deployment
@@ -24,7 +23,7 @@ from app.ledger.entries import UsageEntry
 from app.ledger.reports import Filters, Reader, ReportError
 from app.metering import money
 from app.metering.usage import Refusal
-from app.web import exports
+from app.web import exports, links
 from app.web import usage as arranged
 from app.web.asked import abundant, memberships, role_in
 from app.web.render import current_address, render
@@ -532,8 +531,6 @@ def _charged(scope: Sequence[str], entry: UsageEntry, named: Shown) -> Charged:
 
 def _curl(entry: UsageEntry) -> str:
     """The call as far as it is known: neither the key nor what was said is kept."""
-    config = current.config()
-    origin = config.base_url if config.server.public_url else request.host_url.rstrip("/")
     form = entry.endpoint in ("/v1/audio/transcriptions", "/v1/audio/translations")
     quoted = entry.model.replace("'", "'\\''")
     body = (
@@ -541,7 +538,7 @@ def _curl(entry: UsageEntry) -> str:
         if form
         else '  -H "Content-Type: application/json" \\\n  --data @request.json'
     )
-    return f'curl {origin}{entry.endpoint} \\\n  -H "Authorization: Bearer $PORTICO_API_KEY" \\\n{body}'
+    return f'curl {links.origin()}{entry.endpoint} \\\n  -H "Authorization: Bearer $PORTICO_API_KEY" \\\n{body}'
 
 
 def _sum(entry: UsageEntry) -> list[arranged.Line] | None:

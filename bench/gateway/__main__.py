@@ -4,8 +4,8 @@ import shutil
 import signal
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 
+from app import clock
 from bench.gateway import machine, options, tables
 from bench.gateway.builds import BENCH, BUILD, ROOT, say
 from bench.gateway.measures import Raw, read_raw, write_raw
@@ -19,7 +19,7 @@ KEPT = ("name", "without", "quick", "repeats", "seconds", "latency_s", "warm_s",
 
 def run(asked: options.Options) -> Raw:
     """Start, measure, stop, whatever happens."""
-    made = datetime.now(UTC)
+    made = clock.now()
     folder = BUILD / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

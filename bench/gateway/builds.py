@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from app import clock
 from bench.gateway.processes import CannotMeasure
 
 BENCH = Path(__file__).resolve().parent.parent
@@ -97,7 +98,7 @@ class Trust(NamedTuple):
 
 def trust(folder: Path) -> Trust:
     """Made anew for each run, for a day."""
-    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    begin = clock.now() - datetime.timedelta(hours=1)
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Portico benchmark CA")])
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())

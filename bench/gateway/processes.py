@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.embedded_valkey import die_with_parent
+from tools.orphans import die_with_parent
 
 
 class CannotMeasure(Exception):

@@ -4,11 +4,11 @@ import shutil
 import signal
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 
+from app import clock
 from bench.gateway import machine
 from bench.gateway.builds import BENCH, BUILD, ROOT, say
 from bench.gateway.processes import CannotMeasure, Children, cores
@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "performance.md"
 
 def run(asked: options.Options, url: str, folder: Path) -> measures.Raw | None:
     """Seed where that is due, start, measure, stop, whatever happens."""
-    made = datetime.now(UTC)
+    made = clock.now()
     place = machine.machine(cores())
     seeded = None if asked.reuse and seed.is_seeded(url) else seed.seed(url, folder / "data", asked.sizes)
     if asked.seed_only:

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 from bench.gateway.processes import CannotMeasure, wait_until
-from tools.embedded_valkey import die_with_parent
+from tools.orphans import die_with_parent
 
 SETTINGS = {
     "listen_addresses": "",

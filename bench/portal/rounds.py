@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from app import create_app
+from app import clock, create_app
 from app.extensions import db
 from app.ids import new_id
 from app.ledger import posting, rollups
@@ -184,7 +184,7 @@ def derived(url: str, folder: Path, known: Found) -> list[Derived]:
 
 def _deriving(url: str, folder: Path, known: Found) -> list[float]:
     app = create_app(load(settings(url, folder)), ())
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = clock.now_ms()
     took = []
     with app.app_context():
         migrate()

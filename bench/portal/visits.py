@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import psycopg
 
+from app import clock
 from bench.portal.sizes import ADMIN, HEAVY, OWNER
 
 PART = {"HX-Request": "true", "HX-Request-Type": "partial"}  # how htmx asks for a fragment
@@ -107,7 +108,7 @@ def _team(known: Found) -> Iterator[Visit]:
 
 
 def _admin(known: Found) -> Iterator[Visit]:
-    day = (datetime.now(UTC) - timedelta(days=40)).date()
+    day = (clock.now() - timedelta(days=40)).date()
     pages = (
         "/home", "/admin/usage", "/admin/usage?range=1", "/admin/usage?range=7", "/admin/usage?range=90",
         f"/admin/usage?from={day - timedelta(days=20)}&to={day}", "/admin/usage?group=user&metric=cost",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import redis
 from flask import Flask
 from sqlalchemy import select
 
-from app import store
+from app import clock, store
 from app.domain import alerts, budgets, keys, notices, teams
 from app.domain.deliveries import Delivery
 from app.domain.errors import Forbidden, Invalid
@@ -31,10 +30,10 @@ def give(kind: str, id: str, *, limit: str = "10", by: Person | None = None, **m
 
 def spend(kind: str, id: str, amount: str) -> tuple[str, str, str]:
     """Charges a scope, as the drainer does, and names its counter."""
-    window = periods.window_of("month|UTC", time.time_ns() // 1_000_000)
+    window = periods.window_of("month|UTC", clock.now_ms())
     counter = kind, id, window.name
     cost = money.parse(amount)
-    posting.post([event(request_id=new_id(), at_ms=time.time_ns() // 1_000_000, cost_nano=cost, scopes=(counter,))])
+    posting.post([event(request_id=new_id(), at_ms=clock.now_ms(), cost_nano=cost, scopes=(counter,))])
     return counter
 
 

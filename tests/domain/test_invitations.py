@@ -69,6 +69,8 @@ def test_one_that_is_over_or_withdrawn_or_made_up_opens_nothing(people: People) 
     ("values", "field"),
     [
         ({"email": "nowhere"}, "email"),
+        ({"email": "ada@example.org,eve@example.org"}, "email"),
+        ({"email": "Ada <ada@example.org>"}, "email"),
         ({"role": "emperor"}, "role"),
         ({"days": 0}, "days"),
         ({"days": 91}, "days"),

@@ -11,7 +11,7 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from app import current, directory, store
+from app import clock, current, directory, store
 from app.clock import now
 from app.domain import approval_rules, catalog, identity, keys, notices, offering, subscriptions
 from app.domain.catalog import Model
@@ -265,3 +265,61 @@ def test_telling_happens_in_the_transaction_of_the_decision(
         with pytest.raises(RuntimeError):
             decide(people, asked, "approve")
     assert fresh(asked).status == "pending"
+
+
+def test_one_whose_end_has_come_is_over_for_every_reader_before_the_job_runs(
+    people: People, asked: str, guarded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(people, asked, "approve", expires_at=now() + timedelta(days=1))
+    later = clock.now_ns() + 86_400 * 10**9
+    monkeypatch.setattr("app.clock.now_ns", lambda: later)
+    found = fresh(asked)
+    assert (found.status, found.is_live, found.waits_for, found.recorded_status) == ("expired", False, None, "active")
+    assert subscriptions.live(people.owner, guarded) is None
+    assert list(db.session.scalars(subscriptions.of(people.owner, status="active"))) == []
+    assert list(db.session.scalars(subscriptions.of(people.owner, status="expired"))) == [found]
+    assert list(db.session.scalars(select(Subscription).where(Subscription.status.in_(subscriptions.LIVE)))) == []
+    assert list(db.session.scalars(select(Subscription.status))) == ["expired"]
+    assert list(db.session.scalars(select(Subscription.id).where(Subscription.status != "expired"))) == []
+    assert list(db.session.execute(subscriptions.usable([people.owner.id]))) == []
+    assert subscriptions.active_count(guarded) == 0
+    for decision in ("suspend", "approve"):
+        with pytest.raises(Conflict, match="expired"):
+            decide(people, asked, decision)
+
+
+@pytest.mark.parametrize("recorded", ["pending", "suspended"])
+def test_whatever_it_waited_for_ends_with_it(
+    people: People, asked: str, recorded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        fresh(asked).status = recorded
+        fresh(asked).expires_at = now() + timedelta(days=1)
+
+    transaction(work)
+    assert fresh(asked).status == recorded
+    later = clock.now_ns() + 86_400 * 10**9
+    monkeypatch.setattr("app.clock.now_ns", lambda: later)
+    assert fresh(asked).status == "expired"
+    assert db.session.scalar(subscriptions.waiting_count()) == 0
+
+
+def test_who_asks_again_after_an_end_that_no_job_has_recorded_gets_a_new_one(
+    people: People, asked: str, guarded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(people, asked, "approve", expires_at=now() + timedelta(days=1))
+    later = clock.now_ns() + 86_400 * 10**9
+    monkeypatch.setattr("app.clock.now_ns", lambda: later)
+    anew, is_new = transaction(subscriptions.request, people.owner, guarded, by=people.owner)
+    assert is_new and anew.id != asked
+    assert fresh(asked).recorded_status == "expired"
+    assert transaction(subscriptions.expire_due) == 0
+
+
+def test_the_noticeboard_tells_when_each_model_ends(people: People, asked: str, wire: redis.Redis) -> None:
+    text = transaction(keys.create, people.owner, by=people.owner, name="app")[1]
+    end = now().replace(microsecond=0) + timedelta(days=1)
+    decide(people, asked, "approve", expires_at=end)
+    found = wire.get(store.caller(digest(current.secrets().key_pepper, text)))
+    record = msgspec.json.decode(str(found), type=directory.CallerRecord)
+    assert record.ends_ms == {"guarded": int(end.timestamp() * 1000)}

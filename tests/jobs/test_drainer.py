@@ -20,7 +20,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from app import store
+from app import clock, heartbeats, store
 from app.extensions import db
 from app.jobs import drainer as drainer_module
 from app.jobs.drainer import STATUS, Drainer
@@ -369,6 +369,30 @@ def test_a_settled_event_that_never_came_is_booked_from_the_spool_after_a_while(
     assert books.count_entries() == 1
 
 
+def test_an_event_that_the_meter_refuses_holds_up_no_other_and_is_in_the_books_in_the_end(
+    ledger: Flask,
+    wire: redis.Redis,
+    make_drainer: Callable[..., Drainer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused, beside, behind = event(cost_nano=5), event(cost_nano=7), event(cost_nano=11)
+    wire.rpush(store.tombstone(refused.request_id), "no tombstone")
+    first = spool(tmp_path, line(refused), line(beside))
+    second = spool(tmp_path, line(behind), name="2-2")
+    drainer = make_drainer()
+    drainer.clean()
+    drain_all(drainer)
+    drainer.clean()
+    drain_all(drainer)
+    assert first.exists() and not second.exists()
+    assert books.count_entries() == 2 and spent(wire) == 18
+    monkeypatch.setattr(drainer_module, "DOUBTFUL_S", 0)
+    assert drainer.clean() == 1
+    assert books.count_entries() == 3
+    books.assert_sums_equal_entries()
+
+
 @pytest.mark.both_databases
 def test_a_torn_last_line_is_told_and_a_broken_line_becomes_a_dead_letter(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
@@ -413,17 +437,17 @@ def test_a_spool_file_survives_a_database_that_is_away(
 # --- holds, and the whole process -----------------------------------------------------------------------------------------
 
 
-class Expiring:
+class Expiring(Meter):
     """A meter that notes what it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: redis.Redis) -> None:
+        super().__init__(wire.execute_command, lambda: server_run(wire))
         self.asked: list[str] = []
 
-    def expire(self, request_id: str) -> bool:
+    def expire(self, request_id: str) -> None:
         self.asked.append(request_id)
         if request_id == "bad":
             raise ValueError("no such event")
-        return True
 
     def settle_event(self, told: UsageEvent) -> bool:
         return True
@@ -432,12 +456,27 @@ class Expiring:
 def test_the_reaper_asks_for_leases_that_have_ended_only(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
-    now = time.time() * 1000
+    now = clock.now_ms()
     wire.zadd(store.LEASES, {"bad": now - 9000, "over": now - 1000, "alive": now + 20_000})
-    meter = Expiring()
+    meter = Expiring(wire)
     drainer = make_drainer(meter=meter)
     assert drainer.reap() == 2
     assert meter.asked == ["bad", "over"]
+
+
+def test_a_hold_that_redis_cannot_read_keeps_no_other_from_its_end(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
+) -> None:
+    wire.set(store.hold("bad"), "no hold")
+    told = event(attempt=0)
+    the_meter(wire).reserve(
+        told.request_id, (ScopeRef("key", "key-1", "app"),), Charge(100, 0, 1, 10, 10, True, 10), encode(told)
+    )
+    wire.zadd(store.LEASES, {"bad": 1, told.request_id: 2})
+    drainer = make_drainer()
+    assert drainer.reap() == 2
+    assert int(wire.hget(store.spent("key", "key-1", "total"), "held") or 0) == 0
+    assert "reaper" in drainer.trouble
 
 
 @pytest.mark.parametrize("progress", [None, 40])
@@ -469,7 +508,7 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
     caught_up = threading.Event()
-    meter = Expiring()
+    meter = Expiring(wire)
     drainer = make_drainer(meter=meter, catch_up=caught_up.set)
     wire.zadd(store.LEASES, {"over": 1})
     spool(tmp_path, line(event()))
@@ -483,6 +522,18 @@ def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     status = wire.hgetall(STATUS)
     assert (status["posted"], status["lag_events"], status["trouble"]) == ("101", "0", "")
     assert wire.xinfo_consumers(store.USAGE, store.USAGE_GROUP) == []
+
+
+def test_a_drainer_whose_loop_stands_still_tells_of_itself_no_more(
+    ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drainer = make_drainer()
+    drainer.report()
+    assert "drainer" not in heartbeats.missing(wire)
+    wire.delete(store.heartbeat("drainer"))
+    monkeypatch.setattr(drainer, "_turned", time.monotonic() - drainer_module.STANDS_STILL_S)
+    drainer.report()
+    assert "drainer" in heartbeats.missing(wire)
 
 
 @pytest.mark.both_databases
@@ -513,7 +564,7 @@ def test_holds_are_reaped_while_the_database_is_away(
         raise OperationalError("INSERT", {}, Exception("the server is away"))
 
     monkeypatch.setattr(posting, "post", away)
-    meter = Expiring()
+    meter = Expiring(wire)
     drainer = make_drainer(meter=meter)
     send(wire, some_events(5))
 

@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
+import rq.cron
 from flask import Flask
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
-from app import store
+from app import heartbeats, store
 from app.extensions import db
 from app.jobs import letterbox, quotas, rollups, schedule
 from app.jobs.clock import Clock
@@ -102,6 +106,67 @@ def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Re
     jobs = letterbox.queue(connection).jobs
     assert {job.func_name for job in jobs} == {"app.jobs.rollups.run", "app.jobs.quotas.run"}
     assert all(0 < wire.ttl(f"rq:job:{job.id}") <= 60 or job.ttl == 60 for job in jobs)
+
+
+def test_the_clock_goes_by_a_timer_and_not_by_a_clock_that_may_be_wrong(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(letterbox.connect(redis_url))
+    right = rq.cron.now
+    monkeypatch.setattr(rq.cron, "now", lambda: right() + timedelta(hours=1))
+    assert len(clock.enqueue_jobs()) == len(schedule.SCHEDULE)
+    monkeypatch.setattr(rq.cron, "now", right)
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert len(clock.enqueue_jobs()) == len(schedule.SCHEDULE)
+
+
+def test_the_clock_tells_of_itself_at_each_look(redis_url: str, wire: redis.Redis) -> None:
+    clock = Clock(letterbox.connect(redis_url))
+    clock.register_birth()
+    clock.enqueue_jobs()
+    assert clock.calculate_sleep_interval() <= heartbeats.EVERY_S
+    clock.heartbeat()
+    assert "clock" not in heartbeats.missing(wire)
+
+
+def children(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(worker.pid).children()
+
+
+@pytest.fixture
+def worker(inside: Flask, home: Path, redis_url: str) -> Iterator[subprocess.Popen[bytes]]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_")} | {
+        "CONFIG_STORAGE_DATA_DIR": str(home),
+        "CONFIG_REDIS_URL": redis_url,
+    }
+    started = subprocess.Popen([sys.executable, "-m", "app.jobs.worker"], env=environ, cwd=ROOT)
+    yield started
+    started.kill()
+    started.wait()
+
+
+@pytest.mark.slow
+def test_a_worker_tells_of_itself_and_begins_its_scheduler_again(
+    worker: subprocess.Popen[bytes], wire: redis.Redis
+) -> None:
+    until(lambda: "worker" not in heartbeats.missing(wire) and children(worker))
+    [scheduler] = children(worker)
+    scheduler.kill()
+    wire.delete("rq:scheduler-lock:portico")  # which ends by itself after a minute
+    until(lambda: children(worker) not in ([], [scheduler]))
+
+
+@pytest.mark.slow
+def test_what_a_killed_worker_has_forked_dies_with_it(
+    worker: subprocess.Popen[bytes], redis_url: str, wire: redis.Redis
+) -> None:
+    """Its scheduler, and the child that runs a job."""
+    letterbox.queue(letterbox.connect(redis_url)).enqueue("time.sleep", 600)
+    until(lambda: len(children(worker)) == 2)
+    forked = children(worker)
+    worker.kill()
+    assert psutil.wait_procs(forked, timeout=PATIENCE_S)[1] == []
 
 
 def test_the_clock_goes_on_while_redis_is_away(home: Path, wire: redis.Redis, redis_url: str) -> None:

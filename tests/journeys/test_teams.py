@@ -37,7 +37,7 @@ def call(client: openai.OpenAI) -> None:
 
 
 def call_often(client: openai.OpenAI) -> None:
-    for _ in range(20):
+    for _ in range(60):
         call(client)
 
 
@@ -75,7 +75,7 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     row = owner.page.get_by_role("row").filter(has_text=colleague)
     row.get_by_label(f"Actions for {colleague}").click()
     row.get_by_role("link", name="Change role and cap").click()
-    owner.page.locator("[name=limit]").fill("0.00003")
+    owner.page.locator("[name=limit]").fill("0.0002")
     owner.press("Save")
     owner.sees("A cap holds on /v1")
     assert "of <$0.01" in owner.page.get_by_role("row").filter(has_text=colleague).inner_text()

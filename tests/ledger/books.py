@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import msgspec
 from flask import Flask
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from app import clock
 from app.extensions import Base, db, init_database
 from app.ids import new_id
 from app.jobs.process import be_patient
@@ -114,20 +114,20 @@ def event(**fields: Any) -> UsageEvent:
 
 def now_event(**fields: object) -> UsageEvent:
     """A usage of now, charged to a day that has just begun: only what surely runs is compared."""
-    day = f"day-{int(time.time()) // 3600 * 3600}"
+    day = f"day-{clock.now_s() // 3600 * 3600}"
     scopes = (("key", "key-1", "total"), ("user", "ada", day), ("organisation", "default", "total"))
-    return event(**{"at_ms": time.time_ns() // 1_000_000, "scopes": scopes} | fields)
+    return event(**{"at_ms": clock.now_ms(), "scopes": scopes} | fields)
 
 
-def some_events(count: int, seed: int = 0, span_ms: int = 40 * 24 * HOUR_MS) -> list[UsageEvent]:
-    """Varied events over a span that ends at `NOON`."""
+def some_events(count: int, seed: int = 0, span_ms: int = 40 * 24 * HOUR_MS, until_ms: int = NOON) -> list[UsageEvent]:
+    """Varied events over a span that ends at `until_ms`."""
     chance = random.Random(seed)
     made = []
     for _ in range(count):
         outcome = chance.choice(["ok", "ok", "ok", "error", "cancelled"])
         made.append(
             event(
-                at_ms=NOON - chance.randrange(span_ms),
+                at_ms=until_ms - chance.randrange(span_ms),
                 person_id=chance.choice(["ada", "bob", "eve"]),
                 key_id=chance.choice(["key-1", "key-2", None]),
                 team_id=chance.choice([None, None, "team-1"]),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
 
+from app import clock
 from app.ledger import chargeback, posting, reports, requests, rollups, samples
 from app.ledger.reports import Filters
 from app.ledger.spans import NONE, TeamReader
+from tests.conftest import SetClock
 from tests.ledger.books import ADMIN, NOON, Somebody, event, some_events
 
 LEAD = TeamReader("ada", False, ("team-1",))
@@ -37,6 +40,23 @@ def test_the_charges_of_a_month_add_up_to_its_entries(ledger: Flask, derived: bo
     whole = reports.totals(ADMIN, filters=Filters(from_ms=months[0][0], to_ms=months[-1][1]))
     assert sum(one.cost_nano for one in found) == whole.cost_nano
     assert [one.start_ms for one in found] == sorted((one.start_ms for one in found), reverse=True)
+
+
+def test_the_months_before_a_turn_of_the_calendar_follow_each_other(turn: datetime, set_clock: SetClock) -> None:
+    month = turn.year * 12 + turn.month - 1
+    for _ in range(2):
+        found = chargeback.months_before(clock.now_ms(), 15)
+        begun = [datetime.fromtimestamp(start / 1000, UTC) for start, _ in found]
+        assert begun == [datetime(*year_and_month(month - back), 1, tzinfo=UTC) for back in range(14, -1, -1)]
+        assert [end for _, end in found[:-1]] == [start for start, _ in found[1:]]
+        assert found[-1][0] <= clock.now_ms() < found[-1][1]
+        set_clock.move(20)
+        month += (turn + timedelta(seconds=20)).month != turn.month
+
+
+def year_and_month(month: int) -> tuple[int, int]:
+    """Year and month of a month that is counted from the year 0."""
+    return month // 12, month % 12 + 1
 
 
 def test_chargeback_is_for_admins(ledger: Flask) -> None:

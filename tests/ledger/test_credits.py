@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
 
 import msgspec
 import pytest
 import redis
 
-from app import store
+from app import clock, store
 from app.domain import budgets, publication
 from app.domain.audit import AuditEntry
 from app.domain.errors import Conflict, Invalid
@@ -51,10 +50,10 @@ class World:
     def window(self) -> str:
         from app.metering import periods
 
-        return periods.window_of("month|UTC", time.time_ns() // 1_000_000).name
+        return periods.window_of("month|UTC", clock.now_ms()).name
 
     def charge(self, nano: int) -> None:
-        told = event(at_ms=time.time_ns() // 1_000_000, cost_nano=nano, scopes=(self.counter,))
+        told = event(at_ms=clock.now_ms(), cost_nano=nano, scopes=(self.counter,))
         self.wire.hincrby(store.spent(*self.counter), "spent", nano)
         self.wire.xadd(store.USAGE, {"e": msgspec.json.encode(told)})
 
@@ -164,7 +163,7 @@ def test_a_budget_taken_away_and_given_again_keeps_its_credit(world: World, peop
     posting.post(
         [
             event(
-                at_ms=time.time_ns() // 1_000_000, person_id=world.scope[1], cost_nano=9 * money.NANO,
+                at_ms=clock.now_ms(), person_id=world.scope[1], cost_nano=9 * money.NANO,
                 scopes=(world.counter,), team_id=None,
             )
         ]

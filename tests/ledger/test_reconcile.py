@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 import pytest
 import redis
 from flask import Flask
 
-from app import store
+from app import clock, store
 from app.domain.audit import AuditEntry
 from app.domain.person import Person
 from app.extensions import db, transaction
@@ -74,7 +72,7 @@ def test_a_difference_that_moves_is_load(ledger: Flask, wire: redis.Redis, monke
 
 
 def test_past_periods_are_left_alone(ledger: Flask, wire: redis.Redis) -> None:
-    told = now_event(scopes=(("user", "ada", "day-1000000"), ("user", "ada", f"day-{int(time.time()) - 3600}")))
+    told = now_event(scopes=(("user", "ada", "day-1000000"), ("user", "ada", f"day-{clock.now_s() - 3600}")))
     posting.post([told])
     found = reconcile.compare(wire, pause_s=0)
     assert found.compared == 1
@@ -168,7 +166,7 @@ def test_a_counter_that_was_charged_meanwhile_is_left_and_looked_at_again(ledger
 
 
 def test_a_counter_that_redis_lost_comes_back_with_an_end(ledger: Flask, wire: redis.Redis) -> None:
-    world = Drifting(wire, f"month-{int(time.time()) - 3600}")
+    world = Drifting(wire, f"month-{clock.now_s() - 3600}")
     wire.delete(world.key)
     world.repair(world.find())
     assert world.spent == "100"

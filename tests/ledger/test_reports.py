@@ -11,12 +11,14 @@ import msgspec
 import pytest
 from flask import Flask
 
+from app import clock
 from app.extensions import db
 from app.ledger import posting, reports, requests, rollups, spans
 from app.ledger.reports import Filters, ReportError
 from app.ledger.sums import DAY_MS, HOUR_MS
 from app.metering.periods import window_of
 from app.metering.usage import UsageEvent
+from tests.conftest import SetClock
 from tests.ledger.books import ADA, ADMIN, BOB, NOON, Somebody, event, some_events
 
 
@@ -59,6 +61,26 @@ def _equal_the_entries(rows: list[reports.PeriodUsage], events: list[UsageEvent]
         assert {name: sums.requests for name, sums in row.api_types.items()} == {
             name: sum(told.api_type == name for told in inside) for name in {told.api_type for told in inside}
         }
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "America/New_York", "Europe/Berlin"])
+def test_usage_up_to_a_turn_of_the_calendar_equals_the_entries(
+    ledger: Flask, turn: datetime, set_clock: SetClock, timezone: str
+) -> None:
+    before = some_events(120, seed=6, until_ms=clock.now_ms())
+    posting.post(before)
+    rollups.derive()
+    for events in (before, before + some_events(30, seed=7, span_ms=8_000, until_ms=clock.now_ms() + 19_000)):
+        posting.post(events[len(before) :])
+        for period, count in (("day", 35), ("week", 6), ("month", 3)):
+            rows = reports.usage(ADMIN, period, periods=count, timezone=timezone)
+            begun = [datetime.fromtimestamp(row.start_ms / 1000, ZoneInfo(timezone)) for row in rows]
+            assert [(start.hour, start.minute) for start in begun] == [(0, 0)] * count
+            assert [row.start_ms <= clock.now_ms() < row.end_ms for row in rows] == [False] * (count - 1) + [True]
+            held = [sum(row.start_ms <= told.at_ms < row.end_ms for told in events) for row in rows]
+            assert [row.requests for row in rows] == held
+        db.session.rollback()  # the next look sees what was posted since
+        set_clock.move(20)  # over the turn
 
 
 def test_any_span_and_any_filter_equal_the_entries(ledger: Flask) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
+from datetime import datetime
 
 from flask import Flask
 from sqlalchemy import func, select, update
 
+from app import clock
 from app.extensions import db
 from app.ledger import posting, rollups, sums
 from app.ledger.cuts import CUT
@@ -20,6 +22,16 @@ from tests.ledger.books import NOON, event, some_events
 def test_days_weeks_and_months_equal_the_entries(ledger: Flask) -> None:
     posting.post(some_events(400))
     assert rollups.derive(batch=37) > 0
+    books.assert_sums_equal_entries(derived=True)
+
+
+def test_what_is_used_around_a_turn_of_the_calendar_is_summed_where_it_belongs(ledger: Flask, turn: datetime) -> None:
+    at_ms = clock.now_ms()
+    events = some_events(60, span_ms=2 * 60_000, until_ms=at_ms + 60_000) + some_events(100, until_ms=at_ms, seed=1)
+    posting.post(events[::2])
+    rollups.derive()
+    posting.post(events[1::2])
+    rollups.derive()
     books.assert_sums_equal_entries(derived=True)
 
 

@@ -17,6 +17,7 @@ from app.metering.periods import ALL_TIME, FOR_EVER_MS, window_of
 MTOK = 1_000_000
 MINUTE_MS = 60_000
 LEASE_MS = 20_000
+MOST_AHEAD_MS = 5_000  # of the server's time
 LEAST_OUTPUT = 16  # tokens; a shorter answer helps nobody
 
 Scope = tuple[str, str]  # kind, id
@@ -85,6 +86,8 @@ class Bucket:
     since_ms: int
 
     def level(self, capacity: int, now_ms: int) -> Fraction:
+        if self.since_ms > now_ms:  # of a time that was wrong
+            return Fraction(capacity)
         return min(Fraction(capacity), self.left + Fraction((now_ms - self.since_ms) * capacity, MINUTE_MS))
 
 
@@ -109,7 +112,10 @@ class Booked(NamedTuple):
 
 @dataclass
 class ReferenceMeter:
-    now_ms: int
+    server_ms: int
+    clock_ms: int | None = None  # the meter's, as far as it has noted one
+    patient_ms: int = 0  # no lease is over before
+    stepped_ms: int | None = None  # how far the server's time went back when it last did
     open: bool = True
     limits: dict[Scope, Limits] = field(default_factory=lambda: defaultdict(Limits))
     spent: dict[Counter, int] = field(default_factory=lambda: defaultdict(int))
@@ -119,6 +125,22 @@ class ReferenceMeter:
     holds: dict[str, Held] = field(default_factory=dict)
     done: dict[str, Booked] = field(default_factory=dict)
     reaped: set[str] = field(default_factory=set)
+    slots: dict[Scope, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # when each ends
+
+    @property
+    def now_ms(self) -> int:
+        return self.server_ms if self.clock_ms is None else self.clock_ms
+
+    def look(self) -> None:
+        """Whoever asks the meter something looks at the server's time first."""
+        now_ms = self.now_ms
+        if now_ms > self.server_ms + MOST_AHEAD_MS:
+            self.stepped_ms, self.patient_ms = self.server_ms - now_ms, 0
+            self.clock_ms = self.server_ms
+            return
+        if self.server_ms - now_ms > LEASE_MS * 3 // 4:
+            self.patient_ms = self.server_ms + LEASE_MS
+        self.clock_ms = max(now_ms, self.server_ms)
 
     def counter(self, scope: Scope) -> Counter:
         """The counter a call admitted now would be charged to."""
@@ -131,11 +153,14 @@ class ReferenceMeter:
 
     def busy(self, scope: Scope) -> int:
         """How many calls occupy a slot of the scope."""
-        return sum(1 for hold in self.holds.values() if scope in hold.slots and hold.lease_ms > self.now_ms)
+        return sum(1 for ends_ms in self.slots[scope].values() if 0 < ends_ms - self.now_ms <= LEASE_MS)
 
     def reserve(self, request_id: str, chain: tuple[Scope, ...], asked: Asked) -> Granted | Denied | None:
         """None while the meter is closed, and for a request that has ended."""
-        if not self.open or request_id in self.done:
+        if not self.open:
+            return None
+        self.look()
+        if request_id in self.done:
             return None
         if request_id in self.holds:
             return self.holds[request_id].granted
@@ -151,8 +176,12 @@ class ReferenceMeter:
                 take, level = min(asked.bucket, told.tpm), self._tokens(scope)
                 if level < take:
                     return Denied("tokens", scope, told.tpm, ceil((take - level) * MINUTE_MS / told.tpm))
-            if told.parallel is not None and self.busy(scope) >= told.parallel:
-                return Denied("parallel", scope, told.parallel, 1000)
+            if told.parallel is not None:
+                ended = [id for id, ends_ms in self.slots[scope].items() if ends_ms <= self.now_ms]
+                for id in ended:
+                    del self.slots[scope][id]
+                if self.busy(scope) >= told.parallel:
+                    return Denied("parallel", scope, told.parallel, 1000)
         return None
 
     def _tightest(self, chain: tuple[Scope, ...]) -> tuple[Scope, int] | None:
@@ -209,8 +238,15 @@ class ReferenceMeter:
             if told.parallel is not None:
                 slots.append(scope)
         granted = Granted(self.now_ms, amount, output, bounded, _least(requests), _least(tokens))
-        self.holds[request_id] = Held(granted, counters, tuple(taken), tuple(slots), self.now_ms + LEASE_MS)
+        self.holds[request_id] = Held(granted, counters, tuple(taken), tuple(slots), 0)
+        self._lease(request_id)
         return granted
+
+    def _lease(self, request_id: str) -> None:
+        hold = self.holds[request_id]
+        hold.lease_ms = self.now_ms + LEASE_MS
+        for scope in hold.slots:
+            self.slots[scope][request_id] = hold.lease_ms
 
     def beat(self, request_id: str, cost: int, tokens: int) -> bool:
         """False when the call must stop. While the meter is closed nothing is known, so the call goes on."""
@@ -218,8 +254,10 @@ class ReferenceMeter:
             return True
         if request_id not in self.holds:
             return False
+        self.look()
         hold = self.holds[request_id]
-        hold.cost, hold.tokens, hold.lease_ms = cost, tokens, self.now_ms + LEASE_MS
+        hold.cost, hold.tokens = cost, tokens
+        self._lease(request_id)
         return True
 
     def settle(self, request_id: str, cost: int, tokens: int) -> bool | None:
@@ -232,6 +270,7 @@ class ReferenceMeter:
         for counter, taken in zip(hold.counters, hold.taken, strict=True):
             self.held[counter] -= hold.granted.amount
             self.spent[counter] += cost
+            self.slots[counter[:2]].pop(request_id, None)
             if taken is not None:  # the estimate comes back, what was really used goes
                 self.tokens[counter[:2]].left += taken - tokens
         self.done[request_id] = Booked(request_id, cost, hold.counters)
@@ -242,10 +281,24 @@ class ReferenceMeter:
         if not self.open:
             return None
         hold = self.holds.get(request_id)
-        if hold is None or hold.lease_ms > self.now_ms:
+        if hold is None:
+            return False
+        self.look()
+        if hold.lease_ms > self.now_ms or self.patient_ms > self.now_ms:
             return False
         self.reaped.add(request_id)
         return self.settle(request_id, hold.cost, hold.tokens)
+
+    def overdue(self) -> list[str]:
+        """Whose lease has ended. One that ends later than is possible was given while the time was wrong."""
+        self.look()
+        for hold in self.holds.values():
+            hold.lease_ms = min(hold.lease_ms, self.now_ms + LEASE_MS)
+        return sorted(id for id, hold in self.holds.items() if hold.lease_ms <= self.now_ms)
+
+    def lose(self) -> None:
+        """Redis was flushed."""
+        self.open, self.clock_ms, self.patient_ms = False, None, 0
 
     def recount(self, alive: set[str]) -> None:
         """Redis was lost: what was spent is in the books, what is held is what workers that live put back.
@@ -257,8 +310,12 @@ class ReferenceMeter:
         self.spent.clear()
         self.requests.clear()
         self.tokens.clear()
-        for hold in self.holds.values():
-            hold.taken, hold.lease_ms = tuple(None for _ in hold.counters), self.now_ms + LEASE_MS
+        self.slots.clear()
+        self.patient_ms = 0
+        for id, hold in self.holds.items():
+            self.look()
+            hold.taken = tuple(None for _ in hold.counters)
+            self._lease(id)
             for counter in hold.counters:
                 self.held[counter] += hold.granted.amount
         for booked in self.done.values():

@@ -1,11 +1,13 @@
 """The meter and its plain reference go through the same random lives and always say and count the same.
 
-Time is the meter's own: its clock is put into a distant year, ahead of the server's, and moved by steps in which
-token buckets fill by eighths, so that both sides are exact.
+The server's time is a field beside the meter's clock: it begins in a distant year and moves by steps in which token
+buckets fill by eighths, so that both sides are exact. Now and then it is wrong, and goes back.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import Counter as Count
 from collections import defaultdict
@@ -36,9 +38,11 @@ from app.metering import reservations
 from app.metering.periods import FOR_EVER_MS, window_of
 from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import UsageEvent
+from app.providers.base import Demand, Possible
+from app.providers.usage import Tally
 from tests.examples import examples
 from tests.ledger import books
-from tests.metering.reference import Asked, Booked, Denied, Granted, ReferenceMeter, Scope
+from tests.metering.reference import LEASE_MS, Asked, Booked, Denied, Granted, ReferenceMeter, Scope
 
 STEP_MS = 7_500
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -63,7 +67,7 @@ ASKED = st.builds(
     base=st.integers(0, 3_000),
     price=st.sampled_from(PRICES),
     answers=st.integers(1, 3),
-    limit=st.none() | st.integers(0, 300),
+    limit=st.none() | st.integers(0, 300) | st.just(2**31),  # the longest answer that /v1 lets be asked for
     usual=st.sampled_from((0, 16, 100, 4096)),
     priced=st.just(True),
     bucket=st.integers(0, 600),
@@ -88,8 +92,38 @@ MOVES = (
 )
 
 
+class TestScript(reservations._Script):
+    """A script that takes the meter's own word for the server's time."""
+
+    __test__ = False
+
+    def __init__(self, script: reservations._Script) -> None:
+        self._text = script._text.replace("redis.call('TIME')", "redis.call('HMGET', KEYS[1], 'server_s', 'server_us')")
+        self.digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+
+
+def with_a_time_of_its_own(patch: pytest.MonkeyPatch) -> None:
+    for name in ("RESERVE", "BEAT", "SETTLE", "RESTORE", "OVERDUE"):
+        patch.setattr(reservations, name, TestScript(getattr(reservations, name)))
+
+
+def set_server_time(client: redis.Redis, ms: int) -> None:
+    client.hset(store.METER, mapping={"server_s": ms // 1000, "server_us": ms % 1000 * 1000})
+
+
+# What upstreams tell of usage, true or not.
+FIGURES = (
+    st.integers(0, 900) | st.integers(0, 2**64) | st.sampled_from((None, -1, "7", 7.0, [], 1e300, 2**53, 2**63, 2**64))
+)
+LIES = st.dictionaries(
+    st.sampled_from(("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens", "cost")),
+    FIGURES,
+    max_size=4,
+)
+
+
 class WorkersClock:
-    """The time of day as the asking worker knows it; it stands in for the meter's clock, which alone is wrong."""
+    """The time of day as the asking worker knows it."""
 
     ms = 0
 
@@ -120,7 +154,8 @@ class Life(RuleBasedStateMachine):
         self.excused: dict[tuple[str, str, str], int] = {}  # the use of counters that a lowered limit left above it
         self.counted = False
         self.redis.flushall()
-        self.redis.hset(store.METER, mapping={"epoch": "1", "run_id": self.run_id, "clock": STARTS})
+        self.redis.hset(store.METER, mapping={"epoch": "1", "run_id": self.run_id})
+        set_server_time(self.redis, STARTS)
 
     # What happens
 
@@ -265,6 +300,38 @@ class Life(RuleBasedStateMachine):
         assert not self.meter(id).settle(hold, cost, tokens, b"{}")
         assert not self.meter(id).settle_event(self.spool[-1])
 
+    @precondition(lambda self: self.alive())
+    @rule(
+        pick=st.integers(0, 10**6),
+        frames=st.lists(LIES | st.sampled_from(("", " word", "a long piece of an answer " * 20)), max_size=5),
+        ends=st.booleans(),
+        replayed=st.booleans(),
+    )
+    def believe_an_upstream(self, pick: int, frames: list[Any], ends: bool, replayed: bool) -> None:
+        """An upstream tells whatever it likes, and the call goes on or ends with what is believed of it."""
+        id = self.alive()[pick % len(self.alive())]
+        hold, asked = self.holds[id], self.asked[id]
+        most = Possible(asked.bucket, asked.bucket + 100, max(hold.output_limit, 1000), asked.answers)
+        demand = Demand(
+            capability="chat", model="m", members={}, parsed=None, possible=most,
+            max_output=hold.output_limit if hold.bounded else None,
+        )  # fmt: skip
+        tally = Tally(demand)
+        for frame in frames:
+            if isinstance(frame, str):
+                tally.hear({"content": msgspec.Raw(msgspec.json.encode(frame))})
+            else:
+                tally.tell(json.dumps(frame).encode())
+        used = tally.conclude() if ends else tally.usage
+        text = sum(len(frame) for frame in frames if isinstance(frame, str))
+        assert used.prompt_tokens <= most.told_prompt
+        assert used.completion_tokens <= max(most.answer * most.answers, text)
+        cost = asked._replace(answers=1).amount(used.completion_tokens)
+        if ends:
+            self.settle_once(id, cost, used.prompt_tokens + used.completion_tokens, replayed)
+        elif self.expected.holds[id].lease_ms > self.expected.now_ms:
+            self.beat_for(id, cost, used.prompt_tokens + used.completion_tokens)
+
     def settle_once(self, id: str, cost: int, tokens: int, replayed: bool) -> None:
         hold = self.holds[id]
         event = self.event(id, cost, tokens, hold)
@@ -315,8 +382,6 @@ class Life(RuleBasedStateMachine):
 
     def expire_one(self, id: str) -> None:
         hold = self.expected.holds[id]
-        if hold.lease_ms <= self.expected.now_ms:
-            self.redis.zadd(store.LEASES, {id: 1})  # over by the server's own clock too, which is far behind
         expected = self.expected.expire(id)
         assert bool(self.meter(id).expire(id)) == expected
         assert not self.meter(id).expire(id)
@@ -331,8 +396,41 @@ class Life(RuleBasedStateMachine):
 
     @rule(ms=MOVES)
     def move_clock(self, ms: int) -> None:
-        self.expected.now_ms += ms
-        self.redis.hset(store.METER, "clock", self.expected.now_ms)
+        self.expected.server_ms += ms
+        set_server_time(self.redis, self.expected.server_ms)
+
+    @rule(hours=st.integers(1, 30), asked=ASKED, chain=st.sampled_from(CHAINS), seen=st.booleans())
+    def the_time_is_wrong_for_a_while(self, hours: int, asked: Asked, chain: tuple[Scope, ...], seen: bool) -> None:
+        """The server's time jumps ahead, a call is made by it, and it comes back."""
+        self.move_clock(hours * HOUR_MS)
+        if seen:
+            self.reserve([(0, chain, asked)])
+            self.the_reaper_comes_by()
+        self.move_clock(-hours * HOUR_MS)
+        self.reserve([(1, chain, asked)])
+
+    @rule(ms=MOVES)
+    def the_time_goes_back(self, ms: int) -> None:
+        if ms < 7 * DAY_MS:
+            self.move_clock(-ms)
+
+    @rule(asked=ASKED, chain=st.sampled_from(CHAINS), ms=st.integers(1, 5_000))
+    def the_time_is_corrected_by_a_little(self, asked: Asked, chain: tuple[Scope, ...], ms: int) -> None:
+        """Which is waited out."""
+        self.the_reaper_comes_by()
+        before = self.expected.now_ms
+        self.move_clock(-ms)
+        self.reserve([(0, chain, asked)])
+        assert self.expected.now_ms == before
+        self.move_clock(ms)
+
+    @rule()
+    def the_reaper_comes_by(self) -> None:
+        expected = self.expected.overdue()
+        now_ms, over = self.workers[0].overdue(1000)
+        assert (now_ms, sorted(over)) == (self.expected.now_ms, expected)
+        for id in expected:
+            self.expire_one(id)
 
     @rule(scope=st.sampled_from(SCOPES), before=st.booleans())
     def move_clock_to_the_end_of_a_period(self, scope: Scope, before: bool) -> None:
@@ -340,14 +438,15 @@ class Life(RuleBasedStateMachine):
         ends_ms = window_of(self.expected.limits[scope].spec, self.expected.now_ms).end_ms
         to_ms = ends_ms - STEP_MS * before
         if ends_ms < FOR_EVER_MS and to_ms > self.expected.now_ms:
-            self.move_clock(to_ms - self.expected.now_ms)
+            self.move_clock(to_ms - self.expected.server_ms)
 
     @rule(scope=st.sampled_from(SCOPES), change=CHANGES)
     def change_limit(self, scope: Scope, change: tuple[str, Any]) -> None:
         name, value = change
         setattr(self.expected.limits[scope], name, value)
         self.publish(scope)
-        self.excuse((self.expected.counter(scope),))
+        counters = {self.expected.counter(scope), *self.expected.spent, *self.expected.held}
+        self.excuse(tuple(counter for counter in counters if counter[:2] == scope))  # the time may go back to any
 
     def publish(self, scope: Scope) -> None:
         key = store.scope(*scope)
@@ -385,9 +484,10 @@ class Life(RuleBasedStateMachine):
         self.begin_books()
         self.drain()  # what the reaper settled is in no spool
         self.redis.flushall()
-        self.expected.open = False
+        self.expected.lose()
         self.everything_waits(chain, asked)
         assert self.redis.dbsize() == 0
+        set_server_time(self.redis, self.expected.server_ms)
         ending = self.alive()[:ended]  # calls that end while the meter is closed: their lines are written
         for id in ending:
             hold = self.holds[id]
@@ -404,7 +504,6 @@ class Life(RuleBasedStateMachine):
                 self.meter(id).restore(count, self.holds[id], progress.cost, event)
 
         assert recount(self.redis, self.folder, workers_report, posting.post, lambda path: self.spool)
-        self.redis.hset(store.METER, "clock", self.expected.now_ms)
         for id in ending:
             held = self.expected.holds.pop(id)
             self.expected.done[id] = Booked(id, held.granted.amount // 2, held.counters)
@@ -426,7 +525,7 @@ class Life(RuleBasedStateMachine):
             for counter in counters:
                 pipe.hmget(store.spent(*counter), "spent", "held")
             for scope in SCOPES:
-                pipe.zcount(store.slots(*scope), f"({expected.now_ms}", "+inf")
+                pipe.zcount(store.slots(*scope), f"({expected.now_ms}", expected.now_ms + LEASE_MS)
                 pipe.hmget(store.scope(*scope), "requests", "tokens")
             pipe.zrange(store.LEASES, 0, -1)
             *answers, leases = pipe.execute()
@@ -451,9 +550,10 @@ class Life(RuleBasedStateMachine):
         for number, id in enumerate(self.alive()):
             if number % 2:
                 self.settle_once(id, self.holds[id].amount_nano, 3, replayed=bool(number % 3))
-        self.move_clock(60_000)
-        for id in sorted(self.expected.holds):
-            self.expire_one(id)
+        for _ in range(2 + 2 * LEASE_MS // STEP_MS):  # a lease of patience after the last move, and a lease
+            self.the_reaper_comes_by()
+            self.move_clock(STEP_MS)
+        assert not self.expected.holds
         self.everything_counted_is_the_same()
         assert not any(self.expected.held.values())
         assert self.redis.zcard(store.LEASES) == 0
@@ -553,6 +653,7 @@ def live(url: str, database_url: str, folder: Path, lives: int, steps: int, *pha
     machine = type("Life", (Life,), {"url": url, "folder": folder, "clock": clock})
     with app.app_context(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(reservations, "clock", clock)
+        with_a_time_of_its_own(patch)
         try:
             run_state_machine_as_test(  # type: ignore[no-untyped-call]
                 machine,
@@ -648,13 +749,99 @@ def test_a_beat_that_finds_its_hold_after_the_lease_has_its_slot_again(bare: Bar
             bare.reserve("next")
 
 
-def test_the_reaper_goes_by_the_clock_that_gave_the_lease(bare: Bare) -> None:
-    """The server's clock was set back: a dead worker's hold must not outlive its lease by as much."""
-    ahead = int(bare.redis.time()[0]) * 1000 + HOUR_MS
-    bare.redis.hset(store.METER, "clock", ahead)
-    bare.reserve("r")
-    bare.redis.hset(store.METER, "clock", ahead + 21_000)
-    assert bare.meter.expire("r")
+class Timed(Bare):
+    """A bare meter on a server whose time the test sets."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.server_ms = STARTS
+        self.pass_by(0)
+
+    def pass_by(self, ms: int) -> None:
+        self.server_ms += ms
+        set_server_time(self.redis, self.server_ms)
+
+    def wait(self, ms: int, *alive: Hold) -> set[str]:
+        """Let time pass by the second, with the beats of what goes on and a look of the reaper; whom it settled."""
+        settled = set()
+        for second in range(0, ms, 1000):
+            self.pass_by(1000)
+            for hold in alive if second % 5000 == 0 else ():
+                assert self.meter.beat(hold, 0, msgspec.json.encode(self.event(hold.request_id, hold)))
+            settled |= {id for id in self.meter.overdue(1000)[1] if self.meter.expire(id)}
+        return settled
+
+    def noted(self) -> int:
+        """The step that was noticed last, ms."""
+        return int(self.redis.hget(store.METER, "step_ms") or 0)
+
+
+@pytest.fixture
+def timed(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Timed:
+    with_a_time_of_its_own(monkeypatch)
+    return Timed(redis_url)
+
+
+def test_a_time_that_was_an_hour_ahead_is_left_at_once_and_noted(timed: Timed) -> None:
+    timed.pass_by(HOUR_MS)
+    timed.reserve("wrong")
+    timed.pass_by(-HOUR_MS)
+    assert timed.reserve("right").at_ms == STARTS
+    assert timed.noted() == -HOUR_MS
+
+
+def test_a_correction_of_some_seconds_is_waited_out(timed: Timed) -> None:
+    timed.reserve("first")
+    timed.pass_by(-5_000)
+    assert timed.reserve("second").at_ms == STARTS
+    assert timed.noted() == 0
+
+
+def test_a_dead_hold_of_a_wrong_time_ends_with_a_lease_of_the_right_one(timed: Timed) -> None:
+    timed.redis.hset(store.scope("key", "k3"), "parallel", 1)
+    timed.pass_by(HOUR_MS)
+    timed.reserve("dead")
+    timed.pass_by(-HOUR_MS)
+    assert timed.wait(19_000) == set()
+    assert timed.wait(2_000) == {"dead"}
+    assert timed.reserve("next")
+
+
+def test_rates_and_slots_of_a_wrong_time_hold_nobody_up(timed: Timed) -> None:
+    timed.redis.hset(store.scope("key", "k3"), mapping={"rpm": 1, "tpm": 10, "parallel": 1})
+    timed.pass_by(HOUR_MS)
+    timed.reserve("wrong", FREE._replace(bucket=10))
+    timed.pass_by(-HOUR_MS)
+    timed.reserve("right", FREE._replace(bucket=10))
+    with pytest.raises(Refused):  # and from then on as usual
+        timed.reserve("another")
+
+
+def test_a_call_that_goes_on_outlives_a_step_of_time(timed: Timed) -> None:
+    timed.redis.hset(store.scope("key", "k3"), "parallel", 1)
+    alive = timed.reserve("alive")
+    for step in (HOUR_MS, -HOUR_MS, HOUR_MS, -2 * HOUR_MS):
+        timed.pass_by(step)
+        assert not timed.meter.expire("alive")
+        assert timed.wait(21_000, alive) == set()
+    assert timed.meter.settle(alive, 0, 0, msgspec.json.encode(timed.event("alive", alive)))
+
+
+def test_a_dead_hold_ends_two_leases_after_the_time_went_ahead(timed: Timed) -> None:
+    timed.reserve("dead")
+    timed.pass_by(HOUR_MS)
+    assert timed.wait(19_000) == set()
+    assert timed.wait(3_000) == {"dead"}
+
+
+def test_a_time_that_was_more_than_a_week_ahead_has_the_counters_counted_anew(timed: Timed) -> None:
+    """Redis has thrown away the counters of the present, which were too old by then."""
+    timed.pass_by(8 * DAY_MS)
+    timed.reserve("wrong")
+    timed.pass_by(-8 * DAY_MS)
+    timed.meter.overdue(1)
+    with pytest.raises(MeterClosed):
+        timed.reserve("right")
 
 
 def test_a_call_that_goes_on_keeps_its_slot_when_redis_is_counted_anew(

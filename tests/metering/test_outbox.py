@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import queue
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.metering import outbox
 from app.metering.outbox import SYNC_S, Spool
 
 
@@ -59,3 +61,48 @@ def test_closing_syncs_and_lets_the_lock_go(tmp_path: Path, synced: queue.Queue[
         spool.close()
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     assert synced.get(timeout=10) == 5
+
+
+def test_a_line_that_the_disk_does_not_take_whole_is_not_in_the_file(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.append(b"first")
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, data: write(file, data[:3]))
+        with pytest.raises(OSError, match="only 3 of 7 bytes"):
+            spool.append(b"second")
+    spool.append(b"third")
+    assert (tmp_path / spool.name).read_bytes() == b"first\nthird\n"
+
+
+def test_a_spool_without_a_place_is_opened_when_there_is_one(tmp_path: Path) -> None:
+    place = tmp_path / "spool"
+    place.touch()  # no folder can be made there
+    spool = Spool(place)
+    assert not spool.is_open
+    with pytest.raises(OSError, match="exists"):
+        spool.append(b"line")
+    place.unlink()
+    spool.append(b"line")
+    assert (place / spool.name).read_bytes() == b"line\n"
+    spool.close()
+
+
+def test_a_spool_that_cannot_begin_a_new_file_goes_on_with_the_old_one(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.append(b"first")
+    name = spool.name
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as without_room:
+        without_room.setattr(outbox, "ROTATE_S", -1)
+        without_room.setattr(os, "rename", full)
+        with pytest.raises(OSError, match="No space"):
+            spool.append(b"second")
+    spool.append(b"third")
+    assert spool.name == name
+    assert (tmp_path / name).read_bytes() == b"first\nthird\n"

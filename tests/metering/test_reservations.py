@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import store
+from app import clock, store
 from app.ids import new_id
 from app.metering.periods import window_of
 from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused, ScopeRef
@@ -44,7 +42,7 @@ class Bench:
         return self.meter.reserve(id or new_id(), chain, charge, event("r", 0))
 
     def counted(self, kind: str, id: str, spec: str = "total|UTC") -> tuple[int, int]:
-        window = window_of(spec, int(time.time() * 1000))
+        window = window_of(spec, clock.now_ms())
         spent, held = self.redis.hmget(store.spent(kind, id, window.name), "spent", "held")
         return int(spent or 0), int(held or 0)
 
@@ -207,7 +205,7 @@ def test_a_beat_keeps_a_hold_alive_and_tells_when_it_is_gone(bench):
     hold = bench.reserve(base=5)
     bench.redis.zadd(store.LEASES, {hold.request_id: 1})
     assert bench.meter.beat(hold, 3, event(hold.request_id, 3))
-    assert bench.redis.zscore(store.LEASES, hold.request_id) > time.time() * 1000 + LEASE_MS - 5_000
+    assert bench.redis.zscore(store.LEASES, hold.request_id) > clock.now_ms() + LEASE_MS - 5_000
     assert not bench.meter.expire(hold.request_id)
     bench.settle(hold, 4)
     assert not bench.meter.beat(hold, 3, event(hold.request_id, 3))
@@ -241,8 +239,8 @@ def test_without_an_epoch_or_after_a_restart_nothing_is_let_in(bench):
     assert bench.counted("key", "k") == (0, 0)
 
 
-def test_the_clock_never_goes_back(bench):
-    ahead = int(time.time() * 1000) + 60_000
+def test_the_clock_does_not_go_back_by_a_correction(bench):
+    ahead = clock.now_ms() + 4_000
     bench.redis.hset(store.METER, "clock", ahead)
     assert bench.reserve().at_ms == ahead
 
@@ -325,3 +323,94 @@ def test_a_budget_in_which_not_even_a_short_answer_fits_is_noted(bench):
     refuse("team:some", "budget", 16)
     refuse("team:rate", "requests", 0)
     assert bench.redis.smembers(store.EXHAUSTED) == {b"member:team:empty"}
+
+
+NUMBERS = st.sampled_from((0, 1, 2**53 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64)) | st.integers(-(2**70), 2**70)
+# What a counter may say that can't take any part of a cost.
+BROKEN = st.sampled_from((b"9223372036854775807", b"-9223372036854775808", b"abc", b"1.5", b"nan", b""))
+MOST = 2**53 - 1
+
+
+def exact(number: int) -> int:
+    return max(-MOST, min(number, MOST))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cost=NUMBERS, tokens=NUMBERS, broken=st.none() | st.tuples(st.integers(0, 4), BROKEN), way=st.integers(0, 2))
+def test_no_number_makes_a_settle_fail_half_way(bench, cost, tokens, broken, way):
+    bench.begin()
+    for scope in CHAIN:
+        bench.limit(scope.kind, scope.id, tpm=1000, parallel=2)
+    hold = bench.reserve("r", base=100, tokens=50)
+    if broken is not None:
+        scope = CHAIN[broken[0]]
+        bench.redis.hset(store.spent(scope.kind, scope.id, "total"), "spent", broken[1])
+        bench.redis.hset(store.scope(scope.kind, scope.id), "tokens", broken[1])
+    if way == 0:
+        assert bench.settle(hold, cost, tokens)
+    elif way == 1:
+        bench.meter.beat(hold, cost, event("r", 0))
+        bench.redis.zadd(store.LEASES, {"r": 1})
+        assert bench.meter.expire("r")
+    else:
+        told = msgspec.structs.replace(
+            msgspec.json.decode(event("r", 0), type=UsageEvent), cost_nano=cost, prompt_tokens=tokens
+        )
+        assert bench.meter.settle_event(told)
+    assert bench.redis.xlen(store.USAGE) == 1
+    assert bench.redis.zcard(store.LEASES) == 0 and not bench.redis.exists(store.hold("r"))
+    for index, scope in enumerate(CHAIN):
+        assert bench.redis.zcard(store.slots(scope.kind, scope.id)) == 0
+        spent, held = bench.redis.hmget(store.spent(scope.kind, scope.id, "total"), "spent", "held")
+        assert held == b"0"
+        if broken is None or index != broken[0]:
+            assert int(spent or 0) == exact(cost)
+    assert not bench.settle(hold, cost, tokens)  # nothing is repeated
+    assert bench.redis.xlen(store.USAGE) == 1
+
+
+@pytest.mark.parametrize("key", [store.scope("team", "t"), store.spent("team", "t", "total"), store.slots("team", "t")])
+def test_a_counter_that_is_none_keeps_no_other_from_being_counted(bench, key):
+    hold = bench.reserve("r", base=100)
+    bench.redis.set(key, "no counter")
+    settlement = bench.meter.settle(hold, 60, 5, event("r", 60))
+    assert settlement.applied and settlement.counted == (key != store.spent("team", "t", "total"))
+    assert [bench.counted(scope.kind, scope.id) for scope in CHAIN if scope.kind != "team"] == [(60, 0)] * 4
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    base=NUMBERS, price=NUMBERS, output=st.none() | NUMBERS, assumed=NUMBERS, tokens=NUMBERS, limited=st.booleans(),
+    broken=st.none() | st.integers(0, 4),
+)  # fmt: skip
+def test_no_number_makes_a_reserve_fail_half_way(bench, base, price, output, assumed, tokens, limited, broken):
+    bench.begin()
+    if limited:
+        bench.limit("organisation", "default", limit=10**15, tpm=1000)
+    if broken is not None:
+        bench.redis.hset(store.spent(CHAIN[broken].kind, CHAIN[broken].id, "total"), "held", 2**63 - 1)
+    before = [bench.counted(scope.kind, scope.id) for scope in CHAIN]
+    try:
+        hold = bench.reserve("r", base=base, price=price, output=output, assumed=assumed, tokens=tokens)
+    except (Refused, redis.ResponseError):
+        assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == before
+        assert not bench.redis.exists(store.hold("r")) and bench.redis.zcard(store.LEASES) == 0
+    else:
+        assert 0 <= hold.amount_nano <= 9 * 10**15
+        after = [(spent, held + hold.amount_nano) for spent, held in before]
+        assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == after
+
+
+@pytest.mark.parametrize("name", ["event", "cost"])
+def test_a_hold_that_cannot_be_read_comes_off_and_what_stood_in_it_is_kept(bench, name):
+    bench.reserve("r", base=100)
+    bench.redis.hset(store.hold("r"), name, b"\xff no event")
+    bench.redis.zadd(store.LEASES, {"r": 1})
+    assert bench.meter.expire("r") is None
+    assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == [(0, 0)] * 5
+    assert bench.redis.xlen(store.USAGE) == 1 and bench.redis.zcard(store.LEASES) == 0
+
+
+def test_a_bucket_of_which_only_half_is_left_is_full(bench):
+    bench.limit("key", "k", tpm=1000, tokens=-500)  # as a settle leaves it after the scope was taken away
+    assert bench.reserve(tokens=10).tokens_left == 990

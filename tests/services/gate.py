@@ -30,7 +30,7 @@ from config import load
 from tests.services.memory import PLACE
 from tests.services.upstream import unused_port
 from tests.services.waiting import PATIENCE_S, until
-from tools.embedded_valkey import die_with_parent
+from tools.orphans import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 # One dollar a million tokens in, two out: a token costs 1,000 and 2,000 nano-units.

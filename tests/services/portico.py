@@ -21,7 +21,7 @@ import psutil
 from tests.services.memory import PLACE
 from tests.services.upstream import unused_port
 from tests.services.waiting import PATIENCE_S
-from tools.embedded_valkey import die_with_parent
+from tools.orphans import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN_PASSWORD = "correct horse battery staple"

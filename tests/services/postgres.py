@@ -23,7 +23,7 @@ import psycopg
 
 from tests.services.memory import PLACE
 from tests.services.waiting import PATIENCE_S
-from tools.embedded_valkey import die_with_parent
+from tools.orphans import die_with_parent
 
 
 class Postgres:

@@ -18,6 +18,7 @@ class MailServer:
     nothing at all."""
 
     messages: list[Message] = field(default_factory=list)
+    recipients: list[str] = field(default_factory=list)
     signed_in: list[str] = field(default_factory=list)
     refusals: dict[str, str] = field(default_factory=dict)
     silent: bool = False
@@ -48,6 +49,8 @@ class MailServer:
         say("220 ready")
         while line := session.rfile.readline().decode("latin-1").strip():
             word = line.split(" ")[0].split(":")[0].upper()
+            if word == "RCPT":
+                self.recipients.append(line.partition("<")[2].partition(">")[0])
             if word in self.refusals:
                 say(self.refusals[word])
             elif word == "EHLO":

@@ -96,8 +96,8 @@ class Wire:
         raise ClientGone
 
 
-REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests",
-           500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+REASONS = {200: "OK", 201: "Created", 202: "Accepted", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
+           429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
 
 
 class Behaviour:
@@ -158,12 +158,14 @@ class Stream(Behaviour):
     cut_after: int | None = None  # close after so many chunks, without the end of the body
     reset: bool = False  # ... by RST
     hang_after: int | None = None  # stand still after so many chunks, until the client leaves
+    after: Callable[[Wire], None] | None = None  # instead of the end of the body, see below
+    status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "text/event-stream; charset=utf-8"
 
     def play(self, exchange: Exchange, wire: Wire) -> bool:
         wire.wait(self.head_delay_s)
-        wire.head(200, {"Content-Type": self.content_type, "Transfer-Encoding": "chunked"} | self.headers)
+        wire.head(self.status, {"Content-Type": self.content_type, "Transfer-Encoding": "chunked"} | self.headers)
         wire.wait(self.first_delay_s)
         for number, chunk in enumerate([*self.chunks, "[DONE]"] if self.done else self.chunks):
             if number == self.hang_after:
@@ -180,8 +182,44 @@ class Stream(Behaviour):
                 wire.chunk(f"data: {text}\n\n".encode())
         if self.hang_after is not None and self.hang_after >= len(self.chunks):
             wire.wait(3600)
+        if self.after is not None:
+            self.after(wire)
+            return False
         wire.send(b"0\r\n\r\n")
         return True
+
+
+# What may come after the last chunk of a `Stream`; the connection ends behind it.
+
+
+def stay_open(wire: Wire) -> None:
+    wire.wait(3600)
+
+
+def hang_up(wire: Wire) -> None:
+    """Nothing more."""
+
+
+def crash(wire: Wire) -> None:
+    time.sleep(0.05)  # what was sent is to arrive before the reset
+    wire.reset()
+
+
+def say_nonsense(wire: Wire) -> None:
+    wire.send(b"this is no chunk \xff\r\n\r\nHTTP/1.1 500 No\r\n\r\n")
+
+
+def answer_twice(wire: Wire) -> None:
+    wire.send(b"0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def beat_for_ever(beat: bytes) -> Callable[[Wire], None]:
+    def after(wire: Wire) -> None:
+        while True:
+            wire.chunk(beat)
+            wire.wait(0.02)
+
+    return after
 
 
 @dataclass
@@ -206,6 +244,30 @@ class WhenReleased(Behaviour):
         while not self.released.is_set() and not wire.stopping.is_set():
             wire.wait(0.02)
         return chat(self.request).play(exchange, wire)
+
+
+@dataclass
+class Greedy(Behaviour):
+    """Takes all that it is let: it charges every byte that came as a token, and answers as long as it may, in every
+    choice, and its prediction was wrong. It knows one member that limits it; without that its answers are very long."""
+
+    limit_field: str = "max_tokens"
+    unlimited: int = 100_000  # tokens
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        asked = exchange.json
+        predicted = len(json.dumps(asked["prediction"])) if asked.get("prediction") else 0
+        long = (asked.get(self.limit_field) or self.unlimited) + predicted
+        told = usage(len(exchange.body), long * max(asked.get("n") or 1, asked.get("best_of") or 1))
+        message = {"role": "assistant", "content": "more"}
+        common = {"id": "chatcmpl-1", "created": 1, "model": asked["model"]}
+        if not asked.get("stream"):
+            choices = [{"index": 0, "message": message, "finish_reason": "length"}]
+            answer = common | {"object": "chat.completion", "choices": choices, "usage": told}
+            return Answer(answer).play(exchange, wire)
+        chunk = common | {"object": "chat.completion.chunk"}
+        choices = [{"index": 0, "delta": message, "finish_reason": "length"}]
+        return Stream([chunk | {"choices": choices}, chunk | {"choices": [], "usage": told}]).play(exchange, wire)
 
 
 @dataclass

@@ -32,9 +32,9 @@ class ValkeyServer(EmbeddedValkey):
 
     def kill(self) -> None:
         """SIGKILL, as power or the kernel would."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     @contextmanager
     def silent(self) -> Iterator[None]:

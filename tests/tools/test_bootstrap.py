@@ -50,8 +50,10 @@ class Checkout:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, str(self.root / "tools" / "bootstrap.py"), *arguments]
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), capture_output=True, text=True, cwd=self.root)
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, cwd=self.root, env=os.environ | environ
+        )
 
     def version(self, kind: str = "run") -> str:
         done = self.run(kind, "python", "-c", "import tiny; print(tiny.VERSION)")
@@ -112,6 +114,18 @@ def test_a_package_with_another_hash_is_refused_and_what_was_there_still_works(c
     assert "installing requirements.txt failed" in refused.stderr
     (checkout.root / "requirements.txt").write_text(whole)
     assert checkout.run("run", "true").stdout == ""
+
+
+def test_what_pip_only_warns_of_is_not_shown_and_its_errors_are(checkout: Checkout) -> None:
+    lock = checkout.root / "requirements.txt"
+    lock.write_text("tiny==1.0" + lock.read_text().partition(".whl")[2])  # looked for, in places that are not all there
+    warned = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{checkout.root} /nowhere"}
+    done = checkout.run("run", **warned)
+    assert (done.returncode, done.stderr) == (0, "")
+    lock.write_text(f"tiny==2.0 --hash=sha256:{'0' * 64}\n")
+    shown = checkout.run("run", **warned).stderr
+    assert "No matching distribution found for tiny==2.0" in shown
+    assert "WARNING" not in shown
 
 
 def test_two_first_starts_at_once_make_one_environment(checkout: Checkout) -> None:

@@ -18,6 +18,7 @@ import redis
 
 from tests.services.portico import ROOT, Portico
 from tests.services.waiting import PATIENCE_S, until
+from tools import run
 
 pytestmark = pytest.mark.slow
 
@@ -141,18 +142,92 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(launch: Callable[..., 
     ]
 
 
-def test_when_one_dies_all_end_and_the_exit_code_says_so(launch: Callable[..., Launched]) -> None:
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("name", ["web", "drainer", "worker", "clock"])
+def test_one_that_is_killed_is_started_again_and_the_others_go_on(launch: Callable[..., Launched], name: str) -> None:
     portico = launch().start()
-    processes = portico.processes()
-    os.kill(portico.pids(" clock")[-1], signal.SIGKILL)
-    assert portico.wait_exit() == 128 + 9
-    assert gone(processes)
+    [killed] = portico.pids(f" {name}")
+    others = {process.pid for process in portico.processes()} - {killed}
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: portico.log().count(f"{name} has begun") == 2, portico.log)
+    assert f"{name} was ended by SIGKILL; starting it again in 0.5 s" in portico.log()
+    assert others < {process.pid for process in portico.processes()}
+    assert portico.stop() == 0, portico.log()
 
 
-def test_a_process_that_ends_by_itself_with_0_is_a_failure_too(launch: Callable[..., Launched]) -> None:
-    portico = launch(clock="true")
+def test_a_child_that_holds_the_output_open_hides_no_death(launch: Callable[..., Launched], tmp_path: Path) -> None:
+    """The child of a killed worker kept the pipe, and nobody noticed for as long as it lived."""
+    program = tmp_path / "mother.py"
+    program.write_text(
+        "import os, subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "print('mother', os.getpid(), flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    portico = launch(worker=f"python {program}").start()
+    until(lambda: portico.pids("mother.py"), portico.log)
+    [mother] = portico.pids("mother.py")
+    [child] = psutil.Process(mother).children()
+    os.kill(mother, signal.SIGKILL)
+    until(lambda: portico.pids("mother.py") not in ([], [mother]), portico.log)
+    assert alive(child.pid)  # such a child knows nothing of us
+    assert portico.stop() == 0, portico.log()
+    child.kill()
+
+
+def test_one_that_dies_again_and_again_ends_everything_with_its_status(launch: Callable[..., Launched]) -> None:
+    portico = launch(clock="python -c 'exit(7)'")
     portico.launch()
-    assert portico.wait_exit() == 1
+    until(lambda: "web has begun" in portico.log(), portico.log)
+    processes = portico.processes()
+    assert portico.wait_exit() == 7
+    assert gone(processes)
+    pauses = [line.split(" in ")[1] for line in portico.log().splitlines() if "starting it again" in line]
+    assert pauses == ["0.5 s", "1 s", "2 s", "4 s", "8 s"]
+    assert "clock ended with 7, 6 times within a minute; ending everything" in portico.log()
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("true", 1, "one ended with 0, 6 times"),
+        ("no-such-program", 127, "one could not be started"),
+        ("python -c 'import os; os.kill(os.getpid(), 11)'", 139, "one was ended by SIGSEGV, 6 times"),
+    ],
+)
+def test_an_end_that_nobody_asked_for_is_a_failure_whatever_its_status(
+    command: str, status: int, said: str,
+    handlers: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(run, "FIRST_PAUSE_S", 0.001)
+    assert run.Launcher({"one": command}, os.environ, None, 5, lambda: None).run() == status
+    assert said in capsys.readouterr().out
+
+
+def test_what_died_long_ago_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = run.Process("one", lambda: None)  # type: ignore[arg-type, return-value]
+    assert [process.put_off(float(at)) for at in range(5)] == [0.5, 1, 2, 4, 8]
+    assert process.put_off(61.0) == 4  # of the minute before it, three
+    assert [process.put_off(61.0) for _ in range(3)] == [8, None, None]
+
+
+def test_a_procfile_that_says_nothing_of_use_is_told_in_a_sentence(launch: Callable[..., Launched]) -> None:
+    portico = launch()
+    (portico.data_dir / "Procfile").write_text("web gunicorn\n")
+    portico.launch()
+    assert portico.wait_exit() == 2
+    assert "line 1 is not `name: command`" in portico.log()
 
 
 def test_a_process_that_will_not_end_is_killed_after_its_grace(launch: Callable[..., Launched]) -> None:
@@ -168,17 +243,9 @@ def test_a_process_that_will_not_end_is_killed_after_its_grace(launch: Callable[
 
 def test_kill_9_of_the_launcher_leaves_nobody(launch: Callable[..., Launched]) -> None:
     portico = launch(worker="python -c 'import time; time.sleep(600)'").start()
-    until(lambda: len(portico.processes()) >= 10)  # launcher, Valkey, four keepers, four programs
+    until(lambda: len(portico.processes()) >= 6)  # launcher, Valkey, four programs
     processes = portico.processes()
     portico.process.kill()
-    assert gone(processes)
-
-
-def test_kill_9_of_a_keeper_ends_everything(launch: Callable[..., Launched]) -> None:
-    portico = launch().start()
-    processes = portico.processes()
-    psutil.Process(portico.pids(" worker")[-1]).parent().kill()
-    assert portico.wait_exit() != 0
     assert gone(processes)
 
 
@@ -268,7 +335,7 @@ def test_data_folder_is_for_its_owner_alone(launch: Callable[..., Launched]) -> 
 
 def test_reload_starts_a_program_again_when_the_code_changes(tmp_path: Path) -> None:
     """`again` watches the folder that the launcher lies in, so this one lies in a copy."""
-    for name in ("tools/__init__.py", "tools/run.py", "tools/embedded_valkey.py", "config.py"):
+    for name in ("tools/__init__.py", "tools/run.py", "tools/embedded_valkey.py", "tools/orphans.py", "config.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "app").mkdir()

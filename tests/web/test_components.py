@@ -124,7 +124,7 @@ MACROS = {
     "money": "{{ ui.money(125000) }}{{ ui.money(none) }}{{ ui.count(12345) }}{{ ui.count(none) }}",
     "time": "{{ ui.time(moment) }}{{ ui.time(none) }}{{ ui.time(moment, 'day') }}",
     "tile": "{% call ui.tiles() %}{{ ui.tile('Spend', '$1', change='+1%', good=false, spark=[1, 2, 0]) }}{{ ui.tile('None', '0', spark=[0]) }}{% endcall %}",
-    "budget_bar": "{{ ui.budget_bar(1, 1, 10) }}{{ ui.budget_bar(5, 0, none) }}{{ ui.budget_bar(5, 0, 0) }}{{ ui.meter(1, 4, 'Requests') }}",
+    "budget_bar": "{{ ui.budget_bar(1, 1, 10) }}{{ ui.budget_bar(5, 0, none) }}{{ ui.budget_bar(5, 0, 0) }}{{ ui.remaining({'over_nano': 0, 'remaining_nano': 5}) }}{{ ui.remaining({'over_nano': 5}) }}{{ ui.meter(1, 4, 'Requests') }}",
     "dates": "{{ ui.toolbar('/u', filters=[{'name': 'from', 'label': 'First day', 'kind': 'date', 'value': none}, {'name': 'tz', 'label': 'Zone', 'options': [('UTC', 'UTC')], 'value': 'UTC', 'required': true, 'zones': true}], id='zones') }}",
     "heat_map": "{{ ui.heat_map('Requests by hour', [('Mon', [{'text': '1k', 'grade': 5}] * 24)]) }}",
     "span_bar": "{{ ui.span_bar(25, 75.5, 'from 100 ms, for 300 ms', 'failed') }}",
@@ -210,6 +210,7 @@ def test_a_sorted_head_says_so_and_sorts_the_other_way(web_app: Flask) -> None:
         (95, "warning", "Running low"),
         (96, "danger", "Almost used up"),
         (100, "danger", "Used up"),
+        (119, "danger", "&lt;$0.01 over"),
     ],
 )
 def test_a_budget_says_in_words_what_its_colour_says(web_app: Flask, spent: int, state: str, words: str) -> None:

@@ -17,7 +17,7 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 from wtforms.validators import Length, Optional
 
 from app.blueprints.admin.person import me
-from app.clock import now
+from app.clock import LATEST, now
 from app.domain import budgets, subscriptions
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
@@ -97,6 +97,8 @@ class DecisionForm(FlaskForm):
     def validate_expires_on(self, field: DateField) -> None:
         if field.data is not None and field.data < now().date():
             raise ValidationError("Give today or a later day.")
+        if field.data is not None and field.data >= LATEST.date():
+            raise ValidationError("Give a day before the year 3000.")
 
     def granted(self) -> dict[str, Any]:
         """The limits of an approval, as `subscriptions.decide` takes them."""

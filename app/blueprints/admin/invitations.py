@@ -7,13 +7,13 @@ from flask_wtf import FlaskForm
 from wtforms import IntegerField, SelectField, StringField
 from wtforms.validators import InputRequired, Length, NumberRange
 
-from app import current
 from app.blueprints.admin.people import ROLE_CHOICES, ROLE_NAMES, groups_of
 from app.blueprints.admin.person import me
 from app.domain import deliveries, invitations
 from app.domain.errors import DomainError
 from app.domain.invitations import LONGEST_DAYS, STATUSES
 from app.extensions import transaction
+from app.web import links
 from app.web.forms import blame
 from app.web.lists import page_of
 from app.web.render import render, see_other, toast_next
@@ -74,13 +74,11 @@ def create() -> Response:
     form = InvitationForm()
     if not form.validate_on_submit():
         return _form(form, 422)
-    config = current.config()
-    origin = config.base_url if config.server.public_url else request.host_url.rstrip("/")
     try:
         made, link = transaction(
             invitations.invite,
             by=me(),
-            link=f"{origin}/invitation/{{token}}",
+            link=f"{links.origin()}/invitation/{{token}}",
             email=form.email.data,
             role=form.role.data,
             groups=groups_of(form.groups.data),

@@ -279,7 +279,7 @@ def end_session(username: str, reference: str) -> Response:
     found = next((one for one in sessions.of(person.id) if one.reference == reference), None)
     if found is None:
         raise NotFound("There is no such session any more.")
-    sessions.end(found.id)
+    sessions.revoke(found)
     transaction(audit.record, me(), "session.end", "person", person.id, name=person.username)
     toast_next("success", f"The session of {person.username} is ended.")
     return see_other(url_for("admin.people.detail", username=username, section="sessions"))

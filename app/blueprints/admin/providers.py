@@ -151,10 +151,13 @@ class Ranks:
         return {one.id: (form.priority.data or 0, form.weight.data or 0) for one, form in self.rows}
 
 
-def form_of(kind: type[Adapter], kept: Mapping[str, str]) -> type[ProviderForm]:
-    """The form of a kind. `kept` holds the masks of the secrets that are stored already."""
+def form_of(kind: type[Adapter], kept: Mapping[str, Any]) -> type[ProviderForm]:
+    """The form of a kind. `kept` holds what is stored already: the masks of secrets, the names of variables."""
     settings = fields_of(kind.Settings)
-    fields = {PREFIX + setting.name: _field_of(setting, kept.get(setting.name)) for setting in settings}
+    fields = {
+        PREFIX + setting.name: _field_of(setting, kept.get(setting.name) if setting.kept else None)
+        for setting in settings
+    }
     return cast("type[ProviderForm]", type("ProviderFormOfKind", (ProviderForm,), {**fields, "settings": settings}))
 
 
@@ -197,7 +200,8 @@ def new() -> Response:
     if request.args.get("like"):
         model = providers.get(request.args["like"])
         data = {"name": f"{model.name[:90]} copy", "status": "disabled"}
-        data |= {PREFIX + name: value for name, value in model.settings.items() if model.kind == kind}
+        if model.kind == kind:
+            data |= _shown(model)
     return _new_page(kind, form_of(adapter, {})(formdata=None, data=data))
 
 
@@ -326,8 +330,13 @@ def _new_page(kind: str, form: ProviderForm, status: int = 200) -> Response:
 def _as_kept(item: Provider) -> ProviderForm:
     """The provider's form as it is stored."""
     data = {"name": item.name, "status": item.status}
-    data |= {PREFIX + name: value for name, value in item.settings.items()}
-    return _form_for(item)(formdata=None, data=data)
+    return _form_for(item)(formdata=None, data=data | _shown(item))
+
+
+def _shown(item: Provider) -> dict[str, Any]:
+    """The settings that a form begins with; a secret or the name of its variable is to be given by who means it."""
+    own = {setting.name for setting in fields_of(adapters.adapter(item.kind).Settings) if setting.kept}
+    return {PREFIX + name: value for name, value in item.settings.items() if name not in own}
 
 
 def _page(item: Provider, form: ProviderForm, status: int = 200, *, rows: Ranks | None = None) -> Response:
@@ -368,7 +377,7 @@ def _about(item: Provider) -> dict[str, Any]:
 
 
 def _form_for(item: Provider) -> type[ProviderForm]:
-    return form_of(adapters.adapter(item.kind), item.hints)
+    return form_of(adapters.adapter(item.kind), item.config)
 
 
 def _export_columns(served: Mapping[str, Sequence[str]]) -> dict[str, Callable[[Provider], Any]]:
@@ -394,12 +403,14 @@ def _field_of(setting: Setting, kept: str | None) -> Field:
     help = setting.help
     required = [InputRequired("This is needed.")] if setting.required and kept is None else []
     arguments: dict[str, Any] = {"validators": required, "default": setting.default}
-    if setting.secret:
-        note = f"A secret is kept ({kept}). Leave this empty to keep it; enter another to replace it." if kept else help
-        attributes = {"autocomplete": "new-password", "spellcheck": "false"}
+    if setting.kept:
+        what = "A secret" if setting.role == "secret" else "The name of a variable"
+        note = f"{what} is kept ({kept}). Leave this empty to keep it; enter another to replace it." if kept else help
+        attributes = {"autocomplete": "new-password" if setting.role == "secret" else "off", "spellcheck": "false"}
         if kept:
             attributes["placeholder"] = "Kept; enter to replace"
-        return PasswordField(setting.title, required, description=note, render_kw=attributes)
+        field = PasswordField if setting.role == "secret" else StringField
+        return field(setting.title, required, description=note, render_kw=attributes)
     match setting.type:
         case "boolean":
             return BooleanField(setting.title, description=help, default=setting.default)

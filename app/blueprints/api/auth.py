@@ -9,13 +9,14 @@ from flask import request
 from flask_wtf.csrf import generate_csrf
 from msgspec import Meta
 
-from app.blueprints.api.contract import Malformed, caller, me, route
+from app.blueprints.api.contract import Body, Malformed, caller, me, route
 from app.blueprints.api.users import Me, show_me
 from app.domain import identity
 from app.entrance import sign_in_browser, sign_out_browser
+from app.extensions import transaction
 
 
-class Credentials(msgspec.Struct):
+class Credentials(Body, kw_only=True):
     username: Annotated[str, Meta(max_length=200)]
     password: Annotated[str, Meta(max_length=4096)]
 
@@ -34,13 +35,14 @@ def login(body: Credentials) -> SignedIn:
         raise Malformed("Send JSON with Content-Type: application/json.")
     person = identity.authenticate(body.username, body.password, request.remote_addr or "")
     sign_in_browser(person)
+    transaction(identity.accept_sign_in, person)
     return SignedIn(user=show_me(person), csrf_token=generate_csrf())
 
 
 @route("POST", "/api/auth/logout", scope="any", status=204)
 def logout() -> None:
     """Ends the browser's session; an access token is left as it is."""
-    if caller().session_id:
+    if caller().session:
         sign_out_browser()
 
 

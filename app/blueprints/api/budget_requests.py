@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from app.blueprints.api.contract import Cursored, CursorPage, amount, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route
 from app.domain import budget_requests, payers
 from app.domain.budget_requests import LONGEST_TEXT, Status
 from app.extensions import db, transaction
@@ -39,7 +39,7 @@ class BudgetRequestPage(CursorPage, kw_only=True):
     data: list[BudgetRequest]
 
 
-class BudgetRequestBody(msgspec.Struct, kw_only=True):
+class BudgetRequestBody(Body, kw_only=True):
     """`scope` and `id` as in the address of the budget; `amount` a decimal; once unless `lasting`."""
 
     scope: Literal["organisation", "team", "member", "user", "subscription", "key"]
@@ -49,7 +49,7 @@ class BudgetRequestBody(msgspec.Struct, kw_only=True):
     lasting: bool = False
 
 
-class BudgetDecisionBody(msgspec.Struct, kw_only=True):
+class BudgetDecisionBody(Body, kw_only=True):
     """`grant` what was asked for, or `amount` instead; `deny` needs a reason."""
 
     decision: Literal["grant", "deny"]

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from app import current
-from app.blueprints.api.contract import Cursored, CursorPage, amount, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.errors import Forbidden, NotFound
@@ -55,7 +55,7 @@ class Budget(msgspec.Struct, kw_only=True):
     action_percent: int | None
 
 
-class CreditBody(msgspec.Struct, kw_only=True):
+class CreditBody(Body, kw_only=True):
     """`amount` a decimal above 0."""
 
     amount: Annotated[str, Meta(max_length=40)] | int

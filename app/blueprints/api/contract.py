@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -20,12 +20,24 @@ from flask import Blueprint, Response, g, request
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from msgspec import Meta
-from msgspec.inspect import DateTimeType, Field, IntType, LiteralType, StrType, StructType, UnionType, type_info
+from msgspec.inspect import (
+    DateTimeType,
+    Field,
+    IntType,
+    ListType,
+    LiteralType,
+    StrType,
+    StructType,
+    UnionType,
+    type_info,
+)
 from sqlalchemy import Select
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
 
+from app.bodies import count_parts
+from app.clock import LATEST
 from app.domain import tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
 from app.domain.person import SCOPES_OF, Person
@@ -44,12 +56,25 @@ T = TypeVar("T")
 Row = TypeVar("Row")
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+TAKE_BODIES = ("POST", "PUT", "PATCH")
 MOST_ROWS = 200
 DEEPEST = 32
+MOST_PARTS = 20_000  # values of a body
 LONGEST_BODY = 1024 * 1024
 LONGEST_QUESTION = 500
 INT64 = 2**63
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+UNKNOWN = "Object contains unknown field `"  # how msgspec begins to tell of one
 ENCODER = msgspec.json.Encoder(enc_hook=str)
+
+
+class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a route's body is made of, nested objects too: a member that it does not know is refused, so that a
+    misspelt limit is never left out in silence."""
+
+
+class Nothing(Body, kw_only=True):
+    """The body of a route that takes none."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +83,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     person: Person
     scopes: tuple[str, ...]
     token: tokens.AccessToken | None = None
-    session_id: str | None = None
+    session: str | None = None  # the digest of a browser's session
 
 
 class Paged(msgspec.Struct, kw_only=True):
@@ -133,7 +158,7 @@ def route(
     *,
     scope: str | None = "portal",
     query: type[msgspec.Struct] | None = None,
-    body: type[msgspec.Struct] | None = None,
+    body: type[Body] | None = None,
     form: bool = False,
     answer: Any = None,
     status: int = 200,
@@ -148,12 +173,18 @@ def route(
     role too: admin, or admin-readonly for reading; `any` takes every valid token; None lets everybody in. A
     function that `writes` may run twice, so it calls nothing but verbs of the domain. An answer that is a page of a
     list takes the query of one without being told. A `throttled` route counts failed attempts.
+
+    Members that a body does not know are refused. PUT takes an object as GET tells it: what its answer tells beyond
+    the body cannot be set and is left alone.
     """
 
     def declare(function: Callable[P, Any]) -> Callable[P, Any]:
         module = function.__module__.rpartition(".")[2]
         reading = query or (Cursored if isinstance(answer, type) and issubclass(answer, CursorPage) else None)
         questions = None if reading is None else _questions(reading)
+        if body is not None:
+            _must_forbid_unknown(body)
+        told_only = _told_only(body, answer) if method == "PUT" and body is not None else frozenset()
         OPERATIONS.append(
             Operation(
                 rule=rule,
@@ -184,7 +215,9 @@ def route(
                 if query is not None:
                     kwargs["asked"] = g.asked
             if body is not None:
-                kwargs["body"] = read(body) if request.is_json or not form else convert(request.form.to_dict(), body)
+                kwargs["body"] = _form(body) if form and not request.is_json else read(body, told_only)
+            elif method in TAKE_BODIES and request.is_json:
+                read(Nothing)
             result = transaction(function, *args, **kwargs) if writes else function(*args, **kwargs)
             return reply(result, status)
 
@@ -219,7 +252,7 @@ def _enter() -> Caller:
     person: Person = current_user._get_current_object()
     if request.method not in SAFE_METHODS:
         csrf.protect()
-    return Caller(person=person, scopes=SCOPES_OF[person.role], session_id=g.browser_session.id)
+    return Caller(person=person, scopes=SCOPES_OF[person.role], session=g.browser_session.digest)
 
 
 def _must_hold(caller: Caller, scope: str) -> None:
@@ -236,18 +269,28 @@ def _must_hold(caller: Caller, scope: str) -> None:
 # --- reading ---
 
 
-def read(kind: type[T]) -> T:
-    """The request's JSON body as `kind`. An empty body is an empty object. Raises `Malformed` or `Invalid`."""
+def read(kind: type[T], told_only: frozenset[str] = frozenset()) -> T:
+    """The request's JSON body as `kind`, without the members `told_only`. An empty body is an empty object. Raises
+    `Malformed` or `Invalid`."""
     data = request.get_data(cache=False)
     if len(data) > LONGEST_BODY:
         raise TooLarge(f"The body may have at most {LONGEST_BODY} bytes.")
+    parts = count_parts(data, 4 * MOST_PARTS)
+    if parts is None or parts.values > MOST_PARTS:
+        raise TooLarge(f"The body may have at most {MOST_PARTS:,} values.")
     try:
         document = msgspec.json.decode(data) if data.strip() else {}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Malformed("The body is not JSON.") from None
     if not isinstance(document, dict):
         raise Malformed("The body must be a JSON object.")
-    return convert(document, kind)
+    return convert({name: value for name, value in document.items() if name not in told_only}, kind)
+
+
+def _form(kind: type[T]) -> T:
+    """The request's form as `kind`. What it does not know is left out: so OAuth 2 has it, whose clients send more."""
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
+    return convert({name: value for name, value in request.form.items() if name in known}, kind)
 
 
 def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
@@ -261,6 +304,10 @@ def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
         if "missing required field" in message and "`" in message:
             name = message.split("`")[1]
             field = f"{field}.{name}" if field else name
+        elif message.startswith(UNKNOWN):
+            name = message.removeprefix(UNKNOWN).rstrip("`")
+            field = f"{field}.{name}" if field else name
+            message = f"There is no member {name[:100]!r} here"
         raise Invalid(f"{message}.", field) from None
 
 
@@ -281,6 +328,35 @@ def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:
             _must_be_storable(inner, f"{path}[{position}]", depth + 1)
     elif isinstance(value, int) and not -INT64 <= value < INT64:
         raise Invalid("Integers may have at most 64 bits.", path or None)
+
+
+def _must_forbid_unknown(kind: type[msgspec.Struct]) -> None:
+    """Raises `TypeError` for a body with an object, at any depth, that would swallow members."""
+    found = _structs_in(type_info(kind))
+    swallowing = [one.__name__ for one in found if not one.__struct_config__.forbid_unknown_fields]
+    if swallowing:
+        raise TypeError(f"make a Body of {', '.join(swallowing)}: members that it does not know would be swallowed")
+
+
+def _structs_in(found: Any) -> Iterator[type[msgspec.Struct]]:
+    """The Structs that a described type is made of."""
+    if isinstance(found, StructType):
+        yield found.cls
+        for field in found.fields:
+            yield from _structs_in(field.type)
+    elif isinstance(found, UnionType):
+        for one in found.types:
+            yield from _structs_in(one)
+    elif isinstance(found, ListType):
+        yield from _structs_in(found.item_type)
+
+
+def _told_only(body: type[msgspec.Struct], answer: Any) -> frozenset[str]:
+    """The members that an answer tells and a body does not take."""
+    if not (isinstance(answer, type) and issubclass(answer, msgspec.Struct)):
+        return frozenset()
+    told, taken = ({field.encode_name for field in msgspec.structs.fields(kind)} for kind in (answer, body))
+    return frozenset(told - taken)
 
 
 class _Question(msgspec.Struct, frozen=True):
@@ -334,11 +410,11 @@ def _answered(value: str, name: str, sort: Any) -> Any:
 
 
 def _instant(value: str, name: str) -> datetime:
-    """An RFC 3339 instant; a date alone is its first instant in UTC."""
+    """An RFC 3339 instant; a date alone is its first instant in UTC. One before 1970 or after 2999 is taken for these."""
     try:
         moment = datetime.fromisoformat(value.upper())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC)
+        return min(max(moment, EARLIEST), LATEST).astimezone(UTC)
     except (ValueError, OverflowError):
         raise Invalid("Give a time such as 2026-11-21T08:00:00Z.", name) from None
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.domain import providers, rehearsal
 from app.domain.rehearsal import Rehearsal
 
 
-class Mapping(msgspec.Struct, kw_only=True):
+class Mapping(Body, kw_only=True):
     """None listed means any."""
 
     providers: list[Annotated[str, Meta(max_length=36)]] = []
@@ -23,31 +24,44 @@ class Endpoint(msgspec.Struct, kw_only=True):
     path: str
     active: bool
     mapping: Mapping
+    created_at: datetime
+    updated_at: datetime
 
 
 class EndpointPage(CursorPage, kw_only=True):
     data: list[Endpoint]
 
 
-class EndpointTrial(msgspec.Struct, kw_only=True):
+class EndpointTrial(Body, kw_only=True):
     """A request as it would be sent to the path; of its fields `model`, `provider` and `fallback_providers` count."""
 
     request: dict[str, Any]
 
 
-class EndpointChange(msgspec.Struct, kw_only=True):
+class EndpointChange(Body, kw_only=True):
     active: bool | UnsetType = UNSET
     mapping: Mapping | UnsetType = UNSET
 
 
+class Asked(Cursored, kw_only=True):
+    status: Literal["active", "inactive"] | None = None
+
+
 def show(item: providers.Endpoint) -> Endpoint:
-    return Endpoint(id=item.id, path=item.path, active=item.active, mapping=Mapping(providers=list(item.providers)))
+    return Endpoint(
+        id=item.id,
+        path=item.path,
+        active=item.active,
+        mapping=Mapping(providers=list(item.providers)),
+        created_at=item.created_at,
+        updated_at=item.updated_at,
+    )
 
 
-@route("GET", "/api/endpoints", scope="admin", answer=EndpointPage)
-def index() -> dict[str, Any]:
-    """Every path of /v1."""
-    return page(providers.all_endpoints(), show)
+@route("GET", "/api/endpoints", scope="admin", query=Asked, answer=EndpointPage)
+def index(asked: Asked) -> dict[str, Any]:
+    """Every path of /v1 that is served. Filter `status`."""
+    return page(providers.all_endpoints(status=asked.status), show)
 
 
 @route("GET", "/api/endpoints/<id>", scope="admin", answer=Endpoint)

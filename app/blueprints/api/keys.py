@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Cursored, CursorPage, amount, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.domain import budgets, identity, keys, teams
 from app.ledger import requests
@@ -83,7 +83,7 @@ class KeyPage(CursorPage, kw_only=True):
     data: list[Key]
 
 
-class NewKey(msgspec.Struct, kw_only=True):
+class NewKey(Body, kw_only=True):
     name: Name
     note: Note | None = None
     models: list[ModelName] | None = None
@@ -96,7 +96,7 @@ class NewKey(msgspec.Struct, kw_only=True):
     routing: Word | None = None
 
 
-class KeyChange(msgspec.Struct, kw_only=True):
+class KeyChange(Body, kw_only=True):
     """What is left out stays; null takes a limit away. A key that is `paused` is refused until it is not."""
 
     name: Name | UnsetType = UNSET
@@ -111,7 +111,7 @@ class KeyChange(msgspec.Struct, kw_only=True):
     paused: bool | UnsetType = UNSET
 
 
-class Rotation(msgspec.Struct, kw_only=True):
+class Rotation(Body, kw_only=True):
     """How long the old text works on, in seconds."""
 
     overlap_s: int = 0

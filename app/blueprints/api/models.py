@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
+from app.blueprints.api.subscriptions import utc
 from app.directory import Capability, ModelStatus
 from app.domain import catalog, offering
 from app.domain.catalog import DeploymentSpec
@@ -30,7 +31,29 @@ class Price(msgspec.Struct, kw_only=True):
     per_request: Amount = None
 
 
-class DeploymentBody(msgspec.Struct, kw_only=True):
+class PlannedPrice(Price, kw_only=True):
+    """A price to come, whole, and the instant it holds from."""
+
+    since: datetime = msgspec.field(name="from")
+
+
+class PriceBody(Body, kw_only=True):
+    """A whole price: amounts left out are not priced. With `from` it is planned for that time, and what holds until
+    then stays; without it holds at once."""
+
+    input_per_mtok: Amount = None
+    output_per_mtok: Amount = None
+    cached_input_per_mtok: Amount = None
+    per_image: Amount = None
+    per_audio_minute: Amount = None
+    per_request: Amount = None
+    since: datetime | None = msgspec.field(default=None, name="from")
+
+
+class DeploymentBody(Body, kw_only=True):
+    """`id` may come along as it was told; a deployment is known by its provider and the model's name there."""
+
+    id: Annotated[str, Meta(max_length=36)] | UnsetType = UNSET
     provider_id: Annotated[str, Meta(max_length=36)]
     upstream_model: Name
     priority: int = 0
@@ -49,7 +72,8 @@ class Deployment(msgspec.Struct, kw_only=True):
 
 class Model(msgspec.Struct, kw_only=True):
     """`deployments` is told to admins only. `image_tokens` and `audio_tokens` are the most tokens that a picture or
-    a piece of audio in a prompt may count; null is the gateway's own bound."""
+    a piece of audio in a prompt may count; null is the gateway's own bound. `price` is the one that holds now,
+    `planned_prices` are those to come, the next first."""
 
     id: str
     name: str
@@ -65,6 +89,7 @@ class Model(msgspec.Struct, kw_only=True):
     restricted: bool
     status: str
     price: Price | None
+    planned_prices: list[PlannedPrice]
     deployments: list[Deployment] | UnsetType = UNSET
     created_at: datetime
     updated_at: datetime
@@ -74,8 +99,8 @@ class ModelPage(CursorPage, kw_only=True):
     data: list[Model]
 
 
-class ModelChange(msgspec.Struct, kw_only=True):
-    """What is left out stays; a given `price` is whole: prices omitted in it are null."""
+class ModelChange(Body, kw_only=True):
+    """What is left out stays; a given `price` is whole, and holds from its time on."""
 
     name: Name | UnsetType = UNSET
     display_name: Name | None | UnsetType = UNSET
@@ -89,7 +114,7 @@ class ModelChange(msgspec.Struct, kw_only=True):
     audio_tokens: int | None | UnsetType = UNSET
     restricted: bool | UnsetType = UNSET
     status: Name | UnsetType = UNSET
-    price: Price | None | UnsetType = UNSET
+    price: PriceBody | None | UnsetType = UNSET
     deployments: list[DeploymentBody] | UnsetType = UNSET
 
 
@@ -120,6 +145,7 @@ def show(item: catalog.Model) -> Model:
         restricted=item.restricted,
         status=item.status,
         price=Price(**price.decimals()) if price else None,
+        planned_prices=[PlannedPrice(since=one.from_at, **one.decimals()) for one in item.planned_prices],
         deployments=[Deployment(id=one.id, **one.summary()) for one in item.deployments]
         if me().sees_everything
         else UNSET,
@@ -135,13 +161,18 @@ def _given(body: ModelChange) -> dict[str, Any]:
     for name in ("display_name", "description"):
         if name in given and given[name] is None:
             given[name] = ""
-    if given.get("price") is not None:
-        given["price"] = {
-            name: value if value is None else str(value) for name, value in msgspec.to_builtins(given["price"]).items()
-        }
+    if body.price:
+        amounts = {name: getattr(body.price, name) for name in catalog.PRICES}
+        given["price"] = {name: None if value is None else str(value) for name, value in amounts.items()}
+        if body.price.since is not None:
+            given["price_from"] = utc(body.price.since, "price.from")
     if "deployments" in given:
-        given["deployments"] = [DeploymentSpec(**msgspec.structs.asdict(one)) for one in given["deployments"]]
+        given["deployments"] = [_spec(one) for one in given["deployments"]]
     return given
+
+
+def _spec(body: DeploymentBody) -> DeploymentSpec:
+    return DeploymentSpec(**{name: getattr(body, name) for name in DeploymentSpec.__struct_fields__})
 
 
 @route("GET", "/api/models", query=Asked, answer=ModelPage)
@@ -168,8 +199,8 @@ def detail(name: str) -> Model:
 
 @route("PUT", "/api/models/<path:name>", scope="admin", answer=Model, body=ModelChange, writes=True)
 def change(name: str, body: ModelChange) -> Model:
-    """Changes a model; a new price holds from now on. One that becomes restricted turns its active subscriptions
-    pending."""
+    """Changes a model; a new price holds from now on, or from its `from`. One that becomes restricted turns its active
+    subscriptions pending."""
     item = catalog.model(name)
     if body.name is not UNSET and body.name != item.name:
         raise Invalid("A model's name cannot be changed: applications call it by this name.", "name")

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec.inspect import DateTimeType, DictType, Field, ListType, StructType, Type, UnionType, type_info
 
-from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS, Operation, Paged, Refusal, route
+from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS, TAKE_BODIES, Operation, Paged, Refusal, route
 from app.condition import version
 
 JSON = "application/json"
@@ -30,6 +30,7 @@ REFUSALS = {
     401: ("Unauthenticated", "No access token, one that is not valid, or a wrong password."),
     403: ("Forbidden", "The role or the token's scope does not allow this; a session's CSRF token may be missing."),
     404: ("NotFound", "There is no such thing within your reach."),
+    408: ("RequestTimeout", "The body did not arrive in time."),
     409: ("Conflict", "The present state does not allow it, or somebody else changed it at the same moment."),
     413: ("TooLarge", "The body is too large."),
     422: ("InvalidField", "A value cannot be used; `field` names it."),
@@ -106,17 +107,19 @@ def path_of(rule: str) -> str:
 def statuses(operation: Operation) -> list[int]:
     """Every status that a route may answer with, the usual one first."""
     changes = operation.method not in SAFE_METHODS
+    reads = operation.method in TAKE_BODIES  # a body, if only to refuse it
     parameters = PARAMETER.search(operation.rule) is not None
     fields = operation.body.__struct_fields__ if operation.body is not None else ()
     names_another = "team_id" in fields or {"scope", "id"} <= set(fields)  # what may be out of reach
     possible = {
-        400: operation.body is not None,
-        401: operation.scope is not None or operation.body is not None,
+        400: reads,
+        401: operation.scope is not None or reads,
         403: changes or operation.scope != "any",
         404: parameters or names_another,
+        408: changes,
         409: changes,
-        413: operation.body is not None,
-        422: operation.body is not None or operation.query is not None or parameters,
+        413: reads,
+        422: reads or operation.query is not None or parameters,
         429: operation.throttled,
         503: True,
     }

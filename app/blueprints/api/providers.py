@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.domain import departure, providers
 from app.extensions import db
 
@@ -33,7 +33,7 @@ class ProviderPage(CursorPage, kw_only=True):
     data: list[Provider]
 
 
-class NewProvider(msgspec.Struct, kw_only=True):
+class NewProvider(Body, kw_only=True):
     name: Name
     provider: Word
     type: Word = "api"
@@ -41,7 +41,7 @@ class NewProvider(msgspec.Struct, kw_only=True):
     config: dict[str, Any] = {}
 
 
-class ProviderChange(msgspec.Struct, kw_only=True):
+class ProviderChange(Body, kw_only=True):
     """What is left out stays; a given `config` replaces the open settings and keeps secrets masked or missing."""
 
     name: Name | UnsetType = UNSET
@@ -51,7 +51,7 @@ class ProviderChange(msgspec.Struct, kw_only=True):
     config: dict[str, Any] | UnsetType = UNSET
 
 
-class Trial(msgspec.Struct, kw_only=True):
+class Trial(Body, kw_only=True):
     prompt: Annotated[str, Meta(max_length=10_000)] | None = None
     model: Annotated[str, Meta(max_length=200)] | None = None
     parameters: dict[str, Any] = {}
@@ -66,7 +66,7 @@ class TrialResult(msgspec.Struct, kw_only=True):
 
 class Asked(Cursored, kw_only=True):
     type: Literal["api", "web"] | None = None
-    status: Literal["active", "disabled"] | None = None
+    status: Literal["active", "disabled", "inactive"] | None = None
 
 
 def show(item: providers.Provider) -> Provider:
@@ -84,8 +84,9 @@ def show(item: providers.Provider) -> Provider:
 
 @route("GET", "/api/providers", scope="admin", query=Asked, answer=ProviderPage)
 def index(asked: Asked) -> dict[str, Any]:
-    """The providers by name; filters `type` and `status`."""
-    return page(providers.listed(type=asked.type, status=asked.status), show)
+    """The providers by name; filters `type` and `status`, where `inactive` is another word for `disabled`."""
+    status = "disabled" if asked.status == "inactive" else asked.status
+    return page(providers.listed(type=asked.type, status=status), show)
 
 
 @route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)

@@ -73,6 +73,8 @@ class Status(msgspec.Struct, kw_only=True):
     changes_waiting: int | None
     dead_letters: int | None
     meter: condition.Meter | None
+    processes: list[condition.Process]
+    times: condition.Times | None
     drainer: condition.Drainer | None
     rollups: condition.Rollups | None
     quotas: Quotas | None
@@ -128,6 +130,8 @@ def status() -> Status:
         changes_waiting=now.changes_waiting,
         dead_letters=now.dead_letters if told else None,
         meter=now.meter,
+        processes=now.processes if told else [],
+        times=now.times if told else None,
         drainer=now.drainer if told else None,
         rollups=now.rollups if told else None,
         quotas=_quotas(now.quotas) if told else None,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 from sqlalchemy.orm import selectinload
 
-from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.domain import catalog, identity, subscriptions, teams
 from app.domain.errors import DomainError, Invalid
 from app.domain.subscriptions import Status
@@ -19,7 +19,7 @@ Id = Annotated[str, Meta(max_length=36)]
 Text = Annotated[str, Meta(max_length=2000)]
 
 
-class BudgetBody(msgspec.Struct, kw_only=True):
+class BudgetBody(Body, kw_only=True):
     """`limit` a decimal; `timezone` an IANA name. Left out, period and time zone stay; a new budget's are a month, UTC."""
 
     limit: Annotated[str, Meta(max_length=40)] | int
@@ -59,17 +59,17 @@ class SubscriptionPage(CursorPage, kw_only=True):
     data: list[Subscription]
 
 
-class SubscriptionRequest(msgspec.Struct, kw_only=True):
+class SubscriptionRequest(Body, kw_only=True):
     model: Annotated[str, Meta(max_length=200)]
     team_id: Id | None = None
     justification: Text | None = None
 
 
-class RenewalBody(msgspec.Struct, kw_only=True):
+class RenewalBody(Body, kw_only=True):
     reason: Text
 
 
-class DecisionBody(msgspec.Struct, kw_only=True):
+class DecisionBody(Body, kw_only=True):
     """`approve`, `deny` (with a reason), `suspend` or `resume`. While a renewal is asked for, approve sets the new end
     (none without `expires_at`) and deny keeps the old one."""
 
@@ -128,11 +128,14 @@ def show(found: subscriptions.Subscription) -> Subscription:
     )
 
 
-def utc(moment: datetime | None) -> datetime | None:
-    """An instant of a body; one without its zone cannot be understood."""
-    if moment is not None and moment.tzinfo is None:
-        raise Invalid("Give a time with its zone, such as 2026-11-21T08:00:00Z.", "expires_at")
-    return moment
+def utc(moment: datetime | None, field: str = "expires_at") -> datetime | None:
+    """An instant of a body, in UTC; one without its zone cannot be understood."""
+    try:
+        if moment is None or moment.tzinfo is not None:
+            return moment and moment.astimezone(UTC)
+    except OverflowError:  # its zone leads beyond the years that are counted
+        pass
+    raise Invalid("Give a time with its zone, such as 2026-11-21T08:00:00Z.", field)
 
 
 @route("GET", "/api/subscriptions", query=Asked, answer=SubscriptionPage)

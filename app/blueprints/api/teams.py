@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.blueprints.api.keys import BudgetNow, show_budget
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, departure, identity, teams
@@ -48,7 +48,7 @@ class TeamPage(CursorPage, kw_only=True):
     data: list[Team]
 
 
-class NewTeam(msgspec.Struct, kw_only=True):
+class NewTeam(Body, kw_only=True):
     """`budget`, `rpm` and `tpm` are for admins."""
 
     name: Name
@@ -58,7 +58,7 @@ class NewTeam(msgspec.Struct, kw_only=True):
     tpm: int | None = None
 
 
-class TeamChange(msgspec.Struct, kw_only=True):
+class TeamChange(Body, kw_only=True):
     """What is left out stays; null takes a limit away. `budget`, `rpm` and `tpm` are for admins."""
 
     name: Name | UnsetType = UNSET
@@ -68,7 +68,7 @@ class TeamChange(msgspec.Struct, kw_only=True):
     tpm: int | None | UnsetType = UNSET
 
 
-class MemberBody(msgspec.Struct, kw_only=True):
+class MemberBody(Body, kw_only=True):
     """What is left out stays, and for somebody new is `member` and no cap; a budget of null takes the cap away."""
 
     role: Role | UnsetType = UNSET

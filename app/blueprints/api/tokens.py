@@ -9,7 +9,7 @@ import msgspec
 from flask import request
 from msgspec import Meta
 
-from app.blueprints.api.contract import caller, me, route
+from app.blueprints.api.contract import Body, caller, me, route
 from app.domain import identity, passwords, tokens
 from app.domain.errors import Unauthenticated
 from app.extensions import transaction
@@ -17,7 +17,7 @@ from app.extensions import transaction
 Text = Annotated[str, Meta(max_length=4096)]
 
 
-class SignIn(msgspec.Struct):
+class SignIn(Body, kw_only=True):
     """The form of `POST /token`; `scope` is a list of words, all that are held when absent."""
 
     username: Annotated[str, Meta(max_length=200)]
@@ -33,11 +33,11 @@ class TokenAnswer(msgspec.Struct, kw_only=True):
     scope: str
 
 
-class RefreshBody(msgspec.Struct):
+class RefreshBody(Body, kw_only=True):
     refresh_token: Text
 
 
-class PasswordBody(msgspec.Struct):
+class PasswordBody(Body, kw_only=True):
     current_password: Text
     new_password: Text
 
@@ -63,7 +63,7 @@ def _granted(grant: tokens.Grant) -> TokenAnswer:
 @route("POST", "/token", scope=None, body=SignIn, form=True, answer=TokenAnswer, throttled=True)
 def sign_in(body: SignIn) -> TokenAnswer:
     """An access token and a refresh token for a name and a password."""
-    person = identity.authenticate(body.username, body.password, request.remote_addr or "")
+    person = identity.authenticate(body.username, body.password, request.remote_addr or "", "token")
     wanted = body.scope.split() or None
     person_id = person.id
 
@@ -71,7 +71,7 @@ def sign_in(body: SignIn) -> TokenAnswer:
         present = identity.by_id(person_id)
         if present is None:
             raise Unauthenticated("The username or the password is wrong.")
-        identity.seen(present)
+        identity.accept_sign_in(present, "token")
         return tokens.grant(present, scopes=wanted)
 
     return _granted(transaction(grant))
@@ -114,6 +114,6 @@ def change_password(body: PasswordBody) -> None:
         person,
         by=person,
         password=kept,
-        keep_session=here.session_id,
+        keep_session=here.session,
         keep_family=family,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
 from app.domain import departure, identity, passwords, teams, tokens
 from app.domain.errors import Invalid
 from app.domain.person import Person, Role
@@ -49,7 +49,7 @@ class UserPage(CursorPage, kw_only=True):
     data: list[User]
 
 
-class NewUser(msgspec.Struct, kw_only=True):
+class NewUser(Body, kw_only=True):
     username: Word
     password: Password
     email: Word | None = None
@@ -61,7 +61,7 @@ class NewUser(msgspec.Struct, kw_only=True):
     tpm: int | None = None
 
 
-class UserChange(msgspec.Struct, kw_only=True):
+class UserChange(Body, kw_only=True):
     """What is left out stays as it is."""
 
     username: Word | UnsetType = UNSET
@@ -75,7 +75,7 @@ class UserChange(msgspec.Struct, kw_only=True):
     tpm: int | None | UnsetType = UNSET
 
 
-class TokenRequest(msgspec.Struct, kw_only=True):
+class TokenRequest(Body, kw_only=True):
     scopes: list[Word] | None = None
 
 

@@ -185,6 +185,7 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
         kinds=arranged.KINDS,
         periods=arranged.PERIODS,
         actions=arranged.ACTIONS,
+        mine=payer.kind == "user" and payer.person_id == person.id,
         may_ask=payers.charges(person, payer) and row.state != "none",
         waiting=budget_requests.pending(person, payer),
         requests=list(db.session.scalars(asked)),

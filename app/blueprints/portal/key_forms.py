@@ -24,7 +24,7 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
-from app.clock import now
+from app.clock import LATEST, now
 from app.domain import budgets, keys
 from app.domain.keys import UNSET, ApiKey
 from app.metering import money
@@ -124,6 +124,8 @@ class KeyForm(FlaskForm):
     def validate_expires_on(self, field: DateField) -> None:
         if self.lifetime.data == "date" and field.data and field.data < now().date():
             raise ValidationError("Give today or a later day.")
+        if self.lifetime.data == "date" and field.data and field.data >= LATEST.date():
+            raise ValidationError("Give a day before the year 3000.")
         if self.lifetime.data != "date" and field.data is not None:
             raise ValidationError("To use this day, choose “At the end of a date” above.")
 

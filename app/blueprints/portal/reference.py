@@ -80,6 +80,7 @@ CASES = (
         "The body is not JSON, or a field is missing, ill-typed or out of range; `param` names it",
         errors.bad_request(""),
     ),
+    _case("Under a budget: a field asks for something that the model’s price does not cover", errors.bad_request("")),
     _case("The key’s routing is fixed and the request names a provider", errors.routing_fixed()),
     _case("The model is unknown, or this key may not use it", errors.unknown_model("")),
     _case("Unknown path", errors.unknown_path("", "")),

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flask import request
-
-from app import current
 from app.domain.catalog import Model
+from app.web import links
 
 VARIABLE = "PORTICO_API_KEY"
 
@@ -25,9 +23,7 @@ class Pane(NamedTuple):
 
 def base_url() -> str:
     """What applications put into their `base_url`: the public address, or the one this page was asked under."""
-    config = current.config()
-    origin = config.base_url if config.server.public_url else request.host_url.rstrip("/")
-    return f"{origin}/v1"
+    return f"{links.origin()}/v1"
 
 
 def can_stream(model: Model) -> bool:

@@ -87,7 +87,7 @@ def begin() -> Response:
     except Unavailable as error:
         return _form(form, 503, fault=error.message)
     person_id, must_change = person.id, person.must_change_password
-    transaction(_note_seen, person_id)
+    transaction(_accept, person_id)
     wanted = safe_next(request.args.get("next"))
     return see_other(url_for("public.password", next=wanted) if must_change else wanted)
 
@@ -129,16 +129,16 @@ def change_password() -> AnyResponse:
         return _password_form(form, 422)
     except Throttled as error:
         return _password_form(form, 429, fault=error.message)
-    session_id = g.browser_session.id
-    transaction(identity.change_password, person, by=person, password=kept, keep_session=session_id)
+    here = g.browser_session.digest
+    transaction(identity.change_password, person, by=person, password=kept, keep_session=here)
     toast_next("success", "Your password is changed. Other browsers and programs are signed out.")
     return see_other(safe_next(request.args.get("next")))
 
 
-def _note_seen(person_id: str) -> None:
+def _accept(person_id: str) -> None:
     person = identity.by_id(person_id)
     if person is not None:
-        identity.seen(person)
+        identity.accept_sign_in(person)
 
 
 def _home() -> str:

@@ -11,28 +11,30 @@ from functools import cache
 from typing import Any
 
 from flask import Blueprint, Flask, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from app import health
 from app.blueprints.v1 import chat, embeddings, key, models
 from app.blueprints.v1.guard import Endpoint, attend
 from app.blueprints.v1.lane import Lane
+from app.blueprints.v1.reply import refusal
 from app.blueprints.v1.visit import Answer, Visit
 from app.directory import CallerRecord
 from app.gateway import metrics
-from app.gateway.errors import unknown_path, wrong_method
+from app.gateway.endpoints import CHAT, EMBEDDINGS, MODELS, meant_by
+from app.gateway.errors import ApiError, bad_request, internal, unknown_path, wrong_method
 from app.gateway.runtime import Runtime
 from config import Config
 
 # What upstreams serve, by path: in the lane too.
 SERVED: dict[str, Endpoint] = {
-    "/v1/chat/completions": chat.complete,
-    "/v1/embeddings": embeddings.embed,
+    CHAT.path: chat.complete,
+    EMBEDDINGS.path: embeddings.embed,
 }
 # What the gateway tells by itself.
 TOLD: dict[str, Endpoint] = {
-    "/v1/models": models.list_models,
-    "/v1/models/<path:name>": models.show_model,
+    MODELS.path: models.list_models,
+    f"{MODELS.path}/<path:name>": models.show_model,
     "/v1/key": key.show_key,
 }
 
@@ -46,6 +48,8 @@ def open_door(app: Flask) -> None:
         """The gateway of this process, made at the first call: after the fork, in the worker."""
         return Runtime(config)
 
+    app.url_map.merge_slashes = False  # a path with too many slashes is another: it leads nowhere, by no redirect
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     door = Blueprint("v1", __name__)
     for path, endpoint in SERVED.items():
         door.post(path, endpoint=endpoint.__name__)(_view(gateway, endpoint))
@@ -53,13 +57,18 @@ def open_door(app: Flask) -> None:
         door.get(path, endpoint=endpoint.__name__)(_view(gateway, endpoint))
     app.register_blueprint(door)
 
-    def misdirected(error: HTTPException) -> Response | HTTPException:
-        """A path or method that is not there, told only to those who have a key."""
-        if request.path != "/v1" and not request.path.startswith("/v1/"):
-            return error
-        answer = _response(attend(_visit(gateway()), _nowhere))
-        if isinstance(error, MethodNotAllowed):
-            answer.headers["Allow"] = ", ".join(error.valid_methods or ())
+    def misdirected(error: HTTPException) -> Response:
+        """A path or method that is not there: below /v1 told only to those who have a key, or who ask for the methods."""
+        visit, is_v1 = _visit(gateway()), f"{_path()}/".startswith("/v1/")
+        if not isinstance(error, NotFound | MethodNotAllowed):
+            ours = bad_request("The request can't be understood.") if (error.code or 500) < 500 else internal()
+            return _response(refusal(visit, ours))
+        allowed = ", ".join(sorted({*(getattr(error, "valid_methods", None) or ()), "OPTIONS"}))
+        if is_v1 and request.method == "OPTIONS":
+            return Response(status=204, headers={"Allow": allowed, "x-request-id": visit.id})
+        answer = _response(attend(visit, _nowhere) if is_v1 else refusal(visit, _misdirection()))
+        if answer.status_code == 405:
+            answer.headers["Allow"] = allowed
         return answer
 
     app.register_error_handler(HTTPException, misdirected)
@@ -69,6 +78,8 @@ def open_door(app: Flask) -> None:
 
 def _view(gateway: Callable[[], Runtime], endpoint: Endpoint) -> Callable[..., Response]:
     def view(**values: Any) -> Response:
+        if _path().startswith("//"):
+            raise NotFound
         return _response(attend(_visit(gateway()), endpoint, **values))
 
     return view
@@ -79,13 +90,15 @@ def _visit(runtime: Runtime) -> Visit:
         runtime,
         request.url_rule.rule if request.url_rule else "unknown",
         authorization=request.headers.get("Authorization", ""),
+        api_key=request.headers.get("X-API-Key", ""),
+        content_encoding=request.headers.get("Content-Encoding", ""),
         length=request.content_length,
         body=request.environ["wsgi.input"],
         socket=request.environ.get("gunicorn.socket"),
         query=request.args,
         origin=request.host_url.rstrip("/"),
     )
-    visit.is_read = request.method == "GET"
+    visit.is_read = request.method in ("GET", "HEAD", "OPTIONS")
     return visit
 
 
@@ -94,6 +107,20 @@ def _response(answer: Answer) -> Response:
 
 
 def _nowhere(visit: Visit, caller: CallerRecord) -> Answer:
-    if request.routing_exception is not None and isinstance(request.routing_exception, MethodNotAllowed):
-        raise wrong_method(request.method, request.path)
-    raise unknown_path(request.method, request.path)
+    raise _misdirection()
+
+
+def _misdirection() -> ApiError:
+    """Why the present request leads nowhere."""
+    path = _path()
+    if isinstance(request.routing_exception, MethodNotAllowed) and not path.startswith("//"):
+        return wrong_method(request.method, path)
+    meant = meant_by(path)
+    served = meant != path and (meant in SERVED or meant in TOLD)
+    return unknown_path(request.method, path, meant if served else None)
+
+
+def _path() -> str:
+    """The path as it was asked for; Werkzeug's own takes slashes away at its beginning."""
+    path: str = request.environ["PATH_INFO"]
+    return path.encode("latin-1").decode(errors="replace")

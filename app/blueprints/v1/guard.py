@@ -1,8 +1,4 @@
-"""At the door of /v1: who calls, and what they bring, read with a bound and a deadline.
-
-Werkzeug would cut a chunked body at the limit without a word and pass on one that ended early as if it were
-whole; here the first is 413 and the second 400.
-"""
+"""At the door of /v1: who calls, and what they bring, read with a bound and a deadline."""
 
 from __future__ import annotations
 
@@ -10,31 +6,45 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import gevent
 import structlog
 
 from app.blueprints.v1.reply import refusal
 from app.blueprints.v1.visit import Answer, Visit
+from app.bodies import BodyFault, read_whole
 from app.directory import CallerRecord
 from app.gateway.errors import ApiError, bad_request, endpoint_disabled, internal, too_large, unavailable
 from app.gateway.redis_wire import RedisAway
+from app.gateway.unpacking import TooLong, encoding_of, unpack
 
 Endpoint = Callable[..., Answer]
-
-_PIECE = 1 << 18
 
 log = structlog.get_logger("gateway.door")
 
 
 def attend(visit: Visit, endpoint: Endpoint, **values: Any) -> Answer:
     """The answer to a visit: `endpoint` behind the key, with the caller's record; every refusal in OpenAI's shape."""
+    caller = None
     try:
-        return endpoint(visit, _caller(visit), **values)
+        caller = _caller(visit)
+        return endpoint(visit, caller, **values)
     except ApiError as error:
+        _note_denial(visit, caller, error)
         return refusal(visit, error)
     except Exception:
         log.exception("a request failed", request_id=visit.id, route=visit.route)
         return refusal(visit, internal())
+
+
+def _note_denial(visit: Visit, caller: CallerRecord | None, error: ApiError) -> None:
+    """Have a refused key or a denied model written down."""
+    denials = visit.runtime.denials
+    if caller is not None:
+        if error.denied_model is not None:
+            denials.model(caller, error.denied_model)
+    elif error.code == "invalid_api_key":
+        denials.key(visit.bearer)
+    elif error.status == 401:
+        denials.no_key()
 
 
 def _caller(visit: Visit) -> CallerRecord:
@@ -47,14 +57,28 @@ def _caller(visit: Visit) -> CallerRecord:
     return caller
 
 
-def check_endpoint(visit: Visit) -> None:
-    """Raises `ApiError` 503 when the path is switched off."""
-    if not visit.runtime.routes.endpoint_active(visit.route):
-        raise endpoint_disabled(visit.route)
+def check_endpoint(visit: Visit, path: str) -> None:
+    """Raises `ApiError` 503 when a path of the table of endpoints is switched off."""
+    if not visit.runtime.routes.endpoint_active(path):
+        raise endpoint_disabled(path)
 
 
 def read_body(visit: Visit) -> bytes:
-    """The whole body. Raises `ApiError`: 413 when too large, 400 when cut short or not sent in time."""
+    """The whole body, unpacked. Raises `ApiError`: 413 when too large, packed or not, 400 when cut short, not sent in
+    time or not to be unpacked, 415 for a content encoding that is not taken."""
+    encoding = encoding_of(visit.content_encoding) if visit.content_encoding else None
+    packed = _sent_body(visit)
+    if encoding is None:
+        return packed
+    limit_mb = visit.runtime.config.server.max_body_mb
+    try:
+        return unpack(encoding, packed, limit_mb << 20)
+    except TooLong:
+        raise too_large(limit_mb) from None
+
+
+def _sent_body(visit: Visit) -> bytes:
+    """The whole body as it was sent. Raises `ApiError` 413 or 400."""
     server = visit.runtime.config.server
     limit, declared = server.max_body_mb << 20, visit.length
     if declared is not None and declared > limit:
@@ -62,28 +86,12 @@ def read_body(visit: Visit) -> bytes:
     if isinstance(visit.body, bytes):
         visit.is_read = True
         return visit.body
-    pieces: list[bytes] = []
-    size = 0
-    late = gevent.Timeout(server.body_timeout_s)
-    late.start()
     try:
-        while size <= limit and (declared is None or size < declared):
-            piece = visit.body.read(_PIECE if declared is None else declared - size)
-            if not piece:
-                break
-            pieces.append(piece)
-            size += len(piece)
-    except gevent.Timeout as timeout:
-        if timeout is not late:
-            raise
-        raise bad_request("The request body did not arrive in time.") from None
-    except Exception:  # the server's parser has exceptions of its own for bodies that end early
-        raise bad_request("The request body was cut short.") from None
-    finally:
-        late.close()
-    if size > limit:
-        raise too_large(server.max_body_mb)
-    if declared is not None and size < declared:
-        raise bad_request("The request body was cut short.")
+        body = read_whole(visit.body, declared, limit, server.body_timeout_s)
+    except BodyFault as fault:
+        if fault.status == 413:
+            raise too_large(server.max_body_mb) from None
+        late = fault.status == 408
+        raise bad_request(f"The request body {'did not arrive in time' if late else 'was cut short'}.") from None
     visit.is_read = True
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return body

@@ -18,7 +18,8 @@ from app.metering.reservations import Level, ScopeRef
 
 def show_key(visit: Visit, caller: CallerRecord) -> Answer:
     scopes = list(pipeline.scopes_of(caller, None))
-    scopes[1:1] = [ScopeRef("subscription", id, id) for id in sorted(set(caller.models.values()))]
+    models = caller.callable_models()
+    scopes[1:1] = [ScopeRef("subscription", id, id) for id in sorted({caller.models[name] for name in models})]
     now_ms = clock.now_ms()
     try:
         levels = visit.runtime.meter.levels(scopes, now_ms)
@@ -28,7 +29,7 @@ def show_key(visit: Visit, caller: CallerRecord) -> Answer:
     shown = {
         "id": caller.id,
         "name": caller.name,
-        "models": sorted(caller.models),
+        "models": models,
         "expires_at": _time(caller.expires_ms),
         "limits": {"rpm": own.rpm, "tpm": own.tpm, "max_parallel": own.max_parallel},
         "budget": _budget(own),

@@ -57,7 +57,7 @@ class Lane:
 
     def serve(self, request: Any, sock: Any, *, keep: bool) -> bool:
         """Answer a request on the client's socket; whether the connection may be used again."""
-        authorization, length, host = "", 0, ""
+        authorization, api_key, encoding, length, host = "", "", "", 0, ""
         for name, value in request.headers:
             if name == "AUTHORIZATION":
                 authorization = f"{authorization},{value}" if authorization else value
@@ -65,9 +65,13 @@ class Lane:
                 length = int(value)  # gunicorn has checked it
             elif name == "HOST":
                 host = value
+            elif name == "X-API-KEY":
+                api_key = f"{api_key},{value}" if api_key else value
+            elif name == "CONTENT-ENCODING":
+                encoding = f"{encoding},{value}" if encoding else value
         visit = Visit(
-            self._gateway(), request.uri, authorization=authorization, length=length, socket=sock,
-            body=_body(request, length), origin=f"{request.scheme}://{host}",
+            self._gateway(), request.uri, authorization=authorization, api_key=api_key, content_encoding=encoding,
+            length=length, socket=sock, body=_body(request, length), origin=f"{request.scheme}://{host}",
         )  # fmt: skip
         answer = attend(visit, self._endpoints[request.uri])
         keep = keep and answer.headers.pop("Connection", "") != "close" and not request.should_close()

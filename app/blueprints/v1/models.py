@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.blueprints.v1.guard import check_endpoint
 from app.blueprints.v1.reply import told
 from app.blueprints.v1.visit import Answer, Visit
 from app.directory import CallerRecord, Model
+from app.gateway.endpoints import MODELS
 from app.gateway.errors import unknown_model
 
 
 def list_models(visit: Visit, caller: CallerRecord) -> Answer:
+    check_endpoint(visit, MODELS.path)
     routes = visit.runtime.routes
-    models = [model for name in sorted(caller.models) if (model := routes.model(name)) is not None]
+    models = [model for name in caller.callable_models() if (model := routes.model(name)) is not None]
     provider = visit.query.get("provider")
     if provider:
         models = [model for model in models if provider in routes.provider_names(model)]
@@ -20,7 +23,8 @@ def list_models(visit: Visit, caller: CallerRecord) -> Answer:
 
 
 def show_model(visit: Visit, caller: CallerRecord, name: str) -> Answer:
-    model = visit.runtime.routes.model(name) if name in caller.models else None
+    check_endpoint(visit, MODELS.path)
+    model = visit.runtime.routes.model(name) if caller.may_call(name) else None
     if model is None:
         raise unknown_model(name)
     return told(visit, _shown(model))

@@ -23,8 +23,10 @@ class Visit:
     """A request: its head, and a body that is here or still to be read. `length` is None for one of unknown length."""
 
     __slots__ = (
+        "api_key",
         "authorization",
         "body",
+        "content_encoding",
         "counted",
         "id",
         "is_read",
@@ -41,7 +43,9 @@ class Visit:
         runtime: Runtime,
         route: str,
         *,
-        authorization: str,
+        authorization: str = "",
+        api_key: str = "",
+        content_encoding: str = "",
         length: int | None,
         body: bytes | Readable,
         socket: Any,
@@ -52,6 +56,8 @@ class Visit:
         self.runtime = runtime
         self.route = route  # the path as it was declared: a label of bounded variety
         self.authorization = authorization
+        self.api_key = api_key
+        self.content_encoding = content_encoding
         self.length = length
         self.body = body
         self.socket = socket  # the client's, None where a server does not lend it
@@ -61,9 +67,10 @@ class Visit:
         self.counted = False  # it is in the metrics
 
     @property
-    def bearer(self) -> str | None:
+    def bearer(self) -> str:
+        """The credential: `Authorization: Bearer`, else `x-api-key`; what is empty counts as absent."""
         scheme, _, text = self.authorization.partition(" ")
-        return text.strip() if scheme.lower() == "bearer" else None
+        return (scheme.lower() == "bearer" and text.strip()) or self.api_key.strip()
 
 
 class Answer(NamedTuple):

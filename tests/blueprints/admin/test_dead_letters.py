@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import msgspec
 import pytest
 from sqlalchemy import select
 
+from app import clock
 from app.domain.audit import AuditEntry
 from app.extensions import db
 from app.ids import new_id
@@ -33,7 +33,7 @@ def bury(raw: bytes, reason: str = "the database refused it", source: str = "str
 
 
 def sound(**fields: object) -> UsageEvent:
-    return event(at_ms=time.time_ns() // 1_000_000, **fields)
+    return event(at_ms=clock.now_ms(), **fields)
 
 
 def acts(action: str) -> list[AuditEntry]:

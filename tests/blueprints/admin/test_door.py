@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
 from flask import Flask
 from sqlalchemy import select
 
+from app import clock
 from app.domain import approval_rules, catalog, invitations
 from app.domain.catalog import Model
 from app.domain.deliveries import Delivery
@@ -32,7 +32,7 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
         "invitations": invited(people),
         "deliveries": mailed(),
         "rules": transaction(approval_rules.create, by=people.admin, name="Cheap ones").id,
-        "activity": use(people.owner, guarded, time.time_ns() // 1_000_000),
+        "activity": use(people.owner, guarded, clock.now_ms()),
         "budgets": "stranger",
     }
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import re
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from app import clock
 from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
 from app.domain.notices import Notice
@@ -258,7 +258,7 @@ def previewed(**changes: object) -> dict[str, object]:
 
 
 def test_a_price_is_previewed_over_the_last_30_days(people: People, small: Model, signed_in: SignedIn) -> None:
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = clock.now_ms()
     use(people.owner, small, now_ms, prompt_tokens=1001, cached_tokens=1)
     use(people.stranger, small, now_ms - 29 * 86_400_000)
     use(people.owner, small, now_ms - 32 * 86_400_000, cost_nano=77)
@@ -304,7 +304,7 @@ def test_a_preview_says_what_cannot_be_counted(people: People, small: Model, sig
 def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, signed_in: SignedIn) -> None:
     admin, path = signed_in("admin"), f"/admin/models/{small.id}"
     form = filled(name=None, **row(0, small.deployments[0].provider_id, "echo"))
-    later = (datetime.now(UTC) + timedelta(days=3)).replace(second=0, microsecond=0)
+    later = (clock.now() + timedelta(days=3)).replace(second=0, microsecond=0)
     planned = admin.post(path, **{**form, "display_name": "Later", "price_from": f"{later:%Y-%m-%dT%H:%M}"})
     assert planned.status_code == 303, planned.text
     item = fresh("small")

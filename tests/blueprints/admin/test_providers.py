@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 
 import pytest
 
+from app import clock
 from app import providers as adapters
 from app.domain import providers
 from app.domain.catalog import Deployment, DeploymentSpec, Model
@@ -16,7 +16,17 @@ from app.extensions import db, transaction
 from app.providers.settings import fields_of
 from tests.blueprints.portal.conftest import Browser, use
 from tests.house import People, make_model
-from tests.services.upstream import CHAT, GARBAGE, INVALID_JSON, Behaviour, Hang, Upstream, failure, unused_port
+from tests.services.upstream import (
+    CHAT,
+    EMBEDDINGS,
+    GARBAGE,
+    INVALID_JSON,
+    Behaviour,
+    Hang,
+    Upstream,
+    failure,
+    unused_port,
+)
 
 SignedIn = Callable[[str], Browser]
 KEY = "sk-upstream-0123456789abcdef"
@@ -120,6 +130,21 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
     assert providers.opened(fresh(id)).api_key == other
 
 
+def test_another_origin_needs_the_name_of_the_variable_again(people: People, signed_in: SignedIn) -> None:
+    admin, id = signed_in("admin"), make(api_key=None, api_key_env="SOME_KEY")
+    page = admin.get(f"/admin/providers/{id}").text
+    assert "The name of a variable is kept (SOME_KEY)." in page
+    assert 'value="SOME_KEY"' not in page + admin.get(f"/admin/providers/new?kind=openai&like={id}").text
+    assert admin.post(f"/admin/providers/{id}", **filled(config_timeout_s="5")).status_code == 303
+    assert fresh(id).settings["api_key_env"] == "SOME_KEY"
+    moved = filled(config_base_url="http://127.0.0.1:10/v1")
+    refused = admin.post(f"/admin/providers/{id}", **moved)
+    assert refused.status_code == 422
+    assert "give this secret again" in refused.text
+    assert admin.post(f"/admin/providers/{id}", **{**moved, "config_api_key_env": "SOME_KEY"}).status_code == 303
+    assert fresh(id).settings["api_key_env"] == "SOME_KEY"
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -134,7 +159,10 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
         ({"config_timeout_s": "3601"}, "Give a number of at most 3600."),
         ({"config_base_url": "http://127.0.0.1:9/" + "x" * 490}, "Use at most 500 characters."),
         ({"config_on_disconnect": "explode"}, "Not a valid choice."),
-        ({"config_api_key_env": "CONFIG_SECRET"}, "This value cannot be used here."),
+        ({"config_api_key_env": "CONFIG_SECRET"}, "a variable that this deployment allows"),
+        ({"config_api_key_env": "AWS_SECRET_ACCESS_KEY"}, "a variable that this deployment allows"),
+        ({"config_base_url": "http://user:pw@127.0.0.1:9/v1"}, "without user, query or fragment"),
+        ({"config_base_url": "http://a b/v1"}, "in printable ASCII without blanks"),
     ],
 )
 def test_a_bad_form_comes_back_with_what_was_typed(
@@ -194,6 +222,9 @@ def test_a_test_tells_what_is_wrong(
 ) -> None:
     if behaviour is not None:
         upstream.always(MODELS, behaviour)
+    if model == "tiny":
+        upstream.always(CHAT, failure(404))
+        upstream.always(EMBEDDINGS, failure(404))
     id = make(upstream.url, timeout_s=1 if isinstance(behaviour, Hang) else 60)
     answer = signed_in("admin").post(f"/admin/providers/{id}/test", model=model)
     assert answer.status_code == 200
@@ -224,7 +255,7 @@ def test_a_test_may_ask_a_question_and_answers_scripts_with_its_part(
 
 def test_the_list_tells_what_is_served_and_what_failed(people: People, small: Model, signed_in: SignedIn) -> None:
     make()
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = clock.now_ms()
     use(people.owner, small, now_ms)
     use(people.owner, small, now_ms, outcome="error", status=502)
     use(people.owner, small, now_ms - 26 * 3_600_000, outcome="error", status=502)

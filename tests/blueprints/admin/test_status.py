@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -10,7 +9,7 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from app import store
+from app import clock, heartbeats, store
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.extensions import db
@@ -30,7 +29,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.now_ms()
 
 
 def open_meter(wire: redis.Redis) -> None:
@@ -44,6 +43,8 @@ def report(wire: redis.Redis, **changes: object) -> None:
         "spools_waiting": 1, "trouble": "",
     }  # fmt: skip
     wire.hset(drainer.STATUS, mapping={**told, **changes})
+    for process in heartbeats.PROCESSES:
+        heartbeats.beat(wire, process)
     wire.hset(rollups.STATUS, mapping={"at_ms": now_ms(), "derived": 7, "differences": 0, "first_difference": ""})
     compared(wire, [])
 
@@ -94,16 +95,25 @@ def test_all_is_well(people: People, wire: redis.Redis, signed_in: SignedIn) -> 
 def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
     page = admin.get("/admin/status").text
-    for words in ("The meter is closed", "No drainer has told of itself", "It has not run yet", "Not compared yet"):
+    for words in (
+        "The meter is closed",
+        "The drainer is not running",
+        "The worker is not running",
+        "The clock is not running",
+        "It has not run yet",
+        "Not compared yet",
+    ):
         assert words in page, words
     open_meter(wire)
-    report(wire, at_ms=now_ms() - 60_000, trouble="posting: the database is away")
+    report(wire, trouble="posting: the database is away")
+    wire.hset(store.METER, mapping={"step_ms": -3_600_000, "step_at": now_ms()})
     wire.hset(rollups.STATUS, mapping={"at_ms": now_ms() - 3_600_000, "differences": 1, "first_difference": "hour 7"})
     posting.bury("stream 1-0", b"nonsense", "not JSON")
     part = admin.get("/admin/status", fragment=True).text
     assert part.lstrip().startswith("<div")
     for words in (
-        "The drainer is silent", "posting: the database is away", "Periodic jobs are overdue", "Sums of usage differ",
+        "The time of Redis went back by 3600 s", "Redis went back by 60 min",
+        "posting: the database is away", "Periodic jobs are overdue", "Sums of usage differ",
         "hour 7", "1 dead letter waits for a decision",
     ):  # fmt: skip
         assert words in part, words

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
+from app import clock
 from app.domain import departure, teams
 from app.domain.catalog import Model
 from app.domain.teams import Team
@@ -28,8 +28,8 @@ def research(people: People) -> str:
 
 def month_ms(months_ago: int) -> int:
     """A moment in the middle of a month gone by."""
-    start, end = chargeback.months_before(int(time.time() * 1000), months_ago + 1)[0]
-    return start + (end - start) // 3 if months_ago else max(start, int(time.time() * 1000) - 1)
+    start, end = chargeback.months_before(clock.now_ms(), months_ago + 1)[0]
+    return start + (end - start) // 3 if months_ago else max(start, clock.now_ms() - 1)
 
 
 def month_name(months_ago: int) -> str:
@@ -72,7 +72,7 @@ def test_the_bill_of_a_month_is_what_the_ledger_holds(
         (month_name(0), "personal", "owner", 1, "0.5"),
     ]
     db.session.rollback()
-    [start, _] = chargeback.months_before(int(time.time() * 1000), 1)[0]
+    [start, _] = chargeback.months_before(clock.now_ms(), 1)[0]
     whole = reports.totals(people.admin, filters=reports.Filters(from_ms=start)).cost_nano
     assert sum(Decimal(one["cost"]) for one in told) * 10**9 == whole
     both = admin.get(

@@ -9,7 +9,7 @@ from flask import Flask
 
 from app.domain import providers
 from app.domain.catalog import DeploymentSpec
-from app.extensions import transaction
+from app.extensions import db, transaction
 from tests.house import People, make_model, sign_in
 
 CHAT = "/api/endpoints/chat-completions"
@@ -87,3 +87,22 @@ def test_what_would_be_refused_says_why(app: Flask, ids: dict[str, str]) -> None
     admin.put(CHAT, json={"active": False})
     assert rehearsed(app, model="small")["result"] == "endpoint_disabled"
     assert sign_in(app, "owner").post(f"{CHAT}/test", json={"request": {"model": "small"}}).status_code == 403
+
+
+def test_the_list_has_what_is_served_and_narrows_to_what_is_on_or_off(app: Flask, people: People) -> None:
+    admin = sign_in(app, "admin")
+    with app.app_context():  # as an older database has it
+        transaction(lambda: db.session.add(providers.Endpoint(id="responses", path="/v1/responses")))
+
+    def listed(query: str = "") -> list[str]:
+        return [row["path"] for row in admin.get(f"/api/endpoints{query}").get_json()["data"]]
+
+    assert listed() == listed("?status=active") == ["/v1/chat/completions", "/v1/embeddings", "/v1/models"]
+    assert admin.get("/api/endpoints/responses").status_code == 404
+    before = admin.get("/api/endpoints/models").get_json()
+    after = admin.put("/api/endpoints/models", json={"active": False}).get_json()
+    assert after["created_at"] == before["created_at"] and after["updated_at"] > before["updated_at"]
+    assert listed("?status=active") == ["/v1/chat/completions", "/v1/embeddings"]
+    assert listed("?status=inactive") == ["/v1/models"]
+    assert admin.get("/api/endpoints?status=asleep").status_code == 422
+    assert rehearsed(app, "/api/endpoints/models")["result"] == "endpoint_disabled"

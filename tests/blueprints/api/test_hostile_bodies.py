@@ -7,6 +7,7 @@ from _pytest.mark import ParameterSet
 from flask import Flask
 
 from app.blueprints.api.contract import OPERATIONS
+from app.bodies import FAULT
 from tests.house import People, Program, sign_in
 
 pytestmark = pytest.mark.slow
@@ -27,6 +28,7 @@ BODIES = {
     "NUL characters": b'{"name": "a\\u0000b", "username": "a\\u0000b", "model": "\\u0000", "provider": "echo",'
     b' "refresh_token": "\\u0000", "password": "twelve characters", "ids": ["\\u0000"], "decision": "approve"}',
     "NUL in keys": b'{"name": "x", "provider": "echo", "config": {"a\\u0000": 1}}',
+    "many values": b'{"name": "x", "models": [' + b"[]," * 300_000 + b"[]]}",
     "nested deeply": DEEP,
     "nested": b'{"name": "x", "provider": "echo", "config": ' + b'{"a":' * 40 + b"1" + b"}" * 41,
     "duplicate members": b'{"name": "a", "name": "b"}',
@@ -114,3 +116,18 @@ def test_a_body_that_is_too_large_is_413(admin: Program) -> None:
     assert answer.status_code == 413
     answer = admin.post("/api/keys", data=b'{"name": "' + b"x" * 6_000_000 + b'"}')
     assert answer.status_code == 413
+    answer = admin.post("/api/keys", data=BODIES["many values"])
+    assert (answer.status_code, "20,000 values" in answer.text) == (413, True)
+    assert admin.post("/api/keys", json={"name": "a", "note": "[{,}]" * 40}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(400, "cut short"), (408, "in time"), (413, "too large"), (503, "on their way")]
+)
+def test_people_and_programs_are_told_why_a_body_was_not_taken(app: Flask, status: int, words: str) -> None:
+    answer = app.test_client().post("/api/keys", json={"name": "a"}, environ_overrides={FAULT: status})
+    assert answer.status_code == status
+    assert words in answer.get_json()["error"]["message"]
+    page = app.test_client().post("/sign-in", data={"username": "a"}, environ_overrides={FAULT: status})
+    assert page.status_code == status
+    assert words in page.text

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from flask import Flask
 
+from app import clock
 from app.ids import new_id
 from app.ledger.posting import post
 from app.metering.usage import UsageEvent
@@ -69,7 +68,7 @@ def test_a_rotated_key_tells_which_of_its_secrets_is_used_and_when(app: Flask, v
     assert (first["prefix"], first["expires_at"], first["last_used_at"]) == (made["key"][:8], None, None)
     rotated = owner.post(f"{path}/rotation", json={"overlap_s": 3600})
     assert rotated.status_code == 201
-    at_ms = int(time.time()) * 1000
+    at_ms = clock.now_s() * 1000
     with app.app_context():
         use(visitors.owner.id, made["id"], first["id"], at_ms)
     told = owner.get(path).get_json()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from flask import Flask
 
-from tests.house import People, offer, sign_in
+from app.domain import catalog
+from tests.house import People, Program, offer, sign_in
 
 
 def test_what_a_picture_and_audio_may_count_is_kept_and_taken_back(app: Flask, people: People) -> None:
@@ -29,3 +31,55 @@ def test_a_restriction_by_a_program_turns_access_pending_too(app: Flask, people:
     told = owner.get(f"/api/subscriptions/{id}").get_json()
     assert told["status"] == "pending"
     assert [step["status"] for step in told["timeline"]] == ["active", "pending"]
+
+
+def amounts(admin: Program, **given: str) -> dict[str, str | None]:
+    """A whole price as it is told."""
+    return dict.fromkeys(admin.get("/api/models/small").get_json()["price"]) | given
+
+
+def test_a_price_with_a_time_is_planned_for_it_and_leaves_todays_alone(
+    app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = sign_in(app, "admin")
+    offer(app)
+    before = admin.get("/api/models/small").get_json()["price"]
+    planned = {"input_per_mtok": "3", "from": "2099-01-01T00:00:00Z"}
+    answer = admin.put("/api/models/small", json={"description": "x", "price": planned})
+    assert answer.status_code == 200, answer.text
+    told = admin.get("/api/models/small").get_json()
+    assert (told["price"], told["description"]) == (before, "x")
+    assert told["planned_prices"] == [{**amounts(admin, input_per_mtok="3"), "from": "2099-01-01T00:00:00Z"}]
+    assert admin.get("/api/audit?action=price.set").get_json()["total"] == 1
+    # for the same instant the later plan counts, and today's price is changed beside it
+    admin.put("/api/models/small", json={"price": {**planned, "input_per_mtok": "4"}})
+    admin.put("/api/models/small", json={"price": {"input_per_mtok": "2"}})
+    told = admin.get("/api/models/small").get_json()
+    assert told["price"] == amounts(admin, input_per_mtok="2")
+    assert [one["input_per_mtok"] for one in told["planned_prices"]] == ["4"]
+    monkeypatch.setattr("app.clock.now_ns", lambda: 4_070_908_800 * 10**9)  # 2099-01-01
+    with app.app_context():
+        item = catalog.model("small")
+        assert item.price is not None and item.price.decimals()["input_per_mtok"] == "4"
+        assert item.planned_prices == []
+
+
+def test_a_model_may_be_made_with_a_price_to_come(app: Flask, people: People) -> None:
+    admin = sign_in(app, "admin")
+    price = {"per_request": "1", "from": "2099-01-01T00:00:00+01:00"}
+    made = admin.post("/api/models", json={"name": "later", "capabilities": ["chat"], "price": price})
+    assert made.status_code == 201, made.text
+    assert made.get_json()["price"] is None
+    assert made.get_json()["planned_prices"][0]["from"] == "2098-12-31T23:00:00Z"
+
+
+@pytest.mark.parametrize("since", ["2020-01-01T00:00:00Z", "2099-01-01T00:00:00", "soon", 5])
+def test_a_price_of_the_past_or_of_no_time_is_refused(app: Flask, people: People, since: object) -> None:
+    admin = sign_in(app, "admin")
+    offer(app)
+    before = admin.get("/api/models/small").get_json()
+    refused = admin.put("/api/models/small", json={"price": {"input_per_mtok": "3", "from": since}})
+    assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "price.from")
+    refused = admin.post("/api/models", json={"name": "m", "price": {"from": since}, "capabilities": ["chat"]})
+    assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "price.from")
+    assert admin.get("/api/models/small").get_json() == before

@@ -1,5 +1,6 @@
 """Providers in the management API."""
 
+import pytest
 from flask import Flask
 
 from app import current
@@ -61,8 +62,86 @@ def test_a_key_in_the_environment_is_kept_by_its_name(app: Flask, people: People
     made = admin.post("/api/providers", json=_openai(api_key_env="SOME_KEY"))
     assert made.status_code == 201
     assert made.get_json()["config"]["api_key_env"] == "SOME_KEY"
-    own = admin.post("/api/providers", json={**_openai(api_key_env="CONFIG_SECURITY_KEY_PEPPER"), "name": "b"})
-    assert (own.status_code, own.get_json()["error"]["field"]) == (422, "config.api_key_env")
+    path = f"/api/providers/{made.get_json()['id']}"
+    kept = admin.put(path, json=_openai())
+    assert (kept.status_code, kept.get_json()["config"]["api_key_env"]) == (200, "SOME_KEY")
+    gone = admin.put(path, json=_openai(api_key_env=None))
+    assert "api_key_env" not in gone.get_json()["config"]
+
+
+def test_a_new_origin_needs_the_variable_named_again(app: Flask, people: People) -> None:
+    admin = sign_in(app, "admin")
+    path = f"/api/providers/{admin.post('/api/providers', json=_openai(api_key_env='SOME_KEY')).get_json()['id']}"
+    elsewhere = {"base_url": "http://127.0.0.1:10/v1"}
+    refused = admin.put(path, json={"config": elsewhere})
+    assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "config.api_key_env")
+    assert admin.put(path, json={"config": {**elsewhere, "api_key_env": "SOME_KEY"}}).status_code == 200
+    by_key = admin.put(path, json={"config": {"base_url": "http://127.0.0.1:11/v1", "api_key": KEY}})
+    assert by_key.status_code == 200
+    assert "api_key_env" not in by_key.get_json()["config"]
+
+
+def test_the_default_address_is_an_origin_like_any_other(app: Flask, people: People) -> None:
+    admin = sign_in(app, "admin")
+    upstream = {"name": "Upstream", "provider": "openai", "config": {"api_key": KEY}}
+    path = f"/api/providers/{admin.post('/api/providers', json=upstream).get_json()['id']}"
+    spelled_out = admin.put(path, json={"config": {"base_url": "https://API.openai.com:443/v1"}})
+    assert spelled_out.status_code == 200
+    moved = admin.put(path, json={"config": {"base_url": "https://api.openai.example/v1"}})
+    assert (moved.status_code, moved.get_json()["error"]["field"]) == (422, "config.api_key")
+
+
+def test_another_kind_takes_no_secret_along(app: Flask, people: People) -> None:
+    admin = sign_in(app, "admin")
+    for number, secret in enumerate(({"api_key": KEY}, {"api_key_env": "SOME_KEY"})):
+        body = {"name": f"p{number}", "provider": "openai", "config": secret}
+        path = f"/api/providers/{admin.post('/api/providers', json=body).get_json()['id']}"
+        changed = admin.put(path, json={"provider": "groq"})
+        assert changed.status_code == 200, changed.text
+        assert changed.get_json()["config"] == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CONFIG_SECURITY_KEY_PEPPER", "config_x_key", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "PGPASSWORD", "DATABASE_URL",
+     "HOME", "PATH", "SECRET_KEY", "FLASK_SECRET_KEY", "X_PASSWORD", "bad name", "A\r\nB_KEY", ""],
+)  # fmt: skip
+def test_only_variables_that_the_operator_allows_can_be_named(app: Flask, people: People, name: str) -> None:
+    admin = sign_in(app, "admin")
+    refused = admin.post("/api/providers", json=_openai(api_key_env=name))
+    if name:
+        assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "config.api_key_env")
+    else:
+        assert "api_key_env" not in refused.get_json()["config"]
+
+
+CONTROLS = ["\r", "\n", "\r\nX-Injected: yes", "\0", "\t", "\x7f", "\x85", "\u2028", "é", "\u200b"]
+
+
+@pytest.mark.parametrize("sign", CONTROLS)
+@pytest.mark.parametrize("place", ["{}key", "ke{}y", "key{}"])
+def test_a_key_that_would_be_more_than_a_header_is_422(app: Flask, people: People, sign: str, place: str) -> None:
+    admin = sign_in(app, "admin")
+    refused = admin.post("/api/providers", json=_openai(api_key=place.format(sign)))
+    assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "config.api_key")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [f"http://127.0.0.1:9{sign}/v1" for sign in [*CONTROLS, " "]]
+    + [f"http://127.0.0.1:9/v1{sign}" for sign in [*CONTROLS, " "]]
+    + [f"{sign}http://127.0.0.1:9/v1" for sign in [*CONTROLS, " "]]
+    + ["http://user:pw@127.0.0.1:9/v1", "http://user@127.0.0.1:9", "http://@127.0.0.1:9", "http://:@127.0.0.1:9",
+       "http://127.0.0.1:9/v1?key=x", "http://127.0.0.1:9/v1?", "http://127.0.0.1:9/v1#x", "http://127.0.0.1:9/v1#",
+       "http://127.0.0.1\\@evil.example/", "http://127.0.0.1:0/v1", "http://127.0.0.1:65536/v1", "http://127.0.0.1:x/v1",
+       "http://a..b/v1", "http://.a/v1", f"http://{'a' * 64}.example/v1", "http://[::1/v1", "http://[::1%25lo]:9/v1",
+       "http://[v1.x]/", "http://a%2eb/v1", "http:///v1", "//127.0.0.1:9/v1", "file:///etc/passwd", "gopher://a/1", "x"],
+)  # fmt: skip
+def test_an_address_that_would_be_more_than_one_is_422(app: Flask, people: People, address: str) -> None:
+    admin = sign_in(app, "admin")
+    refused = admin.post("/api/providers", json=_openai(base_url=address))
+    assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "config.base_url")
+    assert "pw" not in refused.text
 
 
 def test_wrong_settings_are_422_and_name_the_field(app: Flask, people: People) -> None:
@@ -74,6 +153,8 @@ def test_wrong_settings_are_422_and_name_the_field(app: Flask, people: People) -
         ({"base_url": "http://169.254.169.254/v1"}, "config.base_url"),
         ({"base_url": f"http://localhost:{app.config['PORTICO'].server.port}/v1"}, "config.base_url"),
         ({"base_url": f"http://[::1]:{app.config['PORTICO'].server.port}/v1"}, "config.base_url"),
+        ({"base_url": "http://[64:ff9b::a9fe:a9fe]/v1"}, "config.base_url"),
+        ({"base_url": "http://0xa9fea9fe/v1"}, "config.base_url"),
     ):
         refused = admin.post("/api/providers", json=_openai(**config))
         assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, field)

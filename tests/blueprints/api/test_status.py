@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import redis
 from flask import Flask
 
+from app import heartbeats
 from tests.house import People, sign_in
 
 
@@ -17,3 +19,16 @@ def test_the_state_of_the_parts_is_told_to_admins_alone(app: Flask, visitors: Pe
     assert (told["status"], told["concerns"], told["stores"], told["drainer"], told["dead_letters"]) == (
         "ok", [], [], None, None,
     )  # fmt: skip
+    assert (told["processes"], told["times"]) == ([], None)
+
+
+def test_what_does_not_run_is_named(app: Flask, visitors: People, wire: redis.Redis) -> None:
+    heartbeats.beat(wire, "drainer")
+    told = sign_in(app, "auditor").get("/api/status").get_json()
+    assert told["processes"] == [
+        {"name": "drainer", "running": True},
+        {"name": "worker", "running": False},
+        {"name": "clock", "running": False},
+    ]
+    assert "The clock is not running: no periodic job is started." in told["concerns"]
+    assert told["times"] == {"difference_ms": 0, "step_ms": None, "stepped_at": None}

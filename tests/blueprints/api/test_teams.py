@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import redis
 from flask import Flask
 
-from app import store
+from app import clock, store
 from app.domain import teams
 from app.extensions import transaction
 from app.ledger.posting import post
@@ -229,7 +228,7 @@ def test_nothing_is_made_for_a_team_that_one_is_not_in(
     app: Flask, owner: Program, stranger: Program, admin: Program, team: str, path: str
 ) -> None:
     offer(app)
-    body = {"name": "theirs", "model": "small", "team_id": team}
+    body = {"team_id": team} | ({"name": "theirs"} if path == "/api/keys" else {"model": "small"})
     for foreign in (team, "nothing"):
         refused = stranger.post(path, json=body | {"team_id": foreign})
         assert error(refused) == (404, "not_found", None)
@@ -337,7 +336,7 @@ def test_requests_of_a_team_are_told_to_its_owners_and_to_who_made_them(
 ) -> None:
     join(owner, team)
     key = stranger.post("/api/keys", json={"name": "ours", "team_id": team}).get_json()["id"]
-    at_ms = int(time.time() * 1000)
+    at_ms = clock.now_ms()
     ours = event(person_id=visitors.stranger.id, key_id=key, team_id=team, at_ms=at_ms)
     theirs = event(person_id=visitors.owner.id, key_id=None, team_id=team, at_ms=at_ms)
     personal = event(person_id=visitors.stranger.id, key_id=None, at_ms=at_ms)

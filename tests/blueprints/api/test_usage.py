@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from app import clock
 from app.domain import keys
 from app.extensions import db, transaction
 from app.ledger import posting, rollups
@@ -26,7 +27,7 @@ class Posted:
         owner, stranger = who.owner.id, who.stranger.id
         self.provider = make_model(who.admin).deployments[0].provider
         self.key = keys.create(person=who.owner, by=who.owner, name="app")[0].id
-        self.now = now = time.time_ns() // 1_000_000
+        self.now = now = clock.now_ms()
         common: dict[str, Any] = {"person_id": owner, "key_id": self.key, "provider_id": self.provider.id, "at_ms": now}
         self.first = event(**common, cost_nano=125_000)
         self.failed = event(

@@ -68,6 +68,25 @@ def test_everything_that_pays_for_ones_calls_is_listed(
     assert "Near its limit" in page.text
 
 
+@pytest.mark.parametrize("held", ["0", "0.75"])
+def test_by_how_much_a_budget_is_overspent_is_said_wherever_it_is_shown(
+    people: People, team: Team, small: catalog.Model, signed_in: SignIn, wire: redis.Redis, held: str
+) -> None:
+    key_id, _ = make_key(people.owner, name="nightly")
+    for kind, id in (("user", people.owner.id), ("key", key_id), ("team", team.id)):
+        limit(people, kind, id)
+        spend(wire, kind, id, "5.19", held=held)
+    browser = signed_in("owner")
+    for page in (
+        "/home", "/budgets", "/usage", f"/keys/{key_id}", f"/teams/{team.id}", "/budgets/user/owner",
+        f"/budgets/key/{key_id}", f"/budgets/team/{team.id}",
+    ):  # fmt: skip
+        text = re.sub(r"<[^>]+>", "", browser.get(page).text)
+        assert "$0.19 over" in text, page
+        assert "$0.00 remaining" not in text, page
+        assert ("You are $0.19 over" in text) == (page in ("/home", "/budgets/user/owner")), page
+
+
 def test_without_any_limit_the_page_says_so(people: People, signed_in: SignIn) -> None:
     assert "No budget bounds you" in signed_in("owner").get("/budgets").text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import re
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -15,7 +14,7 @@ from flask import Flask
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from app import store
+from app import clock, store
 from app.clock import now
 from app.domain import identity, sessions
 from app.domain.catalog import Model
@@ -81,7 +80,7 @@ def test_pages_answer_empty_and_full_and_a_get_writes_nothing(
         assert owner.get(path).status_code == 200, path
     subscription = subscribe(people.owner, small)
     key, _ = make_key(people.owner, models=["small"], budget={"limit": "5", "period": "month"})
-    request_id = use(people.owner, small, int(time.time() * 1000), key_id=key)
+    request_id = use(people.owner, small, clock.now_ms(), key_id=key)
     pages = [
         *EVERYBODY,
         f"/subscriptions/{subscription}/cancellation",
@@ -115,7 +114,7 @@ def test_who_uses_the_portal_was_seen_then_by_a_note_that_the_clock_writes_down(
     def use_again() -> datetime | None:
         """When the owner was last seen, once a page is read two minutes after the last one and the clock has struck."""
         [session] = sessions.of(people.owner.id)
-        wire.hset(store.session(session.id), "seen", session.seen - 120)
+        wire.hset(store.session(session.digest), "seen", session.seen - 120)
         assert owner.get("/home").status_code == 200
         db.session.rollback()
         before = identity.named("owner").last_seen_at
@@ -170,7 +169,7 @@ def test_the_start_card_ticks_off_and_leaves(people: People, small: Model, signe
     assert owner.get("/home").text.count('<span class="good">done</span>') == 1
     key, _ = make_key(people.owner)
     assert owner.get("/home").text.count('<span class="good">done</span>') == 2
-    use(people.owner, small, int(time.time() * 1000), key_id=key)
+    use(people.owner, small, clock.now_ms(), key_id=key)
     page = owner.get("/home").text
     assert "Get started" not in page
     assert "http://localhost/v1" in page

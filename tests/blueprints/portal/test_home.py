@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
+from app import clock
 from app.clock import now
 from app.domain.catalog import Model
 from app.ledger import rollups
@@ -32,7 +32,7 @@ def test_the_three_steps_are_ticked_off_one_by_one(people: People, small: Model,
     assert open_steps(owner.get("/home").text) == ["Create a key", "See the quickstart"]
     key, _ = make_key(people.owner)
     assert open_steps(owner.get("/home").text) == ["See the quickstart"]
-    use(people.owner, small, time.time_ns() // 1_000_000, key_id=key)
+    use(people.owner, small, clock.now_ms(), key_id=key)
     page = owner.get("/home").text
     assert 'id="start"' not in page
     assert "http://localhost/v1" in page
@@ -55,7 +55,7 @@ def test_what_needs_attention_is_told(people: People, small: Model, guarded: Mod
 def test_the_month_begins_with_its_first_instant(
     people: People, small: Model, signed_in: SignedIn, derived: bool
 ) -> None:
-    first = window_of("month|UTC", time.time_ns() // 1_000_000).start_ms
+    first = window_of("month|UTC", clock.now_ms()).start_ms
     use(people.owner, small, first, cost_nano=2_000_000_000)
     use(people.owner, small, first - 1, cost_nano=40_000_000_000)
     if derived:
@@ -68,7 +68,7 @@ def test_the_whole_portal_is_told_to_admins_only(
     people: People, small: Model, guarded: Model, signed_in: SignedIn
 ) -> None:
     subscribe(people.owner, guarded)
-    use(people.owner, small, time.time_ns() // 1_000_000)
+    use(people.owner, small, clock.now_ms())
     for name in ("admin", "auditor"):
         page = signed_in(name).get("/home").text
         assert "1 request waits for a decision" in page

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 import redis
 
-from app import store
+from app import clock, store
 from app.clock import now
 from app.domain import budget_requests, budgets, keys, payers
 from app.domain.catalog import Model
@@ -150,7 +149,7 @@ def test_rotation_shows_the_new_text_once_and_tells_whether_the_old_one_is_used(
     secrets = owner.get(f"/keys/{id}").text.split('id="secrets"')[1].split("</table>")[0]
     assert "Still used" not in secrets
     assert "End now" in secrets
-    use(people.owner, small, int(time.time() * 1000), key_id=id, secret_id=former.id)
+    use(people.owner, small, clock.now_ms(), key_id=id, secret_id=former.id)
     page = owner.get(f"/keys/{id}").text
     assert "Still used" in page.split('id="secrets"')[1].split("</table>")[0]
     assert text not in page

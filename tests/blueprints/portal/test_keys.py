@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -13,7 +12,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from app import store
+from app import clock, store
 from app.clock import now
 from app.domain import budgets, keys
 from app.domain.catalog import Model
@@ -223,7 +222,7 @@ def test_the_list_is_narrowed_to_a_model_and_to_what_wants_attention(
     make_key(people.owner, name="for small", models=["small"])
     turned_back(ids["unused"], 91)
     turned_back(ids["used"], 181)
-    use(people.owner, small, int(time.time() * 1000), key_id=ids["used"])
+    use(people.owner, small, clock.now_ms(), key_id=ids["used"])
     key = db.session.get(ApiKey, ids["ending"])
     transaction(keys.update, key, by=people.owner, expires_at=now() + timedelta(days=6), models=[])
     owner = signed_in("owner")
@@ -244,7 +243,7 @@ def test_the_list_is_sorted_and_exported_as_it_is_filtered(
         make_key(people.owner, name=name, budget={"limit": "2.50", "period": "day"})
     make_key(people.stranger, name="of a stranger")
     used = newest(people)
-    use(people.owner, small, int(time.time() * 1000), key_id=used.id)
+    use(people.owner, small, clock.now_ms(), key_id=used.id)
     owner = signed_in("owner")
     assert names_in(owner.get("/keys").text) == ["a", "c", "b"]
     assert names_in(owner.get("/keys?sort=name").text) == ["a", "b", "c"]
@@ -268,7 +267,7 @@ def test_the_page_of_a_key_shows_the_numbers_that_enforcement_uses(
     budgets.set_budget("organisation", "default", by=people.admin, limit="100", period="total")
     db.session.commit()
     wire.hset(store.spent("key", key, "total"), mapping={"spent": 1_700_000_000, "held": 100_000_000})
-    use(people.owner, small, int(time.time() * 1000), key_id=key)
+    use(people.owner, small, clock.now_ms(), key_id=key)
     page = signed_in("owner").get(f"/keys/{key}").text
     for shown in (
         "$1.70",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import redis
 from flask import Flask
 
-from app import store
+from app import clock, store
 from app.domain.catalog import Model
 from app.ids import new_id
 from app.metering.usage import Refusal
@@ -39,7 +38,7 @@ def config(config: Config, home: Path, valkey_url: str, database_url: str) -> Co
 
 def refuse(wire: redis.Redis, person_id: str, **changes: Any) -> str:
     """The record of a refused request as the gateway leaves it; its id."""
-    at_ms = time.time_ns() // 1_000_000
+    at_ms = clock.now_ms()
     base: dict[str, Any] = {
         "request_id": new_id(),
         "at_ms": at_ms,
@@ -78,6 +77,15 @@ def test_a_budget_refusal_shows_its_numbers_and_ways_on(
         assert words in page, words
 
 
+def test_a_refusal_by_an_overspent_budget_says_by_how_much(
+    people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
+) -> None:
+    id = refuse(wire, people.owner.id, spent=2 * NANO + 190_000_000, held=0)
+    page = signed_in("owner").get(f"/activity/{id}").text
+    assert "$0.19 over" in page
+    assert "Remaining" in page
+
+
 def test_a_keys_refusal_leads_to_the_key(people: People, small: Model, wire: redis.Redis, signed_in: SignedIn) -> None:
     key, _ = make_key(people.owner, name="app <key>")
     id = refuse(
@@ -101,7 +109,7 @@ def test_a_keys_refusal_leads_to_the_key(people: People, small: Model, wire: red
         ("requests", ("10 requests a minute", "Spread your requests", "Try again after 6.0 s")),
         ("tokens", ("10 tokens a minute", "shorter prompts")),
         ("parallel", ("10 at the same time", "Let fewer requests run")),
-        ("unpriced", ("The model has no price", "0 makes it free")),
+        ("unpriced", ("What it costs is not known", "0 makes it free")),
     ],
 )
 def test_other_limits_explain_themselves(
@@ -136,7 +144,7 @@ def test_the_owner_of_the_key_sees_it_too(people: People, small: Model, wire: re
 def test_the_books_come_first_and_a_broken_record_is_none(
     people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
 ) -> None:
-    id = use(people.owner, small, time.time_ns() // 1_000_000)
+    id = use(people.owner, small, clock.now_ms())
     refuse(wire, people.owner.id, request_id=id)
     owner = signed_in("owner")
     assert "What it cost" in owner.get(f"/activity/{id}").text

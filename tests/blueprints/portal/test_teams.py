@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 import redis
 
-from app import store
+from app import clock, store
 from app.clock import now
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.catalog import Model
@@ -49,7 +48,7 @@ def person(username: str) -> Person:
 
 
 def now_ms() -> int:
-    return int(time.time() * 1000)
+    return clock.now_ms()
 
 
 def test_a_person_makes_a_team_and_owns_it(people: People, signed_in: SignedIn) -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app import clock
 from app.domain.catalog import Model
 from app.ledger import rollups
 from app.web import usage as arranged
 from tests.blueprints.portal.conftest import Browser, make_key, use
+from tests.conftest import SetClock
 from tests.house import People
 
 DAY_MS = 86_400_000
 
 
 def at(days_ago: float = 0) -> int:
-    return int(time.time() * 1000 - days_ago * DAY_MS)
+    return int(clock.now_ms() - days_ago * DAY_MS)
 
 
 def test_empty_pages_say_what_to_do(people: People, signed_in: Callable[[str], Browser]) -> None:
@@ -104,26 +107,50 @@ def test_each_figure_is_compared_with_the_period_before(
     assert "newest 2,000" not in page
 
 
-@pytest.mark.parametrize(
-    ("asked", "bars", "head"),
-    [
-        ("range=1", 24, "Hour"), ("range=7", 7, "Day"), ("range=7&by=hour", 145, "Hour"), ("range=30", 30, "Day"),
-        ("range=90&by=month", 4, "Month"), ("from=2026-01-05&to=2026-01-18", 14, "Day"),
-        ("range=7&from=2026-01-05&to=2026-01-18", 7, "Day"),
-        ("from=2026-01-05&to=2026-01-18&by=week", 2, "Week"), ("range=90&by=hour", 13, "Week"),
-    ],
-)  # fmt: skip
-def test_the_chart_follows_the_range_and_the_step(
-    people: People, small: Model, signed_in: Callable[[str], Browser], asked: str, bars: int, head: str
+def bars_of(page: str) -> tuple[str, int]:
+    """How long a bar of the chart is, and how many there are. All of what these tests used is in them."""
+    chart = page.split('data-chart="stacked"')[1].split("</table>")[0]
+    assert sum(int(number) for number in re.findall(r'data-value="(\d+)"', chart)) == 1500
+    (head,) = re.findall(r'scope="col">(Hour|Day|Week|Month)</th>', chart)
+    return head, chart.count('scope="row"')
+
+
+def test_the_chart_has_a_bar_for_each_step_that_the_range_touches(
+    people: People, small: Model, signed_in: Callable[[str], Browser], turn: datetime
 ) -> None:
     use(people.owner, small, at())
-    use(people.owner, small, 1_767_950_000_000)  # 2026-01-09
-    page = signed_in("owner").get(f"/usage?{asked}").text
-    chart = page.split('data-chart="stacked"')[1].split("</table>")[0]
-    found = chart.count('scope="row"')
-    assert bars <= found <= bars + (24 if head == "Hour" else 1)
-    assert f'scope="col">{head}</th>' in chart
-    assert sum(int(number) for number in re.findall(r'data-value="(\d+)"', chart)) == 1500
+    owner = signed_in("owner")
+    days = [turn.date() - timedelta(days=back) for back in range(90)]
+    weeks, months = {day.isocalendar()[:2] for day in days}, {(day.year, day.month) for day in days}
+    for asked, head, bars in [
+        ("range=1", "Hour", 24), ("range=7", "Day", 7), ("range=7&by=hour", "Hour", 6 * 24 + turn.hour + 1),
+        ("range=30", "Day", 30), ("range=90", "Week", len(weeks)), ("range=90&by=hour", "Week", len(weeks)),
+        ("range=90&by=month", "Month", len(months)), ("range=90&by=day", "Day", 90),
+    ]:  # fmt: skip
+        assert bars_of(owner.get(f"/usage?{asked}").text) == (head, bars), asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "head", "bars"),
+    [
+        ("from=2026-01-05&to=2026-01-18", "Day", 14), ("from=2026-01-05&to=2026-01-18&by=week", "Week", 2),
+        ("from=2025-11-30&to=2026-03-01&by=month", "Month", 5),
+        ("range=7&from=2026-01-05&to=2026-01-18", "Day", 7),
+    ],
+)  # fmt: skip
+def test_the_chart_follows_the_days_that_are_chosen(
+    people: People,
+    small: Model,
+    signed_in: Callable[[str], Browser],
+    set_clock: SetClock,
+    asked: str,
+    head: str,
+    bars: int,
+) -> None:
+    set_clock(datetime(2026, 1, 9, 12, tzinfo=UTC))
+    use(people.owner, small, at())
+    set_clock(datetime(2026, 1 if "range" in asked else 6, 12, tzinfo=UTC))
+    assert bars_of(signed_in("owner").get(f"/usage?{asked}").text) == (head, bars)
 
 
 @pytest.mark.parametrize("asked", ["from=2026-01-09&to=2026-01-08", "from=x", "from=2020-01-01&to=2026-01-01",

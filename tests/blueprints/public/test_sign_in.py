@@ -1,7 +1,7 @@
 """Signing in by a browser, and what a page without a person answers."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import redis
@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app import current
+from app import clock, current
 from app.domain import identity
 from app.entrance import safe_next
 from app.extensions import transaction
@@ -66,7 +66,7 @@ def test_the_cookie_tells_of_its_session_when_that_has_ended_by_itself(
     kept = client.get_cookie("portico_session")
     assert kept is not None
     assert kept.expires is not None
-    assert kept.expires - datetime.now(UTC) > timedelta(hours=config.auth.session_hours, days=6)
+    assert kept.expires - clock.now() > timedelta(hours=config.auth.session_hours, days=6)
 
 
 def test_what_is_wrong_is_told_in_the_same_words(app: Flask, visitors: People) -> None:

@@ -10,15 +10,17 @@ from typing import Any
 
 import requests
 
+from app.gateway.requests import MESSAGE_TOKENS, OWN_BYTES
 from app.metering import money
 from tests.services.portico import Portico
 from tests.services.upstream import Upstream
 from tests.services.waiting import PATIENCE_S
 
 PASSWORD = "a long enough password"
-HOLD = (13 + 16) * 1000 + 3 * 2000  # what "one two three" with max_tokens=3 may cost, in nano-units
-COST = 3 * 1000 + 3 * 2000  # and what it does cost
 WORDS = {"model": "small", "max_tokens": 3, "messages": [{"role": "user", "content": "one two three"}]}
+BYTES = len(json.dumps(WORDS)) + MESSAGE_TOKENS + OWN_BYTES + len("small")
+HOLD = BYTES * 1000 + 3 * 2000  # what the words may cost, in nano-units
+COST = 3 * 1000 + 3 * 2000  # and what they do cost
 numbers = itertools.count(1)
 
 

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from app.blueprints.v1 import SERVED, TOLD
+from app.gateway.endpoints import ENDPOINTS
 from tests.blueprints.v1.conftest import Client
 from tests.services.upstream import (
     CHAT,
@@ -76,6 +78,16 @@ def test_unknown_paths_and_wrong_methods_are_told_after_the_key(client):
         (b'{"model": "small", "messages": [{"role": "user", "content": 5}]}', "messages[0].content"),
         (b'{"model": "small", "messages": [{"role": "user", "content": [{"type": "text"}]}]}', "messages[0].content"),
         (b'{"model": "small", "messages": [{"role": "king", "content": "a"}]}', "messages[0].role"),
+        *((b'{"model": "small", "messages": [{"role": "user", "content": "a"}, {"role": "user", "content": [%s]}]}' % part,
+           f"messages[1].content[{place}") for part, place in (
+            (b"5", "0]"), (b'"a"', "0]"), (b"null", "0]"), (b"{}", "0].type"), (b'{"type": 5}', "0].type"),
+            (b'{"type": "of tomorrow"}, {"type": "text"}', "1].text"), (b'{"type": "text", "text": 5}', "0].text"),
+            (b'{"type": "image_url"}', "0].image_url"), (b'{"type": "image_url", "image_url": {}}', "0].image_url.url"),
+            (b'{"type": "video_url", "video_url": []}', "0].video_url"), (b'{"type": "refusal"}', "0].refusal"),
+            (b'{"type": "audio_url", "audio_url": {"url": 5}}', "0].audio_url.url"),
+            (b'{"type": "input_audio", "input_audio": {"data": "a"}}', "0].input_audio.format"),
+            (b'{"type": "file", "file": "a"}', "0].file"),
+        )),
     ],
 )  # fmt: skip
 def test_a_hostile_body_is_400_and_tells_what_is_wrong(client, upstream, body, param):
@@ -159,6 +171,19 @@ def test_an_endpoint_that_is_switched_off_is_503(gate, client):
     reply = fresh("/v1/embeddings", {"model": "small", "input": "a"})
     assert reply.error == (503, "service_unavailable_error", "endpoint_disabled")
     assert fresh.chat().status == 200
+
+
+def test_switching_off_the_list_of_models_stops_every_path_of_it(gate):
+    gate.endpoint("/v1/models", active=False)
+    client = Client(gate, gate.key())
+    for path in ("/v1/models", "/v1/models?provider=up", "/v1/models/small", "/v1/models/nothing"):
+        assert client(path).error == (503, "service_unavailable_error", "endpoint_disabled")
+    assert client("/v1/key").status == client.chat().status == 200
+
+
+def test_every_path_of_the_table_is_served():
+    assert {endpoint.path for endpoint in ENDPOINTS.values() if endpoint.capability} == set(SERVED)
+    assert {endpoint.path for endpoint in ENDPOINTS.values() if endpoint.capability is None} < set(TOLD)
 
 
 def test_a_fixed_key_may_not_steer_and_a_free_one_may(gate, upstream):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from app import clock, store
+from app.gateway.requests import OWN_BYTES
 from app.metering import money
 from tests.blueprints.v1.conftest import Client
-from tests.services.upstream import CHAT, WhenReleased
+from tests.services.upstream import CHAT, Greedy, WhenReleased
 from tests.services.waiting import until, within
+
+
+def bytes_in(body: dict[str, Any], upstream_model: str) -> int:
+    """The tokens that a body's input can be."""
+    return len(json.dumps(body)) + 16 * len(body["messages"]) + OWN_BYTES + len(upstream_model)
+
+
+def words(**fields: Any) -> dict[str, Any]:
+    """What `Client.chat` sends."""
+    return {"model": "small", "messages": [{"role": "user", "content": "one two three"}], **fields}
 
 
 def key_id(key: str) -> str:
@@ -20,8 +33,8 @@ def key_id(key: str) -> str:
 
 @pytest.mark.both_lanes
 def test_200_requests_at_once_on_a_budget_that_pays_for_50_never_exceed_it(gate, key, client):
-    # "one two three" is held at 29 bytes in and 3 tokens out, and costs 3 in and 3 out: 9,000 nano-units.
-    hold = (13 + 16) * 1000 + 3 * 2000
+    # "one two three" is held at its bytes in and 3 tokens out, and costs 3 in and 3 out: 9,000 nano-units.
+    hold = bytes_in(words(model="echo-1", max_tokens=3), "echo-1-up") * 1000 + 3 * 2000
     limit = 49 * 9_000 + hold  # the 50th request's hold fits exactly when 49 are settled
     gate.limit("organisation", "default", money.text(limit))
     with ThreadPoolExecutor(40) as crowd:
@@ -63,7 +76,7 @@ def test_the_refusal_names_the_tightest_scope_its_limit_and_its_reset(gate, kind
 
 
 def test_a_request_that_names_no_limit_is_given_one_that_fits_and_it_is_sent_upstream(gate, key, client, upstream):
-    gate.limit("key", key_id(key), money.text(29 * 1000 + 100 * 2000))
+    gate.limit("key", key_id(key), money.text(bytes_in(words(), "small-up") * 1000 + 100 * 2000))
     reply = client.chat()
     assert reply.status == 200
     assert reply.headers["x-portico-max-tokens"] == "100"
@@ -74,6 +87,100 @@ def test_without_a_budget_the_request_goes_up_unbounded(client, upstream):
     reply = client.chat()
     assert "x-portico-max-tokens" not in reply.headers
     assert not {"max_tokens", "max_completion_tokens"} & upstream.last.json.keys()
+
+
+@pytest.mark.parametrize("kind", ["vllm", "openai"])
+@pytest.mark.parametrize(
+    "given",
+    [{"max_completion_tokens": 1, "max_tokens": 5000}, {"max_completion_tokens": 5000, "max_tokens": 1}, {"max_tokens": 1},
+     {"max_completion_tokens": 1}, {"max_tokens": None}, {"max_tokens": None, "max_completion_tokens": None}],
+    ids=str,
+)  # fmt: skip
+def test_40_calls_at_once_to_an_upstream_that_takes_all_it_is_let_never_overspend(
+    gate, key, client, upstream, kind, given
+):
+    gate.provider("up", kind=kind, base_url=upstream.url)
+    field = "max_tokens" if kind == "vllm" else "max_completion_tokens"
+    upstream.always(CHAT, Greedy(field))
+    limit = 4 * bytes_in(words(**given), "small-up") * 1000 + 200 * 2000
+    gate.limit("key", key_id(key), money.text(limit))
+    with ThreadPoolExecutor(40) as crowd:
+        replies = list(crowd.map(lambda _: client.chat(**given), range(40)))
+    served = sum(reply.status == 200 for reply in replies)
+    assert {reply.status for reply in replies} == {200, 429}
+    events = gate.events(served)
+    assert sum(event.cost_nano for event in events) <= limit
+    assert [event.overdraft_nano for event in events] == [0] * served
+    assert gate.counted("key", key_id(key)) == (sum(event.cost_nano for event in events), 0)
+    asked_for = min((limit for limit in given.values() if limit is not None), default=None)
+    for exchange in upstream.requests:
+        assert [name for name in ("max_tokens", "max_completion_tokens") if name in exchange.json] == [field]
+        assert exchange.json[field] == asked_for or asked_for is None
+
+
+@pytest.mark.parametrize("kind", ["vllm", "openai"])
+def test_without_a_budget_the_smaller_limit_goes_up_alone_and_none_is_none(gate, client, upstream, kind):
+    gate.provider("up", kind=kind, base_url=upstream.url)
+    client.chat(max_tokens=9, max_completion_tokens=7)
+    field = "max_tokens" if kind == "vllm" else "max_completion_tokens"
+    found = {name: upstream.last.json.get(name) for name in ("max_tokens", "max_completion_tokens")}
+    assert found == {"max_tokens": None, "max_completion_tokens": None} | {field: 7}
+    assert "x-portico-max-tokens" not in client.chat(max_tokens=None).headers
+    assert not {"max_tokens", "max_completion_tokens"} & upstream.last.json.keys()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"messages": [{"role": "user", "content": "hi", "name": "n" * 4_000}]},
+        {"messages": [{"role": "tool", "content": "hi", "tool_call_id": "t" * 4_000}]},
+        {"messages": [{"role": "assistant", "content": None, "reasoning_content": "r" * 4_000}]},
+        {"messages": [{"role": "user", "content": [{"type": "of_tomorrow", "words": "w" * 4_000}]}]},
+        {"messages": [{"role": "assistant", "content": [{"type": "thinking", "thinking": "t" * 4_000}]}]},
+        {"documents": ["d" * 4_000]}, {"chat_template_kwargs": {"documents": "d" * 4_000}}, {"n" * 200: [["x" * 4_000]]},
+        {"prediction": {"type": "content", "content": "p" * 4_000}, "n": 3}, {"n": 4}, {"best_of": 7, "n": 2},
+    ],
+    ids=lambda fields: str(fields)[:60],
+)  # fmt: skip
+def test_whatever_an_upstream_charges_of_what_it_is_sent_was_held(gate, key, client, upstream, more, stream):
+    upstream.always(CHAT, Greedy())
+    gate.limit("key", key_id(key), "1")
+    reply = client("/v1/chat/completions", words(max_tokens=50, stream=stream) | more)
+    assert reply.status == 200, reply.body
+    (event,) = gate.events(1)
+    assert event.prompt_tokens == len(upstream.last.body)
+    assert 0 < event.cost_nano <= event.hold_nano
+    assert event.overdraft_nano == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "member"),
+    [
+        ({"service_tier": "priority"}, "service_tier"), ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"web_search_options": {}}, "web_search_options"), ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ],
+)  # fmt: skip
+def test_what_costs_more_than_its_tokens_is_refused_under_a_budget_and_passes_without(
+    gate, key, client, upstream, fields, member
+):
+    assert client.chat(**fields).status == 200
+    assert upstream.last.json.items() >= fields.items()
+    gate.limit("organisation", "default", "1000")
+    refused = client.chat(**fields)
+    assert (refused.error, refused.param) == ((400, "invalid_request_error", None), member)
+    message = refused.json["error"]["message"]
+    assert f"'{member}'" in message
+    assert "budget of organisation default" in message
+    assert gate.counted("organisation", "default")[1] == 0
+    assert client.chat(service_tier="auto", modalities=["text"]).status == 200
+
+
+def test_a_refusal_by_an_overspent_budget_says_by_how_much(gate, key, client):
+    gate.limit("key", key_id(key), "0.00001")
+    gate.redis.hset(store.spent("key", key_id(key), "total"), "spent", 10_000 + 190_000_000)
+    message = client.chat().json["error"]["message"]
+    assert "limit 0.00001, spent 0.19001, reserved 0, over by 0.19;" in message
 
 
 @pytest.mark.both_lanes
@@ -93,13 +200,14 @@ def test_requests_a_minute_are_limited_with_headers_and_a_rejected_one_costs_not
 
 
 def test_tokens_a_minute_are_limited(gate, key, client):
-    gate.limit("key", key_id(key), tpm=17)
-    for _ in range(2):  # each takes an estimate of 11, and 6 once it is settled: 5 are left
+    estimate = -(-bytes_in(words(model="echo-1", max_tokens=3), "echo-1-up") // 4) + 3
+    gate.limit("key", key_id(key), tpm=estimate + 6)
+    for _ in range(2):  # each takes the estimate, and 6 once it is settled
         assert client.chat(model="echo-1", max_tokens=3).status == 200
     refused = client.chat(model="echo-1", max_tokens=3)
     assert refused.error == (429, "tokens", "rate_limit_exceeded")
-    assert refused.headers["x-ratelimit-limit-tokens"] == "17"
-    assert 5 <= int(refused.headers["x-ratelimit-remaining-tokens"]) < 11
+    assert refused.headers["x-ratelimit-limit-tokens"] == str(estimate + 6)
+    assert estimate - 6 <= int(refused.headers["x-ratelimit-remaining-tokens"]) < estimate
 
 
 @pytest.mark.both_lanes
@@ -195,15 +303,14 @@ def test_metrics_count_each_call_once(gate, key, client, upstream):
 
 def test_a_hold_whose_lease_has_ended_stands_in_nobodys_way(gate, key, client, upstream):
     """Its worker is gone, and the reaper has not come by yet."""
-    from app import store
     from app.metering.reservations import Charge, Meter, ScopeRef
 
-    gate.limit("key", key_id(key), "0.0001")
+    gate.limit("key", key_id(key), "0.0005")
     run_id = gate.redis.info("server")["run_id"]
     meter = Meter(gate.redis.execute_command, lambda: run_id)
     event = gate.call_event("lost")
     chain = (ScopeRef("key", key_id(key), "mine"),)
-    meter.reserve("lost", chain, Charge(100_000, 0, 1, 0, 0, True, 0), event)
+    meter.reserve("lost", chain, Charge(500_000, 0, 1, 0, 0, True, 0), event)
     assert client.chat(model="echo-1", max_tokens=3).status == 429
     gate.redis.zadd(store.LEASES, {"lost": 1})
     assert client.chat(model="echo-1", max_tokens=3).status == 200
@@ -221,9 +328,9 @@ def test_each_secret_of_a_key_serves_until_its_own_end_and_is_named_in_the_books
     told = {(event.key_id, event.secret_id, event.outcome) for event in gate.events(2)}
     assert told == {("key-rotated", "old", "ok"), ("key-rotated", "new", "ok")}
     assert gate.counted("key", "key-rotated")[0] > 0
-    end_ms = int(time.time() * 1000) + 1500
+    end_ms = clock.now_ms() + 1500
     gate.key(id="key-rotated", secret_id="old", expires_ms=end_ms, text=text)
     until(lambda: old("/v1/models").status != 200)
-    assert time.time() * 1000 >= end_ms
+    assert clock.now_ms() >= end_ms
     assert old("/v1/models").error == (401, "invalid_request_error", "invalid_api_key")
     assert new.chat().status == 200

@@ -1,0 +1,319 @@
+"""What a call used: what its upstream tells, which is evidence and not truth, and what is counted here.
+
+An upstream's figures are read in whatever shape they come and merged field by field. A figure that the request can't have
+used is not believed. What is missing at the end is counted from the text, in the native thread (`app.providers.tokens`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from app.providers import tokens
+from app.providers.base import Demand, Usage
+
+KEPT = 65_536  # bytes of a stream's text that are kept to be counted; of what is longer the rest is taken to be alike
+KEPT_WHOLE = 2 << 20  # the same of a whole answer, in characters
+
+PROMPT = ("prompt_tokens", "input_tokens")
+COMPLETION = ("completion_tokens", "output_tokens")
+PLAIN = (PROMPT[0], COMPLETION[0])
+DETAILS = ("prompt_tokens_details", "input_tokens_details")
+CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
+QUOTE = ord('"')
+SAYS_NOTHING = (b'""', b"null", b"[]")
+
+_any = msgspec.json.Decoder()
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+log = structlog.get_logger("providers.usage")
+
+
+class Told(NamedTuple):
+    """The figures of one usage object, None for those that it lacks. `plain` names those that are in OpenAI's shape."""
+
+    prompt: int | None = None
+    cached: int | None = None
+    completion: int | None = None
+    total: int | None = None
+    plain: frozenset[str] = frozenset()
+
+    @property
+    def says_something(self) -> bool:
+        """A frame of zeros is sent by upstreams that do not know yet."""
+        return bool(self.prompt or self.completion or self.total)
+
+
+def read(raw: bytes) -> Told:
+    """What a usage object tells. Whatever can't be understood is not told; nothing is raised."""
+    said = _decoded(raw)
+    if not isinstance(said, dict):
+        return Told()
+    prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
+    total = _number(said.get("total_tokens"))
+    details: dict[str, Any] = next((said[name] for name in DETAILS if isinstance(said.get(name), dict)), {})
+    cached = _first(details, CACHED)
+    if cached is None:
+        cached = _first(said, CACHED)
+    more = said.get("completion_tokens_details")
+    reasoning = _number(more.get("reasoning_tokens")) if isinstance(more, dict) else None
+    if prompt is not None and completion is not None and total and reasoning:
+        if total == prompt + completion + reasoning:  # some count what was thought beside the answer
+            completion += reasoning
+    elif prompt is None and completion is not None and total is not None and total >= completion:
+        prompt = total - completion
+    elif completion is None and prompt is not None and total is not None and total >= prompt:
+        completion = total - prompt
+    plain = frozenset(name for name in PLAIN if type(said.get(name)) is int)
+    return Told(prompt, cached, completion, total, plain)
+
+
+def _first(said: dict[str, Any], names: Iterable[str]) -> int | None:
+    """The largest of the figures by these names: some fill in both, one of them with 0."""
+    largest = None
+    for name in names:
+        if name in said and (number := _number(said[name])) is not None and (largest is None or number > largest):
+            largest = number
+    return largest
+
+
+def _number(value: Any) -> int | None:
+    """A count in whatever way it was written; None for what is none."""
+    if type(value) is int:
+        return value if value >= 0 else None
+    if isinstance(value, str) and len(value) <= 40:
+        try:
+            value = float(value) if not value.isdecimal() else int(value)
+        except ValueError:
+            return None
+    if isinstance(value, float):
+        value = math.ceil(value) if math.isfinite(value) else None
+    return value if type(value) is int and value >= 0 else None
+
+
+def _decoded(raw: bytes) -> Any:
+    """JSON as it is found in the world: numbers without bounds, halves of characters; None for what is no JSON."""
+    try:
+        return _any.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+class Tally:
+    """The count of one attempt's tokens, as far as is known at every moment.
+
+    `usage` is always what would be charged if the attempt ended now, near enough; `conclude` says it for good.
+    """
+
+    def __init__(self, demand: Demand) -> None:
+        self.usage = Usage(prompt_tokens=demand.prompt_estimate)
+        self._demand = demand
+        self._produces_output = demand.capability != "embeddings"
+        self._prompt: int | None = None
+        self._completion: int | None = None  # as told, up to the moment at which it was told
+        self._total: int | None = None  # told alone
+        self._zero = False  # the upstream told that nothing came out
+        self._seen = 0  # bytes of text that came
+        self._since = 0  # ... since the upstream told how many tokens it had been
+        self._pieces = 0  # pieces of text since then
+        self._kept: defaultdict[str, list[bytes]] = defaultdict(
+            list
+        )  # text since then, JSON without its quotes, by member
+        self._whole: bytes | None = None
+        self._concluded = False
+
+    def hear(self, delta: dict[str, msgspec.Raw]) -> bool:
+        """A piece of the answer came; whether there is text in it."""
+        size = 0
+        for name, value in delta.items():
+            piece = bytes(value)
+            if name == "role" or piece in SAYS_NOTHING or name == "reasoning_content" and "reasoning" in delta:
+                continue
+            if piece[0] != QUOTE:
+                piece = _text_within(piece)
+            size += len(piece) - 2
+            if self._since < KEPT:
+                self._kept[name].append(piece[1:-1][:KEPT])
+        if size <= 0:
+            return False
+        self._seen += size
+        self._since += size
+        self._pieces += 1
+        usage = self.usage
+        usage.completion_tokens = (self._completion or 0) + max(self._pieces, self._since >> 2)
+        usage.estimated = True
+        if self._prompt is None:
+            usage.prompt_tokens = self._demand.prompt_estimate
+        return True
+
+    def hear_whole(self, body: bytes) -> None:
+        """The whole answer came."""
+        self._whole = body
+        self._seen = len(body)
+
+    def tell(self, raw: bytes) -> Told:
+        """The upstream tells its usage, once or again and again; what this time is not told stays as it was."""
+        told = read(raw)
+        if not told.says_something:
+            self._zero = self._zero or told.completion == 0
+            return told
+        possible, usage = self._demand.possible, self.usage
+        most_output = max(possible.answer * possible.answers, self._seen) if self._produces_output else 0
+        prompt = self._believe("prompt_tokens", told.prompt, possible.told_prompt)
+        completion = self._believe("completion_tokens", told.completion, most_output)
+        if told.prompt is None and told.completion is None:
+            self._total = self._believe("total_tokens", told.total, possible.told_prompt + most_output)
+        if prompt is not None:
+            self._prompt = usage.prompt_tokens = prompt
+            usage.cached_tokens = min(usage.cached_tokens, prompt)
+        if told.cached is not None and self._prompt is not None:
+            usage.cached_tokens = min(told.cached, self._prompt)
+        # A count that does not grow while text comes is none.
+        if completion and (completion > (self._completion or 0) or not self._since):
+            self._completion = usage.completion_tokens = completion
+            self._since = self._pieces = 0
+            self._kept.clear()
+        self._zero = self._zero or completion == 0
+        usage.estimated = self._prompt is None or self._completion is None or bool(self._since)
+        return told
+
+    def _believe(self, name: str, figure: int | None, most: int) -> int | None:
+        """The figure, if the request can have used so much."""
+        if figure is not None and figure > most:
+            self.usage.unreadable = f"{name} {figure:.6g}" if figure >= 10**15 else f"{name} {figure}"
+            return None
+        return figure
+
+    def conclude(self) -> Usage:
+        """What the attempt used, for good: told, or else counted. It may wait for the native thread."""
+        if self._concluded:
+            return self.usage
+        demand = self._demand
+        if not self._produces_output:
+            self._completion = 0
+            if self._prompt is None:
+                self._prompt = self._total
+        asked = demand.question() if self._prompt is None else None
+        if asked is None and not self._is_behind and (self._zero or self._completion is not None):
+            return self._finish(self._prompt or 0, self._completion or 0, estimated=False)
+        try:
+            prompt, counted = tokens.apart(
+                lambda: (asked.tokens_counted() if asked else 0, self._text().tokens_counted())
+            )
+        except Exception as error:  # whatever it is, the call is charged
+            log.error("tokens could not be counted", reason=str(error))
+            prompt, counted = asked.tokens_guessed() if asked else 0, self._text().tokens_guessed()
+        possible, told = demand.possible, self._completion or 0
+        limit = possible.answer if demand.max_output is None else min(demand.max_output, possible.answer)
+        completion = max(told, min(told + counted, limit * possible.answers))
+        if self._prompt is not None:
+            prompt = self._prompt
+        elif self._total is not None:
+            completion = min(completion, self._total)
+            prompt = min(self._total - completion, possible.told_prompt)
+        else:
+            prompt = min(prompt, possible.prompt)
+        exact = asked is None and not counted and (self._zero or self._completion is not None)
+        return self._finish(prompt, completion, estimated=not exact)
+
+    def confirms(self, told: Told) -> bool:
+        """Whether these figures, in the shape in which they were told, are what is charged."""
+        usage = self.usage
+        return (
+            not usage.estimated
+            and told.plain.issuperset(PLAIN if self._produces_output else PLAIN[:1])
+            and (told.prompt, told.completion or 0) == (usage.prompt_tokens, usage.completion_tokens)
+        )  # fmt: skip
+
+    def as_json(self) -> bytes:
+        """What is charged, as a usage object in OpenAI's shape."""
+        usage = self.usage
+        told: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens}
+        if self._produces_output:
+            told["completion_tokens"] = usage.completion_tokens
+        told["total_tokens"] = usage.prompt_tokens + usage.completion_tokens
+        if usage.cached_tokens:
+            told["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+        return msgspec.json.encode(told)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether there is text, or may be, of which the upstream has not told the tokens."""
+        return self._completion is None if self._whole is not None else self._since > 0
+
+    def _finish(self, prompt: int, completion: int, *, estimated: bool) -> Usage:
+        usage = self.usage
+        usage.prompt_tokens, usage.completion_tokens, usage.estimated = prompt, completion, estimated
+        usage.cached_tokens = min(usage.cached_tokens, prompt)
+        self._concluded = True
+        return usage
+
+    def _text(self) -> tokens.Sample:
+        """The answer's text of which the upstream has not told the tokens."""
+        if not self._is_behind:
+            return tokens.NOTHING
+        if self._whole is not None:
+            return tokens.sample(_answered(_decoded(self._whole)), KEPT_WHOLE)
+        texts, size = [], 0
+        for pieces in self._kept.values():
+            joined = b"".join(pieces)  # before it is read: a character may come in two halves
+            size += len(joined)
+            text = _decoded(b'"%b"' % joined)
+            texts.append(text if isinstance(text, str) else joined.decode("utf-8", "replace"))
+        text = "".join(texts)
+        text = text.removesuffix(" ") or text  # where a stream is cut, a blank begins a token that did not come
+        return tokens.Sample((text,), len(text) * self._since // max(size, 1))
+
+
+def _text_within(piece: bytes) -> bytes:
+    """The texts within a list or an object, such as a tool call's name and arguments, as one text of JSON."""
+    text = "".join(tokens.texts_of(_decoded(piece)))
+    try:
+        return msgspec.json.encode(text)
+    except UnicodeEncodeError:  # half a character
+        return json.dumps(text).encode()
+
+
+def _answered(body: Any) -> Iterator[str]:
+    """The texts of a whole answer's choices."""
+    choices = body.get("choices") if isinstance(body, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            message = choice.get("message") or choice.get("text")
+            if isinstance(message, dict) and message.get("reasoning") and "reasoning_content" in message:
+                message = {name: value for name, value in message.items() if name != "reasoning_content"}
+            yield from tokens.texts_of(message)
+
+
+def chunk_of(like: bytes, usage: bytes) -> bytes:
+    """A chunk that tells nothing but the usage, of the same stream as the chunk `like`."""
+    members = _members.decode(like)
+    members = {
+        name: members[name] for name in ("id", "object", "created", "model", "system_fingerprint") if name in members
+    }
+    return msgspec.json.encode(members | {"choices": [], "usage": msgspec.Raw(usage)})
+
+
+def with_member(data: bytes, name: str, value: bytes | None) -> bytes:
+    """A JSON object with a member at its top level replaced, added, or (None) taken out; the others as they are."""
+    try:
+        members = {key: bytes(raw) for key, raw in _members.decode(data).items()}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # not quite JSON, and an answer all the same
+        loose = _decoded(data)
+        if not isinstance(loose, dict):
+            return data
+        members = {key: json.dumps(inner).encode() for key, inner in loose.items()}
+    members.pop(name, None)
+    if value is not None:
+        members[name] = value
+    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(key).encode(), raw) for key, raw in members.items())

@@ -1,0 +1,37 @@
+"""A client that hangs up is noticed within a second, and its upstream let go, whatever it has sent after its request."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import pytest
+
+from tests.services.upstream import CHAT, Hang, chat
+
+AT_MOST_S = 1.0 + 0.5  # what is promised, and what a busy machine takes
+
+
+def request(gate, key: str, **fields: object) -> bytes:
+    body = json.dumps({"model": "small", "messages": [{"role": "user", "content": "one two"}], **fields}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize(
+    "extra", [b"", b"\n", b"POST /v1/chat/completions HTTP/1.1\r\n"], ids=["nothing", "a byte", "a line"]
+)
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_upstream_is_let_go_when_its_client_hangs_up(gate, key, upstream, extra, streams) -> None:
+    upstream.script(CHAT, (lambda body: chat(body, hang_after=2)) if streams else Hang())
+    with socket.create_connection(("127.0.0.1", gate.port)) as client:
+        client.sendall(request(gate, key, stream=streams))
+        upstream.wait_for(lambda: upstream.requests and (not streams or upstream.last.chunks_sent >= 2))
+        client.sendall(extra)
+        time.sleep(0.1)  # so that it is there before the end
+    hung_up = time.monotonic()
+    upstream.wait_for(lambda: upstream.last.client_gone_at is not None)
+    assert upstream.last.client_gone_at - hung_up < AT_MOST_S
+    (event,) = gate.events(1)
+    assert event.outcome == "cancelled"

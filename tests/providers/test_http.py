@@ -1,0 +1,126 @@
+"""Connections to upstreams: kept while they are fit for it, and read within bounds, with TLS and without."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.ssl
+import pytest
+
+from app.providers import http
+from app.providers.addresses import AddressPolicy
+from app.providers.base import UpstreamError
+from app.providers.http import Pool
+from bench.gateway.builds import trust
+from tests.services.tls import TlsRelay
+from tests.services.upstream import Answer, Stream, Upstream, answer_twice, crash, say_nonsense, stay_open
+
+PATH = "/said"
+POLICY = AddressPolicy(allow_private=True)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def pool(
+    request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pool]:
+    if request.param == "plain":
+        made = Pool(upstream.origin, timeout_s=1, policy=POLICY)
+        yield made
+        made.close()
+        return
+    authority = trust(tmp_path)
+    context = gevent.ssl.SSLContext(
+        gevent.ssl.PROTOCOL_TLS_CLIENT
+    )  # what `ssl` is in a process that gevent has patched
+    context.load_verify_locations(authority.ca)
+    monkeypatch.setattr(http, "_tls", lambda: context)
+    relay = TlsRelay(authority, upstream.port)
+    made = Pool(f"https://localhost:{relay.port}", timeout_s=1, policy=POLICY)
+    yield made
+    made.close()
+    relay.close()
+
+
+def said(pool: Pool) -> bytes:
+    """The first piece of an answer whose end nobody waits for."""
+    answer = pool.request("POST", PATH, {}, [b"{}"])
+    piece = answer.read()
+    answer.finish()
+    answer.close()
+    return piece
+
+
+def test_a_connection_is_kept_once_the_end_has_come(pool: Pool, upstream: Upstream) -> None:
+    upstream.always(PATH, Stream([b"one"], done=False))
+    for _ in range(3):
+        assert said(pool) == b"one"
+        gevent.sleep(0.1)
+    assert len({exchange.connection for exchange in upstream.requests}) == 1
+
+
+@pytest.mark.parametrize("after", [stay_open, crash, say_nonsense, answer_twice])
+def test_a_connection_is_never_used_again_whose_answer_did_not_end(
+    pool: Pool, upstream: Upstream, after: Callable[..., Any]
+) -> None:
+    upstream.always(PATH, Stream([b"one"], done=False, after=after))
+    for _ in range(2):
+        assert said(pool) == b"one"
+        gevent.sleep(0.1)
+    assert len({exchange.connection for exchange in upstream.requests}) == 2
+
+
+def test_a_connection_whose_end_does_not_come_is_closed(pool: Pool, upstream: Upstream) -> None:
+    upstream.script(PATH, Stream([b"one"], done=False, after=stay_open))
+    assert said(pool) == b"one"
+    gevent.sleep(http.END_S + 1.5)
+    upstream.wait_for_client_gone(upstream.last)
+
+
+def test_an_answer_is_waited_for_until_a_moment_and_then_as_before(pool: Pool, upstream: Upstream) -> None:
+    upstream.script(PATH, Stream([b"one", b"two"], done=False, delay_s=0.6))
+    answer = pool.request("POST", PATH, {}, [b"{}"])
+    assert answer.read() == b"one"
+    began = time.monotonic()
+    with pytest.raises(UpstreamError) as raised:
+        answer.read(began + 0.05)
+    assert raised.value.timed_out
+    assert time.monotonic() - began < 0.5
+    assert answer.read() == b"two"
+    assert answer.read() == b""
+
+
+def test_what_came_before_nonsense_is_read_first(pool: Pool, upstream: Upstream) -> None:
+    upstream.script(PATH, Stream([b"one"], done=False, after=say_nonsense))
+    answer = pool.request("POST", PATH, {}, [b"{}"])
+    assert answer.read() == b"one"
+    with pytest.raises(UpstreamError, match="not HTTP"):
+        answer.read()
+    answer.close()
+
+
+def test_a_body_that_is_too_large_is_an_error(pool: Pool, upstream: Upstream) -> None:
+    upstream.script(PATH, Answer(b"x" * 200_000))
+    answer = pool.request("POST", PATH, {}, [b"{}"])
+    with pytest.raises(UpstreamError, match="too large"):
+        answer.read_all(100_000)
+    answer.close()
+
+
+@pytest.mark.parametrize("size", [*range((1 << 20) - 2, (1 << 20) + 300, 7), 3 << 20, (2 << 20) + 129])
+def test_what_is_unpacked_is_whole_at_any_size(size: int) -> None:
+    unpacker = http._Unpacker("gzip")
+    unpacker.feed(gzip.compress(b"\0" * size))
+    assert sum(map(len, iter(unpacker.unpacked, b""))) == size
+    assert unpacker.is_whole
+
+
+def test_a_certificate_of_nobody_is_refused(upstream: Upstream, tmp_path: Path) -> None:
+    relay = TlsRelay(trust(tmp_path), upstream.port)
+    with pytest.raises(UpstreamError, match="certificate"):
+        Pool(f"https://localhost:{relay.port}", timeout_s=5, policy=POLICY).request("GET", PATH, {})
+    relay.close()

@@ -1,0 +1,34 @@
+"""Links are built on the public address; what a request says of itself counts only where none is set."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from app.web import links
+from config import load
+
+
+def origin(url: str | None, host: str) -> str:
+    app = Flask(__name__)
+    app.config["PORTICO"] = load({"CONFIG_SERVER_PUBLIC_URL": url} if url else {})
+    with app.test_request_context("/", headers={"Host": host}):
+        return links.origin()
+
+
+def test_a_request_says_nothing_about_links_where_a_public_address_is_set() -> None:
+    assert origin("https://portal.example.com/", "evil.example") == "https://portal.example.com"
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("portal.test:8000", "http://portal.test:8000"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("evil.example/x?", "http://localhost:8000"),
+        ("evil.example'; rm", "http://localhost:8000"),
+        ("user@evil.example", "http://localhost:8000"),
+    ],
+)
+def test_without_one_the_host_that_was_asked_is_taken_if_it_is_one(host: str, found: str) -> None:
+    assert origin(None, host) == found
