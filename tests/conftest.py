@@ -245,6 +245,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     )
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Long or packed bytes name no test: gzip tells the second, and workers that began in different ones disagree."""
+    if isinstance(val, bytes) and not (val.isascii() and len(val) <= 60):
+        return f"{len(val)} bytes"
+    return None
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: the garbage collector need not walk it again and again."""
     gc.freeze()
