@@ -79,8 +79,7 @@ def violations(page: Page) -> list[str]:
     found = []
     for scheme, more in (("light", {}), ("dark", {"runOnly": COLOURS})):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-        dark = page.locator("html.pf-v6-theme-dark").count() == 1
-        assert dark == (scheme == "dark")
+        page.locator("html.pf-v6-theme-dark").wait_for(state="attached" if scheme == "dark" else "detached")
         options = {"resultTypes": ["violations"], **more}
         faults = page.evaluate("async options => (await axe.run(document, options)).violations", options)
         found += [f"{scheme}: {fault['id']}: {node['html'][:160]}" for fault in faults for node in fault["nodes"][:3]]
