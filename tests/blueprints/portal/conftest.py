@@ -85,7 +85,7 @@ class Browser:
             db.session.remove()
         with self.client.session_transaction() as kept:
             kept.permanent = True
-            kept[sessions.COOKIE_FIELD] = begun.id
+            kept[sessions.COOKIE_FIELD] = begun
             kept["csrf_token"] = self._csrf
 
     def get(self, path: str, *, fragment: bool = False, **arguments: Any) -> TestResponse:
