@@ -4,7 +4,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
+.PHONY: help run dev test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,18 +15,36 @@ run:  ## install, migrate and start a whole Portico; Ctrl-C stops it
 dev:  ## the same, and every process starts again when the code changes
 	@$(VENV) dev python tools/run.py --reload
 
-test:  ## everything: lint, types, migrations, services, browsers
+# Types are judged while tests run: what mypy says is shown when both are done, and either of them fails the target.
+define beside_mypy
+	@said=$$(mktemp); failed=0; $(VENV) dev mypy >"$$said" 2>&1 & mypy=$$!; \
+	trap 'kill $$mypy; rm -f "$$said"; exit 130' INT TERM; \
+	$(VENV) dev $(1) || failed=1; \
+	wait $$mypy || failed=1; \
+	echo "mypy: $$(cat "$$said")"; rm -f "$$said"; exit $$failed
+endef
+
+# Python keeps what it compiled, whatever the caller's environment says: each process of tests would compile it again.
+test test-all test-at check: export PYTHONDONTWRITEBYTECODE =
+
+PYTEST = pytest -n $(JOBS) --dist loadgroup
+QUICK = $(PYTEST) -q --hypothesis-profile check -m "not slow and not browser and not services" -p no:schemathesis \
+	--ignore tests/blueprints/api/test_schemathesis.py
+
+test:  ## everything: lint, types, migrations, services, browsers; ARGS="-k words" chooses tests
 	@$(VENV) dev
-	@failed=0; \
-	for step in "ruff check" mypy "pytest -n $(JOBS) --dist loadgroup"; do $(VENV) dev $$step || failed=1; done; \
-	exit $$failed
+	@$(VENV) dev ruff check
+	$(call beside_mypy,$(PYTEST) $(ARGS))
+
+test-all:  ## the same, and every test on every database and through every door of /v1 that it can take (an hour)
+	@$(VENV) dev
+	@$(VENV) dev ruff check
+	$(call beside_mypy,$(PYTEST) --every-combination $(ARGS))
 
 check:  ## the quick part: lint, types, tests on SQLite without a browser; ARGS="-k words" chooses tests
 	@$(VENV) dev
 	@$(VENV) dev ruff check
-	@$(VENV) dev mypy
-	@$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser and not services" \
-		-p no:schemathesis --ignore tests/blueprints/api/test_schemathesis.py $(ARGS)
+	$(call beside_mypy,$(QUICK) $(ARGS))
 
 test-at:  ## the quick tests with all clocks moved, Valkey's too (Linux, a C compiler); CLOCK="2028-02-29 23:59:50" in UTC
 	@test -n "$(CLOCK)" || { echo 'say when: make test-at CLOCK="2028-02-29 23:59:50"' >&2; exit 2; }
@@ -34,8 +52,7 @@ test-at:  ## the quick tests with all clocks moved, Valkey's too (Linux, a C com
 	@mkdir -p .cache
 	@cc -O2 -shared -fPIC -o .cache/moved_clock.so tests/services/moved_clock.c
 	@CLOCK_MOVED_S=$$(( $$(date -u -d "$(CLOCK)" +%s) - $$(date +%s) )) LD_PRELOAD=$(CURDIR)/.cache/moved_clock.so \
-		$(VENV) dev pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not browser and not services" \
-		-p no:schemathesis --ignore tests/blueprints/api/test_schemathesis.py $(ARGS)
+		$(VENV) dev $(QUICK) $(ARGS)
 
 lint:  ## what ruff, mypy and djlint have to say
 	@$(VENV) dev ruff check

@@ -5,6 +5,9 @@ Each is started once a test process at most, and only when a test asks; servers 
 
 from __future__ import annotations
 
+import gc
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -13,14 +16,24 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from hypothesis import settings
 from jinja2 import FileSystemBytecodeCache
 
 from app import clock
 from tests.services.chromium import Chromium, NoChromium, find_chromium
+from tests.services.memory import IN_MEMORY, PLACE
 from tests.services.portico import Portico
 from tests.services.postgres import Postgres, running_postgres
 from tests.services.upstream import Upstream
 from tests.services.valkey import ValkeyServer, running_valkey
+
+if IN_MEMORY:
+    os.environ["TMPDIR"] = tempfile.tempdir = PLACE  # for `tmp_path`, and for what tests start
+
+# How many examples a property is shown; `--hypothesis-profile check` is what `make check` says.
+settings.register_profile("check", max_examples=20)
+settings.register_profile("test", max_examples=100)
+settings.load_profile("test")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,7 +82,19 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
 @pytest.fixture
 def lasting_postgres_url(postgres: Postgres) -> str:
     """The URL of the PostgreSQL database that all tests of this process share: `tests.house.app` puts it back."""
-    return postgres.url(postgres.template("house", lambda _: None))
+    return postgres.lasting("house")
+
+
+@pytest.fixture
+def books_postgres_url(postgres: Postgres) -> str:
+    """The URL of the PostgreSQL database in which `tests.ledger.books` opens books, which are emptied each time."""
+    return postgres.lasting("books")
+
+
+@pytest.fixture(scope="session")
+def books_sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same in SQLite."""
+    return f"sqlite:///{tmp_path_factory.mktemp('books') / 'books.db'}"
 
 
 @pytest.fixture
@@ -187,6 +212,50 @@ def turn(request: pytest.FixtureRequest, set_clock: SetClock) -> datetime:
 
 
 QUIET_S = 20
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-combination", action="store_true", help="every test on each database and through each lane"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave a test out on its second database and through its second lane, unless it is marked as one that can differ
+    there. The slow ones begin, so that none of them is alone at the end."""
+    seconds = {"both_databases": "postgresql", "both_lanes": "flask"}
+
+    def is_left_out(item: pytest.Item) -> bool:
+        values = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        module = item.path.stem
+        return any(
+            (second in values or (second == "postgresql" and module.endswith("_on_postgres")))
+            and item.get_closest_marker(mark) is None
+            for mark, second in seconds.items()
+        )
+
+    left_out = [] if config.getoption("every_combination") else [item for item in items if is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = sorted(
+        (item for item in items if item not in gone), key=lambda item: not item.get_closest_marker("slow")
+    )
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Long or packed bytes name no test: gzip tells the second, and workers that began in different ones disagree."""
+    if isinstance(val, bytes) and not (val.isascii() and len(val) <= 60):
+        return f"{len(val)} bytes"
+    return None
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not walk it again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ import msgspec
 import psycopg
 import pytest
 import redis
-from flask import Flask
+from flask import Flask, has_app_context
 from flask.testing import FlaskClient
 
 from app import create_app, store
-from app.domain import catalog, identity, passwords, providers, teams
+from app.domain import catalog, identity, passwords, providers, teams, tokens
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
 from app.domain.teams import Team
@@ -108,10 +108,13 @@ class World(NamedTuple):
 
     database: sqlite3.Connection | Rows
     keys: list[tuple[bytes, int, bytes]]  # name, ms to live (0: for ever), value as DUMP tells it
+    told: Any  # what its maker answered, such as the ids of what it made
 
 
 @pytest.fixture
-def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
+def app(request: pytest.FixtureRequest, config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
+    """The application in the world that the test asks for: empty, with the four `people` (or `visitors`), or with one
+    of all `things`."""
     shutil.rmtree(config.spool_dir, ignore_errors=True)
     name = msgspec.json.encode(config)
     if (made := _made.get(name)) is None:
@@ -133,29 +136,65 @@ def app(config: Config, wire: redis.Redis, migrated: Path) -> Iterator[Flask]:
         transaction(providers.ensure_endpoints)
         publication.publish_all()
 
+    def begin_with_people() -> People:
+        begin()
+        return transaction(make_people)
+
+    def begin_with_things() -> object:
+        from tests.things import make_things  # which is made of what is here
+
+        return make_things(made, begin_with_people())
+
+    asked = set(request.fixturenames)
     with made.app_context():
-        _as_in_world("empty", begin, config, wire)
+        if "things" in asked:
+            told = _as_in_world("things", begin_with_things, config, wire)
+            made.config["THINGS"] = told
+        elif asked & {"people", "visitors"}:
+            _as_in_world("people", begin_with_people, config, wire)
+        else:
+            _as_in_world("empty", begin, config, wire)
     yield made
     made.config.clear()
     made.config.update(kept)  # tests may have set what they like
     _let_go(made)
 
 
-def _as_in_world(which: str, begin: Callable[[], object], config: Config, wire: redis.Redis) -> None:
-    """Put the database and Redis into the state that `begin` leaves; it is called once only for the same settings."""
+def _as_in_world(which: str, begin: Callable[[], object], config: Config, wire: redis.Redis) -> Any:
+    """Put the database and Redis into the state that `begin` leaves; it is called once only for the same settings, and
+    what it answered then is answered again."""
     name = msgspec.json.encode(config), which
     world = _worlds.get(name)
     if world is None:
-        begin()
+        told = begin()
         keys = [(key, max(wire.pttl(key), 0), wire.dump(key)) for key in wire.scan_iter()]
-        _worlds[name] = World(_copy(config), keys)
-        return
+        _worlds[name] = World(_copy(config), keys, told)
+        return told
     _put_back(config, world.database)
     with wire.pipeline(transaction=False) as pipe:
         pipe.flushall()
         for key, ms, value in world.keys:
             pipe.restore(key, ms, value)
         pipe.execute()
+    return world.told
+
+
+Once = Callable[[str, Callable[[], Any]], Any]
+
+
+@pytest.fixture
+def once(request: pytest.FixtureRequest, app: Flask, config: Config, wire: redis.Redis) -> Once:
+    """`once(name, make)` is a world of a module's own on top of that which the test asks for: `make` is called once, and
+    what it left and answered is put back each time. It may answer no rows of the database: their session ends."""
+
+    def world(name: str, make: Callable[[], Any]) -> Any:
+        with nullcontext() if has_app_context() else app.app_context():
+            db.session.rollback()
+            told = _as_in_world(f"{request.module.__name__}.{name}", make, config, wire)
+            db.session.rollback()
+        return told
+
+    return world
 
 
 def _is_sqlite(config: Config) -> bool:
@@ -248,25 +287,23 @@ def make_team() -> Team:
 
 
 @pytest.fixture
-def people(inside: Flask, config: Config, wire: redis.Redis) -> People:
+def people(inside: Flask) -> People:
     """The four, inside of an application context that lasts as long as the test."""
-    return _four(config, wire)
+    return _four()
 
 
 @pytest.fixture
-def visitors(app: Flask, config: Config, wire: redis.Redis) -> People:
+def visitors(app: Flask) -> People:
     """The four without that context, for tests with browsers: Flask keeps who is signed in in the context."""
     with app.app_context():
-        made = _four(config, wire)
+        made = _four()
         for person in (made.admin, made.owner, made.stranger, made.auditor):
             db.session.refresh(person)
         db.session.expunge_all()
     return made
 
 
-def _four(config: Config, wire: redis.Redis) -> People:
-    _as_in_world("people", lambda: transaction(make_people), config, wire)
-    db.session.rollback()
+def _four() -> People:
     return transaction(lambda: People(*(identity.named(name) for name in ("admin", "owner", "stranger", "auditor"))))
 
 
@@ -306,8 +343,8 @@ class Program:
         return call
 
 
-def sign_in(app: Flask, username: str, password: str = PASSWORD, **form: str) -> Program:
-    client = app.test_client(use_cookies=False)
-    answer = client.post("/token", data={"username": username, "password": password, **form})
-    assert answer.status_code == 200, answer.get_json()
-    return Program(client, answer.get_json()["access_token"])
+def sign_in(app: Flask, username: str, *, scope: str = "") -> Program:
+    """A program with a fresh access token of a person, made directly: signing in itself has tests of its own."""
+    with nullcontext() if has_app_context() else app.app_context():  # requests share the test's session if it has one
+        text = transaction(lambda: tokens.grant(identity.named(username), scopes=scope.split()).access_token)
+    return Program(app.test_client(use_cookies=False), text)

@@ -22,7 +22,7 @@ from app.extensions import MIGRATIONS, prepare
 from app.runtime.ids import new_id
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.services, pytest.mark.both_databases])])
 def alembic_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     if request.param == "sqlite":
         engine = create_engine(f"sqlite:///{tmp_path / 'portico.db'}")

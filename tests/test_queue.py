@@ -41,6 +41,7 @@ def waiting(ledger: Flask) -> list[str]:
     return [job.func_name for job in box.jobs]
 
 
+@pytest.mark.both_databases
 def test_a_job_is_enqueued_once_after_commit(ledger: Flask) -> None:
     def work() -> None:
         queue_module.enqueue_after_commit(rollups.run)
@@ -52,6 +53,7 @@ def test_a_job_is_enqueued_once_after_commit(ledger: Flask) -> None:
     assert waiting(ledger) == ["app.jobs.rollups.run"]
 
 
+@pytest.mark.both_databases
 def test_a_rolled_back_unit_of_work_enqueues_nothing(ledger: Flask) -> None:
     def work() -> None:
         queue_module.enqueue_after_commit(rollups.run)
@@ -76,6 +78,7 @@ def test_a_unit_of_work_that_is_run_again_enqueues_once(ledger: Flask) -> None:
     assert (len(runs), waiting(ledger)) == (3, ["app.jobs.rollups.run"])
 
 
+@pytest.mark.both_databases
 def test_the_end_of_a_savepoint_enqueues_nothing(ledger: Flask) -> None:
     def work() -> None:
         with db.session.begin_nested():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from flask import Flask
 from sqlalchemy import select
 
@@ -42,6 +43,12 @@ class Things:
 
     def __getitem__(self, noun: str) -> str:
         return self.ids[noun]
+
+
+@pytest.fixture
+def things(app: Flask, visitors: People) -> Things:
+    """One of everything, as `app` has found it in its world of that name."""
+    return Things(dict(app.config["THINGS"].ids))
 
 
 def make_things(app: Flask, people: People) -> Things:

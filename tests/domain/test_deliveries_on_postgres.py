@@ -5,7 +5,7 @@ import pytest
 from tests.domain.test_deliveries import *  # noqa: F403
 from tests.domain.test_invitations import *  # noqa: F403
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.both_databases]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from tests.domain.test_subscriptions import *  # noqa: F403
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.both_databases]
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 import redis
 from flask import Flask
 
-from app.extensions import db
 from tests.house import app, config, database_url, home, inside, migrated, quick_hashes, valkey_url  # noqa: F401
 from tests.ledger import books
 
@@ -15,12 +14,9 @@ from tests.ledger import books
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Flask]:
     """Empty books on each database beside an empty Valkey, with their application's context open."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    made = books.open_books(books.settings(tmp_path, url, redis_url))
-    with made.app_context():
-        yield made
-        db.session.remove()
-        db.engine.dispose()
+    url = request.getfixturevalue("books_postgres_url" if request.param == "postgresql" else "books_sqlite_url")
+    with books.opened(books.settings(tmp_path, url, redis_url)) as app:
+        yield app
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ def letters() -> list[DeadLetter]:
     return list(db.session.scalars(select(DeadLetter)))
 
 
+@pytest.mark.both_databases
 def test_events_are_posted_and_the_stream_forgets_them(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -104,6 +105,7 @@ def test_events_from_before_the_group_are_posted(
     assert books.count_entries() == 10
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     "poison",
     [
@@ -133,6 +135,7 @@ def test_poison_becomes_a_dead_letter_and_the_rest_goes_on(
     books.assert_sums_equal_entries()
 
 
+@pytest.mark.both_databases
 def test_an_entry_that_is_no_event_becomes_a_dead_letter(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -142,6 +145,7 @@ def test_an_entry_that_is_no_event_becomes_a_dead_letter(
     assert "other" in letter.raw
 
 
+@pytest.mark.both_databases
 def test_what_the_database_refuses_in_one_event_costs_that_event_alone(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -152,6 +156,7 @@ def test_what_the_database_refuses_in_one_event_costs_that_event_alone(
     books.assert_sums_equal_entries()
 
 
+@pytest.mark.both_databases
 def test_while_the_database_is_away_events_stay_in_the_stream(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +177,7 @@ def test_while_the_database_is_away_events_stay_in_the_stream(
     assert books.count_entries() == 50
 
 
+@pytest.mark.both_databases
 def test_a_missing_table_makes_no_dead_letters(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -198,6 +204,7 @@ def test_entries_of_a_dead_drainer_are_claimed(
     books.assert_sums_equal_entries()
 
 
+@pytest.mark.both_databases
 def test_two_drainers_at_once_post_each_event_once(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -244,6 +251,7 @@ with app.app_context():
 """
 
 
+@pytest.mark.both_databases
 def test_a_drainer_killed_between_commit_and_acknowledge_posts_nothing_twice(
     ledger: Flask, wire: redis.Redis, redis_url: str, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -308,6 +316,7 @@ def test_a_spool_file_in_use_is_left_alone(
     assert drainer.clean() == 1
 
 
+@pytest.mark.both_databases
 def test_what_was_settled_long_ago_is_not_charged_again(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -324,6 +333,7 @@ def test_what_was_settled_long_ago_is_not_charged_again(
     assert books.count_entries() == 1
 
 
+@pytest.mark.both_databases
 def test_of_two_tellings_the_settled_one_is_booked(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -409,6 +419,7 @@ def test_a_spool_file_waits_for_a_redis_that_takes_no_writes(
     assert books.count_entries() == 1 and spent(wire) == 5
 
 
+@pytest.mark.both_databases
 def test_a_torn_last_line_is_told_and_a_broken_line_becomes_a_dead_letter(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -430,6 +441,7 @@ def test_an_empty_spool_file_is_deleted(ledger: Flask, make_drainer: Callable[..
     assert not path.exists()
 
 
+@pytest.mark.both_databases
 def test_a_spool_file_survives_a_database_that_is_away(
     ledger: Flask, make_drainer: Callable[..., Drainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,6 +529,7 @@ def test_a_hold_whose_lease_has_ended_reaches_the_books(
     assert reconcile.compare(wire, recent_ms=10**13, pause_s=0) == (2, [])
 
 
+@pytest.mark.both_databases
 def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], tmp_path: Path
 ) -> None:
@@ -555,6 +568,7 @@ def test_a_drainer_whose_loop_stands_still_tells_of_itself_no_more(
     assert "drainer" in heartbeats.missing(wire)
 
 
+@pytest.mark.both_databases
 def test_events_that_trickle_in_share_transactions(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -574,6 +588,7 @@ def test_events_that_trickle_in_share_transactions(
     assert len(posted) < 20
 
 
+@pytest.mark.both_databases
 def test_holds_are_reaped_while_the_database_is_away(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -620,6 +635,7 @@ def test_the_process_drains_and_ends_on_sigterm(redis_url: str, wire: redis.Redi
         process.wait()
 
 
+@pytest.mark.both_databases
 def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_lost(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:
@@ -645,6 +661,7 @@ def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_los
     assert looked == [{scope for told in events for scope in told.scopes}, set()]
 
 
+@pytest.mark.both_databases
 def test_a_budget_that_refused_is_judged_once_the_books_know_what_was_spent_before(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer]
 ) -> None:

@@ -1,29 +1,29 @@
 """What holds for every page there is, in a real browser: it is light, complains of nothing, fits narrow screens, and axe
 finds nothing in it, in both themes, wide and narrow.
 
-The pages are those that `tools/screenshots.py` photographs, with the same content: a page belongs into that list.
+The pages are those that `tools/screenshots.py` photographs, with the same content: a page belongs into that list. Each is
+loaded once in each theme, wide and narrow, and all is asked of it there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.services.portico import ADMIN_PASSWORD, Portico
 from tests.services.waiting import PATIENCE_S
-from tools.screenshots import NARROW, PERSON, WIDE, Seed, pages, sign_in
+from tools.screenshots import PERSON, WIDE, Seed, pages, sign_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("every page"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("every page"), pytest.mark.timeout(900)]
 
 FIRST_LOAD, LATER_LOAD = 250_000, 30_000  # bytes over the wire
 NARROWEST = {"width": 360, "height": 780}
 WHO = {"nobody": None, "person": PERSON, "admin": ("admin", ADMIN_PASSWORD)}
-COLOURS = ["color-contrast", "link-in-text-block"]
-LOOKS = [(size, scheme) for size in (WIDE, NARROW) for scheme in ("light", "dark")]
+COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}  # all else is the same in both themes
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,14 @@ def lived_in() -> Iterator[tuple[Portico, dict[str, str]]]:
 
 
 class Visit:
-    """A browser of each of the three who look at pages, with what it complained of."""
+    """A browser of each of the three who look at pages, with what it complained of and what it was sent."""
 
     def __init__(self, browser: Browser, portico: Portico, **options: Any) -> None:
         self.portico = portico
         self.contexts: dict[str, BrowserContext] = {}
         self.open: dict[str, Page] = {}
         self.complaints: list[str] = []
+        self.sent: dict[str, list[int]] = {}
         for who, credentials in WHO.items():
             self.contexts[who] = browser.new_context(**options)
             self.contexts[who].set_default_timeout(PATIENCE_S * 1000)
@@ -53,15 +54,18 @@ class Visit:
                 sign_in(page, portico.url, *credentials)
             page.on("console", self._heard)
             page.on("pageerror", lambda error: self.complaints.append(str(error)))
+            self.sent[who] = transferred(page)
 
     def _heard(self, message: Any) -> None:
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.complaints.append(f"{message.location.get('url')}: {message.text}")
 
-    def go(self, who: str, path: str, *, until_idle: bool = False) -> Page:
-        """The page, loaded; `until_idle` also waits half a second for what may still come."""
+    def go(self, who: str, path: str, scheme: Literal["light", "dark"] = "light") -> Page:
+        """The page, loaded in that theme: one that is only changed to it is for a while between the two."""
         page = self.open[who]
-        page.goto(self.portico.url + path, wait_until="networkidle" if until_idle else "load")
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        self.sent[who].clear()
+        page.goto(self.portico.url + path)
         return page
 
     def close(self) -> None:
@@ -69,40 +73,12 @@ class Visit:
             context.close()
 
 
-@pytest.mark.parametrize(
-    ("size", "scheme"), LOOKS, ids=lambda value: value if isinstance(value, str) else str(value["width"])
-)
-def test_axe_finds_nothing(browser: Browser, lived_in: tuple[Portico, dict[str, str]], size: Any, scheme: Any) -> None:
-    portico, seeded = lived_in
-    visit = Visit(browser, portico, viewport=size, color_scheme=scheme, reduced_motion="reduce")
-    rules: dict[str, Any] = {"resultTypes": ["violations"]}
-    if scheme == "dark":
-        rules["runOnly"] = {"type": "rule", "values": COLOURS}  # all else is the same in both themes
-    found = []
-    for name, who, path in pages(seeded):
-        result = Axe().run(visit.go(who, path), options=rules)
-        found += [
-            f"{name}: {fault['id']}: {node['html'][:160]}"
-            for fault in result.response["violations"]
-            for node in fault["nodes"][:3]
-        ]
-    visit.close()
-    assert found == []
-    assert visit.complaints == []
-
-
-def test_no_page_is_wider_than_the_narrowest_screen(browser: Browser, lived_in: tuple[Portico, dict[str, str]]) -> None:
-    portico, seeded = lived_in
-    visit = Visit(browser, portico, viewport=NARROWEST)
-    wide = []
-    for name, who, path in pages(seeded):
-        page = visit.go(who, path)
-        width = page.evaluate("document.documentElement.scrollWidth")
-        if width > NARROWEST["width"]:
-            wide.append(f"{name}: {width} px")
-    visit.close()
-    assert wide == []
-    assert visit.complaints == []
+def violations(page: Page, **more: Any) -> list[str]:
+    """What axe finds on the page."""
+    page.evaluate(AXE_SCRIPT)
+    options = {"resultTypes": ["violations"], **more}
+    faults = page.evaluate("async options => (await axe.run(document, options)).violations", options)
+    return [f"{fault['id']}: {node['html'][:160]}" for fault in faults for node in fault["nodes"][:3]]
 
 
 def transferred(page: Page) -> list[int]:
@@ -114,8 +90,33 @@ def transferred(page: Page) -> list[int]:
     return found
 
 
-def test_pages_are_light(browser: Browser, lived_in: tuple[Portico, dict[str, str]]) -> None:
+@pytest.mark.parametrize("size", [WIDE, NARROWEST], ids=["wide", "narrow"])
+def test_every_page_is_light_fits_complains_of_nothing_and_axe_finds_nothing(
+    browser: Browser, lived_in: tuple[Portico, dict[str, str]], size: Any
+) -> None:
     portico, seeded = lived_in
+    visit = Visit(browser, portico, viewport=size)
+    for who, path in (("person", "/usage"), ("admin", "/admin/usage")):  # what later pages need is cached then
+        visit.go(who, path).wait_for_load_state("networkidle")
+    found = []
+    for name, who, path in pages(seeded):
+        page = visit.go(who, path)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > size["width"]:
+            found.append(f"{name} is {width} px wide")
+        found += [f"{name}, {fault}" for fault in violations(page)]
+        page.wait_for_load_state("networkidle")  # what came meanwhile counts too
+        loaded = sum(visit.sent[who])
+        if who != "nobody" and not 500 < loaded <= LATER_LOAD:
+            found.append(f"{name} loads {loaded} bytes")
+        found += [f"{name}, dark, {fault}" for fault in violations(visit.go(who, path, "dark"), runOnly=COLOURS)]
+    visit.close()
+    assert not found, "\n".join(found)
+    assert visit.complaints == []
+
+
+def test_first_pages_are_light(browser: Browser, lived_in: tuple[Portico, dict[str, str]]) -> None:
+    portico, _ = lived_in
     heavy = []
     visit = Visit(browser, portico)
     for who, path in (("nobody", "/sign-in"), ("person", "/home"), ("person", "/usage"), ("admin", "/admin/usage")):
@@ -128,15 +129,6 @@ def test_pages_are_light(browser: Browser, lived_in: tuple[Portico, dict[str, st
         if not 10_000 < sum(loaded) <= FIRST_LOAD:
             heavy.append(f"{path} first: {sum(loaded)} bytes")
         fresh.close()
-    visit.go("person", "/usage", until_idle=True)
-    visit.go("admin", "/admin/usage", until_idle=True)
-    for name, who, path in pages(seeded):
-        if who == "nobody":
-            continue
-        loaded = transferred(visit.open[who])
-        visit.go(who, path, until_idle=True)
-        if not 500 < sum(loaded) <= LATER_LOAD:
-            heavy.append(f"{name} later: {sum(loaded)} bytes")
     visit.close()
     assert not heavy, "\n".join(heavy)
 

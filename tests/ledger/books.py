@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,29 +45,39 @@ def settings(folder: Path, database_url: str | None = None, redis_url: str | Non
     )
 
 
+_opened: dict[str, Flask] = {}  # by the URL of the database
+
+
 def open_books(config: Config) -> Flask:
-    """An application that has the ledger's tables and those that posting keeps something in, empty, and no door."""
-    app = Flask("books")
+    """An application that has the ledger's tables and those that posting keeps something in, empty, and no door. Each
+    database has its application and its tables made once: SQL that is asked for again need not be compiled again."""
+    known = Base.metadata.tables
+    tables = [ENTRY, HOURLY, ROLLUP, CUT, SPENT]
+    tables += [known[name] for name in ("dead_letter", "person", "api_key", "budget")]
+    app = _opened.get(config.database_url)
+    if app is None:
+        app = Flask("books")
+        init_database(app, config)
+        with app.app_context():
+            be_patient(db.engine)
+            trust_the_machine_always(db.engine)
+        _opened[config.database_url] = app
     app.config["PORTICO"] = config
-    init_database(app, config)
-    with app.app_context():
-        be_patient(db.engine)
-        trust_the_machine_always(db.engine)
-        known = Base.metadata.tables
-        tables = [
-            ENTRY,
-            HOURLY,
-            ROLLUP,
-            CUT,
-            SPENT,
-            known["dead_letter"],
-            known["person"],
-            known["api_key"],
-            known["budget"],
-        ]
-        Base.metadata.drop_all(db.engine, tables=tables)
-        Base.metadata.create_all(db.engine, tables=tables)
+    with app.app_context(), db.engine.begin() as connection:
+        Base.metadata.create_all(connection, tables=tables)  # those that are missing: a test may drop some
+        for table in tables:
+            connection.execute(table.delete())
     return app
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[Flask]:
+    """Empty books with their application's context open."""
+    app = open_books(config)
+    with app.app_context():
+        yield app
+        db.session.remove()
+        db.engine.dispose()
 
 
 def event(**fields: Any) -> UsageEvent:

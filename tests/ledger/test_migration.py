@@ -20,7 +20,9 @@ from app.ledger.summaries import CUT
 TABLES = {table.name for table in (ENTRY, DEAD, SPENT, HOURLY, ROLLUP, CUT)}
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+@pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.services, pytest.mark.both_databases])]
+)
 def test_the_ledger_migrates_up_and_down(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = f"sqlite:///{tmp_path / 'books.db'}"
     if database == "postgresql":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import threading
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from app.ledger import budgets, entries, posting
 from app.ledger.entries import UsageEntry
 from app.ledger.measures import HOUR_MS
 from app.metering.periods import window_of
+from tests.examples import examples
 from tests.ledger import books
 from tests.ledger.books import NOON, event, some_events
 
@@ -93,27 +93,24 @@ def test_many_posters_at_once_post_each_event_once(ledger: Flask) -> None:
     books.assert_sums_equal_entries()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     count=st.integers(1, 30),
     seed=st.integers(0, 10**6),
     deliveries=st.lists(st.lists(st.integers(0, 29), max_size=15), max_size=12),
 )
 def test_for_any_order_and_any_redelivery_sums_equal_entries(
-    count: int, seed: int, deliveries: list[list[int]]
+    books_sqlite_url: str, count: int, seed: int, deliveries: list[list[int]]
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        app = books.open_books(books.settings(Path(folder)))
-        with app.app_context():
-            events = some_events(count, seed)
-            given_out: set[int] = set()
-            for batch in deliveries:
-                chosen = [index for index in batch if index < count]
-                posting.post([events[index] for index in chosen])
-                given_out.update(chosen)
-                books.assert_sums_equal_entries()
-            assert books.count_entries() == len(given_out)
-            db.engine.dispose()
+    with books.opened(books.settings(Path(), books_sqlite_url)):
+        events = some_events(count, seed)
+        given_out: set[int] = set()
+        for batch in deliveries:
+            chosen = [index for index in batch if index < count]
+            posting.post([events[index] for index in chosen])
+            given_out.update(chosen)
+            books.assert_sums_equal_entries()
+        assert books.count_entries() == len(given_out)
 
 
 def test_a_dead_letter_is_kept_once(ledger: Flask) -> None:

@@ -40,6 +40,7 @@ from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused,
 from app.metering.usage import UsageEvent
 from app.providers.base import Demand, Possible
 from app.providers.usage import Tally
+from tests.examples import examples
 from tests.ledger import books
 from tests.metering.reference import LEASE_MS, Asked, Booked, Denied, Granted, ReferenceMeter, Scope
 
@@ -644,10 +645,10 @@ def denied(refused: Refused) -> Denied:
     )  # fmt: skip
 
 
-def live(url: str, folder: Path, examples: int, steps: int, *phases: Phase) -> None:
+def live(url: str, database_url: str, folder: Path, lives: int, steps: int, *phases: Phase) -> None:
     """Lead so many lives of so many steps."""
     (folder / "1.jsonl").touch()
-    app = books.open_books(books.settings(folder))
+    app = books.open_books(books.settings(folder, database_url))
     clock = WorkersClock()
     machine = type("Life", (Life,), {"url": url, "folder": folder, "clock": clock})
     with app.app_context(), pytest.MonkeyPatch.context() as patch:
@@ -657,7 +658,7 @@ def live(url: str, folder: Path, examples: int, steps: int, *phases: Phase) -> N
             run_state_machine_as_test(  # type: ignore[no-untyped-call]
                 machine,
                 settings=settings(
-                    max_examples=examples,
+                    max_examples=lives,
                     stateful_step_count=steps,
                     deadline=None,
                     database=None,
@@ -671,14 +672,18 @@ def live(url: str, folder: Path, examples: int, steps: int, *phases: Phase) -> N
             db.engine.dispose()
 
 
-def test_the_meter_says_and_counts_what_the_reference_does(redis_url: str, tmp_path: Path) -> None:
-    live(redis_url, tmp_path, examples=30, steps=40)  # the slow one below leads longer lives
+def test_the_meter_says_and_counts_what_the_reference_does(
+    redis_url: str, books_sqlite_url: str, tmp_path: Path
+) -> None:
+    live(redis_url, books_sqlite_url, tmp_path, examples(75), 40)  # the slow one below leads longer lives
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_meter_agrees_with_the_reference_in_many_long_lives(redis_url: str, tmp_path: Path) -> None:
-    live(redis_url, tmp_path, int(os.environ.get("MODEL_LIVES", "150")), 120, Phase.shrink)
+def test_the_meter_agrees_with_the_reference_in_many_long_lives(
+    redis_url: str, books_sqlite_url: str, tmp_path: Path
+) -> None:
+    live(redis_url, books_sqlite_url, tmp_path, int(os.environ.get("MODEL_LIVES", "150")), 120, Phase.shrink)
 
 
 class Bare:
@@ -839,7 +844,9 @@ def test_a_time_that_was_more_than_a_week_ahead_has_the_counters_counted_anew(ti
         timed.reserve("right")
 
 
-def test_a_call_that_goes_on_keeps_its_slot_when_redis_is_counted_anew(bare: Bare, tmp_path: Path) -> None:
+def test_a_call_that_goes_on_keeps_its_slot_when_redis_is_counted_anew(
+    bare: Bare, books_sqlite_url: str, tmp_path: Path
+) -> None:
     bare.redis.hset(store.scope("key", "k3"), "parallel", 1)
     hold = bare.reserve("r")
     bare.redis.flushall()
@@ -847,10 +854,8 @@ def test_a_call_that_goes_on_keeps_its_slot_when_redis_is_counted_anew(bare: Bar
     def put_back() -> None:
         bare.meter.restore(bare.meter.counting() or "", hold, 0, msgspec.json.encode(bare.event("r", hold)))
 
-    app = books.open_books(books.settings(tmp_path))
-    with app.app_context():
+    with books.opened(books.settings(tmp_path, books_sqlite_url)):
         assert recount(bare.redis, tmp_path / "spool", put_back, posting.post, lambda path: [])
-        db.engine.dispose()
     bare.redis.hset(store.scope("key", "k3"), "parallel", 1)  # as the drainer publishes it
     with pytest.raises(Refused, match="parallel"):
         bare.reserve("another")
@@ -868,10 +873,11 @@ def test_what_the_reaper_settled_is_remembered_for_a_day(bare: Bare) -> None:
     assert bare.redis.pttl(store.tombstone("reaped")) > 86_000_000
 
 
-def test_what_the_reaper_had_settled_stays_settled_when_redis_is_counted_anew(bare: Bare, tmp_path: Path) -> None:
+def test_what_the_reaper_had_settled_stays_settled_when_redis_is_counted_anew(
+    bare: Bare, books_sqlite_url: str, tmp_path: Path
+) -> None:
     """Its worker slept through the lease and through the loss of Redis, and settles when it wakes."""
-    app = books.open_books(books.settings(tmp_path))
-    with app.app_context():
+    with books.opened(books.settings(tmp_path, books_sqlite_url)):
         hold = bare.reserve("r")
         assert bare.meter.beat(hold, 30, msgspec.json.encode(bare.event("r", hold, at_ms=hold.at_ms, cost_nano=30)))
         bare.redis.zadd(store.LEASES, {"r": 1})
@@ -882,7 +888,6 @@ def test_what_the_reaper_had_settled_stays_settled_when_redis_is_counted_anew(ba
         assert recount(bare.redis, tmp_path / "spool", lambda: None, posting.post, lambda path: [])
         assert bare.counted() == [(30, 0)] * 5
         settlement = bare.meter.settle(hold, 50, 0, msgspec.json.encode(bare.event("r", hold, cost_nano=50)))
-        db.engine.dispose()
     assert not settlement
     assert settlement.reaped is not None and settlement.reaped.cost_nano == 30  # the rest comes as a late entry
     assert bare.counted() == [(30, 0)] * 5

@@ -13,6 +13,7 @@ from app.metering.periods import window_of
 from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused, ScopeRef
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
+from tests.examples import examples
 
 CHAIN = tuple(
     ScopeRef(kind, id, id)
@@ -244,7 +245,7 @@ def test_the_clock_does_not_go_back_by_a_correction(bench):
     assert bench.reserve().at_ms == ahead
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     price=st.integers(1, 10**12), answers=st.integers(1, 8), base=st.integers(0, 10**9), limit=st.integers(0, 10**13)
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, product
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -28,12 +28,12 @@ def spent(events: list[UsageEvent]) -> int:
     return sum(told.cost_nano for told in events)
 
 
+TIMEZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Asia/Kathmandu"]
+PERIODS: list[tuple[usage_reports.Period, int]] = [("day", 35), ("week", 6), ("month", 3)]
+
+
 @pytest.mark.parametrize("derived", [True, False, None], ids=["derived", "underived", "half derived"])
-@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Asia/Kathmandu"])
-@pytest.mark.parametrize("period", ["day", "week", "month"])
-def test_usage_by_period_equals_the_entries(
-    ledger: Flask, period: usage_reports.Period, timezone: str, derived: bool | None
-) -> None:
+def test_usage_by_period_equals_the_entries(ledger: Flask, subtests: pytest.Subtests, derived: bool | None) -> None:
     events = some_events(250, seed=4)
     if derived is None:
         posting.post(events[:150])
@@ -43,9 +43,14 @@ def test_usage_by_period_equals_the_entries(
         posting.post(events)
         if derived:
             rollups.derive()
-    count = {"day": 35, "week": 6, "month": 3}[period]
-    rows = usage_reports.usage(ADMIN, period, periods=count, timezone=timezone, at_ms=NOON, detailed=True)
-    assert len(rows) == count
+    for timezone, (period, count) in product(TIMEZONES, PERIODS):
+        with subtests.test(timezone=timezone, period=period):
+            rows = usage_reports.usage(ADMIN, period, periods=count, timezone=timezone, at_ms=NOON, detailed=True)
+            assert len(rows) == count
+            _equal_the_entries(rows, events)
+
+
+def _equal_the_entries(rows: list[usage_reports.PeriodUsage], events: list[UsageEvent]) -> None:
     assert rows[-1].start_ms <= NOON < rows[-1].end_ms
     for row, following in pairwise(rows):
         assert row.end_ms == following.start_ms
@@ -120,17 +125,18 @@ def test_any_span_and_any_filter_equal_the_entries(ledger: Flask) -> None:
         assert {entry.request_id for entry in page.entries} == {told.request_id for told in inside}
 
 
-@pytest.mark.parametrize("step", usage_reports.STEPS)
-def test_stats_cover_the_span_asked_for_and_no_more(ledger: Flask, step: usage_reports.Step) -> None:
+def test_stats_cover_the_span_asked_for_and_no_more(ledger: Flask, subtests: pytest.Subtests) -> None:
     events = some_events(200, seed=2, span_ms=20 * DAY_MS)
     posting.post(events)
     start, end = NOON - 10 * DAY_MS + 12_345, NOON - 2 * DAY_MS - 54_321
-    rows = usage_reports.stats(ADMIN, step, filters=Filters(from_ms=start, to_ms=end))
     inside = [told for told in events if start <= told.at_ms < end]
-    assert sum(row.requests for row in rows) == len(inside)
-    assert sum(row.errors for row in rows) == sum(told.outcome == "error" for told in inside)
-    assert rows[0].start_ms <= start < rows[0].end_ms
-    assert rows[-1].start_ms < end <= rows[-1].end_ms
+    for step in usage_reports.STEPS:
+        with subtests.test(step=step):
+            rows = usage_reports.stats(ADMIN, step, filters=Filters(from_ms=start, to_ms=end))
+            assert sum(row.requests for row in rows) == len(inside)
+            assert sum(row.errors for row in rows) == sum(told.outcome == "error" for told in inside)
+            assert rows[0].start_ms <= start < rows[0].end_ms
+            assert rows[-1].start_ms < end <= rows[-1].end_ms
 
 
 def test_stats_without_a_span_show_the_latest(ledger: Flask) -> None:
@@ -218,14 +224,20 @@ def test_a_correction_is_money_and_no_request(ledger: Flask, derived: bool) -> N
     assert rollups.check() == []
 
 
-@pytest.mark.parametrize("step", usage_reports.STEPS)
-@pytest.mark.parametrize(("dimension", "name"), [("key_id", "key-1"), ("team_id", "team-1")])
-def test_shares_over_time_equal_the_entries(ledger: Flask, step: usage_reports.Step, dimension: str, name: str) -> None:
+def test_shares_over_time_equal_the_entries(ledger: Flask, subtests: pytest.Subtests) -> None:
     first = NOON - 9 * DAY_MS - 100_000  # within an hour, whose part is read from the entries, as the running one's is
     events = some_events(200, seed=5, span_ms=20 * DAY_MS)
     events += [event(at_ms=at_ms, key_id=None, team_id=None, cost_nano=1000 + at_ms - first) for at_ms in (first, NOON)]
     posting.post(events)
     rollups.derive()
+    for step, (dimension, name) in product(usage_reports.STEPS, [("key_id", "key-1"), ("team_id", "team-1")]):
+        with subtests.test(step=step, dimension=dimension):
+            _shares_equal_the_entries(events, first, step, dimension, name)
+
+
+def _shares_equal_the_entries(
+    events: list[UsageEvent], first: int, step: usage_reports.Step, dimension: str, name: str
+) -> None:
     filters = Filters(from_ms=first, to_ms=NOON + 1)
     rows = usage_reports.stats(ADMIN, step, filters=filters)
     shares = usage_reports.shares_over_time(ADMIN, step, dimension, [name, ""], filters=filters)
@@ -246,19 +258,19 @@ def test_shares_over_time_equal_the_entries(ledger: Flask, step: usage_reports.S
             assert parts.get(row.start_ms, usage_reports.Sums()).cost_nano == spent(inside)
 
 
-@pytest.mark.parametrize("timezone", ["UTC", "America/New_York"])
-def test_the_week_is_told_by_its_hours(ledger: Flask, timezone: str) -> None:
+def test_the_week_is_told_by_its_hours(ledger: Flask, subtests: pytest.Subtests) -> None:
     events = some_events(200, seed=6, span_ms=20 * DAY_MS)
     posting.post(events)
-    week = usage_reports.by_hour_of_week(
-        ADA, filters=Filters(from_ms=NOON - 14 * DAY_MS, model="echo"), timezone=timezone, at_ms=NOON
-    )
-    counted = [[0] * 24 for _ in range(7)]
-    for told in events:
-        if told.at_ms >= NOON - 14 * DAY_MS and told.person_id == "ada" and told.model == "echo":
-            moment = datetime.fromtimestamp(told.at_ms / 1000, ZoneInfo(timezone))
-            counted[moment.weekday()][moment.hour] += 1
-    assert [[sums.requests for sums in day] for day in week] == counted
+    filters = Filters(from_ms=NOON - 14 * DAY_MS, model="echo")
+    for timezone in ("UTC", "America/New_York"):
+        with subtests.test(timezone=timezone):
+            week = usage_reports.by_hour_of_week(ADA, filters=filters, timezone=timezone, at_ms=NOON)
+            counted = [[0] * 24 for _ in range(7)]
+            for told in events:
+                if told.at_ms >= NOON - 14 * DAY_MS and told.person_id == "ada" and told.model == "echo":
+                    moment = datetime.fromtimestamp(told.at_ms / 1000, ZoneInfo(timezone))
+                    counted[moment.weekday()][moment.hour] += 1
+            assert [[sums.requests for sums in day] for day in week] == counted
 
 
 def test_active_people_are_counted(ledger: Flask) -> None:
@@ -293,21 +305,21 @@ def test_questions_asked_together_are_answered_as_alone(ledger: Flask) -> None:
     assert usage_reports.rankings(ADMIN, []) == []
 
 
-@pytest.mark.parametrize("step", usage_reports.STEPS)
-def test_a_course_tells_what_stats_tell_and_the_span_before(ledger: Flask, step: usage_reports.Step) -> None:
+def test_a_course_tells_what_stats_tell_and_the_span_before(ledger: Flask, subtests: pytest.Subtests) -> None:
     events = some_events(300, seed=8, span_ms=20 * DAY_MS)
     posting.post(events)
     rollups.derive()
     filters = Filters(from_ms=NOON - 9 * DAY_MS, to_ms=NOON + 1)
     before = Filters(from_ms=NOON - 18 * DAY_MS, to_ms=NOON - 9 * DAY_MS + 1)
-    for reader in (ADMIN, ADA):
-        course = usage_reports.course(reader, step, filters=filters, before=before)
-        assert course.rows == usage_reports.stats(reader, step, filters=filters)
-        assert course.sums == usage_reports.totals(reader, filters=filters)
-        assert course.before == usage_reports.totals(reader, filters=before)
-        inside = [told for told in events if NOON - 9 * DAY_MS <= told.at_ms <= NOON and told.kind == "usage"]
-        mine = [told for told in inside if told.stream and (reader is ADMIN or told.person_id == "ada")]
-        assert course.streams.requests == len(mine)
+    for step, reader in product(usage_reports.STEPS, (ADMIN, ADA)):
+        with subtests.test(step=step, reader=reader.id):
+            course = usage_reports.course(reader, step, filters=filters, before=before)
+            assert course.rows == usage_reports.stats(reader, step, filters=filters)
+            assert course.sums == usage_reports.totals(reader, filters=filters)
+            assert course.before == usage_reports.totals(reader, filters=before)
+            inside = [told for told in events if NOON - 9 * DAY_MS <= told.at_ms <= NOON and told.kind == "usage"]
+            mine = [told for told in inside if told.stream and (reader is ADMIN or told.person_id == "ada")]
+            assert course.streams.requests == len(mine)
 
 
 def test_what_is_known_of_the_longer_sums_is_asked_once_in_a_transaction(
@@ -333,14 +345,17 @@ def test_what_was_posted_late_is_told_in_the_next_transaction(ledger: Flask) -> 
     assert usage_reports.totals(ADMIN, filters=span).requests == 3
 
 
-@pytest.mark.parametrize("step", usage_reports.STEPS)
-@pytest.mark.parametrize("scope", [Filters(person_id="ada"), Filters(team_id="team-1"), Filters(key_id="key-1")])
-def test_the_series_of_a_ranking_are_its_shares_over_time(
-    ledger: Flask, step: usage_reports.Step, scope: Filters
-) -> None:
+def test_the_series_of_a_ranking_are_its_shares_over_time(ledger: Flask, subtests: pytest.Subtests) -> None:
     events = some_events(300, seed=14, span_ms=20 * DAY_MS)
     posting.post(events)
     rollups.derive()
+    scopes = [Filters(person_id="ada"), Filters(team_id="team-1"), Filters(key_id="key-1")]
+    for step, scope in product(usage_reports.STEPS, scopes):
+        with subtests.test(step=step, scope=scope):
+            _the_series_are_shares_over_time(step, scope)
+
+
+def _the_series_are_shares_over_time(step: usage_reports.Step, scope: Filters) -> None:
     filters = msgspec.structs.replace(scope, from_ms=NOON - 9 * DAY_MS, to_ms=NOON + 1)
     windows = usage_reports.windows_of(step, filters)
     charted = usage_reports.Question("model", filters, "tokens", 2, windows)

@@ -27,6 +27,7 @@ from app.runtime.ids import new_id
 from app.runtime.key_text import new_key
 from app.runtime.sealing import digest
 from config import load
+from tests.services.memory import PLACE
 from tests.services.upstream import unused_port
 from tests.services.waiting import PATIENCE_S, until
 from tools.orphans import die_with_parent
@@ -40,7 +41,7 @@ class Gate:
     """One gateway; `begin()` empties its Redis, then `provider`, `model`, `key` say what exists."""
 
     def __init__(self, redis_url: str, **environ: str) -> None:
-        self.data_dir = Path(tempfile.mkdtemp(prefix="gate-", dir="/tmp"))
+        self.data_dir = Path(tempfile.mkdtemp(prefix="gate-", dir=PLACE))
         self.port = unused_port()
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_")} | {
             "CONFIG_SERVER_PORT": str(self.port),

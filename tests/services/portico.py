@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.services.memory import PLACE
 from tests.services.upstream import unused_port
 from tests.services.waiting import PATIENCE_S
 from tools.orphans import die_with_parent
@@ -31,7 +32,7 @@ class Portico:
 
     def __init__(self, environ: dict[str, str], arguments: Sequence[str] = (), data_dir: Path | None = None) -> None:
         self._own_dir = data_dir is None
-        self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="portico-", dir="/tmp"))
+        self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="portico-", dir=PLACE))
         self.port = int(environ.get("CONFIG_SERVER_PORT") or unused_port())
         self.admin_username = environ.get("CONFIG_AUTH_ADMIN_USERNAME", "admin")
         self.admin_password = environ.get("CONFIG_AUTH_ADMIN_PASSWORD", ADMIN_PASSWORD)

@@ -14,13 +14,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from tests.services.memory import PLACE
 from tests.services.waiting import PATIENCE_S
 from tools.orphans import die_with_parent
 
@@ -28,20 +29,21 @@ from tools.orphans import die_with_parent
 class Postgres:
     """One server; `fresh()` is a database nobody has written to, `url()` one by name."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, data: Path) -> None:
+        self._folder, self._data = folder, data
         self._names = (f"t{number}" for number in itertools.count(1))
-        self._templates: set[str] = set()
+        self._lasting: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._as_whom: dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL}
         folder.chmod(0o755)
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            os.chown(data, nobody.pw_uid, nobody.pw_gid)
             self._as_whom |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._binaries = self._reachable(_wheel())
         made = subprocess.run(
-            [self._binaries / "initdb", "-D", folder / "data", "-U", "portico", "-A", "trust", "--encoding=UTF8",
+            [self._binaries / "initdb", "-D", data, "-U", "portico", "-A", "trust", "--encoding=UTF8",
              "--locale=C.UTF-8", "--no-sync"],
             capture_output=True, text=True, **self._as_whom,
         )  # fmt: skip
@@ -75,7 +77,7 @@ class Postgres:
         }
         with open(self._folder / "postgres.log", "ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._folder / "data"]
+                [self._binaries / "postgres", "-D", self._data]
                 + [word for name, value in options.items() for word in ("-c", f"{name}={value}")],
                 stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGINT), **self._as_whom,
@@ -107,27 +109,22 @@ class Postgres:
         """An SQLAlchemy URL, as `CONFIG_DATABASE_URL` takes it."""
         return f"postgresql+psycopg://portico@/{database}?host={self._folder}"
 
-    def fresh(self, template: str = "template1") -> str:
-        """The URL of a new database, copied from `template` in some 30 ms."""
+    def fresh(self) -> str:
+        """The URL of a new database, made in some 30 ms."""
         name = next(self._names)
-        self._say(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        self._say(f'CREATE DATABASE "{name}" STRATEGY file_copy')
         return self.url(name)
 
-    def template(self, name: str, build: Callable[[str], object]) -> str:
-        """The name of a template that `build(url)` fills at the first call only, such as the migrated schema."""
-        if name not in self._templates:
+    def lasting(self, name: str) -> str:
+        """The URL of the database of this name, which stays as tests leave it."""
+        if name not in self._lasting:
             self._say(f'CREATE DATABASE "{name}"')
-            build(self.url(name))
-            self._cut_off(name)  # a template in use cannot be copied
-            self._templates.add(name)
-        return name
+            self._lasting.add(name)
+        return self.url(name)
 
     def drop(self, url: str) -> None:
         name = url.partition("portico@/")[2].partition("?")[0]
         self._say(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-    def _cut_off(self, name: str) -> None:
-        self._say(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
 
     def _say(self, sql: str) -> None:
         with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
@@ -146,8 +143,9 @@ def _wheel() -> Path:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="ppg-", dir="/tmp"))  # its parents must be open to the server's user
+    data = Path(tempfile.mkdtemp(prefix="ppg-", dir=PLACE))
     try:
-        server = Postgres(folder)
+        server = Postgres(folder, data)
         try:
             server.start()
             yield server
@@ -155,3 +153,4 @@ def running_postgres() -> Iterator[Postgres]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(data, ignore_errors=True)

@@ -59,21 +59,19 @@ def test_a_valkey_that_was_killed_comes_back_with_its_data(redis_url: str, valke
 
 
 @pytest.mark.services
-def test_databases_are_copied_from_a_template_that_is_built_once(postgres: Postgres) -> None:
-    built = []
-
-    def build(url: str) -> None:
-        built.append(url)
+def test_a_lasting_database_stays_as_it_was_left_and_a_fresh_one_is_empty(postgres: Postgres) -> None:
+    def tables(url: str) -> list[tuple[str]]:
         with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            connection.execute("CREATE TABLE marks (n int)")
+            found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            connection.execute("CREATE TABLE IF NOT EXISTS marks (n int)")
+        return found
 
+    assert tables(postgres.lasting("marked")) == []
+    assert tables(postgres.lasting("marked")) == [("marks",)]
     for _ in range(2):
-        url = postgres.fresh(postgres.template("marked", build))
-        with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            assert connection.execute("SELECT count(*) FROM marks").fetchone() == (0,)
-            connection.execute("INSERT INTO marks VALUES (1)")
+        url = postgres.fresh()
+        assert tables(url) == []
         postgres.drop(url)
-    assert len(built) == 1
 
 
 @pytest.mark.services

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import redis
 
+from tests.services.memory import PLACE
 from tools.embedded_valkey import EmbeddedValkey
 
 
@@ -27,9 +28,7 @@ class ValkeyServer(EmbeddedValkey):
 
     def flush(self) -> None:
         with redis.Redis.from_url(self.url) as client:
-            client.flushall()
-            client.script_flush()
-            client.config_resetstat()
+            client.pipeline(transaction=False).flushall().script_flush().config_resetstat().execute()
 
     def kill(self) -> None:
         """SIGKILL, as power or the kernel would."""
@@ -49,7 +48,7 @@ class ValkeyServer(EmbeddedValkey):
 
 @contextmanager
 def running_valkey() -> Iterator[ValkeyServer]:
-    folder = Path(tempfile.mkdtemp(prefix="pvk-", dir="/tmp"))  # short: a socket's path may have about 100 characters
+    folder = Path(tempfile.mkdtemp(prefix="pvk-", dir=PLACE))
     server = ValkeyServer(folder / "s", folder / "data")
     try:
         server.start()

@@ -35,12 +35,17 @@ from tests.house import (  # noqa: F401
 SignedIn = Callable[[str], Browser]
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("refusals")
+
+
 @pytest.fixture
-def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
+def config(place: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
     """Settings like nobody else's: the application gets pages that no other test may see."""
     return load(
         {
-            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_STORAGE_DATA_DIR": str(place),
             "CONFIG_DATABASE_URL": database_url,
             "CONFIG_REDIS_URL": valkey_url,
             "CONFIG_SERVER_DOORS": "portal,admin,public",
@@ -64,7 +69,9 @@ def failing(app: Flask) -> Flask:  # noqa: F811
 
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.config["TESTING"] = False
-    app.add_url_rule("/fail/<int:code>", view_func=fail)
+    if "fail" not in app.view_functions:  # it serves other tests of this module too
+        app.url_map.add(app.url_rule_class("/fail/<int:code>", endpoint="fail"))
+        app.view_functions["fail"] = fail
     return app
 
 

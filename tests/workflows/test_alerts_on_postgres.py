@@ -6,7 +6,7 @@ import pytest
 
 from tests.workflows.test_alerts import *  # noqa: F403
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.both_databases]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from app.workflows.catalog_changes import Wish
 from tests.house import People, make_model
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.services, pytest.mark.both_databases])])
 def database_url(request: pytest.FixtureRequest, home: Path) -> str:
     url = request.getfixturevalue("lasting_postgres_url") if request.param == "postgresql" else None
     return url or f"sqlite:///{home / 'portico.db'}"

@@ -9,6 +9,7 @@ from tests.house import (  # noqa: F401
     home,
     inside,
     migrated,
+    once,
     people,
     quick_hashes,
     valkey_url,

@@ -9,7 +9,7 @@ from tests.blueprints.admin.test_invitations import *  # noqa: F403
 from tests.blueprints.admin.test_keys import *  # noqa: F403
 from tests.blueprints.admin.test_people import *  # noqa: F403
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.both_databases]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tests.house import (  # noqa: F401
     home,
     inside,
     migrated,
+    once,
     people,
     quick_hashes,
     visitors,

@@ -12,7 +12,7 @@ from app import store
 from app.domain import notices
 from app.extensions import db
 from app.ledger.recount import server_run
-from tests.house import People, Program, sign_in
+from tests.house import Once, People, Program, sign_in
 
 
 class Three:
@@ -55,8 +55,10 @@ class Three:
 
 
 @pytest.fixture
-def three(app: Flask, visitors: People, wire: redis.Redis) -> Three:
-    return Three(app, visitors, wire)
+def three(app: Flask, visitors: People, wire: redis.Redis, once: Once) -> Three:
+    made = once("three", lambda: Three(app, visitors, wire))
+    made.people = visitors
+    return made
 
 
 def test_thresholds_and_actions_are_set_with_a_budget_and_stay(three: Three) -> None:

@@ -2,14 +2,13 @@
 
 import pytest
 
-from tests.blueprints.api.test_hostile_bodies import *  # noqa: F403
 from tests.blueprints.api.test_teams import *  # noqa: F403
 from tests.blueprints.api.test_tokens import *  # noqa: F403
 from tests.blueprints.api.test_usage import *  # noqa: F403
 from tests.blueprints.api.test_users_and_budgets import *  # noqa: F403
 from tests.blueprints.api.test_whole_path import *  # noqa: F403
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.both_databases]
 
 
 @pytest.fixture

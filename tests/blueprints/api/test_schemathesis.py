@@ -27,8 +27,8 @@ from werkzeug.test import TestResponse
 
 from app.blueprints import api
 from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS
-from tests.house import PASSWORD, People, sign_in
-from tests.things import Things, make_things
+from tests.house import sign_in
+from tests.things import Things, things  # noqa: F401
 
 pytestmark = [pytest.mark.slow]
 
@@ -52,11 +52,6 @@ SEED = 20261121
 CONFIG = SchemathesisConfig.from_dict({"generation": {"with-security-parameters": False}})
 
 
-@pytest.fixture
-def things(app: Flask, visitors: People) -> Things:
-    return make_things(app, visitors)
-
-
 def known(operation: str, parameter: str, things: Things) -> str:
     """What a parameter of a path may really be."""
     noun = operation.partition("_")[0]
@@ -78,6 +73,19 @@ def known(operation: str, parameter: str, things: Things) -> str:
     return values.get(parameter, "nothing")
 
 
+_described: dict[Flask, dict[str, Any]] = {}
+
+
+def described_by(app: Flask, authorization: str) -> dict[str, Any]:
+    """What schemathesis reads in the application's description, which is the same in each of its worlds."""
+    if app not in _described:
+        headers = {"Authorization": authorization}
+        schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app=app, headers=headers, config=CONFIG)
+        found = [operation.ok() for operation in schema.get_all_operations()]
+        _described[app] = {operation.definition.raw["operationId"]: operation for operation in found}
+    return _described[app]
+
+
 class Asker:
     """Asks one operation, as the admin with a token or as nobody."""
 
@@ -85,11 +93,8 @@ class Asker:
         app.config["TESTING"] = False
         app.config["PROPAGATE_EXCEPTIONS"] = False
         self.app = app
-        self.headers = sign_in(app, "admin", PASSWORD).headers
-        schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app=app, headers=self.headers, config=CONFIG)
-        self.operation = next(
-            found.ok() for found in schema.get_all_operations() if found.ok().definition.raw["operationId"] == name
-        )
+        self.headers = sign_in(app, "admin").headers
+        self.operation = described_by(app, self.headers["Authorization"])[name]
         self.parameters = [parameter.name for parameter in self.operation.path_parameters]
 
     def ask(self, case: Any, headers: dict[str, str]) -> TestResponse:

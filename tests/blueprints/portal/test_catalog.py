@@ -16,7 +16,7 @@ from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
 from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, make_model, subscribe, use
-from tests.house import People
+from tests.house import Once, People
 
 
 def status_of(people: People, model: Model) -> str | None:
@@ -135,7 +135,7 @@ def test_a_form_without_its_token_changes_nothing(
 
 
 @pytest.fixture
-def catalogue(people: People) -> None:
+def catalogue(people: People, once: Once) -> None:
     """Four models that differ in everything one can look for."""
 
     def make() -> None:
@@ -153,9 +153,12 @@ def catalogue(people: People) -> None:
         old.created_at = now() - timedelta(days=15)
         offer("unseen", lab.id, "1", features=["tools"], status="hidden")
 
-    transaction(make)
-    subscribe(people.owner, catalog.model("alpha"))
-    subscribe(people.stranger, catalog.model("delta"))
+    def make_all() -> None:
+        transaction(make)
+        subscribe(people.owner, catalog.model("alpha"))
+        subscribe(people.stranger, catalog.model("delta"))
+
+    once("catalogue", make_all)
 
 
 def names(page: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,11 +24,11 @@ NANO = 1_000_000_000
 
 
 @pytest.fixture
-def config(config: Config, tmp_path: Any, valkey_url: str, database_url: str) -> Config:
+def config(config: Config, home: Path, valkey_url: str, database_url: str) -> Config:
     """With the management API as well."""
     return load(
         {
-            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
+            "CONFIG_STORAGE_DATA_DIR": str(home),
             "CONFIG_DATABASE_URL": database_url,
             "CONFIG_REDIS_URL": valkey_url,
             "CONFIG_SERVER_DOORS": "portal,admin,public,api",

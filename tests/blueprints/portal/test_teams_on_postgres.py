@@ -5,7 +5,7 @@ import pytest
 from tests.blueprints.admin.test_teams import *  # noqa: F403
 from tests.blueprints.portal.test_teams import *  # noqa: F403
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.both_databases]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import msgspec
+import pytest
 
 from app import store
 from app.gateway.denials import Denial, Told
@@ -13,6 +14,8 @@ from app.runtime.sealing import digest
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.waiting import until
+
+pytestmark = pytest.mark.both_lanes
 
 
 def told(gate: Gate) -> list[Denial]:

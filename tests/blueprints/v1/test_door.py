@@ -15,6 +15,8 @@ from backports import zstd
 from tests.blueprints.v1.conftest import Client, Reply
 from tests.services.gate import Gate
 
+pytestmark = pytest.mark.both_lanes
+
 INVALID = "invalid_request_error"
 PATH = "/v1/chat/completions"
 WORDS = {"model": "small", "messages": [{"role": "user", "content": "one two three"}]}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from app import clock
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.waiting import until
+
+pytestmark = pytest.mark.both_lanes
 
 MISSING = (404, "invalid_request_error", "model_not_found")
 

@@ -24,6 +24,7 @@ from tests.services.upstream import (
 INVALID = "invalid_request_error"
 
 
+@pytest.mark.both_lanes
 def test_without_a_key_every_path_is_401(gate):
     nobody = Client(gate, None)
     for path in ("/v1/models", "/v1/nothing", "/v1/key", "/v1"):
@@ -31,6 +32,7 @@ def test_without_a_key_every_path_is_401(gate):
     assert nobody.chat().error == (401, INVALID, None)
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize(
     "key", ["sk-nonsense", "nonsense", "sk-" + "a" * 46, "x" * 5000, "ключ".encode().decode("latin-1")]
 )
@@ -42,6 +44,7 @@ def test_an_expired_key_is_401(gate):
     assert Client(gate, gate.key(expires_ms=1))("/v1/models").error == (401, INVALID, "invalid_api_key")
 
 
+@pytest.mark.both_lanes
 def test_unknown_paths_and_wrong_methods_are_told_after_the_key(client):
     assert client("/v1/nothing").error == (404, INVALID, None)
     assert client("/v1/chat/completions").error == (405, INVALID, None)
@@ -121,6 +124,7 @@ def test_what_cannot_be_embedded_is_400(client, given):
     assert reply.param.startswith("input")
 
 
+@pytest.mark.both_lanes
 def test_a_model_unknown_and_a_model_not_allowed_look_the_same(gate, client):
     gate.model("secret", "up")
     gate.model("off", "up", status="disabled")
@@ -130,6 +134,7 @@ def test_a_model_unknown_and_a_model_not_allowed_look_the_same(gate, client):
     assert replies[0].json["error"]["message"].replace("secret", "nowhere") == replies[1].json["error"]["message"]
 
 
+@pytest.mark.both_lanes
 def test_a_body_that_is_too_large_is_413_declared_or_chunked(gate, key):
     import http.client
 
@@ -146,6 +151,7 @@ def test_a_body_that_is_too_large_is_413_declared_or_chunked(gate, key):
     assert chunked.getresponse().status == 413
 
 
+@pytest.mark.both_lanes
 def test_a_body_shorter_than_it_was_declared_is_400(gate, key):
     import socket
 
@@ -158,6 +164,7 @@ def test_a_body_shorter_than_it_was_declared_is_400(gate, key):
         assert b" 400 " in raw.makefile("rb").readline()
 
 
+@pytest.mark.both_lanes
 def test_an_endpoint_that_is_switched_off_is_503(gate, client):
     gate.endpoint("/v1/embeddings", active=False)
     fresh = Client(gate, gate.key())
@@ -201,6 +208,7 @@ def test_what_the_upstream_refuses_is_passed_on_without_addresses_and_secrets(cl
     assert "10.1.2.3" not in message
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -223,6 +231,7 @@ def test_an_upstream_that_refuses_connections_is_502(client, upstream):
         assert client.chat().error[:2] == (502, "upstream_error")
 
 
+@pytest.mark.both_lanes
 def test_an_upstream_that_limits_is_429_with_its_own_wait(client, upstream):
     upstream.script(CHAT, failure(429, retry_after="9"))
     reply = client.chat()
@@ -230,12 +239,14 @@ def test_an_upstream_that_limits_is_429_with_its_own_wait(client, upstream):
     assert reply.headers["Retry-After"] == "9"
 
 
+@pytest.mark.both_lanes
 def test_an_upstream_that_hangs_is_504(gate, client, upstream):
     gate.provider("up", base_url=upstream.url, timeout_s=1)
     upstream.script(CHAT, Hang())
     assert client.chat().error == (504, "upstream_error", "upstream_timeout")
 
 
+@pytest.mark.both_lanes
 def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_event(gate, client, upstream):
     upstream.script(CHAT, lambda body: chat(body, cut_after=3))
     reply = client.chat(stream=True)
@@ -249,6 +260,7 @@ def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_event(gate,
     assert gate.counted("key", event.key_id) == (event.cost_nano, 0)
 
 
+@pytest.mark.both_lanes
 def test_a_stream_that_falls_silent_ends_with_an_error_event(gate, client, upstream):
     gate.provider("up", base_url=upstream.url, timeout_s=1)
     upstream.script(CHAT, lambda body: chat(body, hang_after=2))
@@ -256,12 +268,14 @@ def test_a_stream_that_falls_silent_ends_with_an_error_event(gate, client, upstr
     assert b'"upstream_cut"' in reply.body
 
 
+@pytest.mark.both_lanes
 def test_every_answer_bears_a_request_id(gate, client):
     assert client.chat().headers["x-request-id"] == gate.events(1)[0].request_id
     for reply in (client("/v1/models"), client("/v1/nothing"), client.chat(n=0), Client(gate, None)("/v1/models")):
         assert len(reply.headers["x-request-id"]) == 36
 
 
+@pytest.mark.both_lanes
 def test_a_key_store_that_lost_its_noticeboard_is_503_and_never_401(gate, client):
     gate.redis.flushall()
     reply = Client(gate, gate.key())("/v1/models")
@@ -269,6 +283,7 @@ def test_a_key_store_that_lost_its_noticeboard_is_503_and_never_401(gate, client
     assert reply.headers["Retry-After"]
 
 
+@pytest.mark.both_lanes
 def test_a_closed_meter_is_503(gate, client):
     from app import store
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.services.upstream import CHAT, Hang, chat
 
+pytestmark = pytest.mark.both_lanes
+
 AT_MOST_S = 1.0 + 0.5  # what is promised, and what a busy machine takes
 
 

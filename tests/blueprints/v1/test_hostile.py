@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.blueprints.v1.conftest import Client
+from tests.examples import examples
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +22,7 @@ known = st.sampled_from([
 messages = st.lists(st.fixed_dictionaries({"role": scalars, "content": values}) | values, max_size=3)
 bodies = st.dictionaries(known, values | messages, max_size=8)
 endpoints = pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
-fuzz = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def test_any_change_of_a_good_request_is_answered_below_500(echo, path, body):
     assert reply.status in (200, 400, 404), reply.body
 
 
+@pytest.mark.both_lanes
 @endpoints
 @fuzz
 @given(body=st.binary(max_size=300))
@@ -56,6 +58,7 @@ def test_any_bytes_are_answered_400(echo, path, body):
     assert echo(path, body).status == 400
 
 
+@pytest.mark.both_lanes
 @fuzz
 @given(path=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
 def test_any_path_is_answered_below_500(echo, path):

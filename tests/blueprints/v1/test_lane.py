@@ -13,6 +13,8 @@ import pytest
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 
+pytestmark = pytest.mark.both_lanes
+
 BODY = json.dumps({"model": "small", "messages": [{"role": "user", "content": "one two three"}]}).encode()
 PATH = "/v1/chat/completions"
 

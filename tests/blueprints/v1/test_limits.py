@@ -31,6 +31,7 @@ def key_id(key: str) -> str:
     return f"key-{key[-6:]}"
 
 
+@pytest.mark.both_lanes
 def test_200_requests_at_once_on_a_budget_that_pays_for_50_never_exceed_it(gate, key, client):
     # "one two three" is held at its bytes in and 3 tokens out, and costs 3 in and 3 out: 9,000 nano-units.
     hold = bytes_in(words(model="echo-1", max_tokens=3), "echo-1-up") * 1000 + 3 * 2000
@@ -182,6 +183,7 @@ def test_a_refusal_by_an_overspent_budget_says_by_how_much(gate, key, client):
     assert "limit 0.00001, spent 0.19001, reserved 0, over by 0.19;" in message
 
 
+@pytest.mark.both_lanes
 def test_requests_a_minute_are_limited_with_headers_and_a_rejected_one_costs_nothing(gate, key, client):
     gate.limit("key", key_id(key), rpm=2)
     first = client.chat(model="echo-1")
@@ -208,6 +210,7 @@ def test_tokens_a_minute_are_limited(gate, key, client):
     assert estimate - 6 <= int(refused.headers["x-ratelimit-remaining-tokens"]) < estimate
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize(("host", "origin"), [("ai.example:81", "http://ai.example:81"), ("<a b>", None)])
 def test_a_refusal_links_to_the_budget_where_the_client_found_us(gate, key, client, host, origin):
     gate.limit("key", key_id(key), "0")
@@ -247,6 +250,7 @@ def test_a_model_without_a_price_is_refused_under_a_budget_and_a_free_one_is_not
     assert client.chat(model="echo-1").status == 429
 
 
+@pytest.mark.both_lanes
 def test_the_keys_own_page_tells_the_numbers_that_enforcement_uses(gate, key, client):
     gate.limit("key", key_id(key), "1", "day", "Asia/Tokyo", rpm=60)
     gate.limit("organisation", "default", "5")
@@ -272,6 +276,7 @@ def test_a_revoked_key_is_refused_within_a_second(gate, key, client):
     assert client("/v1/models").status == 401
 
 
+@pytest.mark.both_lanes
 def test_metrics_count_each_call_once(gate, key, client, upstream):
     from tests.services.upstream import failure
 

@@ -13,6 +13,8 @@ TOOL = {
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
 }
 
+pytestmark = pytest.mark.both_lanes
+
 
 def test_a_chat_is_answered_under_the_portals_name_for_the_model(sdk, upstream):
     answer = sdk.chat.completions.create(model="small", messages=MESSAGES)

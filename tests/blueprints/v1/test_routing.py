@@ -44,6 +44,7 @@ def test_a_request_that_the_upstream_judged_bad_is_not_tried_elsewhere(gate, ups
     assert spare.requests == []
 
 
+@pytest.mark.both_lanes
 def test_after_the_first_byte_there_is_no_fallback(gate, upstream, spare):
     upstream.script(CHAT, lambda body: chat(body, cut_after=2))
     assert b"upstream_cut" in Client(gate, gate.key()).chat(model="safe", stream=True).body
@@ -88,6 +89,7 @@ def begin(gate, key: str, body: dict) -> socket.socket:
 BODY = {"model": "small", "messages": [{"role": "user", "content": "one two three four five six seven eight"}]}
 
 
+@pytest.mark.both_lanes
 def test_a_client_that_leaves_a_stream_stops_the_upstream_and_pays_for_what_came(gate, upstream):
     upstream.script(CHAT, lambda body: chat(body, delay_s=0.3))
     said = {"messages": [{"role": "user", "content": "word " * 100}], "stream": True}  # half a minute long
@@ -104,6 +106,7 @@ def test_a_client_that_leaves_a_stream_stops_the_upstream_and_pays_for_what_came
     assert gate.counted("organisation", "default") == (event.cost_nano, 0)
 
 
+@pytest.mark.both_lanes
 def test_a_client_that_leaves_while_nothing_comes_is_noticed_too(gate, upstream):
     upstream.script(CHAT, Hang())
     raw = begin(gate, gate.key(), BODY)
@@ -115,6 +118,7 @@ def test_a_client_that_leaves_while_nothing_comes_is_noticed_too(gate, upstream)
     assert (event.outcome, event.status, event.cost_nano) == ("cancelled", 499, 0)
 
 
+@pytest.mark.both_lanes
 def test_a_provider_may_be_told_to_finish_for_a_client_that_left(gate, upstream):
     gate.provider("up", base_url=upstream.url, on_disconnect="drain")
     upstream.script(CHAT, lambda body: chat(body, delay_s=0.1))
@@ -126,6 +130,7 @@ def test_a_provider_may_be_told_to_finish_for_a_client_that_left(gate, upstream)
     assert upstream.last.client_gone_at is None
 
 
+@pytest.mark.both_lanes
 def test_a_connection_serves_one_request_after_another(gate, key):
     connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=60)
     for stream in (False, True, False):

@@ -75,6 +75,7 @@ def streamed(client: Client, **fields: Any) -> tuple[str, Any]:
 # The protocol decides when an answer is whole
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize("after", [stay_open, hang_up, crash, say_nonsense, answer_twice, beat_for_ever(b": beat\n\n")])
 @pytest.mark.parametrize("chunks", [[*SAID, COUNTED], [piece("one "), piece("two")]], ids=["finished", "unfinished"])
 def test_after_done_nothing_is_waited_for_and_nothing_can_go_wrong(gate, client, upstream, after, chunks):
@@ -106,6 +107,7 @@ BEATS = (b": beat\n\n", b"data: {}\n\n", b"data: ping\n\n", b'data: {"choices": 
          b'data: {"choices": [{"index": 0, "delta": {}}]}\n\n')  # fmt: skip
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize("after", [stay_open, hang_up, crash, say_nonsense, *(beat_for_ever(beat) for beat in BEATS)])
 def test_a_finished_choice_is_a_whole_answer_whatever_follows(gate, client, upstream, after):
     upstream.script(CHAT, Stream([*SAID, COUNTED], done=False, after=after))
@@ -129,6 +131,7 @@ def test_an_upstream_that_says_stop_with_each_chunk_is_heard_to_its_end(client, 
     assert streamed(client) == ("0 1 2 3 4 5 6 7 ", "[DONE]")
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize(
     ("chunks", "fields"),
     [
@@ -189,6 +192,7 @@ def lines(*chunks: Any, end: str) -> bytes:
     return "".join(f"data: {chunk if isinstance(chunk, str) else json.dumps(chunk)}{end}" for chunk in chunks).encode()
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize(
     "body",
     [
@@ -214,6 +218,7 @@ def test_however_events_are_written_their_chunks_arrive_and_nothing_else(client,
     assert reply.body.count(b"data: ") == 4
 
 
+@pytest.mark.both_lanes
 def test_halves_of_characters_pass_through(client, upstream):
     halves = [
         lines(piece("X"), end="\n\n").replace(b"X", half) for half in (b"\\ud83d", b"\\ude00", b"\xf0\x9f", b"\x98\x80")
@@ -241,6 +246,7 @@ def test_what_only_the_books_need_may_be_odd(client, upstream):
     assert client.chat().status == 200
 
 
+@pytest.mark.both_lanes
 def test_an_event_of_megabytes_in_pieces_arrives(client, upstream):
     event = lines(piece("a" * (3 << 20)), end="\n\n")
     upstream.script(CHAT, Stream([*(event[at : at + 65_536] for at in range(0, len(event), 65_536)), SAID[2]]))
@@ -268,6 +274,7 @@ def pieces_packed(chunks: list[bytes]) -> Iterator[bytes]:
     yield packer.flush()
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize(
     ("encoding", "pack"),
     [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("GZIP", lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:])),
@@ -284,6 +291,7 @@ def test_an_answer_that_is_packed_is_unpacked(client, upstream, encoding, pack: 
     assert client.chat().json["error"]["message"] == "too long"
 
 
+@pytest.mark.both_lanes
 def test_a_packed_stream_comes_piece_by_piece(client, upstream):
     packed = pieces_packed([lines(chunk, end="\n\n") for chunk in [*SAID, "[DONE]"]])
     upstream.script(CHAT, Stream(list(packed)[:-1], done=False, headers={"Content-Encoding": "gzip"}, after=stay_open))
@@ -412,6 +420,7 @@ def test_a_stream_without_a_choice_fails_the_attempt(gate, client, upstream, mak
     assert streamed(client) == ("one two three ", "[DONE]")
 
 
+@pytest.mark.both_lanes
 @pytest.mark.parametrize(
     "last",
     [
@@ -433,6 +442,7 @@ def test_a_failure_after_the_first_byte_ends_the_stream_with_its_reason(client, 
     assert SECRET not in error["message"] and "db-01" not in error["message"]
 
 
+@pytest.mark.both_lanes
 def test_a_role_alone_is_the_first_byte_and_an_empty_answer_is_one(client, upstream):
     upstream.script(CHAT, Stream([piece() | {"choices": [{"index": 0, "delta": {"role": "assistant"}}]}]))
     assert streamed(client) == ("", "[DONE]")
@@ -442,6 +452,7 @@ def test_a_role_alone_is_the_first_byte_and_an_empty_answer_is_one(client, upstr
     assert [client.chat().status, client.chat().status] == [200, 200]
 
 
+@pytest.mark.both_lanes
 def test_what_comes_before_the_first_choice_is_not_lost(client, upstream):
     filtered = piece() | {"choices": [], "prompt_filter_results": [1]}
     upstream.script(CHAT, Stream([filtered, *SAID]))
