@@ -69,10 +69,15 @@ def failing(app: Flask) -> Flask:  # noqa: F811
 
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.config["TESTING"] = False
-    if "fail" not in app.view_functions:  # it serves other tests of this module too
-        app.url_map.add(app.url_rule_class("/fail/<int:code>", endpoint="fail"))
-        app.view_functions["fail"] = fail
+    serve(app, "/fail/<int:code>", fail)
     return app
+
+
+def serve(app: Flask, path: str, view: Callable[..., str | None]) -> None:
+    """Puts a page into an application that serves other tests of this module too."""
+    if path not in app.view_functions:
+        app.url_map.add(app.url_rule_class(path, endpoint=path))
+    app.view_functions[path] = view
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 413, 429, 500, 503])
@@ -145,8 +150,8 @@ def test_a_store_that_takes_nothing_is_503(failing: Flask, trouble: Exception) -
     def fail() -> None:
         raise trouble
 
-    failing.add_url_rule(f"/trouble/{type(trouble).__name__}", str(trouble), view_func=fail)
-    answer = failing.test_client().get(f"/trouble/{type(trouble).__name__}")
+    serve(failing, "/trouble", fail)
+    answer = failing.test_client().get("/trouble")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert "Not available right now" in answer.text
 
@@ -155,7 +160,7 @@ def test_a_file_that_is_missing_is_a_fault(failing: Flask) -> None:
     def fail() -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file")
 
-    failing.add_url_rule("/missing", "missing", view_func=fail)
+    serve(failing, "/missing", fail)
     assert failing.test_client().get("/missing").status_code == 500
 
 
