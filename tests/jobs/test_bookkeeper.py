@@ -29,6 +29,19 @@ def test_what_is_delivered_again_is_posted_once(ledger: Flask) -> None:
     books.assert_sums_equal_entries()
 
 
+def test_a_spool_file_is_posted_a_batch_a_transaction(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    post = posting.post
+
+    def counted(batch: list[UsageEvent]) -> int:
+        batches.append(len(batch))
+        return post(batch)
+
+    monkeypatch.setattr(posting, "post", counted)
+    Bookkeeper(batch=3).post_spooled("1-1.jsonl", some_events(7))
+    assert (batches, books.count_entries()) == ([3, 3, 1], 7)
+
+
 def test_bytes_that_are_no_event_become_a_dead_letter_that_says_where_they_come_from(ledger: Flask) -> None:
     bookkeeper = Bookkeeper()
     bookkeeper.post_raw([("stream 7-0", b"not JSON"), *raw(some_events(5))])
