@@ -31,9 +31,9 @@ class Alerts:
         self._refused: list[tuple[bytes, set[Scope]]] = []  # whose budgets refused, by the newest event of that moment
 
     def look(self) -> None:
-        """Have those notified whose budgets crossed a threshold by what was posted since the last time.
+        """Raise the alerts for what was posted since the last time.
 
-        A budget that refused is judged once the ledger knows all that was spent of it before.
+        A budget that refused is judged once the ledger has all that was spent of it before.
         """
         if refused := set(self._exhausted()):
             self._refused.append((self._stream.newest(), refused))

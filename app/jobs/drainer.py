@@ -1,8 +1,8 @@
-"""The drainer of the Procfile: puts the parts together that carry usage into the ledger and clean up after the dead.
+"""The drainer of the Procfile: assembles the parts that post usage into the ledger and clean up after dead processes.
 
-A loop drains the stream and, each second, publishes what waits, has the meter counted anew if Redis was lost, replays
-the spool files of the dead and looks for alerts. A thread beside it, which no database can hold up, reaps holds, reports
-and watches the time. Each part has a module of its own, and trouble of one does not stop the others.
+A loop drains the stream and, each second, publishes pending changes, recounts the meter if Redis was lost, replays spool
+files of dead processes and raises alerts. A thread beside it, which no database can delay, reaps holds, reports and
+watches the clocks. Each part has a module of its own, and trouble of one does not stop the others.
 """
 
 from __future__ import annotations
@@ -90,15 +90,15 @@ class Drainer:
         ]
 
     def recount(self) -> None:
-        """Count the meter's counters anew if Redis lost them or was restarted, and open it."""
+        """Recount the meter's counters if Redis lost them or was restarted, and open it."""
         recount.open_meter(self._redis, self._spool_dir, self.stream, self.bookkeeper)
 
     def stop(self, *_: object) -> None:
-        """End after the current batch; fit to be a signal's handler."""
+        """End `run` after the current batch. It can be a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
-        """Drain until `stop`; trouble of a store is waited out."""
+        """Drain until `stop`. While a store is unreachable, wait and retry."""
         watcher = threading.Thread(target=self._watch, name="reaper", daemon=True)
         watcher.start()
         pause = BACK_OFF_S[0]

@@ -1,7 +1,6 @@
 """The drainer's heartbeat, and what the status page shows of it.
 
-The promise: a drainer that died or whose loop stands still is missed within seconds; its backlog is written down as long
-as Redis answers.
+The promise: a drainer that died or whose loop hangs is missed; its backlog is written down as long as Redis answers.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Janitor:
         self.waiting = 0  # files, after the last cleaning
 
     def clean(self) -> int:
-        """Replay the spool files that nobody writes any more, and delete them; returns how many were done with."""
+        """Replay and delete the spool files without a writer; return how many were deleted."""
         done = 0
         found = spools.files(self._spool_dir)
         self._marks = {path: mark for path, mark in self._marks.items() if path in found}
@@ -61,7 +61,7 @@ class Janitor:
         return done
 
     def _replay(self, path: Path, file: int) -> bool:
-        """Settle and post what one file tells and the ledger does not know; whether it may be deleted.
+        """Settle and post the events of one file that the ledger lacks; return whether the file can be deleted.
 
         The ledger is only asked once it has all that was in the stream when the file was found closed: an event that
         it lacks then was never settled. The meter alone could not tell, as its tombstones do not last.
@@ -80,7 +80,7 @@ class Janitor:
             self.replayed += len(settled)
         doubtful = [event for event in unknown if (event.request_id, event.kind) not in settled_names]
         if doubtful:
-            # Settled by somebody else a moment ago: its event is on the way, and it is the true one.
+            # Settled by another process a moment ago: its event, the correct one, is on the way.
             since = self._doubtful.setdefault(path, time.monotonic())
             if time.monotonic() - since < DOUBTFUL_S:
                 self._marks[path] = self._stream.newest()
@@ -91,7 +91,7 @@ class Janitor:
         return True
 
     def _settle(self, file: str, event: UsageEvent) -> bool:
-        """Whether it was settled now. What the meter refuses holds up nothing else, and is in the ledger in the end."""
+        """Return whether it was settled now. An event that the meter refuses delays no other, and is posted in the end."""
         try:
             return self._meter.settle_event(event)
         except ResponseError as error:

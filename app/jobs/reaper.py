@@ -1,7 +1,7 @@
 """The reaper: settles or releases the holds of dead processes.
 
-The promise: a hold whose lease has ended is gone within the second, at the progress that was last stored. It needs Redis
-only, so no database holds it up; and what it settled is in a spool of its own until the ledger has it.
+The promise: a hold whose lease has ended is gone within the second, charged at its last stored progress. It needs Redis
+only, so no database delays it; and what it settled is in a spool of its own until the ledger has it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Reaper:
         self.reaped = 0
 
     def reap(self) -> int:
-        """Have the meter settle or release the holds whose lease has ended; returns how many there were."""
+        """Settle or release the holds whose lease has expired; return how many there were."""
         _, overdue = self._meter.overdue(AT_ONCE)
         for request_id in overdue:
             try:

@@ -1,7 +1,7 @@
 """The recount: opens the meter again after Redis lost its counters or was restarted.
 
 The promise: nothing that costs money is let in until the counters hold all that the stream, the spool files and the
-ledger know (`app.ledger.recount` counts; here are the hands that it needs).
+ledger know. `app.ledger.recount` counts; this module gives it the stream and the spool files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.metering.usage import UsageEvent
 
 
 def open_meter(redis: Redis, spool_dir: Path, stream: Stream, bookkeeper: Bookkeeper) -> None:
-    """Count the meter's counters anew, if it is closed, and open it. Needs an application context."""
+    """Recount and open a closed meter. Needs an application context; raises Redis's and SQLAlchemy's errors."""
     if recount.is_open(redis) or not redis.exists(store.DIRECTORY_VERSION):
         return  # the limits have to be there before anything is let in
     stream.prepare()
@@ -29,7 +29,7 @@ def open_meter(redis: Redis, spool_dir: Path, stream: Stream, bookkeeper: Bookke
 
 
 def _events(path: Path, bookkeeper: Bookkeeper) -> Iterator[UsageEvent]:
-    """A spool file's events, its writer alive or not; a last line that is still being written waits."""
+    """A spool file's events, with or without a writer; a last line that is still being written is left out."""
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:

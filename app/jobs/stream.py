@@ -1,7 +1,7 @@
-"""The stream of usage events: takes batches from Redis, has them posted, and only then lets the stream forget them.
+"""The stream of usage events: takes batches from Redis, has them posted, and only then removes them.
 
 The promise: an event is in the stream or in the ledger at every instant, so a drainer that is killed at any step loses
-none; the next one takes its batch over.
+none; the next drainer takes its batch over.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Stream:
         self.drained_ms = clock.now_ms()
 
     def prepare(self) -> None:
-        """Make the stream's group, if it is not there: at the start, and after Redis lost everything."""
+        """Create the stream's group unless it exists: at the start, and after Redis lost everything."""
         try:
             self._redis.xgroup_create(store.USAGE, store.USAGE_GROUP, id="0", mkstream=True)
         except ResponseError as error:
@@ -62,7 +62,7 @@ class Stream:
                 raise
 
     def drain(self, block_ms: int = BLOCK_MS) -> int:
-        """Take one batch, post it, then let the stream forget it; returns how many entries it had.
+        """Take one batch, post it, then remove it from the stream; return how many entries it had.
 
         Raises Redis's and SQLAlchemy's errors, after which everything is still in the stream.
         """
@@ -87,7 +87,7 @@ class Stream:
             self._claim_at = 0.0
 
     def leave(self) -> None:
-        """Take our name off the group if nothing is pending under it, and the names of drainers long gone."""
+        """Remove our name from the group unless entries are pending under it, and the names of drainers long gone."""
         for consumer in self._redis.xinfo_consumers(store.USAGE, store.USAGE_GROUP):
             name = _bytes(consumer["name"]).decode()
             if not consumer["pending"] and (name == self._name or consumer["idle"] > FORGOTTEN_MS):
