@@ -67,14 +67,14 @@ def main() -> None:
             app = books.open_books(books.settings(folder, options.database, url))
             with app.app_context(), redis.Redis.from_url(url) as wire:
                 drainer = Drainer(url, folder / "spool", batch=options.batch)
-                drainer.prepare()
+                drainer.stream.prepare()
                 for _ in range(2):  # once to warm up: statements are compiled and tables are not empty
                     with wire.pipeline(transaction=False) as pipe:
                         for event in made(count):
                             pipe.xadd(store.USAGE, {"e": event})
                         pipe.execute()
                     begun, cpu = time.perf_counter(), time.process_time()
-                    while drainer.drain(block_ms=10):
+                    while drainer.stream.drain(block_ms=10):
                         pass
                     took, cpu = time.perf_counter() - begun, time.process_time() - cpu
                 begun = time.perf_counter()

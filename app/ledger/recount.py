@@ -7,8 +7,6 @@ server.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +20,7 @@ from sqlalchemy import select
 
 from app import clock, store
 from app.extensions import db
+from app.ledger import spools
 from app.ledger.budgets import SPENT
 from app.ledger.entries import ENTRY
 from app.ledger.posting import known_requests
@@ -117,26 +116,10 @@ def _wait_for_workers(redis: Redis, spool_dir: Path, count: str) -> None:
 
 
 def _writers(spool_dir: Path) -> set[str]:
-    """The names of the spool files with a live writer, which holds the lock."""
-    return {path.name for path in _spools(spool_dir) if not path.name.startswith(REAPER) and _is_locked(path)}
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
-
-
-def _spools(spool_dir: Path) -> list[Path]:
-    return sorted(spool_dir.glob("*.jsonl")) if spool_dir.is_dir() else []
+    """The names of the spool files with a live writer; the reaper's is left out, as it holds no money."""
+    return {
+        path.name for path in spools.files(spool_dir) if not path.name.startswith(REAPER) and spools.is_written(path)
+    }
 
 
 def _post_spools(
@@ -147,7 +130,7 @@ def _post_spools(
     """Post all spooled events; return the ids of requests whose settle can still arrive and must find a tombstone."""
     recent_ms = clock.now_ms() - RECENT_MS
     unsettled: set[str] = set()
-    for path in _spools(spool_dir):
+    for path in spools.files(spool_dir):
         events = list(lines(path))
         unsettled |= {event.request_id for event in events if event.at_ms + event.duration_ms >= recent_ms}
         for start in range(0, len(events), CHUNK):

@@ -45,19 +45,44 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
 
 
+def is_written(path: Path) -> bool:
+    """Whether the file has a writer; False if it is gone."""
+    try:
+        file = _lock(path, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+    if file is None:
+        return True
+    os.close(file)
+    return False
+
+
 @contextmanager
 def closed(path: Path) -> Iterator[int | None]:
     """Lock a file without a writer and yield its descriptor; yield None if it has a writer or is gone."""
-    file = -1
     try:
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, FileNotFoundError):
-            yield None
-        else:
-            # Another drainer may have deleted the file between the two calls.
-            yield file if os.fstat(file).st_nlink else None
+        file = _lock(path, fcntl.LOCK_EX)
+    except FileNotFoundError:
+        file = None
+    if file is None:
+        yield None
+        return
+    try:
+        # Another drainer may have deleted the file between the two calls.
+        yield file if os.fstat(file).st_nlink else None
     finally:
-        if file >= 0:
-            os.close(file)
+        os.close(file)
+
+
+def _lock(path: Path, kind: int) -> int | None:
+    """Lock a file and return its descriptor, or None if it has a writer. Raises `FileNotFoundError`."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    except OSError:
+        os.close(file)
+        raise
+    return file

@@ -7,6 +7,10 @@ import pytest
 import redis
 from flask import Flask
 
+from app import store
+from app.jobs.bookkeeper import Bookkeeper
+from app.jobs.stream import Stream
+from app.ledger.recount import server_run
 from tests.house import app, config, database_url, home, inside, migrated, quick_hashes, valkey_url  # noqa: F401
 from tests.ledger import books
 
@@ -23,3 +27,35 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> It
 def wire(redis_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client like the drainer's own."""
+    with redis.Redis.from_url(redis_url, protocol=2, legacy_responses=False) as client:
+        yield client
+
+
+@pytest.fixture
+def bookkeeper() -> Bookkeeper:
+    return Bookkeeper()
+
+
+@pytest.fixture
+def stream(client: redis.Redis, bookkeeper: Bookkeeper) -> Stream:
+    """A drainer's place at the stream, whose entries the bookkeeper posts."""
+    made = Stream(client, "ours", bookkeeper)
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def spool_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def open_meter(wire: redis.Redis) -> None:
+    wire.hset(store.METER, mapping={"epoch": "1", "run_id": server_run(wire)})

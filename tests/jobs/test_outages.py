@@ -59,12 +59,12 @@ def test_a_database_that_was_stopped_is_waited_for(
             postgres.stop()
             try:
                 send(wire, 2)
-                until(lambda: "posting" in drainer.trouble)
+                until(lambda: "posting" in drainer.trouble.parts)
                 assert wire.xlen(store.USAGE) >= 500
             finally:
                 postgres.start()
             until(lambda: wire.xlen(store.USAGE) == 0)
-            until(lambda: "posting" not in drainer.trouble)
+            until(lambda: "posting" not in drainer.trouble.parts)
         assert books.count_entries() == 1000
         books.assert_sums_equal_entries()
         db.engine.dispose()

@@ -14,6 +14,7 @@ from flask import Flask
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from app import clock
+from app.domain import budgets, keys, person  # noqa: F401  whose tables posting keeps something in
 from app.extensions import Base, db, init_database
 from app.jobs.process import be_patient
 from app.ledger.budgets import SPENT

@@ -1,0 +1,37 @@
+"""The recount: opens the meter again after Redis lost its counters or was restarted.
+
+The promise: nothing that costs money is let in until the counters hold all that the stream, the spool files and the
+ledger know. `app.ledger.recount` counts; this module gives it the stream and the spool files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from redis import Redis
+
+from app import store
+from app.jobs.bookkeeper import Bookkeeper
+from app.jobs.stream import Stream
+from app.ledger import recount
+from app.metering.usage import UsageEvent
+
+
+def open_meter(redis: Redis, spool_dir: Path, stream: Stream, bookkeeper: Bookkeeper) -> None:
+    """Recount and open a closed meter. Needs an application context; raises Redis's and SQLAlchemy's errors."""
+    if recount.is_open(redis) or not redis.exists(store.DIRECTORY_VERSION):
+        return  # the limits have to be there before anything is let in
+    stream.prepare()
+    post = partial(bookkeeper.post_spooled, "recount")
+    recount.recount(redis, spool_dir, stream.drain_all, post, lambda path: _events(path, bookkeeper))
+
+
+def _events(path: Path, bookkeeper: Bookkeeper) -> Iterator[UsageEvent]:
+    """A spool file's events, with or without a writer; a last line that is still being written is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return
+    yield from bookkeeper.read_spooled(path.name, lines)
