@@ -16,6 +16,7 @@ from tests.jobs.usage import drain_all, send
 from tests.ledger.books import some_events
 
 
+@pytest.mark.both_databases
 def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_lost(
     ledger: Flask, wire: redis.Redis, stream: Stream, bookkeeper: Bookkeeper
 ) -> None:
@@ -41,6 +42,7 @@ def test_the_counters_that_were_charged_are_looked_at_for_alerts_and_none_is_los
     assert looked == [{scope for told in events for scope in told.scopes}, set()]
 
 
+@pytest.mark.both_databases
 def test_a_budget_that_refused_is_judged_once_the_books_know_what_was_spent_before(
     ledger: Flask, wire: redis.Redis, stream: Stream, bookkeeper: Bookkeeper
 ) -> None:

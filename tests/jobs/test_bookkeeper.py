@@ -53,6 +53,7 @@ def test_bytes_that_are_no_event_become_a_dead_letter_that_says_where_they_come_
     assert (bookkeeper.dead, bookkeeper.posted, books.count_entries()) == (2, 5, 5)
 
 
+@pytest.mark.both_databases
 def test_what_the_database_refuses_in_one_event_costs_that_event_alone(ledger: Flask) -> None:
     bookkeeper = Bookkeeper()
     events = [*some_events(30), event(error_message="nul \x00 byte"), *some_events(30, seed=1)]

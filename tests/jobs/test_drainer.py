@@ -42,6 +42,7 @@ def make_drainer(redis_url: str, spool_dir: Path) -> Callable[..., Drainer]:
     return make
 
 
+@pytest.mark.both_databases
 def test_running_drains_reaps_publishes_and_tells_until_it_is_stopped(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], spool_dir: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_trouble_of_a_part_stops_no_other_and_is_shown_until_it_works_again(
         until(lambda: wire.hget(store.DRAINER_STATUS, "trouble") == "")
 
 
+@pytest.mark.both_databases
 def test_events_that_trickle_in_share_transactions(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_events_that_trickle_in_share_transactions(
     assert len(posted) < 20
 
 
+@pytest.mark.both_databases
 def test_holds_are_reaped_while_the_database_is_away(
     ledger: Flask, wire: redis.Redis, make_drainer: Callable[..., Drainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

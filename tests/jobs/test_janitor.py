@@ -57,6 +57,7 @@ def test_a_spool_file_in_use_is_left_alone(
     assert janitor.clean() == 1
 
 
+@pytest.mark.both_databases
 def test_what_was_settled_long_ago_is_not_charged_again(
     ledger: Flask, wire: redis.Redis, stream: Stream, janitor: Janitor, spool_dir: Path
 ) -> None:
@@ -72,6 +73,7 @@ def test_what_was_settled_long_ago_is_not_charged_again(
     assert books.count_entries() == 1
 
 
+@pytest.mark.both_databases
 def test_of_two_tellings_the_settled_one_is_booked(
     ledger: Flask, wire: redis.Redis, stream: Stream, janitor: Janitor, spool_dir: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_spool_file_waits_for_a_redis_that_takes_no_writes(
     assert books.count_entries() == 1 and spent(wire) == 5
 
 
+@pytest.mark.both_databases
 def test_a_torn_last_line_is_told_and_a_broken_line_becomes_a_dead_letter(
     ledger: Flask, wire: redis.Redis, stream: Stream, janitor: Janitor, spool_dir: Path
 ) -> None:
@@ -178,6 +181,7 @@ def test_an_empty_spool_file_is_deleted(ledger: Flask, stream: Stream, janitor: 
     assert not path.exists()
 
 
+@pytest.mark.both_databases
 def test_a_spool_file_survives_a_database_that_is_away(
     ledger: Flask, stream: Stream, janitor: Janitor, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def stream(make_stream: Callable[..., Stream]) -> Stream:
     return make_stream()
 
 
+@pytest.mark.both_databases
 @pytest.mark.slow
 def test_events_are_posted_and_the_stream_forgets_them(
     ledger: Flask, wire: redis.Redis, make_stream: Callable[..., Stream]
@@ -65,6 +66,7 @@ def test_events_from_before_the_group_are_posted(
     assert books.count_entries() == 10
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     "poison",
     [
@@ -93,6 +95,7 @@ def test_poison_becomes_a_dead_letter_and_the_rest_goes_on(
     books.assert_sums_equal_entries()
 
 
+@pytest.mark.both_databases
 def test_an_entry_that_is_no_event_becomes_a_dead_letter(ledger: Flask, wire: redis.Redis, stream: Stream) -> None:
     wire.xadd(store.USAGE, {"other": "field"})
     assert drain_all(stream) == 1
@@ -100,6 +103,7 @@ def test_an_entry_that_is_no_event_becomes_a_dead_letter(ledger: Flask, wire: re
     assert "other" in letter.raw
 
 
+@pytest.mark.both_databases
 def test_while_the_database_is_away_events_stay_in_the_stream(
     ledger: Flask, wire: redis.Redis, make_stream: Callable[..., Stream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +124,7 @@ def test_while_the_database_is_away_events_stay_in_the_stream(
     assert books.count_entries() == 50
 
 
+@pytest.mark.both_databases
 def test_a_missing_table_makes_no_dead_letters(
     ledger: Flask, wire: redis.Redis, make_stream: Callable[..., Stream]
 ) -> None:
@@ -147,6 +152,7 @@ def test_entries_of_a_dead_drainer_are_claimed(
     books.assert_sums_equal_entries()
 
 
+@pytest.mark.both_databases
 @pytest.mark.slow
 def test_two_drainers_at_once_post_each_event_once(
     ledger: Flask, wire: redis.Redis, make_stream: Callable[..., Stream]
@@ -197,6 +203,7 @@ with app.app_context():
 """
 
 
+@pytest.mark.both_databases
 @pytest.mark.slow
 def test_a_drainer_killed_between_commit_and_acknowledge_posts_nothing_twice(
     ledger: Flask, wire: redis.Redis, redis_url: str, make_stream: Callable[..., Stream], tmp_path: Path
