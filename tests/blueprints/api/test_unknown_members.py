@@ -16,17 +16,12 @@ from app.blueprints.api.contract import OPERATIONS, Body, route
 from app.blueprints.api.openapi import document
 from app.extensions import transaction
 from tests.house import People, Program, make_model, sign_in
-from tests.things import Things, make_things
+from tests.things import Things, things  # noqa: F401
 
 for module in pkgutil.iter_modules(api.__path__):  # all routes, before they are described
     import_module(f"{api.__name__}.{module.name}")
 
 BODIES = {"POST", "PUT", "PATCH"}
-
-
-@pytest.fixture
-def things(app: Flask, visitors: People) -> Things:
-    return make_things(app, visitors)
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
