@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 
 from app.blueprints.admin.person import me
 from app.domain import catalog, keys
 from app.pages import keys as arranged
 from app.web import exports
+from app.web.links import is_served
 from app.web.lists import in_order, page_of, sorting
 from app.web.render import render
 
@@ -31,5 +32,5 @@ def index() -> Response:
         concerns=arranged.CONCERNS,
         statuses=keys.STATUSES,
         sort=sorting(arranged.COLUMNS),
-        linked="portal.key" in current_app.view_functions,  # that door may be closed here
+        linked=is_served("portal.keys.detail"),  # that door may be closed here
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
 from app.blueprints.admin.person import me
 from app.domain import teams
@@ -12,6 +12,7 @@ from app.domain.teams import Team
 from app.extensions import db
 from app.pages.teams import COLUMNS, export_columns, figures
 from app.web import exports
+from app.web.links import is_served
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render
 
@@ -33,7 +34,7 @@ def index() -> Response:
         owners=_owners(found.items),
         search=search,
         sort=sorting(COLUMNS),
-        linked="portal.team" in current_app.view_functions,  # that door may be closed here
+        linked=is_served("portal.teams.detail"),  # that door may be closed here
     )
 
 

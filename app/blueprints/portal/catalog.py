@@ -57,13 +57,11 @@ class AccessForm(FlaskForm):
     team = HiddenField()
 
 
-def open_on(door: Blueprint) -> None:
-    door.get("/models")(models)
-    door.get("/models/<path:name>")(model)
-    door.post("/models/<path:name>/subscription")(subscribe)
+bp = Blueprint("catalog", __name__)
 
 
-def models() -> Response:
+@bp.get("/models")
+def index() -> Response:
     person, wish = me(), _wish()
     columns = catalog_changes.columns()
     wanted = in_order(catalog_changes.find(person, wish), columns)
@@ -86,11 +84,13 @@ def models() -> Response:
     )
 
 
-def model(name: str) -> Response:
+@bp.get("/models/<path:name>")
+def detail(name: str) -> Response:
     found, tab = catalog_changes.visible(me(), name), request.args.get("tab", "")
     return _page(found, AccessForm(formdata=None), tab=tab, team=my_team(request.args.get("team")))
 
 
+@bp.post("/models/<path:name>/subscription")
 def subscribe(name: str) -> Response:
     person = me()
     found = catalog_changes.visible(person, name)
@@ -120,7 +120,7 @@ def subscribe(name: str) -> Response:
         toast_next("success", f"{whose} subscribed to {name}. Create a key to call it.")
     stays = made.status == "pending" or team is not None
     team_id = team.id if team else None
-    return see_other(url_for("portal.model", name=name, tab="access" if stays else None, team=team_id))
+    return see_other(url_for("portal.catalog.detail", name=name, tab="access" if stays else None, team=team_id))
 
 
 def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access", team: Team | None = None) -> Response:

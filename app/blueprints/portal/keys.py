@@ -45,13 +45,10 @@ CREDIT = "admin.credits.new"
 CONTINENTS = ("Africa/", "America/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/")
 
 
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/keys", "keys", index)
-    door.add_url_rule("/keys", "create_key", create, methods=["POST"])
-    door.add_url_rule("/keys/new", "new_key", new)
-    door.add_url_rule("/keys/<id>", "key", detail)
+bp = Blueprint("keys", __name__)
 
 
+@bp.get("/keys")
 def index() -> Response:
     person = me()
     wanted = arranged.wish()
@@ -73,6 +70,7 @@ def index() -> Response:
     )
 
 
+@bp.get("/keys/new")
 def new() -> Response:
     form = NewKeyForm(formdata=None)
     form.once.data = fresh_number()
@@ -83,6 +81,7 @@ def new() -> Response:
     return _form(form, team)
 
 
+@bp.post("/keys")
 def create() -> AnyResponse:
     person = me()
     form = NewKeyForm()
@@ -101,10 +100,11 @@ def create() -> AnyResponse:
         return _form(form, team, 422)
     if made.text is None:
         toast_next("info", "This form has made its key already. A key is shown only once; if it is lost, make another.")
-        return see_other(url_for("portal.key", id=made.id))
+        return see_other(url_for("portal.keys.detail", id=made.id))
     return shown_once(keys.reach(person, made.id), made.text)
 
 
+@bp.get("/keys/<id>")
 def detail(id: str) -> Response:
     person = me()
     key = keys.reach(person, id)
@@ -118,7 +118,9 @@ def detail(id: str) -> Response:
         "portal/keys/_standing.html",
         key=key,
         own=own,
-        home=url_for("portal.keys" if not person.sees_everything or own or everybodys not in served else everybodys),
+        home=url_for(
+            "portal.keys.index" if not person.sees_everything or own or everybodys not in served else everybodys
+        ),
         locked=REVOKED if key.revoked_at else None if keys.may_change(person, key) else READ_ONLY,
         chain=[
             (name, standing.seen_by(person))

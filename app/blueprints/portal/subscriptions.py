@@ -72,15 +72,10 @@ class ReviewForm(FlaskForm):
     )
 
 
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/subscriptions", "subscriptions", index)
-    door.add_url_rule("/subscriptions/<id>", "subscription", detail)
-    door.get("/subscriptions/<id>/cancellation")(cancellation)
-    door.post("/subscriptions/<id>/cancellation")(cancel)
-    door.post("/subscriptions/<id>/renewal")(renew)
-    door.post("/subscriptions/<id>/review")(review)
+bp = Blueprint("subscriptions", __name__)
 
 
+@bp.get("/subscriptions")
 def index() -> Response:
     status = request.args.get("status", "")
     status = status if status in STATUSES else ""
@@ -115,15 +110,17 @@ def index() -> Response:
     )
 
 
+@bp.get("/subscriptions/<id>")
 def detail(id: str) -> Response:
     return _page(subscriptions.reach(me(), id), RenewalForm(formdata=None), ReviewForm(formdata=None))
 
 
+@bp.get("/subscriptions/<id>/cancellation")
 def cancellation(id: str) -> AnyResponse:
     """The page that asks whether it is meant; scripts show the same question in a dialog."""
     found = subscriptions.reach(me(), id)
     if not found.is_live:
-        return see_other(url_for("portal.subscription", id=id))
+        return see_other(url_for("portal.subscriptions.detail", id=id))
     return render(
         "portal/subscriptions/cancellation.html",
         "portal/subscriptions/_question.html",
@@ -132,6 +129,7 @@ def cancellation(id: str) -> AnyResponse:
     )
 
 
+@bp.post("/subscriptions/<id>/cancellation")
 def cancel(id: str) -> Response:
     person = me()
     found = subscriptions.reach(person, id, change=True)
@@ -146,10 +144,11 @@ def cancel(id: str) -> Response:
         done = "{} request for {} is withdrawn." if was_pending else "{} subscription to {} is cancelled."
         toast_next("success", done.format(whose, name))
     if team_id:
-        return see_other(url_for("portal.team", id=team_id, tab="models"))
-    return see_other(url_for("portal.subscriptions") if own else url_for("portal.subscription", id=id))
+        return see_other(url_for("portal.teams.detail", id=team_id, tab="models"))
+    return see_other(url_for("portal.subscriptions.index") if own else url_for("portal.subscriptions.detail", id=id))
 
 
+@bp.post("/subscriptions/<id>/renewal")
 def renew(id: str) -> Response:
     person = me()
     found = subscriptions.reach(person, id)
@@ -165,9 +164,10 @@ def renew(id: str) -> Response:
         return _page(found, form, ReviewForm(formdata=None), 422)
     else:
         toast_next("success", "Your request for renewal is sent. An administrator will decide.")
-    return see_other(url_for("portal.subscription", id=id))
+    return see_other(url_for("portal.subscriptions.detail", id=id))
 
 
+@bp.post("/subscriptions/<id>/review")
 def review(id: str) -> Response:
     person = me()
     found = _own(id)
@@ -184,7 +184,7 @@ def review(id: str) -> Response:
         )
     except Conflict as error:
         toast_next("info", error.message)
-        return see_other(url_for("portal.subscription", id=id))
+        return see_other(url_for("portal.subscriptions.detail", id=id))
     except DomainError as error:
         blame(form, error)
         return _page(found, RenewalForm(formdata=None), form, 422)
@@ -194,7 +194,7 @@ def review(id: str) -> Response:
         toast_next("success", f"Your request for {made.model_name} is sent. An administrator will decide.")
     else:
         toast_next("success", f"You are subscribed to {made.model_name}.")
-    return see_other(url_for("portal.subscription", id=made.id))
+    return see_other(url_for("portal.subscriptions.detail", id=made.id))
 
 
 def providers_of(found: Subscription) -> list[str]:
