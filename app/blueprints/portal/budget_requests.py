@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as AnyResponse
-from wtforms import StringField, TextAreaField
+from wtforms import TextAreaField
 from wtforms.validators import Length
 
 from app.blueprints.portal.budgets import READ_ONLY, REQUESTS, address
@@ -15,6 +15,7 @@ from app.domain.errors import Conflict, DomainError
 from app.extensions import db, transaction
 from app.metering import money
 from app.pages import budgets as arranged
+from app.pages.budget_forms import amount_field
 from app.web.forms import blame
 from app.web.links import url_if_served
 from app.web.render import render, see_other, toast_next
@@ -25,9 +26,7 @@ from app.workflows.budget_requests import LONGEST_TEXT, BudgetRequest
 class DecisionForm(FlaskForm):
     """Grants or denies; which of them says the button."""
 
-    amount = StringField(
-        "Amount", description="What is granted.", render_kw={"inputmode": "decimal", "autocomplete": "off"}
-    )
+    amount = amount_field("Amount", "What is granted.")
     reason = TextAreaField(
         "Comment",
         [Length(max=LONGEST_TEXT, message="Use at most %(max)d characters.")],

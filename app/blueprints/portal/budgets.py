@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, url_for
 from flask_wtf import FlaskForm
-from wtforms import RadioField, StringField, TextAreaField
+from wtforms import RadioField, TextAreaField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length
 
@@ -15,6 +15,7 @@ from app.domain.errors import Conflict, DomainError
 from app.domain.payers import Payer
 from app.extensions import db, transaction
 from app.pages import budgets as arranged
+from app.pages.budget_forms import amount_field
 from app.pages.history import history_lines
 from app.web import exports
 from app.web.forms import blame
@@ -31,11 +32,7 @@ EDIT = "admin.budgets.detail"
 class AskForm(FlaskForm):
     """Asks for more."""
 
-    amount = StringField(
-        "How much more",
-        [InputRequired("Give an amount.")],
-        render_kw={"inputmode": "decimal", "autocomplete": "off"},
-    )
+    amount = amount_field("How much more", validators=[InputRequired("Give an amount.")])
     lasting = RadioField(
         "For how long",
         choices=[SelectChoice("once", "This period only"), SelectChoice("lasting", "Each period from now on")],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.blueprints.portal.key_forms import TEAM_REACHES, RotationForm, SettingsForm
@@ -18,7 +18,7 @@ from app.domain.errors import DomainError
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.extensions import transaction
-from app.web.forms import blame
+from app.web.forms import blame, is_confirmed_by
 from app.web.idempotency import Made, fresh_number, make_once
 from app.web.render import render, see_other, toast_next
 
@@ -127,7 +127,7 @@ def revocation(id: str) -> AnyResponse:
 @bp.post("/keys/<id>/revocation")
 def revoke(id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
-    if request.form.get("confirm") != key.name:
+    if not is_confirmed_by(key.name):
         return render("portal/keys/revocation.html", status=422, key=key, fault=True)
     return _done(key, keys.revoke, "The key {} is revoked. Applications that use it are refused within a second.")
 

@@ -29,10 +29,9 @@ from app.pages.history import history_lines
 from app.pages.usage import reader_of
 from app.reports import requests
 from app.reports.usage import Filters, Reader
-from app.web import exports
 from app.web.forms import blame
 from app.web.idempotency import Made, fresh_number, make_once
-from app.web.lists import in_order, page_of, sorting
+from app.web.lists import list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
 
@@ -50,22 +49,17 @@ bp = Blueprint("keys", __name__)
 
 @bp.get("/keys")
 def index() -> Response:
-    person = me()
-    wanted = arranged.wish()
-    found = in_order(arranged.narrowed(keys.of(person), wanted), arranged.COLUMNS)
-    if form := exports.wanted():
-        return arranged.exported(form, person, found)
-    page = page_of(found)
-    return render(
-        "portal/keys/index.html",
-        "portal/keys/_list.html",
-        found=page,
-        rows=arranged.rows(person, page.items),
-        wish=wanted,
+    person, filters = me(), arranged.filters_from_request()
+    return list_page(
+        "portal/keys",
+        arranged.narrowed(keys.of(person), filters),
+        arranged.COLUMNS,
+        file=lambda form, rows: arranged.exported(form, person, rows),
+        page=lambda found: {"rows": arranged.rows(person, found.items)},
+        filters=filters,
         models=subscribed(person),
         concerns=arranged.CONCERNS,
         statuses=keys.STATUSES,
-        sort=sorting(arranged.COLUMNS),
         base_url=base_url(),
     )
 

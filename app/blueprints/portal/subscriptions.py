@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as AnyResponse
 from wtforms import TextAreaField
@@ -20,7 +20,7 @@ from app.extensions import db, transaction
 from app.metering import money
 from app.web import exports
 from app.web.forms import blame
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
 
@@ -77,36 +77,30 @@ bp = Blueprint("subscriptions", __name__)
 
 @bp.get("/subscriptions")
 def index() -> Response:
-    status = request.args.get("status", "")
-    status = status if status in STATUSES else ""
-    search = request.args.get("q", "").strip()[:100]
     person = me()
     joined = memberships(person)
-    whose = request.args.get("team", "")
-    whose = whose if whose == MINE or whose in {one.team_id for one in joined} else ""
-    query = subscriptions.shared_with(person, search=search or None, status=status or None)
-    if whose:
+    filters = filters_from_request(status=STATUSES, team={MINE, *(one.team_id for one in joined)})
+    query = subscriptions.shared_with(person, search=filters.search, status=filters["status"])
+    if whose := filters["team"]:
         team_id = subscriptions.Subscription.team_id
         query = query.where(team_id.is_(None) if whose == MINE else team_id == whose)
-    query = in_order(query, COLUMNS)
-    if form := exports.wanted():
-        return exports.answer(form, "subscriptions", EXPORT_COLUMNS, every(query))
-    found = page_of(query)
-    return render(
-        "portal/subscriptions/index.html",
-        "portal/subscriptions/_list.html",
-        found=found,
-        users_of=keys.paid_by(one for one in found.items if one.status == "active"),
-        may_end={one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
+    return list_page(
+        "portal/subscriptions",
+        query,
+        COLUMNS,
+        file=lambda form, rows: exports.answer(form, "subscriptions", EXPORT_COLUMNS, rows),
+        page=lambda found: {
+            "users_of": keys.paid_by(one for one in found.items if one.status == "active"),
+            "may_end": {one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
+            "standings": {one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
+            "providers": {one.id: providers_of(one) for one in found.items},
+        },
         memberships=joined,
         whose=whose,
         mine=MINE,
-        standings={one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
-        providers={one.id: providers_of(one) for one in found.items},
-        search=search,
-        chosen=status,
+        search=filters.search,
+        chosen=filters["status"],
         statuses=STATUSES,
-        sort=sorting(COLUMNS),
     )
 
 

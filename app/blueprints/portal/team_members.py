@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from sqlalchemy import func, select
 
 from app.blueprints.portal.person import me
@@ -13,7 +13,7 @@ from app.domain.errors import DomainError, Forbidden, NotFound
 from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
-from app.web.forms import blame
+from app.web.forms import blame, is_confirmed_by
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
 
@@ -59,7 +59,7 @@ def change(id: str, username: str) -> Response:
     form = MemberForm()
     if not form.validate_on_submit():
         return _member(team, found, form, 422)
-    budget = form.wanted("member", found.scope_id)
+    budget = form.to_changes("member", found.scope_id)
     try:
         transaction(teams.put_member, team, found.person, by=me(), role=form.role.data, budget=budget)
     except DomainError as error:
@@ -79,7 +79,7 @@ def removal(id: str, username: str) -> Response:
 def remove(id: str, username: str) -> Response:
     team, found = _reach(id, username)
     person = found.person
-    if request.form.get("confirm") != person.username:
+    if not is_confirmed_by(person.username):
         stops = _keys_of(team, person)
         return render("portal/teams/removal.html", status=422, team=team, member=found, stops=stops, fault=True)
     name = person.username

@@ -32,8 +32,8 @@ from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
 from app.reports.usage import Filters
 from app.web import exports
-from app.web.forms import blame
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.forms import blame, is_confirmed_by
+from app.web.lists import filters_from_request, in_order, list_page, page_of, sorting
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships, reach_team, role_in
 from app.workflows import budget_requests, catalog_changes, offboarding
@@ -58,22 +58,19 @@ bp = Blueprint("teams", __name__)
 
 @bp.get("/teams")
 def index() -> Response:
-    person = me()
-    search = request.args.get("q", "").strip()[:100]
-    query = in_order(teams.joined_by(person, search=search or None), COLUMNS)
+    person, filters = me(), filters_from_request()
     roles = {one.team_id: one.role for one in memberships(person)}
-    if form := exports.wanted():
-        return exports.answer(form, "teams", export_columns(figures(person, list(roles)), roles), every(query))
-    found = page_of(query)
-    return render(
-        "portal/teams/index.html",
-        "portal/teams/_list.html",
-        found=found,
+    return list_page(
+        "portal/teams",
+        teams.joined_by(person, search=filters.search),
+        COLUMNS,
+        file=lambda form, rows: exports.answer(
+            form, "teams", export_columns(figures(person, list(roles)), roles), rows
+        ),
+        page=lambda found: {"figures": figures(person, [team.id for team in found.items])},
         roles=roles,
-        figures=figures(person, [team.id for team in found.items]),
         invitations=teams.invitations_to(person),
-        search=search,
-        sort=sorting(COLUMNS),
+        search=filters.search,
     )
 
 
@@ -142,7 +139,9 @@ def bound(id: str) -> Response:
     if not form.validate_on_submit():
         return page_of_team(team, "settings", 422, bounds=form)
     try:
-        transaction(teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.wanted("team", id))
+        transaction(
+            teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.to_changes("team", id)
+        )
     except DomainError as error:
         blame(form, error)
         return page_of_team(teams.reach(me(), id), "settings", 422, bounds=form)
@@ -190,7 +189,7 @@ def deletion(id: str) -> Response:
 def delete(id: str) -> Response:
     team = teams.reach(me(), id, change=True)
     name = team.name
-    if request.form.get("confirm") != name:
+    if not is_confirmed_by(name):
         return render("portal/teams/deletion.html", status=422, team=team, stops=_what_stops(team), fault=True)
     transaction(offboarding.dissolve, team, by=me())
     toast_next("success", f"The team {name} is deleted. What it used stays in the books.")
@@ -263,7 +262,7 @@ def _people(team: Team) -> dict[str, str]:
 
 
 def _members(person: Person, team: Team, inviting: InvitationForm | None = None) -> dict[str, Any]:
-    search = request.args.get("q", "").strip()[:100]
+    search = filters_from_request().search
     query = teams.members_of(team)
     if search:
         query = query.where(Person.username.icontains(search, autoescape=True))
@@ -309,7 +308,7 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
     form.model.choices = [
         SelectChoice(name, f"{title}{' (asks an administrator)' if restricted else ''}")
         for id, name, title, restricted in db.session.execute(
-            catalog_changes.find(person, catalog_changes.Wish()).with_only_columns(
+            catalog_changes.find(person, catalog_changes.CatalogFilter()).with_only_columns(
                 Model.id, Model.name, Model.display_name, Model.restricted
             )
         )
