@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     folder.mkdir()
     for name, text in (("__init__", ""), ("keys", KEYS), ("key_forms", "WORDS = 1")):
         (folder / f"{name}.py").write_text(text)
+    for module in ("back_door", "back_door.keys", "back_door.key_forms"):  # each test imports its own
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     return "back_door"
 
