@@ -38,10 +38,10 @@ def create_app(config: Config, doors: Collection[str]) -> Flask:
     proxies = config.server.trusted_proxies
     if proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
-    health.open_door(app)
+    health.register(app)
     if not hot:
         import_module("app.portal_app").init_app(app, config, pages=bool(doors))
     for door in DOORS:
         if door in doors:
-            import_module(f"app.blueprints.{door}").open_door(app)
+            import_module(f"app.blueprints.{door}").register(app)
     return app

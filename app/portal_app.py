@@ -52,7 +52,7 @@ def init_app(app: Flask, config: Config, *, pages: bool) -> None:
         login.init_app(app)
         login.session_protection = None  # the session's id is checked in Redis at each request
         login.request_loader(_person_of_the_session)
-        login.login_view = "public.sign_in"
+        login.login_view = "public.sign_in.show"
         init_web(app)
         errors.answer_people(app)
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from app import create_app
+from config import load
+
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "app"
 
@@ -167,3 +170,15 @@ print(json.dumps([statuses, sorted(sys.modules)]))
     assert not [
         module for module in loaded if room_of(module) not in {*HOT, "ground", "assembly"} and within(module, ("app",))
     ]
+
+
+def test_the_endpoint_of_every_page_is_named_door_noun_verb(tmp_path):
+    """As its module says it: `app/blueprints/portal/keys.py` has `index`, which is `portal.keys.index`."""
+    doors = ("portal", "admin", "public")
+    app = create_app(load({"CONFIG_STORAGE_DATA_DIR": str(tmp_path)}), doors)
+    beside = {name for name in app.view_functions if name.startswith("health.")} | {"static"}
+    for name in app.view_functions.keys() - beside:
+        door, noun, verb = name.split(".")
+        assert door in doors
+        view = app.view_functions[name]
+        assert (view.__module__, view.__name__) == (f"app.blueprints.{door}.{noun}", verb)

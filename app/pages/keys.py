@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
-from flask import Response, request
+from flask import Response
 from sqlalchemy import Select, select
 
 from app.clock import from_ms, now, to_ms
@@ -21,8 +21,8 @@ from app.metering import money
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, Reader, Sums
-from app.web import exports
-from app.web.lists import every
+from app.web import exports, lists
+from app.web.lists import ListFilter
 
 ENDING = timedelta(days=30)
 UNUSED = timedelta(days=90)
@@ -43,19 +43,6 @@ COLUMNS = {
 }
 
 
-class Wish(NamedTuple):
-    """What the address of a list narrows it to; empty means all."""
-
-    search: str
-    status: str
-    model: str
-    concern: str
-
-    @property
-    def is_narrow(self) -> bool:
-        return any(self)
-
-
 class Row(NamedTuple):
     """One key of a list with the meter's numbers and its last use."""
 
@@ -64,21 +51,17 @@ class Row(NamedTuple):
     last_used_at: datetime | None
 
 
-def wish() -> Wish:
-    """The wish of this request; what is no status and no concern counts as none."""
-    given = request.args
-    return Wish(
-        search=given.get("q", "").strip()[:100],
-        status=given.get("status", "") if given.get("status") in keys.STATUSES else "",
-        model=given.get("model", "")[:200],
-        concern=given.get("concern", "") if given.get("concern") in CONCERNS else "",
+def filters_from_request() -> ListFilter:
+    """What this request narrows a list of keys to."""
+    return lists.filters_from_request(status=keys.STATUSES, model=None, concern=CONCERNS)
+
+
+def narrowed(found: Select[ApiKey], filters: ListFilter) -> Select[ApiKey]:
+    """Those of some keys that the filters leave."""
+    found = keys.narrowed(
+        found, search=filters.search or None, status=filters["status"] or None, model=filters["model"] or None
     )
-
-
-def narrowed(found: Select[ApiKey], wanted: Wish) -> Select[ApiKey]:
-    """Those of some keys that a wish leaves."""
-    found = keys.narrowed(found, search=wanted.search or None, status=wanted.status or None, model=wanted.model or None)
-    match wanted.concern:
+    match filters["concern"]:
         case "expiring":
             found = found.where(keys.ending_within(ENDING))
         case "unused":
@@ -126,12 +109,11 @@ EXPORTED: Mapping[str, Callable[[Row], Any]] = {
 }
 
 
-def exported(form: exports.Format, reader: Reader, found: Select[ApiKey]) -> Response:
-    """The list as a file."""
+def exported(form: exports.Format, reader: Reader, found: Iterator[ApiKey]) -> Response:
+    """These keys as a file."""
 
     def every_row() -> Iterator[Row]:
-        waiting = every(found)
-        while some := list(islice(waiting, EXPORTED_AT_ONCE)):
+        while some := list(islice(found, EXPORTED_AT_ONCE)):
             yield from rows(reader, some)
 
     return exports.answer(form, "keys", EXPORTED, every_row())

@@ -120,7 +120,7 @@ def _announcement(found: Announcement | None, served: set[str]) -> dict[str, Any
     told = {"level": found.level, "text": found.text, "dismiss_href": None}
     if "/announcements/<id>/dismissal" in served:
         back = request.full_path.rstrip("?") if request.method == "GET" else None
-        told["dismiss_href"] = url_for("announcement.dismiss", id=found.id, next=back)
+        told["dismiss_href"] = url_for("public.announcement.dismiss", id=found.id, next=back)
     return told
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 
 import msgspec
-from flask import Response, abort, current_app, request
+from flask import Response, abort, request
 from sqlalchemy import select
 
 from app.clock import from_ms, now
@@ -568,4 +568,4 @@ def _refused(person: Person, door: Door, refusal: Refusal) -> Response:
 
 def _portal_is_served() -> bool:
     """Whether this process also has the portal's door, so that its pages can be linked to."""
-    return "portal.key" in current_app.view_functions
+    return links.is_served("portal.keys.detail")

@@ -27,7 +27,7 @@ bp = Blueprint("health", __name__)
 _flushes: set[Callable[[], None]] = set()  # one set for each process, as metrics are the process's
 
 
-def open_door(app: Flask) -> None:
+def register(app: Flask) -> None:
     app.register_blueprint(bp)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from flask import request
 from flask_wtf import FlaskForm
 from wtforms import Field
 from wtforms.widgets import TextInput
@@ -34,6 +35,11 @@ class PercentsField(Field):
         if self.raw_data:
             return str(self.raw_data[0])
         return ", ".join(str(percent) for percent in self.data or ())
+
+
+def is_confirmed_by(name: str) -> bool:
+    """Whether the form that was sent bears the name of what it is about, as `ui.confirm_form(typed=name)` asks for."""
+    return request.form.get("confirm") == name
 
 
 def blame(form: FlaskForm, error: DomainError, **names: str) -> None:

@@ -1,5 +1,7 @@
-"""A page of a list, as its address asks for it: `page` and `size`, the parameters of the pagination macro, and `sort`,
-the one of sortable heads (`name` or `-name`).
+"""A page of a list, as its address asks for it: `page` and `size`, the parameters of the pagination macro, `sort`, the one
+of sortable heads (`name` or `-name`), `q`, the text that is searched for, and one parameter a filter.
+
+A list of the portal is its query, narrowed by `filters_from_request`, and `list_page`.
 
 However long a list is, a page of it costs little: rows are counted up to a bound, which is also where the pages end, and
 those that come before a page are stepped over in an index where there is one, without being read.
@@ -7,18 +9,22 @@ those that come before a page are stepped over in an index where there is one, w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from flask import request
+from flask import Response, request
 from sqlalchemy import Row, Select, func, inspect, select, tuple_
 
 from app.extensions import db
+from app.web import exports
 from app.web.formats import MOST_COUNTED
+from app.web.render import render
 
 T = TypeVar("T")
 
 SIZES = (20, 50, 100)
+LONGEST_VALUE = 200  # characters of a filter that takes any text
 
 
 class Listing(NamedTuple, Generic[T]):
@@ -28,6 +34,58 @@ class Listing(NamedTuple, Generic[T]):
     page: int
     size: int
     total: int
+
+
+@dataclass(frozen=True)
+class ListFilter:
+    """What the address of a list narrows it to: a text to search for, and a value of each filter. "" means all."""
+
+    search: str
+    values: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.values[name]
+
+    @property
+    def is_narrow(self) -> bool:
+        return bool(self.search) or any(self.values.values())
+
+
+def filters_from_request(
+    *, longest: int = 100, defaults: Mapping[str, str] | None = None, **choices: Collection[str] | None
+) -> ListFilter:
+    """The filters of this request: at most `longest` characters of the text, and for each of `choices` the value that the
+    address gives. What is none of them counts as not given, and then the filter has its default; None allows any text.
+    """
+    values = {}
+    for name, allowed in choices.items():
+        default = (defaults or {}).get(name, "")
+        given = request.args.get(name, default)
+        values[name] = given[:LONGEST_VALUE] if allowed is None else given if given in allowed else default
+    return ListFilter(request.args.get("q", "").strip()[:longest], values)
+
+
+def list_page(
+    folder: str,
+    query: Select[T],
+    columns: Mapping[str, Any] | None = None,
+    *,
+    file: Callable[[exports.Format, Iterator[T]], Response] | None = None,
+    page: Callable[[Listing[T]], Mapping[str, Any]] | None = None,
+    load: Sequence[Any] = (),
+    **values: Any,
+) -> Response:
+    """A list as this request asks for it: all rows as a file, or one page of them from the templates in `folder`.
+
+    `columns` are what the heads sort by. `file` makes the export of a list that has one. The templates get `found`,
+    `sort`, `values`, and what `page` tells of the rows that are shown, which come with what `load` names.
+    """
+    ordered = in_order(query, columns or {})
+    if file is not None and (form := exports.wanted()):
+        return file(form, every(ordered))
+    found = page_of(ordered.options(*load))
+    told = {"found": found, "sort": sorting(columns or {}), **values, **(page(found) if page else {})}
+    return render(f"{folder}/index.html", f"{folder}/_list.html", **told)
 
 
 def page_of(query: Select[T]) -> Listing[T]:

@@ -42,15 +42,15 @@ def sign_out_browser() -> None:
 def lead_back_in() -> Response:
     """For whoever sends a form without being signed in: their session is over, which the sign-in page says."""
     session.setdefault(sessions.COOKIE_FIELD, "")  # the page knows it by the session that the cookie names
-    return _lead_to(url_for("public.sign_in", next=_wanted()))
+    return _lead_to(url_for("public.sign_in.show", next=_wanted()))
 
 
 def require_person() -> AnyResponse | None:
     """Before a page's request: leads to the sign-in form, or to the change of a password that must be changed."""
     if not current_user.is_authenticated:
-        return _lead_to(url_for("public.sign_in", next=_wanted()))
+        return _lead_to(url_for("public.sign_in.show", next=_wanted()))
     if current_user.must_change_password:
-        return _lead_to(url_for("public.password"))
+        return _lead_to(url_for("public.password.show"))
     return None
 
 
@@ -79,7 +79,7 @@ def safe_next(target: str | None) -> str:
 
 def _wanted() -> str | None:
     """Where to go after signing in: back to this page or, after a form was sent, to the page that it was on."""
-    if request.endpoint == "public.begin":
+    if request.endpoint == "public.sign_in.begin":
         return request.args.get("next")
     if request.method == "GET":
         path = request.full_path.rstrip("?")

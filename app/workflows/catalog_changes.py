@@ -29,7 +29,7 @@ ACCESSES = ("subscribed", "restricted", "open")
 STATUSES = ("available", "deprecated", "unavailable", "new")
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
+class CatalogFilter(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody looks for in the catalogue; None means anything. Prices are nano-units a million input tokens."""
 
     search: str | None = None
@@ -69,9 +69,9 @@ def visible(person: Person, name: str) -> Model:
     raise NotFound(f"There is no model named {name!r}.")
 
 
-def find(person: Person, wish: Wish) -> Select[Model]:
-    """The models on offer that fit a wish, by the name that is shown."""
-    return select(Model).where(*_conditions(person, wish)).order_by(func.lower(Model.display_name), Model.name)
+def find(person: Person, filters: CatalogFilter) -> Select[Model]:
+    """The models on offer that fit the filters, by the name that is shown."""
+    return select(Model).where(*_conditions(person, filters)).order_by(func.lower(Model.display_name), Model.name)
 
 
 def columns() -> dict[str, Any]:
@@ -89,14 +89,14 @@ def columns() -> dict[str, Any]:
     }
 
 
-def facets(person: Person, wish: Wish) -> dict[str, list[Facet]]:
-    """The values that each filter has, with how many models there would be under all other filters of the wish."""
-    parts = [_providers(_conditions(person, wish, without="provider"))]
+def facets(person: Person, filters: CatalogFilter) -> dict[str, list[Facet]]:
+    """The values that each filter has, with how many models there would be under all other filters."""
+    parts = [_providers(_conditions(person, filters, without="provider"))]
     for name, column in (("capability", Model.capabilities), ("feature", Model.features)):
-        parts.append(_words(name, column, _conditions(person, wish, without=name)))
+        parts.append(_words(name, column, _conditions(person, filters, without=name)))
     fixed = {"access": ACCESSES, "status": STATUSES}
     for name, values in fixed.items():
-        where = _conditions(person, wish, without=name)
+        where = _conditions(person, filters, without=name)
         parts += [_counted(name, value, [_is(person, value), *where]) for value in values]
     found: dict[str, list[Facet]] = {name: [] for name in ("provider", "capability", "feature", *fixed)}
     for name, value, label, count in db.session.execute(union_all(*parts)):
@@ -199,28 +199,28 @@ def delete(item: Model, *, by: Person | None) -> None:
     catalog.remove_model(item, by=by)
 
 
-def _conditions(person: Person, wish: Wish, *, without: str | None = None) -> list[ColumnElement[bool]]:
-    """What a wish asks of a model, but for one of its filters."""
+def _conditions(person: Person, filters: CatalogFilter, *, without: str | None = None) -> list[ColumnElement[bool]]:
+    """What the filters ask of a model, but for one of them."""
     price = catalog.price_now("input_per_mtok")
     asked: dict[str, ColumnElement[bool]] = {}
-    if wish.search:
-        asked["search"] = catalog.matches(wish.search)
-    if wish.provider:
-        asked["provider"] = catalog.served_by(wish.provider)
-    if wish.capability:
-        asked["capability"] = catalog.has_word(Model.capabilities, wish.capability)
-    if wish.feature:
-        asked["feature"] = catalog.has_word(Model.features, wish.feature)
-    if wish.access:
-        asked["access"] = _is(person, wish.access)
-    if wish.status:
-        asked["status"] = _is(person, wish.status)
-    if wish.least_nano is not None:
-        asked["least"] = price >= wish.least_nano
-    if wish.most_nano is not None:
-        asked["most"] = price <= wish.most_nano
-    if wish.context is not None:
-        asked["context"] = Model.context_window >= wish.context
+    if filters.search:
+        asked["search"] = catalog.matches(filters.search)
+    if filters.provider:
+        asked["provider"] = catalog.served_by(filters.provider)
+    if filters.capability:
+        asked["capability"] = catalog.has_word(Model.capabilities, filters.capability)
+    if filters.feature:
+        asked["feature"] = catalog.has_word(Model.features, filters.feature)
+    if filters.access:
+        asked["access"] = _is(person, filters.access)
+    if filters.status:
+        asked["status"] = _is(person, filters.status)
+    if filters.least_nano is not None:
+        asked["least"] = price >= filters.least_nano
+    if filters.most_nano is not None:
+        asked["most"] = price <= filters.most_nano
+    if filters.context is not None:
+        asked["context"] = Model.context_window >= filters.context
     return [Model.status.in_(OFFERED), *(condition for name, condition in asked.items() if name != without)]
 
 

@@ -109,6 +109,7 @@ MACROS = {
     "dialog": "{{ ui.dialog_opener('Open', 'd') }}{{ ui.dialog_opener('Open', 'd', href='/d') }}{% call ui.dialog('d', 'Title') %}x{% endcall %}",
     "confirm": "{{ ui.confirm('c', 'Revoke', '/r', 'Sure?', 'It stops.', 'Revoke', danger=true, typed='prod') }}"
     "{% call ui.confirm('c2', 'Deny', '/d', 'Deny?') %}{{ ui.textarea('reason', 'Reason') }}{% endcall %}",
+    "wrong_name": "{{ ui.wrong_name(true, 'not the key’s') }}{{ ui.wrong_name(false) }}",
     "confirm_form": "{{ ui.confirm_form('/r', 'Sure?', back='/', keep='Keep it') }}",
     "skeleton": "{{ ui.skeleton(2) }}",
     "request_id": "{{ ui.request_id('req_1') }}",

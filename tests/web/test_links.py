@@ -1,4 +1,5 @@
-"""Links are built on the public address; what a request says of itself counts only where none is set."""
+"""Links are built on the public address; what a request says of itself counts only where none is set. They lead to doors
+that are open here, and to no others."""
 
 from __future__ import annotations
 
@@ -32,3 +33,12 @@ def test_a_request_says_nothing_about_links_where_a_public_address_is_set() -> N
 )
 def test_without_one_the_host_that_was_asked_is_taken_if_it_is_one(host: str, found: str) -> None:
     assert origin(None, host) == found
+
+
+def test_a_page_is_linked_to_only_if_this_process_serves_it() -> None:
+    app = Flask("links")
+    app.add_url_rule("/keys/<id>", "portal.keys.detail", lambda id: id)
+    with app.test_request_context("/"):
+        assert links.url_if_served("portal.keys.detail", id="k", tab="use") == "/keys/k?tab=use"
+        assert links.url_if_served("admin.keys.index") is None
+        assert (links.is_served("portal.keys.detail"), links.is_served("admin.keys.index")) == (True, False)

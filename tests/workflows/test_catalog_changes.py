@@ -15,7 +15,7 @@ from app.domain.notices import Notice
 from app.extensions import db, transaction
 from app.web.lists import in_order
 from app.workflows import catalog_changes
-from app.workflows.catalog_changes import Wish
+from app.workflows.catalog_changes import CatalogFilter
 from tests.house import People, make_model
 
 
@@ -25,8 +25,8 @@ def database_url(request: pytest.FixtureRequest, home: Path) -> str:
     return url or f"sqlite:///{home / 'portico.db'}"
 
 
-def found(people: People, **wish: object) -> list[str]:
-    return [item.name for item in db.session.scalars(catalog_changes.find(people.owner, Wish(**wish)))]  # type: ignore[arg-type]
+def found(people: People, **filters: object) -> list[str]:
+    return [item.name for item in db.session.scalars(catalog_changes.find(people.owner, CatalogFilter(**filters)))]  # type: ignore[arg-type]
 
 
 def test_every_filter_and_count_works_on_each_database(inside: Flask, people: People) -> None:
@@ -47,7 +47,7 @@ def test_every_filter_and_count_works_on_each_database(inside: Flask, people: Pe
     assert found(people, access="open", status="available") == ["a"]
     assert found(people, least_nano=1, most_nano=3_000_000_000) == ["b"]
     assert found(people, context=1000) == ["a"]
-    counts = catalog_changes.facets(people.owner, Wish(access="open"))
+    counts = catalog_changes.facets(people.owner, CatalogFilter(access="open"))
     told = {facet.value: facet.count for facet in chain.from_iterable(counts.values())}
     provider = db.session.scalar(select(providers.Provider.id).where(providers.Provider.name == "Off"))
     expected = {"chat": 2, "embeddings": 1, "tools": 1, "größe": 1, "subscribed": 1, "restricted": 1, "open": 2}

@@ -18,5 +18,5 @@ def index() -> Response:
 
 
 @bp.get("/admin/activity/<id>")
-def one_request(id: str) -> Response:
+def detail(id: str) -> Response:
     return usage_routes.one(me(), usage_routes.ADMIN, id)

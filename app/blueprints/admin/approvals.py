@@ -12,8 +12,7 @@ from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
 from sqlalchemy import Select
 from sqlalchemy.orm import lazyload
-from wtforms import DateField, HiddenField, SelectField, StringField, TextAreaField, ValidationError
-from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+from wtforms import DateField, HiddenField, SelectField, TextAreaField, ValidationError
 from wtforms.validators import Length, Optional
 
 from app.blueprints.admin.person import me
@@ -23,12 +22,13 @@ from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.extensions import db, transaction
 from app.pages.badges import news
+from app.pages.budget_forms import PERIOD_CHOICES, amount_field
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters
 from app.web import exports
 from app.web.formats import relative_time
 from app.web.forms import blame
-from app.web.lists import SIZES, every, in_order, page_of, sorting
+from app.web.lists import SIZES, filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.web.sign_in import safe_next
 
@@ -37,12 +37,6 @@ KINDS = ("request", "renewal")
 COLUMNS = {name: ORDERS[name] for name in ("person", "model", "status", "asked", "changed", "ends")}
 MOST_AT_ONCE = SIZES[-1]  # as many as one page of the list holds
 SHOWN = 20  # of a person's other access
-PERIODS = [
-    SelectChoice("day", "a day"),
-    SelectChoice("week", "a week"),
-    SelectChoice("month", "a month"),
-    SelectChoice("total", "in total"),
-]
 DONE = {
     "approve": "{person} may use {model} now.",
     "deny": "The request of {person} for {model} is denied.",
@@ -87,12 +81,8 @@ class DecisionForm(FlaskForm):
         description=f"The person reads it. A denial needs one. At most {LONGEST_TEXT} characters.",
     )
     expires_on = DateField("Last day of access", [Optional()], description="Days end in UTC. Empty for no end.")
-    budget = StringField(
-        "Budget",
-        description="The most that may be spent through it in each period. Empty for no change.",
-        render_kw={"inputmode": "decimal", "autocomplete": "off"},
-    )
-    period = SelectField("Budget period", choices=PERIODS, default="month")
+    budget = amount_field("Budget", "The most that may be spent through it in each period. Empty for no change.")
+    period = SelectField("Budget period", choices=PERIOD_CHOICES, default="month")
 
     def validate_expires_on(self, field: DateField) -> None:
         if field.data is not None and field.data < now().date():
@@ -118,30 +108,22 @@ class Result(NamedTuple):
 
 @bp.get("/admin/approvals")
 def index() -> Response:
-    search = request.args.get("q", "").strip()[:100]
-    status = request.args.get("status", WAITING)
-    status = status if status in (*STATUSES, EVERYTHING) else WAITING
-    kind = request.args.get("kind", "")
-    kind = kind if kind in KINDS else ""
-    query = subscriptions.asked(
-        status=None if status in (WAITING, EVERYTHING) else status,
-        wait=kind or ("any" if status == WAITING else None),
-        search=search or None,
-    )
-    query = in_order(query, COLUMNS)
-    if form := exports.wanted():
-        return exports.answer(form, "approvals", EXPORT_COLUMNS, every(query))
-    found = page_of(query)
-    return render(
-        "admin/approvals/index.html",
-        "admin/approvals/_list.html",
-        found=found,
-        ages={one.id: _age(one) for one in found.items if one.waits_for},
-        search=search,
+    filters = filters_from_request(status=(*STATUSES, EVERYTHING), kind=KINDS, defaults={"status": WAITING})
+    status, kind = filters["status"], filters["kind"]
+    return list_page(
+        "admin/approvals",
+        subscriptions.asked(
+            status=None if status in (WAITING, EVERYTHING) else status,
+            wait=kind or ("any" if status == WAITING else None),
+            search=filters.search,
+        ),
+        COLUMNS,
+        file=lambda form, rows: exports.answer(form, "approvals", EXPORT_COLUMNS, rows),
+        page=lambda found: {"ages": {one.id: _age(one) for one in found.items if one.waits_for}},
+        search=filters.search,
         chosen=status,
         statuses=STATUSES,
         kind=kind,
-        sort=sorting(COLUMNS),
         news=news(me()),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from sqlalchemy import func, select
 
 from app.blueprints.admin.person import me
@@ -13,8 +13,7 @@ from app.domain.person import Person
 from app.metering import money
 from app.pages.badges import news
 from app.web import exports
-from app.web.lists import every, in_order, page_of, sorting
-from app.web.render import render
+from app.web.lists import filters_from_request, list_page
 from app.workflows import budget_requests
 from app.workflows.budget_requests import STATUSES, BudgetRequest
 
@@ -51,29 +50,23 @@ bp = Blueprint("budget_requests", __name__)
 
 @bp.get("/admin/budget-requests")
 def index() -> Response:
-    status = request.args.get("status", WAITING)
-    status = status if status in (*STATUSES, EVERYTHING) else WAITING
-    search = request.args.get("q", "").strip()[:100]
+    filters = filters_from_request(status=(*STATUSES, EVERYTHING), defaults={"status": WAITING})
     query = budget_requests.reachable(me())
-    if status != EVERYTHING:
-        query = query.where(BudgetRequest.status == status)
-    if search:
-        people = select(Person.id).where(Person.username.icontains(search, autoescape=True))
+    if filters["status"] != EVERYTHING:
+        query = query.where(BudgetRequest.status == filters["status"])
+    if filters.search:
+        people = select(Person.id).where(Person.username.icontains(filters.search, autoescape=True))
         query = query.where(
-            BudgetRequest.person_id.in_(people) | BudgetRequest.reason.icontains(search, autoescape=True)
+            BudgetRequest.person_id.in_(people) | BudgetRequest.reason.icontains(filters.search, autoescape=True)
         )
-    query = in_order(query, COLUMNS)
-    if form := exports.wanted():
-        return exports.answer(form, "budget-requests", EXPORT_COLUMNS, every(query))
-    found = page_of(query)
-    return render(
-        "admin/budget_requests/index.html",
-        "admin/budget_requests/_list.html",
-        found=found,
-        named=payers.read(one.scope for one in found.items),
-        chosen=status,
+    return list_page(
+        "admin/budget_requests",
+        query,
+        COLUMNS,
+        file=lambda form, rows: exports.answer(form, "budget-requests", EXPORT_COLUMNS, rows),
+        page=lambda found: {"named": payers.read(one.scope for one in found.items)},
+        chosen=filters["status"],
         statuses=STATUSES,
-        search=search,
-        sort=sorting(COLUMNS),
+        search=filters.search,
         news=news(me()),
     )

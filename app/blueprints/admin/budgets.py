@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from flask_wtf import FlaskForm
-from wtforms import IntegerField, SelectField, StringField
+from wtforms import IntegerField, SelectField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import NumberRange, Optional
 
@@ -18,33 +18,20 @@ from app.extensions import transaction
 from app.metering import money
 from app.pages import budget_list
 from app.pages import budgets as arranged
+from app.pages.budget_forms import BudgetFields
 from app.pages.history import history_lines
 from app.web import exports
 from app.web.forms import PercentsField, blame
-from app.web.lists import Listing, every, in_order, page_of, sorting
+from app.web.lists import Listing, filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 
 FILTERS = ("near", "exhausted")
 bp = Blueprint("budgets", __name__)
 
 
-class BudgetForm(FlaskForm):
+class BudgetForm(BudgetFields, FlaskForm):
     """The budget of one scope, and what is told and done when it is nearly spent."""
 
-    limit = StringField(
-        "Budget",
-        description="The most that may be spent in each period. Empty takes the limit away.",
-        render_kw={"inputmode": "decimal", "autocomplete": "off"},
-    )
-    period = SelectField(
-        "Period", choices=[SelectChoice(name, words) for name, words in arranged.PERIODS.items()], default="month"
-    )
-    timezone = StringField(
-        "Time zone of the period",
-        default="UTC",
-        description="Periods begin at midnight there, such as Europe/Berlin.",
-        render_kw={"autocomplete": "off", "spellcheck": "false"},
-    )
     thresholds = PercentsField(
         "Tell at",
         default=list(budgets.THRESHOLDS),
@@ -62,27 +49,21 @@ class BudgetForm(FlaskForm):
 
 @bp.get("/admin/budgets")
 def index() -> Response:
-    search = request.args.get("q", "").strip()[:100]
-    state = request.args.get("state", "")
-    state = state if state in FILTERS else ""
-    kind = request.args.get("kind", "")
-    kind = kind if kind in arranged.KINDS else ""
-    columns = budget_list.columns()
-    query = in_order(budget_list.listed(kind=kind, state=state, search=search), columns)
-    if form := exports.wanted():
-        return exports.answer(form, "budgets", arranged.EXPORTED, budget_list.every_row(every(query)))
-    page = page_of(query)
-    return render(
-        "admin/budgets/index.html",
-        "admin/budgets/_list.html",
-        found=Listing(budget_list.rows(page.items), page.page, page.size, page.total),
-        search=search,
-        state=state,
-        kind=kind,
+    filters = filters_from_request(state=FILTERS, kind=arranged.KINDS)
+    return list_page(
+        "admin/budgets",
+        budget_list.listed(kind=filters["kind"], state=filters["state"], search=filters.search),
+        budget_list.columns(),
+        file=lambda form, rows: exports.answer(form, "budgets", arranged.EXPORTED, budget_list.every_row(rows)),
+        page=lambda found: {
+            "found": Listing(budget_list.rows(found.items), found.page, found.size, found.total),
+            "any": bool(found.total) or filters.is_narrow,
+        },
+        search=filters.search,
+        state=filters["state"],
+        kind=filters["kind"],
         kinds=arranged.KINDS,
         periods=arranged.PERIODS,
-        sort=sorting(columns),
-        any=bool(page.total) or bool(search or state or kind),
     )
 
 
@@ -99,17 +80,15 @@ def change(scope: str, id: str) -> Response:
     form.action.choices = _actions(payer)
     if not form.validate_on_submit():
         return _form(payer, form, 422)
-    amount = (form.limit.data or "").strip()
+    given = form.to_budget()
     try:
-        if amount:
+        if given:
             transaction(
                 budgets.set_budget,
                 cast("Any", payer.kind),
                 payer.id,
                 by=me(),
-                limit=amount,
-                period=form.period.data,
-                timezone=(form.timezone.data or "").strip() or "UTC",
+                **given,
                 thresholds=form.thresholds.data,
                 action=form.action.data,
                 action_percent=form.action_percent.data or 100,
@@ -119,7 +98,7 @@ def change(scope: str, id: str) -> Response:
     except DomainError as error:
         blame(form, error)
         return _form(payer, form, error.status)
-    toast_next("success", f"The budget of {payer.name} is {'saved' if amount else 'taken away'}.")
+    toast_next("success", f"The budget of {payer.name} is {'saved' if given else 'taken away'}.")
     return see_other(url_for("admin.budgets.index"))
 
 

@@ -23,7 +23,7 @@ from app.reports import usage as usage_reports
 from app.reports.chargeback import BILLED, Charge
 from app.reports.usage import Sums
 from app.web import exports
-from app.web.lists import SIZES, Listing, sorting
+from app.web.lists import SIZES, Listing, filters_from_request, sorting
 from app.web.render import render
 
 MONTHS = 24  # that are offered
@@ -73,9 +73,8 @@ def index() -> Response:
     offered = chargeback.months_before(usage_reports.now_ms(), MONTHS)
     names = [f"{from_ms(start):%Y-%m}" for start, _ in offered]
     first, last = _months_asked(names)
-    search = request.args.get("q", "").strip()[:100]
-    kind = request.args.get("kind", "")
-    kind = kind if kind in KINDS else ""
+    filters = filters_from_request(kind=KINDS)
+    search, kind = filters.search, filters["kind"]
     sort = sorting({*ORDERS, "name"})
     everything = chargeback.charges(me(), offered[first : last + 1])
     shown = [charge for charge in everything if not kind or bool(charge.team_id) == (kind == "team")]

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
-from wtforms import HiddenField, StringField, TextAreaField
+from wtforms import HiddenField, TextAreaField
 from wtforms.validators import InputRequired, Length
 
 from app import current
@@ -19,10 +19,11 @@ from app.extensions import transaction
 from app.ledger.entries import UsageEntry
 from app.metering import money
 from app.pages import budgets as arranged
+from app.pages.budget_forms import amount_field
 from app.runtime.ids import new_id
 from app.web import exports
 from app.web.forms import blame
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.lists import Listing, list_page
 from app.web.render import render, see_other, toast_next
 from app.workflows import credits
 from app.workflows.credits import LONGEST_REASON
@@ -48,11 +49,8 @@ class CreditForm(FlaskForm):
 
     once = HiddenField()
     scope = HiddenField()
-    amount = StringField(
-        "Amount",
-        [InputRequired("Give an amount.")],
-        description="So much more may be spent in the running period.",
-        render_kw={"inputmode": "decimal", "autocomplete": "off"},
+    amount = amount_field(
+        "Amount", "So much more may be spent in the running period.", [InputRequired("Give an amount.")]
     )
     reason = TextAreaField(
         "Reason",
@@ -63,19 +61,17 @@ class CreditForm(FlaskForm):
 
 @bp.get("/admin/credits")
 def index() -> Response:
-    query = in_order(credits.every(), COLUMNS)
-    if form := exports.wanted():
-        return exports.answer(form, "credits", EXPORT_COLUMNS, every(query))
-    found = page_of(query)
-    shown = [credits.read(entry) for entry in found.items]
-    return render(
-        "admin/credits/index.html",
-        "admin/credits/_list.html",
-        found=found,
-        credits=shown,
-        named=payers.read((one.kind, one.scope_id) for one in shown),
+    def page(found: Listing[UsageEntry]) -> dict[str, Any]:
+        shown = [credits.read(entry) for entry in found.items]
+        return {"credits": shown, "named": payers.read((one.kind, one.scope_id) for one in shown)}
+
+    return list_page(
+        "admin/credits",
+        credits.every(),
+        COLUMNS,
+        file=lambda form, rows: exports.answer(form, "credits", EXPORT_COLUMNS, rows),
+        page=page,
         kinds=arranged.KINDS,
-        sort=sorting(COLUMNS),
     )
 
 

@@ -5,7 +5,7 @@ A letter's text is shown with secrets masked; it is posted again as it is, or di
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from flask_wtf import FlaskForm
 from wtforms import TextAreaField
 from wtforms.validators import InputRequired, Length
@@ -17,7 +17,7 @@ from app.ledger import spools
 from app.ledger.entries import DeadLetter
 from app.runtime.logs import masked
 from app.web.forms import blame
-from app.web.lists import page_of
+from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.workflows import dead_letters
 from app.workflows.dead_letters import LONGEST_NOTE, OPEN, STATES
@@ -40,16 +40,13 @@ class DismissalForm(FlaskForm):
 
 @bp.get("/admin/dead-letters")
 def index() -> Response:
-    search = request.args.get("q", "").strip()[:200]
-    state = request.args.get("state", OPEN)
-    state = state if state in (*STATES, EVERYTHING) else OPEN
-    found = page_of(dead_letters.every(state=None if state == EVERYTHING else state, search=search or None))
-    return render(
-        "admin/dead_letters/index.html",
-        "admin/dead_letters/_list.html",
-        found=found,
-        texts={letter.id: _text(letter) for letter in found.items},
-        search=search,
+    filters = filters_from_request(longest=200, state=(*STATES, EVERYTHING), defaults={"state": OPEN})
+    state = filters["state"]
+    return list_page(
+        "admin/dead_letters",
+        dead_letters.every(state=None if state == EVERYTHING else state, search=filters.search),
+        page=lambda found: {"texts": {letter.id: _text(letter) for letter in found.items}},
+        search=filters.search,
         chosen=state,
     )
 

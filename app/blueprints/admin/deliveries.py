@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 
 from app import current
 from app.blueprints.admin.person import me
@@ -11,8 +11,8 @@ from app.domain.deliveries import CHANNELS, STATES, TRIES
 from app.domain.errors import DomainError
 from app.extensions import transaction
 from app.web import exports
-from app.web.lists import every, page_of
-from app.web.render import render, see_other, toast_next
+from app.web.lists import filters_from_request, list_page
+from app.web.render import see_other, toast_next
 
 EXPORT_COLUMNS = {
     "id": lambda one: one.id,
@@ -31,20 +31,15 @@ bp = Blueprint("deliveries", __name__)
 
 @bp.get("/admin/deliveries")
 def index() -> Response:
-    search = request.args.get("q", "").strip()[:200]
-    state, channel = request.args.get("state", ""), request.args.get("channel", "")
-    state, channel = state if state in STATES else "", channel if channel in CHANNELS else ""
-    query = deliveries.every(state=state or None, channel=channel or None, search=search or None)
-    if form := exports.wanted():
-        return exports.answer(form, "deliveries", EXPORT_COLUMNS, every(query))
+    filters = filters_from_request(longest=200, state=STATES, channel=CHANNELS)
     config = current.config()
-    return render(
-        "admin/deliveries/index.html",
-        "admin/deliveries/_list.html",
-        found=page_of(query),
-        search=search,
-        state=state,
-        channel=channel,
+    return list_page(
+        "admin/deliveries",
+        deliveries.every(state=filters["state"], channel=filters["channel"], search=filters.search),
+        file=lambda form, rows: exports.answer(form, "deliveries", EXPORT_COLUMNS, rows),
+        search=filters.search,
+        state=filters["state"],
+        channel=filters["channel"],
         most_tries=TRIES,
         mail_host=config.mail.host,
         webhook=bool(config.webhook.url),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from flask_wtf import FlaskForm
 from wtforms import IntegerField, SelectField, StringField
 from wtforms.validators import InputRequired, Length, NumberRange
@@ -15,7 +15,7 @@ from app.domain.invitations import LONGEST_DAYS, STATUSES
 from app.extensions import transaction
 from app.web import links
 from app.web.forms import blame
-from app.web.lists import page_of
+from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 
 bp = Blueprint("invitations", __name__)
@@ -49,15 +49,12 @@ class InvitationForm(FlaskForm):
 
 @bp.get("/admin/invitations")
 def index() -> Response:
-    search = request.args.get("q", "").strip()[:100]
-    status = request.args.get("status", "")
-    status = status if status in STATUSES else ""
-    return render(
-        "admin/invitations/index.html",
-        "admin/invitations/_list.html",
-        found=page_of(invitations.every(search=search or None, status=status or None)),
-        search=search,
-        chosen=status,
+    filters = filters_from_request(status=STATUSES)
+    return list_page(
+        "admin/invitations",
+        invitations.every(search=filters.search, status=filters["status"]),
+        search=filters.search,
+        chosen=filters["status"],
         statuses=STATUSES,
         roles=ROLE_NAMES,
     )

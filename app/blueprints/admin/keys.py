@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 
 from app.blueprints.admin.person import me
 from app.domain import catalog, keys
 from app.pages import keys as arranged
-from app.web import exports
-from app.web.lists import in_order, page_of, sorting
-from app.web.render import render
+from app.web.links import is_served
+from app.web.lists import list_page
 
 bp = Blueprint("keys", __name__)
 
 
 @bp.get("/admin/keys")
 def index() -> Response:
-    wanted = arranged.wish()
-    found = in_order(arranged.narrowed(keys.everybodys(), wanted), arranged.COLUMNS)
-    if form := exports.wanted():
-        return arranged.exported(form, me(), found)
-    page = page_of(found)
-    return render(
-        "admin/keys/index.html",
-        "admin/keys/_list.html",
-        found=page,
-        rows=arranged.rows(me(), page.items),
-        wish=wanted,
+    filters = arranged.filters_from_request()
+    return list_page(
+        "admin/keys",
+        arranged.narrowed(keys.everybodys(), filters),
+        arranged.COLUMNS,
+        file=lambda form, rows: arranged.exported(form, me(), rows),
+        page=lambda found: {"rows": arranged.rows(me(), found.items)},
+        filters=filters,
         models=catalog.names(),
         concerns=arranged.CONCERNS,
         statuses=keys.STATUSES,
-        sort=sorting(arranged.COLUMNS),
-        linked="portal.key" in current_app.view_functions,  # that door may be closed here
+        linked=is_served("portal.keys.detail"),  # that door may be closed here
     )

@@ -24,23 +24,18 @@ from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.metering import money
+from app.pages.budget_forms import BudgetFields
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.planner import Filters
 from app.web import exports
-from app.web.forms import blame
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.forms import blame, is_confirmed_by
+from app.web.lists import filters_from_request, list_page, page_of
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
 
 STATUSES = ("active", "deactivated")
 SECTIONS = ("profile", "keys", "subscriptions", "sessions", "history")
-PERIODS = [
-    SelectChoice("day", "a day"),
-    SelectChoice("week", "a week"),
-    SelectChoice("month", "a month"),
-    SelectChoice("total", "in total"),
-]
 ROLE_NAMES = {"user": "User", "admin": "Administrator", "admin-readonly": "Administrator, read only"}
 ROLE_CHOICES = [SelectChoice(role, name) for role, name in ROLE_NAMES.items()]
 MOST_SPENDERS = 1_000_000
@@ -108,21 +103,8 @@ class ProfileForm(FlaskForm):
     )
 
 
-class BudgetForm(FlaskForm):
+class BudgetForm(BudgetFields, FlaskForm):
     """What somebody may spend with their personal keys."""
-
-    limit = StringField(
-        "Budget",
-        description="The most that may be spent in each period. Empty takes the limit away.",
-        render_kw={"inputmode": "decimal", "autocomplete": "off"},
-    )
-    period = SelectField("Period", choices=PERIODS, default="month")
-    timezone = StringField(
-        "Time zone of the period",
-        default="UTC",
-        description="Periods begin at midnight there, such as Europe/Berlin.",
-        render_kw={"autocomplete": "off", "spellcheck": "false"},
-    )
 
 
 def groups_of(text: str | None) -> list[str]:
@@ -132,35 +114,28 @@ def groups_of(text: str | None) -> list[str]:
 
 @bp.get("/admin/people")
 def index() -> Response:
-    search = request.args.get("q", "").strip()[:100]
-    role, status = _one_of("role", ROLES), _one_of("status", STATUSES)
     known_groups = identity.groups()
-    group = _one_of("group", known_groups)
-    query = identity.people(search=search or None, role=role or None, status=status or None, group=group or None)
-    query = in_order(query, COLUMNS)
-    if form := exports.wanted():
-        return exports.answer(form, "people", _export_columns(_figures(None)), every(query))
-    found = page_of(query)
-    return render(
-        "admin/people/index.html",
-        "admin/people/_list.html",
-        found=found,
-        figures=_figures([person.id for person in found.items]),
-        search=search,
-        role=role,
-        chosen=status,
-        group=group,
+    filters = filters_from_request(role=ROLES, status=STATUSES, group=known_groups)
+    return list_page(
+        "admin/people",
+        identity.people(search=filters.search, role=filters["role"], status=filters["status"], group=filters["group"]),
+        COLUMNS,
+        file=lambda form, rows: exports.answer(form, "people", _export_columns(_figures(None)), rows),
+        page=lambda found: {"figures": _figures([person.id for person in found.items])},
+        search=filters.search,
+        role=filters["role"],
+        chosen=filters["status"],
+        group=filters["group"],
         groups=known_groups,
         roles=ROLE_NAMES,
-        sort=sorting(COLUMNS),
     )
 
 
 @bp.get("/admin/people/<username>")
 def detail(username: str) -> Response:
     person = identity.named(username)
-    section = _one_of("section", SECTIONS) or SECTIONS[0]
-    return _detail(person, section)
+    section = request.args.get("section")
+    return _detail(person, section if section in SECTIONS else SECTIONS[0])
 
 
 @bp.post("/admin/people/<username>")
@@ -191,19 +166,16 @@ def set_budget(username: str) -> Response:
     person, form = identity.named(username), BudgetForm()
     if not form.validate_on_submit():
         return _detail(person, "profile", 422, budget=form)
-    amount = (form.limit.data or "").strip()
+    given = form.to_budget()
     try:
-        if amount:
-            zone = (form.timezone.data or "").strip() or "UTC"
-            transaction(
-                budgets.set_budget, "user", person.id, by=me(), limit=amount, period=form.period.data, timezone=zone
-            )
+        if given:
+            transaction(budgets.set_budget, "user", person.id, by=me(), **given)
         else:
             transaction(budgets.clear, "user", person.id, by=me())
     except DomainError as error:
         blame(form, error)
         return _detail(identity.named(username), "profile", error.status, budget=form)
-    toast_next("success", f"The budget of {username} is {'saved' if amount else 'taken away'}.")
+    toast_next("success", f"The budget of {username} is {'saved' if given else 'taken away'}.")
     return see_other(url_for("admin.people.detail", username=username))
 
 
@@ -262,7 +234,7 @@ def deletion(username: str) -> Response:
 @bp.post("/admin/people/<username>/deletion")
 def delete(username: str) -> Response:
     person = identity.named(username)
-    if request.form.get("confirm") != person.username:
+    if not is_confirmed_by(person.username):
         return render("admin/people/deletion.html", status=422, person=person, fault=True, stops=_what_stops(person))
     name = person.username
     try:
@@ -404,9 +376,3 @@ def _export_columns(figures: Figures) -> dict[str, Any]:
         "created_at": lambda person: person.created_at,
         "status": lambda person: person.status,
     }
-
-
-def _one_of(name: str, choices: Any) -> str:
-    """A parameter of the address, empty when it is none of `choices`."""
-    given = request.args.get(name, "")
-    return given if given in choices else ""

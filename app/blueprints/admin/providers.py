@@ -30,7 +30,7 @@ from app.providers.settings import fields_of
 from app.reports import performance
 from app.web import exports
 from app.web.forms import blame
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
 
@@ -148,7 +148,7 @@ class Ranks:
         faulty = [one for one, form in self.rows if not form.validate()]
         return not faulty
 
-    def wanted(self) -> dict[str, tuple[int, int]]:
+    def to_changes(self) -> dict[str, tuple[int, int]]:
         return {one.id: (form.priority.data or 0, form.weight.data or 0) for one, form in self.rows}
 
 
@@ -164,28 +164,20 @@ def form_of(kind: type[Adapter], kept: Mapping[str, Any]) -> type[ProviderForm]:
 
 @bp.get("/admin/providers")
 def index() -> Response:
-    search = request.args.get("q", "").strip()[:100]
-    status = request.args.get("status", "")
-    status = status if status in STATUSES else ""
     titles = _titles()
-    kind = request.args.get("kind", "")
-    kind = kind if kind in titles else ""
     served = catalog.models_by_provider()
-    wanted = in_order(providers.listed(status=status or None, search=search or None, kind=kind or None), COLUMNS)
-    if form := exports.wanted():
-        return exports.answer(form, "providers", _export_columns(served), every(wanted))
-    found = page_of(wanted)
-    return render(
-        "admin/providers/index.html",
-        "admin/providers/_list.html",
-        found=found,
-        search=search,
-        chosen=status,
+    filters = filters_from_request(status=STATUSES, kind=titles)
+    return list_page(
+        "admin/providers",
+        providers.listed(status=filters["status"], search=filters.search, kind=filters["kind"]),
+        COLUMNS,
+        file=lambda form, rows: exports.answer(form, "providers", _export_columns(served), rows),
+        page=lambda found: {"recent": performance.by("provider_id", [item.id for item in found.items])},
+        search=filters.search,
+        chosen=filters["status"],
         statuses=STATUSES,
-        kind=kind,
+        kind=filters["kind"],
         served=served,
-        recent=performance.by("provider_id", [item.id for item in found.items]),
-        sort=sorting(COLUMNS),
         titles=titles,
     )
 
@@ -265,7 +257,7 @@ def weigh(id: str) -> Response:
     rows = Ranks(catalog.deployments_of(item))
     if not rows.validate():
         return _page(item, _as_kept(item), 422, rows=rows)
-    wanted = rows.wanted()
+    wanted = rows.to_changes()
     changed = transaction(catalog.weigh, item, by=me(), wanted=wanted)
     toast_next("success", f"{changed} of {len(wanted)} deployments changed." if changed else "Nothing was changed.")
     return see_other(url_for("admin.providers.detail", id=id, _anchor="deployments"))

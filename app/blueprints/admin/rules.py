@@ -17,6 +17,7 @@ from app.domain.approval_rules import LONGEST_NAME, MOST_DAYS, ApprovalRule
 from app.domain.errors import DomainError
 from app.extensions import db, transaction
 from app.metering import money
+from app.pages.budget_forms import PERIOD_CHOICES, amount_field
 from app.web.forms import blame
 from app.web.render import render, see_other, toast_next
 
@@ -26,18 +27,8 @@ ROLES = [
     SelectChoice("admin", "Administrators"),
     SelectChoice("admin-readonly", "Administrators, read only"),
 ]
-PERIODS = [
-    SelectChoice("day", "a day"),
-    SelectChoice("week", "a week"),
-    SelectChoice("month", "a month"),
-    SelectChoice("total", "in total"),
-]
 
 bp = Blueprint("rules", __name__)
-
-
-def _amount(label: str, help: str) -> StringField:
-    return StringField(label, description=help, render_kw={"inputmode": "decimal", "autocomplete": "off"})
 
 
 class RuleForm(FlaskForm):
@@ -56,17 +47,17 @@ class RuleForm(FlaskForm):
         description="A group that the person is in. Empty for any.",
         render_kw={"autocomplete": "off", "spellcheck": "false", "maxlength": LONGEST_NAME},
     )
-    most_input_per_mtok = _amount("Highest input price", "Per 1M tokens. Empty for any.")
-    most_output_per_mtok = _amount("Highest output price", "Per 1M tokens. Empty for any.")
-    budget_limit = _amount("Budget", "The most that each such subscription may spend in a period. Empty for none.")
-    budget_period = SelectField("Budget period", choices=PERIODS, default="month")
+    most_input_per_mtok = amount_field("Highest input price", "Per 1M tokens. Empty for any.")
+    most_output_per_mtok = amount_field("Highest output price", "Per 1M tokens. Empty for any.")
+    budget_limit = amount_field("Budget", "The most that each such subscription may spend in a period. Empty for none.")
+    budget_period = SelectField("Budget period", choices=PERIOD_CHOICES, default="month")
     days = IntegerField(
         "Days until it ends",
         [Optional(), NumberRange(1, MOST_DAYS, f"Give a number from 1 to {MOST_DAYS}.")],
         description="Empty for no end.",
     )
 
-    def wanted(self) -> dict[str, Any]:
+    def to_changes(self) -> dict[str, Any]:
         """The arguments of `approval_rules.create` and `update`."""
         return {
             "name": self.name.data or "",
@@ -97,7 +88,7 @@ def create() -> Response:
     if not form.validate_on_submit():
         return _form(form, status=422)
     try:
-        made = transaction(approval_rules.create, by=me(), **form.wanted())
+        made = transaction(approval_rules.create, by=me(), **form.to_changes())
     except DomainError as error:
         blame(form, error)
         return _form(form, status=422)
@@ -118,7 +109,7 @@ def change(id: str) -> Response:
     if not form.validate_on_submit():
         return _form(form, rule, 422)
     try:
-        transaction(approval_rules.update, rule, by=me(), **form.wanted())
+        transaction(approval_rules.update, rule, by=me(), **form.to_changes())
     except DomainError as error:
         blame(form, error)
         return _form(form, rule, 422)

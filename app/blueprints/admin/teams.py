@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response
 
 from app.blueprints.admin.person import me
 from app.domain import teams
@@ -12,28 +12,27 @@ from app.domain.teams import Team
 from app.extensions import db
 from app.pages.teams import COLUMNS, export_columns, figures
 from app.web import exports
-from app.web.lists import every, in_order, page_of, sorting
-from app.web.render import render
+from app.web.links import is_served
+from app.web.lists import filters_from_request, list_page
 
 bp = Blueprint("teams", __name__)
 
 
 @bp.get("/admin/teams")
 def index() -> Response:
-    search = request.args.get("q", "").strip()[:100]
-    query = in_order(teams.every(search=search or None), COLUMNS)
-    if form := exports.wanted():
-        return exports.answer(form, "teams", _export_columns(list(db.session.scalars(query))), every(query))
-    found = page_of(query)
-    return render(
-        "admin/teams/index.html",
-        "admin/teams/_list.html",
-        found=found,
-        figures=figures(me(), [team.id for team in found.items]),
-        owners=_owners(found.items),
-        search=search,
-        sort=sorting(COLUMNS),
-        linked="portal.team" in current_app.view_functions,  # that door may be closed here
+    filters = filters_from_request()
+    query = teams.every(search=filters.search)
+    return list_page(
+        "admin/teams",
+        query,
+        COLUMNS,
+        file=lambda form, rows: exports.answer(form, "teams", _export_columns(list(db.session.scalars(query))), rows),
+        page=lambda found: {
+            "figures": figures(me(), [team.id for team in found.items]),
+            "owners": _owners(found.items),
+        },
+        search=filters.search,
+        linked=is_served("portal.teams.detail"),  # that door may be closed here
     )
 
 

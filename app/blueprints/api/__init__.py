@@ -22,7 +22,7 @@ PREFIXES = (
 )
 
 
-def open_door(app: Flask) -> None:
+def register(app: Flask) -> None:
     """Every module of this package brings its routes by being imported."""
     for item in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{item.name}")

@@ -22,11 +22,11 @@ from app.metering import money
 from app.reports import performance
 from app.web import exports
 from app.web.forms import blame
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
 from app.workflows import catalog_changes
-from app.workflows.catalog_changes import ACCESSES, STATUSES, Facet, Wish
+from app.workflows.catalog_changes import ACCESSES, STATUSES, CatalogFilter, Facet
 
 TABS = {"overview": "Overview", "quickstart": "Quickstart", "performance": "Performance", "access": "Access"}
 CONTEXTS = (8_000, 32_000, 128_000, 200_000, 1_000_000)
@@ -57,40 +57,38 @@ class AccessForm(FlaskForm):
     team = HiddenField()
 
 
-def open_on(door: Blueprint) -> None:
-    door.get("/models")(models)
-    door.get("/models/<path:name>")(model)
-    door.post("/models/<path:name>/subscription")(subscribe)
+bp = Blueprint("catalog", __name__)
 
 
-def models() -> Response:
-    person, wish = me(), _wish()
-    columns = catalog_changes.columns()
-    wanted = in_order(catalog_changes.find(person, wish), columns)
-    if form := exports.wanted():
-        return exports.answer(form, "models", _export_columns(person), every(wanted))
-    found = page_of(wanted.options(with_deployments()))
+@bp.get("/models")
+def index() -> Response:
+    person, filters = me(), _filters_from_request()
     view = "table" if request.args.get("view") == "table" else "cards"
-    return render(
-        "portal/catalog/index.html",
-        "portal/catalog/_list.html",
-        found=found,
-        search=wish.search or "",
-        filters=_filters(wish, catalog_changes.facets(person, wish)),
-        sort=sorting(columns),
+    return list_page(
+        "portal/catalog",
+        catalog_changes.find(person, filters),
+        catalog_changes.columns(),
+        file=lambda form, rows: exports.answer(form, "models", _export_columns(person), rows),
+        page=lambda found: {
+            "recent": performance.by("model", [item.name for item in found.items]) if view == "table" else {},
+            "latest": catalog_changes.access(person, [item.id for item in found.items]),
+        },
+        load=[with_deployments()],
+        search=filters.search or "",
+        filters=_fields(filters, catalog_changes.facets(person, filters)),
         sorts=SORTS,
         view=view,
-        recent=performance.by("model", [item.name for item in found.items]) if view == "table" else {},
-        latest=catalog_changes.access(person, [item.id for item in found.items]),
         is_new=catalog_changes.is_new,
     )
 
 
-def model(name: str) -> Response:
+@bp.get("/models/<path:name>")
+def detail(name: str) -> Response:
     found, tab = catalog_changes.visible(me(), name), request.args.get("tab", "")
     return _page(found, AccessForm(formdata=None), tab=tab, team=my_team(request.args.get("team")))
 
 
+@bp.post("/models/<path:name>/subscription")
 def subscribe(name: str) -> Response:
     person = me()
     found = catalog_changes.visible(person, name)
@@ -120,7 +118,7 @@ def subscribe(name: str) -> Response:
         toast_next("success", f"{whose} subscribed to {name}. Create a key to call it.")
     stays = made.status == "pending" or team is not None
     team_id = team.id if team else None
-    return see_other(url_for("portal.model", name=name, tab="access" if stays else None, team=team_id))
+    return see_other(url_for("portal.catalog.detail", name=name, tab="access" if stays else None, team=team_id))
 
 
 def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access", team: Team | None = None) -> Response:
@@ -165,25 +163,28 @@ def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access"
     )
 
 
-def _wish() -> Wish:
+def _filters_from_request() -> CatalogFilter:
     """What the address asks for; what makes no sense is left out."""
-    args = request.args
-    return Wish(
-        search=args.get("q", "").strip()[:200] or None,
-        provider=args.get("provider", "")[:36] or None,
-        capability=_one_of("capability", CAPABILITIES),
-        feature=args.get("feature", "")[:50] or None,
-        access=_one_of("access", ACCESSES),
-        status=_one_of("status", STATUSES),
+    given = filters_from_request(
+        longest=200,
+        provider=None,
+        capability=CAPABILITIES,
+        feature=None,
+        access=ACCESSES,
+        status=STATUSES,
+        context=[str(size) for size in CONTEXTS],
+    )
+    return CatalogFilter(
+        search=given.search or None,
+        provider=given["provider"][:36] or None,
+        capability=given["capability"] or None,
+        feature=given["feature"][:50] or None,
+        access=given["access"] or None,
+        status=given["status"] or None,
         least_nano=_amount("least"),
         most_nano=_amount("most"),
-        context=next((size for size in CONTEXTS if args.get("context") == str(size)), None),
+        context=int(given["context"]) if given["context"] else None,
     )
-
-
-def _one_of(name: str, values: tuple[str, ...]) -> str | None:
-    asked = request.args.get(name, "")
-    return asked if asked in values else None
 
 
 def _amount(name: str) -> int | None:
@@ -194,11 +195,11 @@ def _amount(name: str) -> int | None:
         return None
 
 
-def _filters(wish: Wish, facets: Mapping[str, list[Facet]]) -> list[dict[str, Any]]:
+def _fields(filters: CatalogFilter, facets: Mapping[str, list[Facet]]) -> list[dict[str, Any]]:
     """The filters as the toolbar takes them, each value with the number of models that it would leave."""
 
     def choice(name: str, label: str, *, more: bool = False) -> dict[str, Any]:
-        chosen = getattr(wish, name)
+        chosen = getattr(filters, name)
         options = [
             (facet.value, f"{facet.label} ({facet.count})")
             for facet in facets[name]
@@ -219,9 +220,9 @@ def _filters(wish: Wish, facets: Mapping[str, list[Facet]]) -> list[dict[str, An
         choice("access", "Access"),
         choice("feature", "Feature", more=True),
         choice("status", "Status", more=True),
-        {"name": "context", "label": "Context", "options": contexts, "value": wish.context, "more": True},
-        price("least", "Input price from", wish.least_nano),
-        price("most", "Input price up to", wish.most_nano),
+        {"name": "context", "label": "Context", "options": contexts, "value": filters.context, "more": True},
+        price("least", "Input price from", filters.least_nano),
+        price("most", "Input price up to", filters.most_nano),
     ]
 
 

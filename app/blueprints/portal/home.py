@@ -28,11 +28,11 @@ EXPIRES_SOON = timedelta(days=7)
 RECENT = 4  # models that are shown
 
 
-def open_on(door: Blueprint) -> None:
-    door.get("/home")(home)
+bp = Blueprint("home", __name__)
 
 
-def home() -> Response:
+@bp.get("/home")
+def index() -> Response:
     person = me()
     own = Filters(person_id=person.id)
     month, week = _month_and_week(person, own)

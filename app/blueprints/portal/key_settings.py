@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.blueprints.portal.key_forms import TEAM_REACHES, RotationForm, SettingsForm
@@ -18,31 +18,20 @@ from app.domain.errors import DomainError
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.extensions import transaction
-from app.web.forms import blame
+from app.web.forms import blame, is_confirmed_by
 from app.web.idempotency import Made, fresh_number, make_once
 from app.web.render import render, see_other, toast_next
 
-
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/keys/<id>/settings", "key_settings", settings)
-    door.add_url_rule("/keys/<id>/settings", "change_key", change, methods=["POST"])
-    door.add_url_rule("/keys/<id>/rotation", "rotation", rotation)
-    door.add_url_rule("/keys/<id>/rotation", "rotate_key", rotate, methods=["POST"])
-    door.add_url_rule("/keys/<id>/secrets/<secret_id>/end", "secret_end", secret_end)
-    door.add_url_rule("/keys/<id>/secrets/<secret_id>/end", "end_secret", end_secret, methods=["POST"])
-    door.add_url_rule("/keys/<id>/pause", "pause", pause)
-    door.add_url_rule("/keys/<id>/pause", "pause_key", pause_key, methods=["POST"])
-    door.add_url_rule("/keys/<id>/resumption", "resumption", resumption)
-    door.add_url_rule("/keys/<id>/resumption", "resume_key", resume_key, methods=["POST"])
-    door.add_url_rule("/keys/<id>/revocation", "revocation", revocation)
-    door.add_url_rule("/keys/<id>/revocation", "revoke_key", revoke, methods=["POST"])
+bp = Blueprint("key_settings", __name__)
 
 
+@bp.get("/keys/<id>/settings")
 def settings(id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
     return _over(key) or _settings(key, SettingsForm.of(key))
 
 
+@bp.post("/keys/<id>/settings")
 def change(id: str) -> AnyResponse:
     person = me()
     key = keys.reach(person, id, change=True)
@@ -58,6 +47,7 @@ def change(id: str) -> AnyResponse:
     return _page_of(key)
 
 
+@bp.get("/keys/<id>/rotation")
 def rotation(id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
     form = RotationForm(formdata=None)
@@ -65,6 +55,7 @@ def rotation(id: str) -> AnyResponse:
     return _over(key) or _rotation(key, form)
 
 
+@bp.post("/keys/<id>/rotation")
 def rotate(id: str) -> AnyResponse:
     person = me()
     key = keys.reach(person, id, change=True)
@@ -87,6 +78,7 @@ def rotate(id: str) -> AnyResponse:
     return shown_once(keys.reach(person, made.id, change=True), made.text, rotated=True)
 
 
+@bp.get("/keys/<id>/secrets/<secret_id>/end")
 def secret_end(id: str, secret_id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
     found = next((secret for secret in key.secrets if secret.id == secret_id), None)
@@ -95,40 +87,47 @@ def secret_end(id: str, secret_id: str) -> AnyResponse:
     return render("portal/keys/secret_end.html", key=key, secret=found)
 
 
+@bp.post("/keys/<id>/secrets/<secret_id>/end")
 def end_secret(id: str, secret_id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
     return _done(key, keys.end_secret, "The old text of {} is refused now.", secret_id)
 
 
+@bp.get("/keys/<id>/pause")
 def pause(id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
     return _page_of(key) if key.revoked_at or key.paused_at else render("portal/keys/pause.html", key=key)
 
 
+@bp.post("/keys/<id>/pause")
 def pause_key(id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
     return _done(key, keys.pause, "The key {} is paused. It is refused until it is resumed.")
 
 
+@bp.get("/keys/<id>/resumption")
 def resumption(id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
     return render("portal/keys/resumption.html", key=key) if key.paused_at and not key.revoked_at else _page_of(key)
 
 
+@bp.post("/keys/<id>/resumption")
 def resume_key(id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
     return _done(key, keys.resume, "The key {} works again.")
 
 
+@bp.get("/keys/<id>/revocation")
 def revocation(id: str) -> AnyResponse:
     """The page that asks whether it is meant; scripts show the same question in a dialog."""
     key = keys.reach(me(), id, change=True)
     return _page_of(key) if key.revoked_at else render("portal/keys/revocation.html", key=key)
 
 
+@bp.post("/keys/<id>/revocation")
 def revoke(id: str) -> AnyResponse:
     key = keys.reach(me(), id, change=True)
-    if request.form.get("confirm") != key.name:
+    if not is_confirmed_by(key.name):
         return render("portal/keys/revocation.html", status=422, key=key, fault=True)
     return _done(key, keys.revoke, "The key {} is revoked. Applications that use it are refused within a second.")
 
@@ -146,7 +145,7 @@ def _done(key: ApiKey, verb: Callable[..., object], words: str, *values: str) ->
 
 
 def _page_of(key: ApiKey) -> Response:
-    return see_other(url_for("portal.key", id=key.id))
+    return see_other(url_for("portal.keys.detail", id=key.id))
 
 
 def _over(key: ApiKey) -> AnyResponse | None:

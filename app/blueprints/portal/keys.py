@@ -29,10 +29,9 @@ from app.pages.history import history_lines
 from app.pages.usage import reader_of
 from app.reports import requests
 from app.reports.usage import Filters, Reader
-from app.web import exports
 from app.web.forms import blame
 from app.web.idempotency import Made, fresh_number, make_once
-from app.web.lists import in_order, page_of, sorting
+from app.web.lists import list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
 
@@ -45,34 +44,27 @@ CREDIT = "admin.credits.new"
 CONTINENTS = ("Africa/", "America/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/")
 
 
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/keys", "keys", index)
-    door.add_url_rule("/keys", "create_key", create, methods=["POST"])
-    door.add_url_rule("/keys/new", "new_key", new)
-    door.add_url_rule("/keys/<id>", "key", detail)
+bp = Blueprint("keys", __name__)
 
 
+@bp.get("/keys")
 def index() -> Response:
-    person = me()
-    wanted = arranged.wish()
-    found = in_order(arranged.narrowed(keys.of(person), wanted), arranged.COLUMNS)
-    if form := exports.wanted():
-        return arranged.exported(form, person, found)
-    page = page_of(found)
-    return render(
-        "portal/keys/index.html",
-        "portal/keys/_list.html",
-        found=page,
-        rows=arranged.rows(person, page.items),
-        wish=wanted,
+    person, filters = me(), arranged.filters_from_request()
+    return list_page(
+        "portal/keys",
+        arranged.narrowed(keys.of(person), filters),
+        arranged.COLUMNS,
+        file=lambda form, rows: arranged.exported(form, person, rows),
+        page=lambda found: {"rows": arranged.rows(person, found.items)},
+        filters=filters,
         models=subscribed(person),
         concerns=arranged.CONCERNS,
         statuses=keys.STATUSES,
-        sort=sorting(arranged.COLUMNS),
         base_url=base_url(),
     )
 
 
+@bp.get("/keys/new")
 def new() -> Response:
     form = NewKeyForm(formdata=None)
     form.once.data = fresh_number()
@@ -83,6 +75,7 @@ def new() -> Response:
     return _form(form, team)
 
 
+@bp.post("/keys")
 def create() -> AnyResponse:
     person = me()
     form = NewKeyForm()
@@ -101,10 +94,11 @@ def create() -> AnyResponse:
         return _form(form, team, 422)
     if made.text is None:
         toast_next("info", "This form has made its key already. A key is shown only once; if it is lost, make another.")
-        return see_other(url_for("portal.key", id=made.id))
+        return see_other(url_for("portal.keys.detail", id=made.id))
     return shown_once(keys.reach(person, made.id), made.text)
 
 
+@bp.get("/keys/<id>")
 def detail(id: str) -> Response:
     person = me()
     key = keys.reach(person, id)
@@ -118,7 +112,9 @@ def detail(id: str) -> Response:
         "portal/keys/_standing.html",
         key=key,
         own=own,
-        home=url_for("portal.keys" if not person.sees_everything or own or everybodys not in served else everybodys),
+        home=url_for(
+            "portal.keys.index" if not person.sees_everything or own or everybodys not in served else everybodys
+        ),
         locked=REVOKED if key.revoked_at else None if keys.may_change(person, key) else READ_ONLY,
         chain=[
             (name, standing.seen_by(person))

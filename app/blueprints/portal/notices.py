@@ -12,14 +12,10 @@ from app.web.lists import page_of
 from app.web.render import render, see_other, toast_next
 from app.web.sign_in import safe_next
 
-
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/notices", "notices", index)
-    door.add_url_rule("/notices/reading", "read_notices", read_all, methods=["POST"])
-    door.add_url_rule("/notices/email", "notices_by_email", choose, methods=["POST"])
-    door.add_url_rule("/notices/<id>/reading", "read_notice", read, methods=["POST"])
+bp = Blueprint("notices", __name__)
 
 
+@bp.get("/notices")
 def index() -> Response:
     person = me()
     unread = request.args.get("show") == "unread"
@@ -35,6 +31,7 @@ def index() -> Response:
     )
 
 
+@bp.post("/notices/<id>/reading")
 def read(id: str) -> Response:
     """Marks one as read and goes on to what it tells of, if that was asked for."""
     person = me()
@@ -45,21 +42,23 @@ def read(id: str) -> Response:
     return see_other(_list())
 
 
+@bp.post("/notices/reading")
 def read_all() -> Response:
     transaction(notices.read_all, me())
     toast_next("success", "All notices are marked as read.")
-    return see_other(url_for("portal.notices"))
+    return see_other(url_for("portal.notices.index"))
 
 
+@bp.post("/notices/email")
 def choose() -> Response:
     wanted = request.form.get("email") == "y"
     transaction(notices.choose, me(), email=wanted)
     toast_next("success", "Notices come by e-mail too." if wanted else "Notices come here only.")
-    return see_other(url_for("portal.notices"))
+    return see_other(url_for("portal.notices.index"))
 
 
 def _list() -> str:
     """The list as it was left."""
-    home = url_for("portal.notices")
+    home = url_for("portal.notices.index")
     wanted = safe_next(request.form.get("back"))
     return wanted if wanted.partition("?")[0] == home else home

@@ -107,10 +107,10 @@ HEADERS = (
 )
 
 
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/reference", "reference", index)
+bp = Blueprint("reference", __name__)
 
 
+@bp.get("/reference")
 def index() -> Response:
     base = base_url()
     origin = base.removesuffix("/v1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as AnyResponse
 from wtforms import TextAreaField
@@ -20,7 +20,7 @@ from app.extensions import db, transaction
 from app.metering import money
 from app.web import exports
 from app.web.forms import blame
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
 
@@ -72,58 +72,49 @@ class ReviewForm(FlaskForm):
     )
 
 
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/subscriptions", "subscriptions", index)
-    door.add_url_rule("/subscriptions/<id>", "subscription", detail)
-    door.get("/subscriptions/<id>/cancellation")(cancellation)
-    door.post("/subscriptions/<id>/cancellation")(cancel)
-    door.post("/subscriptions/<id>/renewal")(renew)
-    door.post("/subscriptions/<id>/review")(review)
+bp = Blueprint("subscriptions", __name__)
 
 
+@bp.get("/subscriptions")
 def index() -> Response:
-    status = request.args.get("status", "")
-    status = status if status in STATUSES else ""
-    search = request.args.get("q", "").strip()[:100]
     person = me()
     joined = memberships(person)
-    whose = request.args.get("team", "")
-    whose = whose if whose == MINE or whose in {one.team_id for one in joined} else ""
-    query = subscriptions.shared_with(person, search=search or None, status=status or None)
-    if whose:
+    filters = filters_from_request(status=STATUSES, team={MINE, *(one.team_id for one in joined)})
+    query = subscriptions.shared_with(person, search=filters.search, status=filters["status"])
+    if whose := filters["team"]:
         team_id = subscriptions.Subscription.team_id
         query = query.where(team_id.is_(None) if whose == MINE else team_id == whose)
-    query = in_order(query, COLUMNS)
-    if form := exports.wanted():
-        return exports.answer(form, "subscriptions", EXPORT_COLUMNS, every(query))
-    found = page_of(query)
-    return render(
-        "portal/subscriptions/index.html",
-        "portal/subscriptions/_list.html",
-        found=found,
-        users_of=keys.paid_by(one for one in found.items if one.status == "active"),
-        may_end={one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
+    return list_page(
+        "portal/subscriptions",
+        query,
+        COLUMNS,
+        file=lambda form, rows: exports.answer(form, "subscriptions", EXPORT_COLUMNS, rows),
+        page=lambda found: {
+            "users_of": keys.paid_by(one for one in found.items if one.status == "active"),
+            "may_end": {one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
+            "standings": {one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
+            "providers": {one.id: providers_of(one) for one in found.items},
+        },
         memberships=joined,
         whose=whose,
         mine=MINE,
-        standings={one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
-        providers={one.id: providers_of(one) for one in found.items},
-        search=search,
-        chosen=status,
+        search=filters.search,
+        chosen=filters["status"],
         statuses=STATUSES,
-        sort=sorting(COLUMNS),
     )
 
 
+@bp.get("/subscriptions/<id>")
 def detail(id: str) -> Response:
     return _page(subscriptions.reach(me(), id), RenewalForm(formdata=None), ReviewForm(formdata=None))
 
 
+@bp.get("/subscriptions/<id>/cancellation")
 def cancellation(id: str) -> AnyResponse:
     """The page that asks whether it is meant; scripts show the same question in a dialog."""
     found = subscriptions.reach(me(), id)
     if not found.is_live:
-        return see_other(url_for("portal.subscription", id=id))
+        return see_other(url_for("portal.subscriptions.detail", id=id))
     return render(
         "portal/subscriptions/cancellation.html",
         "portal/subscriptions/_question.html",
@@ -132,6 +123,7 @@ def cancellation(id: str) -> AnyResponse:
     )
 
 
+@bp.post("/subscriptions/<id>/cancellation")
 def cancel(id: str) -> Response:
     person = me()
     found = subscriptions.reach(person, id, change=True)
@@ -146,10 +138,11 @@ def cancel(id: str) -> Response:
         done = "{} request for {} is withdrawn." if was_pending else "{} subscription to {} is cancelled."
         toast_next("success", done.format(whose, name))
     if team_id:
-        return see_other(url_for("portal.team", id=team_id, tab="models"))
-    return see_other(url_for("portal.subscriptions") if own else url_for("portal.subscription", id=id))
+        return see_other(url_for("portal.teams.detail", id=team_id, tab="models"))
+    return see_other(url_for("portal.subscriptions.index") if own else url_for("portal.subscriptions.detail", id=id))
 
 
+@bp.post("/subscriptions/<id>/renewal")
 def renew(id: str) -> Response:
     person = me()
     found = subscriptions.reach(person, id)
@@ -165,9 +158,10 @@ def renew(id: str) -> Response:
         return _page(found, form, ReviewForm(formdata=None), 422)
     else:
         toast_next("success", "Your request for renewal is sent. An administrator will decide.")
-    return see_other(url_for("portal.subscription", id=id))
+    return see_other(url_for("portal.subscriptions.detail", id=id))
 
 
+@bp.post("/subscriptions/<id>/review")
 def review(id: str) -> Response:
     person = me()
     found = _own(id)
@@ -184,7 +178,7 @@ def review(id: str) -> Response:
         )
     except Conflict as error:
         toast_next("info", error.message)
-        return see_other(url_for("portal.subscription", id=id))
+        return see_other(url_for("portal.subscriptions.detail", id=id))
     except DomainError as error:
         blame(form, error)
         return _page(found, RenewalForm(formdata=None), form, 422)
@@ -194,7 +188,7 @@ def review(id: str) -> Response:
         toast_next("success", f"Your request for {made.model_name} is sent. An administrator will decide.")
     else:
         toast_next("success", f"You are subscribed to {made.model_name}.")
-    return see_other(url_for("portal.subscription", id=made.id))
+    return see_other(url_for("portal.subscriptions.detail", id=made.id))
 
 
 def providers_of(found: Subscription) -> list[str]:

@@ -14,6 +14,7 @@ from app.domain import budgets, subscriptions
 from app.domain.identity import LARGEST_RATE
 from app.domain.teams import UNSET, Membership, Team, Unset
 from app.metering import money
+from app.pages.budget_forms import BudgetFields, amount_field
 
 ROLES = [
     SelectChoice("member", "Member: makes keys and asks for models"),
@@ -38,36 +39,24 @@ class TeamForm(FlaskForm):
     )
 
 
-class BudgetFields(FlaskForm):
+class TeamBudgetForm(BudgetFields, FlaskForm):
     """An amount for each period. Empty means no limit."""
 
-    limit = StringField(
-        "Budget",
-        description="The most that may be spent in each period. Empty for no limit.",
-        render_kw={"inputmode": "decimal", "autocomplete": "off"},
-    )
+    limit = amount_field("Budget", "The most that may be spent in each period. Empty for no limit.")
     period = SelectField("Period", choices=PERIODS, default="month")
-    timezone = StringField(
-        "Time zone of the period",
-        default="UTC",
-        description="Periods begin at midnight there, such as Europe/Berlin.",
-        render_kw={"autocomplete": "off", "spellcheck": "false"},
-    )
 
-    def wanted(self, kind: str, id: str) -> dict[str, Any] | None | Unset:
+    def to_changes(self, kind: str, id: str) -> dict[str, Any] | None | Unset:
         """The budget that is given; `UNSET` when it is the one that the scope has."""
-        amount = (self.limit.data or "").strip()
-        zone = (self.timezone.data or "").strip() or "UTC"
-        found = budgets.find(kind, id)
-        if not amount:
+        given, found = self.to_budget(), budgets.find(kind, id)
+        if given is None:
             return UNSET if found is None else None
         try:
-            same = found is not None and (money.parse(amount), self.period.data, zone) == (
+            same = found is not None and (money.parse(given["limit"]), given["period"], given["timezone"]) == (
                 found.limit_nano, found.period, found.timezone,
             )  # fmt: skip
         except money.MoneyError:
             same = False
-        return UNSET if same else {"limit": amount, "period": self.period.data, "timezone": zone}
+        return UNSET if same else given
 
 
 def budget_of(kind: str, id: str) -> dict[str, Any]:
@@ -77,7 +66,7 @@ def budget_of(kind: str, id: str) -> dict[str, Any]:
     return {name: told[name] for name in ("limit", "period", "timezone") if name in told}
 
 
-class BoundsForm(BudgetFields):
+class BoundsForm(TeamBudgetForm):
     """What bounds all calls of a team together."""
 
     rpm = IntegerField(
@@ -96,11 +85,11 @@ class BoundsForm(BudgetFields):
         return cls(formdata=None, data={"rpm": team.rpm, "tpm": team.tpm, **budget_of("team", team.id)})
 
 
-class MemberForm(BudgetFields):
+class MemberForm(TeamBudgetForm):
     """A member's role, and the most that their keys of the team may spend."""
 
     role = SelectField("Role", choices=ROLES)
-    limit = StringField("Cap", render_kw={"inputmode": "decimal", "autocomplete": "off"})
+    limit = amount_field("Cap")
 
     @classmethod
     def of(cls, found: Membership) -> MemberForm:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 from sqlalchemy import func, select
 
 from app.blueprints.portal.person import me
@@ -13,24 +13,14 @@ from app.domain.errors import DomainError, Forbidden, NotFound
 from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
-from app.web.forms import blame
+from app.web.forms import blame, is_confirmed_by
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
 
-
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/teams/<id>/invitations", "invite_member", invite, methods=["POST"])
-    door.add_url_rule(
-        "/teams/<id>/invitations/<invitation_id>/withdrawal", "withdraw_member", withdraw, methods=["POST"]
-    )
-    door.add_url_rule("/teams/<id>/members/<username>", "member", member)
-    door.add_url_rule("/teams/<id>/members/<username>", "change_member", change, methods=["POST"])
-    door.add_url_rule("/teams/<id>/members/<username>/removal", "member_removal", removal)
-    door.add_url_rule("/teams/<id>/members/<username>/removal", "remove_member", remove, methods=["POST"])
-    door.add_url_rule("/teams/<id>/leaving", "team_leaving", leaving)
-    door.add_url_rule("/teams/<id>/leaving", "leave_team", leave, methods=["POST"])
+bp = Blueprint("team_members", __name__)
 
 
+@bp.post("/teams/<id>/invitations")
 def invite(id: str) -> Response:
     team, form = teams.reach(me(), id, change=True), InvitationForm()
     if not form.validate_on_submit():
@@ -45,6 +35,7 @@ def invite(id: str) -> Response:
     return _members_of(id)
 
 
+@bp.post("/teams/<id>/invitations/<invitation_id>/withdrawal")
 def withdraw(id: str, invitation_id: str) -> Response:
     teams.reach(me(), id, change=True)
     found = teams.reach_invitation(me(), invitation_id)
@@ -56,17 +47,19 @@ def withdraw(id: str, invitation_id: str) -> Response:
     return _members_of(id)
 
 
-def member(id: str, username: str) -> Response:
+@bp.get("/teams/<id>/members/<username>")
+def detail(id: str, username: str) -> Response:
     team, found = _reach(id, username)
     return _member(team, found, MemberForm.of(found))
 
 
+@bp.post("/teams/<id>/members/<username>")
 def change(id: str, username: str) -> Response:
     team, found = _reach(id, username)
     form = MemberForm()
     if not form.validate_on_submit():
         return _member(team, found, form, 422)
-    budget = form.wanted("member", found.scope_id)
+    budget = form.to_changes("member", found.scope_id)
     try:
         transaction(teams.put_member, team, found.person, by=me(), role=form.role.data, budget=budget)
     except DomainError as error:
@@ -76,15 +69,17 @@ def change(id: str, username: str) -> Response:
     return _members_of(id)
 
 
+@bp.get("/teams/<id>/members/<username>/removal")
 def removal(id: str, username: str) -> Response:
     team, found = _reach(id, username)
     return render("portal/teams/removal.html", team=team, member=found, stops=_keys_of(team, found.person))
 
 
+@bp.post("/teams/<id>/members/<username>/removal")
 def remove(id: str, username: str) -> Response:
     team, found = _reach(id, username)
     person = found.person
-    if request.form.get("confirm") != person.username:
+    if not is_confirmed_by(person.username):
         stops = _keys_of(team, person)
         return render("portal/teams/removal.html", status=422, team=team, member=found, stops=stops, fault=True)
     name = person.username
@@ -97,11 +92,13 @@ def remove(id: str, username: str) -> Response:
     return _members_of(id)
 
 
+@bp.get("/teams/<id>/leaving")
 def leaving(id: str) -> Response:
     team = _mine(id)
     return render("portal/teams/leaving.html", team=team, stops=_keys_of(team, me()))
 
 
+@bp.post("/teams/<id>/leaving")
 def leave(id: str) -> Response:
     team = _mine(id)
     name = team.name
@@ -111,7 +108,7 @@ def leave(id: str) -> Response:
         toast_next("danger", error.message)
         return _members_of(id)
     toast_next("success", f"You are no longer in the team {name}.")
-    return see_other(url_for("portal.teams"))
+    return see_other(url_for("portal.teams.index"))
 
 
 def _mine(id: str) -> Team:
@@ -128,7 +125,7 @@ def _reach(id: str, username: str) -> tuple[Team, Membership]:
 
 
 def _members_of(id: str) -> Response:
-    return see_other(url_for("portal.team", id=id, tab="members"))
+    return see_other(url_for("portal.teams.detail", id=id, tab="members"))
 
 
 def _keys_of(team: Team, person: Person) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request, url_for
+from flask import Blueprint, Response, request, url_for
 from sqlalchemy import func
 from werkzeug.wrappers import Response as AnyResponse
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
@@ -32,8 +32,8 @@ from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
 from app.reports.usage import Filters
 from app.web import exports
-from app.web.forms import blame
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.forms import blame, is_confirmed_by
+from app.web.lists import filters_from_request, in_order, list_page, page_of, sorting
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships, reach_team, role_in
 from app.workflows import budget_requests, catalog_changes, offboarding
@@ -53,43 +53,33 @@ LAST = 10  # requests and acts that the overview shows
 MEMBER_COLUMNS = {"name": func.lower(Person.username), "role": Membership.role, "joined": Membership.joined_at}
 
 
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/teams", "teams", index)
-    door.add_url_rule("/teams", "create_team", create, methods=["POST"])
-    door.add_url_rule("/teams/new", "new_team", new)
-    door.add_url_rule("/teams/invitations/<id>/answer", "answer_team", answer, methods=["POST"])
-    door.add_url_rule("/teams/<id>", "team", detail)
-    door.add_url_rule("/teams/<id>/settings", "change_team", change, methods=["POST"])
-    door.add_url_rule("/teams/<id>/limits", "bound_team", bound, methods=["POST"])
-    door.add_url_rule("/teams/<id>/subscriptions", "subscribe_team", subscribe, methods=["POST"])
-    door.add_url_rule("/teams/<id>/deletion", "team_deletion", deletion)
-    door.add_url_rule("/teams/<id>/deletion", "delete_team", delete, methods=["POST"])
+bp = Blueprint("teams", __name__)
 
 
+@bp.get("/teams")
 def index() -> Response:
-    person = me()
-    search = request.args.get("q", "").strip()[:100]
-    query = in_order(teams.joined_by(person, search=search or None), COLUMNS)
+    person, filters = me(), filters_from_request()
     roles = {one.team_id: one.role for one in memberships(person)}
-    if form := exports.wanted():
-        return exports.answer(form, "teams", export_columns(figures(person, list(roles)), roles), every(query))
-    found = page_of(query)
-    return render(
-        "portal/teams/index.html",
-        "portal/teams/_list.html",
-        found=found,
+    return list_page(
+        "portal/teams",
+        teams.joined_by(person, search=filters.search),
+        COLUMNS,
+        file=lambda form, rows: exports.answer(
+            form, "teams", export_columns(figures(person, list(roles)), roles), rows
+        ),
+        page=lambda found: {"figures": figures(person, [team.id for team in found.items])},
         roles=roles,
-        figures=figures(person, [team.id for team in found.items]),
         invitations=teams.invitations_to(person),
-        search=search,
-        sort=sorting(COLUMNS),
+        search=filters.search,
     )
 
 
+@bp.get("/teams/new")
 def new() -> Response:
     return render("portal/teams/new.html", form=TeamForm(formdata=None))
 
 
+@bp.post("/teams")
 def create() -> Response:
     form = TeamForm()
     if not form.validate_on_submit():
@@ -100,9 +90,10 @@ def create() -> Response:
         blame(form, error)
         return render("portal/teams/new.html", status=422, form=form)
     toast_next("success", f"The team {made.name} is made, and you own it. Invite its members.")
-    return see_other(url_for("portal.team", id=made.id, tab="members"))
+    return see_other(url_for("portal.teams.detail", id=made.id, tab="members"))
 
 
+@bp.post("/teams/invitations/<id>/answer")
 def answer(id: str) -> AnyResponse:
     """The invited person's answer."""
     person = me()
@@ -114,17 +105,19 @@ def answer(id: str) -> AnyResponse:
     transaction(teams.answer, found, by=person, accept=accept)
     if accept:
         toast_next("success", f"You are in the team {name} now.")
-        return see_other(url_for("portal.team", id=team_id))
+        return see_other(url_for("portal.teams.detail", id=team_id))
     toast_next("info", f"You declined the invitation to {name}.")
-    return see_other(url_for("portal.teams"))
+    return see_other(url_for("portal.teams.index"))
 
 
+@bp.get("/teams/<id>")
 def detail(id: str) -> Response:
     team = reach_team(me(), id)
     asked = request.args.get("tab", "")
     return page_of_team(team, asked if asked in TABS else "overview")
 
 
+@bp.post("/teams/<id>/settings")
 def change(id: str) -> Response:
     team, form = teams.reach(me(), id, change=True), TeamForm()
     if not form.validate_on_submit():
@@ -135,9 +128,10 @@ def change(id: str) -> Response:
         blame(form, error)
         return page_of_team(teams.reach(me(), id), "settings", 422, settings=form)
     toast_next("success", f"The team {team.name} is saved.")
-    return see_other(url_for("portal.team", id=id, tab="settings"))
+    return see_other(url_for("portal.teams.detail", id=id, tab="settings"))
 
 
+@bp.post("/teams/<id>/limits")
 def bound(id: str) -> Response:
     team, form = teams.reach(me(), id, change=True), BoundsForm()
     if not me().is_admin:
@@ -145,14 +139,17 @@ def bound(id: str) -> Response:
     if not form.validate_on_submit():
         return page_of_team(team, "settings", 422, bounds=form)
     try:
-        transaction(teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.wanted("team", id))
+        transaction(
+            teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.to_changes("team", id)
+        )
     except DomainError as error:
         blame(form, error)
         return page_of_team(teams.reach(me(), id), "settings", 422, bounds=form)
     toast_next("success", f"The limits of {team.name} are saved. They hold on /v1 within a second.")
-    return see_other(url_for("portal.team", id=id, tab="settings"))
+    return see_other(url_for("portal.teams.detail", id=id, tab="settings"))
 
 
+@bp.post("/teams/<id>/subscriptions")
 def subscribe(id: str) -> Response:
     """Asks for a model for the team: any member may."""
     person = me()
@@ -179,31 +176,27 @@ def subscribe(id: str) -> Response:
         toast_next("success", f"The request for {made.model_name} is sent. An administrator will decide.")
     else:
         toast_next("success", f"{team.name} may call {made.model_name} now.")
-    return see_other(url_for("portal.team", id=id, tab="models"))
+    return see_other(url_for("portal.teams.detail", id=id, tab="models"))
 
 
+@bp.get("/teams/<id>/deletion")
 def deletion(id: str) -> Response:
     team = teams.reach(me(), id, change=True)
     return render("portal/teams/deletion.html", team=team, stops=_what_stops(team))
 
 
+@bp.post("/teams/<id>/deletion")
 def delete(id: str) -> Response:
     team = teams.reach(me(), id, change=True)
     name = team.name
-    if request.form.get("confirm") != name:
+    if not is_confirmed_by(name):
         return render("portal/teams/deletion.html", status=422, team=team, stops=_what_stops(team), fault=True)
     transaction(offboarding.dissolve, team, by=me())
     toast_next("success", f"The team {name} is deleted. What it used stays in the books.")
-    return see_other(url_for("portal.teams"))
+    return see_other(url_for("portal.teams.index"))
 
 
 # --- what the pages show ---------------------------------------------------------------------------------------------
-
-
-def budget_page(kind: str, id: str) -> str | None:
-    """The path of a budget's own page, if this process serves it."""
-    served = "portal.budget" in current_app.view_functions
-    return url_for("portal.budget", scope=kind, id=id) if served else None
 
 
 def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Response:
@@ -241,7 +234,7 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
         "members": teams.counts([team.id]).get(team.id, 0) if people is None else len(people),
         "month": usage_reports.totals(books, filters=this_month(team.id)),
         "budgets": [
-            (name, standing, budget_page(kind, id))
+            (name, standing, url_for("portal.budgets.detail", scope=kind, id=id))
             for (kind, id, name), standing in zip(scopes, standings, strict=True)
         ],
         "models": list(
@@ -269,7 +262,7 @@ def _people(team: Team) -> dict[str, str]:
 
 
 def _members(person: Person, team: Team, inviting: InvitationForm | None = None) -> dict[str, Any]:
-    search = request.args.get("q", "").strip()[:100]
+    search = filters_from_request().search
     query = teams.members_of(team)
     if search:
         query = query.where(Person.username.icontains(search, autoescape=True))
@@ -315,7 +308,7 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
     form.model.choices = [
         SelectChoice(name, f"{title}{' (asks an administrator)' if restricted else ''}")
         for id, name, title, restricted in db.session.execute(
-            catalog_changes.find(person, catalog_changes.Wish()).with_only_columns(
+            catalog_changes.find(person, catalog_changes.CatalogFilter()).with_only_columns(
                 Model.id, Model.name, Model.display_name, Model.restricted
             )
         )
@@ -356,7 +349,6 @@ def _settings(
         "bounds": bounds or BoundsForm.of(team),
         "standing": budgets.standing("team", team.id),
         "bounds_locked": None if person.is_admin else READ_ONLY if person.sees_everything else FOR_ADMINS,
-        "budget_page": budget_page("team", team.id),
     }
 
 

@@ -14,11 +14,10 @@ from app.metering.scopes import member_id
 from app.pages import usage_routes
 from app.web.request_cache import role_in
 
-
-def open_on(door: Blueprint) -> None:
-    door.add_url_rule("/usage", "usage", index)
+bp = Blueprint("usage", __name__)
 
 
+@bp.get("/usage")
 def index() -> Response:
     person = me()
     held = [one for one in payers.held_by(person) if one.status == "active"]

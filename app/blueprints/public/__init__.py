@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from flask import Flask
 
-from app.blueprints.public import announcement, invitation, sign_in
-
-PAGES = (sign_in.bp, invitation.bp, announcement.bp)
+from app.web.doors import door_of
 
 
-def open_door(app: Flask) -> None:
-    for page in PAGES:
-        app.register_blueprint(page)
+def register(app: Flask) -> None:
+    """Serves the pages that need no account from `app`."""
+    app.register_blueprint(door_of(__name__, "public"))

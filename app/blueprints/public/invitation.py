@@ -68,7 +68,7 @@ def accept(token: str) -> Response:
     try:
         sign_in_browser(person)
     except Unavailable:  # the account is made; only the session has to wait
-        return see_other(url_for("public.sign_in"))
+        return see_other(url_for("public.sign_in.show"))
     toast_next("success", f"Welcome, {person.username}. Your account is ready.")
     return see_other(START)
 

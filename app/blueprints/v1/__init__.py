@@ -39,7 +39,7 @@ TOLD: dict[str, Endpoint] = {
 }
 
 
-def open_door(app: Flask) -> None:
+def register(app: Flask) -> None:
     """Serve /v1 from `app`, and keep the lane to the same gateway in its extensions."""
     config: Config = app.config["PORTICO"]
 

@@ -1,0 +1,38 @@
+"""The fields of a budget, which stand in forms of both doors: an amount of money, its period and the period's time zone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wtforms import SelectField, StringField
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+
+from app.pages.budgets import PERIODS
+
+PERIOD_CHOICES = [SelectChoice(name, words) for name, words in PERIODS.items()]
+
+
+def amount_field(label: str, description: str = "", validators: list[Any] | None = None) -> StringField:
+    """An amount of money as text, which the domain reads."""
+    return StringField(
+        label, validators, description=description, render_kw={"inputmode": "decimal", "autocomplete": "off"}
+    )
+
+
+class BudgetFields:
+    """What a form about a budget inherits beside its own fields."""
+
+    limit = amount_field("Budget", "The most that may be spent in each period. Empty takes the limit away.")
+    period = SelectField("Period", choices=PERIOD_CHOICES, default="month")
+    timezone = StringField(
+        "Time zone of the period",
+        default="UTC",
+        description="Periods begin at midnight there, such as Europe/Berlin.",
+        render_kw={"autocomplete": "off", "spellcheck": "false"},
+    )
+
+    def to_budget(self) -> dict[str, Any] | None:
+        """The budget that is given, as `budgets.set_budget` takes it; None without an amount."""
+        amount = (self.limit.data or "").strip()
+        zone = (self.timezone.data or "").strip() or "UTC"
+        return {"limit": amount, "period": self.period.data, "timezone": zone} if amount else None
