@@ -161,7 +161,26 @@ def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     `PATIENCE_S` seconds, so it must contain nothing but verbs of the domain; then `OperationalError` is raised. Any
     exception of `work` rolls everything back. Units do not nest: `RuntimeError`.
     """
+    return _unit(lambda: work(*args, **kwargs))
+
+
+def transaction_if(check: Callable[[], None], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs `check` and then `work` in one write transaction; what `check` raises leaves everything as it was.
+
+    Nobody else commits in between what `check` has read and what `work` changes: SQLite has one writer at a time, and
+    PostgreSQL is asked for serializable transactions, where the later of two such units is run again, `check` too.
+    """
+
+    def both() -> T:
+        check()
+        return work(*args, **kwargs)
+
+    return _unit(both, serializable=db.engine.dialect.name == "postgresql")
+
+
+def _unit(work: Callable[[], T], *, serializable: bool = False) -> T:
     session = db.session
+    options: dict[str, Any] = {WRITES: True} | ({"isolation_level": "SERIALIZABLE"} if serializable else {})
     if session.info.get(UNIT):
         raise RuntimeError("a unit of work cannot begin inside of another")
     deadline = time.monotonic() + PATIENCE_S
@@ -169,7 +188,7 @@ def transaction(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     session.rollback()  # a waiter must not hold a connection: there are fewer connections than waiters
     try:
         with _writers_turn(deadline):
-            result = _patiently(deadline, lambda: work(*args, **kwargs))
+            result = _patiently(deadline, work, options)
     finally:
         session.info.pop(UNIT, None)
     for act in _after_commit:
@@ -186,13 +205,13 @@ def after_commit(act: Callable[[], None]) -> Callable[[], None]:
 _after_commit: list[Callable[[], None]] = []
 
 
-def _patiently(deadline: float, work: Callable[[], T]) -> T:
+def _patiently(deadline: float, work: Callable[[], T], options: dict[str, Any]) -> T:
     session = db.session
     pause = 0.002
     while True:
         session.rollback()
         try:
-            session.connection(execution_options={WRITES: True})
+            session.connection(execution_options=options)
             result = work()
             session.commit()
             return result

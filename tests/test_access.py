@@ -333,6 +333,7 @@ GET    /api/teams/{team}                                401 200 200 404 200 200
 PATCH  /api/teams/{team}                                401 200 403 404 403 200 {"name": "Renamed"}
 PATCH  /api/teams/{team}?limits                         401 403 403 404 403 200 {"rpm": 5}
 DELETE /api/teams/{team}                                401 204 403 404 403 204
+GET    /api/teams/{team}/members/member                 401 200 200 404 200 200
 PUT    /api/teams/{team}/members/member                 401 200 403 404 403 200 {"role": "owner"}
 PUT    /api/teams/{team}/members/stranger               401 200 403 404 403 200 {"role": "member"}
 DELETE /api/teams/{team}/members/member                 401 204 204 404 403 204

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC
 
 from flask import Blueprint, Response, url_for
-from flask_wtf import FlaskForm
 from wtforms import DateTimeLocalField, SelectField, TextAreaField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length, Optional
@@ -14,9 +13,9 @@ from app.blueprints.admin.person import me
 from app.domain import announcements
 from app.domain.announcements import LONGEST_TEXT
 from app.domain.errors import DomainError
-from app.extensions import transaction
+from app.extensions import db, transaction
 from app.pages.badges import news
-from app.web.forms import blame
+from app.web.forms import EditForm, blame
 from app.web.render import render, see_other, toast_next
 
 LEVELS = [SelectChoice("info", "Note"), SelectChoice("warning", "Warning"), SelectChoice("danger", "Disruption")]
@@ -24,7 +23,7 @@ LEVELS = [SelectChoice("info", "Note"), SelectChoice("warning", "Warning"), Sele
 bp = Blueprint("announcement", __name__)
 
 
-class AnnouncementForm(FlaskForm):
+class AnnouncementForm(EditForm):
     """What everybody is to read, how urgent it is, and until when."""
 
     level = SelectField("Kind", choices=LEVELS, default="info")
@@ -41,7 +40,7 @@ class AnnouncementForm(FlaskForm):
 
 @bp.get("/admin/announcement")
 def index() -> Response:
-    return _page(AnnouncementForm(formdata=None))
+    return _page(AnnouncementForm(formdata=None).as_opened(_up_now()))
 
 
 @bp.post("/admin/announcement")
@@ -51,10 +50,9 @@ def put_up() -> Response:
         return _page(form, 422)
     end = form.ends_at.data.replace(tzinfo=UTC) if form.ends_at.data else None
     try:
-        transaction(announcements.put_up, by=me(), level=form.level.data, text=form.text.data or "", ends_at=end)
+        form.save(_up_now, announcements.put_up, by=me(), level=form.level.data, text=form.text.data or "", ends_at=end)
     except DomainError as error:
-        blame(form, error)
-        return _page(form, 422)
+        return _page(form, blame(form, error))
     toast_next("success", "The announcement is above every page now.")
     return see_other(url_for("admin.announcement.index"))
 
@@ -64,6 +62,17 @@ def take_down() -> Response:
     was_up = transaction(announcements.take_down, by=me())
     toast_next("success" if was_up else "info", "The announcement is taken down." if was_up else "There was none.")
     return see_other(url_for("admin.announcement.index"))
+
+
+def _up_now() -> AnnouncementForm:
+    """The form of the announcement that another one would replace."""
+    found = db.session.scalar(announcements.standing())
+    if found is None:
+        return AnnouncementForm(formdata=None)
+    end = found.ends_at.replace(tzinfo=None) if found.ends_at else None
+    form = AnnouncementForm(formdata=None, data={"level": found.level, "text": found.text, "ends_at": end})
+    form.beside = found.id
+    return form
 
 
 def _page(form: AnnouncementForm, status: int = 200) -> Response:

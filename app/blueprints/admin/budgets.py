@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 from flask import Blueprint, Response, url_for
-from flask_wtf import FlaskForm
 from wtforms import IntegerField, SelectField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import NumberRange, Optional
@@ -14,14 +13,13 @@ from app.blueprints.admin.person import me
 from app.domain import budgets, payers
 from app.domain.errors import DomainError
 from app.domain.payers import Payer
-from app.extensions import transaction
 from app.metering import money
 from app.pages import budget_list
 from app.pages import budgets as arranged
 from app.pages.budget_forms import BudgetFields
 from app.pages.history import history_lines
 from app.web import exports
-from app.web.forms import PercentsField, blame
+from app.web.forms import EditForm, PercentsField, blame
 from app.web.lists import Listing, filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 
@@ -29,7 +27,7 @@ FILTERS = ("near", "exhausted")
 bp = Blueprint("budgets", __name__)
 
 
-class BudgetForm(BudgetFields, FlaskForm):
+class BudgetForm(BudgetFields, EditForm):
     """The budget of one scope, and what is told and done when it is nearly spent."""
 
     thresholds = PercentsField(
@@ -81,9 +79,14 @@ def change(scope: str, id: str) -> Response:
     if not form.validate_on_submit():
         return _form(payer, form, 422)
     given = form.to_budget()
+
+    def now() -> BudgetForm:
+        return _filled(payer)
+
     try:
         if given:
-            transaction(
+            form.save(
+                now,
                 budgets.set_budget,
                 cast("Any", payer.kind),
                 payer.id,
@@ -94,7 +97,7 @@ def change(scope: str, id: str) -> Response:
                 action_percent=form.action_percent.data or 100,
             )
         else:
-            transaction(budgets.clear, cast("Any", payer.kind), payer.id, by=me())
+            form.save(now, budgets.clear, cast("Any", payer.kind), payer.id, by=me())
     except DomainError as error:
         blame(form, error)
         return _form(payer, form, error.status)
@@ -115,7 +118,7 @@ def _filled(payer: Payer) -> BudgetForm:
         )
         form.thresholds.data = list(found.thresholds)
         form.action.data, form.action_percent.data = found.action, found.action_percent
-    return form
+    return form.as_opened()
 
 
 def _actions(payer: Payer) -> list[Any]:

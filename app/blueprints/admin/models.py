@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +41,7 @@ from app.providers.base import CheckResult
 from app.reports import usage as usage_reports
 from app.reports.usage import Repriced
 from app.web import exports
-from app.web.forms import blame
+from app.web.forms import EditForm, Value, blame, words_of
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 from app.workflows import catalog_changes
@@ -96,8 +96,10 @@ def _amount(form: FlaskForm, field: StringField) -> None:
         raise ValidationError(f"This price is not usable: {error}.") from None
 
 
-class ModelForm(FlaskForm):
-    """A model without its deployments, which are rows of their own."""
+class ModelForm(EditForm):
+    """A model; its deployments are rows of their own."""
+
+    deployments: Deployments | None = None
 
     name = StringField(
         "Name",
@@ -153,6 +155,11 @@ class ModelForm(FlaskForm):
         format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
         description="In UTC. Empty for now; a later time plans a change of price.",
     )
+
+    def values(self) -> Iterator[Value]:
+        yield from super().values()
+        if self.deployments is not None:
+            yield self.deployments.value()
 
     @property
     def prices(self) -> dict[str, str | None]:
@@ -222,13 +229,13 @@ class ModelTrialForm(FlaskForm):
 
 
 class Deployments:
-    """The rows of one form: those it was sent with, or those of a model and some spare ones."""
+    """The rows of one form: those it was `sent` with, or those of a model and some spare ones."""
 
-    def __init__(self, item: Model | None = None) -> None:
+    def __init__(self, item: Model | None = None, *, sent: bool = False) -> None:
         self.settings = (
             {(one.provider_id, one.upstream_model): one.settings for one in item.deployments} if item else {}
         )
-        if request.method == "POST":
+        if sent:
             numbers = sorted({int(found[1]) for name in request.form if (found := ROW.match(name))})[:ROWS]
             self.rows = [DeploymentRow(request.form, prefix=_prefix(number)) for number in numbers]
         else:
@@ -264,6 +271,16 @@ class Deployments:
         _fault(row, found[2] if found[2] in row else "upstream_model", error.message)
         self._tell(form)
         return True
+
+    def value(self) -> Value:
+        """All rows that are used, as one value of the form."""
+        data, words = [], []
+        for row in self.used:
+            spec = row.spec({})
+            data.append([spec.provider_id, spec.upstream_model, spec.priority, spec.weight])
+            where = words_of(row.provider_id)
+            words.append(f"{spec.upstream_model} at {where}, priority {spec.priority}, weight {spec.weight}")
+        return Value("deployments", "Deployments", sorted(data), "; ".join(words))
 
     def specs(self) -> list[DeploymentSpec]:
         return [
@@ -337,7 +354,7 @@ def deployment() -> str:
 
 @bp.post("/admin/models")
 def create() -> Response:
-    form, deployments = _new_form(), Deployments()
+    form, deployments = _new_form(), Deployments(sent=True)
     if not all([form.validate_on_submit(), deployments.validate(form)]):
         return _new_page(form, deployments, 422)
     try:
@@ -349,8 +366,7 @@ def create() -> Response:
             **form.wanted(),
         )
     except DomainError as error:
-        _blame(form, deployments, error)
-        return _new_page(form, deployments, 422)
+        return _new_page(form, deployments, _blame(form, deployments, error))
     toast_next("success", f"{made.name} is added.")
     return see_other(url_for("admin.models.detail", id=made.id))
 
@@ -358,15 +374,14 @@ def create() -> Response:
 @bp.get("/admin/models/<id>")
 def detail(id: str) -> Response:
     item = catalog.model_by_id(id)
-    price = item.price.decimals() if item.price else {}
-    data = {PRICE + name: amount for name, amount in price.items()} | {"features": ", ".join(item.features)}
-    return _page(item, _change_form(item, formdata=None, data={**_plain(item), **data}), Deployments(item))
+    form, deployments = _filled(item)
+    return _page(item, form, deployments)
 
 
 @bp.post("/admin/models/<id>")
 def change(id: str) -> Response:
     item = catalog.model_by_id(id)
-    form, deployments = _change_form(item), Deployments(item)
+    form, deployments = _sent(item)
     if not all([form.validate_on_submit(), deployments.validate(form)]):
         return _page(item, form, deployments, 422)
     effects = _effects(item, form)
@@ -382,10 +397,9 @@ def change(id: str) -> Response:
         return from_at is not None and catalog.set_price(item, by=me(), price=prices, from_at=from_at) is not None
 
     try:
-        planned = transaction(save)
+        planned = form.save(lambda: _filled(catalog.model_by_id(id))[0], save)
     except DomainError as error:
-        _blame(form, deployments, error)
-        return _page(item, form, deployments, 422)
+        return _page(item, form, deployments, _blame(form, deployments, error))
     repriced = (item.price.id if item.price else None) != before
     words = f" The new price holds from {from_at:%Y-%m-%d %H:%M} UTC." if planned else ""
     words = " The new price holds from now on." if repriced else words
@@ -397,7 +411,7 @@ def change(id: str) -> Response:
 def price_preview(id: str) -> Response:
     """What the form's prices would have meant for the last 30 days; nothing is saved, and the form stays as it is."""
     item = catalog.model_by_id(id)
-    form, deployments = _change_form(item), Deployments(item)
+    form, deployments = _sent(item)
     form.validate_on_submit()
     faults = [name for name in form.errors if name is None or name == "csrf_token" or name.startswith(PRICE)]
     if faults:
@@ -530,8 +544,24 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _change_form(item: Model, **arguments: Any) -> ModelForm:
+def _filled(item: Model) -> tuple[ModelForm, Deployments]:
+    """The form of a model as it is kept, and its deployments."""
+    price = item.price.decimals() if item.price else {}
+    data = {PRICE + name: amount for name, amount in price.items()} | {"features": ", ".join(item.features)}
+    deployments = Deployments(item)
+    form = _change_form(deployments, formdata=None, data={**_plain(item), **data})
+    form.beside = [one.settings for one in item.deployments]
+    return form.as_opened(), deployments
+
+
+def _sent(item: Model) -> tuple[ModelForm, Deployments]:
+    deployments = Deployments(item, sent=True)
+    return _change_form(deployments), deployments
+
+
+def _change_form(deployments: Deployments, **arguments: Any) -> ModelForm:
     form = ModelForm(**arguments)
+    form.deployments = deployments
     del form.name  # applications call the model by it
     return form
 
@@ -544,9 +574,10 @@ def _plain(item: Model) -> dict[str, Any]:
     return {name: getattr(item, name) for name in names}
 
 
-def _blame(form: ModelForm, deployments: Deployments, error: DomainError) -> None:
-    if not deployments.blame(form, error):
-        blame(form, error, **{"from": "price_from"}, **{f"price.{name}": PRICE + name for name in PRICES})
+def _blame(form: ModelForm, deployments: Deployments, error: DomainError) -> int:
+    if deployments.blame(form, error):
+        return 422
+    return blame(form, error, **{"from": "price_from"}, **{f"price.{name}": PRICE + name for name in PRICES})
 
 
 def _choices(found: Sequence[Provider]) -> list[SelectChoice]:

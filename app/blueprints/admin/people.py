@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
-from flask_wtf import FlaskForm
 from sqlalchemy import func, select
 from wtforms import IntegerField, SelectField, StringField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
@@ -29,7 +28,7 @@ from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.planner import Filters
 from app.web import exports
-from app.web.forms import blame, is_confirmed_by
+from app.web.forms import EditForm, blame, is_confirmed_by
 from app.web.lists import filters_from_request, list_page, page_of
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
@@ -75,7 +74,7 @@ class Figures(NamedTuple):
     teams: dict[str, list[str]]
 
 
-class ProfileForm(FlaskForm):
+class ProfileForm(EditForm):
     """What an admin may change of somebody. Empty limits mean none."""
 
     email = StringField(
@@ -103,7 +102,7 @@ class ProfileForm(FlaskForm):
     )
 
 
-class BudgetForm(BudgetFields, FlaskForm):
+class BudgetForm(BudgetFields, EditForm):
     """What somebody may spend with their personal keys."""
 
 
@@ -144,7 +143,8 @@ def change(username: str) -> Response:
     if not form.validate_on_submit():
         return _detail(person, "profile", 422, profile=form)
     try:
-        transaction(
+        form.save(
+            lambda: _profile(identity.named(username)),
             identity.update,
             person,
             by=me(),
@@ -167,11 +167,15 @@ def set_budget(username: str) -> Response:
     if not form.validate_on_submit():
         return _detail(person, "profile", 422, budget=form)
     given = form.to_budget()
+
+    def now() -> BudgetForm:
+        return _budget(person)
+
     try:
         if given:
-            transaction(budgets.set_budget, "user", person.id, by=me(), **given)
+            form.save(now, budgets.set_budget, "user", person.id, by=me(), **given)
         else:
-            transaction(budgets.clear, "user", person.id, by=me())
+            form.save(now, budgets.clear, "user", person.id, by=me())
     except DomainError as error:
         blame(form, error)
         return _detail(identity.named(username), "profile", error.status, budget=form)
@@ -318,12 +322,12 @@ def _profile(person: Person) -> ProfileForm:
             "rpm": person.rpm,
             "tpm": person.tpm,
         },
-    )
+    ).as_opened()
 
 
 def _budget(person: Person) -> BudgetForm:
     found = budgets.find("user", person.id)
-    return BudgetForm(formdata=None, data=found.summary() if found else None)
+    return BudgetForm(formdata=None, data=found.summary() if found else None).as_opened()
 
 
 def _what_stops(person: Person) -> dict[str, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from flask import Blueprint, Response, request, url_for
@@ -29,7 +29,7 @@ from app.providers.settings import Field as Setting
 from app.providers.settings import fields_of
 from app.reports import performance
 from app.web import exports
-from app.web.forms import blame
+from app.web.forms import EditForm, Value, blame
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
@@ -81,7 +81,7 @@ class JsonField(TextAreaField):
         return "" if self.data is None else json.dumps(self.data, indent=2, ensure_ascii=False)
 
 
-class ProviderForm(FlaskForm):
+class ProviderForm(EditForm):
     """What every provider has; `form_of` adds the settings of a kind."""
 
     name = StringField(
@@ -107,10 +107,10 @@ class ProviderForm(FlaskForm):
                 given[setting.name] = value
         return given
 
-    def blame(self, error: DomainError) -> None:
+    def blame(self, error: DomainError) -> int:
         if (error.field or "").startswith("config"):
             error.message = _in_words(error.message)
-        blame(self, error, **{f"config.{setting.name}": PREFIX + setting.name for setting in self.settings})
+        return blame(self, error, **{f"config.{setting.name}": PREFIX + setting.name for setting in self.settings})
 
 
 class TrialForm(FlaskForm):
@@ -137,16 +137,30 @@ class RankForm(Form):
     weight = IntegerField("Weight", [InputRequired("Give 0 to 1000."), NumberRange(0, 1000, "Give 0 to 1000.")])
 
 
-class Ranks:
+class Ranks(EditForm):
     """The deployments of one provider, each with its own small form."""
 
-    def __init__(self, deployments: Sequence[Deployment]) -> None:
-        sent = request.form if request.endpoint == "admin.providers.weigh" else None
-        self.rows = [(one, RankForm(sent, obj=one, prefix=f"{one.id}-")) for one in deployments]
+    rows: Sequence[tuple[Deployment, RankForm]] = ()
 
-    def validate(self) -> bool:
+    @classmethod
+    def of(cls, item: Provider, *, sent: bool = False) -> Ranks:
+        """The rows as they are kept, or as they were sent."""
+        form = cls() if sent else cls(formdata=None)
+        form.rows = [
+            (one, RankForm(request.form if sent else None, obj=one, prefix=f"{one.id}-"))
+            for one in catalog.deployments_of(item)
+        ]
+        return form if sent else form.as_opened()
+
+    def values(self) -> Iterator[Value]:
+        for one, form in self.rows:
+            data = [form.priority.data, form.weight.data]
+            words = f"Priority {form.priority.data}, weight {form.weight.data}"
+            yield Value(one.id, f"{one.model.name} ({one.upstream_model})", data, words)
+
+    def validate(self, extra_validators: Any = None) -> bool:
         faulty = [one for one, form in self.rows if not form.validate()]
-        return not faulty
+        return super().validate(extra_validators) and not faulty
 
     def to_changes(self) -> dict[str, tuple[int, int]]:
         return {one.id: (form.priority.data or 0, form.weight.data or 0) for one, form in self.rows}
@@ -235,7 +249,8 @@ def change(id: str) -> Response:
     if not form.validate_on_submit():
         return _page(item, form, 422)
     try:
-        transaction(
+        form.save(
+            lambda: _as_kept(providers.get(id)),
             providers.update,
             item,
             by=me(),
@@ -244,8 +259,7 @@ def change(id: str) -> Response:
             config=form.config(),
         )
     except DomainError as error:
-        form.blame(error)
-        return _page(item, form, 422)
+        return _page(item, form, form.blame(error))
     toast_next("success", f"{item.name} is saved.")
     return see_other(url_for("admin.providers.detail", id=id))
 
@@ -254,11 +268,14 @@ def change(id: str) -> Response:
 def weigh(id: str) -> Response:
     """Sets priority and weight of what the provider serves, all rows at once."""
     item = providers.get(id)
-    rows = Ranks(catalog.deployments_of(item))
+    rows = Ranks.of(item, sent=True)
     if not rows.validate():
         return _page(item, _as_kept(item), 422, rows=rows)
     wanted = rows.to_changes()
-    changed = transaction(catalog.weigh, item, by=me(), wanted=wanted)
+    try:
+        changed = rows.save(lambda: Ranks.of(item), catalog.weigh, item, by=me(), wanted=wanted)
+    except DomainError as error:
+        return _page(item, _as_kept(item), blame(rows, error), rows=rows)
     toast_next("success", f"{changed} of {len(wanted)} deployments changed." if changed else "Nothing was changed.")
     return see_other(url_for("admin.providers.detail", id=id, _anchor="deployments"))
 
@@ -323,7 +340,9 @@ def _new_page(kind: str, form: ProviderForm, status: int = 200) -> Response:
 def _as_kept(item: Provider) -> ProviderForm:
     """The provider's form as it is stored."""
     data = {"name": item.name, "status": item.status}
-    return _form_for(item)(formdata=None, data=data | _shown(item))
+    form = _form_for(item)(formdata=None, data=data | _shown(item))
+    form.beside = item.updated_at  # a secret may change behind the same mask
+    return form.as_opened()
 
 
 def _shown(item: Provider) -> dict[str, Any]:
@@ -338,7 +357,7 @@ def _page(item: Provider, form: ProviderForm, status: int = 200, *, rows: Ranks 
         status=status,
         form=form,
         **_about(item),
-        rows=rows or Ranks(catalog.deployments_of(item)),
+        rows=rows or Ranks.of(item),
         recent=performance.by("provider_id", [item.id]).get(item.id),
         test=TrialForm(formdata=None),
     )

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, request, url_for
-from flask_wtf import FlaskForm
 from wtforms import IntegerField, SelectField, StringField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
@@ -18,7 +17,7 @@ from app.domain.errors import DomainError
 from app.extensions import db, transaction
 from app.metering import money
 from app.pages.budget_forms import PERIOD_CHOICES, amount_field
-from app.web.forms import blame
+from app.web.forms import EditForm, blame
 from app.web.render import render, see_other, toast_next
 
 ROLES = [
@@ -31,7 +30,7 @@ ROLES = [
 bp = Blueprint("rules", __name__)
 
 
-class RuleForm(FlaskForm):
+class RuleForm(EditForm):
     """One rule. An empty condition fits everybody and every model."""
 
     name = StringField(
@@ -99,7 +98,7 @@ def create() -> Response:
 @bp.get("/admin/rules/<id>")
 def detail(id: str) -> Response:
     rule = approval_rules.by_id(id)
-    return _form(RuleForm(formdata=None, data=_data(rule)), rule)
+    return _form(_filled(rule), rule)
 
 
 @bp.post("/admin/rules/<id>")
@@ -109,10 +108,9 @@ def change(id: str) -> Response:
     if not form.validate_on_submit():
         return _form(form, rule, 422)
     try:
-        transaction(approval_rules.update, rule, by=me(), **form.to_changes())
+        form.save(lambda: _filled(rule), approval_rules.update, rule, by=me(), **form.to_changes())
     except DomainError as error:
-        blame(form, error)
-        return _form(form, rule, 422)
+        return _form(form, rule, blame(form, error))
     toast_next("success", f"The rule {rule.name} is saved. What it approved before stays as it is.")
     return see_other(url_for("admin.rules.index"))
 
@@ -154,9 +152,10 @@ def _form(form: RuleForm, rule: ApprovalRule | None = None, status: int = 200) -
     return render("admin/rules/detail.html", status=status, form=form, rule=rule)
 
 
-def _data(rule: ApprovalRule) -> dict[str, Any]:
+def _filled(rule: ApprovalRule) -> RuleForm:
+    """The form with what is in force."""
     amounts = ("most_input_per_mtok", "most_output_per_mtok")
-    return {
+    data = {
         "name": rule.name,
         "role": rule.role or "",
         "group": rule.group or "",
@@ -165,6 +164,7 @@ def _data(rule: ApprovalRule) -> dict[str, Any]:
         "budget_period": rule.budget_period or "month",
         "days": rule.days,
     }
+    return RuleForm(formdata=None, data=data).as_opened()
 
 
 def _text(nano: int | None) -> str:

@@ -36,11 +36,12 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
 
+from app.blueprints.api.versions import Version
 from app.clock import LATEST
 from app.domain import tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
 from app.domain.person import SCOPES_OF, Person
-from app.extensions import csrf, db, transaction
+from app.extensions import csrf, db, transaction, transaction_if
 from app.metering import money
 from app.runtime.jsonbody import count_parts
 from app.web import cursors
@@ -57,6 +58,7 @@ Row = TypeVar("Row")
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 TAKE_BODIES = ("POST", "PUT", "PATCH")
+CONDITIONAL = ("PUT", "PATCH", "DELETE")  # what heeds `If-Match`
 MOST_ROWS = 200
 DEEPEST = 32
 MOST_PARTS = 20_000  # values of a body
@@ -136,6 +138,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OPERATIONS: list[Operation] = []
+_SHOWN: dict[str, Callable[..., Any]] = {}  # what GET tells of one object, by the route's rule
+VERSIONS: dict[str, Version] = {}  # how that becomes an ETag, where PUT or PATCH may change it
 
 
 class Fault(msgspec.Struct, kw_only=True):
@@ -165,6 +169,7 @@ def route(
     also: tuple[int, ...] = (),
     writes: bool = False,
     throttled: bool = False,
+    versioned_by: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Declares a route. Its function receives the path's parameters, with `query` what is `asked` by it, and with
     `body` the decoded `body`.
@@ -176,6 +181,10 @@ def route(
 
     Members that a body does not know are refused. PUT takes an object as GET tells it: what its answer tells beyond
     the body cannot be set and is left alone.
+
+    GET of what PUT or PATCH of the same rule may change bears an `ETag`, made of the members that their body takes and
+    those that `versioned_by` names (see `versions`). A route that writes heeds `If-Match`; one that begins its unit of
+    work itself does so by `unit`.
     """
 
     def declare(function: Callable[P, Any]) -> Callable[P, Any]:
@@ -184,6 +193,10 @@ def route(
         questions = None if reading is None else _questions(reading)
         if body is not None:
             _must_forbid_unknown(body)
+        if method == "GET":
+            _SHOWN[rule] = function
+        elif method in ("PUT", "PATCH") and body is not None:
+            VERSIONS[rule] = Version(body, versioned_by)
         told_only = _told_only(body, answer) if method == "PUT" and body is not None else frozenset()
         OPERATIONS.append(
             Operation(
@@ -218,13 +231,34 @@ def route(
                 kwargs["body"] = _form(body) if form and not request.is_json else read(body, told_only)
             elif method in TAKE_BODIES and request.is_json:
                 read(Nothing)
-            result = transaction(function, *args, **kwargs) if writes else function(*args, **kwargs)
-            return reply(result, status)
+            g.unchanged = None
+            if method in CONDITIONAL and "If-Match" in request.headers:
+                place = {name: value for name, value in kwargs.items() if name not in ("asked", "body")}
+                g.unchanged = lambda: _must_match(rule, place)
+            result = unit(function, *args, **kwargs) if writes else function(*args, **kwargs)
+            response = reply(result, status)
+            if rule in VERSIONS and result is not None and not isinstance(result, Response):
+                response.set_etag(VERSIONS[rule].of(result))
+            return response
 
         bp.add_url_rule(rule, f"{module}_{function.__name__}", view, methods=[method])
         return view
 
     return declare
+
+
+def unit(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs `work` as one unit of work, if what the request's `If-Match` names is still so."""
+    unchanged: Callable[[], None] | None = g.unchanged
+    return transaction_if(unchanged, work, *args, **kwargs) if unchanged else transaction(work, *args, **kwargs)
+
+
+def _must_match(rule: str, place: dict[str, Any]) -> None:
+    """Raises `Stale` unless the object is still as a tag of `If-Match` says; `NotFound` when it is gone."""
+    told = _SHOWN[rule](**place) if rule in _SHOWN else None
+    tags = request.if_match
+    if not tags.star_tag and (rule not in VERSIONS or VERSIONS[rule].of(told) not in tags):
+        raise Stale("Somebody else has changed this since you read it. Read it again, then send your change again.")
 
 
 def caller() -> Caller:
@@ -477,6 +511,13 @@ class Malformed(DomainError):
     """A body that cannot be read at all."""
 
     code = "invalid_body"
+
+
+class Stale(DomainError):
+    """What is to be changed is no longer as the request's `If-Match` says."""
+
+    status = 412
+    code = "precondition_failed"
 
 
 class TooLarge(DomainError):

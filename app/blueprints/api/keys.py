@@ -238,7 +238,7 @@ def detail(id: str) -> DetailedKey:
     return DetailedKey(secrets=secrets, **_fields(key))
 
 
-@route("PATCH", "/api/keys/<id>", answer=Key, body=KeyChange, writes=True)
+@route("PATCH", "/api/keys/<id>", answer=Key, body=KeyChange, writes=True, versioned_by=("paused_at",))
 def change(id: str, body: KeyChange) -> Key:
     """Changes a key's name, note, models or limits; pauses it or lets it work again."""
     given = {name: getattr(body, name) for name in body.__struct_fields__ if name != "paused"}

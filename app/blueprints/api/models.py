@@ -192,7 +192,15 @@ def detail(name: str) -> Model:
     return show(catalog_changes.visible(me(), name))
 
 
-@route("PUT", "/api/models/<path:name>", scope="admin", answer=Model, body=ModelChange, writes=True)
+@route(
+    "PUT",
+    "/api/models/<path:name>",
+    scope="admin",
+    answer=Model,
+    body=ModelChange,
+    writes=True,
+    versioned_by=("planned_prices",),
+)
 def change(name: str, body: ModelChange) -> Model:
     """Changes a model; a new price holds from now on, or from its `from`. One that becomes restricted turns its active
     subscriptions pending."""

@@ -16,7 +16,17 @@ from typing import Any, get_args
 import msgspec
 from msgspec.inspect import DateTimeType, DictType, Field, ListType, StructType, Type, UnionType, type_info
 
-from app.blueprints.api.contract import OPERATIONS, SAFE_METHODS, TAKE_BODIES, Operation, Paged, Refusal, route
+from app.blueprints.api.contract import (
+    CONDITIONAL,
+    OPERATIONS,
+    SAFE_METHODS,
+    TAKE_BODIES,
+    VERSIONS,
+    Operation,
+    Paged,
+    Refusal,
+    route,
+)
 from app.workflows.status import version
 
 JSON = "application/json"
@@ -32,6 +42,7 @@ REFUSALS = {
     404: ("NotFound", "There is no such thing within your reach."),
     408: ("RequestTimeout", "The body did not arrive in time."),
     409: ("Conflict", "The present state does not allow it, or somebody else changed it at the same moment."),
+    412: ("PreconditionFailed", "The object has changed since the version in `If-Match`; nothing was changed."),
     413: ("TooLarge", "The body is too large."),
     422: ("InvalidField", "A value cannot be used; `field` names it."),
     429: ("TooManyAttempts", "Too many failed attempts; `Retry-After` says when the next one counts."),
@@ -46,7 +57,8 @@ ABOUT = """Everything that people do in the portal, for programs.
 
 Sign in at `POST /token` and send `Authorization: Bearer <access_token>`. Money is a decimal text in the deployment's
 currency, times are RFC 3339 in UTC, ids are opaque. Lists answer `data`, `page`, `limit` and `total`; `total` is exact up
-to 10,000, then null. Refusals bear one shape: `error` with `code`, `message` and `field`.
+to 10,000, then null. One object that can be changed bears an `ETag`; a PUT, PATCH or DELETE with a stale `If-Match` is
+refused with 412 and changes nothing. Refusals bear one shape: `error` with `code`, `message` and `field`.
 
 Calls of models (`/v1`) speak OpenAI's own API and take API keys; they are described at /reference#v1.
 """
@@ -118,6 +130,7 @@ def statuses(operation: Operation) -> list[int]:
         404: parameters or names_another,
         408: changes,
         409: changes,
+        412: operation.method in CONDITIONAL,
         413: reads,
         422: reads or operation.query is not None or parameters,
         429: operation.throttled,
@@ -193,7 +206,7 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         "summary": " ".join(summary.split()),
         "description": _words(rest, _own_words(operation.query), _needed(operation)),
         "security": _security(operation),
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation), *_conditions(operation)],
         "responses": {str(status): _answer(operation, status, schemas) for status in statuses(operation)},
     }
     if operation.body is not None:
@@ -255,6 +268,13 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     ]
 
 
+def _conditions(operation: Operation) -> list[dict[str, Any]]:
+    if operation.method not in CONDITIONAL or operation.rule not in VERSIONS:
+        return []
+    words = "The `ETag` of the version that is to be changed. Without it any version is."
+    return [{"name": "If-Match", "in": "header", "required": False, "description": words, "schema": {"type": "string"}}]
+
+
 def _question(schema: dict[str, Any]) -> dict[str, Any]:
     """A parameter is absent where a field would be null."""
     if "anyOf" not in schema:
@@ -269,7 +289,11 @@ def _answer(operation: Operation, status: int, schemas: _Schemas) -> dict[str, A
     if operation.answer is None:
         return {"description": "Done."}
     words = {200: "As it is.", 201: "Made."}[status]
-    return {"description": words, "content": {JSON: {"schema": schemas.of(operation.answer)}}}
+    told: dict[str, Any] = {"description": words, "content": {JSON: {"schema": schemas.of(operation.answer)}}}
+    if operation.rule in VERSIONS:
+        tag = "The version: send it as `If-Match` with a change that must not overwrite somebody else's."
+        told["headers"] = {"ETag": {"description": tag, "schema": {"type": "string"}}}
+    return told
 
 
 def _refusal(status: int, text: str, schemas: _Schemas) -> dict[str, Any]:

@@ -105,7 +105,15 @@ def detail(id: str) -> Provider:
     return show(providers.get(id))
 
 
-@route("PUT", "/api/providers/<id>", scope="admin", answer=Provider, body=ProviderChange, writes=True)
+@route(
+    "PUT",
+    "/api/providers/<id>",
+    scope="admin",
+    answer=Provider,
+    body=ProviderChange,
+    writes=True,
+    versioned_by=("updated_at",),  # a secret may change behind the same mask
+)
 def change(id: str, body: ProviderChange) -> Provider:
     """Changes a provider."""
     changed = providers.update(

@@ -13,7 +13,7 @@ from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, ro
 from app.blueprints.api.keys import BudgetNow, show_budget
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, identity, teams
-from app.domain.errors import Forbidden
+from app.domain.errors import Forbidden, NotFound
 from app.domain.teams import Role
 from app.extensions import db
 from app.workflows import offboarding
@@ -154,6 +154,16 @@ def change(id: str, body: TeamChange) -> Team:
 def remove(id: str) -> None:
     """Removes a team: its keys are revoked and its subscriptions cancelled; what it used stays in the books."""
     offboarding.dissolve(teams.reach(me(), id, change=True), by=me())
+
+
+@route("GET", "/api/teams/<id>/members/<username>", answer=TeamMember)
+def member(id: str, username: str) -> TeamMember:
+    """One member of a team, for everybody in it."""
+    team, person = teams.reach(me(), id), identity.find(username)
+    if person is None:
+        raise NotFound(f"{username} is not in this team.")
+    found = teams.member(team, person)
+    return _show_member(found, show_budget(budgets.standing("member", found.scope_id)))
 
 
 @route("PUT", "/api/teams/<id>/members/<username>", answer=TeamMember, body=MemberBody, writes=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, unit
 from app.domain import identity, passwords, teams, tokens
 from app.domain.errors import Invalid
 from app.domain.person import Person, Role
@@ -205,7 +205,7 @@ def change(username: str, body: UserChange) -> User:
             )
         )
 
-    return transaction(work)
+    return unit(work)
 
 
 @route("DELETE", "/admin/users/<username>", scope="admin", status=204, writes=True)

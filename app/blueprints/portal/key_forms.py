@@ -28,7 +28,7 @@ from app.clock import LATEST, now
 from app.domain import budgets, keys
 from app.domain.keys import UNSET, ApiKey
 from app.metering import money
-from app.web.forms import PercentsField
+from app.web.forms import EditForm, PercentsField
 from app.web.idempotency import LONGEST_NUMBER
 
 LIFETIMES = [
@@ -64,7 +64,7 @@ OVERLAPS = [
 ]
 
 
-class KeyForm(FlaskForm):
+class KeyForm(EditForm):
     """What a key is and how much it may do. Empty limits mean none."""
 
     name = StringField(
@@ -173,7 +173,7 @@ class SettingsForm(KeyForm):
         """The form filled in with what a key is now."""
         found = budgets.find("key", key.id)
         told: dict[str, Any] = found.summary() if found else {}
-        return cls(
+        form = cls(
             formdata=None,
             data={
                 "name": key.name,
@@ -190,6 +190,10 @@ class SettingsForm(KeyForm):
                 "routing": key.routing,
             },
         )
+        end = f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "never"
+        form.lifetime.choices = [SelectChoice(KEPT.value, f"{KEPT.label} ({end})"), *LIFETIMES]
+        form.beside = key.expires_at
+        return form.as_opened()
 
     def changes(self, key: ApiKey) -> dict[str, Any]:
         """The arguments of `keys.update` for what is to be another than it is."""

@@ -39,10 +39,9 @@ def change(id: str) -> AnyResponse:
     if not form.validate_on_submit():
         return _settings(key, form, 422)
     try:
-        transaction(keys.update, key, by=person, **form.changes(key))
+        form.save(lambda: SettingsForm.of(key), keys.update, key, by=person, **form.changes(key))
     except DomainError as error:
-        blame(form, error, limit="budget", expires_at="expires_on")
-        return _settings(key, form, 422)
+        return _settings(key, form, blame(form, error, limit="budget", expires_at="expires_on"))
     toast_next("success", f"The key {key.name} is changed.")
     return _page_of(key)
 

@@ -15,6 +15,7 @@ from app.domain.identity import LARGEST_RATE
 from app.domain.teams import UNSET, Membership, Team, Unset
 from app.metering import money
 from app.pages.budget_forms import BudgetFields, amount_field
+from app.web.forms import EditForm
 
 ROLES = [
     SelectChoice("member", "Member: makes keys and asks for models"),
@@ -22,7 +23,7 @@ ROLES = [
 ]
 
 
-class TeamForm(FlaskForm):
+class TeamForm(EditForm):
     """What a team is called and what it is for."""
 
     name = StringField(
@@ -38,8 +39,12 @@ class TeamForm(FlaskForm):
         render_kw={"maxlength": 2000},
     )
 
+    @classmethod
+    def of(cls, team: Team) -> TeamForm:
+        return cls(formdata=None, data={"name": team.name, "description": team.description}).as_opened()
 
-class TeamBudgetForm(BudgetFields, FlaskForm):
+
+class TeamBudgetForm(BudgetFields, EditForm):
     """An amount for each period. Empty means no limit."""
 
     limit = amount_field("Budget", "The most that may be spent in each period. Empty for no limit.")
@@ -82,7 +87,8 @@ class BoundsForm(TeamBudgetForm):
 
     @classmethod
     def of(cls, team: Team) -> BoundsForm:
-        return cls(formdata=None, data={"rpm": team.rpm, "tpm": team.tpm, **budget_of("team", team.id)})
+        data = {"rpm": team.rpm, "tpm": team.tpm, **budget_of("team", team.id)}
+        return cls(formdata=None, data=data).as_opened()
 
 
 class MemberForm(TeamBudgetForm):
@@ -93,7 +99,8 @@ class MemberForm(TeamBudgetForm):
 
     @classmethod
     def of(cls, found: Membership) -> MemberForm:
-        return cls(formdata=None, data={"role": found.role, **budget_of("member", found.scope_id)})
+        data = {"role": found.role, **budget_of("member", found.scope_id)}
+        return cls(formdata=None, data=data).as_opened()
 
 
 class InvitationForm(FlaskForm):

@@ -61,10 +61,13 @@ def change(id: str, username: str) -> Response:
         return _member(team, found, form, 422)
     budget = form.to_changes("member", found.scope_id)
     try:
-        transaction(teams.put_member, team, found.person, by=me(), role=form.role.data, budget=budget)
+        form.save(
+            lambda: MemberForm.of(_reach(id, username)[1]),
+            teams.put_member, team, found.person, by=me(), role=form.role.data, budget=budget,
+        )  # fmt: skip
     except DomainError as error:
-        blame(form, error, **({} if error.field else {"": "role"}))
-        return _member(*_reach(id, username), form, 422)
+        status = blame(form, error, **({} if error.field else {"": "role"}))
+        return _member(*_reach(id, username), form, status)
     toast_next("success", f"{username} is saved. A cap holds on /v1 within a second.")
     return _members_of(id)
 

@@ -123,10 +123,12 @@ def change(id: str) -> Response:
     if not form.validate_on_submit():
         return page_of_team(team, "settings", 422, settings=form)
     try:
-        transaction(teams.update, team, by=me(), name=form.name.data or "", description=form.description.data or "")
+        form.save(
+            lambda: TeamForm.of(team),
+            teams.update, team, by=me(), name=form.name.data or "", description=form.description.data or "",
+        )  # fmt: skip
     except DomainError as error:
-        blame(form, error)
-        return page_of_team(teams.reach(me(), id), "settings", 422, settings=form)
+        return page_of_team(teams.reach(me(), id), "settings", blame(form, error), settings=form)
     toast_next("success", f"The team {team.name} is saved.")
     return see_other(url_for("portal.teams.detail", id=id, tab="settings"))
 
@@ -139,12 +141,12 @@ def bound(id: str) -> Response:
     if not form.validate_on_submit():
         return page_of_team(team, "settings", 422, bounds=form)
     try:
-        transaction(
-            teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.to_changes("team", id)
-        )
+        form.save(
+            lambda: BoundsForm.of(team),
+            teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.to_changes("team", id),
+        )  # fmt: skip
     except DomainError as error:
-        blame(form, error)
-        return page_of_team(teams.reach(me(), id), "settings", 422, bounds=form)
+        return page_of_team(teams.reach(me(), id), "settings", blame(form, error), bounds=form)
     toast_next("success", f"The limits of {team.name} are saved. They hold on /v1 within a second.")
     return see_other(url_for("portal.teams.detail", id=id, tab="settings"))
 
@@ -345,7 +347,7 @@ def _settings(
     person: Person, team: Team, settings: TeamForm | None = None, bounds: BoundsForm | None = None
 ) -> dict[str, Any]:
     return {
-        "settings": settings or TeamForm(formdata=None, data={"name": team.name, "description": team.description}),
+        "settings": settings or TeamForm.of(team),
         "bounds": bounds or BoundsForm.of(team),
         "standing": budgets.standing("team", team.id),
         "bounds_locked": None if person.is_admin else READ_ONLY if person.sees_everything else FOR_ADMINS,

@@ -1,0 +1,286 @@
+"""Forms that edit what is there, in two tabs: the later one is shown both values, and overwrites only knowingly."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import NamedTuple
+
+import pytest
+from flask import Flask
+from flask_wtf import FlaskForm
+from werkzeug.datastructures import MultiDict
+from werkzeug.test import TestResponse
+from wtforms import BooleanField, IntegerField, PasswordField, SelectField, StringField, TextAreaField
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+
+from app import blueprints
+from app.domain import announcements, approval_rules, keys, providers
+from app.domain.audit import AuditEntry
+from app.extensions import db, transaction
+from app.web.forms import EditConflict, EditForm
+from tests.blueprints.portal.conftest import Browser, config, signed_in  # noqa: F401
+from tests.house import (  # noqa: F401
+    People,
+    app,
+    database_url,
+    home,
+    inside,
+    make_model,
+    make_team,
+    migrated,
+    people,
+    quick_hashes,
+    valkey_url,
+    wire,
+)
+
+
+class Case(NamedTuple):
+    """A form on a page, and what its first and its second tab enter. `theirs` and `mine` are field, value, and how a
+    person reads the value."""
+
+    page: str
+    theirs: tuple[str, str, str]
+    mine: tuple[str, str, str]
+    action: str | None = None  # None: the page's own address
+
+
+CASES = [
+    Case("/keys/{key}/settings", ("note", "In the vault.", "In the vault."), ("rpm", "7", "7")),
+    Case("/keys/{key}/settings", ("lifetime", "30", "As it is now ("), ("routing", "fixed", "Fixed: requests that")),
+    Case("/admin/budgets/key/{key}", ("limit", "5", "5"), ("limit", "7", "7")),
+    Case(
+        "/teams/{team}?tab=settings", ("name", "Theirs", "Theirs"), ("name", "Mine", "Mine"), "/teams/{team}/settings"
+    ),
+    Case("/teams/{team}?tab=settings", ("rpm", "5", "5"), ("limit", "7", "7"), "/teams/{team}/limits"),
+    Case("/teams/{team}/members/member", ("role", "owner", "Owner: also"), ("limit", "7", "7")),
+    Case("/admin/people/owner", ("groups", "lab", "lab"), ("role", "admin-readonly", "Administrator, read only")),
+    Case("/admin/people/owner", ("limit", "5", "5"), ("period", "day", "a day"), "/admin/people/owner/budget"),
+    Case("/admin/providers/{provider}", ("status", "disabled", "Disabled"), ("name", "Mine", "Mine")),
+    Case(
+        "/admin/providers/{provider}",
+        ("{deployment}-priority", "5", "Priority 5, weight 1"),
+        ("{deployment}-weight", "9", "Priority 0, weight 9"),
+        "/admin/providers/{provider}/deployments",
+    ),
+    Case("/admin/models/{model}", ("context_window", "500", "500"), ("description", "Mine.", "Mine.")),
+    Case("/admin/models/{model}", ("price_input_per_mtok", "3", "3"), ("restricted", "y", "Yes")),
+    Case(
+        "/admin/models/{model}",
+        ("deployments-0-weight", "4", "echo at Echo, priority 0, weight 4"),
+        ("deployments-0-upstream_model", "other", "other at Echo, priority 0, weight 1"),
+    ),
+    Case("/admin/rules/{rule}", ("role", "admin", "Administrators"), ("days", "7", "7")),
+    Case("/admin/announcement", ("text", "Theirs.", "Theirs."), ("text", "Mine.", "Mine.")),
+]
+# What makes something new, decides, asks or signs in: nothing is there that somebody else could have changed.
+OTHER_FORMS = {
+    *("public.sign_in.SignInForm", "public.sign_in.PasswordForm", "public.invitation.AccountForm"),
+    *("portal.catalog.AccessForm", "portal.budgets.AskForm", "portal.budgets.DecisionForm"),
+    *("portal.subscriptions.RenewalForm", "portal.subscriptions.ReviewForm", "portal.key_forms.RotationForm"),
+    *("portal.team_forms.InvitationForm", "portal.team_forms.ModelForm"),
+    *("admin.approvals.DecisionForm", "admin.credits.CreditForm", "admin.dead_letters.DismissalForm"),
+    *("admin.invitations.InvitationForm", "admin.models.ModelTrialForm", "admin.providers.TrialForm"),
+}
+every_form = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.action or case.page} {case.theirs[0]}")
+
+SignedIn = Callable[[str], Browser]
+
+
+class Forms(HTMLParser):
+    """The forms of a page by their action, each with what a browser without scripts would send of it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.by_action: dict[str, MultiDict[str, str]] = {}
+        self._form: MultiDict[str, str] = MultiDict()
+        self._select = self._textarea = ""
+        self._off = False  # in a fieldset that is switched off
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        name, value, kind = given.get("name") or "", given.get("value") or "", given.get("type")
+        if tag == "form":
+            self._form = self.by_action[given.get("action") or ""] = MultiDict()
+        elif tag == "fieldset":
+            self._off = self._off or "disabled" in given
+        elif tag == "select":
+            self._select = name
+        elif tag == "textarea":
+            self._textarea = name
+            self._form.setdefault(name, "")
+        elif tag == "option" and self._select and ("selected" in given or self._select not in self._form):
+            self._form[self._select] = value
+        elif tag == "input" and "disabled" not in given and not self._off:
+            sends = "checked" in given or kind not in ("checkbox", "radio", "submit", "button")
+            self._form.update({name: value} if name and sends else {})
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "select":
+            self._select = ""
+        elif tag == "textarea":
+            self._form[self._textarea] = self._form[self._textarea].removeprefix("\r\n").removeprefix("\n")
+            self._textarea = ""
+        elif tag == "fieldset":
+            self._off = False
+
+    def handle_data(self, data: str) -> None:
+        if self._textarea:
+            self._form[self._textarea] += data
+
+
+@pytest.fixture
+def ids(people: People) -> dict[str, str]:  # noqa: F811
+    def make() -> dict[str, str]:
+        model = make_model(people.admin, description="As it was.")
+        key, _ = keys.create(people.admin, by=people.admin, name="app")
+        rule = approval_rules.create(by=people.admin, name="Cheap ones", most_input_per_mtok="0.01")
+        announcements.put_up(by=people.admin, level="info", text="Updates tonight.")
+        deployment = model.deployments[0]
+        return {
+            "model": model.id,
+            "key": key.id,
+            "rule": rule.id,
+            "team": make_team().id,
+            "provider": deployment.provider_id,
+            "deployment": deployment.id,
+        }
+
+    return transaction(make)
+
+
+class Tab:
+    """One of the tabs in which the case's form is open."""
+
+    def __init__(self, browser: Browser, case: Case, ids: dict[str, str]) -> None:
+        self.browser, self.action = browser, (case.action or case.page).format(**ids)
+        page = browser.get(case.page.format(**ids))
+        assert page.status_code == 200
+        self.form = Forms(page.text).by_action[self.action]
+
+    def save(self, name: str, value: str) -> TestResponse:
+        self.form[name] = value
+        return self.browser._ask(self.browser.client.post, self.action, data=self.form)
+
+
+def acts() -> int:
+    db.session.rollback()
+    return db.session.query(AuditEntry).count()
+
+
+@every_form
+def test_the_later_of_two_tabs_is_shown_both_values_and_overwrites_only_knowingly(
+    case: Case, ids: dict[str, str], signed_in: SignedIn  # noqa: F811
+) -> None:  # fmt: skip
+    (their_field, their_value, their_words), (my_field, my_value, my_words) = (
+        (name.format(**ids), value, words) for name, value, words in (case.theirs, case.mine)
+    )
+    admin = signed_in("admin")
+    theirs, mine = Tab(admin, case, ids), Tab(admin, case, ids)
+    saved = theirs.save(their_field, their_value)
+    assert saved.status_code == 303, saved.text
+    done = acts()
+
+    conflict = mine.save(my_field, my_value)
+    assert (conflict.status_code, acts()) == (409, done)
+    assert "Somebody else has changed this since you opened it" in conflict.text
+    differing = conflict.text[conflict.text.index("Values that differ") :].partition("</table>")[0]
+    assert my_words in differing
+    assert their_words in differing or case.theirs[0] == "lifetime"  # a new end is kept unless another is chosen
+    kept = Forms(conflict.text).by_action[mine.action]
+    assert kept[my_field] == my_value
+    assert kept["version"] not in ("", mine.form["version"])
+
+    mine.form = kept
+    assert mine.save(my_field, my_value).status_code == 303
+    assert acts() > done
+
+
+@every_form
+def test_a_form_that_nobody_overtook_is_saved_and_can_be_saved_again(
+    case: Case, ids: dict[str, str], signed_in: SignedIn  # noqa: F811
+) -> None:  # fmt: skip
+    admin = signed_in("admin")
+    for name, value, _ in (case.theirs, case.mine):
+        assert Tab(admin, case, ids).save(name.format(**ids), value).status_code == 303
+
+
+def test_every_form_that_edits_something_is_tried_here(app: Flask) -> None:  # noqa: F811
+    forms: set[type[FlaskForm]] = set()
+    for door in ("admin", "portal", "public"):
+        package = importlib.import_module(f"{blueprints.__name__}.{door}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            found = vars(importlib.import_module(module.name)).values()
+            forms |= {one for one in found if isinstance(one, type) and issubclass(one, FlaskForm)}
+    names = {
+        f"{one.__module__.removeprefix('app.blueprints.')}.{one.__name__}" for one in forms - {FlaskForm, EditForm}
+    }
+    editing = {
+        f"{one.__module__.removeprefix('app.blueprints.')}.{one.__name__}" for one in forms if issubclass(one, EditForm)
+    }
+    assert names - editing == OTHER_FORMS, "make it an EditForm, or say above why it is none"
+
+
+def test_a_secret_replaced_behind_its_mask_is_a_conflict_that_tells_nothing_of_it(
+    ids: dict[str, str], signed_in: SignedIn, people: People  # noqa: F811
+) -> None:  # fmt: skip
+    settings = {"base_url": "http://127.0.0.1:9", "api_key": "sk-first-same"}
+    made = transaction(providers.create, by=people.admin, name="Other", kind="openai", config=settings)
+    case, here = Case("/admin/providers/{other}", ("", "", ""), ("", "", "")), {**ids, "other": made.id}
+    admin = signed_in("admin")
+    mine, theirs = Tab(admin, case, here), Tab(admin, case, here)
+    assert theirs.save("config_api_key", "sk-second-same").status_code == 303
+    conflict = mine.save("name", "Other")
+    assert conflict.status_code == 409
+    assert "what a form does not show, such as a secret" in conflict.text
+    mine.form = Forms(conflict.text).by_action[mine.action]
+    conflict = Tab(admin, case, here).save("config_api_key", "sk-third-same")
+    assert conflict.status_code == 303
+    shown = mine.save("config_api_key", "sk-fourth-same")
+    assert shown.status_code == 409
+    assert "A new one: enter it again" in shown.text
+    assert "sk-fourth" not in shown.text
+
+
+def test_a_form_sent_without_a_version_edits_any(ids: dict[str, str], signed_in: SignedIn) -> None:  # noqa: F811
+    tab = Tab(signed_in("admin"), CASES[0], ids)
+    del tab.form["version"]
+    assert tab.save("name", "Mine").status_code == 303
+
+
+class Sample(EditForm):
+    text = StringField("Text")
+    lines = TextAreaField("Lines")
+    number = IntegerField("Number")
+    tick = BooleanField("Tick")
+    kind = SelectField("Kind", choices=[SelectChoice("a", "First"), SelectChoice("b", "Second")])
+    secret = PasswordField("Secret")
+
+
+def test_what_is_kept_and_what_is_typed_compare_alike_and_differences_are_in_plain_words(inside: Flask) -> None:  # noqa: F811
+    def now() -> EditForm:
+        return Sample(
+            formdata=None, data={"text": None, "lines": "one\ntwo", "number": 5, "tick": False, "kind": "a"}
+        ).as_opened()
+
+    with inside.test_request_context():
+        version = now().version.data
+        same = MultiDict({"text": " ", "lines": "one\r\ntwo", "number": "5", "kind": "a", "version": version})
+        assert Sample(formdata=same).save(now, lambda: "saved") == "saved"
+        typed = {"text": "x", "lines": "one\r\ntwo", "number": "6", "tick": "y", "kind": "b", "secret": "s"}
+        mine = Sample(formdata=MultiDict({**typed, "version": "opened long ago"}))
+        with pytest.raises(EditConflict):
+            mine.save(now, lambda: pytest.fail("nothing may be saved"))
+        assert [tuple(one) for one in mine.differences] == [
+            ("Text", "", "x"),
+            ("Number", "5", "6"),
+            ("Tick", "No", "Yes"),
+            ("Kind", "First", "Second"),
+            ("Secret", "As it is", "A new one: enter it again"),
+        ]
+        assert mine.version.data == version
+        assert mine.save(now, lambda: "saved") == "saved"
