@@ -9,16 +9,17 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, cast, exists, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, relationship
 
 from app.clock import LATEST, now
 from app.directory import Capability, ModelStatus
-from app.domain import amounts, audit
+from app.domain import amounts, audit, fields
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
@@ -38,6 +39,35 @@ LARGEST_TOKENS = 1_000_000_000
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
 
 
+Tokens = Annotated[int, Meta(ge=1, le=LARGEST_TOKENS)]
+
+
+class Limits(msgspec.Struct, kw_only=True):
+    """What bounds the calls of a model: each of these fields is declared here and has a column in `Model`."""
+
+    context_window: Annotated[
+        Tokens | None, Meta(title="Context window", description="Tokens, in and out together.")
+    ] = None
+    max_output_tokens: Annotated[Tokens | None, Meta(title="Longest output", description="Tokens.")] = None
+    default_output_tokens: Annotated[
+        Tokens | None, Meta(title="Usual output", description="Tokens reserved when a request names no limit.")
+    ] = None
+    image_tokens: Annotated[
+        Tokens | None,
+        Meta(
+            title="Picture",
+            description="The most tokens that one in a prompt may count. Empty for the usual bound.",
+        ),
+    ] = None
+    audio_tokens: Annotated[
+        Tokens | None,
+        Meta(
+            title="Audio",
+            description="The most tokens that one piece in a prompt may count. Empty for the usual bound.",
+        ),
+    ] = None
+
+
 class Model(Base):
     """What people subscribe to and applications name. Prices are read through `price`, newest first in `prices`."""
 
@@ -53,7 +83,7 @@ class Model(Base):
     max_output_tokens: Mapped[int | None]
     default_output_tokens: Mapped[int | None]
     restricted: Mapped[bool] = mapped_column(default=False)
-    image_tokens: Mapped[int | None]  # the most an image or audio part of a prompt can count; None: the gateway's own
+    image_tokens: Mapped[int | None]
     audio_tokens: Mapped[int | None]
     status: Mapped[str] = mapped_column(String(16), default="active")
     status_at: Mapped[datetime | None] = mapped_column(default=now)  # since when it has this status
@@ -96,11 +126,7 @@ class Model(Base):
             "display_name": self.display_name,
             "capabilities": list(self.capabilities),
             "features": list(self.features),
-            "context_window": self.context_window,
-            "max_output_tokens": self.max_output_tokens,
-            "default_output_tokens": self.default_output_tokens,
-            "image_tokens": self.image_tokens,
-            "audio_tokens": self.audio_tokens,
+            **fields.told(Limits, self),
             "restricted": self.restricted,
             "status": self.status,
             "price": self.price.decimals() if self.price else None,
@@ -335,19 +361,15 @@ def create_model(
     description: str = "",
     capabilities: Sequence[str] = ("chat",),
     features: Sequence[str] = (),
-    context_window: int | None = None,
-    max_output_tokens: int | None = None,
-    default_output_tokens: int | None = None,
-    image_tokens: int | None = None,
-    audio_tokens: int | None = None,
     restricted: bool = False,
     status: str = "active",
     price: Mapping[str, str | None] | None = None,
     price_from: datetime | None = None,
     deployments: Sequence[DeploymentSpec] = (),
+    **limits: int | None,
 ) -> Model:
-    """A new model. `price` maps the names of `PRICES` to decimals; it holds from now on, or from `price_from`. Raises
-    `Invalid` or, for a taken name, `Conflict`."""
+    """A new model with the given `Limits`. `price` maps the names of `PRICES` to decimals; it holds from now on, or from
+    `price_from`. Raises `Invalid` or, for a taken name, `Conflict`."""
     if not MODEL_NAME.fullmatch(name) or "//" in name or name.endswith("/"):
         raise Invalid("Use 1 to 200 letters, digits and . _ : @ + - /, beginning with a letter or digit.", "name")
     if find_model(name):
@@ -359,13 +381,9 @@ def create_model(
         description=description,
         capabilities=capabilities,
         features=features,
-        context_window=context_window,
-        max_output_tokens=max_output_tokens,
-        default_output_tokens=default_output_tokens,
-        image_tokens=image_tokens,
-        audio_tokens=audio_tokens,
         restricted=restricted,
         status=status,
+        limits=limits,
     )
     db.session.add(made)
     with db.session.no_autoflush:  # a new deployment is its provider's before it is the session's
@@ -388,18 +406,14 @@ def update_model(
     description: str | Unset = UNSET,
     capabilities: Sequence[str] | Unset = UNSET,
     features: Sequence[str] | Unset = UNSET,
-    context_window: int | None | Unset = UNSET,
-    max_output_tokens: int | None | Unset = UNSET,
-    default_output_tokens: int | None | Unset = UNSET,
-    image_tokens: int | None | Unset = UNSET,
-    audio_tokens: int | None | Unset = UNSET,
     restricted: bool | Unset = UNSET,
     status: str | Unset = UNSET,
     price: Mapping[str, str | None] | None | Unset = UNSET,
     price_from: datetime | None = None,
     deployments: Sequence[DeploymentSpec] | Unset = UNSET,
+    **limits: int | None,
 ) -> Model:
-    """Changes what is given; a price that differs from the present one holds from now on, or is planned for
+    """Changes what is given, also of the `Limits`; a price that differs from the present one holds from now on, or is planned for
     `price_from` as `set_price` does it.
 
     Doors call `offering.change`, which also does what a change means for subscriptions."""
@@ -410,13 +424,9 @@ def update_model(
         description=item.description if description is UNSET else description,
         capabilities=item.capabilities if capabilities is UNSET else capabilities,
         features=item.features if features is UNSET else features,
-        context_window=item.context_window if context_window is UNSET else context_window,
-        max_output_tokens=item.max_output_tokens if max_output_tokens is UNSET else max_output_tokens,
-        default_output_tokens=item.default_output_tokens if default_output_tokens is UNSET else default_output_tokens,
-        image_tokens=item.image_tokens if image_tokens is UNSET else image_tokens,
-        audio_tokens=item.audio_tokens if audio_tokens is UNSET else audio_tokens,
         restricted=item.restricted if restricted is UNSET else restricted,
         status=item.status if status is UNSET else status,
+        limits=limits,
     )
     if deployments is not UNSET:
         with db.session.no_autoflush:  # as above
@@ -495,13 +505,9 @@ def _fill_model(
     description: str,
     capabilities: Sequence[str],
     features: Sequence[str],
-    context_window: int | None,
-    max_output_tokens: int | None,
-    default_output_tokens: int | None,
-    image_tokens: int | None,
-    audio_tokens: int | None,
     restricted: bool,
     status: str,
+    limits: Mapping[str, int | None],
 ) -> None:
     if len(display_name) > 200:
         raise Invalid("Use at most 200 characters.", "display_name")
@@ -513,17 +519,7 @@ def _fill_model(
         raise Invalid("Use at most 50 words of at most 50 characters.", "features")
     if status not in STATUSES:
         raise Invalid(f"Choose one of {', '.join(STATUSES)}.", "status")
-    tokens = {
-        "context_window": context_window,
-        "max_output_tokens": max_output_tokens,
-        "default_output_tokens": default_output_tokens,
-        "image_tokens": image_tokens,
-        "audio_tokens": audio_tokens,
-    }
-    for name, value in tokens.items():
-        if value is not None and not 1 <= value <= LARGEST_TOKENS:
-            raise Invalid(f"Give a number from 1 to {LARGEST_TOKENS}, or nothing.", name)
-        setattr(item, name, value)
+    fields.fill(Limits, item, limits)
     item.display_name = display_name.strip() or item.name
     item.description = description
     item.capabilities = [capability for capability in CAPABILITIES if capability in capabilities]

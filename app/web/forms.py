@@ -15,15 +15,17 @@ from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 import msgspec
 from flask import request
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, Field, HiddenField, PasswordField, SelectField
-from wtforms.validators import Length
+from wtforms import BooleanField, Field, HiddenField, IntegerField, PasswordField, SelectField
+from wtforms.validators import Length, NumberRange, Optional
 from wtforms.widgets import TextInput
 
 from app.domain.errors import Conflict, DomainError
+from app.domain.fields import numbers_of
 from app.extensions import transaction_if
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=type[FlaskForm])
 
 PERCENT = re.compile(r"\d{1,3}")
 
@@ -148,6 +150,21 @@ def words_of(field: Any) -> str:
         labels = {str(choice[0]): str(choice[1]) for choice in field.iter_choices()} if field.choices else {}
         return ", ".join(labels.get(str(one), str(one)) for one in chosen)
     return str(field._value() or "").strip()
+
+
+def with_numbers(kind: type[msgspec.Struct]) -> Callable[[F], F]:
+    """Gives a form a field for each number that a noun declares in a Struct (see `app.domain.fields`)."""
+
+    def declare(form: F) -> F:
+        for number in numbers_of(kind):
+            between = NumberRange(number.least, number.most, f"Give a number of at least {number.least}.")
+            field = IntegerField(
+                number.title, [Optional(), between], description=number.help, render_kw={"inputmode": "numeric"}
+            )
+            setattr(form, number.name, field)
+        return form
+
+    return declare
 
 
 def blame(form: FlaskForm, error: DomainError, **names: str) -> int:

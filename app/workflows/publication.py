@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 from app import current, directory, store
 from app.clock import now, now_ms, to_ms
 from app.domain.budgets import Budget
-from app.domain.catalog import Model
+from app.domain.catalog import Limits, Model
 from app.domain.changes import NOTED, Change, PendingChange
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.person import Person
@@ -394,6 +394,10 @@ def _directory(session: Session) -> directory.Directory:
     )
 
 
+# What the gateway must know of a model's limits: a field of its own record with the same name.
+_SHARED_LIMITS = [name for name in Limits.__struct_fields__ if name in directory.Model.__struct_fields__]
+
+
 def _model(row: Model) -> directory.Model:
     return directory.Model(
         id=row.id,
@@ -402,11 +406,7 @@ def _model(row: Model) -> directory.Model:
         created=int(row.created_at.timestamp()),
         status=cast("Any", row.status),
         features=tuple(row.features),
-        context_window=row.context_window,
-        max_output_tokens=row.max_output_tokens,
-        default_output_tokens=row.default_output_tokens,
-        image_tokens=row.image_tokens,
-        audio_tokens=row.audio_tokens,
+        **{name: getattr(row, name) for name in _SHARED_LIMITS},
         prices=_prices(row),
         deployments=tuple(
             directory.Deployment(

@@ -32,7 +32,7 @@ from app.blueprints.admin.person import me
 from app.clock import now
 from app.directory import Price
 from app.domain import catalog, providers
-from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, PRICES, STATUSES, DeploymentSpec, Model
+from app.domain.catalog import CAPABILITIES, PRICES, STATUSES, DeploymentSpec, Limits, Model
 from app.domain.errors import DomainError
 from app.domain.providers import Provider
 from app.extensions import db, transaction
@@ -41,7 +41,7 @@ from app.providers.base import CheckResult
 from app.reports import usage as usage_reports
 from app.reports.usage import Repriced
 from app.web import exports
-from app.web.forms import EditForm, Value, blame, words_of
+from app.web.forms import EditForm, Value, blame, with_numbers, words_of
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 from app.workflows import catalog_changes
@@ -79,11 +79,6 @@ EXPORT_COLUMNS: dict[str, Callable[[Model], Any]] = {
 bp = Blueprint("models", __name__)
 
 
-def _tokens(label: str, help: str) -> IntegerField:
-    between = NumberRange(1, LARGEST_TOKENS, "Give a number of at least 1.")
-    return IntegerField(label, [Optional(), between], description=help, render_kw={"inputmode": "numeric"})
-
-
 def _price(label: str, help: str) -> StringField:
     return StringField(label, [_amount], description=help, render_kw={"inputmode": "decimal", "autocomplete": "off"})
 
@@ -96,9 +91,11 @@ def _amount(form: FlaskForm, field: StringField) -> None:
         raise ValidationError(f"This price is not usable: {error}.") from None
 
 
+@with_numbers(Limits)
 class ModelForm(EditForm):
     """A model; its deployments are rows of their own."""
 
+    limits = Limits.__struct_fields__
     deployments: Deployments | None = None
 
     name = StringField(
@@ -138,11 +135,6 @@ class ModelForm(EditForm):
         description="Free words, separated by commas, such as tools, vision, reasoning.",
         render_kw={"autocomplete": "off"},
     )
-    context_window = _tokens("Context window", "Tokens, in and out together.")
-    max_output_tokens = _tokens("Longest output", "Tokens.")
-    default_output_tokens = _tokens("Usual output", "Tokens reserved when a request names no limit.")
-    image_tokens = _tokens("Picture", "The most tokens that one in a prompt may count. Empty for the usual bound.")
-    audio_tokens = _tokens("Audio", "The most tokens that one piece in a prompt may count. Empty for the usual bound.")
     price_input_per_mtok = _price("Input", "Per 1M tokens.")
     price_cached_input_per_mtok = _price("Cached input", "Per 1M tokens.")
     price_output_per_mtok = _price("Output", "Per 1M tokens.")
@@ -181,11 +173,7 @@ class ModelForm(EditForm):
             "restricted": self.restricted.data,
             "capabilities": self.capabilities.data,
             "features": [word.strip() for word in (self.features.data or "").split(",") if word.strip()],
-            "context_window": self.context_window.data,
-            "max_output_tokens": self.max_output_tokens.data,
-            "default_output_tokens": self.default_output_tokens.data,
-            "image_tokens": self.image_tokens.data,
-            "audio_tokens": self.audio_tokens.data,
+            **{name: self[name].data for name in self.limits},
             "price": self.prices,
         }
 
@@ -567,10 +555,7 @@ def _change_form(deployments: Deployments, **arguments: Any) -> ModelForm:
 
 
 def _plain(item: Model) -> dict[str, Any]:
-    names = (
-        "display_name", "description", "status", "restricted", "capabilities", "context_window", "max_output_tokens",
-        "default_output_tokens", "image_tokens", "audio_tokens",
-    )  # fmt: skip
+    names = ("display_name", "description", "status", "restricted", "capabilities", *Limits.__struct_fields__)
     return {name: getattr(item, name) for name in names}
 
 

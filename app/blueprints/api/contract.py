@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from flask import Blueprint, Response, g, request
@@ -77,6 +77,23 @@ class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 class Nothing(Body, kw_only=True):
     """The body of a route that takes none."""
+
+
+def with_fields(base: type[msgspec.Struct], kind: type[msgspec.Struct], *, absent: Any = msgspec.NODEFAULT) -> Any:
+    """`base` and then the fields that a noun declares in a Struct (see `app.domain.fields`), to be inherited. `absent`
+    is what stands for one that a body leaves out; without it each must be there, as in an answer."""
+    named = [
+        (name, _or_unset(hint) if absent is msgspec.UNSET else hint, absent)
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+    ]
+    return msgspec.defstruct(f"{base.__name__}With{kind.__name__}", named, bases=(base,), kw_only=True)
+
+
+def _or_unset(hint: Any) -> Any:
+    if get_origin(hint) is not Annotated:
+        return hint | msgspec.UnsetType
+    inner, *metas = get_args(hint)
+    return Annotated[inner | msgspec.UnsetType, *metas]
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, with_fields
 from app.blueprints.api.subscriptions import utc
 from app.directory import Capability, ModelStatus
-from app.domain import catalog
+from app.domain import catalog, fields
 from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid
 from app.extensions import db
@@ -65,10 +65,8 @@ class Deployment(msgspec.Struct, kw_only=True):
     settings: dict[str, Any]
 
 
-class Model(msgspec.Struct, kw_only=True):
-    """`deployments` is told to admins only. `image_tokens` and `audio_tokens` are the most tokens that a picture or
-    a piece of audio in a prompt may count; null is the gateway's own bound. `price` is the one that holds now,
-    `planned_prices` are those to come, the next first."""
+class NamedModel(msgspec.Struct, kw_only=True):
+    """What a model is called and what it can do."""
 
     id: str
     name: str
@@ -76,11 +74,18 @@ class Model(msgspec.Struct, kw_only=True):
     description: str
     capabilities: list[str]
     features: list[str]
-    context_window: int | None
-    max_output_tokens: int | None
-    default_output_tokens: int | None
-    image_tokens: int | None
-    audio_tokens: int | None
+
+
+if TYPE_CHECKING:
+    LimitedModel = NamedModel
+else:
+    LimitedModel = with_fields(NamedModel, catalog.Limits)
+
+
+class Model(LimitedModel, kw_only=True):
+    """`deployments` is told to admins only. `price` is the one that holds now, `planned_prices` are those
+    to come, the next first."""
+
     restricted: bool
     status: str
     price: Price | None
@@ -94,7 +99,13 @@ class ModelPage(CursorPage, kw_only=True):
     data: list[Model]
 
 
-class ModelChange(Body, kw_only=True):
+if TYPE_CHECKING:
+    LimitsChange = Body
+else:
+    LimitsChange = with_fields(Body, catalog.Limits, absent=UNSET)
+
+
+class ModelChange(LimitsChange, kw_only=True):
     """What is left out stays; a given `price` is whole, and holds from its time on."""
 
     name: Name | UnsetType = UNSET
@@ -102,11 +113,6 @@ class ModelChange(Body, kw_only=True):
     description: str | None | UnsetType = UNSET
     capabilities: list[Name] | UnsetType = UNSET
     features: list[Name] | UnsetType = UNSET
-    context_window: int | None | UnsetType = UNSET
-    max_output_tokens: int | None | UnsetType = UNSET
-    default_output_tokens: int | None | UnsetType = UNSET
-    image_tokens: int | None | UnsetType = UNSET
-    audio_tokens: int | None | UnsetType = UNSET
     restricted: bool | UnsetType = UNSET
     status: Name | UnsetType = UNSET
     price: PriceBody | None | UnsetType = UNSET
@@ -132,11 +138,7 @@ def show(item: catalog.Model) -> Model:
         description=item.description,
         capabilities=list(item.capabilities),
         features=list(item.features),
-        context_window=item.context_window,
-        max_output_tokens=item.max_output_tokens,
-        default_output_tokens=item.default_output_tokens,
-        image_tokens=item.image_tokens,
-        audio_tokens=item.audio_tokens,
+        **fields.told(catalog.Limits, item),
         restricted=item.restricted,
         status=item.status,
         price=Price(**price.decimals()) if price else None,
