@@ -50,13 +50,21 @@ def told(kind: type[msgspec.Struct], item: object) -> dict[str, int | None]:
     return {name: getattr(item, name) for name in kind.__struct_fields__}
 
 
-def fill(kind: type[msgspec.Struct], item: object, values: Mapping[str, int | None]) -> None:
-    """Sets those fields of `item` that are given. Raises `Invalid` naming the first that is out of its bounds."""
+def words(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """What the history calls the fields of `kind`."""
+    return {number.name: number.title[:1].lower() + number.title[1:] for number in numbers_of(kind)}
+
+
+def fill(kind: type[msgspec.Struct], item: object, values: Mapping[str, int | msgspec.UnsetType | None]) -> None:
+    """Sets those fields of `item` that are given; one that is `UNSET` stays. Raises `Invalid` naming the first that is
+    out of its bounds."""
     numbers = {number.name: number for number in numbers_of(kind)}
     for name, value in values.items():
         number = numbers.get(name)
         if number is None:
             raise TypeError(f"there is no field {name}")
+        if value is msgspec.UNSET:
+            continue
         if value is not None and not number.least <= value <= number.most:
             raise Invalid(f"Give a number from {number.least} to {number.most}, or nothing.", name)
         setattr(item, name, value)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, and_, func, or_, select, text, union
 from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from app import current, store
 from app.clock import LATEST, now
-from app.domain import audit, budgets, names, notices, teams
+from app.domain import audit, budgets, fields, names, notices, teams
 from app.domain.catalog import Model, has_no_word, has_word
 from app.domain.changes import touch
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
@@ -46,6 +47,17 @@ Status = Literal["active", "paused", "expired", "revoked"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 UNREVOKED = text("revoked_at IS NULL")
+
+
+Rate = Annotated[int, Meta(ge=1, le=LARGEST_RATE)]
+
+
+class Rates(msgspec.Struct, kw_only=True):
+    """How much a key may do at a time: each of these fields is declared here and has a column in `ApiKey`."""
+
+    rpm: Annotated[Rate | None, Meta(title="Requests a minute")] = None
+    tpm: Annotated[Rate | None, Meta(title="Tokens a minute")] = None
+    max_parallel: Annotated[Rate | None, Meta(title="Requests at a time")] = None
 
 
 class ApiKey(Base):
@@ -128,9 +140,7 @@ class ApiKey(Base):
             "note": self.note,
             "models": list(self.models),
             "routing": self.routing,
-            "rpm": self.rpm,
-            "tpm": self.tpm,
-            "max_parallel": self.max_parallel,
+            **fields.told(Rates, self),
             "expires_at": self.expires_at.isoformat() if self.expires_at else None,
         }
 
@@ -361,11 +371,9 @@ def create(
     note: str | None = None,
     models: Sequence[str] = (),
     budget: Mapping[str, Any] | None = None,
-    rpm: int | None = None,
-    tpm: int | None = None,
-    max_parallel: int | None = None,
     expires_at: datetime | None = None,
     routing: str = "free",
+    **rates: int | None,
 ) -> tuple[ApiKey, str]:
     """A new key of a person, or of a team that they are in, and its text, which is told this once. `budget` bears
     limit, period and timezone.
@@ -382,9 +390,7 @@ def create(
         name=name,
         note=note,
         models=models,
-        rpm=rpm,
-        tpm=tpm,
-        max_parallel=max_parallel,
+        rates=rates,
         expires_at=expires_at,
         routing=routing,
     )
@@ -407,11 +413,9 @@ def update(
     note: str | None | Unset = UNSET,
     models: Sequence[str] | None | Unset = UNSET,
     budget: Mapping[str, Any] | None | Unset = UNSET,
-    rpm: int | None | Unset = UNSET,
-    tpm: int | None | Unset = UNSET,
-    max_parallel: int | None | Unset = UNSET,
     expires_at: datetime | None | Unset = UNSET,
     routing: str | Unset = UNSET,
+    **rates: int | None | Unset,
 ) -> ApiKey:
     """Changes what is given; a budget of None takes it away. Raises `Invalid`, or `Conflict` for a revoked key."""
     _must_not_be_revoked(key)
@@ -421,9 +425,7 @@ def update(
         name=key.name if name is UNSET else name,
         note=key.note if note is UNSET else note,
         models=key.models if models is UNSET else models or (),
-        rpm=key.rpm if rpm is UNSET else rpm,
-        tpm=key.tpm if tpm is UNSET else tpm,
-        max_parallel=key.max_parallel if max_parallel is UNSET else max_parallel,
+        rates=rates,
         expires_at=key.expires_at if expires_at is UNSET else expires_at,
         routing=key.routing if routing is UNSET else routing,
     )
@@ -573,9 +575,7 @@ def _fill(
     name: str,
     note: str | None,
     models: Sequence[str],
-    rpm: int | None,
-    tpm: int | None,
-    max_parallel: int | None,
+    rates: Mapping[str, int | None | Unset],
     expires_at: datetime | None,
     routing: str,
 ) -> None:
@@ -585,10 +585,7 @@ def _fill(
         raise Invalid(f"Use at most {LONGEST_NOTE} characters.", "note")
     if routing not in ("free", "fixed"):
         raise Invalid("Choose free or fixed.", "routing")
-    for field, value in (("rpm", rpm), ("tpm", tpm), ("max_parallel", max_parallel)):
-        if value is not None and not 1 <= value <= LARGEST_RATE:
-            raise Invalid(f"Give a number from 1 to {LARGEST_RATE}, or nothing for no limit.", field)
-        setattr(key, field, value)
+    fields.fill(Rates, key, rates)
     if expires_at is not None and expires_at != key.expires_at and not now() < expires_at < LATEST:
         raise Invalid("Give an instant in the future, before the year 3000.", "expires_at")
     wanted = list(dict.fromkeys(models))

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from app.domain import fields
 from app.domain.audit import AuditEntry
+from app.domain.keys import Rates
 from app.pages.budgets import ACTIONS
 
 # `{person}` is whom the act concerns, `{role}` their new role.
@@ -35,9 +37,7 @@ ACTION_TITLES = {
     "budget.request.deny": "Increase denied",
 }
 LABELS = {
-    "rpm": "requests a minute",
-    "tpm": "tokens a minute",
-    "max_parallel": "requests at a time",
+    **fields.words(Rates),
     "expires_at": "expires",
     "timezone": "time zone",
     "thresholds": "alerts at",

@@ -15,7 +15,7 @@ from sqlalchemy import Select, select
 
 from app.clock import from_ms, now, to_ms
 from app.domain import budgets, keys
-from app.domain.keys import ApiKey
+from app.domain.keys import ApiKey, Rates
 from app.domain.person import Person
 from app.metering import money
 from app.reports import requests
@@ -85,6 +85,10 @@ def rows(reader: Reader, found: Iterable[ApiKey]) -> list[Row]:
     ]
 
 
+def _rate(name: str) -> Callable[[Row], Any]:
+    return lambda row: getattr(row.key, name)
+
+
 EXPORTED: Mapping[str, Callable[[Row], Any]] = {
     "id": lambda row: row.key.id,
     "name": lambda row: row.key.name,
@@ -97,9 +101,7 @@ EXPORTED: Mapping[str, Callable[[Row], Any]] = {
     "spent": lambda row: money.optional_text(row.standing.spent_nano),
     "budget": lambda row: money.optional_text(row.standing.limit_nano),
     "budget_period": lambda row: None if row.standing.limit_nano is None else row.standing.period,
-    "rpm": lambda row: row.key.rpm,
-    "tpm": lambda row: row.key.tpm,
-    "max_parallel": lambda row: row.key.max_parallel,
+    **{name: _rate(name) for name in Rates.__struct_fields__},
     "routing": lambda row: row.key.routing,
     "last_used_at": lambda row: row.last_used_at,
     "created_at": lambda row: row.key.created_at,

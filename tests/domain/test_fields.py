@@ -14,9 +14,11 @@ from wtforms import Form
 import app as package
 from app.blueprints.admin.models import ModelForm
 from app.blueprints.api.contract import Body, with_fields
-from app.domain import catalog, fields
+from app.blueprints.portal.key_forms import KeyForm
+from app.domain import catalog, fields, keys
 from app.domain.errors import Invalid
 from app.extensions import transaction
+from app.pages.history import history_lines
 from app.web.forms import with_numbers
 from tests.house import (  # noqa: F401
     People,
@@ -36,6 +38,8 @@ from tests.house import (  # noqa: F401
 
 Tokens = Annotated[int, Meta(ge=1, le=100)]
 LIMITS = catalog.Limits.__struct_fields__
+RATES = keys.Rates.__struct_fields__
+every_rate = pytest.mark.parametrize("name", RATES)
 every_limit = pytest.mark.parametrize("name", LIMITS)
 
 
@@ -50,10 +54,11 @@ class Thing:
 def test_one_declaration_is_a_check_a_form_field_and_a_member_of_a_body() -> None:
     assert fields.numbers_of(Sample) == (fields.Number("size", "Size", "How many.", 1, 100),)
     thing = Thing()
-    fields.fill(Sample, thing, {})
+    fields.fill(Sample, thing, {"size": msgspec.UNSET})
     assert fields.told(Sample, thing) == {"size": 5}
     fields.fill(Sample, thing, {"size": None})
     assert thing.size is None
+    assert fields.words(Sample) == {"size": "size"}
     for wrong in (0, 101):
         with pytest.raises(Invalid) as refused:
             fields.fill(Sample, thing, {"size": wrong})
@@ -97,6 +102,24 @@ def test_each_limit_of_a_model_can_be_set_by_program_and_by_form_and_stands_in_t
         assert ModelForm().wanted()[name] == 8
     transaction(catalog.update_model, item, by=people.admin, **{name: None})
     assert catalog.model("small").summary()[name] is None
+
+
+@every_rate
+def test_each_rate_of_a_key_can_be_set_by_program_and_by_form_and_stands_in_the_history(
+    name: str, app: Flask, people: People  # noqa: F811
+) -> None:  # fmt: skip
+    owner = sign_in(app, "owner")
+    made = owner.post("/api/keys", json={"name": "app", name: 6}).get_json()
+    assert made[name] == 6
+    path = f"/api/keys/{made['id']}"
+    assert owner.patch(path, json={name: 7}).get_json()[name] == 7
+    assert owner.patch(path, json={"note": "x"}).get_json()[name] == 7
+    refused = owner.patch(path, json={name: 0})
+    assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, name)
+    steps = history_lines(keys.history(keys.reach(people.owner, made["id"])))
+    assert f"{fields.words(keys.Rates)[name]}: 6 → 7" in [step.text for step in steps]
+    with app.test_request_context(method="POST", data={name: "8"}):
+        assert KeyForm().wanted()[name] == 8
 
 
 @every_limit

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route, with_fields
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.clock import from_ms
-from app.domain import budgets, identity, keys, teams
+from app.domain import budgets, fields, identity, keys, teams
 from app.pages.usage import reader_of
 from app.reports import requests
 
@@ -34,7 +34,9 @@ class BudgetNow(msgspec.Struct, kw_only=True):
     resets_at: datetime | None
 
 
-class Key(msgspec.Struct, kw_only=True):
+class NamedKey(msgspec.Struct, kw_only=True):
+    """What a key is called, whose it is, and what it may call and spend."""
+
     id: str
     name: str
     note: str | None
@@ -44,9 +46,19 @@ class Key(msgspec.Struct, kw_only=True):
     last4: str
     models: list[str]
     budget: BudgetNow | None
-    rpm: int | None
-    tpm: int | None
-    max_parallel: int | None
+
+
+if TYPE_CHECKING:
+    RatedKey = NamedKey
+    NewRates = Body
+    RatesChange = Body
+else:
+    RatedKey = with_fields(NamedKey, keys.Rates)
+    NewRates = with_fields(Body, keys.Rates, absent=None)
+    RatesChange = with_fields(Body, keys.Rates, absent=UNSET)
+
+
+class Key(RatedKey, kw_only=True):
     routing: str
     status: keys.Status
     expires_at: datetime | None
@@ -84,29 +96,23 @@ class KeyPage(CursorPage, kw_only=True):
     data: list[Key]
 
 
-class NewKey(Body, kw_only=True):
+class NewKey(NewRates, kw_only=True):
     name: Name
     note: Note | None = None
     models: list[ModelName] | None = None
     team_id: Annotated[str, Meta(max_length=36)] | None = None
     budget: BudgetBody | None = None
-    rpm: int | None = None
-    tpm: int | None = None
-    max_parallel: int | None = None
     expires_at: datetime | None = None
     routing: Word | None = None
 
 
-class KeyChange(Body, kw_only=True):
+class KeyChange(RatesChange, kw_only=True):
     """What is left out stays; null takes a limit away. A key that is `paused` is refused until it is not."""
 
     name: Name | UnsetType = UNSET
     note: Note | None | UnsetType = UNSET
     models: list[ModelName] | None | UnsetType = UNSET
     budget: BudgetBody | None | UnsetType = UNSET
-    rpm: int | None | UnsetType = UNSET
-    tpm: int | None | UnsetType = UNSET
-    max_parallel: int | None | UnsetType = UNSET
     expires_at: datetime | None | UnsetType = UNSET
     routing: Word | UnsetType = UNSET
     paused: bool | UnsetType = UNSET
@@ -166,9 +172,7 @@ def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
             "last4": key.last4,
             "models": list(key.models),
             "budget": show_budget(standing),
-            "rpm": key.rpm,
-            "tpm": key.tpm,
-            "max_parallel": key.max_parallel,
+            **fields.told(keys.Rates, key),
             "routing": key.routing,
             "status": key.status,
             "expires_at": key.expires_at,
@@ -195,7 +199,7 @@ def index(asked: Asked) -> dict[str, Any]:
         person = identity.find(asked.user)
         found = found.where(keys.ApiKey.person_id == (person.id if person else ""))
     told = page(found, lambda key: key)
-    return told | {"data": [Key(**fields) for fields in _many_fields(told["data"])]}
+    return told | {"data": [Key(**one) for one in _many_fields(told["data"])]}
 
 
 @route("POST", "/api/keys", answer=NewlyMadeKey, status=201, body=NewKey, writes=True)
@@ -210,11 +214,9 @@ def create(body: NewKey) -> NewlyMadeKey:
         note=body.note,
         models=body.models or (),
         budget=body.budget.given() if body.budget else None,
-        rpm=body.rpm,
-        tpm=body.tpm,
-        max_parallel=body.max_parallel,
         expires_at=utc(body.expires_at),
         routing=body.routing or "free",
+        **fields.told(keys.Rates, body),
     )
     return NewlyMadeKey(key=text, **_fields(key))
 

@@ -13,7 +13,6 @@ from flask_wtf import FlaskForm
 from wtforms import (
     DateField,
     HiddenField,
-    IntegerField,
     RadioField,
     SelectField,
     SelectMultipleField,
@@ -22,13 +21,13 @@ from wtforms import (
     ValidationError,
 )
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
-from wtforms.validators import InputRequired, Length, NumberRange, Optional
+from wtforms.validators import InputRequired, Length, Optional
 
 from app.clock import LATEST, now
-from app.domain import budgets, keys
+from app.domain import budgets, fields, keys
 from app.domain.keys import UNSET, ApiKey
 from app.metering import money
-from app.web.forms import EditForm, PercentsField
+from app.web.forms import EditForm, PercentsField, with_numbers
 from app.web.idempotency import LONGEST_NUMBER
 
 LIFETIMES = [
@@ -64,8 +63,11 @@ OVERLAPS = [
 ]
 
 
+@with_numbers(keys.Rates)
 class KeyForm(EditForm):
     """What a key is and how much it may do. Empty limits mean none."""
+
+    rates = keys.Rates.__struct_fields__
 
     name = StringField(
         "Name",
@@ -101,15 +103,6 @@ class KeyForm(EditForm):
         description="Percents of the budget at which a notice comes, separated by commas. Empty for none.",
         render_kw={"autocomplete": "off"},
     )
-    rpm = IntegerField(
-        "Requests a minute", [Optional(), NumberRange(1, keys.LARGEST_RATE, "Give a number of at least 1.")]
-    )
-    tpm = IntegerField(
-        "Tokens a minute", [Optional(), NumberRange(1, keys.LARGEST_RATE, "Give a number of at least 1.")]
-    )
-    max_parallel = IntegerField(
-        "Requests at a time", [Optional(), NumberRange(1, keys.LARGEST_RATE, "Give a number of at least 1.")]
-    )
 
     def validate_models(self, field: SelectMultipleField) -> None:
         if self.reach.data == "some" and not field.data:
@@ -144,9 +137,7 @@ class KeyForm(EditForm):
             }
             if amount
             else None,
-            "rpm": self.rpm.data,
-            "tpm": self.tpm.data,
-            "max_parallel": self.max_parallel.data,
+            **{name: self[name].data for name in self.rates},
             "expires_at": _end(self.lifetime.data, self.expires_on.data),
         }
 
@@ -184,9 +175,7 @@ class SettingsForm(KeyForm):
                 "period": told.get("period", "month"),
                 "timezone": told.get("timezone", "UTC"),
                 "thresholds": list(found.thresholds if found else budgets.THRESHOLDS),
-                "rpm": key.rpm,
-                "tpm": key.tpm,
-                "max_parallel": key.max_parallel,
+                **fields.told(keys.Rates, key),
                 "routing": key.routing,
             },
         )
