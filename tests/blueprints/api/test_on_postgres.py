@@ -6,7 +6,6 @@ from tests.blueprints.api.test_teams import *  # noqa: F403
 from tests.blueprints.api.test_tokens import *  # noqa: F403
 from tests.blueprints.api.test_usage import *  # noqa: F403
 from tests.blueprints.api.test_users_and_budgets import *  # noqa: F403
-from tests.blueprints.api.test_versions import *  # noqa: F403
 from tests.blueprints.api.test_whole_path import *  # noqa: F403
 
 pytestmark = [pytest.mark.services, pytest.mark.both_databases]
