@@ -157,6 +157,7 @@ def test_every_macro_is_offered_under_one_name_and_rendered_here() -> None:
         "filter_chips",
         "sparkline",
         "csrf",
+        "edit_conflict",  # of tests/web/test_forms.py
         "helper",
         "checkbox",
         "radio_group",
