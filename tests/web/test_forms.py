@@ -78,8 +78,8 @@ CASES = [
 ]
 # What makes something new, decides, asks or signs in: nothing is there that somebody else could have changed.
 OTHER_FORMS = {
-    *("public.sign_in.SignInForm", "public.sign_in.PasswordForm", "public.invitation.AccountForm"),
-    *("portal.catalog.AccessForm", "portal.budgets.AskForm", "portal.budgets.DecisionForm"),
+    *("public.sign_in.SignInForm", "public.password.PasswordForm", "public.invitation.AccountForm"),
+    *("portal.catalog.AccessForm", "portal.budgets.AskForm", "portal.budget_requests.DecisionForm"),
     *("portal.subscriptions.RenewalForm", "portal.subscriptions.ReviewForm", "portal.key_forms.RotationForm"),
     *("portal.team_forms.InvitationForm", "portal.team_forms.ModelForm"),
     *("admin.approvals.DecisionForm", "admin.credits.CreditForm", "admin.dead_letters.DismissalForm"),
