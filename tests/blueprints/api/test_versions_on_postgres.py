@@ -8,7 +8,7 @@ from tests.blueprints.api.test_versions import (  # noqa: F401
     test_of_programs_that_change_the_same_version_at_the_same_moment_one_wins,
 )
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.both_databases]
 
 
 @pytest.fixture
