@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -140,7 +141,8 @@ def seconds_in(text: str | None) -> float | None:
         seconds = float(text)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(text).timestamp() - clock.now_s()
+            moment = parsedate_to_datetime(text)  # without a zone where it is -0000, which is UTC all the same
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - clock.now_s()
         except (ValueError, OverflowError, OSError):
             return None
     if math.isnan(seconds):
