@@ -40,6 +40,7 @@ PRICED_APART = (
     "mcp_servers", "speed", "inference_geo", "models", "fallbacks",
     "context_window_fallbacks", "content_policy_fallbacks", "extra_body", "additional_drop_params",
 )  # fmt: skip
+_PRICED_APART = frozenset(PRICED_APART)
 USUAL_TIERS = ("auto", "default", "standard", "standard_only")
 CLIENTS_TOOLS = ("function", "custom")  # the client runs them; all others run at the upstream, which charges for them
 
@@ -310,14 +311,18 @@ def size_of(body: bytes) -> int:
 
 def _added(model: Model) -> int:
     """The bytes that the gateway writes into a body at the most."""
-    return OWN_BYTES + max((len(one.upstream_model.encode()) for one in model.deployments), default=0)
+    longest = 0
+    for one in model.deployments:
+        longest = max(longest, len(one.upstream_model.encode()))
+    return OWN_BYTES + longest
 
 
 def priced_apart(asked: Steered, values: dict[str, Any]) -> str | None:
     """The member of a body that may cost more than its tokens at the model's price; None where there is none."""
-    for name in PRICED_APART:
-        if name in values and values[name] not in (None, False):
-            return name
+    if not _PRICED_APART.isdisjoint(values):
+        for name in PRICED_APART:
+            if name in values and values[name] not in (None, False):
+                return name
     tier = values.get("service_tier")
     if tier is not None and tier not in USUAL_TIERS:
         return "service_tier"

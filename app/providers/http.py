@@ -28,6 +28,7 @@ from app.runtime.sockets import READ_BYTES, Patience, send
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_IDLE = 256
+MOST_HEADS = 16
 END_S = 1.0  # how long the end of an answer is waited for whose last event has come, to keep its connection
 MAX_HEAD_BYTES = 256 << 10
 
@@ -144,6 +145,9 @@ class Answer:
             is_patient = False
             size += _within(MAX_ANSWER_BYTES, size, piece)
             pieces.append(piece)
+            if self._unpacker is None and self._parser.message_complete and not self._parser.body:
+                self.close()  # the usual: there is nothing more to wait for
+                return b"".join(pieces).removeprefix(BOM)
 
     def finish(self) -> None:
         """Everything that matters was read. The connection is kept if the answer ends soon, and nobody waits for it."""
@@ -274,6 +278,7 @@ class Pool:
         self.patience = Patience(timeout_s)
         self._policy = policy
         self._idle: list[Any] = []
+        self._heads: dict[tuple[object, ...], bytes] = {}
         self._closed = False
         default = 443 if self.origin.secure else 80
         host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host
@@ -281,10 +286,9 @@ class Pool:
 
     def request(self, method: str, path: str, headers: dict[str, str], body: Sequence[bytes] = ()) -> Answer:
         """Send a request, its body in pieces, and wait for the head of its answer. Raises `UpstreamError`."""
-        own = {"Host": self._host, "User-Agent": "Portico", "Accept-Encoding": "identity"}
+        head = self._head(method, path, headers)
         if body or method == "POST":
-            own["Content-Length"] = str(sum(map(len, body)))
-        head = head_of(method, self.origin.path + path, own | headers)
+            head = b"%sContent-Length: %d\r\n\r\n" % (head[:-2], sum(map(len, body)))
         while True:
             sock = self._kept()
             kept = sock is not None
@@ -300,6 +304,19 @@ class Pool:
             except BaseException:
                 answer.close()
                 raise
+
+    def _head(self, method: str, path: str, headers: dict[str, str]) -> bytes:
+        """The head of a request, without its length. An adapter asks with the same headers again and again, so the last
+        ones are remembered. Raises `UpstreamError`."""
+        asked = (method, path, *headers.items())
+        head = self._heads.get(asked)
+        if head is None:
+            own = {"Host": self._host, "User-Agent": "Portico", "Accept-Encoding": "identity"}
+            head = head_of(method, self.origin.path + path, own | headers)
+            if len(self._heads) >= MOST_HEADS:
+                self._heads.clear()
+            self._heads[asked] = head
+        return head
 
     def _send(self, sock: Any, head: bytes, body: Sequence[bytes], *, kept: bool) -> None:
         small = [head]  # small pieces leave together, large ones as they are

@@ -34,12 +34,18 @@ class ModelName:
             return self._start[1] + data[len(self._start[0]) :]
         if self._end is not None and data.endswith(self._end[0]):
             return data[: -len(self._end[0])] + self._end[1]
+        return self.put_once(data, remember=True)
+
+    def put_once(self, data: bytes, *, remember: bool = False) -> bytes:
+        """The same for an object that no other like it follows."""
         found = _MEMBER.search(data)
         if found is None:
             return self._anew(data) if b'"model"' in data else self._added(data)
         start, end = found.span()
         if not _is_top(data, start, end):
             return self._anew(data)
+        if not remember:
+            return b"".join((data[:start], self._member, data[end:]))
         if end <= _REMEMBERED:
             self._start = (data[:end], data[:start] + self._member)
         if len(data) - start <= _REMEMBERED:

@@ -103,6 +103,7 @@ _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 
 # How long a stream whose choices have all finished is listened to for its usage and its end.
 GRACE_S = 5.0
+BRACE = ord("{")
 MAX_ERROR_BYTES = 1 << 20
 MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
 
@@ -149,7 +150,10 @@ class OpenAIExchange(Exchange):
             body = usage.with_member(body, "usage", self._tally.as_json())
         if reply.choices:
             self.finish_reason = reply.choices[0].finish_reason
-        return self._named(body)
+        try:
+            return self._name.put_once(body)
+        except (ValueError, RecursionError):
+            raise UpstreamError("The provider's answer can't be read.") from None
 
     def conclude(self) -> Usage:
         return self._tally.conclude()
@@ -158,7 +162,10 @@ class OpenAIExchange(Exchange):
         """Whether a whole answer is one."""
         if self._demand.capability == "embeddings":
             return bool(reply.data) and all(memoryview(vector.embedding)[0] in b'["' for vector in reply.data or ())
-        return any(memoryview(choice.message)[0] in b"{" for choice in reply.choices or ())
+        for choice in reply.choices or ():  # noqa: SIM110 - a generator costs more, and each answer pays for it
+            if memoryview(choice.message)[0] == BRACE:
+                return True
+        return False
 
     def events(self) -> Iterator[bytes]:
         reader = EventReader(self._next_piece)

@@ -34,6 +34,10 @@ SAYS_NOTHING = (b'""', b"null", b"[]")
 log = structlog.get_logger("providers.usage")
 
 
+_USUAL = frozenset(PLAIN)
+_MORE = frozenset(("input_tokens", "output_tokens", "prompt_cache_hit_tokens", "completion_tokens_details", DETAILS[1]))
+
+
 class Told(NamedTuple):
     """The figures of one usage object, None for those that it lacks. `plain` names those that are in OpenAI's shape."""
 
@@ -54,9 +58,13 @@ def read(raw: bytes) -> Told:
     said = read_json(raw)
     if not isinstance(said, dict):
         return Told()
+    prompt, completion, details = said.get(PROMPT[0]), said.get(COMPLETION[0]), said.get(DETAILS[0])
+    are_counts = type(prompt) is int and type(completion) is int and prompt >= 0 and completion >= 0
+    if are_counts and details is None and _MORE.isdisjoint(said):  # as most say it
+        return Told(prompt, None, completion, _number(said.get("total_tokens")), _USUAL)
     prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
     total = _number(said.get("total_tokens"))
-    details: dict[str, Any] = next((said[name] for name in DETAILS if isinstance(said.get(name), dict)), {})
+    details = next((said[name] for name in DETAILS if isinstance(said.get(name), dict)), {})
     cached = _first(details, CACHED)
     if cached is None:
         cached = _first(said, CACHED)
