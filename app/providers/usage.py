@@ -35,7 +35,8 @@ log = structlog.get_logger("providers.usage")
 
 
 _USUAL = frozenset(PLAIN)
-_MORE = frozenset(("input_tokens", "output_tokens", "prompt_cache_hit_tokens", "completion_tokens_details", DETAILS[1]))
+_NOTHING: dict[str, Any] = {}
+_MORE = frozenset(("input_tokens", "output_tokens", "prompt_cache_hit_tokens", DETAILS[1]))
 
 
 class Told(NamedTuple):
@@ -58,10 +59,12 @@ def read(raw: bytes) -> Told:
     said = read_json(raw)
     if not isinstance(said, dict):
         return Told()
-    prompt, completion, details = said.get(PROMPT[0]), said.get(COMPLETION[0]), said.get(DETAILS[0])
-    are_counts = type(prompt) is int and type(completion) is int and prompt >= 0 and completion >= 0
-    if are_counts and details is None and _MORE.isdisjoint(said):  # as most say it
-        return Told(prompt, None, completion, _number(said.get("total_tokens")), _USUAL)
+    prompt, completion, details = said.get(PROMPT[0]), said.get(COMPLETION[0]), said.get(DETAILS[0]) or _NOTHING
+    if type(prompt) is int and type(completion) is int and type(details) is dict and _MORE.isdisjoint(said):
+        cached, thought = details.get(CACHED[0]), said.get("completion_tokens_details") or _NOTHING
+        is_usual = type(thought) is dict and not thought.get("reasoning_tokens")
+        if is_usual and prompt > 0 and completion >= 0 and (cached is None or type(cached) is int and cached >= 0):
+            return Told(prompt, cached, completion, None, _USUAL)
     prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
     total = _number(said.get("total_tokens"))
     details = next((said[name] for name in DETAILS if isinstance(said.get(name), dict)), {})
