@@ -35,12 +35,11 @@ OWN_BYTES = len(b'"max_completion_tokens":2147483648,"stream_options":{"include_
 ESCAPES_WITHIN = 32_768  # bytes at the beginning of a body
 
 # Members by which upstreams sell more than tokens, or take another model or limit than the one that was reserved for.
-PRICED_APART = (
+PRICED_APART = frozenset((
     "audio", "web_search", "web_search_options", "search_parameters", "search_settings", "enable_search", "plugins",
     "mcp_servers", "speed", "inference_geo", "models", "fallbacks",
     "context_window_fallbacks", "content_policy_fallbacks", "extra_body", "additional_drop_params",
-)  # fmt: skip
-_PRICED_APART = frozenset(PRICED_APART)
+))  # fmt: skip
 USUAL_TIERS = ("auto", "default", "standard", "standard_only")
 CLIENTS_TOOLS = ("function", "custom")  # the client runs them; all others run at the upstream, which charges for them
 
@@ -319,10 +318,9 @@ def _added(model: Model) -> int:
 
 def priced_apart(asked: Steered, values: dict[str, Any]) -> str | None:
     """The member of a body that may cost more than its tokens at the model's price; None where there is none."""
-    if not _PRICED_APART.isdisjoint(values):
-        for name in PRICED_APART:
-            if name in values and values[name] not in (None, False):
-                return name
+    for name in sorted(PRICED_APART.intersection(values)):
+        if values[name] not in (None, False):
+            return name
     tier = values.get("service_tier")
     if tier is not None and tier not in USUAL_TIERS:
         return "service_tier"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -34,11 +33,6 @@ def members_of(data: bytes) -> dict[str, bytes]:
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
     return {name: json.dumps(inner).encode() for name, inner in value.items()}
-
-
-def object_of(members: Mapping[str, bytes]) -> bytes:
-    """The object that has these members."""
-    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(name).encode(), raw) for name, raw in members.items())
 
 
 def without_surrogates(data: bytes) -> bytes:

@@ -10,7 +10,8 @@ import re
 
 import msgspec
 
-from app.providers.lenient_json import members_of, object_of
+from app.providers.lenient_json import members_of
+from app.runtime.jsonbody import object_of
 
 _MEMBER = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\w.+-]++)', re.DOTALL)
 _REMEMBERED = 4096  # bytes
@@ -34,32 +35,37 @@ class ModelName:
             return self._start[1] + data[len(self._start[0]) :]
         if self._end is not None and data.endswith(self._end[0]):
             return data[: -len(self._end[0])] + self._end[1]
-        return self.put_once(data, remember=True)
-
-    def put_once(self, data: bytes, *, remember: bool = False) -> bytes:
-        """The same for an object that no other like it follows."""
-        found = _MEMBER.search(data)
-        if found is None:
-            return self._anew(data) if b'"model"' in data else self._added(data)
-        start, end = found.span()
-        if not _is_top(data, start, end):
-            return self._anew(data)
-        if not remember:
-            return b"".join((data[:start], self._member, data[end:]))
+        place = _place_in(data)
+        if place is None:
+            return self._elsewhere(data)
+        start, end = place
         if end <= _REMEMBERED:
             self._start = (data[:end], data[:start] + self._member)
         if len(data) - start <= _REMEMBERED:
             self._end = (data[start:], self._member + data[end:])
-        return data.replace(found[0], self._member, 1)
+        return data[:start] + self._member + data[end:]
+
+    def put_once(self, data: bytes) -> bytes:
+        """The same for an object that no other like it follows."""
+        place = _place_in(data)
+        return self._elsewhere(data) if place is None else data[: place[0]] + self._member + data[place[1] :]
+
+    def _elsewhere(self, data: bytes) -> bytes:
+        """The object with our name where bytes do not tell the place of the member, or there is none."""
+        if b'"model"' in data:
+            return b"".join(object_of(members_of(data) | {"model": self._named}))
+        return self._added(data)
 
     def _added(self, data: bytes) -> bytes:
         at = data.index(b"{") + 1
         empty = data[at : at + 16].lstrip().startswith(b"}")
         return data[:at] + self._member + (b"" if empty else b",") + data[at:]
 
-    def _anew(self, data: bytes) -> bytes:
-        """The object written again, for a member whose place bytes do not tell."""
-        return object_of(members_of(data) | {"model": self._named})
+
+def _place_in(data: bytes) -> tuple[int, int] | None:
+    """Where the member stands at the top level; None if that can't be seen."""
+    found = _MEMBER.search(data)
+    return found.span() if found is not None and _is_top(data, *found.span()) else None
 
 
 def _is_top(data: bytes, start: int, end: int) -> bool:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -150,10 +150,7 @@ class OpenAIExchange(Exchange):
             body = usage.with_member(body, "usage", self._tally.as_json())
         if reply.choices:
             self.finish_reason = reply.choices[0].finish_reason
-        try:
-            return self._name.put_once(body)
-        except (ValueError, RecursionError):
-            raise UpstreamError("The provider's answer can't be read.") from None
+        return self._named(body, self._name.put_once)
 
     def conclude(self) -> Usage:
         return self._tally.conclude()
@@ -193,7 +190,7 @@ class OpenAIExchange(Exchange):
                 data = data.replace(b"\n", b" ")
             if not (passed_on := self._count(reply, data)):
                 continue
-            event = b"data: " + self._named(passed_on) + b"\n\n"
+            event = b"data: " + self._named(passed_on, self._name.put) + b"\n\n"
             if began:
                 yield event
             elif reply.choices:
@@ -209,7 +206,7 @@ class OpenAIExchange(Exchange):
                 502, said or reader.stray, self._secret, otherwise="The provider's stream ended before it was complete."
             )
         if self._demand.include_usage:
-            yield b"data: " + self._named(self._last_chunk()) + b"\n\n"
+            yield b"data: " + self._named(self._last_chunk(), self._name.put) + b"\n\n"
 
     def _next_piece(self) -> bytes:
         try:
@@ -295,10 +292,11 @@ class OpenAIExchange(Exchange):
         """The failure of an attempt whose answer is none, with the reason that it gives."""
         return error_of(502, said, self._secret, otherwise="The provider's answer can't be read.")
 
-    def _named(self, data: bytes) -> bytes:
+    @staticmethod
+    def _named(data: bytes, put: Callable[[bytes], bytes]) -> bytes:
         """`data` with the portal's name of the model."""
         try:
-            return self._name.put(data)
+            return put(data)
         except ValueError:
             raise UpstreamError("The provider's answer can't be read.") from None
 

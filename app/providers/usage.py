@@ -17,7 +17,8 @@ import structlog
 
 from app.providers import tokens
 from app.providers.base import Demand, Usage
-from app.providers.lenient_json import members_of, object_of, read_json
+from app.providers.lenient_json import members_of, read_json
+from app.runtime.jsonbody import object_of
 
 KEPT = 65_536  # bytes of a stream's text that are kept to be counted; of what is longer the rest is taken to be alike
 KEPT_WHOLE = 2 << 20  # the same of a whole answer, in characters
@@ -36,7 +37,7 @@ log = structlog.get_logger("providers.usage")
 
 _USUAL = frozenset(PLAIN)
 _NOTHING: dict[str, Any] = {}
-_MORE = frozenset(("input_tokens", "output_tokens", "prompt_cache_hit_tokens", DETAILS[1]))
+_UNUSUAL = frozenset(("input_tokens", "output_tokens", "prompt_cache_hit_tokens", DETAILS[1]))
 
 
 class Told(NamedTuple):
@@ -60,7 +61,12 @@ def read(raw: bytes) -> Told:
     if not isinstance(said, dict):
         return Told()
     prompt, completion, details = said.get(PROMPT[0]), said.get(COMPLETION[0]), said.get(DETAILS[0]) or _NOTHING
-    if type(prompt) is int and type(completion) is int and type(details) is dict and _MORE.isdisjoint(said):
+    if (
+        type(prompt) is int
+        and type(completion) is int
+        and type(details) is dict
+        and _UNUSUAL.isdisjoint((*said, *details))
+    ):
         cached, thought = details.get(CACHED[0]), said.get("completion_tokens_details") or _NOTHING
         is_usual = type(thought) is dict and not thought.get("reasoning_tokens")
         if is_usual and prompt > 0 and completion >= 0 and (cached is None or type(cached) is int and cached >= 0):
@@ -299,7 +305,8 @@ def chunk_of(like: bytes, usage: bytes) -> bytes:
     """A chunk that tells nothing but the usage, of the same stream as the chunk `like`."""
     members = members_of(like)
     kept = ("id", "object", "created", "model", "system_fingerprint")
-    return object_of({name: members[name] for name in kept if name in members} | {"choices": b"[]", "usage": usage})
+    told = {name: members[name] for name in kept if name in members} | {"choices": b"[]", "usage": usage}
+    return b"".join(object_of(told))
 
 
 def with_member(data: bytes, name: str, value: bytes | None) -> bytes:
@@ -309,4 +316,4 @@ def with_member(data: bytes, name: str, value: bytes | None) -> bytes:
     except ValueError:
         return data
     members.pop(name, None)
-    return object_of(members if value is None else members | {name: value})
+    return b"".join(object_of(members if value is None else members | {name: value}))

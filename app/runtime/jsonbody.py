@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -27,7 +29,7 @@ def count_parts(text: bytes, most_quotes: int) -> Parts | None:
     return Parts(nested, outside.count(b":"), nested + outside.count(b","))
 
 
-def object_of(members: dict[str, bytes]) -> list[bytes]:
+def object_of(members: Mapping[str, bytes]) -> list[bytes]:
     """Return the members as one JSON object, in pieces, so that large members are not copied."""
     pieces = [b"{"]
     for name, value in members.items():
@@ -41,4 +43,7 @@ def object_of(members: dict[str, bytes]) -> list[bytes]:
 def _quoted(name: str) -> bytes:
     if name.isidentifier() and name.isascii():
         return name.encode()
-    return msgspec.json.encode(name)[1:-1]
+    try:
+        return msgspec.json.encode(name)[1:-1]
+    except UnicodeEncodeError:  # half of a character
+        return json.dumps(name)[1:-1].encode()

@@ -309,3 +309,22 @@ def test_a_member_is_taken_out_and_put_in_at_the_top_alone(data, expected):
 
     assert loads(usage.with_member(data.encode(), "usage", None)) == expected
     assert loads(usage.with_member(data.encode(), "usage", b"[4]")) == expected | {"usage": [4]}
+
+
+@given(prompt=st.integers(0, 10**6), completion=st.integers(0, 10**6), cached=st.none() | st.integers(0, 10**6))
+def test_the_usual_usage_is_read_as_the_unusual_is(prompt: int, completion: int, cached: int | None) -> None:
+    usual = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+    found = [read(msgspec.json.encode(said))[:3] for said in (usual, usual | {"output_tokens": completion})]
+    assert found[0] == found[1] == (prompt, cached, completion)
+
+
+def test_a_cache_that_is_told_by_another_name_is_seen_within_the_details_too() -> None:
+    details = {"cached_tokens": 0, "prompt_cache_hit_tokens": 3}
+    assert (
+        read(msgspec.json.encode({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": details})).cached
+        == 3
+    )
