@@ -38,6 +38,7 @@ from tests.house import (  # noqa: F401
     valkey_url,
     wire,
 )
+from tests.page import Page, read
 
 assert keys_page  # the door is opened by the application; imported here so that a broken one fails by its own name
 
@@ -91,6 +92,12 @@ class Browser:
     def get(self, path: str, *, fragment: bool = False, **arguments: Any) -> TestResponse:
         headers = {"HX-Request": "true", "HX-Request-Type": "partial"} if fragment else {}
         return self._ask(self.client.get, path, headers=headers, **arguments)
+
+    def page(self, path: str, *, fragment: bool = False, status: int = 200, **arguments: Any) -> Page:
+        """What stands there, to be read."""
+        answer = self.get(path, fragment=fragment, **arguments)
+        assert answer.status_code == status, path
+        return read(answer)
 
     def post(self, path: str, *, page: str | None = None, **form: Any) -> TestResponse:
         token = self._token if page is None else token_of(self.get(page))
