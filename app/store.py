@@ -132,7 +132,7 @@ def sessions_of(person_id: str) -> str:
     return f"sessions:{person_id}"
 
 
-def made(person_id: str, number: str) -> tuple[str, str]:
+def created_by_form(person_id: str, number: str) -> tuple[str, str]:
     """Two keys: the id of what a person's form of that number created and, for a minute, its sealed secret."""
     return f"made:{person_id}:{number}", f"made-text:{person_id}:{number}"
 

@@ -413,7 +413,7 @@ class World:
         shutil.copy(self.kept, self.present)
         with self.app.app_context():  # sessions live in Redis, and some rows end them
             sessions.begin(self.things["person"], address="127.0.0.1", agent="a browser")
-            self.things.ids["session"] = sessions.of(self.things["person"])[0].reference
+            self.things.ids["session"] = sessions.owned_by(self.things["person"])[0].reference
 
     def named(self, value: Any) -> Any:
         """The value with the ids that its placeholders name."""

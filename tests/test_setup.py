@@ -43,7 +43,7 @@ def test_a_password_from_the_settings_is_not_printed(tmp_path: Path, redis_url: 
     assert setup.set_up(config) == []
     with create_app(config, ()).app_context():
         assert not identity.authenticate("root", PASSWORD, "192.0.2.1").must_change_password
-        assert db.session.scalars(providers.listed()).all() == []
+        assert db.session.scalars(providers.search()).all() == []
 
 
 def test_a_redis_that_stays_away_is_told_plainly(

@@ -83,7 +83,7 @@ def make_things(app: Flask, people: People) -> Things:
         posting.bury("stream 7-0", b"nonsense", "not JSON")
         db.session.rollback()
         text = transaction(keys.rotate, key, by=owner, overlap_s=3600)
-        notice = transaction(notices.tell, owner, "key.expiring", "A key ends soon")
+        notice = transaction(notices.notify, owner, "key.expiring", "A key ends soon")
         announcement = transaction(announcements.put_up, by=admin, level="info", text="Updates tonight.")
         invitation, link = transaction(
             invitations.invite, by=admin, link="/invitation/{token}", email=None, role="user", groups=[], days=7
@@ -143,7 +143,7 @@ def make_things(app: Flask, people: People) -> Things:
             "invitation": invitation.id,
             "invitation_token": link.rpartition("/")[2],
             "delivery": delivery.id,
-            "session": sessions.of(owner.id)[0].reference,
+            "session": sessions.owned_by(owner.id)[0].reference,
             "paused": paused.id,
             "denied": denied.id,
             "rule": rule.id,

@@ -55,10 +55,10 @@ def put_up(*, by: Person, level: str, text: str, ends_at: datetime | None = None
     if ends_at is not None and ends_at <= now():
         raise Invalid("Give an instant in the future.", "ends_at")
     _end()
-    made = Announcement(id=new_id(), level=level, text=text, by=by.username, ends_at=ends_at)
-    db.session.add(made)
-    audit.record(by, "announcement.put_up", "announcement", made.id, after=made.summary())
-    return made
+    announcement = Announcement(id=new_id(), level=level, text=text, by=by.username, ends_at=ends_at)
+    db.session.add(announcement)
+    audit.record(by, "announcement.put_up", "announcement", announcement.id, after=announcement.summary())
+    return announcement
 
 
 def take_down(*, by: Person) -> bool:
@@ -70,7 +70,7 @@ def take_down(*, by: Person) -> bool:
 
 
 def _end() -> Announcement | None:
-    found = db.session.scalar(standing())
-    if found is not None:
-        found.ends_at = now()
-    return found
+    announcement = db.session.scalar(standing())
+    if announcement is not None:
+        announcement.ends_at = now()
+    return announcement

@@ -89,10 +89,10 @@ def in_order() -> Select[ApprovalRule]:
 
 def by_id(id: str) -> ApprovalRule:
     """The rule of that id; raises `NotFound`."""
-    found = db.session.get(ApprovalRule, id)
-    if found is None:
+    rule = db.session.get(ApprovalRule, id)
+    if rule is None:
         raise NotFound("There is no such rule.")
-    return found
+    return rule
 
 
 def fitting(person: Person, model: Model) -> ApprovalRule | None:
@@ -118,9 +118,9 @@ def create(
     count, last = db.session.execute(select(func.count(), func.coalesce(func.max(ApprovalRule.position), -1))).one()
     if count >= MOST_RULES:
         raise Invalid(f"There are {MOST_RULES} rules already; delete one first.")
-    made = ApprovalRule(id=new_id(), position=last + 1, active=True)
+    rule = ApprovalRule(id=new_id(), position=last + 1, active=True)
     _fill(
-        made,
+        rule,
         name=name,
         role=role,
         group=group,
@@ -130,10 +130,10 @@ def create(
         budget_period=budget_period,
         days=days,
     )
-    db.session.add(made)
+    db.session.add(rule)
     db.session.flush()
-    audit.record(by, "approval_rule.create", "approval_rule", made.id, name=made.name, after=made.summary())
-    return made
+    audit.record(by, "approval_rule.create", "approval_rule", rule.id, name=rule.name, after=rule.summary())
+    return rule
 
 
 def update(

@@ -92,20 +92,20 @@ def entries(
     until: datetime | None = None,
 ) -> Select[AuditEntry]:
     """The entries that match, newest first. `about` is a kind, an id or a name; `until` is exclusive."""
-    found = select(AuditEntry).order_by(AuditEntry.id.desc())
+    query = select(AuditEntry).order_by(AuditEntry.id.desc())
     if actor:
-        found = found.where(AuditEntry.actor == actor)
+        query = query.where(AuditEntry.actor == actor)
     if action:
-        found = found.where(AuditEntry.action == action)
+        query = query.where(AuditEntry.action == action)
     if about:
-        found = found.where(
+        query = query.where(
             or_(AuditEntry.object_kind == about, AuditEntry.object_id == about, AuditEntry.object_name == about)
         )
     if since:
-        found = found.where(AuditEntry.at >= since)
+        query = query.where(AuditEntry.at >= since)
     if until:
-        found = found.where(AuditEntry.at < until)
-    return found
+        query = query.where(AuditEntry.at < until)
+    return query
 
 
 def history(kind: str, id: str, *, limit: int, actions: Collection[str] | None = None) -> list[AuditEntry]:

@@ -20,7 +20,7 @@ from app import current, store
 from app.clock import from_ms, now, now_ms
 from app.directory import Period, ScopeKind
 from app.domain import amounts, audit
-from app.domain.changes import touch
+from app.domain.changes import mark_for_publication
 from app.domain.errors import Forbidden, Invalid
 from app.domain.person import Person
 from app.extensions import Base, db
@@ -173,7 +173,7 @@ def find(kind: str, id: str) -> Budget | None:
     return db.session.scalar(select(Budget).where(Budget.scope_kind == kind, Budget.scope_id == id))
 
 
-def every() -> Select[Budget]:
+def all_() -> Select[Budget]:
     """All budgets there are."""
     return select(Budget).order_by(Budget.scope_kind, Budget.scope_id)
 
@@ -221,7 +221,7 @@ def set_budget(
         _open(budget)
     db.session.flush()
     audit.record(by, "budget.set", kind, id, before=before, after=budget.summary())
-    touch("scope", f"{kind}:{id}")
+    mark_for_publication("scope", f"{kind}:{id}")
     return budget
 
 
@@ -271,7 +271,7 @@ def clear(kind: ScopeKind, id: str, *, by: Person | None) -> None:
     audit.record(by, "budget.clear", kind, id, before=budget.summary())
     db.session.delete(budget)
     db.session.flush()
-    touch("scope", f"{kind}:{id}")
+    mark_for_publication("scope", f"{kind}:{id}")
 
 
 def forget(kind: str, id: str) -> None:

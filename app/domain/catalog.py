@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, re
 from app.clock import LATEST, now
 from app.directory import Capability, ModelStatus
 from app.domain import amounts, audit, fields
-from app.domain.changes import touch
+from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
 from app.domain.providers import Provider
@@ -216,10 +216,10 @@ def model(name: str) -> Model:
 
 def model_by_id(id: str) -> Model:
     """The model of that id; raises `NotFound`."""
-    found = db.session.get(Model, id)
-    if found is None:
+    model = db.session.get(Model, id)
+    if model is None:
         raise NotFound("There is no such model.")
-    return found
+    return model
 
 
 def names() -> list[str]:
@@ -245,18 +245,18 @@ def all_models(
     provider_id: str | None = None,
 ) -> Select[Model]:
     """Every model by name, hidden and disabled ones too: for admins."""
-    found = select(Model).order_by(Model.name)
+    query = select(Model).order_by(Model.name)
     if search:
-        found = found.where(matches(search))
+        query = query.where(matches(search))
     if status:
-        found = found.where(Model.status == status)
+        query = query.where(Model.status == status)
     if capability:
-        found = found.where(has_word(Model.capabilities, capability))
+        query = query.where(has_word(Model.capabilities, capability))
     if restricted is not None:
-        found = found.where(Model.restricted == restricted)
+        query = query.where(Model.restricted == restricted)
     if provider_id:
-        found = found.where(served_by(provider_id))
-    return found
+        query = query.where(served_by(provider_id))
+    return query
 
 
 def offered_models(*, search: str | None = None, capability: str | None = None) -> Select[Model]:
@@ -374,9 +374,9 @@ def create_model(
         raise Invalid("Use 1 to 200 letters, digits and . _ : @ + - /, beginning with a letter or digit.", "name")
     if find_model(name):
         raise Conflict(f"The name {name} is taken.", "name")
-    made = Model(id=new_id(), name=name)
+    model = Model(id=new_id(), name=name)
     _fill_model(
-        made,
+        model,
         display_name=display_name or name,
         description=description,
         capabilities=capabilities,
@@ -385,17 +385,17 @@ def create_model(
         status=status,
         limits=limits,
     )
-    db.session.add(made)
+    db.session.add(model)
     with db.session.no_autoflush:  # a new deployment is its provider's before it is the session's
-        _set_deployments(made, deployments)
+        _set_deployments(model, deployments)
     if price is not None and price_from is None:
-        _add_price(made, price, now())
+        _add_price(model, price, now())
     db.session.flush()
-    audit.record(by, "model.create", "model", made.id, name=name, after=made.summary())
-    touch("directory")
+    audit.record(by, "model.create", "model", model.id, name=name, after=model.summary())
+    mark_for_publication("directory")
     if price is not None and price_from is not None:
-        set_price(made, by=by, price=price, from_at=price_from, field="price.from")
-    return made
+        set_price(model, by=by, price=price, from_at=price_from, field="price.from")
+    return model
 
 
 def update_model(
@@ -439,7 +439,7 @@ def update_model(
     item.updated_at = now()
     db.session.flush()
     audit.record(by, "model.update", "model", item.id, name=item.name, before=before, after=item.summary())
-    touch("directory")
+    mark_for_publication("directory")
     return item
 
 
@@ -459,7 +459,7 @@ def set_price(
         db.session.flush()
         after = {"from": from_at.isoformat(), "price": made.decimals()}
         audit.record(by, "price.set", "model", item.id, name=item.name, after=after)
-        touch("directory")
+        mark_for_publication("directory")
     return made
 
 
@@ -473,7 +473,7 @@ def remove_model(item: Model, *, by: Person | None) -> None:
     audit.record(by, "model.delete", "model", item.id, name=item.name, before=item.summary(), after={})
     db.session.delete(item)
     db.session.flush()
-    touch("directory")
+    mark_for_publication("directory")
 
 
 def weigh(item: Provider, *, by: Person | None, wanted: Mapping[str, tuple[int, int]]) -> int:
@@ -494,7 +494,7 @@ def weigh(item: Provider, *, by: Person | None, wanted: Mapping[str, tuple[int, 
         audit.record(by, "deployment.weigh", "model", one.model_id, name=name, before=before, after=one.summary())
         changed += 1
     if changed:
-        touch("directory")
+        mark_for_publication("directory")
     return changed
 
 

@@ -1,6 +1,6 @@
 """What the hot side must be told after the present transaction: a note in the same transaction, so none is lost.
 
-Verbs of the domain leave notes by `touch`; `app.workflows.publication` acts on them once they are committed.
+Verbs of the domain leave notes by `mark_for_publication`; `app.workflows.publication` acts on them once they are committed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.runtime.ids import new_id
 Kind = Literal["directory", "person", "team", "key", "caller", "scope"]
 Change = tuple[str, str]
 
-NOTED = "portico_changes"  # in the session's info
+PENDING = "portico_changes"  # in the session's info
 
 
 class PendingChange(Base):
@@ -35,9 +35,9 @@ class PendingChange(Base):
     at: Mapped[datetime] = mapped_column(default=now)
 
 
-def touch(kind: Kind, id: str = "") -> None:
+def mark_for_publication(kind: Kind, id: str = "") -> None:
     """Notes that `id` must be published after commit. Call it in the transaction that changes the thing."""
-    noted: set[Change] = db.session.info.setdefault(NOTED, set())
+    noted: set[Change] = db.session.info.setdefault(PENDING, set())
     if (kind, id) not in noted:
         noted.add((kind, id))
         db.session.add(PendingChange(kind=kind, object_id=id))

@@ -71,23 +71,23 @@ class Undelivered(Exception):
     """A try failed; the message is safe to show. The worker tries again when it is raised."""
 
 
-def every(*, state: str | None = None, channel: str | None = None, search: str | None = None) -> Select[Delivery]:
+def search(*, state: str | None = None, channel: str | None = None, search: str | None = None) -> Select[Delivery]:
     """All deliveries, newest first, narrowed to a state, a channel, and a part of the target or the kind."""
-    found = select(Delivery).order_by(Delivery.id.desc())
+    query = select(Delivery).order_by(Delivery.id.desc())
     if state:
-        found = found.where(Delivery.state == state)
+        query = query.where(Delivery.state == state)
     if channel:
-        found = found.where(Delivery.channel == channel)
+        query = query.where(Delivery.channel == channel)
     if search:
-        found = found.where(contains(search, Delivery.target, Delivery.kind))
-    return found
+        query = query.where(contains(search, Delivery.target, Delivery.kind))
+    return query
 
 
 def delivery(id: str) -> Delivery:
-    found = db.session.get(Delivery, id)
-    if found is None:
+    delivery = db.session.get(Delivery, id)
+    if delivery is None:
         raise NotFound("There is no such delivery.")
-    return found
+    return delivery
 
 
 def mails() -> bool:
@@ -132,16 +132,16 @@ def send(id: str) -> None:
         redis.delete(lease)
 
 
-def send_again(found: Delivery, *, by: Person) -> None:
+def send_again(delivery: Delivery, *, by: Person) -> None:
     """Queue a dead delivery again. Raises `Conflict` for any other."""
-    db.session.refresh(found, with_for_update=True)
-    if found.state != "dead":
-        raise Conflict(f"This delivery is {found.state}.")
-    if found.channel == "email" and "text" not in found.payload:
+    db.session.refresh(delivery, with_for_update=True)
+    if delivery.state != "dead":
+        raise Conflict(f"This delivery is {delivery.state}.")
+    if delivery.channel == "email" and "text" not in delivery.payload:
         raise Conflict("Its text held a secret and is not kept. Make a new invitation instead.")
-    found.state, found.attempts, found.at, found.done_at = "waiting", 0, now(), None
-    audit.record(by, "delivery.send_again", "delivery", found.id, name=found.kind)
-    enqueue_after_commit(JOB, found.id)
+    delivery.state, delivery.attempts, delivery.at, delivery.done_at = "waiting", 0, now(), None
+    audit.record(by, "delivery.send_again", "delivery", delivery.id, name=delivery.kind)
+    enqueue_after_commit(JOB, delivery.id)
 
 
 def requeue_lost(limit: int = 200) -> int:
@@ -165,32 +165,32 @@ def requeue_lost(limit: int = 200) -> int:
     return found
 
 
-def _queue(made: Delivery) -> None:
-    db.session.add(made)
-    enqueue_after_commit(JOB, made.id)
+def _queue(delivery: Delivery) -> None:
+    db.session.add(delivery)
+    enqueue_after_commit(JOB, delivery.id)
 
 
 def _begin(id: str) -> tuple[str, str, str, dict[str, Any]] | None:
     """What is to be sent; None when it is over. The try counts from now on, also if the process dies in it."""
-    found = db.session.get(Delivery, id, with_for_update=True, populate_existing=True)
-    if found is None or found.state != "waiting":
+    delivery = db.session.get(Delivery, id, with_for_update=True, populate_existing=True)
+    if delivery is None or delivery.state != "waiting":
         return None
-    found.attempts += 1
-    return found.channel, found.target, found.kind, dict(found.payload)
+    delivery.attempts += 1
+    return delivery.channel, delivery.target, delivery.kind, dict(delivery.payload)
 
 
 def _finish(id: str, fault: str | None) -> str:
     """Writes down how a try went; the state it leads to."""
-    found = db.session.get(Delivery, id, with_for_update=True, populate_existing=True)
-    if found is None:
+    delivery = db.session.get(Delivery, id, with_for_update=True, populate_existing=True)
+    if delivery is None:
         return "dead"
-    found.last_error = fault
-    if fault is None or found.attempts >= TRIES:
-        found.state, found.done_at = "sent" if fault is None else "dead", now()
-        found.payload = {name: value for name, value in found.payload.items() if name != "sealed"}
+    delivery.last_error = fault
+    if fault is None or delivery.attempts >= TRIES:
+        delivery.state, delivery.done_at = "sent" if fault is None else "dead", now()
+        delivery.payload = {name: value for name, value in delivery.payload.items() if name != "sealed"}
         if fault is not None:
-            log.error("a delivery is given up: %s %s (%s): %s", found.channel, found.id, found.kind, fault)
-    return found.state
+            log.error("a delivery is given up: %s %s (%s): %s", delivery.channel, delivery.id, delivery.kind, fault)
+    return delivery.state
 
 
 def _post(target: str, event: dict[str, Any], id: str) -> None:

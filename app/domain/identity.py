@@ -23,7 +23,7 @@ from sqlalchemy import Select, String, cast, func, select
 from app import current, store
 from app.clock import now
 from app.domain import audit, names, passwords, sessions, tokens
-from app.domain.changes import touch
+from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
 from app.domain.person import ROLES, SCOPES, SCOPES_OF, Person
@@ -90,18 +90,18 @@ def people(
 ) -> Select[Person]:
     """Everybody by name, narrowed to those whose name or address contains `search`, to a role, to active or
     deactivated ones, and to the members of a group."""
-    found = select(Person).order_by(func.lower(Person.username))
+    query = select(Person).order_by(func.lower(Person.username))
     if search:
-        found = found.where(
+        query = query.where(
             Person.username.icontains(search, autoescape=True) | Person.email.icontains(search, autoescape=True)
         )
     if role:
-        found = found.where(Person.role == role)
+        query = query.where(Person.role == role)
     if status:
-        found = found.where(Person.disabled.is_(status == "deactivated"))
+        query = query.where(Person.disabled.is_(status == "deactivated"))
     if group:  # the list is kept as JSON, whose text every database can search
-        found = found.where(cast(Person.groups, String).contains(json.dumps(group), autoescape=True))
-    return found
+        query = query.where(cast(Person.groups, String).contains(json.dumps(group), autoescape=True))
+    return query
 
 
 def groups() -> list[str]:
@@ -134,7 +134,7 @@ def create(
     db.session.add(person)
     db.session.flush()
     audit.record(by, "person.create", "person", person.id, name=username, after=person.summary())
-    touch("person", person.id)
+    mark_for_publication("person", person.id)
     return person
 
 
@@ -182,7 +182,7 @@ def update(
     if person.disabled:
         _sign_out_everywhere(person)
     audit.record(by, "person.update", "person", person.id, name=person.username, before=before, after=after)
-    touch("person", person.id)
+    mark_for_publication("person", person.id)
     return person
 
 
@@ -193,7 +193,7 @@ def remove(person: Person, *, by: Person | None) -> None:
     """
     if person.is_admin and not person.disabled:
         _must_not_be_the_last_admin(person)
-    touch("person", person.id)
+    mark_for_publication("person", person.id)
     audit.record(by, "person.delete", "person", person.id, name=person.username, before=person.summary(), after={})
     db.session.delete(person)
     db.session.flush()

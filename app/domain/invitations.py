@@ -57,11 +57,11 @@ class Invitation(Base):
         return {"email": self.email, "role": self.role, "groups": list(self.groups), "expires_at": str(self.expires_at)}
 
 
-def every(*, search: str | None = None, status: str | None = None) -> Select[Invitation]:
+def search(*, search: str | None = None, status: str | None = None) -> Select[Invitation]:
     """All invitations, newest first, narrowed to a part of their address or of who invited, and to a status."""
-    found = select(Invitation).order_by(Invitation.id.desc())
+    query = select(Invitation).order_by(Invitation.id.desc())
     if search:
-        found = found.where(
+        query = query.where(
             or_(
                 Invitation.email.icontains(search, autoescape=True),
                 Invitation.invited_by.icontains(search, autoescape=True),
@@ -70,21 +70,21 @@ def every(*, search: str | None = None, status: str | None = None) -> Select[Inv
     waits = (Invitation.used_at.is_(None), Invitation.withdrawn_at.is_(None))
     match status:
         case "open":
-            found = found.where(*waits, Invitation.expires_at > now())
+            query = query.where(*waits, Invitation.expires_at > now())
         case "expired":
-            found = found.where(*waits, Invitation.expires_at <= now())
+            query = query.where(*waits, Invitation.expires_at <= now())
         case "used":
-            found = found.where(Invitation.used_at.is_not(None))
+            query = query.where(Invitation.used_at.is_not(None))
         case "withdrawn":
-            found = found.where(Invitation.withdrawn_at.is_not(None))
-    return found
+            query = query.where(Invitation.withdrawn_at.is_not(None))
+    return query
 
 
 def invitation(id: str) -> Invitation:
-    found = db.session.get(Invitation, id)
-    if found is None:
+    invitation = db.session.get(Invitation, id)
+    if invitation is None:
         raise NotFound("There is no such invitation.")
-    return found
+    return invitation
 
 
 def invite(
@@ -100,7 +100,7 @@ def invite(
     if not 1 <= days <= LONGEST_DAYS:
         raise Invalid(f"Give 1 to {LONGEST_DAYS} days.", "days")
     token = random_source.token_urlsafe(32)
-    made = Invitation(
+    invitation = Invitation(
         id=new_id(),
         digest=_digest(token),
         email=email,
@@ -109,9 +109,9 @@ def invite(
         invited_by=by.username,
         expires_at=now() + timedelta(days=days),
     )
-    db.session.add(made)
+    db.session.add(invitation)
     db.session.flush()
-    audit.record(by, "invitation.create", "invitation", made.id, name=email, after=made.summary())
+    audit.record(by, "invitation.create", "invitation", invitation.id, name=email, after=invitation.summary())
     address = link.replace("{token}", token)
     if email:
         name = current.config().portal.name
@@ -120,26 +120,26 @@ def invite(
             "invitation",
             f"You are invited to {name}",
             f"{by.username} invites you to {name}. Choose your name and password here:\n\n{address}\n\n"
-            f"The link works once, until {made.expires_at:%Y-%m-%d %H:%M} UTC.",
+            f"The link works once, until {invitation.expires_at:%Y-%m-%d %H:%M} UTC.",
             secret=True,
         )
-    return made, address
+    return invitation, address
 
 
-def withdraw(found: Invitation, *, by: Person) -> None:
+def withdraw(invitation: Invitation, *, by: Person) -> None:
     """Makes the link worthless; doing it again changes nothing. Raises `Conflict` for one that was used."""
-    db.session.refresh(found, with_for_update=True)
-    if found.used_at:
+    db.session.refresh(invitation, with_for_update=True)
+    if invitation.used_at:
         raise Conflict("This invitation was used already. Deactivate the person instead.")
-    if found.withdrawn_at is None:
-        found.withdrawn_at = now()
-        audit.record(by, "invitation.withdraw", "invitation", found.id, name=found.email)
+    if invitation.withdrawn_at is None:
+        invitation.withdrawn_at = now()
+        audit.record(by, "invitation.withdraw", "invitation", invitation.id, name=invitation.email)
 
 
 def opened_by(token: str) -> Invitation | None:
     """The invitation that a link opens; None for one that is unknown, used, withdrawn or over."""
-    found = _find(token)
-    return found if found is not None and found.status == "open" else None
+    invitation = _find(token)
+    return invitation if invitation is not None and invitation.status == "open" else None
 
 
 def accept(token: str, *, username: str, password: PasswordHash) -> Person:

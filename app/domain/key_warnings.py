@@ -31,18 +31,18 @@ class Kind(NamedTuple):
     lasts: timedelta
 
 
-def tell_due() -> int:
+def send_due() -> int:
     """Warns the owners of keys that deserve it now, up to `MANY` of a kind, and answers how many there were."""
     told = 0
     for warning in _kinds(now()):
         for key in db.session.scalars(
             select(ApiKey)
-            .where(ApiKey.revoked_at.is_(None), warning.due, ~_told(warning))
+            .where(ApiKey.revoked_at.is_(None), warning.due, ~_already_sent(warning))
             .order_by(ApiKey.id)
             .limit(MANY)
         ).all():
             title, text = _words(warning.name, key)
-            notices.tell(key.person, warning.name, title, text, keys.page_of(key.id))
+            notices.notify(key.person, warning.name, title, text, keys.page_of(key.id))
             told += 1
     return told
 
@@ -56,7 +56,7 @@ def _kinds(at: datetime) -> Iterator[Kind]:
     yield Kind("key.old", and_(or_(ends.is_(None), ends > at), keys.older_than(keys.OLD)), lasts=REMINDED)
 
 
-def _told(warning: Kind) -> ColumnElement[bool]:
+def _already_sent(warning: Kind) -> ColumnElement[bool]:
     return exists(
         select(Notice.id).where(
             Notice.person_id == ApiKey.person_id,

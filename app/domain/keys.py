@@ -19,7 +19,7 @@ from app import current, store
 from app.clock import LATEST, now
 from app.domain import audit, budgets, fields, names, notices, teams
 from app.domain.catalog import Model, has_no_word, has_word
-from app.domain.changes import touch
+from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import Person
 from app.domain.search import among, contains
@@ -161,7 +161,7 @@ class KeySecret(Base):
     key: Mapped[ApiKey] = relationship(back_populates="secrets")
 
     @property
-    def shown(self) -> str:
+    def masked(self) -> str:
         """What lists and the history show of it."""
         return f"{self.prefix}…{self.last4}"
 
@@ -175,52 +175,52 @@ class KeySecret(Base):
         return self.expires_at is not None and self.expires_at <= now()
 
 
-def reachable(person: Person) -> Select[ApiKey]:
+def visible_to(person: Person) -> Select[ApiKey]:
     """The keys this person can see, newest first: their own and those of teams they own; everybody's for admins."""
-    found = select(ApiKey).order_by(ApiKey.id.desc())
+    query = select(ApiKey).order_by(ApiKey.id.desc())
     if person.sees_everything:
-        return found
+        return query
     owned = select(Membership.team_id).where(Membership.person_id == person.id, Membership.role == "owner")
-    return found.where(or_(ApiKey.person_id == person.id, among(ApiKey.team_id, owned)))
+    return query.where(or_(ApiKey.person_id == person.id, among(ApiKey.team_id, owned)))
 
 
-def of(person: Person) -> Select[ApiKey]:
+def owned_by(person: Person) -> Select[ApiKey]:
     """A person's own keys, newest first, revoked ones too."""
     return select(ApiKey).where(ApiKey.person_id == person.id).order_by(ApiKey.id.desc())
 
 
 def of_team(team: Team, *, by: Person | None = None) -> Select[ApiKey]:
     """A team's keys, newest first; those that one person made."""
-    found = select(ApiKey).where(ApiKey.team_id == team.id).order_by(ApiKey.id.desc())
-    return found.where(ApiKey.person_id == by.id) if by else found
+    query = select(ApiKey).where(ApiKey.team_id == team.id).order_by(ApiKey.id.desc())
+    return query.where(ApiKey.person_id == by.id) if by else query
 
 
-def everybodys() -> Select[ApiKey]:
+def all_() -> Select[ApiKey]:
     """The keys of all people, newest first: for admins."""
     return select(ApiKey).order_by(ApiKey.id.desc())
 
 
-def listed(
+def search(
     person: Person, *, search: str | None = None, status: str | None = None, model: str | None = None
 ) -> Select[ApiKey]:
-    """A person's own keys, newest first, narrowed as `narrowed` does."""
-    return narrowed(of(person), search=search, status=status, model=model)
+    """A person's own keys, newest first, narrowed as `filtered` does."""
+    return filtered(owned_by(person), search=search, status=status, model=model)
 
 
-def narrowed(
-    found: Select[ApiKey], *, search: str | None = None, status: str | None = None, model: str | None = None
+def filtered(
+    query: Select[ApiKey], *, search: str | None = None, status: str | None = None, model: str | None = None
 ) -> Select[ApiKey]:
     """Some keys, narrowed to a part of their name, note or owner's name, or what is shown of their text; to a status;
     to a model they may call."""
     if search:
-        found = found.where(_is_found_by(search))
+        query = query.where(_is_found_by(search))
     if status:
-        found = found.where(_has_status(status))
+        query = query.where(_has_status(status))
     if model:
         named = select(ApiKey.id).where(has_word(ApiKey.models, model))
         for_all = (paid.where(has_no_word(ApiKey.models)) for paid in _paid_for(model, "active"))
-        found = found.where(among(ApiKey.id, union(named, *for_all)))
-    return found
+        query = query.where(among(ApiKey.id, union(named, *for_all)))
+    return query
 
 
 def _paid_for(model: str, *statuses: str) -> tuple[Select[str], Select[str]]:
@@ -280,9 +280,9 @@ def older_than(span: timedelta) -> ColumnElement[bool]:
 def using(person: Person, model: str, team: Team | None = None) -> list[ApiKey]:
     """A person's personal active keys that may call a model, or all of a team's: those that name it, and those for all
     models."""
-    found = of(person).where(ApiKey.team_id.is_(None)) if team is None else of_team(team)
+    found = owned_by(person).where(ApiKey.team_id.is_(None)) if team is None else of_team(team)
     return [
-        key for key in db.session.scalars(narrowed(found, status="active")) if not key.models or model in key.models
+        key for key in db.session.scalars(filtered(found, status="active")) if not key.models or model in key.models
     ]
 
 
@@ -296,7 +296,7 @@ def paid_by(found: Iterable[Subscription]) -> dict[str, list[ApiKey]]:
         or_(and_(ApiKey.team_id.is_(None), ApiKey.person_id.in_(people)), ApiKey.team_id.in_(joined))
     )
     of_payer: dict[str, list[ApiKey]] = {}
-    for key in db.session.scalars(narrowed(query, status="active").order_by(ApiKey.id.desc())) if asked else ():
+    for key in db.session.scalars(filtered(query, status="active").order_by(ApiKey.id.desc())) if asked else ():
         of_payer.setdefault(key.team_id or key.person_id, []).append(key)
     return {
         one.id: [
@@ -319,10 +319,10 @@ def count_using(model: Model) -> int:
 
 def subscriptions_behind(key: ApiKey) -> Select[Subscription]:
     """The live subscriptions that pay for a key's calls, by model: its team's, or its owner's own."""
-    found = select(Subscription).where(Subscription.status.in_(LIVE)).order_by(Subscription.model_name, Subscription.id)
+    query = select(Subscription).where(Subscription.status.in_(LIVE)).order_by(Subscription.model_name, Subscription.id)
     if key.team_id is not None:
-        return found.where(Subscription.team_id == key.team_id)
-    return found.where(Subscription.team_id.is_(None), Subscription.person_id == key.person_id)
+        return query.where(Subscription.team_id == key.team_id)
+    return query.where(Subscription.team_id.is_(None), Subscription.person_id == key.person_id)
 
 
 def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
@@ -341,10 +341,10 @@ def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
     return [*scopes, ("organisation", store.ORGANISATION, store.ORGANISATION)]
 
 
-def reach(person: Person, id: str, *, change: bool = False) -> ApiKey:
+def get_visible(person: Person, id: str, *, change: bool = False) -> ApiKey:
     """The key of that id among those reachable; raises `NotFound`, or `Forbidden` when a read-only admin wants
     to change somebody else's."""
-    asked = reachable(person).where(ApiKey.id == id).options(joinedload(ApiKey.secrets))
+    asked = visible_to(person).where(ApiKey.id == id).options(joinedload(ApiKey.secrets))
     found = db.session.scalars(asked).unique().one_or_none()
     if found is None:
         raise NotFound("There is no such key.")
@@ -384,9 +384,9 @@ def create(
         raise Invalid("Only members can make keys of a team.", "team_id")
     if db.session.query(ApiKey.id).filter_by(person_id=person.id, revoked_at=None).count() >= MOST_KEYS:
         raise Conflict(f"There are {MOST_KEYS} keys already. Revoke some first.")
-    made = ApiKey(id=new_id(), person_id=person.id, person=person, team_id=team.id if team else None)
+    key = ApiKey(id=new_id(), person_id=person.id, person=person, team_id=team.id if team else None)
     _fill(
-        made,
+        key,
         name=name,
         note=note,
         models=models,
@@ -394,15 +394,15 @@ def create(
         expires_at=expires_at,
         routing=routing,
     )
-    text = _new_secret(made)
-    db.session.add(made)
+    text = _new_secret(key)
+    db.session.add(key)
     db.session.flush()
     whose = {} if team is None else {"team": team.name}
-    audit.record(by, "key.create", "key", made.id, name=made.name, after={**made.summary(), **whose})
+    audit.record(by, "key.create", "key", key.id, name=key.name, after={**key.summary(), **whose})
     if budget is not None:
-        budgets.set_budget("key", made.id, by=by, **budget)
-    touch("key", made.id)
-    return made, text
+        budgets.set_budget("key", key.id, by=by, **budget)
+    mark_for_publication("key", key.id)
+    return key, text
 
 
 def update(
@@ -432,12 +432,12 @@ def update(
     if key.summary() != before:
         key.updated_at = now()
         audit.record(by, "key.update", "key", key.id, name=key.name, before=before, after=key.summary())
-        _tell_owner(key, by, "changed")
+        _notify_owner(key, by, "changed")
     if budget is None:
         budgets.clear("key", key.id, by=by)
     elif budget is not UNSET:
         budgets.set_budget("key", key.id, by=by, **budget)
-    touch("key", key.id)
+    mark_for_publication("key", key.id)
     return key
 
 
@@ -459,10 +459,10 @@ def rotate(key: ApiKey, *, by: Person, overlap_s: int = 0) -> str:
     key.updated_at = now()
     db.session.flush()
     audit.record(
-        by, "key.rotate", "key", key.id, name=key.name, after={"overlap_s": overlap_s, "secret": key.secrets[0].shown}
+        by, "key.rotate", "key", key.id, name=key.name, after={"overlap_s": overlap_s, "secret": key.secrets[0].masked}
     )
-    _tell_owner(key, by, "rotated")
-    touch("key", key.id)
+    _notify_owner(key, by, "rotated")
+    mark_for_publication("key", key.id)
     return text
 
 
@@ -478,8 +478,8 @@ def end_secret(key: ApiKey, secret_id: str, *, by: Person) -> KeySecret:
         raise Conflict("This is the key's secret in force. Rotate the key to replace it, or revoke the key.")
     if not found.has_ended:
         found.expires_at = key.updated_at = now()
-        audit.record(by, "key.end_secret", "key", key.id, name=key.name, after={"secret": found.shown})
-        touch("key", key.id)
+        audit.record(by, "key.end_secret", "key", key.id, name=key.name, after={"secret": found.masked})
+        mark_for_publication("key", key.id)
     return found
 
 
@@ -492,8 +492,8 @@ def pause(key: ApiKey, *, by: Person | None, reason: str | None = None) -> ApiKe
     if key.paused_at is None:
         key.paused_at = key.updated_at = now()
         audit.record(by, "key.pause", "key", key.id, name=key.name, reason=reason)
-        _tell_owner(key, by, "paused", reason)
-        touch("key", key.id)
+        _notify_owner(key, by, "paused", reason)
+        mark_for_publication("key", key.id)
     return key
 
 
@@ -503,8 +503,8 @@ def resume(key: ApiKey, *, by: Person) -> ApiKey:
     if key.paused_at is not None:
         key.paused_at, key.updated_at = None, now()
         audit.record(by, "key.resume", "key", key.id, name=key.name)
-        _tell_owner(key, by, "resumed")
-        touch("key", key.id)
+        _notify_owner(key, by, "resumed")
+        mark_for_publication("key", key.id)
     return key
 
 
@@ -513,8 +513,8 @@ def revoke(key: ApiKey, *, by: Person) -> ApiKey:
     if key.revoked_at is None:
         key.revoked_at = key.updated_at = now()
         audit.record(by, "key.revoke", "key", key.id, name=key.name)
-        _tell_owner(key, by, "revoked")
-        touch("key", key.id)
+        _notify_owner(key, by, "revoked")
+        mark_for_publication("key", key.id)
     return key
 
 
@@ -530,11 +530,11 @@ def page_of(key_id: str) -> str:
 
 def forget(person: Person) -> None:
     """Removes all keys of a person who is being deleted."""
-    for key in db.session.scalars(of(person)):
+    for key in db.session.scalars(owned_by(person)):
         budgets.forget("key", key.id)
         for secret in key.secrets:
-            touch("caller", secret.digest)
-        touch("scope", f"key:{key.id}")
+            mark_for_publication("caller", secret.digest)
+        mark_for_publication("scope", f"key:{key.id}")
         db.session.delete(key)
 
 
@@ -552,10 +552,10 @@ def _new_secret(key: ApiKey) -> str:
     return text
 
 
-def _tell_owner(key: ApiKey, by: Person | None, done: str, reason: str | None = None) -> None:
+def _notify_owner(key: ApiKey, by: Person | None, done: str, reason: str | None = None) -> None:
     """Somebody else's act on one's key is told; one's own is known."""
     if by is None or by.id != key.person_id:
-        notices.tell(
+        notices.notify(
             key.person,
             f"key.{done}",
             f"Your key {key.name} was {done}",

@@ -38,12 +38,12 @@ class Notice(Base):
     read_at: Mapped[datetime | None]
 
 
-def tell(
+def notify(
     person: Person, kind: str, title: str, text: str = "", href: str | None = None, *, by_webhook: bool = True
 ) -> Notice:
     """Tells a person something, in the transaction that makes it true; by e-mail and webhook once that is committed."""
-    made = Notice(id=new_id(), person_id=person.id, kind=kind, title=title[:200], text=text, href=href, at=now())
-    db.session.add(made)
+    notice = Notice(id=new_id(), person_id=person.id, kind=kind, title=title[:200], text=text, href=href, at=now())
+    db.session.add(notice)
     config = current.config()
     address = f"{config.base_url}{href}" if href else None
     if person.email and person.email_notices and not person.disabled:
@@ -53,26 +53,26 @@ def tell(
     if by_webhook:
         deliveries.webhook(
             {
-                "id": made.id,
+                "id": notice.id,
                 "kind": kind,
-                "at": made.at.isoformat().replace("+00:00", "Z"),
+                "at": notice.at.isoformat().replace("+00:00", "Z"),
                 "person": person.username,
-                "title": made.title,
+                "title": notice.title,
                 "text": text,
                 "href": address,
             }
         )
-    return made
+    return notice
 
 
-def tell_all(
+def notify_all(
     people: Iterable[Person], kind: str, title: str, text: str, href: str, *, about: dict[str, Any] | None = None
 ) -> None:
     """Tells one thing to several people, and the webhook once, also when it concerns nobody; `about` goes along there
     for programs."""
     told = []
     for person in people:
-        tell(person, kind, title, text, href, by_webhook=False)
+        notify(person, kind, title, text, href, by_webhook=False)
         told.append(person.username)
     deliveries.webhook(
         {
@@ -88,10 +88,10 @@ def tell_all(
     )
 
 
-def of(person: Person, *, unread: bool = False) -> Select[Notice]:
+def addressed_to(person: Person, *, unread: bool = False) -> Select[Notice]:
     """What a person was told, newest first."""
-    found = select(Notice).where(Notice.person_id == person.id).order_by(Notice.id.desc())
-    return found.where(Notice.read_at.is_(None)) if unread else found
+    query = select(Notice).where(Notice.person_id == person.id).order_by(Notice.id.desc())
+    return query.where(Notice.read_at.is_(None)) if unread else query
 
 
 def unread_count(person: Person) -> Select[int]:
@@ -99,21 +99,21 @@ def unread_count(person: Person) -> Select[int]:
     return select(func.count()).select_from(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
 
 
-def reach(person: Person, id: str) -> Notice:
+def get_visible(person: Person, id: str) -> Notice:
     """The person's own notice of that id; raises `NotFound`."""
-    found = db.session.scalar(of(person).where(Notice.id == id))
-    if found is None:
+    notice = db.session.scalar(addressed_to(person).where(Notice.id == id))
+    if notice is None:
         raise NotFound("There is no such notice.")
-    return found
+    return notice
 
 
-def read(found: Notice) -> None:
+def mark_read(notice: Notice) -> None:
     """Marks a notice as read; doing it again changes nothing."""
-    if found.read_at is None:
-        found.read_at = now()
+    if notice.read_at is None:
+        notice.read_at = now()
 
 
-def read_all(person: Person) -> None:
+def mark_all_read(person: Person) -> None:
     """Marks everything that a person was told so far as read."""
     unread = update(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
     db.session.execute(unread.values(read_at=now()))

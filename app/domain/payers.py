@@ -46,7 +46,7 @@ class Payer(NamedTuple):
     kind: str
     id: str
     name: str
-    shown: str
+    public_id: str
     team_id: str | None = None  # the team that it belongs to, or is
     person_id: str | None = None  # the one person whose it is, in a team or not
 
@@ -57,7 +57,7 @@ class Payer(NamedTuple):
     @property
     def path(self) -> str:
         """The page of its budget."""
-        return f"/budgets/{self.kind}/{self.shown}"
+        return f"/budgets/{self.kind}/{self.public_id}"
 
 
 class Held(NamedTuple):
@@ -109,7 +109,7 @@ def named(kind: str, text: str) -> Payer:
     return found
 
 
-def reach(person: Person, kind: str, text: str) -> Payer:
+def get_visible(person: Person, kind: str, text: str) -> Payer:
     """The same among those that a person may see: what they are charged to, the caps in their teams, what belongs to
     teams they own, and for admins everything. Raises `NotFound`."""
     found = named(kind, text)
@@ -138,7 +138,7 @@ def sees_requests(person: Person, payer: Payer) -> bool:
     return person.sees_everything or may_decide(person, payer)
 
 
-def concerned(payer: Payer) -> list[Person]:
+def people_to_alert(payer: Payer) -> list[Person]:
     """Whom an alert of its budget is told: the person whose it is, a team's owners, and admins for the organisation."""
     found: list[Person] = []
     if payer.kind == "organisation":
@@ -151,7 +151,7 @@ def concerned(payer: Payer) -> list[Person]:
     return [person for person in dict.fromkeys(found) if not person.disabled]
 
 
-def of(person: Person) -> list[Payer]:
+def paying_for(person: Person) -> list[Payer]:
     """All that a person's calls may be charged to: themselves, their keys and subscriptions, their teams with their
     own caps there, and the organisation; in this order."""
     joined = select(Membership.team_id).where(Membership.person_id == person.id)
@@ -184,17 +184,17 @@ def below(payer: Payer) -> list[Payer]:
     return []
 
 
-def with_owners(found: Select[Any]) -> Select[Any]:
+def with_owners(query: Select[Any]) -> Select[Any]:
     """Subscriptions beside the person and the team whose they are."""
-    return found.join(Person, Person.id == Subscription.person_id).outerjoin(Team, Team.id == Subscription.team_id)
+    return query.join(Person, Person.id == Subscription.person_id).outerjoin(Team, Team.id == Subscription.team_id)
 
 
 def held_by(person: Person) -> list[Held]:
     """A person's own active keys and their own subscriptions, those asked for too, in one query; the newest first."""
-    wanted = subscriptions.of(person).where(Subscription.status.in_(("active", "pending")))
+    wanted = subscriptions.owned_by(person).where(Subscription.status.in_(("active", "pending")))
     columns = Subscription.id, Subscription.model_name, Subscription.status, Subscription.created_at
     asked = wanted.order_by(None).with_only_columns(literal("subscription"), *columns, Subscription.expires_at)
-    active = keys.listed(person, status="active").order_by(None)
+    active = keys.search(person, status="active").order_by(None)
     own = active.with_only_columns(
         literal("key"), ApiKey.id, ApiKey.name, literal("active"), ApiKey.created_at, ApiKey.expires_at
     )
@@ -235,7 +235,7 @@ def _owns_team(person: Person, payer: Payer) -> bool:
 def _member(team: Payer, person: Payer) -> Payer:
     """A person's part in a team."""
     name = f"{person.name} in {team.name}"
-    return Payer("member", member_id(team.id, person.id), name, f"{team.id}:{person.shown}", team.id, person.id)
+    return Payer("member", member_id(team.id, person.id), name, f"{team.id}:{person.public_id}", team.id, person.id)
 
 
 def _keys(*where: ColumnElement[bool]) -> Any:

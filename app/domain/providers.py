@@ -17,7 +17,7 @@ from app import current
 from app import providers as adapters
 from app.clock import now
 from app.domain import audit, names
-from app.domain.changes import touch
+from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
 from app.extensions import Base, db
@@ -80,39 +80,39 @@ class Endpoint(Base):
 
 def get(id: str) -> Provider:
     """The provider of that id; raises `NotFound`."""
-    found = db.session.get(Provider, id)
-    if found is None:
+    provider = db.session.get(Provider, id)
+    if provider is None:
         raise NotFound("There is no such provider.")
-    return found
+    return provider
 
 
-def listed(
+def search(
     *, type: str | None = None, status: str | None = None, search: str | None = None, kind: str | None = None
 ) -> Select[Provider]:
     """The providers by name."""
-    found = select(Provider).order_by(func.lower(Provider.name))
+    query = select(Provider).order_by(func.lower(Provider.name))
     if search:
-        found = found.where(
+        query = query.where(
             Provider.name.icontains(search, autoescape=True) | Provider.kind.icontains(search, autoescape=True)
         )
     if type:
-        found = found.where(Provider.type == type)
+        query = query.where(Provider.type == type)
     if kind:
-        found = found.where(Provider.kind == kind)
-    return found.where(Provider.status == status) if status else found
+        query = query.where(Provider.kind == kind)
+    return query.where(Provider.status == status) if status else query
 
 
 def create(
     *, by: Person | None, name: str, kind: str, config: Mapping[str, Any], type: str = "api", status: str = "active"
 ) -> Provider:
     """A new provider. Raises `Invalid` naming the field (`config.<setting>` for one of the adapter's)."""
-    made = Provider(type=type, name=name, kind=kind, status=status, settings={})
-    _fill_provider(made, config)
-    db.session.add(made)
+    provider = Provider(type=type, name=name, kind=kind, status=status, settings={})
+    _fill_provider(provider, config)
+    db.session.add(provider)
     db.session.flush()
-    audit.record(by, "provider.create", "provider", made.id, name=name, after=made.summary())
-    touch("directory")
-    return made
+    audit.record(by, "provider.create", "provider", provider.id, name=name, after=provider.summary())
+    mark_for_publication("directory")
+    return provider
 
 
 def update(
@@ -138,7 +138,7 @@ def update(
     _fill_provider(item, {**item.settings, **item.hints} if config is UNSET else config)
     item.updated_at = now()
     audit.record(by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary())
-    touch("directory")
+    mark_for_publication("directory")
     return item
 
 
@@ -149,7 +149,7 @@ def switch(item: Provider, status: str, *, by: Person | None) -> Provider:
     before = item.summary()
     item.status, item.updated_at = status, now()
     audit.record(by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary())
-    touch("directory")
+    mark_for_publication("directory")
     return item
 
 
@@ -161,7 +161,7 @@ def remove(item: Provider, *, by: Person | None) -> None:
     audit.record(by, "provider.delete", "provider", item.id, name=item.name, before=item.summary(), after={})
     db.session.delete(item)
     db.session.flush()
-    touch("directory")
+    mark_for_publication("directory")
 
 
 def opened(item: Provider) -> Any:
@@ -293,16 +293,16 @@ def _origin(address: Any) -> Origin | None:
 
 def endpoint(id: str) -> Endpoint:
     """The endpoint of that id; raises `NotFound`."""
-    found = db.session.get(Endpoint, id) if id in ENDPOINTS else None
-    if found is None:
+    endpoint = db.session.get(Endpoint, id) if id in ENDPOINTS else None
+    if endpoint is None:
         raise NotFound("There is no such endpoint.")
-    return found
+    return endpoint
 
 
 def all_endpoints(*, status: str | None = None) -> Select[Endpoint]:
     """The paths that this version serves; those that are `active` or `inactive`. A database may know of others."""
-    found = select(Endpoint).where(Endpoint.id.in_(ENDPOINTS)).order_by(Endpoint.path)
-    return found.where(Endpoint.active.is_(status == "active")) if status else found
+    query = select(Endpoint).where(Endpoint.id.in_(ENDPOINTS)).order_by(Endpoint.path)
+    return query.where(Endpoint.active.is_(status == "active")) if status else query
 
 
 def ensure_endpoints() -> None:
@@ -311,7 +311,7 @@ def ensure_endpoints() -> None:
     for served in ENDPOINTS.values():
         if served.id not in present:
             db.session.add(Endpoint(id=served.id, path=served.path))
-            touch("directory")
+            mark_for_publication("directory")
 
 
 def update_endpoint(
@@ -333,5 +333,5 @@ def update_endpoint(
         item.providers = wanted
     item.updated_at = now()
     audit.record(by, "endpoint.update", "endpoint", item.id, name=item.path, before=before, after=item.summary())
-    touch("directory")
+    mark_for_publication("directory")
     return item

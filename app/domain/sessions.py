@@ -55,7 +55,7 @@ def _lifetime_s() -> int:
 def begin(person_id: str, *, address: str, agent: str) -> str:
     """The id of a new session, which nobody can guess and only its browser is told; raises `Unavailable` without Redis."""
     moment, id = clock.now_s(), random_source.token_urlsafe(32)
-    made = BrowserSession(
+    session = BrowserSession(
         digest=_digest(id),
         person_id=person_id,
         created=moment,
@@ -63,12 +63,12 @@ def begin(person_id: str, *, address: str, agent: str) -> str:
         address=address[:64],
         agent=agent[:200],
     )
-    name, index = store.session(made.digest), store.sessions_of(person_id)
+    name, index = store.session(session.digest), store.sessions_of(person_id)
     try:
         with current.redis().pipeline() as pipe:
-            pipe.hset(name, mapping=msgspec.to_builtins(made))
+            pipe.hset(name, mapping=msgspec.to_builtins(session))
             pipe.expire(name, _lifetime_s())
-            pipe.sadd(index, made.digest)
+            pipe.sadd(index, session.digest)
             pipe.expire(index, _lifetime_s())
             pipe.execute()
     except RedisError:
@@ -88,7 +88,7 @@ def find(id: str) -> BrowserSession | None:
     return found
 
 
-def of(person_id: str) -> list[BrowserSession]:
+def owned_by(person_id: str) -> list[BrowserSession]:
     """A person's sessions, the latest used first; none without Redis."""
     index = store.sessions_of(person_id)
     try:
@@ -129,7 +129,7 @@ def revoke(session: BrowserSession) -> None:
 
 def end_all(person_id: str, *, but: str | None = None) -> None:
     """Ends every session of a person but the one of that digest."""
-    for session in of(person_id):
+    for session in owned_by(person_id):
         if session.digest != but:
             revoke(session)
 

@@ -38,7 +38,7 @@ from app.clock import LATEST, now
 from app.domain import approval_rules, audit, budgets, notices, teams
 from app.domain.approval_rules import ApprovalRule
 from app.domain.catalog import Model
-from app.domain.changes import touch
+from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import Person
 from app.domain.search import one_of
@@ -218,53 +218,53 @@ class SubscriptionStep(Base):
     reason: Mapped[str | None] = mapped_column(Text)
 
 
-def reachable(person: Person) -> Select[Subscription]:
+def visible_to(person: Person) -> Select[Subscription]:
     """The subscriptions this person can see, newest first: their own and those of their teams; everybody's for
     admins."""
-    found = select(Subscription).order_by(Subscription.id.desc())
+    query = select(Subscription).order_by(Subscription.id.desc())
     if person.sees_everything:
-        return found
+        return query
     mine = select(Membership.team_id).where(Membership.person_id == person.id)
     own = and_(Subscription.team_id.is_(None), Subscription.person_id == person.id)
-    return found.where(or_(own, Subscription.team_id.in_(mine)))
+    return query.where(or_(own, Subscription.team_id.in_(mine)))
 
 
-def of(person: Person, *, status: str | None = None) -> Select[Subscription]:
+def owned_by(person: Person, *, status: str | None = None) -> Select[Subscription]:
     """A person's own subscriptions, newest first."""
-    found = select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_(None))
-    found = found.order_by(Subscription.id.desc())
-    return found.where(Subscription.status == status) if status else found
+    query = select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_(None))
+    query = query.order_by(Subscription.id.desc())
+    return query.where(Subscription.status == status) if status else query
 
 
 def of_team(team: Team, *, status: str | None = None) -> Select[Subscription]:
     """A team's subscriptions, newest first."""
-    found = select(Subscription).where(Subscription.team_id == team.id).order_by(Subscription.id.desc())
-    return found.where(Subscription.status == status) if status else found
+    query = select(Subscription).where(Subscription.team_id == team.id).order_by(Subscription.id.desc())
+    return query.where(Subscription.status == status) if status else query
 
 
-def reach(person: Person, id: str, *, change: bool = False) -> Subscription:
+def get_visible(person: Person, id: str, *, change: bool = False) -> Subscription:
     """The subscription of that id among those reachable; raises `NotFound`, or `Forbidden` when somebody may not
     change it: a read-only admin another person's, a member their team's unless they own it or asked for it."""
-    found = db.session.scalar(reachable(person).where(Subscription.id == id))
-    if found is None:
+    subscription = db.session.scalar(visible_to(person).where(Subscription.id == id))
+    if subscription is None:
         raise NotFound("There is no such subscription.")
-    if change and found.person_id != person.id and not person.is_admin:
-        if found.team_id is None:
+    if change and subscription.person_id != person.id and not person.is_admin:
+        if subscription.team_id is None:
             raise Forbidden("Changing other people's subscriptions needs the role admin.")
-        if teams.role_in(person, found.team_id) != "owner":
+        if teams.role_in(person, subscription.team_id) != "owner":
             raise Forbidden("Changing a team's subscription needs the team's role owner, or the role admin.")
-    return found
+    return subscription
 
 
-def may_renew(person: Person, found: Subscription) -> bool:
+def may_renew(person: Person, subscription: Subscription) -> bool:
     """Whether this person may ask for a later end: who asked for it, and the owners of its team."""
-    own_team = found.team_id is not None and teams.role_in(person, found.team_id) == "owner"
-    return found.person_id == person.id or own_team
+    own_team = subscription.team_id is not None and teams.role_in(person, subscription.team_id) == "owner"
+    return subscription.person_id == person.id or own_team
 
 
 def live(person: Person, model: Model, team: Team | None = None) -> Subscription | None:
     """The pending, active or suspended subscription of a person, or of a team, to a model."""
-    found = of(person) if team is None else of_team(team)
+    found = owned_by(person) if team is None else of_team(team)
     return db.session.scalar(found.where(Subscription.model_id == model.id, Subscription.status.in_(LIVE)).limit(1))
 
 
@@ -282,12 +282,12 @@ def _asked_at() -> ColumnElement[datetime]:
     )
 
 
-def waiting() -> Select[Subscription]:
+def awaiting_decision() -> Select[Subscription]:
     """What waits for an admin's decision, requests and renewals, the longest first."""
     return select(Subscription).where(_waits()).order_by(_asked_at(), Subscription.id)
 
 
-def waiting_count() -> Select[int]:
+def awaiting_decision_count() -> Select[int]:
     """How many of them there are."""
     return select(func.count()).select_from(Subscription).where(_waits())
 
@@ -303,30 +303,30 @@ ORDERS: dict[str, ColumnElement[Any]] = {
 }
 
 
-def asked(*, status: str | None = None, wait: str | None = None, search: str | None = None) -> Select[Subscription]:
+def approvals(*, status: str | None = None, wait: str | None = None, search: str | None = None) -> Select[Subscription]:
     """What needs or had an admin's decision: what waits first, the longest waiting before others, then what was
     decided, the latest first. Narrowed to a status, to requests or renewals that wait ("any": both), and to persons,
     models and purposes that contain `search`."""
-    found = select(Subscription).join(Person, Person.id == Subscription.person_id)
-    found = found.where(or_(_waits(), Subscription.decided_at.is_not(None)))
+    query = select(Subscription).join(Person, Person.id == Subscription.person_id)
+    query = query.where(or_(_waits(), Subscription.decided_at.is_not(None)))
     if status:
-        found = found.where(Subscription.status == status)
+        query = query.where(Subscription.status == status)
     match wait:
         case "any":
-            found = found.where(_waits())
+            query = query.where(_waits())
         case "request":
-            found = found.where(Subscription.status == "pending")
+            query = query.where(Subscription.status == "pending")
         case "renewal":
-            found = found.where(Subscription.renewal_asked_at.is_not(None))
+            query = query.where(Subscription.renewal_asked_at.is_not(None))
     if search:
-        found = found.where(
+        query = query.where(
             Person.username.icontains(search, autoescape=True)
             | Person.email.icontains(search, autoescape=True)
             | Subscription.model_name.icontains(search, autoescape=True)
             | Subscription.justification.icontains(search, autoescape=True)
         )
     waits = _waits()
-    return found.order_by(
+    return query.order_by(
         case((waits, 0), else_=1),
         case((waits, _asked_at())),
         Subscription.decided_at.desc(),
@@ -334,27 +334,27 @@ def asked(*, status: str | None = None, wait: str | None = None, search: str | N
     )
 
 
-def listed(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
+def search(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
     """A person's own subscriptions, newest first, narrowed to a part of the model's name and to a status."""
-    found = of(person, status=status)
-    return found.where(Subscription.model_name.icontains(search, autoescape=True)) if search else found
+    query = owned_by(person, status=status)
+    return query.where(Subscription.model_name.icontains(search, autoescape=True)) if search else query
 
 
 def shared_with(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
-    """A person's own subscriptions and those of their teams, newest first, narrowed as `listed` does."""
+    """A person's own subscriptions and those of their teams, newest first, narrowed as `search` does."""
     mine = select(Membership.team_id).where(Membership.person_id == person.id)
     own = and_(Subscription.team_id.is_(None), Subscription.person_id == person.id)
-    found = select(Subscription).where(or_(own, Subscription.team_id.in_(mine))).order_by(Subscription.id.desc())
+    query = select(Subscription).where(or_(own, Subscription.team_id.in_(mine))).order_by(Subscription.id.desc())
     if status:
-        found = found.where(Subscription.status == status)
-    return found.where(Subscription.model_name.icontains(search, autoescape=True)) if search else found
+        query = query.where(Subscription.status == status)
+    return query.where(Subscription.model_name.icontains(search, autoescape=True)) if search else query
 
 
-def may_change(person: Person, found: Subscription) -> bool:
+def may_change(person: Person, subscription: Subscription) -> bool:
     """Whether a person may end a subscription: whose it is, who asked for a team's or owns the team, and admins."""
-    if found.person_id == person.id or person.is_admin:
+    if subscription.person_id == person.id or person.is_admin:
         return True
-    return found.team_id is not None and teams.role_in(person, found.team_id) == "owner"
+    return subscription.team_id is not None and teams.role_in(person, subscription.team_id) == "owner"
 
 
 def counts_of_teams(ids: Iterable[str]) -> dict[str, int]:
@@ -365,9 +365,11 @@ def counts_of_teams(ids: Iterable[str]) -> dict[str, int]:
     return {str(id): count for id, count in db.session.execute(query.group_by(Subscription.team_id)).all()}
 
 
-def former(found: Subscription) -> Select[Subscription]:
+def former(subscription: Subscription) -> Select[Subscription]:
     """The same person's other subscriptions to the same model, newest first."""
-    return of(found.person).where(Subscription.model_name == found.model_name, Subscription.id != found.id)
+    return owned_by(subscription.person).where(
+        Subscription.model_name == subscription.model_name, Subscription.id != subscription.id
+    )
 
 
 def live_count(model: Model) -> int:
@@ -395,7 +397,7 @@ def request(
     if model.status not in ("active", "deprecated"):
         raise Invalid(f"{model.name} is not on offer.", "model")
     justification = _words(justification, "justification")
-    made = Subscription(
+    subscription = Subscription(
         id=new_id(),
         person_id=person.id,
         person=person,
@@ -405,58 +407,62 @@ def request(
         status="pending" if model.restricted else "active",
         justification=justification,
     )
-    db.session.add(made)
+    db.session.add(subscription)
     db.session.flush()
-    _step(made, by, justification)
-    after = {"status": made.status} | ({} if team is None else {"team": team.name})
-    audit.record(by, "subscription.request", "subscription", made.id, name=model.name, after=after)
-    _publish(made)
-    if made.status == "pending":
+    _step(subscription, by, justification)
+    after = {"status": subscription.status} | ({} if team is None else {"team": team.name})
+    audit.record(by, "subscription.request", "subscription", subscription.id, name=model.name, after=after)
+    _publish(subscription)
+    if subscription.status == "pending":
         rule = approval_rules.fitting(person, model)
         if rule is None:
-            _tell_admins(made, "subscription.request", f"{person.username} asks for {model.name}", justification)
+            _notify_admins(
+                subscription, "subscription.request", f"{person.username} asks for {model.name}", justification
+            )
         else:
-            _approve_by(made, rule)
-    return made, True
+            _approve_by(subscription, rule)
+    return subscription, True
 
 
-def request_again(found: Subscription, *, by: Person, justification: str | None = None) -> tuple[Subscription, bool]:
+def request_again(
+    subscription: Subscription, *, by: Person, justification: str | None = None
+) -> tuple[Subscription, bool]:
     """Asks anew after a denial or an end, as `request` does. Raises `Conflict` while this one is live, or when its
     model is gone."""
-    if found.is_live:
-        raise Conflict(f"This subscription is {found.status}; there is nothing to ask for again.")
-    if found.model is None:
-        raise Conflict(f"{found.model_name} has been removed.")
-    return request(found.person, found.model, by=by, justification=justification, team=found.team)
+    if subscription.is_live:
+        raise Conflict(f"This subscription is {subscription.status}; there is nothing to ask for again.")
+    if subscription.model is None:
+        raise Conflict(f"{subscription.model_name} has been removed.")
+    return request(subscription.person, subscription.model, by=by, justification=justification, team=subscription.team)
 
 
-def ask_renewal(found: Subscription, *, by: Person, reason: str | None) -> Subscription:
+def ask_renewal(subscription: Subscription, *, by: Person, reason: str | None) -> Subscription:
     """Asks for a later end. Raises `Forbidden` for who may not, `Conflict` when it has no end within `RENEWABLE`, or
     when that was asked already, `Invalid` without a reason."""
-    if not may_renew(by, found):
+    if not may_renew(by, subscription):
         raise Forbidden("Only the person themselves, or an owner of the team, can ask for this.")
-    db.session.refresh(found, ["recorded_status", "renewal_asked_at"], with_for_update={"of": Subscription})
-    if found.renewal_asked_at is not None:
+    db.session.refresh(subscription, ["recorded_status", "renewal_asked_at"], with_for_update={"of": Subscription})
+    if subscription.renewal_asked_at is not None:
         raise Conflict("A renewal has been asked for already; an administrator will decide.")
-    if not found.is_renewable:
+    if not subscription.is_renewable:
         raise Conflict(f"Only an active subscription that ends within {RENEWABLE.days} days can be renewed.")
     reason = _words(reason, "reason")
     if reason is None:
         raise Invalid("Say in a sentence why you need it longer.", "reason")
-    found.renewal_asked_at, found.renewal_reason = now(), reason
-    found.updated_at = now()
-    _step(found, by, reason, "renewal-asked")
+    subscription.renewal_asked_at, subscription.renewal_reason = now(), reason
+    subscription.updated_at = now()
+    _step(subscription, by, reason, "renewal-asked")
     audit.record(
-        by, "subscription.renewal_request", "subscription", found.id, name=found.model_name, reason=reason,
-        on_behalf_of=_on_behalf_of(found, by),
+        by, "subscription.renewal_request", "subscription", subscription.id, name=subscription.model_name, reason=reason,
+        on_behalf_of=_on_behalf_of(subscription, by),
     )  # fmt: skip
-    asks = f"{by.username} asks for {found.model_name} to be renewed"
-    _tell_admins(found, "subscription.renewal_request", asks, reason)
-    return found
+    asks = f"{by.username} asks for {subscription.model_name} to be renewed"
+    _notify_admins(subscription, "subscription.renewal_request", asks, reason)
+    return subscription
 
 
 def decide(
-    found: Subscription,
+    subscription: Subscription,
     decision: str,
     *,
     by: Person,
@@ -482,24 +488,36 @@ def decide(
         raise Invalid("Give an instant in the future, before the year 3000.", "expires_at")
     # Two admins at one instant: the second sees what the first did.
     db.session.refresh(
-        found, ["recorded_status", "renewal_asked_at", "expires_at"], with_for_update={"of": Subscription}
+        subscription, ["recorded_status", "renewal_asked_at", "expires_at"], with_for_update={"of": Subscription}
     )
-    renews = decision in ("approve", "deny") and found.waits_for == "renewal"
-    if not renews and found.status not in allowed:
-        raise Conflict(f"This subscription is {found.status}; {decision} needs one that is {' or '.join(allowed)}.")
+    renews = decision in ("approve", "deny") and subscription.waits_for == "renewal"
+    if not renews and subscription.status not in allowed:
+        raise Conflict(
+            f"This subscription is {subscription.status}; {decision} needs one that is {' or '.join(allowed)}."
+        )
     if renews:
-        _answer_renewal(found, decision, by, reason, expires_at)
+        _answer_renewal(subscription, decision, by, reason, expires_at)
     else:
-        found.decided_by, found.decided_at, found.decision_reason = by.username, now(), reason
+        subscription.decided_by, subscription.decided_at, subscription.decision_reason = by.username, now(), reason
         if expires_at is not None:
-            found.expires_at = expires_at
-        _move(found, status, by, f"subscription.{decision}", reason)
+            subscription.expires_at = expires_at
+        _move(subscription, status, by, f"subscription.{decision}", reason)
         title, text = _DECIDED[decision]
-        until = f" until {found.expires_at:%Y-%m-%d %H:%M} UTC" if found.expires_at and status == "active" else ""
-        _tell(found, f"subscription.{decision}", title.format(found.model_name), reason, text.format(until=until))
+        until = (
+            f" until {subscription.expires_at:%Y-%m-%d %H:%M} UTC"
+            if subscription.expires_at and status == "active"
+            else ""
+        )
+        _notify(
+            subscription,
+            f"subscription.{decision}",
+            title.format(subscription.model_name),
+            reason,
+            text.format(until=until),
+        )
     if budget is not None:
-        budgets.set_budget("subscription", found.id, by=by, **budget)
-    return found
+        budgets.set_budget("subscription", subscription.id, by=by, **budget)
+    return subscription
 
 
 # What the person is told of a decision: the title, and how to go on.
@@ -512,59 +530,67 @@ _DECIDED = {
 
 
 def _answer_renewal(
-    found: Subscription, decision: str, by: Person, reason: str | None, expires_at: datetime | None
+    subscription: Subscription, decision: str, by: Person, reason: str | None, expires_at: datetime | None
 ) -> None:
-    old = found.expires_at
+    old = subscription.expires_at
     if decision == "approve" and expires_at is not None and old is not None and expires_at <= old:
         raise Invalid(f"Give an end later than the present one, {old:%Y-%m-%d %H:%M} UTC.", "expires_at")
-    found.decided_by, found.decided_at, found.decision_reason = by.username, now(), reason
-    found.renewal_asked_at = found.renewal_reason = None
-    found.updated_at = now()
+    subscription.decided_by, subscription.decided_at, subscription.decision_reason = by.username, now(), reason
+    subscription.renewal_asked_at = subscription.renewal_reason = None
+    subscription.updated_at = now()
     if decision == "approve":
-        found.expires_at = expires_at
-    _step(found, by, reason, "renewed" if decision == "approve" else "renewal-denied")
+        subscription.expires_at = expires_at
+    _step(subscription, by, reason, "renewed" if decision == "approve" else "renewal-denied")
     audit.record(
         by,
         "subscription.renew" if decision == "approve" else "subscription.deny_renewal",
         "subscription",
-        found.id,
-        name=found.model_name,
+        subscription.id,
+        name=subscription.model_name,
         before={"expires_at": old.isoformat() if old else None},
-        after={"expires_at": found.expires_at.isoformat() if found.expires_at else None},
+        after={"expires_at": subscription.expires_at.isoformat() if subscription.expires_at else None},
         reason=reason,
-        on_behalf_of=_on_behalf_of(found, by),
+        on_behalf_of=_on_behalf_of(subscription, by),
     )
-    _publish(found)
-    ends = f"It ends at {found.expires_at:%Y-%m-%d %H:%M} UTC." if found.expires_at else "It has no end any more."
+    _publish(subscription)
+    ends = (
+        f"It ends at {subscription.expires_at:%Y-%m-%d %H:%M} UTC."
+        if subscription.expires_at
+        else "It has no end any more."
+    )
     if decision == "approve":
-        _tell(found, "subscription.renew", f"Your access to {found.model_name} is renewed", reason, ends)
+        _notify(
+            subscription, "subscription.renew", f"Your access to {subscription.model_name} is renewed", reason, ends
+        )
     else:
-        title = f"Your access to {found.model_name} is not renewed"
-        _tell(found, "subscription.deny_renewal", title, reason, ends)
+        title = f"Your access to {subscription.model_name} is not renewed"
+        _notify(subscription, "subscription.deny_renewal", title, reason, ends)
 
 
-def _approve_by(found: Subscription, rule: ApprovalRule) -> None:
+def _approve_by(subscription: Subscription, rule: ApprovalRule) -> None:
     """The approval that a rule makes at once."""
     reason = f"Approved by the rule “{rule.name}”."
-    found.decided_by, found.decided_at, found.decision_reason = audit.SYSTEM, now(), reason
-    found.expires_at = rule.end(now())
-    _move(found, "active", None, "subscription.approve", reason)
+    subscription.decided_by, subscription.decided_at, subscription.decision_reason = audit.SYSTEM, now(), reason
+    subscription.expires_at = rule.end(now())
+    _move(subscription, "active", None, "subscription.approve", reason)
     if rule.budget is not None:
-        budgets.set_budget("subscription", found.id, by=None, **rule.budget)
+        budgets.set_budget("subscription", subscription.id, by=None, **rule.budget)
     title, text = _DECIDED["approve"]
-    until = f" until {found.expires_at:%Y-%m-%d %H:%M} UTC" if found.expires_at else ""
-    _tell(found, "subscription.approve", title.format(found.model_name), reason, text.format(until=until))
+    until = f" until {subscription.expires_at:%Y-%m-%d %H:%M} UTC" if subscription.expires_at else ""
+    _notify(
+        subscription, "subscription.approve", title.format(subscription.model_name), reason, text.format(until=until)
+    )
 
 
-def cancel(found: Subscription, *, by: Person | None, reason: str | None = None) -> Subscription:
+def cancel(subscription: Subscription, *, by: Person | None, reason: str | None = None) -> Subscription:
     """Ends a live subscription, or withdraws one that is pending; raises `Conflict` when it has ended already."""
-    if not found.is_live:
-        raise Conflict(f"This subscription is {found.status} already.")
-    _move(found, "cancelled", by, "subscription.cancel", reason)
-    if by is None or by.id != found.person_id:
-        title = f"Your subscription to {found.model_name} is cancelled"
-        _tell(found, "subscription.cancel", title, reason, "Calls are refused from now on.")
-    return found
+    if not subscription.is_live:
+        raise Conflict(f"This subscription is {subscription.status} already.")
+    _move(subscription, "cancelled", by, "subscription.cancel", reason)
+    if by is None or by.id != subscription.person_id:
+        title = f"Your subscription to {subscription.model_name} is cancelled"
+        _notify(subscription, "subscription.cancel", title, reason, "Calls are refused from now on.")
+    return subscription
 
 
 def cancel_all_of(model: Model, *, by: Person | None, reason: str) -> None:
@@ -589,7 +615,7 @@ def pend_all_of(model: Model, *, by: Person | None) -> int:
     for one in found:
         one.decided_by = one.decided_at = one.decision_reason = None
         _move(one, "pending", by, "subscription.restrict", reason)
-        notices.tell(
+        notices.notify(
             one.person,
             "subscription.restrict",
             f"Your access to {model.name} waits for approval again",
@@ -608,7 +634,7 @@ def admit_all_of(model: Model, *, by: Person | None) -> int:
         one.decided_by, one.decided_at, one.decision_reason = by.username if by else audit.SYSTEM, now(), reason
         _move(one, "active", by, "subscription.approve", reason)
         title, text = _DECIDED["approve"]
-        _tell(one, "subscription.approve", title.format(one.model_name), reason, text.format(until=""))
+        _notify(one, "subscription.approve", title.format(one.model_name), reason, text.format(until=""))
     return len(found)
 
 
@@ -631,10 +657,12 @@ def _due() -> Select[Subscription]:
     return select(Subscription).where(_has_ended())
 
 
-def _expire(found: Subscription) -> None:
-    _move(found, "expired", None, "subscription.expire", None)
-    title = f"Your access to {found.model_name} has ended"
-    _tell(found, "subscription.expire", title, None, "Calls are refused. You may ask for it again on its page.")
+def _expire(subscription: Subscription) -> None:
+    _move(subscription, "expired", None, "subscription.expire", None)
+    title = f"Your access to {subscription.model_name} has ended"
+    _notify(
+        subscription, "subscription.expire", title, None, "Calls are refused. You may ask for it again on its page."
+    )
 
 
 def warn_of_ends(limit: int = 500) -> int:
@@ -663,7 +691,7 @@ def warn_of_ends(limit: int = 500) -> int:
                 "You may ask for renewal on its page."
             )  # fmt: skip
             title = f"Your access to {found.model_name} ends on {found.expires_at:%Y-%m-%d}"
-            _tell(found, kind, title, None, f"It ends at {found.expires_at:%Y-%m-%d %H:%M} UTC. {further}")
+            _notify(found, kind, title, None, f"It ends at {found.expires_at:%Y-%m-%d %H:%M} UTC. {further}")
         told += len(due)
         nearer = now() + before
     return told
@@ -709,44 +737,46 @@ def forget(person: Person) -> None:
         db.session.delete(found)
 
 
-def _move(found: Subscription, status: Status, by: Person | None, action: str, reason: str | None) -> None:
-    before = {"status": found.recorded_status}
-    found.status = status
-    found.updated_at = now()
+def _move(subscription: Subscription, status: Status, by: Person | None, action: str, reason: str | None) -> None:
+    before = {"status": subscription.recorded_status}
+    subscription.status = status
+    subscription.updated_at = now()
     if status not in ("active", "suspended"):
-        found.renewal_asked_at = found.renewal_reason = None
-    _step(found, by, reason)
+        subscription.renewal_asked_at = subscription.renewal_reason = None
+    _step(subscription, by, reason)
     audit.record(
         by,
         action,
         "subscription",
-        found.id,
-        name=found.model_name,
+        subscription.id,
+        name=subscription.model_name,
         before=before,
         after={"status": status},
         reason=reason,
-        on_behalf_of=_on_behalf_of(found, by),
+        on_behalf_of=_on_behalf_of(subscription, by),
     )
-    _publish(found)
+    _publish(subscription)
 
 
-def _publish(found: Subscription) -> None:
+def _publish(subscription: Subscription) -> None:
     """The gateway must learn of it: by the person's keys, or by the team's."""
-    if found.team_id is None:
-        touch("person", found.person_id)
+    if subscription.team_id is None:
+        mark_for_publication("person", subscription.person_id)
     else:
-        touch("team", found.team_id)
+        mark_for_publication("team", subscription.team_id)
 
 
-def _step(found: Subscription, by: Person | None, reason: str | None, happened: str | None = None) -> None:
+def _step(subscription: Subscription, by: Person | None, reason: str | None, happened: str | None = None) -> None:
     actor = by.username if by else audit.SYSTEM
     db.session.add(
-        SubscriptionStep(subscription_id=found.id, status=happened or found.status, actor=actor, reason=reason)
+        SubscriptionStep(
+            subscription_id=subscription.id, status=happened or subscription.status, actor=actor, reason=reason
+        )
     )
 
 
-def _on_behalf_of(found: Subscription, by: Person | None) -> str | None:
-    return found.person.username if by is None or by.id != found.person_id else None
+def _on_behalf_of(subscription: Subscription, by: Person | None) -> str | None:
+    return subscription.person.username if by is None or by.id != subscription.person_id else None
 
 
 def _words(text: str | None, field: str) -> str | None:
@@ -762,13 +792,17 @@ def _href(id: str) -> str:
     return f"/subscriptions/{id}"
 
 
-def _tell(found: Subscription, kind: str, title: str, reason: str | None, text: str) -> None:
+def _notify(subscription: Subscription, kind: str, title: str, reason: str | None, text: str) -> None:
     """Tells the person: the reason that somebody gave, then how to go on."""
-    notices.tell(found.person, kind, title, f"{reason}\n{text}" if reason else text, _href(found.id))
+    notices.notify(subscription.person, kind, title, f"{reason}\n{text}" if reason else text, _href(subscription.id))
 
 
-def _tell_admins(found: Subscription, kind: str, title: str, reason: str | None) -> None:
+def _notify_admins(subscription: Subscription, kind: str, title: str, reason: str | None) -> None:
     """Tells everybody who may decide, but the one who asks."""
-    admins = select(Person).where(Person.role == "admin", Person.disabled.is_(False), Person.id != found.person_id)
+    admins = select(Person).where(
+        Person.role == "admin", Person.disabled.is_(False), Person.id != subscription.person_id
+    )
     for admin in db.session.scalars(admins):
-        notices.tell(admin, kind, title, reason or "No purpose was given.", f"/admin/subscriptions/{found.id}/decision")
+        notices.notify(
+            admin, kind, title, reason or "No purpose was given.", f"/admin/subscriptions/{subscription.id}/decision"
+        )

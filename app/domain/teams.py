@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, contains_eager, lazyload, mapped_column, rela
 
 from app.clock import now
 from app.domain import audit, budgets, names, notices
-from app.domain.changes import touch
+from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.identity import LARGEST_RATE
 from app.domain.person import Person
@@ -95,29 +95,29 @@ class TeamInvitation(Base):
 # --- finding ---
 
 
-def reachable(person: Person) -> Select[Team]:
+def visible_to(person: Person) -> Select[Team]:
     """The teams this person can see, by name: those they are in; all of them for admins."""
-    found = select(Team).order_by(func.lower(Team.name))
+    query = select(Team).order_by(func.lower(Team.name))
     if person.sees_everything:
-        return found
-    return found.where(Team.id.in_(select(Membership.team_id).where(Membership.person_id == person.id)))
+        return query
+    return query.where(Team.id.in_(select(Membership.team_id).where(Membership.person_id == person.id)))
 
 
-def listed(person: Person, *, search: str | None = None) -> Select[Team]:
+def search(person: Person, *, search: str | None = None) -> Select[Team]:
     """The same, narrowed to a part of the name."""
-    found = reachable(person)
-    return found.where(Team.name.icontains(search, autoescape=True)) if search else found
+    query = visible_to(person)
+    return query.where(Team.name.icontains(search, autoescape=True)) if search else query
 
 
-def reach(person: Person, id: str, *, change: bool = False) -> Team:
+def get_visible(person: Person, id: str, *, change: bool = False) -> Team:
     """The team of that id among those reachable; raises `NotFound`, or `Forbidden` when somebody who is neither its
     owner nor an admin wants to change it."""
-    found = db.session.scalar(reachable(person).where(Team.id == id))
-    if found is None:
+    team = db.session.scalar(visible_to(person).where(Team.id == id))
+    if team is None:
         raise NotFound("There is no such team.")
-    if change and not manages(person, found):
+    if change and not manages(person, team):
         raise Forbidden("Changing a team needs its role owner, or the role admin.")
-    return found
+    return team
 
 
 def manages(person: Person, team: Team) -> bool:
@@ -127,18 +127,18 @@ def manages(person: Person, team: Team) -> bool:
 
 def role_in(person: Person, team_id: str) -> str | None:
     """The person's role in a team; None when they are not in it."""
-    found = db.session.get(Membership, (team_id, person.id))
-    return found.role if found else None
+    membership = db.session.get(Membership, (team_id, person.id))
+    return membership.role if membership else None
 
 
-def of(person: Person) -> list[Membership]:
+def memberships_of(person: Person) -> list[Membership]:
     """The person's memberships, by the team's name."""
     query = select(Membership).join(Team).where(Membership.person_id == person.id).order_by(func.lower(Team.name))
     return list(db.session.scalars(query))
 
 
 def person_and_memberships(id: str) -> tuple[Person | None, list[Membership]]:
-    """The person of that id and what `of` tells of them, in one query."""
+    """The person of that id and what `memberships_of` tells of them, in one query."""
     query = (
         select(Person, Membership)
         .outerjoin(Membership, Membership.person_id == Person.id)
@@ -160,14 +160,14 @@ def owned_by(person: Person) -> tuple[str, ...]:
 
 def joined_by(person: Person, *, search: str | None = None) -> Select[Team]:
     """The teams that a person is in, admins too, by name, narrowed to a part of it."""
-    found = select(Team).join(Membership).where(Membership.person_id == person.id).order_by(func.lower(Team.name))
-    return found.where(Team.name.icontains(search, autoescape=True)) if search else found
+    query = select(Team).join(Membership).where(Membership.person_id == person.id).order_by(func.lower(Team.name))
+    return query.where(Team.name.icontains(search, autoescape=True)) if search else query
 
 
-def every(*, search: str | None = None) -> Select[Team]:
+def all_(*, search: str | None = None) -> Select[Team]:
     """All teams by name, narrowed to a part of it: for admins."""
-    found = select(Team).order_by(func.lower(Team.name))
-    return found.where(Team.name.icontains(search, autoescape=True)) if search else found
+    query = select(Team).order_by(func.lower(Team.name))
+    return query.where(Team.name.icontains(search, autoescape=True)) if search else query
 
 
 def member_count() -> ColumnElement[int]:
@@ -188,10 +188,10 @@ def members_of(*found: Team) -> Select[Membership]:
 
 def member(team: Team, person: Person) -> Membership:
     """A person's membership; raises `NotFound`."""
-    found = db.session.get(Membership, (team.id, person.id))
-    if found is None:
+    membership = db.session.get(Membership, (team.id, person.id))
+    if membership is None:
         raise NotFound(f"{person.username} is not in this team.")
-    return found
+    return membership
 
 
 def caps_in(*found: Team) -> list[str]:
@@ -248,17 +248,17 @@ def create(
     """
     if (rpm, tpm, budget) != (None, None, None):
         _must_be_admin(by)
-    made = Team(id=new_id())
-    _fill(made, name=name, description=description, rpm=rpm, tpm=tpm)
-    db.session.add(made)
+    team = Team(id=new_id())
+    _fill(team, name=name, description=description, rpm=rpm, tpm=tpm)
+    db.session.add(team)
     db.session.flush()
-    db.session.add(Membership(team_id=made.id, person_id=by.id, role="owner"))
+    db.session.add(Membership(team_id=team.id, person_id=by.id, role="owner"))
     db.session.flush()
-    audit.record(by, "team.create", "team", made.id, name=made.name, after=made.summary())
+    audit.record(by, "team.create", "team", team.id, name=team.name, after=team.summary())
     if budget is not None:
-        budgets.set_budget("team", made.id, by=by, **budget)
-    touch("team", made.id)
-    return made
+        budgets.set_budget("team", team.id, by=by, **budget)
+    mark_for_publication("team", team.id)
+    return team
 
 
 def update(
@@ -291,7 +291,7 @@ def update(
         budgets.clear("team", team.id, by=by)
     elif budget is not UNSET:
         budgets.set_budget("team", team.id, by=by, **budget)
-    touch("team", team.id)
+    mark_for_publication("team", team.id)
     return team
 
 
@@ -299,10 +299,10 @@ def remove(team: Team, *, by: Person) -> None:
     """Removes a team that owns nothing any more: `app.workflows.offboarding.dissolve` ends what it has first."""
     for one in team.members:
         budgets.forget("member", one.scope_id)
-        touch("scope", f"member:{one.scope_id}")
+        mark_for_publication("scope", f"member:{one.scope_id}")
     budgets.forget("team", team.id)
     audit.record(by, "team.delete", "team", team.id, name=team.name, before=team.summary(), after={})
-    touch("team", team.id)
+    mark_for_publication("team", team.id)
     db.session.delete(team)
     db.session.flush()
 
@@ -321,26 +321,26 @@ def put_member(
     """Makes a person a member in a role, with a cap of their own in the team. Raises `Invalid` or `Conflict`."""
     if role not in ROLES:
         raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
-    found = db.session.get(Membership, (team.id, person.id))
-    before = {"role": found.role} if found else {}
-    if found is None:
+    membership = db.session.get(Membership, (team.id, person.id))
+    before = {"role": membership.role} if membership else {}
+    if membership is None:
         if len(team.members) >= MOST_MEMBERS:
             raise Conflict(f"A team has at most {MOST_MEMBERS} members.")
-        found = Membership(team_id=team.id, person_id=person.id, role=role)
-        db.session.add(found)
+        membership = Membership(team_id=team.id, person_id=person.id, role=role)
+        db.session.add(membership)
         for waiting in invitations_of(team, to=person):  # or it would let them in again after they were taken out
             waiting.answer, waiting.answered_at = "withdrawn", now()
         if by.id != person.id:
-            notices.tell(
+            notices.notify(
                 person,
                 "team.joined",
                 f"You are in the team {team.name} now",
                 f"{by.username} added you as {role}.",
                 f"/teams/{team.id}",
             )
-    elif found.role == "owner" and role != "owner":
+    elif membership.role == "owner" and role != "owner":
         _must_keep_an_owner(team, person)
-    found.role = role
+    membership.role = role
     db.session.flush()
     if before != {"role": role}:
         audit.record(
@@ -348,13 +348,13 @@ def put_member(
             on_behalf_of=person.username,
         )  # fmt: skip
     if budget is None:
-        budgets.clear("member", found.scope_id, by=by)
+        budgets.clear("member", membership.scope_id, by=by)
     elif budget is not UNSET:
-        budgets.set_budget("member", found.scope_id, by=by, **budget)
-    touch("person", person.id)
-    touch("scope", f"member:{found.scope_id}")
+        budgets.set_budget("member", membership.scope_id, by=by, **budget)
+    mark_for_publication("person", person.id)
+    mark_for_publication("scope", f"member:{membership.scope_id}")
     db.session.refresh(team, ["members"])
-    return found
+    return membership
 
 
 def remove_member(team: Team, person: Person, *, by: Person) -> None:
@@ -373,24 +373,24 @@ def remove_member(team: Team, person: Person, *, by: Person) -> None:
         on_behalf_of=person.username,
     )  # fmt: skip
     if by.id != person.id:
-        notices.tell(
+        notices.notify(
             person, "team.left", f"You are no longer in the team {team.name}", "Its keys that you made have stopped."
         )
-    touch("person", person.id)
-    touch("scope", f"member:{member_id(team.id, person.id)}")
+    mark_for_publication("person", person.id)
+    mark_for_publication("scope", f"member:{member_id(team.id, person.id)}")
     db.session.refresh(team, ["members"])
 
 
-def let_go(found: Membership, *, by: Person | None) -> None:
+def let_go(membership: Membership, *, by: Person | None) -> None:
     """Ends the membership of a person who is being deleted. A team of nobody else stays, for admins to give away.
 
     Raises `Conflict` for the last owner of a team that has other members.
     """
-    if found.role == "owner" and len(found.team.members) > 1:
-        _must_keep_an_owner(found.team, found.person)
-    budgets.forget("member", found.scope_id)
-    touch("scope", f"member:{found.scope_id}")
-    db.session.delete(found)
+    if membership.role == "owner" and len(membership.team.members) > 1:
+        _must_keep_an_owner(membership.team, membership.person)
+    budgets.forget("member", membership.scope_id)
+    mark_for_publication("scope", f"member:{membership.scope_id}")
+    db.session.delete(membership)
     db.session.flush()
 
 
@@ -414,18 +414,18 @@ def invite(team: Team, person: Person, *, by: Person, role: str = "member") -> T
     )
     if waiting is not None:
         return waiting
-    made = TeamInvitation(id=new_id(), team_id=team.id, person_id=person.id, role=role, invited_by=by.username)
-    db.session.add(made)
+    invitation = TeamInvitation(id=new_id(), team_id=team.id, person_id=person.id, role=role, invited_by=by.username)
+    db.session.add(invitation)
     db.session.flush()
     audit.record(by, "team.invite", "team", team.id, name=team.name, after={"role": role}, on_behalf_of=person.username)
-    notices.tell(
+    notices.notify(
         person,
         "team.invitation",
         f"{by.username} invites you to the team {team.name}",
         "Accept or decline it.",
         "/teams",
     )
-    return made
+    return invitation
 
 
 def invitations_to(person: Person) -> list[TeamInvitation]:
@@ -444,37 +444,37 @@ def invitations_of(team: Team, *, to: Person | None = None) -> list[TeamInvitati
 
 def reach_invitation(person: Person, id: str) -> TeamInvitation:
     """An unanswered invitation to this person, or of a team that they manage; raises `NotFound`."""
-    found = db.session.get(TeamInvitation, id)
-    if found is None or found.answered_at is not None:
+    invitation = db.session.get(TeamInvitation, id)
+    if invitation is None or invitation.answered_at is not None:
         raise NotFound("There is no such invitation.")
-    if found.person_id != person.id and not manages(person, found.team):
+    if invitation.person_id != person.id and not manages(person, invitation.team):
         raise NotFound("There is no such invitation.")
-    return found
+    return invitation
 
 
-def answer(found: TeamInvitation, *, by: Person, accept: bool) -> TeamInvitation:
+def answer(invitation: TeamInvitation, *, by: Person, accept: bool) -> TeamInvitation:
     """The invited person's answer. Anybody else can only withdraw it."""
-    if by.id != found.person_id:
+    if by.id != invitation.person_id:
         if accept:
             raise Forbidden("Only the person who was invited can accept.")
-        found.answer = "withdrawn"
+        invitation.answer = "withdrawn"
     else:
-        found.answer = "accepted" if accept else "declined"
-    found.answered_at = now()
+        invitation.answer = "accepted" if accept else "declined"
+    invitation.answered_at = now()
     audit.record(
-        by, f"team.invitation.{found.answer}", "team", found.team_id, name=found.team.name,
-        on_behalf_of=found.person.username,
+        by, f"team.invitation.{invitation.answer}", "team", invitation.team_id, name=invitation.team.name,
+        on_behalf_of=invitation.person.username,
     )  # fmt: skip
-    if found.answer == "accepted":
-        put_member(found.team, found.person, by=by, role=found.role)
-    if by.id == found.person_id:
-        for owner in owners_of(found.team):
+    if invitation.answer == "accepted":
+        put_member(invitation.team, invitation.person, by=by, role=invitation.role)
+    if by.id == invitation.person_id:
+        for owner in owners_of(invitation.team):
             if owner.id != by.id:
-                notices.tell(
-                    owner, "team.answer", f"{by.username} has {found.answer} the invitation to {found.team.name}", "",
-                    f"/teams/{found.team_id}",
+                notices.notify(
+                    owner, "team.answer", f"{by.username} has {invitation.answer} the invitation to {invitation.team.name}", "",
+                    f"/teams/{invitation.team_id}",
                 )  # fmt: skip
-    return found
+    return invitation
 
 
 def _fill(team: Team, *, name: str, description: str, rpm: int | None, tpm: int | None) -> None:

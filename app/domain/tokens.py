@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app import current
 from app.clock import now
 from app.domain import audit
-from app.domain.changes import touch
+from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import SCOPES, Person
 from app.extensions import Base, db
@@ -196,7 +196,7 @@ def revoke_families(person: Person, *, but: str | None = None) -> None:
 def forget(person: Person) -> None:
     """Removes all tokens of a person who is being deleted."""
     for token in db.session.scalars(select(AccessToken).where(AccessToken.person_id == person.id)):
-        touch("caller", token.digest)
+        mark_for_publication("caller", token.digest)
         db.session.delete(token)
     for refresh_token in db.session.scalars(select(RefreshToken).where(RefreshToken.person_id == person.id)):
         db.session.delete(refresh_token)
@@ -263,7 +263,7 @@ def _access_token(
     )
     db.session.add(token)
     if "inference" in scopes:
-        touch("caller", token.digest)
+        mark_for_publication("caller", token.digest)
     return text, token
 
 
@@ -285,7 +285,7 @@ def _live() -> Select[AccessToken]:
 
 def _revoke(token: AccessToken) -> None:
     token.revoked_at = now()
-    touch("caller", token.digest)
+    mark_for_publication("caller", token.digest)
 
 
 def _revoke_family(family_id: str) -> None:

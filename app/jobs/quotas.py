@@ -25,7 +25,7 @@ def run() -> None:
     while transaction(subscriptions.expire_due):
         pass
     transaction(subscriptions.warn_of_ends)
-    while transaction(key_warnings.tell_due):
+    while transaction(key_warnings.send_due):
         pass
     transaction(tokens.purge)
     transaction(identity.note_seen, sessions.take_seen())

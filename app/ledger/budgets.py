@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base, db
 from app.ledger.entries import ENTRY, Unbounded
-from app.ledger.measures import HOUR_MS, put
+from app.ledger.measures import HOUR_MS, upsert
 from app.ledger.rollups import HOURLY
 from app.metering.periods import Window
 from app.metering.scopes import team_and_person
@@ -72,7 +72,7 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
         for (kind, id, period), total in sorted(sums.items())  # one order of locks for every poster
     ]
     later = func.max if connection.dialect.name == "sqlite" else func.greatest
-    put(
+    upsert(
         connection,
         SPENT,
         rows,
@@ -168,7 +168,7 @@ def open_counter(kind: str, id: str, window: Window) -> int:
     if lacking <= 0:
         return 0
     row = {"kind": kind, "id": id, "period": window.name, "spent_nano": lacking, "entries": 0, "last_at_ms": 0}
-    put(
+    upsert(
         db.session.connection(),
         SPENT,
         [row],

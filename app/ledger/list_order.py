@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import BigInteger, Connection, Text, column, select, table, update
 
 from app.ledger.budgets import SPENT
-from app.ledger.measures import given
+from app.ledger.measures import rows_from_json
 from app.metering.usage import UsageEvent
 
 # Only the columns: the nouns' modules are above the ledger.
@@ -35,7 +35,7 @@ def _used(connection: Connection, events: Iterable[UsageEvent]) -> None:
             latest[event.key_id] = max(event.at_ms, latest.get(event.key_id, 0))
     if not latest:
         return
-    told = given(connection, id=Text(), at_ms=BigInteger()).cte("told")
+    told = rows_from_json(connection, id=Text(), at_ms=BigInteger()).cte("told")
     due = (  # one order of locks for every poster
         select(KEY.c.id, told.c.at_ms)
         .join(told, told.c.id == KEY.c.id)
@@ -52,7 +52,7 @@ def _spent(connection: Connection, counters: Iterable[tuple[str, str, str]]) -> 
     charged = sorted(counters)
     if not charged:
         return
-    told = given(connection, kind=Text(), id=Text(), period=Text()).cte("told")
+    told = rows_from_json(connection, kind=Text(), id=Text(), period=Text()).cte("told")
     due = (
         select(BUDGET.c.id, SPENT.c.period, SPENT.c.spent_nano, SPENT.c.last_at_ms)
         .select_from(told)

@@ -108,7 +108,7 @@ def writing() -> AbstractContextManager[Connection]:
     return db.engine.execution_options(**{WRITES: True}).begin()
 
 
-def put(
+def upsert(
     connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], finish: Callable[[Any], Any]
 ) -> Sequence[Any]:
     """Insert rows with one statement and return its rows; `finish` adds ON CONFLICT and RETURNING to it.
@@ -190,7 +190,7 @@ def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
     }
 
 
-def given(connection: Connection, **columns: TypeEngine[Any]) -> Select[Any]:
+def rows_from_json(connection: Connection, **columns: TypeEngine[Any]) -> Select[Any]:
     """A query of the parameter `told`, a JSON list of lists, as rows with these columns: one statement for any length."""
     told = bindparam("told", type_=Text())
     if connection.dialect.name == "postgresql":
@@ -203,7 +203,7 @@ def given(connection: Connection, **columns: TypeEngine[Any]) -> Select[Any]:
     return select(*(cast_sql(literal_column(part), kind).label(name) for (name, kind), part in read)).select_from(rows)
 
 
-def listed(postgresql: bool) -> Select[str]:
+def values_from_json(postgresql: bool) -> Select[str]:
     """A query of the parameter `ids`, a JSON list of texts, as rows: one statement for any length."""
     told = bindparam("ids", type_=Text())
     each = func.json_array_elements_text(cast_sql(told, JSON)) if postgresql else func.json_each(told)

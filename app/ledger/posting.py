@@ -49,7 +49,7 @@ def post_within(connection: Connection, events: Sequence[UsageEvent]) -> int:
     fresh: list[UsageEvent] = []
     for start in range(0, len(names), CHUNK):
         rows = [_row(unique[name]) for name in names[start : start + CHUNK]]
-        inserted = measures.put(
+        inserted = measures.upsert(
             connection,
             ENTRY,
             rows,
@@ -105,6 +105,6 @@ def bury(source: str, raw: bytes, reason: str) -> None:
             "at_ms": clock.now_ms(),
             "state": "open",
         }
-        measures.put(
+        measures.upsert(
             connection, DEAD, [row], lambda insert: insert.on_conflict_do_nothing(index_elements=[DEAD.c.digest])
         )

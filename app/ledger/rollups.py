@@ -44,11 +44,11 @@ from app.ledger.measures import (
     Kind,
     Summed,
     entry_measures,
-    given,
     group_key,
     group_of,
     measures_of,
-    put,
+    rows_from_json,
+    upsert,
     writing,
 )
 from app.metering.periods import window_of
@@ -129,7 +129,7 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
             index_elements=[HOURLY.c.group_key, HOURLY.c.start_ms], set_={**added_up, "derived": False}
         )
 
-    put(connection, HOURLY, rows, add)
+    upsert(connection, HOURLY, rows, add)
 
 
 def period_start(kind: Kind, at_ms: int) -> int:
@@ -210,7 +210,7 @@ def _shift(connection: Connection, shifts: Mapping[tuple[Kind, int, str], tuple[
         }
         for (kind, start_ms, key), (group, by) in sorted(shifts.items(), key=lambda item: item[0])
     ]
-    put(
+    upsert(
         connection,
         ROLLUP,
         rows,
@@ -223,7 +223,7 @@ def _shift(connection: Connection, shifts: Mapping[tuple[Kind, int, str], tuple[
 
 def _days(connection: Connection, days: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, ...]]:
     """The stored sums of these days, given as (group key, start); days without any are left out."""
-    asked = given(connection, k=Text(), first=BigInteger()).cte("asked")
+    asked = rows_from_json(connection, k=Text(), first=BigInteger()).cte("asked")
     query = (
         select(asked.c.k, asked.c.first, *(ROLLUP.c[name] for name in MEASURES))
         .select_from(asked)
@@ -240,7 +240,7 @@ def _sums(
     connection: Connection, kind: Kind, spans: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], tuple[int, ...]]:
     """The sums of each (group key, start) of `kind` from the next finer rollups: from hours for days, else from days."""
-    span = given(connection, k=Text(), first=BigInteger(), part=BigInteger()).cte("span")
+    span = rows_from_json(connection, k=Text(), first=BigInteger(), part=BigInteger()).cte("span")
     if kind == "day":
         source = HOURLY
         inside = and_(source.c.start_ms >= span.c.part, source.c.start_ms < span.c.part + DAY_MS)
@@ -383,7 +383,7 @@ def _check_cuts(connection: Connection, size: int, chance: random.Random) -> lis
                 wanted[cut, kind, row.start_ms, tuple(getattr(row, name) for name in DIMENSIONS)] = None
     found = []
     for cut, kind, start_ms, group in wanted:
-        kept = summaries.kept(connection, cut, kind, start_ms, group)
+        kept = summaries.stored(connection, cut, kind, start_ms, group)
         hour = kind == "hour"
         after_ms = start_ms + HOUR_MS if hour else _end(cast("Kind", kind), start_ms)
         counted = summaries.counted(connection, cut, kind, start_ms, after_ms, group, HOURLY if hour else ROLLUP)

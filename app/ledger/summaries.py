@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Index, PrimaryKeyConstraint, S
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base
-from app.ledger.measures import DAY_MS, DIMENSIONS, MEASURES, Group, Kind, Summed, group_key, put
+from app.ledger.measures import DAY_MS, DIMENSIONS, MEASURES, Group, Kind, Summed, group_key, upsert
 
 # Coarsest first. A dimension that a cut does not name is empty in its rows, and `stream` false.
 CUTS: dict[str, tuple[str, ...]] = {
@@ -107,7 +107,7 @@ def advance(connection: Connection, hours: Mapping[tuple[int, Group], Sequence[i
     for (start_ms, group), added in hours.items():
         for cut in HOURLY_CUTS:
             _add(moved, cut, "hour", start_ms, group_in(cut, group), added)
-    _put(connection, moved)
+    _upsert(connection, moved)
 
 
 def shift(connection: Connection, changes: Iterable[tuple[Kind, int, Group, Sequence[int]]]) -> None:
@@ -119,7 +119,7 @@ def shift(connection: Connection, changes: Iterable[tuple[Kind, int, Group, Sequ
             inside[group] = [(cut, group_in(cut, group)) for cut in CUTS]
         for cut, part in inside[group]:
             _add(moved, cut, kind, start_ms, part, change)
-    _put(connection, moved)
+    _upsert(connection, moved)
 
 
 def _add(moved: Moved, cut: str, kind: str, start_ms: int, group: Group, added: Sequence[int]) -> None:
@@ -128,7 +128,7 @@ def _add(moved: Moved, cut: str, kind: str, start_ms: int, group: Group, added: 
         held[index] += number
 
 
-def _put(connection: Connection, moved: Moved) -> None:
+def _upsert(connection: Connection, moved: Moved) -> None:
     names: dict[tuple[str, Group], str] = {}
     rows = []
     for (cut, kind, start_ms, group), held in moved.items():
@@ -136,7 +136,7 @@ def _put(connection: Connection, moved: Moved) -> None:
         told = {"cut": cut, "kind": kind, "start_ms": start_ms, "group_key": name}
         rows.append(told | dict(zip(DIMENSIONS, group, strict=True)) | dict(zip(MEASURES, held, strict=True)))
     rows.sort(key=itemgetter(*KEY))  # one order of locks for every poster
-    put(
+    upsert(
         connection,
         CUT,
         rows,
@@ -167,7 +167,7 @@ def counted(
     return tuple(int(number) for number in found[1:]) if found[0] else None
 
 
-def kept(connection: Connection, cut: str, kind: str, start_ms: int, group: Group) -> tuple[int, ...] | None:
+def stored(connection: Connection, cut: str, kind: str, start_ms: int, group: Group) -> tuple[int, ...] | None:
     """One stored sum of a cut; None if there is none."""
     found = connection.execute(
         select(*(CUT.c[name] for name in MEASURES)).where(*_of(cut, kind, group), CUT.c.start_ms == start_ms)

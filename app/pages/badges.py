@@ -43,8 +43,8 @@ def _asked(person: Person) -> News:
         db.session.execute(
             select(
                 notices.unread_count(person).scalar_subquery(),
-                subscriptions.waiting_count().scalar_subquery() if decides else literal(0),
-                budget_requests.waiting_count().scalar_subquery() if decides else literal(0),
+                subscriptions.awaiting_decision_count().scalar_subquery() if decides else literal(0),
+                budget_requests.pending_count().scalar_subquery() if decides else literal(0),
                 banner,
             )
             .select_from(select(literal(1)).subquery("one"))

@@ -80,7 +80,7 @@ def exported(row: Row) -> dict[str, Any]:
     standing = row.standing
     return {
         "scope": row.payer.kind,
-        "id": row.payer.shown,
+        "id": row.payer.public_id,
         "name": row.payer.name,
         "limit": money.optional_text(standing.whole_nano),
         "enforced_limit": money.optional_text(standing.limit_nano),

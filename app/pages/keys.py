@@ -58,7 +58,7 @@ def filters_from_request() -> ListFilter:
 
 def narrowed(found: Select[ApiKey], filters: ListFilter) -> Select[ApiKey]:
     """Those of some keys that the filters leave."""
-    found = keys.narrowed(
+    found = keys.filtered(
         found, search=filters.search or None, status=filters["status"] or None, model=filters["model"] or None
     )
     match filters["concern"]:

@@ -112,7 +112,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
             _address(door.activity, *SPANNING, *NARROWING, status=kind.status, code=kind.code)
             for kind in found.errors.kinds
         ],
-        active=rankings.of(arranged.dearest("user", filters)).asked if active else None,
+        active=rankings.of(arranged.dearest("user", filters)).active if active else None,
         tops_href=current_address(tops=1) if late else None,
         tops=[_top(rankings, called, one, title, filters) for one, title in tops.items()],
         speeds=[arranged.tokens_per_s(found.streams), None],
@@ -234,7 +234,7 @@ def _choices(
         group: arranged.choices(known[group], names, group, filters) for group in door.groups
     }
     if door.everyone and "team" not in offered:
-        found["team"] = [(team.id, team.name) for team in db.session.scalars(teams.every())]
+        found["team"] = [(team.id, team.name) for team in db.session.scalars(teams.all_())]
     if not door.everyone:
         found["team"] = sorted({**dict(found["team"]), **mine}.items(), key=lambda told: told[1].casefold())
     return found
@@ -251,9 +251,9 @@ def _offered(reader: Reader, names: arranged.Names, person: Person, door: Door, 
     there_is = {
         "model": [(name, name) for name in db.session.scalars(select(catalog.Model.name).order_by(catalog.Model.name))],
         "key": arranged.choices(None, names, "key", filters),
-        "team": [(team.id, team.name) for team in db.session.scalars(teams.every())],
+        "team": [(team.id, team.name) for team in db.session.scalars(teams.all_())],
         "user": [("", "")] * arranged.OFFERED,  # typed
-        "provider": [(one.id, one.name) for one in db.session.scalars(providers.listed())],
+        "provider": [(one.id, one.name) for one in db.session.scalars(providers.search())],
     }
     return _narrowing_fields({group: there_is[group] for group in door.groups}, door.groups)
 
@@ -334,7 +334,7 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         found = requests.Page(entries=[], next=None, total=0)
     else:
         try:
-            found = requests.listed(reader, filters=filters, limit=size, cursor=request.args.get("cursor"))
+            found = requests.search(reader, filters=filters, limit=size, cursor=request.args.get("cursor"))
         except ReportError:
             abort(404, "This page of the list is no longer there.")
     called = arranged.Names()
@@ -390,7 +390,7 @@ class Line(NamedTuple):
 
 def _lines(reader: Reader, filters: Filters, wanted_id: str) -> Iterator[Line]:
     pieces: Iterable[list[UsageEntry]] = (
-        [requests.entries_of(reader, wanted_id)[:1]] if wanted_id else requests.every(reader, filters=filters)
+        [requests.entries_of(reader, wanted_id)[:1]] if wanted_id else requests.all_in_chunks(reader, filters=filters)
     )
     for entries in pieces:
         named = Shown.of(entries)

@@ -17,7 +17,7 @@ from sqlalchemy import cast as cast_sql
 from app.clock import from_ms
 from app.extensions import db
 from app.ledger.entries import ENTRY, FAILED
-from app.reports.planner import IS_REQUEST, Filters, Reader, let_through, span_of
+from app.reports.planner import IS_REQUEST, Filters, Reader, conditions, span_of
 
 NEWEST = 2_000  # enough for the 95th percentile, or a share, to about one in a hundred
 
@@ -137,7 +137,7 @@ def _errors(rows: Sequence[Any]) -> Errors:
 
 def _within(reader: Reader, filters: Filters) -> list[Any]:
     first, after = span_of(filters)
-    return [ENTRY.c.at_ms >= first, ENTRY.c.at_ms < after, *let_through(reader, filters, ENTRY)]
+    return [ENTRY.c.at_ms >= first, ENTRY.c.at_ms < after, *conditions(reader, filters, ENTRY)]
 
 
 def _timings(rows: Sequence[Any]) -> Timings:

@@ -223,7 +223,7 @@ def hours_in(
         source.moment >= first - first % HOUR_MS,
         source.moment < after,
         *source.own,
-        *let_through(reader, filters, source.table),
+        *conditions(reader, filters, source.table),
     )
 
 
@@ -325,7 +325,7 @@ def _piece(
         source.moment >= start,
         source.moment < end,
         *source.own,
-        *let_through(reader, filters, table),
+        *conditions(reader, filters, table),
     )
 
 
@@ -362,17 +362,17 @@ def _found(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[in
     )
 
 
-def let_through(reader: Reader, filters: Filters, table: Table) -> list[Any]:
+def conditions(reader: Reader, filters: Filters, table: Table) -> list[Any]:
     """Conditions for the rows that the reader can see and the filters let through. A team's owner sees all of the team."""
-    own = [] if _leads(reader, filters) else allowed(reader, table, of_key=filters.key_id is not None)
-    return [*own, *narrowed(filters, table)]
+    own = [] if _leads(reader, filters) else access_conditions(reader, table, of_key=filters.key_id is not None)
+    return [*own, *filter_conditions(filters, table)]
 
 
 def _leads(reader: Reader, filters: Filters) -> bool:
     return isinstance(reader, TeamReader) and filters.team_id in reader.teams
 
 
-def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[ColumnElement[bool]]:
+def access_conditions(reader: Reader, table: Table, *, of_key: bool = False) -> list[ColumnElement[bool]]:
     """Conditions for the rows that the reader can see; `of_key` says that a filter narrows them to a key too.
 
     A key has fewer rows than its person, so its index is the better one: the condition on the person is then written in a
@@ -388,7 +388,7 @@ def allowed(reader: Reader, table: Table, *, of_key: bool = False) -> list[Colum
     return [or_(own, (func.coalesce(table.c.team_id, "") if of_key else table.c.team_id).in_(reader.teams))]
 
 
-def narrowed(filters: Filters, table: Table) -> list[Any]:
+def filter_conditions(filters: Filters, table: Table) -> list[Any]:
     where: list[Any] = [table.c[name] == value for name in NARROWING if (value := getattr(filters, name)) is not None]
     if table is CUT and filters.team_id:
         where.append(OF_TEAMS)

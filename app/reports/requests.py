@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, func, literal, select, tuple_
 
 from app.extensions import db
 from app.ledger.entries import ENTRY, UsageEntry
-from app.ledger.measures import listed as listed_ids
-from app.reports.planner import IS_REQUEST, NONE, Filters, Reader, allowed, let_through
+from app.ledger.measures import values_from_json as listed_ids
+from app.reports.planner import IS_REQUEST, NONE, Filters, Reader, access_conditions, conditions
 from app.reports.usage import ReportError
 
 COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
@@ -37,14 +37,14 @@ class Page(msgspec.Struct, kw_only=True):
     previous: str | None = None
 
 
-def listed(
+def search(
     reader: Reader, *, filters: Filters = NONE, limit: int = 50, cursor: str | None = None, skip: int = 0
 ) -> Page:
     """A page of the requests that `filters` let through, newest first: from `cursor` (of another page) or after `skip`.
 
     Raises `ReportError` for an invalid cursor.
     """
-    where = _wanted(reader, filters)
+    where = _conditions(reader, filters)
     # counted in the order of the list, so that its index answers; other rows would be read from the heap
     counted = select(func.count()).select_from(
         select(literal(1)).select_from(ENTRY).where(*where).order_by(*_NEWEST_FIRST).limit(COUNTED_UP_TO + 1).subquery()
@@ -76,13 +76,13 @@ def listed(
 
 def newest(reader: Reader, *, filters: Filters, limit: int) -> list[UsageEntry]:
     """The newest requests that `filters` let through, without counting them."""
-    query = select(UsageEntry).where(*_wanted(reader, filters))
+    query = select(UsageEntry).where(*_conditions(reader, filters))
     return list(db.session.scalars(query.order_by(*_NEWEST_FIRST).limit(limit)))
 
 
-def every(reader: Reader, *, filters: Filters = NONE, piece: int = 500) -> Iterator[list[UsageEntry]]:
+def all_in_chunks(reader: Reader, *, filters: Filters = NONE, piece: int = 500) -> Iterator[list[UsageEntry]]:
     """All requests that `filters` let through, newest first, in lists of `piece`, so that memory stays bounded."""
-    query = select(UsageEntry).where(*_wanted(reader, filters))
+    query = select(UsageEntry).where(*_conditions(reader, filters))
     query = query.order_by(*_NEWEST_FIRST).limit(piece)
     entries = list(db.session.scalars(query))
     while entries:
@@ -97,12 +97,12 @@ def entries_of(reader: Reader, request_id: str) -> list[UsageEntry]:
     Repairs and credits have ids too, but are not requests.
     """
     moves = (ENTRY.c.kind == "repair") | ((ENTRY.c.kind == "credit") & (ENTRY.c.person_id == ""))
-    query = select(UsageEntry).where(ENTRY.c.request_id == request_id, ~moves, *allowed(reader, ENTRY))
+    query = select(UsageEntry).where(ENTRY.c.request_id == request_id, ~moves, *access_conditions(reader, ENTRY))
     return list(db.session.scalars(query.order_by(~IS_REQUEST, ENTRY.c.id)))
 
 
-def _wanted(reader: Reader, filters: Filters) -> list[ColumnElement[bool]]:
-    where = [IS_REQUEST, *let_through(reader, filters, ENTRY)]
+def _conditions(reader: Reader, filters: Filters) -> list[ColumnElement[bool]]:
+    where = [IS_REQUEST, *conditions(reader, filters, ENTRY)]
     if filters.from_ms is not None:
         where.append(ENTRY.c.at_ms >= filters.from_ms)
     if filters.to_ms is not None:
@@ -141,7 +141,7 @@ def last_use(reader: Reader, key_ids: Iterable[str]) -> dict[str, int]:
     of = listed_ids(db.session.connection().dialect.name == "postgresql").subquery("of")
     last = (  # one step into the index for each key; GROUP BY would read all their entries
         select(ENTRY.c.at_ms)
-        .where(ENTRY.c.key_id == of.c.id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
+        .where(ENTRY.c.key_id == of.c.id, IS_REQUEST, *access_conditions(reader, ENTRY, of_key=True))
         .order_by(*_NEWEST_FIRST)
         .limit(1)
         .scalar_subquery()
@@ -166,7 +166,7 @@ def use_of_secrets(reader: Reader, key_id: str, secret_ids: Collection[str]) -> 
 def _newest_use(reader: Reader, key_id: str, size: int) -> dict[str, int]:
     newest = (
         select(ENTRY.c.secret_id, ENTRY.c.at_ms)
-        .where(ENTRY.c.key_id == key_id, IS_REQUEST, *allowed(reader, ENTRY, of_key=True))
+        .where(ENTRY.c.key_id == key_id, IS_REQUEST, *access_conditions(reader, ENTRY, of_key=True))
         .order_by(*_NEWEST_FIRST)
         .limit(size)
         .subquery("newest")

@@ -103,14 +103,14 @@ class Question(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The largest shares, largest first; how many there are (`found`), and how many of them made a request (`asked`).
+    """The largest shares, largest first; how many there are (`total`), and how many of them made a request (`active`).
 
     `series` has their sums by name and start of window; None if other rows must be read for it.
     """
 
     shares: list[Share]
-    found: int
-    asked: int
+    total: int
+    active: int
     series: dict[str, dict[int, Sums]] | None = None
 
 
@@ -441,7 +441,7 @@ def rankings(
             shares = []
             for row in rows:
                 shares.append(Share(name=row.name or "", **dict(zip(measures, row[-len(measures) :], strict=True))))
-            found[number] = Ranking(shares, row.found, row.asked)
+            found[number] = Ranking(shares, row.total, row.active)
         else:
             ranking = found[number - len(questions)]
             series: dict[str, dict[int, Sums]] = {share.name: {} for share in ranking.shares}
@@ -461,8 +461,8 @@ def _kept(used: Any, dimension: Dimension, measures: Collection[str]) -> Any:
 
 def _counted(kept: Any) -> Any:
     """How many names there are, and how many of them made a request."""
-    asked = func.count().filter(kept.c.requests > 0)
-    return select(func.count().label("found"), asked.label("asked")).select_from(kept).cte()
+    active = func.count().filter(kept.c.requests > 0)
+    return select(func.count().label("total"), active.label("active")).select_from(kept).cte()
 
 
 def _ranked(kept: Any, counted: Any, number: int, question: Question) -> Any:
@@ -472,8 +472,8 @@ def _ranked(kept: Any, counted: Any, number: int, question: Question) -> Any:
     return (
         select(
             literal(number).label("question"),
-            select(counted.c.found).scalar_subquery().label("found"),
-            select(counted.c.asked).scalar_subquery().label("asked"),
+            select(counted.c.total).scalar_subquery().label("total"),
+            select(counted.c.active).scalar_subquery().label("active"),
             size,
             *kept.c,
         )
@@ -489,8 +489,8 @@ def _series(used: Any, ranked: Any, number: int, dimension: Dimension, measures:
     return (
         select(
             literal(number).label("question"),
-            literal(0).label("found"),
-            literal(0).label("asked"),
+            literal(0).label("total"),
+            literal(0).label("active"),
             used.c.window.label("size"),
             name.label("name"),
             *summed(used, measures),

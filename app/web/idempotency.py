@@ -46,7 +46,7 @@ def make_once(person: Person, number: str | None, make: Callable[[], Made]) -> M
     """
     if not number:
         return make()
-    name, text_name = store.made(person.id, number)
+    name, text_name = store.created_by_form(person.id, number)
     found = _claim_or_find(name, text_name)
     if found is not None:
         return found

@@ -39,7 +39,7 @@ def whoever(id: str) -> Person | None:
 
 def memberships(person: Person) -> list[Membership]:
     """A person's memberships, by the team's name."""
-    return once(_memberships_of(person), lambda: teams.of(person))
+    return once(_memberships_of(person), lambda: teams.memberships_of(person))
 
 
 def _memberships_of(person: Person) -> str:
@@ -48,7 +48,7 @@ def _memberships_of(person: Person) -> str:
 
 def reach_team(person: Person, id: str) -> Team:
     """The team of that id, if a person can see it; raises `NotFound`."""
-    return next((one.team for one in memberships(person) if one.team_id == id), None) or teams.reach(person, id)
+    return next((one.team for one in memberships(person) if one.team_id == id), None) or teams.get_visible(person, id)
 
 
 def owned_teams(person: Person) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ def exhausted() -> list[tuple[str, str]]:
     return [(kind, id) for kind, _, id in (str(text).partition(":") for text in found or ())]
 
 
-def of(kind: str, id: str) -> Select[BudgetAlert]:
+def of_scope(kind: str, id: str) -> Select[BudgetAlert]:
     """A scope's alerts, newest first."""
     return (
         select(BudgetAlert)
@@ -130,7 +130,7 @@ def _crossings(found: Sequence[Budget], exhausted: frozenset[tuple[str, str]]) -
         refuses = scope in exhausted and _hardly_anything_is_left(budget, nano, entries)
         if crossed := _crossed(budget, nano, refuses):
             near.append((budget, nano, refuses, crossed))
-    told = _told([(*scope, windows[scope].name) for scope in ((b.scope_kind, b.scope_id) for b, *_ in near)])
+    told = _already_raised([(*scope, windows[scope].name) for scope in ((b.scope_kind, b.scope_id) for b, *_ in near)])
     for budget, nano, refuses, crossed in near:
         kind, id = budget.scope_kind, budget.scope_id
         window = windows[kind, id]
@@ -169,7 +169,7 @@ def _hardly_anything_is_left(budget: Budget, spent_nano: int, entries: int) -> b
     )
 
 
-def _told(counters: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str, int]]:
+def _already_raised(counters: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str, int]]:
     columns = BudgetAlert.scope_kind, BudgetAlert.scope_id, BudgetAlert.period, BudgetAlert.threshold
     found: set[tuple[str, str, str, int]] = set()
     for start in range(0, len(counters), CHUNK):
@@ -209,7 +209,7 @@ def _write(crossings: Iterable[_Crossing]) -> int:
     for row in inserted:
         scope = row["scope_kind"], row["scope_id"]
         if scope in known:
-            _tell(known[scope], by_scope[scope], row["threshold"])
+            _notify(known[scope], by_scope[scope], row["threshold"])
     return len(inserted)
 
 
@@ -218,7 +218,7 @@ def _insert() -> Any:
     return postgresql_insert if db.engine.dialect.name == "postgresql" else sqlite_insert
 
 
-def _tell(payer: Payer, crossing: _Crossing, percent: int) -> None:
+def _notify(payer: Payer, crossing: _Crossing, percent: int) -> None:
     if percent < 0:
         _suspend(payer, crossing)
         return
@@ -236,15 +236,15 @@ def _tell(payer: Payer, crossing: _Crossing, percent: int) -> None:
         sentences.append(f"New requests are refused from {crossing.action_percent}% on.")
     sentences.append(f"It resets at {resets_at:%Y-%m-%d %H:%M} UTC." if resets_at else "It does not reset.")
     sentences.append("You can ask for more on its page.")
-    notices.tell_all(
-        payers.concerned(payer),
+    notices.notify_all(
+        payers.people_to_alert(payer),
         "budget.alert",
         title,
         " ".join(sentences),
         payer.path,
         about={
             "scope": payer.kind,
-            "scope_id": payer.shown,
+            "scope_id": payer.public_id,
             "threshold": percent,
             "percent": share,
             "spent": money.text(crossing.spent_nano),
@@ -260,10 +260,10 @@ def _suspend(payer: Payer, crossing: _Crossing) -> None:
         return
     reason = f"{crossing.action_percent}% of its budget are spent. Somebody has to resume it."
     keys.pause(key, by=None, reason=reason)
-    for person in payers.concerned(payer):
+    for person in payers.people_to_alert(payer):
         if person.id != key.person_id:  # who owns it is told by the pause
             title = f"The key {key.name} was paused"
-            notices.tell(person, "key.paused", title, reason, keys.page_of(key.id), by_webhook=False)
+            notices.notify(person, "key.paused", title, reason, keys.page_of(key.id), by_webhook=False)
 
 
 def _spelled(nano: int) -> str:

@@ -74,17 +74,17 @@ class BudgetRequest(Base):
 # --- finding ---
 
 
-def reachable(person: Person) -> Select[BudgetRequest]:
+def visible_to(person: Person) -> Select[BudgetRequest]:
     """The requests that a person can see, newest first: their own, those that they may decide as a team's owner, and
     everybody's for admins."""
-    found = select(BudgetRequest).order_by(BudgetRequest.id.desc())
+    query = select(BudgetRequest).order_by(BudgetRequest.id.desc())
     if person.sees_everything:
-        return found
+        return query
     owned = select(Membership.team_id).where(Membership.person_id == person.id, Membership.role == "owner")
     of_keys = select(ApiKey.id).where(ApiKey.team_id.in_(owned))
     of_members = select(Membership.team_id, Membership.person_id).where(Membership.team_id.in_(owned))
     asks_as = tuple_(BudgetRequest.team_id, BudgetRequest.person_id)
-    return found.where(
+    return query.where(
         or_(
             BudgetRequest.person_id == person.id,
             (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys),
@@ -93,12 +93,12 @@ def reachable(person: Person) -> Select[BudgetRequest]:
     )
 
 
-def reach(person: Person, id: str) -> BudgetRequest:
+def get_visible(person: Person, id: str) -> BudgetRequest:
     """The request of that id among those reachable; raises `NotFound`."""
-    found = db.session.scalar(reachable(person).where(BudgetRequest.id == id))
-    if found is None:
+    request = db.session.scalar(visible_to(person).where(BudgetRequest.id == id))
+    if request is None:
         raise NotFound("There is no such request.")
-    return found
+    return request
 
 
 def about(payer: Payer) -> Select[BudgetRequest]:
@@ -110,7 +110,7 @@ def about(payer: Payer) -> Select[BudgetRequest]:
     )
 
 
-def of_team(team_id: str) -> Select[BudgetRequest]:
+def pending_of_team(team_id: str) -> Select[BudgetRequest]:
     """What waits for the owners of a team: requests for its keys and its members' caps."""
     of_keys = select(ApiKey.id).where(ApiKey.team_id == team_id)
     inside = (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys)
@@ -122,7 +122,7 @@ def of_team(team_id: str) -> Select[BudgetRequest]:
     )
 
 
-def waiting_count() -> Select[int]:
+def pending_count() -> Select[int]:
     """How many requests for more wait for an answer."""
     return select(func.count()).select_from(BudgetRequest).where(BudgetRequest.status == "pending")
 
@@ -137,7 +137,7 @@ def pending(person: Person, payer: Payer) -> BudgetRequest | None:
 # --- what helps to decide ---
 
 
-class Spell(NamedTuple):
+class PeriodCost(NamedTuple):
     """What a scope's calls cost in one period of its budget. `forecast_nano` is there for the running one: what it
     will be if it goes on as so far."""
 
@@ -147,7 +147,7 @@ class Spell(NamedTuple):
     forecast_nano: int | None = None
 
 
-def outlook(payer: Payer) -> list[Spell]:
+def period_costs(payer: Payer) -> list[PeriodCost]:
     """The running period of a scope's budget and the ones before it, newest first; none without a budget."""
     budget = budgets.find(*payer.scope)
     if budget is None:
@@ -157,14 +157,14 @@ def outlook(payer: Payer) -> list[Spell]:
     while len(windows) < LOOKED_BACK and windows[-1].end_ms < periods.FOR_EVER_MS:
         windows.append(periods.window_of(budget.spec, windows[-1].start_ms - 1))
     spans = [(window.start_ms, min(window.end_ms, moment_ms + 60_000)) for window in windows]
-    spells: list[Spell] = []
+    spells: list[PeriodCost] = []
     for window, cost in zip(windows, books.spent_in(payer.kind, payer.id, *spans), strict=True):
         ends = window.end_ms < periods.FOR_EVER_MS
         forecast = None
         if ends and not spells:
             passed = max(moment_ms - window.start_ms, 1)
             forecast = cost * (window.end_ms - window.start_ms) // passed
-        spells.append(Spell(from_ms(window.start_ms), from_ms(window.end_ms) if ends else None, cost, forecast))
+        spells.append(PeriodCost(from_ms(window.start_ms), from_ms(window.end_ms) if ends else None, cost, forecast))
     return spells
 
 
@@ -180,68 +180,68 @@ def ask(payer: Payer, *, by: Person, amount: str | int, lasting: bool, reason: s
         raise Conflict("This has no limit, so there is nothing to ask for.")
     if pending(by, payer) is not None:
         raise Conflict("You have asked already, and nobody has answered yet.")
-    made = BudgetRequest(
+    request = BudgetRequest(
         id=new_id(), scope_kind=payer.kind, scope_id=payer.id, person_id=by.id, amount_nano=amounts.read_above_zero(amount),
         lasting=lasting, reason=_words(reason, "Say what you need it for."), person=by,
     )  # fmt: skip
-    db.session.add(made)
+    db.session.add(request)
     db.session.flush()
     audit.record(
         by, "budget.request", payer.kind, payer.id, name=payer.name,
-        after={"amount": money.text(made.amount_nano), "lasting": lasting}, reason=made.reason,
+        after={"amount": money.text(request.amount_nano), "lasting": lasting}, reason=request.reason,
     )  # fmt: skip
-    title = f"{by.username} asks for {_spelled(made.amount_nano)} more for {payer.name}"
+    title = f"{by.username} asks for {_spelled(request.amount_nano)} more for {payer.name}"
     deciders = [person for person in _deciders(payer) if person.id != by.id]
-    notices.tell_all(deciders, "budget.request", title, made.reason, made.path, about={"request": made.id})
-    return made
+    notices.notify_all(deciders, "budget.request", title, request.reason, request.path, about={"request": request.id})
+    return request
 
 
-def withdraw(found: BudgetRequest, *, by: Person) -> BudgetRequest:
+def withdraw(request: BudgetRequest, *, by: Person) -> BudgetRequest:
     """Takes one's own request back. Raises `Forbidden`, or `Conflict` when it is decided."""
-    if by.id != found.person_id:
+    if by.id != request.person_id:
         raise Forbidden("Only the person who asked can take it back.")
-    _must_be_pending(found)
-    found.status, found.decided_at = "withdrawn", now()
-    audit.record(by, "budget.request.withdraw", found.scope_kind, found.scope_id)
-    return found
+    _must_be_pending(request)
+    request.status, request.decided_at = "withdrawn", now()
+    audit.record(by, "budget.request.withdraw", request.scope_kind, request.scope_id)
+    return request
 
 
 def decide(
-    found: BudgetRequest, decision: str, *, by: Person, amount: str | int | None = None, reason: str | None = None
+    request: BudgetRequest, decision: str, *, by: Person, amount: str | int | None = None, reason: str | None = None
 ) -> BudgetRequest:
     """Grants what was asked for, or `amount` instead, or denies it with a reason. The one who asked is told.
 
     To be the last act of a unit of work, as a grant for once moves a counter. Raises `Invalid` naming the field,
     `Forbidden`, or `Conflict` when it is decided already or the budget is gone.
     """
-    payer = payers.read([found.scope]).get(found.scope)
+    payer = payers.read([request.scope]).get(request.scope)
     if payer is None and decision == "grant":
         raise Conflict("What this was asked for is gone, so it can only be denied.")
     if not (payers.may_decide(by, payer) if payer else by.is_admin):
         raise Forbidden("Deciding this needs the role admin, or owning the team that the key or the member belongs to.")
     if decision not in DECISIONS:
         raise Invalid(f"Choose one of {', '.join(DECISIONS)}.", "decision")
-    _must_be_pending(found)
+    _must_be_pending(request)
     said = (reason or "").strip()
     if decision == "deny":
         said = _words(said, "Give a reason; the person will read it.")
     elif len(said) > LONGEST_TEXT:
         raise Invalid(f"Use at most {LONGEST_TEXT} characters.", "reason")
-    budget = budgets.find(*found.scope)
+    budget = budgets.find(*request.scope)
     if decision == "grant" and budget is None:
         raise Conflict("This has no limit any more, so there is nothing to raise.")
-    granted = None if decision == "deny" else found.amount_nano if amount is None else amounts.read_above_zero(amount)
-    found.status = "denied" if granted is None else "granted"
-    found.granted_nano, found.decided_by, found.decided_at = granted, by.username, now()
-    found.decision_reason = said or None
+    granted = None if decision == "deny" else request.amount_nano if amount is None else amounts.read_above_zero(amount)
+    request.status = "denied" if granted is None else "granted"
+    request.granted_nano, request.decided_by, request.decided_at = granted, by.username, now()
+    request.decision_reason = said or None
     audit.record(
-        by, f"budget.request.{decision}", *found.scope, name=payer.name if payer else None,
-        after={"amount": money.optional_text(granted), "lasting": found.lasting}, reason=said or None,
-        on_behalf_of=found.person.username,
+        by, f"budget.request.{decision}", *request.scope, name=payer.name if payer else None,
+        after={"amount": money.optional_text(granted), "lasting": request.lasting}, reason=said or None,
+        on_behalf_of=request.person.username,
     )  # fmt: skip
-    _tell(found, payer)
+    _notify(request, payer)
     if granted is not None and budget is not None:
-        if found.lasting:
+        if request.lasting:
             budgets.set_budget(
                 budget.scope_kind,  # type: ignore[arg-type]
                 budget.scope_id,
@@ -252,25 +252,25 @@ def decide(
             )
         else:
             credits.give(
-                current.redis(), found.id, *found.scope, by=by, amount=money.text(granted),
-                reason=said or f"Asked for by {found.person.username}: {found.reason[:500]}",
+                current.redis(), request.id, *request.scope, by=by, amount=money.text(granted),
+                reason=said or f"Asked for by {request.person.username}: {request.reason[:500]}",
             )  # fmt: skip
-    return found
+    return request
 
 
-def _tell(found: BudgetRequest, payer: Payer | None) -> None:
+def _notify(request: BudgetRequest, payer: Payer | None) -> None:
     """The answer to the one who asked, unless they gave it themselves."""
-    if found.decided_by == found.person.username:
+    if request.decided_by == request.person.username:
         return
     name = payer.name if payer else "what is gone by now"
-    if found.granted_nano is None:
+    if request.granted_nano is None:
         title = f"No more for {name}"
     else:
-        how = "each period" if found.lasting else "this period"
-        title = f"{_spelled(found.granted_nano)} more for {name}, {how}"
-    text = f"Decided by {found.decided_by}."
-    text = f"{found.decision_reason}\n{text}" if found.decision_reason else text
-    notices.tell(found.person, f"budget.{found.status}", title, text, payer.path if payer else None)
+        how = "each period" if request.lasting else "this period"
+        title = f"{_spelled(request.granted_nano)} more for {name}, {how}"
+    text = f"Decided by {request.decided_by}."
+    text = f"{request.decision_reason}\n{text}" if request.decision_reason else text
+    notices.notify(request.person, f"budget.{request.status}", title, text, payer.path if payer else None)
 
 
 def _deciders(payer: Payer) -> list[Person]:
@@ -282,10 +282,10 @@ def _deciders(payer: Payer) -> list[Person]:
     return found
 
 
-def _must_be_pending(found: BudgetRequest) -> None:
-    db.session.refresh(found, with_for_update={"of": BudgetRequest})
-    if not found.is_pending:
-        raise Conflict(f"This request is {found.status} already.")
+def _must_be_pending(request: BudgetRequest) -> None:
+    db.session.refresh(request, with_for_update={"of": BudgetRequest})
+    if not request.is_pending:
+        raise Conflict(f"This request is {request.status} already.")
 
 
 def _total(nano: int) -> str:

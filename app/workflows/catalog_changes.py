@@ -153,7 +153,7 @@ def key_counts(models: Collection[Model]) -> dict[str, int]:
     asked = Subscription.model_id.in_([item.id for item in models]), Subscription.status.in_(subscriptions.LIVE)
     may = or_(catalog.has_no_word(ApiKey.models), catalog.has_word(ApiKey.models, Subscription.model_name))
     both: Any = select(Subscription.model_id, ApiKey.id)
-    pairs: Select[Any] = keys.narrowed(both, status="active").where(*asked, may)
+    pairs: Select[Any] = keys.filtered(both, status="active").where(*asked, may)
     is_own = Subscription.team_id.is_(None)
     people = select(Subscription.person_id).where(*asked, is_own)
     joined = select(Subscription.team_id).where(*asked, ~is_own)

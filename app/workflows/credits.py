@@ -76,7 +76,7 @@ def give(redis: Redis, id: str, kind: str, scope_id: str, *, by: Person, amount:
     return Credit(id, kind, scope_id, window.name, amount_nano, by.username, reason, at)
 
 
-def every() -> Select[UsageEntry]:
+def all_() -> Select[UsageEntry]:
     """The entries of all credits, newest first. They are nobody's use, which is how they are found quickly."""
     return (
         select(UsageEntry)
@@ -85,8 +85,8 @@ def every() -> Select[UsageEntry]:
     )
 
 
-def read(entry: UsageEntry) -> Credit:
-    """What an entry of `every` tells."""
+def from_entry(entry: UsageEntry) -> Credit:
+    """What an entry of `all_` tells."""
     kind, scope_id, period = entry.scopes[0]
     by, _, reason = (entry.error_message or "").partition(": ")
     return Credit(entry.request_id, kind, scope_id, period, -entry.moved_nano, by, reason, entry.at)

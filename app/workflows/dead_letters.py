@@ -26,28 +26,28 @@ OPEN, POSTED, DISMISSED = STATES = ("open", "posted", "dismissed")
 LONGEST_NOTE = 500
 
 
-def every(*, state: str | None = None, search: str | None = None) -> Select[DeadLetter]:
+def search(*, state: str | None = None, search: str | None = None) -> Select[DeadLetter]:
     """The letters, newest first, narrowed to a state and to a part of their source or reason."""
-    found = select(DeadLetter).order_by(DeadLetter.at_ms.desc(), DeadLetter.id.desc())
+    query = select(DeadLetter).order_by(DeadLetter.at_ms.desc(), DeadLetter.id.desc())
     if state:
-        found = found.where(DeadLetter.state == state)
+        query = query.where(DeadLetter.state == state)
     if search:
-        found = found.where(
+        query = query.where(
             or_(
                 DeadLetter.source.icontains(search, autoescape=True),
                 DeadLetter.reason.icontains(search, autoescape=True),
             )
         )
-    return found
+    return query
 
 
 def letter(id: str) -> DeadLetter:
     """The letter of that id; raises `NotFound`."""
     number = int(id) if id.isascii() and id.isdigit() and len(id) < 19 else None
-    found = db.session.get(DeadLetter, number) if number is not None else None
-    if found is None:
+    letter = db.session.get(DeadLetter, number) if number is not None else None
+    if letter is None:
         raise NotFound("There is no such dead letter.")
-    return found
+    return letter
 
 
 def open_count() -> int:

@@ -18,7 +18,7 @@ def delete(person: Person, *, by: Person | None) -> None:
     """Removes a person with everything that was theirs. Raises `Conflict` for the last admin, or the last owner of a
     team that has other members."""
     id = person.id
-    for membership in teams.of(person):
+    for membership in teams.memberships_of(person):
         teams.let_go(membership, by=by)
     tokens.forget(person)
     keys.forget(person)

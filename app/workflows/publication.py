@@ -29,7 +29,7 @@ from app import current, directory, store
 from app.clock import now, now_ms, to_ms
 from app.domain.budgets import Budget
 from app.domain.catalog import Limits, Model
-from app.domain.changes import NOTED, Change, PendingChange
+from app.domain.changes import PENDING, Change, PendingChange
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.person import Person
 from app.domain.providers import Endpoint, Provider
@@ -126,7 +126,7 @@ end
 """
 
 
-class _Notices(msgspec.Struct):
+class _Records(msgspec.Struct):
     """What is to be written: None takes a caller or a scope away."""
 
     document: directory.Directory | None = None
@@ -135,7 +135,7 @@ class _Notices(msgspec.Struct):
     openings: list[Opening] = []
 
 
-def _in_turn(read: Callable[[Session], _Notices], *, rebuilding: bool, marker: str | None = None) -> bool:
+def _in_turn(read: Callable[[Session], _Records], *, rebuilding: bool, marker: str | None = None) -> bool:
     """Reads SQL and writes Redis so that no other publication came between. False: Redis lost things meanwhile."""
     with current.redis().pipeline(transaction=True) as pipe:
         for _ in range(TURNS):
@@ -146,10 +146,10 @@ def _in_turn(read: Callable[[Session], _Notices], *, rebuilding: bool, marker: s
                 if marker and not pipe.exists(marker):
                     return False
                 with _reading() as session:
-                    notices = read(session)
+                    records = read(session)
                 pipe.multi()
                 pipe.incr(TURN)
-                _write(pipe, notices)
+                _write(pipe, records)
                 pipe.execute()
                 return True
             except WatchError:
@@ -157,8 +157,8 @@ def _in_turn(read: Callable[[Session], _Notices], *, rebuilding: bool, marker: s
     raise RedisError(f"no turn to publish among {TURNS} tries")
 
 
-def _write(pipe: Pipeline, notices: _Notices) -> None:
-    for digest, record in notices.callers.items():
+def _write(pipe: Pipeline, records: _Records) -> None:
+    for digest, record in records.callers.items():
         name = store.caller(digest)
         if record is None:
             pipe.delete(name)
@@ -166,7 +166,7 @@ def _write(pipe: Pipeline, notices: _Notices) -> None:
         pipe.set(name, ENCODER.encode(record))
         if record.expires_ms is not None:
             pipe.pexpireat(name, record.expires_ms)
-    for (kind, id), scope in notices.scopes.items():
+    for (kind, id), scope in records.scopes.items():
         name = store.scope(kind, id)
         if scope is None:
             pipe.delete(name)
@@ -183,19 +183,19 @@ def _write(pipe: Pipeline, notices: _Notices) -> None:
         absent = [field for field, value in fields.items() if value is None]
         if absent:
             pipe.hdel(name, *absent)
-    for opening in notices.openings:
+    for opening in records.openings:
         pipe.eval(OPEN, 1, opening.counter, opening.id, opening.nano)
-    if notices.document is not None:
-        pipe.set(store.DIRECTORY, ENCODER.encode(notices.document))
-        pipe.set(store.DIRECTORY_VERSION, notices.document.version)
+    if records.document is not None:
+        pipe.set(store.DIRECTORY, ENCODER.encode(records.document))
+        pipe.set(store.DIRECTORY_VERSION, records.document.version)
 
 
-def _read(session: Session, changes: Iterable[Change]) -> _Notices:
+def _read(session: Session, changes: Iterable[Change]) -> _Records:
     """The present state of everything that `changes` name."""
     named: dict[str, set[str]] = {kind: set() for kind in ("directory", "person", "team", "key", "caller", "scope")}
     for kind, id in changes:
         named.setdefault(kind, set()).add(id)
-    notices = _Notices()
+    records = _Records()
     scopes: set[tuple[str, str]] = set()
     for text in named["scope"]:
         kind, _, id = text.partition(":")
@@ -227,12 +227,12 @@ def _read(session: Session, changes: Iterable[Change]) -> _Notices:
             ("subscription", id) for id in session.scalars(active.where(one_of(Subscription.team_id, named["team"])))
         )
     for digest in named["caller"]:
-        notices.callers[digest] = None
-    _callers(session, notices, keys, tokens | named["caller"])
-    _scopes(session, notices, scopes)
+        records.callers[digest] = None
+    _callers(session, records, keys, tokens | named["caller"])
+    _scopes(session, records, scopes)
     if named["directory"]:
-        notices.document = _directory(session)
-    return notices
+        records.document = _directory(session)
+    return records
 
 
 SECRETS = (  # columns alone: a person may have hundreds of keys, and there may be many people
@@ -259,7 +259,7 @@ SECRETS = (  # columns alone: a person may have hundreds of keys, and there may 
 _Models = dict[str, tuple[str, datetime | None]]  # a model's name -> the subscription that pays for it, and its end
 
 
-def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[str]) -> None:
+def _callers(session: Session, records: _Records, keys: set[str], digests: set[str]) -> None:
     """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
     secrets = [
         row
@@ -278,11 +278,11 @@ def _callers(session: Session, notices: _Notices, keys: set[str], digests: set[s
     members = {(team_id, person_id) for team_id, person_id in session.execute(memberships)} if teams else set()
     for row in secrets:
         if row.team_id is not None and (row.team_id, row.person_id) not in members:
-            notices.callers[row.digest] = None  # who left the team has no key of it
+            records.callers[row.digest] = None  # who left the team has no key of it
         else:
-            notices.callers[row.digest] = _key_record(row, people[row.person_id], models[row.team_id or row.person_id])
+            records.callers[row.digest] = _key_record(row, people[row.person_id], models[row.team_id or row.person_id])
     for token in tokens:
-        notices.callers[token.digest] = _token_record(token, models[token.person_id])
+        records.callers[token.digest] = _token_record(token, models[token.person_id])
 
 
 def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRecord | None:
@@ -337,7 +337,7 @@ def _may_call(person: Person) -> bool:
     return not person.disabled and "inference" in person.held_scopes
 
 
-def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -> None:
+def _scopes(session: Session, records: _Records, wanted: set[tuple[str, str]]) -> None:
     ids = {id for _, id in wanted}
     kinds = {kind for kind, _ in wanted}  # beside the id, so that its index is stepped into
     of_scopes = select(Budget).where(Budget.scope_kind.in_(kinds), one_of(Budget.scope_id, ids))
@@ -359,8 +359,8 @@ def _scopes(session: Session, notices: _Notices, wanted: set[tuple[str, str]]) -
             running = periods.window_of(budget.spec, now_ms()).name
             if running == budget.opening_period:
                 counter = store.spent(kind, id, running)
-                notices.openings.append(Opening(counter, budget.opening_id, budget.opening_nano))
-        notices.scopes[kind, id] = None if gone else directory.Scope(
+                records.openings.append(Opening(counter, budget.opening_id, budget.opening_nano))
+        records.scopes[kind, id] = None if gone else directory.Scope(
             kind=cast("Any", kind),
             id=id,
             limit_nano=budget.enforced_nano if budget else None,
@@ -453,10 +453,10 @@ def _settle(ids: list[str]) -> None:
     """Removes notes that have been published."""
     if ids:
         db.session.rollback()
-        transaction(_delete_notes, ids)
+        transaction(_delete_pending, ids)
 
 
-def _delete_notes(ids: list[str]) -> None:
+def _delete_pending(ids: list[str]) -> None:
     for start in range(0, len(ids), CHUNK):
         db.session.execute(delete(PendingChange).where(PendingChange.id.in_(ids[start : start + CHUNK])))
 
@@ -467,9 +467,9 @@ def _reading() -> Session:
 
 
 @after_commit
-def publish_noted() -> None:
+def publish_pending() -> None:
     """Publishes what the unit of work just committed has noted."""
-    changes: set[Change] = db.session.info.pop(NOTED, set())
+    changes: set[Change] = db.session.info.pop(PENDING, set())
     try:
         with _one_publisher():
             publish(changes)
@@ -480,8 +480,8 @@ def publish_noted() -> None:
 
 
 @event.listens_for(db.session, "after_rollback")
-def _forget_noted(session: Session) -> None:
-    session.info.pop(NOTED, None)
+def _discard_pending(session: Session) -> None:
+    session.info.pop(PENDING, None)
 
 
 @cache

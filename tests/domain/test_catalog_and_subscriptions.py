@@ -81,7 +81,7 @@ def test_a_subscription_moves_only_as_its_states_allow(people: People) -> None:
     db.session.refresh(second)
     steps = ["pending", "active", "suspended", "active", "cancelled"]
     assert [step.status for step in second.timeline] == steps
-    assert [found.id for found in db.session.scalars(subscriptions.of(people.owner))] == [second.id, found.id]
+    assert [found.id for found in db.session.scalars(subscriptions.owned_by(people.owner))] == [second.id, found.id]
 
 
 def test_what_is_over_expires(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_what_is_over_expires(people: People, monkeypatch: pytest.MonkeyPatch) -
     found_id = found.id
 
     def end_it() -> None:
-        subscriptions.reach(people.owner, found_id).expires_at = now() - timedelta(seconds=1)
+        subscriptions.get_visible(people.owner, found_id).expires_at = now() - timedelta(seconds=1)
 
     transaction(end_it)
     assert db.session.execute(subscriptions.usable([people.owner.id])).all() == []

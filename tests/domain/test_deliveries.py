@@ -68,7 +68,7 @@ def hooked(inside: Flask, receiver: Receiver) -> Receiver:
 def tell(people: People, title: str = "Approved", **values: str) -> None:
     person = identity.by_id(people.owner.id)
     assert person is not None
-    notices.tell(person, "subscription.approve", title, **values)
+    notices.notify(person, "subscription.approve", title, **values)
 
 
 def with_address(people: People) -> None:
@@ -77,7 +77,7 @@ def with_address(people: People) -> None:
 
 def only() -> Delivery:
     db.session.rollback()
-    [found] = db.session.scalars(deliveries.every())
+    [found] = db.session.scalars(deliveries.search())
     return found
 
 
@@ -153,7 +153,7 @@ def test_nothing_leaves_without_a_commit_an_address_or_a_server(
     with pytest.raises(Conflict):
         transaction(refused)
     assert letters(config) == []
-    assert db.session.scalars(deliveries.every()).all() == []
+    assert db.session.scalars(deliveries.search()).all() == []
     assert db.session.scalar(notices.unread_count(people.owner)) == 1
 
 
@@ -214,7 +214,7 @@ def test_a_webhook_is_signed_and_tells_the_notice(people: People, hooked: Receiv
     [(path, headers, body)] = hooked.calls
     assert path == "/hook/of-a-secret-path"
     told = json.loads(body)
-    [notice] = db.session.scalars(notices.of(people.owner))
+    [notice] = db.session.scalars(notices.addressed_to(people.owner))
     assert set(told) == {"id", "kind", "at", "person", "title", "text", "href"}
     assert (told["id"], told["kind"], told["person"]) == (notice.id, "subscription.approve", "owner")
     assert (told["title"], told["text"]) == ("Approved", "Welcome")

@@ -116,7 +116,7 @@ def test_each_rate_of_a_key_can_be_set_by_program_and_by_form_and_stands_in_the_
     assert owner.patch(path, json={"note": "x"}).get_json()[name] == 7
     refused = owner.patch(path, json={name: 0})
     assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, name)
-    steps = history_lines(keys.history(keys.reach(people.owner, made["id"])))
+    steps = history_lines(keys.history(keys.get_visible(people.owner, made["id"])))
     assert f"{fields.words(keys.Rates)[name]}: 6 → 7" in [step.text for step in steps]
     with app.test_request_context(method="POST", data={name: "8"}):
         assert KeyForm().wanted()[name] == 8

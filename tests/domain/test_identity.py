@@ -80,7 +80,7 @@ def test_without_redis_nobody_signs_in_and_it_is_said_plainly(people: People, mo
     with pytest.raises(Unavailable):
         sessions.begin(people.owner.id, address="", agent="")
     assert sessions.find("x") is None
-    assert sessions.of(people.owner.id) == []
+    assert sessions.owned_by(people.owner.id) == []
 
 
 def test_the_first_admin_is_made_on_an_empty_database_only(inside: Flask) -> None:
@@ -107,7 +107,7 @@ def test_a_password_set_by_an_admin_is_changed_at_the_next_sign_in(people: Peopl
 def test_sessions_are_listed_slide_and_end(people: People, wire: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sessions.begin(people.owner.id, address="192.0.2.1", agent="one")
     second = sessions.begin(people.owner.id, address="192.0.2.2", agent="two")
-    assert {session.agent for session in sessions.of(people.owner.id)} == {"one", "two"}
+    assert {session.agent for session in sessions.owned_by(people.owner.id)} == {"one", "two"}
     found = sessions.find(first)
     assert found is not None
     name = store.session(found.digest)
@@ -119,7 +119,7 @@ def test_sessions_are_listed_slide_and_end(people: People, wire: redis.Redis, mo
     kept = sessions.find(second)
     assert kept is not None
     sessions.end_all(people.owner.id, but=kept.digest)
-    assert [session.agent for session in sessions.of(people.owner.id)] == ["two"]
+    assert [session.agent for session in sessions.owned_by(people.owner.id)] == ["two"]
     sessions._slide(found)  # a revoked one does not come back by being used at the same moment
     assert sessions.find(first) is None
 
@@ -134,7 +134,7 @@ def test_the_id_of_a_session_stands_in_its_browser_only(people: People, wire: re
         assert sessions.find(word) is None
     sessions.end(id)
     assert sessions.find(id) is None
-    assert sessions.of(people.owner.id) == []
+    assert sessions.owned_by(people.owner.id) == []
 
 
 def test_a_session_from_before_an_upgrade_is_over(people: People, wire: redis.Redis) -> None:
@@ -142,7 +142,7 @@ def test_a_session_from_before_an_upgrade_is_over(people: People, wire: redis.Re
     wire.hset("session:old", mapping=old)
     wire.sadd(store.sessions_of(people.owner.id), "old")
     assert sessions.find("old") is None
-    assert sessions.of(people.owner.id) == []
+    assert sessions.owned_by(people.owner.id) == []
     assert wire.smembers(store.sessions_of(people.owner.id)) == set()
 
 

@@ -32,7 +32,7 @@ def caller(wire: redis.Redis, text: str) -> directory.CallerRecord | None:
 
 def told(people: People) -> list[tuple[str, str | None]]:
     db.session.rollback()
-    return [(one.kind, one.href) for one in db.session.scalars(notices.of(people.owner))]
+    return [(one.kind, one.href) for one in db.session.scalars(notices.addressed_to(people.owner))]
 
 
 def change(key: ApiKey, **values: object) -> None:
@@ -140,7 +140,7 @@ def test_lists_and_keys_agree_about_a_status(people: People, status: str) -> Non
                 "revoked": {"revoked_at": now(), "expires_at": now() - DAY, "paused_at": now()},
             }[name],
         )
-    found = db.session.scalars(keys.listed(people.owner, status=status)).all()
+    found = db.session.scalars(keys.search(people.owner, status=status)).all()
     assert [(key.name, key.status) for key in found] == [(status, status)]
 
 
@@ -149,7 +149,7 @@ def test_a_list_finds_by_name_note_owner_and_what_is_shown_of_the_text(people: P
     made(people, name="beta")
 
     def names(search: str) -> list[str]:
-        return [one.name for one in db.session.scalars(keys.narrowed(keys.everybodys(), search=search))]
+        return [one.name for one in db.session.scalars(keys.filtered(keys.all_(), search=search))]
 
     assert names("ALPH") == names("website") == names(text) == names(text[:8]) == names(text[-4:]) == ["alpha"]
     assert names("owner") == ["beta", "alpha"]
@@ -164,7 +164,7 @@ def test_a_list_narrowed_to_a_model_holds_what_may_call_it(people: People) -> No
     made(people, name="other", models=["small-2"])
     made(people, name="all")
     transaction(keys.create, people.stranger, by=people.stranger, name="all of a stranger")
-    found = db.session.scalars(keys.narrowed(keys.everybodys(), model="small"))
+    found = db.session.scalars(keys.filtered(keys.all_(), model="small"))
     assert [key.name for key in found] == ["all", "named"]
 
 
@@ -173,12 +173,12 @@ def test_an_end_that_comes_near_is_told_once_a_week_and_a_day_before_and_when_it
     made(people, name="endless")
     page = f"/keys/{key.id}"
     change(key, created_at=now() - 30 * DAY, expires_at=now() + 8 * DAY)
-    assert transaction(key_warnings.tell_due) == 0
+    assert transaction(key_warnings.send_due) == 0
     expected: list[tuple[str, str | None]] = []
     for left, kind in ((6 * DAY, "key.expires_soon"), (DAY / 2, "key.expires_tomorrow"), (-DAY / 2, "key.expired")):
         change(key, expires_at=now() + left)
-        assert transaction(key_warnings.tell_due) == 1
-        assert transaction(key_warnings.tell_due) == 0
+        assert transaction(key_warnings.send_due) == 1
+        assert transaction(key_warnings.send_due) == 0
         expected.insert(0, (kind, page))
         assert told(people) == expected
 
@@ -187,40 +187,40 @@ def test_an_end_that_comes_near_is_told_once_a_week_and_a_day_before_and_when_it
 def test_a_key_just_made_or_long_over_is_not_warned_of(people: People, left: timedelta) -> None:
     key, _ = made(people)
     change(key, expires_at=now() + left)
-    transaction(key_warnings.tell_due)
+    transaction(key_warnings.send_due)
     assert told(people) == []
 
 
 def test_a_later_end_is_warned_of_again(people: People) -> None:
     key, _ = made(people)
     change(key, created_at=now() - 90 * DAY, expires_at=now() + 5 * DAY)
-    transaction(key_warnings.tell_due)
+    transaction(key_warnings.send_due)
 
     def a_month_passes() -> None:
-        for notice in db.session.scalars(notices.of(people.owner)):
+        for notice in db.session.scalars(notices.addressed_to(people.owner)):
             notice.at -= 30 * DAY
 
     transaction(a_month_passes)
-    assert transaction(key_warnings.tell_due) == 1
+    assert transaction(key_warnings.send_due) == 1
 
 
 def test_an_old_secret_is_told_once_a_quarter_until_it_is_rotated(people: People) -> None:
     key, _ = made(people)
     made(people, name="young")
-    assert transaction(key_warnings.tell_due) == 0
+    assert transaction(key_warnings.send_due) == 0
 
     def half_a_year_passes() -> None:
         key.secrets[0].created_at -= 181 * DAY
 
     transaction(half_a_year_passes)
     assert key.is_old
-    assert [transaction(key_warnings.tell_due) for _ in range(2)] == [1, 0]
+    assert [transaction(key_warnings.send_due) for _ in range(2)] == [1, 0]
     assert told(people) == [("key.old", f"/keys/{key.id}")]
 
     def a_quarter_passes() -> None:
-        db.session.scalars(notices.of(people.owner)).one().at -= 91 * DAY
+        db.session.scalars(notices.addressed_to(people.owner)).one().at -= 91 * DAY
 
     transaction(a_quarter_passes)
     transaction(keys.rotate, key, by=people.owner)
-    assert transaction(key_warnings.tell_due) == 0
+    assert transaction(key_warnings.send_due) == 0
     assert db.session.query(Notice).count() == 1

@@ -43,8 +43,8 @@ def test_each_kind_has_its_name(scopes: dict[Scope, str]) -> None:
 
 
 def test_a_person_is_charged_to_all_of_these_in_one_order(people: People, scopes: dict[Scope, str]) -> None:
-    assert [payer.scope for payer in payers.of(people.owner)] == list(scopes)
-    assert [payer.kind for payer in payers.of(people.stranger)] == ["user", "organisation"]
+    assert [payer.scope for payer in payers.paying_for(people.owner)] == list(scopes)
+    assert [payer.kind for payer in payers.paying_for(people.stranger)] == ["user", "organisation"]
 
 
 def test_a_payer_knows_who_is_cut_off_below_it(people: People, scopes: dict[Scope, str]) -> None:
@@ -71,7 +71,7 @@ def test_budgets_and_requests_bear_the_team_and_the_person_of_their_scope(
         transaction(budget_requests.ask, payer, by=people.owner, amount="1", lasting=False, reason="x")
     asked = {one.scope: one.team_id for one in db.session.scalars(select(budget_requests.BudgetRequest))}
     kept = {(one.scope_kind, one.scope_id): (one.team_id, one.person_id) for one in db.session.scalars(select(Budget))}
-    (team,) = teams.of(people.owner)
+    (team,) = teams.memberships_of(people.owner)
     assert kept == dict.fromkeys(scopes, (None, None)) | {
         ("user", people.owner.id): (None, people.owner.id),
         ("member", member_id(team.team_id, people.owner.id)): (team.team_id, people.owner.id),

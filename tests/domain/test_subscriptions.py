@@ -199,14 +199,14 @@ def test_a_renewal_belongs_to_an_end_that_is_near(people: People, asked: str) ->
     ask()
     with pytest.raises(Conflict):
         ask("Twice")
-    assert db.session.scalar(subscriptions.waiting_count()) == 1
+    assert db.session.scalar(subscriptions.awaiting_decision_count()) == 1
     with pytest.raises(Invalid) as refused:
         decide(people, asked, "approve", expires_at=now() + timedelta(days=1))
     assert refused.value.field == "expires_at"
     decide(people, asked, "approve")
     found = fresh(asked)
     assert (found.status, found.expires_at, found.waits_for) == ("active", None, None)
-    assert db.session.scalar(subscriptions.waiting_count()) == 0
+    assert db.session.scalar(subscriptions.awaiting_decision_count()) == 0
 
 
 def test_a_suspended_one_may_still_be_renewed_and_stays_suspended(people: People, asked: str) -> None:
@@ -230,14 +230,14 @@ def test_what_waits_longest_stands_first_whatever_it_is(people: People, asked: s
     renewed = transaction(subscriptions.request, people.stranger, guarded, by=people.stranger)[0].id
     decide(people, renewed, "approve", expires_at=now() + timedelta(days=5))
     transaction(lambda: subscriptions.ask_renewal(fresh(renewed), by=people.stranger, reason="Longer"))
-    assert [one.id for one in db.session.scalars(subscriptions.waiting())] == [asked, renewed]
+    assert [one.id for one in db.session.scalars(subscriptions.awaiting_decision())] == [asked, renewed]
 
     def long_ago() -> None:
         fresh(renewed).renewal_asked_at = now() - timedelta(days=3)
 
     transaction(long_ago)
-    assert [one.id for one in db.session.scalars(subscriptions.waiting())] == [renewed, asked]
-    assert [one.id for one in db.session.scalars(subscriptions.asked(wait="any"))] == [renewed, asked]
+    assert [one.id for one in db.session.scalars(subscriptions.awaiting_decision())] == [renewed, asked]
+    assert [one.id for one in db.session.scalars(subscriptions.approvals(wait="any"))] == [renewed, asked]
 
 
 def test_a_request_again_needs_an_end_and_a_model(people: People, asked: str, guarded: Model) -> None:
@@ -262,7 +262,7 @@ def test_telling_happens_in_the_transaction_of_the_decision(
         raise RuntimeError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(notices, "tell", fails)
+        patch.setattr(notices, "notify", fails)
         with pytest.raises(RuntimeError):
             decide(people, asked, "approve")
     assert fresh(asked).status == "pending"
@@ -277,8 +277,8 @@ def test_one_whose_end_has_come_is_over_for_every_reader_before_the_job_runs(
     found = fresh(asked)
     assert (found.status, found.is_live, found.waits_for, found.recorded_status) == ("expired", False, None, "active")
     assert subscriptions.live(people.owner, guarded) is None
-    assert list(db.session.scalars(subscriptions.of(people.owner, status="active"))) == []
-    assert list(db.session.scalars(subscriptions.of(people.owner, status="expired"))) == [found]
+    assert list(db.session.scalars(subscriptions.owned_by(people.owner, status="active"))) == []
+    assert list(db.session.scalars(subscriptions.owned_by(people.owner, status="expired"))) == [found]
     assert list(db.session.scalars(select(Subscription).where(Subscription.status.in_(subscriptions.LIVE)))) == []
     assert list(db.session.scalars(select(Subscription.status))) == ["expired"]
     assert list(db.session.scalars(select(Subscription.id).where(Subscription.status != "expired"))) == []
@@ -302,7 +302,7 @@ def test_whatever_it_waited_for_ends_with_it(
     later = clock.now_ns() + 86_400 * 10**9
     monkeypatch.setattr("app.clock.now_ns", lambda: later)
     assert fresh(asked).status == "expired"
-    assert db.session.scalar(subscriptions.waiting_count()) == 0
+    assert db.session.scalar(subscriptions.awaiting_decision_count()) == 0
 
 
 def test_who_asks_again_after_an_end_that_no_job_has_recorded_gets_a_new_one(

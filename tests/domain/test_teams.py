@@ -43,13 +43,13 @@ def join(team: Team, person: Person, *, by: Person, role: str = "member") -> Non
 
 def test_who_makes_a_team_owns_it_and_strangers_do_not_see_it(people: People, team: Team) -> None:
     assert teams.role_in(people.owner, team.id) == "owner"
-    assert teams.reach(people.admin, team.id, change=True) is team
+    assert teams.get_visible(people.admin, team.id, change=True) is team
     with pytest.raises(NotFound):
-        teams.reach(people.stranger, team.id)
+        teams.get_visible(people.stranger, team.id)
     join(team, people.stranger, by=people.owner)
-    assert teams.reach(people.stranger, team.id) is team
+    assert teams.get_visible(people.stranger, team.id) is team
     with pytest.raises(Forbidden):
-        teams.reach(people.stranger, team.id, change=True)
+        teams.get_visible(people.stranger, team.id, change=True)
 
 
 def test_names_are_taken_whatever_their_case(people: People, team: Team) -> None:
@@ -76,9 +76,9 @@ def test_a_team_has_one_live_subscription_to_a_model_whoever_asks(people: People
     first, _ = transaction(subscriptions.request, people.owner, model, by=people.owner, team=team)
     again, new = transaction(subscriptions.request, people.stranger, model, by=people.stranger, team=team)
     assert (again.id, new) == (first.id, False)
-    assert subscriptions.reach(people.stranger, first.id).id == first.id
+    assert subscriptions.get_visible(people.stranger, first.id).id == first.id
     with pytest.raises(Forbidden):
-        subscriptions.reach(people.stranger, first.id, change=True)
+        subscriptions.get_visible(people.stranger, first.id, change=True)
 
 
 def test_only_members_make_keys_and_ask_for_a_team(people: People, team: Team, model: Model) -> None:

@@ -79,13 +79,13 @@ def test_who_owns_a_team_reads_its_usage_beside_their_own_and_nothing_else(ledge
         wanted = {
             told.request_id for told in events if told.team_id == "team-1" and person_id in (None, told.person_id)
         }
-        page = requests.listed(LEAD, filters=filters, limit=1000)
+        page = requests.search(LEAD, filters=filters, limit=1000)
         assert {entry.request_id for entry in page.entries} == wanted
         assert usage_reports.totals(LEAD, filters=filters).requests == len(wanted)
         assert latency.report(LEAD, filters, NONE).errors.counted == sum(
             told.outcome == "error" for told in events if told.request_id in wanted
         )
-    assert requests.listed(LEAD, filters=Filters(person_id="bob")).total == sum(
+    assert requests.search(LEAD, filters=Filters(person_id="bob")).total == sum(
         told.person_id == "bob" and told.team_id == "team-1" for told in events
     )
     seen = {told.request_id for told in events if requests.entries_of(LEAD, told.request_id)}

@@ -18,19 +18,19 @@ from tests.ledger.books import ADA, ADMIN, BOB, NOON, event, some_events
 
 def test_requests_are_walked_by_cursor_without_gap_or_repeat(ledger: Flask) -> None:
     posting.post([event(at_ms=NOON - index // 7) for index in range(95)])
-    page = requests.listed(ADMIN, limit=10)
+    page = requests.search(ADMIN, limit=10)
     assert page.total == 95
     seen = [entry.id for entry in page.entries]
     while page.next is not None:
         posting.post([event(at_ms=NOON + 1)])  # what comes in meanwhile is newer and does not shift the pages
-        page = requests.listed(ADMIN, limit=10, cursor=page.next)
+        page = requests.search(ADMIN, limit=10, cursor=page.next)
         seen += [entry.id for entry in page.entries]
     assert len(seen) == len(set(seen)) == 95
 
 
 def test_pages_may_be_skipped_to(ledger: Flask) -> None:
     posting.post([event(at_ms=NOON - index) for index in range(25)])
-    page = requests.listed(ADMIN, limit=10, skip=20)
+    page = requests.search(ADMIN, limit=10, skip=20)
     assert [entry.at_ms for entry in page.entries] == [NOON - index for index in range(20, 25)]
     assert page.next is None
 
@@ -38,17 +38,17 @@ def test_pages_may_be_skipped_to(ledger: Flask) -> None:
 @pytest.mark.parametrize("cursor", ["", "x", "MQ", "LTEuLTE", "é", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjE"])
 def test_a_cursor_that_is_none_is_refused(ledger: Flask, cursor: str) -> None:
     with pytest.raises(ReportError) as refused:
-        requests.listed(ADMIN, cursor=cursor)
+        requests.search(ADMIN, cursor=cursor)
     assert refused.value.field == "cursor"
 
 
 def test_a_list_is_counted_exactly_up_to_ten_thousand(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "COUNTED_UP_TO", 10)
     posting.post([event() for _ in range(10)])
-    assert requests.listed(ADMIN).total == 10
+    assert requests.search(ADMIN).total == 10
     db.session.rollback()  # SQLite reads one moment until the transaction ends
     posting.post([event()])
-    assert requests.listed(ADMIN).total is None
+    assert requests.search(ADMIN).total is None
 
 
 def test_a_key_tells_when_it_was_last_used(ledger: Flask) -> None:
@@ -90,13 +90,13 @@ def test_each_secret_of_a_key_tells_when_it_was_last_presented(ledger: Flask, mo
 
 def test_pages_lead_back_to_newer_requests(ledger: Flask) -> None:
     posting.post([event(at_ms=NOON - index // 3) for index in range(25)])
-    pages = [requests.listed(ADMIN, limit=10)]
+    pages = [requests.search(ADMIN, limit=10)]
     while pages[-1].next is not None:
-        pages.append(requests.listed(ADMIN, limit=10, cursor=pages[-1].next))
+        pages.append(requests.search(ADMIN, limit=10, cursor=pages[-1].next))
     assert [len(page.entries) for page in pages] == [10, 10, 5]
     assert pages[0].previous is None
     for newer, older in pairwise(pages):
-        back = requests.listed(ADMIN, limit=10, cursor=older.previous)
+        back = requests.search(ADMIN, limit=10, cursor=older.previous)
         assert [entry.id for entry in back.entries] == [entry.id for entry in newer.entries]
         assert back.next is not None
         assert (back.previous is None) == (newer is pages[0])
@@ -104,10 +104,10 @@ def test_pages_lead_back_to_newer_requests(ledger: Flask) -> None:
 
 def test_every_request_is_walked_in_pieces(ledger: Flask) -> None:
     posting.post([event(at_ms=NOON - index // 3) for index in range(25)])
-    pieces = list(requests.every(ADMIN, filters=Filters(from_ms=NOON - 6), piece=5))
+    pieces = list(requests.all_in_chunks(ADMIN, filters=Filters(from_ms=NOON - 6), piece=5))
     assert [len(piece) for piece in pieces] == [5, 5, 5, 5, 1]
     assert len({entry.id for piece in pieces for entry in piece}) == 21
-    assert list(requests.every(BOB, piece=5)) == []
+    assert list(requests.all_in_chunks(BOB, piece=5)) == []
 
 
 def test_the_newest_requests_are_the_first_of_the_list(ledger: Flask) -> None:
@@ -115,5 +115,5 @@ def test_the_newest_requests_are_the_first_of_the_list(ledger: Flask) -> None:
     for reader in (ADMIN, ADA):
         for filters in (Filters(), Filters(model="echo")):
             assert requests.newest(reader, filters=filters, limit=7) == (
-                requests.listed(reader, filters=filters, limit=7).entries
+                requests.search(reader, filters=filters, limit=7).entries
             )

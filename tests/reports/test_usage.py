@@ -121,7 +121,7 @@ def test_any_span_and_any_filter_equal_the_entries(ledger: Flask) -> None:
         assert {share.name: share.cost_nano for share in shares} == {
             name: spent([told for told in inside if told.model == name]) for name in {told.model for told in inside}
         }
-        page = requests.listed(reader, filters=filters, limit=1000)
+        page = requests.search(reader, filters=filters, limit=1000)
         assert {entry.request_id for entry in page.entries} == {told.request_id for told in inside}
 
 
@@ -159,7 +159,7 @@ def test_a_person_reads_their_own_usage_only(ledger: Flask) -> None:
     assert usage_reports.totals(ADA).requests == 1
     assert usage_reports.totals(ADA, filters=Filters(person_id="bob")).requests == 0
     assert [share.name for share in usage_reports.by(ADA, "person_id")] == ["ada"]
-    assert [entry.request_id for entry in requests.listed(ADA).entries] == [mine.request_id]
+    assert [entry.request_id for entry in requests.search(ADA).entries] == [mine.request_id]
     assert requests.entries_of(ADA, other.request_id) == []
     assert [(share.name, share.requests) for share in usage_reports.by(ADA, "key_id")] == [("key-1", 1)]
     assert usage_reports.totals(Somebody("")).requests == 0
@@ -213,7 +213,7 @@ def test_a_correction_is_money_and_no_request(ledger: Flask, derived: bool) -> N
         assert (sums.mean_duration_ms, sums.mean_ttft_ms) == (40, 7)
         assert [share.name for share in usage_reports.by_model(ADMIN, filters=filters)] == ["echo"]
         assert [share.name for share in usage_reports.by(ADMIN, "person_id", filters=filters)] == ["ada"]
-        page = requests.listed(ADMIN, filters=filters)
+        page = requests.search(ADMIN, filters=filters)
         assert [entry.kind for entry in page.entries] == ["usage"]
         assert page.total == 1
     (row,) = usage_reports.usage(ADMIN, "day", periods=1, at_ms=NOON, detailed=True)
@@ -280,8 +280,8 @@ def test_active_people_are_counted(ledger: Flask) -> None:
         ADMIN,
         [usage_reports.Question("person_id"), usage_reports.Question("person_id", Filters(from_ms=NOON - DAY_MS))],
     )
-    assert (ever.found, ever.asked) == (4, 3)
-    assert of_a_day.asked == 2
+    assert (ever.total, ever.active) == (4, 3)
+    assert of_a_day.active == 2
 
 
 def test_questions_asked_together_are_answered_as_alone(ledger: Flask) -> None:
@@ -301,7 +301,7 @@ def test_questions_asked_together_are_answered_as_alone(ledger: Flask) -> None:
         found = usage_reports.rankings(reader, questions)
         for (dimension, filters, order, limit, _), ranking in zip(questions, found, strict=True):
             assert ranking.shares == usage_reports.by(reader, dimension, filters=filters, order=order, limit=limit)
-            assert ranking.found >= len(ranking.shares)
+            assert ranking.total >= len(ranking.shares)
     assert usage_reports.rankings(ADMIN, []) == []
 
 
@@ -361,7 +361,7 @@ def _the_series_are_shares_over_time(step: usage_reports.Step, scope: Filters) -
     charted = usage_reports.Question("model", filters, "tokens", 2, windows)
     plain = usage_reports.Question("model", filters, "tokens", 2)
     found, others = usage_reports.rankings(ADMIN, [charted, usage_reports.Question("key_id", filters)])
-    assert (found.shares, found.found, found.asked) == usage_reports.rankings(ADMIN, [plain])[0][:3]
+    assert (found.shares, found.total, found.active) == usage_reports.rankings(ADMIN, [plain])[0][:3]
     names = [share.name for share in found.shares]
     assert names
     assert found.series == usage_reports.shares_over_time(ADMIN, step, "model", names, filters=filters)

@@ -28,7 +28,7 @@ def test_a_request_asks_once_and_the_next_one_anew() -> None:
 
 def test_what_one_person_is_in_is_not_told_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     held = {"ada": [Membership(team_id="red", role="owner"), Membership(team_id="blue", role="member")], "bob": []}
-    monkeypatch.setattr(request_cache.teams, "of", lambda person: held[person.id])
+    monkeypatch.setattr(request_cache.teams, "memberships_of", lambda person: held[person.id])
     ada, bob = Person(id="ada"), Person(id="bob")
     with Flask("asked").test_request_context():
         assert request_cache.owned_teams(ada) == ("red",)

@@ -39,7 +39,7 @@ def spend(kind: str, id: str, amount: str) -> tuple[str, str, str]:
 
 
 def told(person: Person, kind: str = "budget.alert") -> list[str]:
-    query = notices.of(person).where(Notice.kind == kind).order_by(None).order_by(Notice.id)
+    query = notices.addressed_to(person).where(Notice.kind == kind).order_by(None).order_by(Notice.id)
     return [notice.title for notice in db.session.scalars(query)]
 
 
@@ -59,7 +59,7 @@ def test_each_threshold_is_told_once_a_period(people: People) -> None:
 def test_a_notice_says_how_much_of_what_and_when_it_resets(people: People) -> None:
     give("user", people.owner.id)
     alerts.raise_for([spend("user", people.owner.id, "8.5")])
-    notice = db.session.scalars(notices.of(people.owner)).first()
+    notice = db.session.scalars(notices.addressed_to(people.owner)).first()
     assert notice is not None
     assert notice.text.startswith("8.5 USD of 10 USD are spent, that is 85%. It resets at ")
     assert notice.href == "/budgets/user/owner"
@@ -84,7 +84,7 @@ def test_thresholds_are_percents(people: People, wanted: list[int]) -> None:
 def test_another_period_is_told_of_anew_and_a_past_one_no_more(people: People) -> None:
     give("user", people.owner.id)
     alerts.raise_for([spend("user", people.owner.id, "6")])
-    row = db.session.scalars(alerts.of("user", people.owner.id)).one()
+    row = db.session.scalars(alerts.of_scope("user", people.owner.id)).one()
     row.period = "month-1000000000"
     db.session.commit()
     assert alerts.raise_due() == 1

@@ -100,6 +100,6 @@ def test_opening_a_model_ends_every_wait_for_it(inside: Flask, people: People) -
         "owner": "active",
         "stranger": "suspended",
     }
-    assert db.session.scalar(subscriptions.waiting_count()) == 0
+    assert db.session.scalar(subscriptions.awaiting_decision_count()) == 0
     told = db.session.scalars(select(Notice).where(Notice.kind == "subscription.approve")).all()
     assert [notice.person_id for notice in told] == [people.stranger.id, people.owner.id]

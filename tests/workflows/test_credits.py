@@ -123,7 +123,7 @@ def test_a_credit_is_audited_and_listed_with_its_reason(world: World) -> None:
     world.give("1.25", reason="A broken batch: see the log")
     (entry,) = db.session.query(AuditEntry).filter_by(action="budget.credit")
     assert entry.detail == {"after": {"amount": "1.25"}, "reason": "A broken batch: see the log"}
-    (kept,) = [credits.read(entry) for entry in db.session.scalars(credits.every())]
+    (kept,) = [credits.from_entry(entry) for entry in db.session.scalars(credits.all_())]
     assert (kept.scope_id, kept.by, kept.reason) == (world.scope[1], "admin", "A broken batch: see the log")
 
 

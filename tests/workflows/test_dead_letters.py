@@ -30,7 +30,7 @@ def audit(ledger: Flask) -> Iterator[None]:
 def buried(raw: bytes) -> DeadLetter:
     posting.bury("stream 1-0", raw, "refused")
     db.session.rollback()
-    return db.session.scalars(dead_letters.every(search="REFUSED", state="open")).one()
+    return db.session.scalars(dead_letters.search(search="REFUSED", state="open")).one()
 
 
 def test_an_event_is_booked_with_its_sums_and_only_once(ledger: Flask) -> None:

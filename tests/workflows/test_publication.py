@@ -152,7 +152,7 @@ def test_a_callers_models_follow_its_subscriptions_and_its_own_list(people: Peop
     _, narrow = transaction(keys.create, owner, by=owner, name="narrow", models=["b"])
     assert _caller(wire, wide).models == ids  # type: ignore[union-attr]
     assert _caller(wire, narrow).models == {"b": ids["b"]}  # type: ignore[union-attr]
-    found = subscriptions.reach(owner, ids["b"])
+    found = subscriptions.get_visible(owner, ids["b"])
     transaction(subscriptions.decide, found, "suspend", by=people.admin)
     assert _caller(wire, narrow).models == {}  # type: ignore[union-attr]
     transaction(subscriptions.decide, found, "resume", by=people.admin)

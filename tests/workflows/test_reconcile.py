@@ -192,7 +192,7 @@ def test_dead_letters_that_wait_may_be_the_difference(ledger: Flask, wire: redis
     with pytest.raises(reconcile.DoubtfulBooks, match="1 dead letter waits"):
         world.repair(world.find())
     assert (world.spent, world.audited) == ("107", 0)
-    letter = db.session.scalars(dead_letters.every()).one()
+    letter = db.session.scalars(dead_letters.search()).one()
     transaction(dead_letters.dismiss, letter, by=world.admin, reason="Nobody's.")
     world.repair(world.find())
     assert world.spent == "100"

@@ -112,7 +112,7 @@ def index() -> Response:
     status, kind = filters["status"], filters["kind"]
     return list_page(
         "admin/approvals",
-        subscriptions.asked(
+        subscriptions.approvals(
             status=None if status in (WAITING, EVERYTHING) else status,
             wait=kind or ("any" if status == WAITING else None),
             search=filters.search,
@@ -130,7 +130,7 @@ def index() -> Response:
 
 @bp.get("/admin/subscriptions/<id>/decision")
 def decision(id: str) -> Response:
-    found = subscriptions.reach(me(), id)
+    found = subscriptions.get_visible(me(), id)
     form = DecisionForm(formdata=None)
     form.back.data = _back(request.args.get("back"))
     form.expires_on.data = _proposed_end(found)
@@ -139,7 +139,7 @@ def decision(id: str) -> Response:
 
 @bp.post("/admin/subscriptions/<id>/decision")
 def decide(id: str) -> Response:
-    found = subscriptions.reach(me(), id, change=True)
+    found = subscriptions.get_visible(me(), id, change=True)
     form = DecisionForm()
     wanted = request.form.get("decision", "")
     if not form.validate_on_submit():
@@ -199,20 +199,22 @@ def decide_many() -> Response:
 
 def _decided(id: str, wanted: str, reason: str | None, granted: dict[str, Any]) -> Result:
     def decide() -> None:
-        subscriptions.decide(subscriptions.reach(me(), id, change=True), wanted, by=me(), reason=reason, **granted)
+        subscriptions.decide(
+            subscriptions.get_visible(me(), id, change=True), wanted, by=me(), reason=reason, **granted
+        )
 
     try:
         transaction(decide)
     except NotFound as error:
         return Result(None, error.message)
     except DomainError as error:
-        return Result(subscriptions.reach(me(), id), error.message)
-    return Result(subscriptions.reach(me(), id), None)
+        return Result(subscriptions.get_visible(me(), id), error.message)
+    return Result(subscriptions.get_visible(me(), id), None)
 
 
 def _many_page(form: DecisionForm, ids: list[str], status: int = 200) -> Response:
     found = db.session.scalars(
-        subscriptions.reachable(me()).where(Subscription.id.in_(list(dict.fromkeys(ids))[:MOST_AT_ONCE]))
+        subscriptions.visible_to(me()).where(Subscription.id.in_(list(dict.fromkeys(ids))[:MOST_AT_ONCE]))
     ).all()
     return render(
         "admin/approvals/decisions.html", status=status, found=list(found), form=form, back=_back(form.back.data)
@@ -221,7 +223,7 @@ def _many_page(form: DecisionForm, ids: list[str], status: int = 200) -> Respons
 
 def _page(found: Subscription, form: DecisionForm, status: int = 200) -> Response:
     """Who asks for what, with the form. 409 says that somebody else was faster."""
-    others = subscriptions.of(found.person).where(Subscription.model_name != found.model_name)
+    others = subscriptions.owned_by(found.person).where(Subscription.model_name != found.model_name)
     last_month, this_month = usage_reports.usage(
         me(), "month", periods=2, filters=Filters(person_id=found.person_id), detailed=True
     )

@@ -51,7 +51,7 @@ bp = Blueprint("budget_requests", __name__)
 @bp.get("/admin/budget-requests")
 def index() -> Response:
     filters = filters_from_request(status=(*STATUSES, EVERYTHING), defaults={"status": WAITING})
-    query = budget_requests.reachable(me())
+    query = budget_requests.visible_to(me())
     if filters["status"] != EVERYTHING:
         query = query.where(BudgetRequest.status == filters["status"])
     if filters.search:

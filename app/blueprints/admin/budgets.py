@@ -67,13 +67,13 @@ def index() -> Response:
 
 @bp.get("/admin/budgets/<scope>/<id>")
 def detail(scope: str, id: str) -> Response:
-    payer = payers.reach(me(), scope, id)
+    payer = payers.get_visible(me(), scope, id)
     return _form(payer, _filled(payer))
 
 
 @bp.post("/admin/budgets/<scope>/<id>")
 def change(scope: str, id: str) -> Response:
-    payer = payers.reach(me(), scope, id)
+    payer = payers.get_visible(me(), scope, id)
     form = BudgetForm()
     form.action.choices = _actions(payer)
     if not form.validate_on_submit():

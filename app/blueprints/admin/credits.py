@@ -34,11 +34,11 @@ COLUMNS = {"amount": -UsageEntry.moved_nano, "given": UsageEntry.at_ms}
 EXPORT_COLUMNS: dict[str, Any] = {
     "id": lambda entry: entry.request_id,
     "at": lambda entry: entry.at,
-    "scope": lambda entry: credits.read(entry).kind,
-    "scope_id": lambda entry: credits.read(entry).scope_id,
+    "scope": lambda entry: credits.from_entry(entry).kind,
+    "scope_id": lambda entry: credits.from_entry(entry).scope_id,
     "amount": lambda entry: money.text(-entry.moved_nano),
-    "by": lambda entry: credits.read(entry).by,
-    "reason": lambda entry: credits.read(entry).reason,
+    "by": lambda entry: credits.from_entry(entry).by,
+    "reason": lambda entry: credits.from_entry(entry).reason,
 }
 
 bp = Blueprint("credits", __name__)
@@ -62,12 +62,12 @@ class CreditForm(FlaskForm):
 @bp.get("/admin/credits")
 def index() -> Response:
     def page(found: Listing[UsageEntry]) -> dict[str, Any]:
-        shown = [credits.read(entry) for entry in found.items]
+        shown = [credits.from_entry(entry) for entry in found.items]
         return {"credits": shown, "named": payers.read((one.kind, one.scope_id) for one in shown)}
 
     return list_page(
         "admin/credits",
-        credits.every(),
+        credits.all_(),
         COLUMNS,
         file=lambda form, rows: exports.answer(form, "credits", EXPORT_COLUMNS, rows),
         page=page,
@@ -111,7 +111,7 @@ def _payer(scope: str) -> Payer:
     kind, slash, id = scope.partition("/")
     if not slash:
         raise NotFound("Say whose budget it is: go to its page.")
-    return payers.reach(me(), kind, id)
+    return payers.get_visible(me(), kind, id)
 
 
 def _form(payer: Payer, form: CreditForm, status: int = 200) -> Response:

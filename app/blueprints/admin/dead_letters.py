@@ -44,7 +44,7 @@ def index() -> Response:
     state = filters["state"]
     return list_page(
         "admin/dead_letters",
-        dead_letters.every(state=None if state == EVERYTHING else state, search=filters.search),
+        dead_letters.search(state=None if state == EVERYTHING else state, search=filters.search),
         page=lambda found: {"texts": {letter.id: _text(letter) for letter in found.items}},
         search=filters.search,
         chosen=state,

@@ -35,7 +35,7 @@ def index() -> Response:
     config = current.config()
     return list_page(
         "admin/deliveries",
-        deliveries.every(state=filters["state"], channel=filters["channel"], search=filters.search),
+        deliveries.search(state=filters["state"], channel=filters["channel"], search=filters.search),
         file=lambda form, rows: exports.answer(form, "deliveries", EXPORT_COLUMNS, rows),
         search=filters.search,
         state=filters["state"],

@@ -52,7 +52,7 @@ def index() -> Response:
     filters = filters_from_request(status=STATUSES)
     return list_page(
         "admin/invitations",
-        invitations.every(search=filters.search, status=filters["status"]),
+        invitations.search(search=filters.search, status=filters["status"]),
         search=filters.search,
         chosen=filters["status"],
         statuses=STATUSES,

@@ -18,7 +18,7 @@ def index() -> Response:
     filters = arranged.filters_from_request()
     return list_page(
         "admin/keys",
-        arranged.narrowed(keys.everybodys(), filters),
+        arranged.narrowed(keys.all_(), filters),
         arranged.COLUMNS,
         file=lambda form, rows: arranged.exported(form, me(), rows),
         page=lambda found: {"rows": arranged.rows(me(), found.items)},

@@ -232,7 +232,7 @@ class Deployments:
                 for number, one in enumerate(item.deployments if item else ())
             ]
             self.rows += [DeploymentRow(prefix=_prefix(len(self.rows) + spare)) for spare in range(SPARE_ROWS)]
-        choices = _choices(list(db.session.scalars(providers.listed())))
+        choices = _choices(list(db.session.scalars(providers.search())))
         for row in self.rows:
             row.provider_id.choices = choices
 
@@ -292,7 +292,7 @@ def index() -> Response:
     capability = capability if capability in CAPABILITIES else ""
     access = request.args.get("access", "")
     access = access if access in ACCESSES else ""
-    upstreams = {item.id: item.name for item in db.session.scalars(providers.listed())}
+    upstreams = {item.id: item.name for item in db.session.scalars(providers.search())}
     provider = request.args.get("provider", "")
     provider = provider if provider in upstreams else ""
     columns = catalog_changes.columns()
@@ -336,7 +336,7 @@ def new() -> Response:
 def deployment() -> str:
     """One more spare row, for scripts; its number is later than all that are there."""
     row = DeploymentRow(prefix=_prefix(clock.now_ms()))
-    row.provider_id.choices = _choices(list(db.session.scalars(providers.listed())))
+    row.provider_id.choices = _choices(list(db.session.scalars(providers.search())))
     return render_template("admin/models/_deployment.html", row=row)
 
 

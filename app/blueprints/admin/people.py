@@ -253,7 +253,7 @@ def delete(username: str) -> Response:
 @bp.post("/admin/people/<username>/sessions/<reference>/ending")
 def end_session(username: str, reference: str) -> Response:
     person = identity.named(username)
-    found = next((one for one in sessions.of(person.id) if one.reference == reference), None)
+    found = next((one for one in sessions.owned_by(person.id) if one.reference == reference), None)
     if found is None:
         raise NotFound("There is no such session any more.")
     sessions.revoke(found)
@@ -293,7 +293,7 @@ def _detail(
                 "figures": _figures([person.id]),
             }
         case "keys":
-            found = page_of(keys.of(person))
+            found = page_of(keys.owned_by(person))
             ids = [key.id for key in found.items]
             values |= {
                 "found": found,
@@ -301,10 +301,10 @@ def _detail(
                 "last_used": {id: from_ms(at_ms) for id, at_ms in requests.last_use(me(), ids).items()},
             }
         case "subscriptions":
-            values["found"] = page_of(subscriptions.of(person))
+            values["found"] = page_of(subscriptions.owned_by(person))
         case "sessions":
             values |= {
-                "sessions": sessions.of(person.id),
+                "sessions": sessions.owned_by(person.id),
                 "tokens": db.session.scalars(tokens.live_of(person)).all(),
             }
         case "history":
@@ -333,10 +333,10 @@ def _budget(person: Person) -> BudgetForm:
 def _what_stops(person: Person) -> dict[str, int]:
     """What works now and would not any more."""
     return {
-        "keys": db.session.scalar(select(func.count()).select_from(keys.listed(person, status="active").subquery()))
+        "keys": db.session.scalar(select(func.count()).select_from(keys.search(person, status="active").subquery()))
         or 0,
         "tokens": db.session.scalar(select(func.count()).select_from(tokens.live_of(person).subquery())) or 0,
-        "sessions": len(sessions.of(person.id)),
+        "sessions": len(sessions.owned_by(person.id)),
     }
 
 

@@ -183,7 +183,7 @@ def index() -> Response:
     filters = filters_from_request(status=STATUSES, kind=titles)
     return list_page(
         "admin/providers",
-        providers.listed(status=filters["status"], search=filters.search, kind=filters["kind"]),
+        providers.search(status=filters["status"], search=filters.search, kind=filters["kind"]),
         COLUMNS,
         file=lambda form, rows: exports.answer(form, "providers", _export_columns(served), rows),
         page=lambda found: {"recent": performance.by("provider_id", [item.id for item in found.items])},

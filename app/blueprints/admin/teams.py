@@ -21,7 +21,7 @@ bp = Blueprint("teams", __name__)
 @bp.get("/admin/teams")
 def index() -> Response:
     filters = filters_from_request()
-    query = teams.every(search=filters.search)
+    query = teams.all_(search=filters.search)
     return list_page(
         "admin/teams",
         query,

@@ -66,7 +66,7 @@ def show(found: budget_requests.BudgetRequest, payer: payers.Payer | None) -> Bu
     return BudgetRequest(
         id=found.id,
         scope=found.scope_kind,
-        scope_id=payer.shown if payer else found.scope_id,
+        scope_id=payer.public_id if payer else found.scope_id,
         username=found.person.username,
         amount=amount(found.amount_nano),
         lasting=found.lasting,
@@ -83,7 +83,7 @@ def show(found: budget_requests.BudgetRequest, payer: payers.Payer | None) -> Bu
 @route("GET", "/api/budget-requests", query=Asked, answer=BudgetRequestPage)
 def index(asked: Asked) -> dict[str, Any]:
     """One's own requests and those that one decides as a team's owner; everybody's for admins. Filter `status`."""
-    found = budget_requests.reachable(me())
+    found = budget_requests.visible_to(me())
     if asked.status:
         found = found.where(budget_requests.BudgetRequest.status == asked.status)
     answer = page(found, lambda one: one)
@@ -95,7 +95,7 @@ def index(asked: Asked) -> dict[str, Any]:
 @route("POST", "/api/budget-requests", answer=BudgetRequest, status=201, body=BudgetRequestBody, writes=True)
 def create(body: BudgetRequestBody) -> BudgetRequest:
     """Asks for more of a budget that pays for one's calls, once or lastingly."""
-    payer = payers.reach(me(), body.scope, body.id)
+    payer = payers.get_visible(me(), body.scope, body.id)
     made = budget_requests.ask(payer, by=me(), amount=body.amount, lasting=body.lasting, reason=body.reason)
     db.session.refresh(made)
     return show(made, payer)
@@ -110,7 +110,7 @@ def detail(id: str) -> BudgetRequest:
 @route("DELETE", "/api/budget-requests/<id>", status=204, writes=True)
 def withdraw(id: str) -> None:
     """Takes one's own request back while nobody has answered."""
-    budget_requests.withdraw(budget_requests.reach(me(), id), by=me())
+    budget_requests.withdraw(budget_requests.get_visible(me(), id), by=me())
 
 
 @route("POST", "/api/budget-requests/<id>/decision", answer=BudgetRequest, body=BudgetDecisionBody)
@@ -119,7 +119,7 @@ def decide(id: str, body: BudgetDecisionBody) -> BudgetRequest:
 
     def made() -> None:
         budget_requests.decide(
-            budget_requests.reach(me(), id), body.decision, by=me(), amount=body.amount, reason=body.reason
+            budget_requests.get_visible(me(), id), body.decision, by=me(), amount=body.amount, reason=body.reason
         )
 
     transaction(made)
@@ -127,5 +127,5 @@ def decide(id: str, body: BudgetDecisionBody) -> BudgetRequest:
 
 
 def _shown(id: str) -> BudgetRequest:
-    found = budget_requests.reach(me(), id)
+    found = budget_requests.get_visible(me(), id)
     return show(found, payers.read([found.scope]).get(found.scope))

@@ -105,13 +105,13 @@ def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
     the team's owners, all others need an admin."""
     person = me()
     if kind == "key":
-        return keys.reach(person, id, change=change).id
+        return keys.get_visible(person, id, change=change).id
     if kind == "member":
         return _member(person, id, change=change).scope_id
     if kind == "team":
-        found = teams.reach(person, id).id
+        found = teams.get_visible(person, id).id
     elif kind == "subscription":
-        found = subscriptions.reach(person, id).id
+        found = subscriptions.get_visible(person, id).id
     elif kind == "user" and (person.sees_everything or id.lower() == person.username.lower()):
         found = identity.named(id).id
     elif kind == "organisation" and id == "default" and (person.sees_everything or change):
@@ -126,7 +126,7 @@ def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
 def _member(person: Person, id: str, *, change: bool) -> teams.Membership:
     """The member that `<team id>:<username>` names."""
     team_id, _, username = id.partition(":")
-    team, named = teams.reach(person, team_id, change=change), identity.find(username)
+    team, named = teams.get_visible(person, team_id, change=change), identity.find(username)
     if named is None:
         raise NotFound("There is no such budget.")
     return teams.member(team, named)
@@ -135,9 +135,9 @@ def _member(person: Person, id: str, *, change: bool) -> teams.Membership:
 def _mine(person: Person) -> set[str]:
     """The ids of the scopes within a person's reach."""
     found = {person.id}
-    found.update(db.session.scalars(keys.reachable(person).with_only_columns(keys.ApiKey.id)))
-    found.update(db.session.scalars(subscriptions.reachable(person).with_only_columns(subscriptions.Subscription.id)))
-    joined = [membership.team for membership in teams.of(person)]
+    found.update(db.session.scalars(keys.visible_to(person).with_only_columns(keys.ApiKey.id)))
+    found.update(db.session.scalars(subscriptions.visible_to(person).with_only_columns(subscriptions.Subscription.id)))
+    joined = [membership.team for membership in teams.memberships_of(person)]
     found.update(team.id for team in joined)
     found.update(teams.caps_in(*joined))
     return found
@@ -158,7 +158,7 @@ def _names(scopes: Sequence[budgets.Standing]) -> dict[str, str]:
 def index(asked: Asked) -> dict[str, Any]:
     """The budgets within one's reach: all for admins, else one's own and those of one's teams. Filter `scope`."""
     person, scope = me(), asked.scope
-    query = budgets.every()
+    query = budgets.all_()
     if not person.sees_everything:
         query = query.where(budgets.Budget.scope_id.in_(_mine(person)))
     if scope is not None:

@@ -192,7 +192,7 @@ def index(asked: Asked) -> dict[str, Any]:
 
     Filters `team_id`, and for admins `user`.
     """
-    found = keys.reachable(me())
+    found = keys.visible_to(me())
     if asked.team_id:
         found = found.where(keys.ApiKey.team_id == asked.team_id)
     if asked.user:
@@ -205,7 +205,7 @@ def index(asked: Asked) -> dict[str, Any]:
 @route("POST", "/api/keys", answer=NewlyMadeKey, status=201, body=NewKey, writes=True)
 def create(body: NewKey) -> NewlyMadeKey:
     """A new key of one's own, or of a team that one is in; its text is told this once."""
-    team = None if body.team_id is None else teams.reach(me(), body.team_id)
+    team = None if body.team_id is None else teams.get_visible(me(), body.team_id)
     key, text = keys.create(
         me(),
         by=me(),
@@ -224,7 +224,7 @@ def create(body: NewKey) -> NewlyMadeKey:
 @route("GET", "/api/keys/<id>", answer=DetailedKey)
 def detail(id: str) -> DetailedKey:
     """One key, with its secrets and when each was last used."""
-    key = keys.reach(me(), id)
+    key = keys.get_visible(me(), id)
     used_ms = requests.use_of_secrets(reader_of(me()), key.id, {secret.id for secret in key.secrets})
     secrets = [
         Secret(
@@ -248,7 +248,7 @@ def change(id: str, body: KeyChange) -> Key:
         given["budget"] = body.budget.given()
     if isinstance(body.expires_at, datetime):
         given["expires_at"] = utc(body.expires_at)
-    key = keys.update(keys.reach(me(), id, change=True), by=me(), **given)
+    key = keys.update(keys.get_visible(me(), id, change=True), by=me(), **given)
     if isinstance(body.paused, bool):
         (keys.pause if body.paused else keys.resume)(key, by=me())
     return show(key)
@@ -257,12 +257,12 @@ def change(id: str, body: KeyChange) -> Key:
 @route("DELETE", "/api/keys/<id>", status=204, writes=True)
 def revoke(id: str) -> None:
     """Revokes a key for good."""
-    keys.revoke(keys.reach(me(), id, change=True), by=me())
+    keys.revoke(keys.get_visible(me(), id, change=True), by=me())
 
 
 @route("POST", "/api/keys/<id>/rotation", answer=NewlyMadeKey, status=201, body=Rotation, writes=True)
 def rotate(id: str, body: Rotation) -> NewlyMadeKey:
     """A new text for a key; the old one works on for `overlap_s` seconds."""
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     text = keys.rotate(key, by=me(), overlap_s=body.overlap_s)
     return NewlyMadeKey(key=text, **_fields(key))

@@ -87,7 +87,7 @@ def show(item: providers.Provider) -> Provider:
 def index(asked: Asked) -> dict[str, Any]:
     """The providers by name; filters `type` and `status`, where `inactive` is another word for `disabled`."""
     status = "disabled" if asked.status == "inactive" else asked.status
-    return page(providers.listed(type=asked.type, status=status), show)
+    return page(providers.search(type=asked.type, status=status), show)
 
 
 @route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)

@@ -285,7 +285,7 @@ def _provider_id(name: str | None) -> str | None:
 def _page(asked: Asked) -> dict[str, Any]:
     limit, number = asked.limit, asked.page
     try:
-        found = requests.listed(
+        found = requests.search(
             reader(of_teams=asked.team is not None),
             filters=_filters(asked),
             limit=limit,

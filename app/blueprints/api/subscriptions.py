@@ -144,7 +144,7 @@ def index(asked: Asked) -> dict[str, Any]:
 
     Filters `status`, `model`, `team_id`, and for admins `user`.
     """
-    found = subscriptions.reachable(me()).options(selectinload(subscriptions.Subscription.timeline))
+    found = subscriptions.visible_to(me()).options(selectinload(subscriptions.Subscription.timeline))
     if asked.status:
         found = found.where(subscriptions.Subscription.status == asked.status)
     if asked.model:
@@ -165,7 +165,7 @@ def create(body: SubscriptionRequest) -> tuple[Subscription, int]:
 
     201 with a new subscription, 200 with the one that is live already, whoever of the team asked for it.
     """
-    team = None if body.team_id is None else teams.reach(me(), body.team_id)
+    team = None if body.team_id is None else teams.get_visible(me(), body.team_id)
     model = catalog.find_model(body.model)
     if model is None:
         raise Invalid(f"There is no model named {body.model!r}.", "model")
@@ -178,19 +178,19 @@ def create(body: SubscriptionRequest) -> tuple[Subscription, int]:
 @route("GET", "/api/subscriptions/<id>", answer=Subscription)
 def detail(id: str) -> Subscription:
     """One subscription."""
-    return show(subscriptions.reach(me(), id))
+    return show(subscriptions.get_visible(me(), id))
 
 
 @route("DELETE", "/api/subscriptions/<id>", status=204, writes=True)
 def cancel(id: str) -> None:
     """Ends a subscription, or withdraws a pending one."""
-    subscriptions.cancel(subscriptions.reach(me(), id, change=True), by=me())
+    subscriptions.cancel(subscriptions.get_visible(me(), id, change=True), by=me())
 
 
 @route("POST", "/api/subscriptions/<id>/renewal", answer=Subscription, body=RenewalBody, writes=True)
 def renew(id: str, body: RenewalBody) -> Subscription:
     """Asks for a later end of an active subscription that ends within 14 days: one's own, or that of a team one owns."""
-    found = subscriptions.reach(me(), id)
+    found = subscriptions.get_visible(me(), id)
     subscriptions.ask_renewal(found, by=me(), reason=body.reason)
     db.session.flush()
     db.session.refresh(found)
@@ -199,7 +199,7 @@ def renew(id: str, body: RenewalBody) -> Subscription:
 
 def _decide(id: str, body: DecisionBody) -> subscriptions.Subscription:
     found = subscriptions.decide(
-        subscriptions.reach(me(), id),
+        subscriptions.get_visible(me(), id),
         body.decision,
         by=me(),
         reason=body.reason,

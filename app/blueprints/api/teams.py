@@ -116,7 +116,7 @@ def _show_member(found: teams.Membership, cap: BudgetNow | None) -> TeamMember:
 @route("GET", "/api/teams", query=Asked, answer=TeamPage)
 def index(asked: Asked) -> dict[str, Any]:
     """The teams one is in, by name; all of them for admins."""
-    told = page(teams.listed(me(), search=asked.search), lambda team: team)
+    told = page(teams.search(me(), search=asked.search), lambda team: team)
     return told | {"data": _show_all(told["data"])}
 
 
@@ -138,7 +138,7 @@ def create(body: NewTeam) -> Team:
 @route("GET", "/api/teams/<id>", answer=Team)
 def detail(id: str) -> Team:
     """One team with its members, for everybody in it."""
-    return show(teams.reach(me(), id))
+    return show(teams.get_visible(me(), id))
 
 
 @route("PATCH", "/api/teams/<id>", answer=Team, body=TeamChange, writes=True)
@@ -147,19 +147,19 @@ def change(id: str, body: TeamChange) -> Team:
     given = {name: getattr(body, name) for name in body.__struct_fields__}
     if isinstance(body.budget, BudgetBody):
         given["budget"] = body.budget.given()
-    return show(teams.update(teams.reach(me(), id, change=True), by=me(), **given))
+    return show(teams.update(teams.get_visible(me(), id, change=True), by=me(), **given))
 
 
 @route("DELETE", "/api/teams/<id>", status=204, writes=True)
 def remove(id: str) -> None:
     """Removes a team: its keys are revoked and its subscriptions cancelled; what it used stays in the books."""
-    offboarding.dissolve(teams.reach(me(), id, change=True), by=me())
+    offboarding.dissolve(teams.get_visible(me(), id, change=True), by=me())
 
 
 @route("GET", "/api/teams/<id>/members/<username>", answer=TeamMember)
 def member(id: str, username: str) -> TeamMember:
     """One member of a team, for everybody in it."""
-    team, person = teams.reach(me(), id), identity.find(username)
+    team, person = teams.get_visible(me(), id), identity.find(username)
     if person is None:
         raise NotFound(f"{username} is not in this team.")
     found = teams.member(team, person)
@@ -169,7 +169,7 @@ def member(id: str, username: str) -> TeamMember:
 @route("PUT", "/api/teams/<id>/members/<username>", answer=TeamMember, body=MemberBody, writes=True)
 def put_member(id: str, username: str, body: MemberBody) -> TeamMember:
     """Makes a person a member, or changes a member's role or cap; for the team's owners and admins."""
-    team = teams.reach(me(), id, change=True)
+    team = teams.get_visible(me(), id, change=True)
     person = identity.named(username)
     role = body.role if body.role is not UNSET else teams.role_in(person, team.id) or "member"
     budget = body.budget.given() if isinstance(body.budget, BudgetBody) else body.budget
@@ -180,7 +180,7 @@ def put_member(id: str, username: str, body: MemberBody) -> TeamMember:
 @route("DELETE", "/api/teams/<id>/members/<username>", status=204, writes=True)
 def remove_member(id: str, username: str) -> None:
     """Takes a member out of a team, or leaves it oneself; the team's keys that they made are revoked."""
-    team = teams.reach(me(), id)
+    team = teams.get_visible(me(), id)
     if username.lower() != me().username.lower() and not teams.manages(me(), team):
         raise Forbidden("Taking others out of a team needs its role owner, or the role admin.")
     offboarding.leave(team, identity.named(username), by=me())

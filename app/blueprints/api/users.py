@@ -132,7 +132,7 @@ def show_me(person: Person) -> Me:
         email=person.email,
         role=person.role,
         scopes=list(person.held_scopes),
-        teams=[membership.team_id for membership in teams.of(person)],
+        teams=[membership.team_id for membership in teams.memberships_of(person)],
         must_change_password=person.must_change_password,
     )
 

@@ -39,14 +39,14 @@ bp = Blueprint("budget_requests", __name__)
 
 @bp.get("/budget-requests/<id>")
 def detail(id: str) -> Response:
-    found = budget_requests.reach(me(), id)
+    found = budget_requests.get_visible(me(), id)
     return _page(found, DecisionForm(formdata=None, amount=money.text(found.amount_nano)))
 
 
 @bp.post("/budget-requests/<id>")
 def decide(id: str) -> Response:
     person = me()
-    found = budget_requests.reach(person, id)
+    found = budget_requests.get_visible(person, id)
     form = DecisionForm()
     if not form.validate_on_submit():
         return _page(found, form, 422)
@@ -77,7 +77,7 @@ def decide(id: str) -> Response:
 
 @bp.post("/budget-requests/<id>/withdrawal")
 def withdraw(id: str) -> AnyResponse:
-    found = budget_requests.reach(me(), id)
+    found = budget_requests.get_visible(me(), id)
     payer = payers.read([found.scope]).get(found.scope)
     try:
         transaction(budget_requests.withdraw, found, by=me())
@@ -103,7 +103,7 @@ def _page(found: BudgetRequest, form: DecisionForm, status: int = 200) -> Respon
         row=arranged.rows([payer], person)[0] if payer else None,
         form=form,
         periods=arranged.PERIODS,
-        outlook=budget_requests.outlook(payer) if payer and (decides or person.sees_everything) else [],
+        outlook=budget_requests.period_costs(payer) if payer and (decides or person.sees_everything) else [],
         former=list(db.session.scalars(former)) if former is not None else [],
         decides=decides,
         locked=READ_ONLY if person.sees_everything and not decides else None,

@@ -54,10 +54,10 @@ bp = Blueprint("budgets", __name__)
 @bp.get("/budgets")
 def index() -> Response:
     person = me()
-    found = [row for row in arranged.rows(payers.of(person), person) if row.state != "none"]
+    found = [row for row in arranged.rows(payers.paying_for(person), person) if row.state != "none"]
     if form := exports.wanted():
         return exports.answer(form, "budgets", arranged.EXPORTED, found)
-    asked = budget_requests.reachable(person).where(BudgetRequest.person_id == person.id).limit(REQUESTS)
+    asked = budget_requests.visible_to(person).where(BudgetRequest.person_id == person.id).limit(REQUESTS)
     requests = list(db.session.scalars(asked))
     return render(
         "portal/budgets/index.html",
@@ -72,13 +72,13 @@ def index() -> Response:
 
 @bp.get("/budgets/<scope>/<id>")
 def detail(scope: str, id: str) -> Response:
-    return _page(payers.reach(me(), scope, id), AskForm(formdata=None))
+    return _page(payers.get_visible(me(), scope, id), AskForm(formdata=None))
 
 
 @bp.post("/budgets/<scope>/<id>/requests")
 def ask(scope: str, id: str) -> Response:
     person = me()
-    payer = payers.reach(person, scope, id)
+    payer = payers.get_visible(person, scope, id)
     form = AskForm()
     if not form.validate_on_submit():
         return _page(payer, form, 422)
@@ -121,10 +121,10 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
         waiting=budget_requests.pending(person, payer),
         requests=list(db.session.scalars(asked)),
         below=[one for one in below if one.state != "none"],
-        told=list(db.session.scalars(alerts.of(*payer.scope).limit(ALERTS))),
+        told=list(db.session.scalars(alerts.of_scope(*payer.scope).limit(ALERTS))),
         history=history_lines(arranged.history(payer, whole=sees_all or payer.person_id == person.id)),
-        edit=url_if_served(EDIT, scope=payer.kind, id=payer.shown) if person.sees_everything else None,
-        credit=url_if_served("admin.credits.new", scope=f"{payer.kind}/{payer.shown}")
+        edit=url_if_served(EDIT, scope=payer.kind, id=payer.public_id) if person.sees_everything else None,
+        credit=url_if_served("admin.credits.new", scope=f"{payer.kind}/{payer.public_id}")
         if person.sees_everything
         else None,
         locked=None if person.is_admin else READ_ONLY,
@@ -133,4 +133,4 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
 
 def address(payer: Payer) -> str:
     """The path of a budget's page."""
-    return url_for("portal.budgets.detail", scope=payer.kind, id=payer.shown)
+    return url_for("portal.budgets.detail", scope=payer.kind, id=payer.public_id)

@@ -27,14 +27,14 @@ bp = Blueprint("key_settings", __name__)
 
 @bp.get("/keys/<id>/settings")
 def settings(id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     return _over(key) or _settings(key, SettingsForm.of(key))
 
 
 @bp.post("/keys/<id>/settings")
 def change(id: str) -> AnyResponse:
     person = me()
-    key = keys.reach(person, id, change=True)
+    key = keys.get_visible(person, id, change=True)
     form = SettingsForm()
     if not form.validate_on_submit():
         return _settings(key, form, 422)
@@ -48,7 +48,7 @@ def change(id: str) -> AnyResponse:
 
 @bp.get("/keys/<id>/rotation")
 def rotation(id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     form = RotationForm(formdata=None)
     form.once.data = fresh_number()
     return _over(key) or _rotation(key, form)
@@ -57,7 +57,7 @@ def rotation(id: str) -> AnyResponse:
 @bp.post("/keys/<id>/rotation")
 def rotate(id: str) -> AnyResponse:
     person = me()
-    key = keys.reach(person, id, change=True)
+    key = keys.get_visible(person, id, change=True)
     form = RotationForm()
     if not form.validate_on_submit():
         return _rotation(key, form, 422)
@@ -74,12 +74,12 @@ def rotate(id: str) -> AnyResponse:
     if made.text is None:
         toast_next("info", "This form has rotated the key already. A text is shown only once; if it is lost, rotate.")
         return _page_of(key)
-    return shown_once(keys.reach(person, made.id, change=True), made.text, rotated=True)
+    return shown_once(keys.get_visible(person, made.id, change=True), made.text, rotated=True)
 
 
 @bp.get("/keys/<id>/secrets/<secret_id>/end")
 def secret_end(id: str, secret_id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     found = next((secret for secret in key.secrets if secret.id == secret_id), None)
     if found is None or found.has_ended or not found.is_replaced:
         return _page_of(key)
@@ -88,44 +88,44 @@ def secret_end(id: str, secret_id: str) -> AnyResponse:
 
 @bp.post("/keys/<id>/secrets/<secret_id>/end")
 def end_secret(id: str, secret_id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     return _done(key, keys.end_secret, "The old text of {} is refused now.", secret_id)
 
 
 @bp.get("/keys/<id>/pause")
 def pause(id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     return _page_of(key) if key.revoked_at or key.paused_at else render("portal/keys/pause.html", key=key)
 
 
 @bp.post("/keys/<id>/pause")
 def pause_key(id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     return _done(key, keys.pause, "The key {} is paused. It is refused until it is resumed.")
 
 
 @bp.get("/keys/<id>/resumption")
 def resumption(id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     return render("portal/keys/resumption.html", key=key) if key.paused_at and not key.revoked_at else _page_of(key)
 
 
 @bp.post("/keys/<id>/resumption")
 def resume_key(id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     return _done(key, keys.resume, "The key {} works again.")
 
 
 @bp.get("/keys/<id>/revocation")
 def revocation(id: str) -> AnyResponse:
     """The page that asks whether it is meant; scripts show the same question in a dialog."""
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     return _page_of(key) if key.revoked_at else render("portal/keys/revocation.html", key=key)
 
 
 @bp.post("/keys/<id>/revocation")
 def revoke(id: str) -> AnyResponse:
-    key = keys.reach(me(), id, change=True)
+    key = keys.get_visible(me(), id, change=True)
     if not is_confirmed_by(key.name):
         return render("portal/keys/revocation.html", status=422, key=key, fault=True)
     return _done(key, keys.revoke, "The key {} is revoked. Applications that use it are refused within a second.")

@@ -52,7 +52,7 @@ def index() -> Response:
     person, filters = me(), arranged.filters_from_request()
     return list_page(
         "portal/keys",
-        arranged.narrowed(keys.of(person), filters),
+        arranged.narrowed(keys.owned_by(person), filters),
         arranged.COLUMNS,
         file=lambda form, rows: arranged.exported(form, person, rows),
         page=lambda found: {"rows": arranged.rows(person, found.items)},
@@ -95,13 +95,13 @@ def create() -> AnyResponse:
     if made.text is None:
         toast_next("info", "This form has made its key already. A key is shown only once; if it is lost, make another.")
         return see_other(url_for("portal.keys.detail", id=made.id))
-    return shown_once(keys.reach(person, made.id), made.text)
+    return shown_once(keys.get_visible(person, made.id), made.text)
 
 
 @bp.get("/keys/<id>")
 def detail(id: str) -> Response:
     person = me()
-    key = keys.reach(person, id)
+    key = keys.get_visible(person, id)
     own = key.person_id == person.id
     reader = reader_of(person)
     scopes = keys.paying_scopes(key)
@@ -132,7 +132,11 @@ def detail(id: str) -> Response:
 
 def subscribed(person: Person, team: Team | None = None) -> list[str]:
     """The names of the models that a person's own keys, or their keys of a team, may list."""
-    found = subscriptions.of(person, status="active") if team is None else subscriptions.of_team(team, status="active")
+    found = (
+        subscriptions.owned_by(person, status="active")
+        if team is None
+        else subscriptions.of_team(team, status="active")
+    )
     return sorted(db.session.scalars(found.with_only_columns(subscriptions.Subscription.model_name)))
 
 

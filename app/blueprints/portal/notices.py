@@ -22,7 +22,7 @@ def index() -> Response:
     return render(
         "portal/notices/index.html",
         "portal/notices/_list.html",
-        found=page_of(notices.of(person, unread=unread)),
+        found=page_of(notices.addressed_to(person, unread=unread)),
         unread=unread,
         waiting=news(person).unread,
         mails=deliveries.mails(),
@@ -35,8 +35,8 @@ def index() -> Response:
 def read(id: str) -> Response:
     """Marks one as read and goes on to what it tells of, if that was asked for."""
     person = me()
-    found = notices.reach(person, id)
-    transaction(notices.read, found)
+    found = notices.get_visible(person, id)
+    transaction(notices.mark_read, found)
     if request.form.get("go") and found.href:
         return see_other(safe_next(found.href))
     return see_other(_list())
@@ -44,7 +44,7 @@ def read(id: str) -> Response:
 
 @bp.post("/notices/reading")
 def read_all() -> Response:
-    transaction(notices.read_all, me())
+    transaction(notices.mark_all_read, me())
     toast_next("success", "All notices are marked as read.")
     return see_other(url_for("portal.notices.index"))
 

@@ -20,7 +20,7 @@ def my_team(id: str | None) -> Team | None:
     """The team of that id that one is in; none without an id. Nobody acts for other teams, admins neither."""
     if not id:
         return None
-    team = teams.reach(me(), id)
+    team = teams.get_visible(me(), id)
     if teams.role_in(me(), id) is None:
         raise NotFound("You are not in this team.")
     return team

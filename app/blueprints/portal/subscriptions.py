@@ -106,13 +106,13 @@ def index() -> Response:
 
 @bp.get("/subscriptions/<id>")
 def detail(id: str) -> Response:
-    return _page(subscriptions.reach(me(), id), RenewalForm(formdata=None), ReviewForm(formdata=None))
+    return _page(subscriptions.get_visible(me(), id), RenewalForm(formdata=None), ReviewForm(formdata=None))
 
 
 @bp.get("/subscriptions/<id>/cancellation")
 def cancellation(id: str) -> AnyResponse:
     """The page that asks whether it is meant; scripts show the same question in a dialog."""
-    found = subscriptions.reach(me(), id)
+    found = subscriptions.get_visible(me(), id)
     if not found.is_live:
         return see_other(url_for("portal.subscriptions.detail", id=id))
     return render(
@@ -126,7 +126,7 @@ def cancellation(id: str) -> AnyResponse:
 @bp.post("/subscriptions/<id>/cancellation")
 def cancel(id: str) -> Response:
     person = me()
-    found = subscriptions.reach(person, id, change=True)
+    found = subscriptions.get_visible(person, id, change=True)
     name, was_pending, own = found.model_name, found.status == "pending", found.person_id == person.id
     team_id = found.team_id
     whose = f"{found.team.name}’s" if found.team else "Your" if own else f"{found.person.username}’s"
@@ -145,7 +145,7 @@ def cancel(id: str) -> Response:
 @bp.post("/subscriptions/<id>/renewal")
 def renew(id: str) -> Response:
     person = me()
-    found = subscriptions.reach(person, id)
+    found = subscriptions.get_visible(person, id)
     form = RenewalForm()
     if not form.validate_on_submit():
         return _page(found, form, ReviewForm(formdata=None), 422)
@@ -203,7 +203,7 @@ def _users(found: Subscription) -> list[ApiKey]:
 
 def _own(id: str) -> Subscription:
     """One's own subscription of that id: nobody asks for another person."""
-    found = subscriptions.reach(me(), id)
+    found = subscriptions.get_visible(me(), id)
     if found.person_id != me().id:
         raise Forbidden("Only the person themselves can ask for this.")
     return found

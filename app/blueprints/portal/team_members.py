@@ -22,7 +22,7 @@ bp = Blueprint("team_members", __name__)
 
 @bp.post("/teams/<id>/invitations")
 def invite(id: str) -> Response:
-    team, form = teams.reach(me(), id, change=True), InvitationForm()
+    team, form = teams.get_visible(me(), id, change=True), InvitationForm()
     if not form.validate_on_submit():
         return page_of_team(team, "members", 422, inviting=form)
     try:
@@ -30,14 +30,14 @@ def invite(id: str) -> Response:
         transaction(teams.invite, team, person, by=me(), role=form.role.data)
     except DomainError as error:
         blame(form, error, username="whom")
-        return page_of_team(teams.reach(me(), id), "members", 422, inviting=form)
+        return page_of_team(teams.get_visible(me(), id), "members", 422, inviting=form)
     toast_next("success", f"{person.username} is asked into {team.name}, and may accept or decline.")
     return _members_of(id)
 
 
 @bp.post("/teams/<id>/invitations/<invitation_id>/withdrawal")
 def withdraw(id: str, invitation_id: str) -> Response:
-    teams.reach(me(), id, change=True)
+    teams.get_visible(me(), id, change=True)
     found = teams.reach_invitation(me(), invitation_id)
     if found.team_id != id:
         raise NotFound("There is no such invitation.")
@@ -116,14 +116,14 @@ def leave(id: str) -> Response:
 
 def _mine(id: str) -> Team:
     """A team that one is in."""
-    team = teams.reach(me(), id)
+    team = teams.get_visible(me(), id)
     if teams.role_in(me(), id) is None:
         raise Forbidden("You are not in this team.")
     return team
 
 
 def _reach(id: str, username: str) -> tuple[Team, Membership]:
-    team = teams.reach(me(), id, change=True)
+    team = teams.get_visible(me(), id, change=True)
     return team, teams.member(team, identity.named(username))
 
 

@@ -119,7 +119,7 @@ def detail(id: str) -> Response:
 
 @bp.post("/teams/<id>/settings")
 def change(id: str) -> Response:
-    team, form = teams.reach(me(), id, change=True), TeamForm()
+    team, form = teams.get_visible(me(), id, change=True), TeamForm()
     if not form.validate_on_submit():
         return page_of_team(team, "settings", 422, settings=form)
     try:
@@ -128,14 +128,14 @@ def change(id: str) -> Response:
             teams.update, team, by=me(), name=form.name.data or "", description=form.description.data or "",
         )  # fmt: skip
     except DomainError as error:
-        return page_of_team(teams.reach(me(), id), "settings", blame(form, error), settings=form)
+        return page_of_team(teams.get_visible(me(), id), "settings", blame(form, error), settings=form)
     toast_next("success", f"The team {team.name} is saved.")
     return see_other(url_for("portal.teams.detail", id=id, tab="settings"))
 
 
 @bp.post("/teams/<id>/limits")
 def bound(id: str) -> Response:
-    team, form = teams.reach(me(), id, change=True), BoundsForm()
+    team, form = teams.get_visible(me(), id, change=True), BoundsForm()
     if not me().is_admin:
         raise Forbidden(FOR_ADMINS)
     if not form.validate_on_submit():
@@ -146,7 +146,7 @@ def bound(id: str) -> Response:
             teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.to_changes("team", id),
         )  # fmt: skip
     except DomainError as error:
-        return page_of_team(teams.reach(me(), id), "settings", blame(form, error), bounds=form)
+        return page_of_team(teams.get_visible(me(), id), "settings", blame(form, error), bounds=form)
     toast_next("success", f"The limits of {team.name} are saved. They hold on /v1 within a second.")
     return see_other(url_for("portal.teams.detail", id=id, tab="settings"))
 
@@ -155,7 +155,7 @@ def bound(id: str) -> Response:
 def subscribe(id: str) -> Response:
     """Asks for a model for the team: any member may."""
     person = me()
-    team, form = teams.reach(person, id), ModelForm()
+    team, form = teams.get_visible(person, id), ModelForm()
     if teams.role_in(person, id) is None:
         raise Forbidden("Only members can ask for a team.")
     if not form.validate_on_submit():
@@ -171,7 +171,7 @@ def subscribe(id: str) -> Response:
         )  # fmt: skip
     except DomainError as error:
         blame(form, error)
-        return page_of_team(teams.reach(person, id), "models", 422, asking=form)
+        return page_of_team(teams.get_visible(person, id), "models", 422, asking=form)
     if not is_new:
         toast_next("info", f"{team.name} has {made.model_name} already: it is {made.status}.")
     elif made.status == "pending":
@@ -183,13 +183,13 @@ def subscribe(id: str) -> Response:
 
 @bp.get("/teams/<id>/deletion")
 def deletion(id: str) -> Response:
-    team = teams.reach(me(), id, change=True)
+    team = teams.get_visible(me(), id, change=True)
     return render("portal/teams/deletion.html", team=team, stops=_what_stops(team))
 
 
 @bp.post("/teams/<id>/deletion")
 def delete(id: str) -> Response:
-    team = teams.reach(me(), id, change=True)
+    team = teams.get_visible(me(), id, change=True)
     name = team.name
     if not is_confirmed_by(name):
         return render("portal/teams/deletion.html", status=422, team=team, stops=_what_stops(team), fault=True)
@@ -230,7 +230,7 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     leads = _leads(person, team)
     books = TeamReader(person.id, person.sees_everything, (team.id,))
-    asked = list(db.session.scalars(budget_requests.of_team(team.id))) if leads else []
+    asked = list(db.session.scalars(budget_requests.pending_of_team(team.id))) if leads else []
     people = _people(team) if leads else None
     return {
         "members": teams.counts([team.id]).get(team.id, 0) if people is None else len(people),

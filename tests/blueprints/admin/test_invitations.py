@@ -33,7 +33,7 @@ def test_the_link_is_shown_once_and_works_until_it_is_withdrawn(people: People, 
     assert "lab, physics" in page
     assert link.rpartition("/")[2] not in page
     assert admin.get(link.removeprefix("http://localhost")).status_code == 200
-    [one] = db.session.scalars(invitations.every())
+    [one] = db.session.scalars(invitations.search())
     assert admin.post(f"/admin/invitations/{one.id}/withdrawal").status_code == 303
     assert admin.get(link.removeprefix("http://localhost")).status_code == 404
     assert "Withdrawn" in admin.get("/admin/invitations?status=withdrawn").text
@@ -53,4 +53,4 @@ def test_a_bad_form_comes_back(people: People, signed_in: SignedIn) -> None:
         refused = admin.post("/admin/invitations", **given)
         assert (refused.status_code, told in refused.text) == (422, True), form
     db.session.rollback()
-    assert db.session.scalars(invitations.every()).all() == []
+    assert db.session.scalars(invitations.search()).all() == []

@@ -241,7 +241,7 @@ def test_deleting_counts_whom_it_hits_and_asks_for_the_name(
     assert admin.post(path, confirm="small").status_code == 303
     db.session.rollback()
     assert catalog.find_model("small") is None
-    assert {one.status for one in db.session.scalars(subscriptions.of(people.stranger))} == {"cancelled"}
+    assert {one.status for one in db.session.scalars(subscriptions.owned_by(people.stranger))} == {"cancelled"}
     assert "small is deleted." in admin.get("/admin/models").text
 
 
@@ -332,7 +332,7 @@ def untouched(item: Model, **changes: object) -> dict[str, object]:
 
 def statuses(person: object) -> set[str]:
     db.session.rollback()
-    return {one.status for one in db.session.scalars(subscriptions.of(person))}  # type: ignore[arg-type]
+    return {one.status for one in db.session.scalars(subscriptions.owned_by(person))}  # type: ignore[arg-type]
 
 
 def test_restricting_asks_first_and_then_puts_access_up_for_decision(
@@ -356,7 +356,7 @@ def test_restricting_asks_first_and_then_puts_access_up_for_decision(
     assert fresh("small").restricted
     for person in (people.owner, people.stranger, people.admin):
         assert statuses(person) == {"pending"}
-    [found] = db.session.scalars(subscriptions.of(people.owner))
+    [found] = db.session.scalars(subscriptions.owned_by(people.owner))
     assert [step.status for step in found.timeline] == ["active", "pending"]
     told = db.session.scalars(select(Notice).where(Notice.person_id == people.owner.id)).all()
     assert [notice.kind for notice in told] == ["subscription.restrict"]

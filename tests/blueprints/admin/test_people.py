@@ -164,7 +164,7 @@ def test_a_deactivation_says_what_stops_and_stops_it(
     assert admin.post("/admin/people/owner/deactivation").status_code == 303
     assert list(wire.scan_iter(match="*caller:*")) == []
     assert owner.get("/home").headers["Location"].startswith("/sign-in")
-    assert sessions.of(people.owner.id) == []
+    assert sessions.owned_by(people.owner.id) == []
     page = admin.get("/admin/people/owner").text
     assert "owner is deactivated" in page
     assert names(admin.get("/admin/people?status=deactivated").text) == ["owner"]
@@ -183,14 +183,14 @@ def test_a_deletion_asks_for_the_name_and_leaves_nothing(people: People, small: 
     assert admin.post("/admin/people/owner/deletion", confirm="owner").status_code == 303
     db.session.rollback()
     assert identity.find("owner") is None
-    assert db.session.scalars(budgets.every()).all() == []
-    assert db.session.scalars(subscriptions.of(people.stranger)).all() == []
+    assert db.session.scalars(budgets.all_()).all() == []
+    assert db.session.scalars(subscriptions.owned_by(people.stranger)).all() == []
     assert admin.get("/admin/people/owner").status_code == 404
 
 
 def test_sessions_are_listed_and_ended_without_telling_their_ids(people: People, signed_in: SignedIn) -> None:
     owner, admin = signed_in("owner"), signed_in("admin")
-    [session] = sessions.of(people.owner.id)
+    [session] = sessions.owned_by(people.owner.id)
     page = admin.get("/admin/people/owner?section=sessions").text
     assert session.reference in page
     assert session.digest not in page

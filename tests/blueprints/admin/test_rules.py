@@ -142,7 +142,7 @@ def test_a_fitting_rule_approves_at_once_with_its_budget_and_end(
     assert owner.post(f"{page}/subscription", page=page, justification="Letters").status_code == 303
     assert "You are subscribed to lab/guarded" in owner.get("/home").text
     db.session.rollback()
-    [found] = db.session.scalars(subscriptions.of(people.owner)).all()
+    [found] = db.session.scalars(subscriptions.owned_by(people.owner)).all()
     found = fresh(found.id)
     assert (found.status, found.decided_by) == ("active", "portico")
     assert found.expires_at is not None

@@ -51,7 +51,7 @@ class Three:
 
     def told(self, person: Any) -> list[tuple[str, str]]:
         with self.app.app_context():
-            return [(one.kind, one.title) for one in db.session.scalars(notices.of(person))]
+            return [(one.kind, one.title) for one in db.session.scalars(notices.addressed_to(person))]
 
 
 @pytest.fixture

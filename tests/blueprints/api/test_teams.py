@@ -173,7 +173,7 @@ def test_an_owner_stands_for_what_a_member_who_left_had_asked_for(
 def test_of_two_owners_who_leave_at_one_instant_one_stays(app: Flask, visitors: People, team: str) -> None:
     """On PostgreSQL both transactions run at once."""
     with app.app_context():
-        transaction(lambda: teams.put_member(teams.reach(visitors.owner, team), visitors.stranger, by=visitors.owner,
+        transaction(lambda: teams.put_member(teams.get_visible(visitors.owner, team), visitors.stranger, by=visitors.owner,
                                              role="owner"))  # fmt: skip
     ready = threading.Barrier(2)
 
@@ -193,7 +193,7 @@ def test_an_old_invitation_lets_nobody_in_again(
 ) -> None:
     with app.app_context():
         by, to = visitors.owner, visitors.stranger
-        asked = transaction(lambda: teams.invite(teams.reach(by, team), to, by=by).id)
+        asked = transaction(lambda: teams.invite(teams.get_visible(by, team), to, by=by).id)
     join(owner, team)
     assert owner.delete(f"/api/teams/{team}/members/stranger").status_code == 204
     with app.app_context():

@@ -149,7 +149,7 @@ def test_many_are_decided_at_once_with_a_result_each(app: Flask, people: People)
     assert again.status_code == 201
     assert again.get_json()["id"] != ids[1]
     with app.app_context():
-        assert db.session.scalar(subscriptions.waiting_count()) == 1
+        assert db.session.scalar(subscriptions.awaiting_decision_count()) == 1
 
 
 def test_a_browser_session_reads_freely_and_writes_with_its_csrf_token(app: Flask, visitors: People) -> None:

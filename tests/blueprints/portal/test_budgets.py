@@ -317,6 +317,6 @@ def test_what_the_whole_organisation_spends_is_for_admins_alone(
 def test_a_revoked_key_pays_for_nothing_any_more(app: Flask, people: People, signed_in: SignIn) -> None:
     key_id, _ = make_key(people.owner)
     limit(people, "key", key_id)
-    key = keys.reach(people.owner, key_id)
+    key = keys.get_visible(people.owner, key_id)
     transaction(keys.revoke, key, by=people.owner)
     assert "No budget bounds you" in signed_in("owner").get("/budgets").text

@@ -21,7 +21,7 @@ from tests.house import Once, People
 
 def status_of(people: People, model: Model) -> str | None:
     db.session.rollback()
-    found = db.session.scalars(subscriptions.of(people.owner))
+    found = db.session.scalars(subscriptions.owned_by(people.owner))
     return next((one.status for one in found if one.model_id == model.id), None)
 
 
@@ -196,7 +196,7 @@ def names(page: str) -> list[str]:
 )
 @pytest.mark.usefixtures("catalogue")
 def test_the_catalogue_is_narrowed_and_sorted(signed_in: Callable[[str], Browser], query: str, found: str) -> None:
-    ids = {provider.name: provider.id for provider in db.session.scalars(providers.listed())}
+    ids = {provider.name: provider.id for provider in db.session.scalars(providers.search())}
     owner, asked = signed_in("owner"), query.replace("LAB", ids["Lab"]).replace("OFF", ids["Switched off"])
     for view in ("cards", "table"):
         page = owner.get(f"/models?{asked}&view={view}", fragment=True).text

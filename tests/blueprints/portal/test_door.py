@@ -113,7 +113,7 @@ def test_who_uses_the_portal_was_seen_then_by_a_note_that_the_clock_writes_down(
 
     def use_again() -> datetime | None:
         """When the owner was last seen, once a page is read two minutes after the last one and the clock has struck."""
-        [session] = sessions.of(people.owner.id)
+        [session] = sessions.owned_by(people.owner.id)
         wire.hset(store.session(session.digest), "seen", session.seen - 120)
         assert owner.get("/home").status_code == 200
         db.session.rollback()

@@ -157,7 +157,7 @@ def test_rotation_shows_the_new_text_once_and_tells_whether_the_old_one_is_used(
     assert "An earlier text still works" in owner.get(f"/keys/{id}/rotation").text
 
     end = f"/keys/{id}/secrets/{former.id}/end"
-    assert former.shown in owner.get(end).text
+    assert former.masked in owner.get(end).text
     assert owner.post(end, page=end).status_code == 303
     assert found(id).secrets[1].has_ended
     assert owner.get(end).status_code == 303

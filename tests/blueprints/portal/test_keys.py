@@ -27,7 +27,7 @@ KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
 
 def newest(people: People) -> ApiKey:
     db.session.rollback()
-    found = db.session.scalar(keys.of(people.owner).limit(1))
+    found = db.session.scalar(keys.owned_by(people.owner).limit(1))
     assert found is not None
     return found
 
@@ -119,7 +119,7 @@ def test_a_form_sent_four_times_at_once_makes_one_key_and_shows_it_to_all(
     assert {status for status, _ in answers} == {201}
     assert len(set.union(*(texts for _, texts in answers))) == 1
     db.session.rollback()
-    assert len(list(db.session.scalars(keys.of(people.owner)))) == 1
+    assert len(list(db.session.scalars(keys.owned_by(people.owner)))) == 1
 
 
 def test_a_form_that_was_refused_may_be_sent_again(
@@ -171,7 +171,7 @@ def test_a_bad_form_answers_422_and_keeps_what_was_given(
         assert words in answer.text, wrong
         assert 'value="7"' in answer.text
         assert not KEY.search(answer.text)
-    assert list(db.session.scalars(keys.of(people.owner))) == []
+    assert list(db.session.scalars(keys.owned_by(people.owner))) == []
 
 
 def test_fields_that_are_not_of_the_form_change_nothing(

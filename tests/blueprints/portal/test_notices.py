@@ -17,7 +17,7 @@ SignedIn = Callable[[str], Browser]
 
 
 def tell(people: People, title: str, href: str | None = None) -> str:
-    return transaction(notices.tell, people.owner, "test", title, "About <it>", href).id
+    return transaction(notices.notify, people.owner, "test", title, "About <it>", href).id
 
 
 def unread(people: People) -> int:

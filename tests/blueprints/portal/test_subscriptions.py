@@ -72,7 +72,7 @@ def test_somebody_elses_subscription(
     assert other.get(f"/subscriptions/{id}/cancellation").status_code == seen
     assert other.post(f"/subscriptions/{id}/cancellation").status_code == done
     db.session.rollback()
-    assert subscriptions.reach(people.owner, id).status == ("cancelled" if who == "admin" else "active")
+    assert subscriptions.get_visible(people.owner, id).status == ("cancelled" if who == "admin" else "active")
 
 
 def decide(people: People, id: str, decision: str, **values: object) -> None:
@@ -164,7 +164,7 @@ def test_a_denial_is_reviewed_by_a_new_request_that_shows_the_former_reason(
     assert again.headers["Location"].endswith(made)
     assert "already: it is pending" in owner.get("/subscriptions").text
     db.session.rollback()
-    assert len(db.session.scalars(subscriptions.of(people.owner)).all()) == 2
+    assert len(db.session.scalars(subscriptions.owned_by(people.owner)).all()) == 2
 
 
 def test_a_live_subscription_has_nothing_to_review(
