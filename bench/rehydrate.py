@@ -23,7 +23,7 @@ from app.ledger import posting
 from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
 from app.metering.periods import window_of
-from app.metering.reservations import Hold, Meter, ScopeRef
+from app.metering.reservations import Hold, Meter, ScopeRef, chain_keys
 from app.runtime.ids import new_id
 from tests.ledger import books
 from tests.services.postgres import running_postgres
@@ -53,7 +53,8 @@ def put_back(meter: Meter, holds: int, now_ms: int) -> None:
     window = window_of("month|UTC", now_ms)
     for n in range(holds):
         scopes = (ScopeRef("key", f"key-{n}", "k"), ScopeRef("organisation", store.ORGANISATION, "default"))
-        meter.restore(count, Hold(new_id(), scopes, (window, window), now_ms, 1000, 100, bounded=True), 0, b"{}")
+        keys = chain_keys(scopes, (window, window))
+        meter.restore(count, Hold(new_id(), scopes, (window, window), keys, now_ms, 1000, 100, bounded=True), 0, b"{}")
 
 
 def measure(words: str, url: str | None, redis_url: str, folder: Path, budgets: int, holds: int) -> None:

@@ -13,7 +13,7 @@ from app.directory import CallerRecord, Model, Price
 from app.metering import money, pricing
 from app.metering.reservations import Hold, Reaped
 from app.metering.usage import Attempt, Outcome, UsageEvent
-from app.providers.base import UNBOUNDED, Demand, Possible, Usage
+from app.providers.base import UNBOUNDED, Demand, Exchange, Possible, Usage
 
 # What an upstream may add to a prompt by itself: its template, a hidden system prompt, descriptions of tools.
 ADDED_TOKENS = 4096
@@ -77,11 +77,10 @@ class Call:
         self.fallbacks = fallbacks
         self.origin = origin  # where the client found us, such as "https://portal.example.com"
         self.price: Price | None = None
-        self.usage = Usage(prompt_tokens=0)
+        self.exchange: Exchange | None = None  # the attempt that answered
         self.attempts: list[Attempt] = []
         self.provider_id: str | None = None
         self.deployment_id: str | None = None
-        self.finish_reason: str | None = None
         self.started = self.beaten_at = time.monotonic()
         self.first_byte_at: float | None = None
         self.ended_at: float | None = None
@@ -124,8 +123,9 @@ class Call:
         self.outcome, self.status, self.error_code, self.error_message = outcome, status, code, message
 
     @property
-    def tokens(self) -> int:
-        return self.usage.prompt_tokens + self.usage.completion_tokens
+    def usage(self) -> Usage:
+        """What has been used so far, as far as is known."""
+        return Usage() if self.exchange is None else self.exchange.usage
 
     @property
     def cost_nano(self) -> int:
@@ -135,11 +135,6 @@ class Call:
         used = self.usage
         cost = pricing.cost_nano(self.price, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
         return min(cost, money.MAX_NANO)
-
-    @property
-    def overdraft_nano(self) -> int:
-        """By how much it has cost more than is held for it."""
-        return max(self.cost_nano - self.hold.amount_nano, 0) if hasattr(self, "hold") else 0
 
     def encoded_event(self) -> bytes:
         """The usage event as it stands, JSON."""
@@ -187,7 +182,7 @@ class Call:
             status=self.status,
             error_code=self.error_code,
             error_message=self.error_message,
-            finish_reason=self.finish_reason,
+            finish_reason=self.exchange.finish_reason if self.exchange and produced else None,
             stream=self.demand.stream,
             estimated=produced and used.estimated,
             prompt_tokens=used.prompt_tokens,
@@ -195,7 +190,7 @@ class Call:
             completion_tokens=used.completion_tokens,
             cost_nano=cost,
             hold_nano=hold.amount_nano if hold else 0,
-            overdraft_nano=self.overdraft_nano,
+            overdraft_nano=max(cost - hold.amount_nano, 0) if hold else 0,
             price_id=self.price.id if self.price else None,
             duration_ms=int((ended - self.started) * 1000),
             ttft_ms=int((self.first_byte_at - self.started) * 1000) if self.first_byte_at else None,

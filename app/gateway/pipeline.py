@@ -201,7 +201,7 @@ def _attempt(call: Call, way: Candidate) -> tuple[Exchange, bytes]:
     try:
         exchange = way.adapter.open(call.demand, way.deployment)
         if call.demand.stream:
-            call.usage = exchange.usage
+            call.exchange = exchange
             first = next(exchange.events_once, b"")
         else:
             exchange.receive()
@@ -213,8 +213,7 @@ def _attempt(call: Call, way: Candidate) -> tuple[Exchange, bytes]:
         raise
     finally:
         call.resume()
-    call.first_byte_at = time.monotonic()
-    call.usage, call.finish_reason = exchange.usage, exchange.finish_reason
+    call.exchange, call.first_byte_at = exchange, time.monotonic()
     if not call.demand.stream:
         call.ended_at = call.first_byte_at
         exchange.close()

@@ -21,6 +21,7 @@ from gevent.lock import RLock
 from gevent.socket import socket as GeventSocket
 from redis.connection import ConnectionPool
 
+from app.runtime.sockets import is_silent
 from app.store import is_not_serving
 
 RedisReply = Any
@@ -140,15 +141,7 @@ class _Link:
         """Whether Redis has said nothing for too long. An answer that this busy process has not read yet is one."""
         if time.monotonic() - since <= self._timeout_s:
             return False
-        if self._is_tls:
-            return True
-        try:
-            self._socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False  # the reader is told of it too
-        return False
+        return self._is_tls or is_silent(self._socket)
 
     def close(self, reason: Exception) -> None:
         if self.broken:

@@ -127,8 +127,9 @@ class Steered(msgspec.Struct):
     def check(self) -> None:
         """What the types cannot say. Raises `ApiError` 400."""
 
-    def bound(self, size: int, members: dict[str, bytes], model: Model) -> Bound:
-        """The most that this request can use. `size` is what the body is in bytes, see `size_of`; after `check`."""
+    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> Bound:
+        """The most that this request can use. `size` is what the body is in bytes, see `size_of`; `priced_apart` the member
+        that may cost more than tokens, see `priced_apart`; after `check`."""
         raise NotImplementedError
 
 
@@ -186,7 +187,7 @@ class ChatRequest(Steered):
         if self.stream_options is not None and not self.stream:
             raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
 
-    def bound(self, size: int, members: dict[str, bytes], model: Model) -> Bound:
+    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> Bound:
         prediction = members.get("prediction", b"null")
         framed, unseen = self._framed(model)
         return Bound(
@@ -195,6 +196,7 @@ class ChatRequest(Steered):
             answers=max(self.n or 1, self.best_of or 1),
             predicted=0 if prediction == b"null" else len(prediction),  # what of it is rejected is charged as output
             unseen=unseen,
+            priced_apart=priced_apart,
         )
 
     def _framed(self, model: Model) -> tuple[int, int]:
@@ -272,13 +274,13 @@ class EmbeddingsRequest(Steered):
     def check(self) -> None:
         self.input = _embeddable(self.input)
 
-    def bound(self, size: int, members: dict[str, bytes], model: Model) -> Bound:
+    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> Bound:
         items = self.inputs()
         if isinstance(items[0], list):  # of a list of tokens each is one, however many digits it has
             tokens = size - len(members["input"]) + sum(map(len, items))
         else:
             tokens = size + MESSAGE_TOKENS * len(items)
-        return Bound(tokens + _added(model), None, produces_output=False)
+        return Bound(tokens + _added(model), None, produces_output=False, priced_apart=priced_apart)
 
 
 def _embeddable(given: Any) -> Any:
@@ -318,9 +320,10 @@ def _added(model: Model) -> int:
 
 def priced_apart(asked: Steered, values: dict[str, Any]) -> str | None:
     """The member of a body that may cost more than its tokens at the model's price; None where there is none."""
-    for name in sorted(PRICED_APART.intersection(values)):
-        if values[name] not in (None, False):
-            return name
+    if not PRICED_APART.isdisjoint(values):
+        for name in sorted(PRICED_APART.intersection(values)):
+            if values[name] not in (None, False):
+                return name
     tier = values.get("service_tier")
     if tier is not None and tier not in USUAL_TIERS:
         return "service_tier"

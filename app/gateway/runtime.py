@@ -21,7 +21,7 @@ from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
 from app.metering.outbox import Spool
 from app.metering.reservations import BEAT_S, Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
-from app.metering.usage import Refusal
+from app.metering.usage import Refusal, UsageEvent
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables
 from app.runtime import failpoints
@@ -53,7 +53,8 @@ class SpoolFull(Exception):
 class _Waiting(msgspec.Struct):
     """A settle that Redis did not take yet; how often it refused this very one, and when it is tried again."""
 
-    event: bytes
+    event: UsageEvent
+    line: bytes
     refused: int = 0
     due: float = 0.0
 
@@ -120,20 +121,22 @@ class Runtime:
         if call.settled:
             return
         call.settled = True
-        event = call.encoded_event()
-        self._write(event)
+        event = call.event()
+        line = msgspec.json.encode(event)
+        self._write(line)
         failpoints.reach("spooled")
         self._live.discard(call)
-        metrics.count_call(call)
-        self._alarm(call)
+        metrics.count_call(call, event.cost_nano)
+        self._alarm(call, event)
         try:
-            self._settle(call, event)
+            self._settle(call, event, line)
         except _NOT_TAKEN as error:
             log.warning("a settle waits for Redis", request_id=call.id, reason=str(error))
-            self._unsettled[call] = _Waiting(event)
+            self._unsettled[call] = _Waiting(event, line)
 
-    def _settle(self, call: Call, event: bytes) -> None:
-        settlement = self.meter.settle(call.hold, call.cost_nano, call.tokens, event)
+    def _settle(self, call: Call, event: UsageEvent, line: bytes) -> None:
+        tokens = event.prompt_tokens + event.completion_tokens
+        settlement = self.meter.settle(call.hold, event.cost_nano, tokens, line)
         failpoints.reach("settled")
         if not settlement.counted:
             metrics.count_alarm("not_counted")
@@ -200,7 +203,7 @@ class Runtime:
         now = time.monotonic()
         for call, waiting in [item for item in self._unsettled.items() if item[1].due <= now]:
             try:
-                self._settle(call, waiting.event)
+                self._settle(call, waiting.event, waiting.line)
             except ReplyError as error:
                 waiting.refused += 1
                 waiting.due = now + 2**waiting.refused
@@ -211,7 +214,7 @@ class Runtime:
             self._unsettled.pop(call, None)
 
     @staticmethod
-    def _alarm(call: Call) -> None:
+    def _alarm(call: Call, event: UsageEvent) -> None:
         """Say what an operator has to know of a call's usage."""
         usage = call.usage
         if usage.unreadable is not None:
@@ -220,7 +223,7 @@ class Runtime:
                 request_id=call.id, provider_id=call.provider_id, told=usage.unreadable,
             )  # fmt: skip
             metrics.count_alarm("unreadable")
-        over = call.overdraft_nano
+        over = event.overdraft_nano
         if over > 0:
             log.error(
                 "a call cost more than was held for it",

@@ -54,7 +54,7 @@ def relay(call: Call, exchange: Exchange, first: bytes, settle: Callable[[], Non
         raise
     finally:
         exchange.close()
-        call.usage, call.finish_reason = exchange.conclude(), exchange.finish_reason
+        exchange.conclude()
         call.ended_at = time.monotonic()
         if call.gone and call.outcome == "ok":
             call.failed("cancelled", 200, "client_gone", "The client hung up.")

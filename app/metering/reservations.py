@@ -77,11 +77,13 @@ class Hold(msgspec.Struct):
     """What was granted: `amount_nano` held in each scope, and the output limit it pays for.
 
     `bounded` tells that a budget applies, so that the limit must be sent upstream. Rates are -1 where there is none.
+    `keys` are the Redis keys of the chain, three a scope, as the scripts take them.
     """
 
     request_id: str
     scopes: tuple[ScopeRef, ...]
     windows: tuple[periods.Window, ...]
+    keys: list[str]
     at_ms: int
     amount_nano: int
     output_limit: int
@@ -92,11 +94,6 @@ class Hold(msgspec.Struct):
     tokens_left: int = -1
     slots: str = ""  # which scopes of the chain it takes a parallel slot of, counted from 1: "1,3"
     reserved: bool = True  # False for a free call that Redis was not there to hear of: it has no lease to lose
-
-    @property
-    def keys(self) -> list[str]:
-        """The Redis keys of the chain, three a scope, as the scripts take them."""
-        return _chain_keys(self.scopes, self.windows)
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +136,7 @@ def free_hold(request_id: str, scopes: tuple[ScopeRef, ...]) -> Hold:
     """The hold of a call that costs nothing and could not be reserved; it is settled when the meter is back."""
     now_ms = clock.now_ms()
     windows = tuple(periods.window_of(periods.ALL_TIME, now_ms) for _ in scopes)
-    return Hold(request_id, scopes, windows, now_ms, 0, 0, bounded=False, reserved=False)
+    return Hold(request_id, scopes, windows, chain_keys(scopes, windows), now_ms, 0, 0, bounded=False, reserved=False)
 
 
 class Settlement(NamedTuple):
@@ -215,15 +212,10 @@ class Meter:
             windows = tuple(
                 periods.window_of(self._specs.get((scope.kind, scope.id), periods.ALL_TIME), now_ms) for scope in scopes
             )
+            keys = chain_keys(scopes, windows)
             reply = RESERVE.run(
                 self._send,
-                [
-                    store.METER,
-                    store.LEASES,
-                    store.hold(request_id),
-                    store.tombstone(request_id),
-                    *_chain_keys(scopes, windows),
-                ],
+                [store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), *keys],
                 [
                     request_id,
                     self._run_id(),
@@ -241,7 +233,7 @@ class Meter:
             )
             verdict = _text(reply[0])
             if verdict != "moved":
-                return self._verdict(verdict, reply, request_id, scopes, windows)
+                return self._verdict(verdict, reply, request_id, scopes, windows, keys)
             now_ms = reply[1]
             if len(self._specs) > 50_000:
                 self._specs.clear()
@@ -262,10 +254,11 @@ class Meter:
         request_id: str,
         scopes: tuple[ScopeRef, ...],
         windows: tuple[periods.Window, ...],
+        keys: list[str],
     ) -> Hold:
         if verdict == "ok":
             return Hold(
-                request_id, scopes, windows, reply[1], reply[2], reply[3], bool(reply[4]),
+                request_id, scopes, windows, keys, reply[1], reply[2], reply[3], bool(reply[4]),
                 reply[5], reply[6], reply[7], reply[8], _text(reply[9]),
             )  # fmt: skip
         if verdict in ("closed", "done"):
@@ -445,7 +438,8 @@ def late_id(request_id: str) -> str:
     return f"{request_id}:late"
 
 
-def _chain_keys(scopes: Sequence[ScopeRef], windows: Sequence[periods.Window]) -> list[str]:
+def chain_keys(scopes: Sequence[ScopeRef], windows: Sequence[periods.Window]) -> list[str]:
+    """The Redis keys of a chain, three a scope."""
     keys = []
     for scope, window in zip(scopes, windows, strict=True):
         keys += [

@@ -139,8 +139,12 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
 class Exchange(ABC):
     """One attempt that the upstream has accepted: its head came and was good."""
 
-    usage: Usage
     finish_reason: str | None = None
+
+    @property
+    @abstractmethod
+    def usage(self) -> Usage:
+        """What the attempt has used so far; `conclude` says it for good."""
 
     def receive(self) -> None:  # noqa: B027 - there is nothing to wait for where the answer is made here
         """Wait until the whole answer has come. Raises `UpstreamError`."""

@@ -39,7 +39,20 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-class EchoChat(Exchange):
+class _Echo(Exchange):
+    """What both answers have in common: they know what they use."""
+
+    _used: Usage
+
+    @property
+    def usage(self) -> Usage:
+        return self._used
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+class EchoChat(_Echo):
     """A chat answered with the last thing the user said."""
 
     def __init__(self, demand: Demand, delay_ms: int) -> None:
@@ -56,7 +69,7 @@ class EchoChat(Exchange):
         self._reason = "tool_calls" if self._call else "length" if cut else "stop"
         self._answers = asked.n or 1
         read = sum(len(words(_text(message.content))) for message in asked.messages)
-        self.usage = Usage(prompt_tokens=read, estimated=False)
+        self._used = Usage(prompt_tokens=read, estimated=False)
         self.finish_reason = None
 
     def receive(self) -> None:
@@ -78,15 +91,15 @@ class EchoChat(Exchange):
             yield self._chunk(index, {"role": "assistant", "content": None if self._call else ""})
             if self._call:
                 self._pause(1)
-                self.usage.completion_tokens += self._tokens
+                self._used.completion_tokens += self._tokens
                 yield self._chunk(index, {"tool_calls": [{"index": 0, **self._call}]})
             else:
                 for word in self._answer:
                     self._pause(1)
-                    self.usage.completion_tokens += 1
+                    self._used.completion_tokens += 1
                     yield self._chunk(index, {"content": word})
             yield self._chunk(index, {}, self._reason)
-        self._finish(self.usage.completion_tokens)
+        self._finish(self._used.completion_tokens)
         if self._demand.include_usage:
             head = self._head("chat.completion.chunk")
             yield _event(head | {"choices": [], "usage": self._usage()})
@@ -98,7 +111,7 @@ class EchoChat(Exchange):
         return len(self._answer)
 
     def _finish(self, completion_tokens: int) -> None:
-        self.usage.completion_tokens = completion_tokens
+        self._used.completion_tokens = completion_tokens
         self.finish_reason = self._reason
 
     def _head(self, object: str) -> dict[str, Any]:
@@ -109,24 +122,21 @@ class EchoChat(Exchange):
         return _event(self._head("chat.completion.chunk") | {"choices": [choice]})
 
     def _usage(self) -> dict[str, int]:
-        read, wrote = self.usage.prompt_tokens, self.usage.completion_tokens
+        read, wrote = self._used.prompt_tokens, self._used.completion_tokens
         return {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}
 
     def _pause(self, tokens: int) -> None:
         if self._delay_s:
             gevent.sleep(self._delay_s * tokens)
 
-    def close(self) -> None:
-        """There is nothing to give back."""
 
-
-class EchoEmbeddings(Exchange):
+class EchoEmbeddings(_Echo):
     """Vectors drawn from a hash of each input: equal texts have equal vectors, of length 1."""
 
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
         read = sum(len(item) if isinstance(item, list) else len(words(item)) for item in demand.parsed.inputs())
-        self.usage = Usage(prompt_tokens=read, estimated=False)
+        self._used = Usage(prompt_tokens=read, estimated=False)
 
     def body(self) -> bytes:
         asked = self._demand.parsed
@@ -138,7 +148,7 @@ class EchoEmbeddings(Exchange):
             if asked.encoding_format == "base64":
                 told = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode()
             data.append({"object": "embedding", "index": index, "embedding": told})
-        read = self.usage.prompt_tokens
+        read = self._used.prompt_tokens
         return msgspec.json.encode(
             {
                 "object": "list",
@@ -150,9 +160,6 @@ class EchoEmbeddings(Exchange):
 
     def events(self) -> Iterator[bytes]:
         raise UpstreamError("Embeddings are not streamed.", refused=True, status=400)
-
-    def close(self) -> None:
-        """There is nothing to give back."""
 
 
 def _vector(seed: bytes, size: int) -> list[float]:

@@ -24,7 +24,7 @@ from geventhttpclient.response import HTTPProtocolViolationError, HTTPResponse
 from app.providers.addresses import AddressPolicy, AddressRefused, origin_of
 from app.providers.base import UpstreamError
 from app.providers.sse import BOM, stands_alone
-from app.runtime.sockets import READ_BYTES, Patience, send
+from app.runtime.sockets import READ_BYTES, Patience, is_silent, send
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_IDLE = 256
@@ -340,13 +340,8 @@ class Pool:
     def _kept(self) -> Any:
         while self._idle:
             sock = self._idle.pop()
-            try:
-                # Anything to read on an idle connection, even its end, means it can't be used.
-                sock._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            except BlockingIOError:
+            if is_silent(sock):  # anything to read, even its end, means it can't be used
                 return sock
-            except OSError:
-                pass
             sock.close()
         return None
 

@@ -7,6 +7,7 @@ the same way all along, so the place is looked for once and found again by compa
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -23,8 +24,7 @@ class ModelName:
     """Puts one name into the JSON objects of one answer."""
 
     def __init__(self, name: str) -> None:
-        self._named = msgspec.json.encode(name)
-        self._member = b'"model":' + self._named
+        self._named, self._member = _member_of(name)
         # What an object began or ended with, their member included, and what stands there instead.
         self._start: tuple[bytes, bytes] | None = None
         self._end: tuple[bytes, bytes] | None = None
@@ -60,6 +60,13 @@ class ModelName:
         at = data.index(b"{") + 1
         empty = data[at : at + 16].lstrip().startswith(b"}")
         return data[:at] + self._member + (b"" if empty else b",") + data[at:]
+
+
+@lru_cache(1024)
+def _member_of(name: str) -> tuple[bytes, bytes]:
+    """The name as JSON, and the member that it is the value of."""
+    named = msgspec.json.encode(name)
+    return named, b'"model":' + named
 
 
 def _place_in(data: bytes) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -105,6 +105,7 @@ _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 GRACE_S = 5.0
 BRACE = ord("{")
 MAX_ERROR_BYTES = 1 << 20
+UNREADABLE = "The provider's answer can't be read."
 MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
 
 
@@ -125,7 +126,6 @@ class OpenAIExchange(Exchange):
         self._finished: set[bytes] = set()  # indexes
         self._until: float | None = None  # until when more is waited for, once the stream may end
         self._tally = usage.Tally(demand)
-        self.usage = self._tally.usage
         self._no_usage: bytes | None = None  # `"usage":null` as the upstream spells it
         self._body = b""  # the whole answer, where it is none in pieces
         self._first_chunk = b""
@@ -150,7 +150,14 @@ class OpenAIExchange(Exchange):
             body = usage.with_member(body, "usage", self._tally.as_json())
         if reply.choices:
             self.finish_reason = reply.choices[0].finish_reason
-        return self._named(body, self._name.put_once)
+        try:
+            return self._name.put_once(body)
+        except ValueError:
+            raise UpstreamError(UNREADABLE) from None
+
+    @property
+    def usage(self) -> Usage:
+        return self._tally.usage
 
     def conclude(self) -> Usage:
         return self._tally.conclude()
@@ -166,6 +173,7 @@ class OpenAIExchange(Exchange):
 
     def events(self) -> Iterator[bytes]:
         reader = EventReader(self._next_piece)
+        put = self._name.put
         began = done = False
         held: list[bytes] = []  # chunks without a choice: not yet an answer
         said = b""  # the last object that was no chunk
@@ -190,7 +198,10 @@ class OpenAIExchange(Exchange):
                 data = data.replace(b"\n", b" ")
             if not (passed_on := self._count(reply, data)):
                 continue
-            event = b"data: " + self._named(passed_on, self._name.put) + b"\n\n"
+            try:
+                event = b"data: " + put(passed_on) + b"\n\n"
+            except ValueError:
+                raise UpstreamError(UNREADABLE) from None
             if began:
                 yield event
             elif reply.choices:
@@ -206,7 +217,7 @@ class OpenAIExchange(Exchange):
                 502, said or reader.stray, self._secret, otherwise="The provider's stream ended before it was complete."
             )
         if self._demand.include_usage:
-            yield b"data: " + self._named(self._last_chunk(), self._name.put) + b"\n\n"
+            yield b"data: " + put(self._last_chunk()) + b"\n\n"
 
     def _next_piece(self) -> bytes:
         try:
@@ -290,15 +301,7 @@ class OpenAIExchange(Exchange):
 
     def _none(self, said: bytes) -> UpstreamError:
         """The failure of an attempt whose answer is none, with the reason that it gives."""
-        return error_of(502, said, self._secret, otherwise="The provider's answer can't be read.")
-
-    @staticmethod
-    def _named(data: bytes, put: Callable[[bytes], bytes]) -> bytes:
-        """`data` with the portal's name of the model."""
-        try:
-            return put(data)
-        except ValueError:
-            raise UpstreamError("The provider's answer can't be read.") from None
+        return error_of(502, said, self._secret, otherwise=UNREADABLE)
 
     def close(self) -> None:
         self._answer.close()

@@ -35,6 +35,7 @@ class EventReader:
         self._max = max_event_bytes
         self._head = b""  # the first bytes, while they may be a byte order mark
         self._begun = False
+        self._is_clean = False  # nothing is left of an earlier piece
         self._line: list[bytes] = []  # the pieces of a line whose end has not come
         self._name: bytes | None = None
         self._data: list[bytes] = []  # the data lines of an event whose end has not come
@@ -54,16 +55,16 @@ class EventReader:
         while piece := read():
             # The usual: one whole event, one data line, nothing left from before.
             if (
-                piece.startswith(b"data: {")
+                self._is_clean
+                and piece.startswith(b"data: {")
                 and piece.endswith(b"\n\n")
                 and piece.find(b"\n") == len(piece) - 2
-                and self._begun
-                and not (self._line or self._data or self._name or self._after_cr)
                 and b"\r" not in piece
             ):
                 yield None, piece[6:-2]
             else:
                 yield from self._feed(piece)
+                self._is_clean = self._begun and not (self._line or self._data or self._name or self._after_cr)
         yield from self._end()
 
     def _feed(self, piece: bytes) -> list[Event]:

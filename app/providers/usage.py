@@ -120,7 +120,7 @@ class Tally:
     """
 
     def __init__(self, demand: Demand) -> None:
-        self.usage = Usage(prompt_tokens=demand.prompt_estimate)
+        self._usage = Usage()
         self._demand = demand
         self._produces_output = demand.capability != "embeddings"
         self._prompt: int | None = None
@@ -130,14 +130,30 @@ class Tally:
         self._seen = 0  # bytes of text that came
         self._since = 0  # ... since the upstream told how many tokens it had been
         self._pieces = 0  # pieces of text since then
-        self._kept: defaultdict[str, list[bytes]] = defaultdict(
-            list
-        )  # text since then, JSON without its quotes, by member
+        self._kept: defaultdict[str, list[bytes]] = defaultdict(list)  # text since then, strings of JSON, by member
         self._whole: bytes | None = None
         self._concluded = False
 
+    @property
+    def usage(self) -> Usage:
+        usage = self._usage
+        if not self._concluded:
+            if self._prompt is None:
+                usage.prompt_tokens = self._demand.prompt_estimate
+            if self._since:
+                usage.completion_tokens = (self._completion or 0) + max(self._pieces, self._since >> 2)
+                usage.estimated = True
+        return usage
+
     def hear(self, delta: dict[str, msgspec.Raw]) -> bool:
         """A piece of the answer came; whether there is text in it."""
+        if len(delta) == 1 and "content" in delta:  # nearly all there are
+            piece = bytes(delta["content"])
+            if piece[0] == QUOTE and len(piece) <= KEPT:
+                size = len(piece) - 2
+                if size and self._since < KEPT:
+                    self._kept["content"].append(piece)
+                return self._grow(size)
         size = 0
         for name, value in delta.items():
             piece = bytes(value)
@@ -149,17 +165,15 @@ class Tally:
                 continue
             size += len(piece) - 2
             if self._since < KEPT:
-                self._kept[name].append(piece[1:-1][:KEPT])
-        if size <= 0:
+                self._kept[name].append(b'"%b"' % piece[1:-1][:KEPT])
+        return self._grow(size)
+
+    def _grow(self, size: int) -> bool:
+        if not size:
             return False
         self._seen += size
         self._since += size
         self._pieces += 1
-        usage = self.usage
-        usage.completion_tokens = (self._completion or 0) + max(self._pieces, self._since >> 2)
-        usage.estimated = True
-        if self._prompt is None:
-            usage.prompt_tokens = self._demand.prompt_estimate
         return True
 
     def hear_whole(self, body: bytes) -> None:
@@ -173,7 +187,7 @@ class Tally:
         if not told.says_something:
             self._zero = self._zero or told.completion == 0
             return told
-        possible, usage = self._demand.possible, self.usage
+        possible, usage = self._demand.possible, self._usage
         most_output = max(possible.answer * possible.answers, self._seen) if self._produces_output else 0
         prompt = self._believe("prompt_tokens", told.prompt, possible.told_prompt)
         completion = self._believe("completion_tokens", told.completion, most_output)
@@ -196,7 +210,7 @@ class Tally:
     def _believe(self, name: str, figure: int | None, most: int) -> int | None:
         """The figure, if the request can have used so much."""
         if figure is not None and figure > most:
-            self.usage.unreadable = f"{name} {figure:.6g}" if figure >= 10**15 else f"{name} {figure}"
+            self._usage.unreadable = f"{name} {figure:.6g}" if figure >= 10**15 else f"{name} {figure}"
             return None
         return figure
 
@@ -258,7 +272,7 @@ class Tally:
         return self._completion is None if self._whole is not None else self._since > 0
 
     def _finish(self, prompt: int, completion: int, *, estimated: bool) -> Usage:
-        usage = self.usage
+        usage = self._usage
         usage.prompt_tokens, usage.completion_tokens, usage.estimated = prompt, completion, estimated
         usage.cached_tokens = min(usage.cached_tokens, prompt)
         self._concluded = True
@@ -272,7 +286,9 @@ class Tally:
             return tokens.sample(_answered(read_json(self._whole)), KEPT_WHOLE)
         texts, size = [], 0
         for pieces in self._kept.values():
-            joined = b"".join(pieces)  # before it is read: a character may come in two halves
+            joined = b"".join(
+                [piece[1:-1] for piece in pieces]
+            )  # before it is read: a character may come in two halves
             size += len(joined)
             text = read_json(b'"%b"' % joined)
             texts.append(text if isinstance(text, str) else joined.decode("utf-8", "replace"))

@@ -7,13 +7,25 @@ of its own. On the busiest paths each of these costs more than the Python around
 from __future__ import annotations
 
 import time
+from select import POLLIN
 from typing import Any
 
 from gevent import getcurrent
 from gevent.hub import get_hub
+from gevent.monkey import get_original
 from gevent.socket import socket as Socket
 
 READ_BYTES = 65_536
+
+
+_poll = get_original("select", "poll")
+
+
+def is_silent(sock: Any) -> bool:
+    """Whether there is nothing to read on a connection, not even its end."""
+    poll = _poll()
+    poll.register(sock.fileno(), POLLIN)
+    return not poll.poll(0)
 
 
 def send(sock: Any, data: bytes) -> None:

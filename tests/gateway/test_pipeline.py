@@ -97,7 +97,7 @@ def test_a_whole_answer_is_billed_whoever_leaves_while_its_tokens_are_counted(ca
 
     monkeypatch.setattr(tokens, "apart", apart)
     assert b'"completion_tokens":2' in attempt(call, Upstream())
-    assert (call.tokens, call.cost_nano) == (3, 3)
+    assert (call.usage.prompt_tokens + call.usage.completion_tokens, call.cost_nano) == (3, 3)
 
 
 def test_an_answer_that_has_not_come_is_given_up_when_its_client_leaves(call) -> None:

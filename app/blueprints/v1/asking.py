@@ -26,7 +26,7 @@ def call_for(visit: Visit, caller: CallerRecord, capability: Capability, kind: t
     if capability not in model.capabilities:
         offers = ", ".join(model.capabilities) or "nothing"
         raise bad_request(f"The model '{model.name}' can't be used with {visit.route}; it offers {offers}.", "model")
-    bound = asked.bound(size_of(body), members, model)._replace(priced_apart=priced_apart(asked, values))
+    bound = asked.bound(size_of(body), members, model, priced_apart(asked, values))
     for name in STEERING if not bound.produces_output else STEERING + OUTPUT_LIMITS:
         members.pop(name, None)
     demand = Demand(
