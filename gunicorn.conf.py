@@ -103,14 +103,14 @@ class Worker(GeventWorker):
         return self._idle
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """The busiest routes of /v1 take the lane around WSGI."""
-        lane = getattr(self.wsgi, "lane", None)  # any WSGI application may be served
-        if lane is None or not lane.takes(req):
+        """The busiest routes of /v1 take the fast path around WSGI."""
+        fast_path = getattr(self.wsgi, "fast_path", None)  # any WSGI application may be served
+        if fast_path is None or not fast_path.takes(req):
             super().handle_request(listener_name, req, sock, addr)
             return
         self.nr += 1
         try:
-            keep = lane.serve(req, sock, keep=self.alive)
+            keep = fast_path.serve(req, sock, keep=self.alive)
         except (gevent.GreenletExit, SystemExit):  # the worker ends
             keep = False
         if not keep:

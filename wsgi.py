@@ -24,7 +24,7 @@ Side = Callable[..., Iterable[bytes]]
 class Doors:
     """One WSGI application for all the doors of the settings. A side without a door does not exist.
 
-    `lane` is the way around WSGI that gunicorn's worker may take for the busiest routes of /v1 (gunicorn.conf.py).
+    `fast_path` is the way around WSGI that gunicorn's worker may take for the busiest routes of /v1 (gunicorn.conf.py).
     """
 
     def __init__(self, config: Config) -> None:
@@ -35,7 +35,7 @@ class Doors:
         assert only is not None  # the settings have at least one door
         self._gateway: Side = gateway or only
         self._portal: Side = portal or only
-        self.lane = gateway.extensions["lane"] if gateway and config.server.fast_lane else None
+        self.fast_path = gateway.extensions["fast_path"] if gateway and config.server.fast_lane else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from app.providers.base import Demand
+from app.providers.base import UpstreamRequest
 from app.providers.http import Answer
 from app.providers.openai import OpenAIExchange
 
@@ -37,8 +37,16 @@ class Canned:
 
 
 def exchange(pieces: list[bytes], stream: bool) -> OpenAIExchange:
-    demand = Demand(capability="chat", model="small", members={}, parsed=None, stream=stream, prompt_estimate=5)
-    return OpenAIExchange(cast("Answer", Canned(pieces)), demand, None, 60.0)
+    request = UpstreamRequest(
+        capability="chat",
+        dialect="openai_chat",
+        model="small",
+        members={},
+        parsed=None,
+        stream=stream,
+        prompt_estimate=5,
+    )
+    return OpenAIExchange(cast("Answer", Canned(pieces)), request, None, 60.0)
 
 
 def stream(pieces: list[bytes]) -> None:

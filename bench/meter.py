@@ -22,7 +22,8 @@ from gevent.pool import Pool
 from app import store
 from app.gateway.redis_wire import RedisWire
 from app.metering import money
-from app.metering.reservations import Charge, Meter, ScopeRef
+from app.metering.reservations import Charge, Meter
+from app.metering.scopes import ScopeRef
 from app.runtime.ids import new_id
 from tests.ledger import books
 from tools.embedded_valkey import EmbeddedValkey

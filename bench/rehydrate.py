@@ -23,7 +23,8 @@ from app.ledger import posting
 from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
 from app.metering.periods import window_of
-from app.metering.reservations import Hold, Meter, ScopeRef, chain_keys
+from app.metering.reservations import Hold, Meter, chain_keys
+from app.metering.scopes import ScopeRef
 from app.runtime.ids import new_id
 from tests.ledger import books
 from tests.services.postgres import running_postgres

@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "pages": ("domain", "ledger", "metering", "reports", "sql", "web", "workflows"),
     "jobs": ("domain", "ledger", "metering", "sql", "workflows"),
     # doors, which import no other door
-    "v1": ("gateway", "metering", "providers"),
+    "v1": ("gateway", "metering"),
     "portal": ("domain", "gateway", "ledger", "metering", "pages", "reports", "sql", "web", "workflows"),
     "admin": ("domain", "ledger", "metering", "pages", "providers", "reports", "sql", "web", "workflows"),
     "api": ("domain", "ledger", "metering", "pages", "reports", "sql", "web", "workflows"),

@@ -10,10 +10,12 @@ from gevent import getcurrent
 from gevent.hub import get_hub
 
 from app.directory import CallerRecord, Model, Price
+from app.gateway.dialects.base import Dialect
+from app.gateway.routing import FREE, Steering
 from app.metering import money, pricing
 from app.metering.reservations import Hold, Reaped
 from app.metering.usage import Attempt, Outcome, UsageEvent
-from app.providers.base import UNBOUNDED, Demand, Exchange, Possible, Usage
+from app.providers.base import UNBOUNDED, Exchange, Possible, UpstreamRequest, Usage
 
 # What an upstream may add to a prompt by itself: its template, a hidden system prompt, descriptions of tools.
 ADDED_TOKENS = 4096
@@ -34,7 +36,7 @@ class Interrupted(BaseException):
         self.reason: Reason = reason
 
 
-def possible(model: Model, bound: pricing.Bound) -> Possible:
+def possible(model: Model, bound: pricing.TokenBound) -> Possible:
     """The most that a call can use, tokens: a token has at least a byte, and no model reads or writes more than it can."""
     window = model.context_window or UNBOUNDED
     longest = model.max_output_tokens or model.context_window or LONGEST_ANSWER
@@ -56,25 +58,23 @@ class Call:
         self,
         id: str,
         endpoint: str,
-        api_type: str,
         caller: CallerRecord,
         model: Model,
-        demand: Demand,
-        bound: pricing.Bound,
-        provider: str | None,
-        fallbacks: list[str] | None,
+        dialect: Dialect,
+        request: UpstreamRequest,
+        bound: pricing.TokenBound,
+        steering: Steering = FREE,
         origin: str = "",
     ) -> None:
         self.id = id
         self.endpoint = endpoint
-        self.api_type = api_type
         self.caller = caller
         self.model = model
-        self.demand = demand
+        self.dialect = dialect
+        self.request = request
         self.bound = bound
-        demand.possible = possible(model, bound)
-        self.provider = provider
-        self.fallbacks = fallbacks
+        request.possible = possible(model, bound)
+        self.steering = steering
         self.origin = origin  # where the client found us, such as "https://portal.example.com"
         self.price: Price | None = None
         self.exchange: Exchange | None = None  # the attempt that answered
@@ -175,7 +175,7 @@ class Call:
             subscription_id=caller.models.get(self.model.name),
             model=self.model.name,
             endpoint=self.endpoint,
-            api_type=self.api_type,
+            api_type=self.request.capability,
             provider_id=self.provider_id,
             deployment_id=self.deployment_id,
             outcome=self.outcome,
@@ -183,7 +183,7 @@ class Call:
             error_code=self.error_code,
             error_message=self.error_message,
             finish_reason=self.exchange.finish_reason if self.exchange and produced else None,
-            stream=self.demand.stream,
+            stream=self.request.stream,
             estimated=produced and used.estimated,
             prompt_tokens=used.prompt_tokens,
             cached_tokens=used.cached_tokens,

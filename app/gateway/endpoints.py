@@ -1,25 +1,38 @@
-"""The paths of /v1 that this version serves and that can be switched off: one row each, and what it asks of a model."""
+"""The one table of /v1: each path, what it asks of a model, and what its clients speak.
+
+The doors, the paths that admins can switch off, capability checks and the route preview read it. A row's `dialect` is the
+name of a module in `app.gateway.dialects`.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.directory import Capability
 
+BodyKind = Literal["json", "form"]
+AnswerKind = Literal["json", "events", "binary", "text"]
+
 
 class Endpoint(NamedTuple):
-    """A path; `capability` is None for one that asks no model. `id` is the path in words."""
+    """A path. `id` is the path in words. `capability` and `dialect` are None where the gateway answers without a model."""
 
     id: str
     path: str
     capability: Capability | None = None
+    dialect: str | None = None
+    body: BodyKind = "json"
+    answers: tuple[AnswerKind, ...] = ("json",)
 
 
 MODELS = Endpoint("models", "/v1/models")
-CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat")
-EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings")
+CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat", answers=("json", "events"))
+EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings", "openai_embeddings")
 
-ENDPOINTS = {endpoint.id: endpoint for endpoint in (CHAT, EMBEDDINGS, MODELS)}
+TABLE = (CHAT, EMBEDDINGS, MODELS)
+ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
+# Answered by an upstream, by path.
+ASKED = {endpoint.path: endpoint for endpoint in TABLE if endpoint.dialect is not None}
 
 # Where clients go whose base URL lacks /v1: nothing else of Portico's begins like these.
 WITHOUT_V1 = (
@@ -36,7 +49,7 @@ WITHOUT_V1 = (
 
 
 def meant_by(path: str) -> str:
-    """The path of /v1 that a client means which has too many slashes, or /v1 too often or not at all."""
+    """The path of /v1 that a client means if its path has too many slashes, or /v1 too often or not at all."""
     parts = [part for part in path.split("/") if part]
     while parts[:1] == ["v1"]:
         del parts[0]

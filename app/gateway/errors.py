@@ -1,13 +1,12 @@
-"""Every way a /v1 call can be refused, in OpenAI's envelope: status, `error.type` and `error.code`.
+"""Every way a /v1 call can be refused: status, `error.type` and `error.code`, as OpenAI names them.
 
-One exception carries them; the functions below are the rows of the contract's error table.
+One exception carries them; the functions below are the rows of the contract's error table. The client's dialect writes
+the envelope.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import msgspec
 
 INVALID = "invalid_request_error"
 SHOWN_PATH = 500  # characters
@@ -34,12 +33,6 @@ class ApiError(Exception):
         self.param = param
         self.headers = dict(headers or {})
         self.denied_model: str | None = None  # the name, when that is why
-
-    def envelope(self) -> bytes:
-        """The body as OpenAI's SDKs read it."""
-        return msgspec.json.encode(
-            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
-        )
 
 
 def no_key() -> ApiError:
@@ -151,9 +144,3 @@ def upstream_busy(retry_after_s: int) -> ApiError:
 
 def upstream_timeout() -> ApiError:
     return ApiError(504, "upstream_error", "upstream_timeout", "No provider of this model answered in time.")
-
-
-def stream_cut(message: str) -> bytes:
-    """The event that ends a stream which failed after its first byte."""
-    body = {"error": {"message": message, "type": "upstream_error", "param": None, "code": "upstream_cut"}}
-    return b"data: " + msgspec.json.encode(body) + b"\n\n"

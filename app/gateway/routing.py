@@ -1,4 +1,4 @@
-"""The noticeboard as this process knows it, compiled once a version: which model, which way to it.
+"""Which way to a model: one plan for calls and for previews, and the directory as this process knows it.
 
 Adapters live as long as their provider's settings do, and with them their kept connections.
 """
@@ -6,7 +6,7 @@ Adapters live as long as their provider's settings do, and with them their kept 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ import structlog
 from gevent.lock import BoundedSemaphore
 
 from app import providers, store
-from app.directory import Deployment, Directory, Endpoint, Model, Provider
+from app.directory import Capability, Deployment, Directory, Endpoint, Model, Provider
 from app.gateway.errors import bad_request
 from app.gateway.redis_wire import RedisWire
 from app.providers.addresses import AddressPolicy
@@ -26,12 +26,81 @@ log = structlog.get_logger("gateway.routing")
 _directory = msgspec.json.Decoder(Directory)
 
 
+class Steering(NamedTuple):
+    """Where a request wants to be served: names or ids of providers, the first of them and those to fall back to."""
+
+    provider: str | None = None
+    fallbacks: tuple[str, ...] = ()
+
+
+FREE = Steering()
+
+
+class Known(NamedTuple):
+    """A provider as a plan needs it. `adapter` is None if none can be made from its settings; only `abilities` are asked
+    of it, so that a preview may give the kind's class instead."""
+
+    provider: Provider
+    adapter: Any
+
+
 class Candidate(NamedTuple):
-    """One way to a model that may be tried."""
+    """One way to a model. `hindrance` tells why it can't be used, None if it can."""
 
     deployment: Deployment
     provider: Provider
-    adapter: Adapter
+    adapter: Any
+    hindrance: str | None = None
+
+
+def plan(
+    model: Model,
+    capability: Capability,
+    providers: Mapping[str, Known],
+    endpoint: Endpoint | None = None,
+    steering: Steering = FREE,
+    rank: Callable[[Deployment], float] | None = None,
+) -> list[Candidate]:
+    """Every deployment of `model`: those that can be used in the order to try them, then the others with their reasons.
+
+    Lower priorities come first; `rank` orders those of one priority, the lowest first (as they stand, if it is None). The
+    request's steering comes before both: it picks the providers that it names, in its own order, or with fallbacks alone
+    puts these last.
+    """
+    usable: list[Candidate] = []
+    others: list[Candidate] = []
+    for deployment in model.deployments:
+        known = providers.get(deployment.provider_id)
+        if known is None:
+            continue
+        provider, adapter = known
+        hindrance = None
+        if not provider.active:
+            hindrance = "Its provider is disabled."
+        elif endpoint is not None and endpoint.providers and provider.id not in endpoint.providers:
+            hindrance = f"{endpoint.path} may not use its provider."
+        elif adapter is None:
+            hindrance = "Its provider's settings can't be used."
+        elif capability not in adapter.abilities:
+            hindrance = f"Providers of the kind {provider.kind} can't do {capability}."
+        (usable if hindrance is None else others).append(Candidate(deployment, provider, adapter, hindrance))
+    if len(usable) > 1:
+        usable.sort(key=lambda one: (one.deployment.priority, rank(one.deployment) if rank else 0))
+    if steering is FREE:
+        return usable + others
+    names = steering.fallbacks if steering.provider is None else (steering.provider, *steering.fallbacks)
+    chosen = []
+    for name in names:
+        chosen += [one for one in usable if name in (one.provider.name, one.provider.id) and one not in chosen]
+    rest = [one for one in usable if one not in chosen]
+    if steering.provider is None:
+        return rest + chosen + others
+    return chosen + [one._replace(hindrance="The request steers to other providers.") for one in rest] + others
+
+
+def by_weight(deployment: Deployment) -> float:
+    """A rank by chance: the larger the weight, the earlier (Efraimidis and Spirakis)."""
+    return -float(random.random() ** (1 / max(deployment.weight, 1e-9)))
 
 
 class Routes:
@@ -47,7 +116,7 @@ class Routes:
         self._begun = 0
         self._models: dict[str, Model] = {}
         self._endpoints: dict[str, Endpoint] = {}
-        self._providers: dict[str, tuple[Provider, Adapter | None]] = {}
+        self._providers: dict[str, Known] = {}
 
     def refresh(self, version: str | None) -> None:
         """Read the noticeboard if it bears another version than the one known. Raises `RedisAway`.
@@ -70,14 +139,16 @@ class Routes:
         known, found = self._providers, {}
         for provider in directory.providers:
             before = known.get(provider.id)
-            found[provider.id] = before if before and before[0] == provider else (provider, self._made(provider))
+            found[provider.id] = (
+                before if before and before.provider == provider else Known(provider, self._made(provider))
+            )
         # All at once: no call sees half of a version.
         self._providers = found
         self._models = {model.name: model for model in directory.models if model.status != "disabled"}
         self._endpoints = {endpoint.path: endpoint for endpoint in directory.endpoints}
         self.version = directory.version
         for id, (_, adapter) in known.items():
-            if adapter is not None and found.get(id, (None, None))[1] is not adapter:
+            if adapter is not None and (id not in found or found[id].adapter is not adapter):
                 adapter.close()
 
     def _made(self, provider: Provider) -> Adapter | None:
@@ -99,42 +170,18 @@ class Routes:
         endpoint = self._endpoints.get(path)
         return endpoint is None or endpoint.active
 
-    def candidates(
-        self, model: Model, path: str, provider: str | None = None, fallbacks: Sequence[str] | None = None
-    ) -> list[Candidate]:
-        """The ways to `model` in the order to try them: by priority, by chance within one, by weight.
-
-        `provider` and `fallbacks` (names or ids) narrow them to the model's own deployments there, in that order.
-        Raises `ApiError` 400 when they name none of them.
-        """
+    def candidates(self, model: Model, path: str, capability: Capability, steering: Steering = FREE) -> list[Candidate]:
+        """The usable ways to `model` in the order to try them. Raises `ApiError` 400 if the request steers to none of them."""
         endpoint = self._endpoints.get(path)
-        ways = []
-        for deployment in model.deployments:
-            found, adapter = self._providers.get(deployment.provider_id, (None, None))
-            if found is None or adapter is None or not found.active:
-                continue
-            if endpoint is not None and endpoint.providers and found.id not in endpoint.providers:
-                continue
-            ways.append(Candidate(deployment, found, adapter))
-        if len(ways) > 1:
-            # Weighted order without replacement (Efraimidis and Spirakis): the larger the weight, the earlier.
-            ways.sort(
-                key=lambda way: (way.deployment.priority, -(random.random() ** (1 / max(way.deployment.weight, 1e-9))))
-            )
-        if provider is None and not fallbacks:
-            return ways
-        wanted = [provider] if provider is not None else []
-        wanted += fallbacks or []
-        chosen = [way for name in wanted for way in ways if name in (way.provider.name, way.provider.id)]
-        if provider is None:
-            chosen = [way for way in ways if way not in chosen] + chosen
-        if not chosen:
-            raise bad_request(f"'{model.name}' has no deployment at {', '.join(wanted)}.", "provider")
-        return chosen
+        planned = plan(model, capability, self._providers, endpoint, steering, by_weight)
+        usable = [one for one in planned if one.hindrance is None]
+        if not usable and steering.provider is not None:
+            names = ", ".join(filter(None, (steering.provider, *steering.fallbacks)))
+            raise bad_request(f"'{model.name}' has no deployment at {names}.", "provider")
+        return usable
 
     def provider_names(self, model: Model) -> set[str]:
         """Names and ids of the active providers of `model`."""
-        names: set[str] = set()
-        for way in self.candidates(model, ""):
-            names |= {way.provider.name, way.provider.id}
-        return names
+        known = [self._providers.get(deployment.provider_id) for deployment in model.deployments]
+        active = [one.provider for one in known if one is not None and one.adapter is not None and one.provider.active]
+        return {name for provider in active for name in (provider.name, provider.id)}

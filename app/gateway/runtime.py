@@ -20,7 +20,8 @@ from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
 from app.metering.outbox import Spool
-from app.metering.reservations import BEAT_S, Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
+from app.metering.reservations import BEAT_S, Charge, Hold, Meter, MeterClosed, Refused
+from app.metering.scopes import ScopeRef
 from app.metering.usage import Refusal, UsageEvent
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables

@@ -14,22 +14,21 @@ from typing import Any
 from gevent.hub import get_hub
 from gevent.monkey import get_original
 
-from app.gateway import errors
+from app.gateway.attempts import Delivery
 from app.gateway.call import Call, Interrupted
-from app.providers.base import Exchange, UpstreamError
+from app.providers.base import UpstreamError
 
-DONE = b"data: [DONE]\n\n"
 LOOK_S = 0.5  # between two looks at a client that has sent more than its request
 
 _END = getattr(select, "POLLRDHUP", 0)  # what not every system tells; a broken connection is always told
 
 
-def relay(call: Call, exchange: Exchange, first: bytes, settle: Callable[[], None]) -> Iterator[bytes]:
+def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterator[bytes]:
     """The stream's bytes. `settle` is called exactly once, before the last of them."""
-    events = exchange.events_once
-    last = DONE
+    dialect, events = call.dialect, delivery.pieces
+    last = dialect.end
     try:
-        piece: bytes | None = first
+        piece: bytes | None = delivery.first
         while piece is not None:
             if piece and not call.gone:
                 yield piece
@@ -45,21 +44,21 @@ def relay(call: Call, exchange: Exchange, first: bytes, settle: Callable[[], Non
             _drain(call, events)
     except Interrupted as interrupted:
         tell_interrupted(call, interrupted)
-        last = errors.stream_cut(call.error_message or "The stream was cut.")
+        last = dialect.cut(call.error_message or "The stream was cut.")
     except UpstreamError as error:
         call.failed("error", 200, "upstream_cut", error.message)
-        last = errors.stream_cut(error.message)
+        last = dialect.cut(error.message)
     except BaseException:
         call.failed("error", 200, "internal_error", "The gateway failed.")
         raise
     finally:
-        exchange.close()
-        exchange.conclude()
+        delivery.exchange.close()
+        delivery.exchange.conclude()
         call.ended_at = time.monotonic()
         if call.gone and call.outcome == "ok":
             call.failed("cancelled", 200, "client_gone", "The client hung up.")
         settle()
-    if not call.gone:
+    if last and not call.gone:
         yield last
 
 

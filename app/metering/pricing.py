@@ -16,7 +16,7 @@ DEFAULT_OUTPUT_TOKENS = 4096
 UNNAMED_OUTPUT_TOKENS = 256
 
 
-class Bound(NamedTuple):
+class TokenBound(NamedTuple):
     """The most a call may use, in tokens; `output` is the request's own limit for each of `answers`, None for none.
 
     `priced_apart` names the member of the request that may cost more than these tokens, None for none: what it costs
@@ -52,7 +52,7 @@ def is_priced(price: Price | None) -> bool:
     )
 
 
-def base_nano(price: Price | None, bound: Bound) -> int:
+def base_nano(price: Price | None, bound: TokenBound) -> int:
     """The most that input, predictions and fixed parts can cost, nano-units."""
     if price is None:
         return 0
@@ -61,7 +61,7 @@ def base_nano(price: Price | None, bound: Bound) -> int:
     return money.up(bound.input, dearest) + predicted + (price.per_request or 0)
 
 
-def assumed_output(model: Model, bound: Bound) -> int:
+def assumed_output(model: Model, bound: TokenBound) -> int:
     """The output limit of a request that names none, before the budget has its say, tokens."""
     if not bound.produces_output:
         return 0

@@ -20,8 +20,8 @@ import msgspec
 import structlog
 
 from app import clock, store
-from app.directory import ScopeKind
 from app.metering import periods
+from app.metering.scopes import ScopeRef
 from app.metering.usage import Refusal, UsageEvent
 
 # A test that waits for a lease to end shortens it.
@@ -51,14 +51,6 @@ Send = Callable[..., Any]
 
 
 RefusalReason = Literal["requests", "tokens", "parallel", "budget", "unpriced"]
-
-
-class ScopeRef(NamedTuple):
-    """A scope of a chain. `shown` is its id in words people know, such as a username."""
-
-    kind: ScopeKind
-    id: str
-    shown: str
 
 
 class Charge(NamedTuple):

@@ -6,6 +6,50 @@ This is the only module that joins and cuts such an id.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from app import store
+from app.directory import CallerRecord, ScopeKind
+
+
+class ScopeRef(NamedTuple):
+    """A scope of a chain. `shown` is its id in words people know, such as a username."""
+
+    kind: ScopeKind
+    id: str
+    shown: str
+
+
+def chain_of(caller: CallerRecord, subscription_id: str | None) -> tuple[ScopeRef, ...]:
+    """Who pays for a call, innermost first.
+
+    A personal key: key, subscription, owner, organisation. A team's: key, subscription, member, team, organisation.
+    """
+    scopes = []
+    if caller.kind == "key":
+        scopes.append(ScopeRef("key", caller.id, caller.id))
+    if subscription_id is not None:
+        scopes.append(ScopeRef("subscription", subscription_id, subscription_id))
+    if caller.team_id is None:
+        scopes.append(ScopeRef("user", caller.person_id, caller.username))
+    else:
+        team = caller.team or caller.team_id
+        scopes.append(ScopeRef("member", member_id(caller.team_id, caller.person_id), f"{team}/{caller.username}"))
+        scopes.append(ScopeRef("team", caller.team_id, team))
+    scopes.append(ScopeRef("organisation", store.ORGANISATION, store.ORGANISATION))
+    return tuple(scopes)
+
+
+def address_of(caller: CallerRecord, scope: ScopeRef) -> str:
+    """The scope of a caller's chain as the management API and the portal address its budget."""
+    match scope.kind:
+        case "user":
+            return caller.username
+        case "member":
+            return f"{caller.team_id}:{caller.username}"
+        case _:
+            return scope.id
+
 
 def member_id(team_id: str, person_id: str) -> str:
     """The id of a member's scope in a team."""

@@ -1,20 +1,21 @@
 """What an adapter is: the one place that knows how an upstream wants to be asked and how it answers.
 
-One exchange is one attempt at one upstream, in four moments: the request, the head of the answer, its body or
-stream, and its error. An adapter gives usage with the bytes, and everything it gives is OpenAI-shaped.
+One exchange is one attempt at one upstream, in four moments: the request, the head of the answer, its body or stream, and
+its error. An adapter gives usage with the bytes. These are in the dialect that the upstream speaks (`Exchange.speaks`); for
+clients of another dialect it reads a `Conversation` and gives neutral events.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
 from app.directory import Capability, Deployment
 from app.providers.addresses import AddressPolicy
+from app.providers.conversation import Conversation, Event, Reply
 from app.providers.settings import Settings
 from app.providers.tokens import Sample, sample, texts_of
 
@@ -77,7 +78,7 @@ class Possible(NamedTuple):
     answers: int = 1
 
 
-class Demand(msgspec.Struct, kw_only=True):
+class UpstreamRequest(msgspec.Struct, kw_only=True):
     """What a client asked for, checked, as adapters need it.
 
     `members` are the top-level members of the body as raw JSON; the gateway's own are taken out, and those that limit
@@ -86,6 +87,7 @@ class Demand(msgspec.Struct, kw_only=True):
     """
 
     capability: Capability
+    dialect: str  # of `members`
     model: str  # the portal's name for it, which the answer bears
     members: dict[str, bytes]
     parsed: Any
@@ -95,6 +97,12 @@ class Demand(msgspec.Struct, kw_only=True):
     max_output: int | None = None
     possible: Possible = Possible()
     remembered: Sample | None = None  # of a long question, once it is forgotten
+    translate: Callable[[UpstreamRequest], Conversation] | None = None
+
+    def conversation(self) -> Conversation:
+        """The request in the neutral language, for an upstream that speaks another dialect."""
+        assert self.translate is not None, f"{self.dialect} is not translated"
+        return self.translate(self)
 
     def question(self) -> Sample:
         """The text of the prompt, for its tokens to be counted."""
@@ -139,6 +147,8 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
 class Exchange(ABC):
     """One attempt that the upstream has accepted: its head came and was good."""
 
+    speaks: str  # the dialect of `body` and `events`
+    media_type: str = "application/json"  # of a whole answer
     finish_reason: str | None = None
 
     @property
@@ -151,21 +161,27 @@ class Exchange(ABC):
 
     @abstractmethod
     def body(self) -> bytes:
-        """The whole answer as OpenAI-shaped JSON, once it has come. It may wait for tokens to be counted, and no client that
-        leaves meanwhile ends that: what came is billed. Raises `UpstreamError`."""
+        """The whole answer in the dialect that the upstream speaks, once it has come.
+
+        It may wait for tokens to be counted, and no client that leaves meanwhile ends that: what came is billed. Raises
+        `UpstreamError`.
+        """
 
     @abstractmethod
     def events(self) -> Iterator[bytes]:
-        """The stream as complete server-sent events, without `[DONE]`, as they come; after the first of them the
-        question is forgotten (`Demand.forget_question`).
+        """The stream as complete server-sent events in the dialect that the upstream speaks, as they come, without what
+        ends it (`[DONE]`); after the first of them the question is forgotten (`UpstreamRequest.forget_question`).
 
         Returns when the upstream has ended its stream properly; raises `UpstreamError` when it was cut.
         """
 
-    @cached_property
-    def events_once(self) -> Iterator[bytes]:
-        """The one run through `events`."""
-        return self.events()
+    def reply(self) -> Reply:
+        """The whole answer in the neutral language; like `body`."""
+        raise NotImplementedError(f"{self.speaks} is not translated")
+
+    def neutral_events(self) -> Iterator[Event]:
+        """The stream in the neutral language; like `events`."""
+        raise NotImplementedError(f"{self.speaks} is not translated")
 
     def conclude(self) -> Usage:
         """What the attempt used, for good, however it ended. It may wait for tokens to be counted."""
@@ -188,7 +204,7 @@ class Adapter(ABC):
         self.policy = policy
 
     @abstractmethod
-    def open(self, demand: Demand, deployment: Deployment) -> Exchange:
+    def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         """Send the request and wait for the head of the answer. Raises `UpstreamError`."""
 
     @abstractmethod

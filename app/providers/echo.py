@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from app import clock
 from app.directory import Capability, Deployment
-from app.providers.base import Adapter, CheckResult, Demand, Exchange, UpstreamError, Usage
+from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.settings import Settings
 from app.runtime.ids import new_id
 
@@ -55,15 +55,17 @@ class _Echo(Exchange):
 class EchoChat(_Echo):
     """A chat answered with the last thing the user said."""
 
-    def __init__(self, demand: Demand, delay_ms: int) -> None:
-        asked = demand.parsed
-        self._demand = demand
+    speaks = "openai_chat"
+
+    def __init__(self, request: UpstreamRequest, delay_ms: int) -> None:
+        asked = request.parsed
+        self._request = request
         self._delay_s = delay_ms / 1000
         self._id = f"chatcmpl-{new_id()}"
         self._created = clock.now_s()
         self._call = _tool_call(asked.tools, asked.tool_choice)
         said = words(_last_said(asked.messages))
-        limit = demand.max_output
+        limit = request.max_output
         self._answer = said if limit is None else said[:limit]
         cut = len(self._answer) < len(said)
         self._reason = "tool_calls" if self._call else "length" if cut else "stop"
@@ -100,7 +102,7 @@ class EchoChat(_Echo):
                     yield self._chunk(index, {"content": word})
             yield self._chunk(index, {}, self._reason)
         self._finish(self._used.completion_tokens)
-        if self._demand.include_usage:
+        if self._request.include_usage:
             head = self._head("chat.completion.chunk")
             yield _event(head | {"choices": [], "usage": self._usage()})
 
@@ -115,7 +117,7 @@ class EchoChat(_Echo):
         self.finish_reason = self._reason
 
     def _head(self, object: str) -> dict[str, Any]:
-        return {"id": self._id, "object": object, "created": self._created, "model": self._demand.model}
+        return {"id": self._id, "object": object, "created": self._created, "model": self._request.model}
 
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
@@ -133,13 +135,15 @@ class EchoChat(_Echo):
 class EchoEmbeddings(_Echo):
     """Vectors drawn from a hash of each input: equal texts have equal vectors, of length 1."""
 
-    def __init__(self, demand: Demand) -> None:
-        self._demand = demand
-        read = sum(len(item) if isinstance(item, list) else len(words(item)) for item in demand.parsed.inputs())
+    speaks = "openai_embeddings"
+
+    def __init__(self, request: UpstreamRequest) -> None:
+        self._request = request
+        read = sum(len(item) if isinstance(item, list) else len(words(item)) for item in request.parsed.inputs())
         self._used = Usage(prompt_tokens=read, estimated=False)
 
     def body(self) -> bytes:
-        asked = self._demand.parsed
+        asked = self._request.parsed
         size = asked.dimensions or DIMENSIONS
         data = []
         for index, item in enumerate(asked.inputs()):
@@ -153,7 +157,7 @@ class EchoEmbeddings(_Echo):
             {
                 "object": "list",
                 "data": data,
-                "model": self._demand.model,
+                "model": self._request.model,
                 "usage": {"prompt_tokens": read, "total_tokens": read},
             }
         )
@@ -225,10 +229,10 @@ class Echo(Adapter):
     abilities: ClassVar[frozenset[Capability]] = frozenset(("chat", "embeddings"))
     settings: EchoSettings
 
-    def open(self, demand: Demand, deployment: Deployment) -> Exchange:
-        if demand.capability == "embeddings":
-            return EchoEmbeddings(demand)
-        return EchoChat(demand, self.settings.delay_ms)
+    def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
+        if request.capability == "embeddings":
+            return EchoEmbeddings(request)
+        return EchoChat(request, self.settings.delay_ms)
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
         return CheckResult(result="ok", latency_ms=0, detail="Echo answers here in the process.")

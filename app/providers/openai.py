@@ -19,7 +19,7 @@ from msgspec import Meta
 from app.directory import Capability, Deployment
 from app.providers import usage
 from app.providers.addresses import AddressPolicy
-from app.providers.base import Adapter, CheckResult, CheckVerdict, Demand, Exchange, UpstreamError, Usage
+from app.providers.base import Adapter, CheckResult, CheckVerdict, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
@@ -101,6 +101,9 @@ _reply = msgspec.json.Decoder(_Reply)
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 
+# The dialect of each path.
+SPEAKS = {"chat": "openai_chat", "embeddings": "openai_embeddings"}
+
 # How long a stream whose choices have all finished is listened to for its usage and its end.
 GRACE_S = 5.0
 BRACE = ord("{")
@@ -116,16 +119,17 @@ class OpenAIExchange(Exchange):
     when every choice has finished, and it is none when it has no choice.
     """
 
-    def __init__(self, answer: Answer, demand: Demand, secret: str | None, timeout_s: float) -> None:
+    def __init__(self, answer: Answer, request: UpstreamRequest, secret: str | None, timeout_s: float) -> None:
         self._answer = answer
-        self._demand = demand
+        self._request = request
+        self.speaks = SPEAKS[request.capability]
         self._secret = secret
         self._grace_s = min(GRACE_S, timeout_s)
-        self._name = ModelName(demand.model)
-        self._choices: int = getattr(demand.parsed, "n", None) or 1  # asked for
+        self._name = ModelName(request.model)
+        self._choices: int = getattr(request.parsed, "n", None) or 1  # asked for
         self._finished: set[bytes] = set()  # indexes
         self._until: float | None = None  # until when more is waited for, once the stream may end
-        self._tally = usage.Tally(demand)
+        self._tally = usage.Tally(request)
         self._no_usage: bytes | None = None  # `"usage":null` as the upstream spells it
         self._body = b""  # the whole answer, where it is none in pieces
         self._first_chunk = b""
@@ -164,7 +168,7 @@ class OpenAIExchange(Exchange):
 
     def _answers(self, reply: _Reply) -> bool:
         """Whether a whole answer is one."""
-        if self._demand.capability == "embeddings":
+        if self._request.capability == "embeddings":
             return bool(reply.data) and all(memoryview(vector.embedding)[0] in b'["' for vector in reply.data or ())
         for choice in reply.choices or ():  # noqa: SIM110 - a generator costs more, and each answer pays for it
             if memoryview(choice.message)[0] == BRACE:
@@ -216,7 +220,7 @@ class OpenAIExchange(Exchange):
             raise error_of(
                 502, said or reader.stray, self._secret, otherwise="The provider's stream ended before it was complete."
             )
-        if self._demand.include_usage:
+        if self._request.include_usage:
             yield b"data: " + put(self._last_chunk()) + b"\n\n"
 
     def _next_piece(self) -> bytes:
@@ -241,7 +245,7 @@ class OpenAIExchange(Exchange):
         if not told:
             return data
         if told == b"null":
-            return data if self._demand.include_usage else self._without_null(data)
+            return data if self._request.include_usage else self._without_null(data)
         self._tally.tell(told)
         if reply.choices:  # usage has its own chunk, the last
             spelled = b',"usage":' + told
@@ -358,17 +362,19 @@ class OpenAI(Adapter):
         super().__init__(settings, policy=policy)
         self._pool = Pool(settings.base_url, timeout_s=settings.timeout_s, policy=policy)
 
-    def open(self, demand: Demand, deployment: Deployment) -> Exchange:
-        answer = self._post(self.PATHS[demand.capability], object_of(self._members(demand, deployment)), demand.stream)
+    def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
+        answer = self._post(
+            self.PATHS[request.capability], object_of(self._members(request, deployment)), request.stream
+        )
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
-        return OpenAIExchange(answer, demand, self.settings.secret, self.settings.timeout_s)
+        return OpenAIExchange(answer, request, self.settings.secret, self.settings.timeout_s)
 
-    def _members(self, demand: Demand, deployment: Deployment) -> dict[str, bytes]:
-        members = {**demand.members, "model": msgspec.json.encode(deployment.upstream_model)}
-        if demand.max_output is not None:
-            members[self.settings.output_limit_field] = b"%d" % demand.max_output
-        if demand.stream:
+    def _members(self, request: UpstreamRequest, deployment: Deployment) -> dict[str, bytes]:
+        members = {**request.members, "model": msgspec.json.encode(deployment.upstream_model)}
+        if request.max_output is not None:
+            members[self.settings.output_limit_field] = b"%d" % request.max_output
+        if request.stream:
             members["stream_options"] = _with_usage(members.get("stream_options"))
         return members
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from app.providers import tokens
-from app.providers.base import Demand, Usage
+from app.providers.base import UpstreamRequest, Usage
 from app.providers.lenient_json import members_of, read_json
 from app.runtime.jsonbody import object_of
 
@@ -119,10 +119,10 @@ class Tally:
     `usage` is always what would be charged if the attempt ended now, near enough; `conclude` says it for good.
     """
 
-    def __init__(self, demand: Demand) -> None:
+    def __init__(self, request: UpstreamRequest) -> None:
         self._usage = Usage()
-        self._demand = demand
-        self._produces_output = demand.capability != "embeddings"
+        self._request = request
+        self._produces_output = request.capability != "embeddings"
         self._prompt: int | None = None
         self._completion: int | None = None  # as told, up to the moment at which it was told
         self._total: int | None = None  # told alone
@@ -139,7 +139,7 @@ class Tally:
         usage = self._usage
         if not self._concluded:
             if self._prompt is None:
-                usage.prompt_tokens = self._demand.prompt_estimate
+                usage.prompt_tokens = self._request.prompt_estimate
             if self._since:
                 usage.completion_tokens = (self._completion or 0) + max(self._pieces, self._since >> 2)
                 usage.estimated = True
@@ -187,7 +187,7 @@ class Tally:
         if not told.says_something:
             self._zero = self._zero or told.completion == 0
             return told
-        possible, usage = self._demand.possible, self._usage
+        possible, usage = self._request.possible, self._usage
         most_output = max(possible.answer * possible.answers, self._seen) if self._produces_output else 0
         prompt = self._believe("prompt_tokens", told.prompt, possible.told_prompt)
         completion = self._believe("completion_tokens", told.completion, most_output)
@@ -218,12 +218,12 @@ class Tally:
         """What the attempt used, for good: told, or else counted. It may wait for the native thread."""
         if self._concluded:
             return self.usage
-        demand = self._demand
+        request = self._request
         if not self._produces_output:
             self._completion = 0
             if self._prompt is None:
                 self._prompt = self._total
-        asked = demand.question() if self._prompt is None else None
+        asked = request.question() if self._prompt is None else None
         if asked is None and not self._is_behind and (self._zero or self._completion is not None):
             return self._finish(self._prompt or 0, self._completion or 0, estimated=False)
         try:
@@ -233,8 +233,8 @@ class Tally:
         except Exception as error:  # whatever it is, the call is charged
             log.error("tokens could not be counted", reason=str(error))
             prompt, counted = asked.tokens_guessed() if asked else 0, self._text().tokens_guessed()
-        possible, told = demand.possible, self._completion or 0
-        limit = possible.answer if demand.max_output is None else min(demand.max_output, possible.answer)
+        possible, told = request.possible, self._completion or 0
+        limit = possible.answer if request.max_output is None else min(request.max_output, possible.answer)
         completion = max(told, min(told + counted, limit * possible.answers))
         if self._prompt is not None:
             prompt = self._prompt

@@ -8,7 +8,7 @@ import pytest
 
 from app.directory import Model
 from app.gateway.call import possible
-from app.metering.pricing import Bound
+from app.metering.pricing import TokenBound
 
 
 def model(**fields: Any) -> Model:
@@ -18,13 +18,13 @@ def model(**fields: Any) -> Model:
 @pytest.mark.parametrize(
     ("fields", "bound", "expected"),
     [
-        ({"max_output_tokens": 1000}, Bound(200, 3), (200, 4296, 1000, 1)),
-        ({"max_output_tokens": 1000}, Bound(200, 3000, 2), (200, 4296, 3000, 2)),  # asked for, and reserved
-        ({"max_output_tokens": 1000}, Bound(200, 2**31), (200, 4296, 131_072, 1)),  # no model writes for ever
-        ({"context_window": 8000}, Bound(200, None), (200, 4296, 8000, 1)),
-        ({"context_window": 1000}, Bound(2000, 2**31), (1000, 1000, 1000, 1)),
-        ({}, Bound(200, None), (200, 4296, 131_072, 1)),
-        ({}, Bound(200, None, produces_output=False), (200, 4296, 0, 1)),
+        ({"max_output_tokens": 1000}, TokenBound(200, 3), (200, 4296, 1000, 1)),
+        ({"max_output_tokens": 1000}, TokenBound(200, 3000, 2), (200, 4296, 3000, 2)),  # asked for, and reserved
+        ({"max_output_tokens": 1000}, TokenBound(200, 2**31), (200, 4296, 131_072, 1)),  # no model writes for ever
+        ({"context_window": 8000}, TokenBound(200, None), (200, 4296, 8000, 1)),
+        ({"context_window": 1000}, TokenBound(2000, 2**31), (1000, 1000, 1000, 1)),
+        ({}, TokenBound(200, None), (200, 4296, 131_072, 1)),
+        ({}, TokenBound(200, None, produces_output=False), (200, 4296, 0, 1)),
     ],
 )
 def test_no_model_reads_or_writes_more_than_it_can(fields, bound, expected):

@@ -37,7 +37,7 @@ def test_a_provider_that_was_stored_before_a_rule_is_no_candidate(redis_url: str
     variables = Variables(load({}).upstream.env)
     routes = Routes(wire, Sealer([Fernet.generate_key()]), AddressPolicy(allow_private=True), variables)
     routes.refresh("1")
-    assert [way.provider.name for way in routes.candidates(model, "/v1/chat/completions")] == ["fits"]
+    assert [way.provider.name for way in routes.candidates(model, "/v1/chat/completions", "chat")] == ["fits"]
     wire.close()
 
 

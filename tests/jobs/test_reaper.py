@@ -18,7 +18,8 @@ from app.jobs.trouble import Trouble
 from app.ledger import spools
 from app.ledger.entries import UsageEntry
 from app.metering.outbox import REAPER
-from app.metering.reservations import Charge, ScopeRef
+from app.metering.reservations import Charge
+from app.metering.scopes import ScopeRef
 from app.workflows import reconcile
 from tests.jobs.usage import Expiring, drain_all, spent, the_meter
 from tests.ledger.books import encode, event

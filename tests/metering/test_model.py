@@ -36,7 +36,8 @@ from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
 from app.metering import reservations
 from app.metering.periods import FOR_EVER_MS, window_of
-from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused, ScopeRef
+from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused
+from app.metering.scopes import ScopeRef
 from app.metering.usage import UsageEvent
 from app.providers.base import Demand, Possible
 from app.providers.usage import Tally

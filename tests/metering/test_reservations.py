@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from app import clock, store
 from app.metering.periods import window_of
-from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused, ScopeRef
+from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused
+from app.metering.scopes import ScopeRef
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
 from tests.examples import examples

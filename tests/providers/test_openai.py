@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.providers.base import Demand, UpstreamError
+from app.providers.base import UpstreamError, UpstreamRequest
 from app.providers.http import Answer
 from app.providers.openai import OpenAIExchange
 
@@ -53,8 +53,10 @@ class Canned:
 
 
 def exchange(pieces: list[bytes], capability: Any = "chat") -> OpenAIExchange:
-    demand = Demand(capability=capability, model="ours", members={}, parsed=None, include_usage=True)
-    return OpenAIExchange(cast("Answer", Canned(pieces)), demand, None, 60.0)
+    request = UpstreamRequest(
+        capability=capability, dialect=f"openai_{capability}", model="ours", members={}, parsed=None, include_usage=True
+    )
+    return OpenAIExchange(cast("Answer", Canned(pieces)), request, None, 60.0)
 
 
 def named(data: bytes) -> bool:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.gateway.requests import ChatRequest
+from app.gateway.dialects.openai_chat import ChatRequest
 from app.providers import tokens, usage
-from app.providers.base import Demand, Possible, Usage
+from app.providers.base import Possible, UpstreamRequest, Usage
 from app.providers.usage import Tally, Told, read
 
 POSSIBLE = Possible(prompt=200, told_prompt=4_296, answer=1_000, answers=1)
@@ -20,17 +20,17 @@ QUESTION = "How many tokens are in this question?"  # 8 of o200k
 WORDS = "The quick brown fox jumps over the lazy dog. " * 60  # 2,700 characters, 600 tokens
 
 
-def demand(**more: Any) -> Demand:
+def request(**more: Any) -> UpstreamRequest:
     asked = {"model": "m", "messages": [{"role": "user", "content": QUESTION}]}
-    return Demand(
-        **{"capability": "chat", "model": "m", "members": {}, "parsed": msgspec.convert(asked, ChatRequest),
-           "possible": POSSIBLE, "prompt_estimate": 50} | more,
+    return UpstreamRequest(
+        **{"capability": "chat", "dialect": "openai_chat", "model": "m", "members": {},
+           "parsed": msgspec.convert(asked, ChatRequest), "possible": POSSIBLE, "prompt_estimate": 50} | more,
     )  # fmt: skip
 
 
 def tally(*frames: Any, **more: Any) -> Tally:
     """After these frames: a text is a piece of the answer, anything else is what the upstream tells of usage."""
-    made = Tally(demand(stream=True, **more))
+    made = Tally(request(stream=True, **more))
     for frame in frames:
         if isinstance(frame, str):
             made.hear({"role": msgspec.Raw(b'"assistant"'), "content": msgspec.Raw(json.dumps(frame).encode())})
@@ -203,14 +203,14 @@ def test_a_total_beyond_what_is_possible_is_not_believed_either():
 
 
 def test_members_without_text_are_not_kept_however_many_there_are() -> None:
-    made = Tally(demand(stream=True))
+    made = Tally(request(stream=True))
     for number in range(1000):
         assert not made.hear({f"a{number}": msgspec.Raw(b"1"), f"b{number}": msgspec.Raw(b'{"index": 0}')})
     assert not made._kept
 
 
 def test_the_text_is_counted_and_not_the_json_around_it():
-    made = Tally(demand(stream=True))
+    made = Tally(request(stream=True))
     call = [
         {"index": 0, "id": "call_0123456789", "type": "function", "function": {"name": "find", "arguments": '{"city":'}}
     ]
@@ -221,18 +221,18 @@ def test_the_text_is_counted_and_not_the_json_around_it():
 
 
 def test_reasoning_told_under_two_names_is_counted_once():
-    made = Tally(demand(stream=True))
+    made = Tally(request(stream=True))
     thought = msgspec.Raw(json.dumps(WORDS).encode())
     made.hear({"reasoning": thought, "reasoning_content": thought})
     assert made.conclude().completion_tokens == 600
 
 
 def test_a_character_in_two_halves_is_counted_as_one():
-    made = Tally(demand(stream=True))
+    made = Tally(request(stream=True))
     for half in (b'"smile \\ud83d"', b'"\\ude00"'):
         made.hear({"content": msgspec.Raw(half)})
     assert made.conclude().completion_tokens == tokens.count("smile \U0001f600")
-    made = Tally(demand(stream=True))
+    made = Tally(request(stream=True))
     made.hear({"content": msgspec.Raw(b'"half \\ud83d"')})
     assert made.conclude().completion_tokens > 0
 
@@ -240,7 +240,7 @@ def test_a_character_in_two_halves_is_counted_as_one():
 def test_a_long_stream_is_kept_in_part_and_counted_in_whole():
     made = tally(*[WORDS] * 200)  # 540 kB
     assert sum(len(piece) for pieces in made._kept.values() for piece in pieces) < 2 * usage.KEPT
-    made._demand.possible = Possible()
+    made._request.possible = Possible()
     assert made.conclude().completion_tokens == pytest.approx(600 * 200, rel=0.02)
 
 
@@ -258,7 +258,7 @@ def test_without_the_tokenizer_the_call_is_charged_all_the_same(monkeypatch):
 
 
 def whole(body: Any, said: Any = None, **more: Any) -> Usage:
-    made = Tally(demand(**more))
+    made = Tally(request(**more))
     made.hear_whole(json.dumps(body).encode())
     made.tell(json.dumps(said).encode())
     return made.conclude()
@@ -280,7 +280,7 @@ def test_a_forgotten_question_is_counted_by_what_is_kept_of_it(tools):
         {"role": "user", "content": [{"type": "text", "text": QUESTION}]},
     ]
     parsed = msgspec.convert({"model": "m", "messages": messages}, ChatRequest)
-    asked = demand(
+    asked = request(
         possible=Possible(), parsed=parsed, members={"messages": json.dumps(messages).encode(), "tools": tools}
     )
     expected = asked.question().tokens_counted()

@@ -1,7 +1,7 @@
 """The door of applications: OpenAI's wire format, served from Redis and upstreams alone.
 
-This application has no session, no cookie, no template and no app-wide hook. The busiest routes have a lane of their
-own in front of Flask (`lane.py`), to the same endpoints.
+This application has no session, no cookie, no template and no app-wide hook. The busiest routes have a path of
+their own in front of Flask (`fast_path.py`), to the same endpoints.
 """
 
 from __future__ import annotations
@@ -10,29 +10,25 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from flask import Blueprint, Flask, Response, request
+import flask
+from flask import Blueprint, Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from app.blueprints.v1 import chat, embeddings, key, models
-from app.blueprints.v1.guard import Endpoint, attend
-from app.blueprints.v1.lane import Lane
-from app.blueprints.v1.reply import refusal
-from app.blueprints.v1.visit import Answer, Visit
+from app.blueprints.v1 import key, models
+from app.blueprints.v1.fast_path import FastPath
+from app.blueprints.v1.handle import View, handle, refusal
+from app.blueprints.v1.http import Answer, Request
+from app.blueprints.v1.serve import serve
 from app.directory import CallerRecord
 from app.gateway import metrics
-from app.gateway.endpoints import CHAT, EMBEDDINGS, MODELS, meant_by
+from app.gateway.endpoints import ASKED, MODELS, Endpoint, meant_by
 from app.gateway.errors import ApiError, bad_request, internal, unknown_path, wrong_method
 from app.gateway.runtime import Runtime
 from app.runtime import health
 from config import Config
 
-# What upstreams serve, by path: in the lane too.
-SERVED: dict[str, Endpoint] = {
-    CHAT.path: chat.complete,
-    EMBEDDINGS.path: embeddings.embed,
-}
-# What the gateway tells by itself.
-TOLD: dict[str, Endpoint] = {
+# What the gateway answers by itself.
+OWN: dict[str, View] = {
     MODELS.path: models.list_models,
     f"{MODELS.path}/<path:name>": models.show_model,
     "/v1/key": key.show_key,
@@ -40,7 +36,7 @@ TOLD: dict[str, Endpoint] = {
 
 
 def register(app: Flask) -> None:
-    """Serve /v1 from `app`, and keep the lane to the same gateway in its extensions."""
+    """Serve /v1 from `app`, and keep the fast path to the same gateway in its extensions."""
     config: Config = app.config["PORTICO"]
 
     @cache
@@ -51,78 +47,80 @@ def register(app: Flask) -> None:
     app.url_map.merge_slashes = False  # a path with too many slashes is another: it leads nowhere, by no redirect
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     door = Blueprint("v1", __name__)
-    for path, endpoint in SERVED.items():
-        door.post(path, endpoint=endpoint.__name__)(_view(gateway, endpoint))
-    for path, endpoint in TOLD.items():
-        door.get(path, endpoint=endpoint.__name__)(_view(gateway, endpoint))
+    for path, endpoint in ASKED.items():
+        door.post(path, endpoint=endpoint.id)(_view(gateway, serve, endpoint))
+    for path, view in OWN.items():
+        door.get(path, endpoint=view.__name__)(_view(gateway, view))
     app.register_blueprint(door)
 
     def misdirected(error: HTTPException) -> Response:
         """A path or method that is not there: below /v1 told only to those who have a key, or who ask for the methods."""
-        visit, is_v1 = _visit(gateway()), f"{_path()}/".startswith("/v1/")
+        request, is_v1 = _request(gateway()), f"{_path()}/".startswith("/v1/")
         if not isinstance(error, NotFound | MethodNotAllowed):
             ours = bad_request("The request can't be understood.") if (error.code or 500) < 500 else internal()
-            return _response(refusal(visit, ours))
+            return _response(refusal(request, ours))
         allowed = ", ".join(sorted({*(getattr(error, "valid_methods", None) or ()), "OPTIONS"}))
-        if is_v1 and request.method == "OPTIONS":
-            nothing = Response(status=204, headers={"Allow": allowed, "x-request-id": visit.id})
+        if is_v1 and flask.request.method == "OPTIONS":
+            nothing = Response(status=204, headers={"Allow": allowed, "x-request-id": request.id})
             del nothing.headers["Content-Type"]
             return nothing
-        answer = _response(attend(visit, _nowhere) if is_v1 else refusal(visit, _misdirection()))
+        answer = _response(handle(request, _nowhere) if is_v1 else refusal(request, _misdirection()))
         if answer.status_code == 405:
             answer.headers["Allow"] = allowed
         return answer
 
     app.register_error_handler(HTTPException, misdirected)
-    app.extensions["lane"] = Lane(gateway, SERVED)
+    app.extensions["fast_path"] = FastPath(gateway, ASKED)
     health.before_metrics(metrics.tell)
 
 
-def _view(gateway: Callable[[], Runtime], endpoint: Endpoint) -> Callable[..., Response]:
-    def view(**values: Any) -> Response:
+def _view(gateway: Callable[[], Runtime], view: View, endpoint: Endpoint | None = None) -> Callable[..., Response]:
+    def answered(**values: Any) -> Response:
         if _path().startswith("//"):
             raise NotFound
-        return _response(attend(_visit(gateway()), endpoint, **values))
+        return _response(handle(_request(gateway(), endpoint), view, **values))
 
-    return view
+    return answered
 
 
-def _visit(runtime: Runtime) -> Visit:
-    visit = Visit(
+def _request(runtime: Runtime, endpoint: Endpoint | None = None) -> Request:
+    came = flask.request
+    request = Request(
         runtime,
-        request.url_rule.rule if request.url_rule else "unknown",
-        authorization=request.headers.get("Authorization", ""),
-        api_key=request.headers.get("X-API-Key", ""),
-        content_encoding=request.headers.get("Content-Encoding", ""),
-        length=request.content_length,
-        body=request.environ["wsgi.input"],
-        socket=request.environ.get("gunicorn.socket"),
-        query=request.args,
-        origin=request.host_url.rstrip("/"),
+        came.url_rule.rule if came.url_rule else "unknown",
+        authorization=came.headers.get("Authorization", ""),
+        api_key=came.headers.get("X-API-Key", ""),
+        content_encoding=came.headers.get("Content-Encoding", ""),
+        endpoint=endpoint,
+        length=came.content_length,
+        body=came.environ["wsgi.input"],
+        socket=came.environ.get("gunicorn.socket"),
+        query=came.args,
+        origin=came.host_url.rstrip("/"),
     )
-    visit.is_read = request.method in ("GET", "HEAD", "OPTIONS")
-    return visit
+    request.is_read = came.method in ("GET", "HEAD", "OPTIONS")
+    return request
 
 
 def _response(answer: Answer) -> Response:
     return Response(answer.body, answer.status, answer.headers, direct_passthrough=not isinstance(answer.body, bytes))
 
 
-def _nowhere(visit: Visit, caller: CallerRecord) -> Answer:
+def _nowhere(request: Request, caller: CallerRecord) -> Answer:
     raise _misdirection()
 
 
 def _misdirection() -> ApiError:
     """Why the present request leads nowhere."""
     path = _path()
-    if isinstance(request.routing_exception, MethodNotAllowed) and not path.startswith("//"):
-        return wrong_method(request.method, path)
+    if isinstance(flask.request.routing_exception, MethodNotAllowed) and not path.startswith("//"):
+        return wrong_method(flask.request.method, path)
     meant = meant_by(path)
-    served = meant != path and (meant in SERVED or meant in TOLD)
-    return unknown_path(request.method, path, meant if served else None)
+    served = meant != path and (meant in ASKED or meant in OWN)
+    return unknown_path(flask.request.method, path, meant if served else None)
 
 
 def _path() -> str:
     """The path as it was asked for; Werkzeug's own takes slashes away at its beginning."""
-    path: str = request.environ["PATH_INFO"]
+    path: str = flask.request.environ["PATH_INFO"]
     return path.encode("latin-1").decode(errors="replace")

@@ -6,40 +6,40 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app import clock
-from app.blueprints.v1.reply import told
-from app.blueprints.v1.visit import Answer, Visit
+from app.blueprints.v1.http import Answer, Request
+from app.blueprints.v1.serve import own
 from app.directory import CallerRecord
-from app.gateway import pipeline
 from app.gateway.errors import unavailable
 from app.gateway.redis_wire import RedisAway
-from app.metering import money
-from app.metering.reservations import Level, ScopeRef
+from app.metering import money, scopes
+from app.metering.reservations import Level
+from app.metering.scopes import ScopeRef
 
 
-def show_key(visit: Visit, caller: CallerRecord) -> Answer:
-    scopes = list(pipeline.scopes_of(caller, None))
+def show_key(request: Request, caller: CallerRecord) -> Answer:
+    chain = list(scopes.chain_of(caller, None))
     models = caller.callable_models()
-    scopes[1:1] = [ScopeRef("subscription", id, id) for id in sorted({caller.models[name] for name in models})]
+    chain[1:1] = [ScopeRef("subscription", id, id) for id in sorted({caller.models[name] for name in models})]
     now_ms = clock.now_ms()
     try:
-        levels = visit.runtime.meter.levels(scopes, now_ms)
+        levels = request.runtime.meter.levels(chain, now_ms)
     except RedisAway:
         raise unavailable("The meter") from None
-    own = levels[0]  # the key's; of an access token its owner's
+    first = levels[0]  # the key's; of an access token its owner's
     shown = {
         "id": caller.id,
         "name": caller.name,
         "models": models,
         "expires_at": _time(caller.expires_ms),
-        "limits": {"rpm": own.rpm, "tpm": own.tpm, "max_parallel": own.max_parallel},
-        "budget": _budget(own),
+        "limits": {"rpm": first.rpm, "tpm": first.tpm, "max_parallel": first.max_parallel},
+        "budget": _budget(first),
         "budgets": [
-            {"scope": scope.kind, "id": pipeline.address_of(caller, scope), **_budget(level)}
-            for scope, level in zip(scopes, levels, strict=True)
-            if level is own or level.limit_nano is not None
+            {"scope": scope.kind, "id": scopes.address_of(caller, scope), **_budget(level)}
+            for scope, level in zip(chain, levels, strict=True)
+            if level is first or level.limit_nano is not None
         ],
     }
-    return told(visit, shown)
+    return own(request, shown)
 
 
 def _budget(level: Level) -> dict[str, Any]:

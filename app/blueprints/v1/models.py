@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.blueprints.v1.guard import check_endpoint
-from app.blueprints.v1.reply import told
-from app.blueprints.v1.visit import Answer, Visit
+from app.blueprints.v1.http import Answer, Request
+from app.blueprints.v1.serve import own
 from app.directory import CallerRecord, Model
+from app.gateway.admission import check_endpoint
 from app.gateway.endpoints import MODELS
 from app.gateway.errors import unknown_model
 
 
-def list_models(visit: Visit, caller: CallerRecord) -> Answer:
-    check_endpoint(visit, MODELS.path)
-    routes = visit.runtime.routes
+def list_models(request: Request, caller: CallerRecord) -> Answer:
+    check_endpoint(request.runtime, MODELS)
+    routes = request.runtime.routes
     models = [model for name in caller.callable_models() if (model := routes.model(name)) is not None]
-    provider = visit.query.get("provider")
+    provider = request.query.get("provider")
     if provider:
         models = [model for model in models if provider in routes.provider_names(model)]
-    return told(visit, {"object": "list", "data": [_shown(model) for model in models]})
+    return own(request, {"object": "list", "data": [_shown(model) for model in models]})
 
 
-def show_model(visit: Visit, caller: CallerRecord, name: str) -> Answer:
-    check_endpoint(visit, MODELS.path)
-    model = visit.runtime.routes.model(name) if caller.may_call(name) else None
+def show_model(request: Request, caller: CallerRecord, name: str) -> Answer:
+    check_endpoint(request.runtime, MODELS)
+    model = request.runtime.routes.model(name) if caller.may_call(name) else None
     if model is None:
         raise unknown_model(name)
-    return told(visit, _shown(model))
+    return own(request, _shown(model))
 
 
 def _shown(model: Model) -> dict[str, Any]:

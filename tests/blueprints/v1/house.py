@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from app.gateway.requests import MESSAGE_TOKENS, OWN_BYTES
+from app.gateway.dialects.openai import MESSAGE_TOKENS, OWN_BYTES
 from app.metering import money
 from tests.services.portico import Portico
 from tests.services.upstream import Upstream

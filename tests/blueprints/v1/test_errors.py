@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from app.blueprints.v1 import SERVED, TOLD
-from app.gateway.endpoints import ENDPOINTS
+from app.blueprints.v1 import OWN
+from app.gateway.endpoints import ASKED, ENDPOINTS
 from tests.blueprints.v1.conftest import Client
 from tests.services.upstream import (
     CHAT,
@@ -182,8 +182,8 @@ def test_switching_off_the_list_of_models_stops_every_path_of_it(gate):
 
 
 def test_every_path_of_the_table_is_served():
-    assert {endpoint.path for endpoint in ENDPOINTS.values() if endpoint.capability} == set(SERVED)
-    assert {endpoint.path for endpoint in ENDPOINTS.values() if endpoint.capability is None} < set(TOLD)
+    assert {endpoint.path for endpoint in ENDPOINTS.values() if endpoint.capability} == set(ASKED)
+    assert {endpoint.path for endpoint in ENDPOINTS.values() if endpoint.capability is None} < set(OWN)
 
 
 def test_a_fixed_key_may_not_steer_and_a_free_one_may(gate, upstream):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app import clock, store
-from app.gateway.requests import OWN_BYTES
+from app.gateway.dialects.openai import OWN_BYTES
 from app.metering import money
 from tests.blueprints.v1.conftest import Client
 from tests.services.upstream import CHAT, Greedy, WhenReleased
@@ -303,7 +303,8 @@ def test_metrics_count_each_call_once(gate, key, client, upstream):
 
 def test_a_hold_whose_lease_has_ended_stands_in_nobodys_way(gate, key, client, upstream):
     """Its worker is gone, and the reaper has not come by yet."""
-    from app.metering.reservations import Charge, Meter, ScopeRef
+    from app.metering.reservations import Charge, Meter
+    from app.metering.scopes import ScopeRef
 
     gate.limit("key", key_id(key), "0.0005")
     run_id = gate.redis.info("server")["run_id"]

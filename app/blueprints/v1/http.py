@@ -1,6 +1,6 @@
-"""One request at the door of /v1, whichever server's hands it comes through, and the answer that it gets.
+"""One request to /v1, whichever server it comes through, and the answer to it.
 
-The endpoints know only these two, so that Flask and the lane in front of it serve exactly the same.
+Endpoints know only these two, so that Flask and the fast path in front of it serve exactly the same.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from app.gateway.dialects import dialect
+from app.gateway.dialects.base import Dialect
+from app.gateway.endpoints import CHAT, Endpoint
 from app.gateway.runtime import Runtime
 from app.runtime.bodies import Readable
 from app.runtime.ids import new_id
@@ -16,7 +19,7 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 
 
-class Visit:
+class Request:
     """A request: its head, and a body that is here or still to be read. `length` is None for one of unknown length."""
 
     __slots__ = (
@@ -25,6 +28,7 @@ class Visit:
         "body",
         "content_encoding",
         "counted",
+        "endpoint",
         "id",
         "is_read",
         "length",
@@ -43,6 +47,7 @@ class Visit:
         authorization: str = "",
         api_key: str = "",
         content_encoding: str = "",
+        endpoint: Endpoint | None = None,
         length: int | None,
         body: bytes | Readable,
         socket: Any,
@@ -52,6 +57,7 @@ class Visit:
         self.id = new_id()  # the same in headers, ledger and logs
         self.runtime = runtime
         self.route = route  # the path as it was declared: a label of bounded variety
+        self.endpoint = endpoint  # the row that a model answers; None for all others
         self.authorization = authorization
         self.api_key = api_key
         self.content_encoding = content_encoding
@@ -68,6 +74,13 @@ class Visit:
         """The credential: `Authorization: Bearer`, else `x-api-key`; what is empty counts as absent."""
         scheme, _, text = self.authorization.partition(" ")
         return (scheme.lower() == "bearer" and text.strip()) or self.api_key.strip()
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the client speaks; where that can't be known, as most do."""
+        spoken = CHAT.dialect if self.endpoint is None else self.endpoint.dialect
+        assert spoken is not None
+        return dialect(spoken)
 
 
 class Answer(NamedTuple):

@@ -1,7 +1,7 @@
-"""A lane in front of Flask for the busiest routes: gunicorn's own parser in front, the same endpoints behind.
+"""A fast path around Flask for the busiest routes: gunicorn's own parser in front, the same endpoints behind.
 
 Building a WSGI environment, Flask's contexts and gunicorn's answer cost more than all the gateway itself does for a
-call. A plain `POST` to one of the lane's paths goes straight from gunicorn's request to the endpoint, and its answer
+call. A plain `POST` to one of these routes goes straight from gunicorn's request to the endpoint, and its answer
 leaves in one write. Whatever is unusual (another HTTP version, a chunked body, a query) takes the way through Flask.
 """
 
@@ -15,8 +15,10 @@ from typing import Any
 import structlog
 
 from app import clock
-from app.blueprints.v1.guard import Endpoint, attend
-from app.blueprints.v1.visit import Answer, Visit
+from app.blueprints.v1.handle import handle
+from app.blueprints.v1.http import Answer, Request
+from app.blueprints.v1.serve import serve
+from app.gateway.endpoints import Endpoint
 from app.gateway.runtime import Runtime
 from app.runtime.bodies import Readable
 from app.runtime.sockets import send
@@ -24,7 +26,7 @@ from app.runtime.sockets import send
 UNUSUAL = frozenset(("EXPECT", "UPGRADE", "TRANSFER-ENCODING"))
 _STATUS = {int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
-log = structlog.get_logger("gateway.lane")
+log = structlog.get_logger("gateway.fast_path")
 
 
 def _body(request: Any, length: int) -> bytes | Readable:
@@ -39,7 +41,7 @@ def _body(request: Any, length: int) -> bytes | Readable:
     return reader
 
 
-class Lane:
+class FastPath:
     """Serves `endpoints`, by their exact paths, from gunicorn's parsed requests."""
 
     def __init__(self, gateway: Callable[[], Runtime], endpoints: Mapping[str, Endpoint]) -> None:
@@ -47,19 +49,20 @@ class Lane:
         self._endpoints = endpoints
         self._date = (0, b"")
 
-    def takes(self, request: Any) -> bool:
-        """Whether a request, as gunicorn parsed it, is one for the lane."""
+    def takes(self, incoming: Any) -> bool:
+        """Whether a request, as gunicorn parsed it, can take this path."""
         return (
-            request.method == "POST"
-            and request.version == (1, 1)
-            and request.uri in self._endpoints
-            and UNUSUAL.isdisjoint([name for name, _ in request.headers])
+            incoming.method == "POST"
+            and incoming.version == (1, 1)
+            and incoming.uri in self._endpoints
+            and UNUSUAL.isdisjoint([name for name, _ in incoming.headers])
         )
 
-    def serve(self, request: Any, sock: Any, *, keep: bool) -> bool:
+    def serve(self, incoming: Any, sock: Any, *, keep: bool) -> bool:
         """Answer a request on the client's socket; whether the connection may be used again."""
+        endpoint = self._endpoints[incoming.uri]
         authorization, api_key, encoding, length, host = "", "", "", 0, ""
-        for name, value in request.headers:
+        for name, value in incoming.headers:
             if name == "AUTHORIZATION":
                 authorization = f"{authorization},{value}" if authorization else value
             elif name == "CONTENT-LENGTH":
@@ -70,12 +73,12 @@ class Lane:
                 api_key = f"{api_key},{value}" if api_key else value
             elif name == "CONTENT-ENCODING":
                 encoding = f"{encoding},{value}" if encoding else value
-        visit = Visit(
-            self._gateway(), request.uri, authorization=authorization, api_key=api_key, content_encoding=encoding,
-            length=length, socket=sock, body=_body(request, length), origin=f"{request.scheme}://{host}",
+        request = Request(
+            self._gateway(), incoming.uri, endpoint=endpoint, authorization=authorization, api_key=api_key,
+            content_encoding=encoding, length=length, socket=sock, body=_body(incoming, length), origin=f"{incoming.scheme}://{host}",
         )  # fmt: skip
-        answer = attend(visit, self._endpoints[request.uri])
-        keep = keep and answer.headers.pop("Connection", "") != "close" and not request.should_close()
+        answer = handle(request, serve)
+        keep = keep and answer.headers.pop("Connection", "") != "close" and not incoming.should_close()
         try:
             if isinstance(answer.body, bytes):
                 send(sock, self._head(answer, keep, b"Content-Length: %d\r\n" % len(answer.body)) + answer.body)
@@ -84,7 +87,7 @@ class Lane:
         except OSError:  # the client has gone, or took nothing for too long
             return False
         except Exception:  # too late for another status: the missing end of the stream tells that it is not whole
-            log.exception("an answer broke off", request_id=visit.id)
+            log.exception("an answer broke off", request_id=request.id)
             return False
         return keep
 

@@ -9,12 +9,14 @@ import gevent
 import pytest
 
 from app.directory import CallerRecord, DatedPrice, Model, Price
-from app.gateway import pipeline, streaming
+from app.gateway import attempts, streaming
+from app.gateway.attempts import Delivery
 from app.gateway.call import Call, Interrupted
+from app.gateway.dialects import dialect
 from app.gateway.routing import Candidate
-from app.metering.pricing import Bound
+from app.metering.pricing import TokenBound
 from app.providers import tokens
-from app.providers.base import Demand, Usage
+from app.providers.base import UpstreamRequest, Usage
 from app.providers.http import Answer
 from app.providers.openai import OpenAIExchange
 
@@ -26,8 +28,14 @@ WITHOUT_USAGE = b'{"choices": [{"index": 0, "message": {"content": "one two"}, "
 def call() -> Call:
     model = Model(id="m", name="small", capabilities=("chat",), created=1, prices=(DatedPrice(from_ms=0, price=PRICE),))
     caller = CallerRecord(id="k", kind="key", name="k", person_id="p", username="ada", models={"small": "s"})
-    demand = Demand(capability="chat", model="small", members={"messages": b'[{"content": "three"}]'}, parsed=None)
-    made = Call("r", "/v1/chat/completions", "chat", caller, model, demand, Bound(100, 100), None, None)
+    request = UpstreamRequest(
+        capability="chat",
+        dialect="openai_chat",
+        model="small",
+        members={"messages": b'[{"content": "three"}]'},
+        parsed=None,
+    )
+    made = Call("r", "/v1/chat/completions", caller, model, dialect("openai_chat"), request, TokenBound(100, 100))
     made.price = PRICE
     return made
 
@@ -38,8 +46,8 @@ class Upstream:
     def __init__(self, leave: Any = lambda: None) -> None:
         self._leave = leave
 
-    def open(self, demand: Demand, deployment: Any) -> OpenAIExchange:
-        return OpenAIExchange(cast("Answer", self), demand, None, 60.0)
+    def open(self, request: UpstreamRequest, deployment: Any) -> OpenAIExchange:
+        return OpenAIExchange(cast("Answer", self), request, None, 60.0)
 
     def read_object(self, grace_s: float) -> bytes:
         self._leave()
@@ -57,13 +65,13 @@ class Endless:
 
     def __init__(self, meanwhile: Any = lambda: None) -> None:
         self.closed = False
-        self.events_once = self._pieces(meanwhile)
+        self._meanwhile = meanwhile
 
-    def _pieces(self, meanwhile: Any) -> Iterator[bytes]:
+    def events(self) -> Iterator[bytes]:
         for _ in range(100):
             gevent.sleep(0)
             yield b"data: {}\n\n"
-            meanwhile()
+            self._meanwhile()
         raise AssertionError("it was read on and on")
 
     def conclude(self) -> Usage:
@@ -76,14 +84,14 @@ class Endless:
 def relayed(call: Call, exchange: Endless) -> tuple[Iterator[bytes], list[str]]:
     """A stream on its way, and how it ended once it was settled."""
     outcomes: list[str] = []
-    pieces = streaming.relay(call, cast("Any", exchange), b"first", lambda: outcomes.append(call.outcome))
+    delivery = Delivery(cast("Any", exchange), b"first", exchange.events())
+    pieces = streaming.relay(call, delivery, lambda: outcomes.append(call.outcome))
     assert next(pieces) == b"first"
     return pieces, outcomes
 
 
 def attempt(call: Call, upstream: Upstream) -> bytes:
-    _, first = pipeline._attempt(call, Candidate(cast("Any", None), cast("Any", None), cast("Any", upstream)))
-    return first
+    return attempts._attempt(call, Candidate(cast("Any", None), cast("Any", None), cast("Any", upstream))).first
 
 
 @pytest.mark.parametrize("reason", ["gone", "stopping", "fenced"])

@@ -1,4 +1,4 @@
-"""From a call to an answer, and from a refusal to OpenAI's envelope."""
+"""What is answered: a call's answer or stream, JSON of the gateway's own, and refusals."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ from typing import Any
 
 import msgspec
 
-from app.blueprints.v1.visit import EVENTS, JSON, Answer, Visit
+from app.blueprints.v1.handle import read_body
+from app.blueprints.v1.http import EVENTS, JSON, Answer, Request
+from app.directory import CallerRecord
 from app.gateway import pipeline
+from app.gateway.admission import admit, check_endpoint
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
-from app.gateway.metrics import count_refusal
 from app.gateway.streaming import Watch
 
 # A client that takes nothing for this long is gone: gunicorn itself would wait for ever.
 SLOW_READER_S = 60.0
 
 
-def told(visit: Visit, value: Any) -> Answer:
+def serve(request: Request, caller: CallerRecord) -> Answer:
+    """Answer a request to an endpoint that a model answers. Raises `ApiError`."""
+    endpoint, runtime = request.endpoint, request.runtime
+    assert endpoint is not None
+    check_endpoint(runtime, endpoint)
+    body = read_body(request)
+    return _run(request, admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin))
+
+
+def own(request: Request, value: Any) -> Answer:
     """A JSON answer of the gateway's own."""
-    return Answer(200, {"Content-Type": JSON, "x-request-id": visit.id}, msgspec.json.encode(value))
+    return Answer(200, {"Content-Type": JSON, "x-request-id": request.id}, msgspec.json.encode(value))
 
 
-def refusal(visit: Visit, error: ApiError) -> Answer:
-    """OpenAI's error envelope."""
-    if not visit.counted:
-        count_refusal(visit.route, error.status)
-    headers = {"Content-Type": JSON, **error.headers, "x-request-id": visit.id}
-    if not visit.is_read:
-        # What was not read of the body would be taken for the next request.
-        headers["Connection"] = "close"
-    return Answer(error.status, headers, error.envelope())
-
-
-def served(visit: Visit, call: Call) -> Answer:
-    """Run the call and answer with what comes."""
-    watch = Watch(visit.socket, lambda: call.interrupt("gone"))
+def _run(request: Request, call: Call) -> Answer:
+    watch = Watch(request.socket, lambda: call.interrupt("gone"))
     try:
-        answer = pipeline.run(visit.runtime, call)
+        answer = pipeline.run(request.runtime, call)
     except Interrupted as interrupted:
         watch.stop()
         if interrupted.reason == "gone":
@@ -48,14 +47,14 @@ def served(visit: Visit, call: Call) -> Answer:
         ) from None
     except BaseException:
         watch.stop()
-        visit.counted = call.settled
+        request.counted = call.settled
         raise
     headers = {"x-request-id": call.id, **answer.headers}
     if isinstance(answer.body, bytes):
         watch.stop()
-        return Answer(200, {"Content-Type": JSON, **headers}, answer.body)
-    if visit.socket is not None:
-        visit.socket.settimeout(SLOW_READER_S)
+        return Answer(200, {"Content-Type": answer.media_type, **headers}, answer.body)
+    if request.socket is not None:
+        request.socket.settimeout(SLOW_READER_S)
     headers |= {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return Answer(200, headers, _Watched(answer.body, watch))
 

@@ -1,24 +1,17 @@
-"""What clients may ask of /v1, checked against OpenAI's published types and ranges before anything is paid for.
-
-Fields not named here pass through unchecked; the upstream knows them or refuses them itself.
-"""
+"""`POST /v1/chat/completions`, checked against OpenAI's published types and ranges before anything is paid for."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from app.directory import Model
-from app.gateway.envelope import decode_member, invalid
-from app.gateway.errors import ApiError, bad_request
-from app.metering.pricing import Bound
-
-# Fields of other gateways' clients by which a caller would steer the gateway to an address or a credential.
-FORBIDDEN = ("api_base", "base_url", "api_key", "api_version", "extra_headers")
-# The gateway's own: they steer, and never reach an upstream.
-STEERING = ("provider", "fallback_providers")
+from app.gateway.dialects.openai import MESSAGE_TOKENS, STEERING, JsonRequest, OpenAIDialect, added
+from app.gateway.envelope import invalid
+from app.gateway.errors import bad_request
+from app.metering.pricing import TokenBound
 
 # The members that limit an answer; one goes up, in the member that the provider understands.
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
@@ -28,24 +21,9 @@ OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
 IMAGE_TOKENS = 2_000
 AUDIO_TOKENS = 4_000
 FILE_TOKENS = 128_000
-MESSAGE_TOKENS = 16  # the frame of a message
-# What the gateway itself writes into a body, beside the upstream's name of the model: a limit, and the wish for usage.
-OWN_BYTES = len(b'"max_completion_tokens":2147483648,"stream_options":{"include_usage":true},')
-
-ESCAPES_WITHIN = 32_768  # bytes at the beginning of a body
-
-# Members by which upstreams sell more than tokens, or take another model or limit than the one that was reserved for.
-PRICED_APART = frozenset((
-    "audio", "web_search", "web_search_options", "search_parameters", "search_settings", "enable_search", "plugins",
-    "mcp_servers", "speed", "inference_geo", "models", "fallbacks",
-    "context_window_fallbacks", "content_policy_fallbacks", "extra_body", "additional_drop_params",
-))  # fmt: skip
-USUAL_TIERS = ("auto", "default", "standard", "standard_only")
-CLIENTS_TOOLS = ("function", "custom")  # the client runs them; all others run at the upstream, which charges for them
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 
 
@@ -111,29 +89,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class Steered(msgspec.Struct):
-    """What every endpoint that names a model has."""
-
-    model: Name
-    provider: Name | None = None
-    fallback_providers: Annotated[list[Name], Meta(max_length=20)] | None = None
-    user: str | None = None
-
-    @property
-    def output_limit(self) -> int | None:
-        """The longest answer that the client asked for, tokens; None for no limit."""
-        return None
-
-    def check(self) -> None:
-        """What the types cannot say. Raises `ApiError` 400."""
-
-    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> Bound:
-        """The most that this request can use. `size` is what the body is in bytes, see `size_of`; `priced_apart` the member
-        that may cost more than tokens, see `priced_apart`; after `check`."""
-        raise NotImplementedError
-
-
-class ChatRequest(Steered):
+class ChatRequest(JsonRequest):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Meta(min_length=1)] = msgspec.field(default_factory=list)
@@ -157,6 +113,9 @@ class ChatRequest(Steered):
     parallel_tool_calls: bool | None = None
     functions: list[dict[str, Any]] | None = None
     response_format: dict[str, Any] | None = None
+
+    required: ClassVar[tuple[str, ...]] = ("messages", "model")
+    lists: ClassVar[dict[str, type]] = {"messages": Message}
 
     @property
     def output_limit(self) -> int | None:
@@ -187,11 +146,11 @@ class ChatRequest(Steered):
         if self.stream_options is not None and not self.stream:
             raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
 
-    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> Bound:
+    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> TokenBound:
         prediction = members.get("prediction", b"null")
         framed, unseen = self._framed(model)
-        return Bound(
-            input=size + _added(model) + framed + unseen,
+        return TokenBound(
+            input=size + added(model) + framed + unseen,
             output=self.output_limit,
             answers=max(self.n or 1, self.best_of or 1),
             predicted=0 if prediction == b"null" else len(prediction),  # what of it is rejected is charged as output
@@ -259,117 +218,12 @@ def _is_disguised(data: str, kind: str) -> bool:
     return kind != "input_audio" and bool(data) and not data.startswith(f"data:{kind.removesuffix('_url')}/")
 
 
-class EmbeddingsRequest(Steered):
-    """`POST /v1/embeddings`."""
+class OpenAIChat(OpenAIDialect):
+    """OpenAI's chat completions."""
 
-    input: Any = None
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
-
-    def inputs(self) -> list[Any]:
-        """What is to be embedded, one item a vector: texts, or lists of tokens. After `check`."""
-        items: list[Any] = self.input
-        return items
-
-    def check(self) -> None:
-        self.input = _embeddable(self.input)
-
-    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> Bound:
-        items = self.inputs()
-        if isinstance(items[0], list):  # of a list of tokens each is one, however many digits it has
-            tokens = size - len(members["input"]) + sum(map(len, items))
-        else:
-            tokens = size + MESSAGE_TOKENS * len(items)
-        return Bound(tokens + _added(model), None, produces_output=False, priced_apart=priced_apart)
+    name: ClassVar[str] = "openai_chat"
+    request: ClassVar[type[JsonRequest]] = ChatRequest
+    own: ClassVar[tuple[str, ...]] = STEERING + OUTPUT_LIMITS
 
 
-def _embeddable(given: Any) -> Any:
-    if isinstance(given, str) or isinstance(given, list) and given and all(type(token) is int for token in given):
-        given = [given]
-    if not isinstance(given, list) or not given:
-        raise bad_request("'input' must be a text, a list of texts, or a list of tokens, and not empty.", "input")
-    if len(given) > 2048:
-        raise bad_request("'input' may have at most 2048 items.", "input")
-    for index, item in enumerate(given):
-        texts = isinstance(item, str) and item
-        tokens = isinstance(item, list) and item and all(type(token) is int and token >= 0 for token in item)
-        if not texts and not tokens or type(item) is not type(given[0]):
-            raise bad_request(
-                f"'input[{index}]' must be a text or a list of tokens, as the first is.", f"input[{index}]"
-            )
-    return given
-
-
-def size_of(body: bytes) -> int:
-    """The bytes of a body in UTF-8, its escapes read: the six of one such as `\\u4e2d` stand for three at the most.
-
-    Where two backslashes come before the `u` it may be text about an escape, and all its bytes count. So do escapes
-    that come late in a long body: looking for them takes longer than reading it.
-    """
-    escapes = body.count(b"\\u", 0, ESCAPES_WITHIN)
-    return len(body) - 3 * (escapes - body.count(b"\\\\u", 0, ESCAPES_WITHIN)) if escapes else len(body)
-
-
-def _added(model: Model) -> int:
-    """The bytes that the gateway writes into a body at the most."""
-    longest = 0
-    for one in model.deployments:
-        longest = max(longest, len(one.upstream_model.encode()))
-    return OWN_BYTES + longest
-
-
-def priced_apart(asked: Steered, values: dict[str, Any]) -> str | None:
-    """The member of a body that may cost more than its tokens at the model's price; None where there is none."""
-    if not PRICED_APART.isdisjoint(values):
-        for name in sorted(PRICED_APART.intersection(values)):
-            if values[name] not in (None, False):
-                return name
-    tier = values.get("service_tier")
-    if tier is not None and tier not in USUAL_TIERS:
-        return "service_tier"
-    modalities = values.get("modalities")
-    if modalities is not None and modalities != ["text"]:
-        return "modalities"
-    for index, tool in enumerate(getattr(asked, "tools", None) or ()):
-        if tool["type"] not in CLIENTS_TOOLS:
-            return f"tools[{index}].type"
-    return None
-
-
-def parse(kind: type[Steered], values: dict[str, Any], members: dict[str, bytes]) -> Any:
-    """A body's values as `kind`; raises `ApiError` 400 naming the member that is wrong."""
-    for name in FORBIDDEN:
-        if name in members:
-            raise bad_request(f"'{name}' can't be set here: providers are configured in the portal.", name)
-    if kind is ChatRequest and "messages" not in members:
-        raise bad_request("Missing required parameter: 'messages'.", "messages")
-    if "model" not in members:
-        raise bad_request("Missing required parameter: 'model'.", "model")
-    try:
-        asked: Any = msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        raise _placed(kind, members, error) from None
-    except RecursionError:
-        raise bad_request("The request body is nested too deep.") from None
-    asked.check()
-    return asked
-
-
-def _placed(kind: type[Steered], members: dict[str, bytes], error: msgspec.ValidationError) -> ApiError:
-    """The refusal with the exact place: lists are gone through one by one, for the decoder tells no index."""
-    message, _, path = str(error).partition(" - at `$.")
-    param = path.rstrip("`")
-    name, marker, rest = param.partition("[...]")
-    if marker and name in members:
-        try:
-            items = msgspec.json.decode(members[name], type=list[msgspec.Raw])
-        except msgspec.DecodeError:
-            items = []
-        if name == "messages":
-            for index, item in enumerate(items):
-                try:
-                    decode_member(bytes(item), Message, f"messages[{index}]")
-                except ApiError as placed:
-                    return placed
-        param = name + rest.replace("[...]", "")
-    return invalid(param, message)
+DIALECT = OpenAIChat()

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.blueprints.v1.asking import call_for
-from app.blueprints.v1.visit import Visit
 from app.directory import CallerRecord, Deployment, Model
 from app.domain.payers import SHORTEST_PROMPT
+from app.gateway.admission import admit
 from app.gateway.call import Call
+from app.gateway.dialects.openai import MESSAGE_TOKENS, OWN_BYTES
+from app.gateway.dialects.openai_chat import FILE_TOKENS, ChatRequest
+from app.gateway.endpoints import CHAT, EMBEDDINGS, Endpoint
 from app.gateway.errors import ApiError
-from app.gateway.requests import FILE_TOKENS, MESSAGE_TOKENS, OWN_BYTES, ChatRequest, EmbeddingsRequest
 from app.gateway.runtime import Runtime
 from app.metering import pricing
 from app.providers.addresses import AddressPolicy
@@ -42,21 +43,17 @@ PNG = f"data:image/png;base64,{BIG}"
 
 
 def asked(
-    body: bytes | dict[str, Any], model: Model = MODEL, kind: Any = ChatRequest, caller: CallerRecord = CALLER
+    body: bytes | dict[str, Any], model: Model = MODEL, endpoint: Endpoint = CHAT, caller: CallerRecord = CALLER
 ) -> Call:
     """The call that a body makes."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     routes = SimpleNamespace(model=lambda _: model, endpoint_active=lambda _: True)
-    runtime = cast(
-        Runtime, SimpleNamespace(routes=routes, config=SimpleNamespace(server=SimpleNamespace(max_body_mb=8)))
-    )
-    visit = Visit(runtime, "/v1/x", authorization="", length=len(sent), body=sent, socket=None)
-    return call_for(visit, caller, "chat" if kind is ChatRequest else "embeddings", kind)
+    return admit(cast(Runtime, SimpleNamespace(routes=routes)), caller, endpoint, sent, id="r")
 
 
 def sent_up(call: Call, field: str) -> bytes:
     """The bytes that go to an upstream whose limit is called `field`."""
-    return b"".join(object_of(ADAPTERS[field]._members(call.demand, UP)))
+    return b"".join(object_of(ADAPTERS[field]._members(call.request, UP)))
 
 
 def chat(content: Any = "hi", **fields: Any) -> dict[str, Any]:
@@ -129,7 +126,7 @@ def test_the_bound_is_never_less_than_a_token_for_each_byte_that_is_sent(
 ) -> None:
     body = {"model": "small", "messages": said, "stream": stream, "provider": provider, **others}
     call = asked(json.dumps(body, ensure_ascii=ascii, indent=indent).encode())
-    call.demand.max_output = 2**31  # as the reserve may have it
+    call.request.max_output = 2**31  # as the reserve may have it
     for field in ADAPTERS:
         sent = sent_up(call, field)
         assert call.bound.input >= charged(sent)
@@ -250,9 +247,9 @@ def test_one_limit_goes_up_the_smaller_one_in_the_member_that_the_upstream_knows
     fields = dict(list(fields.items())[:given])
     call = asked(chat(**fields))
     asked_for = min((limit for limit in fields.values() if limit is not None), default=None)
-    assert call.bound.output == call.demand.max_output == asked_for
+    assert call.bound.output == call.request.max_output == asked_for
     if asked_for is None:
-        call.demand.max_output = reserved
+        call.request.max_output = reserved
     for field in ADAPTERS:
         sent = json.loads(sent_up(call, field))
         found = {name: sent[name] for name in ADAPTERS if name in sent}
@@ -304,7 +301,7 @@ def test_what_costs_more_than_its_tokens_is_named(fields: dict[str, Any], member
 
 
 def embedding(given: Any, **fields: Any) -> Call:
-    return asked({"model": "small", "input": given, **fields}, kind=EmbeddingsRequest)
+    return asked({"model": "small", "input": given, **fields}, endpoint=EMBEDDINGS)
 
 
 @given(
@@ -319,7 +316,7 @@ def test_what_is_embedded_is_bounded_by_its_bytes(items: Any, others: dict[str, 
 def test_the_smallest_call_holds_what_a_budget_must_have_not_to_be_used_up() -> None:
     model = Model(id="m", name="m", capabilities=("embeddings",), created=1, deployments=(Deployment("d", "p", "u"),))
     caller = msgspec.structs.replace(CALLER, models={"m": "s"})
-    smallest = asked(b'{"model":"m","input":[1]}', model, EmbeddingsRequest, caller).bound.input
+    smallest = asked(b'{"model":"m","input":[1]}', model, EMBEDDINGS, caller).bound.input
     assert smallest == SHORTEST_PROMPT
 
 

@@ -1,0 +1,102 @@
+"""At the door of /v1: who calls, and what they bring, read with a bound and a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from app.blueprints.v1.http import JSON, Answer, Request
+from app.directory import CallerRecord
+from app.gateway.errors import ApiError, bad_request, internal, too_large, unavailable
+from app.gateway.metrics import count_refusal
+from app.gateway.redis_wire import RedisAway
+from app.gateway.unpacking import TooLong, encoding_of, unpack
+from app.runtime.bodies import BodyFault, read_whole
+
+View = Callable[..., Answer]
+
+log = structlog.get_logger("gateway.door")
+
+
+def handle(request: Request, view: View, **values: Any) -> Answer:
+    """The answer to a request: `view` behind the key, with the caller's record; every refusal in the client's dialect."""
+    caller = None
+    try:
+        caller = _caller(request)
+        return view(request, caller, **values)
+    except ApiError as error:
+        _note_denial(request, caller, error)
+        return refusal(request, error)
+    except Exception:
+        log.exception("a request failed", request_id=request.id, route=request.route)
+        return refusal(request, internal())
+
+
+def refusal(request: Request, error: ApiError) -> Answer:
+    """A refusal in the client's dialect, with its status."""
+    if not request.counted:
+        count_refusal(request.route, error.status)
+    headers = {"Content-Type": JSON, **error.headers, "x-request-id": request.id}
+    if not request.is_read:
+        # What was not read of the body would be taken for the next request.
+        headers["Connection"] = "close"
+    return Answer(error.status, headers, request.dialect.error(error, request.id))
+
+
+def _note_denial(request: Request, caller: CallerRecord | None, error: ApiError) -> None:
+    """Have a refused key or a denied model written down."""
+    denials = request.runtime.denials
+    if caller is not None:
+        if error.denied_model is not None:
+            denials.model(caller, error.denied_model)
+    elif error.code == "invalid_api_key":
+        denials.key(request.bearer)
+    elif error.status == 401:
+        denials.no_key()
+
+
+def _caller(request: Request) -> CallerRecord:
+    runtime = request.runtime
+    caller = runtime.access.caller(request.bearer)
+    with suppress(RedisAway):  # what is known of the directory still holds
+        runtime.routes.refresh(runtime.access.directory_version)
+    if runtime.routes.version is None:
+        raise unavailable("The directory of models")
+    return caller
+
+
+def read_body(request: Request) -> bytes:
+    """The whole body, unpacked. Raises `ApiError`: 413 when too large, packed or not, 400 when cut short, not sent in
+    time or not to be unpacked, 415 for a content encoding that is not taken."""
+    encoding = encoding_of(request.content_encoding) if request.content_encoding else None
+    packed = _sent_body(request)
+    if encoding is None:
+        return packed
+    limit_mb = request.runtime.config.server.max_body_mb
+    try:
+        return unpack(encoding, packed, limit_mb << 20)
+    except TooLong:
+        raise too_large(limit_mb) from None
+
+
+def _sent_body(request: Request) -> bytes:
+    """The whole body as it was sent. Raises `ApiError` 413 or 400."""
+    server = request.runtime.config.server
+    limit, declared = server.max_body_mb << 20, request.length
+    if declared is not None and declared > limit:
+        raise too_large(server.max_body_mb)
+    if isinstance(request.body, bytes):
+        request.is_read = True
+        return request.body
+    try:
+        body = read_whole(request.body, declared, limit, server.body_timeout_s)
+    except BodyFault as fault:
+        if fault.status == 413:
+            raise too_large(server.max_body_mb) from None
+        late = fault.status == 408
+        raise bad_request(f"The request body {'did not arrive in time' if late else 'was cut short'}.") from None
+    request.is_read = True
+    return body

@@ -1,0 +1,59 @@
+"""From a body to a call, without HTTP: read, checked, its model found, what it may use bounded.
+
+The doors of /v1 come here, and so does whoever else calls a model: every call is metered the same way.
+"""
+
+from __future__ import annotations
+
+from app.directory import CallerRecord
+from app.gateway.call import Call
+from app.gateway.dialects import dialect
+from app.gateway.endpoints import Endpoint
+from app.gateway.errors import bad_request, endpoint_disabled, routing_fixed, unknown_model
+from app.gateway.routing import FREE, Steering
+from app.gateway.runtime import Runtime
+from app.providers.base import UpstreamRequest
+
+
+def check_endpoint(runtime: Runtime, endpoint: Endpoint) -> None:
+    """Raises `ApiError` 503 for a path that is switched off."""
+    if not runtime.routes.endpoint_active(endpoint.path):
+        raise endpoint_disabled(endpoint.path)
+
+
+def admit(
+    runtime: Runtime, caller: CallerRecord, endpoint: Endpoint, body: bytes, *, id: str, origin: str = ""
+) -> Call:
+    """The call that `body` asks for at an endpoint that a model answers. Raises `ApiError` for whatever is wrong with it.
+
+    `id` names the request everywhere; `origin` is where the client found us, such as "https://portal.example.com".
+    """
+    assert endpoint.dialect is not None and endpoint.capability is not None
+    spoken = dialect(endpoint.dialect)
+    asked = spoken.read(body)
+    checked = asked.checked
+    steering = FREE
+    if checked.provider is not None or checked.fallback_providers:
+        if caller.routing == "fixed":
+            raise routing_fixed()
+        steering = Steering(checked.provider, tuple(checked.fallback_providers or ()))
+    model = runtime.routes.model(checked.model) if caller.may_call(checked.model) else None
+    if model is None:
+        raise unknown_model(checked.model)
+    if endpoint.capability not in model.capabilities:
+        offers = ", ".join(model.capabilities) or "nothing"
+        raise bad_request(f"The model '{model.name}' can't be used with {endpoint.path}; it offers {offers}.", "model")
+    bound = checked.bound(asked.size, asked.members, model, asked.priced_apart)
+    request = UpstreamRequest(
+        capability=endpoint.capability,
+        dialect=spoken.name,
+        model=model.name,
+        members=asked.members,
+        parsed=checked,
+        stream=bool(checked.stream),
+        include_usage=checked.include_usage,
+        prompt_estimate=bound.usual_input,
+        max_output=bound.output,
+        translate=spoken.conversation,
+    )
+    return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin)

@@ -1,0 +1,108 @@
+"""The attempts of one call: candidates in turn, until one answers.
+
+A failure before the first byte moves on to the next candidate, unless the upstream judged the request itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import structlog
+
+from app.gateway import errors, metrics
+from app.gateway.call import Call, Interrupted
+from app.gateway.errors import ApiError
+from app.gateway.routing import Candidate
+from app.metering.usage import Attempt
+from app.providers.base import Exchange, UpstreamError
+
+log = structlog.get_logger("gateway.attempts")
+
+
+class Delivery(NamedTuple):
+    """An answer in the client's dialect: its whole body, or the first bytes of a stream and those that follow."""
+
+    exchange: Exchange
+    first: bytes
+    pieces: Iterator[bytes]
+
+
+def deliver(call: Call, candidates: list[Candidate]) -> Delivery:
+    """Ask one candidate after the other until one answers. Raises `ApiError` if none does, and `Interrupted`."""
+    failures: list[UpstreamError] = []
+    for candidate in candidates:
+        call.provider_id, call.deployment_id = candidate.provider.id, candidate.deployment.id
+        call.drains = candidate.adapter.settings.on_disconnect == "drain"
+        started = time.monotonic()
+        try:
+            delivery = _attempt(call, candidate)
+        except UpstreamError as error:
+            failures.append(error)
+            _note(call, candidate, started, error.message)
+            if error.refused:
+                break
+            continue
+        except Interrupted as interrupted:
+            _note(call, candidate, started, interrupted.reason)
+            raise
+        _note(call, candidate, started, None)
+        return delivery
+    raise _failure(failures)
+
+
+def _attempt(call: Call, candidate: Candidate) -> Delivery:
+    request, dialect = call.request, call.dialect
+    exchange: Exchange | None = None
+    pieces: Iterator[bytes] = iter(())
+    call.wait()
+    try:
+        exchange = candidate.adapter.open(request, candidate.deployment)
+        is_same = exchange.speaks == dialect.name
+        if request.stream:
+            call.exchange = exchange
+            pieces = exchange.events() if is_same else dialect.events(request, exchange.neutral_events())
+            first = next(pieces, b"")
+        else:
+            exchange.receive()
+            call.resume()  # it is here, and is billed whoever leaves now
+            first = exchange.body() if is_same else dialect.answer(request, exchange.reply())
+    except BaseException:
+        if exchange is not None:
+            exchange.close()
+        raise
+    finally:
+        call.resume()
+    call.exchange, call.first_byte_at = exchange, time.monotonic()
+    if not request.stream:
+        call.ended_at = call.first_byte_at
+        exchange.close()
+    return Delivery(exchange, first, pieces)
+
+
+def _note(call: Call, candidate: Candidate, started: float, error: str | None) -> None:
+    call.attempts.append(
+        Attempt(
+            deployment_id=candidate.deployment.id,
+            provider_id=candidate.provider.id,
+            duration_ms=int((time.monotonic() - started) * 1000),
+            error=error,
+        )
+    )
+    metrics.count_attempt(candidate.provider.name, error is not None)
+    if error is not None:
+        log.warning("an attempt failed", request_id=call.id, provider=candidate.provider.name, reason=error)
+
+
+def _failure(failures: list[UpstreamError]) -> ApiError:
+    """What the client is told when no candidate answered."""
+    last = failures[-1]
+    if last.refused:
+        return errors.upstream_refused(last.status or 400, last.message, last.param, last.code)
+    if all(failure.status == 429 for failure in failures):
+        waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
+        return errors.upstream_busy(max(1, round(min(waits))) if waits else 5)
+    if all(failure.timed_out for failure in failures):
+        return errors.upstream_timeout()
+    return errors.upstream_failed(last.message)

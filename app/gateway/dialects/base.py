@@ -1,0 +1,80 @@
+"""What a dialect is: how a client's request is read, and how answers, streams and errors are written to it.
+
+If the upstream speaks the same dialect (`Exchange.speaks`), bytes pass through untouched. If not, both sides meet in
+`app.providers.conversation`: the dialect reads the request into a `Conversation` and writes the answer from neutral parts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from app.directory import Model
+from app.gateway.errors import ApiError
+from app.metering.pricing import TokenBound
+from app.providers.base import UpstreamRequest
+from app.providers.conversation import Conversation, Event, Reply
+
+
+class Checked(Protocol):
+    """The members of a request that the gateway reads, checked."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def provider(self) -> str | None: ...
+    @property
+    def fallback_providers(self) -> list[str] | None: ...
+    @property
+    def stream(self) -> bool | None: ...
+    @property
+    def include_usage(self) -> bool: ...
+
+    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> TokenBound:
+        """The most that this request can use, in tokens. `size` is the body's size in bytes, its escapes read."""
+        ...
+
+
+class Asked(NamedTuple):
+    """A request as its dialect reads it.
+
+    `members` are what passes through, as raw JSON by name: neither what steers the gateway nor what limits the answer.
+    `priced_apart` names the member that may cost more than tokens, None if there is none.
+    """
+
+    checked: Checked
+    members: dict[str, bytes]
+    size: int
+    priced_apart: str | None
+
+
+class Dialect(ABC):
+    """What a client speaks on one path."""
+
+    name: ClassVar[str]
+    end: ClassVar[bytes]  # what follows the last event of a stream that is whole
+
+    @abstractmethod
+    def read(self, body: Any) -> Asked:
+        """The request in a body: bytes, or a `Form`. Raises `ApiError` 400."""
+
+    @abstractmethod
+    def error(self, error: ApiError, request_id: str) -> bytes:
+        """A refusal, JSON."""
+
+    @abstractmethod
+    def cut(self, message: str, code: str = "upstream_cut") -> bytes:
+        """The event that ends a stream which failed after its first byte."""
+
+    def conversation(self, request: UpstreamRequest) -> Conversation:
+        """The request in the neutral language. Raises `ApiError` 400 for what can't be said in it."""
+        raise NotImplementedError(f"{self.name} is not translated")
+
+    def answer(self, request: UpstreamRequest, reply: Reply) -> bytes:
+        """A whole answer, from the neutral language."""
+        raise NotImplementedError(f"{self.name} is not translated")
+
+    def events(self, request: UpstreamRequest, events: Iterator[Event]) -> Iterator[bytes]:
+        """A stream's events, each complete, from the neutral language; without `end`."""
+        raise NotImplementedError(f"{self.name} is not translated")

@@ -1,0 +1,131 @@
+"""What a client is told of limits: the refusal when one stands in the way, and the headers when none does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from app import clock
+from app.gateway import errors
+from app.gateway.call import Call
+from app.gateway.errors import ApiError
+from app.metering import money, pricing, scopes
+from app.metering.reservations import Refused
+from app.metering.scopes import ScopeRef
+from app.metering.usage import Refusal
+from config import Config
+
+
+def refusal_of(call: Call, refused: Refused, config: Config) -> ApiError:
+    """The error for a call whose reserve was refused: what limit, of whom, and the way out."""
+    scope = f"{refused.scope.kind} {refused.scope.shown}"
+    if refused.reason == "unpriced" and pricing.is_priced(call.price):
+        member = call.bound.priced_apart
+        return errors.bad_request(
+            f"What '{member}' costs is not part of the price of '{call.model.name}', so it can't be used under the budget"
+            f" of {scope}. Leave it out.", member,
+        )  # fmt: skip
+    if refused.reason == "unpriced":
+        return ApiError(
+            403, errors.INVALID, "model_not_priced",
+            f"The model '{call.model.name}' has no price, so it can't be used under the budget of {scope}."
+            " Ask an administrator for a price; 0 makes it free.", param="model",
+        )  # fmt: skip
+    if refused.reason == "budget":
+        return _budget_refusal(refused, scope, _page_of(call, refused.scope, config))
+    wait = max(1, -(-refused.retry_ms // 1000))
+    error = too_many(scope, refused.limit, wait, refused.reason)
+    if refused.reason != "parallel":
+        wanted = 1 if refused.reason == "requests" else min(call.bound.bucket_tokens, refused.limit)
+        left = wanted - refused.retry_ms * refused.limit / 60_000
+        error.headers |= _bucket_headers(refused.reason, refused.limit, left)
+    return error
+
+
+def too_many(scope: str, limit: int, wait: int, reason: str = "requests") -> ApiError:
+    """The error for a rate or for calls at a time. `wait` is in whole seconds."""
+    unit = {"requests": "requests a minute", "tokens": "tokens a minute", "parallel": "requests at a time"}
+    return ApiError(
+        429,
+        "tokens" if reason == "tokens" else "requests",
+        "rate_limit_exceeded",
+        f"Rate limit of {scope} reached: {limit} {unit[reason]}. Try again in {wait} s.",
+        headers={"Retry-After": str(wait)},
+    )
+
+
+def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
+    over = refused.spent - refused.limit
+    left = max(refused.limit - refused.spent - refused.held, 0)
+    resets = (
+        f"It resets at {datetime.fromtimestamp(refused.resets_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}."
+        if refused.resets_ms is not None
+        else "It does not reset."
+    )
+    smaller = (
+        f" A request with max_tokens of at most {refused.affordable_tokens} would fit."
+        if refused.affordable_tokens > 0
+        else ""
+    )
+    return ApiError(
+        429,
+        "insufficient_quota",
+        "insufficient_quota",
+        f"The budget of {scope} can't pay for this request: limit {money.text(refused.limit)}, spent"
+        f" {money.text(max(refused.spent, 0))}, reserved {money.text(refused.held)},"
+        f" {f'over by {money.text(over)}' if over > 0 else f'remaining {money.text(left)}'}; the request may"
+        f" cost {money.text(refused.amount)}. {resets}{smaller} Ask for more at {page}",
+        headers={"x-should-retry": "false"},
+    )
+
+
+def _page_of(call: Call, scope: ScopeRef, config: Config) -> str:
+    """The page of a scope's budget, where more of it can be asked for, as the client may reach it."""
+    return f"{config.origin_asked(call.origin)}/budgets/{scope.kind}/{quote(scopes.address_of(call.caller, scope), safe=':')}"
+
+
+def record_of(call: Call, refused: Refused, message: str) -> Refusal:
+    """What is kept of a refusal, for its owner and for admins."""
+    return Refusal(
+        request_id=call.id,
+        at_ms=clock.now_ms(),
+        person_id=call.caller.person_id,
+        key_id=call.caller.id if call.caller.kind == "key" else None,
+        team_id=call.caller.team_id,
+        model=call.model.name,
+        endpoint=call.endpoint,
+        reason=refused.reason,
+        scope_kind=refused.scope.kind,
+        scope_id=refused.scope.id,
+        scope_shown=refused.scope.shown,
+        message=message,
+        limit=refused.limit,
+        spent=refused.spent,
+        held=refused.held,
+        amount=refused.amount,
+        affordable_tokens=refused.affordable_tokens,
+        retry_ms=refused.retry_ms,
+        resets_ms=refused.resets_ms,
+    )
+
+
+def limit_headers(call: Call) -> dict[str, str]:
+    """What a call that is let in is told of its rates, and of an output limit that it did not name."""
+    hold = call.hold
+    headers: dict[str, str] = {}
+    if hold.requests_limit >= 0:
+        headers |= _bucket_headers("requests", hold.requests_limit, hold.requests_left)
+    if hold.tokens_limit >= 0:
+        headers |= _bucket_headers("tokens", hold.tokens_limit, hold.tokens_left)
+    if call.bound.output is None and call.request.max_output is not None:
+        headers["x-portico-max-tokens"] = str(call.request.max_output)
+    return headers
+
+
+def _bucket_headers(what: str, capacity: int, left: float) -> dict[str, str]:
+    """What a client is told of a bucket, and how long until it is full again, as OpenAI spells it: "1.5s"."""
+    return {
+        f"x-ratelimit-limit-{what}": str(capacity),
+        f"x-ratelimit-remaining-{what}": str(max(int(left), 0)),
+        f"x-ratelimit-reset-{what}": f"{(capacity - left) * 60 / capacity:.3g}s" if capacity else "0s",
+    }

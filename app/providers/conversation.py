@@ -1,0 +1,109 @@
+"""The small language in which a client's dialect meets an upstream that speaks another one.
+
+Dialects read requests into a `Conversation` and write replies and events to the client; adapters write a `Conversation` to
+their upstream and read its replies and events. What one side has no word for is left out, unless the meaning would change.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+Choice = Literal["auto", "none", "required"]
+
+
+class Text(msgspec.Struct, frozen=True, tag=True):
+    """Text: of a turn, or a piece of a streamed answer."""
+
+    text: str
+
+
+class Reasoning(msgspec.Struct, frozen=True, tag=True):
+    """What a model thought. `signature` is opaque: whoever wrote it may want to see it again."""
+
+    text: str
+    signature: str | None = None
+
+
+class Media(msgspec.Struct, frozen=True, tag=True):
+    """A picture, a sound or a document: at an address, or in base64 with its media type."""
+
+    kind: Literal["image", "audio", "document"]
+    url: str | None = None
+    data: str | None = None
+    media_type: str | None = None
+
+
+class ToolCall(msgspec.Struct, frozen=True, tag=True):
+    """A call that the model wants. `arguments` is the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(msgspec.Struct, frozen=True, tag=True):
+    """What a call gave."""
+
+    id: str
+    parts: tuple[Text | Media, ...]
+    is_error: bool = False
+
+
+Part = Text | Reasoning | Media | ToolCall | ToolResult
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What one side said at once. Results of tools are parts of a user's turn."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the client runs. `parameters` is a JSON schema."""
+
+    name: str
+    description: str | None
+    parameters: dict[str, Any]
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for an answer in words. The limit of the answer is `UpstreamRequest.max_output`."""
+
+    turns: tuple[Turn, ...]
+    tools: tuple[Tool, ...] = ()
+    choice: Choice | str | None = None  # of a tool; any other word is the name of the one to call
+    parallel_calls: bool | None = None
+    stop: tuple[str, ...] = ()
+    temperature: float | None = None
+    top_p: float | None = None
+    user: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, tag=True):
+    """A piece of the call at `index`, from 0. The first piece has its id and name."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+class Finish(msgspec.Struct, frozen=True, tag=True):
+    """The answer is complete."""
+
+    reason: FinishReason
+
+
+Event = Text | Reasoning | ToolCallDelta | Finish
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer. What it used is `Exchange.usage`."""
+
+    parts: tuple[Text | Reasoning | ToolCall, ...]
+    finish: FinishReason
