@@ -62,12 +62,12 @@ def _attempt(call: Call, candidate: Candidate) -> Delivery:
         is_same = exchange.speaks == dialect.name
         if request.stream:
             call.exchange = exchange
-            pieces = exchange.events() if is_same else dialect.events(request, exchange.neutral_events())
+            pieces = exchange.events() if is_same else dialect.events(request, exchange)
             first = next(pieces, b"")
         else:
             exchange.receive()
             call.resume()  # it is here, and is billed whoever leaves now
-            first = exchange.body() if is_same else dialect.answer(request, exchange.reply())
+            first = exchange.body() if is_same else dialect.answer(request, exchange)
     except BaseException:
         if exchange is not None:
             exchange.close()

@@ -17,9 +17,10 @@ import msgspec
 from msgspec import Meta
 
 from app.directory import Capability, Deployment
-from app.providers import usage
+from app.providers import openai_conversation, usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.conversation import Event, Reply
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
@@ -165,6 +166,12 @@ class OpenAIExchange(Exchange):
 
     def conclude(self) -> Usage:
         return self._tally.conclude()
+
+    def reply(self) -> Reply:
+        return openai_conversation.reply_of(self.body())
+
+    def neutral_events(self) -> Iterator[Event]:
+        return openai_conversation.events_of(self.events())
 
     def _answers(self, reply: _Reply) -> bool:
         """Whether a whole answer is one."""
@@ -371,7 +378,10 @@ class OpenAI(Adapter):
         return OpenAIExchange(answer, request, self.settings.secret, self.settings.timeout_s)
 
     def _members(self, request: UpstreamRequest, deployment: Deployment) -> dict[str, bytes]:
-        members = {**request.members, "model": msgspec.json.encode(deployment.upstream_model)}
+        said = request.members
+        if request.dialect != SPEAKS[request.capability]:
+            said = openai_conversation.members_of(request.conversation(), stream=request.stream)
+        members = {**said, "model": msgspec.json.encode(deployment.upstream_model)}
         if request.max_output is not None:
             members[self.settings.output_limit_field] = b"%d" % request.max_output
         if request.stream:

@@ -39,7 +39,7 @@ def refusal(request: Request, error: ApiError) -> Answer:
     """A refusal in the client's dialect, with its status."""
     if not request.counted:
         count_refusal(request.route, error.status)
-    headers = {"Content-Type": JSON, **error.headers, "x-request-id": request.id}
+    headers = {"Content-Type": JSON, **error.headers, **dict.fromkeys(request.dialect.id_headers, request.id)}
     if not request.is_read:
         # What was not read of the body would be taken for the next request.
         headers["Connection"] = "close"

@@ -49,7 +49,7 @@ def _run(request: Request, call: Call) -> Answer:
         watch.stop()
         request.counted = call.settled
         raise
-    headers = {"x-request-id": call.id, **answer.headers}
+    headers = {**dict.fromkeys(call.dialect.id_headers, call.id), **answer.headers}
     if isinstance(answer.body, bytes):
         watch.stop()
         return Answer(200, {"Content-Type": answer.media_type, **headers}, answer.body)

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from app.directory import Model
 from app.gateway.errors import ApiError
 from app.metering.pricing import TokenBound
-from app.providers.base import UpstreamRequest
-from app.providers.conversation import Conversation, Event, Reply
+from app.providers.base import Exchange, UpstreamRequest
+from app.providers.conversation import Conversation
 
 
 class Checked(Protocol):
@@ -54,6 +54,7 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     end: ClassVar[bytes]  # what follows the last event of a stream that is whole
+    id_headers: ClassVar[tuple[str, ...]] = ("x-request-id",)  # where its clients look for the request's id
 
     @abstractmethod
     def read(self, body: Any) -> Asked:
@@ -71,10 +72,10 @@ class Dialect(ABC):
         """The request in the neutral language. Raises `ApiError` 400 for what can't be said in it."""
         raise NotImplementedError(f"{self.name} is not translated")
 
-    def answer(self, request: UpstreamRequest, reply: Reply) -> bytes:
-        """A whole answer, from the neutral language."""
+    def answer(self, request: UpstreamRequest, exchange: Exchange) -> bytes:
+        """A whole answer, from `exchange.reply()`. Raises what that raises."""
         raise NotImplementedError(f"{self.name} is not translated")
 
-    def events(self, request: UpstreamRequest, events: Iterator[Event]) -> Iterator[bytes]:
-        """A stream's events, each complete, from the neutral language; without `end`."""
+    def events(self, request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
+        """A stream's events, each complete, from `exchange.neutral_events()`, without `end`. Raises what that raises."""
         raise NotImplementedError(f"{self.name} is not translated")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from app.directory import Model
+from app.gateway.dialects import openai_conversation
 from app.gateway.dialects.openai import MESSAGE_TOKENS, STEERING, JsonRequest, OpenAIDialect, added
 from app.gateway.envelope import invalid
 from app.gateway.errors import bad_request
 from app.metering.pricing import TokenBound
+from app.providers.base import Exchange, UpstreamRequest
+from app.providers.conversation import Conversation
 
 # The members that limit an answer; one goes up, in the member that the provider understands.
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
@@ -80,6 +84,8 @@ class Message(msgspec.Struct):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Any] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
     audio: Any = None  # in history: names a spoken answer, which is heard again
     tool_calls: list[dict[str, Any]] | None = None
     function_call: dict[str, Any] | None = None
@@ -224,6 +230,15 @@ class OpenAIChat(OpenAIDialect):
     name: ClassVar[str] = "openai_chat"
     request: ClassVar[type[JsonRequest]] = ChatRequest
     own: ClassVar[tuple[str, ...]] = STEERING + OUTPUT_LIMITS
+
+    def conversation(self, request: UpstreamRequest) -> Conversation:
+        return openai_conversation.conversation_of(request)
+
+    def answer(self, request: UpstreamRequest, exchange: Exchange) -> bytes:
+        return openai_conversation.answer_of(request, exchange.reply(), exchange.conclude())
+
+    def events(self, request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
+        return openai_conversation.chunks_of(request, exchange)
 
 
 DIALECT = OpenAIChat()

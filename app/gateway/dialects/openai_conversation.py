@@ -1,0 +1,190 @@
+"""OpenAI's chat completions in the neutral language: requests are read from it, answers are written in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from app import clock
+from app.gateway.errors import bad_request
+from app.providers.base import Exchange, UpstreamRequest, Usage
+from app.providers.conversation import (
+    Conversation,
+    Event,
+    Finish,
+    Media,
+    Part,
+    Reasoning,
+    Reply,
+    Text,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+    Turn,
+)  # fmt: skip
+from app.runtime.ids import new_id
+
+# Members that would change the meaning if they were left out, and the values that say nothing.
+UNTRANSLATED = {
+    "n": (None, 1), "best_of": (None, 1), "logprobs": (None, False), "top_logprobs": (None, 0), "functions": (None, []),
+    "response_format": (None, {"type": "text"}), "logit_bias": (None, {}),
+}  # fmt: skip
+_MEDIA = {"image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "document"}
+
+
+def conversation_of(request: UpstreamRequest) -> Conversation:
+    """A checked chat request in the neutral language. Raises `ApiError` 400 for what can't be said in it."""
+    asked = request.parsed
+    for name, empty in UNTRANSLATED.items():
+        if getattr(asked, name) not in empty:
+            raise bad_request(f"The provider of '{request.model}' does not take '{name}'. Leave it out.", name)
+    stop = asked.stop
+    return Conversation(
+        turns=tuple(_turn(message, f"messages[{index}]") for index, message in enumerate(asked.messages)),
+        tools=tuple(_tool(tool["function"]) for tool in asked.tools or () if tool["type"] == "function"),
+        choice=_choice(asked.tool_choice),
+        parallel_calls=asked.parallel_tool_calls,
+        stop=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        temperature=asked.temperature,
+        top_p=asked.top_p,
+        user=asked.user,
+    )
+
+
+def _turn(message: Any, place: str) -> Turn:
+    parts = tuple(_parts(message.content, f"{place}.content"))
+    match message.role:
+        case "system" | "developer":
+            return Turn("system", parts)
+        case "assistant":
+            calls = (_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls or ()))
+            return Turn("assistant", (*parts, *calls))
+        case "tool" | "function":
+            id = message.tool_call_id or message.name
+            if not id:
+                raise bad_request(f"'{place}.tool_call_id' is missing.", f"{place}.tool_call_id")
+            return Turn("user", (ToolResult(id, tuple(part for part in parts if isinstance(part, Text | Media))),))
+    return Turn("user", parts)
+
+
+def _parts(content: Any, place: str) -> Iterator[Part]:
+    if isinstance(content, str):
+        if content:
+            yield Text(content)
+        return
+    for index, part in enumerate(content or ()):
+        kind = part["type"]
+        if kind in ("text", "refusal"):
+            yield Text(part[kind])
+        elif kind in _MEDIA:
+            yield _media(part[kind], kind)
+        else:
+            raise bad_request(f"A part of the type '{kind}' can't be sent to this model.", f"{place}[{index}].type")
+
+
+def _media(value: Any, kind: str) -> Media:
+    neutral: Any = _MEDIA[kind]
+    if kind == "input_audio":
+        return Media(neutral, data=value["data"], media_type=f"audio/{value['format']}")
+    url = value if isinstance(value, str) else value.get("file_data") if kind == "file" else value["url"]
+    if not isinstance(url, str):
+        raise bad_request("A file can only be sent to this model within the request, as 'file_data'.", "file_data")
+    if not url.startswith("data:"):
+        return Media(neutral, url=url)
+    head, _, data = url[5:].partition(",")
+    return Media(neutral, data=data, media_type=head.removesuffix(";base64") or None)
+
+
+def _call(call: dict[str, Any], place: str) -> ToolCall:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise bad_request(f"'{place}.function' needs a name.", f"{place}.function")
+    arguments = function.get("arguments")
+    return ToolCall(str(call.get("id") or ""), function["name"], arguments if isinstance(arguments, str) else "{}")
+
+
+def _tool(function: dict[str, Any]) -> Tool:
+    description, parameters = function.get("description"), function.get("parameters")
+    return Tool(
+        name=function["name"],
+        description=description if isinstance(description, str) else None,
+        parameters=parameters if isinstance(parameters, dict) else {"type": "object", "properties": {}},
+    )
+
+
+def _choice(choice: Any) -> str | None:
+    if not isinstance(choice, dict):
+        return choice if isinstance(choice, str) else None
+    name = choice.get("function", {}).get("name")
+    return name if isinstance(name, str) else None
+
+
+def answer_of(request: UpstreamRequest, reply: Reply, usage: Usage) -> bytes:
+    """A whole answer, JSON."""
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    if texts := [part.text for part in reply.parts if isinstance(part, Text)]:
+        message["content"] = "".join(texts)
+    if thoughts := [part.text for part in reply.parts if isinstance(part, Reasoning)]:
+        message["reasoning_content"] = "".join(thoughts)
+    calls = [
+        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        for part in reply.parts
+        if isinstance(part, ToolCall)
+    ]
+    if calls:
+        message["tool_calls"] = calls
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
+    return msgspec.json.encode(_head(request, "chat.completion") | {"choices": [choice], "usage": _usage(usage)})
+
+
+def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
+    """A stream's chunks, each a complete event; the last of them tells the usage if the client asked for it."""
+    head = _head(request, "chat.completion.chunk")
+    delta: dict[str, Any] = {"role": "assistant", "content": ""}
+    yield _event(head | {"choices": [_piece(delta)]})
+    for event in exchange.neutral_events():
+        yield _event(head | {"choices": [_piece(*_delta(event))]})
+    if request.include_usage:
+        yield _event(head | {"choices": [], "usage": _usage(exchange.conclude())})
+
+
+def _delta(event: Event) -> tuple[dict[str, Any], str | None]:
+    """What an event adds to the answer, and the reason if it is complete."""
+    match event:
+        case Text():
+            return {"content": event.text}, None
+        case Reasoning():
+            return {"reasoning_content": event.text}, None
+        case ToolCallDelta():
+            function = {"arguments": event.arguments} | ({"name": event.name} if event.name is not None else {})
+            call: dict[str, Any] = {"index": event.index, "function": function}
+            if event.id is not None:
+                call |= {"id": event.id, "type": "function"}
+            return {"tool_calls": [call]}, None
+        case Finish():
+            return {}, event.reason
+
+
+def _piece(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+
+def _head(request: UpstreamRequest, object: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{new_id()}", "object": object, "created": clock.now_s(), "model": request.model}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    told: dict[str, Any] = {
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+    }  # fmt: skip
+    if usage.cached_tokens:
+        told["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    return told
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"

@@ -1,0 +1,179 @@
+"""What an OpenAI-shaped upstream says and hears, in the neutral language, for clients that speak another dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, cast, get_args
+
+import msgspec
+
+from app.providers.conversation import (
+    Conversation,
+    Event,
+    Finish,
+    FinishReason,
+    Media,
+    Part,
+    Reasoning,
+    Reply,
+    Text,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+    Turn,
+)  # fmt: skip
+from app.providers.lenient_json import read_json
+
+REASONS: tuple[str, ...] = get_args(FinishReason)
+THOUGHT = ("reasoning_content", "reasoning")  # as upstreams call it
+
+
+def members_of(conversation: Conversation, *, stream: bool) -> dict[str, bytes]:
+    """The members of a chat request, each as JSON, without its model and limit."""
+    body: dict[str, Any] = {"messages": [message for turn in conversation.turns for message in _messages(turn)]}
+    if conversation.tools:
+        body["tools"] = [_tool(tool) for tool in conversation.tools]
+        if conversation.choice is not None:
+            body["tool_choice"] = _choice(conversation.choice)
+        if conversation.parallel_calls is not None:
+            body["parallel_tool_calls"] = conversation.parallel_calls
+    if conversation.stop:
+        body["stop"] = list(conversation.stop)
+    for name in ("temperature", "top_p", "user"):
+        if (value := getattr(conversation, name)) is not None:
+            body[name] = value
+    if stream:
+        body["stream"] = True
+    return {name: msgspec.json.encode(value) for name, value in body.items()}
+
+
+def _messages(turn: Turn) -> Iterator[dict[str, Any]]:
+    """A turn as messages: each result of a tool is one of its own, before what else was said."""
+    for part in turn.parts:
+        if isinstance(part, ToolResult):
+            text = "".join(inner.text for inner in part.parts if isinstance(inner, Text))
+            yield {"role": "tool", "tool_call_id": part.id, "content": f"Error: {text}" if part.is_error else text}
+    said = [part for part in turn.parts if isinstance(part, Text | Media)]
+    calls = [part for part in turn.parts if isinstance(part, ToolCall)]
+    if not said and not calls:
+        return
+    message: dict[str, Any] = {"role": turn.role, "content": _content(said)}
+    if calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+    yield message
+
+
+def _content(parts: list[Text | Media]) -> Any:
+    if not parts:
+        return None
+    if all(isinstance(part, Text) for part in parts):
+        texts = [part.text for part in parts if isinstance(part, Text)]
+        return texts[0] if len(texts) == 1 else [{"type": "text", "text": text} for text in texts]
+    return [_part(part) for part in parts]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    match part:
+        case Media(kind="image"):
+            return {"type": "image_url", "image_url": {"url": _url(part)}}
+        case Media(kind="audio", data=str()):
+            format = (part.media_type or "audio/wav").partition("/")[2]
+            return {"type": "input_audio", "input_audio": {"data": part.data, "format": format}}
+        case Media():
+            return {"type": "file", "file": {"file_data": _url(part), "filename": "document"}}
+        case Text():
+            return {"type": "text", "text": part.text}
+    raise AssertionError(part)
+
+
+def _url(media: Media) -> str:
+    return media.url or f"data:{media.media_type or 'application/octet-stream'};base64,{media.data}"
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
+    if tool.description is not None:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: str) -> Any:
+    return choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
+
+
+def reply_of(body: bytes) -> Reply:
+    """A whole answer that `OpenAIExchange.body` found to be one: its first choice."""
+    choice = _first_choice(read_json(body))
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
+    parts: list[Text | Reasoning | ToolCall] = []
+    if thought := _thought(message):
+        parts.append(Reasoning(thought))
+    content = message.get("content")
+    if isinstance(content, str) and content:
+        parts.append(Text(content))
+    for index, call in enumerate(_objects(message.get("tool_calls"))):
+        piece = _call(call, index)
+        parts.append(ToolCall(piece.id or "", piece.name or "", piece.arguments or "{}"))
+    return Reply(parts=tuple(parts), finish=_reason(choice.get("finish_reason")))
+
+
+def events_of(pieces: Iterable[bytes]) -> Iterator[Event]:
+    """A stream's events, from the pieces that `OpenAIExchange.events` gives; those of the first choice."""
+    reason: str | None = None
+    for piece in pieces:
+        for event in piece.split(b"\n\n"):
+            if not event:
+                continue
+            choice = _first_choice(read_json(event.removeprefix(b"data: ")))
+            delta = choice.get("delta")
+            if isinstance(delta, dict):
+                yield from _deltas(delta)
+            if isinstance(choice.get("finish_reason"), str):
+                reason = choice["finish_reason"]
+    yield Finish(_reason(reason))
+
+
+def _deltas(delta: dict[str, Any]) -> Iterator[Event]:
+    if thought := _thought(delta):
+        yield Reasoning(thought)
+    content = delta.get("content")
+    if isinstance(content, str) and content:
+        yield Text(content)
+    for place, call in enumerate(_objects(delta.get("tool_calls"))):
+        yield _call(call, place)
+
+
+def _call(call: dict[str, Any], place: int) -> ToolCallDelta:
+    index, id, function = call.get("index"), call.get("id"), call.get("function")
+    function = function if isinstance(function, dict) else {}
+    name, arguments = function.get("name"), function.get("arguments")
+    return ToolCallDelta(
+        index=index if type(index) is int and index >= 0 else place,
+        id=id if isinstance(id, str) and id else None,
+        name=name if isinstance(name, str) and name else None,
+        arguments=arguments if isinstance(arguments, str) else "",
+    )
+
+
+def _first_choice(value: Any) -> dict[str, Any]:
+    choices = _objects(value.get("choices") if isinstance(value, dict) else None)
+    return next((choice for choice in choices if choice.get("index", 0) == 0), {})
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _thought(message: dict[str, Any]) -> str | None:
+    return next((message[name] for name in THOUGHT if isinstance(message.get(name), str) and message[name]), None)
+
+
+def _reason(told: Any) -> FinishReason:
+    if told == "function_call":
+        return "tool_calls"
+    return cast("FinishReason", told) if told in REASONS else "stop"
