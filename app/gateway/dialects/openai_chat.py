@@ -84,8 +84,8 @@ class Message(msgspec.Struct):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Any] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
+    name: Any = None
+    tool_call_id: Any = None
     audio: Any = None  # in history: names a spoken answer, which is heard again
     tool_calls: list[dict[str, Any]] | None = None
     function_call: dict[str, Any] | None = None

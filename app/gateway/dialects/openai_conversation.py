@@ -64,7 +64,7 @@ def _turn(message: Any, place: str) -> Turn:
             return Turn("assistant", (*parts, *calls))
         case "tool" | "function":
             id = message.tool_call_id or message.name
-            if not id:
+            if not isinstance(id, str) or not id:
                 raise bad_request(f"'{place}.tool_call_id' is missing.", f"{place}.tool_call_id")
             return Turn("user", (ToolResult(id, tuple(part for part in parts if isinstance(part, Text | Media))),))
     return Turn("user", parts)
