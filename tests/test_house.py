@@ -29,7 +29,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "ledger": ("metering", "sql"),
     "domain": ("gateway", "ledger", "metering", "providers", "sql"),
     "reports": ("domain", "ledger", "metering", "sql"),
-    "workflows": ("domain", "gateway", "ledger", "metering", "sql"),
+    "workflows": ("domain", "gateway", "ledger", "metering", "providers", "sql"),
     "web": ("domain", "metering", "sql"),
     "pages": ("domain", "ledger", "metering", "reports", "sql", "web", "workflows"),
     "jobs": ("domain", "ledger", "metering", "sql", "workflows"),

@@ -375,30 +375,35 @@ def _scopes(session: Session, records: _Records, wanted: set[tuple[str, str]]) -
 def _directory(session: Session) -> directory.Directory:
     return directory.Directory(
         version=new_id(),
-        models=tuple(_model(row) for row in session.scalars(select(Model).order_by(Model.name))),
-        providers=tuple(
-            directory.Provider(
-                id=row.id,
-                name=row.name,
-                kind=row.kind,
-                active=row.status == "active",
-                settings=row.settings,
-                sealed=row.sealed,
-            )
-            for row in session.scalars(select(Provider).order_by(Provider.name))
-        ),
-        endpoints=tuple(
-            directory.Endpoint(path=row.path, active=row.active, providers=tuple(row.providers))
-            for row in session.scalars(select(Endpoint).order_by(Endpoint.path))
-        ),
+        models=tuple(model_record(row) for row in session.scalars(select(Model).order_by(Model.name))),
+        providers=tuple(provider_record(row) for row in session.scalars(select(Provider).order_by(Provider.name))),
+        endpoints=tuple(endpoint_record(row) for row in session.scalars(select(Endpoint).order_by(Endpoint.path))),
     )
+
+
+def provider_record(row: Provider) -> directory.Provider:
+    """A provider as it is published."""
+    return directory.Provider(
+        id=row.id,
+        name=row.name,
+        kind=row.kind,
+        active=row.status == "active",
+        settings=row.settings,
+        sealed=row.sealed,
+    )
+
+
+def endpoint_record(row: Endpoint) -> directory.Endpoint:
+    """A path of /v1 as it is published."""
+    return directory.Endpoint(path=row.path, active=row.active, providers=tuple(row.providers))
 
 
 # What the gateway must know of a model's limits: a field of its own record with the same name.
 _SHARED_LIMITS = [name for name in Limits.__struct_fields__ if name in directory.Model.__struct_fields__]
 
 
-def _model(row: Model) -> directory.Model:
+def model_record(row: Model) -> directory.Model:
+    """A model as it is published, with the prices that hold now and later."""
     return directory.Model(
         id=row.id,
         name=row.name,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import gevent
 import msgspec
 import redis
 from cryptography.fernet import Fernet
 
 from app import store
-from app.directory import Deployment, Directory, Model, Provider
+from app.directory import Deployment, Directory, Endpoint, Model, Provider
 from app.gateway.redis_wire import RedisWire
-from app.gateway.routing import Routes
+from app.gateway.routing import FREE, Known, Routes, Steering, plan
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables
 from app.runtime.sealing import Sealer
@@ -74,3 +77,55 @@ def test_whoever_heard_of_a_new_version_waits_for_it_and_one_reads_it_for_all(
     assert server.info("commandstats")["cmdstat_get"]["calls"] <= 2
     wire.close()
     server.close()
+
+
+def planned(steering: Steering = FREE, endpoint: Endpoint | None = None, **more: Any) -> list[tuple[str, str | None]]:
+    """The names of a model's providers in the order of the plan, with what hinders them."""
+    names = ("first", "second", "later", "off", "broken", "other")
+    able = SimpleNamespace(abilities=frozenset(("chat",)))
+    adapters: dict[str, Any] = dict.fromkeys(names, able) | {
+        "broken": None,
+        "other": SimpleNamespace(abilities=frozenset()),
+    }
+    known = {
+        name: Known(Provider(id=f"id-{name}", name=name, kind="vllm", active=name != "off"), adapters[name])
+        for name in names
+    }
+    ways = tuple(
+        Deployment(id=name, provider_id=name, upstream_model="m", priority=1 if name == "later" else 0)
+        for name in names
+    )
+    model = Model(id="m", name="m", capabilities=("chat",), created=1, deployments=ways)
+    return [(one.provider.name, one.hindrance) for one in plan(model, "chat", known, endpoint, steering, **more)]
+
+
+OTHERS = [
+    ("off", "Its provider is disabled."),
+    ("broken", "Its provider's settings can't be used."),
+    ("other", "Providers of the kind vllm can't do chat."),
+]
+ELSEWHERE = "The request steers to other providers."
+
+
+def test_a_plan_has_what_can_be_used_in_order_and_then_the_others_with_their_reasons() -> None:
+    assert planned() == [("first", None), ("second", None), ("later", None), *OTHERS]
+    assert planned(rank=lambda one: one.id != "second")[:3] == [("second", None), ("first", None), ("later", None)]
+
+
+def test_an_endpoint_narrows_a_plan_to_its_providers() -> None:
+    narrow = Endpoint(path="/v1/x", providers=("id-later", "id-off"))
+    may_not = "/v1/x may not use its provider."
+    assert planned(endpoint=narrow)[:3] == [("later", None), ("first", may_not), ("second", may_not)]
+
+
+def test_a_request_steers_to_the_providers_that_it_names() -> None:
+    assert planned(Steering("later", ("id-first",)))[:3] == [("later", None), ("first", None), ("second", ELSEWHERE)]
+    assert [name for name, hindrance in planned(Steering("off")) if hindrance is None] == []
+    assert [name for name, hindrance in planned(Steering("first", ("first", "id-first"))) if hindrance is None] == [
+        "first"
+    ]
+
+
+def test_fallbacks_alone_come_after_all_others() -> None:
+    assert [name for name, _ in planned(Steering(None, ("first",)))[:3]] == ["second", "later", "first"]
+    assert [name for name, _ in planned(Steering(None, ("nobody",)))[:3]] == ["first", "second", "later"]

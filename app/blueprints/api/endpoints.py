@@ -9,8 +9,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
-from app.domain import providers, rehearsal
-from app.domain.rehearsal import Rehearsal
+from app.domain import providers
+from app.workflows import route_preview
+from app.workflows.route_preview import RoutePreview
 
 
 class Mapping(Body, kw_only=True):
@@ -77,7 +78,7 @@ def change(id: str, body: EndpointChange) -> Endpoint:
     return show(providers.update_endpoint(providers.endpoint(id), by=me(), active=body.active, providers=wanted))
 
 
-@route("POST", "/api/endpoints/<id>/test", scope="admin", answer=Rehearsal, body=EndpointTrial)
-def test(id: str, body: EndpointTrial) -> Rehearsal:
+@route("POST", "/api/endpoints/<id>/test", scope="admin", answer=RoutePreview, body=EndpointTrial)
+def test(id: str, body: EndpointTrial) -> RoutePreview:
     """A dry run: which deployment would serve this request, and why. Nothing is sent."""
-    return rehearsal.rehearse(providers.endpoint(id), body.request)
+    return route_preview.preview(providers.endpoint(id), body.request)
