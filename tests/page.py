@@ -368,8 +368,14 @@ class Page(Part):
         super().__init__(main or root)
 
     @property
-    def heading(self) -> Part:
-        return _only("first heading", [Part(node) for node in self._all("h1")], lambda: self.headings)
+    def heading(self) -> str:
+        """What it is about, without how that stands."""
+        return _only("first heading", [Part(node) for node in self._all("h1")], lambda: self.headings).texts[0]
+
+    @property
+    def status(self) -> str | None:
+        """How that stands of which it is: the label beside its heading."""
+        return next((node.text() for node in self._within() if "page-header-status" in node.classes), None)
 
     @property
     def menu(self) -> Part:
@@ -380,6 +386,11 @@ class Page(Part):
     def toasts(self) -> list[Part]:
         """The messages that fade: what has just been done."""
         return [Part(node) for node in self.whole._within() if "data-toast-text" in node.attributes]
+
+    @property
+    def toast(self) -> Part:
+        """The only one of these messages."""
+        return _only("message that fades", self.toasts, lambda: self.toasts)
 
     @property
     def total(self) -> str:
@@ -522,6 +533,10 @@ class FormPart(Part):
     @property
     def action(self) -> str:
         return self.node.attributes.get("action", "")
+
+    @property
+    def method(self) -> str:
+        return self.node.attributes.get("method", "get")
 
     @property
     def sends(self) -> MultiDict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import pytest
@@ -14,11 +13,12 @@ from app.runtime.ids import new_id
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.blueprints.portal.test_usage import at
 from tests.house import People
+from tests.page import Page, read
 
 
-def listed(page: str) -> list[str]:
+def listed(page: Page) -> list[str]:
     """The ids of the requests that a list shows, in their order."""
-    return list(dict.fromkeys(re.findall(r'href="(?:/admin)?/activity/([^"?]+)"', page)))
+    return [row.cell("Time").hrefs[0].rpartition("/")[2] for row in page.rows]
 
 
 def test_pages_lead_to_older_requests_and_back(
@@ -28,16 +28,13 @@ def test_pages_lead_to_older_requests_and_back(
     owner = signed_in("owner")
     pages, path = [], "/activity"
     for _ in range(3):
-        page = owner.get(path).text
+        page = owner.page(path)
         pages.append(listed(page))
-        older = re.search(r'href="([^"]*cursor=[^"]*)"[^>]*>(?:(?!</a>).)*Older', page, re.DOTALL)
-        path = older[1].replace("&amp;", "&") if older else ""
+        path = page.link("Older").href if "Older" in page.links else ""
     assert [len(page) for page in pages] == [20, 20, 5]
     assert [id for page in pages for id in page] == ids
-    newer = re.search(r'href="([^"]*cursor=[^"]*)"[^>]*>(?:(?!</a>).)*Newer', page, re.DOTALL)
-    assert newer
-    assert listed(owner.get(newer[1].replace("&amp;", "&")).text) == pages[1]
-    assert len(listed(owner.get("/activity?size=50").text)) == 45
+    assert listed(owner.page(page.link("Newer").href)) == pages[1]
+    assert len(listed(owner.page("/activity?size=50"))) == 45
     assert owner.get("/activity?cursor=nonsense").status_code == 404
 
 
@@ -52,22 +49,14 @@ def test_the_list_tells_what_was_asked_and_what_served(
         people.owner, small, at(), key_id=key, stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50,
         finish_reason="length", attempts=(tried, served),
     )  # fmt: skip
-    row = signed_in("owner").get("/activity").text.split("<tbody")[1]
-    for words in (
-        "small",
-        "echo · Echo",
-        "my app",
-        "1,000",
-        "1.1 s",
-        "100 ms",
-        "50.0",
-        "length",
-        "stream",
-        "1 fallback",
-    ):
-        assert words in row
-    assert 'data-label="User"' not in row
-    assert 'data-label="User"' in signed_in("auditor").get("/admin/activity").text
+    [row] = signed_in("owner").page("/activity").rows
+    assert row.cells == {
+        "Time": row.cell("Time").text, "Model": "small echo · Echo", "Key": "my app",
+        "Status": "OK length stream 1 fallback", "Tokens": "1,000 in 50 out", "Cost": "$0.002", "Duration": "1.1 s",
+        "First token": "100 ms", "Tokens/s": "50.0",
+    }  # fmt: skip
+    [row] = signed_in("auditor").page("/admin/activity").rows
+    assert row.cell("User") == "owner"
 
 
 @pytest.mark.parametrize(
@@ -89,25 +78,25 @@ def test_every_filter_narrows(
         "older": use(people.owner, small, at(3), endpoint="/v1/embeddings", api_type="embeddings"),
     }
     use(people.stranger, small, at())
-    page = signed_in("owner").get(f"/activity?{asked}").text
+    page = signed_in("owner").page(f"/activity?{asked}")
     assert set(listed(page)) == {ids[name] for name in found.split()}
     if not found:
-        assert "No request fits these filters" in page
+        assert "No request fits these filters" in page.headings
 
 
 def test_a_request_is_found_by_its_id_whatever_the_range(
     people: People, small: Model, signed_in: Callable[[str], Browser]
 ) -> None:
     id = use(people.owner, small, at(200))
-    assert listed(signed_in("owner").get(f"/activity?q={id}").text) == [id]
-    assert "No such request" in signed_in("stranger").get(f"/activity?q={id}").text
-    assert listed(signed_in("admin").get(f"/admin/activity?q={id}").text) == [id]
+    assert listed(signed_in("owner").page(f"/activity?q={id}")) == [id]
+    assert "No such request" in signed_in("stranger").page(f"/activity?q={id}").headings
+    assert listed(signed_in("admin").page(f"/admin/activity?q={id}")) == [id]
 
 
 def test_empty_lists_say_what_to_do(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
     owner = signed_in("owner")
-    assert "Show 90 days" in owner.get("/activity").text
-    assert "Pick a range" in owner.get("/activity?from=x").text
+    assert "range=90" in owner.page("/activity").link("Show 90 days").href
+    assert "Pick a range" in owner.page("/activity?from=x").headings
 
 
 def test_corrections_of_the_books_are_no_requests(
@@ -120,11 +109,10 @@ def test_corrections_of_the_books_are_no_requests(
         outcome="ok", status=200, moved_nano=1,
     )])  # fmt: skip
     admin = signed_in("admin")
-    assert listed(admin.get("/admin/activity").text) == [id]
-    page = admin.get(f"/admin/activity/{id}").text
-    assert "Given back" in page
-    assert "-$0.0005" in page
-    assert "$0.0015 exactly" in admin.get("/admin/usage").text
+    assert listed(admin.page("/admin/activity")) == [id]
+    page = admin.page(f"/admin/activity/{id}")
+    assert "-$0.0005" in page.section("Given back").texts
+    assert admin.page("/admin/usage").definition("Cost").note == "$0.0015 exactly"
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
@@ -155,14 +143,29 @@ def test_a_request_shows_how_its_cost_is_counted_and_what_was_tried(
     )
     scopes = (("key", key, "month-1"), ("user", people.owner.id, "total"), ("organisation", "default", "total"))
     id = use(people.owner, small, at(), key_id=key, attempts=attempts, duration_ms=400, scopes=scopes)
-    page = signed_in("owner").get(f"/activity/{id}").text
-    for words in (
-        "$0.002", "$1.00 per 1M", "$2.00 per 1M", ">0.001<", "1,000", "500", "The provider answered 500.", id,
-        'x="25.0" width="75.0"', "from 100 ms, for 300 ms", "1 attempt failed before the last one",
-        "of that month", "my app", "everyone", "/v1/chat/completions", "Bearer $PORTICO_API_KEY",
-    ):  # fmt: skip
-        assert words in page
-    assert "sk-" not in page
+    answer = signed_in("owner").get(f"/activity/{id}")
+    page = read(answer)
+    cost, sums = page.section("What it cost"), page.table("How the cost is counted")
+    assert "$0.002" in cost.texts
+    assert [list(row.cells.values()) for row in sums.rows] == [
+        ["Input", "1,000", "$1.00 per 1M", "0.001"],
+        ["Output", "500", "$2.00 per 1M", "0.001"],
+        ["Sum", "", "", "0.002"],
+    ]
+    tries = page.section("Attempts")
+    assert tries.row("1").cell("Result") == "Failed The provider answered 500."
+    assert tries.row("2").cell("Result") == "Answered"
+    assert tries.row("2").cell("When, of the whole time").images == ["from 100 ms, for 300 ms"]
+    assert 'x="25.0" width="75.0"' in answer.text
+    assert "1 attempt failed before the last one" in tries
+    charged = page.section("Charged to").table()
+    assert charged.column("Of") == ["my app", "owner", "everyone"]
+    assert charged.column("Period") == ["of that month", "in total", "in total"]
+    details = page.section("Details").facts
+    assert (details["Endpoint"], details["Key"]) == ("/v1/chat/completions", "my app")
+    assert "Bearer $PORTICO_API_KEY" in page.section("Call it again").codes[0]
+    assert id in page.codes
+    assert "sk-" not in answer.text
 
 
 def test_an_error_is_told(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
@@ -170,11 +173,11 @@ def test_an_error_is_told(people: People, small: Model, signed_in: Callable[[str
         people.owner, small, at(), outcome="error", status=502, error_code="upstream_error",
         error_message="No provider answered.", cost_nano=0, completion_tokens=0, price_id=None, attempts=(),
     )  # fmt: skip
-    page = signed_in("owner").get(f"/activity/{id}").text
-    assert "No provider answered." in page
-    assert "upstream_error" in page
-    assert "It was never sent to a provider." in page
-    assert "No budget was charged." in page
+    page = signed_in("owner").page(f"/activity/{id}")
+    assert "No provider answered." in page.alert
+    assert "upstream_error" in page.alert
+    assert "It was never sent to a provider." in page.texts
+    assert "No budget was charged." in page.texts
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,7 @@ def test_a_request_is_seen_by_its_person_and_by_admins(
     assert somebody.get(f"/admin/activity/{id}").status_code == everyones
     assert somebody.get("/admin/activity").status_code == everyones
     assert somebody.get("/activity/nothing").status_code == 404
-    assert listed(somebody.get("/activity").text) == ([id] if who == "owner" else [])
+    assert listed(somebody.page("/activity")) == ([id] if who == "owner" else [])
 
 
 def test_former_addresses_lead_to_the_request(

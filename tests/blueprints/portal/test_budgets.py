@@ -19,6 +19,7 @@ from app.workflows import alerts, budget_requests, offboarding, publication
 from app.workflows.budget_requests import BudgetRequest
 from tests.blueprints.portal.conftest import Browser, make_key
 from tests.house import People
+from tests.page import read
 
 SignIn = Callable[[str], Browser]
 ASK = {"amount": "2", "lasting": "once", "reason": "A report."}
@@ -62,11 +63,13 @@ def test_everything_that_pays_for_ones_calls_is_listed(
     ):  # fmt: skip
         limit(people, kind, id)
     spend(wire, "key", key_id, "4.5", held="0.25")
-    page = signed_in("owner").get("/budgets")
-    names = re.findall(r'<a class="break" href="/budgets/[^"]+">([^<]+)</a>', page.text)
-    assert names == ["owner", "key nightly", "owner in team Lab", "team Lab", "the organisation"]
-    assert "$4.50" in page.text
-    assert "Near its limit" in page.text
+    listed = signed_in("owner").page("/budgets").table("Budgets that pay for your calls")
+    assert listed.row_names == ["owner", "key nightly", "owner in team Lab", "team Lab", "the organisation"]
+    row = listed.row("key nightly")
+    assert "$4.50 of $5.00" in row.cell("Spent")
+    assert (row.cell("Reserved"), row.cell("Remaining")) == ("$0.25", "$0.25")
+    assert row.cell("State") == "Near its limit"
+    assert listed.row("owner").cell("State") == "Within its limit"
 
 
 @pytest.mark.parametrize("held", ["0", "0.75"])
@@ -89,7 +92,7 @@ def test_by_how_much_a_budget_is_overspent_is_said_wherever_it_is_shown(
 
 
 def test_without_any_limit_the_page_says_so(people: People, signed_in: SignIn) -> None:
-    assert "No budget bounds you" in signed_in("owner").get("/budgets").text
+    assert "No budget bounds you" in signed_in("owner").page("/budgets").headings
 
 
 def test_the_list_leaves_as_a_file(people: People, signed_in: SignIn) -> None:
@@ -130,9 +133,11 @@ def test_who_is_cut_off_is_said_with_the_reason(
     limit(people, "team", team.id)
     limit(people, "member", cap)
     spend(wire, "member", cap, "5")
-    page = signed_in("stranger").get(f"/budgets/team/{team.id}").text
-    assert "Cut off by a budget of their own: owner in team Lab." in page
-    assert "Whoever it pays for is cut off" in signed_in("owner").get(f"/budgets/member/{team.id}:owner").text
+    page = signed_in("stranger").page(f"/budgets/team/{team.id}")
+    assert "Cut off by a budget of their own: owner in team Lab." in page.section("Budgets inside of it")
+    cut_off = signed_in("owner").page(f"/budgets/member/{team.id}:owner")
+    assert cut_off.alert.heading == "Whoever it pays for is cut off"
+    assert cut_off.status == "Used up"
 
 
 def test_a_budget_that_refuses_early_says_so_with_the_numbers_of_the_meter(
@@ -140,9 +145,10 @@ def test_a_budget_that_refuses_early_says_so_with_the_numbers_of_the_meter(
 ) -> None:
     limit(people, "user", people.owner.id, "10", action="refuse", action_percent=80)
     spend(wire, "user", people.owner.id, "6")
-    page = signed_in("owner").get("/budgets/user/owner").text
-    assert "New work is refused before the limit" in page
-    assert '$6.00</span> <span class="muted">of $8.00' in page
+    page = signed_in("owner").page("/budgets/user/owner")
+    assert page.alert.heading == "New work is refused before the limit"
+    assert "$6.00 of $8.00" in page.section("Now")
+    assert page.definition("Remaining") == "$2.00"
 
 
 def test_credits_beyond_what_was_spent_are_shown(people: People, signed_in: SignIn, wire: redis.Redis) -> None:
@@ -152,9 +158,9 @@ def test_credits_beyond_what_was_spent_are_shown(people: People, signed_in: Sign
     spend(wire, "user", people.owner.id, "0")
     for name in wire.scan_iter(match=store.spent("user", people.owner.id, "*")):
         wire.hset(name, "spent", -3 * money.NANO)
-    page = signed_in("owner").get("/budgets/user/owner").text
-    assert "credits are more than what was spent" in page
-    assert 'width="-' not in page
+    answer = signed_in("owner").get("/budgets/user/owner")
+    assert "credits are more than what was spent" in read(answer).definition("Spent")
+    assert 'width="-' not in answer.text
 
 
 def test_alerts_and_changes_are_told(people: People, signed_in: SignIn) -> None:
@@ -166,17 +172,16 @@ def test_alerts_and_changes_are_told(people: People, signed_in: SignIn) -> None:
         )
     )
     db.session.commit()
-    page = signed_in("owner").get("/budgets/user/owner").text
-    assert "limit: 5 → 8; alerts at: 50%, 80%, 100% → 70%" in page
-    assert ">70%</td>" in page
+    page = signed_in("owner").page("/budgets/user/owner")
+    assert "limit: 5 → 8; alerts at: 50%, 80%, 100% → 70%" in page.section("History").items[0]
+    assert page.table("Thresholds that were reached").column("Reached") == ["70%"]
 
 
 def test_a_person_asks_for_more_and_takes_it_back(people: People, signed_in: SignIn) -> None:
     limit(people, "user", people.owner.id)
     browser, path = signed_in("owner"), "/budgets/user/owner"
     assert browser.post(f"{path}/requests", page=path, **ASK).status_code == 303
-    page = browser.get(path)
-    assert "You have asked for more" in page.text
+    assert "$2.00 for this period" in browser.page(path).section("You have asked for more")
     found = db.session.query(BudgetRequest).one()
     assert (found.amount_nano, found.lasting, found.status) == (2 * money.NANO, False, "pending")
     assert browser.post(f"/budget-requests/{found.id}/withdrawal").status_code == 303
@@ -189,7 +194,8 @@ def test_a_request_that_makes_no_sense_comes_back(people: People, signed_in: Sig
     limit(people, "user", people.owner.id)
     answer = signed_in("owner").post("/budgets/user/owner/requests", **{**ASK, **wrong})
     assert answer.status_code == 422
-    assert "Please check these fields" in answer.text
+    assert read(answer).alert.heading == "Please check these fields"
+    assert [field.sent_as for field in read(answer).fields if field.error] == [*wrong]
     assert db.session.query(BudgetRequest).count() == 0
 
 
@@ -197,7 +203,7 @@ def test_somebody_whom_it_does_not_pay_for_is_not_offered_to_ask(people: People,
     limit(people, "member", f"{team.id}:{people.owner.id}")
     path = f"/budgets/member/{team.id}:owner"
     browser = signed_in("stranger")
-    assert "Ask for more" not in browser.get(path).text
+    assert "Ask for more" not in browser.page(path).headings
     assert browser.post(f"{path}/requests", **ASK).status_code == 403
 
 
@@ -205,18 +211,15 @@ def test_an_admin_decides_with_the_history_in_sight(people: People, team: Team, 
     limit(people, "user", people.owner.id)
     id = asked(people, "user", "owner", lasting=True)
     admin = signed_in("admin")
-    listed = admin.get("/admin/budget-requests").text
-    assert f"/budget-requests/{id}" in listed
-    page = admin.get(f"/budget-requests/{id}")
-    assert "What it spends" in page.text
-    assert "If it goes on as so far" in page.text
+    assert f"/budget-requests/{id}" in admin.page("/admin/budget-requests").row("owner").hrefs
+    assert "If it goes on as so far" in admin.page(f"/budget-requests/{id}").section("What it spends")
     answer = admin.post(f"/budget-requests/{id}", decision="grant", amount="3", reason="Fine.")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/admin/budget-requests")
     db.session.rollback()
     budget = budgets.find("user", people.owner.id)
     assert budget is not None
     assert budget.limit_nano == 8 * money.NANO
-    assert "3 USD more for owner, each period" in signed_in("owner").get("/notices").text
+    assert "3 USD more for owner, each period" in signed_in("owner").page("/notices").rows[0].cell("Notice")
 
 
 def test_a_denial_without_a_reason_comes_back(people: People, signed_in: SignIn) -> None:
@@ -232,7 +235,7 @@ def test_a_teams_owner_decides_on_a_members_cap(people: People, team: Team, sign
     limit(people, "member", f"{team.id}:{people.owner.id}")
     id = asked(people, "member", f"{team.id}:owner")
     lead = signed_in("stranger")
-    assert "Grant" in lead.get(f"/budget-requests/{id}").text
+    assert not lead.page(f"/budget-requests/{id}").button("Grant").disabled
     assert lead.post(f"/budget-requests/{id}", decision="grant", amount="2", reason="").status_code == 303
     standing = budgets.standing("member", f"{team.id}:{people.owner.id}")
     assert standing.remaining_nano == 7 * money.NANO
@@ -242,8 +245,9 @@ def test_a_teams_page_tells_its_owners_who_asks(people: People, team: Team, sign
     cap = f"{team.id}:{people.owner.id}"
     limit(people, "member", cap)
     id = asked(people, "member", f"{team.id}:owner")
-    assert f'href="/budget-requests/{id}"' in signed_in("stranger").get(f"/teams/{team.id}").text
-    assert "Asked for more" not in signed_in("owner").get(f"/teams/{team.id}").text
+    asking = signed_in("stranger").page(f"/teams/{team.id}").section("Asked for more")
+    assert asking.link("Details of the request of owner").href == f"/budget-requests/{id}"
+    assert "Asked for more" not in signed_in("owner").page(f"/teams/{team.id}").headings
 
 
 def test_what_is_gone_can_only_be_denied(people: People, team: Team, signed_in: SignIn) -> None:
@@ -252,7 +256,7 @@ def test_what_is_gone_can_only_be_denied(people: People, team: Team, signed_in: 
     id = asked(people, "member", f"{team.id}:owner")
     transaction(offboarding.dissolve, team, by=people.admin)
     admin = signed_in("admin")
-    assert "what is gone" in admin.get(f"/budget-requests/{id}").text
+    assert admin.page(f"/budget-requests/{id}").heading == "More for what is gone"
     assert admin.post(f"/budget-requests/{id}", decision="grant", amount="2", reason="").status_code == 303
     db.session.rollback()
     assert db.session.get_one(BudgetRequest, id).status == "pending"
@@ -273,16 +277,17 @@ def test_nobody_else_decides(people: People, team: Team, signed_in: SignIn) -> N
         for who in ("owner", "stranger", "auditor")
     }
     assert answers == {"owner": (200, 403), "stranger": (404, 404), "auditor": (200, 403)}
-    auditor = signed_in("auditor").get(f"/budget-requests/{id}").text
-    assert 'title="Your role may read this and decide nothing."' in auditor
-    assert "Grant" not in signed_in("owner").get(f"/budget-requests/{id}").text
+    decision = signed_in("auditor").page(f"/budget-requests/{id}").section("Decision")
+    assert {button.reason for button in decision.buttons} == {"Your role may read this and decide nothing."}
+    assert "Grant" not in signed_in("owner").page(f"/budget-requests/{id}").buttons
 
 
 def test_what_others_asked_is_not_told(people: People, team: Team, signed_in: SignIn) -> None:
     limit(people, "organisation", "default")
     asked(people, "organisation", "default")
     assert "A report." not in signed_in("stranger").get("/budgets/organisation/default").text
-    assert "A report." in signed_in("admin").get("/budgets/organisation/default").text
+    told = signed_in("admin").page("/budgets/organisation/default").section("Requests for more")
+    assert told.row("owner").cell("Why") == "A report."
 
 
 def test_what_the_whole_organisation_spends_is_for_admins_alone(
@@ -303,15 +308,16 @@ def test_what_the_whole_organisation_spends_is_for_admins_alone(
     [row] = owner.get("/budgets?format=json", buffered=True).get_json()["data"]
     assert {row[name] for name in ("limit", "enforced_limit", "spent", "reserved", "remaining")} == {None}
     assert (row["scope"], row["state"]) == ("organisation", "ok")
-    assert "1,234.5" in signed_in("auditor").get("/budgets/organisation/default").text
+    assert signed_in("auditor").page("/budgets/organisation/default").definition("Spent") == "$1,234.50"
 
     spend(wire, "organisation", "default", "4321")  # where the answer 429 leads
-    page = signed_in("stranger").get("/budgets/organisation/default").text
-    assert "Everybody is cut off" in page
-    assert "until it resets" in page
-    assert "An administrator can raise it." in page
-    assert 'action="/budgets/organisation/default/requests"' in page
-    assert not [number for number in numbers if number in page]
+    answer = signed_in("stranger").get("/budgets/organisation/default")
+    page = read(answer)
+    assert page.alert.heading == "Everybody is cut off"
+    assert "until it resets" in page.alert
+    assert "An administrator can raise it." in page.alert
+    assert page.section("Ask for more").form("/budgets/organisation/default/requests")
+    assert not [number for number in numbers if number in answer.text]
 
 
 def test_a_revoked_key_pays_for_nothing_any_more(app: Flask, people: People, signed_in: SignIn) -> None:
@@ -319,4 +325,4 @@ def test_a_revoked_key_pays_for_nothing_any_more(app: Flask, people: People, sig
     limit(people, "key", key_id)
     key = keys.get_visible(people.owner, key_id)
     transaction(keys.revoke, key, by=people.owner)
-    assert "No budget bounds you" in signed_in("owner").get("/budgets").text
+    assert "No budget bounds you" in signed_in("owner").page("/budgets").headings

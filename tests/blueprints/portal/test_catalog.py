@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -17,6 +16,7 @@ from app.domain.catalog import DeploymentSpec, Model
 from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, make_model, subscribe, use
 from tests.house import Once, People
+from tests.page import Page, read
 
 
 def status_of(people: People, model: Model) -> str | None:
@@ -31,20 +31,18 @@ def test_search_and_capability_narrow_the_catalogue_and_an_empty_result_says_so(
     transaction(make_model, people.admin, "vectors", capabilities=["embeddings"])
     transaction(make_model, people.admin, "secret", status="hidden")
     owner = signed_in("owner")
-    everything = owner.get("/models").text
-    assert "3 results" in everything
-    assert "secret" not in everything
-    assert "1 result<" in owner.get("/models?q=guard").text
-    embeddings = owner.get("/models?capability=embeddings").text
-    assert "vectors" in embeddings
-    assert "lab/guarded" not in embeddings
-    assert "Clear all filters" in owner.get("/models?q=zzz").text
+    assert owner.page("/models").total == "3 results"
+    assert "secret" not in owner.get("/models").text
+    assert names(owner.page("/models?q=guard")) == ["lab/guarded"]
+    assert names(owner.page("/models?capability=embeddings")) == ["vectors"]
+    nothing = owner.page("/models?q=zzz")
+    assert (names(nothing), nothing.link("Clear all filters").href) == ([], "/models")
     assert owner.get("/models?capability=nonsense&page=x&size=y").status_code == 200
 
 
 def test_a_catalogue_without_models_says_so(people: People, signed_in: Callable[[str], Browser]) -> None:
-    assert "No models yet" in signed_in("owner").get("/models").text
-    assert "Add a model" in signed_in("admin").get("/models").text
+    assert "No models yet" in signed_in("owner").page("/models").headings
+    assert signed_in("admin").page("/models").link("Add a model").href == "/admin/models"
 
 
 def test_a_model_page_has_price_limits_and_a_quickstart_with_the_real_address(
@@ -52,18 +50,17 @@ def test_a_model_page_has_price_limits_and_a_quickstart_with_the_real_address(
 ) -> None:
     transaction(make_model, people.admin, "vendor/large", context_window=128_000, price={"input_per_mtok": "0.075"})
     owner = signed_in("owner")
-    page = owner.get("/models/vendor/large").text
-    assert "$0.075" in page
-    assert "128,000 tokens" in page
-    page = owner.get("/models/vendor/large?tab=quickstart").text
-    assert page.count("http://localhost/v1") >= 4
-    assert "PORTICO_API_KEY" in page
+    page = owner.page("/models/vendor/large")
+    assert page.section("Price").facts["Input, per 1M tokens"] == "$0.075"
+    assert page.section("Limits and abilities").facts["Context"] == "128,000 tokens"
+    page = owner.page("/models/vendor/large?tab=quickstart")
     for name in ("curl", "Python", "JavaScript", "LangChain"):
-        assert f"Copy {name} code" in page
-    assert "stream=True" not in page
-    streamed = owner.get("/models/vendor/large?tab=quickstart&stream=1").text
-    for words in ("stream=True", "&#34;stream&#34;: true", "model.stream("):
-        assert words in streamed
+        assert "http://localhost/v1" in page.code(name), name
+        assert "PORTICO_API_KEY" in page.code(name), name
+    assert "stream=True" not in page.code("Python")
+    streamed = owner.page("/models/vendor/large?tab=quickstart&stream=1")
+    for name, words in (("Python", "stream=True"), ("curl", '"stream": true'), ("LangChain", "model.stream(")):
+        assert words in streamed.code(name)
 
 
 def test_what_is_not_on_offer_is_not_there(people: People, signed_in: Callable[[str], Browser]) -> None:
@@ -82,12 +79,12 @@ def test_an_open_model_is_active_at_once_and_leads_to_a_key(
     answer = owner.post("/models/small/subscription", page="/models/small")
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/models/small"
-    page = owner.get("/models/small").text
-    assert "You are subscribed to small. Create a key to call it." in page
-    assert 'href="/keys/new?model=small"' in page
+    page = owner.page("/models/small")
+    assert page.toasts == ["You are subscribed to small. Create a key to call it."]
+    assert page.link("Create a key").href == "/keys/new?model=small"
     assert status_of(people, small) == "active"
     owner.post("/models/small/subscription", page="/home")
-    assert "You have asked for small already" in owner.get("/models/small").text
+    assert "You have asked for small already" in owner.page("/models/small").toast
 
 
 def test_a_restricted_model_asks_what_for_and_a_bad_form_keeps_what_was_written(
@@ -96,18 +93,19 @@ def test_a_restricted_model_asks_what_for_and_a_bad_form_keeps_what_was_written(
     owner = signed_in("owner")
     answer = owner.post("/models/lab/guarded/subscription", page="/models/lab/guarded", justification=" ")
     assert answer.status_code == 422
-    assert "Say in a sentence" in answer.text
+    [purpose] = [field for field in read(answer).fields if field.error]
+    assert "Say in a sentence" in (purpose.error or "")
     long = "because " * 400
     answer = owner.post("/models/lab/guarded/subscription", page="/models/lab/guarded", justification=long)
     assert answer.status_code == 422
-    assert long.strip() in answer.text
+    assert read(answer).field(purpose.text).value.strip() == long.strip()
     assert status_of(people, guarded) is None
     owner.post("/models/lab/guarded/subscription", page="/models/lab/guarded", justification="For <b>research</b>.")
     assert status_of(people, guarded) == "pending"
-    assert "Pending" in owner.get("/models/lab/guarded").text
-    page = owner.get("/models/lab/guarded?tab=access").text
-    assert "For &lt;b&gt;research&lt;/b&gt;." in page
-    assert "Request access" not in page
+    assert "Pending" in (owner.page("/models/lab/guarded").status or "")
+    access = owner.page("/models/lab/guarded?tab=access").section("Your access")
+    assert "“For <b>research</b>.”" in access.texts
+    assert "Request access" not in access.buttons
 
 
 def test_a_denial_shows_its_reason_and_may_be_followed_by_a_new_request(
@@ -118,10 +116,10 @@ def test_a_denial_shows_its_reason_and_may_be_followed_by_a_new_request(
     found = subscriptions.live(people.owner, guarded)
     assert found is not None
     transaction(subscriptions.decide, found, "deny", by=people.admin, reason="Use the small one.")
-    page = owner.get("/models/lab/guarded?tab=access").text
-    assert "Your request was denied" in page
-    assert "Use the small one." in page
-    assert "Use the small one." in owner.get("/subscriptions").text
+    access = owner.page("/models/lab/guarded?tab=access").section("Your access")
+    assert access.alert.heading == "Your request was denied"
+    assert "Use the small one." in access.alert
+    assert "Use the small one." in owner.page("/subscriptions").row("lab/guarded").cell("Requested, decided")
     owner.post("/models/lab/guarded/subscription", justification="It is too small.")
     assert status_of(people, guarded) == "pending"
 
@@ -161,9 +159,9 @@ def catalogue(people: People, once: Once) -> None:
     once("catalogue", make_all)
 
 
-def names(page: str) -> list[str]:
-    """The models of a catalogue page, in their order."""
-    return re.findall(r'<a[^>]* href="/models/([a-z]+)">', page)
+def names(page: Page) -> list[str]:
+    """The models of a catalogue page, in their order: of its cards, or of its table."""
+    return page.row_names or [link.text for link in page.links if link.href == f"/models/{link.text}"]
 
 
 @pytest.mark.parametrize(
@@ -199,48 +197,51 @@ def test_the_catalogue_is_narrowed_and_sorted(signed_in: Callable[[str], Browser
     ids = {provider.name: provider.id for provider in db.session.scalars(providers.search())}
     owner, asked = signed_in("owner"), query.replace("LAB", ids["Lab"]).replace("OFF", ids["Switched off"])
     for view in ("cards", "table"):
-        page = owner.get(f"/models?{asked}&view={view}", fragment=True).text
+        page = owner.page(f"/models?{asked}&view={view}", fragment=True)
         assert names(page) == found.split(), view
-        assert bool(found) or "No model fits this search." in page
+        assert bool(found) or "No model fits this search." in page.texts
 
 
 @pytest.mark.usefixtures("catalogue")
 def test_each_value_of_a_filter_tells_how_many_models_it_would_leave(signed_in: Callable[[str], Browser]) -> None:
     owner = signed_in("owner")
-    everything = owner.get("/models").text
-    for words in (
-        *("Chat (3)", "Embeddings (1)", "Lab (3)", "Switched off (1)", "Subscribed (1)", "Restricted (2)", "Open (2)"),
-        *("Tools (2)", "Vision (1)", "Available (2)", "Deprecated (1)", "Unavailable (1)", "New (3)"),
+    everything = owner.page("/models")
+    for filter, words in (
+        ("Type", {"Chat (3)", "Embeddings (1)"}),
+        ("Provider", {"Lab (3)", "Switched off (1)"}),
+        ("Access", {"Subscribed (1)", "Restricted (2)", "Open (2)"}),
+        ("Feature", {"Tools (2)", "Vision (1)"}),
+        ("Status", {"Available (2)", "Deprecated (1)", "Unavailable (1)", "New (3)"}),
     ):
-        assert f">{words}<" in everything, words
-    narrowed = owner.get("/models?access=restricted").text
-    for words in ("Restricted (2)", "Open (2)", "Chat (1)", "Lab (2)", "Tools (1)"):
-        assert f">{words}<" in narrowed, words
-    assert "Vision (" not in narrowed
-    assert "Access: Restricted" in narrowed
-    assert "More filters<" in narrowed
-    opened = owner.get("/models?most=2&context=8000").text
-    assert "More filters (2)" in opened
-    assert "Context: from 8,000 tokens" in opened
-    assert "Input price up to: 2" in opened
+        assert words <= set(everything.field(filter).choices), filter
+    narrowed = owner.page("/models?access=restricted")
+    for filter, words in (
+        ("Type", {"Chat (1)"}), ("Provider", {"Lab (2)"}), ("Access", {"Restricted (2)", "Open (2)"}),
+        ("Feature", {"Tools (1)"}),
+    ):  # fmt: skip
+        assert words <= set(narrowed.field(filter).choices), filter
+    assert "Vision (" not in " ".join(narrowed.field("Feature").choices)
+    assert "Remove filter Access: Restricted" in narrowed.links
+    assert narrowed.section("More filters")
+    opened = owner.page("/models?most=2&context=8000")
+    assert opened.section("More filters (2)")
+    assert {"Remove filter Context: from 8,000 tokens", "Remove filter Input price up to: 2"} <= {
+        link.text for link in opened.links
+    }
 
 
 @pytest.mark.usefixtures("catalogue")
 def test_badges_and_my_access_stand_at_each_model(signed_in: Callable[[str], Browser]) -> None:
-    page = signed_in("owner").get("/models?view=table").text
-    rows = {
-        found[1]: found[0]
-        for found in re.findall(
-            r'(<tr class="pf-v6-c-table__tr" id="model-.*?href="/models/([a-z]+)".*?</tr>)', page, re.S
-        )
-    }
-    assert "Subscribed" in rows["alpha"]
-    assert "Restricted access" in rows["beta"]
-    assert "On request" in rows["beta"]
-    assert f"Deprecated since {now().day} " in rows["gamma"]
-    assert "Unavailable" in rows["delta"]
-    assert ">New<" in rows["alpha"]
-    assert ">New<" not in rows["delta"]
+    page = signed_in("owner").page("/models?view=table")
+    assert page.row("alpha").cell("My access") == "Subscribed"
+    assert page.row("beta").cell("My access") == "On request"
+    badges = {row.name: row.cell("Model").texts[2:] for row in page.rows}
+    assert (badges["alpha"], badges["beta"], badges["delta"]) == (
+        ["New"],
+        ["Restricted access", "New"],
+        ["Unavailable"],
+    )
+    assert badges["gamma"][1].startswith(f"Deprecated since {now().day} ")
 
 
 def test_the_table_tells_the_longest_answer_and_how_each_model_has_answered_of_late(
@@ -252,14 +253,11 @@ def test_the_table_tells_the_longest_answer_and_how_each_model_has_answered_of_l
     for outcome in ("ok", "ok", "ok", "error"):
         use(people.stranger, small, at_ms, outcome=outcome, ttft_ms=250)
     owner = signed_in("owner")
-    page = owner.get("/models?view=table&sort=-longest").text
-    names = re.findall(r'<a class="break" href="/models/([a-z]+)">', page)
-    assert [name for name in names if name != "small"] == ["long", "short"]
-    rows = dict(zip(names, re.findall(r'<tr class="pf-v6-c-table__tr" id="model-.*?</tr>', page, re.S), strict=True))
-    assert "16.3k" in rows["long"]
-    assert "75% ok" in rows["small"]
-    assert "250 ms" in rows["small"]
-    assert "% ok" not in rows["long"]
+    page = owner.page("/models?view=table&sort=-longest")
+    assert [name for name in page.row_names if name != "small"] == ["long", "short"]
+    assert "16.3k out" in page.row("long").cell("Context").texts
+    assert page.row("small").cell("Last 24 h") == "75% ok 250 ms"
+    assert page.row("long").cell("Last 24 h") == "–"
 
 
 @pytest.mark.usefixtures("catalogue")
@@ -287,7 +285,7 @@ def test_the_catalogue_takes_the_same_few_queries_for_many_models(
     for number in range(3, 19):
         transaction(make_model, None, f"m{number}")
     count_queries()
-    assert "m18" in owner.get("/models").text
+    assert "m18" in names(owner.page("/models"))
     assert count_queries() == few
 
 
@@ -296,33 +294,36 @@ def test_a_description_is_read_as_markdown_and_does_no_more(
 ) -> None:
     transaction(make_model, None, "wordy", description="# Good\n\nat **sums**, <script>x</script> [y](javascript:z)")
     owner = signed_in("owner")
-    page = owner.get("/models/wordy").text
-    assert "<h3>Good</h3>" in page
-    assert "<strong>sums</strong>" in page
-    assert "<script>x" not in page
-    assert 'href="javascript' not in page
-    assert "at sums" in owner.get("/models").text
+    answer = owner.get("/models/wordy")
+    page = read(answer)
+    assert page.section("About").headings == ["About", "Good"]
+    assert "<strong>sums</strong>" in answer.text
+    assert "<script>x" not in answer.text
+    assert 'href="javascript' not in answer.text
+    assert "at sums" in owner.page("/models").section("wordy")
 
 
 def test_performance_is_that_of_everybody_and_names_nobody(
     people: People, small: Model, signed_in: Callable[[str], Browser]
 ) -> None:
     owner = signed_in("owner")
-    assert "No figures yet" in owner.get("/models/small?tab=performance").text
+    assert "No figures yet" in owner.page("/models/small?tab=performance").headings
     now_ms = clock.now_ms()
     stream = {"stream": True, "duration_ms": 3000, "ttft_ms": 500, "completion_tokens": 100}
     use(people.owner, small, now_ms, **stream)
     use(people.stranger, small, now_ms, **stream)
     use(people.stranger, small, now_ms, stream=False, outcome="error", status=502)
     use(people.stranger, small, now_ms - 2 * 86_400_000, stream=False)
-    page = owner.get("/models/small?tab=performance").text
-    day, week = re.findall(r"<strong>(?:Last 24 hours|Last 7 days)</strong>(.*?)</tr>", page, re.S)
-    for words in (">3<", "33.3%", "500 ms", "40.0", "66.7%"):
-        assert words in day, words
-    assert ">4<" in week
-    assert "25%" in week
-    assert "stranger" not in page
-    assert page.count("<svg") == owner.get("/models/small?tab=performance&span=7d").text.count("<svg")
+    answer = owner.get("/models/small?tab=performance")
+    answered = read(answer).table("How the model has answered everybody")
+    assert answered.row("Last 24 hours").cells == {
+        "Span": "Last 24 hours", "Requests": "3", "Failed": "33.3%", "First token": "500 ms", "Tokens/s": "40.0",
+        "Streams": "66.7%",
+    }  # fmt: skip
+    week = answered.row("Last 7 days")
+    assert (week.cell("Requests"), week.cell("Failed")) == ("4", "25%")
+    assert "stranger" not in answer.text
+    assert answer.text.count("<svg") == owner.get("/models/small?tab=performance&span=7d").text.count("<svg")
     guarded = transaction(make_model, None, "hidden-one", status="hidden")
     assert owner.get(f"/models/{guarded.name}?tab=performance").status_code == 404
 
@@ -335,11 +336,11 @@ def test_the_access_tab_lists_the_keys_that_can_call_the_model(
     id = subscribe(people.owner, small)
     subscribe(people.stranger, small)
     make_key(people.stranger, name="not-mine")
-    page = owner.get("/models/small?tab=access").text
-    assert "for-everything" in page
+    page = owner.page("/models/small?tab=access")
+    assert [cell.links for cell in page.table("Keys that can call small").column("Key")] == [["for-everything"]]
+    assert page.section("Your access").link("History of your subscription").href == f"/subscriptions/{id}"
+    create = page.section("Keys that can call it").link("Create a key for this model")
+    assert create.href == "/keys/new?model=small"
     assert "not-mine" not in page
-    assert f'href="/subscriptions/{id}"' in page
-    assert "Create a key for this model" in page
-    assert 'href="/keys/new?model=small"' in page
-    assert "for-everything" not in owner.get("/models/lab/guarded?tab=access").text
+    assert "for-everything" not in owner.page("/models/lab/guarded?tab=access")
     assert owner.get("/models/small?tab=nonsense").status_code == 200

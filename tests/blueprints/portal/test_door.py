@@ -64,7 +64,7 @@ def test_a_form_sent_after_the_session_ended_leads_to_signing_in_and_back(
 
     answer = send()
     assert (answer.status_code, answer.headers["Location"]) == (303, to_sign_in)
-    assert "Your session has ended" in owner.get(to_sign_in).text
+    assert owner.page(to_sign_in).alert.heading == "Your session has ended"
     answer = send(**{"HX-Request": "true", "HX-Request-Type": "partial"})
     assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, to_sign_in)
     answer = owner.post(to_sign_in, page=to_sign_in, username="owner", password=PASSWORD)
@@ -143,7 +143,6 @@ def test_htmx_gets_the_fragment_alone(signed_in: Callable[[str], Browser], peopl
     for path in ("/models", "/subscriptions", "/keys", "/usage"):
         fragment = without_age(owner.get(path, fragment=True).text.strip())
         assert fragment.startswith('<div class="region"'), path
-        assert "<html" not in fragment
         assert fragment in without_age(owner.get(path).text), path
 
 
@@ -153,23 +152,10 @@ def test_the_menu_shows_what_the_role_and_the_process_have(
     signed_in("owner").post("/models/lab/guarded/subscription", justification="Research.")
     assert "/admin/" not in signed_in("owner").get("/home").text
     for name in ("admin", "auditor"):
-        page = signed_in(name).get("/home").text
-        assert 'href="/admin/usage"' in page
-        assert '<span class="pf-v6-c-badge pf-m-unread nav-badge">1</span>' in page
-    page = signed_in("owner").get("/keys").text
-    assert page.count('aria-current="page"') == 1
-    assert 'action="/sign-out"' in page
-    assert 'href="/password"' in page
-
-
-def test_the_start_card_ticks_off_and_leaves(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
-    owner = signed_in("owner")
-    assert owner.get("/home").text.count('<span class="good">done</span>') == 0
-    subscribe(people.owner, small)
-    assert owner.get("/home").text.count('<span class="good">done</span>') == 1
-    key, _ = make_key(people.owner)
-    assert owner.get("/home").text.count('<span class="good">done</span>') == 2
-    use(people.owner, small, clock.now_ms(), key_id=key)
-    page = owner.get("/home").text
-    assert "Get started" not in page
-    assert "http://localhost/v1" in page
+        menu = signed_in(name).page("/home").menu
+        assert "/admin/usage" in menu.hrefs
+        assert menu.link("Approvals").badge == "1"
+    page = signed_in("owner").page("/keys")
+    assert [link.text for link in page.whole.links if link.is_current] == ["API keys"]
+    assert page.whole.form("/sign-out").button("Sign out")
+    assert "/password" in page.whole.hrefs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -15,27 +14,27 @@ from app.ledger import rollups
 from app.metering.periods import window_of
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People
+from tests.page import Page
 
 SignedIn = Callable[[str], Browser]
 
 
-def open_steps(page: str) -> list[str]:
-    """What is still to be done, as the buttons say it."""
-    start = re.search(r'id="start".*?</section>', page, re.S)
-    return re.findall(r"button__text\">([^<]+)<", start[0]) if start else []
+def steps(page: Page) -> list[str]:
+    """What is still to be done, as the buttons say it; what was done is told."""
+    return [step.links[0].text if step.links else step.texts[-1] for step in page.section("Get started").items]
 
 
 def test_the_three_steps_are_ticked_off_one_by_one(people: People, small: Model, signed_in: SignedIn) -> None:
     owner = signed_in("owner")
-    assert open_steps(owner.get("/home").text) == ["Browse models", "Create a key", "See the quickstart"]
+    assert steps(owner.page("/home")) == ["Browse models", "Create a key", "See the quickstart"]
     subscribe(people.owner, small)
-    assert open_steps(owner.get("/home").text) == ["Create a key", "See the quickstart"]
+    assert steps(owner.page("/home")) == ["Subscribe to a model done", "Create a key", "See the quickstart"]
     key, _ = make_key(people.owner)
-    assert open_steps(owner.get("/home").text) == ["See the quickstart"]
+    assert steps(owner.page("/home")) == ["Subscribe to a model done", "Create an API key done", "See the quickstart"]
     use(people.owner, small, clock.now_ms(), key_id=key)
-    page = owner.get("/home").text
-    assert 'id="start"' not in page
-    assert "http://localhost/v1" in page
+    page = owner.page("/home")
+    assert "Get started" not in page.headings
+    assert page.codes == ["http://localhost/v1"]
 
 
 def test_what_needs_attention_is_told(people: People, small: Model, guarded: Model, signed_in: SignedIn) -> None:
@@ -43,12 +42,11 @@ def test_what_needs_attention_is_told(people: People, small: Model, guarded: Mod
     subscribe(people.owner, guarded)
     make_key(people.owner, name="soon-over", expires_at=now() + timedelta(days=3))
     make_key(people.owner, name="long-lived", expires_at=now() + timedelta(days=60))
-    page = owner.get("/home").text
-    assert "The key soon-over expires in 2 days" in page
+    page = owner.page("/home")
+    assert page.alert.heading == "The key soon-over expires in 2 days"
     assert "long-lived" not in page
-    assert re.search(r'Requests for access.*?href="/models/lab/guarded"', page, re.S)
-    newest = page.split('id="newest"')[1]
-    assert newest.index("lab/guarded") < newest.index('href="/models/small"')
+    assert page.section("Requests for access").hrefs == ["/models/lab/guarded"]
+    assert [item.hrefs for item in page.section("Newest models").items] == [["/models/lab/guarded"], ["/models/small"]]
 
 
 @pytest.mark.parametrize("derived", [False, True])
@@ -60,8 +58,7 @@ def test_the_month_begins_with_its_first_instant(
     use(people.owner, small, first - 1, cost_nano=40_000_000_000)
     if derived:
         rollups.derive()
-    tile = signed_in("owner").get("/home").text.split("Spent this month")[1][:600]
-    assert "$2.00" in tile
+    assert signed_in("owner").page("/home").definition("Spent this month") == "$2.00"
 
 
 def test_the_whole_portal_is_told_to_admins_only(
@@ -70,9 +67,10 @@ def test_the_whole_portal_is_told_to_admins_only(
     subscribe(people.owner, guarded)
     use(people.owner, small, clock.now_ms())
     for name in ("admin", "auditor"):
-        page = signed_in(name).get("/home").text
-        assert "1 request waits for a decision" in page
-        figures = re.findall(r'<dt.*?text">([^<]+)<.*?<dd.*?figure"[^>]*>([^<]+)<', page.split('id="system"')[1], re.S)
-        told = dict(figures[:4])
-        assert told == {"People": "4", "Active today": "1", "Requests today": "1", "Tokens today": "1,500"}
-    assert "The whole portal" not in signed_in("owner").get("/home").text
+        system = signed_in(name).page("/home").section("The whole portal today")
+        assert system.link("1 request waits for a decision").href == "/admin/approvals"
+        assert system.facts == {
+            "People": "4", "Active today": "1", "Requests today": "1", "Tokens today": "1,500", "Failed today": "0",
+            "Cost today": "<$0.01",
+        }  # fmt: skip
+    assert "The whole portal today" not in signed_in("owner").page("/home").headings

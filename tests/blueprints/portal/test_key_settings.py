@@ -18,6 +18,7 @@ from app.extensions import db, transaction
 from app.workflows import budget_requests
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import People
+from tests.page import read
 
 KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
 AS_IT_IS = {"name": "app", "reach": "all", "lifetime": "keep", "period": "month", "timezone": "UTC", "routing": "free"}
@@ -41,18 +42,16 @@ def change(browser: Browser, id: str, **form: str) -> int:
 
 def rotate(browser: Browser, wire: redis.Redis, id: str, overlap_s: str) -> str:
     """The new text of a key."""
-    page = browser.get(f"/keys/{id}/rotation").text
-    once = re.search(r'name="once"[^>]*value="([^"]+)"', page)
-    assert once
-    answer = browser.post(f"/keys/{id}/rotation", page=f"/keys/{id}/rotation", once=once[1], overlap_s=overlap_s)
+    once = browser.page(f"/keys/{id}/rotation").form(f"/keys/{id}/rotation").sends["once"]
+    answer = browser.post(f"/keys/{id}/rotation", page=f"/keys/{id}/rotation", once=once, overlap_s=overlap_s)
     assert answer.status_code == 201
     assert answer.headers["Cache-Control"] == "no-store"
     [text] = set(KEY.findall(answer.text))
-    again = browser.post(f"/keys/{id}/rotation", page=f"/keys/{id}/rotation", once=once[1], overlap_s=overlap_s)
+    again = browser.post(f"/keys/{id}/rotation", page=f"/keys/{id}/rotation", once=once, overlap_s=overlap_s)
     assert (again.status_code, set(KEY.findall(again.text))) == (201, {text})
     for name in list(wire.scan_iter("made-text:*")):
         wire.delete(name)  # a minute later
-    again = browser.post(f"/keys/{id}/rotation", page=f"/keys/{id}/rotation", once=once[1], overlap_s=overlap_s)
+    again = browser.post(f"/keys/{id}/rotation", page=f"/keys/{id}/rotation", once=once, overlap_s=overlap_s)
     assert (again.status_code, again.headers["Location"]) == (303, f"/keys/{id}")
     return text
 
@@ -67,10 +66,13 @@ def test_the_form_shows_what_is_and_changes_only_what_is_given(
         budget={"limit": "5", "period": "week", "timezone": "Europe/Berlin"},
     )  # fmt: skip
     owner = signed_in("owner")
-    page = owner.get(f"/keys/{id}/settings").text
-    for shown in ('value="app"', "the desk</textarea>", 'value="60"', 'value="5"', 'value="Europe/Berlin"'):
-        assert shown in page, shown
-    assert re.search(r'value="small" checked', page)
+    page = owner.page(f"/keys/{id}/settings")
+    zone = "Time zone of the period"
+    shown = {label: page.field(label).value for label in ("Name", "Note", "Requests a minute", "Budget", zone)}
+    assert shown == {
+        "Name": "app", "Note": "the desk", "Requests a minute": "60", "Budget": "5", zone: "Europe/Berlin",
+    }  # fmt: skip
+    assert page.field("Which models").chosen == ["small"]
     same = {
         "note": "the desk", "reach": "some", "models": "small", "rpm": "60", "budget": "5.00", "period": "week",
         "timezone": "Europe/Berlin",
@@ -79,7 +81,7 @@ def test_the_form_shows_what_is_and_changes_only_what_is_given(
     assert actions(id) == ["budget.set", "key.create"]
     assert change(owner, id, **{**same, "thresholds": "75"}) == 303
     assert actions(id) == ["budget.set", "budget.set", "key.create"]
-    assert 'value="75"' in owner.get(f"/keys/{id}/settings").text
+    assert owner.page(f"/keys/{id}/settings").form(f"/keys/{id}/settings").sends["thresholds"] == "75"
     same["thresholds"] = "75"
     assert change(owner, id, **{**same, "name": "renamed", "rpm": "7", "routing": "fixed"}) == 303
     key = found(id)
@@ -89,10 +91,10 @@ def test_the_form_shows_what_is_and_changes_only_what_is_given(
     key = found(id)
     assert (key.models, key.rpm, key.note, key.expires_at) == ([], None, None, None)
     assert budgets.find("key", id) is None
-    history = owner.get(f"/keys/{id}").text.split("History of this key")[1].split("</ol>")[0]
-    assert "Budget removed" in history
-    assert "requests a minute: 60 → 7" in history
-    assert "by owner" in history
+    history = owner.page(f"/keys/{id}").section("History").items
+    assert [step.texts[0].split(" by ")[-1] for step in history] == ["owner"] * len(history)
+    assert len([step for step in history if "Budget removed" in step]) == 1
+    assert len([step for step in history if "requests a minute: 60 → 7" in step]) == 1
 
 
 def test_the_history_of_a_key_says_in_words_what_was_asked_for(
@@ -102,10 +104,13 @@ def test_the_history_of_a_key_says_in_words_what_was_asked_for(
     payer = payers.named("key", id)
     asked = transaction(budget_requests.ask, payer, by=people.owner, amount="2", lasting=False, reason="A report.")
     transaction(budget_requests.decide, asked, "deny", by=people.admin, reason="No.")
-    history = signed_in("owner").get(f"/keys/{id}").text.split("History of this key")[1].split("</ol>")[0]
-    for words in ("Increase denied", "Increase requested", "amount: 2; each period: no", "alerts at: "):
-        assert words in history
-    assert "budget." not in history
+    section = signed_in("owner").page(f"/keys/{id}").section("History")
+    denied, requested, *first = section.items
+    assert "Increase denied" in denied
+    assert "Increase requested" in requested
+    assert "amount: 2; each period: no" in requested
+    assert len([step for step in first if "alerts at: " in step]) == 1
+    assert "budget." not in section
 
 
 def test_bad_settings_answer_422_and_change_nothing(
@@ -126,9 +131,9 @@ def test_an_expired_key_lives_again_with_a_later_end(people: People, signed_in: 
     id, _ = make_key(people.owner)
     transaction(lambda: setattr(db.session.get(ApiKey, id), "expires_at", now() - timedelta(days=1)))
     owner = signed_in("owner")
-    page = owner.get(f"/keys/{id}").text
-    assert "This key has expired" in page
-    assert f"/keys/{id}/rotation" not in page
+    page = owner.page(f"/keys/{id}")
+    assert page.alert.heading == "This key has expired"
+    assert f"/keys/{id}/rotation" not in page.ways
     refused = owner.post(f"/keys/{id}/rotation", page=f"/keys/{id}/rotation", overlap_s="0")
     assert refused.status_code == 422
     assert not KEY.search(refused.text)
@@ -147,17 +152,19 @@ def test_rotation_shows_the_new_text_once_and_tells_whether_the_old_one_is_used(
     assert (latest.last4, former.last4) == (text[-4:], first[-4:])
     assert former.expires_at is not None
     assert timedelta(minutes=59) < former.expires_at - now() <= timedelta(hours=1)
-    secrets = owner.get(f"/keys/{id}").text.split('id="secrets"')[1].split("</table>")[0]
-    assert "Still used" not in secrets
-    assert "End now" in secrets
-    use(people.owner, small, clock.now_ms(), key_id=id, secret_id=former.id)
-    page = owner.get(f"/keys/{id}").text
-    assert "Still used" in page.split('id="secrets"')[1].split("</table>")[0]
-    assert text not in page
-    assert "An earlier text still works" in owner.get(f"/keys/{id}/rotation").text
-
     end = f"/keys/{id}/secrets/{former.id}/end"
-    assert former.masked in owner.get(end).text
+    row = owner.page(f"/keys/{id}").table("Texts of this key").row(former.masked)
+    assert row.cell("Last used") == "never"
+    assert row.link("End now").href == end
+    use(people.owner, small, clock.now_ms(), key_id=id, secret_id=former.id)
+    page = owner.get(f"/keys/{id}")
+    texts = read(page).table("Texts of this key")
+    assert texts.row(former.masked).cell("Last used").texts[0] == "Still used"
+    assert "Still used" not in texts.row(latest.masked)
+    assert text not in page.text
+    assert owner.page(f"/keys/{id}/rotation").alert.heading == "An earlier text still works"
+
+    assert former.masked in owner.page(end).form(end)
     assert owner.post(end, page=end).status_code == 303
     assert found(id).secrets[1].has_ended
     assert owner.get(end).status_code == 303
@@ -180,9 +187,9 @@ def test_a_key_is_paused_and_resumed(people: People, signed_in: Callable[[str], 
     owner = signed_in("owner")
     assert owner.post(f"/keys/{id}/pause", page=f"/keys/{id}/pause").status_code == 303
     assert wire.get(record) is None
-    page = owner.get(f"/keys/{id}").text
-    assert "This key is paused" in page
-    assert "Paused" in owner.get("/keys?status=paused").text
+    page = owner.page(f"/keys/{id}")
+    assert (page.status, page.alert.heading) == ("Paused", "This key is paused")
+    assert owner.page("/keys?status=paused").row("app").cell("Status") == "Paused"
     assert owner.get(f"/keys/{id}/pause").status_code == 303
     assert owner.post(f"/keys/{id}/resumption", page=f"/keys/{id}/resumption").status_code == 303
     assert wire.get(record)
@@ -211,20 +218,20 @@ def test_a_read_only_admin_sees_every_control_disabled_with_the_reason(
 ) -> None:
     id, _ = make_key(people.owner)
     transaction(keys.rotate, found(id), by=people.owner, overlap_s=60)
-    page = signed_in("auditor").get(f"/keys/{id}").text
+    page = signed_in("auditor").page(f"/keys/{id}")
     reason = "Your role may read everybody’s keys and change none of them."
-    assert page.count(f'aria-disabled="true" title="{reason}"') == 6
-    for act in (*ACTS, "secrets"):
-        assert f"/keys/{id}/{act}" not in page
+    locked = [button.text for button in page.buttons if button.reason == reason]
+    assert locked == ["Change", "Rotate", "Pause", "Revoke", "End now", "Give credit"]
+    assert not [way for way in page.ways for act in (*ACTS, "secrets") if f"/keys/{id}/{act}" in way]
 
 
 def test_a_revoked_key_has_nothing_to_do(people: People, signed_in: Callable[[str], Browser]) -> None:
     id, _ = make_key(people.owner)
     transaction(keys.revoke, found(id), by=people.owner)
     owner = signed_in("owner")
-    page = owner.get(f"/keys/{id}").text
+    page = owner.page(f"/keys/{id}")
     for act in ACTS:
-        assert f"/keys/{id}/{act}" not in page
+        assert f"/keys/{id}/{act}" not in page.ways
         assert owner.get(f"/keys/{id}/{act}").status_code == 303
     answer = owner.post(f"/keys/{id}/settings", page="/keys", **{**AS_IT_IS, "name": "other"})
     assert answer.status_code == 422

@@ -68,22 +68,31 @@ def test_a_budget_refusal_shows_its_numbers_and_ways_on(
     people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
 ) -> None:
     id = refuse(wire, people.owner.id)
-    page = signed_in("owner").get(f"/activity/{id}").text
-    for words in (
-        "Not let in", "It could have cost more than was left of a budget", "your own budget", "$2.00", "$1.00", "$0.50",
-        "$0.75", "can&#39;t pay for this request", "max_tokens", "1,234", "in 4 days", "Ask for more of this budget",
-        "Nothing was charged", "Access token", id,
-    ):  # fmt: skip
-        assert words in page, words
+    page = signed_in("owner").page(f"/activity/{id}")
+    assert page.status == "Not let in"
+    assert page.alert.heading == "It could have cost more than was left of a budget"
+    assert "can't pay for this request" in page.alert
+    stopped = page.section("What stopped it")
+    assert "The limit of your own budget." in stopped
+    assert stopped.facts == {
+        "Limit": "$2.00", "Spent": "$1.00", "Reserved for calls under way": "$0.50", "Remaining": "$0.50",
+        "This request needed": "$0.75", "Resets": stopped.facts["Resets"],
+    }  # fmt: skip
+    assert stopped.facts["Resets"].startswith("in 4 days")
+    less, wait, more, _ = page.section("What you can do").items
+    assert "max_tokens of at most 1,234" in less
+    assert "$0.50 was reserved" in wait
+    assert more.link("Ask for more of this budget").href == f"/budgets/user/{people.owner.id}"
+    details = page.section("Details").facts
+    assert (details["Cost"], details["Key"]) == ("Nothing was charged", "Access token")
+    assert id in page.codes
 
 
 def test_a_refusal_by_an_overspent_budget_says_by_how_much(
     people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
 ) -> None:
     id = refuse(wire, people.owner.id, spent=2 * NANO + 190_000_000, held=0)
-    page = signed_in("owner").get(f"/activity/{id}").text
-    assert "$0.19 over" in page
-    assert "Remaining" in page
+    assert signed_in("owner").page(f"/activity/{id}").definition("Remaining") == "$0.19 over"
 
 
 def test_a_keys_refusal_leads_to_the_key(people: People, small: Model, wire: redis.Redis, signed_in: SignedIn) -> None:
@@ -92,33 +101,55 @@ def test_a_keys_refusal_leads_to_the_key(people: People, small: Model, wire: red
         wire, people.owner.id, key_id=key, scope_kind="key", scope_id=key, scope_shown=key, affordable_tokens=0,
         resets_ms=None,
     )  # fmt: skip
-    page = signed_in("owner").get(f"/activity/{id}").text
-    for words in (
-        f"/keys/{key}",
-        "the key app &lt;key&gt;",
-        "It does not reset",
-        "You can raise the limit",
-        "cheaper model",
-    ):
-        assert words in page, words
+    page = signed_in("owner").page(f"/activity/{id}")
+    assert "The limit of the key app <key>." in page.section("What stopped it")
+    assert page.definition("Resets") == "It does not reset"
+    ways = page.section("What you can do").items
+    assert "cheaper model" in ways[0]
+    assert "You can raise the limit of app <key>" in ways[-1]
+    assert ways[-1].link("app <key>").href == f"/keys/{key}"
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("reason", "headline", "limit", "ways"),
     [
-        ("requests", ("10 requests a minute", "Spread your requests", "Try again after 6.0 s")),
-        ("tokens", ("10 tokens a minute", "shorter prompts")),
-        ("parallel", ("10 at the same time", "Let fewer requests run")),
-        ("unpriced", ("What it costs is not known", "0 makes it free")),
+        (
+            "requests",
+            "There were too many requests in a minute",
+            "10 requests a minute",
+            ("Try again after 6.0 s", "Spread your requests"),
+        ),
+        (
+            "tokens",
+            "There were too many tokens in a minute",
+            "10 tokens a minute",
+            ("Try again after", "shorter prompts"),
+        ),
+        (
+            "parallel",
+            "Too many requests ran at the same time",
+            "10 at the same time",
+            ("Try again", "Let fewer requests run"),
+        ),
+        ("unpriced", "What it costs is not known", None, ("0 makes it free", "Use another model")),
     ],
 )
 def test_other_limits_explain_themselves(
-    people: People, small: Model, wire: redis.Redis, signed_in: SignedIn, reason: str, words: tuple[str, ...]
+    people: People,
+    small: Model,
+    wire: redis.Redis,
+    signed_in: SignedIn,
+    reason: str,
+    headline: str,
+    limit: str | None,
+    ways: tuple[str, ...],
 ) -> None:
     id = refuse(wire, people.owner.id, reason=reason, limit=10, retry_ms=6000, resets_ms=None)
-    page = signed_in("owner").get(f"/activity/{id}").text
-    for word in words:
-        assert word in page, word
+    page = signed_in("owner").page(f"/activity/{id}")
+    assert page.alert.heading == headline
+    assert page.section("What stopped it").facts.get("Limit") == limit
+    for words, told in zip(ways, page.section("What you can do").items, strict=False):
+        assert words in told
 
 
 @pytest.mark.parametrize(("who", "status"), [("owner", 200), ("stranger", 404), ("admin", 200), ("auditor", 200)])
@@ -126,11 +157,9 @@ def test_a_refusal_is_seen_by_its_person_and_by_admins(
     app: Flask, people: People, small: Model, wire: redis.Redis, signed_in: SignedIn, who: str, status: int
 ) -> None:
     id = refuse(wire, people.owner.id)
-    page = signed_in(who).get(f"/activity/{id}")
-    assert page.status_code == status
+    page = signed_in(who).page(f"/activity/{id}", status=status)
     if status == 200:
-        told = page.text.partition("<main")[2]  # beside whoever is signed in
-        assert ("<dt" in told and ">owner<" in told) == (who != "owner")
+        assert page.section("Details").facts.get("Person") == (None if who == "owner" else "owner")
 
 
 def test_the_owner_of_the_key_sees_it_too(people: People, small: Model, wire: redis.Redis, signed_in: SignedIn) -> None:
@@ -147,7 +176,7 @@ def test_the_books_come_first_and_a_broken_record_is_none(
     id = use(people.owner, small, clock.now_ms())
     refuse(wire, people.owner.id, request_id=id)
     owner = signed_in("owner")
-    assert "What it cost" in owner.get(f"/activity/{id}").text
+    assert "What it cost" in owner.page(f"/activity/{id}").headings
     wire.set(store.refusal("broken"), "{")
     assert owner.get("/activity/broken").status_code == 404
 

@@ -19,20 +19,22 @@ from app.domain.subscriptions import Subscription
 from app.extensions import db, transaction
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe
 from tests.house import People
+from tests.page import read
 
 
 def test_the_list_is_empty_then_full_then_filtered(
     people: People, small: Model, guarded: Model, signed_in: Callable[[str], Browser]
 ) -> None:
     owner = signed_in("owner")
-    assert "No subscriptions yet" in owner.get("/subscriptions").text
+    assert "No subscriptions yet" in owner.page("/subscriptions").headings
     subscribe(people.owner, small)
     subscribe(people.owner, guarded)
-    assert "2 results" in owner.get("/subscriptions").text
-    assert "1 result<" in owner.get("/subscriptions?status=pending", fragment=True).text
-    assert "No subscription fits these filters." in owner.get("/subscriptions?status=denied").text
-    assert "No subscriptions yet" in signed_in("stranger").get("/subscriptions").text
-    assert "No subscriptions yet" in signed_in("admin").get("/subscriptions").text
+    assert owner.page("/subscriptions").total == "2 results"
+    pending = owner.page("/subscriptions?status=pending", fragment=True)
+    assert (pending.total, pending.row_names) == ("1 result", ["lab/guarded"])
+    assert "No subscription fits these filters." in owner.page("/subscriptions?status=denied").texts
+    assert "No subscriptions yet" in signed_in("stranger").page("/subscriptions").headings
+    assert "No subscriptions yet" in signed_in("admin").page("/subscriptions").headings
 
 
 def test_cancelling_names_the_keys_that_lose_the_model(
@@ -41,26 +43,27 @@ def test_cancelling_names_the_keys_that_lose_the_model(
     id = subscribe(people.owner, small)
     make_key(people.owner, name="nightly batch")
     owner = signed_in("owner")
-    page = owner.get(f"/subscriptions/{id}/cancellation").text
-    assert "nightly batch" in page
-    assert "Keep it" in page
+    asked = owner.page(f"/subscriptions/{id}/cancellation").form(f"/subscriptions/{id}/cancellation")
+    assert "This key may call it now: nightly batch." in asked
+    assert asked.link("Keep it").href == f"/subscriptions/{id}"
     answer = owner.post(f"/subscriptions/{id}/cancellation", page=f"/subscriptions/{id}/cancellation")
     assert answer.status_code == 303
-    page = owner.get("/subscriptions").text
-    assert "Your subscription to small is cancelled." in page
-    assert "Cancelled" in page
+    page = owner.page("/subscriptions")
+    assert page.toasts == ["Your subscription to small is cancelled."]
+    assert page.row("small").cell("Status") == "Cancelled"
     again = owner.post(f"/subscriptions/{id}/cancellation")
     assert again.status_code == 303
-    assert "cancelled already" in owner.get("/subscriptions").text
+    assert "cancelled already" in owner.page("/subscriptions").toast
     assert owner.get(f"/subscriptions/{id}/cancellation").status_code == 303
 
 
 def test_a_request_is_withdrawn(people: People, guarded: Model, signed_in: Callable[[str], Browser]) -> None:
     id = subscribe(people.owner, guarded)
     owner = signed_in("owner")
-    assert "Withdraw your request" in owner.get(f"/subscriptions/{id}/cancellation").text
-    owner.post(f"/subscriptions/{id}/cancellation")
-    assert "is withdrawn" in owner.get("/subscriptions").text
+    way = f"/subscriptions/{id}/cancellation"
+    assert "Withdraw your request for lab/guarded?" in owner.page(way).form(way).texts
+    owner.post(way)
+    assert owner.page("/subscriptions").toasts == ["Your request for lab/guarded is withdrawn."]
 
 
 @pytest.mark.parametrize(("who", "seen", "done"), [("stranger", 404, 404), ("auditor", 200, 403), ("admin", 200, 303)])
@@ -102,12 +105,11 @@ def test_the_list_is_searched_sorted_and_exported(
     subscribe(people.owner, small)
     subscribe(people.owner, guarded)
     owner = signed_in("owner")
-    page = owner.get("/subscriptions?sort=-model").text
-    assert 'aria-sort="descending"' in page
-    assert page.index(">small<") < page.index(">lab/guarded<")
-    page = owner.get("/subscriptions?sort=model").text
-    assert page.index(">lab/guarded<") < page.index(">small<")
-    assert "1 result<" in owner.get("/subscriptions?q=GUARD").text
+    listed = owner.page("/subscriptions?sort=-model").table("Your subscriptions")
+    assert listed.sorted_by == ("Model", "descending")
+    assert listed.row_names == ["small", "lab/guarded"]
+    assert owner.page("/subscriptions?sort=model").row_names == ["lab/guarded", "small"]
+    assert owner.page("/subscriptions?q=GUARD").row_names == ["lab/guarded"]
     file = owner.get("/subscriptions?q=guard&format=csv", buffered=True)
     rows = list(csv.DictReader(io.StringIO(file.text)))
     assert [(row["model"], row["status"], row["input_per_mtok"]) for row in rows] == [("lab/guarded", "pending", "1")]
@@ -120,13 +122,17 @@ def test_the_page_tells_every_step_with_its_reason(
 ) -> None:
     id = subscribe(people.owner, guarded)
     owner = signed_in("owner")
-    assert "An administrator will decide" in owner.get(f"/subscriptions/{id}").text
+    assert owner.page(f"/subscriptions/{id}").alert.heading == "An administrator will decide"
     decide(people, id, "approve", reason="Welcome <b>", budget={"limit": "5", "period": "month"})
     decide(people, id, "suspend", reason="Too many calls")
-    page = owner.get(f"/subscriptions/{id}").text
-    for words in ("Welcome &lt;b&gt;", "Too many calls", "An administrator has paused this access", "of $5.00"):
-        assert words in page
-    assert page.count('class="timeline-step"') == 3
+    page = owner.page(f"/subscriptions/{id}")
+    assert page.alert.heading == "An administrator has paused this access"
+    assert "Too many calls" in page.alert
+    assert "of $5.00" in page.definition("Spent")
+    first, approved, paused = page.section("Timeline").items
+    assert first.texts[0] == "Pending"
+    assert (approved.texts[0], approved.texts[-1]) == ("Active", "Welcome <b>")
+    assert (paused.texts[0], paused.texts[-1]) == ("Suspended", "Too many calls")
     assert told(people.owner) == [(f"subscription.{kind}", f"/subscriptions/{id}") for kind in ("approve", "suspend")]
 
 
@@ -135,9 +141,8 @@ def test_the_page_is_for_its_person_and_for_admins(
     people: People, small: Model, signed_in: Callable[[str], Browser], who: str, status: int
 ) -> None:
     id = subscribe(people.owner, small)
-    answer = signed_in(who).get(f"/subscriptions/{id}")
-    assert answer.status_code == status
-    assert ("Cancel subscription" in answer.text) == (who == "admin")
+    page = signed_in(who).page(f"/subscriptions/{id}", status=status)
+    assert ("Cancel subscription" in page.links) == (who == "admin")
 
 
 def test_a_denial_is_reviewed_by_a_new_request_that_shows_the_former_reason(
@@ -146,23 +151,25 @@ def test_a_denial_is_reviewed_by_a_new_request_that_shows_the_former_reason(
     id = subscribe(people.owner, guarded)
     decide(people, id, "deny", reason="Too dear for letters")
     owner = signed_in("owner")
-    assert f"/subscriptions/{id}#review" in owner.get("/subscriptions").text
-    page = owner.get(f"/subscriptions/{id}").text
-    assert page.count("Too dear for letters") >= 2
-    assert 'id="review"' in page
+    way = owner.page("/subscriptions").row("lab/guarded").link("Request a review of the denial of lab/guarded")
+    assert way.href == f"/subscriptions/{id}#review"
+    page = owner.page(f"/subscriptions/{id}")
+    assert "Too dear for letters" in page.alert
+    assert "Too dear for letters" in page.section("Request review")
     refused = owner.post(f"/subscriptions/{id}/review", justification=" ")
     assert refused.status_code == 422
-    assert "Say in a sentence" in refused.text
+    [fault] = [field.error for field in read(refused).section("Request review").fields if field.error]
+    assert "Say in a sentence" in fault
     answer = owner.post(f"/subscriptions/{id}/review", justification="Only 20 a day now")
     assert answer.status_code == 303
     made = answer.headers["Location"].rpartition("/")[2]
     assert made != id
     assert fresh(made).status == "pending"
     # While the new one is live there is never a second.
-    assert 'id="review"' not in owner.get(f"/subscriptions/{id}").text
+    assert "Request review" not in owner.page(f"/subscriptions/{id}").headings
     again = owner.post(f"/subscriptions/{id}/review", justification="And again")
     assert again.headers["Location"].endswith(made)
-    assert "already: it is pending" in owner.get("/subscriptions").text
+    assert "already: it is pending" in owner.page("/subscriptions").toasts[-1]
     db.session.rollback()
     assert len(db.session.scalars(subscriptions.owned_by(people.owner)).all()) == 2
 
@@ -173,7 +180,7 @@ def test_a_live_subscription_has_nothing_to_review(
     id = subscribe(people.owner, guarded)
     owner = signed_in("owner")
     assert owner.post(f"/subscriptions/{id}/review", justification="x").status_code == 303
-    assert "nothing to ask for again" in owner.get(f"/subscriptions/{id}").text
+    assert "nothing to ask for again" in owner.page(f"/subscriptions/{id}").toast
 
 
 def test_a_model_that_was_withdrawn_is_not_asked_for_again(
@@ -183,7 +190,7 @@ def test_a_model_that_was_withdrawn_is_not_asked_for_again(
     decide(people, id, "deny", reason="No")
     transaction(catalog.update_model, guarded, by=people.admin, status="hidden")
     owner = signed_in("owner")
-    assert 'id="review"' not in owner.get(f"/subscriptions/{id}").text
+    assert "Request review" not in owner.page(f"/subscriptions/{id}").headings
     assert owner.post(f"/subscriptions/{id}/review", justification="x").status_code == 422
 
 
@@ -193,16 +200,18 @@ def test_a_renewal_is_asked_for_with_a_reason_and_once(
     id = subscribe(people.owner, guarded)
     decide(people, id, "approve", expires_at=now() + timedelta(days=13))
     owner = signed_in("owner")
-    assert f"/subscriptions/{id}#renewal" in owner.get("/subscriptions").text
-    assert 'id="renewal"' in owner.get(f"/subscriptions/{id}").text
+    row = owner.page("/subscriptions").row("lab/guarded")
+    assert row.link("Ask for a later end of lab/guarded").href == f"/subscriptions/{id}#renewal"
+    assert "Renew" in owner.page(f"/subscriptions/{id}").headings
     refused = owner.post(f"/subscriptions/{id}/renewal", reason="  ")
     assert refused.status_code == 422
-    assert "Say in a sentence why" in refused.text
+    [fault] = [field.error for field in read(refused).section("Renew").fields if field.error]
+    assert "Say in a sentence why" in fault
     assert owner.post(f"/subscriptions/{id}/renewal", reason="The year is long").status_code == 303
-    page = owner.get(f"/subscriptions/{id}").text
-    assert "A renewal has been asked for" in page
-    assert "The year is long" in page
-    assert 'id="renewal"' not in page
+    page = owner.page(f"/subscriptions/{id}")
+    assert page.alert.heading == "A renewal has been asked for"
+    assert page.section("Timeline").items[-1].texts[-1] == "The year is long"
+    assert "Renew" not in page.headings
     owner.post(f"/subscriptions/{id}/renewal", reason="Twice")
     assert statuses(id) == ["pending", "active", "renewal-asked"]
     assert ("subscription.renewal_request", f"/admin/subscriptions/{id}/decision") in told(people.admin)
@@ -215,7 +224,7 @@ def test_an_end_that_is_far_or_none_is_not_renewed(
     decide(people, far, "approve", expires_at=now() + timedelta(days=15))
     owner = signed_in("owner")
     for id in (far, none):
-        assert 'id="renewal"' not in owner.get(f"/subscriptions/{id}").text
+        assert "Renew" not in owner.page(f"/subscriptions/{id}").headings
         assert owner.post(f"/subscriptions/{id}/renewal", reason="x").status_code == 303
         assert "renewal-asked" not in statuses(id)
 
@@ -236,6 +245,7 @@ def test_an_admin_who_cancels_tells_the_person(
     people: People, small: Model, signed_in: Callable[[str], Browser]
 ) -> None:
     id = subscribe(people.owner, small)
-    assert "owner’s subscription" in signed_in("admin").get(f"/subscriptions/{id}/cancellation").text
-    signed_in("admin").post(f"/subscriptions/{id}/cancellation")
+    way, admin = f"/subscriptions/{id}/cancellation", signed_in("admin")
+    assert "Cancel owner’s subscription to small?" in admin.page(way).form(way).texts
+    admin.post(way)
     assert told(people.owner) == [("subscription.cancel", f"/subscriptions/{id}")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -10,6 +9,7 @@ import pytest
 import redis
 
 from app import clock, store
+from app.blueprints.portal.teams import FOR_OWNERS, READ_ONLY
 from app.clock import now
 from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.catalog import Model
@@ -19,7 +19,9 @@ from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
+from tests.blueprints.portal.test_activity import listed
 from tests.house import People, make_person
+from tests.page import read
 
 SignedIn = Callable[[str], Browser]
 
@@ -54,15 +56,15 @@ def now_ms() -> int:
 
 def test_a_person_makes_a_team_and_owns_it(people: People, signed_in: SignedIn) -> None:
     owner = signed_in("owner")
-    assert "No teams yet" in owner.get("/teams").text
+    assert "No teams yet" in owner.page("/teams").headings
     answer = owner.post("/teams", page="/teams/new", name="Physics", description="Quarks.")
     assert answer.status_code == 303
-    page = owner.get(answer.headers["Location"]).text
-    assert "and you own it" in page
-    assert "Owner" in page.split("Members of Physics")[1].split("</table>")[0]
+    page = owner.page(answer.headers["Location"])
+    assert "and you own it" in page.toast
+    assert page.table("Members of Physics").row("owner").cell("Role") == "Owner"
     again = owner.post("/teams", page="/teams/new", name="PHYSICS")
     assert again.status_code == 422
-    assert "The name PHYSICS is taken." in again.text
+    assert read(again).field("Name").error == "The name PHYSICS is taken."
     assert owner.post("/teams", page="/teams/new", name="").status_code == 422
 
 
@@ -84,20 +86,20 @@ def test_the_list_shows_one_s_own_teams_searched_sorted_and_exported(
     owner = signed_in("owner")
 
     def names(address: str) -> list[str]:
-        return re.findall(r'<a class="break" href="/teams/[0-9a-f-]{36}">([^<]+)</a>', owner.get(address).text)
+        return owner.page(address).table("Your teams").row_names
 
     assert names("/teams") == ["Alpha", "Research", "Zeta"]
     assert names("/teams?sort=-members") == ["Research", "Alpha", "Zeta"]
     assert names("/teams?q=ze") == ["Zeta"]
-    assert "No team of yours fits" in owner.get("/teams?q=nothing").text
-    page = owner.get("/teams").text
-    assert "$1.70" in page
-    assert "Running low, 85%" in page
+    assert "No team of yours fits this search." in owner.page("/teams?q=nothing").texts
+    row = owner.page("/teams").row("Research")
+    assert row.cell("Spent") == "$1.70"
+    assert row.cell("Budget") == "$1.70 of $2.00 Running low, 85%"
     [told] = owner.get("/teams?format=json&q=resea", buffered=True).get_json()["data"]
     assert (told["my_role"], told["members"], told["budget"], told["spent"]) == ("owner", 2, "2", "1.7")
     assert told["spent_this_month"] == "1.7"
     # An admin's own list is of the teams they are in, too.
-    assert "No teams yet" in signed_in("admin").get("/teams").text
+    assert "No teams yet" in signed_in("admin").page("/teams").headings
 
 
 @pytest.mark.parametrize("tab", ["overview", "members", "models", "keys", "usage", "settings"])
@@ -108,26 +110,25 @@ def test_everybody_in_it_sees_every_tab_and_strangers_none(
     transaction(subscriptions.request, people.owner, small, by=people.owner, team=present(team))
     use(people.owner, small, now_ms(), team_id=team)
     for who in ("owner", "member", "admin", "auditor"):
-        answer = signed_in(who).get(f"/teams/{team}?tab={tab}")
-        assert answer.status_code == 200, who
-        assert "Research" in answer.text
+        page = signed_in(who).page(f"/teams/{team}?tab={tab}")
+        assert page.heading == "Research", who
+        assert page.section("About this team").link(tab.capitalize()).is_current
     assert signed_in("stranger").get(f"/teams/{team}?tab={tab}").status_code == 404
-    fragment = signed_in("owner").get(f"/teams/{team}?tab={tab}", fragment=True).text
-    assert "<html" not in fragment
+    assert not signed_in("owner").page(f"/teams/{team}?tab={tab}", fragment=True).is_whole
 
 
-@pytest.mark.parametrize(("who", "reason"), [("member", "Only the team’s owners"), ("auditor", "change none of them")])
+@pytest.mark.parametrize(("who", "reason"), [("member", FOR_OWNERS), ("auditor", READ_ONLY)])
 def test_who_only_reads_finds_every_control_disabled_with_its_reason(
     people: People, team: str, signed_in: SignedIn, who: str, reason: str
 ) -> None:
     browser = signed_in(who)
     for tab in ("members", "settings"):
-        page = browser.get(f"/teams/{team}?tab={tab}").text
-        assert 'aria-disabled="true"' in page
-        assert reason in page
-        for form in re.findall(r'<form[^>]*method="post".*?</form>', page.split('id="main"')[-1], re.S):
-            if "fieldset" in form:
-                assert re.search(r"<fieldset[^>]* disabled", form)
+        page = browser.page(f"/teams/{team}?tab={tab}")
+        assert reason in [button.reason for button in page.buttons]
+        sent = [form for form in page.forms if form.method == "post"]
+        assert sent
+        for control in [control for form in sent for control in form.fields + form.buttons]:
+            assert control.disabled, control
     for path, form in (
         (f"/teams/{team}/invitations", {"whom": "stranger", "role": "owner"}),
         (f"/teams/{team}/settings", {"name": "Mine"}),
@@ -157,19 +158,16 @@ def test_an_owner_invites_by_name_or_address_and_the_person_answers(
     ):
         answer = owner.post(f"/teams/{team}/invitations", page=members, whom=whom, role="member")
         assert answer.status_code == 422, whom
-        assert words in answer.text.replace("&#39;", "'"), whom
+        assert words in (read(answer).field("Username or e-mail").error or ""), whom
     answer = owner.post(f"/teams/{team}/invitations", page=members, whom=" strange@example.ORG ", role="member")
     assert answer.status_code == 303
-    assert "stranger" in owner.get(members).text.split('id="invited"')[1]
-    page = stranger.get("/teams").text
-    assert "You are invited" in page
-    path = re.search(r'action="(/teams/invitations/[^"]+)"', page)
-    assert path
-    assert owner.post(path[1], answer="accept").status_code == 403
-    assert signed_in("member").post(path[1], answer="accept").status_code == 404
-    assert stranger.post(path[1], answer="accept").headers["Location"] == f"/teams/{team}"
+    assert owner.page(members).section("Invited").row("stranger").cell("As") == "Member"
+    [form] = stranger.page("/teams").section("You are invited").row("Research").forms
+    assert owner.post(form.action, answer="accept").status_code == 403
+    assert signed_in("member").post(form.action, answer="accept").status_code == 404
+    assert stranger.post(form.action, answer="accept").headers["Location"] == f"/teams/{team}"
     assert stranger.get(f"/teams/{team}").status_code == 200
-    assert stranger.post(path[1], answer="accept").status_code == 404
+    assert stranger.post(form.action, answer="accept").status_code == 404
     told = db.session.query(Notice).filter_by(person_id=people.owner.id, kind="team.answer").one()
     assert "stranger has accepted" in told.title
 
@@ -197,8 +195,9 @@ def test_an_owner_caps_a_member_and_gives_them_another_role(
     assert owner.post(page, page=page, **form).status_code == 303
     scope = member_id(team, person("member").id)
     assert wire.hgetall(store.scope("member", scope))["limit"] == "1500000000"
-    assert "of $1.50" in owner.get(f"/teams/{team}?tab=members").text
-    assert 'value="1.5"' in owner.get(page).text
+    cap = owner.page(f"/teams/{team}?tab=members").row("member").cell("Cap")
+    assert cap == "$0.00 of $1.50 0%"
+    assert owner.page(page).field("Cap").value == "1.5"
     for wrong in ({"limit": "much"}, {"timezone": "Mars"}, {"role": "king"}):
         assert owner.post(page, page=page, **{**form, **wrong}).status_code == 422, wrong
     assert owner.post(page, page=page, role="owner", limit="", period="day").status_code == 303
@@ -216,9 +215,9 @@ def test_the_last_owner_stays(people: People, team: str, signed_in: SignedIn) ->
     page = f"/teams/{team}/members/owner"
     answer = owner.post(page, page=page, role="member", period="month")
     assert answer.status_code == 422
-    assert "A team needs an owner" in answer.text
+    assert "A team needs an owner" in (read(answer).field("Role").error or "")
     owner.post(f"/teams/{team}/leaving", page=f"/teams/{team}/leaving")
-    assert "A team needs an owner" in owner.get("/teams").text
+    assert "A team needs an owner" in owner.page("/teams").toast
     assert teams.role_in(people.owner, team) == "owner"
 
 
@@ -228,7 +227,7 @@ def test_removing_a_member_asks_for_the_name_and_stops_their_keys(
     id, _ = make_key(person("member"), name="theirs", team=present(team))
     owner = signed_in("owner")
     page = f"/teams/{team}/members/member/removal"
-    assert "the key of this team that member made stops" in owner.get(page).text
+    assert "the key of this team that member made stops" in owner.page(page).form(page)
     assert owner.post(page, page=page, confirm="Member").status_code == 422
     assert teams.role_in(person("member"), team) == "member"
     assert owner.post(page, page=page, confirm="member").status_code == 303
@@ -241,7 +240,7 @@ def test_removing_a_member_asks_for_the_name_and_stops_their_keys(
 def test_a_member_leaves(people: People, team: str, signed_in: SignedIn) -> None:
     id, _ = make_key(person("member"), name="theirs", team=present(team))
     member = signed_in("member")
-    assert "the key of it that you made stops" in member.get(f"/teams/{team}/leaving").text
+    assert "the key of it that you made stops" in member.page(f"/teams/{team}/leaving").form(f"/teams/{team}/leaving")
     assert member.post(f"/teams/{team}/leaving").headers["Location"] == "/teams"
     db.session.rollback()
     assert db.session.get_one(keys.ApiKey, id).status == "revoked"
@@ -253,7 +252,7 @@ def test_owners_set_name_and_purpose_admins_the_limits(
 ) -> None:
     settings = f"/teams/{team}?tab=settings"
     owner, admin = signed_in("owner"), signed_in("admin")
-    assert "set by administrators" in owner.get(settings).text
+    assert "set by administrators" in owner.page(settings).section("Limits and budget")
     assert owner.post(f"/teams/{team}/limits", page=settings, rpm="9", period="month").status_code == 403
     assert owner.post(f"/teams/{team}/settings", page=settings, name="Lab", description="x").status_code == 303
     assert owner.post(f"/teams/{team}/settings", page=settings, name="", description="").status_code == 422
@@ -263,10 +262,10 @@ def test_owners_set_name_and_purpose_admins_the_limits(
     assert (found.name, found.rpm, found.tpm) == ("Lab", 9, None)
     told = wire.hgetall(store.scope("team", team))
     assert (told["rpm"], told["limit"]) == ("9", "30000000000")
-    assert "limit: 30" in admin.get(f"/teams/{team}").text.split('id="history"')[1]
+    assert "limit: 30" in admin.page(f"/teams/{team}").section("What changed").items[0]
     bad = admin.post(f"/teams/{team}/limits", page=settings, **{**form, "limit": "a lot"})
     assert bad.status_code == 422
-    assert "The limit is not usable" in bad.text
+    assert "The limit is not usable" in (read(bad).field("Budget").error or "")
 
 
 def test_deleting_asks_for_the_name_and_ends_keys_and_subscriptions(
@@ -276,7 +275,7 @@ def test_deleting_asks_for_the_name_and_ends_keys_and_subscriptions(
     made, _ = transaction(subscriptions.request, people.owner, small, by=people.owner, team=present(team))
     owner = signed_in("owner")
     page = f"/teams/{team}/deletion"
-    assert "1 key stops; 1 subscription is cancelled, and 2 people leave." in owner.get(page).text
+    assert "1 key stops; 1 subscription is cancelled, and 2 people leave." in owner.page(page).form(page)
     assert owner.post(page, page=page, confirm="research").status_code == 422
     assert owner.post(page, page=page, confirm="Research").headers["Location"] == "/teams"
     db.session.rollback()
@@ -291,45 +290,48 @@ def test_a_member_asks_for_a_model_and_only_who_may_ends_it(
     member, owner = signed_in("member"), signed_in("owner")
     models = f"/teams/{team}?tab=models"
     assert member.post(f"/teams/{team}/subscriptions", page=models, model="small").status_code == 303
-    assert "Research may call small now." in member.get(models).text
+    assert "Research may call small now." in member.page(models).toasts
     answer = member.post(f"/teams/{team}/subscriptions", page=models, model="lab/guarded")
     assert answer.status_code == 422
-    assert "what the team needs this model for" in answer.text
+    assert "what the team needs this model for" in (read(answer).field("What does the team need it for?").error or "")
     member.post(f"/teams/{team}/subscriptions", page=models, model="lab/guarded", justification="Proofs.")
-    assert "Pending" in owner.get(models).text
+    rows = owner.page(models).table("Models of Research")
+    assert (rows.row("small").cell("Status"), rows.row("lab/guarded").cell("Status")) == ("Active", "Pending")
     assert member.post(f"/teams/{team}/subscriptions", page=models, model="none").status_code == 422
     assert signed_in("admin").post(f"/teams/{team}/subscriptions", page=models, model="small").status_code == 403
     pending = subscriptions.live(people.owner, guarded, present(team))
     assert pending is not None
     page = f"/subscriptions/{pending.id}"
-    assert "A subscription of the team Research" in owner.get(page).text
+    assert "A subscription of the team Research, asked for by member" in owner.page(page).texts
     assert owner.post(f"{page}/cancellation").headers["Location"] == f"/teams/{team}?tab=models"
     transaction(subscriptions.request, people.owner, guarded, by=people.owner, team=present(team), justification="Why.")
     newer = subscriptions.live(people.owner, guarded, present(team))
     assert newer is not None
     assert member.post(f"/subscriptions/{newer.id}/cancellation").status_code == 403
-    assert "Only owners, and who asked for it" not in owner.get(models).text
+    row = owner.page(models).table("Models of Research").rows[0]
+    assert row.link("Withdraw lab/guarded").href == f"/subscriptions/{newer.id}/cancellation"
+    [barred] = member.page(models).table("Models of Research").rows[0].buttons
+    assert barred.reason == FOR_OWNERS
 
 
 def test_the_catalogue_asks_for_oneself_or_for_a_team(
     people: People, team: str, small: Model, signed_in: SignedIn
 ) -> None:
     member = signed_in("member")
-    assert "For the team Research" in member.get("/models/small?tab=access").text
-    assert "For the team" not in signed_in("stranger").get("/models/small?tab=access").text
+    assert member.page("/models/small?tab=access").field("For whom").choices == ["For me", "For the team Research"]
+    assert "For whom" not in signed_in("stranger").page("/models/small?tab=access").fields
     page = f"/models/small?tab=access&team={team}"
-    assert "Access of Research" in member.get(page).text
+    assert "Access of Research" in member.page(page).headings
     assert member.post("/models/small/subscription", page=page, team=team).status_code == 303
-    assert "Keys of Research may call this model" in member.get(page).text
-    assert "Keys of Research" not in member.get("/models/small?tab=access").text
+    assert "Keys of Research may call this model" in member.page(page).section("Access of Research")
+    assert "Keys of Research" not in member.page("/models/small?tab=access")
     assert subscriptions.live(person("member"), small) is None
     stranger = signed_in("stranger")
     assert stranger.get(page).status_code == 404
     assert stranger.post("/models/small/subscription", team=team).status_code == 404
     assert signed_in("admin").post("/models/small/subscription", team=team).status_code == 404
-    rows = member.get("/subscriptions").text
-    assert f"/teams/{team}?tab=models" in rows
-    assert "No subscription fits" in member.get("/subscriptions?team=mine").text
+    assert member.page("/subscriptions").row("small").cell("Team").link("Research").href == f"/teams/{team}?tab=models"
+    assert "No subscription fits these filters." in member.page("/subscriptions?team=mine").texts
     [told] = member.get(f"/subscriptions?team={team}&format=json", buffered=True).get_json()["data"]
     assert (told["model"], told["team"]) == ("small", "Research")
 
@@ -339,23 +341,23 @@ def test_a_key_is_made_for_a_team_with_the_team_s_models(
 ) -> None:
     member = signed_in("member")
     page = f"/keys/new?team={team}"
-    assert "The team has no model yet" in member.get(page).text
+    assert "The team has no model yet" in member.page(page).headings
     subscribe(person("member"), guarded)
     transaction(subscriptions.request, people.owner, small, by=people.owner, team=present(team))
     form = {"name": "ours", "reach": "some", "lifetime": "never", "period": "month", "team": team}
     answer = member.post("/keys", page=page, models="lab/guarded", **form)
     assert answer.status_code == 422
-    assert "There is no subscription to lab/guarded" in answer.text
-    assert f'name="team" type="hidden" value="{team}"' in answer.text
+    assert "There is no subscription to lab/guarded" in (read(answer).field("Which models").error or "")
+    assert read(answer).form("/keys").sends["team"] == team
     assert member.post("/keys", page=page, models="small", **form).status_code == 201
     db.session.rollback()
     made = db.session.query(keys.ApiKey).filter_by(name="ours").one()
     assert (made.team_id, made.models) == (team, ["small"])
     transaction(teams.update, present(team), by=people.admin, budget={"limit": "9", "period": "month"})
-    page = member.get(f"/keys/{made.id}").text
-    assert "The team Research" in page
-    assert f'href="/teams/{team}"' in page
-    assert "Research" in member.get("/keys").text.split("Your API keys")[1]
+    page = member.page(f"/keys/{made.id}")
+    assert page.link("Research").href == f"/teams/{team}"
+    assert page.table("Budgets that bound this key").row("The team Research")
+    assert member.page("/keys").table("Your API keys").row("ours").cell("Team") == "Research"
     for who in ("stranger", "admin"):
         assert signed_in(who).get(f"/keys/new?team={team}").status_code == 404
         assert signed_in(who).post("/keys", **{**form, "reach": "all"}).status_code == 404
@@ -367,13 +369,12 @@ def test_owners_open_and_stop_any_key_of_the_team_members_their_own(
     theirs, _ = make_key(person("member"), name="theirs", team=present(team))
     owners, _ = make_key(people.owner, name="owner’s", team=present(team))
     member, owner = signed_in("member"), signed_in("owner")
-    page = member.get(f"/teams/{team}?tab=keys").text
-    assert "owner’s" in page
-    assert f'href="/keys/{owners}"' not in page
-    assert f'href="/keys/{theirs}"' in page
+    page = member.page(f"/teams/{team}?tab=keys")
+    assert page.row("owner’s").hrefs == []
+    assert page.row("theirs").link("theirs").href == f"/keys/{theirs}"
     assert member.get(f"/keys/{owners}").status_code == 404
-    assert f'href="/keys/{theirs}"' in owner.get(f"/teams/{team}?tab=keys").text
-    assert 'aria-disabled="true"' not in owner.get(f"/keys/{theirs}").text
+    assert owner.page(f"/teams/{team}?tab=keys").row("theirs").link("theirs").href == f"/keys/{theirs}"
+    assert not [button for button in owner.page(f"/keys/{theirs}").buttons if button.disabled]
     assert owner.post(f"/keys/{theirs}/pause").status_code == 303
     db.session.rollback()
     assert db.session.get_one(keys.ApiKey, theirs).status == "paused"
@@ -389,17 +390,17 @@ def test_usage_and_activity_of_a_team_are_whole_for_owners_and_one_s_own_for_mem
     foreign = use(people.stranger, small, now_ms(), team_id="another", cost_nano=900_000_000_000)
     owner, of_member = signed_in("owner"), signed_in("member")
 
-    def listed(browser: Browser, address: str) -> set[str]:
-        return set(re.findall(r'href="/activity/([^"?]+)"', browser.get(address).text))
+    def requests(browser: Browser, address: str) -> set[str]:
+        return set(listed(browser.page(address)))
 
-    assert "$8.00" in owner.get(f"/usage?team={team}").text
-    assert listed(owner, f"/activity?team={team}") == {theirs, own}
-    assert listed(owner, "/activity") == {own}
-    assert listed(owner, f"/activity?team={team}&user=member") == {theirs}
-    assert listed(of_member, f"/activity?team={team}") == {theirs}
-    assert listed(of_member, f"/activity?team={team}&user=owner") == {theirs}
-    assert listed(of_member, "/activity") == {theirs, personal}
-    assert "$5.00" not in of_member.get(f"/usage?team={team}").text
+    assert owner.page(f"/usage?team={team}").definition("Cost") == "$8.00"
+    assert requests(owner, f"/activity?team={team}") == {theirs, own}
+    assert requests(owner, "/activity") == {own}
+    assert requests(owner, f"/activity?team={team}&user=member") == {theirs}
+    assert requests(of_member, f"/activity?team={team}") == {theirs}
+    assert requests(of_member, f"/activity?team={team}&user=owner") == {theirs}
+    assert requests(of_member, "/activity") == {theirs, personal}
+    assert of_member.page(f"/usage?team={team}").definition("Cost") == "$3.00"
     assert owner.get(f"/activity/{theirs}").status_code == 200
     assert of_member.get(f"/activity/{own}").status_code == 404
     for hidden in (personal, foreign):
@@ -407,9 +408,9 @@ def test_usage_and_activity_of_a_team_are_whole_for_owners_and_one_s_own_for_mem
     for page in (f"/usage?team={team}&group=user", f"/teams/{team}", f"/teams/{team}?tab=usage"):
         assert "$70" not in owner.get(page).text
         assert "$900" not in owner.get(page).text
-    assert "member" in owner.get(f"/usage?team={team}&group=user&range=7").text.split("By user")[1]
-    assert listed(signed_in("stranger"), f"/activity?team={team}") == set()
-    assert listed(signed_in("stranger"), "/activity?team=another") == {foreign}
+    assert "member" in owner.page(f"/usage?team={team}&group=user&range=7").section("By user").row_names
+    assert requests(signed_in("stranger"), f"/activity?team={team}") == set()
+    assert requests(signed_in("stranger"), "/activity?team=another") == {foreign}
     lines = owner.get(f"/activity?team={team}&format=json", buffered=True).get_json()["data"]
     assert {(line["id"], line["team"], line["user"]) for line in lines} == {
         (theirs, "Research", "member"),
@@ -441,9 +442,10 @@ def test_any_owner_asks_for_a_teams_subscription_to_be_renewed(
 
     id: str = transaction(asked)
     browser = signed_in(who)
-    assert ('id="renewal"' in browser.get(f"/subscriptions/{id}").text) == (status == 303)
+    assert ("Renew" in browser.page(f"/subscriptions/{id}").headings) == (status == 303)
     assert browser.post(f"/subscriptions/{id}/renewal", reason="The paper is late").status_code == status
-    assert ("The paper is late" in browser.get(f"/subscriptions/{id}").text) == (status == 303)
+    told = browser.page(f"/subscriptions/{id}").section("Timeline").texts
+    assert ("The paper is late" in told) == (status == 303)
 
 
 def test_lists_of_a_team_take_no_more_queries_for_more_members(

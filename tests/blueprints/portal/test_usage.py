@@ -16,6 +16,7 @@ from app.pages import usage as arranged
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.conftest import SetClock
 from tests.house import People
+from tests.page import Page, read
 
 DAY_MS = 86_400_000
 
@@ -26,11 +27,11 @@ def at(days_ago: float = 0) -> int:
 
 def test_empty_pages_say_what_to_do(people: People, signed_in: Callable[[str], Browser]) -> None:
     owner = signed_in("owner")
-    assert "Nothing used yet" in owner.get("/usage").text
+    assert "Nothing used yet" in owner.page("/usage").headings
     make_key(people.owner)
-    page = owner.get("/usage?range=7").text
-    assert "No calls in this range" in page
-    assert "range=90" in page
+    page = owner.page("/usage?range=7")
+    assert "No calls in this range" in page.headings
+    assert "range=90" in page.link("Show 90 days").href
 
 
 def test_the_page_shows_requests_tokens_cost_and_errors_of_its_range(
@@ -42,18 +43,19 @@ def test_the_page_shows_requests_tokens_cost_and_errors_of_its_range(
     use(people.owner, small, at(20), key_id=key, cost_nano=5_000_000_000)
     use(people.stranger, small, at(), cost_nano=77_000_000_000)
     owner = signed_in("owner")
-    week = owner.get("/usage?range=7").text
-    assert "$0.002 exactly" in week
-    assert "2,000 in · 500 out" in week
-    assert "50%" in week
-    assert "1 failed" in week
-    assert "Key app key" in week
-    assert "$5.00" not in week
-    month = owner.get("/usage").text
-    assert "$5.002 exactly" in month
-    assert "$77" not in month
-    assert 'data-refresh="30"' in month
-    assert 'data-chart="stacked"' in month
+    week = owner.page("/usage?range=7")
+    assert week.definition("Requests") == "2"
+    assert "$0.002 exactly" in week.definition("Cost").note
+    assert "2,000 in · 500 out" in week.definition("Tokens").note
+    assert week.definition("Success rate") == "50%"
+    assert "1 failed" in week.definition("Success rate").note
+    assert "Key app key a month" in week.section("Spend against budget").texts
+    answer = owner.get("/usage")
+    month = read(answer)
+    assert "$5.002 exactly" in month.definition("Cost").note
+    assert "$77" not in answer.text
+    assert 'data-refresh="30"' in answer.text
+    assert month.section("Tokens a day by model").table().heads == ["Day", "small"]
 
 
 def test_the_chart_follows_the_metric_and_gathers_the_smallest_models(
@@ -62,10 +64,10 @@ def test_the_chart_follows_the_metric_and_gathers_the_smallest_models(
     for number in range(9):
         use(people.owner, small, at(), model=f"m{number}", cost_nano=1_000_000 * (number + 1))
     owner = signed_in("owner")
-    chart = owner.get("/usage?range=7&metric=cost").text.split('data-chart="stacked"')[1].split("</table>")[0]
-    assert "Other models" in chart
-    assert 'data-value="0.009"' in chart
-    assert 'data-value="0.003"' in chart  # m0 and m1 together
+    chart = owner.page("/usage?range=7&metric=cost").table("Cost a day by model")
+    [used] = [row for row in chart.rows if "$0.009" in row]
+    assert used.cell("m8") == "$0.009"
+    assert used.cell("Other models") == "$0.003"  # m0 and m1 together
     assert owner.get("/usage?range=x&metric=y&size=z").status_code == 200
 
 
@@ -73,7 +75,7 @@ def test_an_admins_own_page_shows_their_own_usage_alone(
     people: People, small: Model, signed_in: Callable[[str], Browser]
 ) -> None:
     use(people.owner, small, at())
-    assert "Nothing used yet" in signed_in("admin").get("/usage").text
+    assert "Nothing used yet" in signed_in("admin").page("/usage").headings
 
 
 @pytest.mark.parametrize(("who", "status"), [("owner", 403), ("admin", 200), ("auditor", 200)])
@@ -82,13 +84,11 @@ def test_usage_of_everyone_is_for_admins(
 ) -> None:
     use(people.owner, small, at())
     use(people.stranger, small, at(), cost_nano=9_000_000)
-    answer = signed_in(who).get("/admin/usage")
-    assert answer.status_code == status
+    page = signed_in(who).page("/admin/usage", status=status)
     if status == 200:
-        assert "$0.011 exactly" in answer.text
-        top = answer.text.split("Top users, dearest first")[1].split("</table>")[0]
-        assert top.index("stranger") < top.index("owner")
-        assert "<html" not in signed_in(who).get("/admin/usage?range=7", fragment=True).text
+        assert "$0.011 exactly" in page.definition("Cost").note
+        assert page.table("Top users, dearest first").row_names == ["stranger", "owner"]
+        assert not signed_in(who).page("/admin/usage?range=7", fragment=True).is_whole
 
 
 def test_each_figure_is_compared_with_the_period_before(
@@ -98,21 +98,21 @@ def test_each_figure_is_compared_with_the_period_before(
         use(people.owner, small, at(days), cost_nano=30_000_000, duration_ms=200)
     for days in (8, 9):
         use(people.owner, small, at(days), cost_nano=10_000_000, duration_ms=400)
-    page = signed_in("owner").get("/usage?range=7").text
-    tiles = page.split('class="tiles"')[1].split("</p>")[0]
-    assert "+50%" in tiles  # three requests after two
-    assert "+350%" in tiles  # nine cents after two
-    assert re.search(r'class="good">-50%', tiles)  # half as long
+    answer = signed_in("owner").get("/usage?range=7")
+    page = read(answer)
+    assert page.definition("Requests").note == "+50%"  # three after two
+    assert page.definition("Cost").note == "+350%"  # nine cents after two
+    assert page.definition("Mean duration").note == "-50% of all requests"
+    assert re.search(r'class="good">-50%', answer.text)  # half as long is welcome
     assert "Changes compare" in page
     assert "newest 2,000" not in page
 
 
-def bars_of(page: str) -> tuple[str, int]:
+def bars_of(page: Page) -> tuple[str, int]:
     """How long a bar of the chart is, and how many there are. All of what these tests used is in them."""
-    chart = page.split('data-chart="stacked"')[1].split("</table>")[0]
-    assert sum(int(number) for number in re.findall(r'data-value="(\d+)"', chart)) == 1500
-    (head,) = re.findall(r'scope="col">(Hour|Day|Week|Month)</th>', chart)
-    return head, chart.count('scope="row"')
+    [chart] = [table for table in page.tables if table.heads[1:] == ["small"]]
+    assert sum(int(cell.text.replace(",", "")) for cell in chart.column("small")) == 1500
+    return chart.heads[0], len(chart.rows)
 
 
 def test_the_chart_has_a_bar_for_each_step_that_the_range_touches(
@@ -127,7 +127,7 @@ def test_the_chart_has_a_bar_for_each_step_that_the_range_touches(
         ("range=30", "Day", 30), ("range=90", "Week", len(weeks)), ("range=90&by=hour", "Week", len(weeks)),
         ("range=90&by=month", "Month", len(months)), ("range=90&by=day", "Day", 90),
     ]:  # fmt: skip
-        assert bars_of(owner.get(f"/usage?{asked}").text) == (head, bars), asked
+        assert bars_of(owner.page(f"/usage?{asked}")) == (head, bars), asked
 
 
 @pytest.mark.parametrize(
@@ -150,16 +150,15 @@ def test_the_chart_follows_the_days_that_are_chosen(
     set_clock(datetime(2026, 1, 9, 12, tzinfo=UTC))
     use(people.owner, small, at())
     set_clock(datetime(2026, 1 if "range" in asked else 6, 12, tzinfo=UTC))
-    assert bars_of(signed_in("owner").get(f"/usage?{asked}").text) == (head, bars)
+    assert bars_of(signed_in("owner").page(f"/usage?{asked}")) == (head, bars)
 
 
 @pytest.mark.parametrize("asked", ["from=2026-01-09&to=2026-01-08", "from=x", "from=2020-01-01&to=2026-01-01",
                                    "from=2999-01-01&to=2999-01-02", "range=custom&to=0001-01-01"])  # fmt: skip
 def test_days_that_are_none_ask_for_others(people: People, signed_in: Callable[[str], Browser], asked: str) -> None:
-    answer = signed_in("owner").get(f"/usage?{asked}")
-    assert answer.status_code == 200
-    assert "Pick a range" in answer.text
-    assert 'type="date"' in answer.text
+    page = signed_in("owner").page(f"/usage?{asked}")
+    assert "Pick a range" in page.headings
+    assert {"First day, UTC", "Last day, UTC"} <= {field.text for field in page.fields}
 
 
 def test_a_filter_narrows_everything_and_can_be_taken_out(
@@ -170,19 +169,17 @@ def test_a_filter_narrows_everything_and_can_be_taken_out(
     use(people.owner, small, at(), key_id=first, cost_nano=1_000_000_000)
     use(people.owner, small, at(), key_id=second, cost_nano=4_000_000_000, model="large")
     owner = signed_in("owner")
-    page = owner.get(f"/usage?key={first}").text
-    assert "$1.00" in page
-    assert "$4.00" not in page
-    assert "Remove filter Key: first key" in page
-    by_key = owner.get("/usage?group=key").text.split("Usage by key")[1].split("</table>")[0]
-    assert by_key.index("second key") < by_key.index("first key")
-    assert "80%" in by_key
-    nothing = owner.get("/usage?model=none").text
-    assert "No calls fit these filters" in nothing
-    assert 'name="user"' not in page
+    page = owner.page(f"/usage?key={first}")
+    assert page.definition("Cost") == "$1.00"
+    assert "Remove filter Key: first key" in page.links
+    by_key = owner.page("/usage?group=key").table("Usage by key, dearest first")
+    assert by_key.row_names == ["second key", "first key"]
+    assert by_key.column("Share of cost") == ["80%", "20%"]
+    assert "No calls fit these filters" in owner.page("/usage?model=none").headings
+    assert "user" not in [field.sent_as for field in page.fields]
     assert "Remove filter User" not in owner.get("/usage?user=stranger").text
-    theirs = owner.get("/usage?user=stranger&provider=x&group=user").text
-    assert "$5.00" in theirs  # what only admins narrow by is no filter here
+    theirs = owner.page("/usage?user=stranger&provider=x&group=user")
+    assert theirs.definition("Cost") == "$5.00"  # what only admins narrow by is no filter here
 
 
 def test_errors_are_told_by_kind_and_lead_to_the_requests(
@@ -192,11 +189,11 @@ def test_errors_are_told_by_kind_and_lead_to_the_requests(
     use(people.owner, small, at(), outcome="error", status=504, error_code="upstream_timeout", cost_nano=0)
     use(people.owner, small, at())
     owner = signed_in("owner")
-    href = re.search(r'href="(/activity\?[^"]*code=upstream_timeout[^"]*)"', owner.get("/usage?range=7").text)
-    assert href
-    there = owner.get(href[1].replace("&amp;", "&")).text
-    assert there.count('href="/activity/') == 1
-    assert "Error code: upstream_timeout" in there
+    kind = owner.page("/usage?range=7").section("Errors").row("upstream_timeout")
+    assert (kind.cell("Status"), kind.cell("Requests")) == ("504", "1")
+    there = owner.page(kind.link("upstream_timeout").href)
+    assert [row.cell("Status").texts[0] for row in there.rows] == ["504"]
+    assert "Remove filter Error code: upstream_timeout" in there.links
 
 
 def test_streams_and_whole_answers_stand_side_by_side(
@@ -204,11 +201,10 @@ def test_streams_and_whole_answers_stand_side_by_side(
 ) -> None:
     use(people.owner, small, at(), stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50)
     use(people.owner, small, at(), stream=False, ttft_ms=None, duration_ms=10, outcome="error", status=502)
-    table = signed_in("owner").get("/usage").text.split("Streams and answers as a whole</caption>")[1]
-    stream, whole = table.split("As a stream")[1].split("As a whole")
-    assert "50.0" in stream
-    assert "100 ms" in stream
-    assert "(100%)" in whole
+    table = signed_in("owner").page("/usage").table("Streams and answers as a whole")
+    stream, whole = table.row("As a stream"), table.row("As a whole")
+    assert (stream.cell("Tokens/s"), stream.cell("First token, mean")) == ("50.0", "100 ms")
+    assert whole.cell("Errors") == "1 (100%)"
 
 
 def test_the_hours_of_the_week_follow_the_zone(
@@ -218,12 +214,10 @@ def test_the_hours_of_the_week_follow_the_zone(
     owner = signed_in("owner")
 
     def hours(zone: str) -> tuple[int, int]:
-        heat = owner.get(f"/usage?tz={zone}").text.split('class="heat-table"')[1].split("</table>")[0]
-        rows = heat.split("<tbody>")[1].split("<tr>")[1:]
-        (found,) = [
-            (day, hour) for day, row in enumerate(rows) for hour, cell in enumerate(row.split("<td")[1:])
-            if "heat-5" in cell
-        ]  # fmt: skip
+        rows = owner.page(f"/usage?tz={zone}").section("Hours of the week").table().rows
+        [found] = [
+            (day, hour) for day, row in enumerate(rows) for hour in range(24) if row.cell(f"{hour:02}:00") != "·"
+        ]
         return found
 
     day, hour = hours("UTC")
@@ -261,15 +255,13 @@ def test_a_chosen_user_narrows_the_keys_that_are_offered(
             key, _ = make_key(person, name=name)
             use(person, small, at(), key_id=key)
     auditor = signed_in("auditor")
-    everyone = auditor.get("/admin/usage").text
-    assert ">theirs<" in everyone
-    assert ">mine<" in everyone
-    assert "2 active users" in everyone
-    owners = auditor.get("/admin/usage?user=owner&group=user").text
-    assert ">mine<" in owners
-    assert ">theirs<" not in owners
-    assert "1 active user" in owners
-    assert "No calls fit these filters" in auditor.get("/admin/usage?user=nobody").text
+    everyone = auditor.page("/admin/usage")
+    assert {"theirs", "mine"} <= set(everyone.field("Key").choices)
+    assert everyone.definition("Requests").note == "2 active users"
+    owners = auditor.page("/admin/usage?user=owner&group=user")
+    assert owners.field("Key").choices == ["Key: all", "mine", "my other"]
+    assert owners.definition("Requests").note == "1 active user"
+    assert "No calls fit these filters" in auditor.page("/admin/usage?user=nobody").headings
 
 
 def test_pages_take_few_queries_however_much_was_used(
@@ -316,9 +308,10 @@ def test_a_range_up_to_now_counts_what_came_last_and_nothing_before_it(
     use(people.owner, small, at(40), cost_nano=4_000_000_000)
     owner = signed_in("owner")
     for _ in range(2):
-        assert "$1.00" in owner.get("/usage?range=1").text
-        assert "$7.00" in owner.get("/usage?range=90&by=month").text
-        assert "$4.00" not in owner.get("/usage?range=30").text
+        spent = [
+            owner.page(f"/usage?{asked}").definition("Cost") for asked in ("range=1", "range=30", "range=90&by=month")
+        ]
+        assert spent == ["$1.00", "$3.00", "$7.00"]
         rollups.derive()
 
 
@@ -327,15 +320,15 @@ def test_who_used_most_of_a_model_is_told_on_demand_where_many_people_are(
 ) -> None:
     use(people.owner, small, at(), model="small")
     admin = signed_in("admin")
-    assert "Top users<" in admin.get("/admin/usage?model=small").text
+    assert "Top users" in admin.page("/admin/usage?model=small").headings
     monkeypatch.setattr(arranged, "OFFERED", 1)
-    page = admin.get("/admin/usage?model=small").text
-    assert "Top users<" not in page
-    assert "active user" not in page
-    assert 'name="user"' in page
-    assert "/admin/usage?model=small&amp;tops=1" in page
-    whole = admin.get("/admin/usage?model=small&tops=1").text
-    assert "Top users<" in whole
-    assert "Show users and teams" not in whole
-    assert "Top users<" in admin.get("/admin/usage").text
-    assert "Top users<" in admin.get("/admin/usage?model=small&user=owner").text
+    page = admin.page("/admin/usage?model=small")
+    assert "Top users" not in page.headings
+    assert "active user" not in page.definition("Requests").note
+    assert page.field("User")
+    assert page.link("Show users and teams").href == "/admin/usage?model=small&tops=1"
+    whole = admin.page("/admin/usage?model=small&tops=1")
+    assert "Top users" in whole.headings
+    assert "Show users and teams" not in whole.links
+    assert "Top users" in admin.page("/admin/usage").headings
+    assert "Top users" in admin.page("/admin/usage?model=small&user=owner").headings

@@ -9,6 +9,7 @@ from app.domain import identity, invitations
 from app.extensions import transaction
 from tests.blueprints.public.test_sign_in import _csrf
 from tests.house import PASSWORD, People
+from tests.page import read
 
 
 def invited(app: Flask, **values: object) -> str:
@@ -25,31 +26,32 @@ def accept(client: FlaskClient, link: str, **form: str) -> object:
 
 def test_who_holds_the_link_chooses_a_name_and_is_signed_in(app: Flask, visitors: People) -> None:
     link, client = invited(app, email="ada@example.org", role="admin-readonly"), app.test_client()
-    page = client.get(link)
-    assert page.status_code == 200
-    assert "admin invites you" in page.text
-    assert "ada@example.org" in page.text
-    assert page.headers["Cache-Control"] == "no-store"
+    asked = client.get(link)
+    assert asked.status_code == 200
+    assert "admin invites you as ada@example.org." in read(asked)
+    assert asked.headers["Cache-Control"] == "no-store"
     answer = accept(client, link, role="admin", email="eve@example.org")
     assert answer.status_code == 303
     me = client.get("/api/auth/me").get_json()
     assert (me["username"], me["email"], me["role"]) == ("ada", "ada@example.org", "admin-readonly")
     again = app.test_client().get(link)
     assert again.status_code == 404
-    assert "This invitation is not valid" in again.text
+    assert read(again).heading == "This invitation is not valid"
 
 
 def test_what_was_chosen_badly_may_be_chosen_again(app: Flask, visitors: People) -> None:
     link, client = invited(app), app.test_client()
-    for form, status, told in (
-        ({"username": "owner"}, 409, "is taken"),
-        ({"username": "a b"}, 422, "beginning with a letter"),
-        ({"password": "short", "again": "short"}, 422, "at least 12 characters"),
-        ({"again": "something else"}, 422, "not the same"),
-        ({"username": ""}, 422, "Choose a username"),
+    for form, status, at_fault, told in (
+        ({"username": "owner"}, 409, "Username", "is taken"),
+        ({"username": "a b"}, 422, "Username", "beginning with a letter"),
+        ({"password": "short", "again": "short"}, 422, "Password", "at least 12 characters"),
+        ({"again": "something else"}, 422, "Password, again", "not the same"),
+        ({"username": ""}, 422, "Username", "Choose a username"),
     ):
         refused = accept(client, link, **form)
-        assert (refused.status_code, told in refused.text) == (status, True), form
+        faults = {field.text: field.error for field in read(refused).fields if field.error}
+        assert (refused.status_code, list(faults)) == (status, [at_fault]), form
+        assert told in faults[at_fault]
         assert PASSWORD not in refused.text
     assert accept(client, link).status_code == 303
 
@@ -59,4 +61,4 @@ def test_a_link_that_opens_nothing_says_so_plainly(app: Flask, visitors: People)
     token = _csrf(client, "/sign-in")
     for answer in (client.get("/invitation/x"), client.post("/invitation/x", data={"csrf_token": token})):
         assert answer.status_code == 404
-        assert "Ask whoever invited you" in answer.text
+        assert "Ask whoever invited you" in read(answer)
