@@ -42,9 +42,82 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
 Tokens = Annotated[int, Meta(ge=1, le=LARGEST_TOKENS)]
 
 
-class Limits(msgspec.Struct, kw_only=True):
-    """What bounds the calls of a model: each of these fields is declared here and has a column in `Model`."""
+def _model_name(name: str) -> str:
+    if not MODEL_NAME.fullmatch(name) or "//" in name or name.endswith("/"):
+        raise Invalid("Use 1 to 200 letters, digits and . _ : @ + - /, beginning with a letter or digit.", "name")
+    return name
 
+
+class ModelFields(msgspec.Struct, kw_only=True):
+    """What is said of a model: each of these fields is declared here and has a column in `Model`."""
+
+    name: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            title="Name",
+            description="Applications call the model by it, and it cannot be changed later. "
+            "Letters, digits and . _ : @ + - /",
+            extra={
+                "needed": "Give the model a name.",
+                "read": _model_name,
+                "attributes": {"spellcheck": "false"},
+            },
+        ),
+    ]
+    display_name: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            title="Display name",
+            description="What the catalogue shows. Empty for the name itself.",
+        ),
+    ] = ""
+    description: Annotated[
+        str,
+        Meta(
+            max_length=20_000,
+            title="Description",
+            extra={"lines": 3, "refusal": "Use at most 20000 characters."},
+        ),
+    ] = ""
+    status: Annotated[
+        ModelStatus,
+        Meta(
+            title="Status",
+            extra={
+                "labels": {
+                    "active": "Active: in the catalogue",
+                    "hidden": "Hidden: works, but not in the catalogue",
+                    "deprecated": "Deprecated: in the catalogue with a warning",
+                    "disabled": "Disabled: calls are refused",
+                }
+            },
+        ),
+    ] = "active"
+    restricted: Annotated[
+        bool,
+        Meta(
+            title="Restricted access",
+            description="People ask for it and an administrator decides, also about those who have access now.",
+        ),
+    ] = False
+    capabilities: Annotated[
+        list[Capability],
+        Meta(
+            min_length=1,
+            title="Capabilities",
+            extra={"labels": {name: name.capitalize() for name in CAPABILITIES}},
+        ),
+    ] = msgspec.field(default_factory=lambda: ["chat"])
+    features: Annotated[
+        list[Annotated[str, Meta(max_length=50)]],
+        Meta(
+            max_length=50,
+            title="Features",
+            description="Free words, separated by commas, such as tools, vision, reasoning.",
+        ),
+    ] = []
     context_window: Annotated[
         Tokens | None, Meta(title="Context window", description="Tokens, in and out together.")
     ] = None
@@ -121,14 +194,10 @@ class Model(Base):
         return list(coming.values())
 
     def summary(self) -> dict[str, Any]:
+        told = fields.told(ModelFields, self)
+        del told["description"]  # too long to be kept once more with each change
         return {
-            "name": self.name,
-            "display_name": self.display_name,
-            "capabilities": list(self.capabilities),
-            "features": list(self.features),
-            **fields.told(Limits, self),
-            "restricted": self.restricted,
-            "status": self.status,
+            **told,
             "price": self.price.decimals() if self.price else None,
             "deployments": [item.summary() for item in self.deployments],
         }
@@ -357,34 +426,17 @@ def create_model(
     *,
     by: Person | None,
     name: str,
-    display_name: str | None = None,
-    description: str = "",
-    capabilities: Sequence[str] = ("chat",),
-    features: Sequence[str] = (),
-    restricted: bool = False,
-    status: str = "active",
     price: Mapping[str, str | None] | None = None,
     price_from: datetime | None = None,
     deployments: Sequence[DeploymentSpec] = (),
-    **limits: int | None,
+    **values: Any,
 ) -> Model:
-    """A new model with the given `Limits`. `price` maps the names of `PRICES` to decimals; it holds from now on, or from
-    `price_from`. Raises `Invalid` or, for a taken name, `Conflict`."""
-    if not MODEL_NAME.fullmatch(name) or "//" in name or name.endswith("/"):
-        raise Invalid("Use 1 to 200 letters, digits and . _ : @ + - /, beginning with a letter or digit.", "name")
+    """A new model with the given `ModelFields`. `price` maps the names of `PRICES` to decimals; it holds from now on, or
+    from `price_from`. Raises `Invalid` or, for a taken name, `Conflict`."""
+    model = Model(id=new_id())
+    _fill_model(model, {**fields.usual(ModelFields), **values, "name": name})
     if find_model(name):
         raise Conflict(f"The name {name} is taken.", "name")
-    model = Model(id=new_id(), name=name)
-    _fill_model(
-        model,
-        display_name=display_name or name,
-        description=description,
-        capabilities=capabilities,
-        features=features,
-        restricted=restricted,
-        status=status,
-        limits=limits,
-    )
     db.session.add(model)
     with db.session.no_autoflush:  # a new deployment is its provider's before it is the session's
         _set_deployments(model, deployments)
@@ -402,32 +454,17 @@ def update_model(
     item: Model,
     *,
     by: Person | None,
-    display_name: str | Unset = UNSET,
-    description: str | Unset = UNSET,
-    capabilities: Sequence[str] | Unset = UNSET,
-    features: Sequence[str] | Unset = UNSET,
-    restricted: bool | Unset = UNSET,
-    status: str | Unset = UNSET,
     price: Mapping[str, str | None] | None | Unset = UNSET,
     price_from: datetime | None = None,
     deployments: Sequence[DeploymentSpec] | Unset = UNSET,
-    **limits: int | None,
+    **values: Any,
 ) -> Model:
-    """Changes what is given, also of the `Limits`; a price that differs from the present one holds from now on, or is planned for
-    `price_from` as `set_price` does it.
+    """Changes what is given, also of the `ModelFields`; a price that differs from the present one holds from now on, or
+    is planned for `price_from` as `set_price` does it.
 
     Doors call `offering.change`, which also does what a change means for subscriptions."""
     before = item.summary()
-    _fill_model(
-        item,
-        display_name=item.display_name if display_name is UNSET else display_name,
-        description=item.description if description is UNSET else description,
-        capabilities=item.capabilities if capabilities is UNSET else capabilities,
-        features=item.features if features is UNSET else features,
-        restricted=item.restricted if restricted is UNSET else restricted,
-        status=item.status if status is UNSET else status,
-        limits=limits,
-    )
+    _fill_model(item, values)
     if deployments is not UNSET:
         with db.session.no_autoflush:  # as above
             _set_deployments(item, deployments)
@@ -498,36 +535,12 @@ def weigh(item: Provider, *, by: Person | None, wanted: Mapping[str, tuple[int, 
     return changed
 
 
-def _fill_model(
-    item: Model,
-    *,
-    display_name: str,
-    description: str,
-    capabilities: Sequence[str],
-    features: Sequence[str],
-    restricted: bool,
-    status: str,
-    limits: Mapping[str, int | None],
-) -> None:
-    if len(display_name) > 200:
-        raise Invalid("Use at most 200 characters.", "display_name")
-    if len(description) > 20_000:
-        raise Invalid("Use at most 20000 characters.", "description")
-    if not capabilities or any(capability not in CAPABILITIES for capability in capabilities):
-        raise Invalid(f"Choose at least one of {', '.join(CAPABILITIES)}.", "capabilities")
-    if len(features) > 50 or any(not word.strip() or len(word) > 50 for word in features):
-        raise Invalid("Use at most 50 words of at most 50 characters.", "features")
-    if status not in STATUSES:
-        raise Invalid(f"Choose one of {', '.join(STATUSES)}.", "status")
-    fields.fill(Limits, item, limits)
-    item.display_name = display_name.strip() or item.name
-    item.description = description
-    item.capabilities = [capability for capability in CAPABILITIES if capability in capabilities]
-    item.features = list(dict.fromkeys(word.strip() for word in features))
-    item.restricted = restricted
+def _fill_model(item: Model, values: Mapping[str, Any]) -> None:
+    status = item.status
+    fields.fill(ModelFields, item, values)
+    item.display_name = item.display_name.strip() or item.name
     if status != item.status:
         item.status_at = now()
-    item.status = status
 
 
 def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:

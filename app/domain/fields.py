@@ -1,70 +1,206 @@
 """A noun's fields, declared once: a Struct whose `Meta` carries title, help and bounds of each.
 
-What else must know them derives from the Struct: the domain's check (`fill`), what the management API takes and tells
-(`with_fields` of its contract), the fields of a form (`app.web.forms.with_numbers`), and through the
-noun's `summary` its history. The column and a migration are written beside it.
+What else must know them derives from the Struct: the domain's check (`fill`), the noun's `summary` and with it its
+history (`told`, `words`), what the management API takes and tells (`with_fields` of its contract), and the inputs of a
+form (`with_inputs` of `app.web.forms`). The column and a migration are written beside it.
+
+A field is described as a setting of an adapter is (`app.providers.settings`). `Meta(extra=...)` may tell more of it:
+
+- `labels`: what a choice is called; without it, its own name.
+- `spread`: a choice is made among radio buttons.
+- `lines`: of the input of a long text.
+- `attributes`: further ones of its input.
+- `needed`: what a form says when it is left empty.
+- `refusal`: what the domain says of a value that cannot be used. A body of the API then leaves the check to the domain.
+- `role`: `secret` for one that is never told: a form leaves its input empty, and left empty it stays.
+- `read`: what makes the value of what was given, or raises `Invalid`; it is the whole check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec.inspect import IntType, Metadata, StructType, Type, UnionType, type_info
+from msgspec.inspect import (
+    BoolType,
+    IntType,
+    ListType,
+    LiteralType,
+    Metadata,
+    StrType,
+    StructType,
+    Type,
+    UnionType,
+    type_info,
+)
+from msgspec.inspect import Field as Declared
 
 from app.domain.errors import Invalid
+from app.providers import settings
+
+Fields = type[msgspec.Struct]
+
+UNBOUNDED = 2**63 - 1
 
 
-class Number(NamedTuple):
-    """A whole number that may be absent."""
+class Field(settings.Field, frozen=True, kw_only=True):
+    """One field of a noun. `least` and `most` bound a number, the characters of a text or the items of a list."""
 
-    name: str
-    title: str
-    help: str
-    least: int
-    most: int
+    several: bool = False  # a list of choices, or of words
+    is_whole: bool = False
+    can_be_none: bool = False
+    least: int = 0
+    most: int = UNBOUNDED
+    longest: int = UNBOUNDED  # characters of each word
+    labels: Mapping[str, str] = {}
+    spread: bool = False
+    lines: int = 1
+    attributes: Mapping[str, str] = {}
+    needed: str = "This is needed."
+    refusal: str | None = None
+    read: Callable[[Any], Any] | None = None
+
+    @classmethod
+    def of(cls, setting: settings.Field) -> Field:
+        """An adapter's setting, as a field: the adapter checks it."""
+        return cls(**msgspec.structs.asdict(setting), attributes={"spellcheck": "false"})
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it limits something: pages show these beside each other."""
+        return self.type == "number"
+
+    @property
+    def usual(self) -> Any:
+        """What it is when nothing is said."""
+        return list(self.default or ()) if self.several else self.default
 
 
 @cache
-def numbers_of(kind: type[msgspec.Struct]) -> tuple[Number, ...]:
-    """The numbers that a Struct declares, in its order. Raises `TypeError` for one without title or bounds."""
+def fields_of(kind: Fields) -> tuple[Field, ...]:
+    """What a Struct declares, in its order. Raises `TypeError` for a field without a title and a number without
+    bounds."""
     described = type_info(kind)
     assert isinstance(described, StructType)
-    return tuple(_number(field.name, field.type) for field in described.fields)
+    read = settings.fields_of(cast("type[settings.Settings]", kind))  # any Struct is read alike
+    return tuple(_field(kind, one, read) for one in described.fields)
 
 
-def _number(name: str, found: Type) -> Number:
-    told: dict[str, Any] = {}
-    if isinstance(found, Metadata):
-        told, found = found.extra_json_schema or {}, found.type
+def _field(kind: Fields, found: Declared, read: Iterable[settings.Field]) -> Field:
+    given = msgspec.structs.asdict(next(one for one in read if one.name == found.name))
+    given["choices"] = _choices_of(get_type_hints(kind, include_extras=True)[found.name])
+    if callable(found.default_factory):
+        given["default"] = found.default_factory()
+    meta = found.type
+    if not isinstance(meta, Metadata) or "title" not in (meta.extra_json_schema or {}):
+        raise TypeError(f"{kind.__name__}.{found.name} must have a title")
+    return Field(**given | _bounds(meta.type) | (meta.extra or {}))
+
+
+def _bounds(found: Type) -> dict[str, Any]:
     match found:
-        case UnionType(types=(IntType(ge=int(least), le=int(most)), _)) if "title" in told:
-            return Number(name, told["title"], told.get("description", ""), least, most)
-    raise TypeError(f"{name} must be a number or None, with a title and both bounds")
+        case UnionType(types=(one, _)):
+            return {"can_be_none": True, **_bounds(one)}
+        case IntType(ge=int(least), le=int(most)):
+            return {"is_whole": True, "least": least, "most": most}
+        case StrType(max_length=most):
+            return _known(most=most)
+        case ListType(item_type=LiteralType(), min_length=least):
+            return {"type": "choice", "several": True, **_known(least=least)}
+        case ListType(item_type=StrType(max_length=longest), max_length=most):
+            return {"several": True, **_known(most=most, longest=longest)}
+        case BoolType() | LiteralType():
+            return {}
+    raise TypeError(f"{found} cannot be a field: a number needs both bounds")
 
 
-def told(kind: type[msgspec.Struct], item: object) -> dict[str, int | None]:
-    """The values that `item` has for the fields of `kind`."""
-    return {name: getattr(item, name) for name in kind.__struct_fields__}
+def _choices_of(hint: Any) -> tuple[str, ...]:
+    """The values of a Literal, at whatever depth, as they were written: `type_info` sorts them."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return next((choices for one in get_args(hint) if (choices := _choices_of(one))), ())
 
 
-def words(kind: type[msgspec.Struct]) -> dict[str, str]:
+def _known(**bounds: int | None) -> dict[str, int]:
+    return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def told(kind: Fields, item: object) -> dict[str, Any]:
+    """What `item` is, by the fields of `kind`; a secret is not told."""
+    values = {field.name: (field, getattr(item, field.name)) for field in fields_of(kind) if field.role is None}
+    return {name: list(value or ()) if field.several else value for name, (field, value) in values.items()}
+
+
+def words(kind: Fields) -> dict[str, str]:
     """What the history calls the fields of `kind`."""
-    return {number.name: number.title[:1].lower() + number.title[1:] for number in numbers_of(kind)}
+    return {field.name: field.title[:1].lower() + field.title[1:] for field in fields_of(kind)}
 
 
-def fill(kind: type[msgspec.Struct], item: object, values: Mapping[str, int | msgspec.UnsetType | None]) -> None:
-    """Sets those fields of `item` that are given; one that is `UNSET` stays. Raises `Invalid` naming the first that is
-    out of its bounds."""
-    numbers = {number.name: number for number in numbers_of(kind)}
-    for name, value in values.items():
-        number = numbers.get(name)
-        if number is None:
-            raise TypeError(f"there is no field {name}")
-        if value is msgspec.UNSET:
-            continue
-        if value is not None and not number.least <= value <= number.most:
-            raise Invalid(f"Give a number from {number.least} to {number.most}, or nothing.", name)
+def numbers(kind: Fields) -> tuple[str, ...]:
+    """The names of the fields that are numbers."""
+    return tuple(field.name for field in fields_of(kind) if field.is_number)
+
+
+def usual(kind: Fields) -> dict[str, Any]:
+    """What the fields of something new are when nothing is said of them."""
+    return {field.name: field.usual for field in fields_of(kind) if not field.required}
+
+
+def fill(kind: Fields, item: object, values: Mapping[str, Any]) -> None:
+    """Sets those fields of `item` that are given; one that is `UNSET` stays. Raises `Invalid` naming the first that cannot
+    be used, before it sets any. One that is given as it is already is not checked again."""
+    known = {field.name: field for field in fields_of(kind)}
+    if unknown := values.keys() - known.keys():
+        raise TypeError(f"there is no field {', '.join(sorted(unknown))}")
+    usable = {}
+    for name, field in known.items():
+        value = values.get(name, msgspec.UNSET)
+        if value is None and not field.can_be_none:
+            value = field.usual
+        if value is not msgspec.UNSET and value != getattr(item, name, msgspec.UNSET):
+            usable[name] = _usable(field, value)
+    for name, value in usable.items():
         setattr(item, name, value)
+
+
+def _usable(field: Field, value: Any) -> Any:
+    """The value to be kept; raises `Invalid`."""
+    if field.can_be_none and isinstance(value, str):
+        value = value.strip() or None
+    if value is None:
+        return None
+    if field.read is not None:
+        return field.read(value)
+    if field.type == "choice":
+        return _chosen(field, value)
+    if field.several:
+        return _listed(field, value)
+    if field.is_number and not field.least <= value <= field.most:
+        raise _refused(field, f"Give a number from {field.least} to {field.most}, or nothing.")
+    if field.type == "text" and len(value) > field.most:
+        raise _refused(field, f"Use at most {field.most} characters.")
+    return value
+
+
+def _chosen(field: Field, value: Any) -> Any:
+    choices = ", ".join(field.choices)
+    if not field.several:
+        if value not in field.choices:
+            raise _refused(field, f"Choose one of {choices}.")
+        return value
+    if len(value) < field.least or any(one not in field.choices for one in value):
+        raise _refused(field, f"Choose at least one of {choices}." if field.least else f"Choose from {choices}.")
+    return [choice for choice in field.choices if choice in value]
+
+
+def _listed(field: Field, value: Iterable[str]) -> list[str]:
+    found = [word.strip() for word in value]
+    if len(found) > field.most or any(not 1 <= len(word) <= field.longest for word in found):
+        raise _refused(field, f"Use at most {field.most} words of at most {field.longest} characters.")
+    return list(dict.fromkeys(found))
+
+
+def _refused(field: Field, message: str) -> Invalid:
+    return Invalid(field.refusal or message, field.name)

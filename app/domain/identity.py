@@ -11,9 +11,9 @@ import json
 import logging
 import re
 import secrets as random_source
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from prometheus_client import Counter
@@ -22,19 +22,16 @@ from sqlalchemy import Select, String, cast, func, select
 
 from app import current, store
 from app.clock import now
-from app.domain import audit, names, passwords, sessions, tokens
+from app.domain import audit, fields, names, passwords, sessions, tokens
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
-from app.domain.person import ROLES, SCOPES, SCOPES_OF, Person
+from app.domain.person import SCOPES_OF, Person, PersonFields
 from app.extensions import db, transaction
 
 MOST_NAMED = 1000  # ids that are looked up one by one
 
 USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
-GROUP = re.compile(r"\w[\w ./:@+-]{0,99}")
-MOST_GROUPS = 50
-LARGEST_RATE = 1_000_000_000
 
 Method = Literal["password", "token"]  # a sign-in's door: a browser's, or POST /token
 SIGN_INS = Counter("portico_sign_ins", "Sign-ins by what became of them.", ["method", "outcome"])
@@ -115,22 +112,18 @@ def create(
     by: Person | None,
     username: str,
     password: PasswordHash | None,
-    email: str | None = None,
-    role: str = "user",
     scopes: list[str] | None = None,
-    groups: Sequence[str] = (),
-    disabled: bool = False,
     must_change_password: bool = False,
-    rpm: int | None = None,
-    tpm: int | None = None,
+    **values: Any,
 ) -> Person:
-    """A new person. Raises `Invalid` or, for a name that is taken in any case, `Conflict`."""
+    """A new person with the given `PersonFields`; no scopes means all that the role allows. Raises `Invalid` or, for a
+    name that is taken in any case, `Conflict`."""
     if not USERNAME.fullmatch(username):
         raise Invalid("Use 1 to 64 letters, digits and . _ @ + -, beginning with a letter or digit.", "username")
     if find(username):
         raise Conflict(f"The name {username} is taken.", "username")
     person = Person(username=username, password_hash=password, must_change_password=must_change_password)
-    _fill(person, email=email, role=role, scopes=scopes, groups=groups, disabled=disabled, rpm=rpm, tpm=tpm)
+    _fill(person, fields.usual(PersonFields) | values, scopes)
     db.session.add(person)
     db.session.flush()
     audit.record(by, "person.create", "person", person.id, name=username, after=person.summary())
@@ -142,35 +135,16 @@ def update(
     person: Person,
     *,
     by: Person | None,
-    email: str | None | msgspec.UnsetType = msgspec.UNSET,
-    role: str | msgspec.UnsetType = msgspec.UNSET,
     scopes: list[str] | None | msgspec.UnsetType = msgspec.UNSET,
-    groups: Sequence[str] | msgspec.UnsetType = msgspec.UNSET,
-    disabled: bool | msgspec.UnsetType = msgspec.UNSET,
-    rpm: int | None | msgspec.UnsetType = msgspec.UNSET,
-    tpm: int | None | msgspec.UnsetType = msgspec.UNSET,
     password: PasswordHash | None = None,
+    **values: Any,
 ) -> Person:
-    """Changes what is given. A new password by somebody else must be changed at the next sign-in, and ends
-    the person's sessions and tokens. Raises `Invalid`, or `Conflict` for the last admin."""
+    """Changes what is given, also of the `PersonFields`; a new role without scopes comes with all that it allows. A new
+    password by somebody else must be changed at the next sign-in, and ends the person's sessions and tokens. Raises
+    `Invalid`, or `Conflict` for the last admin."""
     before = person.summary()
-    role_after = person.role if role is msgspec.UNSET else role
-    scopes_after: list[str] | None = None  # a new role comes with all that it allows
-    if scopes is not msgspec.UNSET:
-        scopes_after = scopes
-    elif role_after == person.role:
-        scopes_after = list(person.scopes)
     was_acting = person.is_admin and not person.disabled
-    _fill(
-        person,
-        email=person.email if email is msgspec.UNSET else email,
-        role=role_after,
-        scopes=scopes_after,
-        groups=(person.groups or ()) if groups is msgspec.UNSET else groups,
-        disabled=person.disabled if disabled is msgspec.UNSET else disabled,
-        rpm=person.rpm if rpm is msgspec.UNSET else rpm,
-        tpm=person.tpm if tpm is msgspec.UNSET else tpm,
-    )
+    _fill(person, values, scopes)
     if was_acting and (person.disabled or not person.is_admin):
         _must_not_be_the_last_admin(person)
     after = person.summary()
@@ -317,49 +291,17 @@ def random_password() -> str:
     return "".join(random_source.choice(letters) for _ in range(20))
 
 
-def _fill(
-    person: Person,
-    *,
-    email: str | None,
-    role: str,
-    scopes: list[str] | None,
-    groups: Sequence[str],
-    disabled: bool,
-    rpm: int | None,
-    tpm: int | None,
-) -> None:
-    """Checks and sets what create and update share. No scopes given means all that the role allows."""
-    if role not in ROLES:
-        raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
-    if email and email != person.email:  # one from before this rule stays until it is changed
-        email = names.checked_email(email)
-    allowed = SCOPES_OF[role]
-    for scope in scopes or ():
-        if scope not in SCOPES:
-            raise Invalid(f"Choose from {', '.join(SCOPES)}.", "scopes")
+def _fill(person: Person, values: Mapping[str, Any], scopes: list[str] | None | msgspec.UnsetType) -> None:
+    """Checks and sets what create and update share."""
+    role = person.role
+    fields.fill(PersonFields, person, values)
+    allowed = SCOPES_OF[person.role]
+    if scopes is None or (scopes is msgspec.UNSET and person.role != role):
+        scopes = list(allowed)
+    fields.fill(PersonFields, person, {"scopes": scopes})
+    for scope in person.scopes:
         if scope not in allowed:
-            raise Invalid(f"The role {role} cannot hold the scope {scope}.", "scopes")
-    wanted = usable_groups(groups)
-    for name, value in (("rpm", rpm), ("tpm", tpm)):
-        if value is not None and not 1 <= value <= LARGEST_RATE:
-            raise Invalid(f"Give a number from 1 to {LARGEST_RATE}, or nothing for no limit.", name)
-    person.email = email or None
-    person.role = role
-    person.scopes = [scope for scope in allowed if scopes is None or scope in scopes]
-    person.groups = wanted
-    person.disabled = disabled
-    person.rpm, person.tpm = rpm, tpm
-
-
-def usable_groups(groups: Iterable[str]) -> list[str]:
-    """The names of groups, each once, in their order; raises `Invalid`."""
-    wanted = list(dict.fromkeys(group.strip() for group in groups if group.strip()))
-    for group in wanted:
-        if not GROUP.fullmatch(group):
-            raise Invalid(f"{group[:40]!r} cannot be a group: use letters, digits, spaces and . / : @ + - _.", "groups")
-    if len(wanted) > MOST_GROUPS:
-        raise Invalid(f"Use at most {MOST_GROUPS} groups.", "groups")
-    return wanted
+            raise Invalid(f"The role {person.role} cannot hold the scope {scope}.", "scopes")
 
 
 def _must_not_be_the_last_admin(person: Person) -> None:

@@ -105,7 +105,7 @@ def invite(
         digest=_digest(token),
         email=email,
         role=role,
-        groups=identity.usable_groups(groups),
+        groups=names.checked_groups(groups),
         invited_by=by.username,
         expires_at=now() + timedelta(days=days),
     )

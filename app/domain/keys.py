@@ -21,7 +21,7 @@ from app.domain import audit, budgets, fields, names, notices, teams
 from app.domain.catalog import Model, has_no_word, has_word
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.person import Person
+from app.domain.person import Person, Rate
 from app.domain.search import among, contains
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
@@ -35,7 +35,6 @@ UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
 SHOWN = 8  # characters of a key's beginning that lists show: "sk-" and five more
-LARGEST_RATE = 1_000_000_000
 LONGEST_NOTE = 500
 LONGEST_OVERLAP_S = 30 * 24 * 3600
 MOST_KEYS = 500  # live ones a person
@@ -49,12 +48,41 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 UNREVOKED = text("revoked_at IS NULL")
 
 
-Rate = Annotated[int, Meta(ge=1, le=LARGEST_RATE)]
+class KeyFields(msgspec.Struct, kw_only=True):
+    """What is said of a key: each of these fields is declared here and has a column in `ApiKey`."""
 
-
-class Rates(msgspec.Struct, kw_only=True):
-    """How much a key may do at a time: each of these fields is declared here and has a column in `ApiKey`."""
-
+    name: Annotated[
+        str,
+        Meta(
+            max_length=names.LONGEST,
+            title="Name",
+            description=f"What it is for, such as the application that uses it. At most {names.LONGEST} characters.",
+            extra={"needed": "Give the key a name.", "read": names.checked},
+        ),
+    ]
+    note: Annotated[
+        Annotated[str, Meta(max_length=LONGEST_NOTE)] | None,
+        Meta(
+            title="Note",
+            description=f"Where it is kept, who to ask. At most {LONGEST_NOTE} characters; never a secret.",
+            extra={"lines": 2},
+        ),
+    ] = None
+    models: Annotated[list[str], Meta(title="Models", extra={"read": lambda models: list(dict.fromkeys(models))})] = []
+    routing: Annotated[
+        Literal["free", "fixed"],
+        Meta(
+            title="Routing",
+            extra={
+                "labels": {
+                    "free": "Free: a request may name a provider and fallbacks among the model’s own",
+                    "fixed": "Fixed: requests that name a provider are refused",
+                },
+                "spread": True,
+                "refusal": "Choose free or fixed.",
+            },
+        ),
+    ] = "free"
     rpm: Annotated[Rate | None, Meta(title="Requests a minute")] = None
     tpm: Annotated[Rate | None, Meta(title="Tokens a minute")] = None
     max_parallel: Annotated[Rate | None, Meta(title="Requests at a time")] = None
@@ -136,11 +164,7 @@ class ApiKey(Base):
 
     def summary(self) -> dict[str, Any]:
         return {
-            "name": self.name,
-            "note": self.note,
-            "models": list(self.models),
-            "routing": self.routing,
-            **fields.told(Rates, self),
+            **fields.told(KeyFields, self),
             "expires_at": self.expires_at.isoformat() if self.expires_at else None,
         }
 
@@ -368,15 +392,12 @@ def create(
     by: Person,
     name: str,
     team: Team | None = None,
-    note: str | None = None,
-    models: Sequence[str] = (),
     budget: Mapping[str, Any] | None = None,
     expires_at: datetime | None = None,
-    routing: str = "free",
-    **rates: int | None,
+    **values: Any,
 ) -> tuple[ApiKey, str]:
-    """A new key of a person, or of a team that they are in, and its text, which is told this once. `budget` bears
-    limit, period and timezone.
+    """A new key of a person, or of a team that they are in, with the given `KeyFields`, and its text, which is told this
+    once. `budget` bears limit, period and timezone.
 
     Raises `Invalid` naming the field.
     """
@@ -385,15 +406,7 @@ def create(
     if db.session.query(ApiKey.id).filter_by(person_id=person.id, revoked_at=None).count() >= MOST_KEYS:
         raise Conflict(f"There are {MOST_KEYS} keys already. Revoke some first.")
     key = ApiKey(id=new_id(), person_id=person.id, person=person, team_id=team.id if team else None)
-    _fill(
-        key,
-        name=name,
-        note=note,
-        models=models,
-        rates=rates,
-        expires_at=expires_at,
-        routing=routing,
-    )
+    _fill(key, {**fields.usual(KeyFields), **values, "name": name}, expires_at)
     text = _new_secret(key)
     db.session.add(key)
     db.session.flush()
@@ -409,26 +422,15 @@ def update(
     key: ApiKey,
     *,
     by: Person,
-    name: str | Unset = UNSET,
-    note: str | None | Unset = UNSET,
-    models: Sequence[str] | None | Unset = UNSET,
     budget: Mapping[str, Any] | None | Unset = UNSET,
     expires_at: datetime | None | Unset = UNSET,
-    routing: str | Unset = UNSET,
-    **rates: int | None | Unset,
+    **values: Any,
 ) -> ApiKey:
-    """Changes what is given; a budget of None takes it away. Raises `Invalid`, or `Conflict` for a revoked key."""
+    """Changes what is given, also of the `KeyFields`; a budget of None takes it away. Raises `Invalid`, or `Conflict` for
+    a revoked key."""
     _must_not_be_revoked(key)
     before = key.summary()
-    _fill(
-        key,
-        name=key.name if name is UNSET else name,
-        note=key.note if note is UNSET else note,
-        models=key.models if models is UNSET else models or (),
-        rates=rates,
-        expires_at=key.expires_at if expires_at is UNSET else expires_at,
-        routing=key.routing if routing is UNSET else routing,
-    )
+    _fill(key, values, key.expires_at if expires_at is UNSET else expires_at)
     if key.summary() != before:
         key.updated_at = now()
         audit.record(by, "key.update", "key", key.id, name=key.name, before=before, after=key.summary())
@@ -569,31 +571,15 @@ def _must_not_be_revoked(key: ApiKey) -> None:
         raise Conflict("This key is revoked. Make a new one.")
 
 
-def _fill(
-    key: ApiKey,
-    *,
-    name: str,
-    note: str | None,
-    models: Sequence[str],
-    rates: Mapping[str, int | None | Unset],
-    expires_at: datetime | None,
-    routing: str,
-) -> None:
-    name = names.checked(name)
-    note = (note or "").strip() or None
-    if note and len(note) > LONGEST_NOTE:
-        raise Invalid(f"Use at most {LONGEST_NOTE} characters.", "note")
-    if routing not in ("free", "fixed"):
-        raise Invalid("Choose free or fixed.", "routing")
-    fields.fill(Rates, key, rates)
+def _fill(key: ApiKey, values: Mapping[str, Any], expires_at: datetime | None) -> None:
     if expires_at is not None and expires_at != key.expires_at and not now() < expires_at < LATEST:
         raise Invalid("Give an instant in the future, before the year 3000.", "expires_at")
-    wanted = list(dict.fromkeys(models))
-    new = [model for model in wanted if model not in (key.models or ())]
-    if new:
-        with db.session.no_autoflush:
+    before = key.models or ()
+    with db.session.no_autoflush:
+        fields.fill(KeyFields, key, values)
+        if new := [model for model in key.models if model not in before]:
             _must_be_subscribed(key, new)
-    key.name, key.note, key.models, key.routing, key.expires_at = name, note, wanted, routing, expires_at
+    key.expires_at = expires_at
 
 
 def _must_be_subscribed(key: ApiKey, models: Sequence[str]) -> None:

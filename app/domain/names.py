@@ -1,8 +1,9 @@
-"""Names that people give to things, as they may stand in lists, messages and logs; and addresses of e-mail."""
+"""Names that people give to things, as they may stand in lists, messages and logs; of groups; and addresses of e-mail."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from app.domain.errors import Invalid
 
@@ -10,6 +11,8 @@ LONGEST = 100
 # Control characters, line and paragraph ends, and what turns the direction of the text that follows.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
+GROUP = re.compile(r"\w[\w ./:@+-]{0,99}")
+MOST_GROUPS = 50
 LONGEST_EMAIL = 254
 # The signs of an address that needs no quoting (RFC 5322, dot-atom), as browsers take them, but for the backtick.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+"
@@ -38,3 +41,14 @@ def checked_email(text: str) -> str:
     if not is_email(text):
         raise Invalid("Give an e-mail address such as ada@example.org.", "email")
     return text
+
+
+def checked_groups(groups: Iterable[str]) -> list[str]:
+    """The names of groups, each once, in their order. Raises `Invalid` naming `groups`."""
+    wanted = list(dict.fromkeys(group.strip() for group in groups if group.strip()))
+    for group in wanted:
+        if not GROUP.fullmatch(group):
+            raise Invalid(f"{group[:40]!r} cannot be a group: use letters, digits, spaces and . / : @ + - _.", "groups")
+    if len(wanted) > MOST_GROUPS:
+        raise Invalid(f"Use at most {MOST_GROUPS} groups.", "groups")
+    return wanted

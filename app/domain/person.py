@@ -6,12 +6,15 @@ Only the table stands here, below everything that belongs to people; what can be
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+import msgspec
+from msgspec import Meta
 from sqlalchemy import Index, String, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import now
+from app.domain import fields, names
 from app.extensions import Base
 from app.runtime.ids import new_id
 
@@ -21,12 +24,61 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 Role = Literal["user", "admin", "admin-readonly"]
 ROLES: tuple[Role, ...] = get_args(Role)
+ROLE_NAMES = {"user": "User", "admin": "Administrator", "admin-readonly": "Administrator, read only"}
 
 SCOPES_OF: dict[str, tuple[Scope, ...]] = {
     "user": ("inference", "portal"),
     "admin": SCOPES,
     "admin-readonly": SCOPES,
 }
+
+
+LARGEST_RATE = 1_000_000_000
+Rate = Annotated[int, Meta(ge=1, le=LARGEST_RATE)]
+_NO_RATE = f"Give a number from 1 to {LARGEST_RATE}, or nothing for no limit."
+
+
+class PersonFields(msgspec.Struct, kw_only=True):
+    """What is said of a person: each of these fields is declared here and has a column in `Person`."""
+
+    email: Annotated[
+        Annotated[str, Meta(max_length=255)] | None,
+        Meta(
+            title="E-mail",
+            description="Notices are sent there. Empty for none.",
+            extra={"read": names.checked_email, "attributes": {"inputmode": "email"}},
+        ),
+    ] = None
+    role: Annotated[
+        Role,
+        Meta(title="Role", description="A read-only administrator sees everything.", extra={"labels": ROLE_NAMES}),
+    ] = "user"
+    scopes: Annotated[list[Scope], Meta(title="Scopes")] = []
+    groups: Annotated[
+        list[str],
+        Meta(
+            title="Groups",
+            description="Separated by commas. Approval rules may name them.",
+            extra={"read": names.checked_groups, "attributes": {"spellcheck": "false"}},
+        ),
+    ] = []
+    disabled: Annotated[bool, Meta(title="Deactivated")] = False
+    rpm: Annotated[
+        Rate | None,
+        Meta(
+            title="Requests a minute",
+            description="All personal calls together. Empty for no limit.",
+            extra={"refusal": _NO_RATE},
+        ),
+    ] = None
+    tpm: Annotated[
+        Rate | None,
+        Meta(
+            title="Tokens a minute",
+            description="All personal calls together. Empty for no limit.",
+            extra={"refusal": _NO_RATE},
+        ),
+    ] = None
 
 
 class Person(Base):
@@ -79,16 +131,7 @@ class Person(Base):
 
     def summary(self) -> dict[str, Any]:
         """What the audit log tells of a person."""
-        return {
-            "username": self.username,
-            "email": self.email,
-            "role": self.role,
-            "scopes": list(self.scopes),
-            "groups": list(self.groups or ()),
-            "disabled": self.disabled,
-            "rpm": self.rpm,
-            "tpm": self.tpm,
-        }
+        return {"username": self.username, **fields.told(PersonFields, self)}
 
     @property
     def status(self) -> str:

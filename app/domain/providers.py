@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import Index, Select, String, Text, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
 from app import providers as adapters
 from app.clock import now
-from app.domain import audit, names
+from app.domain import audit, fields, names
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
@@ -31,7 +32,32 @@ UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
 MASK = "••••"
-STATUSES = ("active", "disabled")
+Status = Literal["active", "disabled"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+class ProviderFields(msgspec.Struct, kw_only=True):
+    """What is said of every provider: each of these fields is declared here and has a column in `Provider`. What its kind
+    asks beside stands in the Struct of its adapter."""
+
+    type: Annotated[Literal["api", "web"], Meta(title="Type", extra={"refusal": "Choose api or web."})] = "api"
+    name: Annotated[
+        str,
+        Meta(
+            max_length=names.LONGEST,
+            title="Name",
+            description=f"How lists and reports call it. At most {names.LONGEST} characters.",
+            extra={"needed": "Give the provider a name.", "read": names.checked},
+        ),
+    ]
+    status: Annotated[
+        Status,
+        Meta(
+            title="Status",
+            description="A disabled provider gets no calls; models go to their other deployments.",
+            extra={"labels": {"active": "Active", "disabled": "Disabled"}},
+        ),
+    ] = "active"
 
 
 class Provider(Base):
@@ -56,7 +82,7 @@ class Provider(Base):
         return {**self.settings, **self.hints}
 
     def summary(self) -> dict[str, Any]:
-        return {"type": self.type, "name": self.name, "kind": self.kind, "status": self.status, "config": self.config}
+        return {**fields.told(ProviderFields, self), "kind": self.kind, "config": self.config}
 
 
 Index("uq_provider_name", func.lower(Provider.name), unique=True)
@@ -102,12 +128,11 @@ def search(
     return query.where(Provider.status == status) if status else query
 
 
-def create(
-    *, by: Person | None, name: str, kind: str, config: Mapping[str, Any], type: str = "api", status: str = "active"
-) -> Provider:
-    """A new provider. Raises `Invalid` naming the field (`config.<setting>` for one of the adapter's)."""
-    provider = Provider(type=type, name=name, kind=kind, status=status, settings={})
-    _fill_provider(provider, config)
+def create(*, by: Person | None, name: str, kind: str, config: Mapping[str, Any], **values: Any) -> Provider:
+    """A new provider with the given `ProviderFields`. Raises `Invalid` naming the field (`config.<setting>` for one of
+    the adapter's)."""
+    provider = Provider(kind=kind, settings={})
+    _fill_provider(provider, {**fields.usual(ProviderFields), **values, "name": name}, config)
     db.session.add(provider)
     db.session.flush()
     audit.record(by, "provider.create", "provider", provider.id, name=name, after=provider.summary())
@@ -119,23 +144,18 @@ def update(
     item: Provider,
     *,
     by: Person | None,
-    name: str | Unset = UNSET,
-    type: str | Unset = UNSET,
     kind: str | Unset = UNSET,
-    status: str | Unset = UNSET,
     config: Mapping[str, Any] | Unset = UNSET,
+    **values: Any,
 ) -> Provider:
-    """Changes what is given. A given `config` replaces the open settings; a secret that is masked or missing
-    keeps its stored value, and so does the name of its variable, unless an address moves to another origin: then it must
-    be given again."""
+    """Changes what is given, also of the `ProviderFields`. A given `config` replaces the open settings; a secret that is
+    masked or missing keeps its stored value, and so does the name of its variable, unless an address moves to another
+    origin: then it must be given again."""
     before = item.summary()
-    item.name = item.name if name is UNSET else name
-    item.type = item.type if type is UNSET else type
     if kind is not UNSET and kind != item.kind:
         item.settings = _without(item.settings, adapter_settings.names_with(_adapter_settings(item.kind), "secret_env"))
         item.kind, item.sealed, item.hints = kind, None, {}
-    item.status = item.status if status is UNSET else status
-    _fill_provider(item, {**item.settings, **item.hints} if config is UNSET else config)
+    _fill_provider(item, values, {**item.settings, **item.hints} if config is UNSET else config)
     item.updated_at = now()
     audit.record(by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary())
     mark_for_publication("directory")
@@ -144,10 +164,9 @@ def update(
 
 def switch(item: Provider, status: str, *, by: Person | None) -> Provider:
     """Switches a provider on or off; its settings stay as they are, even if its adapter would no longer take them."""
-    if status not in STATUSES:
-        raise Invalid(f"Choose one of {', '.join(STATUSES)}.", "status")
     before = item.summary()
-    item.status, item.updated_at = status, now()
+    fields.fill(ProviderFields, item, {"status": status})
+    item.updated_at = now()
     audit.record(by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary())
     mark_for_publication("directory")
     return item
@@ -201,13 +220,9 @@ def _checked(declared: type[adapter_settings.Settings], values: dict[str, Any]) 
         raise Invalid(str(error), f"config.{error.field}" if error.field else "config") from None
 
 
-def _fill_provider(item: Provider, config: Mapping[str, Any]) -> None:
-    """Checks and sets a provider's settings as one whole: what is shown, what is sealed."""
-    item.name = names.checked(item.name)
-    if item.type not in ("api", "web"):
-        raise Invalid("Choose api or web.", "type")
-    if item.status not in STATUSES:
-        raise Invalid(f"Choose one of {', '.join(STATUSES)}.", "status")
+def _fill_provider(item: Provider, values: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Checks and sets a provider's fields, and its settings as one whole: what is shown, what is sealed."""
+    fields.fill(ProviderFields, item, values)
     same_name = select(Provider.id).where(func.lower(Provider.name) == item.name.lower(), Provider.id != item.id)
     with db.session.no_autoflush:
         if db.session.scalar(same_name):

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, Text, and_, func, select
 from sqlalchemy.orm import Mapped, contains_eager, lazyload, mapped_column, relationship
 
 from app.clock import now
-from app.domain import audit, budgets, names, notices
+from app.domain import audit, budgets, fields, names, notices
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.identity import LARGEST_RATE
-from app.domain.person import Person
+from app.domain.person import LARGEST_RATE, Person, Rate
 from app.extensions import Base, db
 from app.metering.scopes import member_id
 from app.runtime.ids import new_id
@@ -31,6 +31,40 @@ UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
 MOST_MEMBERS = 10_000
+
+
+_NO_RATE = f"Give a number from 1 to {LARGEST_RATE}, or nothing."
+_RATE_HELP = "All keys of the team together. Empty for no limit."
+
+
+class TeamFields(msgspec.Struct, kw_only=True):
+    """What is said of a team: each of these fields is declared here and has a column in `Team`. Its numbers limit it, and
+    are for admins to change."""
+
+    name: Annotated[
+        str,
+        Meta(
+            max_length=names.LONGEST,
+            title="Name",
+            description=f"No two teams share a name. At most {names.LONGEST} characters.",
+            extra={"needed": "Give the team a name.", "read": names.checked},
+        ),
+    ]
+    description: Annotated[
+        str,
+        Meta(
+            max_length=2000,
+            title="What it is for",
+            description="Everybody in the team reads it. At most 2,000 characters.",
+            extra={"lines": 3},
+        ),
+    ] = ""
+    rpm: Annotated[
+        Rate | None, Meta(title="Requests a minute", description=_RATE_HELP, extra={"refusal": _NO_RATE})
+    ] = None
+    tpm: Annotated[Rate | None, Meta(title="Tokens a minute", description=_RATE_HELP, extra={"refusal": _NO_RATE})] = (
+        None
+    )
 
 
 class Team(Base):
@@ -50,7 +84,7 @@ class Team(Base):
     )
 
     def summary(self) -> dict[str, Any]:
-        return {"name": self.name, "description": self.description, "rpm": self.rpm, "tpm": self.tpm}
+        return fields.told(TeamFields, self)
 
 
 Index("uq_team_name", func.lower(Team.name), unique=True)
@@ -237,19 +271,17 @@ def create(
     *,
     by: Person,
     name: str,
-    description: str = "",
-    rpm: int | None = None,
-    tpm: int | None = None,
     budget: Mapping[str, Any] | None = None,
+    **values: Any,
 ) -> Team:
-    """A new team, whose first owner is who makes it. Limits and the budget are for admins to give.
+    """A new team with the given `TeamFields`, whose first owner is who makes it. Limits and the budget are for admins to give.
 
     Raises `Invalid` naming the field, or `Forbidden`.
     """
-    if (rpm, tpm, budget) != (None, None, None):
+    if budget is not None or any(values.get(limit) is not None for limit in fields.numbers(TeamFields)):
         _must_be_admin(by)
     team = Team(id=new_id())
-    _fill(team, name=name, description=description, rpm=rpm, tpm=tpm)
+    _fill(team, {**fields.usual(TeamFields), **values, "name": name})
     db.session.add(team)
     db.session.flush()
     db.session.add(Membership(team_id=team.id, person_id=by.id, role="owner"))
@@ -265,28 +297,20 @@ def update(
     team: Team,
     *,
     by: Person,
-    name: str | Unset = UNSET,
-    description: str | Unset = UNSET,
-    rpm: int | None | Unset = UNSET,
-    tpm: int | None | Unset = UNSET,
     budget: Mapping[str, Any] | None | Unset = UNSET,
+    **values: Any,
 ) -> Team:
-    """Changes what is given; a budget of None takes it away. Limits and the budget are for admins to change.
+    """Changes what is given, also of the `TeamFields`; a budget of None takes it away. Limits and the budget are for
+    admins to change.
 
     Raises `Invalid`, or `Forbidden` when an owner wants to change what bounds their own team.
     """
     before = team.summary()
-    _fill(
-        team,
-        name=team.name if name is UNSET else name,
-        description=team.description if description is UNSET else description,
-        rpm=team.rpm if rpm is UNSET else rpm,
-        tpm=team.tpm if tpm is UNSET else tpm,
-    )
-    bounds_change = (team.rpm, team.tpm) != (before["rpm"], before["tpm"]) or budget is not UNSET
-    if bounds_change:
+    _fill(team, values)
+    after = team.summary()
+    if budget is not UNSET or any(after[limit] != before[limit] for limit in fields.numbers(TeamFields)):
         _must_be_admin(by)
-    audit.record(by, "team.update", "team", team.id, name=team.name, before=before, after=team.summary())
+    audit.record(by, "team.update", "team", team.id, name=team.name, before=before, after=after)
     if budget is None:
         budgets.clear("team", team.id, by=by)
     elif budget is not UNSET:
@@ -477,18 +501,12 @@ def answer(invitation: TeamInvitation, *, by: Person, accept: bool) -> TeamInvit
     return invitation
 
 
-def _fill(team: Team, *, name: str, description: str, rpm: int | None, tpm: int | None) -> None:
-    name = names.checked(name)
-    taken = select(Team.id).where(func.lower(Team.name) == name.lower(), Team.id != team.id)
+def _fill(team: Team, values: Mapping[str, Any]) -> None:
     with db.session.no_autoflush:
+        fields.fill(TeamFields, team, values)
+        taken = select(Team.id).where(func.lower(Team.name) == team.name.lower(), Team.id != team.id)
         if db.session.scalar(taken):
-            raise Conflict(f"The name {name} is taken.", "name")
-    if len(description) > 2000:
-        raise Invalid("Use at most 2000 characters.", "description")
-    for field, value in (("rpm", rpm), ("tpm", tpm)):
-        if value is not None and not 1 <= value <= LARGEST_RATE:
-            raise Invalid(f"Give a number from 1 to {LARGEST_RATE}, or nothing.", field)
-    team.name, team.description, team.rpm, team.tpm = name, description, rpm, tpm
+            raise Conflict(f"The name {team.name} is taken.", "name")
 
 
 def _must_be_admin(by: Person) -> None:

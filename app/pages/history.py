@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from app.domain import fields
 from app.domain.audit import AuditEntry
-from app.domain.keys import Rates
+from app.domain.keys import KeyFields
+from app.domain.teams import TeamFields
 from app.pages.budgets import ACTIONS
 
 # `{person}` is whom the act concerns, `{role}` their new role.
@@ -37,7 +38,9 @@ ACTION_TITLES = {
     "budget.request.deny": "Increase denied",
 }
 LABELS = {
-    **fields.words(Rates),
+    **fields.words(TeamFields),
+    **fields.words(KeyFields),
+    "description": "description",
     "expires_at": "expires",
     "timezone": "time zone",
     "thresholds": "alerts at",

@@ -14,8 +14,8 @@ from flask import Response
 from sqlalchemy import Select, select
 
 from app.clock import from_ms, now, to_ms
-from app.domain import budgets, keys
-from app.domain.keys import ApiKey, Rates
+from app.domain import budgets, fields, keys
+from app.domain.keys import ApiKey, KeyFields
 from app.domain.person import Person
 from app.metering import money
 from app.reports import requests
@@ -101,7 +101,7 @@ EXPORTED: Mapping[str, Callable[[Row], Any]] = {
     "spent": lambda row: money.optional_text(row.standing.spent_nano),
     "budget": lambda row: money.optional_text(row.standing.limit_nano),
     "budget_period": lambda row: None if row.standing.limit_nano is None else row.standing.period,
-    **{name: _rate(name) for name in Rates.__struct_fields__},
+    **{name: _rate(name) for name in fields.numbers(KeyFields)},
     "routing": lambda row: row.key.routing,
     "last_used_at": lambda row: row.last_used_at,
     "created_at": lambda row: row.key.created_at,

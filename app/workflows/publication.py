@@ -27,8 +27,9 @@ from sqlalchemy.orm import Session
 
 from app import current, directory, store
 from app.clock import now, now_ms, to_ms
+from app.domain import fields
 from app.domain.budgets import Budget
-from app.domain.catalog import Limits, Model
+from app.domain.catalog import Model, ModelFields
 from app.domain.changes import PENDING, Change, PendingChange
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.person import Person
@@ -398,20 +399,21 @@ def endpoint_record(row: Endpoint) -> directory.Endpoint:
     return directory.Endpoint(path=row.path, active=row.active, providers=tuple(row.providers))
 
 
-# What the gateway must know of a model's limits: a field of its own record with the same name.
-_SHARED_LIMITS = [name for name in Limits.__struct_fields__ if name in directory.Model.__struct_fields__]
+def _shared(row: Model) -> dict[str, Any]:
+    """What the gateway must know of a model's fields: its own record has a field of the same name for it."""
+    told = {name: value for name, value in fields.told(ModelFields, row).items() if name in _RECORDED}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+
+
+_RECORDED = frozenset(directory.Model.__struct_fields__)
 
 
 def model_record(row: Model) -> directory.Model:
     """A model as it is published, with the prices that hold now and later."""
     return directory.Model(
         id=row.id,
-        name=row.name,
-        capabilities=tuple(row.capabilities),  # type: ignore[arg-type]
         created=int(row.created_at.timestamp()),
-        status=cast("Any", row.status),
-        features=tuple(row.features),
-        **{name: getattr(row, name) for name in _SHARED_LIMITS},
+        **_shared(row),
         prices=_prices(row),
         deployments=tuple(
             directory.Deployment(

@@ -17,8 +17,9 @@ from wtforms import BooleanField, IntegerField, PasswordField, SelectField, Stri
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 
 from app import blueprints
-from app.domain import announcements, approval_rules, keys, providers
+from app.domain import announcements, approval_rules, catalog, fields, keys, providers, teams
 from app.domain.audit import AuditEntry
+from app.domain.person import PersonFields
 from app.extensions import db, transaction
 from app.web.forms import EditConflict, EditForm
 from tests.blueprints.portal.conftest import Browser, config, signed_in  # noqa: F401
@@ -151,6 +152,25 @@ def ids(people: People) -> dict[str, str]:  # noqa: F811
         }
 
     return transaction(make)
+
+
+@pytest.mark.parametrize(
+    ("page", "kind", "elsewhere"),
+    [
+        ("/admin/models/{model}", catalog.ModelFields, {"name"}),  # which cannot be changed
+        ("/admin/models/new", catalog.ModelFields, set()),
+        ("/keys/{key}/settings", keys.KeyFields, {"models"}),  # which a person without subscriptions cannot tick
+        ("/admin/providers/{provider}", providers.ProviderFields, {"type"}),
+        ("/admin/people/owner", PersonFields, {"scopes", "disabled"}),
+        ("/teams/{team}?tab=settings", teams.TeamFields, set()),
+    ],
+)
+def test_a_page_shows_an_input_for_each_field_that_its_noun_declares(
+    page: str, kind: fields.Fields, elsewhere: set[str], ids: dict[str, str], signed_in: Callable[[str], Browser]  # noqa: F811
+) -> None:  # fmt: skip
+    shown = signed_in("admin").get(page.format(**ids)).text
+    declared = {field.name for field in fields.fields_of(kind)}
+    assert {name for name in declared if f' name="{name}"' in shown} == declared - elsewhere
 
 
 class Tab:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from flask import Blueprint, Response, url_for
 from flask_wtf import FlaskForm
 from wtforms import IntegerField, SelectField, StringField
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length, NumberRange
 
-from app.blueprints.admin.people import ROLE_CHOICES, ROLE_NAMES, groups_of
 from app.blueprints.admin.person import me
 from app.domain import deliveries, invitations
 from app.domain.errors import DomainError
 from app.domain.invitations import LONGEST_DAYS, STATUSES
+from app.domain.person import ROLE_NAMES
 from app.extensions import transaction
 from app.web import links
-from app.web.forms import blame
+from app.web.forms import WordsField, blame
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 
@@ -29,10 +30,9 @@ class InvitationForm(FlaskForm):
         [Length(max=255, message="Use at most %(max)d characters.")],
         render_kw={"inputmode": "email", "autocomplete": "off", "autofocus": True},
     )
-    role = SelectField("Role", choices=ROLE_CHOICES, default="user")
-    groups = StringField(
+    role = SelectField("Role", choices=[SelectChoice(role, name) for role, name in ROLE_NAMES.items()], default="user")
+    groups = WordsField(
         "Groups",
-        [Length(max=2000, message="Use at most %(max)d characters.")],
         description="Separated by commas. Empty for none.",
         render_kw={"autocomplete": "off", "spellcheck": "false"},
     )
@@ -78,7 +78,7 @@ def create() -> Response:
             link=f"{links.origin()}/invitation/{{token}}",
             email=form.email.data,
             role=form.role.data,
-            groups=groups_of(form.groups.data),
+            groups=form.groups.data or (),
             days=form.days.data or 0,
         )
     except DomainError as error:

@@ -19,20 +19,18 @@ from wtforms import (
     Form,
     IntegerField,
     SelectField,
-    SelectMultipleField,
     StringField,
-    TextAreaField,
     ValidationError,
 )
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
-from wtforms.validators import InputRequired, Length, NumberRange, Optional
+from wtforms.validators import Length, NumberRange, Optional
 
 from app import clock
 from app.blueprints.admin.person import me
 from app.clock import now
 from app.directory import Price
-from app.domain import catalog, providers
-from app.domain.catalog import CAPABILITIES, PRICES, STATUSES, DeploymentSpec, Limits, Model
+from app.domain import catalog, fields, providers
+from app.domain.catalog import CAPABILITIES, PRICES, STATUSES, DeploymentSpec, Model, ModelFields
 from app.domain.errors import DomainError
 from app.domain.providers import Provider
 from app.extensions import db, transaction
@@ -41,7 +39,7 @@ from app.providers.base import CheckResult
 from app.reports import usage as usage_reports
 from app.reports.usage import Repriced
 from app.web import exports
-from app.web.forms import EditForm, Value, blame, with_numbers, words_of
+from app.web.forms import EditForm, Value, blame, with_inputs, words_of
 from app.web.lists import every, in_order, page_of, sorting
 from app.web.render import render, see_other, toast_next
 from app.workflows import catalog_changes
@@ -91,50 +89,12 @@ def _amount(form: FlaskForm, field: StringField) -> None:
         raise ValidationError(f"This price is not usable: {error}.") from None
 
 
-@with_numbers(Limits)
+@with_inputs(ModelFields)
 class ModelForm(EditForm):
     """A model; its deployments are rows of their own."""
 
-    limits = Limits.__struct_fields__
     deployments: Deployments | None = None
 
-    name = StringField(
-        "Name",
-        [InputRequired("Give the model a name."), Length(max=200, message="Use at most %(max)d characters.")],
-        description="Applications call the model by it, and it cannot be changed later. Letters, digits and . _ : @ + - /",
-        render_kw={"autocomplete": "off", "spellcheck": "false", "maxlength": 200},
-    )
-    display_name = StringField(
-        "Display name",
-        [Length(max=200, message="Use at most %(max)d characters.")],
-        description="What the catalogue shows. Empty for the name itself.",
-        render_kw={"autocomplete": "off", "maxlength": 200},
-    )
-    description = TextAreaField("Description", [Length(max=20_000, message="Use at most %(max)d characters.")])
-    status = SelectField(
-        "Status",
-        choices=[
-            SelectChoice("active", "Active: in the catalogue"),
-            SelectChoice("hidden", "Hidden: works, but not in the catalogue"),
-            SelectChoice("deprecated", "Deprecated: in the catalogue with a warning"),
-            SelectChoice("disabled", "Disabled: calls are refused"),
-        ],
-    )
-    restricted = BooleanField(
-        "Restricted access",
-        description="People ask for it and an administrator decides, also about those who have access now.",
-    )
-    capabilities = SelectMultipleField(
-        "Capabilities",
-        [InputRequired("Choose at least one.")],
-        choices=[SelectChoice(name, name.capitalize()) for name in CAPABILITIES],
-        default=["chat"],
-    )
-    features = StringField(
-        "Features",
-        description="Free words, separated by commas, such as tools, vision, reasoning.",
-        render_kw={"autocomplete": "off"},
-    )
     price_input_per_mtok = _price("Input", "Per 1M tokens.")
     price_cached_input_per_mtok = _price("Cached input", "Per 1M tokens.")
     price_output_per_mtok = _price("Output", "Per 1M tokens.")
@@ -164,18 +124,9 @@ class ModelForm(EditForm):
         moment: datetime | None = self.price_from.data if "price_from" in self else None
         return moment.replace(tzinfo=UTC) if moment else None
 
-    def wanted(self) -> dict[str, Any]:
-        """The arguments of `catalog.create_model` and `update_model`, but the name and the deployments."""
-        return {
-            "display_name": (self.display_name.data or "").strip(),
-            "description": (self.description.data or "").strip(),
-            "status": self.status.data,
-            "restricted": self.restricted.data,
-            "capabilities": self.capabilities.data,
-            "features": [word.strip() for word in (self.features.data or "").split(",") if word.strip()],
-            **{name: self[name].data for name in self.limits},
-            "price": self.prices,
-        }
+    def to_changes(self) -> dict[str, Any]:
+        """The arguments of `catalog.create_model` and, without the name, of `update_model`, but the deployments."""
+        return {**self.entered(), "price": self.prices}
 
 
 class DeploymentRow(Form):
@@ -349,9 +300,8 @@ def create() -> Response:
         made = transaction(
             catalog.create_model,
             by=me(),
-            name=(form.name.data or "").strip(),
             deployments=deployments.specs(),
-            **form.wanted(),
+            **form.to_changes(),
         )
     except DomainError as error:
         return _new_page(form, deployments, _blame(form, deployments, error))
@@ -377,11 +327,11 @@ def change(id: str) -> Response:
         return _page(item, form, deployments, 409, effects=effects)
     before = item.price.id if item.price else None
     from_at = form.from_at
-    wanted = form.wanted() if from_at is None else {**form.wanted(), "price": catalog.UNSET}
+    changes = form.to_changes() if from_at is None else {**form.to_changes(), "price": catalog.UNSET}
     prices, specs = form.prices, deployments.specs()
 
     def save() -> bool:
-        catalog_changes.change(item, by=me(), deployments=specs, **wanted)
+        catalog_changes.change(item, by=me(), deployments=specs, **changes)
         return from_at is not None and catalog.set_price(item, by=me(), price=prices, from_at=from_at) is not None
 
     try:
@@ -511,9 +461,10 @@ def _effect(item: Model) -> dict[str, Any]:
 def _effects(item: Model, form: ModelForm) -> list[str]:
     """What saving this form would do to people who use the model, in sentences; nothing when it hits nobody."""
     hit = catalog_changes.effect(item)
-    status = form.status.data
+    changes = form.to_changes()
+    status = changes["status"]
     told = []
-    if form.restricted.data and not item.restricted and hit.active:
+    if changes["restricted"] and not item.restricted and hit.active:
         many = _counted(hit.active, "active subscription")
         told.append(f"Restricting it turns {many} pending: calls are refused until you approve them.")
     if hit.live and status != item.status and status in ("hidden", "disabled"):
@@ -535,9 +486,9 @@ def _counted(number: int, noun: str) -> str:
 def _filled(item: Model) -> tuple[ModelForm, Deployments]:
     """The form of a model as it is kept, and its deployments."""
     price = item.price.decimals() if item.price else {}
-    data = {PRICE + name: amount for name, amount in price.items()} | {"features": ", ".join(item.features)}
+    data = {PRICE + name: amount for name, amount in price.items()} | fields.told(ModelFields, item)
     deployments = Deployments(item)
-    form = _change_form(deployments, formdata=None, data={**_plain(item), **data})
+    form = _change_form(deployments, formdata=None, data=data)
     form.beside = [one.settings for one in item.deployments]
     return form.as_opened(), deployments
 
@@ -552,11 +503,6 @@ def _change_form(deployments: Deployments, **arguments: Any) -> ModelForm:
     form.deployments = deployments
     del form.name  # applications call the model by it
     return form
-
-
-def _plain(item: Model) -> dict[str, Any]:
-    names = ("display_name", "description", "status", "restricted", "capabilities", *Limits.__struct_fields__)
-    return {name: getattr(item, name) for name in names}
 
 
 def _blame(form: ModelForm, deployments: Deployments, error: DomainError) -> int:

@@ -9,16 +9,13 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
 from sqlalchemy import func, select
-from wtforms import IntegerField, SelectField, StringField
-from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
-from wtforms.validators import Length, NumberRange, Optional
 
 from app.blueprints.admin.person import me
 from app.clock import from_ms, now, to_ms
-from app.domain import audit, budgets, identity, keys, passwords, sessions, subscriptions, tokens
+from app.domain import audit, budgets, fields, identity, keys, passwords, sessions, subscriptions, tokens
 from app.domain.errors import DomainError, NotFound
 from app.domain.keys import ApiKey
-from app.domain.person import ROLES, Person
+from app.domain.person import ROLE_NAMES, ROLES, Person, PersonFields
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
@@ -28,15 +25,13 @@ from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.planner import Filters
 from app.web import exports
-from app.web.forms import EditForm, blame, is_confirmed_by
+from app.web.forms import EditForm, blame, is_confirmed_by, with_inputs
 from app.web.lists import filters_from_request, list_page, page_of
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
 
 STATUSES = ("active", "deactivated")
 SECTIONS = ("profile", "keys", "subscriptions", "sessions", "history")
-ROLE_NAMES = {"user": "User", "admin": "Administrator", "admin-readonly": "Administrator, read only"}
-ROLE_CHOICES = [SelectChoice(role, name) for role, name in ROLE_NAMES.items()]
 MOST_SPENDERS = 1_000_000
 
 bp = Blueprint("people", __name__)
@@ -74,41 +69,13 @@ class Figures(NamedTuple):
     teams: dict[str, list[str]]
 
 
+@with_inputs(PersonFields, but=("scopes", "disabled"))
 class ProfileForm(EditForm):
     """What an admin may change of somebody. Empty limits mean none."""
-
-    email = StringField(
-        "E-mail",
-        [Length(max=255, message="Use at most %(max)d characters.")],
-        description="Notices are sent there. Empty for none.",
-        render_kw={"inputmode": "email", "autocomplete": "off"},
-    )
-    role = SelectField("Role", choices=ROLE_CHOICES, description="A read-only administrator sees everything.")
-    groups = StringField(
-        "Groups",
-        [Length(max=2000, message="Use at most %(max)d characters.")],
-        description="Separated by commas. Approval rules may name them.",
-        render_kw={"autocomplete": "off", "spellcheck": "false"},
-    )
-    rpm = IntegerField(
-        "Requests a minute",
-        [Optional(), NumberRange(1, identity.LARGEST_RATE, "Give a number of at least 1.")],
-        description="All personal calls together. Empty for no limit.",
-    )
-    tpm = IntegerField(
-        "Tokens a minute",
-        [Optional(), NumberRange(1, identity.LARGEST_RATE, "Give a number of at least 1.")],
-        description="All personal calls together. Empty for no limit.",
-    )
 
 
 class BudgetForm(BudgetFields, EditForm):
     """What somebody may spend with their personal keys."""
-
-
-def groups_of(text: str | None) -> list[str]:
-    """The groups that a field names, separated by commas."""
-    return [group.strip() for group in (text or "").split(",") if group.strip()]
 
 
 @bp.get("/admin/people")
@@ -148,11 +115,7 @@ def change(username: str) -> Response:
             identity.update,
             person,
             by=me(),
-            email=(form.email.data or "").strip() or None,
-            role=form.role.data,
-            groups=groups_of(form.groups.data),
-            rpm=form.rpm.data,
-            tpm=form.tpm.data,
+            **form.entered(),
         )
     except DomainError as error:
         blame(form, error)
@@ -313,16 +276,7 @@ def _detail(
 
 
 def _profile(person: Person) -> ProfileForm:
-    return ProfileForm(
-        formdata=None,
-        data={
-            "email": person.email,
-            "role": person.role,
-            "groups": ", ".join(person.groups),
-            "rpm": person.rpm,
-            "tpm": person.tpm,
-        },
-    ).as_opened()
+    return ProfileForm(formdata=None, data=fields.told(PersonFields, person)).as_opened()
 
 
 def _budget(person: Person) -> BudgetForm:

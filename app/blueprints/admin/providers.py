@@ -5,7 +5,6 @@ A secret that is kept never leaves: its field comes empty, and left empty it sta
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -13,23 +12,23 @@ from typing import Any, cast
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
 from sqlalchemy import func
-from wtforms import BooleanField, Field, Form, IntegerField, PasswordField, SelectField, StringField, TextAreaField
-from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
+from wtforms import Form, IntegerField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length, NumberRange
 
 from app import providers as adapters
 from app.blueprints.admin.person import me
-from app.domain import catalog, providers
+from app.domain import catalog, fields, providers
 from app.domain.catalog import Deployment
 from app.domain.errors import Conflict, DomainError, NotFound
-from app.domain.providers import STATUSES, Provider
+from app.domain.fields import Field
+from app.domain.providers import STATUSES, Provider, ProviderFields
 from app.extensions import db, transaction
 from app.providers.base import Adapter, CheckResult
 from app.providers.settings import Field as Setting
 from app.providers.settings import fields_of
 from app.reports import performance
 from app.web import exports
-from app.web.forms import EditForm, Value, blame
+from app.web.forms import EditForm, Value, blame, input_of, with_inputs
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
@@ -48,54 +47,15 @@ COLUMNS: dict[str, Any] = {
 bp = Blueprint("providers", __name__)
 
 
-class NumberField(StringField):
-    """A whole or a decimal number; nothing is None."""
-
-    def process_formdata(self, valuelist: Sequence[Any]) -> None:
-        text = str(valuelist[0]).strip() if valuelist else ""
-        self.data = None
-        if text:
-            self.data = _number(text)  # type: ignore[assignment]
-
-    def _value(self) -> str:
-        if self.raw_data:
-            return str(self.raw_data[0])
-        return "" if self.data is None else str(self.data).removesuffix(".0")
-
-
-class JsonField(TextAreaField):
-    """JSON of any shape; nothing is None."""
-
-    def process_formdata(self, valuelist: Sequence[Any]) -> None:
-        text = str(valuelist[0]).strip() if valuelist else ""
-        self.data = None
-        if text:
-            try:
-                self.data = json.loads(text)
-            except (ValueError, RecursionError):
-                raise ValueError('Give JSON, such as {"name": "value"}.') from None
-
-    def _value(self) -> str:
-        if self.raw_data:
-            return str(self.raw_data[0])
-        return "" if self.data is None else json.dumps(self.data, indent=2, ensure_ascii=False)
-
-
+@with_inputs(ProviderFields, but=("type",))
 class ProviderForm(EditForm):
     """What every provider has; `form_of` adds the settings of a kind."""
 
-    name = StringField(
-        "Name",
-        [InputRequired("Give the provider a name."), Length(max=100, message="Use at most %(max)d characters.")],
-        description="How lists and reports call it. At most 100 characters.",
-        render_kw={"autocomplete": "off", "maxlength": 100},
-    )
-    status = SelectField(
-        "Status",
-        choices=[SelectChoice(name, name.capitalize()) for name in STATUSES],
-        description="A disabled provider gets no calls; models go to their other deployments.",
-    )
     settings: Sequence[Setting] = ()
+
+    def to_changes(self) -> dict[str, Any]:
+        """The arguments of `providers.update` and, but for the kind, of `providers.create`."""
+        return {**self.entered(), "config": self.config()}
 
     def config(self) -> dict[str, Any]:
         """The settings given; empty ones are left out, so that a secret stays and a default holds."""
@@ -169,11 +129,11 @@ class Ranks(EditForm):
 def form_of(kind: type[Adapter], kept: Mapping[str, Any]) -> type[ProviderForm]:
     """The form of a kind. `kept` holds what is stored already: the masks of secrets, the names of variables."""
     settings = fields_of(kind.Settings)
-    fields = {
+    inputs = {
         PREFIX + setting.name: _field_of(setting, kept.get(setting.name) if setting.kept else None)
         for setting in settings
     }
-    return cast("type[ProviderForm]", type("ProviderFormOfKind", (ProviderForm,), {**fields, "settings": settings}))
+    return cast("type[ProviderForm]", type("ProviderFormOfKind", (ProviderForm,), {**inputs, "settings": settings}))
 
 
 @bp.get("/admin/providers")
@@ -221,14 +181,7 @@ def create() -> Response:
     if not form.validate_on_submit():
         return _new_page(kind, form, 422)
     try:
-        made = transaction(
-            providers.create,
-            by=me(),
-            name=(form.name.data or "").strip(),
-            kind=kind,
-            status=form.status.data,
-            config=form.config(),
-        )
+        made = transaction(providers.create, by=me(), kind=kind, **form.to_changes())
     except DomainError as error:
         form.blame(error)
         return _new_page(kind, form, 422)
@@ -249,15 +202,7 @@ def change(id: str) -> Response:
     if not form.validate_on_submit():
         return _page(item, form, 422)
     try:
-        form.save(
-            lambda: _as_kept(providers.get(id)),
-            providers.update,
-            item,
-            by=me(),
-            name=(form.name.data or "").strip(),
-            status=form.status.data,
-            config=form.config(),
-        )
+        form.save(lambda: _as_kept(providers.get(id)), providers.update, item, by=me(), **form.to_changes())
     except DomainError as error:
         return _page(item, form, form.blame(error))
     toast_next("success", f"{item.name} is saved.")
@@ -339,8 +284,7 @@ def _new_page(kind: str, form: ProviderForm, status: int = 200) -> Response:
 
 def _as_kept(item: Provider) -> ProviderForm:
     """The provider's form as it is stored."""
-    data = {"name": item.name, "status": item.status}
-    form = _form_for(item)(formdata=None, data=data | _shown(item))
+    form = _form_for(item)(formdata=None, data=fields.told(ProviderFields, item) | _shown(item))
     form.beside = item.updated_at  # a secret may change behind the same mask
     return form.as_opened()
 
@@ -410,32 +354,18 @@ def _titles() -> dict[str, str]:
     return {kind: adapters.adapter(kind).title for kind in adapters.kinds()}
 
 
-def _field_of(setting: Setting, kept: str | None) -> Field:
-    """The field of one setting, by its type."""
-    help = setting.help
+def _field_of(setting: Setting, kept: str | None) -> Any:
+    """The input of one setting. One that may be kept comes empty."""
+    if not setting.kept:
+        return input_of(Field.of(setting), default=setting.default)
     required = [InputRequired("This is needed.")] if setting.required and kept is None else []
-    arguments: dict[str, Any] = {"validators": required, "default": setting.default}
-    if setting.kept:
-        what = "A secret" if setting.role == "secret" else "The name of a variable"
-        note = f"{what} is kept ({kept}). Leave this empty to keep it; enter another to replace it." if kept else help
-        attributes = {"autocomplete": "new-password" if setting.role == "secret" else "off", "spellcheck": "false"}
-        if kept:
-            attributes["placeholder"] = "Kept; enter to replace"
-        field = PasswordField if setting.role == "secret" else StringField
-        return field(setting.title, required, description=note, render_kw=attributes)
-    match setting.type:
-        case "boolean":
-            return BooleanField(setting.title, description=help, default=setting.default)
-        case "choice":
-            choices = [SelectChoice(choice, choice) for choice in setting.choices]
-            return SelectField(setting.title, description=help, choices=choices, **arguments)
-        case "number":
-            return NumberField(setting.title, description=help, render_kw={"inputmode": "decimal"}, **arguments)
-        case "json":
-            return JsonField(setting.title, description=help, render_kw={"spellcheck": "false"}, **arguments)
-    return StringField(
-        setting.title, description=help, render_kw={"autocomplete": "off", "spellcheck": "false"}, **arguments
-    )
+    what = "A secret" if setting.role == "secret" else "The name of a variable"
+    note = f"{what} is kept ({kept}). Leave this empty to keep it; enter another to replace it."
+    attributes = {"autocomplete": "new-password" if setting.role == "secret" else "off", "spellcheck": "false"}
+    if kept:
+        attributes["placeholder"] = "Kept; enter to replace"
+    field = PasswordField if setting.role == "secret" else StringField
+    return field(setting.title, required, description=note if kept else setting.help, render_kw=attributes)
 
 
 def _in_words(message: str) -> str:
@@ -447,20 +377,6 @@ def _in_words(message: str) -> str:
     if message.startswith("Expected `"):
         return "This value cannot be used here."
     return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?")) else ".")
-
-
-def _number(text: str) -> int | float:
-    try:
-        return int(text) if text.lstrip("+-").isdecimal() and len(text) < 20 else _finite(text)
-    except ValueError:
-        raise ValueError("Give a number, such as 60.") from None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number != number or number in (float("inf"), float("-inf")):
-        raise ValueError
-    return number
 
 
 def _text(value: str | None) -> str | None:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, g, request
@@ -38,7 +38,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.blueprints.api.versions import Version
 from app.clock import LATEST
-from app.domain import tokens
+from app.domain import fields, tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
 from app.domain.person import SCOPES_OF, Person
 from app.extensions import csrf, db, transaction, transaction_if
@@ -75,25 +75,57 @@ class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     misspelt limit is never left out in silence."""
 
 
+Word = Annotated[str, Meta(max_length=255)]  # the domain knows which
+
+
 class Nothing(Body, kw_only=True):
     """The body of a route that takes none."""
 
 
-def with_fields(base: type[msgspec.Struct], kind: type[msgspec.Struct], *, absent: Any = msgspec.NODEFAULT) -> Any:
+def with_fields(
+    base: type[msgspec.Struct],
+    kind: fields.Fields,
+    *,
+    absent: Any = msgspec.NODEFAULT,
+    but: Sequence[str] = (),
+    required: Sequence[str] = (),
+    nullable: Sequence[str] = (),
+) -> Any:
     """`base` and then the fields that a noun declares in a Struct (see `app.domain.fields`), to be inherited. `absent`
-    is what stands for one that a body leaves out; without it each must be there, as in an answer."""
-    named = [
-        (name, _or_unset(hint) if absent is msgspec.UNSET else hint, absent)
-        for name, hint in get_type_hints(kind, include_extras=True).items()
-    ]
-    return msgspec.defstruct(f"{base.__name__}With{kind.__name__}", named, bases=(base,), kw_only=True)
+    is what stands for one that a body leaves out; without it each must be there, as in an answer, and so must those
+    that are `required`. Null stands for the usual value of those that are `nullable`."""
+    members = []
+    for field in fields.fields_of(kind):
+        if field.name in but or (field.role and absent is msgspec.NODEFAULT):
+            continue
+        sort = _sort_of_member(field)
+        if field.can_be_none or field.name in nullable:
+            sort = sort | None
+        default = msgspec.NODEFAULT if field.name in required else absent
+        if default is msgspec.UNSET:
+            sort = sort | msgspec.UnsetType
+        told = Meta(title=field.title, description=field.help or None)
+        members.append((field.name, Annotated[sort, told], default))
+    return msgspec.defstruct(f"{base.__name__}With{kind.__name__}", members, bases=(base,), kw_only=True)
 
 
-def _or_unset(hint: Any) -> Any:
-    if get_origin(hint) is not Annotated:
-        return hint | msgspec.UnsetType
-    inner, *metas = get_args(hint)
-    return Annotated[inner | msgspec.UnsetType, *metas]
+def _sort_of_member(field: fields.Field) -> Any:
+    """What JSON a field is. What the domain refuses in words of its own is not bounded here."""
+    if field.type == "boolean":
+        return bool
+    if field.is_number:
+        return int if field.refusal else Annotated[int, Meta(ge=field.least, le=field.most)]
+    if field.several:
+        return list[Word]
+    if field.type == "choice":
+        return Word
+    return str if field.refusal or field.most == fields.UNBOUNDED else Annotated[str, Meta(max_length=field.most)]
+
+
+def given(body: msgspec.Struct, *but: str) -> dict[str, Any]:
+    """The members that a body bears, as the domain's verbs take them."""
+    members = {name: getattr(body, name) for name in body.__struct_fields__ if name not in but}
+    return {name: value for name, value in members.items() if value is not msgspec.UNSET}
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route, with_fields
+from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, given, me, page, route, with_fields
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.clock import from_ms
 from app.domain import budgets, fields, identity, keys, teams
 from app.pages.usage import reader_of
 from app.reports import requests
-
-Name = Annotated[str, Meta(max_length=100)]
-Note = Annotated[str, Meta(max_length=keys.LONGEST_NOTE)]
-ModelName = Annotated[str, Meta(max_length=200)]
-Word = Annotated[str, Meta(max_length=8)]
 
 
 class BudgetNow(msgspec.Struct, kw_only=True):
@@ -34,32 +29,28 @@ class BudgetNow(msgspec.Struct, kw_only=True):
     resets_at: datetime | None
 
 
-class NamedKey(msgspec.Struct, kw_only=True):
-    """What a key is called, whose it is, and what it may call and spend."""
+class OwnedKey(msgspec.Struct, kw_only=True):
+    """Whose key it is, what is shown of its text, and what it may spend."""
 
     id: str
-    name: str
-    note: str | None
     username: str
     team_id: str | None
     prefix: str
     last4: str
-    models: list[str]
     budget: BudgetNow | None
 
 
 if TYPE_CHECKING:
-    RatedKey = NamedKey
-    NewRates = Body
-    RatesChange = Body
+    DeclaredKey = OwnedKey
+    NewKeyBody = Body
+    KeyBody = Body
 else:
-    RatedKey = with_fields(NamedKey, keys.Rates)
-    NewRates = with_fields(Body, keys.Rates, absent=None)
-    RatesChange = with_fields(Body, keys.Rates, absent=UNSET)
+    DeclaredKey = with_fields(OwnedKey, keys.KeyFields)
+    NewKeyBody = with_fields(Body, keys.KeyFields, absent=UNSET, required=("name",), nullable=("models", "routing"))
+    KeyBody = with_fields(Body, keys.KeyFields, absent=UNSET, nullable=("models",))
 
 
-class Key(RatedKey, kw_only=True):
-    routing: str
+class Key(DeclaredKey, kw_only=True):
     status: keys.Status
     expires_at: datetime | None
     paused_at: datetime | None
@@ -96,25 +87,17 @@ class KeyPage(CursorPage, kw_only=True):
     data: list[Key]
 
 
-class NewKey(NewRates, kw_only=True):
-    name: Name
-    note: Note | None = None
-    models: list[ModelName] | None = None
+class NewKey(NewKeyBody, kw_only=True):
     team_id: Annotated[str, Meta(max_length=36)] | None = None
     budget: BudgetBody | None = None
     expires_at: datetime | None = None
-    routing: Word | None = None
 
 
-class KeyChange(RatesChange, kw_only=True):
+class KeyChange(KeyBody, kw_only=True):
     """What is left out stays; null takes a limit away. A key that is `paused` is refused until it is not."""
 
-    name: Name | UnsetType = UNSET
-    note: Note | None | UnsetType = UNSET
-    models: list[ModelName] | None | UnsetType = UNSET
     budget: BudgetBody | None | UnsetType = UNSET
     expires_at: datetime | None | UnsetType = UNSET
-    routing: Word | UnsetType = UNSET
     paused: bool | UnsetType = UNSET
 
 
@@ -164,16 +147,12 @@ def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
     return [
         {
             "id": key.id,
-            "name": key.name,
-            "note": key.note,
             "username": key.person.username,
             "team_id": key.team_id,
             "prefix": key.prefix,
             "last4": key.last4,
-            "models": list(key.models),
             "budget": show_budget(standing),
-            **fields.told(keys.Rates, key),
-            "routing": key.routing,
+            **fields.told(keys.KeyFields, key),
             "status": key.status,
             "expires_at": key.expires_at,
             "paused_at": key.paused_at,
@@ -209,14 +188,10 @@ def create(body: NewKey) -> NewlyMadeKey:
     key, text = keys.create(
         me(),
         by=me(),
-        name=body.name,
         team=team,
-        note=body.note,
-        models=body.models or (),
         budget=body.budget.given() if body.budget else None,
         expires_at=utc(body.expires_at),
-        routing=body.routing or "free",
-        **fields.told(keys.Rates, body),
+        **given(body, "team_id", "budget", "expires_at"),
     )
     return NewlyMadeKey(key=text, **_fields(key))
 
@@ -243,12 +218,12 @@ def detail(id: str) -> DetailedKey:
 @route("PATCH", "/api/keys/<id>", answer=Key, body=KeyChange, writes=True, versioned_by=("paused_at",))
 def change(id: str, body: KeyChange) -> Key:
     """Changes a key's name, note, models or limits; pauses it or lets it work again."""
-    given = {name: getattr(body, name) for name in body.__struct_fields__ if name != "paused"}
+    changes = given(body, "paused")
     if isinstance(body.budget, BudgetBody):
-        given["budget"] = body.budget.given()
+        changes["budget"] = body.budget.given()
     if isinstance(body.expires_at, datetime):
-        given["expires_at"] = utc(body.expires_at)
-    key = keys.update(keys.get_visible(me(), id, change=True), by=me(), **given)
+        changes["expires_at"] = utc(body.expires_at)
+    key = keys.update(keys.get_visible(me(), id, change=True), by=me(), **changes)
     if isinstance(body.paused, bool):
         (keys.pause if body.paused else keys.resume)(key, by=me())
     return show(key)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, with_fields
+from app.blueprints.api.contract import Body, Cursored, CursorPage, given, me, page, route, with_fields
 from app.blueprints.api.subscriptions import utc
 from app.directory import Capability, ModelStatus
 from app.domain import catalog, fields
@@ -65,29 +65,24 @@ class Deployment(msgspec.Struct, kw_only=True):
     settings: dict[str, Any]
 
 
-class NamedModel(msgspec.Struct, kw_only=True):
-    """What a model is called and what it can do."""
+class IdentifiedModel(msgspec.Struct, kw_only=True):
+    """A model has an id, and what is declared of every model."""
 
     id: str
-    name: str
-    display_name: str
-    description: str
-    capabilities: list[str]
-    features: list[str]
 
 
 if TYPE_CHECKING:
-    LimitedModel = NamedModel
+    DeclaredModel = IdentifiedModel
+    ModelBody = Body
 else:
-    LimitedModel = with_fields(NamedModel, catalog.Limits)
+    DeclaredModel = with_fields(IdentifiedModel, catalog.ModelFields)
+    ModelBody = with_fields(Body, catalog.ModelFields, absent=UNSET, nullable=("display_name", "description"))
 
 
-class Model(LimitedModel, kw_only=True):
+class Model(DeclaredModel, kw_only=True):
     """`deployments` is told to admins only. `price` is the one that holds now, `planned_prices` are those
     to come, the next first."""
 
-    restricted: bool
-    status: str
     price: Price | None
     planned_prices: list[PlannedPrice]
     deployments: list[Deployment] | UnsetType = UNSET
@@ -99,22 +94,10 @@ class ModelPage(CursorPage, kw_only=True):
     data: list[Model]
 
 
-if TYPE_CHECKING:
-    LimitsChange = Body
-else:
-    LimitsChange = with_fields(Body, catalog.Limits, absent=UNSET)
-
-
-class ModelChange(LimitsChange, kw_only=True):
+class ModelChange(ModelBody, kw_only=True):
     """What is left out stays; a given `price` is whole, and holds from its time on."""
 
     name: Name | UnsetType = UNSET
-    display_name: Name | None | UnsetType = UNSET
-    description: str | None | UnsetType = UNSET
-    capabilities: list[Name] | UnsetType = UNSET
-    features: list[Name] | UnsetType = UNSET
-    restricted: bool | UnsetType = UNSET
-    status: Name | UnsetType = UNSET
     price: PriceBody | None | UnsetType = UNSET
     deployments: list[DeploymentBody] | UnsetType = UNSET
 
@@ -133,14 +116,7 @@ def show(item: catalog.Model) -> Model:
     price = item.price
     return Model(
         id=item.id,
-        name=item.name,
-        display_name=item.display_name,
-        description=item.description,
-        capabilities=list(item.capabilities),
-        features=list(item.features),
-        **fields.told(catalog.Limits, item),
-        restricted=item.restricted,
-        status=item.status,
+        **fields.told(catalog.ModelFields, item),
         price=Price(**price.decimals()) if price else None,
         planned_prices=[PlannedPrice(since=one.from_at, **one.decimals()) for one in item.planned_prices],
         deployments=[Deployment(id=one.id, **one.summary()) for one in item.deployments]
@@ -152,20 +128,16 @@ def show(item: catalog.Model) -> Model:
 
 
 def _given(body: ModelChange) -> dict[str, Any]:
-    """What the body bears, as the verbs of the catalogue take it."""
-    given = {name: getattr(body, name) for name in body.__struct_fields__ if name != "name"}
-    given = {name: value for name, value in given.items() if value is not UNSET}
-    for name in ("display_name", "description"):
-        if name in given and given[name] is None:
-            given[name] = ""
+    """What the body bears but the name, as the verbs of the catalogue take it."""
+    changes = given(body, "name")
     if body.price:
         amounts = {name: getattr(body.price, name) for name in catalog.PRICES}
-        given["price"] = {name: None if value is None else str(value) for name, value in amounts.items()}
+        changes["price"] = {name: None if value is None else str(value) for name, value in amounts.items()}
         if body.price.since is not None:
-            given["price_from"] = utc(body.price.since, "price.from")
-    if "deployments" in given:
-        given["deployments"] = [_spec(one) for one in given["deployments"]]
-    return given
+            changes["price_from"] = utc(body.price.since, "price.from")
+    if "deployments" in changes:
+        changes["deployments"] = [_spec(one) for one in changes["deployments"]]
+    return changes
 
 
 def _spec(body: DeploymentBody) -> DeploymentSpec:

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
-from app.domain import providers
+from app.blueprints.api.contract import Body, Cursored, CursorPage, given, me, page, route, with_fields
+from app.domain import fields, providers
+from app.domain.providers import ProviderFields
 from app.extensions import db
 from app.workflows import offboarding
 
-Name = Annotated[str, Meta(max_length=100)]
-Word = Annotated[str, Meta(max_length=32)]
+Kind = Annotated[str, Meta(max_length=32)]
 
 
-class Provider(msgspec.Struct, kw_only=True):
-    """`provider` is the adapter's kind; secrets in `config` are masked."""
+class IdentifiedProvider(msgspec.Struct, kw_only=True):
+    """A provider has an id, and what is declared of every provider."""
 
     id: str
-    type: str
-    name: str
+
+
+if TYPE_CHECKING:
+    DeclaredProvider = IdentifiedProvider
+    NewProviderBody = Body
+    ProviderBody = Body
+else:
+    DeclaredProvider = with_fields(IdentifiedProvider, ProviderFields)
+    NewProviderBody = with_fields(Body, ProviderFields, absent=UNSET, required=("name",))
+    ProviderBody = with_fields(Body, ProviderFields, absent=UNSET)
+
+
+class Provider(DeclaredProvider, kw_only=True):
+    """`provider` is the adapter's kind; secrets in `config` are masked."""
+
     provider: str
-    status: str
     config: dict[str, Any]
     created_at: datetime
     updated_at: datetime
@@ -34,21 +46,15 @@ class ProviderPage(CursorPage, kw_only=True):
     data: list[Provider]
 
 
-class NewProvider(Body, kw_only=True):
-    name: Name
-    provider: Word
-    type: Word = "api"
-    status: Word = "active"
+class NewProvider(NewProviderBody, kw_only=True):
+    provider: Kind
     config: dict[str, Any] = {}
 
 
-class ProviderChange(Body, kw_only=True):
+class ProviderChange(ProviderBody, kw_only=True):
     """What is left out stays; a given `config` replaces the open settings and keeps secrets masked or missing."""
 
-    name: Name | UnsetType = UNSET
-    provider: Word | UnsetType = UNSET
-    type: Word | UnsetType = UNSET
-    status: Word | UnsetType = UNSET
+    provider: Kind | UnsetType = UNSET
     config: dict[str, Any] | UnsetType = UNSET
 
 
@@ -73,10 +79,8 @@ class Asked(Cursored, kw_only=True):
 def show(item: providers.Provider) -> Provider:
     return Provider(
         id=item.id,
-        type=item.type,
-        name=item.name,
+        **fields.told(ProviderFields, item),
         provider=item.kind,
-        status=item.status,
         config=item.config,
         created_at=item.created_at,
         updated_at=item.updated_at,
@@ -93,10 +97,7 @@ def index(asked: Asked) -> dict[str, Any]:
 @route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)
 def create(body: NewProvider) -> Provider:
     """A new provider."""
-    made = providers.create(
-        by=me(), name=body.name, kind=body.provider, type=body.type, status=body.status, config=body.config
-    )
-    return show(made)
+    return show(providers.create(by=me(), kind=body.provider, **given(body, "provider")))
 
 
 @route("GET", "/api/providers/<id>", scope="admin", answer=Provider)
@@ -116,15 +117,7 @@ def detail(id: str) -> Provider:
 )
 def change(id: str, body: ProviderChange) -> Provider:
     """Changes a provider."""
-    changed = providers.update(
-        providers.get(id),
-        by=me(),
-        name=body.name,
-        kind=body.provider,
-        type=body.type,
-        status=body.status,
-        config=body.config,
-    )
+    changed = providers.update(providers.get(id), by=me(), kind=body.provider, **given(body, "provider"))
     return show(changed)
 
 

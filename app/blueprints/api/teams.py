@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
+from app.blueprints.api.contract import Body, Cursored, CursorPage, given, me, page, route, with_fields
 from app.blueprints.api.keys import BudgetNow, show_budget
 from app.blueprints.api.subscriptions import BudgetBody
-from app.domain import budgets, identity, teams
+from app.domain import budgets, fields, identity, teams
 from app.domain.errors import Forbidden, NotFound
 from app.domain.teams import Role
 from app.extensions import db
 from app.workflows import offboarding
-
-Name = Annotated[str, Meta(max_length=100)]
-Description = Annotated[str, Meta(max_length=2000)]
 
 
 class TeamMember(msgspec.Struct, kw_only=True):
@@ -31,17 +28,28 @@ class TeamMember(msgspec.Struct, kw_only=True):
     budget: BudgetNow | None
 
 
-class Team(msgspec.Struct, kw_only=True):
-    """A team. `role` is one's own in it, null for an admin who is not in it."""
+class JoinedTeam(msgspec.Struct, kw_only=True):
+    """Who is in a team, and what they may spend together."""
 
     id: str
-    name: str
-    description: str
     role: str | None
-    rpm: int | None
-    tpm: int | None
     budget: BudgetNow | None
     members: list[TeamMember]
+
+
+if TYPE_CHECKING:
+    DeclaredTeam = JoinedTeam
+    NewTeamBody = Body
+    TeamBody = Body
+else:
+    DeclaredTeam = with_fields(JoinedTeam, teams.TeamFields)
+    NewTeamBody = with_fields(Body, teams.TeamFields, absent=UNSET, required=("name",))
+    TeamBody = with_fields(Body, teams.TeamFields, absent=UNSET)
+
+
+class Team(DeclaredTeam, kw_only=True):
+    """A team. `role` is one's own in it, null for an admin who is not in it."""
+
     created_at: datetime
 
 
@@ -49,24 +57,16 @@ class TeamPage(CursorPage, kw_only=True):
     data: list[Team]
 
 
-class NewTeam(Body, kw_only=True):
+class NewTeam(NewTeamBody, kw_only=True):
     """`budget`, `rpm` and `tpm` are for admins."""
 
-    name: Name
-    description: Description = ""
     budget: BudgetBody | None = None
-    rpm: int | None = None
-    tpm: int | None = None
 
 
-class TeamChange(Body, kw_only=True):
+class TeamChange(TeamBody, kw_only=True):
     """What is left out stays; null takes a limit away. `budget`, `rpm` and `tpm` are for admins."""
 
-    name: Name | UnsetType = UNSET
-    description: Description | UnsetType = UNSET
     budget: BudgetBody | None | UnsetType = UNSET
-    rpm: int | None | UnsetType = UNSET
-    tpm: int | None | UnsetType = UNSET
 
 
 class MemberBody(Body, kw_only=True):
@@ -96,11 +96,8 @@ def _show_all(rows: Sequence[teams.Team]) -> list[Team]:
     return [
         Team(
             id=team.id,
-            name=team.name,
-            description=team.description,
+            **fields.told(teams.TeamFields, team),
             role=next((one.role for one in members[team.id] if one.person_id == me().id), None),
-            rpm=team.rpm,
-            tpm=team.tpm,
             budget=held[team.id],
             members=[_show_member(one, held.get(one.scope_id)) for one in members[team.id]],
             created_at=team.created_at,
@@ -126,11 +123,8 @@ def create(body: NewTeam) -> Team:
     return show(
         teams.create(
             by=me(),
-            name=body.name,
-            description=body.description,
-            rpm=body.rpm,
-            tpm=body.tpm,
             budget=body.budget.given() if body.budget else None,
+            **given(body, "budget"),
         )
     )
 
@@ -144,10 +138,10 @@ def detail(id: str) -> Team:
 @route("PATCH", "/api/teams/<id>", answer=Team, body=TeamChange, writes=True)
 def change(id: str, body: TeamChange) -> Team:
     """Changes a team: its owners its name and description, admins its limits and budget too."""
-    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    changes = given(body)
     if isinstance(body.budget, BudgetBody):
-        given["budget"] = body.budget.given()
-    return show(teams.update(teams.get_visible(me(), id, change=True), by=me(), **given))
+        changes["budget"] = body.budget.given()
+    return show(teams.update(teams.get_visible(me(), id, change=True), by=me(), **changes))
 
 
 @route("DELETE", "/api/teams/<id>", status=204, writes=True)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, unit
-from app.domain import identity, passwords, teams, tokens
+from app.blueprints.api.contract import Body, Cursored, CursorPage, Word, given, me, page, route, unit, with_fields
+from app.domain import fields, identity, passwords, teams, tokens
 from app.domain.errors import Invalid
-from app.domain.person import Person, Role
+from app.domain.person import Person, PersonFields, Role
 from app.extensions import transaction
 from app.workflows import offboarding
 
-Word = Annotated[str, Meta(max_length=255)]
 Password = Annotated[str, Meta(max_length=4096)]
 
 
@@ -31,16 +30,22 @@ class Me(msgspec.Struct, kw_only=True):
     must_change_password: bool
 
 
-class User(msgspec.Struct, kw_only=True):
+class NamedUser(msgspec.Struct, kw_only=True):
+    """A person has an id and a name, and what is declared of every person."""
+
     id: str
     username: str
-    email: str | None
-    role: str
-    disabled: bool
-    scopes: list[str]
-    groups: list[str]
-    rpm: int | None
-    tpm: int | None
+
+
+if TYPE_CHECKING:
+    DeclaredUser = NamedUser
+    UserBody = Body
+else:
+    DeclaredUser = with_fields(NamedUser, PersonFields)
+    UserBody = with_fields(Body, PersonFields, absent=UNSET, nullable=("scopes",))
+
+
+class User(DeclaredUser, kw_only=True):
     must_change_password: bool
     created_at: datetime
     last_seen_at: datetime | None
@@ -50,30 +55,16 @@ class UserPage(CursorPage, kw_only=True):
     data: list[User]
 
 
-class NewUser(Body, kw_only=True):
+class NewUser(UserBody, kw_only=True):
     username: Word
     password: Password
-    email: Word | None = None
-    role: Word = "user"
-    disabled: bool = False
-    scopes: list[Word] | None = None
-    groups: list[Word] = msgspec.field(default_factory=list)
-    rpm: int | None = None
-    tpm: int | None = None
 
 
-class UserChange(Body, kw_only=True):
+class UserChange(UserBody, kw_only=True):
     """What is left out stays as it is."""
 
     username: Word | UnsetType = UNSET
     password: Password | None | UnsetType = UNSET
-    email: Word | None | UnsetType = UNSET
-    role: Word | UnsetType = UNSET
-    disabled: bool | UnsetType = UNSET
-    scopes: list[Word] | None | UnsetType = UNSET
-    groups: list[Word] | UnsetType = UNSET
-    rpm: int | None | UnsetType = UNSET
-    tpm: int | None | UnsetType = UNSET
 
 
 class TokenRequest(Body, kw_only=True):
@@ -112,13 +103,7 @@ def show(person: Person) -> User:
     return User(
         id=person.id,
         username=person.username,
-        email=person.email,
-        role=person.role,
-        disabled=person.disabled,
-        scopes=list(person.scopes),
-        groups=list(person.groups),
-        rpm=person.rpm,
-        tpm=person.tpm,
+        **fields.told(PersonFields, person),
         must_change_password=person.must_change_password,
         created_at=person.created_at,
         last_seen_at=person.last_seen_at,
@@ -157,18 +142,7 @@ def create(body: NewUser) -> User:
 
     def work() -> User:
         return show(
-            identity.create(
-                by=by,
-                username=body.username,
-                password=kept,
-                email=body.email,
-                role=body.role,
-                scopes=body.scopes,
-                groups=body.groups,
-                disabled=body.disabled,
-                rpm=body.rpm,
-                tpm=body.tpm,
-            )
+            identity.create(by=by, username=body.username, password=kept, **given(body, "username", "password"))
         )
 
     return transaction(work)
@@ -190,20 +164,7 @@ def change(username: str, body: UserChange) -> User:
         person = identity.named(username)
         if body.username is not UNSET and body.username.lower() != person.username.lower():
             raise Invalid("A name cannot be changed.", "username")
-        return show(
-            identity.update(
-                person,
-                by=by,
-                email=body.email,
-                role=body.role,
-                disabled=body.disabled,
-                scopes=body.scopes,
-                groups=body.groups,
-                rpm=body.rpm,
-                tpm=body.tpm,
-                password=kept,
-            )
-        )
+        return show(identity.update(person, by=by, password=kept, **given(body, "username", "password")))
 
     return unit(work)
 

@@ -17,17 +17,16 @@ from wtforms import (
     SelectField,
     SelectMultipleField,
     StringField,
-    TextAreaField,
     ValidationError,
 )
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
-from wtforms.validators import InputRequired, Length, Optional
+from wtforms.validators import Length, Optional
 
 from app.clock import LATEST, now
-from app.domain import budgets, fields, keys
-from app.domain.keys import UNSET, ApiKey
+from app.domain import budgets, fields
+from app.domain.keys import UNSET, ApiKey, KeyFields
 from app.metering import money
-from app.web.forms import EditForm, PercentsField, with_numbers
+from app.web.forms import EditForm, PercentsField, with_inputs
 from app.web.idempotency import LONGEST_NUMBER
 
 LIFETIMES = [
@@ -51,10 +50,6 @@ REACHES = [
     SelectChoice("some", "Only the models ticked below"),
 ]
 TEAM_REACHES = [SelectChoice("all", "All models the team is subscribed to, also later ones"), REACHES[1]]
-ROUTINGS = [
-    SelectChoice("free", "Free: a request may name a provider and fallbacks among the model’s own"),
-    SelectChoice("fixed", "Fixed: requests that name a provider are refused"),
-]
 OVERLAPS = [
     SelectChoice("0", "At once: applications that use the old text are refused within a second"),
     SelectChoice("3600", "After an hour"),
@@ -63,24 +58,10 @@ OVERLAPS = [
 ]
 
 
-@with_numbers(keys.Rates)
+@with_inputs(KeyFields, but=("models", "routing"))
 class KeyForm(EditForm):
     """What a key is and how much it may do. Empty limits mean none."""
 
-    rates = keys.Rates.__struct_fields__
-
-    name = StringField(
-        "Name",
-        [InputRequired("Give the key a name."), Length(max=100, message="Use at most %(max)d characters.")],
-        description="What it is for, such as the application that uses it. At most 100 characters.",
-        render_kw={"autocomplete": "off", "maxlength": 100},
-    )
-    note = TextAreaField(
-        "Note",
-        [Length(max=keys.LONGEST_NOTE, message="Use at most %(max)d characters.")],
-        description=f"Where it is kept, who to ask. At most {keys.LONGEST_NOTE} characters; never a secret.",
-        render_kw={"maxlength": keys.LONGEST_NOTE},
-    )
     reach = RadioField("Models", choices=REACHES, default="all")
     models = SelectMultipleField("Which models", validate_choice=False)
     lifetime = SelectField("Expires", choices=LIFETIMES, default="never")
@@ -122,12 +103,11 @@ class KeyForm(EditForm):
         if self.lifetime.data != "date" and field.data is not None:
             raise ValidationError("To use this day, choose “At the end of a date” above.")
 
-    def wanted(self) -> dict[str, Any]:
+    def to_changes(self) -> dict[str, Any]:
         """The arguments of `keys.create` and `keys.update`."""
         amount = (self.budget.data or "").strip()
         return {
-            "name": self.name.data,
-            "note": self.note.data,
+            **self.entered(),
             "models": self.models.data if self.reach.data == "some" else (),
             "budget": {
                 "limit": amount,
@@ -137,7 +117,6 @@ class KeyForm(EditForm):
             }
             if amount
             else None,
-            **{name: self[name].data for name in self.rates},
             "expires_at": _end(self.lifetime.data, self.expires_on.data),
         }
 
@@ -149,6 +128,7 @@ class NewKeyForm(KeyForm):
     team = HiddenField()
 
 
+@with_inputs(KeyFields, but=("models",))
 class SettingsForm(KeyForm):
     """A key's settings as they are, to be changed. What is kept as it is, is not given to the domain at all."""
 
@@ -157,7 +137,6 @@ class SettingsForm(KeyForm):
         choices=[SelectChoice("all", "All models that its owner is subscribed to, also later ones"), REACHES[1]],
     )
     lifetime = SelectField("Expires", choices=[KEPT, *LIFETIMES], default="keep")
-    routing = RadioField("Routing", choices=ROUTINGS)
 
     @classmethod
     def of(cls, key: ApiKey) -> SettingsForm:
@@ -167,16 +146,12 @@ class SettingsForm(KeyForm):
         form = cls(
             formdata=None,
             data={
-                "name": key.name,
-                "note": key.note,
+                **fields.told(KeyFields, key),
                 "reach": "some" if key.models else "all",
-                "models": list(key.models),
                 "budget": told.get("limit", ""),
                 "period": told.get("period", "month"),
                 "timezone": told.get("timezone", "UTC"),
                 "thresholds": list(found.thresholds if found else budgets.THRESHOLDS),
-                **fields.told(keys.Rates, key),
-                "routing": key.routing,
             },
         )
         end = f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "never"
@@ -184,9 +159,9 @@ class SettingsForm(KeyForm):
         form.beside = key.expires_at
         return form.as_opened()
 
-    def changes(self, key: ApiKey) -> dict[str, Any]:
+    def to_changes_of(self, key: ApiKey) -> dict[str, Any]:
         """The arguments of `keys.update` for what is to be another than it is."""
-        given = {**self.wanted(), "routing": self.routing.data}
+        given = self.to_changes()
         if self.lifetime.data == KEPT.value:
             given["expires_at"] = UNSET
         if _is_budget_of(key, given["budget"]):

@@ -39,7 +39,7 @@ def change(id: str) -> AnyResponse:
     if not form.validate_on_submit():
         return _settings(key, form, 422)
     try:
-        form.save(lambda: SettingsForm.of(key), keys.update, key, by=person, **form.changes(key))
+        form.save(lambda: SettingsForm.of(key), keys.update, key, by=person, **form.to_changes_of(key))
     except DomainError as error:
         return _settings(key, form, blame(form, error, limit="budget", expires_at="expires_on"))
     toast_next("success", f"The key {key.name} is changed.")

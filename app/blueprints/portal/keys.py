@@ -84,7 +84,7 @@ def create() -> AnyResponse:
         return _form(form, team, 422)
 
     def make() -> Made:
-        key, text = transaction(keys.create, person, by=person, team=team, **form.wanted())
+        key, text = transaction(keys.create, person, by=person, team=team, **form.to_changes())
         return Made(key.id, text)
 
     try:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from flask_wtf import FlaskForm
-from wtforms import IntegerField, SelectField, StringField, TextAreaField
+from wtforms import SelectField, StringField, TextAreaField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
-from wtforms.validators import InputRequired, Length, NumberRange, Optional
+from wtforms.validators import InputRequired, Length
 
 from app.blueprints.portal.key_forms import PERIODS
-from app.domain import budgets, subscriptions
-from app.domain.identity import LARGEST_RATE
-from app.domain.teams import UNSET, Membership, Team, Unset
+from app.domain import budgets, fields, subscriptions
+from app.domain.teams import UNSET, Membership, Team, TeamFields, Unset
 from app.metering import money
 from app.pages.budget_forms import BudgetFields, amount_field
-from app.web.forms import EditForm
+from app.web.forms import EditForm, with_inputs
 
 ROLES = [
     SelectChoice("member", "Member: makes keys and asks for models"),
@@ -23,25 +22,13 @@ ROLES = [
 ]
 
 
+@with_inputs(TeamFields, only=lambda field: not field.is_number)
 class TeamForm(EditForm):
     """What a team is called and what it is for."""
 
-    name = StringField(
-        "Name",
-        [InputRequired("Give the team a name."), Length(max=100, message="Use at most %(max)d characters.")],
-        description="No two teams share a name. At most 100 characters.",
-        render_kw={"autocomplete": "off", "maxlength": 100},
-    )
-    description = TextAreaField(
-        "What it is for",
-        [Length(max=2000, message="Use at most %(max)d characters.")],
-        description="Everybody in the team reads it. At most 2,000 characters.",
-        render_kw={"maxlength": 2000},
-    )
-
     @classmethod
     def of(cls, team: Team) -> TeamForm:
-        return cls(formdata=None, data={"name": team.name, "description": team.description}).as_opened()
+        return cls(formdata=None, data=fields.told(TeamFields, team)).as_opened()
 
 
 class TeamBudgetForm(BudgetFields, EditForm):
@@ -71,24 +58,13 @@ def budget_of(kind: str, id: str) -> dict[str, Any]:
     return {name: told[name] for name in ("limit", "period", "timezone") if name in told}
 
 
+@with_inputs(TeamFields, only=lambda field: field.is_number)
 class BoundsForm(TeamBudgetForm):
     """What bounds all calls of a team together."""
 
-    rpm = IntegerField(
-        "Requests a minute",
-        [Optional(), NumberRange(1, LARGEST_RATE, "Give a number of at least 1.")],
-        description="All keys of the team together. Empty for no limit.",
-    )
-    tpm = IntegerField(
-        "Tokens a minute",
-        [Optional(), NumberRange(1, LARGEST_RATE, "Give a number of at least 1.")],
-        description="All keys of the team together. Empty for no limit.",
-    )
-
     @classmethod
     def of(cls, team: Team) -> BoundsForm:
-        data = {"rpm": team.rpm, "tpm": team.tpm, **budget_of("team", team.id)}
-        return cls(formdata=None, data=data).as_opened()
+        return cls(formdata=None, data=fields.told(TeamFields, team) | budget_of("team", team.id)).as_opened()
 
 
 class MemberForm(TeamBudgetForm):

@@ -85,7 +85,7 @@ def create() -> Response:
     if not form.validate_on_submit():
         return render("portal/teams/new.html", status=422, form=form)
     try:
-        made = transaction(teams.create, by=me(), name=form.name.data or "", description=form.description.data or "")
+        made = transaction(teams.create, by=me(), **form.entered())
     except DomainError as error:
         blame(form, error)
         return render("portal/teams/new.html", status=422, form=form)
@@ -125,7 +125,7 @@ def change(id: str) -> Response:
     try:
         form.save(
             lambda: TeamForm.of(team),
-            teams.update, team, by=me(), name=form.name.data or "", description=form.description.data or "",
+            teams.update, team, by=me(), **form.entered(),
         )  # fmt: skip
     except DomainError as error:
         return page_of_team(teams.get_visible(me(), id), "settings", blame(form, error), settings=form)
@@ -143,7 +143,7 @@ def bound(id: str) -> Response:
     try:
         form.save(
             lambda: BoundsForm.of(team),
-            teams.update, team, by=me(), rpm=form.rpm.data, tpm=form.tpm.data, budget=form.to_changes("team", id),
+            teams.update, team, by=me(), budget=form.to_changes("team", id), **form.entered(),
         )  # fmt: skip
     except DomainError as error:
         return page_of_team(teams.get_visible(me(), id), "settings", blame(form, error), bounds=form)
