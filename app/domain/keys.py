@@ -15,9 +15,10 @@ from msgspec import Meta
 from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, and_, func, or_, select, text, union
 from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
-from app import current, store
+from app import current
 from app.clock import LATEST, now
-from app.domain import audit, budgets, fields, names, notices, teams
+from app.directory import CallerRecord
+from app.domain import audit, budgets, fields, names, notices, subscriptions, teams
 from app.domain.catalog import Model, has_no_word, has_word
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
@@ -26,7 +27,7 @@ from app.domain.search import among, contains
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db
-from app.metering.scopes import member_id
+from app.metering.scopes import chain_of
 from app.runtime.ids import new_id
 from app.runtime.key_text import new_key
 from app.runtime.sealing import digest
@@ -344,25 +345,26 @@ def count_using(model: Model) -> int:
 def subscriptions_behind(key: ApiKey) -> Select[Subscription]:
     """The live subscriptions that pay for a key's calls, by model: its team's, or its owner's own."""
     query = select(Subscription).where(Subscription.status.in_(LIVE)).order_by(Subscription.model_name, Subscription.id)
-    if key.team_id is not None:
-        return query.where(Subscription.team_id == key.team_id)
-    return query.where(Subscription.team_id.is_(None), Subscription.person_id == key.person_id)
+    return query.where(subscriptions.pays_for(key.person_id, key.team_id))
 
 
 def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
     """Kind, id and name of each scope whose budget a call with this key must fit, innermost first: the key, the
     subscriptions to its models, then the owner, or the owner's cap in the team and the team; and the organisation."""
     found = subscriptions_behind(key).with_only_columns(Subscription.id, Subscription.model_name)
-    scopes = [("key", key.id, key.name)]
-    scopes += [
-        ("subscription", id, model) for id, model in db.session.execute(found) if not key.models or model in key.models
-    ]
-    if key.team_id is None:
-        scopes.append(("user", key.person_id, key.person.username))
-    else:
-        scopes.append(("member", member_id(key.team_id, key.person_id), key.person.username))
-        scopes.append(("team", key.team_id, key.team.name if key.team else key.team_id))
-    return [*scopes, ("organisation", store.ORGANISATION, store.ORGANISATION)]
+    models = [(id, model) for id, model in db.session.execute(found) if not key.models or model in key.models]
+    caller = CallerRecord(
+        id=key.id,
+        kind="key",
+        name=key.name,
+        person_id=key.person_id,
+        username=key.person.username,
+        team_id=key.team_id,
+        team=key.team.name if key.team else None,
+    )
+    called = {"key": key.name, "member": key.person.username}
+    own, *others = [(kind, id, called.get(kind, shown)) for kind, id, shown in chain_of(caller, None)]
+    return [own, *(("subscription", id, model) for id, model in models), *others]
 
 
 def get_visible(person: Person, id: str, *, change: bool = False) -> ApiKey:

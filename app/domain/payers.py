@@ -100,11 +100,11 @@ def named(kind: str, text: str) -> Payer:
     """The payer of an address: people are named by their usernames or ids. Raises `NotFound`."""
     id = text
     if kind in ("user", "member"):
-        team_id, colon, who = text.rpartition(":")
-        person = identity.find(who) or identity.by_id(who)
-        id = f"{team_id}{colon}{person.id}" if person and bool(colon) == (kind == "member") else ""
+        team_id, who = team_and_person(kind, text)
+        person = identity.find(str(who)) or identity.by_id(str(who))
+        id = "" if person is None else member_id(team_id, person.id) if team_id is not None else person.id
     found = read([(kind, id)]).get((kind, id)) if kind in budgets.KINDS else None
-    if found is None or (kind == "member" and db.session.get(Membership, tuple(id.split(":"))) is None):
+    if found is None or (kind == "member" and db.session.get(Membership, team_and_person(kind, id)) is None):
         raise NotFound("There is no such budget.")
     return found
 
@@ -155,10 +155,9 @@ def paying_for(person: Person) -> list[Payer]:
     """All that a person's calls may be charged to: themselves, their keys and subscriptions, their teams with their
     own caps there, and the organisation; in this order."""
     joined = select(Membership.team_id).where(Membership.person_id == person.id)
-    own = (Subscription.person_id == person.id) & Subscription.team_id.is_(None)
     found = _found(
         _keys(ApiKey.person_id == person.id, keys.live()),
-        _subscriptions(Subscription.status.in_(subscriptions.LIVE), own | Subscription.team_id.in_(joined)),
+        _subscriptions(Subscription.status.in_(subscriptions.LIVE), subscriptions.shared_by(person)),
         _teams(Team.id.in_(joined)),
     ).values()
     own_keys, asked, joined_teams = (
@@ -235,7 +234,9 @@ def _owns_team(person: Person, payer: Payer) -> bool:
 def _member(team: Payer, person: Payer) -> Payer:
     """A person's part in a team."""
     name = f"{person.name} in {team.name}"
-    return Payer("member", member_id(team.id, person.id), name, f"{team.id}:{person.public_id}", team.id, person.id)
+    return Payer(
+        "member", member_id(team.id, person.id), name, member_id(team.id, person.public_id), team.id, person.id
+    )
 
 
 def _keys(*where: ColumnElement[bool]) -> Any:

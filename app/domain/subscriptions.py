@@ -224,15 +224,26 @@ def visible_to(person: Person) -> Select[Subscription]:
     query = select(Subscription).order_by(Subscription.id.desc())
     if person.sees_everything:
         return query
-    mine = select(Membership.team_id).where(Membership.person_id == person.id)
-    own = and_(Subscription.team_id.is_(None), Subscription.person_id == person.id)
-    return query.where(or_(own, Subscription.team_id.in_(mine)))
+    return query.where(shared_by(person))
+
+
+def pays_for(person_id: str, team_id: str | None) -> ColumnElement[bool]:
+    """The condition that a subscription pays for the calls of somebody's keys: of a team's keys the team's, of personal
+    keys the person's own."""
+    if team_id is not None:
+        return Subscription.team_id == team_id
+    return and_(Subscription.team_id.is_(None), Subscription.person_id == person_id)
+
+
+def shared_by(person: Person) -> ColumnElement[bool]:
+    """The condition that a subscription is a person's own or one of their teams'."""
+    joined = select(Membership.team_id).where(Membership.person_id == person.id)
+    return or_(pays_for(person.id, None), Subscription.team_id.in_(joined))
 
 
 def owned_by(person: Person, *, status: str | None = None) -> Select[Subscription]:
     """A person's own subscriptions, newest first."""
-    query = select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_(None))
-    query = query.order_by(Subscription.id.desc())
+    query = select(Subscription).where(pays_for(person.id, None)).order_by(Subscription.id.desc())
     return query.where(Subscription.status == status) if status else query
 
 
@@ -342,9 +353,7 @@ def search(person: Person, *, search: str | None = None, status: str | None = No
 
 def shared_with(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
     """A person's own subscriptions and those of their teams, newest first, narrowed as `search` does."""
-    mine = select(Membership.team_id).where(Membership.person_id == person.id)
-    own = and_(Subscription.team_id.is_(None), Subscription.person_id == person.id)
-    query = select(Subscription).where(or_(own, Subscription.team_id.in_(mine))).order_by(Subscription.id.desc())
+    query = select(Subscription).where(shared_by(person)).order_by(Subscription.id.desc())
     if status:
         query = query.where(Subscription.status == status)
     return query.where(Subscription.model_name.icontains(search, autoescape=True)) if search else query

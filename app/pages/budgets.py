@@ -69,6 +69,12 @@ def _state(standing: budgets.Standing, smallest_nano: int) -> str:
     return "near" if used * 100 >= NEAR * standing.limit_nano else "ok"
 
 
+def named(scopes: Sequence[tuple[str, str, str]]) -> list[tuple[str, budgets.Standing]]:
+    """Standings beside what they are called on a page, of scopes given by kind, id and name."""
+    standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
+    return [(name, standing) for (_, _, name), standing in zip(scopes, standings, strict=True)]
+
+
 def history(payer: Payer, *, whole: bool, limit: int = 30) -> list[AuditEntry]:
     """What was done with a scope's budget and by whom, newest first; not the `whole` of it leaves out what others
     asked for and why, and what was given to them."""

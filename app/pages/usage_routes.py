@@ -20,6 +20,7 @@ from app.domain.person import Person
 from app.extensions import db
 from app.ledger.entries import UsageEntry
 from app.metering import money
+from app.metering.scopes import team_and_person
 from app.metering.usage import Refusal
 from app.pages import usage as arranged
 from app.reports import refused_requests, requests
@@ -525,7 +526,7 @@ def _charged(scope: Sequence[str], entry: UsageEntry, named: Shown) -> Charged:
         "subscription": entry.model,
         "organisation": "everyone",
         "team": named.teams.get(id, id),
-        "member": named.people.get(id.rpartition(":")[2], id),
+        "member": named.people.get(str(team_and_person(kind, id)[1]), id),
     }.get(kind, id)
     return Charged(KINDS.get(kind, kind), name, PERIODS.get(period.partition("-")[0], period))
 

@@ -10,7 +10,7 @@ import redis
 
 from app import clock, current, directory, store
 from app.clock import now
-from app.domain import audit, catalog, key_warnings, keys, notices, subscriptions
+from app.domain import audit, catalog, key_warnings, keys, notices, subscriptions, teams
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.keys import ApiKey
 from app.domain.notices import Notice
@@ -43,6 +43,26 @@ def change(key: ApiKey, **values: object) -> None:
             setattr(key, name, value)
 
     transaction(work)
+
+
+def test_a_key_names_the_scopes_that_pay_for_its_calls_innermost_first(people: People) -> None:
+    owner = people.owner
+    team = transaction(teams.create, by=owner, name="Research", rpm=None)
+    models = [transaction(make_model, people.admin, name=name) for name in ("small", "large")]
+    own = [transaction(subscriptions.request, owner, model, by=owner)[0].id for model in models]
+    of_team, _ = transaction(subscriptions.request, owner, models[0], by=owner, team=team)
+    personal, _ = made(people)
+    narrow, _ = made(people, models=["large"])
+    shared, _ = transaction(keys.create, owner, by=owner, name="shared", team=team)
+    end = [("user", owner.id, "owner"), ("organisation", "default", "default")]
+    assert keys.paying_scopes(personal) == [
+        ("key", personal.id, "app"), ("subscription", own[1], "large"), ("subscription", own[0], "small"), *end,
+    ]  # fmt: skip
+    assert keys.paying_scopes(narrow) == [("key", narrow.id, "app"), ("subscription", own[1], "large"), *end]
+    assert keys.paying_scopes(shared) == [
+        ("key", shared.id, "shared"), ("subscription", of_team.id, "small"),
+        ("member", f"{team.id}:{owner.id}", "owner"), ("team", team.id, "Research"), end[1],
+    ]  # fmt: skip
 
 
 def test_rotation_with_an_overlap_publishes_both_secrets_each_by_its_own_id(people: People, wire: redis.Redis) -> None:

@@ -16,6 +16,7 @@ from app.domain import budgets, identity, keys, subscriptions, teams
 from app.domain.errors import Forbidden, NotFound
 from app.domain.person import Person
 from app.extensions import db, transaction
+from app.metering.scopes import member_id, team_and_person
 from app.runtime.ids import new_id
 from app.workflows import credits
 
@@ -125,8 +126,8 @@ def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
 
 def _member(person: Person, id: str, *, change: bool) -> teams.Membership:
     """The member that `<team id>:<username>` names."""
-    team_id, _, username = id.partition(":")
-    team, named = teams.get_visible(person, team_id, change=change), identity.find(username)
+    team_id, username = team_and_person("member", id)
+    team, named = teams.get_visible(person, str(team_id), change=change), identity.find(str(username))
     if named is None:
         raise NotFound("There is no such budget.")
     return teams.member(team, named)
@@ -145,13 +146,13 @@ def _mine(person: Person) -> set[str]:
 
 def _names(scopes: Sequence[budgets.Standing]) -> dict[str, str]:
     """What the API calls those scopes that bear a person's id in their own."""
-    people = identity.names_of(scope.id.rpartition(":")[2] for scope in scopes if scope.kind in ("user", "member"))
-    named = {}
-    for scope in scopes:
-        team_id, colon, person_id = scope.id.rpartition(":")
-        if person_id in people:
-            named[scope.id] = f"{team_id}{colon}{people[person_id]}"
-    return named
+    within = {scope.id: team_and_person(scope.kind, scope.id) for scope in scopes}
+    people = identity.names_of(person_id for _, person_id in within.values() if person_id is not None)
+    return {
+        id: people[person_id] if team_id is None else member_id(team_id, people[person_id])
+        for id, (team_id, person_id) in within.items()
+        if person_id in people
+    }
 
 
 @route("GET", "/api/budgets", query=Asked, answer=BudgetPage)

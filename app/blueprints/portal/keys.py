@@ -17,7 +17,7 @@ from app.blueprints.portal.key_forms import TEAM_REACHES, KeyForm, NewKeyForm
 from app.blueprints.portal.person import me, my_team
 from app.blueprints.portal.snippets import VARIABLE, base_url, first_steps, quickstart
 from app.clock import from_ms
-from app.domain import budgets, catalog, keys, subscriptions
+from app.domain import catalog, keys, subscriptions
 from app.domain.errors import DomainError
 from app.domain.keys import ApiKey
 from app.domain.person import Person
@@ -25,6 +25,7 @@ from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering import periods
 from app.pages import keys as arranged
+from app.pages.budgets import named
 from app.pages.history import history_lines
 from app.pages.usage import reader_of
 from app.reports import requests
@@ -104,8 +105,6 @@ def detail(id: str) -> Response:
     key = keys.get_visible(person, id)
     own = key.person_id == person.id
     reader = reader_of(person)
-    scopes = keys.paying_scopes(key)
-    standings = budgets.standings([(kind, scope_id) for kind, scope_id, _ in scopes])
     everybodys, served = "admin.keys.index", current_app.view_functions
     return render(
         "portal/keys/detail.html",
@@ -118,8 +117,8 @@ def detail(id: str) -> Response:
         locked=REVOKED if key.revoked_at else None if keys.may_change(person, key) else READ_ONLY,
         chain=[
             (name, standing.seen_by(person))
-            for (kind, _, name), standing in zip(scopes, standings, strict=True)
-            if kind == "key" or standing.limit_nano is not None
+            for name, standing in named(keys.paying_scopes(key))
+            if standing.kind == "key" or standing.limit_nano is not None
         ],
         used=arranged.use_of(reader, key),
         last=requests.newest(reader, filters=Filters(key_id=key.id), limit=LAST),

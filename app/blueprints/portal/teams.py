@@ -25,6 +25,7 @@ from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
 from app.pages import keys as arranged
+from app.pages.budgets import named
 from app.pages.history import history_lines
 from app.pages.teams import COLUMNS, export_columns, figures, this_month
 from app.reports import requests
@@ -227,7 +228,6 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
     scopes = [("team", team.id, "The team’s budget")]
     if role_in(person, team.id):
         scopes.append(("member", member_id(team.id, person.id), "Your share of it"))
-    standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     leads = _leads(person, team)
     books = TeamReader(person.id, person.sees_everything, (team.id,))
     asked = list(db.session.scalars(budget_requests.pending_of_team(team.id))) if leads else []
@@ -236,8 +236,8 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
         "members": teams.counts([team.id]).get(team.id, 0) if people is None else len(people),
         "month": usage_reports.totals(books, filters=this_month(team.id)),
         "budgets": [
-            (name, standing, url_for("portal.budgets.detail", scope=kind, id=id))
-            for (kind, id, name), standing in zip(scopes, standings, strict=True)
+            (name, standing, url_for("portal.budgets.detail", scope=standing.kind, id=standing.id))
+            for name, standing in named(scopes)
         ],
         "models": list(
             db.session.scalars(

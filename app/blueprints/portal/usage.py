@@ -12,6 +12,7 @@ from app.domain.payers import Held
 from app.domain.person import Person
 from app.metering.scopes import member_id
 from app.pages import usage_routes
+from app.pages.budgets import named
 from app.web.request_cache import role_in
 
 bp = Blueprint("usage", __name__)
@@ -40,18 +41,12 @@ def _budgets(person: Person, held: Sequence[Held]) -> list[tuple[str, budgets.St
             ("team", team, "The team’s spending"),
             ("member", member_id(team, person.id), "Your share of it"),
         ]
-        return [
-            (name, standing)
-            for (_, _, name), standing in zip(
-                scopes, budgets.standings([(kind, id) for kind, id, _ in scopes]), strict=True
-            )
-        ]
+        return named(scopes)
     scopes = [("user", person.id, "All your personal spending")]
     for wanted, word in (("subscription", "Model"), ("key", "Key")):
         scopes += [(wanted, one.id, f"{word} {one.name}") for one in held if one.kind == wanted]
-    standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     return [
         (name, standing)
-        for (kind, _, name), standing in zip(scopes, standings, strict=True)
-        if kind == "user" or standing.limit_nano is not None
+        for name, standing in named(scopes)
+        if standing.kind == "user" or standing.limit_nano is not None
     ]
