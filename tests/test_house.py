@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,6 +116,26 @@ def test_the_table_of_arrows_is_what_is_drawn():
     for name, path in EVERY:
         drawn[room_of(name)] |= arrows(name, path) - {"ground"}
     assert drawn == {room: set(allowed) for room, allowed in FLOORS.items()}
+
+
+def test_the_documents_name_only_places_that_are_there():
+    """Files and folders in backticks: whole, from `app` or from a door on, or a file's name alone."""
+    place = re.compile(r"`((?:[\w.-]+/)*[\w.-]+(?:\.(?:py|lua|md|html)|/))`")
+    homes = (ROOT, APP, APP / "blueprints")
+    files = {path.name for folder in homes[:2] for path in folder.glob("*" if folder is ROOT else "**/*")}
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for name in place.findall(document.read_text()):
+            is_made = name in ("instance/", "test-results/")
+            assert is_made or name in files or any((home / name).exists() for home in homes), f"{document.name}: {name}"
+
+
+def test_the_architecture_tells_of_every_room_and_of_every_module_of_the_first_floor():
+    told = (ROOT / "docs" / "architecture.md").read_text()
+    for path in APP.iterdir():
+        if path.is_dir() and any(path.iterdir()) and path.name != "__pycache__":
+            assert f"`app/{path.name}" in told, path.name
+        elif path.suffix == ".py" and path.stem != "__init__":
+            assert f"`{path.stem}`" in told, path.name
 
 
 def test_floors_lie_upon_each_other():
