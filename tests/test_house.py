@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ LOOSE = {  # modules on the first floor, and the room that each counts as
     "assembly": ("portal_app", "setup"),
 }
 HOT = ("metering", "providers", "gateway", "v1")
+NEVER_IMPORTED = {  # what stands in requirements.in although no module imports it by name, and why
+    "authlib": "sign-in with OpenID Connect, which is to come",
+    "tritonclient": "Triton as a provider, which is to come",
+    "grpcio": "tritonclient speaks through it: the version that agrees with protobuf",
+    "protobuf": "tritonclient holds it below 7",
+    "pygments": "code in the playground's answers, which is to come",
+    "psycopg": "SQLAlchemy loads it by the database's URL",
+    "jinja2": "Flask renders with it",
+    "packaging": "gunicorn's gevent worker imports it without declaring it",
+    "tzdata": "zone names where the system has none",
+}
 COLD_PACKAGES = {
     "sqlalchemy", "flask_sqlalchemy", "flask_migrate", "flask_login", "flask_wtf", "flask_htmx", "wtforms", "authlib",
     "rq", "alembic", "bcrypt",
@@ -136,6 +148,23 @@ def test_the_architecture_tells_of_every_room_and_of_every_module_of_the_first_f
             assert f"`app/{path.name}" in told, path.name
         elif path.suffix == ".py" and path.stem != "__init__":
             assert f"`{path.stem}`" in told, path.name
+
+
+def test_every_package_of_the_runtime_is_imported_or_says_why_it_is_there():
+    lines = [line for line in (ROOT / "requirements.in").read_text().splitlines() if line and line[0] != "#"]
+    wanted = {re.split(r"[\[=;<> ]", line)[0].lower() for line in lines}
+    homes = (APP, ROOT / "tools", ROOT / "migrations")
+    places = [*ROOT.glob("*.py"), *(path for home in homes for path in home.rglob("*.py"))]
+    imported = {module for path in places for module in imports(path.stem, path)}
+    provided = packages_distributions()
+    named = {
+        package: [name for name, whose in provided.items() if package in {w.lower() for w in whose}]
+        for package in wanted
+    }
+    unused = {
+        package for package, names in named.items() if names and not any(within(m, tuple(names)) for m in imported)
+    }
+    assert unused == set(NEVER_IMPORTED)
 
 
 def test_floors_lie_upon_each_other():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets as random_source
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -36,11 +36,11 @@ class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def created_at(self) -> datetime:
-        return datetime.fromtimestamp(self.created, UTC)
+        return clock.from_ms(self.created * 1000)
 
     @property
     def seen_at(self) -> datetime:
-        return datetime.fromtimestamp(self.seen, UTC)
+        return clock.from_ms(self.seen * 1000)
 
     @property
     def reference(self) -> str:
@@ -109,7 +109,7 @@ def take_seen() -> dict[str, datetime]:
         pipe.hgetall(store.SEEN)
         pipe.delete(store.SEEN)
         found, _ = pipe.execute()
-    return {str(id): datetime.fromtimestamp(int(moment), UTC) for id, moment in found.items()}
+    return {str(id): clock.from_ms(int(moment) * 1000) for id, moment in found.items()}
 
 
 def end(id: str) -> None:

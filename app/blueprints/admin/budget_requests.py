@@ -25,20 +25,16 @@ COLUMNS = {
 }
 
 
-def _amount(nano: int | None) -> str | None:
-    return None if nano is None else money.text(nano)
-
-
 EXPORT_COLUMNS: dict[str, Any] = {
     "id": lambda one: one.id,
     "user": lambda one: one.person.username,
     "scope": lambda one: one.scope_kind,
     "scope_id": lambda one: one.scope_id,
-    "amount": lambda one: _amount(one.amount_nano),
+    "amount": lambda one: money.optional_text(one.amount_nano),
     "lasting": lambda one: one.lasting,
     "reason": lambda one: one.reason,
     "status": lambda one: one.status,
-    "granted": lambda one: _amount(one.granted_nano),
+    "granted": lambda one: money.optional_text(one.granted_nano),
     "asked_at": lambda one: one.created_at,
     "decided_at": lambda one: one.decided_at,
     "decided_by": lambda one: one.decided_by,

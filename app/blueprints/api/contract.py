@@ -539,7 +539,7 @@ def listed(rows: Sequence[Any]) -> dict[str, Any]:
 
 def amount(nano: int | None) -> str | None:
     """Money as the API tells it."""
-    return None if nano is None else money.text(nano)
+    return money.optional_text(nano)
 
 
 def reply(result: Any, status: int = 200) -> Response:

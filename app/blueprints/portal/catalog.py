@@ -210,8 +210,10 @@ def _fields(filters: CatalogFilter, facets: Mapping[str, list[Facet]]) -> list[d
         return {"name": name, "label": label, "options": options, "value": chosen, "more": more}
 
     def price(name: str, label: str, nano: int | None) -> dict[str, Any]:
-        value = None if nano is None else money.text(nano)
-        return {"name": name, "label": label, "kind": "text", "inputmode": "decimal", "value": value, "more": True}
+        return {
+            "name": name, "label": label, "kind": "text", "inputmode": "decimal", "value": money.optional_text(nano),
+            "more": True,
+        }  # fmt: skip
 
     contexts = [(str(size), f"from {size:,} tokens") for size in CONTEXTS]
     return [

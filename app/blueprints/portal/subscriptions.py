@@ -31,7 +31,7 @@ COLUMNS = {name: ORDERS[name] for name in ("model", "status", "asked", "ends")}
 def _price(found: Subscription, name: str) -> str | None:
     price = found.model.price if found.model else None
     amount = getattr(price, name) if price else None
-    return None if amount is None else money.text(amount)
+    return money.optional_text(amount)
 
 
 EXPORT_COLUMNS: dict[str, Any] = {
