@@ -143,7 +143,8 @@ MACROS = {
 def test_a_macro_is_clean_html(web_app: Flask, name: str) -> None:
     form = Sample(data={"models": ["m1"]})
     form.validate()
-    read(shown(web_app, MACROS[name], form=form, moment=datetime(2026, 11, 21, tzinfo=UTC)))
+    page = read(shown(web_app, MACROS[name], form=form, moment=datetime(2026, 11, 21, tzinfo=UTC)))
+    assert page.tags
 
 
 def test_every_macro_is_offered_under_one_name_and_rendered_here() -> None:
