@@ -15,3 +15,13 @@ from tests.house import (  # noqa: F401
     valkey_url,
     wire,
 )
+from tests.page import FormPart, Page
+
+READ_ONLY = "Your role may read everything here and change nothing."
+
+
+def usable(page: Page) -> list[str]:
+    """The buttons that send one of the page's forms, those in its dialogs too, and could change something."""
+    forms = [FormPart(node) for node in page.node.within(unseen=True) if node.tag == "form"]
+    changing = [form for form in forms if form.node.attributes.get("method") == "post"]
+    return [button.text for form in changing for button in form.buttons if not button.disabled]
