@@ -23,5 +23,4 @@ READ_ONLY = "Your role may read everything here and change nothing."
 def usable(page: Page) -> list[str]:
     """The buttons that send one of the page's forms, those in its dialogs too, and could change something."""
     forms = [FormPart(node) for node in page.node.within(unseen=True) if node.tag == "form"]
-    changing = [form for form in forms if form.node.attributes.get("method") == "post"]
-    return [button.text for form in changing for button in form.buttons if not button.disabled]
+    return [button.text for form in forms if form.method == "post" for button in form.buttons if not button.disabled]

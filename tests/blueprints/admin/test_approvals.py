@@ -55,7 +55,7 @@ def test_what_waits_is_listed_first_and_counted_in_the_menu(
     assert page.menu.link("Approvals").badge == "1"
     assert decide(admin, asked, "approve") == 303
     page = admin.page("/admin/approvals")
-    assert page.toasts == ["owner may use lab/guarded now."]
+    assert page.toast == "owner may use lab/guarded now."
     assert "Nothing waits for you" in page.empty
     assert page.menu.link("Approvals").badge is None
     assert "by admin" in admin.page("/admin/approvals?status=all").row("owner").cell("Changed")

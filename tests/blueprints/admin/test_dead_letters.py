@@ -76,7 +76,7 @@ def test_a_letter_that_can_be_posted_now_is_booked_once_and_kept(people: People,
     id = bury(encode(told))
     admin = signed_in("admin")
     assert admin.post(f"/admin/dead-letters/{id}/posting").status_code == 303
-    assert admin.page("/admin/dead-letters").toasts == ["The event is in the books."]
+    assert admin.page("/admin/dead-letters").toast == "The event is in the books."
     (letter,) = letters()
     assert (letter.state, letter.resolved_by, letter.note) == ("posted", "admin", None)
     assert letter.resolved_at is not None
@@ -84,8 +84,7 @@ def test_a_letter_that_can_be_posted_now_is_booked_once_and_kept(people: People,
     assert budgets.spent("organisation", "default", "total") == 500
     assert [entry.object_name for entry in acts("dead_letter.post")] == [told.request_id]
     admin.post(f"/admin/dead-letters/{id}/posting")
-    [told] = admin.page("/admin/dead-letters").toasts
-    assert "posted already, by admin" in told
+    assert "posted already, by admin" in admin.page("/admin/dead-letters").toast
     assert budgets.spent("organisation", "default", "total") == 500
 
 
@@ -96,7 +95,7 @@ def test_an_event_that_the_books_have_is_not_booked_twice(people: People, signed
     admin = signed_in("admin")
     admin.post(f"/admin/dead-letters/{id}/posting")
     page = admin.page("/admin/dead-letters?state=posted")
-    assert page.toasts == ["The books had this event already."]
+    assert page.toast == "The books had this event already."
     assert "The books had it already." in page.rows[0].cell("Decision")
     assert budgets.spent("organisation", "default", "total") == 500
 
@@ -117,8 +116,7 @@ def test_what_still_cannot_be_read_stays_open(people: People, signed_in: SignedI
     assert admin.post(f"/admin/dead-letters/{id}/posting").status_code == 303
     answer = admin.get("/admin/dead-letters")
     page = read(answer)
-    [told] = page.toasts
-    assert "It still cannot be read" in told
+    assert "It still cannot be read" in page.toast
     assert [row.cell("State") for row in page.rows] == ["Open"]
     assert "abcdefgh1234" not in answer.text
     assert [letter.state for letter in letters()] == ["open"]

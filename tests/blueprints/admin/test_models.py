@@ -101,7 +101,7 @@ def test_a_model_is_made_with_price_and_deployments(people: People, echo: str, s
         ],
     }
     page = admin.page(made.headers["Location"])
-    assert page.toasts == ["lab/large is added."]
+    assert page.toast == "lab/large is added."
     assert page.form(made.headers["Location"]).sends["deployments-1-upstream_model"] == "echo-b"
     page = admin.page("/admin/models?capability=images")
     [listed] = page.rows
@@ -134,14 +134,14 @@ def test_a_change_of_price_is_a_new_dated_price(people: People, small: Model, si
     deployments = row(0, small.deployments[0].provider_id, "echo")
     assert admin.post(path, **filled(name=None, **same, **deployments)).status_code == 303
     assert [price.id for price in fresh("small").prices] == before
-    assert admin.page(path).toasts == ["small is saved."]
+    assert admin.page(path).toast == "small is saved."
     dearer = {**same, "price_output_per_mtok": "3"}
     assert admin.post(path, **filled(name=None, **dearer, **deployments)).status_code == 303
     prices = fresh("small").prices
     assert [price.id for price in prices[1:]] == before
     assert prices[0].output_per_mtok == 3_000_000_000
     page = admin.page(path)
-    assert page.toasts == ["small is saved. The new price holds from now on."]
+    assert page.toast == "small is saved. The new price holds from now on."
     assert page.section("Prices so far").table().column("Output") == ["$3.00", "$2.00"]
     assert catalog.model_by_id(id).display_name == "Large"
 
@@ -251,7 +251,7 @@ def test_deleting_counts_whom_it_hits_and_asks_for_the_name(
     db.session.rollback()
     assert catalog.find_model("small") is None
     assert {one.status for one in db.session.scalars(subscriptions.owned_by(people.stranger))} == {"cancelled"}
-    assert admin.page("/admin/models").toasts == ["small is deleted."]
+    assert admin.page("/admin/models").toast == "small is deleted."
 
 
 def part_of(browser: Browser, path: str, **form: object) -> TestResponse:
@@ -319,7 +319,7 @@ def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, s
     assert item.price.input_per_mtok == 1_000_000_000
     assert (item.prices[0].from_at, item.prices[0].input_per_mtok) == (later, 150_000_000)
     page = admin.page(path)
-    assert page.toasts == [f"small is saved. The new price holds from {later:%Y-%m-%d %H:%M} UTC."]
+    assert page.toast == f"small is saved. The new price holds from {later:%Y-%m-%d %H:%M} UTC."
     planned_row, running = page.section("Prices so far and planned").table().rows
     assert planned_row.cell("From").texts == [f"{later:%Y-%m-%d %H:%M:%S} UTC", "Planned"]
     assert (planned_row.cell("Input"), running.cell("Input")) == ("$0.15", "$1.00")

@@ -223,7 +223,7 @@ def test_a_provider_in_use_is_not_deleted(people: People, small: Model, signed_i
     assert fresh(id).name == "Echo"
     other = make()
     assert admin.post(f"/admin/providers/{other}/deletion").status_code == 303
-    assert admin.page("/admin/providers").toasts == ["Upstream is deleted."]
+    assert admin.page("/admin/providers").toast == "Upstream is deleted."
     assert admin.get(f"/admin/providers/{other}").status_code == 404
 
 
@@ -308,7 +308,7 @@ def test_priority_and_weight_are_changed_where_they_stand(people: People, small:
     kept = db.session.get(Deployment, one)
     assert kept is not None
     assert (kept.priority, kept.weight) == (3, 70)
-    assert admin.page(page).toasts == ["1 of 1 deployments changed."]
+    assert admin.page(page).toast == "1 of 1 deployments changed."
     refused = admin.post(path, **{**form, f"{one}-weight": "1001"})
     [weight] = [field for field in read(refused).fields if field.sent_as == f"{one}-weight"]
     assert (refused.status_code, weight.error, weight.value) == (422, "Give 0 to 1000.", "1001")

@@ -143,8 +143,7 @@ def test_a_fitting_rule_approves_at_once_with_its_budget_and_end(
     owner = signed_in("owner")
     page = "/models/lab/guarded"
     assert owner.post(f"{page}/subscription", page=page, justification="Letters").status_code == 303
-    [told] = owner.page("/home").toasts
-    assert "You are subscribed to lab/guarded" in told
+    assert "You are subscribed to lab/guarded" in owner.page("/home").toast
     db.session.rollback()
     [found] = db.session.scalars(subscriptions.owned_by(people.owner)).all()
     found = fresh(found.id)

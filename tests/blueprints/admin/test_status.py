@@ -165,11 +165,10 @@ def test_a_drifting_counter_is_moved_by_its_difference_and_audited(
     assert (entry.actor, entry.object_id) == ("admin", COUNTER)
     assert entry.detail["before"] == {"spent": "0.002000007"}
     page = admin.page("/admin/status")
-    assert page.toasts == ["The counter says what the books say again."]
+    assert page.toast == "The counter says what the books say again."
     assert "No drift" in page.section("Counters that differ from the books").empty
     assert admin.post("/admin/drift", counter=COUNTER).status_code == 303
-    [told] = admin.page("/admin/status").toasts
-    assert "does not differ from the books now" in told
+    assert "does not differ from the books now" in admin.page("/admin/status").toast
     assert len(repairs()) == 1
 
 
@@ -179,8 +178,7 @@ def test_a_counter_that_is_none_repairs_nothing(
 ) -> None:
     admin = signed_in("admin")
     assert admin.post("/admin/drift", counter=name).status_code == 303
-    [told] = admin.page("/admin/status").toasts
-    assert "Nothing was changed" in told
+    assert "Nothing was changed" in admin.page("/admin/status").toast
 
 
 def test_nothing_is_repaired_while_dead_letters_wait(
@@ -193,8 +191,7 @@ def test_nothing_is_repaired_while_dead_letters_wait(
     [row] = admin.page("/admin/status").table("Counters that differ from the books").rows
     assert "Decide about the dead letters first" in (row.buttons[0].reason or "")
     admin.post("/admin/drift", counter=COUNTER)
-    [told] = admin.page("/admin/status").toasts
-    assert "may be what the books lack" in told
+    assert "may be what the books lack" in admin.page("/admin/status").toast
     assert (counted(wire), repairs()) == (2_000_007, [])
 
 
@@ -214,7 +211,7 @@ def test_a_busy_counter_is_compared_again_until_no_charge_comes_between(
     monkeypatch.setattr(reconcile, "find", charged_meanwhile)
     admin = signed_in("admin")
     admin.post("/admin/drift", counter=COUNTER)
-    assert admin.page("/admin/status").toasts == ["The counter says what the books say again."]
+    assert admin.page("/admin/status").toast == "The counter says what the books say again."
     assert counted(wire) == 4_000_000
     assert len(repairs()) == 1
 
