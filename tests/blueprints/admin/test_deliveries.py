@@ -36,6 +36,7 @@ def test_they_are_listed_filtered_and_exported(people: People, signed_in: Signed
     assert (sent.cell("To"), sent.cell("About").texts[0], sent.cell("State")) == (
         "https://hooks.example", "<b>New</b>", "Sent",
     )  # fmt: skip
+    assert (sent.cell("Channel"), dead.cell("Channel")) == ("Webhook", "E-mail")
     assert (dead.cell("To"), dead.cell("Tries")) == ("ada@example.org", "4 of 4")
     assert dead.cell("State").texts == ["Given up", "The mail server could not be reached."]
     assert (sent.buttons, dead.buttons) == ([], ["Send again to ada@example.org: subscription.approve"])
