@@ -267,4 +267,5 @@ def test_an_error_page_has_a_plain_sentence_the_request_id_and_a_way_on(web_app:
     assert "req_1" in page.values("data-copy")
     page = tests.page.read(html)
     assert page.texts[-1] == f"Error {code} · Request req_1"
-    assert {"/", "/login"} & set(page.hrefs)
+    name, href = ("Sign in", "/login") if code == 401 else ("Go to the start page", "/")
+    assert page.link(name).href == href
