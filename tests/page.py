@@ -197,6 +197,11 @@ class Part:
     def headings(self) -> list[Part]:
         return [Part(node) for node in self._all(*HEADINGS)]
 
+    @property
+    def sections(self) -> list[str]:
+        """What its sections are called; those in a section too."""
+        return [name for node in self._all(*NAMED) if (name := node.name())]
+
     def section(self, name: str) -> Part:
         """What has this heading, caption, legend or label: a card, a form, a menu, a chart, a list of steps."""
         named = [node for node in self._all(*NAMED) if node.name() == name]
@@ -204,7 +209,7 @@ class Part:
         return _only(
             f"section {name!r}",
             [Part(node) for node in outer],
-            lambda: [n for node in self._all(*NAMED) if (n := node.name())],
+            lambda: self.sections,
         )
 
     @property
@@ -225,6 +230,12 @@ class Part:
     def alert(self) -> Alert:
         """Its only message."""
         return _only("message", self.alerts, lambda: self.alerts)
+
+    @property
+    def empty(self) -> Part:
+        """What stands where a list or a chart has nothing to show."""
+        found = [Part(node) for node in self._within() if "pf-v6-c-empty-state" in node.classes]
+        return _only("empty list", found, lambda: self.row_names or self.headings)
 
     # Tables
 
@@ -347,6 +358,11 @@ class Part:
             for node in self._all(*CONTROLS, "fieldset")
             if node.attributes.get("type") not in unnamed and Field(node).text
         ]
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """What is wrong with which field."""
+        return {field.text: error for field in self.fields if (error := field.error)}
 
     def field(self, label: str) -> Field:
         return _only(f"field {label!r}", [one for one in self.fields if one.text == label], lambda: self.fields)

@@ -72,6 +72,7 @@ def test_every_process_writes_json(start_portico: Callable[..., Portico]) -> Non
     portico.stop()
     processes = {process: printed(portico, process) for process in ("web", "drainer", "worker", "clock")}
     for process, lines in processes.items():
+        assert lines, process
         for line in lines:
             told = json.loads(line)
             assert told.keys() >= {"event", "level", "logger", "at"}

@@ -38,6 +38,7 @@ line</textarea>
   <button type="submit">Save</button><button aria-disabled="true" title="Read only">Delete</button></form>
 </section>
 <dialog id="d" aria-labelledby="t"><h2 id="t">End the key</h2><p>It stops.</p><button>End it</button></dialog>
+<div class="pf-v6-c-empty-state"><h2>No requests</h2><div>Nothing waits.</div></div>
 <template><p class="hidden">Never seen</p></template><p hidden>Nor this</p>
 </main>
 <ul><li><p data-toast-text>Saved.</p></li></ul></body></html>"""
@@ -67,13 +68,15 @@ def test_a_section_is_found_by_its_own_heading(shown: Page) -> None:
     assert shown.section("Budget").definition("Remaining").note == "of $5.00"
     assert shown.section("Budget of the team").facts == {"Remaining": "$9.00"}
     assert shown.section("Budget").images == ["$4.00 of $5.00 spent"]
-    assert shown.headings == ["Keys of ada", "Budget", "Budget of the team"]
+    assert shown.sections == ["Your keys", "Budget", "Budget of the team", "Models", "Limits"]
+    assert shown.headings == ["Keys of ada", "Budget", "Budget of the team", "No requests"]
 
 
 def test_messages_stand_in_the_page_or_fade(shown: Page) -> None:
     assert (shown.alert.level, shown.alert.heading) == ("danger", "Not saved")
     assert "Try again." in shown.alert
     assert shown.toasts == ["Saved."]
+    assert shown.empty.texts == ["No requests", "Nothing waits."]
 
 
 def test_a_field_is_found_by_its_label(shown: Page) -> None:
@@ -86,6 +89,7 @@ def test_a_field_is_found_by_its_label(shown: Page) -> None:
     assert shown.field("Requests").disabled
     assert not shown.field("Large one").checked
     assert "Nothing" not in shown.fields
+    assert shown.errors == {"Name": "It is taken."}
 
 
 def test_a_form_sends_what_a_browser_would(shown: Page) -> None:
@@ -127,6 +131,7 @@ def test_the_menu_is_beside_the_page(shown: Page) -> None:
         (lambda shown: shown.button("Sav"), "no button"),
         (lambda shown: shown.section("Budget").alert, "no message"),
         (lambda shown: shown.dialog("Another"), "no dialog"),
+        (lambda shown: shown.table().empty, r"no empty list.*'app', 'old <app>'"),
         (lambda shown: shown.form("/other"), "no form"),
     ],
 )

@@ -19,14 +19,17 @@ from flask import Flask
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from app import queue as queue_module
 from app import store
+from app.domain import audit
 from app.extensions import db, transaction
 from app.jobs import rollups, schedule
 from app.jobs.clock import Clock
 from app.ledger import posting
 from app.runtime import heartbeats
+from config import load
 from tests.house import app, config, database_url, home, inside, migrated, quick_hashes, valkey_url  # noqa: F401
 from tests.jobs.conftest import ledger, wire  # noqa: F401
 from tests.ledger.books import now_event
@@ -96,22 +99,29 @@ def test_jobs_are_written_in_json(ledger: Flask) -> None:
     assert job.serializer is JSONSerializer
 
 
-def test_a_commit_stands_when_redis_is_away(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost: list[str] = []
-
-    def away(_: str) -> redis.Redis:
-        raise redis.ConnectionError("away")
-
-    monkeypatch.setattr(queue_module, "connect", away)
-    monkeypatch.setattr(queue_module.log, "error", lambda message, **more: lost.extend(more["jobs"]))
+def test_a_commit_stands_when_redis_is_away_and_its_jobs_are_lost_and_named(
+    inside: Flask, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = inside.config["PORTICO"]
+    away = load({"CONFIG_STORAGE_DATA_DIR": str(home), "CONFIG_REDIS_URL": f"unix://{home}/nowhere.sock?db=0"})
     done = []
 
     def work() -> None:
+        audit.record(None, "test.kept", "test", "1")
         queue_module.enqueue_after_commit(rollups.run)
+        queue_module.enqueue_after_commit("app.jobs.quotas.run")
         done.append(1)
 
-    transaction(work)
-    assert (done, lost) == ([1], ["app.jobs.rollups.run"])
+    monkeypatch.setitem(inside.config, "PORTICO", away)
+    with capture_logs() as told:
+        transaction(work)
+    monkeypatch.setitem(inside.config, "PORTICO", here)
+    assert done == [1]  # not run again: the unit of work has not failed
+    assert [entry.action for entry in db.session.scalars(audit.entries(about="test"))] == ["test.kept"]
+    [lost] = [line for line in told if line["event"] == "jobs were lost"]
+    assert (lost["log_level"], lost["jobs"]) == ("error", ["app.jobs.rollups.run", "app.jobs.quotas.run"])
+    transaction(queue_module.enqueue_after_commit, rollups.run)
+    assert waiting(inside) == ["app.jobs.rollups.run"]  # of the later unit of work: what was lost does not come back
 
 
 def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Redis) -> None:

@@ -17,6 +17,7 @@ import config
 from app.web import assets
 from app.web.render import current_address, render, see_other, toast, toast_next
 from app.web.security import content_security_policy
+from tests.page import read
 
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNFLY = "vendor/patternfly-6.6.1/patternfly.css"
@@ -197,7 +198,9 @@ def test_toasts_add_up_and_a_flashed_one_rides_along(web_app: Flask) -> None:
 def test_a_flashed_toast_stands_in_the_next_page(web_app: Flask) -> None:
     with web_app.test_request_context():
         toast_next("success", "Saved.")
-        assert 'data-toast="success"' in render("errors/error.html", code=404).get_data(as_text=True)
+        page = read(render("errors/error.html", code=404).get_data(as_text=True))
+        assert page.toast == "Saved."
+        assert "success" in [node.attributes.get("data-toast") for node in page.toast.node.around()]
 
 
 def test_after_a_change_a_form_is_redirected_and_htmx_told(web_app: Flask) -> None:

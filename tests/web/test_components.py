@@ -25,6 +25,7 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import DataRequired
 
+import tests.page
 from app.web.attributes import attributes
 
 VOID = {"input", "img", "br", "hr", "meta", "link"}
@@ -143,7 +144,8 @@ MACROS = {
 def test_a_macro_is_clean_html(web_app: Flask, name: str) -> None:
     form = Sample(data={"models": ["m1"]})
     form.validate()
-    read(shown(web_app, MACROS[name], form=form, moment=datetime(2026, 11, 21, tzinfo=UTC)))
+    page = read(shown(web_app, MACROS[name], form=form, moment=datetime(2026, 11, 21, tzinfo=UTC)))
+    assert page.tags
 
 
 def test_every_macro_is_offered_under_one_name_and_rendered_here() -> None:
@@ -191,17 +193,18 @@ def test_attributes_the_policy_would_refuse_are_refused() -> None:
 def test_a_field_tells_its_help_and_its_faults(web_app: Flask) -> None:
     form = Sample()
     form.validate()
-    page = read(shown(web_app, "{{ ui.field(form.name) }}", form=form))
-    (field,) = [attrs for tag, attrs in page.tags if tag == "input"]
-    assert field["aria-invalid"] == "true"
-    assert (field["aria-describedby"] or "").split() == ["name-help", "name-error"]
+    field = tests.page.read(shown(web_app, "{{ ui.field(form.name) }}", form=form)).field("Name")
+    assert field.is_invalid
+    assert (field.help, field.error) == ("Max 100 characters.", "This field is required.")
 
 
 def test_a_sorted_head_says_so_and_sorts_the_other_way(web_app: Flask) -> None:
-    html = shown(web_app, "<table><tr>{{ ui.sort_head('Name', 'name', 'name', 'keys') }}</tr></table>")
-    assert 'aria-sort="ascending"' in html
-    assert 'href="/keys?q=x&amp;sort=-name"' in html
-    assert 'hx-target="#keys"' in html
+    html = "<table><thead><tr>{{ ui.sort_head('Name', 'name', 'name', 'keys') }}</tr></thead></table>"
+    table = tests.page.read(shown(web_app, html)).table()
+    assert table.sorted_by == ("Name", "ascending")
+    link = table.link("Name")
+    assert link.href == "/keys?q=x&sort=-name"
+    assert link.node.attributes["hx-target"] == "#keys"
 
 
 @pytest.mark.parametrize(
@@ -212,13 +215,22 @@ def test_a_sorted_head_says_so_and_sorts_the_other_way(web_app: Flask) -> None:
         (95, "warning", "Running low"),
         (96, "danger", "Almost used up"),
         (100, "danger", "Used up"),
-        (119, "danger", "&lt;$0.01 over"),
+        (119, "danger", "<$0.01 over"),
     ],
 )
 def test_a_budget_says_in_words_what_its_colour_says(web_app: Flask, spent: int, state: str, words: str) -> None:
-    html = shown(web_app, "{{ ui.budget_bar(spent, 0, 100) }}", spent=spent)
-    assert f"budget-{state}" in html
-    assert words in html
+    part = tests.page.read(shown(web_app, "{{ ui.budget_bar(spent, 0, 100) }}", spent=spent))
+    looks = [
+        look
+        for node in part.node.within()
+        for look in node.classes
+        if re.fullmatch(r"budget-(ok|warning|danger)", look)
+    ]
+    assert looks == [f"budget-{state}"]
+    assert [one for one in ("Running low", "Almost used up", "Used up", "over") if one in part] == (
+        [words.rpartition("$0.01 ")[2]] if words else []
+    )
+    assert words in part
 
 
 MENU = [{"label": "User", "items": [{"label": "Home", "href": "/", "icon": "house", "current": True, "badge": 2}]}]
@@ -253,5 +265,7 @@ def test_an_error_page_has_a_plain_sentence_the_request_id_and_a_way_on(web_app:
         html = render_template("errors/error.html", code=code, request_id="req_1", retry_after=5)
     page = read(html)
     assert "req_1" in page.values("data-copy")
-    assert f"Error {code}" in html
-    assert [href for href in page.values("href") if href in ("/", "/login")]
+    page = tests.page.read(html)
+    assert page.texts[-1] == f"Error {code} · Request req_1"
+    name, href = ("Sign in", "/login") if code == 401 else ("Go to the start page", "/")
+    assert page.link(name).href == href

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import NamedTuple
 
 import pytest
@@ -37,6 +36,7 @@ from tests.house import (  # noqa: F401
     valkey_url,
     wire,
 )
+from tests.page import Alert, Page, read
 
 
 class Case(NamedTuple):
@@ -91,49 +91,6 @@ every_form = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.act
 SignedIn = Callable[[str], Browser]
 
 
-class Forms(HTMLParser):
-    """The forms of a page by their action, each with what a browser without scripts would send of it."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.by_action: dict[str, MultiDict[str, str]] = {}
-        self._form: MultiDict[str, str] = MultiDict()
-        self._select = self._textarea = ""
-        self._off = False  # in a fieldset that is switched off
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        name, value, kind = given.get("name") or "", given.get("value") or "", given.get("type")
-        if tag == "form":
-            self._form = self.by_action[given.get("action") or ""] = MultiDict()
-        elif tag == "fieldset":
-            self._off = self._off or "disabled" in given
-        elif tag == "select":
-            self._select = name
-        elif tag == "textarea":
-            self._textarea = name
-            self._form.setdefault(name, "")
-        elif tag == "option" and self._select and ("selected" in given or self._select not in self._form):
-            self._form[self._select] = value
-        elif tag == "input" and "disabled" not in given and not self._off:
-            sends = "checked" in given or kind not in ("checkbox", "radio", "submit", "button")
-            self._form.update({name: value} if name and sends else {})
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "select":
-            self._select = ""
-        elif tag == "textarea":
-            self._form[self._textarea] = self._form[self._textarea].removeprefix("\r\n").removeprefix("\n")
-            self._textarea = ""
-        elif tag == "fieldset":
-            self._off = False
-
-    def handle_data(self, data: str) -> None:
-        if self._textarea:
-            self._form[self._textarea] += data
-
-
 @pytest.fixture
 def ids(people: People) -> dict[str, str]:  # noqa: F811
     def make() -> dict[str, str]:
@@ -180,11 +137,17 @@ class Tab:
         self.browser, self.action = browser, (case.action or case.page).format(**ids)
         page = browser.get(case.page.format(**ids))
         assert page.status_code == 200
-        self.form = Forms(page.text).by_action[self.action]
+        self.form = read(page).form(self.action).sends
 
     def save(self, name: str, value: str) -> TestResponse:
         self.form[name] = value
         return self.browser._ask(self.browser.client.post, self.action, data=self.form)
+
+
+def conflict_in(page: Page) -> Alert:
+    """What the page says of a conflict; the announcement above it is another message."""
+    [found] = [one for one in page.alerts if one.heading == "Somebody else has changed this since you opened it"]
+    return found
 
 
 def acts() -> int:
@@ -207,11 +170,12 @@ def test_the_later_of_two_tabs_is_shown_both_values_and_overwrites_only_knowingl
 
     conflict = mine.save(my_field, my_value)
     assert (conflict.status_code, acts()) == (409, done)
-    assert "Somebody else has changed this since you opened it" in conflict.text
-    differing = conflict.text[conflict.text.index("Values that differ") :].partition("</table>")[0]
-    assert my_words in differing
-    assert their_words in differing or case.theirs[0] == "lifetime"  # a new end is kept unless another is chosen
-    kept = Forms(conflict.text).by_action[mine.action]
+    page = read(conflict)
+    differing = conflict_in(page).table("Values that differ")
+    assert any(my_words in cell for cell in differing.column("Yours"))
+    if case.theirs[0] != "lifetime":  # a new end is kept unless another is chosen
+        assert any(their_words in cell for cell in differing.column("Saved by somebody else"))
+    kept = page.form(mine.action).sends
     assert kept[my_field] == my_value
     assert kept["version"] not in ("", mine.form["version"])
 
@@ -256,13 +220,13 @@ def test_a_secret_replaced_behind_its_mask_is_a_conflict_that_tells_nothing_of_i
     assert theirs.save("config_api_key", "sk-second-same").status_code == 303
     conflict = mine.save("name", "Other")
     assert conflict.status_code == 409
-    assert "what a form does not show, such as a secret" in conflict.text
-    mine.form = Forms(conflict.text).by_action[mine.action]
+    assert "what a form does not show, such as a secret" in conflict_in(read(conflict))
+    mine.form = read(conflict).form(mine.action).sends
     conflict = Tab(admin, case, here).save("config_api_key", "sk-third-same")
     assert conflict.status_code == 303
     shown = mine.save("config_api_key", "sk-fourth-same")
     assert shown.status_code == 409
-    assert "A new one: enter it again" in shown.text
+    assert conflict_in(read(shown)).row("API key").cell("Yours") == "A new one: enter it again"
     assert "sk-fourth" not in shown.text
 
 

@@ -15,3 +15,12 @@ from tests.house import (  # noqa: F401
     valkey_url,
     wire,
 )
+from tests.page import FormPart, Page
+
+READ_ONLY = "Your role may read everything here and change nothing."
+
+
+def usable(page: Page) -> list[str]:
+    """The buttons that send one of the page's forms, those in its dialogs too, and could change something."""
+    forms = [FormPart(node) for node in page.node.within(unseen=True) if node.tag == "form"]
+    return [button.text for form in forms if form.method == "post" for button in form.buttons if not button.disabled]

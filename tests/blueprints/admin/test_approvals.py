@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 
@@ -16,8 +15,10 @@ from app.domain import budgets, identity, subscriptions
 from app.domain.catalog import Model
 from app.domain.subscriptions import Subscription
 from app.extensions import db, transaction
+from tests.blueprints.admin.conftest import READ_ONLY, usable
 from tests.blueprints.portal.conftest import Browser, subscribe, use
 from tests.house import People
+from tests.page import read
 
 SignedIn = Callable[[str], Browser]
 
@@ -47,20 +48,20 @@ def test_what_waits_is_listed_first_and_counted_in_the_menu(
 ) -> None:
     subscribe(people.stranger, small)  # active at once: nobody had to decide
     admin = signed_in("admin")
-    page = admin.get("/admin/approvals").text
-    assert "1 result<" in page
-    assert "owner" in page
-    assert "Sorting &lt;letters&gt;" in page
-    assert 'nav-badge">1<' in page
+    page = admin.page("/admin/approvals")
+    assert page.total == "1 result"
+    assert page.row_names == ["owner"]
+    assert page.row("owner").cell("Purpose") == "Sorting <letters>"
+    assert page.menu.link("Approvals").badge == "1"
     assert decide(admin, asked, "approve") == 303
-    page = admin.get("/admin/approvals").text
-    assert "owner may use lab/guarded now." in page
-    assert "Nothing waits for you" in page
-    assert "nav-badge" not in page
-    assert "by admin" in admin.get("/admin/approvals?status=all").text
-    assert "1 result<" in admin.get("/admin/approvals?status=active&q=GUARD", fragment=True).text
-    assert "No request fits this search." in admin.get("/admin/approvals?status=all&q=nobody").text
-    assert "No request has this status." in admin.get("/admin/approvals?status=denied").text
+    page = admin.page("/admin/approvals")
+    assert page.toast == "owner may use lab/guarded now."
+    assert "Nothing waits for you" in page.empty
+    assert page.menu.link("Approvals").badge is None
+    assert "by admin" in admin.page("/admin/approvals?status=all").row("owner").cell("Changed")
+    assert admin.page("/admin/approvals?status=active&q=GUARD", fragment=True).total == "1 result"
+    assert "No request fits this search." in admin.page("/admin/approvals?status=all&q=nobody").empty
+    assert "No request has this status." in admin.page("/admin/approvals?status=denied").empty
 
 
 def test_an_approval_may_bear_an_end_a_budget_and_a_comment(people: People, asked: str, signed_in: SignedIn) -> None:
@@ -80,49 +81,55 @@ def test_a_denial_needs_a_reason_that_the_person_reads(people: People, asked: st
     admin = signed_in("admin")
     refused = admin.post(f"/admin/subscriptions/{asked}/decision", decision="deny", reason="  ", budget="7")
     assert refused.status_code == 422
-    assert "Give a reason" in refused.text
-    assert 'value="7"' in refused.text
+    page = read(refused)
+    assert page.errors == {"Comment": "Give a reason; the person will read it."}
+    assert page.field("Budget").value == "7"
     assert fresh(asked).status == "pending"
     assert decide(admin, asked, "deny", reason="Too dear for letters", budget="7") == 303
     assert fresh(asked).status == "denied"
     assert budgets.find("subscription", asked) is None
-    assert "Too dear for letters" in signed_in("owner").get("/subscriptions").text
+    own = signed_in("owner").page("/subscriptions").row("lab/guarded")
+    assert own.cell("Status") == "Denied"
+    assert "Too dear for letters" in own.cell("Requested, decided")
 
 
 def test_the_dialog_is_the_same_form_as_the_page(people: People, asked: str, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
     path = f"/admin/subscriptions/{asked}/decision"
-    page, dialog = admin.get(path).text, admin.get(path, fragment=True).text
-    assert "<dialog" in dialog
-    assert "<html" not in dialog
-    assert 'id="decision-dialog"' not in page
-    for text in (page, dialog):
-        assert "Sorting &lt;letters&gt;" in text
-        assert 'value="approve"' in text
-        assert 'value="deny"' in text
+    page, part = admin.page(path), admin.page(path, fragment=True)
+    assert not part.is_whole
+    title = "Request for lab/guarded"
+    assert title in page.headings
+    for shown in (page, part.dialog(title)):
+        assert shown.definition("Purpose") == "Sorting <letters>"
+        form = shown.form(path)
+        assert [form.button(text).value for text in ("Approve", "Deny")] == ["approve", "deny"]
+        assert form.sends.keys() == page.form(path).sends.keys()
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "field", "told"),
     [
-        ({"expires_on": "2001-01-01"}, "Give today or a later day."),
-        ({"expires_on": "soon"}, "Not a valid date value."),
-        ({"budget": "-1"}, "at least 0"),
-        ({"budget": "much"}, "an amount such as 12.50"),
-        ({"budget": "5", "period": "eternity"}, "Not a valid choice."),
-        ({"reason": "x" * 2001}, "at most 2000 characters"),
-        ({"decision": "explode"}, "Choose what to decide."),
-        ({"decision": ""}, "Choose what to decide."),
+        ({"expires_on": "2001-01-01"}, "Last day of access", "Give today or a later day."),
+        ({"expires_on": "soon"}, "Last day of access", "Not a valid date value."),
+        ({"budget": "-1"}, "Budget", "at least 0"),
+        ({"budget": "much"}, "Budget", "an amount such as 12.50"),
+        ({"budget": "5", "period": "eternity"}, "Budget period", "Not a valid choice."),
+        ({"reason": "x" * 2001}, "Comment", "at most 2000 characters"),
+        ({"decision": "explode"}, None, "Choose what to decide."),
+        ({"decision": ""}, None, "Choose what to decide."),
     ],
 )
 def test_a_bad_form_comes_back_with_what_was_typed(
-    people: People, asked: str, signed_in: SignedIn, form: dict[str, str], told: str
+    people: People, asked: str, signed_in: SignedIn, form: dict[str, str], field: str | None, told: str
 ) -> None:
     given = {"decision": "approve", "reason": "Kept words", **form}
     refused = signed_in("admin").post(f"/admin/subscriptions/{asked}/decision", **given)
     assert refused.status_code == 422
-    assert told in refused.text
-    assert given["reason"] in refused.text
+    page = read(refused)
+    assert told in page.alert
+    assert [name for name, error in page.errors.items() if told in error] == ([field] if field else [])
+    assert page.field("Comment").value == given["reason"]
     assert fresh(asked).status == "pending"
     assert budgets.find("subscription", asked) is None
 
@@ -133,9 +140,10 @@ def test_deciding_twice_is_a_clear_conflict(people: People, asked: str, signed_i
     assert decide(first, asked, "approve") == 303
     late = second.post(f"/admin/subscriptions/{asked}/decision", decision="deny", reason="No")
     assert late.status_code == 409
-    assert "decided already" in late.text
-    assert "decided by admin" in late.text
-    assert 'value="approve"' not in late.text
+    page = read(late)
+    assert page.alert.heading == "This request is decided already"
+    assert "decided by admin" in page.alert
+    assert page.buttons == []
     assert fresh(asked).status == "active"
     db.session.rollback()
     assert second.get(f"/admin/subscriptions/{asked}/decision").status_code == 200
@@ -152,8 +160,9 @@ def test_the_way_back_leads_to_the_list_as_it_was_and_nowhere_else(
         ("https://evil.example/admin/approvals", "/admin/approvals"),
         ("/keys", "/admin/approvals"),
     ):
-        page = admin.get(path, query_string={"back": back})
-        assert f'href="{led.replace("&", "&amp;")}"' in page.text
+        page = admin.page(path, query_string={"back": back})
+        assert page.link("Approvals").href == led
+        assert page.form(path).sends["back"] == led
     done = admin.post(path, decision="approve", back="/admin/approvals?status=all")
     assert done.headers["Location"] == "/admin/approvals?status=all"
 
@@ -198,33 +207,31 @@ def test_how_long_a_request_waits_is_told_in_words_and_colour(
 ) -> None:
     if days:
         age(asked, days)
-    page = signed_in("admin").get("/admin/approvals").text
-    assert f">{words}<" in page
-    colours = re.findall(r"pf-m-(orange|red)", page.partition('class="pf-v6-c-table__tbody"')[2])
-    assert colours == ([colour] if colour else [])
+    cell = signed_in("admin").page("/admin/approvals").row("owner").cell("Asked")
+    assert cell.texts[-1] == words
+    looks = [look for node in cell.node.within() for look in node.classes if look in ("pf-m-orange", "pf-m-red")]
+    assert looks == ([f"pf-m-{colour}"] if colour else [])
 
 
 def test_a_renewal_waits_in_the_same_list_and_has_its_own_filter(
     people: People, asked: str, renewal: str, signed_in: SignedIn
 ) -> None:
     admin = signed_in("admin")
-    page = admin.get("/admin/approvals").text
-    assert "2 results" in page
-    assert 'nav-badge">2<' in page
-    assert "Still sorting" in page
-    assert f'id="request-{renewal}"' in admin.get("/admin/approvals?kind=renewal").text
-    assert f'id="request-{asked}"' not in admin.get("/admin/approvals?kind=renewal").text
-    assert f'id="request-{renewal}"' not in admin.get("/admin/approvals?kind=request").text
+    page = admin.page("/admin/approvals")
+    assert page.total == "2 results"
+    assert page.menu.link("Approvals").badge == "2"
+    assert page.row("stranger").cell("Purpose") == "Still sorting"
+    assert page.row("stranger").field("Choose stranger, lab/guarded").value == renewal
+    assert admin.page("/admin/approvals?kind=renewal").row_names == ["stranger"]
+    assert admin.page("/admin/approvals?kind=request").row_names == ["owner"]
 
 
 def test_the_list_is_sorted_and_exported_as_it_is_filtered(
     people: People, asked: str, renewal: str, signed_in: SignedIn
 ) -> None:
     admin = signed_in("auditor")
-    page = admin.get("/admin/approvals?sort=-person").text
-    assert page.index(f"request-{renewal}") < page.index(f"request-{asked}")
-    page = admin.get("/admin/approvals?sort=person").text
-    assert page.index(f"request-{asked}") < page.index(f"request-{renewal}")
+    for sort, names in (("-person", ["stranger", "owner"]), ("person", ["owner", "stranger"])):
+        assert admin.page(f"/admin/approvals?sort={sort}").row_names == names
     file = admin.get("/admin/approvals?q=letters&format=csv", buffered=True)
     rows = list(csv.DictReader(io.StringIO(file.text)))
     assert [(row["user"], row["waits_for"], row["purpose"]) for row in rows] == [
@@ -246,9 +253,12 @@ def test_who_decides_sees_the_persons_access_spend_and_former_requests(
     before = datetime.combine(moment.date().replace(day=1), time(), UTC) - timedelta(days=1)
     use(people.owner, guarded, int(before.timestamp() * 1000), cost_nano=7_000_000_000)
     for fragment in (False, True):
-        page = signed_in("auditor").get(f"/admin/subscriptions/{id}/decision", fragment=fragment).text
-        for words in ("$3.00", "$7.00", "Come back in May", "$1.00 in", "small"):
-            assert words in page
+        page = signed_in("auditor").page(f"/admin/subscriptions/{id}/decision", fragment=fragment)
+        assert page.definition("Spent by this person") == "$3.00 this month, $7.00 last month"
+        assert "$1.00 in" in page.definition("Price of the model")
+        [former] = page.table("Former requests for this model").rows
+        assert (former.cell("Status"), former.cell("Comment")) == ("Denied", "Come back in May")
+        assert "small" in page.texts[page.texts.index("Other access of owner") :]
 
 
 def test_an_approved_renewal_ends_later_and_a_denied_one_as_before(
@@ -258,9 +268,8 @@ def test_an_approved_renewal_ends_later_and_a_denied_one_as_before(
     end = fresh(renewal).expires_at
     assert end is not None
     path = f"/admin/subscriptions/{renewal}/decision"
-    offered = re.search(r'name="expires_on"[^>]*value="([^"]+)"', admin.get(path).text)
-    assert offered
-    assert offered[1] > end.date().isoformat()
+    offered = admin.page(path).field("Last day of access").value
+    assert offered > end.date().isoformat()
     assert admin.post(path, decision="deny").status_code == 422
     assert admin.post(path, decision="deny", reason="Use the small one").status_code == 303
     found = fresh(renewal)
@@ -268,8 +277,8 @@ def test_an_approved_renewal_ends_later_and_a_denied_one_as_before(
     transaction(lambda: subscriptions.ask_renewal(fresh_in(renewal), by=people.stranger, reason="Please"))
     sooner = admin.post(path, decision="approve", expires_on=now().date().isoformat())
     assert sooner.status_code == 422
-    assert "later than the present one" in sooner.text
-    assert admin.post(path, decision="approve", expires_on=offered[1]).status_code == 303
+    assert "later than the present one" in read(sooner).errors["Last day of access"]
+    assert admin.post(path, decision="approve", expires_on=offered).status_code == 303
     found = fresh(renewal)
     assert (found.status, found.renewal_asked_at, found.renewal_reason) == ("active", None, None)
     assert found.expires_at is not None
@@ -282,15 +291,13 @@ def test_an_approved_renewal_ends_later_and_a_denied_one_as_before(
 def test_access_is_suspended_and_resumed_from_the_same_page(people: People, asked: str, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
     path = f"/admin/subscriptions/{asked}/decision"
-    assert 'value="suspend"' not in admin.get(path).text
+    assert admin.page(path).buttons == ["Approve", "Deny"]
     assert decide(admin, asked, "suspend") == 409
     assert decide(admin, asked, "approve") == 303
-    page = admin.get(path).text
-    assert 'value="suspend"' in page
-    assert 'value="deny"' not in page
+    assert admin.page(path).buttons == ["Suspend"]
     assert decide(admin, asked, "suspend", reason="Too many calls") == 303
     assert fresh(asked).status == "suspended"
-    assert 'value="resume"' in admin.get(path).text
+    assert admin.page(path).buttons == ["Resume"]
     assert decide(admin, asked, "resume") == 303
     assert fresh(asked).status == "active"
 
@@ -300,20 +307,24 @@ def test_many_are_decided_each_by_itself(
 ) -> None:
     other = subscribe(people.owner, small)  # nothing to approve
     admin = signed_in("admin")
-    listed = admin.get("/admin/approvals").text
-    assert f'name="ids" value="{asked}"' in listed
-    chosen = admin.get("/admin/approvals/decisions", query_string={"ids": [asked, other, renewal]}).text
-    assert chosen.count('name="ids"') == 3
+    choice = admin.page("/admin/approvals").row("owner").field("Choose owner, lab/guarded")
+    assert (choice.sent_as, choice.value) == ("ids", asked)
+    chosen = admin.page("/admin/approvals/decisions", query_string={"ids": [asked, other, renewal]})
+    assert set(chosen.form("/admin/approvals/decisions").sends.getlist("ids")) == {asked, other, renewal}
     answer = admin.post("/admin/approvals/decisions", decision="approve", ids=[asked, other, renewal, "nothing"])
     assert answer.status_code == 200
-    assert "2 of 4 approved" in answer.text
-    assert answer.text.count("Not done") == 2
-    assert "There is no such subscription." in answer.text
-    assert "approve needs one that is pending" in answer.text
+    page = read(answer)
+    assert page.heading == "2 of 4 approved"
+    assert sorted((row.cell("Model").text, row.cell("Result").text) for row in page.rows) == [
+        ("lab/guarded", "Approved"),
+        ("lab/guarded", "Approved"),
+        ("small", "Not done This subscription is active; approve needs one that is pending."),
+        ("–", "Not done There is no such subscription."),
+    ]
     assert [fresh(id).status for id in (asked, other, renewal)] == ["active"] * 3
     assert fresh(renewal).expires_at is None
     again = admin.post("/admin/approvals/decisions", decision="approve", ids=[asked])
-    assert "0 of 1 approved" in again.text
+    assert read(again).heading == "0 of 1 approved"
 
 
 @pytest.mark.parametrize(
@@ -330,13 +341,15 @@ def test_a_bad_decision_on_many_decides_nothing(
 ) -> None:
     answer = signed_in("admin").post("/admin/approvals/decisions", **{"ids": [asked], **form})
     assert answer.status_code == 422
-    assert told in answer.text
+    assert told in read(answer).alert
     assert fresh(asked).status == "pending"
 
 
 def test_a_budget_that_is_no_amount_is_told_of_each(people: People, asked: str, signed_in: SignedIn) -> None:
     answer = signed_in("admin").post("/admin/approvals/decisions", decision="approve", ids=[asked], budget="much")
-    assert "0 of 1 approved" in answer.text
+    page = read(answer)
+    assert page.heading == "0 of 1 approved"
+    assert "an amount such as 12.50" in page.row("owner").cell("Result")
     assert fresh(asked).status == "pending"
 
 
@@ -349,9 +362,9 @@ def test_who_may_only_read_sees_all_of_it_with_the_controls_locked(
         f"/admin/subscriptions/{asked}/decision",
         f"/admin/approvals/decisions?ids={asked}",
     ):
-        page = auditor.get(path)
-        assert page.status_code == 200
-        assert 'aria-disabled="true" title="Your role may read everything' in page.text
+        page = auditor.page(path)
+        assert usable(page) == []
+        assert READ_ONLY in [button.reason for button in page.buttons]
     assert auditor.post("/admin/approvals/decisions", decision="approve", ids=[asked]).status_code == 403
     assert decide(auditor, asked, "approve") == 403
     assert signed_in("owner").get("/admin/approvals/decisions").status_code == 403

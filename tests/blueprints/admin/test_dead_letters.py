@@ -16,9 +16,11 @@ from app.ledger.entries import DeadLetter
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
 from app.workflows import dead_letters
+from tests.blueprints.admin.conftest import READ_ONLY
 from tests.blueprints.portal.conftest import Browser
 from tests.house import People
 from tests.ledger.books import encode, event
+from tests.page import read
 
 SignedIn = Callable[[str], Browser]
 
@@ -43,24 +45,30 @@ def acts(action: str) -> list[AuditEntry]:
 
 def test_the_list_shows_reason_source_and_the_masked_event(people: People, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
-    assert "No dead letters" in admin.get("/admin/dead-letters").text
+    assert "No dead letters" in admin.page("/admin/dead-letters").empty
     bury(b'{"error_message": "key sk-abcdefgh1234 <b>", "password": "hunter22"}', "Object missing required field")
-    page = admin.get("/admin/dead-letters").text
-    for words in ("stream 7-0", "Object missing required field", "sk-***", "&lt;b&gt;", "Post again", "Dismiss"):
-        assert words in page, words
-    assert "abcdefgh1234" not in page
-    assert "hunter22" not in page
-    assert "No dead letter fits this search." in admin.get("/admin/dead-letters?q=nothing", fragment=True).text
-    assert "No dead letter is in this state." in admin.get("/admin/dead-letters?state=dismissed").text
-    assert "1 result<" in admin.get("/admin/dead-letters?state=all&q=missing").text
+    answer = admin.get("/admin/dead-letters")
+    [row] = read(answer).rows
+    assert row.cell("Source") == "stream 7-0"
+    assert row.cell("Reason").texts[0] == "Object missing required field"
+    assert row.cell("Reason").codes == ['{"error_message": "key sk-*** <b>", "password": "***"}']
+    assert (row.cell("State"), row.cell("Decision")) == ("Open", "Post again Dismiss")
+    assert "abcdefgh1234" not in answer.text
+    assert "hunter22" not in answer.text
+    assert "No dead letter fits this search." in admin.page("/admin/dead-letters?q=nothing", fragment=True).empty
+    assert "No dead letter is in this state." in admin.page("/admin/dead-letters?state=dismissed").empty
+    assert admin.page("/admin/dead-letters?state=all&q=missing").total == "1 result"
 
 
 def test_the_list_has_pages(people: People, signed_in: SignedIn) -> None:
     for number in range(23):
         bury(b"x%d" % number)
     admin = signed_in("admin")
-    assert admin.get("/admin/dead-letters").text.count('id="letter-') == 20
-    assert admin.get("/admin/dead-letters?page=2").text.count('id="letter-') == 3
+    shown = [
+        row.cell("Reason").codes[0] for page in (1, 2) for row in admin.page(f"/admin/dead-letters?page={page}").rows
+    ]
+    assert len(admin.page("/admin/dead-letters").rows) == 20
+    assert shown == [f"x{number}" for number in reversed(range(23))]
 
 
 def test_a_letter_that_can_be_posted_now_is_booked_once_and_kept(people: People, signed_in: SignedIn) -> None:
@@ -68,7 +76,7 @@ def test_a_letter_that_can_be_posted_now_is_booked_once_and_kept(people: People,
     id = bury(encode(told))
     admin = signed_in("admin")
     assert admin.post(f"/admin/dead-letters/{id}/posting").status_code == 303
-    assert "The event is in the books." in admin.get("/admin/dead-letters").text
+    assert admin.page("/admin/dead-letters").toast == "The event is in the books."
     (letter,) = letters()
     assert (letter.state, letter.resolved_by, letter.note) == ("posted", "admin", None)
     assert letter.resolved_at is not None
@@ -76,7 +84,7 @@ def test_a_letter_that_can_be_posted_now_is_booked_once_and_kept(people: People,
     assert budgets.spent("organisation", "default", "total") == 500
     assert [entry.object_name for entry in acts("dead_letter.post")] == [told.request_id]
     admin.post(f"/admin/dead-letters/{id}/posting")
-    assert "posted already, by admin" in admin.get("/admin/dead-letters").text
+    assert "posted already, by admin" in admin.page("/admin/dead-letters").toast
     assert budgets.spent("organisation", "default", "total") == 500
 
 
@@ -86,9 +94,9 @@ def test_an_event_that_the_books_have_is_not_booked_twice(people: People, signed
     id = bury(encode(told))
     admin = signed_in("admin")
     admin.post(f"/admin/dead-letters/{id}/posting")
-    page = admin.get("/admin/dead-letters?state=posted").text
-    assert "The books had this event already." in page
-    assert "The books had it already." in page
+    page = admin.page("/admin/dead-letters?state=posted")
+    assert page.toast == "The books had this event already."
+    assert "The books had it already." in page.rows[0].cell("Decision")
     assert budgets.spent("organisation", "default", "total") == 500
 
 
@@ -106,9 +114,11 @@ def test_what_still_cannot_be_read_stays_open(people: People, signed_in: SignedI
     id = bury(raw)
     admin = signed_in("admin")
     assert admin.post(f"/admin/dead-letters/{id}/posting").status_code == 303
-    page = admin.get("/admin/dead-letters").text
-    assert "It still cannot be read" in page
-    assert "abcdefgh1234" not in page
+    answer = admin.get("/admin/dead-letters")
+    page = read(answer)
+    assert "It still cannot be read" in page.toast
+    assert [row.cell("State") for row in page.rows] == ["Open"]
+    assert "abcdefgh1234" not in answer.text
     assert [letter.state for letter in letters()] == ["open"]
 
 
@@ -116,22 +126,22 @@ def test_a_letter_is_dismissed_with_a_reason(people: People, signed_in: SignedIn
     id = bury(b"nonsense")
     admin = signed_in("admin")
     path = f"/admin/dead-letters/{id}/dismissal"
-    assert "Dismiss this dead letter?" in admin.get(path).text
+    assert admin.page(path).heading == "Dismiss this dead letter?"
     for reason in ("", "   ", "x" * 501):
         refused = admin.post(path, page=path, reason=reason)
         assert refused.status_code == 422, reason
-        assert "Please check these fields" in refused.text
+        assert read(refused).errors.keys() == {"Reason"}
     done = admin.post(path, page=path, reason="Noise from a port scan.")
     assert done.status_code == 303
     (letter,) = letters()
     assert (letter.state, letter.resolved_by, letter.note) == ("dismissed", "admin", "Noise from a port scan.")
     (entry,) = acts("dead_letter.dismiss")
     assert (entry.actor, entry.detail["reason"]) == ("admin", "Noise from a port scan.")
-    page = admin.get("/admin/dead-letters?state=dismissed").text
-    assert "Noise from a port scan." in page
-    assert "Post again" not in page
+    [row] = admin.page("/admin/dead-letters?state=dismissed").rows
+    assert "Noise from a port scan." in row.cell("Decision")
+    assert row.buttons == []
     late = admin.post(path, reason="Me too.")
-    assert (late.status_code, "decided already" in late.text) == (409, True)
+    assert (late.status_code, read(late).alert.heading) == (409, "This letter is decided already")
     assert dead_letters.open_count() == 0
     posting.bury("stream 8-0", b"nonsense", "again")  # delivered again, it stays decided
     assert [letter.state for letter in letters()] == ["dismissed"]
@@ -140,10 +150,11 @@ def test_a_letter_is_dismissed_with_a_reason(people: People, signed_in: SignedIn
 def test_read_only_admins_see_it_all_and_decide_nothing(people: People, signed_in: SignedIn) -> None:
     id = bury(encode(sound()))
     auditor = signed_in("auditor")
-    page = auditor.get("/admin/dead-letters").text
-    assert "Your role may read everything here and change nothing." in page
-    assert page.count('aria-disabled="true"') >= 2
-    assert auditor.get(f"/admin/dead-letters/{id}/dismissal").status_code == 200
+    [row] = auditor.page("/admin/dead-letters").rows
+    assert [button.reason for button in row.buttons] == [READ_ONLY, READ_ONLY]
+    page = auditor.page(f"/admin/dead-letters/{id}/dismissal")
+    assert page.field("Reason").disabled
+    assert page.button("Dismiss").reason == READ_ONLY
     for act in ("posting", "dismissal"):
         assert auditor.post(f"/admin/dead-letters/{id}/{act}", reason="x").status_code == 403
     assert letters()[0].state == "open"

@@ -27,20 +27,22 @@ def make(**values: object) -> str:
 
 def test_they_are_listed_filtered_and_exported(people: People, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
-    page = admin.get("/admin/deliveries").text
-    assert "Neither a mail server nor a webhook is set" in page
-    assert "No deliveries yet" in page
+    page = admin.page("/admin/deliveries")
+    assert page.alert.heading == "Neither a mail server nor a webhook is set"
+    assert "No deliveries yet" in page.empty
     make(state="dead", attempts=4, last_error="The mail server could not be reached.")
     make(channel="webhook", target="https://hooks.example", state="sent", payload={"title": "<b>New</b>"})
-    page = admin.get("/admin/deliveries").text
-    assert "4 of 4" in page
-    assert "The mail server could not be reached." in page
-    assert "&lt;b&gt;New&lt;/b&gt;" in page
-    assert page.count(">Send again<") == 1
-    dead = admin.get("/admin/deliveries?state=dead", fragment=True).text
-    assert "ada@example.org" in dead
-    assert "hooks.example" not in dead
-    assert "No delivery fits these filters." in admin.get("/admin/deliveries?channel=webhook&state=dead").text
+    sent, dead = admin.page("/admin/deliveries").rows
+    assert (sent.cell("To"), sent.cell("About").texts[0], sent.cell("State")) == (
+        "https://hooks.example", "<b>New</b>", "Sent",
+    )  # fmt: skip
+    assert (sent.cell("Channel"), dead.cell("Channel")) == ("Webhook", "E-mail")
+    assert (dead.cell("To"), dead.cell("Tries")) == ("ada@example.org", "4 of 4")
+    assert dead.cell("State").texts == ["Given up", "The mail server could not be reached."]
+    assert (sent.buttons, dead.buttons) == ([], ["Send again to ada@example.org: subscription.approve"])
+    narrow = admin.page("/admin/deliveries?state=dead", fragment=True)
+    assert narrow.table().column("To") == ["ada@example.org"]
+    assert "No delivery fits these filters." in admin.page("/admin/deliveries?channel=webhook&state=dead").empty
     rows = list(
         csv.DictReader(io.StringIO(admin.get("/admin/deliveries?channel=email&format=csv", buffered=True).text))
     )
@@ -56,5 +58,5 @@ def test_a_dead_one_is_put_into_the_letterbox_again(people: People, signed_in: S
     [letter] = queue_module.queue(queue_module.connect(config.redis_url)).jobs
     assert (letter.func_name, list(letter.args)) == ("app.jobs.deliveries.send", [id])
     again = admin.post(f"/admin/deliveries/{id}/sending")
-    assert "This delivery is waiting." in admin.get(again.headers["Location"]).text
+    assert admin.page(again.headers["Location"]).toasts[-1] == "This delivery is waiting."
     assert admin.post("/admin/deliveries/nothing/sending").status_code == 404

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -16,8 +15,10 @@ from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
 from app.domain.notices import Notice
 from app.extensions import db, transaction
+from tests.blueprints.admin.conftest import READ_ONLY
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
 from tests.house import People, make_model
+from tests.page import Node, Part, read
 from tests.services.upstream import CHAT, Upstream
 
 SignedIn = Callable[[str], Browser]
@@ -59,9 +60,9 @@ def row(number: int, provider: str, model: str, priority: str = "0", weight: str
     }
 
 
-def of_form(page: str) -> dict[str, str]:
-    """The deployments' inputs as a page shows them."""
-    return dict(re.findall(r'name="(deployments-\d+-(?:upstream_model|priority|weight))"[^>]* value="([^"]*)"', page))
+def rows_of(page: Part, column: str) -> list[str]:
+    """The names under which the inputs of a column of the deployments are sent."""
+    return [field.sent_as for field in page.fields if field.sent_as.endswith(f"-{column}")]
 
 
 @pytest.fixture
@@ -99,14 +100,17 @@ def test_a_model_is_made_with_price_and_deployments(people: People, echo: str, s
             {"provider_id": echo, "upstream_model": "echo-b", "priority": 1, "weight": 1, "settings": {}},
         ],
     }
-    page = admin.get(made.headers["Location"]).text
-    assert "lab/large is added." in page
-    assert of_form(page)["deployments-1-upstream_model"] == "echo-b"
-    listed = admin.get("/admin/models?capability=images").text
-    assert "lab/large" in listed
-    assert "$0.15" in listed
-    assert "1 result<" in listed
-    assert "No model fits this search." in admin.get("/admin/models?status=hidden", fragment=True).text
+    page = admin.page(made.headers["Location"])
+    assert page.toast == "lab/large is added."
+    assert page.form(made.headers["Location"]).sends["deployments-1-upstream_model"] == "echo-b"
+    page = admin.page("/admin/models?capability=images")
+    [listed] = page.rows
+    assert (listed.name, listed.codes) == ("Large", ["lab/large"])
+    assert (listed.cell("Capabilities"), listed.cell("Input"), listed.cell("Output")) == (
+        "Chat, images", "$0.15", "$0.60",
+    )  # fmt: skip
+    assert page.total == "1 result"
+    assert "No model fits this search." in admin.page("/admin/models?status=hidden", fragment=True).empty
 
 
 def test_there_are_spare_rows_without_scripts_and_more_with_them(
@@ -114,12 +118,13 @@ def test_there_are_spare_rows_without_scripts_and_more_with_them(
 ) -> None:
     admin = signed_in("admin")
     for path, rows in (("/admin/models/new", 3), (f"/admin/models/{small.id}", 4)):
-        page = admin.get(path).text
-        assert len(set(re.findall(r"deployments-(\d+)-upstream_model", page))) == rows
-    one, two = (admin.get("/admin/models/new/deployment", fragment=True).text for _ in range(2))
-    assert one.lstrip().startswith("<tr")
-    assert re.findall(r"deployments-(\d+)-weight", one) != re.findall(r"deployments-(\d+)-provider_id", page)
-    assert re.findall(r"deployments-(\d+)-weight", one) <= re.findall(r"deployments-(\d+)-weight", two)
+        page = admin.page(path)
+        assert len(set(rows_of(page, "upstream_model"))) == rows
+    one, two = (admin.page("/admin/models/new/deployment", fragment=True) for _ in range(2))
+    assert [node.tag for node in one.node.children if isinstance(node, Node)] == ["tr"]
+    [first], [second] = rows_of(one, "weight"), rows_of(two, "weight")
+    assert first not in rows_of(page, "weight")
+    assert first <= second
 
 
 def test_a_change_of_price_is_a_new_dated_price(people: People, small: Model, signed_in: SignedIn) -> None:
@@ -129,16 +134,15 @@ def test_a_change_of_price_is_a_new_dated_price(people: People, small: Model, si
     deployments = row(0, small.deployments[0].provider_id, "echo")
     assert admin.post(path, **filled(name=None, **same, **deployments)).status_code == 303
     assert [price.id for price in fresh("small").prices] == before
-    assert "The new price" not in admin.get(path).text
+    assert admin.page(path).toast == "small is saved."
     dearer = {**same, "price_output_per_mtok": "3"}
     assert admin.post(path, **filled(name=None, **dearer, **deployments)).status_code == 303
     prices = fresh("small").prices
     assert [price.id for price in prices[1:]] == before
     assert prices[0].output_per_mtok == 3_000_000_000
-    page = admin.get(path).text
-    assert "The new price holds from now on." in page
-    assert "Prices so far" in page
-    assert "$2.00" in page
+    page = admin.page(path)
+    assert page.toast == "small is saved. The new price holds from now on."
+    assert page.section("Prices so far").table().column("Output") == ["$3.00", "$2.00"]
     assert catalog.model_by_id(id).display_name == "Large"
 
 
@@ -166,42 +170,45 @@ def test_deployments_are_changed_and_removed_and_keep_their_own_settings(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "field", "told"),
     [
-        ({"name": ""}, "Give the model a name."),
-        ({"name": "a b"}, "beginning with a letter or digit"),
-        ({"name": "small"}, "is taken"),
-        ({"capabilities": None}, "Choose at least one."),
-        ({"capabilities": ["telepathy"]}, "is not a valid choice"),
-        ({"status": "asleep"}, "Not a valid choice."),
-        ({"context_window": "0"}, "at least 1"),
-        ({"context_window": "many"}, "Not a valid integer value."),
-        ({"price_input_per_mtok": "cheap"}, "an amount such as 12.50"),
-        ({"price_output_per_mtok": "-1"}, "at least 0"),
-        ({"price_per_image": "0.0000000001"}, "at most 9 decimal places"),
-        ({"features": "x" * 51}, "at most 50 words"),
-        ({"display_name": "x" * 201}, "at most 200 characters"),
-        (row(5, "", "orphan"), "Deployment 1: Choose a provider."),
-        (row(5, "nobody", "orphan"), "Deployment 1: There is no such provider."),
-        ({"deployments-5-provider_id": "ECHO"}, "Deployment 1: Give the model&#39;s name there."),
+        ({"name": ""}, "Name", "Give the model a name."),
+        ({"name": "a b"}, "Name", "beginning with a letter or digit"),
+        ({"name": "small"}, "Name", "is taken"),
+        ({"capabilities": None}, "Capabilities", "Choose at least one."),
+        ({"capabilities": ["telepathy"]}, "Capabilities", "is not a valid choice"),
+        ({"status": "asleep"}, "Status", "Not a valid choice."),
+        ({"context_window": "0"}, "Context window", "at least 1"),
+        ({"context_window": "many"}, "Context window", "Not a valid integer value."),
+        ({"price_input_per_mtok": "cheap"}, "Input", "an amount such as 12.50"),
+        ({"price_output_per_mtok": "-1"}, "Output", "at least 0"),
+        ({"price_per_image": "0.0000000001"}, "Image", "at most 9 decimal places"),
+        ({"features": "x" * 51}, "Features", "at most 50 words"),
+        ({"display_name": "x" * 201}, "Display name", "at most 200 characters"),
+        (row(5, "", "orphan"), "Provider", "Deployment 1: Choose a provider."),
+        (row(5, "nobody", "orphan"), "Provider", "Deployment 1: There is no such provider."),
+        ({"deployments-5-provider_id": "ECHO"}, "Model at the provider", "Deployment 1: Give the model's name there."),
         (
             {"deployments-5-provider_id": "ECHO", "deployments-5-upstream_model": "e", "deployments-5-weight": "-4"},
-            "0 to 1000",
+            "Weight",
+            "Deployment 1: Give 0 to 1000.",
         ),
     ],
 )
 def test_a_bad_form_comes_back_with_what_was_typed(
-    people: People, echo: str, signed_in: SignedIn, changes: dict[str, object], told: str
+    people: People, echo: str, signed_in: SignedIn, changes: dict[str, object], field: str, told: str
 ) -> None:
     given = filled(**{name: echo if value == "ECHO" else value for name, value in changes.items()})
     refused = signed_in("admin").post("/admin/models", **given)
     assert refused.status_code == 422
-    assert told in refused.text
-    assert "For hard questions." in refused.text
-    assert "tools, json mode, tools" in refused.text or "features" in changes
+    page = read(refused)
+    assert told in page.alert
+    assert page.errors.keys() == {field}
+    assert told.removeprefix("Deployment 1: ") in page.errors[field]
+    sent = page.form("/admin/models").sends
     for name, value in given.items():
         if isinstance(value, str) and name != "status" and value != "nobody":
-            assert value in refused.text, name
+            assert sent[name] == value, name
     db.session.rollback()
     assert db.session.query(Model).count() == 1
 
@@ -210,13 +217,17 @@ def test_a_deployment_listed_twice_is_told_at_its_row(people: People, echo: str,
     rows = row(0, echo, "echo") | row(1, "", "") | row(2, echo, "echo")
     refused = signed_in("admin").post("/admin/models", **filled(**rows))
     assert refused.status_code == 422
-    assert "Deployment 2: This deployment is listed twice." in refused.text
-    assert 'id="deployments-2-upstream_model-error"' in refused.text
+    page = read(refused)
+    assert "Deployment 2: This deployment is listed twice." in page.alert
+    faulty = [field for field in page.fields if field.error]
+    assert [(field.sent_as, field.error) for field in faulty] == [
+        ("deployments-2-upstream_model", "This deployment is listed twice."),
+    ]
 
 
 def test_the_name_stays_whatever_a_form_says(people: People, small: Model, signed_in: SignedIn) -> None:
     path = f"/admin/models/{small.id}"
-    assert 'name="name"' not in signed_in("admin").get(path).text
+    assert "name" not in signed_in("admin").page(path).form(path).sends
     signed_in("admin").post(path, **filled(name="renamed", id="x", created_at="2001-01-01"))
     assert fresh("small").display_name == "Large"
 
@@ -231,18 +242,16 @@ def test_deleting_counts_whom_it_hits_and_asks_for_the_name(
     make_key(people.owner, name="this", models=["small"])
     make_key(people.owner, name="other", models=["lab/guarded"])
     admin, path = signed_in("admin"), f"/admin/models/{small.id}/deletion"
-    page = admin.get(path).text
-    assert "cancels 2 live subscriptions, and 2 keys can no longer call it" in page
-    assert "2 live subscriptions and 2 keys can use it" in admin.get(f"/admin/models/{small.id}").text
+    assert "cancels 2 live subscriptions, and 2 keys can no longer call it" in admin.page(path).form(path)
+    assert "2 live subscriptions and 2 keys can use it" in admin.page(f"/admin/models/{small.id}")
     for typed in ("", "Small", "lab/guarded"):
         refused = admin.post(path, confirm=typed)
-        assert refused.status_code == 422
-        assert "The name you typed is not the model’s" in refused.text
+        assert (refused.status_code, read(refused).alert.heading) == (422, "The name you typed is not the model’s")
     assert admin.post(path, confirm="small").status_code == 303
     db.session.rollback()
     assert catalog.find_model("small") is None
     assert {one.status for one in db.session.scalars(subscriptions.owned_by(people.stranger))} == {"cancelled"}
-    assert "small is deleted." in admin.get("/admin/models").text
+    assert admin.page("/admin/models").toast == "small is deleted."
 
 
 def part_of(browser: Browser, path: str, **form: object) -> TestResponse:
@@ -265,39 +274,36 @@ def test_a_price_is_previewed_over_the_last_30_days(people: People, small: Model
     use(people.owner, small, now_ms, api_type="embeddings", completion_tokens=0, cost_nano=1_000_000)
     use(people.owner, small, now_ms, outcome="error", prompt_tokens=0, completion_tokens=0, cost_nano=0)
     admin, path = signed_in("admin"), f"/admin/models/{small.id}/price-preview"
-    page = admin.post(path, **previewed(price_cached_input_per_mtok="0.5"))
-    assert page.status_code == 200
+    answer = admin.post(path, **previewed(price_cached_input_per_mtok="0.5"))
+    assert answer.status_code == 200
+    page = read(answer)
     # chat: 2,000 fresh in at 2, 1 cached at 0.5, 1,000 out at 2, and two requests at 0.001
-    for words in (
-        "$0.004</td>",
-        "$0.0080005",
-        "+$0.0040005",
-        "$0.001</td>",
-        "$0.003</td>",
-        "$0.0110005",
-        "+$0.0060005",
-    ):
-        assert words.replace("</td>", "") in page.text, words
-    assert "Total" in page.text
-    assert "$0.0060005 more in the last 30 days" in page.text
-    assert 'value="0.001"' in page.text  # the form is as it was
-    part = part_of(admin, path, **previewed())
-    assert part.text.lstrip().startswith('<div class="stack" id="price-preview"')
+    table = page.table("What the new price would have meant for the last 30 days")
+    assert {row.name: [row.cell(head).text for head in table.heads[-3:]] for row in table.rows} == {
+        "Chat": ["$0.004", "$0.0080005", "+$0.0040005"],
+        "Embeddings": ["$0.001", "$0.003", "+$0.002"],
+        "Total": ["$0.005", "$0.0110005", "+$0.0060005"],
+    }
+    assert "$0.0060005 more in the last 30 days" in page.section("Price")
+    assert page.field("Request").value == "0.001"  # the form is as it was
+    part = read(part_of(admin, path, **previewed()))
+    assert not part.is_whole
+    assert part.table().name == table.name
+    assert part.fields == []
     assert fresh("small").prices[0].input_per_mtok == 1_000_000_000
     assert len(fresh("small").prices) == 1
 
 
 def test_a_preview_says_what_cannot_be_counted(people: People, small: Model, signed_in: SignedIn) -> None:
     admin, path = signed_in("admin"), f"/admin/models/{small.id}/price-preview"
-    assert "Not used in the last 30 days" in part_of(admin, path, **previewed()).text
+    assert "Not used in the last 30 days" in read(part_of(admin, path, **previewed()))
     wrong = part_of(admin, path, **{**previewed(), "price_input_per_mtok": "a lot"})
-    assert (wrong.status_code, "These prices cannot be used" in wrong.text) == (422, True)
-    assert "Input: This price is not usable" in wrong.text
+    assert (wrong.status_code, read(wrong).alert.heading) == (422, "These prices cannot be used")
+    assert "Input: This price is not usable" in read(wrong).alert
     whole = admin.post(path, **{**previewed(), "price_input_per_mtok": "-1"})
-    assert (whole.status_code, "Please check these fields" in whole.text) == (422, True)
+    assert (whole.status_code, read(whole).errors.keys()) == (422, {"Input"})
     auditor = signed_in("auditor")
-    page = auditor.get(f"/admin/models/{small.id}").text
-    assert 'aria-disabled="true"' in page.split("Preview the price")[0].rsplit("<button", 1)[1]
+    assert auditor.page(f"/admin/models/{small.id}").button("Preview the price").reason == READ_ONLY
     assert auditor.post(path, **previewed()).status_code == 403
 
 
@@ -312,14 +318,18 @@ def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, s
     assert item.price is not None
     assert item.price.input_per_mtok == 1_000_000_000
     assert (item.prices[0].from_at, item.prices[0].input_per_mtok) == (later, 150_000_000)
-    page = admin.get(path).text
-    assert f"The new price holds from {later:%Y-%m-%d %H:%M} UTC." in page
-    assert "Planned" in page
+    page = admin.page(path)
+    assert page.toast == f"small is saved. The new price holds from {later:%Y-%m-%d %H:%M} UTC."
+    planned_row, running = page.section("Prices so far and planned").table().rows
+    assert planned_row.cell("From").texts == [f"{later:%Y-%m-%d %H:%M:%S} UTC", "Planned"]
+    assert (planned_row.cell("Input"), running.cell("Input")) == ("$0.15", "$1.00")
     past = admin.post(path, **{**form, "display_name": "Past", "price_from": "2020-01-01T00:00"})
-    assert (past.status_code, "not in the past" in past.text) == (422, True)
+    assert (past.status_code, read(past).errors) == (
+        422, {"Holds from": "A price can begin now or later, not in the past."},
+    )  # fmt: skip
     assert fresh("small").display_name == "Later"
     assert admin.post(path, **{**form, "price_from": "soon"}).status_code == 422
-    assert "price_from" not in admin.get("/admin/models/new").text
+    assert "price_from" not in admin.page("/admin/models/new").form("/admin/models").sends
 
 
 def untouched(item: Model, **changes: object) -> dict[str, object]:
@@ -344,14 +354,17 @@ def test_restricting_asks_first_and_then_puts_access_up_for_decision(
     form = untouched(small, restricted="y", display_name="Small, guarded")
     asked = admin.post(path, **form)
     assert asked.status_code == 409
-    assert "Restricting it turns 2 active subscriptions pending" in asked.text
-    assert "Small, guarded" in asked.text
+    page = read(asked)
+    assert "Restricting it turns 2 active subscriptions pending" in page.alert
+    assert page.field("Display name").value == "Small, guarded"
     assert not fresh("small").restricted
-    [mark] = re.findall(r'name="confirmed" value="([^"]+)"', asked.text)
+    assert "Save all the same" in page.alert.buttons
+    mark = page.form(path).sends["confirmed"]
     subscribe(people.admin, fresh("small"))
     again = admin.post(path, **form, confirmed=mark)  # what was confirmed is not what would happen now
-    assert (again.status_code, "turns 3 active" in again.text) == (409, True)
-    [mark] = re.findall(r'name="confirmed" value="([^"]+)"', again.text)
+    assert again.status_code == 409
+    assert "turns 3 active" in read(again).alert
+    mark = read(again).form(path).sends["confirmed"]
     assert admin.post(path, **form, confirmed=mark).status_code == 303
     assert fresh("small").restricted
     for person in (people.owner, people.stranger, people.admin):
@@ -378,8 +391,9 @@ def test_hiding_and_disabling_tell_whom_they_hit(
     make_key(people.owner)
     since = fresh("small").status_at
     asked = admin.post(path, **untouched(small, status=status))
-    assert (asked.status_code, told in asked.text) == (409, True)
-    [mark] = re.findall(r'name="confirmed" value="([^"]+)"', asked.text)
+    assert asked.status_code == 409
+    assert told in read(asked).alert
+    mark = read(asked).form(path).sends["confirmed"]
     assert admin.post(path, **untouched(small, status=status), confirmed=mark).status_code == 303
     item = fresh("small")
     assert (item.status, item.status_at) > (status, since)
@@ -407,17 +421,16 @@ def test_the_list_is_narrowed_sorted_counted_and_taken_away(
     admin = signed_in("admin")
 
     def listed(query: str) -> list[str]:
-        return re.findall(r"Copy model name ([^\"]+)\"", admin.get(f"/admin/models?{query}", fragment=True).text)[::2]
+        return [row.codes[0] for row in admin.page(f"/admin/models?{query}", fragment=True).rows]
 
     assert listed("access=restricted") == ["lab/guarded"]
     assert listed("access=open&sort=price") == ["lone", "small"]
     assert listed(f"provider={lab.id}") == ["lone"]
     assert listed("sort=-subscribers")[0] == "small"
-    page = admin.get("/admin/models").text
-    [shown] = re.findall(rf'id="model-{small.id}".*?</tr>', page, re.S)
-    assert re.findall(r'data-label="(Users|Keys)"><span class="figure">(\d+)', shown) == [("Users", "2"), ("Keys", "2")]
-    [shown] = re.findall(rf'id="model-{catalog.model("lone").id}".*?</tr>', page, re.S)
-    assert "Unavailable" in shown
+    page = admin.page("/admin/models")
+    assert (page.row("small").cell("Users"), page.row("small").cell("Keys")) == ("2", "2")
+    assert "Unavailable" in page.row("lone").cell("Status")
+    assert "Unavailable" not in page.row("small").cell("Status")
     rows = admin.get("/admin/models?access=open&sort=price&format=json", buffered=True).get_json()["data"]
     assert [(one["name"], one["input_per_mtok"], one["available"]) for one in rows] == [
         ("lone", "0.1", False), ("small", "1", True)]  # fmt: skip
@@ -435,11 +448,13 @@ def test_a_model_is_tried_at_its_first_deployment(
     transaction(make_model, None, "tried", deployments=specs)
     transaction(make_model, None, "unserved", deployments=[])
     admin, path = signed_in("admin"), f"/admin/models/{fresh('tried').id}"
-    assert "Real" in admin.get(path).text.split('id="test"')[1]
+    assert "Asks Real for small now" in admin.page(path).section("Test call")
     answer = admin.post(f"{path}/test", prompt="Are you there?")
-    assert (answer.status_code, "It works" in answer.text) == (200, True)
+    assert (answer.status_code, read(answer).alert.heading) == (200, "It works")
     asked = [exchange for exchange in upstream.requests if exchange.path == CHAT]
     assert asked[0].json["model"] == "small"
-    assert part_of(admin, f"{path}/test").text.lstrip().startswith("<section")
-    assert "No provider serves" in admin.post(f"/admin/models/{fresh('unserved').id}/test").text
+    part = read(part_of(admin, f"{path}/test"))
+    assert not part.is_whole
+    assert part.section("Test call").alert.heading == "It works"
+    assert "No provider serves" in read(admin.post(f"/admin/models/{fresh('unserved').id}/test"))
     assert signed_in("auditor").post(f"{path}/test").status_code == 403

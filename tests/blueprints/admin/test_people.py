@@ -17,8 +17,10 @@ from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.domain.person import Person
 from app.extensions import db, transaction
+from tests.blueprints.admin.conftest import usable
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.house import PASSWORD, People
+from tests.page import read
 
 SignedIn = Callable[[str], Browser]
 
@@ -28,23 +30,21 @@ def fresh(username: str) -> Person:
     return identity.named(username)
 
 
-def names(page: str) -> list[str]:
-    return re.findall(r'href="/admin/people/([a-z]+)"', page)
-
-
 def test_the_list_tells_keys_access_and_spending(people: People, small: Model, signed_in: SignedIn) -> None:
     subscribe(people.owner, small)
     key_id, _ = make_key(people.owner)
     use(people.owner, small, clock.now_ms(), key_id=key_id, cost_nano=1_250_000_000)
     admin = signed_in("admin")
-    page = admin.get("/admin/people").text
-    assert names(page) == ["admin", "auditor", "owner", "stranger"]
-    row = page.split('id="person-' + people.owner.id)[1].split("</tr>")[0]
-    assert re.findall(r'class="figure"[^>]*>([^<]+)<', row) == ["1", "1", "$1.25"]
-    assert names(admin.get("/admin/people?sort=-keys").text)[0] == "owner"
-    assert names(admin.get("/admin/people?q=TRAN", fragment=True).text) == ["stranger"]
-    assert names(admin.get("/admin/people?role=admin-readonly").text) == ["auditor"]
-    assert "Nobody fits these filters." in admin.get("/admin/people?status=deactivated").text
+    page = admin.page("/admin/people")
+    assert page.row_names == ["admin", "auditor", "owner", "stranger"]
+    row = page.row("owner")
+    assert (row.cell("Keys"), row.cell("Models"), row.cell("Spent")) == ("1", "1", "$1.25")
+    assert row.link("owner").href == "/admin/people/owner"
+    assert page.row("stranger").cell("Spent") == "$0.00"
+    assert admin.page("/admin/people?sort=-keys").row_names[0] == "owner"
+    assert admin.page("/admin/people?q=TRAN", fragment=True).row_names == ["stranger"]
+    assert admin.page("/admin/people?role=admin-readonly").row_names == ["auditor"]
+    assert "Nobody fits these filters." in admin.page("/admin/people?status=deactivated").empty
 
 
 def test_the_list_names_the_teams_of_each(people: People, signed_in: SignedIn) -> None:
@@ -52,9 +52,9 @@ def test_the_list_names_the_teams_of_each(people: People, signed_in: SignedIn) -
         team = transaction(teams.create, by=people.stranger, name=name)
         transaction(teams.put_member, team, people.owner, by=people.stranger)
     admin = signed_in("admin")
-    row = admin.get("/admin/people").text.split('id="person-' + people.owner.id)[1].split("</tr>")[0]
-    assert "alpha, Lab" in row
-    assert 'title="Zebra">and 1 more<' in row
+    cell = admin.page("/admin/people").row("owner").cell("Teams")
+    assert cell == "alpha, Lab and 1 more"
+    assert cell.title == "Zebra"
     told = json.loads(admin.get("/admin/people?q=owner&format=json", buffered=True).text)
     assert told["data"][0]["teams"] == ["alpha", "Lab", "Zebra"]
 
@@ -63,11 +63,11 @@ def test_groups_filter_whole_names_only(people: People, signed_in: SignedIn) -> 
     transaction(identity.update, people.owner, by=people.admin, groups=["Physik", "Größe"])
     transaction(identity.update, people.stranger, by=people.admin, groups=["Phys"])
     admin = signed_in("admin")
-    assert names(admin.get("/admin/people?group=Phys").text) == ["stranger"]
+    assert admin.page("/admin/people?group=Phys").row_names == ["stranger"]
     assert admin.post("/admin/people/owner", role="user", groups="Größe 100%").status_code == 422
     assert admin.post("/admin/people/owner", role="user", groups="Größe, b , Größe").status_code == 303
     assert fresh("owner").groups == ["Größe", "b"]
-    assert names(admin.get("/admin/people", query_string={"group": "Größe"}).text) == ["owner"]
+    assert admin.page("/admin/people", query_string={"group": "Größe"}).row_names == ["owner"]
 
 
 def test_the_list_is_exported_as_it_is_filtered(people: People, signed_in: SignedIn) -> None:
@@ -86,18 +86,19 @@ def test_a_profile_is_changed_and_written_down(people: People, signed_in: Signed
     assert admin.post("/admin/people/owner", **form).status_code == 303
     owner = fresh("owner")
     assert (owner.email, owner.role, owner.rpm, owner.tpm) == ("o@example.org", "admin-readonly", 7, None)
-    history = admin.get("/admin/people/owner?section=history").text
-    assert "person.update" in history
-    assert "o@example.org" in history
-    for wrong, told in (
-        ({"email": "nowhere"}, "Give an e-mail address"),
-        ({"email": "o@example.org,eve@example.org"}, "Give an e-mail address"),
-        ({"rpm": "0"}, "Give a number of at least 1."),
-        ({"role": "emperor"}, "Not a valid choice"),
+    newest = admin.page("/admin/people/owner?section=history").rows[0]
+    assert (newest.cell("Who"), newest.cell("What").texts[0]) == ("admin", "person.update")
+    assert "email: None → o@example.org" in newest.cell("What")
+    for wrong, field, told in (
+        ({"email": "nowhere"}, "E-mail", "Give an e-mail address"),
+        ({"email": "o@example.org,eve@example.org"}, "E-mail", "Give an e-mail address"),
+        ({"rpm": "0"}, "Requests a minute", "Give a number of at least 1."),
+        ({"role": "emperor"}, "Role", "Not a valid choice"),
     ):
         refused = admin.post("/admin/people/owner", **{**form, **wrong})
-        assert refused.status_code == 422
-        assert told in refused.text
+        page = read(refused)
+        assert (refused.status_code, page.errors.keys()) == (422, {field})
+        assert told in page.errors[field]
     assert fresh("owner").email == "o@example.org"
 
 
@@ -112,7 +113,7 @@ def test_the_last_admin_can_be_neither_demoted_nor_deactivated_nor_deleted(peopl
     admin = signed_in("admin")
     refused = admin.post("/admin/people/admin", role="user")
     assert refused.status_code == 409
-    assert "is the last admin" in refused.text
+    assert "is the last admin" in read(refused).alert
     assert admin.post("/admin/people/admin/deactivation").status_code == 303
     assert admin.post("/admin/people/admin/deletion", confirm="admin").status_code == 303
     kept = fresh("admin")
@@ -127,9 +128,10 @@ def test_a_budget_is_set_and_taken_away(people: People, signed_in: SignedIn) -> 
     found = budgets.find("user", people.owner.id)
     assert found is not None
     assert form.items() <= found.summary().items()
-    assert 'value="12.5"' in admin.get("/admin/people/owner").text
+    shown = admin.page("/admin/people/owner").form("/admin/people/owner/budget").sends
+    assert {name: shown[name] for name in form} == form
     refused = admin.post("/admin/people/owner/budget", **{**form, "limit": "much"})
-    assert refused.status_code == 422
+    assert (refused.status_code, read(refused).errors.keys()) == (422, {"Budget"})
     assert admin.post("/admin/people/owner/budget", **{**form, "limit": " "}).status_code == 303
     db.session.rollback()
     assert budgets.find("user", people.owner.id) is None
@@ -140,15 +142,15 @@ def test_a_temporary_password_is_shown_once_and_has_to_be_changed(people: People
     made = admin.post("/admin/people/owner/password")
     assert made.status_code == 201
     assert made.headers["Cache-Control"] == "no-store"
-    found = re.search(r'id="new-password">([A-Za-z0-9]{20})<', made.text)
-    assert found
+    [password] = read(made).codes
+    assert re.fullmatch(r"[A-Za-z0-9]{20}", password)
     kept = fresh("owner")
-    assert passwords.matches(found[1], kept.password_hash)
+    assert passwords.matches(password, kept.password_hash)
     assert kept.must_change_password
     assert not passwords.matches(PASSWORD, kept.password_hash)
     assert owner.get("/home").headers["Location"].startswith("/sign-in")
-    assert found[1] not in admin.get("/admin/people/owner?section=history").text
-    assert found[1] not in str([entry.detail for entry in db.session.query(AuditEntry)])
+    assert password not in admin.get("/admin/people/owner?section=history").text
+    assert password not in str([entry.detail for entry in db.session.query(AuditEntry)])
 
 
 def test_a_deactivation_says_what_stops_and_stops_it(
@@ -158,16 +160,17 @@ def test_a_deactivation_says_what_stops_and_stops_it(
     make_key(people.owner)
     transaction(tokens.issue, people.owner, by=people.admin)
     owner, admin = signed_in("owner"), signed_in("admin")
-    asked = admin.get("/admin/people/owner/deactivation").text
+    asked = admin.page("/admin/people/owner/deactivation").form("/admin/people/owner/deactivation")
     assert "1 API key, 1 access token and 1 browser session." in asked
     assert len(list(wire.scan_iter(match="*caller:*"))) == 2
     assert admin.post("/admin/people/owner/deactivation").status_code == 303
     assert list(wire.scan_iter(match="*caller:*")) == []
     assert owner.get("/home").headers["Location"].startswith("/sign-in")
     assert sessions.owned_by(people.owner.id) == []
-    page = admin.get("/admin/people/owner").text
-    assert "owner is deactivated" in page
-    assert names(admin.get("/admin/people?status=deactivated").text) == ["owner"]
+    assert admin.page("/admin/people/owner").alert.heading == "owner is deactivated"
+    page = admin.page("/admin/people?status=deactivated")
+    assert page.row_names == ["owner"]
+    assert page.row("owner").cell("Status") == "Deactivated"
     assert admin.post("/admin/people/owner/reactivation").status_code == 303
     assert len(list(wire.scan_iter(match="*caller:*"))) == 2
     assert signed_in("owner").get("/home").status_code == 200
@@ -179,7 +182,7 @@ def test_a_deletion_asks_for_the_name_and_leaves_nothing(people: People, small: 
     admin = signed_in("admin")
     wrong = admin.post("/admin/people/owner/deletion", confirm="owne")
     assert wrong.status_code == 422
-    assert "The name you typed is another" in wrong.text
+    assert "The name you typed is another" in read(wrong).alert
     assert admin.post("/admin/people/owner/deletion", confirm="owner").status_code == 303
     db.session.rollback()
     assert identity.find("owner") is None
@@ -191,9 +194,9 @@ def test_a_deletion_asks_for_the_name_and_leaves_nothing(people: People, small: 
 def test_sessions_are_listed_and_ended_without_telling_their_ids(people: People, signed_in: SignedIn) -> None:
     owner, admin = signed_in("owner"), signed_in("admin")
     [session] = sessions.owned_by(people.owner.id)
-    page = admin.get("/admin/people/owner?section=sessions").text
-    assert session.reference in page
-    assert session.digest not in page
+    answer = admin.get("/admin/people/owner?section=sessions")
+    assert f"/admin/people/owner/sessions/{session.reference}/ending" in read(answer).ways
+    assert session.digest not in answer.text
     path = f"/admin/people/owner/sessions/{session.reference}/ending"
     assert admin.post(f"/admin/people/stranger/sessions/{session.reference}/ending").status_code == 404
     assert admin.post(path).status_code == 303
@@ -204,26 +207,23 @@ def test_sessions_are_listed_and_ended_without_telling_their_ids(people: People,
 def test_access_tokens_are_listed_and_revoked(people: People, signed_in: SignedIn) -> None:
     grant = transaction(tokens.issue, people.owner, by=people.admin, scopes=["inference"])
     admin = signed_in("admin")
-    page = admin.get("/admin/people/owner?section=sessions").text
-    assert "Long-lived" in page
-    assert grant.access_token not in page
+    answer = admin.get("/admin/people/owner?section=sessions")
+    assert "Long-lived" in read(answer).section("Access tokens")
+    assert grant.access_token not in answer.text
     assert admin.post("/admin/people/owner/tokens/revocation").status_code == 303
     assert tokens.verify(grant.access_token) is None
-    assert "owner has no token to revoke" in _after(admin, "/admin/people/owner/tokens/revocation")
-
-
-def _after(browser: Browser, path: str) -> str:
-    return browser.get(browser.post(path).headers["Location"]).text
+    again = admin.post("/admin/people/owner/tokens/revocation")
+    assert "owner has no token to revoke" in admin.page(again.headers["Location"]).toasts[-1]
 
 
 def test_keys_and_subscriptions_of_somebody_are_shown(people: People, small: Model, signed_in: SignedIn) -> None:
     subscribe(people.owner, small)
     make_key(people.owner, name="letters")
     admin = signed_in("admin")
-    assert "letters" in admin.get("/admin/people/owner?section=keys").text
-    assert "small" in admin.get("/admin/people/owner?section=subscriptions").text
-    assert "has not made a key" in admin.get("/admin/people/stranger?section=keys").text
-    assert "has not asked for a model" in admin.get("/admin/people/stranger?section=subscriptions").text
+    assert admin.page("/admin/people/owner?section=keys").row_names == ["letters"]
+    assert admin.page("/admin/people/owner?section=subscriptions").row_names == ["small"]
+    assert "has not made a key" in admin.page("/admin/people/stranger?section=keys").empty
+    assert "has not asked for a model" in admin.page("/admin/people/stranger?section=subscriptions").empty
 
 
 WRITES = (
@@ -257,11 +257,7 @@ def test_who_may_only_read_sees_everything_with_its_controls_disabled(people: Pe
     signed_in("owner")
     auditor = signed_in("auditor")
     for path in READS:
-        page = auditor.get(path)
-        assert page.status_code == 200, path
-        content = page.text.split('id="main"')[1].split('id="shortcuts"')[0]
-        submits = re.findall(r"<button[^>]*type=\"submit\"[^>]*>", content)
-        assert all("aria-disabled" in one or "without-scripts" in one for one in submits), (path, submits)
+        assert usable(auditor.page(path)) == [], path
     for path in WRITES:
         assert auditor.post(path, confirm="owner", role="admin").status_code == 403, path
     assert fresh("owner").role == "user"

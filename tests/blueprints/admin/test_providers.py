@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import pytest
@@ -14,8 +13,10 @@ from app.domain.catalog import Deployment, DeploymentSpec, Model
 from app.domain.providers import Provider
 from app.extensions import db, transaction
 from app.providers.settings import fields_of
+from tests.blueprints.admin.conftest import usable
 from tests.blueprints.portal.conftest import Browser, use
 from tests.house import People, make_model
+from tests.page import read
 from tests.services.upstream import (
     CHAT,
     EMBEDDINGS,
@@ -69,31 +70,35 @@ def filled(**changes: str) -> dict[str, str]:
 def test_the_form_of_every_kind_shows_all_its_settings(people: People, signed_in: SignedIn, kind: str) -> None:
     admin = signed_in("admin")
     adapter = adapters.adapter(kind)
-    assert f"kind={kind}" in admin.get("/admin/providers/new").text
-    page = admin.get(f"/admin/providers/new?kind={kind}").text
-    for field in fields_of(adapter.Settings):
-        assert f'name="config_{field.name}"' in page
-        assert field.title in page
+    path = f"/admin/providers/new?kind={kind}"
+    assert path in admin.page("/admin/providers/new").hrefs
+    page = admin.page(path)
+    title = str(page.heading).removeprefix("Add a provider: ")
+    shown = page.section(f"Settings of {title}").fields
+    assert {(field.text, field.sent_as) for field in shown if field.sent_as} == {
+        (field.title, f"config_{field.name}") for field in fields_of(adapter.Settings)
+    }
 
 
 def test_a_provider_is_added_listed_and_changed(people: People, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
-    assert "No providers yet" in admin.get("/admin/providers").text
+    assert "No providers yet" in admin.page("/admin/providers").empty
     made = admin.post("/admin/providers", kind="openai", **filled(name=" Own ", config_api_key=KEY))
     assert made.status_code == 303
     id = made.headers["Location"].rpartition("/")[2]
     assert fresh(id).name == "Own"
     assert fresh(id).settings["timeout_s"] == 60
     assert providers.opened(providers.get(id)).api_key == KEY
-    listed = admin.get("/admin/providers").text
-    assert "Own" in listed
-    assert "http://127.0.0.1:9/v1" in listed
+    listed = admin.page("/admin/providers").row("Own")
+    assert (listed.cell("Kind"), listed.cell("Base URL"), listed.cell("Status")) == (
+        "OpenAI", "http://127.0.0.1:9/v1", "Active",
+    )  # fmt: skip
     changed = admin.post(f"/admin/providers/{id}", **filled(name="Other", status="disabled", config_timeout_s="2.5"))
     assert changed.status_code == 303
     assert (fresh(id).name, fresh(id).status, fresh(id).settings["timeout_s"]) == ("Other", "disabled", 2.5)
     assert providers.opened(providers.get(id)).api_key == KEY
-    assert "No provider fits this search." in admin.get("/admin/providers?status=active").text
-    assert "1 result<" in admin.get("/admin/providers?q=oth", fragment=True).text
+    assert "No provider fits this search." in admin.page("/admin/providers?status=active").empty
+    assert admin.page("/admin/providers?q=oth", fragment=True).row("Other").cell("Status") == "Disabled"
 
 
 def test_a_secret_never_comes_back(people: People, signed_in: SignedIn) -> None:
@@ -113,8 +118,9 @@ def test_a_secret_never_comes_back(people: People, signed_in: SignedIn) -> None:
     ]
     for page in pages:
         assert KEY not in page.text
-    assert "Kept; enter to replace" in pages[2].text
-    assert "••••cdef" in pages[2].text
+    field = read(pages[2]).field("API key")
+    assert (field.value, field.placeholder) == ("", "Kept; enter to replace")
+    assert "••••cdef" in (field.help or "")
 
 
 def test_another_origin_needs_the_secret_again(people: People, signed_in: SignedIn) -> None:
@@ -122,8 +128,9 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
     moved = filled(config_base_url="http://127.0.0.1:10/v1")
     refused = admin.post(f"/admin/providers/{id}", **moved)
     assert refused.status_code == 422
-    assert "give this secret again" in refused.text
-    assert 'value="http://127.0.0.1:10/v1"' in refused.text
+    page = read(refused)
+    assert page.errors == {"API key": "The address has changed, so give this secret again."}
+    assert page.field("Base URL").value == "http://127.0.0.1:10/v1"
     assert fresh(id).settings["base_url"] == "http://127.0.0.1:9/v1"
     other = "sk-another-0123456789"
     assert admin.post(f"/admin/providers/{id}", **{**moved, "config_api_key": other}).status_code == 303
@@ -132,74 +139,91 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
 
 def test_another_origin_needs_the_name_of_the_variable_again(people: People, signed_in: SignedIn) -> None:
     admin, id = signed_in("admin"), make(api_key=None, api_key_env="SOME_KEY")
-    page = admin.get(f"/admin/providers/{id}").text
-    assert "The name of a variable is kept (SOME_KEY)." in page
-    assert 'value="SOME_KEY"' not in page + admin.get(f"/admin/providers/new?kind=openai&like={id}").text
+    field = admin.page(f"/admin/providers/{id}").field("API key from the environment")
+    assert "The name of a variable is kept (SOME_KEY)." in (field.help or "")
+    assert field.value == ""
+    copy = admin.page(f"/admin/providers/new?kind=openai&like={id}")
+    assert copy.field("API key from the environment").value == ""
     assert admin.post(f"/admin/providers/{id}", **filled(config_timeout_s="5")).status_code == 303
     assert fresh(id).settings["api_key_env"] == "SOME_KEY"
     moved = filled(config_base_url="http://127.0.0.1:10/v1")
     refused = admin.post(f"/admin/providers/{id}", **moved)
     assert refused.status_code == 422
-    assert "give this secret again" in refused.text
+    assert read(refused).errors == {
+        "API key from the environment": "The address has changed, so give this secret again."
+    }
     assert admin.post(f"/admin/providers/{id}", **{**moved, "config_api_key_env": "SOME_KEY"}).status_code == 303
     assert fresh(id).settings["api_key_env"] == "SOME_KEY"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "field", "told"),
     [
-        ({"name": ""}, "Give the provider a name."),
-        ({"name": "x" * 101}, "at most 100 characters"),
-        ({"name": "TAKEN"}, "is taken"),
-        ({"status": "asleep"}, "Not a valid choice."),
-        ({"config_base_url": "nonsense", "config_api_key": KEY}, "Expected an address such as https://host/v1."),
-        ({"config_timeout_s": "soon"}, "Give a number, such as 60."),
-        ({"config_timeout_s": "nan"}, "Give a number, such as 60."),
-        ({"config_timeout_s": "0"}, "Give a number of at least 1."),
-        ({"config_timeout_s": "3601"}, "Give a number of at most 3600."),
-        ({"config_base_url": "http://127.0.0.1:9/" + "x" * 490}, "Use at most 500 characters."),
-        ({"config_on_disconnect": "explode"}, "Not a valid choice."),
-        ({"config_api_key_env": "CONFIG_SECRET"}, "a variable that this deployment allows"),
-        ({"config_api_key_env": "AWS_SECRET_ACCESS_KEY"}, "a variable that this deployment allows"),
-        ({"config_base_url": "http://user:pw@127.0.0.1:9/v1"}, "without user, query or fragment"),
-        ({"config_base_url": "http://a b/v1"}, "in printable ASCII without blanks"),
+        ({"name": ""}, "Name", "Give the provider a name."),
+        ({"name": "x" * 101}, "Name", "at most 100 characters"),
+        ({"name": "TAKEN"}, "Name", "is taken"),
+        ({"status": "asleep"}, "Status", "Not a valid choice."),
+        (
+            {"config_base_url": "nonsense", "config_api_key": KEY},
+            "Base URL",
+            "Expected an address such as https://host/v1.",
+        ),
+        ({"config_timeout_s": "soon"}, "Timeout (seconds)", "Give a number, such as 60."),
+        ({"config_timeout_s": "nan"}, "Timeout (seconds)", "Give a number, such as 60."),
+        ({"config_timeout_s": "0"}, "Timeout (seconds)", "Give a number of at least 1."),
+        ({"config_timeout_s": "3601"}, "Timeout (seconds)", "Give a number of at most 3600."),
+        ({"config_base_url": "http://127.0.0.1:9/" + "x" * 490}, "Base URL", "Use at most 500 characters."),
+        ({"config_on_disconnect": "explode"}, "When the client goes away", "Not a valid choice."),
+        ({"config_api_key_env": "CONFIG_SECRET"}, "API key from the environment", "that this deployment allows"),
+        (
+            {"config_api_key_env": "AWS_SECRET_ACCESS_KEY"},
+            "API key from the environment",
+            "that this deployment allows",
+        ),
+        ({"config_base_url": "http://user:pw@127.0.0.1:9/v1"}, "Base URL", "without user, query or fragment"),
+        ({"config_base_url": "http://a b/v1"}, "Base URL", "in printable ASCII without blanks"),
     ],
 )
 def test_a_bad_form_comes_back_with_what_was_typed(
-    people: People, signed_in: SignedIn, changes: dict[str, str], told: str
+    people: People, signed_in: SignedIn, changes: dict[str, str], field: str, told: str
 ) -> None:
     transaction(providers.create, by=None, name="Taken", kind="echo", config={})
     admin, id = signed_in("admin"), make()
     for path, more in ((f"/admin/providers/{id}", {}), ("/admin/providers", {"kind": "openai", "name": "Fresh"})):
         refused = admin.post(path, **{**filled(), **more, **changes})
         assert refused.status_code == 422, path
-        assert told in refused.text
-        assert 'aria-invalid="true"' in refused.text
+        page = read(refused)
+        assert page.errors.keys() == {field}
+        assert told in page.errors[field]
+        assert page.field(field).is_invalid
         assert KEY not in refused.text
-        for name, value in changes.items():
-            if name not in CHOSEN:
-                assert value in refused.text
+        sent = page.form(path).sends
+        assert {name: sent[name] for name in changes if name not in CHOSEN} == {
+            name: value for name, value in changes.items() if name not in CHOSEN
+        }
     db.session.rollback()
     assert db.session.query(Provider).count() == 2
 
 
 def test_an_unknown_kind_is_not_found(people: People, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
-    assert "What kind of upstream" in admin.get("/admin/providers/new?kind=fax").text
+    assert len(admin.page("/admin/providers/new?kind=fax").table("Kinds of provider").rows) == len(adapters.kinds())
     assert admin.post("/admin/providers", kind="fax", name="x").status_code == 404
 
 
 def test_a_provider_in_use_is_not_deleted(people: People, small: Model, signed_in: SignedIn) -> None:
     admin, id = signed_in("admin"), small.deployments[0].provider_id
     page = f"/admin/providers/{id}/deletion"
-    assert "cannot be deleted while models use it" in admin.get(page).text
+    shown = admin.page(page)
+    assert shown.alert.heading == "Echo cannot be deleted while models use it"
+    assert shown.forms == []
     refused = admin.post(page)
     assert refused.status_code == 409
-    assert "small" in refused.text
-    assert fresh(id)
+    assert read(refused).link("small").href == "/admin/models?q=small"
+    assert fresh(id).name == "Echo"
     other = make()
     assert admin.post(f"/admin/providers/{other}/deletion").status_code == 303
-    assert "Upstream is deleted." in admin.get("/admin/providers").text
+    assert admin.page("/admin/providers").toast == "Upstream is deleted."
     assert admin.get(f"/admin/providers/{other}").status_code == 404
 
 
@@ -228,17 +252,19 @@ def test_a_test_tells_what_is_wrong(
     id = make(upstream.url, timeout_s=1 if isinstance(behaviour, Hang) else 60)
     answer = signed_in("admin").post(f"/admin/providers/{id}/test", model=model)
     assert answer.status_code == 200
-    assert told in answer.text
-    assert "Took " in answer.text
+    alert = read(answer).section("Test").alert
+    levels = {"It works": "success", "This model is not there": "warning"}
+    assert (alert.heading, alert.level) == (told, levels.get(told, "danger"))
+    assert "Took " in alert
     assert KEY not in answer.text
     if told in ("It works", "This model is not there"):
-        assert "2 models offered" in answer.text
-        assert "large" in answer.text
+        offered = read(answer).section("2 models offered")
+        assert "large" in offered
 
 
 def test_a_test_tells_that_nobody_is_there(people: People, signed_in: SignedIn) -> None:
     id = make(f"http://127.0.0.1:{unused_port()}/v1")
-    assert "Cannot connect" in signed_in("admin").post(f"/admin/providers/{id}/test").text
+    assert read(signed_in("admin").post(f"/admin/providers/{id}/test")).alert.heading == "Cannot connect"
 
 
 def test_a_test_may_ask_a_question_and_answers_scripts_with_its_part(
@@ -250,7 +276,7 @@ def test_a_test_may_ask_a_question_and_answers_scripts_with_its_part(
     assert asked[0].json["messages"][0]["content"] == "Are you there?"
     too_long = admin.post(f"/admin/providers/{id}/test", model="x" * 201)
     assert too_long.status_code == 422
-    assert "at most 200 characters" in too_long.text
+    assert "at most 200 characters" in read(too_long).errors["Model at the provider"]
 
 
 def test_the_list_tells_what_is_served_and_what_failed(people: People, small: Model, signed_in: SignedIn) -> None:
@@ -260,12 +286,12 @@ def test_the_list_tells_what_is_served_and_what_failed(people: People, small: Mo
     use(people.owner, small, now_ms, outcome="error", status=502)
     use(people.owner, small, now_ms - 26 * 3_600_000, outcome="error", status=502)
     admin = signed_in("admin")
-    page = admin.get("/admin/providers?sort=-name").text
-    assert re.findall(r'href="/admin/providers/[^"]+">(Upstream|Echo)<', page) == ["Upstream", "Echo"]
-    assert "1 of 2 requests" in page
-    assert "50%" in page
-    assert "no calls" in page
-    assert "1 of 2 requests" not in admin.get("/admin/providers?kind=openai", fragment=True).text
+    page = admin.page("/admin/providers?sort=-name")
+    assert page.row_names == ["Upstream", "Echo"]
+    assert page.table().column("Failed, 24 h") == ["no calls", "1 (50%)"]
+    assert page.row("Echo").cell("Failed, 24 h").title == "1 of 2 requests"
+    assert page.table().column("Models") == ["None", "small"]
+    assert admin.page("/admin/providers?kind=openai", fragment=True).row_names == ["Upstream"]
     [row] = admin.get("/admin/providers?kind=echo&format=json", buffered=True).get_json()["data"]
     assert (row["name"], row["kind"], row["models"]) == ("Echo", "echo", ["small"])
     assert KEY not in admin.get("/admin/providers?format=csv", buffered=True).text
@@ -274,16 +300,18 @@ def test_the_list_tells_what_is_served_and_what_failed(people: People, small: Mo
 def test_priority_and_weight_are_changed_where_they_stand(people: People, small: Model, signed_in: SignedIn) -> None:
     admin, provider, one = signed_in("admin"), small.deployments[0].provider_id, small.deployments[0].id
     page, path = f"/admin/providers/{provider}", f"/admin/providers/{provider}/deployments"
-    assert f'name="{one}-weight"' in admin.get(page).text
+    sent = admin.page(page).form(path).sends
+    assert (sent[f"{one}-priority"], sent[f"{one}-weight"]) == ("0", "1")
     form = {f"{one}-priority": "3", f"{one}-weight": "70"}
     assert admin.post(path, **form).status_code == 303
     db.session.rollback()
     kept = db.session.get(Deployment, one)
     assert kept is not None
     assert (kept.priority, kept.weight) == (3, 70)
-    assert "1 of 1 deployments changed." in admin.get(page).text
+    assert admin.page(page).toast == "1 of 1 deployments changed."
     refused = admin.post(path, **{**form, f"{one}-weight": "1001"})
-    assert (refused.status_code, "Give 0 to 1000." in refused.text, 'value="1001"' in refused.text) == (422, True, True)
+    [weight] = [field for field in read(refused).fields if field.sent_as == f"{one}-weight"]
+    assert (refused.status_code, weight.error, weight.value) == (422, "Give 0 to 1000.", "1001")
     assert admin.post(path, **{**form, f"{one}-weight": ""}).status_code == 422
     other = make()
     assert admin.post(f"/admin/providers/{other}/deployments", **{f"{one}-priority": "9"}).status_code == 303
@@ -299,28 +327,31 @@ def test_switching_off_names_the_models_that_stop(people: People, small: Model, 
     both = [DeploymentSpec(provider_id=id, upstream_model="x") for id in (provider, other)]
     transaction(make_model, None, "served-twice", deployments=both)
     admin, path = signed_in("admin"), f"/admin/providers/{provider}/status"
-    page = admin.get(path).text
-    assert "Calls of this model will be refused" in page
-    assert ">small<" in page
+    page = admin.page(path)
+    assert page.alert.heading == "Calls of this model will be refused"
+    assert page.alert.items == ["small"]
     assert "served-twice" not in page
     assert admin.post(path, status="disabled").status_code == 303
     assert fresh(provider).status == "disabled"
-    assert "Enable this provider?" in admin.get(path).text
+    assert admin.page(path).heading == "Enable this provider?"
     assert admin.post(path, status="active").status_code == 303
     assert fresh(provider).status == "active"
     assert admin.post(path, status="asleep").status_code == 404
     auditor = signed_in("auditor")
     assert auditor.post(path, status="disabled").status_code == 403
-    assert "Disable provider" not in auditor.get(path).text
+    assert usable(auditor.page(path)) == []
 
 
 def test_a_copy_begins_with_the_settings_and_without_the_secret(people: People, signed_in: SignedIn) -> None:
     admin, id = signed_in("admin"), make("http://127.0.0.1:9/own/v1", timeout_s=7)
-    assert f"like={id}" in admin.get(f"/admin/providers/{id}").text
-    page = admin.get(f"/admin/providers/new?kind=openai&like={id}").text
-    for words in ('value="Upstream copy"', 'value="http://127.0.0.1:9/own/v1"', 'value="7"'):
-        assert words in page, words
-    assert "cdef" not in page
+    path = f"/admin/providers/new?kind=openai&like={id}"
+    assert admin.page(f"/admin/providers/{id}").link("Duplicate").href == path
+    answer = admin.get(path)
+    page = read(answer)
+    assert [page.field(label).value for label in ("Name", "Base URL", "API key", "Timeout (seconds)")] == [
+        "Upstream copy", "http://127.0.0.1:9/own/v1", "", "7",
+    ]  # fmt: skip
+    assert "cdef" not in answer.text
     assert admin.get("/admin/providers/new?kind=openai&like=nobody").status_code == 404
     db.session.rollback()
     assert db.session.query(Provider).count() == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,8 +17,10 @@ from app.domain.catalog import Model
 from app.domain.notices import Notice
 from app.domain.subscriptions import Subscription
 from app.extensions import db, transaction
+from tests.blueprints.admin.conftest import READ_ONLY, usable
 from tests.blueprints.portal.conftest import Browser, subscribe
 from tests.house import People
+from tests.page import read
 
 SignedIn = Callable[[str], Browser]
 
@@ -48,19 +49,20 @@ def fresh_rule(id: str) -> ApprovalRule:
 
 def test_a_rule_is_made_changed_switched_and_deleted(people: People, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
-    assert "No rules yet" in admin.get("/admin/rules").text
+    assert "No rules yet" in admin.page("/admin/rules").empty
     form = {
         "name": "Research, cheap", "role": "user", "group": "research", "most_input_per_mtok": "1.50",
         "most_output_per_mtok": "6", "budget_limit": "20", "budget_period": "week", "days": "90",
     }  # fmt: skip
     assert admin.post("/admin/rules", page="/admin/rules/new", **form).status_code == 303
-    page = admin.get("/admin/rules").text
-    for words in ("Research, cheap", "research", "at most $1.50 in", "at most $6.00 out", "$20.00", "for 90 days"):
-        assert words in page
-    id = re.findall(r'id="rule-([^"]+)"', page)[0]
-    page = admin.get(f"/admin/rules/{id}").text
-    for value in ("Research, cheap", "research", "1.5", "6", "20", "90"):
-        assert f'value="{value}"' in page
+    row = admin.page("/admin/rules").row("Research, cheap")
+    assert row.cell("Who") == "Users in the group research"
+    assert row.cell("Models").texts == ["at most $1.50 in", "at most $6.00 out", "per 1M tokens"]
+    assert row.cell("Approves with").texts == ["$20.00 a week", "for 90 days"]
+    path = row.link("Research, cheap").href
+    id = path.rpartition("/")[2]
+    sent = admin.page(path).form(path).sends
+    assert {name: sent[name] for name in form} == {**form, "most_input_per_mtok": "1.5"}
     assert admin.post(f"/admin/rules/{id}", **{**form, "name": "All users", "group": "", "days": ""}).status_code == 303
     found = fresh_rule(id)
     assert (found.name, found.group, found.days, found.budget) == (
@@ -73,7 +75,7 @@ def test_a_rule_is_made_changed_switched_and_deleted(people: People, signed_in: 
     assert fresh_rule(id).active is False
     admin.post(f"/admin/rules/{id}/activity", active="y")
     assert fresh_rule(id).active is True
-    assert "Delete rule" in admin.get(f"/admin/rules/{id}/deletion").text
+    assert admin.page(f"/admin/rules/{id}/deletion").form(f"/admin/rules/{id}/deletion").buttons == ["Delete rule"]
     assert admin.post(f"/admin/rules/{id}/deletion").status_code == 303
     assert names() == []
     assert admin.get(f"/admin/rules/{id}").status_code == 404
@@ -82,27 +84,29 @@ def test_a_rule_is_made_changed_switched_and_deleted(people: People, signed_in: 
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "field", "told"),
     [
-        ({"name": ""}, "Give the rule a name."),
-        ({"name": "x" * 101}, "at most 100"),
-        ({"role": "king"}, "Not a valid choice."),
-        ({"most_input_per_mtok": "cheap"}, "This amount is not usable"),
-        ({"most_output_per_mtok": "-1"}, "This amount is not usable"),
-        ({"budget_limit": "NaN"}, "This amount is not usable"),
-        ({"budget_period": "eternity"}, "Not a valid choice."),
-        ({"days": "0"}, "Give a number from 1"),
-        ({"days": "soon"}, "Not a valid integer"),
+        ({"name": ""}, "Name", "Give the rule a name."),
+        ({"name": "x" * 101}, "Name", "at most 100"),
+        ({"role": "king"}, "Role", "Not a valid choice."),
+        ({"most_input_per_mtok": "cheap"}, "Highest input price", "This amount is not usable"),
+        ({"most_output_per_mtok": "-1"}, "Highest output price", "This amount is not usable"),
+        ({"budget_limit": "NaN"}, "Budget", "This amount is not usable"),
+        ({"budget_period": "eternity"}, "Budget period", "Not a valid choice."),
+        ({"days": "0"}, "Days until it ends", "Give a number from 1"),
+        ({"days": "soon"}, "Days until it ends", "Not a valid integer"),
     ],
 )
 def test_a_bad_rule_comes_back_with_what_was_typed(
-    people: People, signed_in: SignedIn, form: dict[str, str], told: str
+    people: People, signed_in: SignedIn, form: dict[str, str], field: str, told: str
 ) -> None:
     given = {"name": "Kept", "role": "", "group": "kept words", "budget_period": "month", **form}
     answer = signed_in("admin").post("/admin/rules", **given)
     assert answer.status_code == 422
-    assert told in answer.text
-    assert 'value="kept words"' in answer.text
+    page = read(answer)
+    assert page.errors.keys() == {field}
+    assert told in page.errors[field]
+    assert page.field("Group").value == "kept words"
     assert names() == []
 
 
@@ -115,17 +119,16 @@ def test_rules_change_places_and_stay_at_the_ends(people: People, signed_in: Sig
     assert names() == ["a", "c", "b"]
     admin.post(f"/admin/rules/{first}/position", direction="down")
     assert names() == ["c", "a", "b"]
-    page = admin.get("/admin/rules").text
-    assert page.index(">c<") < page.index(">a<") < page.index(">b<")
+    assert admin.page("/admin/rules").table().column("Rule") == ["c", "a", "b"]
 
 
 def test_who_may_only_read_sees_the_rules_and_changes_none(people: People, signed_in: SignedIn) -> None:
     id = rule(people)
     auditor = signed_in("auditor")
     for path in ("/admin/rules", f"/admin/rules/{id}", "/admin/rules/new"):
-        page = auditor.get(path)
-        assert page.status_code == 200
-        assert 'aria-disabled="true" title="Your role may read' in page.text
+        page = auditor.page(path)
+        assert usable(page) == []
+        assert READ_ONLY in [button.reason for button in page.buttons]
     for path in ("", f"/{id}", f"/{id}/activity", f"/{id}/position", f"/{id}/deletion"):
         assert auditor.post(f"/admin/rules{path}", name="x").status_code == 403
         assert signed_in("owner").post(f"/admin/rules{path}", name="x").status_code == 403
@@ -140,7 +143,7 @@ def test_a_fitting_rule_approves_at_once_with_its_budget_and_end(
     owner = signed_in("owner")
     page = "/models/lab/guarded"
     assert owner.post(f"{page}/subscription", page=page, justification="Letters").status_code == 303
-    assert "You are subscribed to lab/guarded" in owner.get("/home").text
+    assert "You are subscribed to lab/guarded" in owner.page("/home").toast
     db.session.rollback()
     [found] = db.session.scalars(subscriptions.owned_by(people.owner)).all()
     found = fresh(found.id)
@@ -156,7 +159,7 @@ def test_a_fitting_rule_approves_at_once_with_its_budget_and_end(
     assert approved.detail["reason"] == "Approved by the rule “Up to $2”."
     kinds = select(Notice.person_id, Notice.kind)
     assert db.session.execute(kinds).all() == [(people.owner.id, "subscription.approve")]
-    assert "Up to $2" in owner.get(f"/subscriptions/{found.id}").text
+    assert "Up to $2" in owner.page(f"/subscriptions/{found.id}").section("Timeline").items[-1]
 
 
 @pytest.mark.parametrize(

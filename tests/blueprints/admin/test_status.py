@@ -17,8 +17,10 @@ from app.ledger import budgets, posting
 from app.ledger.recount import server_run
 from app.runtime import heartbeats
 from app.workflows import reconcile
+from tests.blueprints.admin.conftest import READ_ONLY
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.house import People
+from tests.page import read
 
 SignedIn = Callable[[str], Browser]
 COUNTER = "organisation:default:total"
@@ -72,9 +74,8 @@ def test_scopes_that_drift_are_called_by_their_names(people: People, wire: redis
     compared(
         wire, [reconcile.Drift("key", key, "total", 2, 1), reconcile.Drift("user", people.owner.id, "total", 2, 1)]
     )
-    page = signed_in("admin").get("/admin/status").text
-    assert "thesis notebook</strong>" in page
-    assert "owner</strong>" in page
+    found = signed_in("admin").page("/admin/status").table("Counters that differ from the books")
+    assert found.column("Counter") == [f"Key thesis notebook {key} total", f"User owner {people.owner.id} total"]
 
 
 def repairs() -> list[AuditEntry]:
@@ -85,26 +86,43 @@ def repairs() -> list[AuditEntry]:
 def test_all_is_well(people: People, wire: redis.Redis, signed_in: SignedIn) -> None:
     open_meter(wire)
     report(wire)
-    page = signed_in("admin").get("/admin/status").text
-    for words in (
-        "Everything works", "Open", "Runs", "42 posted", "2 holds reaped", "1 spool files waiting", "1.5 s", "No drift",
-        "On time", "embedded", "external", "SQLite 3", "Valkey", 'data-refresh="30"', ">Status<", ">Dead letters<",
-    ):  # fmt: skip
-        assert words in page, words
+    answer = signed_in("admin").get("/admin/status")
+    assert 'data-refresh="30"' in answer.text
+    page = read(answer)
+    assert (page.alert.level, page.alert.heading) == ("success", "Everything works")
+    parts = page.table("The parts of this Portico")
+    states = {row.name: row.cell("State").text for row in parts.rows}
+    assert states.items() >= {
+        "Database": "Answers", "Redis": "Answers", "Meter": "Open", "Drainer": "Runs", "Worker": "Runs", "Clock": "Runs",
+        "Time": "Right", "Rollups job": "On time", "Quotas job": "On time",
+    }.items()  # fmt: skip
+    for name, words in (
+        ("Database", ("SQLite 3", "embedded")),
+        ("Redis", ("Valkey", "external")),
+        ("Drainer", ("42 posted", "2 holds reaped", "1 spool files waiting")),
+    ):
+        for word in words:
+            assert word in parts.row(name).cell("Detail")
+    assert page.definition("Meter") == "Open"
+    assert page.definition("Lag") == "1.5 s"
+    assert "No drift" in page.section("Counters that differ from the books").empty
+    assert page.menu.link("Status").is_current
+    assert page.menu.link("Dead letters").href == "/admin/dead-letters"
 
 
 def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
-    page = admin.get("/admin/status").text
+    page = admin.page("/admin/status")
+    assert page.alert.level == "danger"
     for words in (
         "The meter is closed",
         "The drainer is not running",
         "The worker is not running",
         "The clock is not running",
-        "It has not run yet",
-        "Not compared yet",
     ):
-        assert words in page, words
+        assert words in page.alert, words
+    assert "It has not run yet" in page.row("Rollups job").cell("Detail")
+    assert "Not compared yet" in page.section("Counters that differ from the books").empty
     open_meter(wire)
     report(wire, trouble="posting: the database is away")
     wire.hset(store.METER, mapping={"step_ms": -3_600_000, "step_at": now_ms()})
@@ -112,14 +130,20 @@ def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signe
         store.ROLLUPS_STATUS, mapping={"at_ms": now_ms() - 3_600_000, "differences": 1, "first_difference": "hour 7"}
     )
     posting.bury("stream 1-0", b"nonsense", "not JSON")
-    part = admin.get("/admin/status", fragment=True).text
-    assert part.lstrip().startswith("<div")
+    part = admin.page("/admin/status", fragment=True)
+    assert not part.is_whole
     for words in (
-        "The time of Redis went back by 3600 s", "Redis went back by 60 min",
-        "posting: the database is away", "Periodic jobs are overdue", "Sums of usage differ",
-        "hour 7", "1 dead letter waits for a decision",
+        "The time of Redis went back by 3600 s", "posting: the database is away", "Periodic jobs are overdue",
+        "Sums of usage differ", "1 dead letter waits for a decision",
     ):  # fmt: skip
-        assert words in part, words
+        assert words in part.alert, words
+    for name, detail in (
+        ("Time", "Redis went back by 60 min"),
+        ("Drainer", "posting: the database is away"),
+        ("Rollups job", "First: hour 7"),
+    ):
+        assert part.row(name).cell("Detail") == detail
+    assert part.definition("Dead letters") == "1"
 
 
 def test_a_drifting_counter_is_moved_by_its_difference_and_audited(
@@ -129,20 +153,22 @@ def test_a_drifting_counter_is_moved_by_its_difference_and_audited(
     report(wire)
     drift(people, small, wire)
     admin = signed_in("admin")
-    page = admin.get("/admin/status").text
-    for words in ("1 counter differs", "+$0.000000007", "$0.002000007", COUNTER):
-        assert words in page, words
+    page = admin.page("/admin/status")
+    assert "1 counter differs" in page.alert
+    [row] = page.table("Counters that differ from the books").rows
+    assert [row.cell(head) for head in ("Redis", "Books", "Difference")] == ["$0.002000007", "$0.002", "+$0.000000007"]
+    assert row.form("/admin/drift").sends["counter"] == COUNTER
     assert admin.post("/admin/drift", page="/admin/status", counter=COUNTER).status_code == 303
     assert counted(wire) == 2_000_000
     assert budgets.spent("organisation", "default", "total") == 2_000_000
     (entry,) = repairs()
     assert (entry.actor, entry.object_id) == ("admin", COUNTER)
     assert entry.detail["before"] == {"spent": "0.002000007"}
-    page = admin.get("/admin/status").text
-    assert "says what the books say again" in page
-    assert "No drift" in page
+    page = admin.page("/admin/status")
+    assert page.toast == "The counter says what the books say again."
+    assert "No drift" in page.section("Counters that differ from the books").empty
     assert admin.post("/admin/drift", counter=COUNTER).status_code == 303
-    assert "does not differ from the books now" in admin.get("/admin/status").text
+    assert "does not differ from the books now" in admin.page("/admin/status").toast
     assert len(repairs()) == 1
 
 
@@ -152,7 +178,7 @@ def test_a_counter_that_is_none_repairs_nothing(
 ) -> None:
     admin = signed_in("admin")
     assert admin.post("/admin/drift", counter=name).status_code == 303
-    assert "Nothing was changed" in admin.get("/admin/status").text
+    assert "Nothing was changed" in admin.page("/admin/status").toast
 
 
 def test_nothing_is_repaired_while_dead_letters_wait(
@@ -162,9 +188,10 @@ def test_nothing_is_repaired_while_dead_letters_wait(
     drift(people, small, wire)
     posting.bury("stream 1-0", b"nonsense", "not JSON")
     admin = signed_in("admin")
-    assert "Decide about the dead letters first" in admin.get("/admin/status").text
+    [row] = admin.page("/admin/status").table("Counters that differ from the books").rows
+    assert "Decide about the dead letters first" in (row.buttons[0].reason or "")
     admin.post("/admin/drift", counter=COUNTER)
-    assert "may be what the books lack" in admin.get("/admin/status").text
+    assert "may be what the books lack" in admin.page("/admin/status").toast
     assert (counted(wire), repairs()) == (2_000_007, [])
 
 
@@ -184,7 +211,7 @@ def test_a_busy_counter_is_compared_again_until_no_charge_comes_between(
     monkeypatch.setattr(reconcile, "find", charged_meanwhile)
     admin = signed_in("admin")
     admin.post("/admin/drift", counter=COUNTER)
-    assert "says what the books say again" in admin.get("/admin/status").text
+    assert admin.page("/admin/status").toast == "The counter says what the books say again."
     assert counted(wire) == 4_000_000
     assert len(repairs()) == 1
 
@@ -195,8 +222,7 @@ def test_read_only_admins_see_it_and_cannot_repair(
     open_meter(wire)
     drift(people, small, wire)
     auditor = signed_in("auditor")
-    page = auditor.get("/admin/status").text
-    assert "Your role may read everything here and change nothing." in page
-    assert 'aria-disabled="true"' in page.split('name="counter"')[1].split("</form>")[0]
+    [button] = auditor.page("/admin/status").form("/admin/drift").buttons
+    assert button.reason == READ_ONLY
     assert auditor.post("/admin/drift", counter=COUNTER).status_code == 403
     assert counted(wire) == 2_000_007

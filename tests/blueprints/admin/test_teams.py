@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +18,7 @@ from app.reports import usage as usage_reports
 from app.workflows import offboarding
 from tests.blueprints.portal.conftest import Browser, use
 from tests.house import People
+from tests.page import Page
 
 SignedIn = Callable[[str], Browser]
 
@@ -38,15 +38,21 @@ def month_name(months_ago: int) -> str:
     return f"{datetime.fromtimestamp(month_ms(months_ago) / 1000, UTC):%Y-%m}"
 
 
+def bill(page: Page) -> dict[str, str]:
+    """What each who pays is charged, and the sum."""
+    return {row.cell("Team or person").texts[0]: row.cell("Cost").text for row in page.table().rows}
+
+
 def test_admins_find_every_team_with_its_owners(people: People, research: str, signed_in: SignedIn) -> None:
     transaction(teams.create, by=people.stranger, name="Alpha")
     for who in ("admin", "auditor"):
-        page = signed_in(who).get("/admin/teams").text
-        assert re.findall(r'href="/teams/[^"]+">([^<]+)<', page) == ["Alpha", "Research"]
-        assert "stranger" in page
+        page = signed_in(who).page("/admin/teams")
+        assert page.row_names == ["Alpha", "Research"]
+        assert page.table().column("Owners") == ["stranger", "owner"]
+        assert page.row("Research").link("Research").href == f"/teams/{research}"
     admin = signed_in("admin")
-    assert "Alpha" not in admin.get("/admin/teams?q=res", fragment=True).text
-    assert "No team fits" in admin.get("/admin/teams?q=nothing").text
+    assert admin.page("/admin/teams?q=res", fragment=True).row_names == ["Research"]
+    assert "No team fits" in admin.page("/admin/teams?q=nothing").empty
     told = admin.get("/admin/teams?format=json&sort=-name", buffered=True).get_json()["data"]
     assert [(one["name"], one["owners"], one["members"]) for one in told] == [
         ("Research", ["owner"], 1),
@@ -57,7 +63,7 @@ def test_admins_find_every_team_with_its_owners(people: People, research: str, s
 
 def test_a_team_whose_owner_is_gone_stands_out(people: People, research: str, signed_in: SignedIn) -> None:
     transaction(offboarding.delete, people.owner, by=people.admin)
-    assert "Nobody" in signed_in("admin").get("/admin/teams").text
+    assert signed_in("admin").page("/admin/teams").row("Research").cell("Owners") == "Nobody"
 
 
 def test_the_bill_of_a_month_is_what_the_ledger_holds(
@@ -81,13 +87,12 @@ def test_the_bill_of_a_month_is_what_the_ledger_holds(
         f"/admin/chargeback?from={month_name(1)}&to={month_name(0)}&format=csv", buffered=True
     ).text.splitlines()
     assert [line.split(",")[0] for line in both] == ["month", month_name(0), month_name(0), month_name(1)]
-    former = admin.get(f"/admin/chargeback?from={month_name(1)}&to={month_name(1)}").text
-    assert "$20.00" in former
-    assert "$0.50" not in former
-    page = admin.get("/admin/chargeback").text
-    assert "Total" in page
-    assert "$4.50" in page
-    assert f"/admin/usage?team={research}" in page
+    former = admin.page(f"/admin/chargeback?from={month_name(1)}&to={month_name(1)}")
+    assert bill(former) == {"Research": "$20.00", "Everybody above": "$20.00"}
+    page = admin.page("/admin/chargeback")
+    assert bill(page) == {"Research": "$4.00", "owner": "$0.50", "Everybody above": "$4.50"}
+    assert page.definition("Cost") == "$4.50"
+    assert f"/admin/usage?team={research}" in page.row("Research").link("Research").href
 
 
 def test_the_bill_is_searched_narrowed_and_sorted(
@@ -106,9 +111,10 @@ def test_the_bill_is_searched_narrowed_and_sorted(
     assert names("sort=cost") == ["Research", "stranger"]
     assert names("kind=team") == ["Research"]
     assert names("q=STRANG") == ["stranger"]
-    page = admin.get("/admin/chargeback?kind=team").text
-    assert "of $10.00 in all" in page
-    assert "Nobody who fits" in admin.get("/admin/chargeback?q=nothing").text
+    page = admin.page("/admin/chargeback?kind=team")
+    assert bill(page) == {"Research": "$1.00", "Everybody above": "$1.00"}
+    assert "of $10.00 in all" in page.definition("Cost").note
+    assert "Nobody who fits" in admin.page("/admin/chargeback?q=nothing").empty
     assert admin.get("/admin/chargeback?from=x&to=2001-01&sort=y&kind=z&page=9").status_code == 200
     assert signed_in("owner").get("/admin/chargeback").status_code == 403
 
@@ -117,18 +123,18 @@ def test_a_team_that_was_removed_keeps_its_name_on_the_bill(
     people: People, research: str, small: Model, signed_in: SignedIn
 ) -> None:
     admin = signed_in("admin")
-    assert "Nothing used in these months" in admin.get("/admin/chargeback").text
+    assert "Nothing used in these months" in admin.page("/admin/chargeback").empty
     use(people.owner, small, month_ms(0), team_id=research)
     transaction(offboarding.dissolve, db.session.get_one(Team, research), by=people.owner)
-    assert "Research" in admin.get("/admin/chargeback").text
-    assert "Research" in admin.get(f"/admin/usage?team={research}").text
+    assert "Research" in bill(admin.page("/admin/chargeback"))
+    assert admin.page(f"/admin/usage?team={research}").table("By team, dearest first").row_names == ["Research"]
 
 
 def test_admins_tell_usage_apart_by_team(people: People, research: str, small: Model, signed_in: SignedIn) -> None:
     use(people.owner, small, month_ms(0), team_id=research, cost_nano=3_000_000_000)
     use(people.owner, small, month_ms(0), cost_nano=1_000_000_000)
     admin = signed_in("admin")
-    page = admin.get("/admin/usage?group=team&range=90").text
-    assert "Personal" in page
-    assert "$3.00" in admin.get(f"/admin/usage?team={research}&range=90").text
-    assert "$4.00" not in admin.get(f"/admin/usage?team={research}&range=90").text
+    told = admin.page("/admin/usage?group=team&range=90").table("Usage by team, dearest first")
+    assert told.row_names == ["Research", "Personal"]
+    assert told.column("Cost") == ["$3.00", "$1.00"]
+    assert admin.page(f"/admin/usage?team={research}&range=90").definition("Cost") == "$3.00"

@@ -9,6 +9,7 @@ from flask import Flask
 from app.blueprints.api.contract import OPERATIONS
 from app.runtime.bodies import FAULT
 from tests.house import People, Program, sign_in
+from tests.page import read
 
 pytestmark = pytest.mark.slow
 
@@ -130,4 +131,4 @@ def test_people_and_programs_are_told_why_a_body_was_not_taken(app: Flask, statu
     assert words in answer.get_json()["error"]["message"]
     page = app.test_client().post("/sign-in", data={"username": "a"}, environ_overrides={FAULT: status})
     assert page.status_code == status
-    assert words in page.text
+    assert words in read(page)

@@ -13,6 +13,7 @@ from flask import Flask
 
 from app import clock, store
 from app.domain import teams
+from app.domain.errors import NotFound
 from app.extensions import transaction
 from app.ledger.posting import post
 from app.metering.scopes import member_id
@@ -198,7 +199,7 @@ def test_an_old_invitation_lets_nobody_in_again(
     assert owner.delete(f"/api/teams/{team}/members/stranger").status_code == 204
     with app.app_context():
         assert teams.invitations_to(to) == []
-        with pytest.raises(Exception, match="no such invitation"):
+        with pytest.raises(NotFound, match="no such invitation"):
             teams.reach_invitation(to, asked)
 
 
