@@ -20,16 +20,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A published record."""
 
 
+class LongContext(Record, frozen=True):
+    """The rates of requests whose prompt has more tokens than this."""
+
+    above_prompt_tokens: int
+    rates: dict[str, int] = {}
+
+
 class Price(Record, frozen=True):
-    """Nano-units of the deployment's currency. Token prices are per million tokens; None means no price."""
+    """Nano-units of the deployment's currency, by the names of `quantities.PRICES`; what is missing has no price.
+
+    `tiers` are the rates of service tiers, by name.
+    """
 
     id: str
-    input_per_mtok: int | None = None
-    output_per_mtok: int | None = None
-    cached_input_per_mtok: int | None = None
-    per_image: int | None = None
-    per_audio_minute: int | None = None
-    per_request: int | None = None
+    rates: dict[str, int] = {}
+    tiers: dict[str, dict[str, int]] = {}
+    long_context: LongContext | None = None
 
 
 class DatedPrice(Record, frozen=True):

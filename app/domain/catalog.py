@@ -9,14 +9,28 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, cast, exists, func, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ForeignKey,
+    Select,
+    String,
+    Text,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, relationship
 
+from app import directory
 from app.clock import LATEST, now
 from app.directory import Capability, ModelStatus
 from app.domain import amounts, audit, fields
@@ -26,6 +40,7 @@ from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import Base, db
 from app.metering import money
+from app.metering.quantities import PRICES
 from app.runtime.ids import new_id
 
 UNSET = msgspec.UNSET
@@ -229,37 +244,64 @@ class Deployment(Base):
         }
 
 
-PRICES = (
-    "input_per_mtok",
-    "output_per_mtok",
-    "cached_input_per_mtok",
-    "per_image",
-    "per_audio_minute",
-    "per_request",
-)
+class Priced:
+    """A column for each member of a price."""
+
+    if TYPE_CHECKING:
+        input_per_mtok: Mapped[int | None]
+        output_per_mtok: Mapped[int | None]
+        per_request: Mapped[int | None]
 
 
-class Price(Base):
-    """Nano-units, token prices a million tokens, from an instant on. None is not priced, 0 is free."""
+for _name in PRICES:
+    setattr(Priced, _name, mapped_column(BigInteger, nullable=True))
+
+
+class Price(Priced, Base):
+    """Nano-units, from an instant on. None is not priced, 0 is free.
+
+    `tiers` have the same members by the name of a service tier; `long_context` has `above_prompt_tokens` and `rates`.
+    """
 
     __tablename__ = "price"
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     model_id: Mapped[str] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), index=True)
     from_at: Mapped[datetime] = mapped_column(default=now)
-    input_per_mtok: Mapped[int | None]
-    output_per_mtok: Mapped[int | None]
-    cached_input_per_mtok: Mapped[int | None]
-    per_image: Mapped[int | None]
-    per_audio_minute: Mapped[int | None]
-    per_request: Mapped[int | None]
+    tiers: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    long_context: Mapped[dict[str, Any] | None]
 
     def amounts(self) -> dict[str, int | None]:
+        """The members, nano-units."""
         return {name: getattr(self, name) for name in PRICES}
 
-    def decimals(self) -> dict[str, str | None]:
-        """As the API tells it."""
-        return {name: money.optional_text(value) for name, value in self.amounts().items()}
+    def bands(self) -> dict[str, Any]:
+        """What holds instead for service tiers and long prompts, decimals, as the API tells it."""
+        long = self.long_context
+        return {
+            "tiers": {tier: _decimals(rates) for tier, rates in self.tiers.items()},
+            "long_context": None
+            if long is None
+            else {"above_prompt_tokens": long["above_prompt_tokens"]} | _decimals(long["rates"]),
+        }
+
+    def decimals(self) -> dict[str, Any]:
+        """All of it, as the API tells it."""
+        return _decimals(self.amounts()) | self.bands()
+
+    def record(self) -> directory.Price:
+        """The price as it is published."""
+        long = self.long_context
+        return directory.Price(
+            id=self.id,
+            rates={name: amount for name, amount in self.amounts().items() if amount is not None},
+            tiers=self.tiers,
+            long_context=None if long is None else directory.LongContext(**long),
+        )
+
+
+def _decimals(rates: Mapping[str, int | None]) -> dict[str, Any]:
+    return {name: money.optional_text(value) for name, value in rates.items()}
 
 
 _PLACE = attrgetter("from_at", "id")  # of a model's price among its others, the newest last
@@ -426,7 +468,7 @@ def create_model(
     *,
     by: Person | None,
     name: str,
-    price: Mapping[str, str | None] | None = None,
+    price: Mapping[str, Any] | None = None,
     price_from: datetime | None = None,
     deployments: Sequence[DeploymentSpec] = (),
     **values: Any,
@@ -454,7 +496,7 @@ def update_model(
     item: Model,
     *,
     by: Person | None,
-    price: Mapping[str, str | None] | None | Unset = UNSET,
+    price: Mapping[str, Any] | None | Unset = UNSET,
     price_from: datetime | None = None,
     deployments: Sequence[DeploymentSpec] | Unset = UNSET,
     **values: Any,
@@ -481,7 +523,7 @@ def update_model(
 
 
 def set_price(
-    item: Model, *, by: Person | None, price: Mapping[str, str | None], from_at: datetime, field: str = "from"
+    item: Model, *, by: Person | None, price: Mapping[str, Any], from_at: datetime, field: str = "from"
 ) -> Price | None:
     """Plans a price from an instant on, now or later; None when it is the one that holds then already.
 
@@ -575,14 +617,53 @@ def _must_be_a_rank(priority: int, weight: int, where: str) -> None:
         raise Invalid("Give a weight from 0 to 1000.", f"{where}.weight")
 
 
-def _add_price(item: Model, price: Mapping[str, str | None], from_at: datetime) -> Price | None:
-    given: dict[str, int | None] = {}
-    for name in PRICES:
-        text = price.get(name)
-        given[name] = None if text is None or text == "" else amounts.read(text, f"price.{name}", "This price")
-    held = item.price_at(from_at)
-    if (held.amounts() if held else dict.fromkeys(PRICES)) == given:
+MOST_TIERS = 10
+
+
+def _read_amount(text: str | None, place: str) -> int | None:
+    return None if text is None or text == "" else amounts.read(text, place, "This price")
+
+
+def _read_rates(given: Mapping[str, str | None], place: str) -> dict[str, int]:
+    """The members of a band that are given, nano-units."""
+    read = {name: _read_amount(text, f"{place}.{name}") for name, text in given.items() if name in PRICES}
+    return {name: amount for name, amount in read.items() if amount is not None}
+
+
+def _read_long_context(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if given is None:
         return None
-    made = Price(id=new_id(), from_at=from_at, **given)
+    above = given.get("above_prompt_tokens")
+    if type(above) is not int or not 0 < above < 2**31:
+        raise Invalid("Give the number of prompt tokens above which these prices hold.", _LONG)
+    return {"above_prompt_tokens": above, "rates": _read_rates(given, "price.long_context")}
+
+
+_LONG = "price.long_context.above_prompt_tokens"
+
+
+def _must_be_tiers(tiers: Mapping[str, Mapping[str, int]]) -> None:
+    if len(tiers) > MOST_TIERS:
+        raise Invalid(f"Use at most {MOST_TIERS} tiers.", "price.tiers")
+    for tier, rates in tiers.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", tier):
+            raise Invalid("Name a tier in up to 32 small letters, digits, _ and -, a letter first.", "price.tiers")
+        if not rates:
+            raise Invalid("Give at least one price.", f"price.tiers.{tier}")
+
+
+def _add_price(item: Model, price: Mapping[str, Any], from_at: datetime) -> Price | None:
+    held = item.price_at(from_at)
+    given = {name: _read_amount(price.get(name), f"price.{name}") for name in PRICES}
+    tiers, long = (held.tiers, held.long_context) if held else ({}, None)
+    if "tiers" in price:
+        tiers = {tier: _read_rates(rates, f"price.tiers.{tier}") for tier, rates in (price["tiers"] or {}).items()}
+        _must_be_tiers(tiers)
+    if "long_context" in price:
+        long = _read_long_context(price["long_context"])
+    before = (held.amounts(), held.tiers, held.long_context) if held else (dict.fromkeys(PRICES), {}, None)
+    if before == (given, tiers, long):
+        return None
+    made = Price(id=new_id(), from_at=from_at, **given, tiers=tiers, long_context=long)
     item.prices.insert(0, made)
     return made

@@ -44,6 +44,8 @@ def admit(
         offers = ", ".join(model.capabilities) or "nothing"
         raise bad_request(f"The model '{model.name}' can't be used with {endpoint.path}; it offers {offers}.", "model")
     bound = checked.bound(asked.size, asked.members, model, asked.priced_apart)
+    if asked.tier is not None:
+        bound = bound._replace(tier=asked.tier)
     request = UpstreamRequest(
         capability=endpoint.capability,
         dialect=spoken.name,

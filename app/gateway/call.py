@@ -13,6 +13,7 @@ from app.directory import CallerRecord, Model, Price
 from app.gateway.dialects.base import Dialect
 from app.gateway.routing import FREE, Steering
 from app.metering import money, pricing
+from app.metering.quantities import NAMES
 from app.metering.reservations import Hold, Reaped
 from app.metering.usage import Attempt, Outcome, UsageEvent
 from app.providers.base import UNBOUNDED, Exchange, Possible, UpstreamRequest, Usage
@@ -21,6 +22,8 @@ from app.providers.base import UNBOUNDED, Exchange, Possible, UpstreamRequest, U
 ADDED_TOKENS = 4096
 # The longest answer of a model of which it is not known.
 LONGEST_ANSWER = 131_072
+
+_nothing: dict[str, int] = dict.fromkeys(NAMES, 0)
 
 Reason = Literal["gone", "fenced", "stopping"]
 
@@ -133,8 +136,14 @@ class Call:
         if self.first_byte_at is None:
             return 0
         used = self.usage
-        cost = pricing.cost_nano(self.price, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
-        return min(cost, money.MAX_NANO)
+        return min(pricing.cost_nano(self.price, used.counts, self._tier_of(used)), money.MAX_NANO)
+
+    def _tier_of(self, used: Usage) -> str | None:
+        """The tier whose prices hold: the one told or else the one asked for, if the price knows it."""
+        if self.price is None or not self.price.tiers:
+            return None
+        tier = used.service_tier or self.bound.tier
+        return tier if tier in self.price.tiers else None
 
     def encoded_event(self) -> bytes:
         """The usage event as it stands, JSON."""
@@ -151,15 +160,18 @@ class Call:
             kind="late",
             cost_nano=cost,
             overdraft_nano=cost,
-            prompt_tokens=max(event.prompt_tokens - reaped.prompt_tokens, 0),
-            completion_tokens=max(event.completion_tokens - reaped.completion_tokens, 0),
-            cached_tokens=0,
+            **_nothing
+            | {
+                "prompt_tokens": max(event.prompt_tokens - reaped.prompt_tokens, 0),
+                "completion_tokens": max(event.completion_tokens - reaped.completion_tokens, 0),
+            },
         )
 
     def event(self) -> UsageEvent:
         """The usage event as it stands. Cost and tokens of a call that produced nothing are 0."""
         produced = self.first_byte_at is not None
         used = self.usage if produced else Usage(estimated=False)
+        counts: Any = used.counts
         cost = self.cost_nano
         ended = self.ended_at or time.monotonic()
         hold = self.hold if hasattr(self, "hold") else None
@@ -185,9 +197,8 @@ class Call:
             finish_reason=self.exchange.finish_reason if self.exchange and produced else None,
             stream=self.request.stream,
             estimated=produced and used.estimated,
-            prompt_tokens=used.prompt_tokens,
-            cached_tokens=used.cached_tokens,
-            completion_tokens=used.completion_tokens,
+            service_tier=self._tier_of(used) if produced else None,
+            **counts,
             cost_nano=cost,
             hold_nano=hold.amount_nano if hold else 0,
             overdraft_nano=max(cost - hold.amount_nano, 0) if hold else 0,

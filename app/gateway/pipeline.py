@@ -68,11 +68,11 @@ def _reserve(runtime: Runtime, call: Call) -> None:
     call.price = price = call.model.price_at(clock.now_ms())
     charge = Charge(
         base_nano=pricing.base_nano(price, bound),
-        output_price=(price.output_per_mtok or 0) if price and bound.produces_output else 0,
+        output_price=pricing.output_price(price, bound),
         answers=bound.answers,
         output_limit=bound.output if bound.produces_output else 0,
         assumed_output=pricing.assumed_output(call.model, bound),
-        priced=pricing.is_priced(price) and bound.priced_apart is None,
+        priced=pricing.is_priced(price) and pricing.unpriced_member(price, bound) is None,
         bucket_tokens=bound.bucket_tokens,
     )
     chain = scopes.chain_of(call.caller, call.caller.models[call.model.name])

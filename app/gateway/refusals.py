@@ -20,7 +20,7 @@ def refusal_of(call: Call, refused: Refused, config: Config) -> ApiError:
     """The error for a call whose reserve was refused: what limit, of whom, and the way out."""
     scope = f"{refused.scope.kind} {refused.scope.shown}"
     if refused.reason == "unpriced" and pricing.is_priced(call.price):
-        member = call.bound.priced_apart
+        member = pricing.unpriced_member(call.price, call.bound)
         return errors.bad_request(
             f"What '{member}' costs is not part of the price of '{call.model.name}', so it can't be used under the budget"
             f" of {scope}. Leave it out.", member,

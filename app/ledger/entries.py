@@ -6,13 +6,14 @@ They have a module of their own, so that both posting and rollups can import the
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from sqlalchemy import JSON, BigInteger, Index, Integer, String, Table, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import from_ms
 from app.extensions import Base
+from app.metering import quantities
 
 # The ledger takes any text: a name that is too long must not lose an entry.
 Unbounded = Annotated[str, mapped_column(Text())]
@@ -25,7 +26,19 @@ FAILED = text("outcome = 'error'")  # spelled as in the indexes, so that a query
 INCLUDED = ("kind", "outcome", "stream", "prompt_tokens", "completion_tokens", "cost_nano", "duration_ms", "ttft_ms")
 
 
-class UsageEntry(Base):
+class Measured:
+    """A column for each quantity."""
+
+    if TYPE_CHECKING:
+        prompt_tokens: Mapped[int]
+        completion_tokens: Mapped[int]
+
+
+for _name in quantities.NAMES:
+    setattr(Measured, _name, mapped_column(BigInteger, nullable=False, server_default="0"))
+
+
+class UsageEntry(Measured, Base):
     """One line of the ledger: everything known about one call (`app.metering.usage.UsageEvent`). Append-only."""
 
     __tablename__ = "usage_entry"
@@ -73,11 +86,7 @@ class UsageEntry(Base):
     finish_reason: Mapped[Unbounded | None]
     stream: Mapped[bool]
     estimated: Mapped[bool]
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    images: Mapped[int]
-    audio_ms: Mapped[int]
+    service_tier: Mapped[Unbounded | None]
     cost_nano: Mapped[int]
     hold_nano: Mapped[int]
     overdraft_nano: Mapped[int]

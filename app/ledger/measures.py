@@ -34,7 +34,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 from app.extensions import WRITES, db
-from app.ledger.entries import Unbounded
+from app.ledger.entries import Measured, Unbounded
+from app.metering import quantities
 from app.metering.usage import UsageEvent
 
 HOUR_MS = 3_600_000
@@ -60,11 +61,7 @@ MEASURES = (
     "requests",
     "errors",
     "cancelled",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "images",
-    "audio_ms",
+    *quantities.NAMES,
     "cost_nano",
     "overdraft_nano",
     "duration_ms",
@@ -75,7 +72,7 @@ MEASURES = (
 Group = tuple[Any, ...]
 
 
-class Summed:
+class Summed(Measured):
     """The columns that all rollups share: dimensions and sums."""
 
     group_key: Mapped[str] = mapped_column(String(32))  # digest of the dimensions, never null
@@ -91,11 +88,6 @@ class Summed:
     requests: Mapped[int]
     errors: Mapped[int]
     cancelled: Mapped[int]
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    images: Mapped[int]
-    audio_ms: Mapped[int]
     cost_nano: Mapped[int]
     overdraft_nano: Mapped[int]
     duration_ms: Mapped[int]
@@ -156,11 +148,7 @@ def measures_of(event: UsageEvent) -> tuple[int, ...]:
         int(counts),
         int(counts and event.outcome == "error"),
         int(counts and event.outcome == "cancelled"),
-        event.prompt_tokens,
-        event.cached_tokens,
-        event.completion_tokens,
-        event.images,
-        event.audio_ms,
+        *(getattr(event, name) for name in quantities.NAMES),
         event.cost_nano,
         event.overdraft_nano,
         event.duration_ms if counts else 0,

@@ -13,12 +13,16 @@ from pathlib import Path
 
 import msgspec
 
+from app.metering.quantities import NAMES
 from app.metering.usage import UsageEvent
 
 LARGEST = 2**53  # a larger number is not usage; sums of such numbers would not fit the ledger
 
 _decode = msgspec.json.Decoder(UsageEvent).decode
-_NUMBERS = tuple(name for name in UsageEvent.__struct_fields__ if name.endswith(("_ms", "_tokens", "_nano", "images")))
+_NUMBERS = (
+    *NAMES,
+    *(name for name in UsageEvent.__struct_fields__ if name.endswith(("_ms", "_nano")) and name not in NAMES),
+)
 
 
 class Poison(ValueError):

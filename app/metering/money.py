@@ -53,6 +53,6 @@ def up(tokens: int, per_mtok: int) -> int:
     return -(-tokens * per_mtok // MTOK)
 
 
-def half_up(amount_times_mtok: int) -> int:
-    """A sum of tokens times prices a million, rounded half up: what is charged."""
-    return (2 * amount_times_mtok + MTOK) // (2 * MTOK)
+def half_up(amount: int, scale: int) -> int:
+    """A sum of counts times prices, `scale` times too large, rounded half up: what is charged."""
+    return (2 * amount + scale) // (2 * scale)

@@ -1,26 +1,41 @@
-"""What a call may cost and what it did cost, from a model's price and counted tokens.
+"""What a call may cost and what it did cost, from a model's price and what was used.
 
-Reserve rounds up, settle rounds half up; both work in whole nano-units.
+Reserve rounds up, settle rounds half up; both work in whole nano-units. A price has members for quantities
+(`app.metering.quantities`), and may have others for service tiers and for long prompts. A member that is not given falls
+back to the nearest more general one: in its own band first, then in the price itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from math import lcm
 from typing import NamedTuple
 
 from app.directory import Model, Price
 from app.metering import money
+from app.metering.quantities import PARTS, PRICE_MEMBERS, QUANTITIES, Quantity
 
 # What is assumed of an answer when neither request nor model sets a limit.
 DEFAULT_OUTPUT_TOKENS = 4096
 # What a request that names no limit takes from a minute's tokens for its answer, before the real number is known.
 UNNAMED_OUTPUT_TOKENS = 256
 
+Rates = Mapping[str, int]  # nano-units by the name of a price's member
+
+_PLAIN = frozenset(("input_per_mtok", "cached_input_per_mtok", "output_per_mtok", "per_request"))
+_MEMBERS = {member.name: member for member in PRICE_MEMBERS}
+_SCALE = lcm(*(one.per for one in QUANTITIES))
+_INPUT = ("input_per_mtok", *(one.price for one in PARTS["prompt_tokens"] if one.price is not None))
+_OUTPUT = ("output_per_mtok", *(one.price for one in PARTS["completion_tokens"] if one.price is not None))
+_BY_NAME = {one.name: one for one in QUANTITIES}
+
 
 class TokenBound(NamedTuple):
     """The most a call may use, in tokens; `output` is the request's own limit for each of `answers`, None for none.
 
-    `priced_apart` names the member of the request that may cost more than these tokens, None for none: what it costs
-    can't be held, so that no budget takes it.
+    `priced_apart` names the member of the request that may cost more than a price can tell, None for none: what it costs
+    can't be held, so that no budget takes it. `tier` is the service tier that the request asks for, None for the usual one.
+    `more` has the bounds of other quantities by name.
     """
 
     input: int
@@ -30,6 +45,8 @@ class TokenBound(NamedTuple):
     unseen: int = 0  # part of `input`: what files may hold at the most
     predicted: int = 0  # what each answer may be charged as output besides: a prediction that was wrong
     priced_apart: str | None = None
+    tier: str | None = None
+    more: Mapping[str, int] = {}
 
     @property
     def usual_input(self) -> int:
@@ -45,20 +62,62 @@ class TokenBound(NamedTuple):
         return self.usual_input + named * self.answers
 
 
+class Part(NamedTuple):
+    """A line of what a call cost: so many of a quantity at `rate` nano-units for its `per`."""
+
+    quantity: Quantity
+    number: int
+    rate: int
+
+
 def is_priced(price: Price | None) -> bool:
-    """Whether `price` says anything about tokens or requests; an explicit 0 does, and means free."""
-    return price is not None and any(
-        part is not None for part in (price.input_per_mtok, price.output_per_mtok, price.per_request)
-    )
+    """Whether `price` says anything; an explicit 0 does, and means free."""
+    return price is not None and bool(price.rates)
+
+
+def unpriced_member(price: Price | None, bound: TokenBound) -> str | None:
+    """The member of the request whose cost the price does not tell; None if it tells all."""
+    if bound.tier is not None and (price is None or bound.tier not in price.tiers):
+        return bound.priced_apart or "service_tier"
+    return bound.priced_apart
 
 
 def base_nano(price: Price | None, bound: TokenBound) -> int:
     """The most that input, predictions and fixed parts can cost, nano-units."""
     if price is None:
         return 0
-    dearest = max(price.input_per_mtok or 0, price.cached_input_per_mtok or 0)
-    predicted = money.up(bound.predicted * bound.answers, price.output_per_mtok or 0)
-    return money.up(bound.input, dearest) + predicted + (price.per_request or 0)
+    predicted = money.up(bound.predicted * bound.answers, output_price(price, bound)) if bound.predicted else 0
+    cost = money.up(bound.input, _dearest(price, bound, _INPUT)) + predicted + _dearest(price, bound, ("per_request",))
+    for name, count in bound.more.items():
+        quantity = _BY_NAME[name]
+        if quantity.price is not None:
+            cost += -(-count * _dearest(price, bound, (quantity.price,)) // quantity.per)
+    return cost
+
+
+def output_price(price: Price | None, bound: TokenBound) -> int:
+    """The most that a million tokens of the answer can cost, nano-units."""
+    return 0 if price is None or not bound.produces_output else _dearest(price, bound, _OUTPUT)
+
+
+def _dearest(price: Price, bound: TokenBound, names: tuple[str, ...]) -> int:
+    """The highest of these members over all bands that may apply: where no tier is asked for, the upstream chooses."""
+    most = 0
+    for rates in _bands(price, bound):
+        for name in names:
+            if (rate := rates.get(name)) is not None and rate > most:
+                most = rate
+    return most
+
+
+def _bands(price: Price, bound: TokenBound) -> Iterator[Rates]:
+    yield price.rates
+    if price.tiers:
+        for name, rates in price.tiers.items():
+            if bound.tier is None or bound.tier == name:
+                yield rates
+    if price.long_context is not None and bound.input > price.long_context.above_prompt_tokens:
+        yield price.long_context.rates
 
 
 def assumed_output(model: Model, bound: TokenBound) -> int:
@@ -73,17 +132,69 @@ def assumed_output(model: Model, bound: TokenBound) -> int:
     return most
 
 
-def cost_nano(price: Price | None, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
-    """What the tokens cost, nano-units, rounded half up once. `cached_tokens` are part of `prompt_tokens`."""
+def cost_nano(price: Price | None, used: Mapping[str, int], tier: str | None = None) -> int:
+    """What was used costs, nano-units, rounded half up once. `used` has counts by the names of quantities."""
     if price is None:
         return 0
-    cached_price = price.cached_input_per_mtok
-    if cached_price is None:
-        cached_price = price.input_per_mtok or 0
-    cached = min(cached_tokens, prompt_tokens)
-    tokens = (
-        (prompt_tokens - cached) * (price.input_per_mtok or 0)
-        + cached * cached_price
-        + completion_tokens * (price.output_per_mtok or 0)
-    )
-    return money.half_up(tokens) + (price.per_request or 0)
+    if price.rates.keys() <= _PLAIN and not price.tiers and price.long_context is None:
+        return _plain_cost(price.rates, used)
+    cost = sum(part.number * part.rate * (_SCALE // part.quantity.per) for part in parts_of(price, used, tier))
+    return money.half_up(cost, _SCALE) + request_rate(price, used, tier)
+
+
+def _plain_cost(rates: Rates, used: Mapping[str, int]) -> int:
+    """The same for a price of the usual members, which nearly all are."""
+    prompt, input_rate = used.get("prompt_tokens", 0), rates.get("input_per_mtok", 0)
+    cost = prompt * input_rate + used.get("completion_tokens", 0) * rates.get("output_per_mtok", 0)
+    if "cached_tokens" in used and "cached_input_per_mtok" in rates:
+        cost += min(used["cached_tokens"], prompt) * (rates["cached_input_per_mtok"] - input_rate)
+    return money.half_up(cost, money.MTOK) + rates.get("per_request", 0)
+
+
+def parts_of(price: Price, used: Mapping[str, int], tier: str | None = None) -> list[Part]:
+    """What was used, taken apart into what has a price of its own. Nothing is counted twice: what is within a quantity
+    takes from it, in the order of the list, and never more than is left."""
+    bands = _bands_of(price, used, tier)
+    found = []
+    for name, inner in PARTS.items():
+        left = used.get(name, 0)
+        whole = _BY_NAME[name]
+        rate = _rate(bands, whole.price)
+        lines = []
+        for quantity in inner:
+            count = min(used.get(quantity.name, 0), left)
+            own = _rate(bands, quantity.price)
+            if count and own is not None and own != rate:
+                lines.append(Part(quantity, count, own))
+                left -= count
+        if left:
+            found.append(Part(whole, left, rate or 0))
+        found += lines
+    return found
+
+
+def _bands_of(price: Price, used: Mapping[str, int], tier: str | None) -> list[Rates]:
+    """The bands that hold for a call, the most special first."""
+    bands: list[Rates] = [price.rates]
+    long = price.long_context
+    if long is not None and used.get("prompt_tokens", 0) > long.above_prompt_tokens:
+        bands.insert(0, long.rates)
+    if tier is not None and tier in price.tiers:
+        bands.insert(0, price.tiers[tier])
+    return bands
+
+
+def _rate(bands: list[Rates], name: str | None) -> int | None:
+    """The member of that name or the nearest more general one, in one band after the other."""
+    for rates in bands:
+        member = name
+        while member is not None:
+            if member in rates:
+                return rates[member]
+            member = _MEMBERS[member].like
+    return None
+
+
+def request_rate(price: Price, used: Mapping[str, int], tier: str | None = None) -> int:
+    """What a request costs beside what it uses, nano-units."""
+    return _rate(_bands_of(price, used, tier), "per_request") or 0

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from app.metering.quantities import Quantities
+
 Outcome = Literal["ok", "error", "cancelled"]
 
 
@@ -21,7 +23,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
 
 
-class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class UsageEvent(Quantities, kw_only=True, omit_defaults=True):
     """One ledger row. `(request_id, attempt, kind)` names it for ever; money in nano-units, times in ms.
 
     `at_ms` is the meter's own time of admission and decides the period. `scopes` are the counters it was charged
@@ -50,11 +52,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     finish_reason: str | None = None
     stream: bool = False
     estimated: bool = False  # the upstream told no usage, or none that can be; tokens were counted here
-    prompt_tokens: int = 0
-    cached_tokens: int = 0  # part of prompt_tokens
-    completion_tokens: int = 0
-    images: int = 0
-    audio_ms: int = 0
+    service_tier: str | None = None  # as the upstream told it, if it is one of the price's
     cost_nano: int = 0
     hold_nano: int = 0
     overdraft_nano: int = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
@@ -23,7 +24,8 @@ from app.domain.search import one_of
 from app.extensions import db
 from app.ledger.entries import UsageEntry
 from app.ledger.measures import DAY_MS, HOUR_MS
-from app.metering import money, periods
+from app.metering import money, periods, pricing
+from app.metering.quantities import NAMES, counts_of
 from app.reports import latency
 from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
@@ -193,12 +195,13 @@ class Overview(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One factor of a request's cost: `quantity` × `price_nano` (a million tokens, or one request) = `amount`."""
+    """One factor of a request's cost: `quantity` × `price_nano` for each `per` of its unit = `amount`."""
 
     what: str
     quantity: int
     unit: str
     price_nano: int
+    per: int
     amount: str  # decimal, exact
 
 
@@ -505,9 +508,7 @@ def export_columns(group: Group) -> dict[str, Any]:
         "requests": lambda row: row.share.requests,
         "errors": lambda row: row.share.errors,
         "cancelled": lambda row: row.share.cancelled,
-        "prompt_tokens": lambda row: row.share.prompt_tokens,
-        "cached_tokens": lambda row: row.share.cached_tokens,
-        "completion_tokens": lambda row: row.share.completion_tokens,
+        **{name: attrgetter(f"share.{name}") for name in NAMES},
         "cost": lambda row: money.text(row.share.cost_nano),
         "mean_duration_ms": lambda row: row.share.mean_duration_ms,
         "mean_ttft_ms": lambda row: row.share.mean_ttft_ms,
@@ -537,20 +538,17 @@ def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Ite
 
 def arithmetic(entry: UsageEntry, price: Price) -> list[Line]:
     """How an entry's cost follows from its price: the sum of the lines, rounded half up to a nano-unit once."""
-    cached = min(entry.cached_tokens, entry.prompt_tokens)
-    cached_price = price.input_per_mtok if price.cached_input_per_mtok is None else price.cached_input_per_mtok
-    parts = [
-        ("Input", entry.prompt_tokens - cached, price.input_per_mtok or 0),
-        ("Cached input", cached, cached_price or 0),
-        ("Output", entry.completion_tokens, price.output_per_mtok or 0),
-    ]
+    record, used, tier = price.record(), counts_of(entry), entry.service_tier
     lines = [
-        Line(what, tokens, "tokens", per_mtok, _decimal(Decimal(tokens * per_mtok) / money.MTOK))
-        for what, tokens, per_mtok in parts
-        if tokens
-    ]
-    if price.per_request and entry.cost_nano:
-        lines.append(Line("Request", 1, "request", price.per_request, _decimal(Decimal(price.per_request))))
+        Line(
+            part.quantity.title, part.number, part.quantity.unit, part.rate, part.quantity.per,
+            _decimal(Decimal(part.number * part.rate) / part.quantity.per),
+        )
+        for part in pricing.parts_of(record, used, tier)
+    ]  # fmt: skip
+    one = pricing.request_rate(record, used, tier)
+    if one and entry.cost_nano:
+        lines.append(Line("Request", 1, "request", one, 1, _decimal(Decimal(one))))
     return lines
 
 

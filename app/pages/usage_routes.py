@@ -6,6 +6,7 @@ The reader is the permission, in the books themselves; a door only says how wide
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ from app.domain.person import Person
 from app.extensions import db
 from app.ledger.entries import UsageEntry
 from app.metering import money
+from app.metering.quantities import NAMES
 from app.metering.scopes import team_and_person
 from app.metering.usage import Refusal
 from app.pages import usage as arranged
@@ -415,9 +417,7 @@ EXPORT: dict[str, Any] = {
     "status": lambda line: line.entry.status,
     "error_code": lambda line: line.entry.error_code,
     "error_message": lambda line: (line.entry.error_message or "")[:CUT] or None,
-    "prompt_tokens": lambda line: line.entry.prompt_tokens,
-    "cached_tokens": lambda line: line.entry.cached_tokens,
-    "completion_tokens": lambda line: line.entry.completion_tokens,
+    **{name: attrgetter(f"entry.{name}") for name in NAMES},
     "cost": lambda line: money.text(line.entry.cost_nano),
     "duration_ms": lambda line: line.entry.duration_ms,
     "ttft_ms": lambda line: line.entry.ttft_ms,

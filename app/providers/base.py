@@ -65,8 +65,20 @@ class Usage(msgspec.Struct):
     prompt_tokens: int = 0
     cached_tokens: int = 0  # part of prompt_tokens
     completion_tokens: int = 0
+    more: dict[str, int] = {}  # other quantities, by the names of `app.metering.quantities`
+    service_tier: str | None = None  # as the upstream told it
     estimated: bool = True
     unreadable: str | None = None  # a figure of the upstream's that was not believed, such as "prompt_tokens 1e+18"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """All quantities that are known, by name."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "completion_tokens": self.completion_tokens,
+            **self.more,
+        }
 
 
 class Possible(NamedTuple):

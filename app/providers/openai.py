@@ -86,6 +86,7 @@ class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     data: list[_Vector] | None = None
     error: msgspec.Raw | None = None
+    service_tier: msgspec.Raw = msgspec.Raw()
 
 
 class _Listed(msgspec.Struct):
@@ -150,6 +151,7 @@ class OpenAIExchange(Exchange):
                 raise self._none(body)
         self._tally.hear_whole(body)
         told = self._tally.tell(bytes(reply.usage))
+        self._tally.tell_tier(bytes(reply.service_tier))
         self.conclude()
         if not self._tally.confirms(told):
             body = usage.with_member(body, "usage", self._tally.as_json())
@@ -254,6 +256,7 @@ class OpenAIExchange(Exchange):
         if told == b"null":
             return data if self._request.include_usage else self._without_null(data)
         self._tally.tell(told)
+        self._tally.tell_tier(bytes(reply.service_tier))
         if reply.choices:  # usage has its own chunk, the last
             spelled = b',"usage":' + told
             if data.count(spelled) == 1:  # as nearly all write it

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +20,7 @@ from app.providers.base import UpstreamRequest, Usage
 from app.providers.lenient_json import members_of, read_json
 from app.runtime.jsonbody import object_of
 
+LONGEST_TIER = 64  # characters of a service tier's name
 KEPT = 65_536  # bytes of a stream's text that are kept to be counted; of what is longer the rest is taken to be alike
 KEPT_WHOLE = 2 << 20  # the same of a whole answer, in characters
 
@@ -28,6 +29,15 @@ COMPLETION = ("completion_tokens", "output_tokens")
 PLAIN = (PROMPT[0], COMPLETION[0])
 DETAILS = ("prompt_tokens_details", "input_tokens_details")
 CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
+# Members of the details, and the quantities that they tell.
+PROMPT_PARTS = {
+    "cache_write_tokens": "cache_write_tokens", "audio_tokens": "audio_input_tokens",
+    "image_tokens": "image_input_tokens",
+}  # fmt: skip
+COMPLETION_PARTS = {
+    "reasoning_tokens": "reasoning_tokens", "audio_tokens": "audio_output_tokens",
+    "image_tokens": "image_output_tokens",
+}  # fmt: skip
 QUOTE = ord('"')
 SAYS_NOTHING = (b'""', b"null", b"[]")
 
@@ -36,6 +46,7 @@ log = structlog.get_logger("providers.usage")
 
 
 _USUAL = frozenset(PLAIN)
+_OF_PROMPT = frozenset(PROMPT_PARTS.values())
 _NOTHING: dict[str, Any] = {}
 _UNUSUAL = frozenset(("input_tokens", "output_tokens", "prompt_cache_hit_tokens", DETAILS[1]))
 
@@ -48,6 +59,7 @@ class Told(NamedTuple):
     completion: int | None = None
     total: int | None = None
     plain: frozenset[str] = frozenset()
+    more: Mapping[str, int] = _NOTHING  # other quantities by name, those that are not 0
 
     @property
     def says_something(self) -> bool:
@@ -67,18 +79,18 @@ def read(raw: bytes) -> Told:
         and type(details) is dict
         and _UNUSUAL.isdisjoint((*said, *details))
     ):
-        cached, thought = details.get(CACHED[0]), said.get("completion_tokens_details") or _NOTHING
-        is_usual = type(thought) is dict and not thought.get("reasoning_tokens")
+        cached, more = details.get(CACHED[0]), _more(details, said.get("completion_tokens_details"))
+        is_usual = "reasoning_tokens" not in more
         if is_usual and prompt > 0 and completion >= 0 and (cached is None or type(cached) is int and cached >= 0):
-            return Told(prompt, cached, completion, None, _USUAL)
+            return Told(prompt, cached, completion, None, _USUAL, more)
     prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
     total = _number(said.get("total_tokens"))
     details = next((said[name] for name in DETAILS if isinstance(said.get(name), dict)), {})
     cached = _first(details, CACHED)
     if cached is None:
         cached = _first(said, CACHED)
-    more = said.get("completion_tokens_details")
-    reasoning = _number(more.get("reasoning_tokens")) if isinstance(more, dict) else None
+    more = _more(details, said.get("completion_tokens_details"))
+    reasoning = more.get("reasoning_tokens")
     if prompt is not None and completion is not None and total and reasoning:
         if total == prompt + completion + reasoning:  # some count what was thought beside the answer
             completion += reasoning
@@ -87,7 +99,20 @@ def read(raw: bytes) -> Told:
     elif completion is None and prompt is not None and total is not None and total >= prompt:
         completion = total - prompt
     plain = frozenset(name for name in PLAIN if type(said.get(name)) is int)
-    return Told(prompt, cached, completion, total, plain)
+    return Told(prompt, cached, completion, total, plain, more)
+
+
+def _more(prompt: Any, completion: Any) -> Mapping[str, int]:
+    """The other quantities that both details tell, by name, those that are not 0."""
+    if not prompt and not completion:
+        return _NOTHING
+    found = {}
+    for details, parts in ((prompt, PROMPT_PARTS), (completion, COMPLETION_PARTS)):
+        if isinstance(details, dict):
+            for member, name in parts.items():
+                if number := _number(details.get(member)):
+                    found[name] = number
+    return found
 
 
 def _first(said: dict[str, Any], names: Iterable[str]) -> int | None:
@@ -198,6 +223,10 @@ class Tally:
             usage.cached_tokens = min(usage.cached_tokens, prompt)
         if told.cached is not None and self._prompt is not None:
             usage.cached_tokens = min(told.cached, self._prompt)
+        for name, count in told.more.items():
+            whole = possible.told_prompt if name in _OF_PROMPT else most_output
+            if self._believe(name, count, whole) is not None:
+                usage.more[name] = count
         # A count that does not grow while text comes is none.
         if completion and (completion > (self._completion or 0) or not self._since):
             self._completion = usage.completion_tokens = completion
@@ -206,6 +235,13 @@ class Tally:
         self._zero = self._zero or completion == 0
         usage.estimated = self._prompt is None or self._completion is None or bool(self._since)
         return told
+
+    def tell_tier(self, raw: bytes) -> None:
+        """The service tier in which the upstream says that it served, JSON."""
+        if raw and raw != b"null":
+            tier = read_json(raw)
+            if isinstance(tier, str) and len(tier) <= LONGEST_TIER:
+                self._usage.service_tier = tier
 
     def _believe(self, name: str, figure: int | None, most: int) -> int | None:
         """The figure, if the request can have used so much."""
@@ -275,6 +311,8 @@ class Tally:
         usage = self._usage
         usage.prompt_tokens, usage.completion_tokens, usage.estimated = prompt, completion, estimated
         usage.cached_tokens = min(usage.cached_tokens, prompt)
+        for name, count in usage.more.items():
+            usage.more[name] = min(count, prompt if name in _OF_PROMPT else completion)
         self._concluded = True
         return usage
 

@@ -12,9 +12,10 @@ from sqlalchemy import case, func, select
 
 from app.extensions import db
 from app.metering.periods import window_of
+from app.metering.quantities import NAMES
 from app.reports.planner import Filters, Reader, Sums, something, summed, used_in
 
-BILLED = ("requests", "errors", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano")
+BILLED = ("requests", "errors", *NAMES, "cost_nano")
 
 
 class Charge(Sums, kw_only=True):

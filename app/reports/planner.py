@@ -36,6 +36,7 @@ from app.ledger.measures import DAY_MS, DIMENSIONS, HOUR_MS, KINDS, MEASURES, Ki
 from app.ledger.rollups import HOURLY, ROLLUP, derived_before, period_start
 from app.ledger.summaries import CUT, FOUND_BY, HOURLY_CUTS, OF_TEAMS, fitting, rows_of
 from app.metering.periods import FOR_EVER_MS, window_of
+from app.metering.quantities import Quantities
 
 
 class Reader(Protocol):
@@ -92,17 +93,12 @@ NARROWING = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint
 IS_REQUEST = ENTRY.c.kind == "usage"
 
 
-class Sums(msgspec.Struct, kw_only=True, gc=False):
+class Sums(Quantities, kw_only=True, gc=False):
     """Sums of usage: counts of requests and tokens, money in nano-units, times in ms."""
 
     requests: int = 0
     errors: int = 0
     cancelled: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    images: int = 0
-    audio_ms: int = 0
     cost_nano: int = 0
     overdraft_nano: int = 0
     duration_ms: int = 0

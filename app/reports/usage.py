@@ -24,6 +24,7 @@ from app.ledger.measures import DAY_MS, HOUR_MS, MEASURES
 from app.ledger.rollups import HOURLY
 from app.metering import pricing
 from app.metering.periods import window_of
+from app.metering.quantities import counts_of
 from app.reports.planner import (
     NONE,
     Filters,
@@ -534,17 +535,17 @@ def repriced(reader: Reader, model: str, price: Price, *, days: int = 30, at_ms:
     """The cost of a model's last `days` days under another `price`, by kind of API, highest cost first.
 
     It is computed from sums of tokens, so it differs from the cost of single requests by their rounding: at most half a
-    nano-unit each. The price per request counts for each that did not fail. The span starts on an hour. Images and audio
-    are left out, as they have no cost yet.
+    nano-unit each. The price per request counts for each that did not fail. The span starts on an hour. Tiers and long
+    prompts are left out, as sums don't tell them.
     """
     moment = now_ms() if at_ms is None else at_ms
     first = moment - days * DAY_MS
     filters = Filters(model=model, from_ms=first - first % HOUR_MS, to_ms=moment + 1)
-    of_tokens = msgspec.structs.replace(price, per_request=None)
     found = []
     for share in by(reader, "api_type", filters=filters):
-        tokens = pricing.cost_nano(of_tokens, share.prompt_tokens, share.cached_tokens, share.completion_tokens)
-        would = tokens + (share.requests - share.errors) * (price.per_request or 0)
+        used = counts_of(share)
+        one = pricing.request_rate(price, used)
+        would = pricing.cost_nano(price, used) - one + (share.requests - share.errors) * one
         sums = {name: getattr(share, name) for name in MEASURES}
         found.append(Repriced(api_type=share.name, would_nano=would, **sums))
     return found

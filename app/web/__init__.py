@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask, current_app
 
 from app import clock
+from app.metering.quantities import PRICE_MEMBERS
 from app.web import formats
 from app.web.assets import init_assets
 from app.web.attributes import attributes, hyphenated
@@ -58,7 +59,11 @@ def init_web(app: Flask) -> None:
             "relative_time": lambda moment, now=None: formats.relative_time(moment, now or clock.now()),
         }
     )
-    globals_: dict[str, Any] = {"current_address": current_address, "unique_id": _unique_id}
+    globals_: dict[str, Any] = {
+        "current_address": current_address,
+        "unique_id": _unique_id,
+        "price_members": PRICE_MEMBERS,
+    }
     env.globals.update(globals_)
 
 

@@ -434,7 +434,7 @@ def _prices(row: Model) -> tuple[directory.DatedPrice, ...]:
     held = row.price
     shown = [price for price in row.prices if price is held or price.from_at > now()]
     return tuple(
-        directory.DatedPrice(from_ms=to_ms(price.from_at), price=directory.Price(id=price.id, **price.amounts()))
+        directory.DatedPrice(from_ms=to_ms(price.from_at), price=price.record())
         for price in sorted(shown, key=lambda price: (price.from_at, price.id))
     )
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.directory import CallerRecord, Deployment, Model
+from app.directory import CallerRecord, Deployment, Model, Price
 from app.domain.payers import SHORTEST_PROMPT
 from app.gateway.admission import admit
 from app.gateway.call import Call
@@ -282,7 +282,8 @@ def test_answers_that_are_only_chosen_from_count_too() -> None:
     [
         ({"service_tier": "auto"}, None), ({"service_tier": "default"}, None), ({"service_tier": None}, None),
         ({"service_tier": "priority"}, "service_tier"), ({"service_tier": "of tomorrow"}, "service_tier"),
-        ({"service_tier": 5}, "service_tier"),
+        ({"service_tier": 5}, "service_tier"), ({"service_tier": ["flex"]}, "service_tier"),
+        ({"service_tier": "flex"}, None),
         ({"modalities": ["text"]}, None), ({"modalities": ["text", "audio"]}, "modalities"),
         ({"modalities": "audio"}, "modalities"), ({"modalities": None}, None),
         ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"), ({"audio": None}, None),
@@ -297,7 +298,8 @@ def test_answers_that_are_only_chosen_from_count_too() -> None:
     ],
 )  # fmt: skip
 def test_what_costs_more_than_its_tokens_is_named(fields: dict[str, Any], member: str | None) -> None:
-    assert asked(chat(**fields)).bound.priced_apart == member
+    price = Price(id="p", rates={"input_per_mtok": 2}, tiers={"flex": {"input_per_mtok": 1}})
+    assert pricing.unpriced_member(price, asked(chat(**fields)).bound) == member
 
 
 def embedding(given: Any, **fields: Any) -> Call:

@@ -20,7 +20,7 @@ from app.providers.base import UpstreamRequest, Usage
 from app.providers.http import Answer
 from app.providers.openai import OpenAIExchange
 
-PRICE = Price(id="price", input_per_mtok=1_000_000, output_per_mtok=1_000_000)
+PRICE = Price(id="price", rates={"input_per_mtok": 1_000_000, "output_per_mtok": 1_000_000})
 WITHOUT_USAGE = b'{"choices": [{"index": 0, "message": {"content": "one two"}, "finish_reason": "stop"}]}'
 
 

@@ -57,7 +57,7 @@ def test_a_newcomer_gets_a_restricted_model_streams_with_it_and_sees_what_it_cos
     )
     used = chunks[-1].usage
     # 2.50 a million tokens in, 10 out.
-    cost = money.half_up(used.prompt_tokens * 2_500_000_000 + used.completion_tokens * 10_000_000_000)
+    cost = money.half_up(used.prompt_tokens * 2_500_000_000 + used.completion_tokens * 10_000_000_000, money.MTOK)
     assert (used.prompt_tokens, used.completion_tokens, money.text(cost)) == (7, 7, "0.0000875")
 
     row = person.sees_row("/activity", "my notebook")

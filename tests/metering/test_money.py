@@ -34,5 +34,7 @@ def test_what_is_no_amount_is_refused_with_a_sentence(text):
 
 @given(st.integers(0, 10**7), st.integers(0, 10**12))
 def test_a_hold_covers_the_charge(tokens, price):
-    assert money.up(tokens, price) >= money.half_up(tokens * price)
-    assert abs(Decimal(money.half_up(tokens * price)) - Decimal(tokens * price) / money.MTOK) <= Decimal("0.5")
+    assert money.up(tokens, price) >= money.half_up(tokens * price, money.MTOK)
+    assert abs(Decimal(money.half_up(tokens * price, money.MTOK)) - Decimal(tokens * price) / money.MTOK) <= Decimal(
+        "0.5"
+    )

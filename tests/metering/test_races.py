@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WORKERS = 4
 # Powers of two, by which the script's floating point divides exactly.
-PRICE = Price(id="price", input_per_mtok=2**30, output_per_mtok=2**31)
+PRICE = Price(id="price", rates={"input_per_mtok": 2**30, "output_per_mtok": 2**31})
 TEAMS = ("team-a", "team-b")
 KEYS = {"key-1": "team-a", "key-2": "team-a", "key-3": "team-b", "key-4": "team-b", "key-5": None, "key-6": None}
 ORGANISATION: Scope = ("organisation", store.ORGANISATION)

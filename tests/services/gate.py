@@ -34,7 +34,7 @@ from tools.orphans import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 # One dollar a million tokens in, two out: a token costs 1,000 and 2,000 nano-units.
-PRICE = Price(id="price", input_per_mtok=money.NANO, output_per_mtok=2 * money.NANO)
+PRICE = Price(id="price", rates={"input_per_mtok": money.NANO, "output_per_mtok": 2 * money.NANO})
 
 
 class Gate:

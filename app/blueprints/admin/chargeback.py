@@ -16,6 +16,7 @@ from app.blueprints.admin.person import me
 from app.clock import from_ms
 from app.domain import identity
 from app.metering import money
+from app.metering.quantities import NAMES
 from app.pages.usage import GONE
 from app.pages.usage import shown as called
 from app.reports import chargeback
@@ -156,9 +157,7 @@ def _export_columns() -> dict[str, Callable[[Line], Any]]:
         "person_id": lambda line: line.charge.person_id or None,
         "requests": lambda line: line.charge.requests,
         "errors": lambda line: line.charge.errors,
-        "prompt_tokens": lambda line: line.charge.prompt_tokens,
-        "cached_tokens": lambda line: line.charge.cached_tokens,
-        "completion_tokens": lambda line: line.charge.completion_tokens,
+        **{name: attrgetter(f"charge.{name}") for name in NAMES},
         "total_tokens": lambda line: line.charge.total_tokens,
         "cost": lambda line: money.text(line.charge.cost_nano),
         "currency": lambda line: currency,

@@ -25,16 +25,16 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import Length, NumberRange, Optional
 
-from app import clock
+from app import clock, directory
 from app.blueprints.admin.person import me
 from app.clock import now
-from app.directory import Price
 from app.domain import catalog, fields, providers
-from app.domain.catalog import CAPABILITIES, PRICES, STATUSES, DeploymentSpec, Model, ModelFields
+from app.domain.catalog import CAPABILITIES, STATUSES, DeploymentSpec, Model, ModelFields
 from app.domain.errors import DomainError
 from app.domain.providers import Provider
 from app.extensions import db, transaction
 from app.metering import money
+from app.metering.quantities import PRICE_MEMBERS, PRICES
 from app.providers.base import CheckResult
 from app.reports import usage as usage_reports
 from app.reports.usage import Repriced
@@ -95,12 +95,6 @@ class ModelForm(EditForm):
 
     deployments: Deployments | None = None
 
-    price_input_per_mtok = _price("Input", "Per 1M tokens.")
-    price_cached_input_per_mtok = _price("Cached input", "Per 1M tokens.")
-    price_output_per_mtok = _price("Output", "Per 1M tokens.")
-    price_per_request = _price("Request", "Each.")
-    price_per_image = _price("Image", "Each.")
-    price_per_audio_minute = _price("Audio", "Per minute.")
     price_from = DateTimeLocalField(
         "Holds from",
         [Optional()],
@@ -127,6 +121,10 @@ class ModelForm(EditForm):
     def to_changes(self) -> dict[str, Any]:
         """The arguments of `catalog.create_model` and, without the name, of `update_model`, but the deployments."""
         return {**self.entered(), "price": self.prices}
+
+
+for _member in PRICE_MEMBERS:
+    setattr(ModelForm, PRICE + _member.name, _price(_member.title, _member.help))
 
 
 class DeploymentRow(Form):
@@ -354,8 +352,8 @@ def price_preview(id: str) -> Response:
     faults = [name for name in form.errors if name is None or name == "csrf_token" or name.startswith(PRICE)]
     if faults:
         return _page(item, form, deployments, 422, fragment=True)
-    amounts = {name: None if text is None else money.parse(text) for name, text in form.prices.items()}
-    rows = usage_reports.repriced(me(), item.name, Price(id="preview", **amounts), days=PREVIEW_DAYS)
+    amounts = {name: money.parse(text) for name, text in form.prices.items() if text is not None}
+    rows = usage_reports.repriced(me(), item.name, directory.Price(id="preview", rates=amounts), days=PREVIEW_DAYS)
     return _page(item, form, deployments, fragment=True, preview=_with_total(rows))
 
 

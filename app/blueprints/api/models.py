@@ -15,21 +15,39 @@ from app.domain import catalog, fields
 from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid
 from app.extensions import db
+from app.metering.quantities import PRICE_MEMBERS, PRICES
 from app.workflows import catalog_changes
 
 Name = Annotated[str, Meta(max_length=200)]
 Amount = Annotated[str, Meta(max_length=40)] | int | None
 
 
-class Price(msgspec.Struct, kw_only=True):
-    """Decimals in the deployment's currency; token prices a million tokens. Null is not priced."""
+if TYPE_CHECKING:
+    _Rates = msgspec.Struct
+else:
+    _Rates = msgspec.defstruct(
+        "Rates",
+        [(one.name, Annotated[Amount, Meta(title=one.title, description=one.help)], None) for one in PRICE_MEMBERS],
+        kw_only=True,
+    )
 
-    input_per_mtok: Amount = None
-    output_per_mtok: Amount = None
-    cached_input_per_mtok: Amount = None
-    per_image: Amount = None
-    per_audio_minute: Amount = None
-    per_request: Amount = None
+
+class Band(_Rates, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Prices that hold for a service tier; what is left out is as in the price itself."""
+
+
+class LongContext(Band, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Prices that hold for prompts of more tokens."""
+
+    above_prompt_tokens: int
+
+
+class Price(_Rates, kw_only=True):
+    """Decimals in the deployment's currency; token prices a million tokens. Null is not priced, and falls back to the
+    nearest more general price. `tiers` and `long_context` hold instead for some requests."""
+
+    tiers: dict[str, Band] | None = None
+    long_context: LongContext | None = None
 
 
 class PlannedPrice(Price, kw_only=True):
@@ -117,8 +135,8 @@ def show(item: catalog.Model) -> Model:
     return Model(
         id=item.id,
         **fields.told(catalog.ModelFields, item),
-        price=Price(**price.decimals()) if price else None,
-        planned_prices=[PlannedPrice(since=one.from_at, **one.decimals()) for one in item.planned_prices],
+        price=_price(price) if price else None,
+        planned_prices=[_price(one, PlannedPrice, since=one.from_at) for one in item.planned_prices],
         deployments=[Deployment(id=one.id, **one.summary()) for one in item.deployments]
         if me().sees_everything
         else UNSET,
@@ -127,17 +145,32 @@ def show(item: catalog.Model) -> Model:
     )
 
 
+def _price(price: catalog.Price, kind: Any = Price, **more: Any) -> Any:
+    told = price.decimals()
+    tiers = {tier: Band(**rates) for tier, rates in told.pop("tiers").items()}
+    long = told.pop("long_context")
+    return kind(**told, tiers=tiers or None, long_context=LongContext(**long) if long else None, **more)
+
+
 def _given(body: ModelChange) -> dict[str, Any]:
     """What the body bears but the name, as the verbs of the catalogue take it."""
     changes = given(body, "name")
     if body.price:
-        amounts = {name: getattr(body.price, name) for name in catalog.PRICES}
-        changes["price"] = {name: None if value is None else str(value) for name, value in amounts.items()}
+        tiers, long = body.price.tiers or {}, body.price.long_context
+        changes["price"] = _rates(body.price) | {
+            "tiers": {tier: _rates(band) for tier, band in tiers.items()},
+            "long_context": long and {"above_prompt_tokens": long.above_prompt_tokens} | _rates(long),
+        }
         if body.price.since is not None:
             changes["price_from"] = utc(body.price.since, "price.from")
     if "deployments" in changes:
         changes["deployments"] = [_spec(one) for one in changes["deployments"]]
     return changes
+
+
+def _rates(band: Any) -> dict[str, str | None]:
+    """The members of a price, as texts."""
+    return {name: None if (value := getattr(band, name)) is None else str(value) for name in PRICES}
 
 
 def _spec(body: DeploymentBody) -> DeploymentSpec:

@@ -23,6 +23,7 @@ from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger.entries import UsageEntry
 from app.metering import money
+from app.metering.quantities import NAMES, Quantities
 from app.metering.usage import Refusal
 from app.reports import refused_requests, requests
 from app.reports import usage as usage_reports
@@ -46,7 +47,7 @@ class Try(msgspec.Struct, kw_only=True):
     error: str | None = None
 
 
-class Request(msgspec.Struct, kw_only=True):
+class Request(Quantities, kw_only=True):
     """One call. `at` is when it was let in; `outcome` is ok, error or cancelled; `status` the HTTP status answered.
 
     `user`, `provider` and `key_name` are null for what is no more; the ids stay.
@@ -70,13 +71,9 @@ class Request(msgspec.Struct, kw_only=True):
     outcome: str
     error: CallFault | None
     finish_reason: str | None
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
+    service_tier: str | None
     total_tokens: int
     estimated: bool
-    images: int
-    audio_ms: int
     cost: str
     duration_ms: int
     ttft_ms: int | None
@@ -143,7 +140,7 @@ class RefusedRequest(msgspec.Struct, kw_only=True):
     cost: str = "0"
 
 
-class Stat(msgspec.Struct, kw_only=True):
+class Stat(Quantities, kw_only=True):
     """What was used in one hour, day, week or month of UTC. Means are null without requests."""
 
     period_start: datetime
@@ -151,9 +148,6 @@ class Stat(msgspec.Struct, kw_only=True):
     request_count: int
     error_count: int
     cancelled_count: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
     total_tokens: int
     cost: str
     mean_duration_ms: float | None
@@ -237,17 +231,18 @@ def _fields(entry: UsageEntry, names: _Names) -> dict[str, Any]:
         "outcome": entry.outcome,
         "error": CallFault(code=entry.error_code, message=entry.error_message) if failed else None,
         "finish_reason": entry.finish_reason,
-        "prompt_tokens": entry.prompt_tokens,
-        "cached_tokens": entry.cached_tokens,
-        "completion_tokens": entry.completion_tokens,
+        "service_tier": entry.service_tier,
+        **_quantities(entry),
         "total_tokens": entry.prompt_tokens + entry.completion_tokens,
         "estimated": entry.estimated,
-        "images": entry.images,
-        "audio_ms": entry.audio_ms,
         "cost": money.text(entry.cost_nano),
         "duration_ms": entry.duration_ms,
         "ttft_ms": entry.ttft_ms,
     }
+
+
+def _quantities(used: object) -> dict[str, int]:
+    return {name: getattr(used, name) for name in NAMES}
 
 
 def _filters(asked: Narrowed) -> Filters:
@@ -337,9 +332,7 @@ def _stat(row: PeriodUsage) -> Stat:
         request_count=row.requests,
         error_count=row.errors,
         cancelled_count=row.cancelled,
-        prompt_tokens=row.prompt_tokens,
-        cached_tokens=row.cached_tokens,
-        completion_tokens=row.completion_tokens,
+        **_quantities(row),
         total_tokens=row.total_tokens,
         cost=money.text(row.cost_nano),
         mean_duration_ms=row.mean_duration_ms,

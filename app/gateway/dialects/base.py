@@ -47,6 +47,7 @@ class Asked(NamedTuple):
     members: dict[str, bytes]
     size: int
     priced_apart: str | None
+    tier: str | None = None  # of service, None for the usual one
 
 
 class Dialect(ABC):

@@ -82,7 +82,7 @@ class OpenAIDialect(Dialect):
         apart = priced_apart(checked, values)
         for name in self.own:
             members.pop(name, None)
-        return Asked(checked, members, size_of(body), apart)
+        return Asked(checked, members, size_of(body), apart, tier_of(values))
 
     def error(self, error: ApiError, request_id: str) -> bytes:
         return envelope_of(error)
@@ -123,9 +123,6 @@ def priced_apart(asked: JsonRequest, values: dict[str, Any]) -> str | None:
         for name in sorted(PRICED_APART.intersection(values)):
             if values[name] not in (None, False):
                 return name
-    tier = values.get("service_tier")
-    if tier is not None and tier not in USUAL_TIERS:
-        return "service_tier"
     modalities = values.get("modalities")
     if modalities is not None and modalities != ["text"]:
         return "modalities"
@@ -133,6 +130,14 @@ def priced_apart(asked: JsonRequest, values: dict[str, Any]) -> str | None:
         if tool["type"] not in CLIENTS_TOOLS:
             return f"tools[{index}].type"
     return None
+
+
+def tier_of(values: dict[str, Any]) -> str | None:
+    """The service tier that a body asks for; None for the usual one."""
+    tier = values.get("service_tier")
+    if tier is None or tier in USUAL_TIERS:
+        return None
+    return tier if isinstance(tier, str) else ""  # no price has a tier without a name
 
 
 def parse(kind: type[JsonRequest], values: dict[str, Any], members: dict[str, bytes]) -> Any:

@@ -15,6 +15,7 @@ from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
 from app.domain.notices import Notice
 from app.extensions import db, transaction
+from app.metering.quantities import PRICES
 from tests.blueprints.admin.conftest import READ_ONLY
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
 from tests.house import People, make_model
@@ -87,14 +88,8 @@ def test_a_model_is_made_with_price_and_deployments(people: People, echo: str, s
         "audio_tokens": None,
         "restricted": True,
         "status": "active",
-        "price": {
-            "input_per_mtok": "0.15",
-            "output_per_mtok": "0.6",
-            "cached_input_per_mtok": None,
-            "per_image": None,
-            "per_audio_minute": None,
-            "per_request": "0",
-        },
+        "price": dict.fromkeys(PRICES)
+        | {"input_per_mtok": "0.15", "output_per_mtok": "0.6", "per_request": "0", "tiers": {}, "long_context": None},
         "deployments": [
             {"provider_id": echo, "upstream_model": "echo", "priority": 0, "weight": 3, "settings": {}},
             {"provider_id": echo, "upstream_model": "echo-b", "priority": 1, "weight": 1, "settings": {}},

@@ -18,7 +18,7 @@ from tests.services.gate import Gate
 from tests.services.valkey import ValkeyServer, running_valkey
 from tests.services.waiting import until
 
-FREE = Price(id="free", input_per_mtok=0, output_per_mtok=0)
+FREE = Price(id="free", rates={"input_per_mtok": 0, "output_per_mtok": 0})
 NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 

@@ -240,7 +240,7 @@ def test_a_model_without_a_price_is_refused_under_a_budget_and_a_free_one_is_not
     from app.directory import Price
 
     gate.model("unpriced", "echo", price=None)
-    gate.model("free", "echo", price=Price(id="free", input_per_mtok=0, output_per_mtok=0))
+    gate.model("free", "echo", price=Price(id="free", rates={"input_per_mtok": 0, "output_per_mtok": 0}))
     key = gate.key(id="key-spent")
     client = Client(gate, key)
     assert client.chat(model="unpriced").status == 200

@@ -16,7 +16,7 @@ from tests.services.valkey import ValkeyServer, running_valkey
 from tests.services.waiting import until
 
 pytestmark = pytest.mark.slow
-FREE = Price(id="free", input_per_mtok=0, output_per_mtok=0)
+FREE = Price(id="free", rates={"input_per_mtok": 0, "output_per_mtok": 0})
 
 
 @pytest.fixture

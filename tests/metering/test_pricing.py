@@ -1,0 +1,111 @@
+"""What a call may cost and what it did cost: every quantity has one price, nothing is counted twice, a hold covers it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.directory import LongContext, Price
+from app.metering import pricing
+from app.metering.pricing import TokenBound
+from app.metering.quantities import NAMES, PARTS, PRICES, QUANTITIES
+
+MTOK = 1_000_000
+rates = st.dictionaries(st.sampled_from(PRICES), st.integers(0, 10**12), max_size=6)
+prices = st.builds(
+    Price,
+    id=st.just("p"),
+    rates=rates,
+    tiers=st.dictionaries(st.sampled_from(("flex", "priority")), rates, max_size=2),
+    long_context=st.none() | st.builds(LongContext, above_prompt_tokens=st.integers(1, 2000), rates=rates),
+)
+
+
+def used(prompt: int, completion: int, **parts: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion} | parts
+
+
+def cost(price: Price, tier: str | None = None, **counts: int) -> int:
+    return pricing.cost_nano(price, counts, tier)
+
+
+def test_each_part_of_a_prompt_is_charged_once_at_its_own_price() -> None:
+    price = Price(
+        id="p", rates={"input_per_mtok": 10 * MTOK, "cached_input_per_mtok": MTOK, "cache_write_per_mtok": 20 * MTOK}
+    )
+    assert cost(price, prompt_tokens=100, cached_tokens=60, cache_write_tokens=30) == 60 * 1 + 30 * 20 + 10 * 10
+    assert (
+        cost(price, prompt_tokens=100, cached_tokens=90, cache_write_tokens=90) == 90 * 1 + 10 * 20
+    )  # no more than there is
+
+
+def test_what_has_no_price_of_its_own_falls_back_to_the_nearest_more_general_one() -> None:
+    price = Price(id="p", rates={"input_per_mtok": MTOK, "output_per_mtok": 5 * MTOK, "cache_write_per_mtok": 2 * MTOK})
+    assert cost(price, prompt_tokens=10, cached_tokens=10) == 10
+    assert cost(price, prompt_tokens=10, cache_write_1h_tokens=10) == 20
+    assert cost(price, prompt_tokens=10, audio_input_tokens=4, completion_tokens=2, reasoning_tokens=2) == 10 + 10
+
+
+@pytest.mark.parametrize(
+    ("member", "counts", "expected"),
+    [
+        ("per_image", {"images": 3}, 3 * 7), ("per_audio_minute", {"audio_ms": 90_000}, 11),
+        ("per_million_characters", {"characters": 2 * MTOK}, 14), ("per_request", {}, 7),
+    ],
+)  # fmt: skip
+def test_a_model_is_priced_by_images_minutes_characters_or_requests_alone(
+    member: str, counts: dict[str, int], expected: int
+) -> None:
+    price = Price(id="p", rates={member: 7})
+    assert pricing.is_priced(price)
+    assert pricing.cost_nano(price, counts) == expected
+    assert pricing.base_nano(price, TokenBound(0, None, produces_output=False, more=counts)) >= expected
+
+
+def test_a_tier_and_a_long_prompt_have_prices_of_their_own() -> None:
+    price = Price(
+        id="p", rates={"input_per_mtok": 4 * MTOK, "output_per_mtok": 8 * MTOK},
+        tiers={"flex": {"input_per_mtok": 2 * MTOK}},
+        long_context=LongContext(above_prompt_tokens=100, rates={"input_per_mtok": 6 * MTOK}),
+    )  # fmt: skip
+    assert cost(price, prompt_tokens=10, completion_tokens=1) == 48
+    assert cost(price, "flex", prompt_tokens=10, completion_tokens=1) == 28
+    assert cost(price, "unknown", prompt_tokens=10, completion_tokens=1) == 48
+    assert cost(price, prompt_tokens=100) == 400
+    assert cost(price, prompt_tokens=101) == 606
+
+
+def test_a_request_for_a_tier_without_a_price_can_not_be_held_for() -> None:
+    price = Price(id="p", rates={"input_per_mtok": 1}, tiers={"flex": {"input_per_mtok": 1}})
+    assert pricing.unpriced_member(price, TokenBound(1, 1, tier="flex")) is None
+    assert pricing.unpriced_member(price, TokenBound(1, 1, tier="priority")) == "service_tier"
+    assert pricing.unpriced_member(price, TokenBound(1, 1, priced_apart="audio")) == "audio"
+
+
+@given(
+    prices, st.integers(0, 5000), st.integers(0, 5000), st.sampled_from((None, "flex", "priority")),
+    st.dictionaries(st.sampled_from([one.name for inner in PARTS.values() for one in inner]), st.integers(0, 9000)),
+)  # fmt: skip
+def test_a_hold_covers_whatever_the_upstream_tells(
+    price: Price, prompt: int, completion: int, tier: str | None, parts: dict[str, int]
+) -> None:
+    bound = TokenBound(prompt, completion)
+    output = -(-completion * pricing.output_price(price, bound) // MTOK)
+    assert pricing.cost_nano(price, used(prompt, completion, **parts), tier) <= pricing.base_nano(price, bound) + output
+
+
+@given(prices, st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 9000))
+def test_the_lines_of_a_cost_are_its_sum(price: Price, prompt: int, completion: int, cached: int) -> None:
+    counts = used(prompt, completion, cached_tokens=cached)
+    lines = pricing.parts_of(price, counts)
+    assert sum(line.number for line in lines) == prompt + completion
+    exact = sum(line.number * line.rate for line in lines)
+    total = pricing.cost_nano(price, counts) - pricing.request_rate(price, counts)
+    assert abs(2 * total * MTOK - 2 * exact) <= MTOK
+
+
+def test_every_quantity_that_is_part_of_another_names_it() -> None:
+    assert {one.within for one in QUANTITIES if one.within is not None} == {"prompt_tokens", "completion_tokens"}
+    assert len(set(NAMES)) == len(NAMES)
+    assert all(one.like in PRICES for one in QUANTITIES if one.like is not None)
