@@ -23,11 +23,12 @@ from werkzeug.test import TestResponse
 
 from app.domain import sessions
 from app.extensions import db
-from config import Config, load
+from config import Config
 from tests.house import (  # noqa: F401
     PASSWORD,
     People,
     app,
+    configured,
     home,
     inside,
     migrated,
@@ -459,14 +460,7 @@ def database_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:
-    return load(
-        {
-            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
-            "CONFIG_DATABASE_URL": database_url,
-            "CONFIG_REDIS_URL": valkey_url,
-            "CONFIG_SERVER_DOORS": "portal,admin,api,public",
-        }
-    )
+    return configured(tmp_path, valkey_url, database_url, "portal,admin,api,public")
 
 
 @pytest.fixture
