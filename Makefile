@@ -1,7 +1,8 @@
 # `make` alone explains itself. Every target makes or updates .venv first, when its lock has changed.
 PYTHON ?= python3
 VENV = $(PYTHON) tools/bootstrap.py
-JOBS ?= 2
+# One more than two cores: tests wait for other processes a third of their time.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
