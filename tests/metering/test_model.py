@@ -39,7 +39,7 @@ from app.metering.periods import FOR_EVER_MS, window_of
 from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused
 from app.metering.scopes import ScopeRef
 from app.metering.usage import UsageEvent
-from app.providers.base import Demand, Possible
+from app.providers.base import Possible, UpstreamRequest
 from app.providers.usage import Tally
 from tests.examples import examples
 from tests.ledger import books
@@ -313,11 +313,11 @@ class Life(RuleBasedStateMachine):
         id = self.alive()[pick % len(self.alive())]
         hold, asked = self.holds[id], self.asked[id]
         most = Possible(asked.bucket, asked.bucket + 100, max(hold.output_limit, 1000), asked.answers)
-        demand = Demand(
-            capability="chat", model="m", members={}, parsed=None, possible=most,
+        request = UpstreamRequest(
+            capability="chat", dialect="openai_chat", model="m", members={}, parsed=None, possible=most,
             max_output=hold.output_limit if hold.bounded else None,
         )  # fmt: skip
-        tally = Tally(demand)
+        tally = Tally(request)
         for frame in frames:
             if isinstance(frame, str):
                 tally.hear({"content": msgspec.Raw(msgspec.json.encode(frame))})
