@@ -1,7 +1,8 @@
 # `make` alone explains itself. Every target makes or updates .venv first, when its lock has changed.
 PYTHON ?= python3
 VENV = $(PYTHON) tools/bootstrap.py
-JOBS ?= 2
+# One more than two cores: tests wait for other processes a third of their time.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
@@ -36,10 +37,10 @@ test:  ## everything: lint, types, migrations, services, browsers; ARGS="-k word
 	@$(VENV) dev ruff check
 	$(call beside_mypy,$(PYTEST) $(ARGS))
 
-test-all:  ## the same, and every test on every database and through every door of /v1 that it can take (an hour)
+test-all:  ## the same with more examples, every test on every database and through every door of /v1 that it can take (an hour)
 	@$(VENV) dev
 	@$(VENV) dev ruff check
-	$(call beside_mypy,$(PYTEST) --every-combination $(ARGS))
+	$(call beside_mypy,$(PYTEST) --every-combination --hypothesis-profile all $(ARGS))
 
 check:  ## the quick part: lint, types, tests on SQLite without a browser; ARGS="-k words" chooses tests
 	@$(VENV) dev

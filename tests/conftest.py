@@ -30,9 +30,10 @@ from tests.services.valkey import ValkeyServer, running_valkey
 if IN_MEMORY:
     os.environ["TMPDIR"] = tempfile.tempdir = PLACE  # for `tmp_path`, and for what tests start
 
-# How many examples a property is shown; `--hypothesis-profile check` is what `make check` says.
+# How many examples a property is shown: `make check` and `make test-all` say `--hypothesis-profile check` and `all`.
 settings.register_profile("check", max_examples=20)
 settings.register_profile("test", max_examples=100)
+settings.register_profile("all", max_examples=250)
 settings.load_profile("test")
 
 

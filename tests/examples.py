@@ -4,5 +4,5 @@ from hypothesis import settings
 
 
 def examples(many: int) -> int:
-    """So many in `make test`, a fifth of them in `make check`."""
+    """So many in `make test`, a fifth of them in `make check`, two and a half times as many in `make test-all`."""
     return max(many * settings().max_examples // 100, 1)

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import pytest
 import redis
 from flask import Flask, has_app_context
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
 from app import create_app, store
 from app.domain import catalog, identity, passwords, providers, teams, tokens
@@ -65,16 +67,22 @@ def database_url(home: Path) -> str:
     return f"sqlite:///{home / 'portico.db'}"
 
 
-@pytest.fixture
-def config(home: Path, redis_url: str, database_url: str) -> Config:
+@cache
+def configured(home: Path, redis_url: str, database_url: str, doors: str) -> Config:
+    """Read once, however many tests ask for the same."""
     return load(
         {
             "CONFIG_STORAGE_DATA_DIR": str(home),
             "CONFIG_DATABASE_URL": database_url,
             "CONFIG_REDIS_URL": redis_url,
-            "CONFIG_SERVER_DOORS": "api,public",
+            "CONFIG_SERVER_DOORS": doors,
         }
     )
+
+
+@pytest.fixture
+def config(home: Path, redis_url: str, database_url: str) -> Config:
+    return configured(home, redis_url, database_url, "api,public")
 
 
 @pytest.fixture(scope="session")
@@ -289,7 +297,9 @@ def make_team() -> Team:
 @pytest.fixture
 def people(inside: Flask) -> People:
     """The four, inside of an application context that lasts as long as the test."""
-    return _four()
+    made = _four()
+    db.session.rollback()
+    return made
 
 
 @pytest.fixture
@@ -297,14 +307,13 @@ def visitors(app: Flask) -> People:
     """The four without that context, for tests with browsers: Flask keeps who is signed in in the context."""
     with app.app_context():
         made = _four()
-        for person in (made.admin, made.owner, made.stranger, made.auditor):
-            db.session.refresh(person)
         db.session.expunge_all()
     return made
 
 
 def _four() -> People:
-    return transaction(lambda: People(*(identity.named(name) for name in ("admin", "owner", "stranger", "auditor"))))
+    found = {person.username: person for person in db.session.scalars(select(Person))}
+    return People(**{name: found[name] for name in ("admin", "owner", "stranger", "auditor")})
 
 
 def offer(app: Flask, name: str = "small", **values: Any) -> str:

@@ -12,11 +12,12 @@ from flask import Flask
 from msgspec.inspect import DateTimeType
 
 from app.blueprints.api.contract import OPERATIONS, _questions
-from config import Config, load
+from config import Config
 from tests.blueprints.portal.conftest import Browser
 from tests.house import (  # noqa: F401
     People,
     app,
+    configured,
     database_url,
     home,
     migrated,
@@ -51,14 +52,7 @@ NAMES = {"from", "to", "since", "until", "at", "month", "day", "date"}
 
 @pytest.fixture
 def config(home: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
-    return load(
-        {
-            "CONFIG_STORAGE_DATA_DIR": str(home),
-            "CONFIG_DATABASE_URL": database_url,
-            "CONFIG_REDIS_URL": valkey_url,
-            "CONFIG_SERVER_DOORS": "portal,admin,api,public",
-        }
-    )
+    return configured(home, valkey_url, database_url, "portal,admin,api,public")
 
 
 def addresses(app: Flask) -> list[str]:

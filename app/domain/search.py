@@ -6,7 +6,20 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, CompoundSelect, Select, Text, and_, any_, cast, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    Text,
+    and_,
+    any_,
+    cast,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.extensions import db
@@ -40,9 +53,14 @@ def among(column: Any, query: Select[Any] | CompoundSelect[Any]) -> ColumnElemen
 
 def one_of(column: Any, texts: Collection[str]) -> ColumnElement[bool]:
     """Whether a column is one of these texts: one parameter, however many they are."""
-    each = func.json_each(msgspec.json.encode(list(texts)).decode()).table_valued("value")
-    found: ColumnElement[bool] = column.in_(select(each.c.value))
-    return column == any_(literal(list(texts), ARRAY(Text))) if _on_postgresql() else found
+    if _on_postgresql():
+        return column == any_(literal(list(texts), ARRAY(Text)))  # type: ignore[no-any-return]
+    each = func.json_each(msgspec.json.encode(list(texts)).decode())
+    found: ColumnElement[bool] = column.in_(select(_VALUE).select_from(each))
+    return found
+
+
+_VALUE: ColumnElement[str] = literal_column("value")  # as `json_each` calls it
 
 
 def _together(columns: tuple[Any, ...]) -> ColumnElement[str]:

@@ -711,14 +711,12 @@ def usable(
 ) -> Select[str, str | None, str, str, datetime | None]:
     """Person id, team id, model name, subscription id and its end of what may be called now: people's own, and
     teams'."""
+    theirs = and_(Subscription.team_id.is_(None), one_of(Subscription.person_id, person_ids))
     return (
         select(Subscription.person_id, Subscription.team_id, Model.name, Subscription.id, Subscription.expires_at)
         .join(Model, Model.id == Subscription.model_id)
         .where(
-            or_(
-                and_(Subscription.team_id.is_(None), one_of(Subscription.person_id, person_ids)),
-                one_of(Subscription.team_id, team_ids),
-            ),
+            or_(theirs, one_of(Subscription.team_id, team_ids)) if team_ids else theirs,
             Subscription.status == "active",
         )
         .order_by(Subscription.id.desc())  # of two to one model the older pays

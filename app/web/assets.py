@@ -18,6 +18,7 @@ from flask import Flask, Response, abort, current_app, request, url_for
 from werkzeug.security import safe_join
 
 from app import current
+from app.web.request_cache import once
 
 FOLDER = Path(__file__).resolve().parent.parent / "static"
 PACKED = {".css", ".js", ".svg", ".json", ".txt", ".md"}
@@ -76,7 +77,11 @@ def body_of(asset: Asset, accepted: frozenset[str]) -> tuple[bytes, str | None]:
 
 
 def address(name: str) -> str:
-    """The address of an asset, for templates: `{{ asset('portico.css') }}`."""
+    """The address of an asset, for templates: `{{ asset('portico.css') }}`. A page has one for all its icons."""
+    return once(f"asset {name}", lambda: _address(name))
+
+
+def _address(name: str) -> str:
     found = find(name)
     if found is None:
         raise LookupError(f"no such file below app/static: {name}")

@@ -1,4 +1,4 @@
-"""What is asked of the database once for a request, however many parts of its page tell of it."""
+"""What is asked once for a request, mostly of the database, however many parts of its page tell of it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from typing import Any, cast
 import msgspec
 from redis import RedisError, WatchError
 from redis.client import Pipeline
-from sqlalchemy import delete, event, select
+from sqlalchemy import delete, event, null, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -262,21 +262,22 @@ _Models = dict[str, tuple[str, datetime | None]]  # a model's name -> the subscr
 
 def _callers(session: Session, records: _Records, keys: set[str], digests: set[str]) -> None:
     """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
-    secrets = [
-        row
-        for where in (one_of(KeySecret.key_id, keys) if keys else None, one_of(KeySecret.digest, digests))
-        if where is not None
-        for row in session.execute(SECRETS.where(where))
-    ]
-    tokens = session.scalars(select(AccessToken).where(one_of(AccessToken.digest, digests))).all()
+    asked = ((KeySecret.key_id, keys), (KeySecret.digest, digests))
+    secrets = [row for column, these in asked if these for row in session.execute(SECRETS.where(one_of(column, these)))]
+    of_tokens = select(AccessToken).where
+    tokens = session.scalars(of_tokens(one_of(AccessToken.digest, digests))).all() if digests else []
+    if not (secrets or tokens):
+        return
     ids = {row.person_id for row in secrets} | {token.person_id for token in tokens}
     people = {person.id: person for person in session.scalars(select(Person).where(one_of(Person.id, ids)))}
     teams = {row.team_id for row in secrets if row.team_id}
     models: dict[str, _Models] = {id: {} for id in ids | teams}
     for person_id, team_id, model, subscription_id, ends in session.execute(usable(list(ids), list(teams))):
         models[team_id or person_id][model] = (subscription_id, ends)
-    memberships = select(Membership.team_id, Membership.person_id).where(one_of(Membership.team_id, teams))
-    members = {(team_id, person_id) for team_id, person_id in session.execute(memberships)} if teams else set()
+    members: set[tuple[str, str]] = set()
+    if teams:
+        memberships = select(Membership.team_id, Membership.person_id).where(one_of(Membership.team_id, teams))
+        members.update((team_id, person_id) for team_id, person_id in session.execute(memberships))
     for row in secrets:
         if row.team_id is not None and (row.team_id, row.person_id) not in members:
             records.callers[row.digest] = None  # who left the team has no key of it
@@ -338,22 +339,30 @@ def _may_call(person: Person) -> bool:
     return not person.disabled and "inference" in person.held_scopes
 
 
+# The limits of rate that stand in rows of their own, by the kind of scope: requests and tokens a minute, calls at once.
+RATES = {
+    "user": (Person.id, Person.rpm, Person.tpm, null()),
+    "key": (ApiKey.id, ApiKey.rpm, ApiKey.tpm, ApiKey.max_parallel),
+    "team": (Team.id, Team.rpm, Team.tpm, null()),
+}
+
+
 def _scopes(session: Session, records: _Records, wanted: set[tuple[str, str]]) -> None:
-    ids = {id for _, id in wanted}
-    kinds = {kind for kind, _ in wanted}  # beside the id, so that its index is stepped into
-    of_scopes = select(Budget).where(Budget.scope_kind.in_(kinds), one_of(Budget.scope_id, ids))
+    if not wanted:
+        return
+    ids: dict[str, set[str]] = {kind: set() for kind, _ in wanted}
+    for kind, id in wanted:
+        ids[kind].add(id)
+    # The kinds stand beside the ids, so that their index is stepped into.
+    of_scopes = select(Budget).where(Budget.scope_kind.in_(ids), one_of(Budget.scope_id, set().union(*ids.values())))
     budgets = {(row.scope_kind, row.scope_id): row for row in session.scalars(of_scopes)}
     rates: dict[tuple[str, str], tuple[int | None, int | None, int | None]] = {}
-    for id, rpm, tpm in session.execute(select(Person.id, Person.rpm, Person.tpm).where(one_of(Person.id, ids))):
-        rates["user", id] = (rpm, tpm, None)
-    of_keys = select(ApiKey.id, ApiKey.rpm, ApiKey.tpm, ApiKey.max_parallel).where(one_of(ApiKey.id, ids))
-    for id, rpm, tpm, parallel in session.execute(of_keys):
-        rates["key", id] = (rpm, tpm, parallel)
-    for id, rpm, tpm in session.execute(select(Team.id, Team.rpm, Team.tpm).where(one_of(Team.id, ids))):
-        rates["team", id] = (rpm, tpm, None)
+    for kind in RATES.keys() & ids.keys():
+        for id, rpm, tpm, parallel in session.execute(select(*RATES[kind]).where(one_of(RATES[kind][0], ids[kind]))):
+            rates[kind, id] = (rpm, tpm, parallel)
     present = set(rates) | set(budgets)
     for kind, id in wanted:
-        gone = kind in ("user", "key", "team") and (kind, id) not in present
+        gone = kind in RATES and (kind, id) not in present
         budget = budgets.get((kind, id))
         rpm, tpm, parallel = rates.get((kind, id), (None, None, None))
         if budget is not None and budget.opening_nano and budget.opening_id is not None:

@@ -18,6 +18,7 @@ import redis
 import requests
 
 from app import store
+from app.runtime.ids import new_id
 from tests.services.portico import Portico
 from tests.services.upstream import CHAT, Upstream, chat
 from tests.services.waiting import PATIENCE_S, until
@@ -41,6 +42,8 @@ class World:
     portico: Portico
     upstream: Upstream
     key: str = ""
+    key_id: str = ""
+    model: str = field(default_factory=lambda: f"small-{new_id()[-8:]}")
     ended: list[Ended] = field(default_factory=list)
 
     def furnish(self) -> World:
@@ -57,12 +60,12 @@ class World:
             made: dict[str, Any] = answer.json()
             return made
 
-        provider = post("/api/providers", {"type": "api", "name": "up", "provider": "vllm",
+        provider = post("/api/providers", {"type": "api", "name": f"of {self.model}", "provider": "vllm",
                                            "config": {"base_url": self.upstream.url, "timeout_s": 60}})  # fmt: skip
-        post("/api/models", {"name": "small", "capabilities": ["chat"], "max_output_tokens": 1000,
+        post("/api/models", {"name": self.model, "capabilities": ["chat"], "max_output_tokens": 1000,
                              "price": {"input_per_mtok": "1", "output_per_mtok": "2"},
                              "deployments": [{"provider_id": provider["id"], "upstream_model": "small"}]})  # fmt: skip
-        subscription = post("/api/subscriptions", {"model": "small"})["id"]
+        subscription = post("/api/subscriptions", {"model": self.model})["id"]
         for scope in (f"subscription/{subscription}", "user/admin", "organisation/default"):
             requests.put(
                 f"{url}/api/budgets/{scope}",
@@ -70,14 +73,15 @@ class World:
                 headers=headers,
                 timeout=PATIENCE_S,
             )
-        self.key = post("/api/keys", {"name": "load", "budget": {"limit": "100", "period": "day"}})["key"]
+        made = post("/api/keys", {"name": "load", "budget": {"limit": "100", "period": "day"}})
+        self.key, self.key_id = made["key"], made["id"]
         return self
 
     def ask(self, stream: bool = True, words: int = 8) -> Ended:
         """One request; never raises: what went wrong is what the client saw."""
         seen = Ended()
         self.ended.append(seen)
-        body = {"model": "small", "stream": stream, "messages": [{"role": "user", "content": "word " * words}]}
+        body = {"model": self.model, "stream": stream, "messages": [{"role": "user", "content": "word " * words}]}
         connection = http.client.HTTPConnection("127.0.0.1", self.portico.port, timeout=PATIENCE_S)
         try:
             connection.request(
@@ -127,18 +131,23 @@ class World:
         return redis.Redis.from_url(self.portico.redis_url, decode_responses=True)
 
     def rows(self) -> list[tuple[Any, ...]]:
-        query = "SELECT request_id, attempt, kind, cost_nano, overdraft_nano, status, outcome, scopes FROM usage_entry"
+        """The rows of its own key."""
+        return [row[:-1] for row in self.every_row() if row[-1] == self.key_id]
+
+    def every_row(self) -> list[tuple[Any, ...]]:
+        fields = "request_id, attempt, kind, cost_nano, overdraft_nano, status, outcome, scopes, key_id"
+        query = f"SELECT {fields} FROM usage_entry"
         url = self.portico.env.get("CONFIG_DATABASE_URL")
         if url:
             with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://")) as connection:
                 return [tuple(row) for row in connection.execute(query)]
         with sqlite3.connect(self.portico.data_dir / "portico.db") as database:
-            return [(*row[:-1], json.loads(row[-1])) for row in database.execute(query)]
+            return [(*row[:-2], json.loads(row[-2]), row[-1]) for row in database.execute(query)]
 
     def booked(self) -> dict[str, int]:
         """What each counter has been charged by the ledger's rows."""
         sums: dict[str, int] = {}
-        for *_, cost, _overdraft, _status, _outcome, scopes in self.rows():
+        for *_, cost, _overdraft, _status, _outcome, scopes, _key in self.every_row():
             for kind, id, period in scopes:
                 name = store.spent(kind, id, period)
                 sums[name] = sums.get(name, 0) + cost
@@ -167,7 +176,7 @@ class World:
 
     def settles_down(self) -> None:
         until(lambda: not self._looked(), lambda: f"{self._looked()}\n{self.portico.log()}")
-        names = [row[:3] for row in self.rows()]
+        names = [row[:3] for row in self.every_row()]
         assert len(names) == len(set(names))
 
     def _looked(self) -> str:
@@ -183,16 +192,41 @@ class World:
         return time.monotonic() - began
 
 
+class Shared:
+    """The Portico of all tests that need no other: it has been through the faults of those before."""
+
+    def __init__(self) -> None:
+        self._portico: Portico | None = None
+
+    def portico(self) -> Portico:
+        if self._portico is not None and self._portico.process is not None and self._portico.process.poll() is None:
+            return self._portico
+        self.close()
+        self._portico = Portico(OF_A_WORLD).start()
+        return self._portico
+
+    def close(self) -> None:
+        if self._portico is not None:
+            self._portico.close()
+
+
+OF_A_WORLD = {"CONFIG_SERVER_WORKERS": "2", "PORTICO_LEASE_MS": str(LEASE_S * 1000)}
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Shared]:
+    made = Shared()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def world(start_portico: Callable[..., Portico], shared_upstream: Upstream) -> Iterator[Callable[..., World]]:
-    """`world(**environ)` is a Portico of one's own with short leases."""
-    made: list[World] = []
+def world(start_portico: Callable[..., Portico], shared: Shared, shared_upstream: Upstream) -> Callable[..., World]:
+    """`world()` is a key, a model and a provider of one's own in a Portico with short leases; `world(**environ)` has a
+    Portico of its own with these settings."""
 
     def begin(**environ: str) -> World:
-        portico = start_portico(CONFIG_SERVER_WORKERS="2", PORTICO_LEASE_MS=str(LEASE_S * 1000), **environ)
-        made.append(World(portico, shared_upstream).furnish())
-        return made[-1]
+        portico = start_portico(**OF_A_WORLD, **environ) if environ else shared.portico()
+        return World(portico, shared_upstream).furnish()
 
-    yield begin
-    for one in made:
-        one.portico.close()
+    return begin

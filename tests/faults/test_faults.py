@@ -118,7 +118,9 @@ def test_clients_that_reset_in_the_middle_of_streams(world):
     here = world()
     here.upstream.always(CHAT, lambda body: chat(body, delay_s=0.2))
     for _ in range(5):
-        body = json.dumps({"model": "small", "stream": True, "messages": [{"role": "user", "content": "word " * 50}]})
+        body = json.dumps(
+            {"model": here.model, "stream": True, "messages": [{"role": "user", "content": "word " * 50}]}
+        )
         with socket.create_connection(("127.0.0.1", here.portico.port)) as raw:
             raw.sendall(
                 f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {here.key}\r\n"

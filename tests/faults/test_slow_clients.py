@@ -12,6 +12,8 @@ import requests
 from tests.services.portico import Portico
 from tests.services.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.slow
+
 QUICK_S = 3.0  # for a page of an idle machine: a hundredth of it
 
 

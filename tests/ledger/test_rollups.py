@@ -6,6 +6,7 @@ import random
 import threading
 from datetime import datetime
 
+import pytest
 from flask import Flask
 from sqlalchemy import func, select, update
 
@@ -50,6 +51,7 @@ def test_only_hours_that_changed_are_derived(ledger: Flask) -> None:
     books.assert_sums_equal_entries(derived=True)
 
 
+@pytest.mark.slow
 def test_posting_and_deriving_at_once_end_equal(ledger: Flask) -> None:
     events = some_events(1200, span_ms=50 * HOUR_MS)
     done = threading.Event()

@@ -684,7 +684,7 @@ def test_the_meter_says_and_counts_what_the_reference_does(
 def test_the_meter_agrees_with_the_reference_in_many_long_lives(
     redis_url: str, books_sqlite_url: str, tmp_path: Path
 ) -> None:
-    live(redis_url, books_sqlite_url, tmp_path, int(os.environ.get("MODEL_LIVES", "150")), 120, Phase.shrink)
+    live(redis_url, books_sqlite_url, tmp_path, int(os.environ.get("MODEL_LIVES", examples(60))), 120, Phase.shrink)
 
 
 class Bare:

@@ -86,7 +86,8 @@ HARD = ("http://a.", "a.", "a-", "a:", "1.", "1:", "::", "[", "[::1", "sk-", "ey
 @pytest.mark.parametrize("unit", HARD)
 def test_a_text_costs_no_more_however_it_repeats_itself(unit: str) -> None:
     def cost(size: int) -> float:
-        return seconds(lambda text: safe_to_show(text, OURS), unit * (size // len(unit)))
+        text = unit * (size // len(unit))
+        return min(seconds(lambda text: safe_to_show(text, OURS), text) for _ in range(3))
 
     assert cost(4_000_000) < 5 * max(cost(4096), 0.001)  # no more than the beginning is looked at
     assert cost(4096) < 16 * 4 * max(cost(256), 0.0001)  # and that is linear

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import socket
@@ -17,6 +18,7 @@ import redis
 from openai import APIConnectionError, OpenAI, RateLimitError
 
 from tests.services.chromium import Chromium, NoChromium, packaged_chromium
+from tests.services.packed import gzip_blanks
 from tests.services.postgres import Postgres
 from tests.services.upstream import CHAT, GARBAGE, Answer, Hang, Raw, Stream, Upstream, chat, failure
 from tests.services.valkey import ValkeyServer
@@ -38,6 +40,11 @@ def post(upstream: Upstream, body: object) -> socket.socket:
 
 
 HELLO = [{"role": "user", "content": "one two three"}]
+
+
+def test_many_blanks_are_packed_as_gzip_packs_them() -> None:
+    for size in (1 << 20, (3 << 20) + 5):
+        assert gzip.decompress(gzip_blanks(size)) == b" " * size
 
 
 def test_each_test_finds_an_empty_valkey(redis_url: str) -> None:

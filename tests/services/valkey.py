@@ -11,6 +11,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import redis
@@ -26,9 +27,12 @@ class ValkeyServer(EmbeddedValkey):
     def url(self) -> str:
         return f"unix://{self.socket_path}?db=0"
 
+    @cached_property
+    def _client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url)
+
     def flush(self) -> None:
-        with redis.Redis.from_url(self.url) as client:
-            client.pipeline(transaction=False).flushall().script_flush().config_resetstat().execute()
+        self._client.pipeline(transaction=False).flushall().script_flush().config_resetstat().execute()
 
     def kill(self) -> None:
         """SIGKILL, as power or the kernel would."""

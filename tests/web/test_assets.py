@@ -38,6 +38,17 @@ def test_an_address_carries_the_hash_and_is_kept_for_a_year(web_app: Flask, brow
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_a_page_looks_for_the_sprite_of_its_icons_once(web_app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_for: list[str] = []
+    find = assets.find
+    monkeypatch.setattr(assets, "find", lambda name: looked_for.append(name) or find(name))
+    icons = "{% from 'components/icon.html' import icon %}{{ icon('key') }}{{ icon('team') }}"
+    for _ in range(2):
+        with web_app.test_request_context():
+            assert render_template_string(icons).count("icons.svg#") == 2
+    assert looked_for == ["icons.svg", "icons.svg"]  # the next page finds what was deployed since
+
+
 def test_a_deployment_shows_its_own_logo(web_app: Flask, browser: FlaskClient, tmp_path: Path) -> None:
     (tmp_path / "ours.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     (tmp_path / "dark.png").write_bytes(b"\x89PNG")

@@ -16,12 +16,13 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from app.domain.errors import Throttled
-from config import Config, load
+from config import Config
 from tests.blueprints.portal.conftest import Browser, signed_in, token_of  # noqa: F401
 from tests.house import (  # noqa: F401
     PASSWORD,
     People,
     app,
+    configured,
     database_url,
     home,
     inside,
@@ -44,14 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(place: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
     """Settings like nobody else's: the application gets pages that no other test may see."""
-    return load(
-        {
-            "CONFIG_STORAGE_DATA_DIR": str(place),
-            "CONFIG_DATABASE_URL": database_url,
-            "CONFIG_REDIS_URL": valkey_url,
-            "CONFIG_SERVER_DOORS": "portal,admin,public",
-        }
-    )
+    return configured(place, valkey_url, database_url, "portal,admin,public")
 
 
 @pytest.fixture

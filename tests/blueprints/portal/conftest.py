@@ -23,10 +23,11 @@ from app.extensions import db, transaction
 from app.ledger.posting import post
 from app.metering.usage import Attempt, UsageEvent
 from app.runtime.ids import new_id
-from config import Config, load
+from config import Config
 from tests.house import (  # noqa: F401
     People,
     app,
+    configured,
     database_url,
     home,
     inside,
@@ -45,14 +46,7 @@ assert keys_page  # the door is opened by the application; imported here so that
 
 @pytest.fixture
 def config(home: Path, valkey_url: str, database_url: str) -> Config:  # noqa: F811
-    return load(
-        {
-            "CONFIG_STORAGE_DATA_DIR": str(home),
-            "CONFIG_DATABASE_URL": database_url,
-            "CONFIG_REDIS_URL": valkey_url,
-            "CONFIG_SERVER_DOORS": "portal,admin,public",
-        }
-    )
+    return configured(home, valkey_url, database_url, "portal,admin,public")
 
 
 @pytest.fixture

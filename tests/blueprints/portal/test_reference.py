@@ -15,19 +15,12 @@ from app import create_app
 from app.web import reference
 from config import Config, load
 from tests.blueprints.portal.conftest import Browser
-from tests.house import People
+from tests.house import People, configured
 
 
 @pytest.fixture
 def config(tmp_path: Path, valkey_url: str, database_url: str) -> Config:
-    return load(
-        {
-            "CONFIG_STORAGE_DATA_DIR": str(tmp_path),
-            "CONFIG_DATABASE_URL": database_url,
-            "CONFIG_REDIS_URL": valkey_url,
-            "CONFIG_SERVER_DOORS": "portal,api,public",
-        }
-    )
+    return configured(tmp_path, valkey_url, database_url, "portal,api,public")
 
 
 def test_every_operation_is_there_with_an_anchor_and_a_call(

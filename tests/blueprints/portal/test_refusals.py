@@ -15,9 +15,9 @@ from app import clock, store
 from app.domain.catalog import Model
 from app.metering.usage import Refusal
 from app.runtime.ids import new_id
-from config import Config, load
+from config import Config
 from tests.blueprints.portal.conftest import Browser, make_key, use
-from tests.house import People, sign_in
+from tests.house import People, configured, sign_in
 
 SignedIn = Callable[[str], Browser]
 NANO = 1_000_000_000
@@ -26,14 +26,7 @@ NANO = 1_000_000_000
 @pytest.fixture
 def config(config: Config, home: Path, valkey_url: str, database_url: str) -> Config:
     """With the management API as well."""
-    return load(
-        {
-            "CONFIG_STORAGE_DATA_DIR": str(home),
-            "CONFIG_DATABASE_URL": database_url,
-            "CONFIG_REDIS_URL": valkey_url,
-            "CONFIG_SERVER_DOORS": "portal,admin,public,api",
-        }
-    )
+    return configured(home, valkey_url, database_url, "portal,admin,public,api")
 
 
 def refuse(wire: redis.Redis, person_id: str, **changes: Any) -> str:

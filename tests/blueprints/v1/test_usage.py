@@ -282,6 +282,7 @@ def test_alarms_are_metrics_too(gate, client, upstream):
     until(lambda: unreadable in Client(gate, None)("/metrics").body, lambda: "the alarm is not told")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_settle_that_redis_refuses_holds_up_no_other(gate, client, upstream, first):
     upstream.always(CHAT, lambda body: stream("hello", END, OK, delay_s=0.3))
