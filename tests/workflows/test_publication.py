@@ -51,7 +51,8 @@ def test_each_change_publishes_a_new_version_of_the_directory(people: People, wi
     document = _document(wire)
     assert document.version == wire.get(store.DIRECTORY_VERSION) != before
     assert [model.name for model in document.models] == ["small"]
-    assert document.models[0].price_at(2**52).input_per_mtok == 1_000_000_000  # type: ignore[union-attr]
+    price = document.models[0].price_at(2**52)
+    assert price is not None and price.rates["input_per_mtok"] == 1_000_000_000
     assert {endpoint.path for endpoint in document.endpoints} == {one.path for one in ENDPOINTS.values()}
 
 
