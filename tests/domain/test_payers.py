@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
 from sqlalchemy import select
 
 from app.domain import budgets, keys, payers, subscriptions, teams
@@ -11,7 +10,6 @@ from app.domain.budgets import Budget
 from app.domain.payers import Scope
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
-from app.pages import budget_list
 from app.workflows import budget_requests
 from tests.house import People, make_model
 
@@ -52,14 +50,6 @@ def test_a_payer_knows_who_is_cut_off_below_it(people: People, scopes: dict[Scop
     below = {kind: [one.kind for one in payers.below(payers.named(kind, id))]
              for kind, id in (("team", team), ("user", "owner"), ("member", f"{team}:owner"))}  # fmt: skip
     assert below == {"team": ["member"], "user": ["key"], "member": []}
-
-
-def test_lists_of_budgets_call_them_the_same(app: Flask, people: People, scopes: dict[Scope, str]) -> None:
-    for kind, id in scopes:
-        transaction(budgets.set_budget, kind, id, by=people.admin, limit="1")
-    with app.test_request_context():
-        rows = db.session.execute(select(Budget.scope_kind, Budget.scope_id, budget_list.NAME)).all()
-    assert {(kind, id): name for kind, id, name in rows} == scopes
 
 
 def test_budgets_and_requests_bear_the_team_and_the_person_of_their_scope(

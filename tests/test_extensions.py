@@ -15,7 +15,18 @@ from app import extensions
 from app.domain import identity
 from app.domain.errors import Conflict
 from app.extensions import db, transaction, writes
-from tests.house import People
+from tests.house import (  # noqa: F401
+    People,
+    app,
+    config,
+    database_url,
+    home,
+    inside,
+    migrated,
+    people,
+    quick_hashes,
+    wire,
+)
 
 
 def test_a_unit_that_meets_a_lock_is_run_again_from_its_start(app: Flask, people: People, home: Path) -> None:
