@@ -63,7 +63,7 @@ def test_a_text_is_found_in_any_of_the_columns_and_is_no_pattern(
     assert found(search) == names
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec="ascii", exclude_characters="\0"), min_size=1, max_size=6))
 def test_what_is_found_contains_what_was_looked_for(named: list[str], search: str) -> None:
     def holds(name: str) -> bool:

@@ -113,7 +113,7 @@ def test_a_refresh_token_ends(people: People, set_clock: SetClock) -> None:
     assert refreshed(made) is not None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_other_text_is_a_token(people: People, data: st.DataObject) -> None:
     text = grant(people).access_token

@@ -65,7 +65,7 @@ def test_only_a_request_has_an_outcome_and_times(told: UsageEvent) -> None:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(50))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(50))
 @given(st.lists(EVENTS, max_size=8))
 def test_sql_measures_an_entry_as_its_event_does(ledger: Flask, told: list[UsageEvent]) -> None:
     with db.engine.begin() as connection:
