@@ -58,3 +58,35 @@ def test_the_clock_goes_on_while_redis_is_away(home: Path, wire: redis.Redis, re
     clock.register_death()
     clock.connection = queue_module.connect(redis_url)
     assert len(clock.enqueue_jobs()) == len(schedule.SCHEDULE)
+
+
+def test_a_job_that_no_worker_takes_is_gone_before_the_next_one_is_due(redis_url: str) -> None:
+    connection = queue_module.connect(redis_url)
+    Clock(connection).enqueue_jobs()
+    lives = {job.func_name: job.ttl for job in queue_module.queue(connection).jobs}
+    assert lives == {f"{entry.job.__module__}.run": entry.every_s for entry in schedule.SCHEDULE}
+
+
+def test_what_could_not_be_put_in_stays_due(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(queue_module.connect(redis_url))
+    right = queue_module.queue
+
+    def away(_: redis.Redis) -> None:
+        raise redis.ConnectionError("away")
+
+    monkeypatch.setattr(queue_module, "queue", away)
+    assert clock.enqueue_jobs() == []
+    monkeypatch.setattr(queue_module, "queue", right)
+    assert len(clock.enqueue_jobs()) == len(schedule.SCHEDULE)
+
+
+def test_the_clock_sleeps_until_something_is_due_and_never_long(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(queue_module.connect(redis_url))
+    assert clock.calculate_sleep_interval() == 1.0, "what is due already was not reached"
+    clock.enqueue_jobs()
+    assert clock.calculate_sleep_interval() == heartbeats.EVERY_S
+    later = time.monotonic() + schedule.SCHEDULE[0].every_s - 3
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert 1.0 <= clock.calculate_sleep_interval() <= 3.1

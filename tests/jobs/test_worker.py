@@ -9,15 +9,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import redis
 from flask import Flask
+from rq import Worker
+from rq.exceptions import StopRequested
 
 from app import queue as queue_module
 from app import store
 from app.jobs import rollups
+from app.jobs import worker as worker_module
+from app.jobs.worker import PatientWorker
 from app.runtime import heartbeats
 from tests.services.valkey import running_valkey
 from tests.services.waiting import PATIENCE_S, until
@@ -113,3 +118,68 @@ def test_worker_and_clock_run_as_processes(inside: Flask, valkey_url: str, home:
         for process in processes:
             process.kill()
             process.wait()
+
+
+class _Again(Exception):
+    """The worker would begin anew."""
+
+
+@pytest.fixture
+def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the main loop does; a pause raises, so that it ends."""
+    done: list[str] = []
+
+    def pause(_: float) -> None:
+        done.append("paused")
+        raise _Again
+
+    monkeypatch.setattr(worker_module.process, "start", lambda name: SimpleNamespace(redis_url="redis://nowhere"))
+    monkeypatch.setattr(worker_module.process, "application", lambda: done.append("made"))
+    monkeypatch.setattr(worker_module.time, "sleep", pause)
+    monkeypatch.setattr(PatientWorker, "__init__", lambda self, connection: None)
+    monkeypatch.setattr(PatientWorker, "asked_to_end", False)
+    return done
+
+
+@pytest.mark.parametrize("error", [redis.ConnectionError("away"), None])
+def test_a_worker_that_ends_by_itself_begins_anew(
+    worked: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    def work(self: PatientWorker, **_: object) -> None:
+        worked.append("worked")
+        if error:
+            raise error
+
+    monkeypatch.setattr(PatientWorker, "work", work)
+    with pytest.raises(_Again):
+        worker_module.main()
+    assert worked == ["made", "worked", "paused"]
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_worker_that_was_asked_to_end_does_not(
+    worked: list[str], monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    """Whether RQ then raises, as while it waits, or returns, as after a job."""
+
+    def work(self: PatientWorker, **_: object) -> None:
+        monkeypatch.setattr(Worker, "request_stop", lambda *_: None)
+        self.request_stop(signal.SIGTERM, None)
+        if stops:
+            raise StopRequested
+
+    monkeypatch.setattr(PatientWorker, "work", work)
+    worker_module.main()
+    assert worked == ["made"]
+
+
+def test_each_beat_of_the_worker_is_told_and_looks_after_its_scheduler(redis_url: str, wire: redis.Redis) -> None:
+    found = PatientWorker(queue_module.connect(redis_url))
+    begun: list[bool] = []
+    found.scheduler = SimpleNamespace(_process=None, acquire_locks=lambda auto_start: begun.append(auto_start))
+    found.heartbeat()
+    assert "worker" not in heartbeats.missing(wire)
+    assert begun == [True]
+    found.scheduler._process = SimpleNamespace(is_alive=lambda: True)
+    found.heartbeat()
+    assert begun == [True], "one that lives is left alone"
