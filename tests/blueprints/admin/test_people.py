@@ -282,3 +282,12 @@ def test_an_export_holds_no_connection_of_the_database_while_it_is_read(
     assert answer.is_streamed
     assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     assert "owner" in answer.text
+
+
+def test_an_admin_does_not_lock_themselves_out(people: People, signed_in: SignedIn) -> None:
+    admin = signed_in("admin")
+    answer = admin.post("/admin/people/admin/password")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/admin/people/admin")
+    kept = fresh("admin")
+    assert passwords.matches(PASSWORD, kept.password_hash)
+    assert not kept.must_change_password
