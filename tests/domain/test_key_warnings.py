@@ -72,3 +72,11 @@ def test_an_old_secret_is_told_once_a_quarter_until_it_is_rotated(people: People
     transaction(keys.rotate, key, by=people.owner)
     assert transaction(key_warnings.send_due) == 0
     assert db.session.query(Notice).count() == 1
+
+
+def test_what_was_revoked_is_not_warned_of(people: People) -> None:
+    key, _ = made(people)
+    change(key, created_at=now() - 30 * DAY, expires_at=now() + 3 * DAY, revoked_at=now())
+    assert transaction(key_warnings.send_due) == 0
+    change(key, revoked_at=None)
+    assert transaction(key_warnings.send_due) == 1

@@ -73,3 +73,17 @@ def test_budgets_and_requests_bear_the_team_and_the_person_of_their_scope(
 def test_any_number_of_scopes_may_be_asked_for(people: People) -> None:
     many = [("key", f"none-{number}") for number in range(40_000)]
     assert list(payers.read([*many, ("user", people.owner.id)])) == [("user", people.owner.id)]
+
+
+def test_an_alert_is_for_who_is_there_to_act(people: People, scopes: dict[Scope, str]) -> None:
+    """The person whose it is, the owners of a team, admins for the organisation; nobody who is disabled."""
+    found = {
+        kind: [person.username for person in payers.people_to_alert(payers.read([(kind, id)])[kind, id])]
+        for kind, id in scopes
+        if kind != "subscription"
+    }
+    owner, admin = ["owner"], ["admin"]
+    assert found == {"user": owner, "key": owner, "member": owner, "team": owner, "organisation": admin}
+    transaction(lambda: [setattr(one, "disabled", True) for one in (people.owner, people.admin)])
+    for kind, id in scopes:
+        assert payers.people_to_alert(payers.read([(kind, id)])[kind, id]) == []

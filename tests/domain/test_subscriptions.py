@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from app import clock, current, directory, store
 from app.clock import now
-from app.domain import approval_rules, catalog, identity, keys, notices, subscriptions
+from app.domain import approval_rules, catalog, identity, keys, notices, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import Conflict, Invalid
 from app.domain.notices import Notice
@@ -365,3 +365,15 @@ def test_what_is_over_expires(people: People, monkeypatch: pytest.MonkeyPatch) -
     assert transaction(subscriptions.expire_due) == 1
     assert found.status == "expired"
     assert transaction(subscriptions.expire_due) == 0
+
+
+def test_a_team_counts_the_models_that_it_may_call_now(people: People, guarded: Model) -> None:
+    team = transaction(teams.create, by=people.owner, name="Research", rpm=None)
+    ended, works = (transaction(make_model, people.admin, name) for name in ("ended", "works"))
+    found, _ = transaction(subscriptions.request, people.owner, ended, by=people.owner, team=team)
+    for model in (works, guarded):
+        transaction(subscriptions.request, people.owner, model, by=people.owner, team=team)
+    transaction(subscriptions.request, people.owner, works, by=people.owner)  # their own
+    assert subscriptions.counts_of_teams([team.id, "none"]) == {team.id: 2}
+    transaction(subscriptions.cancel, found, by=people.owner)
+    assert subscriptions.counts_of_teams([team.id]) == {team.id: 1}

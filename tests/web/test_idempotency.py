@@ -79,12 +79,13 @@ def test_after_a_minute_only_what_it_made_is_known(inside: Flask, make: Maker, w
     assert make_once(ADA, "n", make) == Made("id-1", None)
 
 
-def test_a_form_that_failed_may_be_sent_again(inside: Flask, make: Maker) -> None:  # noqa: F811
+def test_a_form_that_failed_may_be_sent_again_at_once(inside: Flask, make: Maker, wire: redis.Redis) -> None:  # noqa: F811
     def refuse() -> Made:
         raise Conflict("no")
 
     with pytest.raises(Conflict):
         make_once(ADA, "n", refuse)
+    assert list(wire.scan_iter("made*")) == [], "nobody waits for what failed"
     assert make_once(ADA, "n", make) == Made("id-1", "secret-1")
 
 

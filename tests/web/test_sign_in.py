@@ -33,7 +33,17 @@ from tests.house import (  # noqa: F401
 
 @pytest.mark.parametrize(
     "target",
-    ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb", "", "x", "/\t/evil"],
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/a\nb",
+        "",
+        "x",
+        "/\t/evil",
+        "/a\\b",
+    ],
 )
 def test_next_leads_nowhere_else(target: str) -> None:
     assert safe_next(target) == "/"
