@@ -10,7 +10,7 @@ from flask import Flask
 from werkzeug.test import Client
 
 import wsgi
-from app import clock, create_app, current, store
+from app import clock, create_app, store
 from app.runtime import heartbeats
 from config import Config, load
 from tests.house import migrated, quick_hashes, wire  # noqa: F401
@@ -141,12 +141,6 @@ def test_a_trusted_proxy_tells_the_clients_address(tmp_path: Path, redis_url: st
     client = made.test_client()
     assert client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 403
     assert client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1, 127.0.0.1"}).status_code == 200
-
-
-def test_what_the_application_was_made_with_is_found_by_name(side: Flask) -> None:
-    with side.app_context():
-        assert current.sealer().open(current.sealer().seal(b"x")) == b"x"
-        assert current.secrets().key_pepper == current.config().secrets().key_pepper
 
 
 def test_the_command_line_finds_the_cold_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,11 @@ LOOSE = {  # modules on the first floor, and the room that each counts as
     "sql": ("extensions", "queue"),
     "assembly": ("portal_app", "setup"),
 }
+TESTED = ("domain", "web", "pages", "workflows", "reports", "ledger", "jobs")  # each module has its test beside it
+UNTESTED = {  # what a module without a test file of its own is
+    "app.domain.errors": "declarations: refusals with their names and statuses, which every door's tests see",
+    "app.ledger.entries": "declarations: the tables that posting writes and reports read",
+}
 HOT = ("metering", "providers", "gateway", "v1")
 NEVER_IMPORTED = {  # what stands in requirements.in although no module imports it by name, and why
     "authlib": "sign-in with OpenID Connect, which is to come",
@@ -232,3 +237,32 @@ def test_the_endpoint_of_every_page_is_named_door_noun_verb(tmp_path):
         assert door in doors
         view = app.view_functions[name]
         assert (view.__module__, view.__name__) == (f"app.blueprints.{door}.{noun}", verb)
+
+
+def modules_with_tests() -> Iterator[tuple[str, Path]]:
+    """The modules that have a test file of their own name, and where it is: `app/web/lists.py` has
+    `tests/web/test_lists.py`, a package's own code that of the package's name, `tests/web/test_web.py`."""
+    for name, path in EVERY:
+        package, _, stem = name.removeprefix("app.").rpartition(".")
+        if path.stem == "__init__":
+            package, stem = name.removeprefix("app").removeprefix("."), name.rpartition(".")[2]
+        is_loose = path.parent == APP
+        if (is_loose or package in TESTED) and (path.stem != "__init__" or path.read_text().strip()):
+            yield name, ROOT / "tests" / package / f"test_{stem}.py"
+
+
+@pytest.mark.parametrize(("name", "test"), list(modules_with_tests()), ids=[name for name, _ in modules_with_tests()])
+def test_a_module_has_its_test_beside_it(name, test):
+    """So that a change shows its test: a file of the module's own name, with tests in it."""
+    if name in UNTESTED:
+        assert not test.exists(), f"{name} has a test: take it off the list"
+    else:
+        assert test.exists(), f"{test.relative_to(ROOT)} is missing"
+        assert any(
+            isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+            for node in ast.parse(test.read_text()).body
+        )
+
+
+def test_only_modules_that_there_are_need_no_test():
+    assert UNTESTED.keys() <= {name for name, _ in modules_with_tests()}

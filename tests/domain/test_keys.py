@@ -1,4 +1,4 @@
-"""Keys as the domain keeps them: rotation, pause, narrowing of lists, and the warnings that owners get once."""
+"""Keys as the domain keeps them: rotation, pause, and the narrowing of lists."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import redis
 
 from app import clock, current, directory, store
 from app.clock import now
-from app.domain import audit, catalog, key_warnings, keys, notices, subscriptions, teams
+from app.domain import audit, catalog, keys, notices, subscriptions, teams
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.keys import ApiKey
-from app.domain.notices import Notice
 from app.extensions import db, transaction
 from app.runtime.sealing import digest
 from tests.house import People, make_model
@@ -188,59 +187,8 @@ def test_a_list_narrowed_to_a_model_holds_what_may_call_it(people: People) -> No
     assert [key.name for key in found] == ["all", "named"]
 
 
-def test_an_end_that_comes_near_is_told_once_a_week_and_a_day_before_and_when_it_has_come(people: People) -> None:
-    key, _ = made(people, name="aging")
-    made(people, name="endless")
-    page = f"/keys/{key.id}"
-    change(key, created_at=now() - 30 * DAY, expires_at=now() + 8 * DAY)
-    assert transaction(key_warnings.send_due) == 0
-    expected: list[tuple[str, str | None]] = []
-    for left, kind in ((6 * DAY, "key.expires_soon"), (DAY / 2, "key.expires_tomorrow"), (-DAY / 2, "key.expired")):
-        change(key, expires_at=now() + left)
-        assert transaction(key_warnings.send_due) == 1
-        assert transaction(key_warnings.send_due) == 0
-        expected.insert(0, (kind, page))
-        assert told(people) == expected
-
-
-@pytest.mark.parametrize("left", [6 * DAY, -30 * DAY])
-def test_a_key_just_made_or_long_over_is_not_warned_of(people: People, left: timedelta) -> None:
-    key, _ = made(people)
-    change(key, expires_at=now() + left)
-    transaction(key_warnings.send_due)
-    assert told(people) == []
-
-
-def test_a_later_end_is_warned_of_again(people: People) -> None:
-    key, _ = made(people)
-    change(key, created_at=now() - 90 * DAY, expires_at=now() + 5 * DAY)
-    transaction(key_warnings.send_due)
-
-    def a_month_passes() -> None:
-        for notice in db.session.scalars(notices.addressed_to(people.owner)):
-            notice.at -= 30 * DAY
-
-    transaction(a_month_passes)
-    assert transaction(key_warnings.send_due) == 1
-
-
-def test_an_old_secret_is_told_once_a_quarter_until_it_is_rotated(people: People) -> None:
-    key, _ = made(people)
-    made(people, name="young")
-    assert transaction(key_warnings.send_due) == 0
-
-    def half_a_year_passes() -> None:
-        key.secrets[0].created_at -= 181 * DAY
-
-    transaction(half_a_year_passes)
-    assert key.is_old
-    assert [transaction(key_warnings.send_due) for _ in range(2)] == [1, 0]
-    assert told(people) == [("key.old", f"/keys/{key.id}")]
-
-    def a_quarter_passes() -> None:
-        db.session.scalars(notices.addressed_to(people.owner)).one().at -= 91 * DAY
-
-    transaction(a_quarter_passes)
-    transaction(keys.rotate, key, by=people.owner)
-    assert transaction(key_warnings.send_due) == 0
-    assert db.session.query(Notice).count() == 1
+def test_a_key_for_models_that_are_not_subscribed_is_refused(people: People) -> None:
+    transaction(make_model, people.admin)
+    with pytest.raises(Invalid) as refused:
+        transaction(keys.create, people.owner, by=people.owner, name="a", models=["small"])
+    assert refused.value.field == "models"

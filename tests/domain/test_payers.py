@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
 from sqlalchemy import select
 
 from app.domain import budgets, keys, payers, subscriptions, teams
@@ -11,7 +10,6 @@ from app.domain.budgets import Budget
 from app.domain.payers import Scope
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
-from app.pages import budget_list
 from app.workflows import budget_requests
 from tests.house import People, make_model
 
@@ -54,14 +52,6 @@ def test_a_payer_knows_who_is_cut_off_below_it(people: People, scopes: dict[Scop
     assert below == {"team": ["member"], "user": ["key"], "member": []}
 
 
-def test_lists_of_budgets_call_them_the_same(app: Flask, people: People, scopes: dict[Scope, str]) -> None:
-    for kind, id in scopes:
-        transaction(budgets.set_budget, kind, id, by=people.admin, limit="1")
-    with app.test_request_context():
-        rows = db.session.execute(select(Budget.scope_kind, Budget.scope_id, budget_list.NAME)).all()
-    assert {(kind, id): name for kind, id, name in rows} == scopes
-
-
 def test_budgets_and_requests_bear_the_team_and_the_person_of_their_scope(
     people: People, scopes: dict[Scope, str]
 ) -> None:
@@ -83,3 +73,17 @@ def test_budgets_and_requests_bear_the_team_and_the_person_of_their_scope(
 def test_any_number_of_scopes_may_be_asked_for(people: People) -> None:
     many = [("key", f"none-{number}") for number in range(40_000)]
     assert list(payers.read([*many, ("user", people.owner.id)])) == [("user", people.owner.id)]
+
+
+def test_an_alert_is_for_who_is_there_to_act(people: People, scopes: dict[Scope, str]) -> None:
+    """The person whose it is, the owners of a team, admins for the organisation; nobody who is disabled."""
+    found = {
+        kind: [person.username for person in payers.people_to_alert(payers.read([(kind, id)])[kind, id])]
+        for kind, id in scopes
+        if kind != "subscription"
+    }
+    owner, admin = ["owner"], ["admin"]
+    assert found == {"user": owner, "key": owner, "member": owner, "team": owner, "organisation": admin}
+    transaction(lambda: [setattr(one, "disabled", True) for one in (people.owner, people.admin)])
+    for kind, id in scopes:
+        assert payers.people_to_alert(payers.read([(kind, id)])[kind, id]) == []

@@ -1,4 +1,5 @@
-"""What subscriptions tell: to /v1 through the noticeboard, to the person and to admins through their notices."""
+"""Subscriptions: their states, and what they tell to /v1 through the noticeboard, to the person and to admins through their
+notices."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from sqlalchemy import select
 
 from app import clock, current, directory, store
 from app.clock import now
-from app.domain import approval_rules, catalog, identity, keys, notices, subscriptions
+from app.domain import approval_rules, catalog, identity, keys, notices, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import Conflict, Invalid
 from app.domain.notices import Notice
@@ -324,3 +325,55 @@ def test_the_noticeboard_tells_when_each_model_ends(people: People, asked: str, 
     found = wire.get(store.caller(digest(current.secrets().key_pepper, text)))
     record = msgspec.json.decode(str(found), type=directory.CallerRecord)
     assert record.ends_ms == {"guarded": int(end.timestamp() * 1000)}
+
+
+def test_a_subscription_moves_only_as_its_states_allow(people: People) -> None:
+    model = transaction(make_model, people.admin, restricted=True)
+    found, new = transaction(subscriptions.request, people.owner, model, by=people.owner, justification="why")
+    assert (found.status, new) == ("pending", True)
+    for decision in ("suspend", "resume"):
+        with pytest.raises(Conflict):
+            transaction(subscriptions.decide, found, decision, by=people.admin)
+    transaction(subscriptions.decide, found, "deny", by=people.admin, reason="not now")
+    with pytest.raises(Conflict):
+        transaction(subscriptions.cancel, found, by=people.owner)
+    second, new = transaction(subscriptions.request, people.owner, model, by=people.owner)
+    assert (second.status, new) == ("pending", True)
+    budget = {"limit": "3", "period": "month"}
+    transaction(
+        subscriptions.decide, second, "approve", by=people.admin, expires_at=now() + timedelta(days=1), budget=budget
+    )
+    transaction(subscriptions.decide, second, "suspend", by=people.admin)
+    transaction(subscriptions.decide, second, "resume", by=people.admin)
+    transaction(subscriptions.cancel, second, by=people.owner)
+    db.session.refresh(second)
+    steps = ["pending", "active", "suspended", "active", "cancelled"]
+    assert [step.status for step in second.timeline] == steps
+    assert [found.id for found in db.session.scalars(subscriptions.owned_by(people.owner))] == [second.id, found.id]
+
+
+def test_what_is_over_expires(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = transaction(make_model, people.admin)
+    found, _ = transaction(subscriptions.request, people.owner, model, by=people.owner)
+    found_id = found.id
+
+    def end_it() -> None:
+        subscriptions.get_visible(people.owner, found_id).expires_at = now() - timedelta(seconds=1)
+
+    transaction(end_it)
+    assert db.session.execute(subscriptions.usable([people.owner.id])).all() == []
+    assert transaction(subscriptions.expire_due) == 1
+    assert found.status == "expired"
+    assert transaction(subscriptions.expire_due) == 0
+
+
+def test_a_team_counts_the_models_that_it_may_call_now(people: People, guarded: Model) -> None:
+    team = transaction(teams.create, by=people.owner, name="Research", rpm=None)
+    ended, works = (transaction(make_model, people.admin, name) for name in ("ended", "works"))
+    found, _ = transaction(subscriptions.request, people.owner, ended, by=people.owner, team=team)
+    for model in (works, guarded):
+        transaction(subscriptions.request, people.owner, model, by=people.owner, team=team)
+    transaction(subscriptions.request, people.owner, works, by=people.owner)  # their own
+    assert subscriptions.counts_of_teams([team.id, "none"]) == {team.id: 2}
+    transaction(subscriptions.cancel, found, by=people.owner)
+    assert subscriptions.counts_of_teams([team.id]) == {team.id: 1}

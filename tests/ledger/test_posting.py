@@ -17,10 +17,9 @@ from app.extensions import db
 from app.ledger import budgets, entries, posting
 from app.ledger.entries import UsageEntry
 from app.ledger.measures import HOUR_MS
-from app.metering.periods import window_of
 from tests.examples import examples
 from tests.ledger import books
-from tests.ledger.books import NOON, event, some_events
+from tests.ledger.books import event, some_events
 
 
 def test_an_entry_keeps_everything_its_event_told(ledger: Flask) -> None:
@@ -119,35 +118,3 @@ def test_a_dead_letter_is_kept_once(ledger: Flask) -> None:
     letter = db.session.scalars(select(entries.DeadLetter)).one()
     assert letter.raw == "\\xff\\x00 not an event"
     assert letter.source == "stream 1-1"
-
-
-def test_what_a_scope_used_in_any_span_is_exact_to_the_millisecond(ledger: Flask) -> None:
-    events = some_events(300, span_ms=5 * HOUR_MS)
-    posting.post(events)
-    chance = random.Random(5)
-    for _ in range(20):
-        start = NOON - chance.randrange(6 * HOUR_MS)
-        end = start + chance.randrange(4 * HOUR_MS)
-        inside = [told for told in events if start <= told.at_ms < end]
-        assert budgets.spent_between("organisation", "default", start, end) == sum(e.cost_nano for e in inside)
-        assert budgets.spent_between("key", "key-2", start, end) == sum(
-            e.cost_nano for e in inside if e.key_id == "key-2"
-        )
-        assert budgets.spent_between("user", "bob", start, end) == sum(
-            e.cost_nano for e in inside if e.person_id == "bob" and e.team_id is None
-        )
-        assert budgets.spent_between("member", "team-1:eve", start, end) == sum(
-            e.cost_nano for e in inside if e.person_id == "eve" and e.team_id == "team-1"
-        )
-    with pytest.raises(ValueError, match="unknown scope"):
-        budgets.spent_between("planet", "earth", 0, 1)
-
-
-def test_the_books_know_what_counters_were_charged(ledger: Flask) -> None:
-    posting.post([event(), event(key_id="key-2", at_ms=NOON - HOUR_MS)])
-    assert budgets.spent("user", "ada", window_of("day|UTC", NOON).name) == 250_000
-    assert budgets.spent_of([("key", "key-1", "total"), ("key", "nobody", "total")]) == {
-        ("key", "key-1", "total"): 125_000
-    }
-    assert ("key", "key-2", "total") not in budgets.charged_since(NOON)
-    assert budgets.charged_since(NOON)["organisation", "default", "total"] == 250_000

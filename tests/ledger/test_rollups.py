@@ -8,10 +8,9 @@ from datetime import datetime
 
 import pytest
 from flask import Flask
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 
 from app import clock
-from app.extensions import db
 from app.ledger import measures, posting, rollups
 from app.ledger.measures import HOUR_MS
 from app.ledger.rollups import HOURLY, ROLLUP
@@ -117,11 +116,3 @@ def test_an_hour_without_its_rollup_is_found(ledger: Flask) -> None:
     assert difference.kind == "hour"
     assert difference.kept is None
     assert difference.counted is not None
-
-
-def test_a_group_has_one_name_everywhere(ledger: Flask) -> None:
-    assert measures.group_key(measures.group_of(event(key_id=None))) == measures.group_key(
-        ("ada", "", "", "", "echo", "provider-1", "/v1/chat/completions", "chat", False)
-    )
-    posting.post([event(key_id=None), event(key_id=None)])
-    assert db.session.scalar(select(func.count()).select_from(HOURLY)) == 1

@@ -26,7 +26,6 @@ from wtforms.fields.choices import SelectChoice
 from wtforms.validators import DataRequired
 
 import tests.page
-from app.web.attributes import attributes
 
 VOID = {"input", "img", "br", "hr", "meta", "link"}
 
@@ -178,16 +177,6 @@ def test_a_macro_escapes_what_it_is_given(web_app: Flask) -> None:
         bad='"><script>x</script>',
     )
     assert "<script" not in html
-
-
-def test_attributes_the_policy_would_refuse_are_refused() -> None:
-    assert (
-        attributes({"hx_get": "/x", "hidden": True, "title": None, "data_x": '"'})
-        == ' hx-get="/x" hidden data-x="&#34;"'
-    )
-    for name in ("style", "onclick", "hx_on_click"):
-        with pytest.raises(ValueError, match="refuses"):
-            attributes({name: "x"})
 
 
 def test_a_field_tells_its_help_and_its_faults(web_app: Flask) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec
+from app.domain.errors import Invalid, NotFound
 from app.domain.notices import Notice
 from app.extensions import db, transaction
 from app.web.lists import in_order
@@ -103,3 +104,24 @@ def test_opening_a_model_ends_every_wait_for_it(inside: Flask, people: People) -
     assert db.session.scalar(subscriptions.awaiting_decision_count()) == 0
     told = db.session.scalars(select(Notice).where(Notice.kind == "subscription.approve")).all()
     assert [notice.person_id for notice in told] == [people.stranger.id, people.owner.id]
+
+
+def test_hidden_models_show_to_their_subscribers_only(people: People) -> None:
+    model = transaction(make_model, people.admin)
+    transaction(subscriptions.request, people.owner, model, by=people.owner)
+    transaction(catalog.update_model, model, by=None, status="hidden")
+    assert catalog_changes.visible(people.owner, "small") is model
+    assert catalog_changes.visible(people.auditor, "small") is model
+    with pytest.raises(NotFound):
+        catalog_changes.visible(people.stranger, "small")
+    with pytest.raises(Invalid):
+        transaction(subscriptions.request, people.stranger, model, by=people.stranger)
+
+
+def test_removing_a_model_cancels_its_subscriptions_and_remembers_its_name(people: People) -> None:
+    model = transaction(make_model, people.admin)
+    found, _ = transaction(subscriptions.request, people.owner, model, by=people.owner)
+    transaction(catalog_changes.delete, model, by=people.admin)
+    db.session.refresh(found)
+    assert (found.status, found.model_id, found.model_name) == ("cancelled", None, "small")
+    transaction(make_model, people.admin)

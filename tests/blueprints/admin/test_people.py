@@ -278,3 +278,21 @@ def test_an_export_holds_no_connection_of_the_database_while_it_is_read(
     assert answer.is_streamed
     assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     assert "owner" in answer.text
+
+
+def test_an_admin_does_not_lock_themselves_out(people: People, signed_in: SignedIn) -> None:
+    admin = signed_in("admin")
+    answer = admin.post("/admin/people/admin/password")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/admin/people/admin")
+    kept = fresh("admin")
+    assert passwords.matches(PASSWORD, kept.password_hash)
+    assert not kept.must_change_password
+
+
+def test_whose_session_was_ended_by_whom_is_kept(people: People, signed_in: SignedIn) -> None:
+    sessions.begin(people.owner.id, address="127.0.0.1", agent="a browser")
+    reference = sessions.owned_by(people.owner.id)[0].reference
+    signed_in("admin").post(f"/admin/people/owner/sessions/{reference}/ending")
+    db.session.rollback()
+    kept = db.session.query(AuditEntry).filter_by(action="session.end").one()
+    assert (kept.actor, kept.object_id, kept.object_name) == ("admin", people.owner.id, "owner")

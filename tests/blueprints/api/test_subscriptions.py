@@ -42,3 +42,27 @@ def test_nobody_asks_for_another_person(app: Flask, visitors: People) -> None:
     for who, status in (("stranger", 404), ("auditor", 403), ("admin", 403)):
         answer = sign_in(app, who).post(f"/api/subscriptions/{id}/renewal", json={"reason": "x"})
         assert answer.status_code == status
+
+
+def test_the_list_is_narrowed_by_each_of_its_filters(app: Flask, visitors: People) -> None:
+    admin, owner, stranger = (sign_in(app, name) for name in ("admin", "owner", "stranger"))
+    offer(app, "small")
+    offer(app, "guarded", restricted=True)
+    team = owner.post("/api/teams", json={"name": "Lab"}).get_json()["id"]
+    for who, body in ((owner, {"model": "small"}), (owner, {"model": "guarded"}), (stranger, {"model": "small"}),
+                      (owner, {"model": "small", "team_id": team})):  # fmt: skip
+        assert who.post("/api/subscriptions", json=body).status_code == 201
+
+    def found(**filters: str) -> list[tuple[str, str, bool]]:
+        data = admin.get("/api/subscriptions", query_string=filters).get_json()["data"]
+        return [(one["model"], one["username"], one["team_id"] is not None) for one in data]
+
+    of_team, of_stranger, pending, own = (
+        ("small", "owner", True), ("small", "stranger", False), ("guarded", "owner", False), ("small", "owner", False),
+    )  # fmt: skip
+    assert found() == [of_team, of_stranger, pending, own]
+    assert found(model="guarded") == found(status="pending") == [pending]
+    assert found(user="stranger") == [of_stranger]
+    assert found(team_id=team) == [of_team]
+    assert found(model="small", user="owner", status="active") == [of_team, own]
+    assert found(model="none") == found(user="nobody") == found(team_id="none") == []

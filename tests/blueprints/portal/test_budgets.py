@@ -326,3 +326,18 @@ def test_a_revoked_key_pays_for_nothing_any_more(app: Flask, people: People, sig
     key = keys.get_visible(people.owner, key_id)
     transaction(keys.revoke, key, by=people.owner)
     assert "No budget bounds you" in signed_in("owner").page("/budgets").headings
+
+
+def test_the_page_of_a_request_tells_its_person_nothing_of_what_others_asked(people: People, signed_in: SignIn) -> None:
+    limit(people, "organisation", "default")
+    everybodys = payers.named("organisation", "default")
+    reasons = {"owner": "My own report.", "stranger": "A plan of another."}
+    ids = {
+        person.username: transaction(
+            budget_requests.ask, everybodys, by=person, amount="2", lasting=False, reason=reasons[person.username]
+        ).id
+        for person in (people.owner, people.stranger)
+    }
+    path = f"/budget-requests/{ids['owner']}"
+    assert reasons["stranger"] not in signed_in("owner").get(path).text
+    assert reasons["stranger"] in signed_in("admin").get(path).text

@@ -13,7 +13,6 @@ from redis.retry import Retry
 from app import clock, current
 from app.domain import identity
 from app.extensions import transaction
-from app.web.sign_in import safe_next
 from config import Config
 from tests.house import PASSWORD, People
 from tests.page import read
@@ -133,15 +132,3 @@ def test_pages_bear_a_strict_policy_and_are_not_stored(app: Flask, visitors: Peo
     missing = app.test_client().get("/nothing-here")
     assert missing.status_code == 404
     assert read(missing).heading == "Page not found"
-
-
-@pytest.mark.parametrize(
-    "target",
-    ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb", "", "x", "/\t/evil"],
-)
-def test_next_leads_nowhere_else(target: str) -> None:
-    assert safe_next(target) == "/"
-
-
-def test_next_leads_back() -> None:
-    assert safe_next("/keys?page=2") == "/keys?page=2"

@@ -5,17 +5,31 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from flask import Flask
-from sqlalchemy.exc import OperationalError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError, StatementError
 
 from app import extensions
 from app.domain import identity
 from app.domain.errors import Conflict
 from app.extensions import db, transaction, writes
-from tests.house import People
+from tests.house import (  # noqa: F401
+    People,
+    app,
+    config,
+    database_url,
+    home,
+    inside,
+    migrated,
+    people,
+    quick_hashes,
+    wire,
+)
 
 
 def test_a_unit_that_meets_a_lock_is_run_again_from_its_start(app: Flask, people: People, home: Path) -> None:
@@ -86,6 +100,68 @@ def test_an_answer_of_400_and_above_keeps_nothing(app: Flask, people: People) ->
         assert identity.named("owner").rpm is None
         assert view(201).status_code == 201
         assert identity.named("owner").rpm == 201
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"), [(200, True), (302, True), (399, True), (400, False), (404, False), (500, False)]
+)
+def test_a_view_is_committed_below_400_alone(app: Flask, people: People, status: int, kept: bool) -> None:
+    @writes
+    def view() -> tuple[str, int]:
+        identity.update(identity.named("owner"), by=None, rpm=9)
+        return "", status
+
+    with app.test_request_context():
+        assert view().status_code == status
+    db.session.rollback()
+    assert identity.named("owner").rpm == (9 if kept else None)
+
+
+def test_a_check_that_refuses_leaves_the_work_undone(people: People) -> None:
+    done: list[str] = []
+
+    def refuse() -> None:
+        identity.update(identity.named("owner"), by=None, rpm=9)
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        extensions.transaction_if(refuse, lambda: done.append("worked"))
+    assert (done, identity.named("owner").rpm) == ([], None)
+    assert extensions.transaction_if(lambda: None, lambda word: word, "worked") == "worked"
+
+
+def test_what_waits_for_a_commit_runs_after_it_alone(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int | None] = []
+    monkeypatch.setattr(extensions, "_after_commit", [lambda: ran.append(identity.named("owner").rpm)])
+    transaction(identity.update, people.owner, by=None, rpm=5)
+    assert ran == [5]
+    db.session.rollback()
+
+    def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        transaction(fail)
+    assert ran == [5]
+
+
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(timedelta(hours=-8))])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.datetimes(datetime(1970, 1, 2), datetime(2999, 1, 1), timezones=ZONES))
+def test_an_instant_comes_back_as_the_same_instant_in_utc(people: People, moment: datetime) -> None:
+    transaction(lambda: setattr(identity.named("owner"), "last_seen_at", moment))
+    db.session.expire_all()
+    found = identity.named("owner").last_seen_at
+    assert found == moment
+    assert found is not None and found.tzinfo is UTC
+    db.session.rollback()
+
+
+def test_an_instant_without_its_zone_is_refused(people: People) -> None:
+    with pytest.raises(StatementError, match="time zone"):
+        transaction(lambda: setattr(identity.named("owner"), "last_seen_at", datetime(2026, 1, 1)))
 
 
 def test_the_same_name_twice_at_the_same_moment_is_a_conflict(app: Flask, people: People) -> None:
