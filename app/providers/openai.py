@@ -25,6 +25,7 @@ from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_name import ModelName
+from app.providers.openai_kinds import OpenAIKind
 from app.providers.settings import ADDRESS, SECRET, Settings, secret_env
 from app.providers.sse import EventReader
 from app.runtime.jsonbody import object_of
@@ -500,6 +501,17 @@ def _with_usage(raw: bytes | None) -> bytes:
     """The client's stream options, with usage asked for."""
     options = _options.decode(raw) if raw is not None else None
     return msgspec.json.encode({**(options or {}), "include_usage": True})
+
+
+def of_kind(row: OpenAIKind) -> type[OpenAI]:
+    """The adapter of a kind that differs from OpenAI by its row alone."""
+    name = re.sub(r"\W", "", row.title)
+    own: list[tuple[str, Any, Any]] = [
+        ("base_url", BaseUrl, row.base_url),
+        ("output_limit_field", OutputLimitField, row.output_limit_field),
+    ]
+    settings = msgspec.defstruct(f"{name}Settings", own, bases=(OpenAISettings,), module=__name__)
+    return type(name, (OpenAI,), {"title": row.title, "Settings": settings, "__module__": __name__})
 
 
 ADAPTER = OpenAI
