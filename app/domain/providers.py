@@ -24,7 +24,7 @@ from app.domain.person import Person
 from app.extensions import Base, db
 from app.gateway.endpoints import ENDPOINTS
 from app.providers import settings as adapter_settings
-from app.providers.addresses import AddressPolicy, AddressRefused, Origin, origin_of
+from app.providers.addresses import AddressPolicy, AddressRefused, Origin
 from app.providers.base import CheckResult
 from app.runtime.ids import new_id
 
@@ -80,6 +80,14 @@ class Provider(Base):
     def config(self) -> dict[str, Any]:
         """All settings as they may be shown, secrets masked."""
         return {**self.settings, **self.hints}
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses that were given, where its requests go; none where its adapter's defaults hold."""
+        if self.kind not in adapters.kinds():
+            return []
+        names = adapter_settings.names_with(adapters.adapter(self.kind).Settings, "address")
+        return [self.settings[name] for name in names if self.settings.get(name)]
 
     def summary(self) -> dict[str, Any]:
         return {**fields.told(ProviderFields, self), "kind": self.kind, "config": self.config}
@@ -229,49 +237,37 @@ def _fill_provider(item: Provider, values: Mapping[str, Any], config: Mapping[st
             raise Conflict(f"The name {item.name} is taken.", "name")
     declared = _adapter_settings(item.kind)
     secret, variable = (adapter_settings.names_with(declared, role) for role in ("secret", "secret_env"))
-    addresses = adapter_settings.names_with(declared, "address")
+    instead = adapter_settings.other_forms(declared)
     stored = _secrets_of(item) | {name: item.settings[name] for name in variable if item.settings.get(name)}
     given = {name: config[name] for name in (*secret, *variable) if config.get(name) and not _is_mask(config[name])}
-    kept = {
-        name: value for name, value in stored.items() if name not in given and not _is_replaced(name, given, config)
-    }
+    taken_out = {name for name in variable if name in config and not config[name]}
+    replaced = {*given, *taken_out, *(form for name in given for form in instead.get(name, ()))}
+    kept = {name: value for name, value in stored.items() if name not in replaced}
     for name in variable:
-        if name in given and name.removesuffix("_env") in given:
-            raise Invalid(f"Give either {name.removesuffix('_env')} or {name}, not both.", f"config.{name}")
+        for form in instead[name]:
+            if name in given and form in given:
+                raise Invalid(f"Give either {form} or {name}, not both.", f"config.{name}")
     settings = {name: value for name, value in config.items() if name not in secret and value is not None}
     settings = _without(settings, variable) | {
         name: value for name, value in (kept | given).items() if name in variable
     }
     secrets = {name: value for name, value in (kept | given).items() if name in secret}
-    after = _checked(declared, {**settings, **secrets})
-    _check_addresses(after, addresses)
-    if kept and any(_origin(_before(item, declared, name)) != _origin(getattr(after, name)) for name in addresses):
+    _checked(declared, {**settings, **secrets})
+    origins = adapter_settings.origins_of(declared, settings)
+    _check_origins(origins)
+    if kept and origins != adapter_settings.origins_of(declared, item.settings):
         raise Invalid("The address has changed, so give this secret again.", f"config.{min(kept)}")
     item.settings = settings
     item.sealed = current.sealer().seal(msgspec.json.encode(secrets)) if secrets else None
     item.hints = {name: _masked(value) for name, value in secrets.items()}
 
 
-def _before(item: Provider, declared: type[adapter_settings.Settings], name: str) -> Any:
-    defaults = {field.name: field.default for field in adapter_settings.fields_of(declared)}
-    return item.settings.get(name, defaults[name])
-
-
-def _is_replaced(name: str, given: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether what is stored goes: its other form was given, or the name of its variable was taken out."""
-    other = name.removesuffix("_env") if name.endswith("_env") else f"{name}_env"
-    return other in given or (name.endswith("_env") and name in config and not config[name])
-
-
 def _without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in names}
 
 
-def _check_addresses(settings: Any, names: Sequence[str]) -> None:
-    for name in names:
-        origin = _origin(getattr(settings, name))
-        if origin is None:
-            continue
+def _check_origins(origins: Mapping[str, Origin]) -> None:
+    for name, origin in origins.items():
         try:
             _policy().check(origin.host, origin.port)
         except AddressRefused as refused:
@@ -293,14 +289,6 @@ def _masked(secret: Any) -> str:
 
 def _is_mask(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(MASK)
-
-
-def _origin(address: Any) -> Origin | None:
-    """Scheme, host and port that a secret would be sent to; None for what is no address."""
-    try:
-        return origin_of(address)._replace(path="") if isinstance(address, str) and address else None
-    except ValueError:
-        return None
 
 
 # --- endpoints ---

@@ -1,4 +1,4 @@
-"""Upstreams, one kind a file: the kind is the name of a module that has an `ADAPTER`.
+"""Upstreams. A kind is the name of a module that has an `ADAPTER`, or a row of `openai_kinds`.
 
 Modules load when a kind is first asked for, so that a heavy SDK is only there where it is configured.
 """
@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from app.providers.base import Adapter
+from app.providers.openai_kinds import ROWS
 
 
 class UnknownKind(LookupError):
@@ -20,8 +21,9 @@ class UnknownKind(LookupError):
 @cache
 def kinds() -> tuple[str, ...]:
     """The kinds of provider there are, by name."""
-    modules = (Path(folder).glob("*.py") for folder in __path__)
-    return tuple(sorted(path.stem for path in chain(*modules) if "\nADAPTER = " in path.read_text()))
+    files = chain(*(Path(folder).glob("*.py") for folder in __path__))
+    modules = [path.stem for path in files if "\nADAPTER = " in path.read_text()]
+    return tuple(sorted([*modules, *ROWS]))
 
 
 @cache
@@ -29,5 +31,8 @@ def adapter(kind: str) -> type[Adapter]:
     """The adapter of a kind; raises `UnknownKind`."""
     if kind not in kinds():
         raise UnknownKind(f"unknown provider {kind!r}; known are {', '.join(kinds())}")
+    if kind in ROWS:
+        made: type[Adapter] = import_module(f"{__name__}.openai").of_kind(ROWS[kind])
+        return made
     found: type[Adapter] = import_module(f"{__name__}.{kind}").ADAPTER
     return found

@@ -57,21 +57,30 @@ Found = list[tuple[Any, ...]]  # of getaddrinfo
 
 
 class Origin(NamedTuple):
-    """Where a URL leads, and the path its requests begin with."""
+    """Where an address leads, and the path its requests begin with."""
 
-    secure: bool
+    scheme: str
     host: str
     port: int
     path: str
 
+    @property
+    def secure(self) -> bool:
+        return self.scheme in SECURE
 
-_PORTS = {"http": 80, "https": 443}
+
+HTTP = ("http", "https")
+SECURE = ("https", "grpcs")
+# The schemes there are, and the ports that need not be written.
+PORTS: dict[str, int | None] = {"http": 80, "https": 443, "grpc": None, "grpcs": 443}
 _URL = re.compile(r"[!-~]+")  # printable ASCII without blanks
 _HOST = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 
-def origin_of(url: str) -> Origin:
-    """Raises `ValueError` with a sentence for a URL that is not plain http(s): it is written into requests as it is."""
+def origin_of(url: str, schemes: Sequence[str] = HTTP) -> Origin:
+    """Raises `ValueError` with a sentence for what is no plain address in one of `schemes`: it is written into requests as
+    it is."""
+    like = "https://host/v1" if schemes == HTTP else f"{schemes[0]}://host:8001"
     if not _URL.fullmatch(url) or "\\" in url:
         raise ValueError(
             "expected an address in printable ASCII without blanks; write a host of other letters as xn--…"
@@ -80,13 +89,14 @@ def origin_of(url: str) -> Origin:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError("expected an address such as https://host/v1") from None
+        raise ValueError(f"expected an address such as {like}") from None
     host = parts.hostname
-    if parts.scheme not in _PORTS or not host or not _is_host(host, "[" in parts.netloc) or port == 0:
-        raise ValueError("expected an address such as https://host/v1")
+    port = PORTS.get(parts.scheme) if port is None else port
+    if parts.scheme not in schemes or not host or not _is_host(host, "[" in parts.netloc) or not port:
+        raise ValueError(f"expected an address such as {like}")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError("expected an address without user, query or fragment")
-    return Origin(parts.scheme == "https", host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
+    return Origin(parts.scheme, host, port, parts.path.rstrip("/"))
 
 
 def _is_host(host: str, bracketed: bool) -> bool:

@@ -16,7 +16,9 @@ import msgspec
 from app.directory import Capability, Deployment
 from app.providers.addresses import AddressPolicy
 from app.providers.conversation import Conversation, Event, Reply
-from app.providers.settings import Settings
+from app.providers.dial import Dial
+from app.providers.errors import UpstreamError as UpstreamError
+from app.providers.settings import Settings, schemes_of
 from app.providers.tokens import Sample, sample, texts_of
 
 CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error", "timeout", "bad_response"]
@@ -27,36 +29,6 @@ PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its
 SPOKEN = ("messages", "input", "prompt")  # members whose texts a model reads
 DESCRIBED = ("tools", "functions", "response_format")  # members of which it reads the names of members too
 PROMPT_COUNTED = 2 << 20  # characters of any prompt that are counted; the rest is taken to be alike
-
-
-class UpstreamError(Exception):
-    """An attempt that failed.
-
-    `status` is the upstream's HTTP status, None when there was none; `message` is safe to show, addresses and
-    secrets removed; `refused` says that the upstream judged this very request, so that no other would take it.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        refused: bool = False,
-        timed_out: bool = False,
-        unreachable: bool = False,
-        retry_after_s: float | None = None,
-        param: str | None = None,
-        code: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-        self.refused = refused
-        self.timed_out = timed_out
-        self.unreachable = unreachable
-        self.retry_after_s = retry_after_s
-        self.param = param
-        self.code = code
 
 
 class Usage(msgspec.Struct):
@@ -213,7 +185,15 @@ class Adapter(ABC):
 
     def __init__(self, settings: Any, *, policy: AddressPolicy) -> None:
         self.settings = settings
-        self.policy = policy
+        self._policy = policy
+
+    def dial(self, setting: str | None = None) -> Dial:
+        """The only way to an upstream, for every transport: to the address in `setting`, or in the only one there is."""
+        schemes = schemes_of(self.Settings)
+        if setting is None:
+            (setting,) = schemes
+        address = getattr(self.settings, setting)
+        return Dial(address, schemes=schemes[setting], timeout_s=self.settings.timeout_s, policy=self._policy)
 
     @abstractmethod
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:

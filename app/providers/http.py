@@ -1,28 +1,23 @@
 """HTTP to upstreams: keep-alive pools on gevent sockets, parsed in C by geventhttpclient's parser.
 
 It exists beside that package's client because the gateway must pass pieces on as they come, stop an exchange
-from outside, judge every address it connects to, and repeat a request on a fresh connection only while nothing
-of an answer was seen.
+from outside, connect by `Dial` alone, and repeat a request on a fresh connection only while nothing of an answer was
+seen.
 """
 
 from __future__ import annotations
 
 import re
-import socket
-import ssl
 import time
 import zlib
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import gevent
-import gevent.socket
-import gevent.ssl
 from geventhttpclient.response import HTTPProtocolViolationError, HTTPResponse
 
-from app.providers.addresses import AddressPolicy, AddressRefused, origin_of
-from app.providers.base import UpstreamError
+from app.providers.dial import Dial
+from app.providers.errors import UpstreamError
 from app.providers.sse import BOM, stands_alone
 from app.runtime.sockets import READ_BYTES, Patience, is_silent, send
 
@@ -272,11 +267,10 @@ class _Unpacker:
 class Pool:
     """The connections to one origin. Timeouts count for connecting, for the head, and for each silence."""
 
-    def __init__(self, url: str, *, timeout_s: float, policy: AddressPolicy) -> None:
-        self.origin = origin_of(url)
-        self._timeout_s = timeout_s
-        self.patience = Patience(timeout_s)
-        self._policy = policy
+    def __init__(self, dial: Dial) -> None:
+        self.origin = dial.origin
+        self.patience = Patience(dial.timeout_s)
+        self._dial = dial
         self._idle: list[Any] = []
         self._heads: dict[tuple[object, ...], bytes] = {}
         self._closed = False
@@ -293,7 +287,7 @@ class Pool:
             sock = self._kept()
             kept = sock is not None
             if sock is None:
-                sock = self._connect()
+                sock = self._dial.connect()
             answer = Answer(self, sock)
             try:
                 self._send(sock, head, body, kept=kept)
@@ -345,34 +339,6 @@ class Pool:
             sock.close()
         return None
 
-    def _connect(self) -> Any:
-        origin = self.origin
-        try:
-            addresses = self._policy.resolve(origin.host, origin.port)
-        except AddressRefused as error:
-            raise UpstreamError(f"The provider can't be used: {error}.", unreachable=True) from None
-        except OSError:
-            raise UpstreamError("The provider's name can't be resolved.", unreachable=True) from None
-        failure: UpstreamError | None = None
-        for family, address in addresses:
-            sock = gevent.socket.socket(family, socket.SOCK_STREAM)
-            try:
-                sock.settimeout(self._timeout_s)
-                sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if origin.secure:
-                    sock = _tls().wrap_socket(sock, server_hostname=origin.host)
-                return sock
-            except TimeoutError:
-                failure = UpstreamError("The provider could not be reached in time.", timed_out=True)
-            except ssl.SSLCertVerificationError:
-                failure = UpstreamError("The provider's TLS certificate is not valid for its name.", unreachable=True)
-            except OSError:
-                failure = UpstreamError("The provider can't be reached.", unreachable=True)
-            sock.close()
-        assert failure is not None
-        raise failure
-
     def keep(self, sock: Any) -> None:
         if self._closed or len(self._idle) >= MAX_IDLE:
             sock.close()
@@ -396,8 +362,3 @@ def head_of(method: str, target: str, headers: dict[str, str]) -> bytes:
     if head.count("\n") != len(lines) - 1 or not _HEAD.fullmatch(head):
         raise UpstreamError("The provider can't be asked: its address or its key has characters that can't be sent.")
     return head.encode("ascii")
-
-
-@cache
-def _tls() -> Any:
-    return gevent.ssl.create_default_context()

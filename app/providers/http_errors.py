@@ -57,17 +57,17 @@ _PARAM = re.compile(r"[A-Za-z0-9_.$\[\]/:-]{1,200}")
 
 
 def error_of(
-    status: int, body: bytes, secret: str | None, retry_after_s: float | None = None, otherwise: str | None = None
+    status: int, body: bytes, *secrets: str | None, retry_after_s: float | None = None, otherwise: str | None = None
 ) -> UpstreamError:
     """An upstream's error answer, in whatever shape it came; `otherwise` is said if it gives no reason."""
     said = read_json(body)
     inner = (said.get("error") or said) if isinstance(said, dict) else said
     param = code = None
     if isinstance(inner, dict):
-        param = _plain(_PARAM, inner.get("param"), secret)
-        code = _plain(_CODE, inner.get("code"), secret)
+        param = _plain(_PARAM, inner.get("param"), *secrets)
+        code = _plain(_CODE, inner.get("code"), *secrets)
     return UpstreamError(
-        safe_to_show(reason_in(said), secret) or otherwise or f"The provider answered with status {status}.",
+        safe_to_show(reason_in(said), *secrets) or otherwise or f"The provider answered with status {status}.",
         status=status,
         refused=status in (400, 413, 422),
         retry_after_s=retry_after_s,
@@ -125,9 +125,9 @@ def _without_internal(found: re.Match[str]) -> str:
     return found[0] if _INTERNAL.isdisjoint(found[0].lower().split(".")[1:]) else "[address]"
 
 
-def _plain(pattern: re.Pattern[str], value: Any, secret: str | None) -> str | None:
+def _plain(pattern: re.Pattern[str], value: Any, *secrets: str | None) -> str | None:
     """A name that may be passed on as it is, else None."""
-    if not isinstance(value, str) or not pattern.fullmatch(value) or safe_to_show(value, secret) != value:
+    if not isinstance(value, str) or not pattern.fullmatch(value) or safe_to_show(value, *secrets) != value:
         return None
     return value
 

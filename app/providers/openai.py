@@ -25,7 +25,8 @@ from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_name import ModelName
-from app.providers.settings import ADDRESS, SECRET, SECRET_ENV, Settings
+from app.providers.openai_kinds import OpenAIKind
+from app.providers.settings import ADDRESS, SECRET, Settings, secret_env
 from app.providers.sse import EventReader
 from app.runtime.jsonbody import object_of
 
@@ -36,7 +37,7 @@ ApiKeyEnv = Annotated[
     Meta(
         title="API key from the environment",
         description="The name of an environment variable of the gateway that holds the key, instead of the key itself.",
-        extra=SECRET_ENV,
+        extra=secret_env("api_key"),
     ),
 ]
 BaseUrl = Annotated[str, Meta(title="Base URL", description="Includes /v1.", max_length=500, extra=ADDRESS)]
@@ -370,7 +371,7 @@ class OpenAI(Adapter):
 
     def __init__(self, settings: OpenAISettings, *, policy: AddressPolicy) -> None:
         super().__init__(settings, policy=policy)
-        self._pool = Pool(settings.base_url, timeout_s=settings.timeout_s, policy=policy)
+        self._pool = Pool(self.dial())
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         answer = self._post(
@@ -406,7 +407,9 @@ class OpenAI(Adapter):
             body = b""
         finally:
             answer.close()
-        return error_of(answer.status, body, self.settings.secret, seconds_in(answer.header("retry-after")))
+        return error_of(
+            answer.status, body, self.settings.secret, retry_after_s=seconds_in(answer.header("retry-after"))
+        )
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
         """A list of models may be partial, or kept from this key: of a model that it does not name only a real call
@@ -501,6 +504,17 @@ def _with_usage(raw: bytes | None) -> bytes:
     """The client's stream options, with usage asked for."""
     options = _options.decode(raw) if raw is not None else None
     return msgspec.json.encode({**(options or {}), "include_usage": True})
+
+
+def of_kind(row: OpenAIKind) -> type[OpenAI]:
+    """The adapter of a kind that differs from OpenAI by its row alone."""
+    name = re.sub(r"\W", "", row.title)
+    own: list[tuple[str, Any, Any]] = [
+        ("base_url", BaseUrl, row.base_url),
+        ("output_limit_field", OutputLimitField, row.output_limit_field),
+    ]
+    settings = msgspec.defstruct(f"{name}Settings", own, bases=(OpenAISettings,), module=__name__)
+    return type(name, (OpenAI,), {"title": row.title, "Settings": settings, "__module__": __name__})
 
 
 ADAPTER = OpenAI

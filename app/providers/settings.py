@@ -3,28 +3,43 @@
 An adapter's settings are a msgspec Struct; a field's title, help and role stand in its `Meta`. The role tells what more
 is asked of a setting:
 
-- `address`: where requests go. A secret that was given for one origin is not sent to another.
+- `address`: where requests go, and in which schemes. A secret that was given for one origin is not sent to another.
 - `secret`: sealed, never shown, sent in a header.
-- `secret_env`: the name of an environment variable that holds a secret, beside the setting of the same name without
-  `_env`. Only variables that the operator allows can be named.
+- `secret_env`: the name of an environment variable that holds a secret, instead of the setting with the secret. Only
+  variables that the operator allows can be named.
+
+Nothing outside of an adapter knows a setting by its name.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
-from app.providers.addresses import origin_of
+from app.providers.addresses import HTTP, PORTS, Origin, origin_of
 
 Role = Literal["address", "secret", "secret_env"]
-ADDRESS: dict[str, Role] = {"role": "address"}
-SECRET: dict[str, Role] = {"role": "secret"}
-SECRET_ENV: dict[str, Role] = {"role": "secret_env"}
+SECRET: dict[str, Any] = {"role": "secret"}
+
+
+def address(*schemes: str) -> dict[str, Any]:
+    """The `extra` of an address in one of these schemes, the usual one first."""
+    return {"role": "address", "schemes": schemes}
+
+
+def secret_env(secret: str) -> dict[str, Any]:
+    """The `extra` of a variable's name that may be given instead of the setting `secret`."""
+    return {"role": "secret_env", "secret": secret}
+
+
+ADDRESS = address(*HTTP)
 
 Timeout = Annotated[
     float,
@@ -50,6 +65,20 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     timeout_s: Timeout = 60.0
     on_disconnect: Disconnect = "cancel"
 
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets in the clear, those from the environment too: to send them, and to find them in an upstream's words."""
+        found = []
+        for field in fields_of(type(self)):
+            value = getattr(self, field.name) if field.kept else None
+            found.append(os.environ.get(value) if value and field.role == "secret_env" else value)
+        return tuple(filter(None, found))
+
+    def __repr__(self) -> str:
+        """Without secrets, so that neither a log nor a traceback tells them."""
+        told = {field.name: getattr(self, field.name) for field in fields_of(type(self))}
+        told |= {name: "…" for name in names_with(type(self), "secret") if told[name]}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
     """One setting, as a form shows it. `type` is text, number, boolean, choice or json."""
@@ -60,6 +89,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     type: Literal["text", "number", "boolean", "choice", "json"]
     required: bool
     role: Role | None = None
+    schemes: tuple[str, ...] = ()  # of an address
+    secret: str | None = None  # whose variable this names
     default: Any = None
     choices: tuple[str, ...] = ()
 
@@ -112,11 +143,24 @@ class Variables:
 
 @cache
 def fields_of(settings: type[Settings]) -> tuple[Field, ...]:
-    """The settings of an adapter in the order it declares them, its own before the common ones."""
+    """The settings of an adapter in the order it declares them, its own before the common ones. Raises `TypeError` for a
+    role that can't be kept."""
     hints = get_type_hints(settings, include_extras=True)
     common = {field.name for field in msgspec.structs.fields(Settings)}
     declared = sorted(msgspec.structs.fields(settings), key=lambda field: field.name in common)
-    return tuple(_field(item, hints[item.name]) for item in declared)
+    found = tuple(_field(item, hints[item.name]) for item in declared)
+    secrets = [field.name for field in found if field.role == "secret"]
+    for field in found:
+        if (
+            field.role is not None
+            and (field.role not in get_args(Role) or field.type != "text")
+            or field.role == "address"
+            and (not field.schemes or not PORTS.keys() >= set(field.schemes))
+            or field.role == "secret_env"
+            and field.secret not in secrets
+        ):
+            raise TypeError(f"{settings.__name__}.{field.name}: nothing can be asked of such a setting by its role")
+    return found
 
 
 def _field(item: msgspec.structs.FieldInfo, hint: Any) -> Field:
@@ -124,8 +168,10 @@ def _field(item: msgspec.structs.FieldInfo, hint: Any) -> Field:
     if get_origin(hint) is Annotated:
         hint, meta = get_args(hint)[:2]
     choices: tuple[str, ...] = ()
+    is_union = get_origin(hint) in (Union, UnionType)
     options = {
-        get_args(option)[0] if get_origin(option) is Annotated else option for option in get_args(hint) or (hint,)
+        get_args(option)[0] if get_origin(option) is Annotated else option
+        for option in (get_args(hint) if is_union else (hint,))
     }
     if get_origin(hint) is Literal:
         kind, choices = "choice", get_args(hint)
@@ -137,13 +183,16 @@ def _field(item: msgspec.structs.FieldInfo, hint: Any) -> Field:
         kind = "text"
     else:
         kind = "json"
+    extra = meta.extra or {}
     return Field(
         name=item.name,
         title=meta.title or item.name.replace("_", " ").capitalize(),
         help=meta.description or "",
         type=kind,  # type: ignore[arg-type]
         required=item.required,
-        role=(meta.extra or {}).get("role"),
+        role=extra.get("role"),
+        schemes=extra.get("schemes", ()),
+        secret=extra.get("secret"),
         default=None if item.default is msgspec.NODEFAULT else item.default,
         choices=choices,
     )
@@ -154,14 +203,48 @@ def names_with(settings: type[Settings], *roles: Role) -> tuple[str, ...]:
     return tuple(field.name for field in fields_of(settings) if field.role in roles)
 
 
-def checked(settings: type[Settings], values: dict[str, Any], variables: Variables) -> Any:
+def other_forms(settings: type[Settings]) -> dict[str, tuple[str, ...]]:
+    """The settings that can be given instead of a secret or of the name of its variable."""
+    forms: dict[str, tuple[str, ...]] = {}
+    for field in fields_of(settings):
+        if field.secret is not None:
+            forms[field.name] = (field.secret,)
+            forms[field.secret] = (*forms.get(field.secret, ()), field.name)
+    return forms
+
+
+def schemes_of(settings: type[Settings]) -> dict[str, tuple[str, ...]]:
+    """The addresses among the settings, and the schemes of each."""
+    return {field.name: field.schemes for field in fields_of(settings) if field.role == "address"}
+
+
+def origins_of(settings: type[Settings], values: Mapping[str, Any]) -> dict[str, Origin]:
+    """Where each address leads, without its path, defaults filled in: where secrets would be sent to. What is no address
+    leads nowhere and is left out."""
+    found = {}
+    for field in fields_of(settings):
+        if field.role == "address":
+            try:
+                found[field.name] = origin_of(values.get(field.name, field.default) or "", field.schemes)._replace(
+                    path=""
+                )
+            except ValueError:
+                continue
+    return found
+
+
+def checked(settings: type[Settings], values: Mapping[str, Any], variables: Variables) -> Any:
     """`values` as the adapter's settings; raises `SettingsError` naming the first field that is wrong."""
     try:
         made = msgspec.convert(values, settings, strict=False)
     except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, SettingsError):  # the adapter's own judgement
-            raise error.__cause__ from None
-        message, _, path = str(error).partition(" - at `$.")
+        said = str(error)
+        for name in names_with(settings, "secret"):  # an adapter's own judgement may tell what it judged
+            if isinstance(values.get(name), str) and values[name]:
+                said = said.replace(values[name], "…")
+        if isinstance(error.__cause__, SettingsError):
+            raise SettingsError(error.__cause__.field, said.partition(" - at `$")[0]) from None
+        message, _, path = said.partition(" - at `$.")
         field = path.rstrip("`").partition(".")[0].partition("[")[0] or None
         if field is None and "`" in message:  # an unknown or missing field is told in the message
             field = message.split("`")[1]
@@ -169,25 +252,26 @@ def checked(settings: type[Settings], values: dict[str, Any], variables: Variabl
     for item in fields_of(settings):
         value = getattr(made, item.name)
         if item.role and isinstance(value, str):
-            _check_role(item.name, item.role, value, variables)
+            _check_role(item, value, variables)
     return made
 
 
 _SENDABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
-def _check_role(name: str, role: Role, value: str, variables: Variables) -> None:
-    match role:
+def _check_role(item: Field, value: str, variables: Variables) -> None:
+    match item.role:
         case "address":
             try:
-                origin_of(value)
+                origin_of(value, item.schemes)
             except ValueError as error:
-                raise SettingsError(name, str(error)) from None
+                raise SettingsError(item.name, str(error)) from None
         case "secret":
             if value and not _SENDABLE.fullmatch(value):
-                raise SettingsError(name, "expected printable ASCII without line breaks or blanks around it")
+                raise SettingsError(item.name, "expected printable ASCII without line breaks or blanks around it")
         case "secret_env":
             if not variables.allow(value):
                 raise SettingsError(
-                    name, "expected the name of a variable that this deployment allows for providers (upstream.env)"
+                    item.name,
+                    "expected the name of a variable that this deployment allows for providers (upstream.env)",
                 )

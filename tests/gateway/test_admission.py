@@ -22,9 +22,9 @@ from app.gateway.endpoints import CHAT, EMBEDDINGS, Endpoint
 from app.gateway.errors import ApiError
 from app.gateway.runtime import Runtime
 from app.metering import pricing
+from app.providers import adapter
 from app.providers.addresses import AddressPolicy
 from app.providers.openai import OpenAI, OpenAISettings
-from app.providers.vllm import vLLM, vLLMSettings
 from app.runtime.jsonbody import object_of
 
 UP = Deployment(id="d", provider_id="p", upstream_model="served/under-another-name")
@@ -34,9 +34,10 @@ MODEL = Model(
 )  # fmt: skip
 CALLER = CallerRecord(id="k", kind="key", name="k", person_id="p", username="ada", models={"small": "s"})
 POLICY = AddressPolicy(allow_private=True, own_ports=frozenset())
+VLLM: Any = adapter("vllm")
 ADAPTERS: dict[str, OpenAI] = {
     "max_completion_tokens": OpenAI(OpenAISettings(), policy=POLICY),
-    "max_tokens": vLLM(vLLMSettings(), policy=POLICY),
+    "max_tokens": VLLM(VLLM.Settings(), policy=POLICY),
 }
 BIG = base64.b64encode(b"0123456789" * 3_000).decode()
 PNG = f"data:image/png;base64,{BIG}"

@@ -12,9 +12,10 @@ import gevent
 import gevent.ssl
 import pytest
 
-from app.providers import http
+from app.providers import dial, http
 from app.providers.addresses import AddressPolicy
 from app.providers.base import UpstreamError
+from app.providers.dial import Dial
 from app.providers.http import Pool
 from bench.gateway.builds import trust
 from tests.services.tls import TlsRelay
@@ -29,7 +30,7 @@ def pool(
     request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Pool]:
     if request.param == "plain":
-        made = Pool(upstream.origin, timeout_s=1, policy=POLICY)
+        made = Pool(Dial(upstream.origin, timeout_s=1, policy=POLICY))
         yield made
         made.close()
         return
@@ -38,9 +39,9 @@ def pool(
         gevent.ssl.PROTOCOL_TLS_CLIENT
     )  # what `ssl` is in a process that gevent has patched
     context.load_verify_locations(authority.ca)
-    monkeypatch.setattr(http, "_tls", lambda: context)
+    monkeypatch.setattr(dial, "_tls", lambda: context)
     relay = TlsRelay(authority, upstream.port)
-    made = Pool(f"https://localhost:{relay.port}", timeout_s=1, policy=POLICY)
+    made = Pool(Dial(f"https://localhost:{relay.port}", timeout_s=1, policy=POLICY))
     yield made
     made.close()
     relay.close()
@@ -131,5 +132,5 @@ def test_a_head_that_never_ends_is_an_error(pool: Pool, upstream: Upstream, data
 def test_a_certificate_of_nobody_is_refused(upstream: Upstream, tmp_path: Path) -> None:
     relay = TlsRelay(trust(tmp_path), upstream.port)
     with pytest.raises(UpstreamError, match="certificate"):
-        Pool(f"https://localhost:{relay.port}", timeout_s=5, policy=POLICY).request("GET", PATH, {})
+        Pool(Dial(f"https://localhost:{relay.port}", timeout_s=5, policy=POLICY)).request("GET", PATH, {})
     relay.close()

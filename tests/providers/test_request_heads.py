@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.providers.addresses import AddressPolicy
 from app.providers.base import UpstreamError
+from app.providers.dial import Dial
 from app.providers.http import Pool, head_of
 from app.providers.openai import OpenAI, OpenAISettings
 from tests.services.upstream import Answer, Upstream
@@ -58,7 +59,7 @@ def test_a_variable_with_a_line_break_sends_nothing(
 
 
 def test_the_target_of_a_request_cannot_add_one(upstream: Upstream) -> None:
-    pool = Pool(upstream.url, timeout_s=5, policy=POLICY)
+    pool = Pool(Dial(upstream.url, timeout_s=5, policy=POLICY))
     for path in ("/models HTTP/1.1\r\nX: y", "/a b", "/é", "/a\n"):
         with pytest.raises(UpstreamError, match="can't be sent"):
             pool.request("GET", path, {})
@@ -78,8 +79,8 @@ def test_a_store_behind_another_name_is_not_connected_to(monkeypatch: pytest.Mon
     with socket.create_server(("127.0.0.1", 0)) as store:
         port = store.getsockname()[1]
         store.settimeout(0.2)
-        pool = Pool(f"http://127.0.0.2:{port}", timeout_s=5, policy=AddressPolicy(allow_private=True,
-                    own_places=[("localhost", port)]))  # fmt: skip
+        policy = AddressPolicy(allow_private=True, own_places=[("localhost", port)])
+        pool = Pool(Dial(f"http://127.0.0.2:{port}", timeout_s=5, policy=policy))
         with pytest.raises(UpstreamError, match="may not be used"):
             pool.request("GET", "/", {})
         with pytest.raises(TimeoutError):

@@ -13,14 +13,18 @@ from app import providers
 from app.providers.settings import (
     ADDRESS,
     SECRET,
-    SECRET_ENV,
     Settings,
     SettingsError,
     Variables,
+    address,
     checked,
     fields_of,
     names_with,
+    origins_of,
+    other_forms,
+    secret_env,
 )
+from app.runtime.logs import masked
 from config import load
 
 DEFAULT = Variables(load({}).upstream.env)
@@ -31,17 +35,85 @@ class Odd(Settings):
 
     place: Annotated[str, Meta(extra=ADDRESS)] = "https://host.example"
     ticket: Annotated[str | None, Meta(extra=SECRET)] = None
-    ticket_env: Annotated[str | None, Meta(extra=SECRET_ENV)] = None
+    variable: Annotated[str | None, Meta(extra=secret_env("ticket"))] = None
+    tunnel: Annotated[str | None, Meta(extra=address("grpcs", "grpc"))] = None
+
+    def __post_init__(self) -> None:
+        if self.ticket == "used up":
+            raise SettingsError("ticket", f"{self.ticket} is no ticket")
+        if self.ticket == "torn":
+            raise ValueError(f"{self.ticket} can't be read")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("place", "https://host.example/\r\n"), ("ticket", "a\nb"), ("ticket", " a"), ("ticket_env", "HOME")],
+    [
+        ("place", "https://host.example/\r\n"),
+        ("ticket", "a\nb"),
+        ("ticket", " a"),
+        ("variable", "HOME"),
+        ("tunnel", "http://host:1"),
+        ("tunnel", "grpc://host"),
+        ("place", "grpc://host:1"),
+    ],
 )
 def test_a_setting_is_judged_by_its_role(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as refused:
         checked(Odd, {name: value}, DEFAULT)
     assert refused.value.field == name
+
+
+def test_a_secret_is_told_neither_by_a_refusal_nor_in_a_log() -> None:
+    for ticket in ("used up", "torn"):
+        with pytest.raises(SettingsError) as refused:
+            checked(Odd, {"ticket": ticket}, DEFAULT)
+        assert ticket not in str(refused.value) and str(refused.value)
+    kept = checked(Odd, {"ticket": "plain words of a ticket"}, DEFAULT)
+    assert kept.ticket == "plain words of a ticket"
+    told = str(masked({"settings": kept})) + repr(kept) + f"{kept}"
+    assert "plain words" not in told and "https://host.example" in told
+
+
+def test_secrets_are_given_in_the_clear_wherever_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "from afar")
+    assert checked(Odd, {"ticket": "here"}, DEFAULT).secrets() == ("here",)
+    assert checked(Odd, {"variable": "SOME_KEY"}, DEFAULT).secrets() == ("from afar",)
+    assert checked(Odd, {"variable": "OTHER_KEY"}, DEFAULT).secrets() == checked(Odd, {}, DEFAULT).secrets() == ()
+
+
+def test_origins_are_those_of_every_address_with_its_default() -> None:
+    def told(**values: str) -> dict[str, str]:
+        return {name: f"{at.scheme}://{at.host}:{at.port}" for name, at in origins_of(Odd, values).items()}
+
+    assert told() == {"place": "https://host.example:443"}
+    assert told(place="http://a/x", tunnel="grpcs://b") == {"place": "http://a:80", "tunnel": "grpcs://b:443"}
+    assert told(place="nonsense", tunnel="grpc://b") == {}
+
+
+def test_a_secret_and_its_variable_stand_for_each_other() -> None:
+    assert other_forms(Odd) == {"variable": ("ticket",), "ticket": ("variable",)}
+
+
+class OfNothing(Settings):
+    variable: Annotated[str | None, Meta(extra=secret_env("ticket"))] = None
+
+
+class Several(Settings):
+    places: Annotated[list[str], Meta(extra=ADDRESS)] = []
+
+
+class Misspelt(Settings):
+    ticket: Annotated[str | None, Meta(extra={"role": "secrt"})] = None
+
+
+class Unreachable(Settings):
+    place: Annotated[str, Meta(extra=address("gopher"))] = "gopher://host"
+
+
+@pytest.mark.parametrize("settings", [OfNothing, Several, Misspelt, Unreachable])
+def test_a_role_that_could_not_be_kept_is_refused_at_once(settings: type[Settings]) -> None:
+    with pytest.raises(TypeError, match=settings.__name__):
+        fields_of(settings)
 
 
 @given(st.text(max_size=20))
@@ -60,8 +132,6 @@ def test_every_adapter_tells_the_roles_of_its_settings(kind: str) -> None:
     names = {field.name for field in fields_of(settings)}
     assert {name for name in names if "url" in name} == set(names_with(settings, "address"))
     assert {name for name in names if name.endswith("_env")} == set(names_with(settings, "secret_env"))
-    for name in names_with(settings, "secret_env"):
-        assert name.removesuffix("_env") in names_with(settings, "secret")
 
 
 @pytest.mark.parametrize(

@@ -343,7 +343,7 @@ def _export_columns(served: Mapping[str, Sequence[str]]) -> dict[str, Callable[[
         "type": lambda item: item.type,
         "kind": lambda item: item.kind,
         "status": lambda item: item.status,
-        "base_url": lambda item: item.settings.get("base_url"),
+        "base_url": lambda item: " ".join(item.addresses) or None,
         "models": lambda item: list(served.get(item.id, ())),
         "created_at": lambda item: item.created_at,
         "updated_at": lambda item: item.updated_at,

@@ -17,6 +17,7 @@ from tests.blueprints.admin.conftest import usable
 from tests.blueprints.portal.conftest import Browser, use
 from tests.house import People, make_model
 from tests.page import read
+from tests.providers.more_kinds import more_kinds
 from tests.services.upstream import (
     CHAT,
     EMBEDDINGS,
@@ -121,6 +122,34 @@ def test_a_secret_never_comes_back(people: People, signed_in: SignedIn) -> None:
     field = read(pages[2]).field("API key")
     assert (field.value, field.placeholder) == ("", "Kept; enter to replace")
     assert "••••cdef" in (field.help or "")
+
+
+def test_an_adapter_with_odd_names_has_its_form_its_address_and_its_secret_kept(
+    people: People, signed_in: SignedIn
+) -> None:
+    with more_kinds():
+        admin, ticket, place = signed_in("admin"), "ticket/of the odd one 0123456789", "grpc://127.0.0.1:9"
+        form = {"name": "Odd", "status": "active", "config_timeout_s": "60", "config_on_disconnect": "cancel",
+                "config_url": place, "config_token": ticket, "config_variable": ""}  # fmt: skip
+        made = admin.post("/admin/providers", kind="line", **form)
+        assert made.status_code == 303
+        path = made.headers["Location"]
+        kept = form | {"config_token": ""}
+        moved = admin.post(path, **kept | {"config_url": "grpc://127.0.0.1:10"})
+        assert moved.status_code == 422 and "give this secret again" in moved.text
+        pages = [
+            admin.get(path), moved,
+            admin.post(path, **form | {"config_timeout_s": "soon"}),
+            admin.post(f"{path}/test"),
+            admin.get("/admin/providers"),
+            admin.get("/admin/providers?format=csv", buffered=True),
+            admin.get(f"/admin/providers/new?kind=line&like={path.rpartition('/')[2]}"),
+        ]  # fmt: skip
+        assert all(ticket not in page.text for page in pages)
+        assert "A secret is kept (••••6789)." in pages[0].text and 'type="password"' in pages[0].text
+        assert place in pages[4].text and place in pages[5].text
+        assert admin.post(path, **kept).status_code == 303
+        assert providers.opened(fresh(path.rpartition("/")[2])).token == ticket
 
 
 def test_another_origin_needs_the_secret_again(people: People, signed_in: SignedIn) -> None:

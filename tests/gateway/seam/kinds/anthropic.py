@@ -26,9 +26,9 @@ from app.providers.conversation import (
     ToolResult,
 )  # fmt: skip
 from app.providers.http import Answer, Pool
-from app.providers.http_errors import error_of
+from app.providers.http_errors import error_of, seconds_in
 from app.providers.lenient_json import read_json
-from app.providers.openai import ApiKey, BaseUrl
+from app.providers.openai import ApiKey, BaseUrl, verdict_of
 from app.providers.settings import Settings
 from app.providers.sse import EventReader
 
@@ -142,7 +142,7 @@ class Anthropic(Adapter):
 
     def __init__(self, settings: AnthropicSettings, *, policy: AddressPolicy) -> None:
         super().__init__(settings, policy=policy)
-        self._pool = Pool(settings.base_url, timeout_s=settings.timeout_s, policy=policy)
+        self._pool = Pool(self.dial())
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         body = body_of(request.conversation()) | {
@@ -150,21 +150,43 @@ class Anthropic(Adapter):
             "max_tokens": request.max_output or DEFAULT_MAX_TOKENS,
             "stream": request.stream,
         }
+        return AnthropicExchange(self._ask("POST", "/v1/messages", body), request, self.settings.api_key)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
+        """An answer with a good status. Raises `UpstreamError`."""
         headers = {"Content-Type": "application/json", "anthropic-version": "2023-06-01"}
         if self.settings.api_key:
             headers["x-api-key"] = self.settings.api_key
-        answer = self._pool.request("POST", "/v1/messages", headers, [msgspec.json.encode(body)])
-        if answer.status != 200:
+        answer = self._pool.request(method, path, headers, [msgspec.json.encode(body)] if body else ())
+        if answer.status == 200:
+            return answer
+        try:
             said = answer.read_all(MAX_ERROR_BYTES, time.monotonic() + self.settings.timeout_s)
+        finally:
             answer.close()
-            raise error_of(answer.status, said, self.settings.api_key)
-        return AnthropicExchange(answer, request, self.settings.api_key)
+        raise error_of(
+            answer.status, said, self.settings.api_key, retry_after_s=seconds_in(answer.header("retry-after"))
+        )
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
-        return CheckResult(result="ok", latency_ms=0, detail="The provider answers.")
+        started = time.monotonic()
+        try:
+            if model is None:
+                self._ask("GET", "/v1/models").read_all()
+            else:
+                said = [{"role": "user", "content": prompt or "Hello"}]
+                body = {"max_tokens": 16, **parameters, "model": model, "messages": said}
+                self._ask("POST", "/v1/messages", body).read_all()
+        except UpstreamError as error:
+            return CheckResult(result=verdict_of(error), latency_ms=_ms_since(started), detail=error.message)
+        return CheckResult(result="ok", latency_ms=_ms_since(started), detail="The provider answers.")
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _ms_since(started: float) -> int:
+    return int((time.monotonic() - started) * 1000)
 
 
 def body_of(conversation: Conversation) -> dict[str, Any]:
