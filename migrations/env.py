@@ -6,7 +6,7 @@ SQLite cannot alter most things in place, so tables are copied there (batch mode
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import Any
 
 from alembic import context
@@ -14,13 +14,12 @@ from flask import has_app_context
 from sqlalchemy import Connection, Engine, create_engine
 
 import config as settings
-
-# They bring in every table of the domain.
 from app.extensions import Base, UtcDateTime, db, prepare
 
-for ledger in ("app.ledger.entries", "app.ledger.rollups", "app.ledger.budgets"):
-    if find_spec(ledger):
-        import_module(ledger)
+# A table is known once its module is loaded.
+for room in ("app.domain", "app.ledger", "app.workflows"):
+    for found in iter_modules(import_module(room).__path__, f"{room}."):
+        import_module(found.name)
 
 
 def render_item(kind: str, item: Any, autogen_context: Any) -> str | bool:

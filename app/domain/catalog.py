@@ -295,7 +295,7 @@ class Price(Priced, Base):
         return directory.Price(
             id=self.id,
             rates={name: amount for name, amount in self.amounts().items() if amount is not None},
-            tiers=self.tiers,
+            tiers=self.tiers or {},
             long_context=None if long is None else directory.LongContext(**long),
         )
 

@@ -139,7 +139,10 @@ def test_the_lines_of_a_cost_add_up_to_what_the_meter_charges(
     whole = (prompt - cached) * (input or 0) + completion * (output or 0)
     whole += cached * ((input if cached_input is None else cached_input) or 0)
     entry = UsageEntry(
-        prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion, cost_nano=money.half_up(whole)
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        completion_tokens=completion,
+        cost_nano=money.half_up(whole, money.MTOK),
     )
     lines = pages.arithmetic(entry, price)
     assert sum(line.quantity for line in lines) == prompt + completion
@@ -158,7 +161,7 @@ def test_a_price_a_request_is_a_line_of_what_cost_something() -> None:
 
 
 def test_more_cached_than_there_were_is_never_charged_below_nothing() -> None:
-    price = Price(input_per_mtok=10**9, output_per_mtok=0, cached_input_per_mtok=None, per_request=None)
+    price = Price(input_per_mtok=10**9, output_per_mtok=0, cached_input_per_mtok=10**8, per_request=None)
     entry = UsageEntry(prompt_tokens=3, cached_tokens=5, completion_tokens=0, cost_nano=1)
     assert [(line.what, line.quantity) for line in pages.arithmetic(entry, price)] == [("Cached input", 3)]
 
