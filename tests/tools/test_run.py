@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import psutil
 import pytest
 import redis
 
+from tests.services.memory import PLACE
 from tests.services.portico import ROOT, Portico
 from tests.services.waiting import PATIENCE_S, until
 from tools import run
@@ -95,16 +98,18 @@ def gone(processes: list[psutil.Process], within_s: float = PATIENCE_S) -> bool:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
+def launch() -> Iterator[Callable[..., Launched]]:
     made: list[Launched] = []
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=PLACE))  # short, so that Valkey's socket lies in it
 
     def make(*arguments: str, environ: dict[str, str] | None = None, **commands: str) -> Launched:
-        made.append(Launched(tmp_path / "data", dict(environ or {}), *arguments, **commands))
+        made.append(Launched(folder / "data", dict(environ or {}), *arguments, **commands))
         return made[-1]
 
     yield make
     for one in made:
         one.kill()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_ctrl_c_ends_everything_with_0_and_valkey_last(launch: Callable[..., Launched]) -> None:
