@@ -20,6 +20,7 @@ from hypothesis import settings
 from jinja2 import FileSystemBytecodeCache
 
 from app import clock
+from tests.groups import ByGroup
 from tests.services.chromium import Chromium, NoChromium, find_chromium
 from tests.services.memory import IN_MEMORY, PLACE
 from tests.services.portico import Portico
@@ -244,6 +245,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = sorted(
         (item for item in items if item not in gone), key=lambda item: not item.get_closest_marker("slow")
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what `tests.groups` names, in whichever order processes come for more."""
+    return ByGroup(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

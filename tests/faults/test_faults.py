@@ -14,7 +14,7 @@ from tests.services.waiting import until
 
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "5"))  # the promise says ten minutes: OUTAGE_S=600 waits as long
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(180 + OUTAGE_S)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + OUTAGE_S)]
 
 
 def workers(world) -> list[int]:

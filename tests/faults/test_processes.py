@@ -14,7 +14,7 @@ import requests
 from tests.faults.conftest import World
 from tests.services.waiting import PATIENCE_S, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 # What to look for in the command line of each process that the launcher starts.
 WORDS = {

@@ -8,7 +8,7 @@ import requests
 from tests.journeys.conftest import PASSWORD
 from tests.services.waiting import PATIENCE_S, within
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def made(api: requests.Session, url: str, **fields: object) -> None:

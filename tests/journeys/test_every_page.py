@@ -18,7 +18,7 @@ from tests.services.portico import ADMIN_PASSWORD, Portico
 from tests.services.waiting import PATIENCE_S
 from tools.screenshots import PERSON, WIDE, Seed, pages, sign_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("every page"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 FIRST_LOAD, LATER_LOAD = 250_000, 30_000  # bytes over the wire
 NARROWEST = {"width": 360, "height": 780}

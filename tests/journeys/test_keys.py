@@ -10,7 +10,7 @@ import pytest
 from tests.journeys.conftest import PASSWORD, Visitor
 from tests.services.waiting import within
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("portico")]
+pytestmark = pytest.mark.browser
 
 
 def works(client: openai.OpenAI) -> bool:

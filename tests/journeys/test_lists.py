@@ -9,7 +9,7 @@ from playwright.sync_api import Route
 from tests.journeys.conftest import PASSWORD
 from tests.services.waiting import PATIENCE_S
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("trouble", ["an error", "no answer"])

@@ -6,7 +6,7 @@ import pytest
 
 from tests.journeys.conftest import PASSWORD
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("portico")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("width", [1360, 390])

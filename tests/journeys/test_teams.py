@@ -13,7 +13,7 @@ from tests.journeys.conftest import PASSWORD, Visitor
 from tests.services.portico import Portico
 from tests.services.waiting import PATIENCE_S
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("portico")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.services.receivers import Receiver
 from tests.services.upstream import CHAT, Greedy, Upstream
 from tests.services.waiting import PATIENCE_S, until, within
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("budget-alerts"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @dataclass

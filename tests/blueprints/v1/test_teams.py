@@ -34,7 +34,7 @@ from tests.services.upstream import CHAT, Upstream, WhenReleased
 from tests.services.waiting import PATIENCE_S, until, within
 
 TAKEN = -(-BYTES // 4) + 3  # tokens that a call takes from a minute before its own are known
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("teams"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 class Reply:
