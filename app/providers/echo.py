@@ -18,7 +18,9 @@ from msgspec import Meta
 
 from app import clock
 from app.directory import Capability, Deployment
+from app.providers import openai_conversation
 from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.conversation import Event, Reply
 from app.providers.settings import Settings
 from app.runtime.ids import new_id
 
@@ -87,6 +89,12 @@ class EchoChat(_Echo):
             for i in range(self._answers)
         ]
         return msgspec.json.encode(self._head("chat.completion") | {"choices": choices, "usage": self._usage()})
+
+    def reply(self) -> Reply:
+        return openai_conversation.reply_of(self.body())
+
+    def neutral_events(self) -> Iterator[Event]:
+        return openai_conversation.events_of(self.events())
 
     def events(self) -> Iterator[bytes]:
         for index in range(self._answers):

@@ -465,14 +465,15 @@ class OpenAI(Adapter):
         self._ask("/chat/completions", body)
 
     def _ask(self, path: str, body: dict[str, Any]) -> None:
-        """Send a question whose answer only has to be one. Raises `UpstreamError`."""
+        """Send a question whose answer only has to be one: a choice or a vector. Raises `UpstreamError`."""
         answer = self._post(path, [msgspec.json.encode(body)], stream=False)
         if answer.status != 200:
             raise self._refusal(answer)
-        try:
-            _reply.decode(answer.read_all())
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise UpstreamError("The provider's answer can't be read; is the base URL right?") from None
+        said = answer.read_all()
+        reply = _read_loosely(said)
+        if reply is None or not (reply.choices or reply.data):
+            otherwise = "The provider's answer can't be read; is the base URL right?"
+            raise error_of(502, said, self.settings.secret, otherwise=otherwise)
 
     @staticmethod
     def _told(result: CheckVerdict, started: float, detail: str, models: tuple[str, ...] = ()) -> CheckResult:

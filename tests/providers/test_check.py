@@ -90,6 +90,17 @@ def test_other_failures_of_the_call_are_told_as_they_are(
 
 
 @pytest.mark.parametrize(
+    ("said", "told"),
+    [({"error": {"message": "The model is loading."}}, "The model is loading."), ({"choices": []}, "can't be read"),
+     ({}, "can't be read"), ([], "can't be read"), ({"data": []}, "can't be read")],
+)  # fmt: skip
+def test_a_good_status_without_an_answer_is_none(adapter: OpenAI, upstream: Upstream, said: object, told: str) -> None:
+    upstream.always(CHAT, Answer(said))
+    verdict, detail = check(adapter, "unlisted")
+    assert verdict == "bad_response" and told in detail
+
+
+@pytest.mark.parametrize(
     "listing", [failure(403, "no listing"), failure(500, "oh"), INVALID_JSON, Answer({"data": []})]
 )
 def test_a_list_that_cannot_be_had_keeps_no_model_from_being_tried(

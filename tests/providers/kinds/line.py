@@ -11,13 +11,13 @@ import msgspec
 from msgspec import Meta
 
 from app.directory import Capability, Deployment
+from app.providers import usage
 from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, Reasoning, Reply, Text, ToolCall, ToolCallDelta
-from app.providers.http_errors import error_of, safe_to_show
+from app.providers.http_errors import error_of
 from app.providers.lenient_json import read_json
+from app.providers.openai import verdict_of
 from app.providers.settings import SECRET, Settings, address, secret_env
-
-CUT = "The provider's answer was cut off."
 
 
 class LineSettings(Settings):
@@ -38,11 +38,14 @@ class LineExchange(Exchange):
         self._rest = first
         self._request = request
         self._secrets = secrets
-        self._used = Usage(prompt_tokens=request.prompt_estimate)
+        self._tally = usage.Tally(request)
 
     @property
     def usage(self) -> Usage:
-        return self._used
+        return self._tally.usage
+
+    def conclude(self) -> Usage:
+        return self._tally.conclude()
 
     def _pieces(self) -> Iterator[dict[str, Any]]:
         while True:
@@ -82,17 +85,23 @@ class LineExchange(Exchange):
     def neutral_events(self) -> Iterator[Event]:
         for piece in self._pieces():
             if "used" in piece:
-                prompt, completion = piece["used"]
-                self._used.prompt_tokens, self._used.completion_tokens, self._used.estimated = prompt, completion, False
+                told = dict(zip(("prompt_tokens", "completion_tokens"), piece["used"], strict=True))
+                self._tally.tell(msgspec.json.encode(told))
             if "text" in piece:
+                self._hear(piece["text"])
                 yield Text(piece["text"])
             if "thought" in piece:
+                self._hear(piece["thought"])
                 yield Reasoning(piece["thought"])
             if "call" in piece:
+                self._hear(piece["call"].get("name", "") + piece["call"].get("arguments", ""))
                 yield ToolCallDelta(**piece["call"])
             if "end" in piece:
                 self.finish_reason = piece["end"]
                 yield Finish(piece["end"])
+
+    def _hear(self, text: str) -> None:
+        self._tally.hear({"text": msgspec.Raw(msgspec.json.encode(text))})
 
     def close(self) -> None:
         self._sock.close()
@@ -108,9 +117,11 @@ class Line(Adapter):
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         turns = msgspec.to_builtins(request.conversation().turns)
-        return self._ask({"model": deployment.upstream_model, "turns": turns, "most": request.max_output}, request)
+        question = {"model": deployment.upstream_model, "turns": turns, "most": request.max_output}
+        return LineExchange(*self._ask(question), request, self.settings.secrets())
 
-    def _ask(self, question: dict[str, Any], request: UpstreamRequest) -> Exchange:
+    def _ask(self, question: dict[str, Any]) -> tuple[Any, bytes]:
+        """The connection on which the answer comes, and what of it has come. Raises `UpstreamError`."""
         secrets = self.settings.secrets()
         sock = self.dial().connect()
         try:
@@ -123,21 +134,18 @@ class Line(Adapter):
             if not isinstance(said, dict) or said.get("status") != 200:
                 status = said.get("status") if isinstance(said, dict) else None
                 raise error_of(status if isinstance(status, int) else 502, line, *secrets)
-        except OSError as error:
-            sock.close()
-            raise UpstreamError(f"The provider hung up: {safe_to_show(str(error), *secrets)}") from None
         except BaseException:
             sock.close()
             raise
-        return LineExchange(sock, rest, request, secrets)
+        return sock, rest
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
         started = time.monotonic()
         try:
-            self.dial().connect().close()
+            sock, _ = self._ask({"model": model, "turns": [{"role": "user", "parts": [{"text": prompt}]}], "most": 16})
         except UpstreamError as error:
-            result: Any = "timeout" if error.timed_out else "connection_error"
-            return CheckResult(result=result, latency_ms=_ms_since(started), detail=error.message)
+            return CheckResult(result=verdict_of(error), latency_ms=_ms_since(started), detail=error.message)
+        sock.close()
         return CheckResult(result="ok", latency_ms=_ms_since(started), detail="The provider answers.")
 
 
@@ -150,8 +158,10 @@ def _received(sock: Any) -> bytes:
         data: bytes = sock.recv(65_536)
     except TimeoutError:
         raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
+    except OSError:
+        data = b""
     if not data:
-        raise UpstreamError(CUT)
+        raise UpstreamError("The provider's answer was cut off.")
     return data
 
 

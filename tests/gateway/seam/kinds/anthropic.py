@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from app.directory import Capability, Deployment
+from app.providers import usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import (
@@ -57,12 +58,15 @@ class AnthropicExchange(Exchange):
         self._request = request
         self._secret = secret
         self._body = b""
-        self._used = Usage(prompt_tokens=request.prompt_estimate)
+        self._tally = usage.Tally(request)
         self.finish_reason = None
 
     @property
     def usage(self) -> Usage:
-        return self._used
+        return self._tally.usage
+
+    def conclude(self) -> Usage:
+        return self._tally.conclude()
 
     def receive(self) -> None:
         self._body = self._answer.read_object(5.0)
@@ -78,7 +82,9 @@ class AnthropicExchange(Exchange):
         value = read_json(self._body)
         if not isinstance(value, dict) or not isinstance(value.get("content"), list):
             raise error_of(502, self._body, self._secret, otherwise="The provider's answer can't be read.")
+        self._tally.hear_whole(self._body)
         self._tell(value.get("usage"))
+        self.conclude()
         finish = self._finish(value.get("stop_reason"))
         return Reply(parts=tuple(_part(block) for block in value["content"]), finish=finish)
 
@@ -91,13 +97,15 @@ class AnthropicExchange(Exchange):
                 continue
             match value.get("type"):
                 case "message_start":
-                    self._tell(value["message"].get("usage"))
+                    self._tell(value["message"].get("usage"), is_first=True)
                 case "content_block_start" if value["content_block"]["type"] == "tool_use":
                     calls += 1
                     block = value["content_block"]
+                    self._hear(block["name"])
                     yield ToolCallDelta(calls, block["id"], block["name"])
                 case "content_block_delta":
                     if (event := _delta(value["delta"], calls)) is not None:
+                        self._hear(event.arguments if isinstance(event, ToolCallDelta) else event.text)
                         yield event
                 case "message_delta":
                     self._tell(value.get("usage"))
@@ -113,16 +121,22 @@ class AnthropicExchange(Exchange):
             raise UpstreamError("The provider's stream ended before it was complete.")
         yield Finish(reason)
 
-    def _tell(self, told: Any) -> None:
-        """What stands beside the input (cache reads and writes) is part of the prompt here."""
+    def _hear(self, text: str) -> None:
+        self._tally.hear({"text": msgspec.Raw(msgspec.json.encode(text))})
+
+    def _tell(self, told: Any, *, is_first: bool = False) -> None:
+        """What stands beside the input (cache reads and writes) is part of the prompt here. What the first event says of
+        the output is a beginning and no count."""
         if not isinstance(told, dict):
             return
-        used = self._used
+        figures: dict[str, Any] = {}
         cached, written = told.get("cache_read_input_tokens") or 0, told.get("cache_creation_input_tokens") or 0
         if told.get("input_tokens") is not None:
-            used.prompt_tokens, used.cached_tokens = told["input_tokens"] + cached + written, cached
-        if told.get("output_tokens") is not None:
-            used.completion_tokens, used.estimated = told["output_tokens"], False
+            figures["prompt_tokens"] = told["input_tokens"] + cached + written
+            figures["prompt_tokens_details"] = {"cached_tokens": cached, "cache_write_tokens": written}
+        if not is_first:
+            figures["completion_tokens"] = told.get("output_tokens")
+        self._tally.tell(msgspec.json.encode(figures))
 
     def _finish(self, told: Any) -> FinishReason:
         self.finish_reason = REASONS.get(told, "stop")
@@ -250,7 +264,7 @@ def _part(block: dict[str, Any]) -> Text | Reasoning | ToolCall:
     return Text(block.get("text") or "")
 
 
-def _delta(delta: dict[str, Any], call: int) -> Event | None:
+def _delta(delta: dict[str, Any], call: int) -> Text | Reasoning | ToolCallDelta | None:
     match delta.get("type"):
         case "text_delta":
             return Text(delta["text"])
