@@ -54,7 +54,7 @@ def init_app(app: Flask, config: Config, *, pages: bool) -> None:
         login.request_loader(_person_of_the_session)
         login.login_view = "public.sign_in.show"
         init_web(app)
-        errors.answer_people(app)
+        errors.register_error_pages(app)
 
 
 def _person_of_the_session(_: object) -> Person | None:
@@ -65,7 +65,7 @@ def _person_of_the_session(_: object) -> Person | None:
     found = sessions.find(id) if isinstance(id, str) else None
     if found is None:
         return None
-    person = request_cache.whoever(found.person_id)
+    person = request_cache.load_person(found.person_id)
     if person is None or person.disabled:
         return None
     g.browser_session = found

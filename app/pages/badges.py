@@ -1,6 +1,6 @@
-"""What is new for whoever reads a page: unread notices, what waits for an admin, and the banner that is up.
+"""The badges of every page: unread notices, requests that wait for an admin, and the current announcement.
 
-Every page tells it, and some pages tell it twice, so it is asked once and by one query.
+Every page shows them, some in two places. They are read once per request, by one statement.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from app.domain import announcements, notices, subscriptions
 from app.domain.announcements import Announcement
 from app.domain.person import Person
 from app.extensions import db
-from app.web.request_cache import once
+from app.web.request_cache import cached
 from app.workflows import budget_requests
 
 
-class News(NamedTuple):
-    """Counts of notices and of requests that wait for a decision; the banner, or none."""
+class Badges(NamedTuple):
+    """The number of unread notices and of pending requests, and the current announcement, if any."""
 
     unread: int
     subscriptions: int
@@ -27,24 +27,24 @@ class News(NamedTuple):
     announcement: Announcement | None
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         return self.subscriptions + self.budgets
 
 
-def news(person: Person) -> News:
-    """What is new as this request is answered. Who does not see everything has nothing to decide."""
-    return once(f"news for {person.id}", lambda: _asked(person))
+def badges(person: Person) -> Badges:
+    """Returns the badges of a person. Someone who does not see everything has no requests to decide."""
+    return cached(f"badges of {person.id}", lambda: _read(person))
 
 
-def _asked(person: Person) -> News:
+def _read(person: Person) -> Badges:
     banner = aliased(Announcement, announcements.standing().subquery())
-    decides = person.sees_everything
-    return News._make(
+    sees_requests = person.sees_everything
+    return Badges._make(
         db.session.execute(
             select(
                 notices.unread_count(person).scalar_subquery(),
-                subscriptions.awaiting_decision_count().scalar_subquery() if decides else literal(0),
-                budget_requests.pending_count().scalar_subquery() if decides else literal(0),
+                subscriptions.awaiting_decision_count().scalar_subquery() if sees_requests else literal(0),
+                budget_requests.pending_count().scalar_subquery() if sees_requests else literal(0),
                 banner,
             )
             .select_from(select(literal(1)).subquery("one"))

@@ -1,7 +1,7 @@
-"""All budgets as a list for admins: narrowed and put in order by the database, from what the books say is spent.
+"""The admins' list of all budgets, filtered and sorted by the database by what the ledger says is spent.
 
-What they say is kept beside each budget (`app.ledger.list_order`). The books follow the meter within a second or two and know
-no holds; the rows that are shown have the meter's numbers.
+`app.ledger.list_order` keeps that beside each budget. The ledger follows the live counters within a second or two and
+knows no holds, so the rows that are shown get their figures from the live counters.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from app.domain.subscriptions import Subscription
 from app.domain.teams import Team
 from app.extensions import db
 from app.metering.periods import Window, window_of
-from app.pages import budgets as arranged
+from app.pages import budgets as budget_pages
 
-AT_ONCE = 200  # rows of an export whose numbers are read together
+BATCH = 200  # rows of an export whose figures are read together
 
 
-def _text(query: Any) -> ColumnElement[str]:
+def _or_empty(query: Any) -> ColumnElement[str]:
     return func.coalesce(query.scalar_subquery(), "")
 
 
-_person = _text(select(Person.username).where(Person.id == Budget.person_id))
-_team = _text(select(Team.name).where(Team.id == Budget.team_id))
+_person = _or_empty(select(Person.username).where(Person.id == Budget.person_id))
+_team = _or_empty(select(Team.name).where(Team.id == Budget.team_id))
 _subscribed = payers.with_owners(select(payers.SUBSCRIPTION_NAME).select_from(Subscription))
-# What `payers` calls a scope.
+# The name of a scope, as `payers` writes it.
 NAME: ColumnElement[str] = case(
     (Budget.scope_kind == "user", _person),
-    (Budget.scope_kind == "key", "key " + _text(select(ApiKey.name).where(ApiKey.id == Budget.scope_id))),
+    (Budget.scope_kind == "key", "key " + _or_empty(select(ApiKey.name).where(ApiKey.id == Budget.scope_id))),
     (Budget.scope_kind == "team", "team " + _team),
     (Budget.scope_kind == "member", _person + " in team " + _team),
-    (Budget.scope_kind == "subscription", _text(_subscribed.where(Subscription.id == Budget.scope_id))),
+    (Budget.scope_kind == "subscription", _or_empty(_subscribed.where(Subscription.id == Budget.scope_id))),
     else_="the organisation",
 )
 _enforced: ColumnElement[Any] = case(
@@ -50,31 +50,31 @@ _enforced: ColumnElement[Any] = case(
 )
 
 
-def listed(*, kind: str = "", state: str = "", search: str = "") -> Select[Budget]:
-    """All budgets, the nearest to its limit first, narrowed to a kind of scope, to those near their limit or beyond it
-    ("exhausted"), and to a part of the name."""
-    share, left = _standing()
+def search(*, kind: str = "", state: str = "", text: str = "") -> Select[Budget]:
+    """Returns all budgets, the nearest to its limit first: of one kind of scope, near their limit ("near") or used up
+    ("exhausted"), with a name that contains `text`."""
+    share, remaining = _standing()
     query = select(Budget).order_by(share.desc(), Budget.id)
     if kind:
         query = query.where(Budget.scope_kind == kind)
     if state:
-        exhausted = left < payers.smallest_call_nano()
-        query = query.where(exhausted if state == "exhausted" else exhausted | (share * 100 >= arranged.NEAR))
-    return query.where(_is_found_by(search)) if search else query
+        exhausted = remaining < payers.smallest_call_nano()
+        query = query.where(exhausted if state == "exhausted" else exhausted | (share * 100 >= budget_pages.NEAR))
+    return query.where(_name_contains(text)) if text else query
 
 
-def _is_found_by(search: str) -> ColumnElement[bool]:
-    """Whether a part of the name of what is charged contains a text: of the key, the person, the team, the model. What
-    kind it is may be said first, as in "key nightly" and "team Research"."""
-    people = select(Person.id).where(Person.username.icontains(search, autoescape=True))
-    joined = select(Team.id).where(Team.name.icontains(_after("team", search), autoescape=True))
-    key = _after("key", search)
+def _name_contains(text: str) -> ColumnElement[bool]:
+    """Whether the name of what is charged contains `text`: the name of the key, the person, the team or the model. Its
+    kind may come first, as in "key nightly" and "team Research"."""
+    people = select(Person.id).where(Person.username.icontains(text, autoescape=True))
+    joined = select(Team.id).where(Team.name.icontains(_after("team", text), autoescape=True))
+    key = _after("key", text)
     named = select(ApiKey.id).where(
         contains(key, ApiKey.name, ApiKey.note), ApiKey.name.icontains(key, autoescape=True)
     )
     subscribed = select(Subscription.id).where(
         or_(
-            Subscription.model_name.icontains(search, autoescape=True),
+            Subscription.model_name.icontains(text, autoescape=True),
             Subscription.team_id.in_(joined),
             and_(Subscription.team_id.is_(None), Subscription.person_id.in_(people)),
         )
@@ -84,57 +84,59 @@ def _is_found_by(search: str) -> ColumnElement[bool]:
         Budget.person_id.in_(people),
         Budget.team_id.in_(joined),
         and_(Budget.scope_kind == "subscription", Budget.scope_id.in_(subscribed)),
-        and_(Budget.scope_kind == "organisation", literal("the organisation").icontains(search, autoescape=True)),
+        and_(Budget.scope_kind == "organisation", literal("the organisation").icontains(text, autoescape=True)),
     )
 
 
-def _after(word: str, search: str) -> str:
-    rest = search[len(word) + 1 :].strip()
-    return rest if rest and search.lower().startswith(f"{word} ") else search
+def _after(word: str, text: str) -> str:
+    """Returns `text` without `word` at its start, if more follows."""
+    rest = text[len(word) + 1 :].strip()
+    return rest if rest and text.lower().startswith(f"{word} ") else text
 
 
 def columns() -> dict[str, Any]:
-    """What the heads of the list sort by; periods end as seen from now."""
-    share, left = _standing()
-    kinds = sorted(arranged.KINDS, key=lambda kind: arranged.KINDS[kind])
+    """The sortable columns of the list. Periods end relative to now."""
+    share, remaining = _standing()
+    kinds = sorted(budget_pages.KINDS, key=lambda kind: budget_pages.KINDS[kind])
     return {
         "name": func.lower(NAME),
         "kind": case({kind: place for place, kind in enumerate(kinds)}, value=Budget.scope_kind),
         "share": share,
-        "left": left,
+        "left": remaining,
         "resets": _of_period(lambda window: literal(window.end_ms, BigInteger)),
     }
 
 
 def _standing() -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """Which share of its limit a row's budget has spent of its running period, and what is left, in nano-units."""
+    """Returns two expressions: the share of its limit that a budget has spent in the current period, and the remaining
+    nano-units."""
     runs = Budget.spent_period == _of_period(lambda window: literal(window.name))
     spent: ColumnElement[Any] = case((runs, Budget.spent_nano), else_=0)
-    left: ColumnElement[Any] = case((_enforced > spent, _enforced - spent), else_=0)
-    return case((_enforced > 0, cast_sql(spent, Float) / _enforced), else_=literal(1e300)), left
+    remaining: ColumnElement[Any] = case((_enforced > spent, _enforced - spent), else_=0)
+    return case((_enforced > 0, cast_sql(spent, Float) / _enforced), else_=literal(1e300)), remaining
 
 
-def _of_period(told: Any) -> ColumnElement[Any]:
-    """What the running period of a row's budget tells; there are few kinds of periods."""
+def _of_period(value_of: Any) -> ColumnElement[Any]:
+    """What `value_of` returns for the current period of a budget. There are few kinds of periods."""
     at_ms = now_ms()
     if "budget_specs" not in g:
         g.budget_specs = db.session.execute(select(Budget.period, Budget.timezone).distinct()).all()
     cases = [
-        (and_(Budget.period == period, Budget.timezone == timezone), told(window_of(f"{period}|{timezone}", at_ms)))
+        (and_(Budget.period == period, Budget.timezone == timezone), value_of(window_of(f"{period}|{timezone}", at_ms)))
         for period, timezone in g.budget_specs
     ]
-    return case(*cases, else_=None) if cases else told(Window("total", 0, 0))
+    return case(*cases, else_=None) if cases else value_of(Window("total", 0, 0))
 
 
-def rows(found: Iterable[Budget]) -> list[arranged.Row]:
-    """Budgets with the names of their scopes and the meter's numbers; the scopes that are gone are left out."""
-    scopes = [(one.scope_kind, one.scope_id) for one in found]
-    known = payers.read(scopes)
-    return arranged.rows([known[scope] for scope in scopes if scope in known])
+def rows(budgets: Iterable[Budget]) -> list[budget_pages.Row]:
+    """Returns rows with the names of the scopes and the live figures. It leaves out scopes that no longer exist."""
+    scopes = [(budget.scope_kind, budget.scope_id) for budget in budgets]
+    payer_of = payers.read(scopes)
+    return budget_pages.rows([payer_of[scope] for scope in scopes if scope in payer_of])
 
 
-def every_row(found: Iterable[Budget]) -> Iterator[arranged.Row]:
-    """The same for an export, some at a time."""
-    waiting = iter(found)
-    while some := list(islice(waiting, AT_ONCE)):
-        yield from rows(some)
+def every_row(budgets: Iterable[Budget]) -> Iterator[budget_pages.Row]:
+    """Yields the same rows for an export, in batches."""
+    remaining = iter(budgets)
+    while batch := list(islice(remaining, BATCH)):
+        yield from rows(batch)

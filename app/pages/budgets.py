@@ -1,5 +1,5 @@
-"""Budgets arranged for pages: a scope with its name and the meter's numbers, how it stands in a word, and what was done
-with it. The portal and the admins' pages show the same."""
+"""Budgets for pages: a scope with its name and live figures, its state, and its history. The portal and the admins'
+pages show the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.domain.payers import Payer
 from app.domain.person import Person
 from app.metering import money
 
-NEAR = 80  # percent of the limit from which a budget is near it
+NEAR = 80  # percent of the limit from which a budget counts as near it
 KINDS = {
     "organisation": "Organisation",
     "team": "Team",
@@ -25,15 +25,16 @@ PERIODS = {"day": "a day", "week": "a week", "month": "a month", "total": "in to
 ACTIONS = {"notify": "Tell only", "refuse": "Refuse new work", "suspend": "Pause the key"}
 STATES = {"ok": "Within its limit", "near": "Near its limit", "exhausted": "Used up"}
 
-OPEN_ACTS = ("budget.set", "budget.clear")
-ACTS = (
-    *OPEN_ACTS, "budget.credit", "budget.request", "budget.request.withdraw", "budget.request.grant",
+PUBLIC_ACTIONS = ("budget.set", "budget.clear")
+ALL_ACTIONS = (
+    *PUBLIC_ACTIONS, "budget.credit", "budget.request", "budget.request.withdraw", "budget.request.grant",
     "budget.request.deny", "key.pause", "key.resume",
 )  # fmt: skip
 
 
 class Row(NamedTuple):
-    """One scope of a list. `state` is one of `STATES`, or "unknown" while the meter cannot be read, or "none"."""
+    """One scope of a list. `state` is one of `STATES`, "unknown" while the live counters cannot be read, or "none"
+    without a limit."""
 
     payer: Payer
     standing: budgets.Standing
@@ -41,20 +42,22 @@ class Row(NamedTuple):
 
     @property
     def share(self) -> float:
-        """What is spent and held of what is enforced; -1 without a limit or while the meter cannot be read."""
+        """Spent plus reserved, as a share of the enforced limit; -1 without a limit or while the live counters cannot
+        be read."""
         if self.standing.limit_nano is None or self.standing.spent_nano is None:
             return -1.0
         used = self.standing.spent_nano + (self.standing.reserved_nano or 0)
         return used / self.standing.limit_nano if self.standing.limit_nano else float("inf")
 
 
-def rows(found: Sequence[Payer], person: Person | None = None) -> list[Row]:
-    """Scopes with their numbers, in one query and one trip to Redis; for a person, with those that are theirs to see."""
-    smallest = payers.smallest_call_nano() if found else 0
-    standings = budgets.standings([payer.scope for payer in found])
+def rows(scopes: Sequence[Payer], person: Person | None = None) -> list[Row]:
+    """Returns scopes with their figures, read in one query and one trip to Redis. With `person`, only the figures that
+    this person may see."""
+    smallest = payers.smallest_call_nano() if scopes else 0
+    standings = budgets.standings([payer.scope for payer in scopes])
     return [
-        Row(payer, one.seen_by(person) if person else one, _state(one, smallest))
-        for payer, one in zip(found, standings, strict=True)
+        Row(payer, standing.seen_by(person) if person else standing, _state(standing, smallest))
+        for payer, standing in zip(scopes, standings, strict=True)
     ]
 
 
@@ -76,13 +79,13 @@ def named(scopes: Sequence[tuple[str, str, str]]) -> list[tuple[str, budgets.Sta
 
 
 def history(payer: Payer, *, whole: bool, limit: int = 30) -> list[AuditEntry]:
-    """What was done with a scope's budget and by whom, newest first; not the `whole` of it leaves out what others
-    asked for and why, and what was given to them."""
-    return audit.history(payer.kind, payer.id, limit=limit, actions=ACTS if whole else OPEN_ACTS)
+    """The history of a scope's budget, newest first. Without `whole` it leaves out the requests of others, their
+    reasons and what they were granted."""
+    return audit.history(payer.kind, payer.id, limit=limit, actions=ALL_ACTIONS if whole else PUBLIC_ACTIONS)
 
 
 def exported(row: Row) -> dict[str, Any]:
-    """One row of an export."""
+    """One row of the export."""
     standing = row.standing
     return {
         "scope": row.payer.kind,

@@ -1,4 +1,4 @@
-"""The history of a key, a team or a budget in words: one line for each entry of the audit trail, the same on every page."""
+"""The history of a key, a team or a budget: one line for each audit entry, with the same words on every page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.domain.keys import KeyFields
 from app.domain.teams import TeamFields
 from app.pages.budgets import ACTIONS
 
-# `{person}` is whom the act concerns, `{role}` their new role.
+# `{person}` is the person the action concerns, `{role}` their new role.
 ACTION_TITLES = {
     "key.create": "Key created",
     "key.update": "Key changed",
@@ -50,11 +50,11 @@ LABELS = {
 }
 ROLES = {"owner": "an owner", "member": "a member"}
 EMPTY: tuple[Any, ...] = (None, "", [])
-EMPTY_WORDS = {"models": "all", "expires_at": "never"}  # for others "none"
+EMPTY_WORDS = {"models": "all", "expires_at": "never"}  # "none" for any other field
 
 
 class HistoryLine(NamedTuple):
-    """One act: its title, when and by whom, and what it changed and why."""
+    """One action: its title, time and actor, and what it changed and why."""
 
     title: str
     at: datetime
@@ -63,8 +63,8 @@ class HistoryLine(NamedTuple):
 
 
 def history_lines(entries: Iterable[AuditEntry]) -> list[HistoryLine]:
-    """These entries in words, in their order."""
-    return [HistoryLine(_title(one), one.at, one.actor, _text(one)) for one in entries]
+    """Returns these entries in words, in the same order."""
+    return [HistoryLine(_title(entry), entry.at, entry.actor, _text(entry)) for entry in entries]
 
 
 def _title(entry: AuditEntry) -> str:
@@ -79,7 +79,8 @@ def _text(entry: AuditEntry) -> str:
 
 
 def _changes(entry: AuditEntry) -> Iterable[str]:
-    """What an act changed, a field each: "limit: 5 → 8". What was created tells what of it is not usual."""
+    """What an action changed, one text per field: "limit: 5 → 8". For something new, only the fields that are not
+    usual."""
     before, after = entry.detail.get("before") or {}, entry.detail.get("after") or {}
     created = entry.action.endswith(".create")
     if entry.action == "budget.clear":
@@ -93,11 +94,13 @@ def _changes(entry: AuditEntry) -> Iterable[str]:
         was = old not in EMPTY or (name in before and name in EMPTY_WORDS)
         label = LABELS.get(name, name)
         yield (
-            f"{label}: {_spelled(name, old)} → {_spelled(name, value)}" if was else f"{label}: {_spelled(name, value)}"
+            f"{label}: {_in_words(name, old)} → {_in_words(name, value)}"
+            if was
+            else f"{label}: {_in_words(name, value)}"
         )
 
 
-def _spelled(name: str, value: Any) -> str:
+def _in_words(name: str, value: Any) -> str:
     if value in EMPTY:
         return EMPTY_WORDS.get(name, "none")
     match name:
@@ -118,7 +121,7 @@ def _spelled(name: str, value: Any) -> str:
 
 
 def _duration(seconds: int) -> str:
-    """A number of seconds in its largest whole unit."""
+    """Returns a number of seconds in its largest whole unit."""
     for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size and seconds % size == 0:
             number = seconds // size

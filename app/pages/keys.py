@@ -1,6 +1,6 @@
-"""Keys arranged for a list: what its address asks for, in which order, what is known of each, and the list as a file.
+"""Keys as a list: its filters and its order, the figures of each key, and the export.
 
-A person's own list and the admins' one over everybody's keys are the same but for whose keys they hold.
+A person's own list and the admins' list of all keys differ only in whose keys they contain.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from app.reports.usage import Filters, PeriodUsage, Reader, Sums
 from app.web import exports, lists
 from app.web.lists import ListFilter
 
-ENDING = timedelta(days=30)
+EXPIRES_SOON = timedelta(days=30)
 UNUSED = timedelta(days=90)
 CONCERNS = {
-    "expiring": f"Expires within {ENDING.days} days",
+    "expiring": f"Expires within {EXPIRES_SOON.days} days",
     "unused": f"Not used for {UNUSED.days} days",
     "old": f"Older than {keys.OLD.days} days",
 }
-EXPORTED_AT_ONCE = 200
-DAYS = 30  # of a key's use
+BATCH = 200
+DAYS = 30  # of a key's usage
 
-# What the heads of the list sort by.
+# The sortable columns of the list.
 COLUMNS = {
     "name": ApiKey.name,
     "owner": select(Person.username).where(Person.id == ApiKey.person_id).scalar_subquery(),
-    "used": ApiKey.last_used_ms,  # who was never used, was used longest ago
+    "used": ApiKey.last_used_ms,  # a key that was never used sorts as the least recently used
     "expires": ApiKey.expires_at,
 }
 
 
 class Row(NamedTuple):
-    """One key of a list with the meter's numbers and its last use."""
+    """One key of a list, with its live figures and its last use."""
 
     key: ApiKey
     standing: budgets.Standing
@@ -52,30 +52,30 @@ class Row(NamedTuple):
 
 
 def filters_from_request() -> ListFilter:
-    """What this request narrows a list of keys to."""
+    """Reads the filters of this request for a list of keys."""
     return lists.filters_from_request(status=keys.STATUSES, model=None, concern=CONCERNS)
 
 
-def narrowed(found: Select[ApiKey], filters: ListFilter) -> Select[ApiKey]:
-    """Those of some keys that the filters leave."""
-    found = keys.filtered(
-        found, search=filters.search or None, status=filters["status"] or None, model=filters["model"] or None
+def filtered(query: Select[ApiKey], filters: ListFilter) -> Select[ApiKey]:
+    """Returns `query` narrowed by `filters`."""
+    query = keys.filtered(
+        query, search=filters.search or None, status=filters["status"] or None, model=filters["model"] or None
     )
     match filters["concern"]:
         case "expiring":
-            found = found.where(keys.ending_within(ENDING))
+            query = query.where(keys.ending_within(EXPIRES_SOON))
         case "unused":
             since = now() - UNUSED
             unused = ApiKey.last_used_ms < to_ms(since)
-            found = found.where(keys.live(), ApiKey.created_at <= since, unused)
+            query = query.where(keys.live(), ApiKey.created_at <= since, unused)
         case "old":
-            found = found.where(keys.older_than(keys.OLD))
-    return found
+            query = query.where(keys.older_than(keys.OLD))
+    return query
 
 
-def rows(reader: Reader, found: Iterable[ApiKey]) -> list[Row]:
-    """Keys with their numbers, read for all of them at once."""
-    listed = list(found)
+def rows(reader: Reader, batch: Iterable[ApiKey]) -> list[Row]:
+    """Returns keys with their figures, read for all of them together."""
+    listed = list(batch)
     ids = [key.id for key in listed]
     standings = budgets.standings([("key", id) for id in ids])
     used_ms = requests.last_use(reader, ids)
@@ -111,27 +111,27 @@ EXPORTED: Mapping[str, Callable[[Row], Any]] = {
 }
 
 
-def exported(form: exports.Format, reader: Reader, found: Iterator[ApiKey]) -> Response:
-    """These keys as a file."""
+def exported(file_format: exports.Format, reader: Reader, all_keys: Iterator[ApiKey]) -> Response:
+    """Answers with these keys as a file."""
 
     def every_row() -> Iterator[Row]:
-        while some := list(islice(found, EXPORTED_AT_ONCE)):
-            yield from rows(reader, some)
+        while batch := list(islice(all_keys, BATCH)):
+            yield from rows(reader, batch)
 
-    return exports.answer(form, "keys", EXPORTED, every_row())
+    return exports.answer(file_format, "keys", EXPORTED, every_row())
 
 
-class Used(NamedTuple):
-    """What a key was used for in the last days, today included, by UTC day."""
+class KeyUsage(NamedTuple):
+    """The usage of a key in the last `DAYS` UTC days, today included: by day and in total."""
 
     days: list[PeriodUsage]
     sums: Sums
 
 
-def use_of(reader: Reader, key: ApiKey) -> Used:
-    """The last `DAYS` days of a key."""
+def usage_of(reader: Reader, key: ApiKey) -> KeyUsage:
+    """Returns the usage of a key in the last `DAYS` days."""
     days = usage_reports.usage(reader, "day", periods=DAYS, filters=Filters(key_id=key.id))
     sums = Sums()
     for day in days:
         sums.add(day)
-    return Used(days, sums)
+    return KeyUsage(days, sums)

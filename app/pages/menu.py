@@ -1,6 +1,6 @@
-"""The menu, the person and the brand around every page: what layouts/page.html shows of the deployment and the role.
+"""What surrounds every page: the menu, the signed-in person, the brand and the announcement, for layouts/page.html.
 
-It knows the doors by their addresses alone, so that it can offer exactly what this process serves.
+It knows the doors only by their paths, so it offers exactly the pages that this process serves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from flask_login import current_user
 
 from app import current
 from app.domain.announcements import Announcement
-from app.pages.badges import news
+from app.pages.badges import badges
 from app.workflows.status import version
 
 INSTALLED = "portico_menu"
@@ -23,8 +23,8 @@ class Entry(NamedTuple):
     label: str
     href: str
     icon: str
-    key: str | None = None  # `g` and this letter lead there
-    also: str | None = None  # pages below this address belong to it too
+    key: str | None = None  # keyboard shortcut: `g`, then this letter
+    also: str | None = None  # pages below this path belong to the entry too
 
 
 USER = (
@@ -40,7 +40,7 @@ USER = (
 )
 APPROVALS, STATUS = "/admin/approvals", "/admin/status"
 NOTICES, REFERENCE = "/notices", "/reference"
-DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser has put away
+DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser dismissed
 ADMIN = (
     Entry("Approvals", APPROVALS, "shield-check", "a", also="/admin/budget-requests"),
     Entry("Approval rules", "/admin/rules", "zap"),
@@ -61,67 +61,69 @@ ADMIN = (
 
 
 def init_menu(app: Flask) -> None:
-    """Gives the layouts their menu; doors with pages call it, and the first call counts."""
+    """Gives the layouts their context. Every door with pages calls it; only the first call has an effect."""
     if app.extensions.setdefault(INSTALLED, False):
         return
     app.extensions[INSTALLED] = True
-    app.context_processor(surroundings)
+    app.context_processor(layout_context)
 
 
-def surroundings() -> dict[str, Any]:
-    """What the layouts need beside the page's own values."""
+def layout_context() -> dict[str, Any]:
+    """The values that the layouts need in addition to the page's own."""
     config = current.config()
-    told: dict[str, Any] = {
+    context: dict[str, Any] = {
         "brand_name": config.portal.name,
         "brand_logos": config.logos,
         "environment": None if config.production else config.server.environment,
         "app_version": _version(),
     }
-    return told | _of_the_person()
+    return context | _person_context()
 
 
-def _of_the_person() -> dict[str, Any]:
+def _person_context() -> dict[str, Any]:
+    """The values for a signed-in person; none for anyone else."""
     if not current_user.is_authenticated or current_user.must_change_password:
         return {}
     served = {rule.rule for rule in current_app.url_map.iter_rules()}
-    told = news(current_user._get_current_object())
+    person_badges = badges(current_user._get_current_object())
     role = {"admin": "Administrator", "admin-readonly": "Administrator, read only"}.get(current_user.role, "")
     return {
-        "menu": _menu(served, told.waiting),
+        "menu": _menu(served, person_badges.pending),
         "signed_in": {"name": current_user.username, "detail": current_user.email or role},
         "user_menu": [{"label": "Change password", "href": "/password", "icon": "lock"}]
         if "/password" in served
         else [],
         "logout_href": "/sign-out" if "/sign-out" in served else None,
         "search_href": "/models" if "/models" in served else None,
-        "notifications": {"href": NOTICES, "count": told.unread} if NOTICES in served else None,
-        "announcement": _announcement(told.announcement, served),
+        "notifications": {"href": NOTICES, "count": person_badges.unread} if NOTICES in served else None,
+        "announcement": _announcement(person_badges.announcement, served),
         "docs_href": REFERENCE if REFERENCE in served else None,
         "status_href": STATUS if STATUS in served and current_user.sees_everything else None,
     }
 
 
-def _menu(served: set[str], waiting: int) -> list[dict[str, Any]]:
+def _menu(served: set[str], pending: int) -> list[dict[str, Any]]:
+    """The menu: only entries that this process serves, and for admins their own group."""
     groups: list[tuple[str, tuple[Entry, ...]]] = [("User", USER)]
     if current_user.sees_everything:
         groups.append(("Admin", ADMIN))
-    shown = []
+    visible = []
     for label, entries in groups:
-        items = [_item(entry, waiting) for entry in entries if entry.href in served or f"{entry.href}/" in served]
+        items = [_item(entry, pending) for entry in entries if entry.href in served or f"{entry.href}/" in served]
         if items:
-            shown.append({"label": label, "items": items})
-    return shown
+            visible.append({"label": label, "items": items})
+    return visible
 
 
-def _announcement(found: Announcement | None, served: set[str]) -> dict[str, Any] | None:
-    """The banner that is up, unless this browser has put it away."""
-    if found is None or request.cookies.get(DISMISSED) == found.id:
+def _announcement(announcement: Announcement | None, served: set[str]) -> dict[str, Any] | None:
+    """The current announcement, unless this browser has dismissed it."""
+    if announcement is None or request.cookies.get(DISMISSED) == announcement.id:
         return None
-    told = {"level": found.level, "text": found.text, "dismiss_href": None}
+    context = {"level": announcement.level, "text": announcement.text, "dismiss_href": None}
     if "/announcements/<id>/dismissal" in served:
         back = request.full_path.rstrip("?") if request.method == "GET" else None
-        told["dismiss_href"] = url_for("public.announcement.dismiss", id=found.id, next=back)
-    return told
+        context["dismiss_href"] = url_for("public.announcement.dismiss", id=announcement.id, next=back)
+    return context
 
 
 @cache
@@ -129,11 +131,11 @@ def _version() -> str:
     return version()
 
 
-def _item(entry: Entry, waiting: int) -> dict[str, Any]:
+def _item(entry: Entry, pending: int) -> dict[str, Any]:
     return {
         **entry._asdict(),
         "current": any(_below(request.path, href) for href in (entry.href, entry.also) if href),
-        "badge": waiting or None if entry.href == APPROVALS else None,
+        "badge": pending or None if entry.href == APPROVALS else None,
     }
 
 

@@ -1,7 +1,7 @@
-"""Usage arranged for a page: tiles beside those of the period before, a chart, tables, and the sum behind a cost.
+"""Usage for pages: tiles beside those of the period before, a chart, tables, and how a cost was computed.
 
-The person's own page and the admins' one over everyone show the same things, so what they show is put together here.
-Days, weeks and months begin at midnight UTC; the hours of the week are told in the zone that is asked for.
+A person's own page and the admins' page over everyone show the same things, so both are prepared here. Days, weeks and
+months begin at midnight UTC. The usage by hour and weekday is in the time zone that the page asks for.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ METRIC_NAMES: dict[Metric, str] = {"tokens": "Tokens", "requests": "Requests", "
 RANGES = {"1": "Last 24 hours", "7": "Last 7 days", "30": "Last 30 days", "90": "Last 90 days"}
 CUSTOM = "custom"
 USUAL_STEPS: dict[str, Step] = {"1": "hour", "7": "day", "30": "day", "90": "week"}
-LONGEST_DAYS = 366  # of a span
+LONGEST_DAYS = 366  # of a period
 MOST_BARS = 200
-HEAT_DAYS = 35  # whole weeks; the hours of longer spans would be many to read
+HEAT_DAYS = 35  # whole weeks; the hours of longer periods would take too long to read
 GROUPS: dict[Group, Dimension] = {
     "model": "model", "key": "key_id", "team": "team_id", "user": "person_id", "provider": "provider_id",
 }  # fmt: skip
@@ -51,7 +51,7 @@ GROUP_NAMES: dict[Group, str] = {
 }  # fmt: skip
 ALL_GROUPS: tuple[Group, ...] = get_args(Group)
 OWN_GROUPS: tuple[Group, ...] = ("model", "key", "team")
-TEAM_GROUPS: tuple[Group, ...] = (*OWN_GROUPS, "user")  # what an owner of a team may tell apart in it
+TEAM_GROUPS: tuple[Group, ...] = (*OWN_GROUPS, "user")  # what the owner of a team may group its usage by
 NAMELESS: dict[Group, str] = {
     "model": "None", "key": "Access token", "team": "Personal", "user": "Nobody", "provider": "None",
 }  # fmt: skip
@@ -66,27 +66,27 @@ NAMED: dict[Group, tuple[Any, Any]] = {
 ORDERS: dict[Metric, usage_reports.Order] = {
     "tokens": "tokens", "requests": "requests", "cost": "cost_nano", "errors": "errors",
 }  # fmt: skip
-SERIES = 7  # that the chart tells apart; the others are one series, so that its colours stay distinct
+SERIES = 7  # series of the chart; all others share one more, so that the colours stay distinct
 TOP = 20
 OFFERED = 200  # choices of a filter
 MEASURED: dict[Metric, tuple[str, ...]] = {
     "tokens": ("prompt_tokens", "completion_tokens"), "requests": ("requests",), "cost": ("cost_nano",),
     "errors": ("errors",),
 }  # fmt: skip
-TOLD = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # by the tables of shares
-NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
+SHARE_MEASURES = ("requests", "errors", "prompt_tokens", "completion_tokens", "cost_nano")  # of the tables of shares
+NOBODY = "-"  # no id: a filter by an unknown name finds nothing
 
 
-class Span(NamedTuple):
-    """The stretch of time that a page is about, and the one of the same length before it. Unix ms, half-open."""
+class Period(NamedTuple):
+    """The period that a page is about, and the one of the same length before it. Unix ms, half-open."""
 
     choice: str  # of RANGES, or CUSTOM
     title: str  # "last 30 days"
     from_ms: int
     to_ms: int
-    before_ms: int  # where the one before begins
-    before_to_ms: int  # as far into it as now is into this one
-    until_ms: int | None = None  # its end in the books, where one that reaches to now has none: nothing comes after now
+    before_ms: int  # where the period before begins
+    before_to_ms: int  # as far into the period before as now is into this one
+    until_ms: int | None = None  # end of the query; None for a period that reaches to now
 
     @property
     def first_day(self) -> str:
@@ -98,70 +98,71 @@ class Span(NamedTuple):
 
 
 class Change(NamedTuple):
-    """How a figure compares with the period before: in words, and whether that is welcome (None: neither)."""
+    """How a figure compares with the period before: in words, and whether that is good (None: neither)."""
 
     text: str
     good: bool | None = None
 
 
 class Rankings:
-    """Who and what was used most. A page tells several things from the answers, so it asks for all of them at once."""
+    """Who and what was used most. A page needs several of these answers, so it asks for all of them together."""
 
     def __init__(self, reader: Reader, questions: Iterable[Question]) -> None:
-        asked = list(dict.fromkeys(questions))
-        found = usage_reports.rankings(reader, asked, measures=TOLD)
-        self._known = dict(zip(asked, found, strict=True))
+        distinct = list(dict.fromkeys(questions))
+        rankings = usage_reports.rankings(reader, distinct, measures=SHARE_MEASURES)
+        self._known = dict(zip(distinct, rankings, strict=True))
 
     def of(self, question: Question) -> usage_reports.Ranking:
         return self._known[question]
 
 
 def dearest(group: Group, filters: Filters) -> Question:
-    """The question for the dearest ones: tables, filters and numbers tell from the same answer."""
+    """The question for the most expensive ones. Tables, filters and figures use the same answer."""
     return Question(GROUPS[group], filters, limit=OFFERED)
 
 
 def charted(group: Group, filters: Filters, metric: Metric, step: Step) -> Question:
-    """The question for those that the chart tells apart, `SERIES` at most, and for what they had in each step."""
+    """The question for the `SERIES` largest ones, which the chart shows, and for what each of them used in each
+    step."""
     return Question(GROUPS[group], filters, ORDERS[metric], SERIES, usage_reports.windows_of(step, filters))
 
 
 class Names:
-    """What models, keys, teams, people and providers are called, by their ids: looked up once a page."""
+    """The names of models, keys, teams, people and providers, by id. A page looks up each of them once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Group, str], str] = {}
 
     def of(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
-        wanted = set(ids)
-        self.look_up({group: wanted})
-        return {id: self._known[group, id] for id in wanted}
+        distinct = set(ids)
+        self.look_up({group: distinct})
+        return {id: self._known[group, id] for id in distinct}
 
-    def look_up(self, wanted: Mapping[Group, Iterable[str]]) -> None:
-        """Learns what is not known yet of all these, by one query."""
-        unknown = {group: {id for id in ids if (group, id) not in self._known} for group, ids in wanted.items()}
-        self._known.update(shown(unknown))
+    def look_up(self, ids_of: Mapping[Group, Iterable[str]]) -> None:
+        """Learns all of these names that are not known yet, by one query."""
+        unknown = {group: {id for id in ids if (group, id) not in self._known} for group, ids in ids_of.items()}
+        self._known.update(look_up_names(unknown))
 
     def learn(self, group: Group, names: Mapping[str, str]) -> None:
-        """Names that are known without looking them up."""
+        """Adds names that are known without a query."""
         self._known.update({(group, id): name for id, name in names.items()})
 
-    def there_are(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
-        """The same without those that are gone."""
+    def existing(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
+        """Like `of`, without those that were removed."""
         return {id: name for id, name in self.of(group, ids).items() if id and name != GONE}
 
 
 class Cell(NamedTuple):
-    """An hour of the week."""
+    """One hour of the week. `grade` is 0 for no usage, at most 5."""
 
     text: str
-    grade: int  # 0 for nothing, to 5
+    grade: int
 
 
 class Overview(NamedTuple):
-    """The usage of a span, and of the one before it."""
+    """The usage of a period, and of the one before it."""
 
-    span: Span
+    period: Period
     metric: Metric
     group: Group
     step: Step
@@ -169,17 +170,17 @@ class Overview(NamedTuple):
     sums: Sums
     before: Sums
     rows: list[PeriodUsage]
-    shares: list[Share]  # of the group, dearest first
+    shares: list[Share]  # of the group, most expensive first
     names: dict[str, str]  # of the shares
     columns: list[str]
-    cells: list[list[Any]]  # of the chart's table: the time, then a cell a series
+    cells: list[list[Any]]  # of the chart's table: the time, then one cell per series
     sample: latency.Sample
     streams: Sums
     others: Sums
     errors: latency.Errors
     changes: dict[str, Change]
     week: list[tuple[str, list[Cell]]]
-    heat_days: int | None  # of how many days the hours are, when not of all
+    heat_days: int | None  # how many days the hours cover; None for all
 
     @property
     def metric_name(self) -> str:
@@ -205,29 +206,29 @@ class Line(NamedTuple):
     amount: str  # decimal, exact
 
 
-# --- what an address asks for ----------------------------------------------------------------------------------------
+# --- what a URL asks for ---------------------------------------------------------------------------------------------
 
 
-def span_asked(args: Mapping[str, str], *, usual: str = "30", at_ms: int | None = None) -> Span | None:
-    """The span that an address asks for, the usual one without a wish; None for days that are none.
+def period_from(args: Mapping[str, str], *, default: str = "30", at_ms: int | None = None) -> Period | None:
+    """Returns the period that a URL asks for, or the default one if it asks for none. Returns None for invalid days.
 
-    `range` is one of RANGES; `from` and `to` are days of UTC, the last one included.
+    `range` is one of RANGES. `from` and `to` are UTC days, `to` included.
     """
     now_ms = usage_reports.now_ms() if at_ms is None else at_ms
     choice = args.get("range", "")
     if choice == CUSTOM or choice not in RANGES and (args.get("from") or args.get("to")):
         return _custom(args, now_ms)
-    choice = choice if choice in RANGES else usual
+    choice = choice if choice in RANGES else default
     length = int(choice) * DAY_MS
     if choice == "1":
         first = now_ms - now_ms % HOUR_MS - 23 * HOUR_MS
     else:
         first = now_ms - now_ms % DAY_MS - length + DAY_MS
     title = RANGES[choice][:1].lower() + RANGES[choice][1:]
-    return Span(choice, title, first, now_ms + 1, first - length, now_ms + 1 - length)
+    return Period(choice, title, first, now_ms + 1, first - length, now_ms + 1 - length)
 
 
-def _custom(args: Mapping[str, str], now_ms: int) -> Span | None:
+def _custom(args: Mapping[str, str], now_ms: int) -> Period | None:
     today = from_ms(now_ms).date()
     try:
         last = date.fromisoformat(args["to"]) if args.get("to") else today
@@ -241,7 +242,7 @@ def _custom(args: Mapping[str, str], now_ms: int) -> Span | None:
     end = min(begun + days * DAY_MS, now_ms + 1)
     title = _named(first) if days == 1 else f"{_named(first)} to {_named(last)}"
     until = end if end <= now_ms else None
-    return Span(CUSTOM, title, begun, end, begun - days * DAY_MS, end - days * DAY_MS, until)
+    return Period(CUSTOM, title, begun, end, begun - days * DAY_MS, end - days * DAY_MS, until)
 
 
 def _named(day: date) -> str:
@@ -249,46 +250,47 @@ def _named(day: date) -> str:
 
 
 def reader_of(person: Person) -> Reader:
-    """The person as a reader of the books: of their own usage, and of all usage of the teams that they own."""
+    """Returns the person as a reader of the ledger: of their own usage, and of all usage of the teams that they own."""
     return TeamReader(person.id, person.sees_everything, () if person.sees_everything else owned_teams(person))
 
 
-def asked(args: Mapping[str, str], span: Span, among: Sequence[Group]) -> tuple[Metric, Group, Step, str]:
-    """What the chart measures, what it tells apart, its steps, and the zone of the hours; the usual for anything odd."""
+def chart_from(args: Mapping[str, str], period: Period, among: Sequence[Group]) -> tuple[Metric, Group, Step, str]:
+    """What the chart measures, what it groups by, its steps, and the time zone of the hours. Invalid values become the
+    default."""
     metric = next((metric for metric in METRICS if args.get("metric") == metric), METRICS[0])
     group = next((group for group in among if args.get("group") == group), OWN_GROUPS[0])
-    step = next((step for step in steps(span) if args.get("by") == step), None)
+    step = next((step for step in steps(period) if args.get("by") == step), None)
     zone = args.get("tz", "UTC")
-    return metric, group, step or _usual_step(span), zone if zone in periods.timezones() else "UTC"
+    return metric, group, step or _usual_step(period), zone if zone in periods.timezones() else "UTC"
 
 
 def groups(everyone: bool, *, people: bool = False) -> tuple[Group, ...]:
-    """What may be told apart: over everyone all of it, in a team that one owns its people too."""
+    """What usage can be grouped by: everything over everyone, also people in a team that the reader owns."""
     return ALL_GROUPS if everyone else TEAM_GROUPS if people else OWN_GROUPS
 
 
-def steps(span: Span) -> list[Step]:
-    """The steps of which not too many, and not too few, fit into the span."""
-    length = span.to_ms - span.from_ms
+def steps(period: Period) -> list[Step]:
+    """The steps that divide a period into a readable number of bars."""
+    length = period.to_ms - period.from_ms
     sizes: dict[Step, int] = {"hour": HOUR_MS, "day": DAY_MS, "week": 7 * DAY_MS, "month": 28 * DAY_MS}
-    found = [step for step, size in sizes.items() if length / size <= MOST_BARS and (step == "hour" or length > size)]
-    return found or ["hour"]
+    fitting = [step for step, size in sizes.items() if length / size <= MOST_BARS and (step == "hour" or length > size)]
+    return fitting or ["hour"]
 
 
-def _usual_step(span: Span) -> Step:
-    possible = steps(span)
-    if span.choice in USUAL_STEPS:
-        return USUAL_STEPS[span.choice]
-    days = (span.to_ms - span.from_ms) / DAY_MS
-    wanted: Step = "hour" if days <= 2 else "day" if days <= 62 else "week"
-    return wanted if wanted in possible else possible[-1]
+def _usual_step(period: Period) -> Step:
+    possible = steps(period)
+    if period.choice in USUAL_STEPS:
+        return USUAL_STEPS[period.choice]
+    days = (period.to_ms - period.from_ms) / DAY_MS
+    step: Step = "hour" if days <= 2 else "day" if days <= 62 else "week"
+    return step if step in possible else possible[-1]
 
 
-def filters_asked(
-    args: Mapping[str, str], reader: Reader, span: Span | None, *, everyone: bool, people: bool = False
+def filters_from(
+    args: Mapping[str, str], reader: Reader, period: Period | None, *, everyone: bool, people: bool = False
 ) -> Filters:
-    """What an address narrows usage to; who looks neither at everyone nor, with `people`, at all of a team that they
-    own, is narrowed to themselves."""
+    """Returns the filters of a URL. Without `everyone`, and without `people` (all of a team that the reader owns), they
+    are limited to the reader's own usage."""
     person_id: str | None = reader.id
     if everyone or people:
         username = args.get("user")
@@ -300,8 +302,8 @@ def filters_asked(
         team_id=args.get("team") or None,
         model=args.get("model") or None,
         provider_id=(args.get("provider") or None) if everyone else None,
-        from_ms=span.from_ms if span else None,
-        to_ms=span.until_ms if span else None,
+        from_ms=period.from_ms if period else None,
+        to_ms=period.until_ms if period else None,
     )
 
 
@@ -310,7 +312,7 @@ def filters_asked(
 
 def overview(
     reader: Reader,
-    span: Span,
+    period: Period,
     filters: Filters,
     *,
     metric: Metric,
@@ -320,22 +322,22 @@ def overview(
     rankings: Rankings,
     names: Names,
 ) -> Overview:
-    """The usage of `span` that `filters` let through; `rankings` know who used most of the group."""
-    earlier = msgspec.structs.replace(filters, from_ms=span.before_ms, to_ms=span.before_to_ms)
+    """Returns the usage of `period` that `filters` select. `rankings` know who used most of the group."""
+    earlier = msgspec.structs.replace(filters, from_ms=period.before_ms, to_ms=period.before_to_ms)
     dimension = GROUPS[group]
     course = usage_reports.course(reader, step, filters=filters, before=earlier)
     shares = rankings.of(dearest(group, filters)).shares[:TOP]
     most = rankings.of(charted(group, filters, metric, step))
     largest = [share.name for share in most.shares if _measure(share, metric)]
-    called = names.of(group, {share.name for share in shares} | set(largest))
+    name_of = names.of(group, {share.name for share in shares} | set(largest))
     parts = most.series
     if parts is None:
         parts = usage_reports.shares_over_time(
             reader, step, dimension, largest, filters=filters, measures=MEASURED[metric]
         )
-    columns, cells = _chart(course.rows, dimension, step, largest, parts, called, metric, span)
+    columns, cells = _chart(course.rows, dimension, step, largest, parts, name_of, metric, period)
     single = latency.report(reader, filters, earlier)
-    heat_from = max(span.from_ms, span.to_ms - span.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
+    heat_from = max(period.from_ms, period.to_ms - period.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
     week = usage_reports.by_hour_of_week(
         reader,
         filters=msgspec.structs.replace(filters, from_ms=heat_from),
@@ -344,56 +346,57 @@ def overview(
     )
     sums = course.sums
     return Overview(
-        span, metric, group, step, timezone, sums, course.before, course.rows, shares, called, columns, cells, single.sample,
+        period, metric, group, step, timezone, sums, course.before, course.rows, shares, name_of, columns, cells, single.sample,
         course.streams, course.whole, single.errors, _changes(sums, course.before, single.sample, single.before),
         _heat(week, metric),
-        HEAT_DAYS if heat_from > span.from_ms else None,
+        HEAT_DAYS if heat_from > period.from_ms else None,
     )  # fmt: skip
 
 
-def shown(wanted: Mapping[Group, set[str]]) -> dict[tuple[Group, str], str]:
-    """What models, keys, teams, people and providers are called, by group and id; models are called by their own
-    names. What was removed is `GONE`, but for teams, whose names the audit log knows."""
-    found: dict[tuple[Group, str], str] = {}
-    pieces = []
-    for group, ids in wanted.items():
+def look_up_names(ids_of: Mapping[Group, set[str]]) -> dict[tuple[Group, str], str]:
+    """Returns the names of models, keys, teams, people and providers, by group and id. A model's id is its name. What
+    was removed is `GONE`, except teams, whose names the audit log knows."""
+    names: dict[tuple[Group, str], str] = {}
+    queries = []
+    for group, ids in ids_of.items():
         for id in ids:
-            found[group, id] = NAMELESS[group] if not id else id if group == "model" else GONE
-        if group in NAMED and (asked := ids - {""}):
+            names[group, id] = NAMELESS[group] if not id else id if group == "model" else GONE
+        if group in NAMED and (known_ids := ids - {""}):
             id_of, name_of = NAMED[group]
-            pieces.append(select(literal(group), id_of, name_of).where(one_of(id_of, asked)))
-    if pieces:
-        found |= {(group, id): name for group, id, name in db.session.execute(union_all(*pieces))}
-    if former := {id for id in wanted.get("team", ()) if found["team", id] == GONE}:
-        found |= {("team", id): name for id, name in teams.former_names_of(former).items()}
-    return found
+            queries.append(select(literal(group), id_of, name_of).where(one_of(id_of, known_ids)))
+    if queries:
+        names |= {(group, id): name for group, id, name in db.session.execute(union_all(*queries))}
+    if removed := {id for id in ids_of.get("team", ()) if names["team", id] == GONE}:
+        names |= {("team", id): name for id, name in teams.former_names_of(removed).items()}
+    return names
 
 
 def others(group: Group, filters: Filters) -> Question:
-    """What a filter offers from: what was used in the span and with the other filters."""
+    """The question for what a filter offers: what was used in the period under the other filters."""
     return dearest(group, msgspec.structs.replace(filters, **{GROUPS[group]: None}))
 
 
 def offered(rankings: Rankings | None, group: Group, filters: Filters) -> set[str]:
-    """The ids of what a filter offers."""
+    """Returns the ids that a filter offers."""
     chosen: str | None = getattr(filters, GROUPS[group])
     ids = {share.name for share in rankings.of(others(group, filters)).shares} - {""} if rankings else set()
     return ids | ({chosen} if chosen and chosen != NOBODY else set())
 
 
 def choices(rankings: Rankings | None, names: Names, group: Group, filters: Filters) -> list[tuple[str, str]]:
-    """What a filter offers by its name: what `others` found; without rankings only what is chosen.
+    """Returns the values and names that a filter offers: what `others` found, or without rankings only the current
+    choice.
 
-    People are named by their usernames, everything else by its id. What is chosen is offered even when unused.
+    People are identified by username, everything else by id. The current choice is offered even if it was not used.
     """
-    called = names.of(group, offered(rankings, group, filters))
-    by_name = sorted((name.casefold(), name, id) for id, name in called.items() if name != GONE or group != "user")
+    name_of = names.of(group, offered(rankings, group, filters))
+    by_name = sorted((name.casefold(), name, id) for id, name in name_of.items() if name != GONE or group != "user")
     return [(name if group == "user" else id, name) for _, name, id in by_name]
 
 
 def _chart(
     rows: list[PeriodUsage], dimension: Dimension, step: Step, charted: list[str], parts: dict[str, dict[int, Sums]],
-    names: dict[str, str], metric: Metric, span: Span,
+    names: dict[str, str], metric: Metric, period: Period,
 ) -> tuple[list[str], list[list[Any]]]:  # fmt: skip
     rest = any(
         _measure(row, metric) - sum(_measure(parts[name].get(row.start_ms, Sums()), metric) for name in charted)
@@ -404,18 +407,18 @@ def _chart(
         numbers = [_measure(parts[name].get(row.start_ms, Sums()), metric) for name in charted]
         if rest or not charted:
             numbers.append(_measure(row, metric) - sum(numbers))
-        cells.append([label(row.start, step, span), *(_cell(number, metric) for number in numbers)])
+        cells.append([label(row.start, step, period), *(_cell(number, metric) for number in numbers)])
     columns = [step.capitalize(), *(names[name] for name in charted)]
     if rest or not charted:
         columns.append(f"Other {PLURALS[dimension]}" if charted else METRIC_NAMES[metric])
     return columns, cells
 
 
-def label(start: datetime, step: Step, span: Span) -> str:
-    """A group of the chart in a few letters."""
+def label(start: datetime, step: Step, period: Period) -> str:
+    """The label of one step of the chart, in a few letters."""
     match step:
         case "hour":
-            return f"{start:%H:%M}" if span.choice == "1" else f"{start.day} {start:%b %H:%M}"
+            return f"{start:%H:%M}" if period.choice == "1" else f"{start.day} {start:%b %H:%M}"
         case "day" | "week":
             return f"{start.day} {start:%b}"
         case "month":
@@ -424,7 +427,7 @@ def label(start: datetime, step: Step, span: Span) -> str:
 
 def _changes(sums: Sums, before: Sums, sample: latency.Sample, earlier: latency.Sample) -> dict[str, Change]:
     now, then = sample.all, earlier.all
-    found = {
+    changes = {
         "requests": change(sums.requests, before.requests),
         "tokens": change(sums.total_tokens, before.total_tokens),
         "cost": change(sums.cost_nano, before.cost_nano),
@@ -436,12 +439,12 @@ def _changes(sums: Sums, before: Sums, sample: latency.Sample, earlier: latency.
     rate, rate_before = success(sums), success(before)
     if rate is not None and rate_before is not None:
         points = round((rate - rate_before) * 100, 1)
-        found["success"] = Change(f"{points:+g} points" if points else "same", None if not points else points > 0)
-    return {name: one for name, one in found.items() if one is not None}
+        changes["success"] = Change(f"{points:+g} points" if points else "same", None if not points else points > 0)
+    return {name: change for name, change in changes.items() if change is not None}
 
 
 def change(now: float | None, before: float | None, *, less_is_good: bool | None = None) -> Change | None:
-    """How a figure changed, as a part of what it was; None without something to compare with."""
+    """How a figure changed relative to what it was; None if there is nothing to compare with."""
     if not before or before < 0 or now is None:
         return None
     part = (now - before) / before
@@ -453,12 +456,12 @@ def change(now: float | None, before: float | None, *, less_is_good: bool | None
 
 
 def success(sums: Sums) -> float | None:
-    """The part of requests that did not fail; what a client broke off did not fail."""
+    """The share of requests that did not fail. A request that the client cancelled did not fail."""
     return (sums.requests - sums.errors) / sums.requests if sums.requests else None
 
 
 def tokens_per_s(sums: Sums) -> float | None:
-    """Tokens that streams wrote by the seconds from their first token to their end."""
+    """Tokens that streams wrote per second between their first token and their end."""
     writing_ms = sums.duration_ms - sums.ttft_ms
     return sums.completion_tokens / writing_ms * 1000 if sums.completion_tokens and writing_ms > 0 else None
 
@@ -474,7 +477,7 @@ def _heat(week: list[list[Sums]], metric: Metric) -> list[tuple[str, list[Cell]]
 
 
 def _short(number: int, metric: Metric) -> str:
-    """A number that fits into a small cell: two or three letters."""
+    """A number that fits a small cell: two or three characters."""
     if not number:
         return ""
     if metric == "cost":
@@ -490,7 +493,7 @@ def _short(number: int, metric: Metric) -> str:
 
 
 class Row(NamedTuple):
-    """A line of the export: one group in one step of the span."""
+    """One line of the export: one group in one step of the period."""
 
     period: PeriodUsage
     share: Share
@@ -516,28 +519,28 @@ def export_columns(group: Group) -> dict[str, Any]:
 
 
 def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Iterator[Row]:
-    """The sums as lines, step by step, oldest first; steps and groups without usage have none."""
-    for period in usage_reports.stats(reader, step, filters=filters):
-        if not (period.requests or period.cost_nano):
+    """Yields the export's lines, step by step, oldest first. Steps and groups without usage have no line."""
+    for step_sums in usage_reports.stats(reader, step, filters=filters):
+        if not (step_sums.requests or step_sums.cost_nano):
             continue
         within = msgspec.structs.replace(
             filters,
-            from_ms=max(period.start_ms, filters.from_ms or 0),
-            to_ms=min(period.end_ms, filters.to_ms or period.end_ms),
+            from_ms=max(step_sums.start_ms, filters.from_ms or 0),
+            to_ms=min(step_sums.end_ms, filters.to_ms or step_sums.end_ms),
         )
         shares = usage_reports.by(reader, GROUPS[group], filters=within, limit=100_000)
         for start in range(0, len(shares), OFFERED):
-            some = shares[start : start + OFFERED]
-            names = shown({group: {share.name for share in some}})
-            for share in some:
-                yield Row(period, share, names[group, share.name])
+            batch = shares[start : start + OFFERED]
+            names = look_up_names({group: {share.name for share in batch}})
+            for share in batch:
+                yield Row(step_sums, share, names[group, share.name])
 
 
 # --- single requests -------------------------------------------------------------------------------------------------
 
 
 def arithmetic(entry: UsageEntry, price: Price) -> list[Line]:
-    """How an entry's cost follows from its price: the sum of the lines, rounded half up to a nano-unit once."""
+    """How an entry's cost follows from its price: the sum of the lines, rounded once, half up, to a nano-unit."""
     record, used, tier = price.record(), counts_of(entry), entry.service_tier
     lines = [
         Line(

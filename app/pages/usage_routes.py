@@ -1,6 +1,7 @@
-"""The pages about usage and about single requests, which two doors open: for a person's own, and for everyone's.
+"""The pages of usage and of single requests, which two doors serve: for a person's own, and for everyone's.
 
-The reader is the permission, in the books themselves; a door only says how wide it looks and where its pages are.
+The reader is the permission, in the ledger queries themselves. A door only says how much it shows and where its pages
+are.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from app.metering import money
 from app.metering.quantities import NAMES
 from app.metering.scopes import team_and_person
 from app.metering.usage import Refusal
-from app.pages import usage as arranged
+from app.pages import usage as usage_pages
 from app.reports import refused_requests, requests
 from app.reports import usage as usage_reports
-from app.reports.usage import Filters, Reader, ReportError
+from app.reports.usage import Filters, Reader, ReportError, Step
 from app.web import exports, links
 from app.web.render import current_address, render
-from app.web.request_cache import abundant, memberships, role_in
+from app.web.request_cache import memberships, more_than, role_in
 
 SIZES = (20, 50, 100)
 STATUSES = [
@@ -38,31 +39,32 @@ STATUSES = [
     ("400", "HTTP 400"), ("429", "HTTP 429"), ("502", "HTTP 502"), ("503", "HTTP 503"), ("504", "HTTP 504"),
 ]  # fmt: skip
 OUTCOMES = ("ok", "error", "cancelled")
-SPANNING = ("range", "from", "to")
-NARROWING = ("model", "key", "team", "user", "provider")
-TYPED = ("model", "user")  # which addresses call by the names that people know
-TOPS: dict[arranged.Group, str] = {"user": "Top users", "team": "By team", "provider": "By provider"}  # for admins
-LATE: tuple[arranged.Group, ...] = ("user", "team")
-OF_REQUESTS = ("endpoint", "status", "code")  # what only single requests are narrowed by
-CUT = 400  # letters of a message in a file
+PERIOD_PARAMETERS = ("range", "from", "to")
+GROUP_PARAMETERS = ("model", "key", "team", "user", "provider")
+TYPED = ("model", "user")  # filters by a name that people know, so they can type it
+STEP_NAMES: dict[Step, str] = {"hour": "Hourly", "day": "Daily", "week": "Weekly", "month": "Monthly"}
+TOPS: dict[usage_pages.Group, str] = {"user": "Top users", "team": "By team", "provider": "By provider"}  # for admins
+ON_DEMAND: tuple[usage_pages.Group, ...] = ("user", "team")
+REQUEST_PARAMETERS = ("endpoint", "status", "code")  # filters of single requests only
+LONGEST_MESSAGE = 400  # characters of an error message in an export
 
 
 class Door(NamedTuple):
-    """Where the pages of this door are, and whether they look at everyone."""
+    """Where the pages of a door are, and whether they show everyone's usage."""
 
     everyone: bool
     usage: str
     activity: str
-    people: bool = False  # whether it tells people apart, as for a team that one owns
+    people: bool = False  # whether usage can be grouped by people, as for a team that the reader owns
 
     @property
-    def groups(self) -> tuple[arranged.Group, ...]:
-        return arranged.groups(self.everyone, people=self.people)
+    def groups(self) -> tuple[usage_pages.Group, ...]:
+        return usage_pages.groups(self.everyone, people=self.people)
 
     def to(self, person: Person) -> Door:
-        """The door as this request opens it: onto a team, if it asks for one that the person owns."""
-        led = not self.everyone and role_in(person, request.args.get("team")) == "owner"
-        return self._replace(people=True) if led else self
+        """Returns the door for this request: with `people`, if the request filters by a team that the person owns."""
+        is_owner = not self.everyone and role_in(person, request.args.get("team")) == "owner"
+        return self._replace(people=True) if is_owner else self
 
 
 PORTAL = Door(False, "/usage", "/activity")
@@ -73,70 +75,79 @@ ADMIN = Door(True, "/admin/usage", "/admin/activity")
 
 
 def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -> Response:
-    """The sums of a span, as a page or as a file."""
-    door, reader = door.to(person), arranged.reader_of(person)
-    span = arranged.span_asked(request.args)
-    filters = arranged.filters_asked(request.args, reader, span, everyone=door.everyone, people=door.people)
+    """Answers with the usage of a period, as a page or as a file."""
+    door, reader = door.to(person), usage_pages.reader_of(person)
+    period = usage_pages.period_from(request.args)
+    filters = usage_pages.filters_from(request.args, reader, period, everyone=door.everyone, people=door.people)
     common = {"door": door, "clear": _clear(), "updated": now(), **values}
-    if span is None:
-        chips = _chips(door, arranged.Names())
-        return render(page, fragment, overview=None, fields=_range_fields(span), keep={}, chips=chips, **common)
-    metric, group, step, timezone = arranged.asked(request.args, span, door.groups)
-    if form := exports.wanted():
-        rows = arranged.every_row(reader, filters, step, group)
-        return exports.answer(form, "usage", arranged.export_columns(group), rows)
-    late = _is_told_on_demand(door, filters)
-    offered = [one for one in _offers(door, filters) if not (late and one in LATE)]
-    among = tuple(one for one in door.groups if one != "key" or one in offered)
+    if period is None:
+        chips = _chips(door, usage_pages.Names())
+        return render(page, fragment, overview=None, fields=_range_fields(period), keep={}, chips=chips, **common)
+    metric, group, step, timezone = usage_pages.chart_from(request.args, period, door.groups)
+    if file_format := exports.requested_format():
+        rows = usage_pages.every_row(reader, filters, step, group)
+        return exports.answer(file_format, "usage", usage_pages.export_columns(group), rows)
+    on_demand = _is_on_demand(door, filters)
+    offered = [group_name for group_name in _offers(door, filters) if not (on_demand and group_name in ON_DEMAND)]
+    among = tuple(group_name for group_name in door.groups if group_name != "key" or group_name in offered)
     group = group if group in among else among[0]
-    tops = {one: title for one, title in TOPS.items() if door.everyone and not (late and one in LATE)}
-    active = (door.everyone or door.people) and not late
+    tops = {
+        group_name: title
+        for group_name, title in TOPS.items()
+        if door.everyone and not (on_demand and group_name in ON_DEMAND)
+    }
+    active = (door.everyone or door.people) and not on_demand
     ranked = dict.fromkeys((group, *tops, *(("user",) if active else ())))
-    questions = [arranged.charted(group, filters, metric, step), *(arranged.dearest(one, filters) for one in ranked)]
-    questions += [arranged.others(one, filters) for one in offered]
-    rankings = arranged.Rankings(reader, questions)
-    called = arranged.Names()
-    choices = _choices(rankings, called, person, door, filters, offered)
-    found = arranged.overview(
-        reader, span, filters, metric=metric, group=group, step=step, timezone=timezone, rankings=rankings, names=called,
+    questions = [
+        usage_pages.charted(group, filters, metric, step),
+        *(usage_pages.dearest(group_name, filters) for group_name in ranked),
+    ]
+    questions += [usage_pages.others(group_name, filters) for group_name in offered]
+    rankings = usage_pages.Rankings(reader, questions)
+    names = usage_pages.Names()
+    choices = _choices(rankings, names, person, door, filters, offered)
+    overview = usage_pages.overview(
+        reader, period, filters, metric=metric, group=group, step=step, timezone=timezone, rankings=rankings, names=names,
     )  # fmt: skip
     return render(
         page,
         fragment,
-        overview=found,
-        fields=_range_fields(span) + _narrowing_fields(choices, offered),
-        keep=_kept("group", "by", "metric", "tz", "tops"),
-        chart_fields=_chart_fields(found, among),
-        chart_keep=_kept(*SPANNING, *NARROWING, "tz", "tops"),
+        overview=overview,
+        fields=_range_fields(period) + _group_fields(choices, offered),
+        keep=_parameters("group", "by", "metric", "tz", "tops"),
+        chart_fields=_chart_fields(overview, among),
+        chart_keep=_parameters(*PERIOD_PARAMETERS, *GROUP_PARAMETERS, "tz", "tops"),
         zone_fields=[_field("tz", "Time zone", _zones(timezone), timezone) | {"zones": True}],
-        zone_keep=_kept(*SPANNING, *NARROWING, "group", "by", "metric", "tops"),
-        activity_href=_address(door.activity, *SPANNING, *NARROWING),
+        zone_keep=_parameters(*PERIOD_PARAMETERS, *GROUP_PARAMETERS, "group", "by", "metric", "tops"),
+        activity_href=_address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS),
         error_hrefs=[
-            _address(door.activity, *SPANNING, *NARROWING, status=kind.status, code=kind.code)
-            for kind in found.errors.kinds
+            _address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS, status=kind.status, code=kind.code)
+            for kind in overview.errors.kinds
         ],
-        active=rankings.of(arranged.dearest("user", filters)).active if active else None,
-        tops_href=current_address(tops=1) if late else None,
-        tops=[_top(rankings, called, one, title, filters) for one, title in tops.items()],
-        speeds=[arranged.tokens_per_s(found.streams), None],
-        chips=_chips(door, called),
+        active=rankings.of(usage_pages.dearest("user", filters)).active if active else None,
+        tops_href=current_address(tops=1) if on_demand else None,
+        tops=[_top(rankings, names, group_name, title, filters) for group_name, title in tops.items()],
+        speeds=[usage_pages.tokens_per_s(overview.streams), None],
+        chips=_chips(door, names),
         **common,
     )
 
 
-Field = dict[str, Any]  # a filter as the macro `toolbar` takes it
+Field = dict[str, Any]  # a filter, as the macro `toolbar` takes it
 
 
 def _field(name: str, label: str, options: Sequence[tuple[str, str]], value: str | None, *, all: bool = False) -> Field:
     return {"name": name, "label": label, "options": options, "value": value, "required": not all}
 
 
-def _range_fields(span: arranged.Span | None) -> list[Field]:
-    """The choice of the span, with two dates when it is not one of the usual ones."""
-    ranges = [*arranged.RANGES.items(), (arranged.CUSTOM, "Custom dates")]
-    fields = [_field("range", "Range", ranges, span.choice if span else arranged.CUSTOM)]
-    if span is None or span.choice == arranged.CUSTOM:
-        first, last = (span.first_day, span.last_day) if span else (request.args.get("from"), request.args.get("to"))
+def _range_fields(period: usage_pages.Period | None) -> list[Field]:
+    """The choice of the period, with two dates if it is not one of the usual ones."""
+    ranges = [*usage_pages.RANGES.items(), (usage_pages.CUSTOM, "Custom dates")]
+    fields = [_field("range", "Range", ranges, period.choice if period else usage_pages.CUSTOM)]
+    if period is None or period.choice == usage_pages.CUSTOM:
+        first, last = (
+            (period.first_day, period.last_day) if period else (request.args.get("from"), request.args.get("to"))
+        )
         fields += [
             {"kind": "date", "name": "from", "label": "First day, UTC", "value": first},
             {"kind": "date", "name": "to", "label": "Last day, UTC", "value": last},
@@ -144,9 +155,9 @@ def _range_fields(span: arranged.Span | None) -> list[Field]:
     return fields
 
 
-def _narrowing_fields(choices: Mapping[str, list[tuple[str, str]]], offered: Collection[str]) -> list[Field]:
-    """A filter for each thing of which there is a choice, or that is chosen; what there is too much of is typed, and
-    only some of it offered, if any."""
+def _group_fields(choices: Mapping[str, list[tuple[str, str]]], offered: Collection[str]) -> list[Field]:
+    """A filter for each group that has a choice, or that is in use. Where there are too many values to list, people
+    type one, and the filter offers some values or none."""
     return [
         _field(name, name.capitalize(), options, request.args.get(name), all=True)
         | ({"kind": "text"} if _is_typed(name, options, offered) else {})
@@ -156,17 +167,17 @@ def _narrowing_fields(choices: Mapping[str, list[tuple[str, str]]], offered: Col
 
 
 def _is_typed(name: str, options: Sequence[tuple[str, str]], offered: Collection[str]) -> bool:
-    return name in TYPED and (len(options) >= arranged.OFFERED or name not in offered)
+    return name in TYPED and (len(options) >= usage_pages.OFFERED or name not in offered)
 
 
-def _chart_fields(found: arranged.Overview, among: Sequence[arranged.Group]) -> list[Field]:
-    metrics = [(metric, f"Chart: {name.lower()}") for metric, name in arranged.METRIC_NAMES.items()]
-    steps = [(step, f"A bar {'an' if step == 'hour' else 'a'} {step}") for step in arranged.steps(found.span)]
-    groups = [(group, f"By {arranged.GROUP_NAMES[group].lower()}") for group in among]
+def _chart_fields(overview: usage_pages.Overview, among: Sequence[usage_pages.Group]) -> list[Field]:
+    metrics = [(metric, f"Chart: {name.lower()}") for metric, name in usage_pages.METRIC_NAMES.items()]
+    steps = [(step, STEP_NAMES[step]) for step in usage_pages.steps(overview.period)]
+    groups = [(group, f"By {usage_pages.GROUP_NAMES[group].lower()}") for group in among]
     return [
-        _field("metric", "Chart shows", metrics, found.metric),
-        _field("by", "Length of a bar", steps, found.step),
-        _field("group", "Told apart by", groups, found.group),
+        _field("metric", "Chart shows", metrics, overview.metric),
+        _field("by", "Interval", steps, overview.step),
+        _field("group", "Group by", groups, overview.group),
     ]
 
 
@@ -174,117 +185,126 @@ def _zones(chosen: str) -> list[tuple[str, str]]:
     return [(zone, zone) for zone in dict.fromkeys(("UTC", chosen))]
 
 
-def _kept(*names: str) -> dict[str, str]:
-    """Parameters that another form of the page sends along."""
+def _parameters(*names: str) -> dict[str, str]:
+    """The values of these parameters in the URL, for another form of the page to send along."""
     return {name: value for name in names if (value := request.args.get(name))}
 
 
 def _address(path: str, *names: str, **more: Any) -> str:
-    asked = _kept(*names) | {name: str(value) for name, value in more.items() if value is not None}
-    return f"{path}?{urlencode(asked)}" if asked else path
+    parameters = _parameters(*names) | {name: str(value) for name, value in more.items() if value is not None}
+    return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
 def _clear() -> str:
-    return current_address(**dict.fromkeys((*NARROWING, *OF_REQUESTS, "q", "cursor")))
+    return current_address(**dict.fromkeys((*GROUP_PARAMETERS, *REQUEST_PARAMETERS, "q", "cursor")))
 
 
 def _top(
-    rankings: arranged.Rankings, names: arranged.Names, group: arranged.Group, title: str, filters: Filters
-) -> tuple[arranged.Group, str, list[usage_reports.Share], dict[str, str]]:
-    """Who used most, or of which providers, whatever the chart tells apart."""
-    shares = rankings.of(arranged.dearest(group, filters)).shares[:10]
+    rankings: usage_pages.Rankings, names: usage_pages.Names, group: usage_pages.Group, title: str, filters: Filters
+) -> tuple[usage_pages.Group, str, list[usage_reports.Share], dict[str, str]]:
+    """The largest users, teams or providers, whatever the chart is grouped by."""
+    shares = rankings.of(usage_pages.dearest(group, filters)).shares[:10]
     return group, title, shares, names.of(group, {share.name for share in shares})
 
 
-def _offers(door: Door, filters: Filters) -> list[arranged.Group]:
-    """Of which filters choices are offered. Where there are more keys than can be, none are until a user or a team is
-    chosen; of as many people or models, which are typed, none once one is chosen."""
-    too_many: set[str] = set()
+def _offers(door: Door, filters: Filters) -> list[usage_pages.Group]:
+    """Which filters offer choices. If there are more keys than a filter can offer, it offers none until a user or a
+    team is chosen. People and models are typed if there are too many, so once one is chosen their filter offers
+    none."""
+    without_choices: set[str] = set()
     if door.everyone:
         chosen = {"user": filters.person_id, "model": filters.model}
-        too_many = {group for group in _abundant() if chosen.get(group)}
-        if "key" in _abundant() and not (filters.person_id or filters.team_id):
-            too_many.add("key")
-    return [group for group in door.groups if group not in too_many]
+        without_choices = {group for group in _too_many() if chosen.get(group)}
+        if "key" in _too_many() and not (filters.person_id or filters.team_id):
+            without_choices.add("key")
+    return [group for group in door.groups if group not in without_choices]
 
 
-def _abundant() -> set[str]:
-    """What there is more of than a filter can offer."""
-    return abundant(arranged.OFFERED)
+def _too_many() -> set[str]:
+    """Of what there is more than a filter can offer."""
+    return more_than(usage_pages.OFFERED)
 
 
-def _is_told_on_demand(door: Door, filters: Filters) -> bool:
-    """Whether who and which teams used most is left for another click: of a model or a provider that many people use
-    everybody's use has to be added up."""
+def _is_on_demand(door: Door, filters: Filters) -> bool:
+    """Whether the top users and teams are only shown after another click. If many people use a model or a provider, the
+    database must add up the usage of all of them."""
     wide = door.everyone and not (filters.person_id or filters.team_id or filters.key_id)
     narrow = filters.model or filters.provider_id
-    return bool(wide and narrow and not request.args.get("tops") and "user" in _abundant())
+    return bool(wide and narrow and not request.args.get("tops") and "user" in _too_many())
 
 
 def _choices(
-    rankings: arranged.Rankings, names: arranged.Names, person: Person, door: Door, filters: Filters,
-    offered: Collection[arranged.Group],
+    rankings: usage_pages.Rankings, names: usage_pages.Names, person: Person, door: Door, filters: Filters,
+    offered: Collection[usage_pages.Group],
 ) -> dict[str, list[tuple[str, str]]]:  # fmt: skip
-    """What each filter offers: what was used with the others in force, so that a user narrows the keys offered.
+    """What each filter offers: what was used under the other filters, so that choosing a user shortens the list of
+    keys.
 
-    One's own teams are offered whether or not one used them: their owners see what others did."""
+    A person's own teams are always offered, because their owners see what other members did.
+    """
     names.learn("user", {person.id: person.username})
-    mine = {} if door.everyone else {one.team_id: one.team.name for one in memberships(person)}
-    names.learn("team", mine)
+    own_teams = (
+        {} if door.everyone else {membership.team_id: membership.team.name for membership in memberships(person)}
+    )
+    names.learn("team", own_teams)
     known = {group: rankings if group in offered else None for group in door.groups}
-    names.look_up({group: arranged.offered(found, group, filters) for group, found in known.items()})
-    found: dict[str, list[tuple[str, str]]] = {
-        group: arranged.choices(known[group], names, group, filters) for group in door.groups
+    names.look_up({group: usage_pages.offered(known[group], group, filters) for group in door.groups})
+    choices: dict[str, list[tuple[str, str]]] = {
+        group: usage_pages.choices(known[group], names, group, filters) for group in door.groups
     }
     if door.everyone and "team" not in offered:
-        found["team"] = [(team.id, team.name) for team in db.session.scalars(teams.all_())]
+        choices["team"] = [(team.id, team.name) for team in db.session.scalars(teams.all_())]
     if not door.everyone:
-        found["team"] = sorted({**dict(found["team"]), **mine}.items(), key=lambda told: told[1].casefold())
-    return found
+        choices["team"] = sorted(
+            {**dict(choices["team"]), **own_teams}.items(), key=lambda choice: choice[1].casefold()
+        )
+    return choices
 
 
-def _offered(reader: Reader, names: arranged.Names, person: Person, door: Door, filters: Filters) -> list[Field]:
-    """The filters of a list: they offer the same, but where there are more people than can be offered, what there is
-    rather than what was used, as the books would have to be added up for a list of requests."""
+def _request_filters(
+    reader: Reader, names: usage_pages.Names, person: Person, door: Door, filters: Filters
+) -> list[Field]:
+    """The filters of the list of requests: they offer what was used. If there are more people than a filter can
+    offer, they offer everything that exists instead, because adding up all usage would be too much for this list."""
     filters = msgspec.structs.replace(filters, status=None, error_code=None)
-    if not door.everyone or filters.person_id or "user" not in _abundant():
+    if not door.everyone or filters.person_id or "user" not in _too_many():
         offered = _offers(door, filters)
-        rankings = arranged.Rankings(reader, [arranged.others(group, filters) for group in offered])
-        return _narrowing_fields(_choices(rankings, names, person, door, filters, offered), offered)
-    there_is = {
+        rankings = usage_pages.Rankings(reader, [usage_pages.others(group, filters) for group in offered])
+        return _group_fields(_choices(rankings, names, person, door, filters, offered), offered)
+    existing = {
         "model": [(name, name) for name in db.session.scalars(select(catalog.Model.name).order_by(catalog.Model.name))],
-        "key": arranged.choices(None, names, "key", filters),
+        "key": usage_pages.choices(None, names, "key", filters),
         "team": [(team.id, team.name) for team in db.session.scalars(teams.all_())],
-        "user": [("", "")] * arranged.OFFERED,  # typed
+        "user": [("", "")] * usage_pages.OFFERED,  # typed
         "provider": [(one.id, one.name) for one in db.session.scalars(providers.search())],
     }
-    return _narrowing_fields({group: there_is[group] for group in door.groups}, door.groups)
+    return _group_fields({group: existing[group] for group in door.groups}, door.groups)
 
 
-def _chips(door: Door, names: arranged.Names, *more: str) -> list[dict[str, str]]:
-    """The filters in force, by the words people know, each with the address without it."""
+def _chips(door: Door, names: usage_pages.Names, *more: str) -> list[dict[str, str]]:
+    """The filters in force, in words that people know, each with the URL without it."""
     texts: dict[str, tuple[str, str]] = {}
     for name in (*door.groups, *more):
         value = request.args.get(name)
         if not value:
             continue
-        told = value
+        text = value
         if name in ("key", "team", "provider"):
-            told = names.of(cast("arranged.Group", name), {value})[value]
+            text = names.of(cast("usage_pages.Group", name), {value})[value]
         elif name == "status":
-            told = dict(STATUSES).get(value, f"HTTP {value}")
-        texts[name] = (name.capitalize() if name != "code" else "Error code", told)
+            text = dict(STATUSES).get(value, f"HTTP {value}")
+        texts[name] = (name.capitalize() if name != "code" else "Error code", text)
     return [
-        {"label": label, "value": told, "href": current_address(**{name: None}, cursor=None)}
-        for name, (label, told) in texts.items()
+        {"label": label, "value": text, "href": current_address(**{name: None}, cursor=None)}
+        for name, (label, text) in texts.items()
     ]
 
 
 # --- single requests -------------------------------------------------------------------------------------------------
 
 
-class Shown(NamedTuple):
-    """What the ids in some requests are called now."""
+class RequestNames(NamedTuple):
+    """The current names of what some requests refer to, by id."""
 
     people: dict[str, str]
     keys: dict[str, str]
@@ -293,9 +313,9 @@ class Shown(NamedTuple):
     teams: dict[str, str]
 
     @classmethod
-    def of(cls, entries: Sequence[UsageEntry], names: arranged.Names | None = None) -> Shown:
-        """`names` are those that are known already."""
-        names = names or arranged.Names()
+    def of(cls, entries: Sequence[UsageEntry], names: usage_pages.Names | None = None) -> RequestNames:
+        """Reads the names for `entries`. `names` are names that are known already."""
+        names = names or usage_pages.Names()
         tried = {attempt["deployment_id"] for entry in entries for attempt in entry.attempts}
         deployments = {entry.deployment_id for entry in entries if entry.deployment_id} | tried
         ids = {entry.provider_id for entry in entries if entry.provider_id}
@@ -305,70 +325,70 @@ class Shown(NamedTuple):
         teams = {entry.team_id for entry in entries if entry.team_id}
         names.look_up({"user": people, "key": keys, "provider": ids, "team": teams})
         return cls(
-            people=names.there_are("user", people),
-            keys=names.there_are("key", keys),
-            providers=names.there_are("provider", ids),
-            deployments=_named(Deployment.id, Deployment.upstream_model, deployments) if deployments else {},
+            people=names.existing("user", people),
+            keys=names.existing("key", keys),
+            providers=names.existing("provider", ids),
+            deployments=_names_by_id(Deployment.id, Deployment.upstream_model, deployments) if deployments else {},
             teams=names.of("team", teams),
         )
 
 
-def _named(id: Any, name: Any, ids: Iterable[str]) -> dict[str, str]:
+def _names_by_id(id: Any, name: Any, ids: Iterable[str]) -> dict[str, str]:
     return dict(db.session.execute(select(id, name).where(id.in_(ids))).all())
 
 
 def activity(person: Person, door: Door, page: str, fragment: str, **values: Any) -> Response:
-    """The list of requests, as a page or as a file."""
-    door, reader = door.to(person), arranged.reader_of(person)
-    wanted_id = (request.args.get("q") or "").strip()
-    span = arranged.span_asked(request.args)
-    filters = arranged.filters_asked(request.args, reader, span, everyone=door.everyone, people=door.people)
-    filters = _of_requests(filters)
-    if (form := exports.wanted()) and (span or wanted_id):
-        return exports.answer(form, "requests", EXPORT, _lines(reader, filters, wanted_id))
+    """Answers with the list of requests, as a page or as a file."""
+    door, reader = door.to(person), usage_pages.reader_of(person)
+    request_id = (request.args.get("q") or "").strip()
+    period = usage_pages.period_from(request.args)
+    filters = usage_pages.filters_from(request.args, reader, period, everyone=door.everyone, people=door.people)
+    filters = _with_request_filters(filters)
+    if (file_format := exports.requested_format()) and (period or request_id):
+        return exports.answer(file_format, "requests", EXPORT, _lines(reader, filters, request_id))
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]
     refusal = None
-    if wanted_id:
-        entries = requests.entries_of(reader, wanted_id)[:1]
-        refusal = None if entries else refused_requests.find(person, wanted_id)
-        found = requests.Page(entries=entries, next=None, total=len(entries))
-    elif span is None:
-        found = requests.Page(entries=[], next=None, total=0)
+    if request_id:
+        entries = requests.entries_of(reader, request_id)[:1]
+        refusal = None if entries else refused_requests.find(person, request_id)
+        listing = requests.Page(entries=entries, next=None, total=len(entries))
+    elif period is None:
+        listing = requests.Page(entries=[], next=None, total=0)
     else:
         try:
-            found = requests.search(reader, filters=filters, limit=size, cursor=request.args.get("cursor"))
+            listing = requests.search(reader, filters=filters, limit=size, cursor=request.args.get("cursor"))
         except ReportError:
-            abort(404, "This page of the list is no longer there.")
-    called = arranged.Names()
+            abort(404, "This page of the list no longer exists.")
+    names = usage_pages.Names()
     return render(
         page,
         fragment,
         door=door,
-        span=span,
-        q=wanted_id,
+        period=period,
+        q=request_id,
         refusal=refusal,
-        found=found,
+        listing=listing,
         size=size,
         sizes=SIZES,
         fields=[
-            *_range_fields(span),
+            *_range_fields(period),
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
-            *(_offered(reader, called, person, door, filters) if span else []),
+            *(_request_filters(reader, names, person, door, filters) if period else []),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
         ],
-        named=Shown.of(found.entries, called),
-        keep=_kept("code", "size"),
-        usage_href=_address(door.usage, *SPANNING, *NARROWING),
-        chips=_chips(door, called, *OF_REQUESTS),
+        named=RequestNames.of(listing.entries, names),
+        keep=_parameters("code", "size"),
+        usage_href=_address(door.usage, *PERIOD_PARAMETERS, *GROUP_PARAMETERS),
+        chips=_chips(door, names, *REQUEST_PARAMETERS),
         clear=_clear(),
         updated=now(),
         **values,
     )
 
 
-def _of_requests(filters: Filters) -> Filters:
-    """Also narrowed to what only single requests have."""
+def _with_request_filters(filters: Filters) -> Filters:
+    """Adds the filters that only single requests have."""
     status = request.args.get("status", "")
     number = int(status) if status.isascii() and status.isdigit() and len(status) == 3 else None
     return msgspec.structs.replace(
@@ -385,18 +405,18 @@ def _endpoints() -> list[tuple[str, str]]:
 
 
 class Line(NamedTuple):
-    """A request in a file, with what its ids are called."""
+    """One request in an export, with the names of what it refers to."""
 
     entry: UsageEntry
-    named: Shown
+    named: RequestNames
 
 
-def _lines(reader: Reader, filters: Filters, wanted_id: str) -> Iterator[Line]:
-    pieces: Iterable[list[UsageEntry]] = (
-        [requests.entries_of(reader, wanted_id)[:1]] if wanted_id else requests.all_in_chunks(reader, filters=filters)
+def _lines(reader: Reader, filters: Filters, request_id: str) -> Iterator[Line]:
+    batches: Iterable[list[UsageEntry]] = (
+        [requests.entries_of(reader, request_id)[:1]] if request_id else requests.all_in_chunks(reader, filters=filters)
     )
-    for entries in pieces:
-        named = Shown.of(entries)
+    for entries in batches:
+        named = RequestNames.of(entries)
         for entry in entries:
             yield Line(entry, named)
 
@@ -416,7 +436,7 @@ EXPORT: dict[str, Any] = {
     "outcome": lambda line: line.entry.outcome,
     "status": lambda line: line.entry.status,
     "error_code": lambda line: line.entry.error_code,
-    "error_message": lambda line: (line.entry.error_message or "")[:CUT] or None,
+    "error_message": lambda line: (line.entry.error_message or "")[:LONGEST_MESSAGE] or None,
     **{name: attrgetter(f"entry.{name}") for name in NAMES},
     "cost": lambda line: money.text(line.entry.cost_nano),
     "duration_ms": lambda line: line.entry.duration_ms,
@@ -429,14 +449,14 @@ EXPORT: dict[str, Any] = {
 
 
 def speed(entry: UsageEntry) -> float | None:
-    """Tokens a second from the first one on, of a stream; None for anything else."""
+    """Returns the tokens per second of a stream after its first token; None for anything else."""
     if not entry.stream or entry.ttft_ms is None or entry.duration_ms <= entry.ttft_ms or not entry.completion_tokens:
         return None
     return round(entry.completion_tokens * 1000 / (entry.duration_ms - entry.ttft_ms), 1)
 
 
 def fallbacks(entry: UsageEntry) -> int:
-    """How many deployments were tried in vain before the last one."""
+    """Returns how many deployments failed before the last one was tried."""
     return max(0, len(entry.attempts) - 1)
 
 
@@ -444,7 +464,7 @@ def fallbacks(entry: UsageEntry) -> int:
 
 
 class Bar(NamedTuple):
-    """One try in the waterfall; `left` and `width` are hundredths of the whole request's time."""
+    """One attempt in the waterfall. `left` and `width` are percentages of the whole request's time."""
 
     number: int
     provider: str
@@ -457,7 +477,7 @@ class Bar(NamedTuple):
 
 
 class Charged(NamedTuple):
-    """A counter that the request was charged to."""
+    """A budget that the request was charged to."""
 
     what: str
     name: str
@@ -465,14 +485,14 @@ class Charged(NamedTuple):
 
 
 def one(person: Person, door: Door, id: str) -> Response:
-    """What is known of a request; for a day also why one was not let in."""
-    entries = requests.entries_of(arranged.reader_of(person), id)
+    """Answers with what is known of one request. For a day this includes why a request was refused."""
+    entries = requests.entries_of(usage_pages.reader_of(person), id)
     if not entries:
         if refusal := refused_requests.find(person, id):
             return _refused(person, door, refusal)
         abort(404, "There is no such request, or its record is still on its way: try again in a moment.")
     first = entries[0]
-    named = Shown.of(entries)
+    named = RequestNames.of(entries)
     return render(
         "portal/activity/request.html",
         door=door,
@@ -489,8 +509,8 @@ def one(person: Person, door: Door, id: str) -> Response:
     )
 
 
-def _waterfall(entry: UsageEntry, named: Shown) -> list[Bar]:
-    """The tries, one after the other. Times are those of the tries; what lies between is not kept, and is small."""
+def _waterfall(entry: UsageEntry, named: RequestNames) -> list[Bar]:
+    """The attempts, one after the other. The time between attempts is not recorded, and is small."""
     whole = max(entry.duration_ms, sum(attempt["duration_ms"] for attempt in entry.attempts), 1)
     bars, started = [], 0
     for number, attempt in enumerate(entry.attempts, 1):
@@ -498,8 +518,8 @@ def _waterfall(entry: UsageEntry, named: Shown) -> list[Bar]:
         bars.append(
             Bar(
                 number,
-                named.providers.get(attempt["provider_id"], arranged.GONE),
-                named.deployments.get(attempt["deployment_id"], arranged.GONE),
+                named.providers.get(attempt["provider_id"], usage_pages.GONE),
+                named.deployments.get(attempt["deployment_id"], usage_pages.GONE),
                 started,
                 length,
                 attempt.get("error"),
@@ -518,7 +538,7 @@ KINDS = {
 PERIODS = {"day": "of that day", "week": "of that week", "month": "of that month", "total": "in total"}
 
 
-def _charged(scope: Sequence[str], entry: UsageEntry, named: Shown) -> Charged:
+def _charged(scope: Sequence[str], entry: UsageEntry, named: RequestNames) -> Charged:
     kind, id, period = scope
     name = {
         "key": named.keys.get(id, id),
@@ -532,7 +552,7 @@ def _charged(scope: Sequence[str], entry: UsageEntry, named: Shown) -> Charged:
 
 
 def _curl(entry: UsageEntry) -> str:
-    """The call as far as it is known: neither the key nor what was said is kept."""
+    """The call as far as it is known: neither the key nor the prompt is stored."""
     form = entry.endpoint in ("/v1/audio/transcriptions", "/v1/audio/translations")
     quoted = entry.model.replace("'", "'\\''")
     body = (
@@ -543,16 +563,17 @@ def _curl(entry: UsageEntry) -> str:
     return f'curl {links.origin()}{entry.endpoint} \\\n  -H "Authorization: Bearer $PORTICO_API_KEY" \\\n{body}'
 
 
-def _sum(entry: UsageEntry) -> list[arranged.Line] | None:
-    """How its cost came about; None when nothing was charged, as for failures, or the price is gone."""
+def _sum(entry: UsageEntry) -> list[usage_pages.Line] | None:
+    """How the cost of a request was computed; None if nothing was charged, as for failures, or if the price was
+    deleted."""
     if not entry.cost_nano or entry.kind != "usage":
         return None
     price = catalog.price_of(entry.price_id) if entry.price_id else None
-    return None if price is None else arranged.arithmetic(entry, price)
+    return None if price is None else usage_pages.arithmetic(entry, price)
 
 
 def _refused(person: Person, door: Door, refusal: Refusal) -> Response:
-    """Why it was not let in, as the meter saw it then, and what to do about it."""
+    """Why a request was refused, by the budgets and limits at that moment, and what to do about it."""
     return render(
         "portal/activity/refusal.html",
         door=door,
@@ -560,7 +581,7 @@ def _refused(person: Person, door: Door, refusal: Refusal) -> Response:
         refusal=refusal,
         at=from_ms(refusal.at_ms),
         resets_at=None if refusal.resets_ms is None else from_ms(refusal.resets_ms),
-        frees_at=from_ms(refusal.at_ms + refusal.retry_ms) if refusal.retry_ms else None,
+        retry_at=from_ms(refusal.at_ms + refusal.retry_ms) if refusal.retry_ms else None,
         key=db.session.get(keys.ApiKey, refusal.key_id) if refusal.key_id else None,
         person=identity.by_id(refusal.person_id),
         own=refusal.person_id == person.id,
@@ -568,5 +589,5 @@ def _refused(person: Person, door: Door, refusal: Refusal) -> Response:
 
 
 def _portal_is_served() -> bool:
-    """Whether this process also has the portal's door, so that its pages can be linked to."""
+    """Whether this process also serves the portal, so that its pages can be linked."""
     return links.is_served("portal.keys.detail")

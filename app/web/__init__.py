@@ -1,6 +1,6 @@
-"""What every page stands on: assets, security headers, htmx, filters and the way HTML is answered.
+"""What every page needs: assets, security headers, htmx, template filters and the rendering of HTML.
 
-`init_web(app)` puts it into an application; pages then use `app.web.render` and the macros in templates/components.
+`init_web(app)` installs it in an application. Pages then use `app.web.render` and the macros in templates/components.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from app.web.security import init_security
 __all__ = ["init_web"]
 
 
-def _currency(given: str | None) -> str:
-    return given or str(current_app.config.get("CURRENCY") or "USD")
+def _currency(code: str | None) -> str:
+    return code or str(current_app.config.get("CURRENCY") or "USD")
 
 
 def init_web(app: Flask) -> None:
-    """Registers the static route, the headers, htmx, and the filters and globals templates use."""
-    init_compression(app)  # first, and so last to see an answer
+    """Registers the static route, the headers, htmx, and the filters and globals that templates use."""
+    init_compression(app)  # registered first, so it runs last on each response
     init_assets(app)
     init_security(app)
     htmx.init_app(app)
@@ -68,5 +68,5 @@ def init_web(app: Flask) -> None:
 
 
 def _unique_id(stem: str = "id") -> str:
-    """An id for elements a macro must link to each other, when the caller named none."""
+    """An element id, for a macro that links two elements when its caller gave no id."""
     return f"{stem}-{uuid.uuid4().hex[:8]}"

@@ -1,7 +1,8 @@
-"""Serves app/static: a file's hash is in its address, so browsers may keep it for a year and never see an old one.
+"""Serves app/static. The hash of a file is part of its URL, so browsers can cache it for a year and never use an old
+one.
 
-Files Portico vendors lie there compressed beforehand; its own small ones are compressed once in memory, so that an
-edited stylesheet can never be answered with the packed bytes of the one before.
+Vendored files are compressed ahead of time. Portico's own small files are compressed once in memory, so an edited
+stylesheet is never answered with the compressed bytes of its previous version.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from flask import Flask, Response, abort, current_app, request, url_for
 from werkzeug.security import safe_join
 
 from app import current
-from app.web.request_cache import once
+from app.web.request_cache import cached
 
 FOLDER = Path(__file__).resolve().parent.parent / "static"
-PACKED = {".css", ".js", ".svg", ".json", ".txt", ".md"}
+COMPRESSIBLE = {".css", ".js", ".svg", ".json", ".txt", ".md"}
 HASHED = re.compile(r"([0-9a-f]{8})/(.+)")
 FOREVER = "public, max-age=31536000, immutable"
 SHORT = "public, max-age=300"
@@ -44,9 +45,10 @@ def _read(path: Path, changed_ns: int) -> Asset:
 
 
 def find(name: str) -> Asset | None:
-    """The asset of that name below app/static, or None: for folders, hidden files and ways out of the folder too.
+    """Returns the asset `name` below app/static, or None if there is none. Folders, hidden files and paths that leave
+    the folder count as none.
 
-    `logo` and `logo_dark` are the deployment's own.
+    `logo` and `logo_dark` are the logos that the deployment configures.
     """
     if name in ("logo", "logo_dark") and (logo := current.config().logos.get(name)):
         return _read(logo, logo.stat().st_mtime_ns)
@@ -60,39 +62,41 @@ def find(name: str) -> Asset | None:
 
 
 @lru_cache(maxsize=32)
-def _squeezed(path: Path, changed_ns: int) -> bytes:
+def _compressed(path: Path, changed_ns: int) -> bytes:
     return gzip.compress(path.read_bytes(), 9, mtime=0)
 
 
 def body_of(asset: Asset, accepted: frozenset[str]) -> tuple[bytes, str | None]:
-    """The bytes to send and their Content-Encoding: br, then gzip, then as they are."""
-    if asset.path.suffix in PACKED:
+    """Returns the bytes to send and their Content-Encoding: br if accepted, else gzip, else the file as it is."""
+    if asset.path.suffix in COMPRESSIBLE:
         for encoding, ending in (("br", ".br"), ("gzip", ".gz")):
             twin = asset.path.with_name(asset.path.name + ending)
             if encoding in accepted and twin.is_file():
                 return twin.read_bytes(), encoding
         if "gzip" in accepted:
-            return _squeezed(asset.path, asset.path.stat().st_mtime_ns), "gzip"
+            return _compressed(asset.path, asset.path.stat().st_mtime_ns), "gzip"
     return asset.path.read_bytes(), None
 
 
 def address(name: str) -> str:
-    """The address of an asset, for templates: `{{ asset('portico.css') }}`. A page has one for all its icons."""
-    return once(f"asset {name}", lambda: _address(name))
+    """Returns the URL of an asset, for templates: `{{ asset('portico.css') }}`. Raises `LookupError` if there is no
+    such file. A page asks for the same asset many times, such as for each of its icons."""
+    return cached(f"asset {name}", lambda: _address(name))
 
 
 def _address(name: str) -> str:
-    found = find(name)
-    if found is None:
+    file = find(name)
+    if file is None:
         raise LookupError(f"no such file below app/static: {name}")
-    path = url_for("static", filename=f"{found.digest}/{name}")
-    # A sprite is only drawn by <use> when it comes from the page's own origin, and the deployment's own is nowhere else.
-    is_here = name.endswith(".svg") or not found.path.is_relative_to(FOLDER)
-    prefix = "" if is_here else str(current_app.config.get("STATIC_URL") or "").rstrip("/")
+    path = url_for("static", filename=f"{file.digest}/{name}")
+    # Browsers draw a sprite by <use> only from the page's own origin. STATIC_URL does not serve the deployment's logos.
+    is_same_origin = name.endswith(".svg") or not file.path.is_relative_to(FOLDER)
+    prefix = "" if is_same_origin else str(current_app.config.get("STATIC_URL") or "").rstrip("/")
     return prefix + path
 
 
 def serve(filename: str) -> Response:
+    """Answers a request for an asset. A URL with the current hash may be cached for a year, any other for minutes."""
     hashed = HASHED.fullmatch(filename)
     digest, name = hashed.groups() if hashed else ("", filename)
     asset = find(name)
@@ -103,14 +107,14 @@ def serve(filename: str) -> Response:
     response = Response(body, mimetype=asset.mimetype)
     if encoding:
         response.headers["Content-Encoding"] = encoding
-    if asset.path.suffix in PACKED:
+    if asset.path.suffix in COMPRESSIBLE:
         response.vary.add("Accept-Encoding")
-    # A font is named by the stylesheet beside it, so it is asked for under the stylesheet's hash; its own folder
-    # carries the version.
+    # A stylesheet refers to its fonts by relative paths, so browsers request them under the stylesheet's hash. The
+    # version of a font is in the name of its folder.
     lasting = digest == asset.digest or (digest and asset.path.suffix == ".woff2" and name.startswith("vendor/"))
     response.headers["Cache-Control"] = FOREVER if lasting else SHORT
     if current_app.config.get("STATIC_URL"):
-        # Pages then name these files under another origin, and a font is only taken across origins when told so.
+        # Pages then load these files from another origin. Browsers use a font of another origin only with these headers.
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         response.headers["Access-Control-Allow-Origin"] = "*"
     response.set_etag(f"{asset.digest}-{encoding or 'plain'}")
@@ -119,6 +123,7 @@ def serve(filename: str) -> Response:
 
 
 def init_assets(app: Flask) -> None:
+    """Registers the static route and the template global `asset`."""
     if "static" in app.view_functions:
         app.view_functions["static"] = serve
     else:

@@ -1,7 +1,7 @@
-"""Turns the spare keyword arguments of a macro into HTML attributes.
+"""Turns the extra keyword arguments of a macro into HTML attributes.
 
-Macros stay short this way while any button or link can carry `hx_get`, `aria_label` or `data_refresh`. What the
-content security policy would refuse in the browser is refused here already, where the stack trace names the template.
+Macros stay short this way, and any button or link can carry `hx_get`, `aria_label` or `data_refresh`. An attribute that
+the content security policy would block in the browser raises an error here, where the traceback names the template.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 
 
 def attributes(values: Mapping[str, object], *skip: str) -> Markup:
-    """`{"hx_get": "/x", "hidden": True, "title": None}` → ` hx-get="/x" hidden`."""
+    """`{"hx_get": "/x", "hidden": True, "title": None}` → ` hx-get="/x" hidden`. Raises `ValueError` for inline styles
+    and event handlers."""
     parts = []
     for key, value in values.items():
         if key in skip or value is None or value is False:
@@ -25,7 +26,7 @@ def attributes(values: Mapping[str, object], *skip: str) -> Markup:
 
 
 def hyphenated(values: Mapping[str, object]) -> dict[str, object]:
-    """`{"hx_get": "/x"}` → `{"hx-get": "/x"}` without the empty ones: for WTForms, which only knows aria_ and data_."""
+    """`{"hx_get": "/x"}` → `{"hx-get": "/x"}`, without empty values. WTForms itself converts only aria_ and data_."""
     return {
         key.strip("_").replace("_", "-"): value
         for key, value in values.items()

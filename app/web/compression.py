@@ -1,8 +1,8 @@
-"""Pages leave compressed: HTML is mostly markup that repeats itself.
+"""Compresses pages before they are sent: most of HTML is repeated markup.
 
-A page bears its reader's CSRF token and may bear words of theirs beside it, which compression could betray by the
-length of what it makes (BREACH). So each answer bears a file name of random length in its gzip head, as Django does
-(Pinho and others, "Heal the Breach", IEEE 2022): lengths then say nothing about what was inside.
+A page contains its reader's CSRF token and may contain text that an attacker chose. The length of the compressed page
+could then reveal the token (BREACH). So each response carries a file name of random length in its gzip header, as
+Django's do (Pinho and others, "Heal the Breach", IEEE 2022): the length no longer tells anything about the content.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import secrets
 
 from flask import Flask, Response, request
 
-LEAST = 1_000  # bytes; below, there is nothing to gain
+LEAST = 1_000  # bytes; compressing less gains nothing
 LEVEL = 5
 MOST_NOISE = 100  # bytes
 
 
 def init_compression(app: Flask) -> None:
-    """Compresses HTML for browsers that take it, after everything else has been said about the answer."""
+    """Compresses HTML for browsers that accept gzip, after all other handlers have seen the response."""
 
     @app.after_request
     def compress(response: Response) -> Response:
@@ -30,14 +30,14 @@ def init_compression(app: Flask) -> None:
             return response
         body = response.get_data()
         if len(body) >= LEAST:
-            response.set_data(_squeezed(body))
+            response.set_data(_compressed(body))
             response.headers["Content-Encoding"] = "gzip"
         return response
 
 
-def _squeezed(body: bytes) -> bytes:
-    packed = io.BytesIO()
+def _compressed(body: bytes) -> bytes:
+    compressed = io.BytesIO()
     noise = "x" * secrets.randbelow(MOST_NOISE + 1)
-    with gzip.GzipFile(noise, "wb", LEVEL, packed, mtime=0) as file:
+    with gzip.GzipFile(noise, "wb", LEVEL, compressed, mtime=0) as file:
         file.write(body)
-    return packed.getvalue()
+    return compressed.getvalue()

@@ -1,4 +1,4 @@
-"""How every door of HTML is put together: its folder has a module a noun, and each brings a blueprint named `bp`."""
+"""Builds an HTML door from its folder: one module per noun, each with a blueprint named `bp`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from flask import Blueprint
 
 
 def door_of(package: str, name: str) -> Blueprint:
-    """A blueprint with those of the package's modules nested in it: the endpoint of `@bp.get("/keys")` above `index` is
-    `portal.keys.index`. Modules without a `bp`, such as forms, bring no routes."""
+    """Returns a blueprint that contains the blueprints of the package's modules. The view `index` with
+    `@bp.get("/keys")` in `keys.py` gets the endpoint `portal.keys.index`. Modules without a `bp`, such as forms, add no
+    routes."""
     door = Blueprint(name, package)
     for item in pkgutil.iter_modules(import_module(package).__path__):
         noun = getattr(import_module(f"{package}.{item.name}"), "bp", None)

@@ -1,6 +1,6 @@
-"""How requests that fail are answered outside of /v1: people get a page, programs the API's one error shape.
+"""How failed requests outside /v1 are answered: people get a page, programs get the API's error object.
 
-Doors answer what they can themselves (a form's fault stays in the form); what they let go ends here.
+Views answer the errors that they can handle (a form shows its own). All others end here.
 """
 
 from __future__ import annotations
@@ -22,53 +22,53 @@ from app.extensions import db
 from app.runtime.bodies import FAULT
 from app.runtime.ids import new_id
 from app.web.render import render
-from app.web.sign_in import lead_back_in
+from app.web.sign_in import redirect_expired_session
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 5  # after a store was away
-DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+RETRY_AFTER_S = 5  # when a store did not answer
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 BODY_FAULTS = {
     400: "The request body was cut short.",
     408: "The request body did not arrive in time.",
     413: "The request body is too large.",
     503: "Too many request bodies are on their way. Try again.",
 }
-PROGRAMS = "portico_programs"  # in app.extensions: path prefixes, and what answers below them
+PROGRAMS = "portico_programs"  # in app.extensions: path prefixes, and the function that answers errors below them
 Answer = Callable[[HTTPException], Response]
 
 
-def answer_programs(app: Flask, prefixes: tuple[str, ...], answer: Answer) -> None:
-    """Below `prefixes` errors are answered by `answer`, also for paths that no route has."""
+def register_json_errors(app: Flask, prefixes: tuple[str, ...], answer: Answer) -> None:
+    """Lets `answer` answer errors below `prefixes`, also for paths without a route."""
     app.extensions[PROGRAMS] = (prefixes, answer)
 
 
 def request_id() -> str:
-    """The name of the present request: every answer bears it, error pages show it, and the log of a fault names it."""
+    """The id of the current request. Every response carries it, error pages show it, and logged errors name it."""
     if "request_id" not in g:
         g.request_id = new_id()
-    found: str = g.request_id
-    return found
+    id: str = g.request_id
+    return id
 
 
-def answer_people(app: Flask) -> None:
-    """Registers the handlers of everything that pages may fail with."""
+def register_error_pages(app: Flask) -> None:
+    """Registers the handlers for every error that a page can raise."""
 
     @app.after_request
-    def named(response: Response) -> Response:
+    def add_request_id(response: Response) -> Response:
         response.headers.setdefault("X-Request-ID", request_id())
         return response
 
     @app.errorhandler(HTTPException)
-    def http(error: HTTPException) -> Response:
+    def answer_http(error: HTTPException) -> Response:
         prefixes, answer = app.extensions.get(PROGRAMS, ((), None))
         if answer is not None and (request.path.startswith(prefixes) or _is_a_program()):
-            refused: Response = answer(error)
-            return refused
+            response: Response = answer(error)
+            return response
         return error_page(error.code or 500, error.description if _is_ours(error) else None)
 
     @app.errorhandler(DomainError)
-    def refused(error: DomainError) -> Response:
+    def answer_refusal(error: DomainError) -> Response:
         wait = error.retry_after_s if isinstance(error, Throttled) else None
         response = error_page(error.status, error.message, retry_after=wait)
         if wait is not None:
@@ -76,50 +76,50 @@ def answer_people(app: Flask) -> None:
         return response
 
     @app.errorhandler(CSRFError)
-    def forged(error: CSRFError) -> Response:
-        return error_page(400, None) if current_user.is_authenticated else lead_back_in()
+    def answer_csrf(error: CSRFError) -> Response:
+        return error_page(400, None) if current_user.is_authenticated else redirect_expired_session()
 
     @app.errorhandler(IntegrityError)
-    def collided(error: IntegrityError) -> Response:
+    def answer_collision(error: IntegrityError) -> Response:
         db.session.rollback()
         return error_page(409, None)
 
     def unavailable() -> Response:
         db.session.rollback()
-        response = http(ServiceUnavailable())
-        response.headers["Retry-After"] = str(AGAIN_S)
+        response = answer_http(ServiceUnavailable())
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
         return response
 
     @app.errorhandler(OperationalError)
     @app.errorhandler(NoConnection)
-    def away(error: SQLAlchemyError) -> Response:
+    def answer_database(error: SQLAlchemyError) -> Response:
         log.warning("the database did not answer: %s (request %s)", type(error).__name__, request_id())
         return unavailable()
 
     @app.errorhandler(RedisError)
-    def redis_away(error: RedisError) -> Response:
+    def answer_redis(error: RedisError) -> Response:
         log.warning("Redis did not take a command: %s (request %s)", error, request_id())
         return unavailable()
 
     @app.errorhandler(OSError)
-    def disk_full(error: OSError) -> Response:
-        if error.errno not in DISK_TROUBLE:
-            return broken(error)
+    def answer_disk(error: OSError) -> Response:
+        if error.errno not in DISK_ERRORS:
+            return answer_bug(error)
         log.error("the disk did not take what was to be written: %s (request %s)", error, request_id())
         return unavailable()
 
     @app.errorhandler(Exception)
-    def broken(error: Exception) -> Response:
+    def answer_bug(error: Exception) -> Response:
         db.session.rollback()
-        place = request.url_rule.rule if request.url_rule else request.path  # a path may hold an invitation
+        place = request.url_rule.rule if request.url_rule else request.path  # a path may contain an invitation's token
         log.exception("a request failed: %s %s (request %s)", request.method, place, request_id())
         if app.config.get("PROPAGATE_EXCEPTIONS"):
             raise error
-        return http(InternalServerError())
+        return answer_http(InternalServerError())
 
 
 def refuse_bodies(app: Flask) -> None:
-    """Answers requests whose body was not taken, before anything is done for them."""
+    """Answers requests whose body was refused, before any view runs."""
 
     @app.before_request
     def refuse() -> None:
@@ -129,9 +129,9 @@ def refuse_bodies(app: Flask) -> None:
 
 
 def error_page(status: int, detail: str | None, *, retry_after: int | None = None) -> Response:
-    """The page of a refusal; `detail` is a sentence safe to show."""
+    """Returns the page for a refusal. `detail` is a sentence that is safe to show."""
     if status >= 500:
-        g._login_user = AnonymousUserMixin()  # who it is may be what cannot be found out
+        g._login_user = AnonymousUserMixin()  # loading the person may be what failed
     return render(
         "errors/error.html",
         status=status,
@@ -145,12 +145,12 @@ def error_page(status: int, detail: str | None, *, retry_after: int | None = Non
 
 
 def _is_a_program() -> bool:
-    """Whether the present request speaks JSON, as no page does."""
+    """Whether the current request prefers JSON, as no browser does."""
     accepted = request.accept_mimetypes
     return request.is_json or accepted["application/json"] > accepted["text/html"]
 
 
 def _is_ours(error: HTTPException) -> bool:
-    """Whether the description was written for this case, and not for every case of its status."""
+    """Whether the description was written for this case, not taken from the status."""
     kind = default_exceptions.get(error.code or 500)
     return kind is not None and error.description != kind.description

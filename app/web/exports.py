@@ -1,8 +1,8 @@
 """Lists as files: the rows that a page's filters leave, as CSV or JSON.
 
-The address of a list with `format=csv` or `format=json` is its export; `ui.exports()` links to both. An export is written
-whole before the first byte of it is sent, into a file where it is large: memory stays bounded, nothing of the database is
-held while a client reads, and a failure half way is an error and not a file that ends early.
+The URL of a list with `format=csv` or `format=json` is its export; `ui.exports()` links to both. An export is written
+completely before its first byte is sent; a large one goes to a temporary file. So memory stays bounded, no database
+connection is held while a client reads, and a failure half way is an error instead of a truncated file.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Format = Literal["csv", "json"]
 Row = TypeVar("Row")
 
 MIME: dict[Format, str] = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
-PIECE = 64 * 1024  # characters written at once
-MOST_IN_MEMORY = 1024 * 1024  # bytes of an export; a larger one is a file on the disk
+PIECE = 64 * 1024  # characters written in one go
+MOST_IN_MEMORY = 1024 * 1024  # bytes of an export; a larger one is written to a file
 MOST_AT_ONCE = 3
 PATIENCE_S = 60.0
-# What a spreadsheet may take for the beginning of a formula (OWASP, CSV injection), behind whatever does not show.
+# What a spreadsheet may take for the start of a formula (OWASP, CSV injection), after any invisible characters.
 FORMULA = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]*[=+\-@＝＋－＠−﹣﹢﹦﹫]|[\t\r\n]"
 )
@@ -44,8 +44,8 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def wanted() -> Format | None:
-    """The file that this request asks for instead of the page."""
+def requested_format() -> Format | None:
+    """Returns the file format that this request asks for, or None if it asks for the page."""
     match request.args.get("format"):
         case "csv":
             return "csv"
@@ -54,17 +54,17 @@ def wanted() -> Format | None:
     return None
 
 
-def answer(form: Format, name: str, columns: Mapping[str, Callable[[Row], Any]], rows: Iterable[Row]) -> Response:
-    """`rows` as a download. `columns` maps each column's name to what it holds of a row: text, numbers, None,
-    instants, or lists of these; money as decimal text."""
+def answer(format: Format, name: str, columns: Mapping[str, Callable[[Row], Any]], rows: Iterable[Row]) -> Response:
+    """Returns `rows` as a download. `columns` maps each column's name to a function of a row that returns text, a
+    number, None, a datetime, or a list of these. Money is decimal text."""
     with _turn():
-        lines = _csv(columns, rows) if form == "csv" else _json(columns, rows)
+        lines = _csv(columns, rows) if format == "csv" else _json(columns, rows)
         file, size = _written(lines)
-    response = Response(FileWrapper(file, PIECE), content_type=MIME[form])
+    response = Response(FileWrapper(file, PIECE), content_type=MIME[format])
     response.call_on_close(file.close)
     response.content_length = size
     stamp = clock.now().strftime("%Y%m%d-%H%M%S")
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}-{stamp}.{form}"'
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}-{stamp}.{format}"'
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -87,7 +87,7 @@ def _cell(value: Any) -> Any:
         return value.astimezone(UTC).isoformat()
     if isinstance(value, list | tuple):
         value = " ".join(str(one) for one in value)
-    # What a spreadsheet would take for a formula is shown as the text that it is. Decimal text is a number, also below 0.
+    # An apostrophe makes a spreadsheet show a formula as text. Decimal text is a number, even a negative one.
     if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
         return f"'{value}"
     return value
@@ -101,7 +101,7 @@ def _json(columns: Mapping[str, Callable[[Row], Any]], rows: Iterable[Row]) -> I
 
 
 def _written(lines: Iterable[str]) -> tuple[IO[bytes], int]:
-    """What `lines` say, in memory or in a file without a name, and its size."""
+    """Writes `lines` to memory, or to a nameless file if they are many. Returns the file and its size."""
     file: IO[bytes] = io.BytesIO()
     try:
         for piece in _pieces(lines):
@@ -110,7 +110,7 @@ def _written(lines: Iterable[str]) -> tuple[IO[bytes], int]:
                 written = file.getvalue()
                 file = TemporaryFile()  # noqa: SIM115 - closed when it is sent
                 file.write(written)
-            gevent.sleep(0)  # others are served meanwhile
+            gevent.sleep(0)  # lets other requests run
         size = file.tell()
         file.seek(0)
     except BaseException:
@@ -121,11 +121,11 @@ def _written(lines: Iterable[str]) -> tuple[IO[bytes], int]:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """Few exports are written at a time, for each has a connection of the database. Raises `Unavailable` when there is no
-    turn in time."""
+    """Limits how many exports are written at a time, because each holds a database connection. Raises `Unavailable` if
+    no turn comes in time."""
     writers = _writers()
     if not writers.acquire(blocking=False):
-        db.session.rollback()  # who waits for a turn holds no connection
+        db.session.rollback()  # a waiting request must hold no connection
         if not writers.acquire(timeout=PATIENCE_S):
             raise Unavailable("Too many exports are being written. Try again in a minute.")
     try:
@@ -136,7 +136,7 @@ def _turn() -> Iterator[None]:
 
 @cache
 def _writers() -> threading.BoundedSemaphore:
-    """Made when first needed, after gevent has patched what it patches."""
+    """Created on first use, after gevent has patched `threading`."""
     return threading.BoundedSemaphore(MOST_AT_ONCE)
 
 

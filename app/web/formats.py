@@ -1,7 +1,7 @@
-"""How numbers, money and moments read on a page: pure functions, used as Jinja filters.
+"""How numbers, money and times read on a page: pure functions, used as Jinja filters.
 
-They stand apart from the templates so that every rounding and every word has one place and a test. Money comes in as
-integer nano-units (a thousand-millionth of the currency) and never passes through a float.
+They are separate from the templates so that each rounding and each wording has one place and one test. Money is integer
+nano-units (10⁻⁹ of the currency) and is never converted to a float.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 CENT = NANO // 100
-MOST_COUNTED = 10_000  # rows of a list; what is longer is not counted to its end
+MOST_COUNTED = 10_000  # rows of a list; longer lists are not counted further
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "INR": "₹", "KRW": "₩", "BRL": "R$", "ILS": "₪", "PLN": "zł"}
 STEPS = (
@@ -36,7 +36,7 @@ def _with_currency(number: str, currency: str, sign: str = "") -> str:
 
 
 def money(nano: int | None, currency: str = "USD") -> str:
-    """Two decimals, rounded half up; a cost under one cent that is not nothing reads `<$0.01`. None reads `–`."""
+    """Two decimals, rounded half up. A cost above zero but below one cent reads `<$0.01`. None reads `–`."""
     if nano is None:
         return "–"
     sign, size = ("-" if nano < 0 else ""), abs(nano)
@@ -48,7 +48,7 @@ def money(nano: int | None, currency: str = "USD") -> str:
 
 
 def money_exact(nano: int | None, currency: str = "USD") -> str:
-    """Every digit that is there, at least two decimals: `$0.000125`, `$1,204.50`."""
+    """All significant digits, at least two decimals: `$0.000125`, `$1,204.50`."""
     if nano is None:
         return "–"
     sign = "-" if nano < 0 else ""
@@ -58,7 +58,7 @@ def money_exact(nano: int | None, currency: str = "USD") -> str:
 
 
 def per_mtok(price_nano_per_mtok: int | None, currency: str = "USD") -> str:
-    """The price of a million tokens, exact: prices are compared digit by digit. Zero reads `Free`."""
+    """The exact price of a million tokens, because prices are compared digit by digit. Zero reads `Free`."""
     if price_nano_per_mtok is None:
         return "–"
     return "Free" if price_nano_per_mtok == 0 else money_exact(price_nano_per_mtok, currency)
@@ -70,7 +70,7 @@ def exact(number: int | None) -> str:
 
 
 def is_counted(rows: int) -> bool:
-    """Whether a list was counted to its end."""
+    """Whether the list was counted completely."""
     return rows <= MOST_COUNTED
 
 
@@ -80,7 +80,7 @@ def counted(rows: int) -> str:
 
 
 def count(number: int | None) -> str:
-    """`12345` → `12.3k`; up to four digits stay exact. Cut, not rounded: 999,999 is not yet a million."""
+    """`12345` → `12.3k`. Up to four digits stay exact. Cut, not rounded: 999,999 is not yet a million."""
     if number is None:
         return "–"
     sign, size = ("-" if number < 0 else ""), abs(number)
@@ -95,7 +95,7 @@ def count(number: int | None) -> str:
 
 
 def percent(part: float | None, whole: float = 1, digits: int = 1) -> str:
-    """`percent(1, 8)` → `12.5%`. A share that is not nothing never reads 0%, and one short of all never reads 100%."""
+    """`percent(1, 8)` → `12.5%`. A share above zero never reads 0%, and a share below one never reads 100%."""
     if part is None or not whole:
         return "–"
     share = part / whole * 100
@@ -109,7 +109,7 @@ def percent(part: float | None, whole: float = 1, digits: int = 1) -> str:
 
 
 def as_utc(moment: datetime) -> datetime:
-    """A moment without a zone is UTC already: that is how the database gives it back on SQLite."""
+    """A moment without a zone is UTC: SQLite returns it that way."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -119,7 +119,7 @@ def rfc3339(moment: datetime | None) -> str:
 
 
 def exact_time(moment: datetime | None) -> str:
-    """`2026-11-21 08:00:00 UTC`, what hovering over a relative time shows before scripts add the local time."""
+    """`2026-11-21 08:00:00 UTC`: the tooltip of a relative time, until scripts add the local time."""
     return "" if moment is None else as_utc(moment).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

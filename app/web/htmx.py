@@ -1,7 +1,7 @@
-"""What htmx 4 says about a request, on top of flask-htmx, which reads the headers of htmx 2.
+"""Reads the request headers of htmx 4, on top of flask-htmx, which reads those of htmx 2.
 
-Version 4 names the source instead of the trigger, writes elements as `tag#id`, and says itself whether it wants a
-whole page or a part of one.
+Version 4 sends the source instead of the trigger, writes elements as `tag#id`, and says whether it expects a whole page
+or a fragment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _id_of(element: str | None) -> str | None:
 class HTMX(flask_htmx.HTMX):
     @property
     def source(self) -> str | None:
-        """The element that asked, as `tag#id`."""
+        """The element that sent the request, as `tag#id`."""
         return request.headers.get("HX-Source")
 
     @property
@@ -33,7 +33,7 @@ class HTMX(flask_htmx.HTMX):
 
     @property
     def is_partial(self) -> bool:
-        """Whether a fragment is wanted: not for plain, boosted and history requests, which take the whole page."""
+        """Whether htmx expects a fragment. Plain, boosted and history requests expect the whole page."""
         return bool(self) and not self.history_restore_request and request.headers.get("HX-Request-Type") != "full"
 
 

@@ -1,8 +1,8 @@
-"""Forms that make a text which is shown once: each carries a number, and however often it is sent, at once or again, it
-makes one.
+"""Forms that create a secret that is shown once. Each form carries a number; however often it is sent, at the same time
+or later, it creates one secret.
 
-Repeats get the same answer for a minute, so that a second click does not take away what the first one made. Until then
-the text waits in Redis, sealed; after that only what it belongs to is remembered.
+For a minute, a repeat gets the same response, so a double click does not lose the secret. Meanwhile the secret is kept
+in Redis, sealed. After that only the id of what was created is kept.
 """
 
 from __future__ import annotations
@@ -21,60 +21,62 @@ from app.domain.person import Person
 from app.extensions import db
 
 LONGEST_NUMBER = 64
-MAKING_S = 30  # longer than any unit of work takes; after that whoever was making it is taken for dead
+CREATING_S = 30  # longer than any unit of work takes; after that the process that was creating is taken for dead
 SHOWN_AGAIN_S = 60
 REMEMBERED_S = 24 * 3600
 LOOK_EVERY_S = 0.05
 BUSY = "This is taking longer than usual. Look at your keys before you try again."
 
 
-class Made(NamedTuple):
-    """The id of what was made, and its text; None once repeats are not shown it any more."""
+class Created(NamedTuple):
+    """The id of what was created, and its secret: None once it is too late to show it again."""
 
     id: str
-    text: str | None
+    secret: str | None
 
 
 def fresh_number() -> str:
+    """Returns a random number for a new form."""
     return secrets.token_urlsafe(12)
 
 
-def make_once(person: Person, number: str | None, make: Callable[[], Made]) -> Made:
-    """What the form of this number made, which is `make()` for the first who sends it; the others wait for that.
+def create_once(person: Person, number: str | None, create: Callable[[], Created]) -> Created:
+    """Returns what the form with this number created. The first request runs `create`; repeats wait for its result.
 
-    A form that failed has made nothing, and may be sent again. Raises `Unavailable` without Redis.
+    A form that failed has created nothing and may be sent again. Raises `Unavailable` without Redis.
     """
     if not number:
-        return make()
-    name, text_name = store.created_by_form(person.id, number)
-    found = _claim_or_find(name, text_name)
-    if found is not None:
-        return found
+        return create()
+    name, secret_name = store.created_by_form(person.id, number)
+    earlier = _claim_or_find(name, secret_name)
+    if earlier is not None:
+        return earlier
     try:
-        made = make()
+        created = create()
     except BaseException:
         with contextlib.suppress(RedisError):
             current.redis().delete(name)
         raise
-    with contextlib.suppress(RedisError):  # it is made: whoever made it has to see it
-        sealed = current.sealer().seal((made.text or "").encode())
-        current.redis().set(text_name, sealed, ex=SHOWN_AGAIN_S)  # before the id: who finds that finds this
-        current.redis().set(name, made.id, ex=REMEMBERED_S)
-    return made
+    with contextlib.suppress(RedisError):  # it exists now, so its creator must see the secret
+        sealed = current.sealer().seal((created.secret or "").encode())
+        # Before the id, so that a reader who finds the id also finds the secret.
+        current.redis().set(secret_name, sealed, ex=SHOWN_AGAIN_S)
+        current.redis().set(name, created.id, ex=REMEMBERED_S)
+    return created
 
 
-def _claim_or_find(name: str, text_name: str) -> Made | None:
-    """None for the one who is to make it, what was made for everybody else."""
-    deadline = time.monotonic() + MAKING_S
+def _claim_or_find(name: str, secret_name: str) -> Created | None:
+    """Returns None if this request is the one to create, otherwise what another request created."""
+    deadline = time.monotonic() + CREATING_S
     try:
-        while not current.redis().set(name, "", nx=True, ex=MAKING_S):
+        while not current.redis().set(name, "", nx=True, ex=CREATING_S):
             if id := current.redis().get(name):
-                sealed = current.redis().get(text_name)
-                return Made(str(id), current.sealer().open(str(sealed)).decode() if sealed else None)
+                sealed = current.redis().get(secret_name)
+                return Created(str(id), current.sealer().open(str(sealed)).decode() if sealed else None)
             if time.monotonic() > deadline:
                 raise Unavailable(BUSY)
-            db.session.rollback()  # who waits must not hold a connection, and has to see what was made meanwhile
+            db.session.rollback()  # a waiting request must hold no connection, and must see later commits
             time.sleep(LOOK_EVERY_S)
     except RedisError:
-        raise Unavailable("Nothing can be made at the moment. Try again in a minute.") from None
+        raise Unavailable("This isn't possible at the moment. Try again in a minute.") from None
     return None

@@ -1,10 +1,10 @@
-"""A page of a list, as its address asks for it: `page` and `size`, the parameters of the pagination macro, `sort`, the one
-of sortable heads (`name` or `-name`), `q`, the text that is searched for, and one parameter a filter.
+"""One page of a list, as the URL requests it. The parameters are `page` and `size` (pagination macro), `sort` (sortable
+column heads: `name` or `-name`), `q` (search text), and one parameter per filter.
 
-A list of the portal is its query, narrowed by `filters_from_request`, and `list_page`.
+A list of the portal is a query, narrowed by `filters_from_request`, and a call of `list_page`.
 
-However long a list is, a page of it costs little: rows are counted up to a bound, which is also where the pages end, and
-those that come before a page are stepped over in an index where there is one, without being read.
+A page of any list is cheap, however long the list: rows are counted up to a bound, which is also where the pages end,
+and the rows before a page are skipped in an index where there is one, without being read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ LONGEST_VALUE = 200  # characters of a filter that takes any text
 
 
 class Listing(NamedTuple, Generic[T]):
-    """Some rows of a list, and how many there are in all; above `MOST_COUNTED` only that there are more."""
+    """Some rows of a list, and how many it has in all. A `total` above `MOST_COUNTED` only means that there are
+    more."""
 
     items: list[T]
     page: int
@@ -38,7 +39,7 @@ class Listing(NamedTuple, Generic[T]):
 
 @dataclass(frozen=True)
 class ListFilter:
-    """What the address of a list narrows it to: a text to search for, and a value of each filter. "" means all."""
+    """How the URL narrows a list: a text to search for, and a value for each filter. "" means all."""
 
     search: str
     values: Mapping[str, str]
@@ -54,14 +55,17 @@ class ListFilter:
 def filters_from_request(
     *, longest: int = 100, defaults: Mapping[str, str] | None = None, **choices: Collection[str] | None
 ) -> ListFilter:
-    """The filters of this request: at most `longest` characters of the text, and for each of `choices` the value that the
-    address gives. What is none of them counts as not given, and then the filter has its default; None allows any text.
+    """Reads the filters of this request: at most `longest` characters of search text, and a value for each of
+    `choices`.
+
+    A value that is not among the choices counts as missing, and the filter takes its default. A filter whose choices
+    are None accepts any text.
     """
     values = {}
     for name, allowed in choices.items():
         default = (defaults or {}).get(name, "")
-        given = request.args.get(name, default)
-        values[name] = given[:LONGEST_VALUE] if allowed is None else given if given in allowed else default
+        value = request.args.get(name, default)
+        values[name] = value[:LONGEST_VALUE] if allowed is None else value if value in allowed else default
     return ListFilter(request.args.get("q", "").strip()[:longest], values)
 
 
@@ -75,45 +79,46 @@ def list_page(
     load: Sequence[Any] = (),
     **values: Any,
 ) -> Response:
-    """A list as this request asks for it: all rows as a file, or one page of them from the templates in `folder`.
+    """Answers with a list as this request asks for it: all rows as a file, or one page of them, from the templates in
+    `folder`.
 
-    `columns` are what the heads sort by. `file` makes the export of a list that has one. The templates get `found`,
-    `sort`, `values`, and what `page` tells of the rows that are shown, which come with what `load` names.
+    `columns` are the sortable columns. `file` writes the export, if the list has one. `load` are loader options for the
+    rows of the page. The templates get `listing`, `sort`, `values`, and what `page` returns for the listing.
     """
-    ordered = in_order(query, columns or {})
-    if file is not None and (form := exports.wanted()):
-        return file(form, every(ordered))
-    found = page_of(ordered.options(*load))
-    told = {"found": found, "sort": sorting(columns or {}), **values, **(page(found) if page else {})}
-    return render(f"{folder}/index.html", f"{folder}/_list.html", **told)
+    ordered = sorted_by_request(query, columns or {})
+    if file is not None and (file_format := exports.requested_format()):
+        return file(file_format, all_rows(ordered))
+    listing = page_of(ordered.options(*load))
+    context = {"listing": listing, "sort": requested_sort(columns or {}), **values, **(page(listing) if page else {})}
+    return render(f"{folder}/index.html", f"{folder}/_list.html", **context)
 
 
 def page_of(query: Select[T]) -> Listing[T]:
-    """The rows of `query` that the address asks for; a page beyond the last one is the last one known."""
+    """Returns the page of `query` that the URL asks for; for a page beyond the end, the last one."""
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]
     page = max(1, min(request.args.get("page", 1, type=int) or 1, MOST_COUNTED // size))
-    items, total = piece_of(query, page, size)
+    items, total = rows_and_total(query, page, size)
     if not items and page > 1:
         page = max(1, -(-total // size))
-        items, total = piece_of(query, page, size)
+        items, total = rows_and_total(query, page, size)
     return Listing(items, page, size, total)
 
 
-def piece_of(query: Select[T], page: int, size: int) -> tuple[list[T], int]:
-    """One page of `query`, and how many rows it has in all: exact up to `MOST_COUNTED`, above it one more than that.
-    There are no pages beyond these."""
+def rows_and_total(query: Select[T], page: int, size: int) -> tuple[list[T], int]:
+    """Returns one page of `query` and how many rows the query has: exact up to `MOST_COUNTED`, above it `MOST_COUNTED +
+    1`. Later rows have no page."""
     rows, total = rows_of(query, (page - 1) * size, size)
     return [row[0] for row in rows], total
 
 
 def rows_of(
-    query: Select[Any], first: int, size: int, *, marks: Collection[Any] = (), beyond: Collection[Any] = ()
+    query: Select[Any], first: int, size: int, *, columns: Collection[Any] = (), after: Collection[Any] = ()
 ) -> tuple[Sequence[Row[Any]], int]:
-    """Some rows of `query`, each its object and then what `marks` tells of it, and how many rows it has in all;
-    `beyond` narrows the rows, and not their number.
+    """Returns some rows of `query`, each an object followed by the values of `columns`, and how many rows the query has
+    in all. `after` are conditions that narrow the rows but not their number.
 
-    All in one query, in which ids are found first, so that no row before the first one is read in full.
+    One statement does all: it finds the ids first, so that it reads no row before the first one in full.
     """
     names = list(inspect(query.column_descriptions[0]["entity"]).primary_key)
     name = names[0] if len(names) == 1 else tuple_(*names)
@@ -121,34 +126,36 @@ def rows_of(
         query.order_by(None).with_only_columns(*names).limit(MOST_COUNTED + 1).subquery()
     )
     if first < MOST_COUNTED:
-        piece = query.with_only_columns(*names).where(*beyond).offset(first).limit(size).subquery("piece")
-        whole = query.add_columns(*marks, counted.scalar_subquery())
-        whole._where_criteria = (name.in_(select(piece)),)  # by their ids alone: what they were found by may cost much
-        if found := db.session.execute(whole).unique().all():
-            return found, found[0][-1]
-    return [], (db.session.scalar(counted) or 0) if first or beyond else 0
+        piece = query.with_only_columns(*names).where(*after).offset(first).limit(size).subquery("piece")
+        whole = query.add_columns(*columns, counted.scalar_subquery())
+        whole._where_criteria = (name.in_(select(piece)),)  # by id alone: the original conditions may be expensive
+        if rows := db.session.execute(whole).unique().all():
+            return rows, rows[0][-1]
+    return [], (db.session.scalar(counted) or 0) if first or after else 0
 
 
-def sorting(columns: Collection[str]) -> str | None:
-    """The `sort` that the address asks for, if it is one of `columns`: for `data_table(sort=...)`."""
-    asked = request.args.get("sort", "")
-    return asked if asked.removeprefix("-") in columns else None
+def requested_sort(columns: Collection[str]) -> str | None:
+    """The `sort` of the URL if it is one of `columns`, else None: for `data_table(sort=...)`."""
+    sort = request.args.get("sort", "")
+    return sort if sort.removeprefix("-") in columns else None
 
 
-def in_order(query: Select[T], columns: Mapping[str, Any]) -> Select[T]:
-    """`query` in the order that the address asks for; `columns` maps names of heads to what SQL sorts by. Without
-    a wish its own order stays, and where rows are equal too; rows without a value come last either way."""
-    asked = sorting(columns)
-    if asked is None:
+def sorted_by_request(query: Select[T], columns: Mapping[str, Any]) -> Select[T]:
+    """Returns `query` sorted as the URL asks; `columns` maps column names to SQL expressions.
+
+    Without such a request the query keeps its own order, which also decides between equal rows. Null values come last.
+    """
+    sort = requested_sort(columns)
+    if sort is None:
         return query
-    column = columns[asked.removeprefix("-")]
+    column = columns[sort.removeprefix("-")]
     own = query._order_by_clauses
-    wish = column.desc() if asked.startswith("-") else column.asc()
-    if getattr(column, "nullable", True):  # else its index tells the order as it is
-        wish = wish.nulls_last()
-    return query.order_by(None).order_by(wish, *own)
+    order = column.desc() if sort.startswith("-") else column.asc()
+    if getattr(column, "nullable", True):  # a column that is never null keeps its index usable
+        order = order.nulls_last()
+    return query.order_by(None).order_by(order, *own)
 
 
-def every(query: Select[T]) -> Iterator[T]:
-    """All rows of `query` for an export, read in pieces."""
+def all_rows(query: Select[T]) -> Iterator[T]:
+    """Yields all rows of `query` for an export, fetched in batches."""
     yield from db.session.scalars(query.execution_options(yield_per=500))

@@ -1,4 +1,5 @@
-"""Markdown that people wrote, as HTML that is safe to show: no raw HTML, no pictures, no script, links that leak nothing."""
+"""Renders Markdown that people wrote as safe HTML: no raw HTML, no images, no scripts, no link that leaks the
+address."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ TAGS = {
 
 
 def markdown(text: str) -> Markup:
-    """`text` as HTML. Headings begin at the third level, below those of the page they stand in."""
-    drawn = _reader().render(text)
+    """Returns `text` as HTML. Its headings start at the third level, below those of the page."""
+    html = _reader().render(text)
     for level in (3, 2, 1):
-        drawn = drawn.replace(f"<h{level}>", f"<h{level + 2}>").replace(f"</h{level}>", f"</h{level + 2}>")
+        html = html.replace(f"<h{level}>", f"<h{level + 2}>").replace(f"</h{level}>", f"</h{level + 2}>")
     clean = nh3.clean(
-        drawn,
+        html,
         tags=TAGS,
         attributes={"a": {"href"}},
         url_schemes={"http", "https", "mailto"},

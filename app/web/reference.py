@@ -1,4 +1,5 @@
-"""The API's description, left by the door that serves the API for the door that shows it: no door knows another."""
+"""The OpenAPI document of the management API. The `api` door registers it and the portal shows it, because no door
+imports another."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from flask import Flask, current_app
 DESCRIPTION = "portico_api_description"  # in app.extensions
 
 
-def tell(app: Flask, describe: Callable[[], dict[str, Any]]) -> None:
-    """`describe` answers the OpenAPI document of what this process serves."""
+def register_document(app: Flask, describe: Callable[[], dict[str, Any]]) -> None:
+    """Registers `describe`, which returns the OpenAPI document of what this process serves."""
     app.extensions[DESCRIPTION] = describe
 
 
-def told() -> dict[str, Any] | None:
-    """The document; None in a process without the management API."""
+def document() -> dict[str, Any] | None:
+    """Returns the document, or None in a process without the management API."""
     describe = current_app.extensions.get(DESCRIPTION)
     return None if describe is None else describe()

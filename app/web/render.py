@@ -1,6 +1,6 @@
-"""One way to answer with HTML: the fragment to htmx, the page to everyone else, and a toast with either.
+"""The one way to answer with HTML: a fragment for htmx, the page for everyone else, and a toast with either.
 
-Routes stay free of the difference, and a form works the same with scripts and without.
+Routes need not tell the two apart, and a form works with and without scripts.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Level = Literal["success", "info", "warning", "danger"]
 
 
 def render(page: str, fragment: str | None = None, status: int = 200, **values: Any) -> Response:
-    """Renders `fragment` for an htmx request that asked for a part, otherwise `page`, with the same values.
+    """Renders `fragment` if htmx requested one, otherwise `page`, with the same values.
 
-    Toasts flashed before a redirect that htmx followed by itself ride along with the fragment.
+    A redirect that htmx followed by itself may have flashed toasts; the fragment carries them.
     """
     partial = fragment is not None and htmx.is_partial
     response = make_response(render_template(fragment if partial and fragment else page, **values), status)
@@ -32,7 +32,8 @@ def render(page: str, fragment: str | None = None, status: int = 200, **values: 
 
 
 def toast(response: Response, level: Level, message: str) -> Response:
-    """Adds a toast to an answer to htmx; several add up. Errors (`danger`) stay on the page until closed."""
+    """Adds a toast to an htmx response and returns the response. It can hold several. `danger` stays on the page until
+    closed."""
     events: dict[str, Any] = json.loads(response.headers.get("HX-Trigger") or "{}")
     events.setdefault("toast", {"messages": []})["messages"].append({"level": level, "message": message})
     # json.dumps writes ASCII, the only thing safe in a header.
@@ -41,12 +42,12 @@ def toast(response: Response, level: Level, message: str) -> Response:
 
 
 def toast_next(level: Level, message: str) -> None:
-    """Keeps a toast for the next page: for a plain POST that answers 303."""
+    """Keeps a toast for the next page, for a plain POST that answers 303."""
     flash(message, level)
 
 
 def see_other(location: str) -> Response:
-    """After a POST that changed something: 303 for a plain form; htmx is told to load the page as a whole."""
+    """Redirects after a POST that changed something: 303 for a plain form, a full page load for htmx."""
     if htmx.is_partial:
         response = make_response("", 204)
         response.headers["HX-Redirect"] = location
@@ -55,9 +56,10 @@ def see_other(location: str) -> Response:
 
 
 def current_address(**changes: Any) -> str:
-    """The address of this list with some parameters changed (None takes one out): sorting, paging, filter chips.
+    """Returns the URL of this list with some parameters changed (None removes one): for sorting, paging and filter
+    chips.
 
-    Any change but one of the page itself goes back to the first page.
+    Unless `page` itself changes, the list starts at its first page again.
     """
     pairs = [(key, value) for key, value in request.args.items(multi=True) if key not in changes]
     if "page" not in changes:

@@ -1,4 +1,4 @@
-"""What is asked once for a request, mostly of the database, however many parts of its page tell of it."""
+"""Values that are computed once per request, mostly database reads, however many parts of the page need them."""
 
 from __future__ import annotations
 
@@ -18,55 +18,59 @@ from app.extensions import db
 T = TypeVar("T")
 
 
-def once(name: str, ask: Callable[[], T]) -> T:
-    """What `ask` answers, or answered before in this request."""
-    known: dict[str, T] = request.environ.setdefault("portico.asked", {})
-    if name not in known:
-        known[name] = ask()
-    return known[name]
+def cached(name: str, read: Callable[[], T]) -> T:
+    """Returns the result of `read`, which runs only once per request for each `name`."""
+    cache: dict[str, T] = request.environ.setdefault("portico.cache", {})
+    if name not in cache:
+        cache[name] = read()
+    return cache[name]
 
 
-def whoever(id: str) -> Person | None:
-    """The person of that id. For a request that only reads their memberships come along, as most pages tell of teams;
-    one that writes asks for them when it has written."""
+def load_person(id: str) -> Person | None:
+    """Returns the person with this id, or None.
+
+    A request that only reads also loads their memberships in the same query, because most pages need them. A request
+    that writes reads them itself after it has written.
+    """
     if request.method not in ("GET", "HEAD"):
         return identity.by_id(id)
-    person, found = teams.person_and_memberships(id)
+    person, loaded = teams.person_and_memberships(id)
     if person is not None:
-        once(_memberships_of(person), lambda: found)
+        cached(_memberships_of(person), lambda: loaded)
     return person
 
 
 def memberships(person: Person) -> list[Membership]:
-    """A person's memberships, by the team's name."""
-    return once(_memberships_of(person), lambda: teams.memberships_of(person))
+    """Returns a person's memberships, sorted by team name."""
+    return cached(_memberships_of(person), lambda: teams.memberships_of(person))
 
 
 def _memberships_of(person: Person) -> str:
     return f"memberships of {person.id}"
 
 
-def reach_team(person: Person, id: str) -> Team:
-    """The team of that id, if a person can see it; raises `NotFound`."""
-    return next((one.team for one in memberships(person) if one.team_id == id), None) or teams.get_visible(person, id)
+def visible_team(person: Person, id: str) -> Team:
+    """Returns the team with this id, if the person can see it. Raises `NotFound`."""
+    theirs = next((membership.team for membership in memberships(person) if membership.team_id == id), None)
+    return theirs or teams.get_visible(person, id)
 
 
 def owned_teams(person: Person) -> tuple[str, ...]:
-    """The ids of the teams that a person owns."""
-    return tuple(one.team_id for one in memberships(person) if one.role == "owner")
+    """Returns the ids of the teams that a person owns."""
+    return tuple(membership.team_id for membership in memberships(person) if membership.role == "owner")
 
 
 def role_in(person: Person, team_id: str | None) -> str | None:
-    """A person's role in a team; None when they are not in it."""
-    return next((one.role for one in memberships(person) if one.team_id == team_id), None)
+    """Returns a person's role in a team; None if they are not a member."""
+    return next((membership.role for membership in memberships(person) if membership.team_id == team_id), None)
 
 
-def abundant(number: int) -> set[str]:
-    """Of what there is more than that: of keys (revoked ones too), users, models."""
+def more_than(number: int) -> set[str]:
+    """Returns which of "key" (revoked ones included), "user" and "model" there are more than `number` of."""
 
-    def ask() -> set[str]:
+    def read() -> set[str]:
         ids = {"key": ApiKey.id, "user": Person.id, "model": Model.id}
-        more = (exists(select(id).offset(number)) for id in ids.values())
-        return {name for name, found in zip(ids, db.session.execute(select(*more)).one(), strict=True) if found}
+        queries = (exists(select(id).offset(number)) for id in ids.values())
+        return {name for name, exceeds in zip(ids, db.session.execute(select(*queries)).one(), strict=True) if exceeds}
 
-    return once(f"more than {number}", ask)
+    return cached(f"more than {number}", read)

@@ -1,6 +1,6 @@
-"""The security headers every answer of the portal carries, set in one place after the view has run.
+"""The security headers of every portal response, set in one place after the view has run.
 
-A view that needs something else (a download that may be cached, say) sets its own header first; what is there stays.
+A view that needs another value (for example a download that may be cached) sets the header itself; it is kept.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ PERMISSIONS = "camera=(), geolocation=(), payment=(), usb=(), interest-cohort=()
 
 
 def content_security_policy(static_url: str = "") -> str:
-    """Everything from our own origin; a STATIC_URL elsewhere adds that one origin for scripts, styles and fonts."""
+    """Allows only our own origin. If `static_url` is on another origin, that one may also serve scripts, styles and
+    fonts."""
     place = urlsplit(static_url)
     own = f"'self' {place.scheme}://{place.netloc}" if place.scheme and place.netloc else "'self'"
     return POLICY.format(own=own)
 
 
 def init_security(app: Flask) -> None:
+    """Adds the security headers to every response of `app`."""
+
     @app.after_request
     def add_security_headers(response: Response) -> Response:
         headers = response.headers

@@ -50,7 +50,7 @@ BY_NAME = select(Thing).where(Thing.kind == "a").order_by(func.lower(Thing.name)
 def walked(query: Select[Thing], size: int) -> list[Thing]:
     found, cursor = [], None
     while True:
-        piece = cursors.piece_of(query, 1, size, cursor)
+        piece = cursors.page_of(query, 1, size, cursor)
         assert piece.total == 6  # more than five, wherever the cursor is
         found += piece.items
         cursor = piece.next
@@ -65,11 +65,11 @@ def test_all_rows_come_once_and_in_order_beyond_what_pages_reach(app: Flask, que
 
 
 def test_the_row_that_a_cursor_was_made_of_may_go(app: Flask) -> None:
-    piece = cursors.piece_of(BY_BOTH, 1, 4)
+    piece = cursors.page_of(BY_BOTH, 1, 4)
     after = list(db.session.scalars(BY_BOTH))[4:8]
     db.session.delete(piece.items[-1])
     db.session.commit()
-    assert cursors.piece_of(BY_BOTH, 1, 4, piece.next).items == after
+    assert cursors.page_of(BY_BOTH, 1, 4, piece.next).items == after
 
 
 def spelled(text: str) -> str:
@@ -82,5 +82,5 @@ def spelled(text: str) -> str:
      '["a", "\\ud800"]'))],
 )  # fmt: skip
 def test_what_is_no_cursor_of_the_list_is_refused(app: Flask, cursor: str) -> None:
-    with pytest.raises(cursors.NoCursor):
-        cursors.piece_of(BY_BOTH, 1, 4, cursor)
+    with pytest.raises(cursors.InvalidCursor):
+        cursors.page_of(BY_BOTH, 1, 4, cursor)

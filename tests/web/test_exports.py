@@ -35,7 +35,7 @@ def app() -> Flask:
 
 def test_csv_quotes_what_must_be_quoted_and_disarms_formulas(app: Flask) -> None:
     with app.test_request_context("/keys?format=csv"):
-        form = exports.wanted()
+        form = exports.requested_format()
         assert form == "csv"
         answer = exports.answer(form, "keys", COLUMNS, ROWS)
         read = list(csv.reader(io.StringIO(answer.get_data(as_text=True))))
@@ -57,7 +57,7 @@ def test_json_is_one_document_with_every_row(app: Flask) -> None:
 
 def test_an_empty_list_is_an_empty_file(app: Flask) -> None:
     with app.test_request_context("/keys"):
-        assert exports.wanted() is None
+        assert exports.requested_format() is None
         assert msgspec.json.decode(exports.answer("json", "keys", COLUMNS, []).get_data()) == {"data": []}
         assert exports.answer("csv", "keys", COLUMNS, []).get_data(as_text=True).strip() == "name,at,models"
 

@@ -58,7 +58,7 @@ ALL = select(Thing).order_by(Thing.number.desc())
 def test_a_piece_of_a_list_and_what_is_known_of_its_length(
     app: Flask, query: Select[Thing], page: int, size: int, numbers: list[int], total: int
 ) -> None:
-    found, known = lists.piece_of(query, page, size)
+    found, known = lists.rows_and_total(query, page, size)
     assert ([one.number for one in found], known) == (numbers, total)
 
 
@@ -95,7 +95,7 @@ def pages(app: Flask) -> Flask:
     app.jinja_loader = DictLoader(
         {
             "things/index.html": "page {% include 'things/_list.html' %}",
-            "things/_list.html": "{{ found.items|map(attribute='number')|join(' ') }} {{ sort }} {{ word }} {{ shown }}",
+            "things/_list.html": "{{ listing.items|map(attribute='number')|join(' ') }} {{ sort }} {{ word }} {{ shown }}",
         }
     )
     htmx.init_app(app)

@@ -20,10 +20,13 @@ def test_a_request_asks_once_and_the_next_one_anew() -> None:
     with app.app_context():
         for expected in (1, 2):
             with app.test_request_context():
-                assert [request_cache.once("number", ask), request_cache.once("number", ask)] == [expected, expected]
+                assert [request_cache.cached("number", ask), request_cache.cached("number", ask)] == [
+                    expected,
+                    expected,
+                ]
     with app.test_request_context():
-        request_cache.once("number", ask)
-        assert request_cache.once("other", ask) == 4
+        request_cache.cached("number", ask)
+        assert request_cache.cached("other", ask) == 4
 
 
 def test_what_one_person_is_in_is_not_told_of_another(monkeypatch: pytest.MonkeyPatch) -> None:

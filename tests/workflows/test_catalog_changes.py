@@ -14,7 +14,7 @@ from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid, NotFound
 from app.domain.notices import Notice
 from app.extensions import db, transaction
-from app.web.lists import in_order
+from app.web.lists import sorted_by_request
 from app.workflows import catalog_changes
 from app.workflows.catalog_changes import CatalogFilter
 from tests.house import People, make_model
@@ -59,7 +59,8 @@ def test_every_filter_and_count_works_on_each_database(inside: Flask, people: Pe
         for sign in ("", "-"):
             with inside.test_request_context(f"/models?sort={sign}{column}"):
                 names = [
-                    item.name for item in db.session.scalars(in_order(catalog.all_models(), catalog_changes.columns()))
+                    item.name
+                    for item in db.session.scalars(sorted_by_request(catalog.all_models(), catalog_changes.columns()))
                 ]
             assert sorted(names) == ["a", "b", "c"]
             if column == "price":

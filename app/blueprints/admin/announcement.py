@@ -14,7 +14,7 @@ from app.domain import announcements
 from app.domain.announcements import LONGEST_TEXT
 from app.domain.errors import DomainError
 from app.extensions import db, transaction
-from app.pages.badges import news
+from app.pages.badges import badges
 from app.web.forms import EditForm, blame
 from app.web.render import render, see_other, toast_next
 
@@ -76,4 +76,4 @@ def _up_now() -> AnnouncementForm:
 
 
 def _page(form: AnnouncementForm, status: int = 200) -> Response:
-    return render("admin/announcement/index.html", status=status, form=form, standing=news(me()).announcement)
+    return render("admin/announcement/index.html", status=status, form=form, standing=badges(me()).announcement)

@@ -21,7 +21,7 @@ from app.domain import budgets, subscriptions
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.subscriptions import LONGEST_TEXT, ORDERS, STATUSES, Subscription
 from app.extensions import db, transaction
-from app.pages.badges import news
+from app.pages.badges import badges
 from app.pages.budget_forms import PERIOD_CHOICES, amount_field
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters
@@ -102,7 +102,7 @@ class DecisionForm(FlaskForm):
 class Result(NamedTuple):
     """What became of one of many: the subscription, if there is one, and the refusal, if there was one."""
 
-    found: Subscription | None
+    subscription: Subscription | None
     fault: str | None
 
 
@@ -118,13 +118,13 @@ def index() -> Response:
             search=filters.search,
         ),
         COLUMNS,
-        file=lambda form, rows: exports.answer(form, "approvals", EXPORT_COLUMNS, rows),
-        page=lambda found: {"ages": {one.id: _age(one) for one in found.items if one.waits_for}},
+        file=lambda file_format, rows: exports.answer(file_format, "approvals", EXPORT_COLUMNS, rows),
+        page=lambda listing: {"ages": {one.id: _age(one) for one in listing.items if one.waits_for}},
         search=filters.search,
         chosen=status,
         statuses=STATUSES,
         kind=kind,
-        news=news(me()),
+        badges=badges(me()),
     )
 
 
@@ -217,7 +217,11 @@ def _many_page(form: DecisionForm, ids: list[str], status: int = 200) -> Respons
         subscriptions.visible_to(me()).where(Subscription.id.in_(list(dict.fromkeys(ids))[:MOST_AT_ONCE]))
     ).all()
     return render(
-        "admin/approvals/decisions.html", status=status, found=list(found), form=form, back=_back(form.back.data)
+        "admin/approvals/decisions.html",
+        status=status,
+        subscriptions=list(found),
+        form=form,
+        back=_back(form.back.data),
     )
 
 

@@ -11,7 +11,7 @@ from app.blueprints.admin.person import me
 from app.domain import payers
 from app.domain.person import Person
 from app.metering import money
-from app.pages.badges import news
+from app.pages.badges import badges
 from app.web import exports
 from app.web.lists import filters_from_request, list_page
 from app.workflows import budget_requests
@@ -59,10 +59,10 @@ def index() -> Response:
         "admin/budget_requests",
         query,
         COLUMNS,
-        file=lambda form, rows: exports.answer(form, "budget-requests", EXPORT_COLUMNS, rows),
-        page=lambda found: {"named": payers.read(one.scope for one in found.items)},
+        file=lambda file_format, rows: exports.answer(file_format, "budget-requests", EXPORT_COLUMNS, rows),
+        page=lambda listing: {"payer_of": payers.read(one.scope for one in listing.items)},
         chosen=filters["status"],
         statuses=STATUSES,
         search=filters.search,
-        news=news(me()),
+        badges=badges(me()),
     )

@@ -15,7 +15,7 @@ from app.domain.errors import DomainError
 from app.domain.payers import Payer
 from app.metering import money
 from app.pages import budget_list
-from app.pages import budgets as arranged
+from app.pages import budgets as budget_pages
 from app.pages.budget_forms import BudgetFields
 from app.pages.history import history_lines
 from app.web import exports
@@ -47,21 +47,23 @@ class BudgetForm(BudgetFields, EditForm):
 
 @bp.get("/admin/budgets")
 def index() -> Response:
-    filters = filters_from_request(state=FILTERS, kind=arranged.KINDS)
+    filters = filters_from_request(state=FILTERS, kind=budget_pages.KINDS)
     return list_page(
         "admin/budgets",
-        budget_list.listed(kind=filters["kind"], state=filters["state"], search=filters.search),
+        budget_list.search(kind=filters["kind"], state=filters["state"], text=filters.search),
         budget_list.columns(),
-        file=lambda form, rows: exports.answer(form, "budgets", arranged.EXPORTED, budget_list.every_row(rows)),
-        page=lambda found: {
-            "found": Listing(budget_list.rows(found.items), found.page, found.size, found.total),
-            "any": bool(found.total) or filters.is_narrow,
+        file=lambda file_format, rows: exports.answer(
+            file_format, "budgets", budget_pages.EXPORTED, budget_list.every_row(rows)
+        ),
+        page=lambda listing: {
+            "listing": Listing(budget_list.rows(listing.items), listing.page, listing.size, listing.total),
+            "any": bool(listing.total) or filters.is_narrow,
         },
         search=filters.search,
         state=filters["state"],
         kind=filters["kind"],
-        kinds=arranged.KINDS,
-        periods=arranged.PERIODS,
+        kinds=budget_pages.KINDS,
+        periods=budget_pages.PERIODS,
     )
 
 
@@ -124,18 +126,18 @@ def _filled(payer: Payer) -> BudgetForm:
 def _actions(payer: Payer) -> list[Any]:
     return [
         SelectChoice(name, words)
-        for name, words in arranged.ACTIONS.items()
+        for name, words in budget_pages.ACTIONS.items()
         if name != "suspend" or payer.kind == "key"
     ]
 
 
 def _form(payer: Payer, form: BudgetForm, status: int = 200) -> Response:
-    (row,) = arranged.rows([payer])
+    (row,) = budget_pages.rows([payer])
     return render(
         "admin/budgets/detail.html",
         status=status,
         row=row,
         form=form,
-        kinds=arranged.KINDS,
-        history=history_lines(arranged.history(payer, whole=True)),
+        kinds=budget_pages.KINDS,
+        history=history_lines(budget_pages.history(payer, whole=True)),
     )

@@ -17,14 +17,13 @@ from app.clock import from_ms
 from app.domain import identity
 from app.metering import money
 from app.metering.quantities import NAMES
-from app.pages.usage import GONE
-from app.pages.usage import shown as called
+from app.pages.usage import GONE, look_up_names
 from app.reports import chargeback
 from app.reports import usage as usage_reports
 from app.reports.chargeback import BILLED, Charge
 from app.reports.usage import Sums
 from app.web import exports
-from app.web.lists import SIZES, Listing, filters_from_request, sorting
+from app.web.lists import SIZES, Listing, filters_from_request, requested_sort
 from app.web.render import render
 
 MONTHS = 24  # that are offered
@@ -76,23 +75,24 @@ def index() -> Response:
     first, last = _months_asked(names)
     filters = filters_from_request(kind=KINDS)
     search, kind = filters.search, filters["kind"]
-    sort = sorting({*ORDERS, "name"})
+    sort = requested_sort({*ORDERS, "name"})
     everything = chargeback.charges(me(), offered[first : last + 1])
     shown = [charge for charge in everything if not kind or bool(charge.team_id) == (kind == "team")]
-    form = exports.wanted()
-    names_of = _names(shown) if form or search or sort in ("name", "-name") else {}  # else those of the page will do
+    file_format = exports.requested_format()
+    needs_all_names = file_format or search or sort in ("name", "-name")  # otherwise the names of the page are enough
+    names_of = _names(shown) if needs_all_names else {}
     if search:
         shown = [charge for charge in shown if search.casefold() in names_of[charge.payer].casefold()]
     shown = _sorted(shown, sort, ORDERS | {"name": lambda charge: names_of[charge.payer].casefold()})
-    if form:
-        return exports.answer(form, "chargeback", _export_columns(), _lines(shown, names_of))
+    if file_format:
+        return exports.answer(file_format, "chargeback", _export_columns(), _lines(shown, names_of))
     page = _page_of(shown)
     whole = _sum(everything)
     lines = _lines(page.items, names_of or _names(page.items))
     return render(
         "admin/chargeback/index.html",
         "admin/chargeback/_list.html",
-        found=Listing(lines, page.page, page.size, page.total),
+        listing=Listing(lines, page.page, page.size, page.total),
         sums=whole if len(shown) == len(everything) else _sum(shown),
         whole=whole,
         months=[(name, f"{from_ms(start):%b %Y}") for name, (start, _) in zip(names, offered, strict=True)][::-1],
@@ -123,7 +123,7 @@ def _sorted(found: list[Charge], sort: str | None, orders: Mapping[str, Callable
 
 def _names(charges: Sequence[Charge]) -> dict[str, str]:
     """What those who pay are called, by their ids."""
-    of_teams = called({"team": {charge.team_id for charge in charges if charge.team_id}})
+    of_teams = look_up_names({"team": {charge.team_id for charge in charges if charge.team_id}})
     found = {id: name for (_, id), name in of_teams.items()}
     found |= identity.names_of({charge.person_id for charge in charges if charge.person_id})
     return {charge.payer: found.get(charge.payer) or GONE for charge in charges}

@@ -18,7 +18,7 @@ from app.domain.payers import Payer
 from app.extensions import transaction
 from app.ledger.entries import UsageEntry
 from app.metering import money
-from app.pages import budgets as arranged
+from app.pages import budgets as budget_pages
 from app.pages.budget_forms import amount_field
 from app.runtime.ids import new_id
 from app.web import exports
@@ -63,15 +63,15 @@ class CreditForm(FlaskForm):
 def index() -> Response:
     def page(found: Listing[UsageEntry]) -> dict[str, Any]:
         shown = [credits.from_entry(entry) for entry in found.items]
-        return {"credits": shown, "named": payers.read((one.kind, one.scope_id) for one in shown)}
+        return {"credits": shown, "payer_of": payers.read((one.kind, one.scope_id) for one in shown)}
 
     return list_page(
         "admin/credits",
         credits.all_(),
         COLUMNS,
-        file=lambda form, rows: exports.answer(form, "credits", EXPORT_COLUMNS, rows),
+        file=lambda file_format, rows: exports.answer(file_format, "credits", EXPORT_COLUMNS, rows),
         page=page,
-        kinds=arranged.KINDS,
+        kinds=budget_pages.KINDS,
     )
 
 
@@ -115,5 +115,5 @@ def _payer(scope: str) -> Payer:
 
 
 def _form(payer: Payer, form: CreditForm, status: int = 200) -> Response:
-    (row,) = arranged.rows([payer])
-    return render("admin/credits/new.html", status=status, form=form, row=row, kinds=arranged.KINDS)
+    (row,) = budget_pages.rows([payer])
+    return render("admin/credits/new.html", status=status, form=form, row=row, kinds=budget_pages.KINDS)

@@ -45,7 +45,7 @@ def index() -> Response:
     return list_page(
         "admin/dead_letters",
         dead_letters.search(state=None if state == EVERYTHING else state, search=filters.search),
-        page=lambda found: {"texts": {letter.id: _text(letter) for letter in found.items}},
+        page=lambda listing: {"texts": {letter.id: _text(letter) for letter in listing.items}},
         search=filters.search,
         chosen=state,
     )

@@ -36,7 +36,7 @@ def index() -> Response:
     return list_page(
         "admin/deliveries",
         deliveries.search(state=filters["state"], channel=filters["channel"], search=filters.search),
-        file=lambda form, rows: exports.answer(form, "deliveries", EXPORT_COLUMNS, rows),
+        file=lambda file_format, rows: exports.answer(file_format, "deliveries", EXPORT_COLUMNS, rows),
         search=filters.search,
         state=filters["state"],
         channel=filters["channel"],

@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from app.blueprints.admin.person import me
 from app.domain import catalog, keys
-from app.pages import keys as arranged
+from app.pages import keys as key_pages
 from app.web.links import is_served
 from app.web.lists import list_page
 
@@ -15,16 +15,16 @@ bp = Blueprint("keys", __name__)
 
 @bp.get("/admin/keys")
 def index() -> Response:
-    filters = arranged.filters_from_request()
+    filters = key_pages.filters_from_request()
     return list_page(
         "admin/keys",
-        arranged.narrowed(keys.all_(), filters),
-        arranged.COLUMNS,
-        file=lambda form, rows: arranged.exported(form, me(), rows),
-        page=lambda found: {"rows": arranged.rows(me(), found.items)},
+        key_pages.filtered(keys.all_(), filters),
+        key_pages.COLUMNS,
+        file=lambda file_format, rows: key_pages.exported(file_format, me(), rows),
+        page=lambda listing: {"rows": key_pages.rows(me(), listing.items)},
         filters=filters,
         models=catalog.names(),
-        concerns=arranged.CONCERNS,
+        concerns=key_pages.CONCERNS,
         statuses=keys.STATUSES,
         linked=is_served("portal.keys.detail"),  # that door may be closed here
     )

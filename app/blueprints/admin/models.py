@@ -40,7 +40,7 @@ from app.reports import usage as usage_reports
 from app.reports.usage import Repriced
 from app.web import exports
 from app.web.forms import EditForm, Value, blame, with_inputs, words_of
-from app.web.lists import every, in_order, page_of, sorting
+from app.web.lists import all_rows, page_of, requested_sort, sorted_by_request
 from app.web.render import render, see_other, toast_next
 from app.workflows import catalog_changes
 
@@ -245,7 +245,7 @@ def index() -> Response:
     provider = request.args.get("provider", "")
     provider = provider if provider in upstreams else ""
     columns = catalog_changes.columns()
-    wanted = in_order(
+    wanted = sorted_by_request(
         catalog.all_models(
             search=search or None,
             status=status or None,
@@ -255,13 +255,13 @@ def index() -> Response:
         ),
         columns,
     )
-    if form := exports.wanted():
-        return exports.answer(form, "models", EXPORT_COLUMNS, every(wanted))
+    if file_format := exports.requested_format():
+        return exports.answer(file_format, "models", EXPORT_COLUMNS, all_rows(wanted))
     found = page_of(wanted.options(catalog.with_deployments()))
     return render(
         "admin/models/index.html",
         "admin/models/_list.html",
-        found=found,
+        listing=found,
         search=search,
         chosen=status,
         statuses=STATUSES,
@@ -270,7 +270,7 @@ def index() -> Response:
         access=access,
         provider=provider,
         upstreams=upstreams,
-        sort=sorting(columns),
+        sort=requested_sort(columns),
         subscribers=catalog_changes.subscribers([item.id for item in found.items]),
         key_counts=catalog_changes.key_counts(found.items),
     )

@@ -86,8 +86,8 @@ def index() -> Response:
         "admin/people",
         identity.people(search=filters.search, role=filters["role"], status=filters["status"], group=filters["group"]),
         COLUMNS,
-        file=lambda form, rows: exports.answer(form, "people", _export_columns(_figures(None)), rows),
-        page=lambda found: {"figures": _figures([person.id for person in found.items])},
+        file=lambda file_format, rows: exports.answer(file_format, "people", _export_columns(_figures(None)), rows),
+        page=lambda listing: {"figures": _figures([person.id for person in listing.items])},
         search=filters.search,
         role=filters["role"],
         chosen=filters["status"],
@@ -259,19 +259,19 @@ def _detail(
             found = page_of(keys.owned_by(person))
             ids = [key.id for key in found.items]
             values |= {
-                "found": found,
+                "listing": found,
                 "standings": {one.id: one for one in budgets.standings([("key", id) for id in ids])},
                 "last_used": {id: from_ms(at_ms) for id, at_ms in requests.last_use(me(), ids).items()},
             }
         case "subscriptions":
-            values["found"] = page_of(subscriptions.owned_by(person))
+            values["listing"] = page_of(subscriptions.owned_by(person))
         case "sessions":
             values |= {
                 "sessions": sessions.owned_by(person.id),
                 "tokens": db.session.scalars(tokens.live_of(person)).all(),
             }
         case "history":
-            values["found"] = page_of(audit.trail(person))
+            values["listing"] = page_of(audit.trail(person))
     return render("admin/people/detail.html", status=status, **values)
 
 

@@ -13,7 +13,7 @@ from app import current
 from app.blueprints.admin.person import me
 from app.domain.errors import Conflict
 from app.extensions import transaction
-from app.pages.usage import GONE, shown
+from app.pages.usage import GONE, look_up_names
 from app.web.render import Level, render, see_other, toast_next
 from app.workflows import reconcile, status
 from app.workflows.status import Condition
@@ -42,7 +42,7 @@ def _drift(now: Condition) -> dict[str, Any]:
     repairs = reconcile.repairs() if now.database.answers else []
     ids = {one.id for one in now.quotas.drift} if now.quotas else set()
     ids |= {one.scopes[0][1] for one in repairs}
-    called = {id: name for (_, id), name in shown({"key": ids, "user": ids}).items() if name != GONE}
+    called = {id: name for (_, id), name in look_up_names({"key": ids, "user": ids}).items() if name != GONE}
     return {"repairs": repairs, "names": called}
 
 

@@ -26,10 +26,12 @@ def index() -> Response:
         "admin/teams",
         query,
         COLUMNS,
-        file=lambda form, rows: exports.answer(form, "teams", _export_columns(list(db.session.scalars(query))), rows),
-        page=lambda found: {
-            "figures": figures(me(), [team.id for team in found.items]),
-            "owners": _owners(found.items),
+        file=lambda file_format, rows: exports.answer(
+            file_format, "teams", _export_columns(list(db.session.scalars(query))), rows
+        ),
+        page=lambda listing: {
+            "figures": figures(me(), [team.id for team in listing.items]),
+            "owners": _owners(listing.items),
         },
         search=filters.search,
         linked=is_served("portal.teams.detail"),  # that door may be closed here

@@ -30,5 +30,5 @@ def register(app: Flask) -> None:
     from app.blueprints.api.openapi import document
 
     app.register_blueprint(bp)
-    errors.answer_programs(app, PREFIXES, refuse_http)
-    reference.tell(app, document)
+    errors.register_json_errors(app, PREFIXES, refuse_http)
+    reference.register_document(app, document)

@@ -509,8 +509,8 @@ def page(rows: Select[Row], show: Callable[[Row], Any]) -> dict[str, Any]:
     """One page of a list, as the query asks: `page` from 1, or what follows a `cursor`; `limit` up to 200."""
     asked = g.asked
     try:
-        found = cursors.piece_of(rows, asked.page, asked.limit, asked.cursor)
-    except cursors.NoCursor:
+        found = cursors.page_of(rows, asked.page, asked.limit, asked.cursor)
+    except cursors.InvalidCursor:
         raise Invalid("Give the `next_cursor` of an answer.", "cursor") from None
     within_reach(found.total, found.items)
     return {

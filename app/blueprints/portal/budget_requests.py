@@ -14,7 +14,7 @@ from app.domain import payers
 from app.domain.errors import Conflict, DomainError
 from app.extensions import db, transaction
 from app.metering import money
-from app.pages import budgets as arranged
+from app.pages import budgets as budget_pages
 from app.pages.budget_forms import amount_field
 from app.web.forms import blame
 from app.web.links import url_if_served
@@ -98,11 +98,11 @@ def _page(found: BudgetRequest, form: DecisionForm, status: int = 200) -> Respon
     return render(
         "portal/budgets/request.html",
         status=status,
-        found=found,
+        budget_request=found,
         payer=payer,
-        row=arranged.rows([payer], person)[0] if payer else None,
+        row=budget_pages.rows([payer], person)[0] if payer else None,
         form=form,
-        periods=arranged.PERIODS,
+        periods=budget_pages.PERIODS,
         outlook=budget_requests.period_costs(payer) if payer and (decides or person.sees_everything) else [],
         former=list(db.session.scalars(former)) if former is not None else [],
         decides=decides,

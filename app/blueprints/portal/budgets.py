@@ -14,7 +14,7 @@ from app.domain import payers
 from app.domain.errors import Conflict, DomainError
 from app.domain.payers import Payer
 from app.extensions import db, transaction
-from app.pages import budgets as arranged
+from app.pages import budgets as budget_pages
 from app.pages.budget_forms import amount_field
 from app.pages.history import history_lines
 from app.web import exports
@@ -54,19 +54,19 @@ bp = Blueprint("budgets", __name__)
 @bp.get("/budgets")
 def index() -> Response:
     person = me()
-    found = [row for row in arranged.rows(payers.paying_for(person), person) if row.state != "none"]
-    if form := exports.wanted():
-        return exports.answer(form, "budgets", arranged.EXPORTED, found)
+    found = [row for row in budget_pages.rows(payers.paying_for(person), person) if row.state != "none"]
+    if file_format := exports.requested_format():
+        return exports.answer(file_format, "budgets", budget_pages.EXPORTED, found)
     asked = budget_requests.visible_to(person).where(BudgetRequest.person_id == person.id).limit(REQUESTS)
     requests = list(db.session.scalars(asked))
     return render(
         "portal/budgets/index.html",
         "portal/budgets/_list.html",
         rows=found,
-        kinds=arranged.KINDS,
-        periods=arranged.PERIODS,
+        kinds=budget_pages.KINDS,
+        periods=budget_pages.PERIODS,
         requests=requests,
-        named=payers.read(one.scope for one in requests),
+        payer_of=payers.read(one.scope for one in requests),
     )
 
 
@@ -103,7 +103,7 @@ def ask(scope: str, id: str) -> Response:
 
 def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
     person = me()
-    row, *below = arranged.rows([payer, *payers.below(payer)], person)
+    row, *below = budget_pages.rows([payer, *payers.below(payer)], person)
     sees_all = payers.sees_requests(person, payer)
     asked = budget_requests.about(payer).limit(REQUESTS)
     if not sees_all:
@@ -113,16 +113,16 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
         status=status,
         row=row,
         form=form,
-        kinds=arranged.KINDS,
-        periods=arranged.PERIODS,
-        actions=arranged.ACTIONS,
+        kinds=budget_pages.KINDS,
+        periods=budget_pages.PERIODS,
+        actions=budget_pages.ACTIONS,
         mine=payer.kind == "user" and payer.person_id == person.id,
         may_ask=payers.charges(person, payer) and row.state != "none",
-        waiting=budget_requests.pending(person, payer),
+        pending=budget_requests.pending(person, payer),
         requests=list(db.session.scalars(asked)),
         below=[one for one in below if one.state != "none"],
-        told=list(db.session.scalars(alerts.of_scope(*payer.scope).limit(ALERTS))),
-        history=history_lines(arranged.history(payer, whole=sees_all or payer.person_id == person.id)),
+        alerts=list(db.session.scalars(alerts.of_scope(*payer.scope).limit(ALERTS))),
+        history=history_lines(budget_pages.history(payer, whole=sees_all or payer.person_id == person.id)),
         edit=url_if_served(EDIT, scope=payer.kind, id=payer.public_id) if person.sees_everything else None,
         credit=url_if_served("admin.credits.new", scope=f"{payer.kind}/{payer.public_id}")
         if person.sees_everything

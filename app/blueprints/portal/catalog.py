@@ -69,10 +69,10 @@ def index() -> Response:
         "portal/catalog",
         catalog_changes.find(person, filters),
         catalog_changes.columns(),
-        file=lambda form, rows: exports.answer(form, "models", _export_columns(person), rows),
-        page=lambda found: {
-            "recent": performance.by("model", [item.name for item in found.items]) if view == "table" else {},
-            "latest": catalog_changes.access(person, [item.id for item in found.items]),
+        file=lambda file_format, rows: exports.answer(file_format, "models", _export_columns(person), rows),
+        page=lambda listing: {
+            "recent": performance.by("model", [item.name for item in listing.items]) if view == "table" else {},
+            "latest": catalog_changes.access(person, [item.id for item in listing.items]),
         },
         load=[with_deployments()],
         search=filters.search or "",

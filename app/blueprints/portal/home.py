@@ -15,7 +15,7 @@ from app.domain import budgets, payers
 from app.domain.payers import Held
 from app.domain.person import Person
 from app.ledger.rollups import period_start
-from app.pages.badges import news
+from app.pages.badges import badges
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, Sums
@@ -55,7 +55,7 @@ def index() -> Response:
         newest=newest,
         latest=catalog_changes.access(person, [item.id for item in newest]),
         is_new=catalog_changes.is_new,
-        waiting=news(person).subscriptions,
+        pending_decisions=badges(person).subscriptions,
         system=usage_reports.summary(person) if person.sees_everything else None,
         base_url=base_url(),
     )

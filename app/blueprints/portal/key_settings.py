@@ -19,7 +19,7 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.extensions import transaction
 from app.web.forms import blame, is_confirmed_by
-from app.web.idempotency import Made, fresh_number, make_once
+from app.web.idempotency import Created, create_once, fresh_number
 from app.web.render import render, see_other, toast_next
 
 bp = Blueprint("key_settings", __name__)
@@ -63,18 +63,18 @@ def rotate(id: str) -> AnyResponse:
         return _rotation(key, form, 422)
     overlap_s = int(form.overlap_s.data)
     try:
-        made = make_once(
+        made = create_once(
             person,
             form.once.data,
-            lambda: Made(id, transaction(keys.rotate, key, by=person, overlap_s=overlap_s)),
+            lambda: Created(id, transaction(keys.rotate, key, by=person, overlap_s=overlap_s)),
         )
     except DomainError as error:
         blame(form, error)
         return _rotation(key, form, 422)
-    if made.text is None:
+    if made.secret is None:
         toast_next("info", "This form has rotated the key already. A text is shown only once; if it is lost, rotate.")
         return _page_of(key)
-    return shown_once(keys.get_visible(person, made.id, change=True), made.text, rotated=True)
+    return shown_once(keys.get_visible(person, made.id, change=True), made.secret, rotated=True)
 
 
 @bp.get("/keys/<id>/secrets/<secret_id>/end")

@@ -24,14 +24,14 @@ from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering import periods
-from app.pages import keys as arranged
+from app.pages import keys as key_pages
 from app.pages.budgets import named
 from app.pages.history import history_lines
 from app.pages.usage import reader_of
 from app.reports import requests
 from app.reports.usage import Filters, Reader
 from app.web.forms import blame
-from app.web.idempotency import Made, fresh_number, make_once
+from app.web.idempotency import Created, create_once, fresh_number
 from app.web.lists import list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
@@ -50,16 +50,16 @@ bp = Blueprint("keys", __name__)
 
 @bp.get("/keys")
 def index() -> Response:
-    person, filters = me(), arranged.filters_from_request()
+    person, filters = me(), key_pages.filters_from_request()
     return list_page(
         "portal/keys",
-        arranged.narrowed(keys.owned_by(person), filters),
-        arranged.COLUMNS,
-        file=lambda form, rows: arranged.exported(form, person, rows),
-        page=lambda found: {"rows": arranged.rows(person, found.items)},
+        key_pages.filtered(keys.owned_by(person), filters),
+        key_pages.COLUMNS,
+        file=lambda file_format, rows: key_pages.exported(file_format, person, rows),
+        page=lambda listing: {"rows": key_pages.rows(person, listing.items)},
         filters=filters,
         models=subscribed(person),
-        concerns=arranged.CONCERNS,
+        concerns=key_pages.CONCERNS,
         statuses=keys.STATUSES,
         base_url=base_url(),
     )
@@ -84,19 +84,19 @@ def create() -> AnyResponse:
     if not form.validate_on_submit():
         return _form(form, team, 422)
 
-    def make() -> Made:
+    def make() -> Created:
         key, text = transaction(keys.create, person, by=person, team=team, **form.to_changes())
-        return Made(key.id, text)
+        return Created(key.id, text)
 
     try:
-        made = make_once(person, form.once.data, make)
+        made = create_once(person, form.once.data, make)
     except DomainError as error:
         blame(form, error, limit="budget", expires_at="expires_on")
         return _form(form, team, 422)
-    if made.text is None:
+    if made.secret is None:
         toast_next("info", "This form has made its key already. A key is shown only once; if it is lost, make another.")
         return see_other(url_for("portal.keys.detail", id=made.id))
-    return shown_once(keys.get_visible(person, made.id), made.text)
+    return shown_once(keys.get_visible(person, made.id), made.secret)
 
 
 @bp.get("/keys/<id>")
@@ -120,7 +120,7 @@ def detail(id: str) -> Response:
             for name, standing in named(keys.paying_scopes(key))
             if standing.kind == "key" or standing.limit_nano is not None
         ],
-        used=arranged.use_of(reader, key),
+        used=key_pages.usage_of(reader, key),
         last=requests.newest(reader, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(reader, key),
         history=history_lines(keys.history(key, limit=ACTS)),

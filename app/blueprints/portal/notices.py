@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request, url_for
 from app.blueprints.portal.person import me
 from app.domain import deliveries, notices
 from app.extensions import transaction
-from app.pages.badges import news
+from app.pages.badges import badges
 from app.web.lists import page_of
 from app.web.render import render, see_other, toast_next
 from app.web.sign_in import safe_next
@@ -18,15 +18,15 @@ bp = Blueprint("notices", __name__)
 @bp.get("/notices")
 def index() -> Response:
     person = me()
-    unread = request.args.get("show") == "unread"
+    unread_only = request.args.get("show") == "unread"
     return render(
         "portal/notices/index.html",
         "portal/notices/_list.html",
-        found=page_of(notices.addressed_to(person, unread=unread)),
-        unread=unread,
-        waiting=news(person).unread,
+        listing=page_of(notices.addressed_to(person, unread=unread_only)),
+        unread_only=unread_only,
+        unread_count=badges(person).unread,
         mails=deliveries.mails(),
-        wanted=person.email_notices,
+        by_email=person.email_notices,
         address=person.email,
     )
 

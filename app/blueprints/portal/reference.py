@@ -114,7 +114,7 @@ bp = Blueprint("reference", __name__)
 def index() -> Response:
     base = base_url()
     origin = base.removesuffix("/v1")
-    described = reference.told()
+    described = reference.document()
     return render(
         "portal/reference/index.html",
         nouns=_nouns(described, origin) if described else [],

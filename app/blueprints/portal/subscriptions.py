@@ -88,12 +88,14 @@ def index() -> Response:
         "portal/subscriptions",
         query,
         COLUMNS,
-        file=lambda form, rows: exports.answer(form, "subscriptions", EXPORT_COLUMNS, rows),
-        page=lambda found: {
-            "users_of": keys.paid_by(one for one in found.items if one.status == "active"),
-            "may_end": {one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
-            "standings": {one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
-            "providers": {one.id: providers_of(one) for one in found.items},
+        file=lambda file_format, rows: exports.answer(file_format, "subscriptions", EXPORT_COLUMNS, rows),
+        page=lambda listing: {
+            "users_of": keys.paid_by(one for one in listing.items if one.status == "active"),
+            "may_end": {one.id for one in listing.items if one.is_live and subscriptions.may_change(person, one)},
+            "standings": {
+                one.id: one for one in budgets.standings([("subscription", one.id) for one in listing.items])
+            },
+            "providers": {one.id: providers_of(one) for one in listing.items},
         },
         memberships=joined,
         whose=whose,

@@ -24,7 +24,7 @@ from app.domain.person import Person
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
-from app.pages import keys as arranged
+from app.pages import keys as key_pages
 from app.pages.budgets import named
 from app.pages.history import history_lines
 from app.pages.teams import COLUMNS, export_columns, figures, this_month
@@ -34,9 +34,9 @@ from app.reports.planner import TeamReader
 from app.reports.usage import Filters
 from app.web import exports
 from app.web.forms import blame, is_confirmed_by
-from app.web.lists import filters_from_request, in_order, list_page, page_of, sorting
+from app.web.lists import filters_from_request, list_page, page_of, requested_sort, sorted_by_request
 from app.web.render import render, see_other, toast_next
-from app.web.request_cache import memberships, reach_team, role_in
+from app.web.request_cache import memberships, role_in, visible_team
 from app.workflows import budget_requests, catalog_changes, offboarding
 
 TABS = {
@@ -65,10 +65,10 @@ def index() -> Response:
         "portal/teams",
         teams.joined_by(person, search=filters.search),
         COLUMNS,
-        file=lambda form, rows: exports.answer(
-            form, "teams", export_columns(figures(person, list(roles)), roles), rows
+        file=lambda file_format, rows: exports.answer(
+            file_format, "teams", export_columns(figures(person, list(roles)), roles), rows
         ),
-        page=lambda found: {"figures": figures(person, [team.id for team in found.items])},
+        page=lambda listing: {"figures": figures(person, [team.id for team in listing.items])},
         roles=roles,
         invitations=teams.invitations_to(person),
         search=filters.search,
@@ -113,7 +113,7 @@ def answer(id: str) -> AnyResponse:
 
 @bp.get("/teams/<id>")
 def detail(id: str) -> Response:
-    team = reach_team(me(), id)
+    team = visible_team(me(), id)
     asked = request.args.get("tab", "")
     return page_of_team(team, asked if asked in TABS else "overview")
 
@@ -248,8 +248,8 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
         "last": requests.newest(books if leads else person, filters=Filters(team_id=team.id), limit=LAST),
         "people": people,
         "history": history_lines(teams.history(team, limit=LAST)),
-        "asked": asked,
-        "asked_of": payers.read(one.scope for one in asked),
+        "budget_requests": asked,
+        "payer_of": payers.read(one.scope for one in asked),
     }
 
 
@@ -268,19 +268,19 @@ def _members(person: Person, team: Team, inviting: InvitationForm | None = None)
     query = teams.members_of(team)
     if search:
         query = query.where(Person.username.icontains(search, autoescape=True))
-    found = page_of(in_order(query, MEMBER_COLUMNS))
+    found = page_of(sorted_by_request(query, MEMBER_COLUMNS))
     shown = [one.person_id for one in found.items]
     scopes = [("member", one.scope_id) for one in found.items]
     books = TeamReader(person.id, person.sees_everything, (team.id,))
     spent = usage_reports.by(books, "person_id", filters=this_month(team.id), limit=teams.MOST_MEMBERS)
     return {
-        "found": found,
+        "listing": found,
         "search": search,
-        "sort": sorting(MEMBER_COLUMNS),
+        "sort": requested_sort(MEMBER_COLUMNS),
         "standings": dict(zip(shown, budgets.standings(scopes), strict=True)),
         "spent_nano": {share.name: share.cost_nano for share in spent},
         "last_used": _last_used(books, team, shown),
-        "waiting": teams.invitations_of(team),
+        "pending_invitations": teams.invitations_of(team),
         "inviting": inviting or InvitationForm(formdata=None),
     }
 
@@ -317,7 +317,7 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
         if id not in live
     ]
     return {
-        "found": found,
+        "listing": found,
         "standings": {one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
         "may_end": {one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
         "asking": form,
@@ -325,9 +325,9 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
 
 
 def _keys(person: Person, team: Team) -> dict[str, Any]:
-    found = page_of(in_order(keys.of_team(team), arranged.COLUMNS))
+    found = page_of(sorted_by_request(keys.of_team(team), key_pages.COLUMNS))
     books = TeamReader(person.id, person.sees_everything, (team.id,))
-    return {"found": found, "rows": arranged.rows(books, found.items), "sort": sorting(arranged.COLUMNS)}
+    return {"listing": found, "rows": key_pages.rows(books, found.items), "sort": requested_sort(key_pages.COLUMNS)}
 
 
 def _usage(person: Person, team: Team) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def test_every_operation_is_there_with_an_anchor_and_a_call(
     page = unescape(answer.text)
     assert answer.status_code == 200
     with app.app_context():
-        described = reference.told()
+        described = reference.document()
     assert described is not None
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
@@ -62,4 +62,4 @@ def test_the_page_is_light(people: People, signed_in: Callable[[str], Browser]) 
 def test_a_process_without_the_api_tells_of_v1_alone(tmp_path: Path) -> None:
     made = create_app(load({"CONFIG_STORAGE_DATA_DIR": str(tmp_path)}), {"portal", "public"})
     with made.app_context():
-        assert reference.told() is None
+        assert reference.document() is None
