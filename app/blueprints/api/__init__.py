@@ -1,4 +1,4 @@
-"""The management API: what programs may do, one module a noun, every route declared by `contract.route`."""
+"""The management API: what programs can do. One module per noun; `contract.route` declares every route."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import Flask
 
 from app.web import errors, reference
 
-# Where this door answers: errors below these are JSON, also for paths that no route has.
+# The paths of this door. Errors below these are JSON, also for paths without a route.
 PREFIXES = (
     "/api/",
     "/usage/",
@@ -23,7 +23,7 @@ PREFIXES = (
 
 
 def register(app: Flask) -> None:
-    """Every module of this package brings its routes by being imported."""
+    """Serves the management API from `app`. Importing a module of this package registers its routes."""
     for item in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{item.name}")
     from app.blueprints.api.contract import bp, refuse_http

@@ -1,4 +1,4 @@
-"""The audit log, for those who see everything."""
+"""The audit log, for people who see everything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.domain import audit
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """`object` is what was acted on; `detail` bears the values before and after, never a secret."""
+    """`object` is what the action was about. `detail` has the values before and after, never a secret."""
 
     id: str
     at: datetime
@@ -28,8 +28,8 @@ class EntryPage(CursorPage, kw_only=True):
     data: list[Entry]
 
 
-class Asked(Cursored, kw_only=True):
-    """`actor` a username, `object` a kind, an id or a name."""
+class Query(Cursored, kw_only=True):
+    """`actor` is a username; `object` is a kind, an id or a name."""
 
     actor: str | None = None
     action: str | None = None
@@ -51,14 +51,14 @@ def show(entry: audit.AuditEntry) -> Entry:
     )
 
 
-@route("GET", "/api/audit", scope="admin", query=Asked, answer=EntryPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """Who did what, newest first. Filters `actor`, `action`, `object`, `from`, `to`; pages or a `cursor`."""
+@route("GET", "/api/audit", scope="admin", query=Query, answer=EntryPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists who did what, newest first. Filters: `actor`, `action`, `object`, `from`, `to`. Pages or a `cursor`."""
     found = audit.entries(
-        actor=asked.actor,
-        action=asked.action,
-        about=asked.object,
-        since=asked.since,
-        until=asked.until,
+        actor=query.actor,
+        action=query.action,
+        about=query.object,
+        since=query.since,
+        until=query.until,
     )
     return page(found, show)

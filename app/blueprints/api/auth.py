@@ -1,4 +1,4 @@
-"""The browser's session, for pages that sign in by script: begin, end, and who is signed in."""
+"""The browser session, for pages that sign in by script: start it, end it, and see who is signed in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Credentials(Body, kw_only=True):
 
 
 class SignedIn(msgspec.Struct, kw_only=True):
-    """`csrf_token` goes into the header X-CSRFToken of everything that changes something."""
+    """Send `csrf_token` in the header X-CSRFToken of every request that changes something."""
 
     user: Me
     csrf_token: str
@@ -30,7 +30,7 @@ class SignedIn(msgspec.Struct, kw_only=True):
 
 @route("POST", "/api/auth/login", scope=None, body=Credentials, answer=SignedIn, throttled=True)
 def login(body: Credentials) -> SignedIn:
-    """Begins a browser session; the body must be JSON, which no foreign form can send."""
+    """Starts a browser session. The body must be JSON, which a form on another site cannot send."""
     if not request.is_json:
         raise Malformed("Send JSON with Content-Type: application/json.")
     person = identity.authenticate(body.username, body.password, request.remote_addr or "")
@@ -41,12 +41,12 @@ def login(body: Credentials) -> SignedIn:
 
 @route("POST", "/api/auth/logout", scope="any", status=204)
 def logout() -> None:
-    """Ends the browser's session; an access token is left as it is."""
+    """Ends the browser session. An access token stays valid."""
     if caller().session:
         sign_out_browser()
 
 
 @route("GET", "/api/auth/me", scope="any", answer=Me)
 def whoami() -> Me:
-    """Who is signed in."""
+    """Returns who is signed in."""
     return show_me(me())

@@ -1,4 +1,5 @@
-"""Asking for more of a budget, and the answers: by those whom it pays for, and by those who decide."""
+"""Requests to increase a budget, and their decisions: for the people whom the budget pays for, and for those who
+decide."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ Words = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 
 
 class BudgetRequest(msgspec.Struct, kw_only=True):
-    """`amount` is what was asked for, `granted` what was given; `lasting` means each period from then on."""
+    """`amount` was requested, `granted` was granted. `lasting` means each period from then on."""
 
     id: str
     scope: str
@@ -41,7 +42,8 @@ class BudgetRequestPage(CursorPage, kw_only=True):
 
 
 class BudgetRequestBody(Body, kw_only=True):
-    """`scope` and `id` as in the address of the budget; `amount` a decimal; once unless `lasting`."""
+    """`scope` and `id` as in the budget's URL. `amount` is a decimal. The increase is for this period only unless
+    `lasting`."""
 
     scope: Literal["organisation", "team", "member", "user", "subscription", "key"]
     id: Annotated[str, Meta(max_length=120)]
@@ -51,81 +53,81 @@ class BudgetRequestBody(Body, kw_only=True):
 
 
 class BudgetDecisionBody(Body, kw_only=True):
-    """`grant` what was asked for, or `amount` instead; `deny` needs a reason."""
+    """`grant` grants the requested amount, or `amount` instead. `deny` needs a reason."""
 
     decision: Literal["grant", "deny"]
     amount: Amount | None = None
     reason: Words | None = None
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     status: Status | None = None
 
 
-def show(found: budget_requests.BudgetRequest, payer: payers.Payer | None) -> BudgetRequest:
+def show(budget_request: budget_requests.BudgetRequest, payer: payers.Payer | None) -> BudgetRequest:
     return BudgetRequest(
-        id=found.id,
-        scope=found.scope_kind,
-        scope_id=payer.public_id if payer else found.scope_id,
-        username=found.person.username,
-        amount=amount(found.amount_nano),
-        lasting=found.lasting,
-        reason=found.reason,
-        status=found.status,
-        granted=amount(found.granted_nano),
-        decided_by=found.decided_by,
-        decided_at=found.decided_at,
-        decision_reason=found.decision_reason,
-        created_at=found.created_at,
+        id=budget_request.id,
+        scope=budget_request.scope_kind,
+        scope_id=payer.public_id if payer else budget_request.scope_id,
+        username=budget_request.person.username,
+        amount=amount(budget_request.amount_nano),
+        lasting=budget_request.lasting,
+        reason=budget_request.reason,
+        status=budget_request.status,
+        granted=amount(budget_request.granted_nano),
+        decided_by=budget_request.decided_by,
+        decided_at=budget_request.decided_at,
+        decision_reason=budget_request.decision_reason,
+        created_at=budget_request.created_at,
     )
 
 
-@route("GET", "/api/budget-requests", query=Asked, answer=BudgetRequestPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """One's own requests and those that one decides as a team's owner; everybody's for admins. Filter `status`."""
-    found = budget_requests.visible_to(me())
-    if asked.status:
-        found = found.where(budget_requests.BudgetRequest.status == asked.status)
-    answer = page(found, lambda one: one)
-    known = payers.read(one.scope for one in answer["data"])
-    answer["data"] = [show(one, known.get(one.scope)) for one in answer["data"]]
-    return answer
+@route("GET", "/api/budget-requests", query=Query, answer=BudgetRequestPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists your own requests and those that you decide as a team's owner; admins see all. Filter: `status`."""
+    rows = budget_requests.visible_to(me())
+    if query.status:
+        rows = rows.where(budget_requests.BudgetRequest.status == query.status)
+    result = page(rows, lambda item: item)
+    known = payers.read(item.scope for item in result["data"])
+    result["data"] = [show(item, known.get(item.scope)) for item in result["data"]]
+    return result
 
 
 @route("POST", "/api/budget-requests", answer=BudgetRequest, status=201, body=BudgetRequestBody, writes=True)
 def create(body: BudgetRequestBody) -> BudgetRequest:
-    """Asks for more of a budget that pays for one's calls, once or lastingly."""
+    """Requests an increase of a budget that pays for your calls, for this period or for every period."""
     payer = payers.get_visible(me(), body.scope, body.id)
-    made = budget_requests.ask(payer, by=me(), amount=body.amount, lasting=body.lasting, reason=body.reason)
-    db.session.refresh(made)
-    return show(made, payer)
+    created = budget_requests.ask(payer, by=me(), amount=body.amount, lasting=body.lasting, reason=body.reason)
+    db.session.refresh(created)
+    return show(created, payer)
 
 
 @route("GET", "/api/budget-requests/<id>", answer=BudgetRequest)
 def detail(id: str) -> BudgetRequest:
-    """One request."""
-    return _shown(id)
+    """Returns one request."""
+    return _by_id(id)
 
 
 @route("DELETE", "/api/budget-requests/<id>", status=204, writes=True)
 def withdraw(id: str) -> None:
-    """Takes one's own request back while nobody has answered."""
+    """Withdraws your own request while it is pending."""
     budget_requests.withdraw(budget_requests.get_visible(me(), id), by=me())
 
 
 @route("POST", "/api/budget-requests/<id>/decision", answer=BudgetRequest, body=BudgetDecisionBody)
 def decide(id: str, body: BudgetDecisionBody) -> BudgetRequest:
-    """Grants or denies a request: by admins, and by a team's owners for its keys and its members' caps."""
+    """Grants or denies a request. Admins can, and a team's owners for its keys and its members' caps."""
 
-    def made() -> None:
+    def work() -> None:
         budget_requests.decide(
             budget_requests.get_visible(me(), id), body.decision, by=me(), amount=body.amount, reason=body.reason
         )
 
-    transaction(made)
-    return _shown(id)
+    transaction(work)
+    return _by_id(id)
 
 
-def _shown(id: str) -> BudgetRequest:
-    found = budget_requests.get_visible(me(), id)
-    return show(found, payers.read([found.scope]).get(found.scope))
+def _by_id(id: str) -> BudgetRequest:
+    budget_request = budget_requests.get_visible(me(), id)
+    return show(budget_request, payers.read([budget_request.scope]).get(budget_request.scope))

@@ -1,4 +1,4 @@
-"""Budgets: the limit of every scope, with what is spent and held of it now."""
+"""Budgets: the limit of each scope, and what is currently spent and reserved."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Percent = Annotated[int, Meta(ge=1, le=100)]
 
 
 class BudgetSetting(BudgetBody, kw_only=True):
-    """`thresholds` are percents of the limit at which those whom it concerns are told. `action` is what else happens,
-    at `action_percent`: `notify` (nothing else), `refuse` (new work is refused from there on) or `suspend` (a key is
-    paused); admins set it. What of these is left out stays as it is."""
+    """`thresholds` are percentages of the limit at which the people concerned are notified. `action` says what else
+    happens at `action_percent`: `notify` (nothing else), `refuse` (new requests are refused) or `suspend` (a key is
+    paused); only admins can set it. What you leave out stays unchanged."""
 
     thresholds: Annotated[list[Percent], Meta(max_length=10)] | msgspec.UnsetType = msgspec.UNSET
     action: budgets.Action | msgspec.UnsetType = msgspec.UNSET
@@ -36,9 +36,9 @@ class BudgetSetting(BudgetBody, kw_only=True):
 
 
 class Budget(msgspec.Struct, kw_only=True):
-    """Without a limit, `limit` and `remaining` are null; what is spent is told all the same.
+    """Without a limit, `limit` and `remaining` are null; `spent` is given anyway.
 
-    `enforced_limit` is what requests are measured by: less than `limit` where new work is refused before it.
+    The gateway enforces `enforced_limit`. It is less than `limit` if new requests are refused earlier.
     """
 
     scope: str
@@ -57,14 +57,14 @@ class Budget(msgspec.Struct, kw_only=True):
 
 
 class CreditBody(Body, kw_only=True):
-    """`amount` a decimal above 0."""
+    """`amount` is a decimal above 0."""
 
     amount: Annotated[str, Meta(max_length=40)] | int
     reason: Annotated[str, Meta(max_length=credits.LONGEST_REASON)]
 
 
 class Credit(msgspec.Struct, kw_only=True):
-    """Room given back to the running period of a budget; nothing that was used or paid changes."""
+    """Room given back to the current period of a budget. It changes nothing that was used or paid."""
 
     id: str
     scope: str
@@ -79,7 +79,7 @@ class BudgetPage(CursorPage, kw_only=True):
     data: list[Budget]
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     scope: Kind | None = None
 
 
@@ -102,50 +102,53 @@ def show(standing: budgets.Standing, name: str) -> Budget:
 
 
 def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
-    """The scope's own id, found only within this person's reach. A key's is for its owner to change, a member's cap for
-    the team's owners, all others need an admin."""
+    """Returns the scope's own id, if this person may see the scope. Raises `NotFound` or `Forbidden`.
+
+    With `change`, a key's budget is for its owner, a member's cap for the team's owners, and any other budget for
+    admins.
+    """
     person = me()
     if kind == "key":
         return keys.get_visible(person, id, change=change).id
     if kind == "member":
         return _member(person, id, change=change).scope_id
     if kind == "team":
-        found = teams.get_visible(person, id).id
+        scope_id = teams.get_visible(person, id).id
     elif kind == "subscription":
-        found = subscriptions.get_visible(person, id).id
+        scope_id = subscriptions.get_visible(person, id).id
     elif kind == "user" and (person.sees_everything or id.lower() == person.username.lower()):
-        found = identity.named(id).id
+        scope_id = identity.named(id).id
     elif kind == "organisation" and id == "default" and (person.sees_everything or change):
-        found = id
+        scope_id = id
     else:
         raise NotFound("There is no such budget.")
     if change and not person.is_admin:
         raise Forbidden("Changing this budget needs the role admin.")
-    return found
+    return scope_id
 
 
 def _member(person: Person, id: str, *, change: bool) -> teams.Membership:
     """The member that `<team id>:<username>` names."""
     team_id, username = team_and_person("member", id)
-    team, named = teams.get_visible(person, str(team_id), change=change), identity.find(str(username))
-    if named is None:
+    team, named_person = teams.get_visible(person, str(team_id), change=change), identity.find(str(username))
+    if named_person is None:
         raise NotFound("There is no such budget.")
-    return teams.member(team, named)
+    return teams.member(team, named_person)
 
 
 def _mine(person: Person) -> set[str]:
-    """The ids of the scopes within a person's reach."""
-    found = {person.id}
-    found.update(db.session.scalars(keys.visible_to(person).with_only_columns(keys.ApiKey.id)))
-    found.update(db.session.scalars(subscriptions.visible_to(person).with_only_columns(subscriptions.Subscription.id)))
+    """The ids of all scopes that a person may see."""
+    ids = {person.id}
+    ids.update(db.session.scalars(keys.visible_to(person).with_only_columns(keys.ApiKey.id)))
+    ids.update(db.session.scalars(subscriptions.visible_to(person).with_only_columns(subscriptions.Subscription.id)))
     joined = [membership.team for membership in teams.memberships_of(person)]
-    found.update(team.id for team in joined)
-    found.update(teams.caps_in(*joined))
-    return found
+    ids.update(team.id for team in joined)
+    ids.update(teams.caps_in(*joined))
+    return ids
 
 
 def _names(scopes: Sequence[budgets.Standing]) -> dict[str, str]:
-    """What the API calls those scopes that bear a person's id in their own."""
+    """The public ids of the scopes whose own id contains a person's id."""
     within = {scope.id: team_and_person(scope.kind, scope.id) for scope in scopes}
     people = identity.names_of(person_id for _, person_id in within.values() if person_id is not None)
     return {
@@ -155,61 +158,63 @@ def _names(scopes: Sequence[budgets.Standing]) -> dict[str, str]:
     }
 
 
-@route("GET", "/api/budgets", query=Asked, answer=BudgetPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """The budgets within one's reach: all for admins, else one's own and those of one's teams. Filter `scope`."""
-    person, scope = me(), asked.scope
-    query = budgets.all_()
+@route("GET", "/api/budgets", query=Query, answer=BudgetPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists the budgets that you can see: your own and those of your teams; admins see all. Filter: `scope`."""
+    person, scope = me(), query.scope
+    rows = budgets.all_()
     if not person.sees_everything:
-        query = query.where(budgets.Budget.scope_id.in_(_mine(person)))
+        rows = rows.where(budgets.Budget.scope_id.in_(_mine(person)))
     if scope is not None:
-        query = query.where(budgets.Budget.scope_kind == scope)
-    told = page(query, lambda budget: (budget.scope_kind, budget.scope_id))
-    shown = budgets.standings(told["data"])
-    names = _names(shown)
-    return told | {"data": [show(standing, names.get(standing.id, standing.id)) for standing in shown]}
+        rows = rows.where(budgets.Budget.scope_kind == scope)
+    result = page(rows, lambda budget: (budget.scope_kind, budget.scope_id))
+    standings = budgets.standings(result["data"])
+    names = _names(standings)
+    return result | {"data": [show(standing, names.get(standing.id, standing.id)) for standing in standings]}
 
 
 @route("GET", "/api/budgets/<scope>/<id>", answer=Budget)
 def detail(scope: str, id: str) -> Budget:
-    """One scope's budget and what is spent of it.
+    """Returns one scope's budget and what is spent of it.
 
     `id` is `default` for the organisation, a username for `user`, `<team id>:<username>` for a `member`'s cap in a
-    team, else the thing's own id.
+    team, and otherwise the object's own id.
     """
     return show(budgets.standing(scope, _scope_id(scope, id)), id)
 
 
 @route("PUT", "/api/budgets/<scope>/<id>", answer=Budget, body=BudgetSetting, writes=True)
 def put(scope: str, id: str, body: BudgetSetting) -> Budget:
-    """Gives a scope a budget or changes it, and what is told and done when it is nearly spent."""
-    found = _scope_id(scope, id, change=True)
-    budgets.set_budget(cast("Any", scope), found, by=me(), **body.given())
-    return show(budgets.standing(scope, found), id)
+    """Sets or changes a scope's budget, its alerts and its action."""
+    scope_id = _scope_id(scope, id, change=True)
+    budgets.set_budget(cast("Any", scope), scope_id, by=me(), **body.to_changes())
+    return show(budgets.standing(scope, scope_id), id)
 
 
 @route("DELETE", "/api/budgets/<scope>/<id>", status=204, writes=True)
 def remove(scope: str, id: str) -> None:
-    """Takes a scope's limit away."""
+    """Removes a scope's limit."""
     budgets.clear(cast("Any", scope), _scope_id(scope, id, change=True), by=me())
 
 
 @route("POST", "/api/budgets/<scope>/<id>/credits", scope="admin", answer=Credit, status=201, body=CreditBody)
 def give_credit(scope: str, id: str, body: CreditBody) -> Credit:
-    """Gives the running period of a budget room back, with a reason: for admins. Nothing is ever reset."""
-    credit_id = new_id()  # made once, so that a unit of work that is run again gives it once
+    """Gives room back to the current period of a budget, with a reason. For admins. Nothing is ever reset."""
+    credit_id = new_id()  # created outside the unit of work, so that running it again does not give the credit twice
 
     def give() -> credits.Credit:
-        found = _scope_id(scope, id, change=True)
-        return credits.give(current.redis(), credit_id, scope, found, by=me(), amount=body.amount, reason=body.reason)
+        scope_id = _scope_id(scope, id, change=True)
+        return credits.give(
+            current.redis(), credit_id, scope, scope_id, by=me(), amount=body.amount, reason=body.reason
+        )
 
-    given = transaction(give)
+    credit = transaction(give)
     return Credit(
-        id=given.id,
+        id=credit.id,
         scope=scope,
         scope_id=id,
-        amount=amount(given.amount_nano),
-        reason=given.reason,
-        by=given.by,
-        at=given.at,
+        amount=amount(credit.amount_nano),
+        reason=credit.reason,
+        by=credit.by,
+        at=credit.at,
     )

@@ -1,9 +1,9 @@
-"""How every route of the management API is declared, entered, read and answered: one decorator, one error shape.
+"""How each route of the management API is declared, authorised, read and answered: one decorator, one shape of errors.
 
-A route names its scope, the Structs of its query, its body and its answer, and whether it writes; the decorator signs
-the caller in (access token, or browser session with CSRF), checks the scope and the role behind it, decodes the query
-and a bounded body, and runs a writing route as one unit of work. The declarations stay in `OPERATIONS`, from which
-`openapi` describes the API: what is read and what is told to be read are the same Struct.
+A route names its scope, the Structs of its query, body and answer, and whether it writes. The decorator authenticates
+the caller (access token, or browser session with a CSRF token), checks the scope and the role behind it, decodes the
+query and a bounded body, and runs a writing route as one unit of work. The declarations are kept in `OPERATIONS`, from
+which `openapi` describes the API, so the description and the code use the same Structs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from app.web.formats import is_counted
 log = logging.getLogger(__name__)
 
 bp = Blueprint("api", __name__)
-csrf.exempt(bp)  # a session's token is checked below; bearer tokens need none
+csrf.exempt(bp)  # checked below for sessions; bearer tokens need none
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,28 +58,28 @@ Row = TypeVar("Row")
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 TAKE_BODIES = ("POST", "PUT", "PATCH")
-CONDITIONAL = ("PUT", "PATCH", "DELETE")  # what heeds `If-Match`
+CONDITIONAL = ("PUT", "PATCH", "DELETE")  # the methods that respect `If-Match`
 MOST_ROWS = 200
 DEEPEST = 32
 MOST_PARTS = 20_000  # values of a body
 LONGEST_BODY = 1024 * 1024
-LONGEST_QUESTION = 500
+LONGEST_PARAMETER = 500
 INT64 = 2**63
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-UNKNOWN = "Object contains unknown field `"  # how msgspec begins to tell of one
+UNKNOWN = "Object contains unknown field `"  # the start of msgspec's message about one
 ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
 class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What a route's body is made of, nested objects too: a member that it does not know is refused, so that a
-    misspelt limit is never left out in silence."""
+    """The base of bodies and of the objects in them. It refuses members that it does not know, so a misspelt limit is
+    never ignored silently."""
 
 
-Word = Annotated[str, Meta(max_length=255)]  # the domain knows which
+Word = Annotated[str, Meta(max_length=255)]  # the domain checks which words it knows
 
 
 class Nothing(Body, kw_only=True):
-    """The body of a route that takes none."""
+    """The body of a route that takes no body."""
 
 
 def with_fields(
@@ -87,30 +87,33 @@ def with_fields(
     kind: fields.Fields,
     *,
     absent: Any = msgspec.NODEFAULT,
-    but: Sequence[str] = (),
+    without: Sequence[str] = (),
     required: Sequence[str] = (),
     nullable: Sequence[str] = (),
 ) -> Any:
-    """`base` and then the fields that a noun declares in a Struct (see `app.domain.fields`), to be inherited. `absent`
-    is what stands for one that a body leaves out; without it each must be there, as in an answer, and so must those
-    that are `required`. Null stands for the usual value of those that are `nullable`."""
+    """Returns `base` plus the fields that a noun declares in a Struct (see `app.domain.fields`), as a class to inherit
+    from.
+
+    `absent` is the default for a field that a body leaves out. Without it, every field is required, as in an answer;
+    `required` fields always are. `nullable` fields accept null for their usual value. `without` leaves fields out.
+    """
     members = []
     for field in fields.fields_of(kind):
-        if field.name in but or (field.role and absent is msgspec.NODEFAULT):
+        if field.name in without or (field.role and absent is msgspec.NODEFAULT):
             continue
-        sort = _sort_of_member(field)
+        kind_of_member: Any = _type_of_member(field)
         if field.can_be_none or field.name in nullable:
-            sort = sort | None
+            kind_of_member = kind_of_member | None
         default = msgspec.NODEFAULT if field.name in required else absent
         if default is msgspec.UNSET:
-            sort = sort | msgspec.UnsetType
-        told = Meta(title=field.title, description=field.help or None)
-        members.append((field.name, Annotated[sort, told], default))
+            kind_of_member = kind_of_member | msgspec.UnsetType
+        meta = Meta(title=field.title, description=field.help or None)
+        members.append((field.name, Annotated[kind_of_member, meta], default))
     return msgspec.defstruct(f"{base.__name__}With{kind.__name__}", members, bases=(base,), kw_only=True)
 
 
-def _sort_of_member(field: fields.Field) -> Any:
-    """What JSON a field is. What the domain refuses in words of its own is not bounded here."""
+def _type_of_member(field: fields.Field) -> Any:
+    """The JSON type of a field. If the domain has its own words for a refusal, the type sets no bounds."""
     if field.type == "boolean":
         return bool
     if field.is_number:
@@ -122,14 +125,14 @@ def _sort_of_member(field: fields.Field) -> Any:
     return str if field.refusal or field.most == fields.UNBOUNDED else Annotated[str, Meta(max_length=field.most)]
 
 
-def given(body: msgspec.Struct, *but: str) -> dict[str, Any]:
-    """The members that a body bears, as the domain's verbs take them."""
-    members = {name: getattr(body, name) for name in body.__struct_fields__ if name not in but}
+def sent_members(body: msgspec.Struct, *without: str) -> dict[str, Any]:
+    """Returns the members that a request sent in its body, except those named in `without`."""
+    members = {name: getattr(body, name) for name in body.__struct_fields__ if name not in without}
     return {name: value for name, value in members.items() if value is not msgspec.UNSET}
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who calls the API and what they may do here; `token` is None for a browser."""
+    """Who calls the API and what they may do with it. `token` is None for a browser."""
 
     person: Person
     scopes: tuple[str, ...]
@@ -138,24 +141,24 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Paged(msgspec.Struct, kw_only=True):
-    """The query of every list; one that narrows its list adds its filters."""
+    """The query parameters of every list. A list with filters adds its own."""
 
     page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = 50
 
 
-# One bears the name that its list has come to.
+# A cursor contains the sort values of a row, such as its name.
 Cursor = Annotated[str, Meta(max_length=1_500)]
 
 
 class Cursored(Paged, kw_only=True):
-    """`cursor` instead of `page` leads on from an answer, to the end of any list."""
+    """Give `cursor` instead of `page` to continue after an answer, up to the end of any list."""
 
     cursor: Cursor | None = None
 
 
 class Page(msgspec.Struct, kw_only=True):
-    """What answers of lists tell beside `data`. `total` is null above 10,000."""
+    """What the answer of a list has in addition to `data`. `total` is null above 10,000."""
 
     page: int
     limit: int
@@ -163,13 +166,14 @@ class Page(msgspec.Struct, kw_only=True):
 
 
 class CursorPage(Page, kw_only=True):
-    """`next_cursor` leads to what follows, null at the end. Pages alone reach the first 10,000."""
+    """`next_cursor` leads to the next rows and is null at the end. Without it, pages reach the first 10,000 rows."""
 
     next_cursor: str | None = None
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route declares about itself. `also` are statuses of success beside `status`; `form`: the body may be one."""
+    """What a route declares about itself. `also` are further statuses of success. With `form`, the body may be a
+    form."""
 
     rule: str
     method: str
@@ -187,12 +191,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OPERATIONS: list[Operation] = []
-_SHOWN: dict[str, Callable[..., Any]] = {}  # what GET tells of one object, by the route's rule
-VERSIONS: dict[str, Version] = {}  # how that becomes an ETag, where PUT or PATCH may change it
+_GETTERS: dict[str, Callable[..., Any]] = {}  # the function that answers GET, by the route's rule
+VERSIONS: dict[str, Version] = {}  # how its answer becomes an ETag, for rules with PUT or PATCH
 
 
 class Fault(msgspec.Struct, kw_only=True):
-    """Why a request was refused: a name for programs, a sentence for people, and the field at fault."""
+    """Why a request was refused: a code for programs, a sentence for people, and the field at fault."""
 
     code: str
     message: str
@@ -200,7 +204,7 @@ class Fault(msgspec.Struct, kw_only=True):
 
 
 class Refusal(msgspec.Struct, kw_only=True):
-    """The body of every answer of 400 and above."""
+    """The body of every answer with status 400 or above."""
 
     error: Fault
 
@@ -220,33 +224,32 @@ def route(
     throttled: bool = False,
     versioned_by: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Declares a route. Its function receives the path's parameters, with `query` what is `asked` by it, and with
-    `body` the decoded `body`.
+    """Declares a route. Its function gets the parameters of the path, the decoded `query` and the decoded `body`.
 
-    It returns a Struct, a dictionary, None (for 204), or a pair with a status of `also`. The scope `admin` asks for a
-    role too: admin, or admin-readonly for reading; `any` takes every valid token; None lets everybody in. A
-    function that `writes` may run twice, so it calls nothing but verbs of the domain. An answer that is a page of a
-    list takes the query of one without being told. A `throttled` route counts failed attempts.
+    The function returns a Struct, a dictionary, None (for 204), or a pair with a status from `also`. The scope `admin`
+    also needs a role: admin, or admin-readonly for reading. `any` accepts every valid token. None accepts everyone. A
+    function that `writes` may run twice, so it must only call verbs of the domain. A route whose answer is a page of a
+    list gets that list's query automatically. A `throttled` route counts failed attempts.
 
-    Members that a body does not know are refused. PUT takes an object as GET tells it: what its answer tells beyond
-    the body cannot be set and is left alone.
+    Members that a body does not know are refused. PUT accepts an object as GET returns it: members of the answer that
+    the body cannot set are ignored.
 
-    GET of what PUT or PATCH of the same rule may change bears an `ETag`, made of the members that their body takes and
-    those that `versioned_by` names (see `versions`). A route that writes heeds `If-Match`; one that begins its unit of
-    work itself does so by `unit`.
+    If PUT or PATCH can change an object, GET of the same rule answers with an `ETag`: a digest of the members that
+    their body takes and of those that `versioned_by` names (see `versions`). A route that `writes` respects `If-Match`.
+    A route that starts its own unit of work must do so with `unit`.
     """
 
     def declare(function: Callable[P, Any]) -> Callable[P, Any]:
         module = function.__module__.rpartition(".")[2]
         reading = query or (Cursored if isinstance(answer, type) and issubclass(answer, CursorPage) else None)
-        questions = None if reading is None else _questions(reading)
+        parameters = None if reading is None else _parameters_of(reading)
         if body is not None:
             _must_forbid_unknown(body)
         if method == "GET":
-            _SHOWN[rule] = function
+            _GETTERS[rule] = function
         elif method in ("PUT", "PATCH") and body is not None:
             VERSIONS[rule] = Version(body, versioned_by)
-        told_only = _told_only(body, answer) if method == "PUT" and body is not None else frozenset()
+        read_only = _read_only(body, answer) if method == "PUT" and body is not None else frozenset()
         OPERATIONS.append(
             Operation(
                 rule=rule,
@@ -268,21 +271,21 @@ def route(
         @wraps(function)
         def view(*args: P.args, **kwargs: P.kwargs) -> Response:
             if scope is not None:
-                g.caller = _enter()
+                g.caller = _authenticate()
                 _must_hold(g.caller, scope)
             if any("\0" in str(value) for value in kwargs.values()):
                 raise NotFound("There is no such thing.")
-            if reading is not None and questions is not None:
-                g.asked = _ask(reading, questions)
+            if reading is not None and parameters is not None:
+                g.query = _query(reading, parameters)
                 if query is not None:
-                    kwargs["asked"] = g.asked
+                    kwargs["query"] = g.query
             if body is not None:
-                kwargs["body"] = _form(body) if form and not request.is_json else read(body, told_only)
+                kwargs["body"] = _form(body) if form and not request.is_json else read(body, read_only)
             elif method in TAKE_BODIES and request.is_json:
                 read(Nothing)
             g.unchanged = None
             if method in CONDITIONAL and "If-Match" in request.headers:
-                place = {name: value for name, value in kwargs.items() if name not in ("asked", "body")}
+                place = {name: value for name, value in kwargs.items() if name not in ("query", "body")}
                 g.unchanged = lambda: _must_match(rule, place)
             result = unit(function, *args, **kwargs) if writes else function(*args, **kwargs)
             response = reply(result, status)
@@ -297,32 +300,33 @@ def route(
 
 
 def unit(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs `work` as one unit of work, if what the request's `If-Match` names is still so."""
+    """Runs `work` as one unit of work, if the object still has the version that the request's `If-Match` names."""
     unchanged: Callable[[], None] | None = g.unchanged
     return transaction_if(unchanged, work, *args, **kwargs) if unchanged else transaction(work, *args, **kwargs)
 
 
 def _must_match(rule: str, place: dict[str, Any]) -> None:
-    """Raises `Stale` unless the object is still as a tag of `If-Match` says; `NotFound` when it is gone."""
-    told = _SHOWN[rule](**place) if rule in _SHOWN else None
+    """Raises `Stale` unless the object has a version that `If-Match` names, and `NotFound` if it is gone."""
+    answer = _GETTERS[rule](**place) if rule in _GETTERS else None
     tags = request.if_match
-    if not tags.star_tag and (rule not in VERSIONS or VERSIONS[rule].of(told) not in tags):
+    if not tags.star_tag and (rule not in VERSIONS or VERSIONS[rule].of(answer) not in tags):
         raise Stale("Somebody else has changed this since you read it. Read it again, then send your change again.")
 
 
 def caller() -> Caller:
-    """Who made this request."""
+    """Returns who made this request."""
     found: Caller = g.caller
     return found
 
 
 def me() -> Person:
-    """The person behind this request."""
+    """Returns the person who made this request."""
     return caller().person
 
 
-def _enter() -> Caller:
-    """Signs the request in: by its access token if it bears one, else by the browser's session."""
+def _authenticate() -> Caller:
+    """Returns the caller: by the access token if there is one, otherwise by the browser session. Raises
+    `Unauthenticated`."""
     header = request.headers.get("Authorization")
     if header is not None:
         scheme, _, text = header.partition(" ")
@@ -352,9 +356,12 @@ def _must_hold(caller: Caller, scope: str) -> None:
 # --- reading ---
 
 
-def read(kind: type[T], told_only: frozenset[str] = frozenset()) -> T:
-    """The request's JSON body as `kind`, without the members `told_only`. An empty body is an empty object. Raises
-    `Malformed` or `Invalid`."""
+def read(kind: type[T], read_only: frozenset[str] = frozenset()) -> T:
+    """Returns the request's JSON body as `kind`, without the `read_only` members. An empty body counts as an empty
+    object.
+
+    Raises `Malformed`, `TooLarge` or `Invalid`.
+    """
     data = request.get_data(cache=False)
     if len(data) > LONGEST_BODY:
         raise TooLarge(f"The body may have at most {LONGEST_BODY} bytes.")
@@ -367,17 +374,17 @@ def read(kind: type[T], told_only: frozenset[str] = frozenset()) -> T:
         raise Malformed("The body is not JSON.") from None
     if not isinstance(document, dict):
         raise Malformed("The body must be a JSON object.")
-    return convert({name: value for name, value in document.items() if name not in told_only}, kind)
+    return convert({name: value for name, value in document.items() if name not in read_only}, kind)
 
 
 def _form(kind: type[T]) -> T:
-    """The request's form as `kind`. What it does not know is left out: so OAuth 2 has it, whose clients send more."""
+    """Returns the request's form as `kind`. It ignores unknown fields, as OAuth 2 requires: its clients send more."""
     known = {field.encode_name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
     return convert({name: value for name, value in request.form.items() if name in known}, kind)
 
 
 def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
-    """Checked values as `kind`; raises `Invalid` with the path of the field at fault."""
+    """Returns `document` as `kind`. Raises `Invalid` with the path of the field at fault."""
     _must_be_storable(document)
     try:
         return msgspec.convert(document, kind, strict=strict)
@@ -395,7 +402,7 @@ def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
 
 
 def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:
-    """Refuses what no database or JSON reader takes: NUL characters, integers beyond 64 bits, endless nesting."""
+    """Refuses what no database or JSON reader accepts: NUL characters, integers beyond 64 bits, endless nesting."""
     if depth > DEEPEST:
         raise Invalid(f"Nested deeper than {DEEPEST} levels.", path.split(".")[0] or None)
     if isinstance(value, str):
@@ -414,76 +421,76 @@ def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:
 
 
 def _must_forbid_unknown(kind: type[msgspec.Struct]) -> None:
-    """Raises `TypeError` for a body with an object, at any depth, that would swallow members."""
-    found = _structs_in(type_info(kind))
-    swallowing = [one.__name__ for one in found if not one.__struct_config__.forbid_unknown_fields]
-    if swallowing:
-        raise TypeError(f"make a Body of {', '.join(swallowing)}: members that it does not know would be swallowed")
+    """Raises `TypeError` if an object in the body, at any depth, would ignore unknown members."""
+    structs = _structs_in(type_info(kind))
+    lenient = [struct.__name__ for struct in structs if not struct.__struct_config__.forbid_unknown_fields]
+    if lenient:
+        raise TypeError(f"derive {', '.join(lenient)} from Body: unknown members would be ignored")
 
 
-def _structs_in(found: Any) -> Iterator[type[msgspec.Struct]]:
-    """The Structs that a described type is made of."""
-    if isinstance(found, StructType):
-        yield found.cls
-        for field in found.fields:
+def _structs_in(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    """Yields the Structs that a described type consists of."""
+    if isinstance(kind, StructType):
+        yield kind.cls
+        for field in kind.fields:
             yield from _structs_in(field.type)
-    elif isinstance(found, UnionType):
-        for one in found.types:
-            yield from _structs_in(one)
-    elif isinstance(found, ListType):
-        yield from _structs_in(found.item_type)
+    elif isinstance(kind, UnionType):
+        for member in kind.types:
+            yield from _structs_in(member)
+    elif isinstance(kind, ListType):
+        yield from _structs_in(kind.item_type)
 
 
-def _told_only(body: type[msgspec.Struct], answer: Any) -> frozenset[str]:
-    """The members that an answer tells and a body does not take."""
+def _read_only(body: type[msgspec.Struct], answer: Any) -> frozenset[str]:
+    """Returns the members that an answer has and a body does not take."""
     if not (isinstance(answer, type) and issubclass(answer, msgspec.Struct)):
         return frozenset()
-    told, taken = ({field.encode_name for field in msgspec.structs.fields(kind)} for kind in (answer, body))
-    return frozenset(told - taken)
+    answered, taken = ({field.encode_name for field in msgspec.structs.fields(kind)} for kind in (answer, body))
+    return frozenset(answered - taken)
 
 
-class _Question(msgspec.Struct, frozen=True):
-    """One parameter that a query may bear: its attribute, its name in the address, and what it has to be."""
+class _Parameter(msgspec.Struct, frozen=True):
+    """One query parameter: its attribute, its name in the URL, and its type."""
 
     attribute: str
     name: str
     kind: Any
 
 
-def _questions(kind: type[msgspec.Struct]) -> tuple[_Question, ...]:
-    """What `kind` asks for: texts, whole numbers, instants and choices, each of them optional."""
-    described = type_info(kind)
-    assert isinstance(described, StructType)
-    return tuple(_Question(field.name, field.encode_name, _sort_of(field)) for field in described.fields)
+def _parameters_of(kind: type[msgspec.Struct]) -> tuple[_Parameter, ...]:
+    """Returns the parameters of a query: texts, whole numbers, times and choices, all of them optional."""
+    struct = type_info(kind)
+    assert isinstance(struct, StructType)
+    return tuple(_Parameter(field.name, field.encode_name, _type_of(field)) for field in struct.fields)
 
 
-def _sort_of(field: Field) -> Any:
-    sorts = field.type.types if isinstance(field.type, UnionType) else (field.type,)
-    found = next((sort for sort in sorts if isinstance(sort, IntType | StrType | DateTimeType | LiteralType)), None)
-    bounded = not isinstance(found, IntType) or None not in (found.ge, found.le)
-    if found is None or field.required or not bounded:
-        raise TypeError(f"a query cannot ask for {field.name}: {field.type}")
-    return found
+def _type_of(field: Field) -> Any:
+    types = field.type.types if isinstance(field.type, UnionType) else (field.type,)
+    kind = next((type_ for type_ in types if isinstance(type_, IntType | StrType | DateTimeType | LiteralType)), None)
+    bounded = not isinstance(kind, IntType) or None not in (kind.ge, kind.le)
+    if kind is None or field.required or not bounded:
+        raise TypeError(f"{field.name} cannot be a query parameter: {field.type}")
+    return kind
 
 
-def _ask(kind: type[T], questions: Sequence[_Question]) -> T:
-    """The request's query as `kind`; what is empty counts as absent. Raises `Invalid`."""
-    given = {}
-    for question in questions:
-        value = request.args.get(question.name)
+def _query(kind: type[T], parameters: Sequence[_Parameter]) -> T:
+    """Returns the request's query as `kind`. Empty values count as absent. Raises `Invalid`."""
+    values = {}
+    for parameter in parameters:
+        value = request.args.get(parameter.name)
         if value:
-            given[question.attribute] = _answered(value, question.name, question.kind)
-    return kind(**given)
+            values[parameter.attribute] = _parsed(value, parameter.name, parameter.kind)
+    return kind(**values)
 
 
-def _answered(value: str, name: str, sort: Any) -> Any:
-    if "\0" in value or len(value) > (getattr(sort, "max_length", None) or LONGEST_QUESTION):
+def _parsed(value: str, name: str, kind: Any) -> Any:
+    if "\0" in value or len(value) > (getattr(kind, "max_length", None) or LONGEST_PARAMETER):
         raise Invalid("This value cannot be used.", name)
-    match sort:
+    match kind:
         case LiteralType(values=choices) if value not in choices:
             raise Invalid(f"Choose one of {', '.join(map(str, choices))}.", name)
         case DateTimeType():
-            return _instant(value, name)
+            return _time(value, name)
         case IntType(ge=int(least), le=int(most)):
             if not value.isascii() or not value.isdigit() or len(value) > 12 or not least <= int(value) <= most:
                 raise Invalid(f"Give a number from {least} to {most}.", name)
@@ -492,8 +499,9 @@ def _answered(value: str, name: str, sort: Any) -> Any:
             return value
 
 
-def _instant(value: str, name: str) -> datetime:
-    """An RFC 3339 instant; a date alone is its first instant in UTC. One before 1970 or after 2999 is taken for these."""
+def _time(value: str, name: str) -> datetime:
+    """Parses an RFC 3339 time. A date alone means its start in UTC. Times before 1970 or after 2999 become these
+    limits."""
     try:
         moment = datetime.fromisoformat(value.upper())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -506,44 +514,46 @@ def _instant(value: str, name: str) -> datetime:
 
 
 def page(rows: Select[Row], show: Callable[[Row], Any]) -> dict[str, Any]:
-    """One page of a list, as the query asks: `page` from 1, or what follows a `cursor`; `limit` up to 200."""
-    asked = g.asked
+    """Returns one page of a list as the query asks: `page` starting at 1, or the rows after a `cursor`; `limit` is at
+    most 200."""
+    query = g.query
     try:
-        found = cursors.page_of(rows, asked.page, asked.limit, asked.cursor)
+        result = cursors.page_of(rows, query.page, query.limit, query.cursor)
     except cursors.InvalidCursor:
         raise Invalid("Give the `next_cursor` of an answer.", "cursor") from None
-    within_reach(found.total, found.items)
+    within_reach(result.total, result.items)
     return {
-        "data": [show(row) for row in found.items],
-        "page": asked.page,
-        "limit": asked.limit,
-        "total": found.total if is_counted(found.total) else None,
-        "next_cursor": found.next,
+        "data": [show(row) for row in result.items],
+        "page": query.page,
+        "limit": query.limit,
+        "total": result.total if is_counted(result.total) else None,
+        "next_cursor": result.next,
     }
 
 
 def within_reach(total: int | None, items: Sequence[Any]) -> None:
-    """Refuses a page that lies farther in a long list than pages reach: its rows are there, and would be missed."""
-    if not items and not g.asked.cursor and (total is None or not is_counted(total)):
+    """Refuses a page beyond the rows that pages reach. Those rows exist, so an empty page would be wrong."""
+    if not items and not g.query.cursor and (total is None or not is_counted(total)):
         raise Invalid(
-            "Pages reach the first 10,000 of a list: go on from there with `cursor`, an answer's `next_cursor`.", "page"
+            "Pages reach the first 10,000 rows of a list. Continue with `cursor`, the `next_cursor` of an answer.",
+            "page",
         )
 
 
 def listed(rows: Sequence[Any]) -> dict[str, Any]:
-    """A list that is whole already, cut to the page the query asks for."""
-    number, limit = g.asked.page, g.asked.limit
+    """Returns one page of a list that is already complete, as the query asks."""
+    number, limit = g.query.page, g.query.limit
     start = (number - 1) * limit
     return {"data": list(rows[start : start + limit]), "page": number, "limit": limit, "total": len(rows)}
 
 
 def amount(nano: int | None) -> str | None:
-    """Money as the API tells it."""
+    """Returns money as the API writes it."""
     return money.optional_text(nano)
 
 
 def reply(result: Any, status: int = 200) -> Response:
-    """A JSON answer; None is 204 without a body."""
+    """Returns a JSON response. None becomes 204 without a body."""
     if isinstance(result, Response):
         return result
     if isinstance(result, tuple):
@@ -557,13 +567,13 @@ def reply(result: Any, status: int = 200) -> Response:
 
 
 class Malformed(DomainError):
-    """A body that cannot be read at all."""
+    """The body cannot be read at all."""
 
     code = "invalid_body"
 
 
 class Stale(DomainError):
-    """What is to be changed is no longer as the request's `If-Match` says."""
+    """The object no longer has the version that `If-Match` names."""
 
     status = 412
     code = "precondition_failed"
@@ -575,7 +585,7 @@ class TooLarge(DomainError):
 
 
 def refuse(status: int, code: str, message: str, field: str | None = None) -> Response:
-    """An answer in the one error shape."""
+    """Returns a refusal in the one shape of errors."""
     response = reply(Refusal(error=Fault(code=code, message=message, field=field)), status)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="Portico"'
@@ -583,7 +593,7 @@ def refuse(status: int, code: str, message: str, field: str | None = None) -> Re
 
 
 def refuse_http(error: HTTPException) -> Response:
-    """Flask's own refusals (no such path, wrong method, body too large) in the one error shape."""
+    """Returns Flask's own refusals (unknown path, wrong method, body too large) in the one shape of errors."""
     name = error.name.lower().replace(" ", "_")
     response = refuse(error.code or 500, name, error.description or error.name)
     allowed = getattr(error, "valid_methods", None)
@@ -614,19 +624,19 @@ def _http(error: HTTPException) -> Response:
 @bp.errorhandler(StaleDataError)
 def _conflict(error: Exception) -> Response:
     db.session.rollback()
-    return refuse(409, "conflict", "Somebody else changed this at the same moment. Look again and retry.")
+    return refuse(409, "conflict", "Somebody else changed this at the same moment. Read it again, then retry.")
 
 
 @bp.errorhandler(ObjectDeletedError)
 def _gone(error: ObjectDeletedError) -> Response:
     db.session.rollback()
-    return refuse(404, "not_found", "There is no such thing any more.")
+    return refuse(404, "not_found", "This no longer exists.")
 
 
 @bp.errorhandler(DataError)
 def _unstorable(error: DataError) -> Response:
     db.session.rollback()
-    return refuse(422, "invalid_field", "A value is too long or too large to be kept.")
+    return refuse(422, "invalid_field", "A value is too long or too large to be stored.")
 
 
 @bp.errorhandler(OperationalError)

@@ -1,4 +1,4 @@
-"""Endpoints: one row a /v1 path, its switch and the only providers it may use."""
+"""Endpoints: one per /v1 path, with its switch and the providers it may use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.workflows.route_preview import RoutePreview
 
 
 class Mapping(Body, kw_only=True):
-    """None listed means any."""
+    """An empty list allows every provider."""
 
     providers: list[Annotated[str, Meta(max_length=36)]] = []
 
@@ -34,7 +34,7 @@ class EndpointPage(CursorPage, kw_only=True):
 
 
 class EndpointTrial(Body, kw_only=True):
-    """A request as it would be sent to the path; of its fields `model`, `provider` and `fallback_providers` count."""
+    """A request as a client would send it to the path. Only `model`, `provider` and `fallback_providers` matter."""
 
     request: dict[str, Any]
 
@@ -44,7 +44,7 @@ class EndpointChange(Body, kw_only=True):
     mapping: Mapping | UnsetType = UNSET
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     status: Literal["active", "inactive"] | None = None
 
 
@@ -59,26 +59,26 @@ def show(item: providers.Endpoint) -> Endpoint:
     )
 
 
-@route("GET", "/api/endpoints", scope="admin", query=Asked, answer=EndpointPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """Every path of /v1 that is served. Filter `status`."""
-    return page(providers.all_endpoints(status=asked.status), show)
+@route("GET", "/api/endpoints", scope="admin", query=Query, answer=EndpointPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists every path of /v1 that is served. Filter: `status`."""
+    return page(providers.all_endpoints(status=query.status), show)
 
 
 @route("GET", "/api/endpoints/<id>", scope="admin", answer=Endpoint)
 def detail(id: str) -> Endpoint:
-    """One path of /v1."""
+    """Returns one path of /v1."""
     return show(providers.endpoint(id))
 
 
 @route("PUT", "/api/endpoints/<id>", scope="admin", answer=Endpoint, body=EndpointChange, writes=True)
 def change(id: str, body: EndpointChange) -> Endpoint:
-    """Switches a path on or off, or narrows its providers."""
-    wanted = UNSET if body.mapping is UNSET else body.mapping.providers
-    return show(providers.update_endpoint(providers.endpoint(id), by=me(), active=body.active, providers=wanted))
+    """Switches a path on or off, or limits its providers."""
+    provider_ids = UNSET if body.mapping is UNSET else body.mapping.providers
+    return show(providers.update_endpoint(providers.endpoint(id), by=me(), active=body.active, providers=provider_ids))
 
 
 @route("POST", "/api/endpoints/<id>/test", scope="admin", answer=RoutePreview, body=EndpointTrial)
 def test(id: str, body: EndpointTrial) -> RoutePreview:
-    """A dry run: which deployment would serve this request, and why. Nothing is sent."""
+    """A dry run: shows which deployment would serve this request, and why. Nothing is sent."""
     return route_preview.preview(providers.endpoint(id), body.request)

@@ -1,4 +1,4 @@
-"""API keys: made, changed, rotated and revoked; a key's text is told once."""
+"""API keys: create, change, rotate and revoke them. A key's secret is shown once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, given, me, page, route, with_fields
+from app.blueprints.api.contract import Body, Cursored, CursorPage, amount, me, page, route, sent_members, with_fields
 from app.blueprints.api.subscriptions import BudgetBody, utc
 from app.clock import from_ms
 from app.domain import budgets, fields, identity, keys, teams
@@ -18,7 +18,7 @@ from app.reports import requests
 
 
 class BudgetNow(msgspec.Struct, kw_only=True):
-    """A limit, and what is spent and held of it."""
+    """A limit, and what is currently spent and reserved."""
 
     limit: str
     period: str
@@ -61,7 +61,7 @@ class Key(DeclaredKey, kw_only=True):
 
 
 class Secret(msgspec.Struct, kw_only=True):
-    """One text of a key: the one in force, or one that rotation has replaced and that works until `expires_at`."""
+    """One secret of a key: the current one, or one that rotation has replaced and that works until `expires_at`."""
 
     id: str
     prefix: str
@@ -72,13 +72,13 @@ class Secret(msgspec.Struct, kw_only=True):
 
 
 class DetailedKey(Key, kw_only=True):
-    """One key with its secrets, the newest first."""
+    """One key with its secrets, newest first."""
 
     secrets: list[Secret]
 
 
 class NewlyMadeKey(Key, kw_only=True):
-    """The answer to making or rotating a key: the only time its text is told."""
+    """The answer when a key is created or rotated: the only time that its secret is shown."""
 
     key: str
 
@@ -94,7 +94,7 @@ class NewKey(NewKeyBody, kw_only=True):
 
 
 class KeyChange(KeyBody, kw_only=True):
-    """What is left out stays; null takes a limit away. A key that is `paused` is refused until it is not."""
+    """What you leave out stays unchanged; null removes a limit. A `paused` key is refused until you resume it."""
 
     budget: BudgetBody | None | UnsetType = UNSET
     expires_at: datetime | None | UnsetType = UNSET
@@ -102,12 +102,12 @@ class KeyChange(KeyBody, kw_only=True):
 
 
 class Rotation(Body, kw_only=True):
-    """How long the old text works on, in seconds."""
+    """How long the old secret keeps working, in seconds."""
 
     overlap_s: int = 0
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     """`user` is for admins."""
 
     team_id: str | None = None
@@ -137,11 +137,11 @@ def show(key: keys.ApiKey) -> Key:
 
 
 def _fields(key: keys.ApiKey) -> dict[str, Any]:
-    return _many_fields([key])[0]
+    return _fields_of_all([key])[0]
 
 
-def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
-    """What is told of each key; budgets and last uses are read for all of them at once."""
+def _fields_of_all(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
+    """The fields of each key. Budgets and last uses are read for all keys together."""
     standings = budgets.standings([("key", key.id) for key in rows])
     used_ms = requests.last_use(reader_of(me()), [key.id for key in rows])
     return [
@@ -165,40 +165,40 @@ def _many_fields(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
     ]
 
 
-@route("GET", "/api/keys", query=Asked, answer=KeyPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """One's own keys and those of teams that one owns; everybody's for admins. Revoked keys too.
+@route("GET", "/api/keys", query=Query, answer=KeyPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists your own keys and those of teams that you own, revoked keys included; admins see all.
 
-    Filters `team_id`, and for admins `user`.
+    Filters: `team_id`, and for admins `user`.
     """
-    found = keys.visible_to(me())
-    if asked.team_id:
-        found = found.where(keys.ApiKey.team_id == asked.team_id)
-    if asked.user:
-        person = identity.find(asked.user)
-        found = found.where(keys.ApiKey.person_id == (person.id if person else ""))
-    told = page(found, lambda key: key)
-    return told | {"data": [Key(**one) for one in _many_fields(told["data"])]}
+    rows = keys.visible_to(me())
+    if query.team_id:
+        rows = rows.where(keys.ApiKey.team_id == query.team_id)
+    if query.user:
+        person = identity.find(query.user)
+        rows = rows.where(keys.ApiKey.person_id == (person.id if person else ""))
+    result = page(rows, lambda key: key)
+    return result | {"data": [Key(**values) for values in _fields_of_all(result["data"])]}
 
 
 @route("POST", "/api/keys", answer=NewlyMadeKey, status=201, body=NewKey, writes=True)
 def create(body: NewKey) -> NewlyMadeKey:
-    """A new key of one's own, or of a team that one is in; its text is told this once."""
+    """Creates a key of your own, or of a team that you are in. This answer is the only one with its secret."""
     team = None if body.team_id is None else teams.get_visible(me(), body.team_id)
     key, text = keys.create(
         me(),
         by=me(),
         team=team,
-        budget=body.budget.given() if body.budget else None,
+        budget=body.budget.to_changes() if body.budget else None,
         expires_at=utc(body.expires_at),
-        **given(body, "team_id", "budget", "expires_at"),
+        **sent_members(body, "team_id", "budget", "expires_at"),
     )
     return NewlyMadeKey(key=text, **_fields(key))
 
 
 @route("GET", "/api/keys/<id>", answer=DetailedKey)
 def detail(id: str) -> DetailedKey:
-    """One key, with its secrets and when each was last used."""
+    """Returns one key, with its secrets and when each was last used."""
     key = keys.get_visible(me(), id)
     used_ms = requests.use_of_secrets(reader_of(me()), key.id, {secret.id for secret in key.secrets})
     secrets = [
@@ -217,10 +217,10 @@ def detail(id: str) -> DetailedKey:
 
 @route("PATCH", "/api/keys/<id>", answer=Key, body=KeyChange, writes=True, versioned_by=("paused_at",))
 def change(id: str, body: KeyChange) -> Key:
-    """Changes a key's name, note, models or limits; pauses it or lets it work again."""
-    changes = given(body, "paused")
+    """Changes a key's name, note, models or limits, pauses it, or resumes it."""
+    changes = sent_members(body, "paused")
     if isinstance(body.budget, BudgetBody):
-        changes["budget"] = body.budget.given()
+        changes["budget"] = body.budget.to_changes()
     if isinstance(body.expires_at, datetime):
         changes["expires_at"] = utc(body.expires_at)
     key = keys.update(keys.get_visible(me(), id, change=True), by=me(), **changes)
@@ -231,13 +231,13 @@ def change(id: str, body: KeyChange) -> Key:
 
 @route("DELETE", "/api/keys/<id>", status=204, writes=True)
 def revoke(id: str) -> None:
-    """Revokes a key for good."""
+    """Revokes a key permanently."""
     keys.revoke(keys.get_visible(me(), id, change=True), by=me())
 
 
 @route("POST", "/api/keys/<id>/rotation", answer=NewlyMadeKey, status=201, body=Rotation, writes=True)
 def rotate(id: str, body: Rotation) -> NewlyMadeKey:
-    """A new text for a key; the old one works on for `overlap_s` seconds."""
+    """Gives a key a new secret. The old one keeps working for `overlap_s` seconds."""
     key = keys.get_visible(me(), id, change=True)
     text = keys.rotate(key, by=me(), overlap_s=body.overlap_s)
     return NewlyMadeKey(key=text, **_fields(key))

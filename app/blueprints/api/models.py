@@ -1,4 +1,4 @@
-"""Models: everybody reads the catalogue, admins change it with its prices and deployments."""
+"""Models: everyone can read the catalogue; admins change it, with its prices and deployments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, given, me, page, route, with_fields
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, sent_members, with_fields
 from app.blueprints.api.subscriptions import utc
 from app.directory import Capability, ModelStatus
 from app.domain import catalog, fields
@@ -33,38 +33,39 @@ else:
 
 
 class Band(_Rates, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Prices that hold for a service tier; what is left out is as in the price itself."""
+    """Prices for a service tier. What you leave out is as in the price itself."""
 
 
 class LongContext(Band, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Prices that hold for prompts of more tokens."""
+    """Prices for prompts with more than `above_prompt_tokens` tokens."""
 
     above_prompt_tokens: int
 
 
 class Price(_Rates, kw_only=True):
-    """Decimals in the deployment's currency; token prices a million tokens. Null is not priced, and falls back to the
-    nearest more general price. `tiers` and `long_context` hold instead for some requests."""
+    """Decimals in the portal's currency. Token prices are per million tokens. Null means not priced: the nearest more
+    general price applies. `tiers` and `long_context` replace prices for some requests."""
 
     tiers: dict[str, Band] | None = None
     long_context: LongContext | None = None
 
 
 class PlannedPrice(Price, kw_only=True):
-    """A price to come, whole, and the instant it holds from."""
+    """A complete future price, and the time from which it is valid."""
 
     since: datetime = msgspec.field(name="from")
 
 
 class PriceBody(Price, kw_only=True, forbid_unknown_fields=True):
-    """A whole price: amounts left out are not priced. With `from` it is planned for that time, and what holds until
-    then stays; without it holds immediately."""
+    """A complete price: amounts that you leave out are not priced. With `from` it takes effect at that time, and the
+    current price stays until then; without it, immediately."""
 
     since: datetime | None = msgspec.field(default=None, name="from")
 
 
 class DeploymentBody(Body, kw_only=True):
-    """`id` may come along as it was told; a deployment is known by its provider and the model's name there."""
+    """`id` is accepted as GET returns it, but a deployment is identified by its provider and the provider's model
+    name."""
 
     id: Annotated[str, Meta(max_length=36)] | UnsetType = UNSET
     provider_id: Annotated[str, Meta(max_length=36)]
@@ -98,8 +99,8 @@ else:
 
 
 class Model(DeclaredModel, kw_only=True):
-    """`deployments` is told to admins only. `price` is the one that holds now, `planned_prices` are those
-    to come, the next first."""
+    """Only admins see `deployments`. `price` is the current price; `planned_prices` are the future ones, the next one
+    first."""
 
     price: Price | None
     planned_prices: list[PlannedPrice]
@@ -113,7 +114,7 @@ class ModelPage(CursorPage, kw_only=True):
 
 
 class ModelChange(ModelBody, kw_only=True):
-    """What is left out stays; a given `price` is whole, and holds from its time on."""
+    """What you leave out stays unchanged. A `price` replaces the whole price from its time on."""
 
     name: Name | UnsetType = UNSET
     price: PriceBody | None | UnsetType = UNSET
@@ -124,7 +125,7 @@ class NewModel(ModelChange, kw_only=True):
     name: Name
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     search: str | None = None
     capability: Capability | None = None
     status: ModelStatus | None = None
@@ -136,8 +137,8 @@ def show(item: catalog.Model) -> Model:
         id=item.id,
         **fields.told(catalog.ModelFields, item),
         price=_price(price) if price else None,
-        planned_prices=[_price(one, PlannedPrice, since=one.from_at) for one in item.planned_prices],
-        deployments=[Deployment(id=one.id, **one.summary()) for one in item.deployments]
+        planned_prices=[_price(planned, PlannedPrice, since=planned.from_at) for planned in item.planned_prices],
+        deployments=[Deployment(id=deployment.id, **deployment.summary()) for deployment in item.deployments]
         if me().sees_everything
         else UNSET,
         created_at=item.created_at,
@@ -146,15 +147,15 @@ def show(item: catalog.Model) -> Model:
 
 
 def _price(price: catalog.Price, kind: Any = Price, **more: Any) -> Any:
-    told = price.decimals()
-    tiers = {tier: Band(**rates) for tier, rates in told.pop("tiers").items()}
-    long = told.pop("long_context")
-    return kind(**told, tiers=tiers or None, long_context=LongContext(**long) if long else None, **more)
+    values = price.decimals()
+    tiers = {tier: Band(**rates) for tier, rates in values.pop("tiers").items()}
+    long = values.pop("long_context")
+    return kind(**values, tiers=tiers or None, long_context=LongContext(**long) if long else None, **more)
 
 
-def _given(body: ModelChange) -> dict[str, Any]:
-    """What the body bears but the name, as the verbs of the catalogue take it."""
-    changes = given(body, "name")
+def _changes(body: ModelChange) -> dict[str, Any]:
+    """The changes of a body, as the verbs of the catalogue take them."""
+    changes = sent_members(body, "name")
     if body.price:
         tiers, long = body.price.tiers or {}, body.price.long_context
         changes["price"] = _rates(body.price) | {
@@ -164,7 +165,7 @@ def _given(body: ModelChange) -> dict[str, Any]:
         if body.price.since is not None:
             changes["price_from"] = utc(body.price.since, "price.from")
     if "deployments" in changes:
-        changes["deployments"] = [_spec(one) for one in changes["deployments"]]
+        changes["deployments"] = [_spec(deployment) for deployment in changes["deployments"]]
     return changes
 
 
@@ -177,25 +178,25 @@ def _spec(body: DeploymentBody) -> DeploymentSpec:
     return DeploymentSpec(**{name: getattr(body, name) for name in DeploymentSpec.__struct_fields__})
 
 
-@route("GET", "/api/models", query=Asked, answer=ModelPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """The catalogue; admins see hidden and disabled models too. Filters `search`, `capability`, `status`."""
-    search, capability, status = asked.search, asked.capability, asked.status
+@route("GET", "/api/models", query=Query, answer=ModelPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists the catalogue; admins also see hidden and disabled models. Filters: `search`, `capability`, `status`."""
+    search, capability, status = query.search, query.capability, query.status
     if me().sees_everything:
         return page(catalog.all_models(search=search, capability=capability, status=status), show)
-    found = catalog.offered_models(search=search, capability=capability)
-    return page(found.where(catalog.Model.status == status) if status else found, show)
+    models = catalog.offered_models(search=search, capability=capability)
+    return page(models.where(catalog.Model.status == status) if status else models, show)
 
 
 @route("POST", "/api/models", scope="admin", answer=Model, status=201, body=NewModel, writes=True)
 def create(body: NewModel) -> Model:
-    """A new model."""
-    return show(catalog.create_model(by=me(), name=body.name, **_given(body)))
+    """Creates a model."""
+    return show(catalog.create_model(by=me(), name=body.name, **_changes(body)))
 
 
 @route("GET", "/api/models/<path:name>", answer=Model)
 def detail(name: str) -> Model:
-    """One model."""
+    """Returns one model."""
     return show(catalog_changes.visible(me(), name))
 
 
@@ -209,17 +210,17 @@ def detail(name: str) -> Model:
     versioned_by=("planned_prices",),
 )
 def change(name: str, body: ModelChange) -> Model:
-    """Changes a model; a new price holds from now on, or from its `from`. One that becomes restricted turns its active
-    subscriptions pending."""
+    """Changes a model. A new price takes effect now, or at its `from`. If a model becomes restricted, its active
+    subscriptions become pending."""
     item = catalog.model(name)
     if body.name is not UNSET and body.name != item.name:
         raise Invalid("A model's name cannot be changed: applications call it by this name.", "name")
-    changed = catalog_changes.change(item, by=me(), **_given(body))
+    changed = catalog_changes.change(item, by=me(), **_changes(body))
     db.session.refresh(changed)
     return show(changed)
 
 
 @route("DELETE", "/api/models/<path:name>", scope="admin", status=204, writes=True)
 def remove(name: str) -> None:
-    """Removes a model; live subscriptions to it are cancelled."""
+    """Deletes a model and cancels its live subscriptions."""
     catalog_changes.delete(catalog.model(name), by=me())

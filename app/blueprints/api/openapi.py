@@ -1,7 +1,7 @@
-"""The management API as an OpenAPI 3.1 document, made of what its routes declare about themselves.
+"""The management API as an OpenAPI 3.1 document, built from what its routes declare.
 
-Nothing is written here twice: paths, queries, bodies and answers are those of `contract.OPERATIONS`, sentences are the
-docstrings of the functions and Structs, and which refusals a route knows follows from its scope, method and inputs.
+Nothing is written twice: paths, queries, bodies and answers come from `contract.OPERATIONS`, sentences are the
+docstrings of the functions and Structs, and a route's refusals follow from its scope, method and inputs.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ REFUSALS = {
     400: ("BadRequest", "The body is not a JSON object, or cannot be read at all."),
     401: ("Unauthenticated", "No access token, one that is not valid, or a wrong password."),
     403: ("Forbidden", "The role or the token's scope does not allow this; a session's CSRF token may be missing."),
-    404: ("NotFound", "There is no such thing within your reach."),
+    404: ("NotFound", "It does not exist, or you cannot see it."),
     408: ("RequestTimeout", "The body did not arrive in time."),
-    409: ("Conflict", "The present state does not allow it, or somebody else changed it at the same moment."),
+    409: ("Conflict", "The current state does not allow it, or somebody else changed it at the same moment."),
     412: ("PreconditionFailed", "The object has changed since the version in `If-Match`; nothing was changed."),
     413: ("TooLarge", "The body is too large."),
     422: ("InvalidField", "A value cannot be used; `field` names it."),
     429: ("TooManyAttempts", "Too many failed attempts; `Retry-After` says when the next one counts."),
-    503: ("Unavailable", "A store does not answer at the moment; nothing was changed."),
+    503: ("Unavailable", "A database or Redis does not answer at the moment; nothing was changed."),
 }
 HEADERS = {
     401: {"WWW-Authenticate": "The scheme to sign in with."},
@@ -72,7 +72,7 @@ def description() -> dict[str, Any]:
 
 @cache
 def document() -> dict[str, Any]:
-    """The whole document. It depends on the code alone, so that one made is made for good."""
+    """Returns the whole document. It depends only on the code, so it is built once."""
     operations = sorted(OPERATIONS, key=lambda operation: (operation.noun, operation.rule, operation.method))
     schemas = _Schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
@@ -112,22 +112,22 @@ def document() -> dict[str, Any]:
 
 
 def path_of(rule: str) -> str:
-    """Flask's rule as OpenAPI writes it."""
+    """Returns Flask's rule as OpenAPI writes it."""
     return PARAMETER.sub(r"{\1}", rule)
 
 
 def statuses(operation: Operation) -> list[int]:
-    """Every status that a route may answer with, the usual one first."""
+    """Returns every status that a route may answer with, the usual one first."""
     changes = operation.method not in SAFE_METHODS
     reads = operation.method in TAKE_BODIES  # a body, if only to refuse it
     parameters = PARAMETER.search(operation.rule) is not None
     fields = operation.body.__struct_fields__ if operation.body is not None else ()
-    names_another = "team_id" in fields or {"scope", "id"} <= set(fields)  # what may be out of reach
+    refers_to_another = "team_id" in fields or {"scope", "id"} <= set(fields)  # what may be out of reach
     possible = {
         400: reads,
         401: operation.scope is not None or reads,
         403: changes or operation.scope != "any",
-        404: parameters or names_another,
+        404: parameters or refers_to_another,
         408: changes,
         409: changes,
         412: operation.method in CONDITIONAL,
@@ -150,13 +150,13 @@ class _Schemas:
         self.components: dict[str, Any] = components
         self._written = dict(zip(types, written, strict=True))
         for kind in types:
-            _date(type_info(kind), components, set())
+            _mark_times(type_info(kind), components, set())
         for schema in components.values():
             if "description" in schema:
                 schema["description"] = inspect.cleandoc(schema["description"])
 
     def of(self, kind: Any) -> dict[str, Any]:
-        """`kind` as a reference; one of several kinds as any of them."""
+        """Returns `kind` as a reference; a union as any of its members."""
         written = [self._written[one] for one in _kinds(kind)]
         return written[0] if len(written) == 1 else {"anyOf": written}
 
@@ -165,42 +165,42 @@ def _kinds(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if isinstance(kind, Union) else (kind,)
 
 
-def _date(kind: Type, components: dict[str, Any], seen: set[Any]) -> None:
-    """Says of every instant in `kind` that it is one: msgspec does so only of types that refuse a missing zone."""
+def _mark_times(kind: Type, components: dict[str, Any], seen: set[Any]) -> None:
+    """Marks every time in `kind` as a date-time. msgspec does so only for types that refuse a missing zone."""
     match kind:
         case StructType(cls=cls) if cls not in seen:
             seen.add(cls)
             for field in kind.fields:
-                _date(field.type, components, seen)
-                if _is_instant(field):
+                _mark_times(field.type, components, seen)
+                if _is_time(field):
                     schema = components[cls.__name__]["properties"][field.encode_name]
                     _text_of(schema)["format"] = "date-time"
         case UnionType(types=types):
             for one in types:
-                _date(one, components, seen)
+                _mark_times(one, components, seen)
         case ListType(item_type=item):
-            _date(item, components, seen)
+            _mark_times(item, components, seen)
         case DictType(value_type=value):
-            _date(value, components, seen)
+            _mark_times(value, components, seen)
         case _:
             pass
 
 
-def _is_instant(field: Field) -> bool:
+def _is_time(field: Field) -> bool:
     sorts = field.type.types if isinstance(field.type, UnionType) else (field.type,)
     return any(isinstance(sort, DateTimeType) for sort in sorts)
 
 
 def _text_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """The part of a schema that is about a text."""
-    found: dict[str, Any] = next(one for one in schema.get("anyOf", [schema]) if one.get("type") == "string")
-    return found
+    """The part of a schema that describes a text."""
+    part: dict[str, Any] = next(option for option in schema.get("anyOf", [schema]) if option.get("type") == "string")
+    return part
 
 
 def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
-    found = SENTENCE.match(operation.text)
-    summary, rest = (found[1], operation.text[found.end() :]) if found else (operation.text, "")
-    told: dict[str, Any] = {
+    match = SENTENCE.match(operation.text)
+    summary, rest = (match[1], operation.text[match.end() :]) if match else (operation.text, "")
+    description: dict[str, Any] = {
         "operationId": operation.name,
         "tags": [operation.noun],
         "summary": " ".join(summary.split()),
@@ -211,11 +211,11 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     }
     if operation.body is not None:
         kinds = [FORM, JSON] if operation.form else [JSON]
-        told["requestBody"] = {
+        description["requestBody"] = {
             "required": any(field.required for field in _struct(operation.body).fields),
             "content": {kind: {"schema": schemas.of(operation.body)} for kind in kinds},
         }
-    return {name: value for name, value in told.items() if value != [] or name == "security"}
+    return {name: value for name, value in description.items() if value != [] or name == "security"}
 
 
 def _own_words(kind: type | None) -> str:
@@ -260,27 +260,27 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.query is None:
         return []
     _, components = msgspec.json.schema_components([operation.query], ref_template=REFERENCE)
-    _date(type_info(operation.query), components, set())
-    found = components[operation.query.__name__]["properties"]
+    _mark_times(type_info(operation.query), components, set())
+    properties = components[operation.query.__name__]["properties"]
     return [
-        {"name": name, "in": "query", "required": False, "allowEmptyValue": True, "schema": _question(schema)}
-        for name, schema in found.items()
+        {"name": name, "in": "query", "required": False, "allowEmptyValue": True, "schema": _parameter_schema(schema)}
+        for name, schema in properties.items()
     ]
 
 
 def _conditions(operation: Operation) -> list[dict[str, Any]]:
     if operation.method not in CONDITIONAL or operation.rule not in VERSIONS:
         return []
-    words = "The `ETag` of the version that is to be changed. Without it any version is."
+    words = "The `ETag` of the version that you want to change. Without it, any version is changed."
     return [{"name": "If-Match", "in": "header", "required": False, "description": words, "schema": {"type": "string"}}]
 
 
-def _question(schema: dict[str, Any]) -> dict[str, Any]:
+def _parameter_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A parameter is absent where a field would be null."""
     if "anyOf" not in schema:
         return schema
-    (given,) = (one for one in schema["anyOf"] if one.get("type") != "null")
-    return dict(given)
+    (schema_of_value,) = (one for one in schema["anyOf"] if one.get("type") != "null")
+    return dict(schema_of_value)
 
 
 def _answer(operation: Operation, status: int, schemas: _Schemas) -> dict[str, Any]:
@@ -288,29 +288,29 @@ def _answer(operation: Operation, status: int, schemas: _Schemas) -> dict[str, A
         return {"$ref": f"#/components/responses/{REFUSALS[status][0]}"}
     if operation.answer is None:
         return {"description": "Done."}
-    words = {200: "As it is.", 201: "Made."}[status]
-    told: dict[str, Any] = {"description": words, "content": {JSON: {"schema": schemas.of(operation.answer)}}}
+    words = {200: "The object.", 201: "Created."}[status]
+    description: dict[str, Any] = {"description": words, "content": {JSON: {"schema": schemas.of(operation.answer)}}}
     if operation.rule in VERSIONS:
         tag = "The version: send it as `If-Match` with a change that must not overwrite somebody else's."
-        told["headers"] = {"ETag": {"description": tag, "schema": {"type": "string"}}}
-    return told
+        description["headers"] = {"ETag": {"description": tag, "schema": {"type": "string"}}}
+    return description
 
 
 def _refusal(status: int, text: str, schemas: _Schemas) -> dict[str, Any]:
-    told: dict[str, Any] = {"description": text, "content": {JSON: {"schema": schemas.of(Refusal)}}}
+    description: dict[str, Any] = {"description": text, "content": {JSON: {"schema": schemas.of(Refusal)}}}
     if status in HEADERS:
-        told["headers"] = {
+        description["headers"] = {
             name: {"description": words, "schema": {"type": "string"}} for name, words in HEADERS[status].items()
         }
-    return told
+    return description
 
 
 def _struct(kind: type[msgspec.Struct]) -> StructType:
-    found = type_info(kind)
-    assert isinstance(found, StructType)
-    return found
+    struct = type_info(kind)
+    assert isinstance(struct, StructType)
+    return struct
 
 
 def _tag(noun: str) -> dict[str, str]:
-    """A module of this door is a noun, and its docstring says what is done with it."""
+    """A module of this door is a noun. Its docstring becomes the description of the tag."""
     return {"name": noun, "description": inspect.getdoc(sys.modules[f"{__package__}.{noun}"]) or ""}

@@ -1,4 +1,4 @@
-"""Providers: the upstreams, their settings with masked secrets, and a try at one."""
+"""Providers: the upstreams, their settings with masked secrets, and a test of one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, given, me, page, route, with_fields
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, sent_members, with_fields
 from app.domain import fields, providers
 from app.domain.providers import ProviderFields
 from app.extensions import db
@@ -34,7 +34,7 @@ else:
 
 
 class Provider(DeclaredProvider, kw_only=True):
-    """`provider` is the adapter's kind; secrets in `config` are masked."""
+    """`provider` is the kind of adapter. Secrets in `config` are masked."""
 
     provider: str
     config: dict[str, Any]
@@ -52,7 +52,8 @@ class NewProvider(NewProviderBody, kw_only=True):
 
 
 class ProviderChange(ProviderBody, kw_only=True):
-    """What is left out stays; a given `config` replaces the open settings and keeps secrets masked or missing."""
+    """What you leave out stays unchanged. A `config` replaces the other settings and keeps secrets that are masked or
+    missing."""
 
     provider: Kind | UnsetType = UNSET
     config: dict[str, Any] | UnsetType = UNSET
@@ -71,7 +72,7 @@ class TrialResult(msgspec.Struct, kw_only=True):
     models: list[str]
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     type: Literal["api", "web"] | None = None
     status: Literal["active", "disabled", "inactive"] | None = None
 
@@ -87,22 +88,22 @@ def show(item: providers.Provider) -> Provider:
     )
 
 
-@route("GET", "/api/providers", scope="admin", query=Asked, answer=ProviderPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """The providers by name; filters `type` and `status`, where `inactive` is another word for `disabled`."""
-    status = "disabled" if asked.status == "inactive" else asked.status
-    return page(providers.search(type=asked.type, status=status), show)
+@route("GET", "/api/providers", scope="admin", query=Query, answer=ProviderPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists the providers by name. Filters: `type` and `status`; `inactive` means `disabled`."""
+    status = "disabled" if query.status == "inactive" else query.status
+    return page(providers.search(type=query.type, status=status), show)
 
 
 @route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)
 def create(body: NewProvider) -> Provider:
-    """A new provider."""
-    return show(providers.create(by=me(), kind=body.provider, **given(body, "provider")))
+    """Creates a provider."""
+    return show(providers.create(by=me(), kind=body.provider, **sent_members(body, "provider")))
 
 
 @route("GET", "/api/providers/<id>", scope="admin", answer=Provider)
 def detail(id: str) -> Provider:
-    """One provider."""
+    """Returns one provider."""
     return show(providers.get(id))
 
 
@@ -117,22 +118,22 @@ def detail(id: str) -> Provider:
 )
 def change(id: str, body: ProviderChange) -> Provider:
     """Changes a provider."""
-    changed = providers.update(providers.get(id), by=me(), kind=body.provider, **given(body, "provider"))
+    changed = providers.update(providers.get(id), by=me(), kind=body.provider, **sent_members(body, "provider"))
     return show(changed)
 
 
 @route("DELETE", "/api/providers/<id>", scope="admin", status=204, writes=True)
 def remove(id: str) -> None:
-    """Removes a provider that no deployment uses."""
+    """Deletes a provider that no deployment uses."""
     offboarding.withdraw(providers.get(id), by=me())
 
 
 @route("POST", "/api/providers/<id>/test", scope="admin", answer=TrialResult, body=Trial)
 def test(id: str, body: Trial) -> TrialResult:
-    """Tries the upstream now: can it be reached, are the credentials right, is the model there?"""
+    """Tests the upstream now: can it be reached, are the credentials valid, does it have the model?"""
     item = providers.get(id)
     db.session.expunge(item)
-    db.session.rollback()  # the upstream may take its time; no transaction waits with us
+    db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
     result = providers.check(item, model=body.model, prompt=body.prompt, parameters=body.parameters)
     return TrialResult(
         result=result.result, latency_ms=result.latency_ms, detail=result.detail, models=list(result.models)

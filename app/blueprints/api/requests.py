@@ -1,6 +1,6 @@
-"""Single requests and their statistics, from the books: one's own, and everybody's for admins.
+"""Single requests and their statistics, from the ledger: your own; for admins everyone's.
 
-A request's id is the `x-request-id` that /v1 answered with.
+A request's id is the `x-request-id` of the answer from /v1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, ReportError
 
 OUTCOMES = ("ok", "error", "cancelled")
-NOBODY = "-"  # no id: filtering by a name that nothing has finds nothing
+NOBODY = "-"  # no id: a filter by an unknown name finds nothing
 
 
 class CallFault(msgspec.Struct, kw_only=True):
@@ -39,7 +39,7 @@ class CallFault(msgspec.Struct, kw_only=True):
 
 
 class Try(msgspec.Struct, kw_only=True):
-    """One try at one deployment and how it ended; `error` is null when it served."""
+    """One attempt at one deployment and how it ended. `error` is null if it served the request."""
 
     deployment_id: str
     provider_id: str
@@ -48,9 +48,10 @@ class Try(msgspec.Struct, kw_only=True):
 
 
 class Request(Quantities, kw_only=True):
-    """One call. `at` is when it was let in; `outcome` is ok, error or cancelled; `status` the HTTP status answered.
+    """One call. `at` is when it was received; `outcome` is ok, error or cancelled; `status` is the HTTP status of the
+    answer.
 
-    `user`, `provider` and `key_name` are null for what is no more; the ids stay.
+    `user`, `provider` and `key_name` are null for what was deleted; the ids stay.
     """
 
     id: str
@@ -84,7 +85,7 @@ class RequestPage(CursorPage, kw_only=True):
 
 
 class Correction(msgspec.Struct, kw_only=True):
-    """A later entry of the books about the same request."""
+    """A later ledger entry about the same request."""
 
     kind: str
     at: datetime
@@ -92,7 +93,7 @@ class Correction(msgspec.Struct, kw_only=True):
 
 
 class OneRequest(Request, kw_only=True):
-    """A request with its tries, and with what was booked for it later; `cost` is the first booking's."""
+    """A request with its attempts and its later ledger entries. `cost` is that of the first entry."""
 
     attempts: list[Try]
     price_id: str | None
@@ -101,10 +102,11 @@ class OneRequest(Request, kw_only=True):
 
 
 class Limit(msgspec.Struct, kw_only=True):
-    """The limit that a request met. Amounts are decimals, of a budget only; `per_minute` and `parallel` are of rates.
+    """The limit that refused a request. Amounts are decimals, for budgets only; `per_minute` and `parallel` are for
+    rates.
 
-    `scope` is key, subscription, user, member, team or organisation, `id` its id and `name` what people call it.
-    `frees_at` is when it may be let in again as it was, null when nothing but a change of the limit frees it.
+    `scope` is key, subscription, user, member, team or organisation, `id` its id and `name` its name. The same request
+    can be accepted at `frees_at`; null means that only a change of the limit helps.
     """
 
     reason: str
@@ -122,7 +124,7 @@ class Limit(msgspec.Struct, kw_only=True):
 
 
 class RefusedRequest(msgspec.Struct, kw_only=True):
-    """A call that was not let in; told for a day. `status` and `outcome` are "refused"."""
+    """A call that was refused; kept for a day. `status` and `outcome` are "refused"."""
 
     id: str
     at: datetime
@@ -141,7 +143,7 @@ class RefusedRequest(msgspec.Struct, kw_only=True):
 
 
 class Stat(Quantities, kw_only=True):
-    """What was used in one hour, day, week or month of UTC. Means are null without requests."""
+    """The usage of one hour, day, week or month in UTC. Means are null without requests."""
 
     period_start: datetime
     period_end: datetime
@@ -159,10 +161,10 @@ class StatPage(Page, kw_only=True):
 
 
 class Narrowed(Paged, kw_only=True):
-    """`provider` is an id or a name, `status` an HTTP status or one of ok, error, cancelled.
+    """`provider` is an id or a name; `status` is an HTTP status or one of ok, error, cancelled.
 
-    With `team`, the id of a team that one owns, everybody's requests with its keys; of another that one is in, one's own.
-    `user` is for admins, and in a team for its owners.
+    With `team`, the id of a team that you own, you see all requests with its keys; with another team of yours, your
+    own. `user` is for admins, and in a team for its owners.
     """
 
     provider: str | None = None
@@ -177,8 +179,8 @@ class Narrowed(Paged, kw_only=True):
     until: datetime | None = msgspec.field(default=None, name="to")
 
 
-class Asked(Narrowed, kw_only=True):
-    """`cursor` instead of `page` leads on from an answer."""
+class Query(Narrowed, kw_only=True):
+    """Give `cursor` instead of `page` to continue after an answer."""
 
     cursor: Cursor | None = None
 
@@ -189,7 +191,7 @@ class Grouped(Narrowed, kw_only=True):
 
 
 class _Names(msgspec.Struct):
-    """What ids are called now."""
+    """The current names of ids."""
 
     people: dict[str, str] = {}
     keys: dict[str, str] = {}
@@ -197,16 +199,16 @@ class _Names(msgspec.Struct):
 
 
 def _names(entries: Sequence[UsageEntry]) -> _Names:
-    def named(table: Any, name: Any, ids: set[str | None]) -> dict[str, str]:
-        wanted = [id for id in ids if id]
-        if not wanted:
+    def read(table: Any, name: Any, ids: set[str | None]) -> dict[str, str]:
+        known = [id for id in ids if id]
+        if not known:
             return {}
-        return {row[0]: row[1] for row in db.session.execute(select(table.id, name).where(table.id.in_(wanted)))}
+        return {row[0]: row[1] for row in db.session.execute(select(table.id, name).where(table.id.in_(known)))}
 
     return _Names(
-        people=named(Person, Person.username, {entry.person_id for entry in entries}),
-        keys=named(ApiKey, ApiKey.name, {entry.key_id for entry in entries}),
-        providers=named(Provider, Provider.name, {entry.provider_id for entry in entries}),
+        people=read(Person, Person.username, {entry.person_id for entry in entries}),
+        keys=read(ApiKey, ApiKey.name, {entry.key_id for entry in entries}),
+        providers=read(Provider, Provider.name, {entry.provider_id for entry in entries}),
     )
 
 
@@ -245,81 +247,82 @@ def _quantities(used: object) -> dict[str, int]:
     return {name: getattr(used, name) for name in NAMES}
 
 
-def _filters(asked: Narrowed) -> Filters:
-    status = asked.status
+def _filters(query: Narrowed) -> Filters:
+    status = query.status
     if status is not None and status not in OUTCOMES:
         if not (status.isascii() and status.isdigit() and len(status) == 3):
             raise Invalid(f"Give an HTTP status such as 200, or one of {', '.join(OUTCOMES)}.", "status")
         status_number: int | str | None = int(status)
     else:
         status_number = status
-    username = asked.user
+    username = query.user
     person = identity.find(username) if username else None
     return Filters(
         person_id=None if username is None else person.id if person else NOBODY,
-        key_id=asked.key,
-        team_id=asked.team,
-        model=asked.model,
-        provider_id=_provider_id(asked.provider),
-        endpoint=asked.endpoint,
-        api_type=asked.api_type,
+        key_id=query.key,
+        team_id=query.team,
+        model=query.model,
+        provider_id=_provider_id(query.provider),
+        endpoint=query.endpoint,
+        api_type=query.api_type,
         status=status_number,
-        from_ms=milliseconds(asked.since),
-        to_ms=milliseconds(asked.until),
+        from_ms=milliseconds(query.since),
+        to_ms=milliseconds(query.until),
     )
 
 
 def _provider_id(name: str | None) -> str | None:
-    """A provider is named by its id or by its name; one that is no more by its id."""
+    """A provider is named by its id or its name, a deleted one by its id."""
     if name is None:
         return None
-    found = db.session.scalar(select(Provider.id).where(or_(Provider.id == name, Provider.name == name)))
-    return found or name
+    provider_id = db.session.scalar(select(Provider.id).where(or_(Provider.id == name, Provider.name == name)))
+    return provider_id or name
 
 
-def _page(asked: Asked) -> dict[str, Any]:
-    limit, number = asked.limit, asked.page
+def _page(query: Query) -> dict[str, Any]:
+    limit, number = query.limit, query.page
     try:
-        found = requests.search(
-            reader(of_teams=asked.team is not None),
-            filters=_filters(asked),
+        result = requests.search(
+            reader(of_teams=query.team is not None),
+            filters=_filters(query),
             limit=limit,
-            cursor=asked.cursor,
+            cursor=query.cursor,
             skip=(number - 1) * limit,
         )
     except ReportError as error:
         raise refused(error) from None
-    within_reach(found.total, found.entries)
-    names = _names(found.entries)
+    within_reach(result.total, result.entries)
+    names = _names(result.entries)
     return {
-        "data": [Request(**_fields(entry, names)) for entry in found.entries],
+        "data": [Request(**_fields(entry, names)) for entry in result.entries],
         "page": number,
         "limit": limit,
-        "total": found.total,
-        "next_cursor": found.next,
+        "total": result.total,
+        "next_cursor": result.next,
     }
 
 
-@route("GET", "/api/requests", query=Asked, answer=RequestPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """Requests, newest first. Filters `provider, endpoint, model, user, key, status, from, to`; pages or a `cursor`."""
-    return _page(asked)
+@route("GET", "/api/requests", query=Query, answer=RequestPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists requests, newest first. Filters: `provider, endpoint, model, user, key, status, from, to`. Pages or a
+    `cursor`."""
+    return _page(query)
 
 
-@route("GET", "/usage/admin/recent", scope="admin", query=Asked, answer=RequestPage)
-def recent(asked: Asked) -> dict[str, Any]:
-    """Everybody's last requests, newest first, with the same filters."""
-    return _page(asked)
+@route("GET", "/usage/admin/recent", scope="admin", query=Query, answer=RequestPage)
+def recent(query: Query) -> dict[str, Any]:
+    """Lists everyone's last requests, newest first, with the same filters."""
+    return _page(query)
 
 
 @route("GET", "/api/requests/stats", query=Grouped, answer=StatPage)
-def stats(asked: Grouped) -> dict[str, Any]:
-    """Usage grouped by `groupBy` = hour, day, week or month, oldest first, with the filters of the list.
+def stats(query: Grouped) -> dict[str, Any]:
+    """Returns usage grouped by `groupBy` (hour, day, week or month), oldest first, with the filters of the list.
 
-    Without `from` the last 24 hours, 30 days, 12 weeks or 12 months.
+    Without `from`: the last 24 hours, 30 days, 12 weeks or 12 months.
     """
     try:
-        rows = usage_reports.stats(reader(of_teams=asked.team is not None), asked.group_by, filters=_filters(asked))
+        rows = usage_reports.stats(reader(of_teams=query.team is not None), query.group_by, filters=_filters(query))
     except ReportError as error:
         raise refused(error) from None
     return listed([_stat(row) for row in rows])
@@ -342,7 +345,7 @@ def _stat(row: PeriodUsage) -> Stat:
 
 @route("GET", "/api/requests/<id>", answer=OneRequest | RefusedRequest)
 def show(id: str) -> OneRequest | RefusedRequest:
-    """One request, by the `x-request-id` of its answer; for a day also one that was refused."""
+    """Returns one request by the `x-request-id` of its answer; for a day also one that was refused."""
     entries = requests.entries_of(reader(of_teams=True), id)
     if not entries and (refusal := refused_requests.find(me(), id)):
         return _refused(refusal)
@@ -362,32 +365,32 @@ def show(id: str) -> OneRequest | RefusedRequest:
     )
 
 
-def _refused(found: Refusal) -> RefusedRequest:
-    key = db.session.get(ApiKey, found.key_id) if found.key_id else None
-    person = identity.by_id(found.person_id)
-    limit = Limit(reason=found.reason, scope=found.scope_kind, id=found.scope_id, name=found.scope_shown)
-    match found.reason:
+def _refused(refusal: Refusal) -> RefusedRequest:
+    key = db.session.get(ApiKey, refusal.key_id) if refusal.key_id else None
+    person = identity.by_id(refusal.person_id)
+    limit = Limit(reason=refusal.reason, scope=refusal.scope_kind, id=refusal.scope_id, name=refusal.scope_shown)
+    match refusal.reason:
         case "budget":
-            limit.limit, limit.spent = money.text(found.limit), money.text(max(found.spent, 0))
-            limit.reserved, limit.needed = money.text(found.held), money.text(found.amount)
-            limit.affordable_tokens = found.affordable_tokens
-            limit.frees_at = None if found.resets_ms is None else instant(found.resets_ms)
+            limit.limit, limit.spent = money.text(refusal.limit), money.text(max(refusal.spent, 0))
+            limit.reserved, limit.needed = money.text(refusal.held), money.text(refusal.amount)
+            limit.affordable_tokens = refusal.affordable_tokens
+            limit.frees_at = None if refusal.resets_ms is None else instant(refusal.resets_ms)
         case "requests" | "tokens":
-            limit.per_minute, limit.frees_at = found.limit, instant(found.at_ms + found.retry_ms)
+            limit.per_minute, limit.frees_at = refusal.limit, instant(refusal.at_ms + refusal.retry_ms)
         case "parallel":
-            limit.parallel, limit.frees_at = found.limit, instant(found.at_ms + found.retry_ms)
+            limit.parallel, limit.frees_at = refusal.limit, instant(refusal.at_ms + refusal.retry_ms)
     return RefusedRequest(
-        id=found.request_id,
-        at=instant(found.at_ms),
+        id=refusal.request_id,
+        at=instant(refusal.at_ms),
         user=person.username if person else None,
-        user_id=found.person_id,
-        key=found.key_id,
+        user_id=refusal.person_id,
+        key=refusal.key_id,
         key_name=key.name if key else None,
-        team_id=found.team_id,
-        model=found.model,
-        endpoint=found.endpoint,
+        team_id=refusal.team_id,
+        model=refusal.model,
+        endpoint=refusal.endpoint,
         status="refused",
         outcome="refused",
-        error=CallFault(code=found.reason, message=found.message),
+        error=CallFault(code=refusal.reason, message=refusal.message),
         refusal=limit,
     )

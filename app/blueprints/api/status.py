@@ -1,4 +1,4 @@
-"""How this Portico is doing: its parts, and what waits between them."""
+"""The state of this Portico: its parts, and what waits between them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Health(msgspec.Struct, kw_only=True):
 
 
 class Drifting(msgspec.Struct, kw_only=True):
-    """A counter that differs from the books: what Redis says, what they say, and the first less the second."""
+    """A counter that differs from the ledger: the value in Redis, the value in the ledger, and Redis minus ledger."""
 
     counter: str
     counted: str
@@ -46,7 +46,7 @@ class Drifting(msgspec.Struct, kw_only=True):
 
 
 class Quotas(msgspec.Struct, kw_only=True):
-    """The last comparison of the counters with the books; at most 50 that differ are named."""
+    """The last comparison of the counters with the ledger. At most 50 that differ are listed."""
 
     at: datetime
     overdue: bool
@@ -58,9 +58,9 @@ class Quotas(msgspec.Struct, kw_only=True):
 class Status(msgspec.Struct, kw_only=True):
     """`usage_waiting` are usage events not yet posted, `changes_waiting` changes not yet published.
 
-    What could not be read, or has never been told, is null; what concerns operators is told to admins alone, and is
-    null or empty for others. `concerns` are sentences, the worst first; `level` is
-    ok, warning or danger; amounts are decimals. A drifting counter's name is `<scope>:<id>:<period>`.
+    What could not be read, or was never reported, is null. Only admins see what concerns operators; for others it is
+    null or empty. `concerns` are sentences, the worst first; `level` is ok, warning or danger; amounts are decimals.
+    The name of a drifting counter is `<scope>:<id>:<period>`.
     """
 
     status: str
@@ -110,34 +110,34 @@ def _health() -> Health:
 
 @route("GET", "/api/status/health", answer=Health)
 def health() -> Health:
-    """Whether each part answers, and how fast."""
+    """Returns whether each part answers, and how fast."""
     return _health()
 
 
 @route("GET", "/api/status", answer=Status)
 def status() -> Status:
-    """The state of the whole and what waits in it; for admins also how each part is doing."""
+    """Returns the overall state and what waits in it; for admins also the state of each part."""
     now = status_facts.present()
-    told = me().sees_everything
+    sees_everything = me().sees_everything
     return Status(
         status="ok" if now.database.answers and now.redis.answers else "degraded",
         level=now.level,
-        concerns=[concern.what for concern in now.concerns if told],
+        concerns=[concern.what for concern in now.concerns if sees_everything],
         started_at=STARTED,
         time=now.at,
         models=db.session.scalar(select(func.count()).select_from(Model)) or 0,
         providers=db.session.scalar(select(func.count()).select_from(Provider)) or 0,
         usage_waiting=now.usage_waiting,
         changes_waiting=now.changes_waiting,
-        dead_letters=now.dead_letters if told else None,
+        dead_letters=now.dead_letters if sees_everything else None,
         meter=now.meter,
-        processes=now.processes if told else [],
-        times=now.times if told else None,
-        drainer=now.drainer if told else None,
-        rollups=now.rollups if told else None,
-        quotas=_quotas(now.quotas) if told else None,
-        stores=[now.database, now.redis] if told else [],
-        versions=now.versions if told else {},
+        processes=now.processes if sees_everything else [],
+        times=now.times if sees_everything else None,
+        drainer=now.drainer if sees_everything else None,
+        rollups=now.rollups if sees_everything else None,
+        quotas=_quotas(now.quotas) if sees_everything else None,
+        stores=[now.database, now.redis] if sees_everything else [],
+        versions=now.versions if sees_everything else {},
     )
 
 

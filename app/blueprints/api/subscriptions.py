@@ -1,4 +1,4 @@
-"""Subscriptions: people ask for models, admins decide, one or many at once."""
+"""Subscriptions: people request models, admins decide, one request or many together."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ Text = Annotated[str, Meta(max_length=2000)]
 
 
 class BudgetBody(Body, kw_only=True):
-    """`limit` a decimal; `timezone` an IANA name. Left out, period and time zone stay; a new budget's are a month, UTC."""
+    """`limit` is a decimal, `timezone` an IANA name. If you leave them out, period and time zone stay; a new budget
+    gets a month in UTC."""
 
     limit: Annotated[str, Meta(max_length=40)] | int
     period: Annotated[str, Meta(max_length=8)] | msgspec.UnsetType = msgspec.UNSET
     timezone: Annotated[str, Meta(max_length=64)] | msgspec.UnsetType = msgspec.UNSET
 
-    def given(self) -> dict[str, Any]:
+    def to_changes(self) -> dict[str, Any]:
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not msgspec.UNSET}
 
 
@@ -70,8 +71,8 @@ class RenewalBody(Body, kw_only=True):
 
 
 class DecisionBody(Body, kw_only=True):
-    """`approve`, `deny` (with a reason), `suspend` or `resume`. While a renewal is asked for, approve sets the new end
-    (none without `expires_at`) and deny keeps the old one."""
+    """`approve`, `deny` (with a reason), `suspend` or `resume`. For a requested renewal, `approve` sets the new end
+    (none without `expires_at`) and `deny` keeps the old one."""
 
     decision: Annotated[str, Meta(max_length=16)]
     reason: Text | None = None
@@ -84,7 +85,7 @@ class DecisionsBody(DecisionBody, kw_only=True):
 
 
 class DecisionResult(msgspec.Struct, kw_only=True):
-    """What became of one of many: `status` as it is now, or `error` as it would have been answered alone."""
+    """The result for one of many: its current `status`, or the `error` that it would have got alone."""
 
     id: str
     ok: bool
@@ -96,7 +97,7 @@ class DecisionResults(msgspec.Struct, kw_only=True):
     data: list[DecisionResult]
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     """`user` is for admins."""
 
     status: Status | None = None
@@ -105,121 +106,122 @@ class Asked(Cursored, kw_only=True):
     user: str | None = None
 
 
-def show(found: subscriptions.Subscription) -> Subscription:
+def show(subscription: subscriptions.Subscription) -> Subscription:
     return Subscription(
-        id=found.id,
-        model=found.model_name,
-        username=found.person.username,
-        team_id=found.team_id,
-        status=found.status,
-        justification=found.justification,
-        reason=found.decision_reason,
-        decided_by=found.decided_by,
-        decided_at=found.decided_at,
-        expires_at=found.expires_at,
-        renewal_asked_at=found.renewal_asked_at,
-        renewal_reason=found.renewal_reason,
-        created_at=found.created_at,
-        updated_at=found.updated_at,
+        id=subscription.id,
+        model=subscription.model_name,
+        username=subscription.person.username,
+        team_id=subscription.team_id,
+        status=subscription.status,
+        justification=subscription.justification,
+        reason=subscription.decision_reason,
+        decided_by=subscription.decided_by,
+        decided_at=subscription.decided_at,
+        expires_at=subscription.expires_at,
+        renewal_asked_at=subscription.renewal_asked_at,
+        renewal_reason=subscription.renewal_reason,
+        created_at=subscription.created_at,
+        updated_at=subscription.updated_at,
         timeline=[
             SubscriptionStep(at=step.at, status=step.status, actor=step.actor, reason=step.reason)
-            for step in found.timeline
+            for step in subscription.timeline
         ],
     )
 
 
 def utc(moment: datetime | None, field: str = "expires_at") -> datetime | None:
-    """An instant of a body, in UTC; one without its zone cannot be understood."""
+    """Returns a time of a body in UTC. Raises `Invalid` for a time without a zone."""
     try:
         if moment is None or moment.tzinfo is not None:
             return moment and moment.astimezone(UTC)
-    except OverflowError:  # its zone leads beyond the years that are counted
+    except OverflowError:  # in UTC it is outside the years that Python supports
         pass
     raise Invalid("Give a time with its zone, such as 2026-11-21T08:00:00Z.", field)
 
 
-@route("GET", "/api/subscriptions", query=Asked, answer=SubscriptionPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """One's own subscriptions and those of one's teams; everybody's for admins.
+@route("GET", "/api/subscriptions", query=Query, answer=SubscriptionPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists your own subscriptions and those of your teams; admins see all.
 
-    Filters `status`, `model`, `team_id`, and for admins `user`.
+    Filters: `status`, `model`, `team_id`, and for admins `user`.
     """
-    found = subscriptions.visible_to(me()).options(selectinload(subscriptions.Subscription.timeline))
-    if asked.status:
-        found = found.where(subscriptions.Subscription.status == asked.status)
-    if asked.model:
-        found = found.where(subscriptions.Subscription.model_name == asked.model)
-    if asked.team_id:
-        found = found.where(subscriptions.Subscription.team_id == asked.team_id)
-    if asked.user:
-        person = identity.find(asked.user)
-        found = found.where(subscriptions.Subscription.person_id == (person.id if person else ""))
-    return page(found, show)
+    rows = subscriptions.visible_to(me()).options(selectinload(subscriptions.Subscription.timeline))
+    if query.status:
+        rows = rows.where(subscriptions.Subscription.status == query.status)
+    if query.model:
+        rows = rows.where(subscriptions.Subscription.model_name == query.model)
+    if query.team_id:
+        rows = rows.where(subscriptions.Subscription.team_id == query.team_id)
+    if query.user:
+        person = identity.find(query.user)
+        rows = rows.where(subscriptions.Subscription.person_id == (person.id if person else ""))
+    return page(rows, show)
 
 
 @route(
     "POST", "/api/subscriptions", answer=Subscription, status=201, also=(200,), body=SubscriptionRequest, writes=True
 )
 def create(body: SubscriptionRequest) -> tuple[Subscription, int]:
-    """Asks for a model, for oneself or for a team that one is in.
+    """Requests a model, for yourself or for a team that you are in.
 
-    201 with a new subscription, 200 with the one that is live already, whoever of the team asked for it.
+    201 with a new subscription; 200 with the live one, whichever team member requested it.
     """
     team = None if body.team_id is None else teams.get_visible(me(), body.team_id)
     model = catalog.find_model(body.model)
     if model is None:
         raise Invalid(f"There is no model named {body.model!r}.", "model")
-    found, new = subscriptions.request(me(), model, by=me(), justification=body.justification, team=team)
+    subscription, is_new = subscriptions.request(me(), model, by=me(), justification=body.justification, team=team)
     db.session.flush()
-    db.session.refresh(found)
-    return show(found), 201 if new else 200
+    db.session.refresh(subscription)
+    return show(subscription), 201 if is_new else 200
 
 
 @route("GET", "/api/subscriptions/<id>", answer=Subscription)
 def detail(id: str) -> Subscription:
-    """One subscription."""
+    """Returns one subscription."""
     return show(subscriptions.get_visible(me(), id))
 
 
 @route("DELETE", "/api/subscriptions/<id>", status=204, writes=True)
 def cancel(id: str) -> None:
-    """Ends a subscription, or withdraws a pending one."""
+    """Cancels a subscription, or withdraws a pending one."""
     subscriptions.cancel(subscriptions.get_visible(me(), id, change=True), by=me())
 
 
 @route("POST", "/api/subscriptions/<id>/renewal", answer=Subscription, body=RenewalBody, writes=True)
 def renew(id: str, body: RenewalBody) -> Subscription:
-    """Asks for a later end of an active subscription that ends within 14 days: one's own, or that of a team one owns."""
-    found = subscriptions.get_visible(me(), id)
-    subscriptions.ask_renewal(found, by=me(), reason=body.reason)
+    """Requests a later end for an active subscription that ends within 14 days: your own, or one of a team that you
+    own."""
+    subscription = subscriptions.get_visible(me(), id)
+    subscriptions.ask_renewal(subscription, by=me(), reason=body.reason)
     db.session.flush()
-    db.session.refresh(found)
-    return show(found)
+    db.session.refresh(subscription)
+    return show(subscription)
 
 
 def _decide(id: str, body: DecisionBody) -> subscriptions.Subscription:
-    found = subscriptions.decide(
+    subscription = subscriptions.decide(
         subscriptions.get_visible(me(), id),
         body.decision,
         by=me(),
         reason=body.reason,
         expires_at=utc(body.expires_at),
-        budget=body.budget.given() if body.budget else None,
+        budget=body.budget.to_changes() if body.budget else None,
     )
     db.session.flush()
-    db.session.refresh(found)
-    return found
+    db.session.refresh(subscription)
+    return subscription
 
 
 @route("POST", "/api/subscriptions/<id>/decision", scope="admin", answer=Subscription, body=DecisionBody, writes=True)
 def decide(id: str, body: DecisionBody) -> Subscription:
-    """An admin's decision on one."""
+    """Decides on one subscription, as an admin."""
     return show(_decide(id, body))
 
 
 @route("POST", "/api/subscriptions/decisions", scope="admin", answer=DecisionResults, body=DecisionsBody)
 def decide_many(body: DecisionsBody) -> DecisionResults:
-    """The same decision on many; each is made or refused by itself."""
+    """Makes the same decision on many subscriptions. Each succeeds or fails on its own."""
     results = []
     for id in dict.fromkeys(body.ids):
         try:

@@ -1,4 +1,4 @@
-"""Teams: who is in them in which role, what they may spend together, and what each member may of that."""
+"""Teams: their members and roles, what a team may spend, and how much of that each member may."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, given, me, page, route, with_fields
+from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, sent_members, with_fields
 from app.blueprints.api.keys import BudgetNow, show_budget
 from app.blueprints.api.subscriptions import BudgetBody
 from app.domain import budgets, fields, identity, teams
@@ -20,7 +20,7 @@ from app.workflows import offboarding
 
 
 class TeamMember(msgspec.Struct, kw_only=True):
-    """A person in a team. `budget` is their cap there, null without one."""
+    """A person in a team. `budget` is their cap in it; null without one."""
 
     username: str
     role: str
@@ -48,7 +48,7 @@ else:
 
 
 class Team(DeclaredTeam, kw_only=True):
-    """A team. `role` is one's own in it, null for an admin who is not in it."""
+    """A team. `role` is your own role in it; null for an admin who is not a member."""
 
     created_at: datetime
 
@@ -64,19 +64,20 @@ class NewTeam(NewTeamBody, kw_only=True):
 
 
 class TeamChange(TeamBody, kw_only=True):
-    """What is left out stays; null takes a limit away. `budget`, `rpm` and `tpm` are for admins."""
+    """What you leave out stays unchanged; null removes a limit. `budget`, `rpm` and `tpm` are for admins."""
 
     budget: BudgetBody | None | UnsetType = UNSET
 
 
 class MemberBody(Body, kw_only=True):
-    """What is left out stays, and for somebody new is `member` and no cap; a budget of null takes the cap away."""
+    """What you leave out stays unchanged; a new member gets the role `member` and no cap. A `budget` of null removes
+    the cap."""
 
     role: Role | UnsetType = UNSET
     budget: BudgetBody | None | UnsetType = UNSET
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     """`search` looks in names."""
 
     search: str | None = None
@@ -87,93 +88,95 @@ def show(team: teams.Team) -> Team:
 
 
 def _show_all(rows: Sequence[teams.Team]) -> list[Team]:
-    """What is told of each team; members and budgets are read for all of them at once."""
+    """The fields of each team. Members and budgets are read for all teams together."""
     members: dict[str, list[teams.Membership]] = {team.id: [] for team in rows}
-    for found in db.session.scalars(teams.members_of(*rows)):
-        members[found.team_id].append(found)
+    for membership in db.session.scalars(teams.members_of(*rows)):
+        members[membership.team_id].append(membership)
     scopes = [("team", team.id) for team in rows] + [("member", scope) for scope in teams.caps_in(*rows)]
-    held = {standing.id: show_budget(standing) for standing in budgets.standings(scopes)}
+    budget_of = {standing.id: show_budget(standing) for standing in budgets.standings(scopes)}
     return [
         Team(
             id=team.id,
             **fields.told(teams.TeamFields, team),
-            role=next((one.role for one in members[team.id] if one.person_id == me().id), None),
-            budget=held[team.id],
-            members=[_show_member(one, held.get(one.scope_id)) for one in members[team.id]],
+            role=next((membership.role for membership in members[team.id] if membership.person_id == me().id), None),
+            budget=budget_of[team.id],
+            members=[_show_member(membership, budget_of.get(membership.scope_id)) for membership in members[team.id]],
             created_at=team.created_at,
         )
         for team in rows
     ]
 
 
-def _show_member(found: teams.Membership, cap: BudgetNow | None) -> TeamMember:
-    return TeamMember(username=found.person.username, role=found.role, joined_at=found.joined_at, budget=cap)
+def _show_member(membership: teams.Membership, cap: BudgetNow | None) -> TeamMember:
+    return TeamMember(
+        username=membership.person.username, role=membership.role, joined_at=membership.joined_at, budget=cap
+    )
 
 
-@route("GET", "/api/teams", query=Asked, answer=TeamPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """The teams one is in, by name; all of them for admins."""
-    told = page(teams.search(me(), search=asked.search), lambda team: team)
-    return told | {"data": _show_all(told["data"])}
+@route("GET", "/api/teams", query=Query, answer=TeamPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists the teams that you are in, by name; admins see all."""
+    result = page(teams.search(me(), search=query.search), lambda team: team)
+    return result | {"data": _show_all(result["data"])}
 
 
 @route("POST", "/api/teams", answer=Team, status=201, body=NewTeam, writes=True)
 def create(body: NewTeam) -> Team:
-    """A new team, which one owns."""
+    """Creates a team, which you own."""
     return show(
         teams.create(
             by=me(),
-            budget=body.budget.given() if body.budget else None,
-            **given(body, "budget"),
+            budget=body.budget.to_changes() if body.budget else None,
+            **sent_members(body, "budget"),
         )
     )
 
 
 @route("GET", "/api/teams/<id>", answer=Team)
 def detail(id: str) -> Team:
-    """One team with its members, for everybody in it."""
+    """Returns one team with its members, for everyone in it."""
     return show(teams.get_visible(me(), id))
 
 
 @route("PATCH", "/api/teams/<id>", answer=Team, body=TeamChange, writes=True)
 def change(id: str, body: TeamChange) -> Team:
-    """Changes a team: its owners its name and description, admins its limits and budget too."""
-    changes = given(body)
+    """Changes a team: owners its name and description, admins also its limits and budget."""
+    changes = sent_members(body)
     if isinstance(body.budget, BudgetBody):
-        changes["budget"] = body.budget.given()
+        changes["budget"] = body.budget.to_changes()
     return show(teams.update(teams.get_visible(me(), id, change=True), by=me(), **changes))
 
 
 @route("DELETE", "/api/teams/<id>", status=204, writes=True)
 def remove(id: str) -> None:
-    """Removes a team: its keys are revoked and its subscriptions cancelled; what it used stays in the books."""
+    """Deletes a team. Its keys are revoked and its subscriptions cancelled; its usage stays in the ledger."""
     offboarding.dissolve(teams.get_visible(me(), id, change=True), by=me())
 
 
 @route("GET", "/api/teams/<id>/members/<username>", answer=TeamMember)
 def member(id: str, username: str) -> TeamMember:
-    """One member of a team, for everybody in it."""
+    """Returns one member of a team, for everyone in it."""
     team, person = teams.get_visible(me(), id), identity.find(username)
     if person is None:
         raise NotFound(f"{username} is not in this team.")
-    found = teams.member(team, person)
-    return _show_member(found, show_budget(budgets.standing("member", found.scope_id)))
+    membership = teams.member(team, person)
+    return _show_member(membership, show_budget(budgets.standing("member", membership.scope_id)))
 
 
 @route("PUT", "/api/teams/<id>/members/<username>", answer=TeamMember, body=MemberBody, writes=True)
 def put_member(id: str, username: str, body: MemberBody) -> TeamMember:
-    """Makes a person a member, or changes a member's role or cap; for the team's owners and admins."""
+    """Adds a member, or changes a member's role or cap. For the team's owners and admins."""
     team = teams.get_visible(me(), id, change=True)
     person = identity.named(username)
     role = body.role if body.role is not UNSET else teams.role_in(person, team.id) or "member"
-    budget = body.budget.given() if isinstance(body.budget, BudgetBody) else body.budget
-    found = teams.put_member(team, person, by=me(), role=role, budget=budget)
-    return _show_member(found, show_budget(budgets.standing("member", found.scope_id)))
+    budget = body.budget.to_changes() if isinstance(body.budget, BudgetBody) else body.budget
+    membership = teams.put_member(team, person, by=me(), role=role, budget=budget)
+    return _show_member(membership, show_budget(budgets.standing("member", membership.scope_id)))
 
 
 @route("DELETE", "/api/teams/<id>/members/<username>", status=204, writes=True)
 def remove_member(id: str, username: str) -> None:
-    """Takes a member out of a team, or leaves it oneself; the team's keys that they made are revoked."""
+    """Removes a member from a team, or leaves it yourself. The team's keys that they created are revoked."""
     team = teams.get_visible(me(), id)
     if username.lower() != me().username.lower() and not teams.manages(me(), team):
         raise Forbidden("Taking others out of a team needs its role owner, or the role admin.")

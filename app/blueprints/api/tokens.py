@@ -1,4 +1,4 @@
-"""Signing in for programs: access tokens, their refresh, what a token is, and the change of a password."""
+"""Sign-in for programs: access tokens, refreshing and inspecting them, and changing a password."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Text = Annotated[str, Meta(max_length=4096)]
 
 
 class SignIn(Body, kw_only=True):
-    """The form of `POST /token`; `scope` is a list of words, all that are held when absent."""
+    """The form of `POST /token`. `scope` is a list of words; without it, the token gets every scope that the person
+    has."""
 
     username: Annotated[str, Meta(max_length=200)]
     password: Text
@@ -62,9 +63,9 @@ def _granted(grant: tokens.Grant) -> TokenAnswer:
 
 @route("POST", "/token", scope=None, body=SignIn, form=True, answer=TokenAnswer, throttled=True)
 def sign_in(body: SignIn) -> TokenAnswer:
-    """An access token and a refresh token for a name and a password."""
+    """Returns an access token and a refresh token for a username and a password."""
     person = identity.authenticate(body.username, body.password, request.remote_addr or "", "token")
-    wanted = body.scope.split() or None
+    scopes = body.scope.split() or None
     person_id = person.id
 
     def grant() -> tokens.Grant:
@@ -72,14 +73,14 @@ def sign_in(body: SignIn) -> TokenAnswer:
         if present is None:
             raise Unauthenticated("The username or the password is wrong.")
         identity.accept_sign_in(present, "token")
-        return tokens.grant(present, scopes=wanted)
+        return tokens.grant(present, scopes=scopes)
 
     return _granted(transaction(grant))
 
 
 @route("POST", "/refresh-token", scope=None, body=RefreshBody, answer=TokenAnswer)
 def refresh(body: RefreshBody) -> TokenAnswer:
-    """New tokens for a refresh token, which works once."""
+    """Returns new tokens for a refresh token, which works once."""
     grant = transaction(tokens.refresh, body.refresh_token)
     if grant is None:
         raise Unauthenticated("The refresh token is not valid. Sign in again at POST /token.")
@@ -88,14 +89,14 @@ def refresh(body: RefreshBody) -> TokenAnswer:
 
 @route("GET", "/token-info", scope="any", answer=TokenInfo)
 def info() -> TokenInfo:
-    """What the access token of this request is, or the browser's session."""
-    here = caller()
-    token = here.token
+    """Describes the access token of this request, or the browser session."""
+    requester = caller()
+    token = requester.token
     return TokenInfo(
         id=token.id if token else None,
-        username=here.person.username,
-        role=here.person.role,
-        scope=" ".join(here.scopes),
+        username=requester.person.username,
+        role=requester.person.role,
+        scope=" ".join(requester.scopes),
         expires_at=token.expires_at if token else None,
         long_lived=token.long_lived if token else False,
     )
@@ -103,17 +104,17 @@ def info() -> TokenInfo:
 
 @route("POST", "/change-password", body=PasswordBody, status=204, throttled=True)
 def change_password(body: PasswordBody) -> None:
-    """A new password of one's own. Other sessions and tokens end; long-lived tokens stay."""
-    person, here = me(), caller()
+    """Changes your own password. Other sessions and tokens end; long-lived tokens stay valid."""
+    person, requester = me(), caller()
     if not identity.is_password_of(person, body.current_password, request.remote_addr or ""):
         raise Unauthenticated("The current password is wrong.")
-    kept = passwords.hashed(body.new_password, "new_password")
-    family = here.token.family_id if here.token else None
+    password = passwords.hashed(body.new_password, "new_password")
+    family = requester.token.family_id if requester.token else None
     transaction(
         identity.change_password,
         person,
         by=person,
-        password=kept,
-        keep_session=here.session,
+        password=password,
+        keep_session=requester.session,
         keep_family=family,
     )

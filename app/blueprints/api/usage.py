@@ -1,6 +1,6 @@
-"""Usage by day, week and month: one's own, and for admins anybody's and everybody's.
+"""Usage by day, week and month: your own; for admins anyone's and everyone's.
 
-The rows come from the books' rollups (`app.reports.usage`), the newest period first.
+The rows come from the ledger's rollups (`app.reports.usage`), the newest period first.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MOST_ROWS = 200
 
 
 class AllAtOnce(Paged, kw_only=True):
-    """Rows of periods are few: without `limit` as many come as a page may have."""
+    """Periods are few: without `limit`, a page has as many rows as allowed."""
 
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
 
 
-class Asked(AllAtOnce, kw_only=True):
-    """`num_periods` counts the current one too; without it 30 days, 12 weeks or 12 months."""
+class Query(AllAtOnce, kw_only=True):
+    """`num_periods` includes the current one; the default is 30 days, 12 weeks or 12 months."""
 
     num_periods: Annotated[int, Meta(ge=1, le=usage_reports.MOST_PERIODS)] | None = None
     model: str | None = None
@@ -39,7 +39,7 @@ class Asked(AllAtOnce, kw_only=True):
 
 
 class Part(msgspec.Struct, kw_only=True, gc=False):
-    """What one model, or one kind of API, had of a period."""
+    """The share of one model, or one kind of API, in a period."""
 
     request_count: int
     prompt_tokens: int
@@ -49,7 +49,7 @@ class Part(msgspec.Struct, kw_only=True, gc=False):
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """The usage of one calendar period in UTC; weeks begin on Monday. `period_end` is where the next begins."""
+    """The usage of one calendar period in UTC. Weeks begin on Monday. `period_end` is the start of the next one."""
 
     period_start: datetime
     period_end: datetime
@@ -68,7 +68,7 @@ class RowPage(Page, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """Today is the UTC day."""
+    """Today means the UTC day."""
 
     total_users: int
     active_users_today: int
@@ -79,16 +79,18 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 def reader(*, of_teams: bool = False) -> TeamReader:
-    """Who reads by this request: an admin's token without the scope `admin` sees the admin's own usage only. With
-    `of_teams` all usage of the teams that one owns too."""
-    found = caller()
-    sees_everything = found.person.sees_everything and "admin" in found.scopes
-    owned = teams.owned_by(found.person) if of_teams and not sees_everything else ()
-    return TeamReader(found.person.id, sees_everything, owned)
+    """Returns who reads with this request. An admin's token without the scope `admin` sees only the admin's own usage.
+
+    With `of_teams`, the reader also sees all usage of the teams that they own.
+    """
+    requester = caller()
+    sees_everything = requester.person.sees_everything and "admin" in requester.scopes
+    owned = teams.owned_by(requester.person) if of_teams and not sees_everything else ()
+    return TeamReader(requester.person.id, sees_everything, owned)
 
 
 def milliseconds(moment: datetime | None) -> int | None:
-    """In Unix ms."""
+    """Returns a time in Unix ms, at least 0."""
     return None if moment is None else max(0, to_ms(moment))
 
 
@@ -121,48 +123,49 @@ def show(row: PeriodUsage) -> Row:
     )
 
 
-def _usage(asked: Asked, period: str, person_id: str | None) -> dict[str, Any]:
+def _usage(query: Query, period: str, person_id: str | None) -> dict[str, Any]:
     if period not in usage_reports.PERIODS:
         raise Invalid(f"Choose one of {', '.join(usage_reports.PERIODS)}.", "period")
-    periods = asked.num_periods or DEFAULT_PERIODS[period]
-    filters = Filters(person_id=person_id, model=asked.model, api_type=asked.api_type)
+    periods = query.num_periods or DEFAULT_PERIODS[period]
+    filters = Filters(person_id=person_id, model=query.model, api_type=query.api_type)
     rows = usage_reports.usage(reader(), period, periods=periods, filters=filters, detailed=True)
     return listed([show(row) for row in reversed(rows)])
 
 
-@route("GET", "/usage/me/<period>", query=Asked, answer=RowPage)
-def mine(asked: Asked, period: str) -> dict[str, Any]:
-    """One's own usage, newest period first. `num_periods`, the current one included, `model`, `api_type`."""
-    return _usage(asked, period, caller().person.id)
+@route("GET", "/usage/me/<period>", query=Query, answer=RowPage)
+def mine(query: Query, period: str) -> dict[str, Any]:
+    """Returns your own usage, newest period first. `num_periods` includes the current one. Filters: `model`,
+    `api_type`."""
+    return _usage(query, period, caller().person.id)
 
 
-@route("GET", "/usage/admin/user/<username>/<period>", scope="admin", query=Asked, answer=RowPage)
-def of_user(asked: Asked, username: str, period: str) -> dict[str, Any]:
-    """One person's usage, newest period first."""
-    return _usage(asked, period, identity.named(username).id)
+@route("GET", "/usage/admin/user/<username>/<period>", scope="admin", query=Query, answer=RowPage)
+def of_user(query: Query, username: str, period: str) -> dict[str, Any]:
+    """Returns one person's usage, newest period first."""
+    return _usage(query, period, identity.named(username).id)
 
 
-@route("GET", "/usage/admin/all/<period>", scope="admin", query=Asked, answer=RowPage)
-def of_all(asked: Asked, period: str) -> dict[str, Any]:
-    """Everybody's usage together, newest period first."""
-    return _usage(asked, period, None)
+@route("GET", "/usage/admin/all/<period>", scope="admin", query=Query, answer=RowPage)
+def of_all(query: Query, period: str) -> dict[str, Any]:
+    """Returns everyone's usage together, newest period first."""
+    return _usage(query, period, None)
 
 
 @route("GET", "/usage/admin/summary", scope="admin", answer=Summary)
 def summary() -> Summary:
-    """The day's numbers over everyone."""
-    found = usage_reports.summary(reader())
+    """Returns today's figures over everyone."""
+    today = usage_reports.summary(reader())
     return Summary(
-        total_users=found.total_users,
-        active_users_today=found.active_users_today,
-        requests_today=found.requests_today,
-        errors_today=found.errors_today,
-        tokens_today=found.tokens_today,
-        cost_today=money.text(found.cost_nano_today),
+        total_users=today.total_users,
+        active_users_today=today.active_users_today,
+        requests_today=today.requests_today,
+        errors_today=today.errors_today,
+        tokens_today=today.tokens_today,
+        cost_today=money.text(today.cost_nano_today),
     )
 
 
 def refused(error: ReportError) -> Invalid:
-    """A report that cannot be made, as a refusal of the field at fault."""
+    """Returns a `ReportError` as a refusal that names the field at fault."""
     text = str(error)
     return Invalid(f"{text[:1].upper()}{text[1:]}.", error.field)

@@ -1,4 +1,4 @@
-"""People: oneself, everybody for admins, and the long-lived access tokens that admins issue."""
+"""People: yourself, everyone for admins, and the long-lived access tokens that admins issue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, Word, given, me, page, route, unit, with_fields
+from app.blueprints.api.contract import (
+    Body,
+    Cursored,
+    CursorPage,
+    Word,
+    me,
+    page,
+    route,
+    sent_members,
+    unit,
+    with_fields,
+)
 from app.domain import fields, identity, passwords, teams, tokens
 from app.domain.errors import Invalid
 from app.domain.person import Person, PersonFields, Role
@@ -19,7 +30,7 @@ Password = Annotated[str, Meta(max_length=4096)]
 
 
 class Me(msgspec.Struct, kw_only=True):
-    """Oneself. `teams` are the ids of the teams one is in."""
+    """Yourself. `teams` are the ids of the teams that you are in."""
 
     username: str
     email: str | None
@@ -61,7 +72,7 @@ class NewUser(UserBody, kw_only=True):
 
 
 class UserChange(UserBody, kw_only=True):
-    """What is left out stays as it is."""
+    """What you leave out stays unchanged."""
 
     username: Word | UnsetType = UNSET
     password: Password | None | UnsetType = UNSET
@@ -82,7 +93,7 @@ class IssuedToken(msgspec.Struct, kw_only=True):
 
 
 class NewToken(IssuedToken, kw_only=True):
-    """The answer to issuing one: the only time its text is told."""
+    """The answer when a token is issued: the only time that it is shown."""
 
     access_token: str
     token_type: str = "bearer"
@@ -94,7 +105,7 @@ class TokenPage(CursorPage, kw_only=True):
     data: list[IssuedToken]
 
 
-class Asked(Cursored, kw_only=True):
+class Query(Cursored, kw_only=True):
     search: str | None = None
     role: Role | None = None
 
@@ -124,25 +135,27 @@ def show_me(person: Person) -> Me:
 
 @route("GET", "/users/me", scope="any", answer=Me)
 def whoami() -> Me:
-    """The person behind the access token or the session."""
+    """Returns the person behind the access token or the session."""
     return show_me(me())
 
 
-@route("GET", "/admin/users", scope="admin", query=Asked, answer=UserPage)
-def index(asked: Asked) -> dict[str, Any]:
-    """Everybody by name; `search` looks in names and addresses, `role` narrows."""
-    return page(identity.people(search=asked.search, role=asked.role), show)
+@route("GET", "/admin/users", scope="admin", query=Query, answer=UserPage)
+def index(query: Query) -> dict[str, Any]:
+    """Lists everyone by name. `search` looks in names and e-mail addresses. Filter: `role`."""
+    return page(identity.people(search=query.search, role=query.role), show)
 
 
 @route("POST", "/admin/users", scope="admin", answer=User, status=201, body=NewUser)
 def create(body: NewUser) -> User:
-    """A new person."""
+    """Creates a person."""
     by = me()
-    kept = passwords.hashed(body.password)
+    password = passwords.hashed(body.password)
 
     def work() -> User:
         return show(
-            identity.create(by=by, username=body.username, password=kept, **given(body, "username", "password"))
+            identity.create(
+                by=by, username=body.username, password=password, **sent_members(body, "username", "password")
+            )
         )
 
     return transaction(work)
@@ -150,7 +163,7 @@ def create(body: NewUser) -> User:
 
 @route("GET", "/admin/users/<username>", scope="admin", answer=User)
 def detail(username: str) -> User:
-    """One person."""
+    """Returns one person."""
     return show(identity.named(username))
 
 
@@ -158,20 +171,20 @@ def detail(username: str) -> User:
 def change(username: str, body: UserChange) -> User:
     """Changes a person."""
     by = me()
-    kept = passwords.hashed(body.password) if body.password else None
+    password = passwords.hashed(body.password) if body.password else None
 
     def work() -> User:
         person = identity.named(username)
         if body.username is not UNSET and body.username.lower() != person.username.lower():
             raise Invalid("A name cannot be changed.", "username")
-        return show(identity.update(person, by=by, password=kept, **given(body, "username", "password")))
+        return show(identity.update(person, by=by, password=password, **sent_members(body, "username", "password")))
 
     return unit(work)
 
 
 @route("DELETE", "/admin/users/<username>", scope="admin", status=204, writes=True)
 def remove(username: str) -> None:
-    """Removes a person with their keys, subscriptions and tokens."""
+    """Deletes a person with their keys, subscriptions and tokens."""
     offboarding.delete(identity.named(username), by=me())
 
 
@@ -189,24 +202,24 @@ def show_token(token: tokens.AccessToken) -> IssuedToken:
 
 @route("POST", "/admin/token/<username>", scope="admin", answer=NewToken, status=201, body=TokenRequest, writes=True)
 def issue(username: str, body: TokenRequest) -> NewToken:
-    """A long-lived access token of a person; its text is told this once."""
+    """Issues a long-lived access token for a person. This answer is the only one with the token."""
     grant = tokens.issue(identity.named(username), by=me(), scopes=body.scopes)
-    shown = show_token(grant.token)
+    issued_token = show_token(grant.token)
     return NewToken(
         access_token=grant.access_token,
         expires_in=grant.expires_in,
         scope=" ".join(grant.scopes),
-        **{field: getattr(shown, field) for field in shown.__struct_fields__},
+        **{field: getattr(issued_token, field) for field in issued_token.__struct_fields__},
     )
 
 
 @route("GET", "/admin/tokens", scope="admin", answer=TokenPage)
 def issued() -> dict[str, Any]:
-    """The long-lived tokens that were issued, revoked ones too."""
+    """Lists the long-lived tokens, revoked ones included."""
     return page(tokens.long_lived(), show_token)
 
 
 @route("DELETE", "/admin/token/<username>/revoke", scope="admin", status=204, writes=True)
 def revoke(username: str) -> None:
-    """Revokes all access and refresh tokens of a person; they are refused at the next request."""
+    """Revokes all access and refresh tokens of a person. They are refused from the next request on."""
     tokens.revoke_of(identity.named(username), by=me())

@@ -1,7 +1,7 @@
-"""The version of an object that programs may change: a digest of what can be set of it, as GET tells it.
+"""The version of an object that programs can change: a digest of its settable members, as GET returns them.
 
-What is told beside that (what is spent, when it was last used) changes by itself and is no part of the version. So an
-answer is cut to the members that the body of the route's PUT or PATCH takes, nested objects too.
+Other members (what is spent, when it was last used) change by themselves and are not part of the version. So the digest
+covers only the members that the body of the route's PUT or PATCH takes, nested objects included.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 import msgspec
 from msgspec.inspect import ListType, StructType, Type, UnionType, type_info
 
-Shape = Mapping[str, Any] | list[Any] | None  # members of an object, the one kind of item of a list, or a value
+Shape = Mapping[str, Any] | list[Any] | None  # the members of an object, the item of a list, or a value
 
 
 class Version:
-    """How the answer of one route becomes a version. `beside` names members that count though no body takes them: they
-    tell of something that can be set under another name, or is never shown."""
+    """How the answer of one route becomes a version. `beside` names members that count although no body takes them:
+    they reflect something that can be set under another name, or that is never shown."""
 
     def __init__(self, body: type[msgspec.Struct], beside: tuple[str, ...] = ()) -> None:
         self._shape: dict[str, Any] = {**(_shape(type_info(body)) or {}), **dict.fromkeys(beside)}  # type: ignore[dict-item]
 
     def of(self, answer: Any) -> str:
-        """The version of what `answer`, a Struct, tells."""
+        """Returns the version of `answer`, a Struct."""
         settable = _cut(msgspec.to_builtins(answer), self._shape)
         return hashlib.sha256(msgspec.json.encode(settable, order="sorted")).hexdigest()[:32]
 

@@ -11,7 +11,7 @@ from flask import Flask
 from jsonschema_rs import meta
 from msgspec import Struct
 
-from app.blueprints.api.contract import OPERATIONS, Paged, _questions
+from app.blueprints.api.contract import OPERATIONS, Paged, _parameters_of
 from app.blueprints.api.openapi import document, path_of
 from tests import described
 from tests.house import People, sign_in
@@ -145,7 +145,7 @@ def test_a_query_that_nobody_can_bear_is_refused_when_it_is_declared() -> None:
 
     for kind in (Endless, Nested):
         with pytest.raises(TypeError, match="a query cannot ask for"):
-            _questions(kind)
+            _parameters_of(kind)
 
 
 def test_an_answer_that_is_not_described_is_noticed(app: Flask, people: People) -> None:
