@@ -1,6 +1,6 @@
-"""The admins' door: what they decide, the upstreams and models they offer, and what everybody used.
+"""The admins' door: what they decide, the providers and models they offer, and everyone's usage.
 
-Who may only read sees all of it; changes are refused here, before any page is asked.
+People who may only read see all of it. Their changes are refused here, before any view runs.
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ def register(app: Flask) -> None:
 
 
 def _locks() -> dict[str, str | None]:
-    """Why this person may change nothing, for the controls to tell; None for who may."""
+    """The template variable `locked`: why this person cannot change anything, or None for those who can."""
     return {"locked": None if getattr(current_user, "is_admin", False) else READ_ONLY}

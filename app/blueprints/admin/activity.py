@@ -1,4 +1,4 @@
-"""Everybody's requests, for admins."""
+"""Everyone's requests, for admins."""
 
 from __future__ import annotations
 

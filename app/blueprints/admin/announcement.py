@@ -1,4 +1,4 @@
-"""The announcement: a banner above every page, put up in the place of the one before, and taken down."""
+"""The announcement: a banner above every page. Publishing one replaces the one before."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ bp = Blueprint("announcement", __name__)
 
 
 class AnnouncementForm(EditForm):
-    """What everybody is to read, how urgent it is, and until when."""
+    """What everyone should read, how urgent it is, and until when it is shown."""
 
     level = SelectField("Kind", choices=LEVELS, default="info")
     text = TextAreaField(
@@ -40,7 +40,7 @@ class AnnouncementForm(EditForm):
 
 @bp.get("/admin/announcement")
 def index() -> Response:
-    return _page(AnnouncementForm(formdata=None).as_opened(_up_now()))
+    return _page(AnnouncementForm(formdata=None).as_opened(_current_form()))
 
 
 @bp.post("/admin/announcement")
@@ -50,7 +50,9 @@ def put_up() -> Response:
         return _page(form, 422)
     end = form.ends_at.data.replace(tzinfo=UTC) if form.ends_at.data else None
     try:
-        form.save(_up_now, announcements.put_up, by=me(), level=form.level.data, text=form.text.data or "", ends_at=end)
+        form.save(
+            _current_form, announcements.put_up, by=me(), level=form.level.data, text=form.text.data or "", ends_at=end
+        )
     except DomainError as error:
         return _page(form, blame(form, error))
     toast_next("success", "The announcement is above every page now.")
@@ -64,14 +66,16 @@ def take_down() -> Response:
     return see_other(url_for("admin.announcement.index"))
 
 
-def _up_now() -> AnnouncementForm:
-    """The form of the announcement that another one would replace."""
-    found = db.session.scalar(announcements.standing())
-    if found is None:
+def _current_form() -> AnnouncementForm:
+    """The form of the current announcement, which a new one would replace."""
+    announcement = db.session.scalar(announcements.standing())
+    if announcement is None:
         return AnnouncementForm(formdata=None)
-    end = found.ends_at.replace(tzinfo=None) if found.ends_at else None
-    form = AnnouncementForm(formdata=None, data={"level": found.level, "text": found.text, "ends_at": end})
-    form.beside = found.id
+    end = announcement.ends_at.replace(tzinfo=None) if announcement.ends_at else None
+    form = AnnouncementForm(
+        formdata=None, data={"level": announcement.level, "text": announcement.text, "ends_at": end}
+    )
+    form.beside = announcement.id
     return form
 
 

@@ -1,6 +1,6 @@
-"""Approvals: who asks for which restricted model, or for a later end, and why; the decision on one and on many.
+"""Approvals: who requests which restricted model, or a later end, and why; decisions on one request and on many.
 
-A decision is a page of its own that scripts show in a dialog above the list, so both are one template.
+A decision is a page of its own, which scripts show as a dialog above the list. One template serves both.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from app.web.sign_in import safe_next
 WAITING, EVERYTHING = "pending", "all"
 KINDS = ("request", "renewal")
 COLUMNS = {name: ORDERS[name] for name in ("person", "model", "status", "asked", "changed", "ends")}
-MOST_AT_ONCE = SIZES[-1]  # as many as one page of the list holds
-SHOWN = 20  # of a person's other access
+MOST_AT_ONCE = SIZES[-1]  # the size of the longest page of the list
+SHOWN = 20  # of a person's other subscriptions
 DONE = {
     "approve": "{person} may use {model} now.",
     "deny": "The request of {person} for {model} is denied.",
@@ -48,7 +48,7 @@ RENEWAL_DONE = {
     "deny": "The access of {person} to {model} is not renewed; it ends as planned.",
 }
 BECAME = {"approve": "Approved", "deny": "Denied", "suspend": "Suspended", "resume": "Resumed"}
-# Since when something waits, and the colour of its label from then on.
+# How long a request has been pending, and the colour of its label from then on.
 AGES = ((timedelta(days=5), "red"), (timedelta(days=2), "orange"), (timedelta(), "grey"))
 
 EXPORT_COLUMNS: dict[str, Any] = {
@@ -72,7 +72,7 @@ bp = Blueprint("approvals", __name__)
 
 
 class DecisionForm(FlaskForm):
-    """Approve, deny, suspend or resume; which of them says the button. Limits count for an approval only."""
+    """Approve, deny, suspend or resume, depending on the button. Limits only matter for an approval."""
 
     back = HiddenField()
     reason = TextAreaField(
@@ -100,7 +100,7 @@ class DecisionForm(FlaskForm):
 
 
 class Result(NamedTuple):
-    """What became of one of many: the subscription, if there is one, and the refusal, if there was one."""
+    """The result for one of many: the subscription if there is one, and the error if there was one."""
 
     subscription: Subscription | None
     fault: str | None
@@ -130,39 +130,39 @@ def index() -> Response:
 
 @bp.get("/admin/subscriptions/<id>/decision")
 def decision(id: str) -> Response:
-    found = subscriptions.get_visible(me(), id)
+    subscription = subscriptions.get_visible(me(), id)
     form = DecisionForm(formdata=None)
     form.back.data = _back(request.args.get("back"))
-    form.expires_on.data = _proposed_end(found)
-    return _page(found, form)
+    form.expires_on.data = _proposed_end(subscription)
+    return _page(subscription, form)
 
 
 @bp.post("/admin/subscriptions/<id>/decision")
 def decide(id: str) -> Response:
-    found = subscriptions.get_visible(me(), id, change=True)
+    subscription = subscriptions.get_visible(me(), id, change=True)
     form = DecisionForm()
-    wanted = request.form.get("decision", "")
+    decision = request.form.get("decision", "")
     if not form.validate_on_submit():
-        return _page(found, form, 422)
-    if wanted not in DONE:
+        return _page(subscription, form, 422)
+    if decision not in DONE:
         form.form_errors.append("Choose what to decide.")
-        return _page(found, form, 422)
-    words = (RENEWAL_DONE if found.waits_for == "renewal" else {}).get(wanted, DONE[wanted])
-    granted = form.granted() if wanted == "approve" else {}
+        return _page(subscription, form, 422)
+    words = (RENEWAL_DONE if subscription.waits_for == "renewal" else {}).get(decision, DONE[decision])
+    limits = form.granted() if decision == "approve" else {}
     try:
-        transaction(subscriptions.decide, found, wanted, by=me(), reason=form.reason.data, **granted)
+        transaction(subscriptions.decide, subscription, decision, by=me(), reason=form.reason.data, **limits)
     except Conflict:
-        return _page(found, form, 409)
+        return _page(subscription, form, 409)
     except DomainError as error:
         blame(form, error, limit="budget", expires_at="expires_on")
-        return _page(found, form, 422)
-    toast_next("success", words.format(person=found.person.username, model=found.model_name))
+        return _page(subscription, form, 422)
+    toast_next("success", words.format(person=subscription.person.username, model=subscription.model_name))
     return see_other(_back(form.back.data))
 
 
 @bp.get("/admin/approvals/decisions")
 def decisions() -> Response:
-    """The page that asks what to decide about those that were ticked in the list."""
+    """The page that asks for one decision on the requests that were ticked in the list."""
     form = DecisionForm(formdata=None)
     form.back.data = _back(request.args.get("back"))
     return _many_page(form, request.args.getlist("ids"))
@@ -170,15 +170,15 @@ def decisions() -> Response:
 
 @bp.post("/admin/approvals/decisions")
 def decide_many() -> Response:
-    """Each is decided by itself, in its own transaction; the answer tells what became of each. Sending it again
-    changes nothing: what is decided already says so."""
+    """Decides each request in its own transaction and shows the result for each. Sending the form again changes
+    nothing, because requests that are already decided are refused."""
     form = DecisionForm()
-    wanted = request.form.get("decision", "")
+    decision = request.form.get("decision", "")
     ids = request.form.getlist("ids")
     valid = form.validate_on_submit()
-    if wanted not in DONE:
+    if decision not in DONE:
         form.form_errors.append("Choose what to decide.")
-    if wanted == "deny" and not (form.reason.data or "").strip():
+    if decision == "deny" and not (form.reason.data or "").strip():
         form.reason.errors = [*form.reason.errors, "Give a reason; each person will read it."]
     if not ids:
         form.form_errors.append("Nothing is chosen. Go back to the list and tick at least one.")
@@ -186,21 +186,21 @@ def decide_many() -> Response:
         form.form_errors.append(f"Decide on at most {MOST_AT_ONCE} at a time.")
     if not valid or form.errors:
         return _many_page(form, ids, 422)
-    granted = form.granted() if wanted == "approve" else {}
-    results = [_decided(id, wanted, form.reason.data, granted) for id in dict.fromkeys(ids)]
+    limits = form.granted() if decision == "approve" else {}
+    results = [_decided(id, decision, form.reason.data, limits) for id in dict.fromkeys(ids)]
     return render(
         "admin/approvals/results.html",
         results=results,
-        became=BECAME[wanted],
+        became=BECAME[decision],
         failed=sum(result.fault is not None for result in results),
         back=_back(form.back.data),
     )
 
 
-def _decided(id: str, wanted: str, reason: str | None, granted: dict[str, Any]) -> Result:
+def _decided(id: str, decision: str, reason: str | None, limits: dict[str, Any]) -> Result:
     def decide() -> None:
         subscriptions.decide(
-            subscriptions.get_visible(me(), id, change=True), wanted, by=me(), reason=reason, **granted
+            subscriptions.get_visible(me(), id, change=True), decision, by=me(), reason=reason, **limits
         )
 
     try:
@@ -213,70 +213,70 @@ def _decided(id: str, wanted: str, reason: str | None, granted: dict[str, Any]) 
 
 
 def _many_page(form: DecisionForm, ids: list[str], status: int = 200) -> Response:
-    found = db.session.scalars(
+    chosen = db.session.scalars(
         subscriptions.visible_to(me()).where(Subscription.id.in_(list(dict.fromkeys(ids))[:MOST_AT_ONCE]))
     ).all()
     return render(
         "admin/approvals/decisions.html",
         status=status,
-        subscriptions=list(found),
+        subscriptions=list(chosen),
         form=form,
         back=_back(form.back.data),
     )
 
 
-def _page(found: Subscription, form: DecisionForm, status: int = 200) -> Response:
-    """Who asks for what, with the form. 409 says that somebody else was faster."""
-    others = subscriptions.owned_by(found.person).where(Subscription.model_name != found.model_name)
+def _page(subscription: Subscription, form: DecisionForm, status: int = 200) -> Response:
+    """The request and the form. 409 means that somebody else decided first."""
+    others = subscriptions.owned_by(subscription.person).where(Subscription.model_name != subscription.model_name)
     last_month, this_month = usage_reports.usage(
-        me(), "month", periods=2, filters=Filters(person_id=found.person_id), detailed=True
+        me(), "month", periods=2, filters=Filters(person_id=subscription.person_id), detailed=True
     )
     return render(
         "admin/approvals/decision.html",
         "admin/approvals/_dialog.html",
         status=status,
-        subscription=found,
+        subscription=subscription,
         form=form,
         back=_back(form.back.data),
         too_late=status == 409,
-        age=_age(found) if found.waits_for else None,
-        others=_alone(others),
-        former=_alone(subscriptions.former(found)),
+        age=_age(subscription) if subscription.waits_for else None,
+        others=_without_models(others),
+        former=_without_models(subscriptions.former(subscription)),
         this_month=this_month,
         last_month=last_month,
-        standing=budgets.standing("subscription", found.id),
+        standing=budgets.standing("subscription", subscription.id),
     )
 
 
-def _alone(found: Select[Subscription]) -> list[Subscription]:
-    """Some subscriptions without their models, of which nothing but the name is told."""
-    return list(db.session.scalars(found.limit(SHOWN).options(lazyload(Subscription.model))))
+def _without_models(query: Select[Subscription]) -> list[Subscription]:
+    """Returns some subscriptions without loading their models, because only the model's name is shown."""
+    return list(db.session.scalars(query.limit(SHOWN).options(lazyload(Subscription.model))))
 
 
-def _age(found: Subscription) -> tuple[str, str]:
-    """How long it has been waiting, in words, and the colour that says the same."""
+def _age(subscription: Subscription) -> tuple[str, str]:
+    """How long the request has been pending, in words, and the colour of the label."""
     moment = now()
-    waited = moment - found.asked_at
-    words = relative_time(found.asked_at, moment).removesuffix(" ago")
+    waited = moment - subscription.asked_at
+    words = relative_time(subscription.asked_at, moment).removesuffix(" ago")
     colour = next((colour for since, colour in AGES if waited >= since), "grey")
     return ("asked just now" if words == "just now" else f"waiting {words}"), colour
 
 
-def _proposed_end(found: Subscription) -> date | None:
-    """What the form offers: for a renewal the same span again, else the end that it has already."""
-    if found.expires_at is None or found.expires_at <= now():
+def _proposed_end(subscription: Subscription) -> date | None:
+    """The end that the form suggests: the current end, and for a renewal the same period added to it."""
+    if subscription.expires_at is None or subscription.expires_at <= now():
         return None
-    end = found.expires_at
-    if found.waits_for == "renewal":
-        end += max(found.expires_at - (found.decided_at or found.created_at), timedelta(days=1))
+    end = subscription.expires_at
+    if subscription.waits_for == "renewal":
+        end += max(subscription.expires_at - (subscription.decided_at or subscription.created_at), timedelta(days=1))
     return (end - timedelta(microseconds=1)).date()
 
 
 def _back(target: str | None) -> str:
-    """The list as it was left, or the list of what waits."""
+    """Returns the address of the list as the person left it, or of the list of pending requests."""
     home = url_for("admin.approvals.index")
-    wanted = safe_next(target)
-    return wanted if wanted.partition("?")[0] == home else home
+    address = safe_next(target)
+    return address if address.partition("?")[0] == home else home
 
 
 def _end(day: date | None) -> datetime | None:

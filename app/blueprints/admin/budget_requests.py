@@ -1,4 +1,4 @@
-"""Requests for more of a budget, beside those for models: what waits for a decision, and what was decided."""
+"""Requests to increase a budget, next to those for models: pending ones and decided ones."""
 
 from __future__ import annotations
 

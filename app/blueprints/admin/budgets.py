@@ -1,4 +1,4 @@
-"""Budgets: every scope that has one, how near its limit it is, and what happens there."""
+"""Budgets: every scope that has one, how near its limit it is, and what happens at the limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ bp = Blueprint("budgets", __name__)
 
 
 class BudgetForm(BudgetFields, EditForm):
-    """The budget of one scope, and what is told and done when it is nearly spent."""
+    """The budget of one scope, its alerts, and its action when it is nearly spent."""
 
     thresholds = PercentsField(
         "Tell at",
@@ -80,20 +80,20 @@ def change(scope: str, id: str) -> Response:
     form.action.choices = _actions(payer)
     if not form.validate_on_submit():
         return _form(payer, form, 422)
-    given = form.to_budget()
+    budget = form.to_budget()
 
     def now() -> BudgetForm:
         return _filled(payer)
 
     try:
-        if given:
+        if budget:
             form.save(
                 now,
                 budgets.set_budget,
                 cast("Any", payer.kind),
                 payer.id,
                 by=me(),
-                **given,
+                **budget,
                 thresholds=form.thresholds.data,
                 action=form.action.data,
                 action_percent=form.action_percent.data or 100,
@@ -103,23 +103,23 @@ def change(scope: str, id: str) -> Response:
     except DomainError as error:
         blame(form, error)
         return _form(payer, form, error.status)
-    toast_next("success", f"The budget of {payer.name} is {'saved' if given else 'taken away'}.")
+    toast_next("success", f"The budget of {payer.name} is {'saved' if budget else 'taken away'}.")
     return see_other(url_for("admin.budgets.index"))
 
 
 def _filled(payer: Payer) -> BudgetForm:
-    """The form with what is in force."""
-    found = budgets.find(*payer.scope)
+    """The form with the current values."""
+    budget = budgets.find(*payer.scope)
     form = BudgetForm(formdata=None)
     form.action.choices = _actions(payer)
-    if found is not None:
+    if budget is not None:
         form.limit.data, form.period.data, form.timezone.data = (
-            money.text(found.limit_nano),
-            found.period,
-            found.timezone,
+            money.text(budget.limit_nano),
+            budget.period,
+            budget.timezone,
         )
-        form.thresholds.data = list(found.thresholds)
-        form.action.data, form.action_percent.data = found.action, found.action_percent
+        form.thresholds.data = list(budget.thresholds)
+        form.action.data, form.action_percent.data = budget.action, budget.action_percent
     return form.as_opened()
 
 

@@ -1,6 +1,6 @@
-"""Chargeback: what each team, and each person outside of teams, used and cost in the months that are chosen.
+"""Chargeback: the usage and cost of each team, and of each person outside teams, in the chosen months.
 
-It is read from the rollups; the total of a month is the total of the ledger, whatever is shown of it.
+It is read from the rollups. The total of a month is always the total of the ledger, whatever part of it is shown.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from app.web import exports
 from app.web.lists import SIZES, Listing, filters_from_request, requested_sort
 from app.web.render import render
 
-MONTHS = 24  # that are offered
+MONTHS = 24  # to choose from
 KINDS = {"team": "Teams", "personal": "Personal"}
 
 bp = Blueprint("chargeback", __name__)
 
 
 class Line(NamedTuple):
-    """One line of the bill: a month of a team, or of a person outside of teams."""
+    """One line of the bill: a month of a team, or of a person outside teams."""
 
     charge: Charge
     name: str
@@ -44,17 +44,17 @@ class Line(NamedTuple):
 
     @property
     def month(self) -> str:
-        """Such as 2026-11."""
+        """For example 2026-11."""
         return f"{from_ms(self.charge.start_ms):%Y-%m}"
 
     @property
     def title(self) -> str:
-        """Such as Nov 2026."""
+        """For example Nov 2026."""
         return f"{from_ms(self.charge.start_ms):%b %Y}"
 
     @property
     def usage_href(self) -> str:
-        """The usage of this month and team, in detail."""
+        """The page with the detailed usage of this month and team."""
         [(start, end)] = chargeback.months_before(self.charge.start_ms, 1)
         days = {"from": f"{from_ms(start):%Y-%m-%d}", "to": f"{from_ms(end - 1):%Y-%m-%d}"}
         return url_for("admin.usage.index", team=self.charge.team_id, range="custom", **days)  # type: ignore[arg-type]
@@ -70,32 +70,32 @@ ORDERS: dict[str, Callable[[Charge], Any]] = {
 
 @bp.get("/admin/chargeback")
 def index() -> Response:
-    offered = chargeback.months_before(usage_reports.now_ms(), MONTHS)
-    names = [f"{from_ms(start):%Y-%m}" for start, _ in offered]
-    first, last = _months_asked(names)
+    months = chargeback.months_before(usage_reports.now_ms(), MONTHS)
+    names = [f"{from_ms(start):%Y-%m}" for start, _ in months]
+    first, last = _requested_months(names)
     filters = filters_from_request(kind=KINDS)
     search, kind = filters.search, filters["kind"]
     sort = requested_sort({*ORDERS, "name"})
-    everything = chargeback.charges(me(), offered[first : last + 1])
-    shown = [charge for charge in everything if not kind or bool(charge.team_id) == (kind == "team")]
+    all_charges = chargeback.charges(me(), months[first : last + 1])
+    charges = [charge for charge in all_charges if not kind or bool(charge.team_id) == (kind == "team")]
     file_format = exports.requested_format()
     needs_all_names = file_format or search or sort in ("name", "-name")  # otherwise the names of the page are enough
-    names_of = _names(shown) if needs_all_names else {}
+    name_of = _names(charges) if needs_all_names else {}
     if search:
-        shown = [charge for charge in shown if search.casefold() in names_of[charge.payer].casefold()]
-    shown = _sorted(shown, sort, ORDERS | {"name": lambda charge: names_of[charge.payer].casefold()})
+        charges = [charge for charge in charges if search.casefold() in name_of[charge.payer].casefold()]
+    charges = _sorted(charges, sort, ORDERS | {"name": lambda charge: name_of[charge.payer].casefold()})
     if file_format:
-        return exports.answer(file_format, "chargeback", _export_columns(), _lines(shown, names_of))
-    page = _page_of(shown)
-    whole = _sum(everything)
-    lines = _lines(page.items, names_of or _names(page.items))
+        return exports.answer(file_format, "chargeback", _export_columns(), _lines(charges, name_of))
+    page = _page_of(charges)
+    whole = _sum(all_charges)
+    lines = _lines(page.items, name_of or _names(page.items))
     return render(
         "admin/chargeback/index.html",
         "admin/chargeback/_list.html",
         listing=Listing(lines, page.page, page.size, page.total),
-        sums=whole if len(shown) == len(everything) else _sum(shown),
+        sums=whole if len(charges) == len(all_charges) else _sum(charges),
         whole=whole,
-        months=[(name, f"{from_ms(start):%b %Y}") for name, (start, _) in zip(names, offered, strict=True)][::-1],
+        months=[(name, f"{from_ms(start):%b %Y}") for name, (start, _) in zip(names, months, strict=True)][::-1],
         first=names[first],
         last=names[last],
         kinds=KINDS,
@@ -105,11 +105,11 @@ def index() -> Response:
     )
 
 
-def _months_asked(names: Sequence[str]) -> tuple[int, int]:
-    """The places of the first and the last month that are asked for; without a wish it is the present one."""
+def _requested_months(names: Sequence[str]) -> tuple[int, int]:
+    """Returns the indexes of the first and the last requested month; by default both are the current month."""
     newest = len(names) - 1
-    last = names.index(asked) if (asked := request.args.get("to", "")) in names else None
-    first = names.index(asked) if (asked := request.args.get("from", "")) in names else None
+    last = names.index(name) if (name := request.args.get("to", "")) in names else None
+    first = names.index(name) if (name := request.args.get("from", "")) in names else None
     if first is None:
         first = newest if last is None else last
     if last is None:
@@ -117,16 +117,16 @@ def _months_asked(names: Sequence[str]) -> tuple[int, int]:
     return min(first, last), max(first, last)
 
 
-def _sorted(found: list[Charge], sort: str | None, orders: Mapping[str, Callable[[Charge], Any]]) -> list[Charge]:
-    return sorted(found, key=orders[sort.removeprefix("-")], reverse=sort.startswith("-")) if sort else found
+def _sorted(charges: list[Charge], sort: str | None, orders: Mapping[str, Callable[[Charge], Any]]) -> list[Charge]:
+    return sorted(charges, key=orders[sort.removeprefix("-")], reverse=sort.startswith("-")) if sort else charges
 
 
 def _names(charges: Sequence[Charge]) -> dict[str, str]:
-    """What those who pay are called, by their ids."""
+    """The names of those who pay, by their ids."""
     of_teams = look_up_names({"team": {charge.team_id for charge in charges if charge.team_id}})
-    found = {id: name for (_, id), name in of_teams.items()}
-    found |= identity.names_of({charge.person_id for charge in charges if charge.person_id})
-    return {charge.payer: found.get(charge.payer) or GONE for charge in charges}
+    names = {id: name for (_, id), name in of_teams.items()}
+    names |= identity.names_of({charge.person_id for charge in charges if charge.person_id})
+    return {charge.payer: names.get(charge.payer) or GONE for charge in charges}
 
 
 def _lines(charges: Sequence[Charge], names: Mapping[str, str]) -> list[Line]:
@@ -135,11 +135,11 @@ def _lines(charges: Sequence[Charge], names: Mapping[str, str]) -> list[Line]:
 
 def _sum(charges: Sequence[Charge]) -> Sums:
     of_each = zip(*map(attrgetter(*BILLED), charges), strict=True)
-    return Sums(**dict(zip(BILLED, map(sum, of_each), strict=False)))  # over nothing there is nothing
+    return Sums(**dict(zip(BILLED, map(sum, of_each), strict=False)))  # no charges, no sums
 
 
 def _page_of(charges: list[Charge]) -> Listing[Charge]:
-    """Those that the address asks for; a page beyond the last one is the last one."""
+    """Returns the page of charges that the URL asks for; for a page beyond the end, the last one."""
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]
     last = max(1, -(-len(charges) // size))

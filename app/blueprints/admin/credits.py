@@ -1,4 +1,4 @@
-"""Credits: room given back to a budget's running period, with a reason, and the list of those that were given."""
+"""Credits: room given back to a budget's current period, with a reason, and the list of past credits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from app.web.render import render, see_other, toast_next
 from app.workflows import credits
 from app.workflows.credits import LONGEST_REASON
 
-NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what `new_id` makes
+NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the format of `new_id`
 COLUMNS = {"amount": -UsageEntry.moved_nano, "given": UsageEntry.at_ms}
 
 EXPORT_COLUMNS: dict[str, Any] = {
@@ -45,7 +45,7 @@ bp = Blueprint("credits", __name__)
 
 
 class CreditForm(FlaskForm):
-    """A credit. `once` names it, so that sending the form twice gives it once."""
+    """A credit. `once` is its id, so sending the form twice gives one credit."""
 
     once = HiddenField()
     scope = HiddenField()
@@ -61,9 +61,12 @@ class CreditForm(FlaskForm):
 
 @bp.get("/admin/credits")
 def index() -> Response:
-    def page(found: Listing[UsageEntry]) -> dict[str, Any]:
-        shown = [credits.from_entry(entry) for entry in found.items]
-        return {"credits": shown, "payer_of": payers.read((one.kind, one.scope_id) for one in shown)}
+    def page(listing: Listing[UsageEntry]) -> dict[str, Any]:
+        page_credits = [credits.from_entry(entry) for entry in listing.items]
+        return {
+            "credits": page_credits,
+            "payer_of": payers.read((credit.kind, credit.scope_id) for credit in page_credits),
+        }
 
     return list_page(
         "admin/credits",
@@ -91,7 +94,7 @@ def give() -> Response:
     id = form.once.data or ""
     id = id if NAME.fullmatch(id) else new_id()
     try:
-        given = transaction(
+        credit = transaction(
             credits.give,
             current.redis(),
             id,
@@ -103,7 +106,7 @@ def give() -> Response:
     except DomainError as error:
         blame(form, error)
         return _form(payer, form, error.status)
-    toast_next("success", f"{money.text(given.amount_nano)} {current.config().portal.currency} more for {payer.name}.")
+    toast_next("success", f"{money.text(credit.amount_nano)} {current.config().portal.currency} more for {payer.name}.")
     return see_other(url_for("admin.credits.index"))
 
 

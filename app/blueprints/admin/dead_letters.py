@@ -1,6 +1,6 @@
-"""Dead letters: usage events that could not be read or written, and what is to become of each.
+"""Dead letters: usage events that could not be read or written, and a decision about each.
 
-A letter's text is shown with secrets masked; it is posted again as it is, or dismissed with a reason.
+A letter's text is shown with secrets masked. It is posted again unchanged, or dismissed with a reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ bp = Blueprint("dead_letters", __name__)
 
 
 class DismissalForm(FlaskForm):
-    """Why an event will not be booked."""
+    """Why an event will not be posted."""
 
     reason = TextAreaField(
         "Reason",
@@ -53,7 +53,7 @@ def index() -> Response:
 
 @bp.post("/admin/dead-letters/<id>/posting")
 def post(id: str) -> Response:
-    """Tries to book the event once more: the database may take it now, or this version may read it."""
+    """Tries to post the event again: the database may accept it now, or this version may be able to read it."""
     letter = dead_letters.letter(id)
     try:
         event = spools.decode(letter.raw.encode())
@@ -69,7 +69,7 @@ def post(id: str) -> Response:
 
 @bp.get("/admin/dead-letters/<id>/dismissal")
 def dismissal(id: str) -> Response:
-    """The page that asks why."""
+    """The page that asks for the reason."""
     return _page(dead_letters.letter(id), DismissalForm(formdata=None))
 
 
@@ -90,7 +90,7 @@ def dismiss(id: str) -> Response:
 
 
 def _page(letter: DeadLetter, form: DismissalForm, status: int = 200) -> Response:
-    """409 says that somebody else was faster."""
+    """409 means that somebody else decided first."""
     return render("admin/dead_letters/dismissal.html", status=status, letter=letter, text=_text(letter), form=form)
 
 

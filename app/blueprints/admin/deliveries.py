@@ -1,4 +1,4 @@
-"""Deliveries: which mails and webhooks wait, were sent or are given up, why, and another try."""
+"""Deliveries: mails and webhooks that are pending, sent or given up, why, and a button to send one again."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def index() -> Response:
 
 @bp.post("/admin/deliveries/<id>/sending")
 def send_again(id: str) -> Response:
-    found = deliveries.delivery(id)
+    delivery = deliveries.delivery(id)
     try:
-        transaction(deliveries.send_again, found, by=me())
+        transaction(deliveries.send_again, delivery, by=me())
     except DomainError as error:
         toast_next("warning", error.message)
     else:

@@ -1,4 +1,4 @@
-"""Invitations: links that let somebody make their own account, made, listed and withdrawn."""
+"""Invitations: links that let people create their own account. Create, list and withdraw them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ bp = Blueprint("invitations", __name__)
 
 
 class InvitationForm(FlaskForm):
-    """Who may come, as what, and until when."""
+    """Who is invited, with which role, and until when."""
 
     email = StringField(
         "E-mail",
@@ -67,12 +67,12 @@ def new() -> Response:
 
 @bp.post("/admin/invitations")
 def create() -> Response:
-    """The answer is the only one that ever bears the link."""
+    """This response is the only one that ever contains the link."""
     form = InvitationForm()
     if not form.validate_on_submit():
         return _form(form, 422)
     try:
-        made, link = transaction(
+        created, link = transaction(
             invitations.invite,
             by=me(),
             link=f"{links.origin()}/invitation/{{token}}",
@@ -84,17 +84,17 @@ def create() -> Response:
     except DomainError as error:
         blame(form, error)
         return _form(form, 422)
-    mailed = bool(made.email) and deliveries.mails()
-    response = render("admin/invitations/made.html", status=201, invitation=made, link=link, mailed=mailed)
+    mailed = bool(created.email) and deliveries.mails()
+    response = render("admin/invitations/made.html", status=201, invitation=created, link=link, mailed=mailed)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 @bp.post("/admin/invitations/<id>/withdrawal")
 def withdraw(id: str) -> Response:
-    found = invitations.invitation(id)
+    invitation = invitations.invitation(id)
     try:
-        transaction(invitations.withdraw, found, by=me())
+        transaction(invitations.withdraw, invitation, by=me())
     except DomainError as error:
         toast_next("warning", error.message)
     else:

@@ -1,4 +1,4 @@
-"""Everybody's API keys: found by owner, model, status and what wants attention; each leads to its own page."""
+"""Everyone's API keys, by owner, model, status and what needs attention. Each links to its own page."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def index() -> Response:
         models=catalog.names(),
         concerns=key_pages.CONCERNS,
         statuses=keys.STATUSES,
-        linked=is_served("portal.keys.detail"),  # that door may be closed here
+        linked=is_served("portal.keys.detail"),  # this process may not serve that door
     )

@@ -1,4 +1,4 @@
-"""The admin whose request this is, by type: the door lets nobody else in."""
+"""The signed-in admin, with their type: this door serves nobody else."""
 
 from __future__ import annotations
 
@@ -10,4 +10,5 @@ from app.domain.person import Person
 
 
 def me() -> Person:
+    """Returns the admin who made this request."""
     return cast("Person", current_user._get_current_object())

@@ -1,5 +1,5 @@
-"""Approval rules: which requests for restricted models are approved at once, in which order they are asked, and with
-which budget and end."""
+"""Approval rules: which requests for restricted models are approved immediately, in which order the rules are tried,
+and the budget and end that they set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ bp = Blueprint("rules", __name__)
 
 
 class RuleForm(EditForm):
-    """One rule. An empty condition fits everybody and every model."""
+    """One rule. An empty condition matches everyone or every model."""
 
     name = StringField(
         "Name",
@@ -87,11 +87,11 @@ def create() -> Response:
     if not form.validate_on_submit():
         return _form(form, status=422)
     try:
-        made = transaction(approval_rules.create, by=me(), **form.to_changes())
+        rule = transaction(approval_rules.create, by=me(), **form.to_changes())
     except DomainError as error:
         blame(form, error)
         return _form(form, status=422)
-    toast_next("success", f"The rule {made.name} is added and active.")
+    toast_next("success", f"The rule {rule.name} is added and active.")
     return see_other(url_for("admin.rules.index"))
 
 
@@ -117,7 +117,7 @@ def change(id: str) -> Response:
 
 @bp.post("/admin/rules/<id>/activity")
 def switch(id: str) -> Response:
-    """On or off, as `active` says."""
+    """Switches a rule on or off, depending on `active`."""
     rule = approval_rules.by_id(id)
     active = request.form.get("active") == "y"
     transaction(approval_rules.switch, rule, active=active, by=me())
@@ -127,7 +127,7 @@ def switch(id: str) -> Response:
 
 @bp.post("/admin/rules/<id>/position")
 def move(id: str) -> Response:
-    """One place up or down."""
+    """Moves a rule one place up or down."""
     rule = approval_rules.by_id(id)
     transaction(approval_rules.move, rule, "up" if request.form.get("direction") == "up" else "down", by=me())
     return see_other(url_for("admin.rules.index"))
@@ -135,7 +135,7 @@ def move(id: str) -> Response:
 
 @bp.get("/admin/rules/<id>/deletion")
 def deletion(id: str) -> Response:
-    """The page that asks whether it is meant."""
+    """The confirmation page."""
     return render("admin/rules/deletion.html", rule=approval_rules.by_id(id))
 
 
@@ -153,7 +153,7 @@ def _form(form: RuleForm, rule: ApprovalRule | None = None, status: int = 200) -
 
 
 def _filled(rule: ApprovalRule) -> RuleForm:
-    """The form with what is in force."""
+    """The form with the current values."""
     amounts = ("most_input_per_mtok", "most_output_per_mtok")
     data = {
         "name": rule.name,

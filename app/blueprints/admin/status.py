@@ -1,6 +1,6 @@
-"""How this Portico is doing, told in words, with a repair for counters that differ from the books.
+"""The state of this Portico in words, with a repair for counters that differ from the ledger.
 
-Everything shown is what `app.workflows.status` gathers; the page asks again by itself while somebody looks at it.
+The page shows what `app.workflows.status` gathers, and reloads itself while somebody looks at it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.web.render import Level, render, see_other, toast_next
 from app.workflows import reconcile, status
 from app.workflows.status import Condition
 
-TRIES = 20  # on a counter that is charged all the time, until no charge comes between the look and the step
+TRIES = 20  # a busy counter may be charged between its comparison and its repair
 
 bp = Blueprint("status", __name__)
 
@@ -31,35 +31,36 @@ def index() -> Response:
 
 @bp.post("/admin/drift")
 def repair() -> Response:
-    """Compares one counter again and moves it by what it differs now, not by what the page showed."""
+    """Compares one counter again and moves it by the current difference, not by the one that the page showed."""
     redis = current.redis()
     toast_next(*_repaired(reconcile.find(redis, request.form.get("counter", "")[:500])))
     return see_other(url_for("admin.status.index"))
 
 
 def _drift(now: Condition) -> dict[str, Any]:
-    """The last repairs, and what people call the scopes whose counters drift or did, by id."""
+    """The last repairs, and the names of the scopes whose counters differ or did, by id."""
     repairs = reconcile.repairs() if now.database.answers else []
-    ids = {one.id for one in now.quotas.drift} if now.quotas else set()
-    ids |= {one.scopes[0][1] for one in repairs}
-    called = {id: name for (_, id), name in look_up_names({"key": ids, "user": ids}).items() if name != GONE}
-    return {"repairs": repairs, "names": called}
+    ids = {counter.id for counter in now.quotas.drift} if now.quotas else set()
+    ids |= {counter.scopes[0][1] for counter in repairs}
+    names = {id: name for (_, id), name in look_up_names({"key": ids, "user": ids}).items() if name != GONE}
+    return {"repairs": repairs, "names": names}
 
 
 def _repaired(drift: reconcile.Drift | None) -> tuple[Level, str]:
+    """Repairs a counter. Returns the level and the text of the toast."""
     redis = current.redis()
-    found = drift
+    difference = drift
     for _ in range(TRIES):
-        if found is None:
+        if difference is None:
             break
         try:
-            transaction(reconcile.repair, redis, found, by=me())
+            transaction(reconcile.repair, redis, difference, by=me())
         except reconcile.Moved:
-            found = reconcile.again(redis, found)
+            difference = reconcile.again(redis, difference)
         except Conflict as error:
             return "warning", error.message
         else:
-            status.forget_drift(redis, found)
+            status.forget_drift(redis, difference)
             return "success", "The counter says what the books say again."
     if drift is None:
         return "info", "This counter does not differ from the books now. Nothing was changed."

@@ -1,4 +1,4 @@
-"""All teams, for admins: who owns them, what they may spend and did; each leads to its own page."""
+"""All teams, for admins: their owners, budgets and usage. Each links to its own page."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def index() -> Response:
             "owners": _owners(listing.items),
         },
         search=filters.search,
-        linked=is_served("portal.teams.detail"),  # that door may be closed here
+        linked=is_served("portal.teams.detail"),  # this process may not serve that door
     )
 
 
-def _owners(found: list[Team]) -> dict[str, list[str]]:
-    """The usernames of the teams' owners, by the team's id."""
+def _owners(some_teams: list[Team]) -> dict[str, list[str]]:
+    """Returns the usernames of the teams' owners, by team id."""
     owners: dict[str, list[str]] = {}
-    for one in db.session.scalars(teams.members_of(*found).where(teams.Membership.role == "owner")):
-        owners.setdefault(one.team_id, []).append(one.person.username)
+    for membership in db.session.scalars(teams.members_of(*some_teams).where(teams.Membership.role == "owner")):
+        owners.setdefault(membership.team_id, []).append(membership.person.username)
     return owners
 
 
-def _export_columns(found: list[Team]) -> dict[str, Any]:
-    owners = _owners(found)
-    columns = export_columns(figures(me(), [team.id for team in found]), {})
+def _export_columns(all_teams: list[Team]) -> dict[str, Any]:
+    owners = _owners(all_teams)
+    columns = export_columns(figures(me(), [team.id for team in all_teams]), {})
     columns["owners"] = lambda team: owners.get(team.id, [])
     columns["rpm"] = lambda team: team.rpm
     columns["tpm"] = lambda team: team.tpm

@@ -1,4 +1,4 @@
-"""Usage over everyone, for admins: the person's own page with all people in it, and who and what used most."""
+"""Everyone's usage, for admins: the same page as a person's own, with the top users, teams and providers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The portal's door: what a person does with models, subscriptions, keys and the record of what they used."""
+"""The portal's door: what a person does with models, subscriptions, keys and their usage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own requests, each with its tries, the sum behind its cost, and for a day why one was refused."""
+"""Your own requests: each with its attempts and how its cost was computed, and for a day why one was refused."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def detail(id: str) -> Response:
 
 @bp.get("/requests/<id>")
 def former(id: str) -> AnyResponse:
-    """Where a request was before; links to it may have been kept."""
+    """Redirects from a request's former address, because people may have saved links."""
     return redirect(url_for("portal.activity.detail", id=id), 301)

@@ -1,4 +1,4 @@
-"""One request for more budget: what is asked for and what speaks for it, the decision, and taking it back."""
+"""One request to increase a budget: what is requested and why, the decision, and the withdrawal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from app.workflows.budget_requests import LONGEST_TEXT, BudgetRequest
 
 
 class DecisionForm(FlaskForm):
-    """Grants or denies; which of them says the button."""
+    """Grants or denies the request, depending on the button."""
 
     amount = amount_field("Amount", "What is granted.")
     reason = TextAreaField(
@@ -39,26 +39,26 @@ bp = Blueprint("budget_requests", __name__)
 
 @bp.get("/budget-requests/<id>")
 def detail(id: str) -> Response:
-    found = budget_requests.get_visible(me(), id)
-    return _page(found, DecisionForm(formdata=None, amount=money.text(found.amount_nano)))
+    budget_request = budget_requests.get_visible(me(), id)
+    return _page(budget_request, DecisionForm(formdata=None, amount=money.text(budget_request.amount_nano)))
 
 
 @bp.post("/budget-requests/<id>")
 def decide(id: str) -> Response:
     person = me()
-    found = budget_requests.get_visible(person, id)
+    budget_request = budget_requests.get_visible(person, id)
     form = DecisionForm()
     if not form.validate_on_submit():
-        return _page(found, form, 422)
-    wanted = request.form.get("decision", "")
+        return _page(budget_request, form, 422)
+    decision = request.form.get("decision", "")
     amount = (form.amount.data or "").strip() or None
     try:
         transaction(
             budget_requests.decide,
-            found,
-            wanted,
+            budget_request,
+            decision,
             by=person,
-            amount=amount if wanted == "grant" else None,
+            amount=amount if decision == "grant" else None,
             reason=form.reason.data,
         )
     except Conflict as error:
@@ -68,19 +68,19 @@ def decide(id: str) -> Response:
         if error.status == 403:
             raise
         blame(form, error)
-        return _page(found, form, 422)
-    who = found.person.username
-    toast_next("success", f"{who} gets more." if wanted == "grant" else f"The request of {who} is denied.")
+        return _page(budget_request, form, 422)
+    who = budget_request.person.username
+    toast_next("success", f"{who} gets more." if decision == "grant" else f"The request of {who} is denied.")
     back = url_if_served("admin.budget_requests.index") if person.sees_everything else None
     return see_other(back or url_for("portal.budget_requests.detail", id=id))
 
 
 @bp.post("/budget-requests/<id>/withdrawal")
 def withdraw(id: str) -> AnyResponse:
-    found = budget_requests.get_visible(me(), id)
-    payer = payers.read([found.scope]).get(found.scope)
+    budget_request = budget_requests.get_visible(me(), id)
+    payer = payers.read([budget_request.scope]).get(budget_request.scope)
     try:
-        transaction(budget_requests.withdraw, found, by=me())
+        transaction(budget_requests.withdraw, budget_request, by=me())
     except Conflict as error:
         toast_next("warning", error.message)
     else:
@@ -88,17 +88,19 @@ def withdraw(id: str) -> AnyResponse:
     return see_other(address(payer) if payer else url_for("portal.budgets.index"))
 
 
-def _page(found: BudgetRequest, form: DecisionForm, status: int = 200) -> Response:
+def _page(budget_request: BudgetRequest, form: DecisionForm, status: int = 200) -> Response:
     person = me()
-    payer = payers.read([found.scope]).get(found.scope)
+    payer = payers.read([budget_request.scope]).get(budget_request.scope)
     decides = payers.may_decide(person, payer) if payer else person.is_admin
-    former = budget_requests.about(payer).where(BudgetRequest.id != found.id).limit(REQUESTS) if payer else None
+    former = (
+        budget_requests.about(payer).where(BudgetRequest.id != budget_request.id).limit(REQUESTS) if payer else None
+    )
     if former is not None and not (decides or person.sees_everything):
         former = former.where(BudgetRequest.person_id == person.id)
     return render(
         "portal/budgets/request.html",
         status=status,
-        budget_request=found,
+        budget_request=budget_request,
         payer=payer,
         row=budget_pages.rows([payer], person)[0] if payer else None,
         form=form,
@@ -107,6 +109,6 @@ def _page(found: BudgetRequest, form: DecisionForm, status: int = 200) -> Respon
         former=list(db.session.scalars(former)) if former is not None else [],
         decides=decides,
         locked=READ_ONLY if person.sees_everything and not decides else None,
-        mine=found.person_id == person.id,
+        mine=budget_request.person_id == person.id,
         home=url_if_served("admin.budget_requests.index") if person.sees_everything else None,
     )

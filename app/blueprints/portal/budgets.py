@@ -1,5 +1,5 @@
-"""Budgets: what pays for one's calls and how much of it is left, and each with a page that says who is cut off, what
-was changed, and lets one ask for more."""
+"""Budgets: what pays for your calls and how much is left. Each budget has a page that says whose requests are blocked
+and what was changed, and that lets you request an increase."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EDIT = "admin.budgets.detail"
 
 
 class AskForm(FlaskForm):
-    """Asks for more."""
+    """Requests an increase."""
 
     amount = amount_field("How much more", validators=[InputRequired("Give an amount.")])
     lasting = RadioField(
@@ -54,19 +54,19 @@ bp = Blueprint("budgets", __name__)
 @bp.get("/budgets")
 def index() -> Response:
     person = me()
-    found = [row for row in budget_pages.rows(payers.paying_for(person), person) if row.state != "none"]
+    rows = [row for row in budget_pages.rows(payers.paying_for(person), person) if row.state != "none"]
     if file_format := exports.requested_format():
-        return exports.answer(file_format, "budgets", budget_pages.EXPORTED, found)
-    asked = budget_requests.visible_to(person).where(BudgetRequest.person_id == person.id).limit(REQUESTS)
-    requests = list(db.session.scalars(asked))
+        return exports.answer(file_format, "budgets", budget_pages.EXPORTED, rows)
+    query = budget_requests.visible_to(person).where(BudgetRequest.person_id == person.id).limit(REQUESTS)
+    requests = list(db.session.scalars(query))
     return render(
         "portal/budgets/index.html",
         "portal/budgets/_list.html",
-        rows=found,
+        rows=rows,
         kinds=budget_pages.KINDS,
         periods=budget_pages.PERIODS,
         requests=requests,
-        payer_of=payers.read(one.scope for one in requests),
+        payer_of=payers.read(budget_request.scope for budget_request in requests),
     )
 
 
@@ -105,9 +105,9 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
     person = me()
     row, *below = budget_pages.rows([payer, *payers.below(payer)], person)
     sees_all = payers.sees_requests(person, payer)
-    asked = budget_requests.about(payer).limit(REQUESTS)
+    query = budget_requests.about(payer).limit(REQUESTS)
     if not sees_all:
-        asked = asked.where(BudgetRequest.person_id == person.id)
+        query = query.where(BudgetRequest.person_id == person.id)
     return render(
         "portal/budgets/detail.html",
         status=status,
@@ -119,8 +119,8 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
         mine=payer.kind == "user" and payer.person_id == person.id,
         may_ask=payers.charges(person, payer) and row.state != "none",
         pending=budget_requests.pending(person, payer),
-        requests=list(db.session.scalars(asked)),
-        below=[one for one in below if one.state != "none"],
+        requests=list(db.session.scalars(query)),
+        below=[inner for inner in below if inner.state != "none"],
         alerts=list(db.session.scalars(alerts.of_scope(*payer.scope).limit(ALERTS))),
         history=history_lines(budget_pages.history(payer, whole=sees_all or payer.person_id == person.id)),
         edit=url_if_served(EDIT, scope=payer.kind, id=payer.public_id) if person.sees_everything else None,
@@ -132,5 +132,5 @@ def _page(payer: Payer, form: AskForm, status: int = 200) -> Response:
 
 
 def address(payer: Payer) -> str:
-    """The path of a budget's page."""
+    """Returns the path of a budget's page."""
     return url_for("portal.budgets.detail", scope=payer.kind, id=payer.public_id)

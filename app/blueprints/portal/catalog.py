@@ -1,4 +1,5 @@
-"""The catalogue: which models there are, what they cost, how they are called and answer, and asking for access to one."""
+"""The catalogue: which models there are, what they cost, how to call them, how they perform, and how to request
+access."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ SORTS = {
 
 
 class AccessForm(FlaskForm):
-    """Asks for access; a restricted model wants to know what for."""
+    """Requests access. A restricted model needs a justification."""
 
     justification = TextAreaField(
         "What do you need it for?",
@@ -85,66 +86,67 @@ def index() -> Response:
 
 @bp.get("/models/<path:name>")
 def detail(name: str) -> Response:
-    found, tab = catalog_changes.visible(me(), name), request.args.get("tab", "")
-    return _page(found, AccessForm(formdata=None), tab=tab, team=my_team(request.args.get("team")))
+    model, tab = catalog_changes.visible(me(), name), request.args.get("tab", "")
+    return _page(model, AccessForm(formdata=None), tab=tab, team=my_team(request.args.get("team")))
 
 
 @bp.post("/models/<path:name>/subscription")
 def subscribe(name: str) -> Response:
     person = me()
-    found = catalog_changes.visible(person, name)
+    model = catalog_changes.visible(person, name)
     form = AccessForm()
     team = my_team(form.team.data)
-    if found.restricted and not (form.justification.data or "").strip():
+    if model.restricted and not (form.justification.data or "").strip():
         form.validate()
         form.justification.errors = ["Say in a sentence what you need this model for."]
-        return _page(found, form, 422, team=team)
+        return _page(model, form, 422, team=team)
     if not form.validate_on_submit():
-        return _page(found, form, 422, team=team)
+        return _page(model, form, 422, team=team)
     try:
-        made, new = transaction(
-            subscriptions.request, person, found, by=person, justification=form.justification.data or None, team=team
+        subscription, is_new = transaction(
+            subscriptions.request, person, model, by=person, justification=form.justification.data or None, team=team
         )
     except DomainError as error:
         blame(form, error)
-        return _page(found, form, 422, team=team)
-    if not new:
+        return _page(model, form, 422, team=team)
+    if not is_new:
         toast_next(
-            "info", f"{f'{team.name} has' if team else 'You have'} asked for {name} already: it is {made.status}."
+            "info",
+            f"{f'{team.name} has' if team else 'You have'} asked for {name} already: it is {subscription.status}.",
         )
-    elif made.status == "pending":
+    elif subscription.status == "pending":
         toast_next("success", f"Your request for {name} is sent. An administrator will decide.")
     else:
         whose = f"{team.name} is" if team else "You are"
         toast_next("success", f"{whose} subscribed to {name}. Create a key to call it.")
-    stays = made.status == "pending" or team is not None
+    stays = subscription.status == "pending" or team is not None
     team_id = team.id if team else None
     return see_other(url_for("portal.catalog.detail", name=name, tab="access" if stays else None, team=team_id))
 
 
-def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access", team: Team | None = None) -> Response:
+def _page(model: Model, form: AccessForm, status: int = 200, tab: str = "access", team: Team | None = None) -> Response:
     person = me()
     tab = tab if tab in TABS else "overview"
-    latest = catalog_changes.access(person, [found.id]).get(found.id)
+    latest = catalog_changes.access(person, [model.id]).get(model.id)
     values: dict[str, Any] = {}
-    form.justification.flags.required = found.restricted
+    form.justification.flags.required = model.restricted
     match tab:
         case "quickstart":
             stream = request.args.get("stream") == "1"
-            panes = quickstart(found, stream=stream)
-            values = {"panes": panes, "stream": stream, "can_stream": can_stream(found), "variable": VARIABLE}
+            panes = quickstart(model, stream=stream)
+            values = {"panes": panes, "stream": stream, "can_stream": can_stream(model), "variable": VARIABLE}
         case "performance":
-            recent = performance.of_model(found.name)
+            recent = performance.of_model(model.name)
             week = request.args.get("span") == "7d"
             values = {"recent": recent, "week": week, "chosen": recent.week if week else recent.day}
         case "access":
             if team is not None:
-                of_team = subscriptions.of_team(team).where(subscriptions.Subscription.model_id == found.id)
+                of_team = subscriptions.of_team(team).where(subscriptions.Subscription.model_id == model.id)
                 latest = db.session.scalar(of_team.limit(1))
             form.team.data = team.id if team else ""
             callable_now = latest is not None and latest.status == "active"
             values = {
-                "usable_keys": keys.using(person, found.name, team) if callable_now else [],
+                "usable_keys": keys.using(person, model.name, team) if callable_now else [],
                 "team": team,
                 "memberships": memberships(person),
                 "may_end": latest is not None and subscriptions.may_change(person, latest),
@@ -153,7 +155,7 @@ def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access"
         "portal/catalog/model.html",
         "portal/catalog/_access.html" if tab == "access" else None,
         status=status,
-        model=found,
+        model=model,
         form=form,
         subscription=latest,
         is_new=catalog_changes.is_new,
@@ -165,8 +167,8 @@ def _page(found: Model, form: AccessForm, status: int = 200, tab: str = "access"
 
 
 def _filters_from_request() -> CatalogFilter:
-    """What the address asks for; what makes no sense is left out."""
-    given = filters_from_request(
+    """Reads the filters of the URL; invalid values count as missing."""
+    values = filters_from_request(
         longest=200,
         provider=None,
         capability=CAPABILITIES,
@@ -176,15 +178,15 @@ def _filters_from_request() -> CatalogFilter:
         context=[str(size) for size in CONTEXTS],
     )
     return CatalogFilter(
-        search=given.search or None,
-        provider=given["provider"][:36] or None,
-        capability=given["capability"] or None,
-        feature=given["feature"][:50] or None,
-        access=given["access"] or None,
-        status=given["status"] or None,
+        search=values.search or None,
+        provider=values["provider"][:36] or None,
+        capability=values["capability"] or None,
+        feature=values["feature"][:50] or None,
+        access=values["access"] or None,
+        status=values["status"] or None,
         least_nano=_amount("least"),
         most_nano=_amount("most"),
-        context=int(given["context"]) if given["context"] else None,
+        context=int(values["context"]) if values["context"] else None,
     )
 
 
@@ -197,7 +199,7 @@ def _amount(name: str) -> int | None:
 
 
 def _fields(filters: CatalogFilter, facets: Mapping[str, list[Facet]]) -> list[dict[str, Any]]:
-    """The filters as the toolbar takes them, each value with the number of models that it would leave."""
+    """The filters for the toolbar. Each value shows how many models it would leave."""
 
     def choice(name: str, label: str, *, more: bool = False) -> dict[str, Any]:
         chosen = getattr(filters, name)
@@ -230,7 +232,7 @@ def _fields(filters: CatalogFilter, facets: Mapping[str, list[Facet]]) -> list[d
 
 
 def _export_columns(person: Person) -> dict[str, Callable[[Model], Any]]:
-    mine = catalog_changes.access(person)
+    subscription_of = catalog_changes.access(person)
 
     def price(name: str) -> Callable[[Model], str | None]:
         return lambda item: item.price.decimals()[name] if item.price else None
@@ -247,6 +249,6 @@ def _export_columns(person: Person) -> dict[str, Callable[[Model], Any]]:
         "restricted": lambda item: item.restricted,
         "status": lambda item: item.status,
         "available": lambda item: item.is_served,
-        "my_access": lambda item: mine[item.id].status if item.id in mine else None,
+        "my_access": lambda item: subscription_of[item.id].status if item.id in subscription_of else None,
         "created_at": lambda item: item.created_at,
     }

@@ -1,4 +1,4 @@
-"""The first page after signing in: what is left to do before the first call, and how things stand."""
+"""The first page after signing in: the steps left before the first call, and an overview."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.workflows import catalog_changes
 DAYS = 7
 LONGEST_MONTH = 31  # days
 EXPIRES_SOON = timedelta(days=7)
-RECENT = 4  # models that are shown
+RECENT = 4  # models to show
 
 
 bp = Blueprint("home", __name__)
@@ -36,10 +36,10 @@ def index() -> Response:
     person = me()
     own = Filters(person_id=person.id)
     month, week = _month_and_week(person, own)
-    held = payers.held_by(person)
-    asked = [one for one in held if one.kind == "subscription"]
-    active_keys = [one for one in held if one.kind == "key"]
-    called = bool(month.requests) or bool(requests.newest(person, filters=own, limit=1))
+    holdings = payers.held_by(person)
+    own_subscriptions = [held for held in holdings if held.kind == "subscription"]
+    active_keys = [held for held in holdings if held.kind == "key"]
+    has_called = bool(month.requests) or bool(requests.newest(person, filters=own, limit=1))
     newest = catalog_changes.newest(RECENT)
     return render(
         "portal/home/index.html",
@@ -47,10 +47,10 @@ def index() -> Response:
         month=month,
         week=week,
         budget=budgets.standing("user", person.id),
-        subscribed=[one for one in asked if one.status == "active"],
+        subscribed=[held for held in own_subscriptions if held.status == "active"],
         active_keys=active_keys,
-        called=called,
-        pending=[one for one in asked if one.status == "pending"],
+        has_called=has_called,
+        pending=[held for held in own_subscriptions if held.status == "pending"],
         expiring=_expiring(active_keys),
         newest=newest,
         latest=catalog_changes.access(person, [item.id for item in newest]),
@@ -62,13 +62,13 @@ def index() -> Response:
 
 
 def _expiring(active_keys: Sequence[Held]) -> list[Held]:
-    """Those whose time ends within a week, the soonest first."""
+    """The keys that expire within a week, the soonest first."""
     soon = [key for key in active_keys if key.expires_at is not None and key.expires_at <= now() + EXPIRES_SOON]
     return sorted(soon, key=attrgetter("expires_at"))
 
 
 def _month_and_week(person: Person, filters: Filters) -> tuple[Sums, list[PeriodUsage]]:
-    """The sums of this month, UTC, and those of the last seven days."""
+    """Returns the sums of this month, UTC, and those of the last seven days."""
     days = usage_reports.usage(person, "day", periods=LONGEST_MONTH, filters=filters)
     first = period_start("month", days[-1].start_ms)
     month = Sums()

@@ -1,6 +1,6 @@
-"""What is done with a key that exists: its settings, its rotation, its pause, and its end.
+"""What you can do with an existing key: its settings, rotation, pause and revocation.
 
-Each is a page of its own, so that it works without scripts; scripts show the shorter questions in dialogs.
+Each is a page of its own and works without scripts. Scripts show the short questions in dialogs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ bp = Blueprint("key_settings", __name__)
 @bp.get("/keys/<id>/settings")
 def settings(id: str) -> AnyResponse:
     key = keys.get_visible(me(), id, change=True)
-    return _over(key) or _settings(key, SettingsForm.of(key))
+    return _page_if_revoked(key) or _settings(key, SettingsForm.of(key))
 
 
 @bp.post("/keys/<id>/settings")
@@ -51,7 +51,7 @@ def rotation(id: str) -> AnyResponse:
     key = keys.get_visible(me(), id, change=True)
     form = RotationForm(formdata=None)
     form.once.data = fresh_number()
-    return _over(key) or _rotation(key, form)
+    return _page_if_revoked(key) or _rotation(key, form)
 
 
 @bp.post("/keys/<id>/rotation")
@@ -63,7 +63,7 @@ def rotate(id: str) -> AnyResponse:
         return _rotation(key, form, 422)
     overlap_s = int(form.overlap_s.data)
     try:
-        made = create_once(
+        created = create_once(
             person,
             form.once.data,
             lambda: Created(id, transaction(keys.rotate, key, by=person, overlap_s=overlap_s)),
@@ -71,25 +71,27 @@ def rotate(id: str) -> AnyResponse:
     except DomainError as error:
         blame(form, error)
         return _rotation(key, form, 422)
-    if made.secret is None:
-        toast_next("info", "This form has rotated the key already. A text is shown only once; if it is lost, rotate.")
+    if created.secret is None:
+        toast_next(
+            "info", "This form has already rotated the key. A secret is shown only once; if it is lost, rotate again."
+        )
         return _page_of(key)
-    return shown_once(keys.get_visible(person, made.id, change=True), made.secret, rotated=True)
+    return shown_once(keys.get_visible(person, created.id, change=True), created.secret, rotated=True)
 
 
 @bp.get("/keys/<id>/secrets/<secret_id>/end")
 def secret_end(id: str, secret_id: str) -> AnyResponse:
     key = keys.get_visible(me(), id, change=True)
-    found = next((secret for secret in key.secrets if secret.id == secret_id), None)
-    if found is None or found.has_ended or not found.is_replaced:
+    secret = next((secret for secret in key.secrets if secret.id == secret_id), None)
+    if secret is None or secret.has_ended or not secret.is_replaced:
         return _page_of(key)
-    return render("portal/keys/secret_end.html", key=key, secret=found)
+    return render("portal/keys/secret_end.html", key=key, secret=secret)
 
 
 @bp.post("/keys/<id>/secrets/<secret_id>/end")
 def end_secret(id: str, secret_id: str) -> AnyResponse:
     key = keys.get_visible(me(), id, change=True)
-    return _done(key, keys.end_secret, "The old text of {} is refused now.", secret_id)
+    return _run(key, keys.end_secret, "The old secret of {} is now refused.", secret_id)
 
 
 @bp.get("/keys/<id>/pause")
@@ -101,7 +103,7 @@ def pause(id: str) -> AnyResponse:
 @bp.post("/keys/<id>/pause")
 def pause_key(id: str) -> AnyResponse:
     key = keys.get_visible(me(), id, change=True)
-    return _done(key, keys.pause, "The key {} is paused. It is refused until it is resumed.")
+    return _run(key, keys.pause, "The key {} is paused. It is refused until it is resumed.")
 
 
 @bp.get("/keys/<id>/resumption")
@@ -113,12 +115,12 @@ def resumption(id: str) -> AnyResponse:
 @bp.post("/keys/<id>/resumption")
 def resume_key(id: str) -> AnyResponse:
     key = keys.get_visible(me(), id, change=True)
-    return _done(key, keys.resume, "The key {} works again.")
+    return _run(key, keys.resume, "The key {} works again.")
 
 
 @bp.get("/keys/<id>/revocation")
 def revocation(id: str) -> AnyResponse:
-    """The page that asks whether it is meant; scripts show the same question in a dialog."""
+    """The confirmation page. Scripts show the same question in a dialog."""
     key = keys.get_visible(me(), id, change=True)
     return _page_of(key) if key.revoked_at else render("portal/keys/revocation.html", key=key)
 
@@ -128,11 +130,11 @@ def revoke(id: str) -> AnyResponse:
     key = keys.get_visible(me(), id, change=True)
     if not is_confirmed_by(key.name):
         return render("portal/keys/revocation.html", status=422, key=key, fault=True)
-    return _done(key, keys.revoke, "The key {} is revoked. Applications that use it are refused within a second.")
+    return _run(key, keys.revoke, "The key {} is revoked. Applications that use it are refused within a second.")
 
 
-def _done(key: ApiKey, verb: Callable[..., object], words: str, *values: str) -> AnyResponse:
-    """Does it, or says why not; either way back to the key's page."""
+def _run(key: ApiKey, verb: Callable[..., object], words: str, *values: str) -> AnyResponse:
+    """Runs `verb` and goes back to the key's page, with a toast that says what was done or why not."""
     person: Person = me()
     try:
         transaction(verb, key, *values, by=person)
@@ -147,8 +149,8 @@ def _page_of(key: ApiKey) -> Response:
     return see_other(url_for("portal.keys.detail", id=key.id))
 
 
-def _over(key: ApiKey) -> AnyResponse | None:
-    """A revoked key has nothing to set: its page says so."""
+def _page_if_revoked(key: ApiKey) -> AnyResponse | None:
+    """A redirect to the page of a revoked key, which has nothing to set; None for any other key."""
     return _page_of(key) if key.revoked_at else None
 
 

@@ -1,6 +1,6 @@
-"""API keys: made, shown once, listed, and each with a page that tells how it stands.
+"""API keys: create them, show their secret once, list them, and a page for each.
 
-A key's text is in the answer to the form that made it and nowhere else.
+A key's secret is only in the answer to the form that created it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
 
 LAST = 50  # requests on a key's page
-ACTS = 20  # of its history
-SECRETS = 10  # texts there, if they have ended
+HISTORY = 20  # entries of the history there
+SECRETS = 10  # secrets there; more only if they still work
 READ_ONLY = "Your role may read everybody’s keys and change none of them."
 REVOKED = "A revoked key cannot be changed any more."
 CREDIT = "admin.credits.new"
@@ -70,9 +70,9 @@ def new() -> Response:
     form = NewKeyForm(formdata=None)
     form.once.data = fresh_number()
     team = my_team(request.args.get("team"))
-    wanted = request.args.get("model", "")
-    if wanted in subscribed(me(), team):
-        form.reach.data, form.models.data = "some", [wanted]
+    model_name = request.args.get("model", "")
+    if model_name in subscribed(me(), team):
+        form.reach.data, form.models.data = "some", [model_name]
     return _form(form, team)
 
 
@@ -84,35 +84,37 @@ def create() -> AnyResponse:
     if not form.validate_on_submit():
         return _form(form, team, 422)
 
-    def make() -> Created:
+    def create_key() -> Created:
         key, text = transaction(keys.create, person, by=person, team=team, **form.to_changes())
         return Created(key.id, text)
 
     try:
-        made = create_once(person, form.once.data, make)
+        created = create_once(person, form.once.data, create_key)
     except DomainError as error:
         blame(form, error, limit="budget", expires_at="expires_on")
         return _form(form, team, 422)
-    if made.secret is None:
-        toast_next("info", "This form has made its key already. A key is shown only once; if it is lost, make another.")
-        return see_other(url_for("portal.keys.detail", id=made.id))
-    return shown_once(keys.get_visible(person, made.id), made.secret)
+    if created.secret is None:
+        toast_next(
+            "info", "This form has already created its key. A key is shown only once; if it is lost, create another."
+        )
+        return see_other(url_for("portal.keys.detail", id=created.id))
+    return shown_once(keys.get_visible(person, created.id), created.secret)
 
 
 @bp.get("/keys/<id>")
 def detail(id: str) -> Response:
     person = me()
     key = keys.get_visible(person, id)
-    own = key.person_id == person.id
+    is_own = key.person_id == person.id
     reader = reader_of(person)
-    everybodys, served = "admin.keys.index", current_app.view_functions
+    all_keys, served = "admin.keys.index", current_app.view_functions
     return render(
         "portal/keys/detail.html",
         "portal/keys/_standing.html",
         key=key,
-        own=own,
+        own=is_own,
         home=url_for(
-            "portal.keys.index" if not person.sees_everything or own or everybodys not in served else everybodys
+            "portal.keys.index" if not person.sees_everything or is_own or all_keys not in served else all_keys
         ),
         locked=REVOKED if key.revoked_at else None if keys.may_change(person, key) else READ_ONLY,
         chain=[
@@ -123,46 +125,46 @@ def detail(id: str) -> Response:
         used=key_pages.usage_of(reader, key),
         last=requests.newest(reader, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(reader, key),
-        history=history_lines(keys.history(key, limit=ACTS)),
+        history=history_lines(keys.history(key, limit=HISTORY)),
         credit=url_for(CREDIT, scope=f"key/{key.id}") if person.sees_everything and CREDIT in served else None,
         credit_locked=None if person.is_admin else READ_ONLY,
     )
 
 
 def subscribed(person: Person, team: Team | None = None) -> list[str]:
-    """The names of the models that a person's own keys, or their keys of a team, may list."""
-    found = (
+    """Returns the names of the models that a person's own keys, or their keys of a team, may list."""
+    active = (
         subscriptions.owned_by(person, status="active")
         if team is None
         else subscriptions.of_team(team, status="active")
     )
-    return sorted(db.session.scalars(found.with_only_columns(subscriptions.Subscription.model_name)))
+    return sorted(db.session.scalars(active.with_only_columns(subscriptions.Subscription.model_name)))
 
 
 def choose_among(form: KeyForm, models: list[str]) -> None:
-    """Offers these models, and those that were chosen before."""
+    """Offers these models, and those that the form already has."""
     chosen = [name for name in form.models.data or () if name not in models]
     form.models.choices = [SelectChoice(name) for name in [*models, *chosen]]
 
 
 def timezones() -> list[str]:
-    """What the field offers; any other name of the time zone database works as well."""
+    """The suggestions of the field. It accepts any other name of the time zone database too."""
     return ["UTC", *sorted(name for name in periods.timezones() if name.startswith(CONTINENTS))]
 
 
-def shown_once(key: ApiKey, text: str, *, rotated: bool = False) -> Response:
-    """The only answer that ever bears a key's text."""
-    found = catalog.find_model((key.models or subscribed(key.person, key.team) or [""])[0])
-    environment = f"{VARIABLE}={text}\nPORTICO_BASE_URL={base_url()}\n"
+def shown_once(key: ApiKey, secret: str, *, rotated: bool = False) -> Response:
+    """The only response that ever contains a key's secret."""
+    model = catalog.find_model((key.models or subscribed(key.person, key.team) or [""])[0])
+    environment = f"{VARIABLE}={secret}\nPORTICO_BASE_URL={base_url()}\n"
     response = render(
         "portal/keys/made.html",
         status=201,
         key=key,
-        text=text,
+        secret=secret,
         rotated=rotated,
         replaced=[secret for secret in key.secrets[1:] if not secret.has_ended],
-        panes=quickstart(found, text) if found else first_steps(text),
-        model=found,
+        panes=quickstart(model, secret) if model else first_steps(secret),
+        model=model,
         base_url=base_url(),
         file_name=f"{re.sub('[^A-Za-z0-9]+', '-', key.name).strip('-').lower() or 'portico'}.env",
         file_href=f"data:text/plain;base64,{base64.b64encode(environment.encode()).decode()}",
@@ -190,7 +192,8 @@ def _form(form: NewKeyForm, team: Team | None, status: int = 200) -> Response:
 
 
 def _secrets(reader: Reader, key: ApiKey) -> list[tuple[keys.KeySecret, datetime | None]]:
-    """The key's secrets, newest first, and when each was last used; of those that have ended, the latest few."""
+    """Returns the key's secrets, newest first, and when each was last used. Of secrets that have ended, only the
+    latest."""
     used_ms = requests.use_of_secrets(reader, key.id, {secret.id for secret in key.secrets})
-    shown = [secret for place, secret in enumerate(key.secrets) if place < SECRETS or not secret.has_ended]
-    return [(secret, from_ms(used_ms[secret.id]) if secret.id in used_ms else None) for secret in shown]
+    listed = [secret for position, secret in enumerate(key.secrets) if position < SECRETS or not secret.has_ended]
+    return [(secret, from_ms(used_ms[secret.id]) if secret.id in used_ms else None) for secret in listed]

@@ -1,4 +1,4 @@
-"""Notices: what a person was told, read and unread, and whether they want it by e-mail too."""
+"""Notifications: read and unread, and whether the person also wants them by e-mail."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def index() -> Response:
 
 @bp.post("/notices/<id>/reading")
 def read(id: str) -> Response:
-    """Marks one as read and goes on to what it tells of, if that was asked for."""
+    """Marks one as read, and opens the page it is about if the form asks for that."""
     person = me()
-    found = notices.get_visible(person, id)
-    transaction(notices.mark_read, found)
-    if request.form.get("go") and found.href:
-        return see_other(safe_next(found.href))
+    notice = notices.get_visible(person, id)
+    transaction(notices.mark_read, notice)
+    if request.form.get("go") and notice.href:
+        return see_other(safe_next(notice.href))
     return see_other(_list())
 
 
@@ -51,14 +51,14 @@ def read_all() -> Response:
 
 @bp.post("/notices/email")
 def choose() -> Response:
-    wanted = request.form.get("email") == "y"
-    transaction(notices.choose, me(), email=wanted)
-    toast_next("success", "Notices come by e-mail too." if wanted else "Notices come here only.")
+    by_email = request.form.get("email") == "y"
+    transaction(notices.choose, me(), email=by_email)
+    toast_next("success", "Notices come by e-mail too." if by_email else "Notices come here only.")
     return see_other(url_for("portal.notices.index"))
 
 
 def _list() -> str:
-    """The list as it was left."""
+    """The list with the page and filter that the person left."""
     home = url_for("portal.notices.index")
-    wanted = safe_next(request.form.get("back"))
-    return wanted if wanted.partition("?")[0] == home else home
+    target = safe_next(request.form.get("back"))
+    return target if target.partition("?")[0] == home else home

@@ -1,4 +1,4 @@
-"""The person whose portal this is, by type: pages are served only to somebody who is signed in."""
+"""The signed-in person, with their type: this door serves nobody else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from app.domain.teams import Team
 
 
 def me() -> Person:
+    """Returns the person who made this request."""
     return cast("Person", current_user._get_current_object())
 
 
 def my_team(id: str | None) -> Team | None:
-    """The team of that id that one is in; none without an id. Nobody acts for other teams, admins neither."""
+    """Returns the person's own team with this id; None without an id. Raises `NotFound` for other teams, even for
+    admins."""
     if not id:
         return None
     team = teams.get_visible(me(), id)

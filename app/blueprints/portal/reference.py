@@ -1,6 +1,6 @@
-"""The API reference: the management API from its own description, and what every caller of /v1 has to know.
+"""The API reference: the management API from its own description, and what every caller of /v1 needs to know.
 
-The description is made of the code (`app.web.reference`); this page only arranges it, with this deployment's address.
+The description comes from the code (`app.web.reference`). This page only arranges it and adds this portal's address.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ TITLES = {
 
 
 class Field(NamedTuple):
-    """One parameter or member: its name, where it stands, what it is, and whether it has to be given."""
+    """One parameter or member: its name, where it is, its type, and whether it is required."""
 
     name: str
     place: str
     kind: str
-    needed: bool
+    required: bool
 
 
 class Answer(NamedTuple):
@@ -114,11 +114,11 @@ bp = Blueprint("reference", __name__)
 def index() -> Response:
     base = base_url()
     origin = base.removesuffix("/v1")
-    described = reference.document()
+    document = reference.document()
     return render(
         "portal/reference/index.html",
-        nouns=_nouns(described, origin) if described else [],
-        objects=_objects(described) if described else [],
+        nouns=_nouns(document, origin) if document else [],
+        objects=_objects(document) if document else [],
         cases=CASES,
         headers=HEADERS,
         base_url=base,
@@ -136,75 +136,80 @@ def _first(base: str, origin: str) -> list[dict[str, str]]:
     ]
 
 
-def _nouns(described: dict[str, Any], origin: str) -> list[Noun]:
-    found: dict[str, list[Operation]] = {tag["name"]: [] for tag in described["tags"]}
-    for path, methods in described["paths"].items():
+def _nouns(document: dict[str, Any], origin: str) -> list[Noun]:
+    operations: dict[str, list[Operation]] = {tag["name"]: [] for tag in document["tags"]}
+    for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            found[operation["tags"][0]].append(_operation(described, origin, method.upper(), path, operation))
+            operations[operation["tags"][0]].append(_operation(document, origin, method.upper(), path, operation))
     return [
-        Noun(tag["name"], TITLES.get(tag["name"], tag["name"].capitalize()), tag["description"], found[tag["name"]])
-        for tag in described["tags"]
+        Noun(
+            tag["name"], TITLES.get(tag["name"], tag["name"].capitalize()), tag["description"], operations[tag["name"]]
+        )
+        for tag in document["tags"]
     ]
 
 
-def _operation(described: dict[str, Any], origin: str, method: str, path: str, told: dict[str, Any]) -> Operation:
+def _operation(document: dict[str, Any], origin: str, method: str, path: str, operation: dict[str, Any]) -> Operation:
     fields = [
-        Field(one["name"], one["in"], kind_of(one["schema"]), one["required"]) for one in told.get("parameters", [])
+        Field(parameter["name"], parameter["in"], kind_of(parameter["schema"]), parameter["required"])
+        for parameter in operation.get("parameters", [])
     ]
-    content = told.get("requestBody", {}).get("content", {})
-    body = next((_resolved(described, one["schema"]) for one in content.values()), None)
+    content = operation.get("requestBody", {}).get("content", {})
+    body = next((_resolved(document, parameter["schema"]) for parameter in content.values()), None)
     fields += _members(body, "form" if FORM in content else "body") if body else []
     answers = []
-    for status, answer in told["responses"].items():
-        found = _resolved(described, answer)
-        schema = found.get("content", {}).get("application/json", {}).get("schema")
-        told_as = kind_of(schema) if schema and status < "400" else None
-        answers.append(Answer(status, found["description"], told_as))
+    for status, answer in operation["responses"].items():
+        response = _resolved(document, answer)
+        schema = response.get("content", {}).get("application/json", {}).get("schema")
+        type_name = kind_of(schema) if schema and status < "400" else None
+        answers.append(Answer(status, response["description"], type_name))
     return Operation(
-        id=told["operationId"],
+        id=operation["operationId"],
         method=method,
         path=path,
-        summary=told["summary"],
-        paragraphs=[" ".join(part.split()) for part in told["description"].split("\n\n") if part],
+        summary=operation["summary"],
+        paragraphs=[" ".join(part.split()) for part in operation["description"].split("\n\n") if part],
         fields=fields,
         answers=answers,
-        curl=_curl(origin, method, path, told, body, FORM in content),
+        curl=_curl(origin, method, path, operation, body, FORM in content),
     )
 
 
-def _objects(described: dict[str, Any]) -> list[tuple[str, str, list[Field]]]:
-    """Every object that answers and bodies are made of."""
+def _objects(document: dict[str, Any]) -> list[tuple[str, str, list[Field]]]:
+    """Every object that answers and bodies consist of."""
     return [
         (name, schema.get("description", ""), _members(schema, ""))
-        for name, schema in sorted(described["components"]["schemas"].items())
+        for name, schema in sorted(document["components"]["schemas"].items())
     ]
 
 
 def _members(schema: dict[str, Any], place: str) -> list[Field]:
-    needed = schema.get("required", ())
-    return [Field(name, place, kind_of(one), name in needed) for name, one in schema.get("properties", {}).items()]
+    required = schema.get("required", ())
+    return [
+        Field(name, place, kind_of(member), name in required) for name, member in schema.get("properties", {}).items()
+    ]
 
 
-def _resolved(described: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    found: Any = given
-    while "$ref" in found:
-        at = found["$ref"]
-        found = described
-        for part in at.removeprefix("#/").split("/"):
-            found = found[part]
-    answer: dict[str, Any] = found
+def _resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    node: Any = schema
+    while "$ref" in node:
+        target = node["$ref"]
+        node = document
+        for part in target.removeprefix("#/").split("/"):
+            node = node[part]
+    answer: dict[str, Any] = node
     return answer
 
 
 def kind_of(schema: dict[str, Any]) -> str:
-    """A schema in words: what a value of it is."""
+    """A schema in words: the type of its values."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "anyOf" in schema:
-        kinds = list(dict.fromkeys(kind_of(one) for one in schema["anyOf"]))
+        kinds = list(dict.fromkeys(kind_of(option) for option in schema["anyOf"]))
         return " or ".join(kinds)
     if "enum" in schema:
-        return " | ".join(str(one) for one in schema["enum"])
+        return " | ".join(str(option) for option in schema["enum"])
     match schema.get("type"):
         case "array":
             return f"list of {kind_of(schema.get('items', {}))}"
@@ -222,9 +227,11 @@ def kind_of(schema: dict[str, Any]) -> str:
             return str(kind)
 
 
-def _curl(origin: str, method: str, path: str, told: dict[str, Any], body: dict[str, Any] | None, as_form: bool) -> str:
+def _curl(
+    origin: str, method: str, path: str, operation: dict[str, Any], body: dict[str, Any] | None, as_form: bool
+) -> str:
     lines = [f"curl {'' if method == 'GET' else f'-X {method} '}'{origin}{path}'"]
-    if told["security"]:
+    if operation["security"]:
         lines.append(f'-H "Authorization: Bearer ${TOKEN}"')
     if body and as_form:
         lines += [f"--data-urlencode {name}='…'" for name in body.get("required", ())]
@@ -235,7 +242,7 @@ def _curl(origin: str, method: str, path: str, told: dict[str, Any], body: dict[
 
 
 def _sample(schema: dict[str, Any]) -> Any:
-    """Something to stand for a value."""
+    """A placeholder value."""
     if "anyOf" in schema:
         return _sample(schema["anyOf"][0])
     if "enum" in schema:

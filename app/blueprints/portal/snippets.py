@@ -1,6 +1,6 @@
-"""First calls to copy: a model's quickstart in curl, Python, JavaScript and LangChain, with this deployment's own address.
+"""First calls to copy: a model's quickstart in curl, Python, JavaScript and LangChain, with this portal's own address.
 
-A snippet names the key by an environment variable; only the page that shows a new key writes the key itself into it.
+A snippet reads the key from an environment variable. Only the page that shows a new key puts the key itself into it.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ class Pane(NamedTuple):
 
 
 def base_url() -> str:
-    """What applications put into their `base_url`: the public address, or the one this page was asked under."""
+    """What applications use as `base_url`: the public address, or the address of this request."""
     return f"{links.origin()}/v1"
 
 
 def can_stream(model: Model) -> bool:
-    """Whether the quickstart of this model has two forms: an answer as a whole, and one in pieces."""
-    return _way(model) in STREAMED
+    """Whether the quickstart of this model has two variants: non-streaming and streaming."""
+    return _capability(model) in STREAMED
 
 
 def quickstart(model: Model, key: str | None = None, *, stream: bool = False) -> list[Pane]:
-    """A first call of `model`, in the way that its first capability is called."""
-    way = _way(model)
-    call = STREAMED.get(way, CALLS[way]) if stream else CALLS[way]
+    """A first call of `model`, using the API of its first capability."""
+    capability = _capability(model)
+    call = STREAMED.get(capability, CALLS[capability]) if stream else CALLS[capability]
     return _panes(call, model.name, key)
 
 
-def _way(model: Model) -> str:
+def _capability(model: Model) -> str:
     return next((capability for capability in model.capabilities if capability in CALLS), "")
 
 
 def first_steps(key: str) -> list[Pane]:
-    """What a key without a certain model can always do: list what it may call."""
+    """What a key can always do without a certain model: list the models that it may call."""
     return _panes(LISTING, "", key)
 
 

@@ -1,5 +1,5 @@
-"""One's own subscriptions: what was asked for, what was decided and why, and the way on from each: out of it, to a
-review of a denial, or to a later end."""
+"""Your own subscriptions: what you requested, what was decided and why, and what you can do next: cancel, request again
+after a denial, or request a later end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
 
-MINE = "mine"  # the filter that leaves one's personal ones
+MINE = "mine"  # the filter for personal subscriptions
 COLUMNS = {name: ORDERS[name] for name in ("model", "status", "asked", "ends")}
 
 
-def _price(found: Subscription, name: str) -> str | None:
-    price = found.model.price if found.model else None
+def _price(subscription: Subscription, name: str) -> str | None:
+    price = subscription.model.price if subscription.model else None
     amount = getattr(price, name) if price else None
     return money.optional_text(amount)
 
@@ -53,7 +53,7 @@ EXPORT_COLUMNS: dict[str, Any] = {
 
 
 class RenewalForm(FlaskForm):
-    """Asks for a later end."""
+    """Requests a later end."""
 
     reason = TextAreaField(
         "Why do you need it longer?",
@@ -63,7 +63,7 @@ class RenewalForm(FlaskForm):
 
 
 class ReviewForm(FlaskForm):
-    """Asks anew after a denial or an end."""
+    """Requests access again after a denial or an end."""
 
     justification = TextAreaField(
         "What do you need it for?",
@@ -81,9 +81,9 @@ def index() -> Response:
     joined = memberships(person)
     filters = filters_from_request(status=STATUSES, team={MINE, *(one.team_id for one in joined)})
     query = subscriptions.shared_with(person, search=filters.search, status=filters["status"])
-    if whose := filters["team"]:
+    if team_filter := filters["team"]:
         team_id = subscriptions.Subscription.team_id
-        query = query.where(team_id.is_(None) if whose == MINE else team_id == whose)
+        query = query.where(team_id.is_(None) if team_filter == MINE else team_id == team_filter)
     return list_page(
         "portal/subscriptions",
         query,
@@ -98,7 +98,7 @@ def index() -> Response:
             "providers": {one.id: providers_of(one) for one in listing.items},
         },
         memberships=joined,
-        whose=whose,
+        whose=team_filter,
         mine=MINE,
         search=filters.search,
         chosen=filters["status"],
@@ -113,32 +113,38 @@ def detail(id: str) -> Response:
 
 @bp.get("/subscriptions/<id>/cancellation")
 def cancellation(id: str) -> AnyResponse:
-    """The page that asks whether it is meant; scripts show the same question in a dialog."""
-    found = subscriptions.get_visible(me(), id)
-    if not found.is_live:
+    """The confirmation page. Scripts show the same question in a dialog."""
+    subscription = subscriptions.get_visible(me(), id)
+    if not subscription.is_live:
         return see_other(url_for("portal.subscriptions.detail", id=id))
     return render(
         "portal/subscriptions/cancellation.html",
         "portal/subscriptions/_question.html",
-        subscription=found,
-        affected=_users(found),
+        subscription=subscription,
+        affected=_keys_using(subscription),
     )
 
 
 @bp.post("/subscriptions/<id>/cancellation")
 def cancel(id: str) -> Response:
     person = me()
-    found = subscriptions.get_visible(person, id, change=True)
-    name, was_pending, own = found.model_name, found.status == "pending", found.person_id == person.id
-    team_id = found.team_id
-    whose = f"{found.team.name}’s" if found.team else "Your" if own else f"{found.person.username}’s"
+    subscription = subscriptions.get_visible(person, id, change=True)
+    name, was_pending, own = (
+        subscription.model_name,
+        subscription.status == "pending",
+        subscription.person_id == person.id,
+    )
+    team_id = subscription.team_id
+    whose = (
+        f"{subscription.team.name}’s" if subscription.team else "Your" if own else f"{subscription.person.username}’s"
+    )
     try:
-        transaction(subscriptions.cancel, found, by=person)
+        transaction(subscriptions.cancel, subscription, by=person)
     except Conflict as error:
         toast_next("info", error.message)
     else:
-        done = "{} request for {} is withdrawn." if was_pending else "{} subscription to {} is cancelled."
-        toast_next("success", done.format(whose, name))
+        message = "{} request for {} is withdrawn." if was_pending else "{} subscription to {} is cancelled."
+        toast_next("success", message.format(whose, name))
     if team_id:
         return see_other(url_for("portal.teams.detail", id=team_id, tab="models"))
     return see_other(url_for("portal.subscriptions.index") if own else url_for("portal.subscriptions.detail", id=id))
@@ -147,17 +153,17 @@ def cancel(id: str) -> Response:
 @bp.post("/subscriptions/<id>/renewal")
 def renew(id: str) -> Response:
     person = me()
-    found = subscriptions.get_visible(person, id)
+    subscription = subscriptions.get_visible(person, id)
     form = RenewalForm()
     if not form.validate_on_submit():
-        return _page(found, form, ReviewForm(formdata=None), 422)
+        return _page(subscription, form, ReviewForm(formdata=None), 422)
     try:
-        transaction(subscriptions.ask_renewal, found, by=person, reason=form.reason.data)
+        transaction(subscriptions.ask_renewal, subscription, by=person, reason=form.reason.data)
     except Conflict as error:
         toast_next("info", error.message)
     except Invalid as error:
         blame(form, error)
-        return _page(found, form, ReviewForm(formdata=None), 422)
+        return _page(subscription, form, ReviewForm(formdata=None), 422)
     else:
         toast_next("success", "Your request for renewal is sent. An administrator will decide.")
     return see_other(url_for("portal.subscriptions.detail", id=id))
@@ -166,71 +172,80 @@ def renew(id: str) -> Response:
 @bp.post("/subscriptions/<id>/review")
 def review(id: str) -> Response:
     person = me()
-    found = _own(id)
+    subscription = _own(id)
     form = ReviewForm()
-    if found.model and found.model.restricted and not (form.justification.data or "").strip():
+    if subscription.model and subscription.model.restricted and not (form.justification.data or "").strip():
         form.validate()
         form.justification.errors = ["Say in a sentence what you need this model for."]
-        return _page(found, RenewalForm(formdata=None), form, 422)
+        return _page(subscription, RenewalForm(formdata=None), form, 422)
     if not form.validate_on_submit():
-        return _page(found, RenewalForm(formdata=None), form, 422)
+        return _page(subscription, RenewalForm(formdata=None), form, 422)
     try:
-        made, new = transaction(
-            subscriptions.request_again, found, by=person, justification=form.justification.data or None
+        created, is_new = transaction(
+            subscriptions.request_again, subscription, by=person, justification=form.justification.data or None
         )
     except Conflict as error:
         toast_next("info", error.message)
         return see_other(url_for("portal.subscriptions.detail", id=id))
     except DomainError as error:
         blame(form, error)
-        return _page(found, RenewalForm(formdata=None), form, 422)
-    if not new:
-        toast_next("info", f"You have asked for {made.model_name} already: it is {made.status}.")
-    elif made.status == "pending":
-        toast_next("success", f"Your request for {made.model_name} is sent. An administrator will decide.")
+        return _page(subscription, RenewalForm(formdata=None), form, 422)
+    if not is_new:
+        toast_next("info", f"You have asked for {created.model_name} already: it is {created.status}.")
+    elif created.status == "pending":
+        toast_next("success", f"Your request for {created.model_name} is sent. An administrator will decide.")
     else:
-        toast_next("success", f"You are subscribed to {made.model_name}.")
-    return see_other(url_for("portal.subscriptions.detail", id=made.id))
+        toast_next("success", f"You are subscribed to {created.model_name}.")
+    return see_other(url_for("portal.subscriptions.detail", id=created.id))
 
 
-def providers_of(found: Subscription) -> list[str]:
-    """The names of the providers that serve the model."""
-    return sorted({one.provider.name for one in found.model.deployments}) if found.model else []
+def providers_of(subscription: Subscription) -> list[str]:
+    """Returns the names of the providers that serve the model."""
+    return (
+        sorted({deployment.provider.name for deployment in subscription.model.deployments})
+        if subscription.model
+        else []
+    )
 
 
-def _users(found: Subscription) -> list[ApiKey]:
-    """The keys whose calls it pays for: its team's, or the person's own."""
-    return keys.using(found.person, found.model_name, found.team)
+def _keys_using(subscription: Subscription) -> list[ApiKey]:
+    """The keys whose calls the subscription pays for: those of its team, or the person's own."""
+    return keys.using(subscription.person, subscription.model_name, subscription.team)
 
 
 def _own(id: str) -> Subscription:
-    """One's own subscription of that id: nobody asks for another person."""
-    found = subscriptions.get_visible(me(), id)
-    if found.person_id != me().id:
+    """Returns the person's own subscription with this id. Raises `Forbidden` for a subscription of somebody else."""
+    subscription = subscriptions.get_visible(me(), id)
+    if subscription.person_id != me().id:
         raise Forbidden("Only the person themselves can ask for this.")
-    return found
+    return subscription
 
 
-def _page(found: Subscription, renewal: RenewalForm, again: ReviewForm, status: int = 200) -> Response:
+def _page(subscription: Subscription, renewal: RenewalForm, again: ReviewForm, status: int = 200) -> Response:
     person = me()
-    own = found.person_id == person.id
-    live = subscriptions.live(found.person, found.model, found.team) if found.model else None
-    restricted = found.model is not None and found.model.restricted
+    own = subscription.person_id == person.id
+    live = (
+        subscriptions.live(subscription.person, subscription.model, subscription.team) if subscription.model else None
+    )
+    restricted = subscription.model is not None and subscription.model.restricted
     renewal.reason.flags.required = True
     again.justification.flags.required = restricted
     return render(
         "portal/subscriptions/detail.html",
         status=status,
-        subscription=found,
+        subscription=subscription,
         own=own,
-        may_change=subscriptions.may_change(person, found),
-        may_renew=found.is_renewable and subscriptions.may_renew(person, found),
-        providers=providers_of(found),
-        standing=budgets.standing("subscription", found.id),
-        affected=_users(found) if found.status in ("active", "suspended") else [],
-        live=live if live is not None and live.id != found.id else None,
-        may_ask=own and live is None and found.model is not None and found.model.status in ("active", "deprecated"),
-        former=list(db.session.scalars(subscriptions.former(found).limit(10))),
+        may_change=subscriptions.may_change(person, subscription),
+        may_renew=subscription.is_renewable and subscriptions.may_renew(person, subscription),
+        providers=providers_of(subscription),
+        standing=budgets.standing("subscription", subscription.id),
+        affected=_keys_using(subscription) if subscription.status in ("active", "suspended") else [],
+        live=live if live is not None and live.id != subscription.id else None,
+        may_ask=own
+        and live is None
+        and subscription.model is not None
+        and subscription.model.status in ("active", "deprecated"),
+        former=list(db.session.scalars(subscriptions.former(subscription).limit(10))),
         renewal=renewal,
         again=again,
     )

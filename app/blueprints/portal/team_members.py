@@ -1,4 +1,4 @@
-"""Who is in a team: asked in, given a role and a cap, taken out, or gone by themselves."""
+"""The members of a team: invite them, set their role and cap, remove them, or leave."""
 
 from __future__ import annotations
 
@@ -38,53 +38,53 @@ def invite(id: str) -> Response:
 @bp.post("/teams/<id>/invitations/<invitation_id>/withdrawal")
 def withdraw(id: str, invitation_id: str) -> Response:
     teams.get_visible(me(), id, change=True)
-    found = teams.reach_invitation(me(), invitation_id)
-    if found.team_id != id:
+    invitation = teams.reach_invitation(me(), invitation_id)
+    if invitation.team_id != id:
         raise NotFound("There is no such invitation.")
-    name = found.person.username
-    transaction(teams.answer, found, by=me(), accept=False)
+    name = invitation.person.username
+    transaction(teams.answer, invitation, by=me(), accept=False)
     toast_next("success", f"The invitation of {name} is withdrawn.")
     return _members_of(id)
 
 
 @bp.get("/teams/<id>/members/<username>")
 def detail(id: str, username: str) -> Response:
-    team, found = _reach(id, username)
-    return _member(team, found, MemberForm.of(found))
+    team, member = _team_and_member(id, username)
+    return _member(team, member, MemberForm.of(member))
 
 
 @bp.post("/teams/<id>/members/<username>")
 def change(id: str, username: str) -> Response:
-    team, found = _reach(id, username)
+    team, member = _team_and_member(id, username)
     form = MemberForm()
     if not form.validate_on_submit():
-        return _member(team, found, form, 422)
-    budget = form.to_changes("member", found.scope_id)
+        return _member(team, member, form, 422)
+    budget = form.to_changes("member", member.scope_id)
     try:
         form.save(
-            lambda: MemberForm.of(_reach(id, username)[1]),
-            teams.put_member, team, found.person, by=me(), role=form.role.data, budget=budget,
+            lambda: MemberForm.of(_team_and_member(id, username)[1]),
+            teams.put_member, team, member.person, by=me(), role=form.role.data, budget=budget,
         )  # fmt: skip
     except DomainError as error:
         status = blame(form, error, **({} if error.field else {"": "role"}))
-        return _member(*_reach(id, username), form, status)
+        return _member(*_team_and_member(id, username), form, status)
     toast_next("success", f"{username} is saved. A cap holds on /v1 within a second.")
     return _members_of(id)
 
 
 @bp.get("/teams/<id>/members/<username>/removal")
 def removal(id: str, username: str) -> Response:
-    team, found = _reach(id, username)
-    return render("portal/teams/removal.html", team=team, member=found, stops=_keys_of(team, found.person))
+    team, member = _team_and_member(id, username)
+    return render("portal/teams/removal.html", team=team, member=member, stops=_keys_of(team, member.person))
 
 
 @bp.post("/teams/<id>/members/<username>/removal")
 def remove(id: str, username: str) -> Response:
-    team, found = _reach(id, username)
-    person = found.person
+    team, member = _team_and_member(id, username)
+    person = member.person
     if not is_confirmed_by(person.username):
         stops = _keys_of(team, person)
-        return render("portal/teams/removal.html", status=422, team=team, member=found, stops=stops, fault=True)
+        return render("portal/teams/removal.html", status=422, team=team, member=member, stops=stops, fault=True)
     name = person.username
     try:
         transaction(offboarding.leave, team, person, by=me())
@@ -115,14 +115,14 @@ def leave(id: str) -> Response:
 
 
 def _mine(id: str) -> Team:
-    """A team that one is in."""
+    """Returns a team that the person is in. Raises `NotFound` or `Forbidden`."""
     team = teams.get_visible(me(), id)
     if teams.role_in(me(), id) is None:
         raise Forbidden("You are not in this team.")
     return team
 
 
-def _reach(id: str, username: str) -> tuple[Team, Membership]:
+def _team_and_member(id: str, username: str) -> tuple[Team, Membership]:
     team = teams.get_visible(me(), id, change=True)
     return team, teams.member(team, identity.named(username))
 
@@ -132,17 +132,17 @@ def _members_of(id: str) -> Response:
 
 
 def _keys_of(team: Team, person: Person) -> int:
-    """How many keys of the team, made by this person, work now."""
+    """Returns how many live keys of the team this person created."""
     query = select(func.count()).select_from(keys.of_team(team, by=person).where(keys.live()).subquery())
     return db.session.scalar(query) or 0
 
 
-def _member(team: Team, found: Membership, form: MemberForm, status: int = 200) -> Response:
+def _member(team: Team, member: Membership, form: MemberForm, status: int = 200) -> Response:
     return render(
         "portal/teams/member.html",
         status=status,
         team=team,
-        member=found,
+        member=member,
         form=form,
-        standing=budgets.standing("member", found.scope_id),
+        standing=budgets.standing("member", member.scope_id),
     )

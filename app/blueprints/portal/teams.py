@@ -1,7 +1,7 @@
-"""Teams: those one is in and is asked into, and each with its members, models, keys, usage and settings.
+"""Teams: those you are in and those you are invited to, each with its members, models, keys, usage and settings.
 
-Members see all of it; owners and administrators change it, administrators alone what bounds it. Single requests of
-others are for owners.
+Members see all of it. Owners and administrators change it; only administrators change its limits. Only owners see the
+single requests of others.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TABS = {
 READ_ONLY = "Your role may read everybody’s teams and change none of them."
 FOR_OWNERS = "Only the team’s owners may change this."
 FOR_ADMINS = "A team’s limits and budget are set by administrators."
-LAST = 10  # requests and acts that the overview shows
+LAST = 10  # requests and history entries that the overview shows
 MEMBER_COLUMNS = {"name": func.lower(Person.username), "role": Membership.role, "joined": Membership.joined_at}
 
 
@@ -60,7 +60,7 @@ bp = Blueprint("teams", __name__)
 @bp.get("/teams")
 def index() -> Response:
     person, filters = me(), filters_from_request()
-    roles = {one.team_id: one.role for one in memberships(person)}
+    roles = {membership.team_id: membership.role for membership in memberships(person)}
     return list_page(
         "portal/teams",
         teams.joined_by(person, search=filters.search),
@@ -86,24 +86,24 @@ def create() -> Response:
     if not form.validate_on_submit():
         return render("portal/teams/new.html", status=422, form=form)
     try:
-        made = transaction(teams.create, by=me(), **form.entered())
+        team = transaction(teams.create, by=me(), **form.entered())
     except DomainError as error:
         blame(form, error)
         return render("portal/teams/new.html", status=422, form=form)
-    toast_next("success", f"The team {made.name} is made, and you own it. Invite its members.")
-    return see_other(url_for("portal.teams.detail", id=made.id, tab="members"))
+    toast_next("success", f"The team {team.name} is made, and you own it. Invite its members.")
+    return see_other(url_for("portal.teams.detail", id=team.id, tab="members"))
 
 
 @bp.post("/teams/invitations/<id>/answer")
 def answer(id: str) -> AnyResponse:
-    """The invited person's answer."""
+    """Accepts or declines an invitation, for the invited person."""
     person = me()
-    found = teams.reach_invitation(person, id)
-    if found.person_id != person.id:
+    invitation = teams.reach_invitation(person, id)
+    if invitation.person_id != person.id:
         raise Forbidden("Only the person who was invited can answer.")
     accept = request.form.get("answer") == "accept"
-    team_id, name = found.team_id, found.team.name
-    transaction(teams.answer, found, by=person, accept=accept)
+    team_id, name = invitation.team_id, invitation.team.name
+    transaction(teams.answer, invitation, by=person, accept=accept)
     if accept:
         toast_next("success", f"You are in the team {name} now.")
         return see_other(url_for("portal.teams.detail", id=team_id))
@@ -114,8 +114,8 @@ def answer(id: str) -> AnyResponse:
 @bp.get("/teams/<id>")
 def detail(id: str) -> Response:
     team = visible_team(me(), id)
-    asked = request.args.get("tab", "")
-    return page_of_team(team, asked if asked in TABS else "overview")
+    tab = request.args.get("tab", "")
+    return page_of_team(team, tab if tab in TABS else "overview")
 
 
 @bp.post("/teams/<id>/settings")
@@ -154,7 +154,7 @@ def bound(id: str) -> Response:
 
 @bp.post("/teams/<id>/subscriptions")
 def subscribe(id: str) -> Response:
-    """Asks for a model for the team: any member may."""
+    """Requests a model for the team. Any member may."""
     person = me()
     team, form = teams.get_visible(person, id), ModelForm()
     if teams.role_in(person, id) is None:
@@ -166,7 +166,7 @@ def subscribe(id: str) -> Response:
         if model.restricted and not (form.justification.data or "").strip():
             form.justification.errors = ["Say in a sentence what the team needs this model for."]
             return page_of_team(team, "models", 422, asking=form)
-        made, is_new = transaction(
+        subscription, is_new = transaction(
             subscriptions.request,
             person, model, by=person, justification=form.justification.data or None, team=team,
         )  # fmt: skip
@@ -174,11 +174,11 @@ def subscribe(id: str) -> Response:
         blame(form, error)
         return page_of_team(teams.get_visible(person, id), "models", 422, asking=form)
     if not is_new:
-        toast_next("info", f"{team.name} has {made.model_name} already: it is {made.status}.")
-    elif made.status == "pending":
-        toast_next("success", f"The request for {made.model_name} is sent. An administrator will decide.")
+        toast_next("info", f"{team.name} has {subscription.model_name} already: it is {subscription.status}.")
+    elif subscription.status == "pending":
+        toast_next("success", f"The request for {subscription.model_name} is sent. An administrator will decide.")
     else:
-        toast_next("success", f"{team.name} may call {made.model_name} now.")
+        toast_next("success", f"{team.name} may call {subscription.model_name} now.")
     return see_other(url_for("portal.teams.detail", id=id, tab="models"))
 
 
@@ -203,7 +203,7 @@ def delete(id: str) -> Response:
 
 
 def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Response:
-    """One tab of a team; a form that was refused comes back as it was."""
+    """Answers with one tab of a team. A form that was refused is shown again with its values."""
     person = me()
     role = role_in(person, team.id)
     manages = teams.manages(person, team)
@@ -228,13 +228,13 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
     scopes = [("team", team.id, "The team’s budget")]
     if role_in(person, team.id):
         scopes.append(("member", member_id(team.id, person.id), "Your share of it"))
-    leads = _leads(person, team)
-    books = TeamReader(person.id, person.sees_everything, (team.id,))
-    asked = list(db.session.scalars(budget_requests.pending_of_team(team.id))) if leads else []
-    people = _people(team) if leads else None
+    sees_others = _sees_others(person, team)
+    reader = TeamReader(person.id, person.sees_everything, (team.id,))
+    pending = list(db.session.scalars(budget_requests.pending_of_team(team.id))) if sees_others else []
+    people = _people(team) if sees_others else None
     return {
         "members": teams.counts([team.id]).get(team.id, 0) if people is None else len(people),
-        "month": usage_reports.totals(books, filters=this_month(team.id)),
+        "month": usage_reports.totals(reader, filters=this_month(team.id)),
         "budgets": [
             (name, standing, url_for("portal.budgets.detail", scope=standing.kind, id=standing.id))
             for name, standing in named(scopes)
@@ -244,17 +244,17 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
                 subscriptions.of_team(team, status="active").with_only_columns(subscriptions.Subscription.model_name)
             )
         ),
-        "leads": leads,
-        "last": requests.newest(books if leads else person, filters=Filters(team_id=team.id), limit=LAST),
+        "sees_others": sees_others,
+        "last": requests.newest(reader if sees_others else person, filters=Filters(team_id=team.id), limit=LAST),
         "people": people,
         "history": history_lines(teams.history(team, limit=LAST)),
-        "budget_requests": asked,
-        "payer_of": payers.read(one.scope for one in asked),
+        "budget_requests": pending,
+        "payer_of": payers.read(one.scope for one in pending),
     }
 
 
-def _leads(person: Person, team: Team) -> bool:
-    """Whether a person is told what each member of a team did."""
+def _sees_others(person: Person, team: Team) -> bool:
+    """Whether a person sees what each member of a team did."""
     return person.sees_everything or role_in(person, team.id) == "owner"
 
 
@@ -268,38 +268,38 @@ def _members(person: Person, team: Team, inviting: InvitationForm | None = None)
     query = teams.members_of(team)
     if search:
         query = query.where(Person.username.icontains(search, autoescape=True))
-    found = page_of(sorted_by_request(query, MEMBER_COLUMNS))
-    shown = [one.person_id for one in found.items]
-    scopes = [("member", one.scope_id) for one in found.items]
-    books = TeamReader(person.id, person.sees_everything, (team.id,))
-    spent = usage_reports.by(books, "person_id", filters=this_month(team.id), limit=teams.MOST_MEMBERS)
+    listing = page_of(sorted_by_request(query, MEMBER_COLUMNS))
+    person_ids = [member.person_id for member in listing.items]
+    scopes = [("member", member.scope_id) for member in listing.items]
+    reader = TeamReader(person.id, person.sees_everything, (team.id,))
+    spent = usage_reports.by(reader, "person_id", filters=this_month(team.id), limit=teams.MOST_MEMBERS)
     return {
-        "listing": found,
+        "listing": listing,
         "search": search,
         "sort": requested_sort(MEMBER_COLUMNS),
-        "standings": dict(zip(shown, budgets.standings(scopes), strict=True)),
+        "standings": dict(zip(person_ids, budgets.standings(scopes), strict=True)),
         "spent_nano": {share.name: share.cost_nano for share in spent},
-        "last_used": _last_used(books, team, shown),
+        "last_used": _last_used(reader, team, person_ids),
         "pending_invitations": teams.invitations_of(team),
         "inviting": inviting or InvitationForm(formdata=None),
     }
 
 
-def _last_used(books: TeamReader, team: Team, person_ids: list[str]) -> dict[str, datetime]:
-    """When these members last used a key of the team."""
-    theirs = keys.of_team(team).where(keys.ApiKey.person_id.in_(person_ids))
+def _last_used(reader: TeamReader, team: Team, person_ids: list[str]) -> dict[str, datetime]:
+    """When these members last used a key of the team, by person id."""
+    their_keys = keys.of_team(team).where(keys.ApiKey.person_id.in_(person_ids))
     owners: dict[str, str] = dict(
-        db.session.execute(theirs.with_only_columns(keys.ApiKey.id, keys.ApiKey.person_id)).all()
+        db.session.execute(their_keys.with_only_columns(keys.ApiKey.id, keys.ApiKey.person_id)).all()
     )
     latest: dict[str, int] = {}
-    for key_id, at_ms in requests.last_use(books, owners).items():
+    for key_id, at_ms in requests.last_use(reader, owners).items():
         latest[owners[key_id]] = max(at_ms, latest.get(owners[key_id], 0))
     return {person_id: from_ms(at_ms) for person_id, at_ms in latest.items()}
 
 
 def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict[str, Any]:
-    found = page_of(subscriptions.of_team(team))
-    form = asking or ModelForm(formdata=None)
+    listing = page_of(subscriptions.of_team(team))
+    access_form = asking or ModelForm(formdata=None)
     live = set(
         db.session.scalars(
             subscriptions.of_team(team)
@@ -307,7 +307,7 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
             .with_only_columns(subscriptions.Subscription.model_id)
         )
     )
-    form.model.choices = [
+    access_form.model.choices = [
         SelectChoice(name, f"{title}{' (asks an administrator)' if restricted else ''}")
         for id, name, title, restricted in db.session.execute(
             catalog_changes.find(person, catalog_changes.CatalogFilter()).with_only_columns(
@@ -317,29 +317,33 @@ def _models(person: Person, team: Team, asking: ModelForm | None = None) -> dict
         if id not in live
     ]
     return {
-        "listing": found,
-        "standings": {one.id: one for one in budgets.standings([("subscription", one.id) for one in found.items])},
-        "may_end": {one.id for one in found.items if one.is_live and subscriptions.may_change(person, one)},
-        "asking": form,
+        "listing": listing,
+        "standings": {one.id: one for one in budgets.standings([("subscription", one.id) for one in listing.items])},
+        "may_end": {one.id for one in listing.items if one.is_live and subscriptions.may_change(person, one)},
+        "asking": access_form,
     }
 
 
 def _keys(person: Person, team: Team) -> dict[str, Any]:
-    found = page_of(sorted_by_request(keys.of_team(team), key_pages.COLUMNS))
-    books = TeamReader(person.id, person.sees_everything, (team.id,))
-    return {"listing": found, "rows": key_pages.rows(books, found.items), "sort": requested_sort(key_pages.COLUMNS)}
+    listing = page_of(sorted_by_request(keys.of_team(team), key_pages.COLUMNS))
+    reader = TeamReader(person.id, person.sees_everything, (team.id,))
+    return {
+        "listing": listing,
+        "rows": key_pages.rows(reader, listing.items),
+        "sort": requested_sort(key_pages.COLUMNS),
+    }
 
 
 def _usage(person: Person, team: Team) -> dict[str, Any]:
-    books = TeamReader(person.id, person.sees_everything, (team.id,))
+    reader = TeamReader(person.id, person.sees_everything, (team.id,))
     filters = this_month(team.id)
     return {
-        "month": usage_reports.totals(books, filters=filters),
-        "by_model": usage_reports.by_model(books, filters=filters),
-        "by_member": usage_reports.by(books, "person_id", filters=filters),
-        "days": usage_reports.usage(books, "day", periods=30, filters=Filters(team_id=team.id)),
+        "month": usage_reports.totals(reader, filters=filters),
+        "by_model": usage_reports.by_model(reader, filters=filters),
+        "by_member": usage_reports.by(reader, "person_id", filters=filters),
+        "days": usage_reports.usage(reader, "day", periods=30, filters=Filters(team_id=team.id)),
         "people": _people(team),
-        "leads": _leads(person, team),
+        "sees_others": _sees_others(person, team),
     }
 
 
@@ -355,7 +359,7 @@ def _settings(
 
 
 def _what_stops(team: Team) -> dict[str, int]:
-    """What works now and would not any more."""
+    """How many keys, subscriptions and memberships end with the team."""
     live_keys = db.session.scalars(keys.of_team(team).where(keys.live()))
     return {
         "keys": len(live_keys.all()),

@@ -1,4 +1,5 @@
-"""What one has used: the sums of a span beside the one before it, by time and model or key, against one's budgets."""
+"""Your own usage: the totals of a period compared with the one before, over time and by model or key, and your
+budgets."""
 
 from __future__ import annotations
 
@@ -21,20 +22,20 @@ bp = Blueprint("usage", __name__)
 @bp.get("/usage")
 def index() -> Response:
     person = me()
-    held = [one for one in payers.held_by(person) if one.status == "active"]
+    holdings = [held for held in payers.held_by(person) if held.status == "active"]
     return usage_routes.usage(
         person,
         usage_routes.PORTAL,
         "portal/usage/index.html",
         "portal/usage/_usage.html",
-        budgets=_budgets(person, held),
-        has_key=any(one.kind == "key" for one in held),
+        budgets=_budgets(person, holdings),
+        has_key=any(held.kind == "key" for held in holdings),
     )
 
 
-def _budgets(person: Person, held: Sequence[Held]) -> list[tuple[str, budgets.Standing]]:
-    """Everything that bounds this person's own spending, with its name: one's own budget first, even without limit.
-    For a team that is asked for, the team's budget and one's share of it."""
+def _budgets(person: Person, holdings: Sequence[Held]) -> list[tuple[str, budgets.Standing]]:
+    """Every budget that limits this person's own spending, with its name: their own first, even without a limit. If the
+    page is about a team: the team's budget, and the person's share of it."""
     team = request.args.get("team", "")
     if role_in(person, team):
         scopes = [
@@ -43,8 +44,8 @@ def _budgets(person: Person, held: Sequence[Held]) -> list[tuple[str, budgets.St
         ]
         return named(scopes)
     scopes = [("user", person.id, "All your personal spending")]
-    for wanted, word in (("subscription", "Model"), ("key", "Key")):
-        scopes += [(wanted, one.id, f"{word} {one.name}") for one in held if one.kind == wanted]
+    for wanted_kind, word in (("subscription", "Model"), ("key", "Key")):
+        scopes += [(wanted_kind, held.id, f"{word} {held.name}") for held in holdings if held.kind == wanted_kind]
     return [
         (name, standing)
         for name, standing in named(scopes)

@@ -1,4 +1,5 @@
-"""The door that is open to everybody: signing in and out, one's password, invitations, and putting a banner away."""
+"""The door that is open to everyone: signing in and out, changing a password, invitations, and dismissing the
+announcement."""
 
 from __future__ import annotations
 

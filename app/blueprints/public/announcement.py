@@ -1,4 +1,4 @@
-"""Putting away the banner that admins put up: a cookie remembers which one this browser does not want to see again."""
+"""Dismisses the announcement: a cookie remembers which one this browser does not show again."""
 
 from __future__ import annotations
 

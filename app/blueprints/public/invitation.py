@@ -1,4 +1,4 @@
-"""An invitation's link: who holds it chooses a name and a password, and is signed in."""
+"""An invitation's link: the person who opens it chooses a username and a password, and is signed in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ bp = Blueprint("invitation", __name__)
 
 
 class AccountForm(FlaskForm):
-    """What the invited person chooses; the invitation says the rest."""
+    """What the invited person chooses. The invitation sets the rest."""
 
     username = StringField(
         "Username",
@@ -42,39 +42,39 @@ class AccountForm(FlaskForm):
 
 @bp.get("/invitation/<token>")
 def open(token: str) -> Response:
-    found = invitations.opened_by(token)
-    return _page(token, found, AccountForm(formdata=None)) if found else _over()
+    invitation = invitations.opened_by(token)
+    return _page(token, invitation, AccountForm(formdata=None)) if invitation else _over()
 
 
 @bp.post("/invitation/<token>")
 def accept(token: str) -> Response:
-    found = invitations.opened_by(token)
-    if found is None:
+    invitation = invitations.opened_by(token)
+    if invitation is None:
         return _over()
     form = AccountForm()
     if not form.validate_on_submit():
-        return _page(token, found, form, 422)
+        return _page(token, invitation, form, 422)
     if form.password.data != form.again.data:
         form.again.errors = ["This is not the same as the password."]
-        return _page(token, found, form, 422)
+        return _page(token, invitation, form, 422)
     try:
-        kept = passwords.hashed(form.password.data or "")
-        person = transaction(invitations.accept, token, username=(form.username.data or "").strip(), password=kept)
+        password = passwords.hashed(form.password.data or "")
+        person = transaction(invitations.accept, token, username=(form.username.data or "").strip(), password=password)
     except NotFound:
         return _over()
     except DomainError as error:
         blame(form, error)
-        return _page(token, invitations.opened_by(token) or found, form, error.status)
+        return _page(token, invitations.opened_by(token) or invitation, form, error.status)
     try:
         sign_in_browser(person)
-    except Unavailable:  # the account is made; only the session has to wait
+    except Unavailable:  # the account exists; only the session must wait
         return see_other(url_for("public.sign_in.show"))
     toast_next("success", f"Welcome, {person.username}. Your account is ready.")
     return see_other(START)
 
 
-def _page(token: str, found: Invitation, form: AccountForm, status: int = 200) -> Response:
-    return render("public/invitation.html", status=status, form=form, invitation=found, token=token)
+def _page(token: str, invitation: Invitation, form: AccountForm, status: int = 200) -> Response:
+    return render("public/invitation.html", status=status, form=form, invitation=invitation, token=token)
 
 
 def _over() -> Response:

@@ -1,4 +1,4 @@
-"""One's own password, which may have to be changed before anything else."""
+"""Changing one's own password. A temporary password must be changed before anything else."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def change() -> AnyResponse:
         if not identity.is_password_of(person, form.current_password.data or "", request.remote_addr or ""):
             form.current_password.errors = ["This is not your current password."]
             return _page(form, 422)
-        kept = passwords.hashed(form.new_password.data or "", "new_password")
+        new_password = passwords.hashed(form.new_password.data or "", "new_password")
     except Invalid as error:
         form.new_password.errors = [error.message]
         return _page(form, 422)
     except Throttled as error:
         return _page(form, 429, fault=error.message)
-    here = g.browser_session.digest
-    transaction(identity.change_password, person, by=person, password=kept, keep_session=here)
+    session_digest = g.browser_session.digest
+    transaction(identity.change_password, person, by=person, password=new_password, keep_session=session_digest)
     toast_next("success", "Your password is changed. Other browsers and programs are signed out.")
     return see_other(safe_next(request.args.get("next")))
 

@@ -1,4 +1,4 @@
-"""Signing in and out. What went wrong is told in the same words whether or not there is such a person."""
+"""Signing in and out. A failed sign-in reads the same whether or not the person exists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SignInForm(FlaskForm):
 
 @bp.get("/")
 def start() -> AnyResponse:
-    """The portal for those signed in, the form for everybody else."""
+    """The portal for those who are signed in, the sign-in form for everyone else."""
     if not current_user.is_authenticated:
         return redirect(url_for("public.sign_in.show"), 303)
     return redirect(_home(), 303)
@@ -60,15 +60,15 @@ def begin() -> Response:
     except Unauthenticated:
         return _form(form, 422, fault=WRONG)
     except Throttled as error:
-        answer = _form(form, 429, fault=error.message)
-        answer.headers["Retry-After"] = str(error.retry_after_s)
-        return answer
+        response = _form(form, 429, fault=error.message)
+        response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
     except Unavailable as error:
         return _form(form, 503, fault=error.message)
     person_id, must_change = person.id, person.must_change_password
     transaction(_accept, person_id)
-    wanted = safe_next(request.args.get("next"))
-    return see_other(url_for("public.password.show", next=wanted) if must_change else wanted)
+    target = safe_next(request.args.get("next"))
+    return see_other(url_for("public.password.show", next=target) if must_change else target)
 
 
 @bp.post("/sign-out")
@@ -84,7 +84,7 @@ def _accept(person_id: str) -> None:
 
 
 def _home() -> str:
-    """Where the portal begins; a process without that door has the change of password to offer."""
+    """The portal's first page. A process without that door offers the change of password."""
     return url_if_served("portal.home.index") or url_for("public.password.show")
 
 
@@ -94,7 +94,7 @@ def _form(form: SignInForm, status: int, fault: str | None = None) -> Response:
         status=status,
         form=form,
         fault=fault,
-        # The cookie outlives the session that it names; signing out clears it.
+        # The cookie outlives its session; only signing out clears it.
         ended=fault is None and sessions.COOKIE_FIELD in session,
         next=request.args.get("next"),
     )
