@@ -1,1 +1,1 @@
-"""Programs that work on the project itself: start, check, vendor."""
+"""Programs that work on the project itself: start it, check it, vendor its assets."""

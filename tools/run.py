@@ -1,7 +1,7 @@
-"""Starts a whole Portico: the embedded Valkey, the first-start set-up, then every process of the Procfile.
+"""Starts a complete Portico: the embedded Valkey, the first-start set-up, then every process of the Procfile.
 
-One that dies is started again, unless it dies again and again, which ends the whole. On Ctrl-C all of them end together,
-and Valkey ends last, because the others still write to it.
+A process that dies is started again. One that keeps dying ends everything. On Ctrl-C all processes end together, and
+Valkey last, because the others still write to it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import config as settings
 from tools.embedded_valkey import EmbeddedValkey, NoServer
 from tools.orphans import die_with_parent
 
-RESTARTS_A_MINUTE = 5  # of each process, before we give up
-FIRST_PAUSE_S = 0.5  # before a start after a death; twice as long after each further one of the same minute
-LOOK_S = 0.1  # between two looks at whether a process has ended
-ALL_HERE_WITHIN_S = 15.0  # for the background processes to tell of themselves, once the portal takes traffic
+RESTARTS_A_MINUTE = 5  # per process, before we give up
+FIRST_PAUSE_S = 0.5  # before a restart; doubled for each further death within a minute
+CHECK_S = 0.1  # between two checks whether a process has ended
+HEARTBEATS_WITHIN_S = 15.0  # for the background processes to report, once the portal takes traffic
 RELOADED = ("*.py", "*.html", "*.lua", "*.yml")
 
 
@@ -41,7 +41,7 @@ _printing = threading.Lock()
 
 
 class CannotStart(Exception):
-    """What keeps Portico from starting, in a sentence."""
+    """Why Portico cannot start, as a sentence."""
 
 
 def say(text: str) -> None:
@@ -49,15 +49,16 @@ def say(text: str) -> None:
 
 
 def show(line: str) -> None:
-    """Print one line, in one write: several threads do."""
+    """Prints one line in one write, because several threads print."""
     with _printing:
         print(line, flush=True)
 
 
 def hold_data_folder(folder: Path) -> int:
-    """Make the data folder and lock it; answers the lock's descriptor, to be kept open.
+    """Creates and locks the data folder. Returns the lock's file descriptor, which must stay open. Raises
+    `CannotStart`.
 
-    Valkey inherits the lock, so that a start right after a kill waits until the old one has let go of its files.
+    Valkey inherits the lock, so a start right after a kill waits until the old server has closed its files.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,12 +95,12 @@ def _is_alive(pid: str) -> bool:
 
 
 def check_port(host: str, port: int) -> None:
-    """Say so now, in a sentence, rather than in the traceback of a web process."""
-    deadline = time.monotonic() + 1  # processes of a start that was just killed may need an instant to vanish
+    """Raises `CannotStart` if the port is not free: a sentence now instead of a traceback in a web process later."""
+    deadline = time.monotonic() + 1  # processes of a start that was just killed may need a moment to end
     while True:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            family, kind, protocol, _, address = found[0]
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, kind, protocol, _, address = addresses[0]
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
@@ -114,40 +115,40 @@ def check_port(host: str, port: int) -> None:
 
 
 def set_up(command: str, environ: dict[str, str]) -> None:
-    """Migrate and make what a first start needs, in a process of its own."""
-    done = subprocess.run(shlex.split(command), cwd=ROOT, env=environ, preexec_fn=die_with_parent(signal.SIGKILL))
-    if done.returncode != 0:
-        raise CannotStart(f"The set-up failed: `{command}` ended with {done.returncode}.")
+    """Migrates the database and creates what a first start needs, in a separate process. Raises `CannotStart`."""
+    result = subprocess.run(shlex.split(command), cwd=ROOT, env=environ, preexec_fn=die_with_parent(signal.SIGKILL))
+    if result.returncode != 0:
+        raise CannotStart(f"The set-up failed: `{command}` ended with {result.returncode}.")
 
 
 class Process:
-    """A program that is to run all the time: started, waited for by its number, and started again when it ends.
+    """A program that should always run: it is started, polled, and started again when it ends.
 
-    `spawn` starts it; it is called by the main thread, for a child dies with the thread that started it.
+    Only the main thread may call `spawn`, because a child dies with the thread that started it.
     """
 
     def __init__(self, name: str, spawn: Callable[[], subprocess.Popen[bytes]]) -> None:
         self.name = name
         self.spawn = spawn
         self.child: subprocess.Popen[bytes] | None = None
-        self.due: float | None = 0.0  # when it is to be started; None while it runs, and once it shall not any more
-        self.deaths: list[float] = []  # of the last minute
+        self.due: float | None = 0.0  # when to start it; None while it runs, and when it must not start again
+        self.deaths: list[float] = []  # within the last minute
 
     def start(self) -> None:
-        """Raises `OSError` when it cannot be."""
+        """Starts the program. Raises `OSError` if that fails."""
         self.due = None
         self.child = self.spawn()
         say(f"{self.name} started (process {self.child.pid})")
 
     def ended(self) -> int | None:
-        """The status that it has just ended with."""
+        """Returns the exit status if the program has just ended, else None."""
         if self.child is None or self.child.poll() is None:
             return None
         status, self.child = self.child.returncode, None
         return status
 
-    def put_off(self, now: float) -> float | None:
-        """Seconds until it is started again: longer from death to death; None when it died too often."""
+    def schedule_restart(self, now: float) -> float | None:
+        """Returns the seconds until the restart, longer after each death; None if the program died too often."""
         self.deaths = [at for at in self.deaths if now - at < 60] + [now]
         if len(self.deaths) > RESTARTS_A_MINUTE:
             return None
@@ -161,10 +162,10 @@ class Process:
 
 
 class Output:
-    """What the programs print, line by line, each behind the time and the name of its program.
+    """Prints the programs' output line by line, each with the time and the name of the program.
 
-    A thread reads what one start of a program prints. Nobody waits for these threads: a pipe may stay open longer than
-    the program runs, in the hands of a child of its own.
+    A thread reads the output of one start of a program. Nobody waits for these threads, because a child of the program
+    may keep the pipe open after the program has ended.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -181,10 +182,10 @@ class Output:
 
 
 class Launcher:
-    """Starts the processes, starts again what ends, and leaves nothing behind.
+    """Starts the processes, restarts those that end, and leaves none behind.
 
-    They are waited for by their numbers. One that dies again and again ends the whole. Told to stop, the programs end
-    together and Valkey after them, because they still write to it.
+    A process that keeps dying ends everything. When told to stop, the programs end together, and Valkey after them
+    because they still write to it.
     """
 
     def __init__(
@@ -200,65 +201,65 @@ class Launcher:
         self._programs = [Process(name, partial(self._spawn, name, command)) for name, command in programs.items()]
         self._valkey = Process("the embedded Valkey", valkey.spawn) if valkey is not None else None
         if self._valkey is not None and valkey is not None:
-            self._valkey.child, self._valkey.due = valkey.process, None  # it was started before the set-up
+            self._valkey.child, self._valkey.due = valkey.process, None  # started before the set-up
         self._grace_s = grace_s
         self._announce = announce
         self._wake = threading.Event()
-        self._told_at: float | None = None  # when we were told to stop, or had to
-        self._hurry = False
+        self._stopping_since: float | None = None  # when we started to stop
+        self._kill_now = False
         self._status = 0
 
     def run(self) -> int:
-        """Until told to stop; the exit status is 0 then, else that of what kept dying, and never 0."""
-        signal.signal(signal.SIGINT, self._ask)
-        signal.signal(signal.SIGTERM, self._ask)
+        """Runs until told to stop. Returns 0 then, and a non-zero exit status if a process kept dying."""
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
         threading.Thread(target=self._announce, daemon=True).start()
-        while self._told_at is None:
-            self._look_after([self._valkey, *self._programs] if self._valkey else self._programs)
-            self._wake.wait(LOOK_S)
-        say("stopping; Ctrl-C again to stop at once")
+        while self._stopping_since is None:
+            self._restart_ended([self._valkey, *self._programs] if self._valkey else self._programs)
+            self._wake.wait(CHECK_S)
+        say("stopping; Ctrl-C again to stop immediately")
         for program in self._programs:
             program.send(signal.SIGTERM)
         killed = False
         while any(program.ended() is None and program.child is not None for program in self._programs):
-            if not killed and (self._hurry or time.monotonic() - self._told_at > self._grace_s):
+            if not killed and (self._kill_now or time.monotonic() - self._stopping_since > self._grace_s):
                 killed = True
                 for program in self._programs:
                     program.send(signal.SIGKILL)
             if self._valkey is not None:
-                self._look_after([self._valkey])
-            time.sleep(LOOK_S)
+                self._restart_ended([self._valkey])
+            time.sleep(CHECK_S)
         return self._status
 
-    def _ask(self, *_: object) -> None:
+    def _on_signal(self, *_: object) -> None:
         now = time.monotonic()
-        if self._told_at is None:
-            self._told_at = now
-        elif now - self._told_at > 1:  # the same Ctrl-C may arrive twice, from a terminal and from a wrapper
-            self._hurry = True
+        if self._stopping_since is None:
+            self._stopping_since = now
+        elif now - self._stopping_since > 1:  # one Ctrl-C may arrive twice, from the terminal and from a wrapper
+            self._kill_now = True
         self._wake.set()
 
-    def _look_after(self, processes: Sequence[Process]) -> None:
+    def _restart_ended(self, processes: Sequence[Process]) -> None:
         now = time.monotonic()
         for process in processes:
             status = process.ended()
             if status is not None:
                 how = f"ended with {status}" if status >= 0 else f"was ended by {_signal_name(-status)}"
-                self._mourn(process, how, status, now)
+                self._on_death(process, how, status, now)
             if process.due is not None and now >= process.due:
                 try:
                     process.start()
                 except OSError as error:
-                    self._mourn(process, f"could not be started ({error})", 127, now)
+                    self._on_death(process, f"could not be started ({error})", 127, now)
 
-    def _mourn(self, process: Process, how: str, status: int, now: float) -> None:
-        pause = process.put_off(now)
+    def _on_death(self, process: Process, how: str, status: int, now: float) -> None:
+        pause = process.schedule_restart(now)
         if pause is not None:
             say(f"{process.name} {how}; starting it again in {pause:g} s")
-        elif self._told_at is None:
+        elif self._stopping_since is None:
             say(f"{process.name} {how}, {len(process.deaths)} times within a minute; ending everything")
             self._status = status if status > 0 else 128 - status if status < 0 else 1
-            self._told_at = now
+            self._stopping_since = now
 
     def _spawn(self, name: str, command: str) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
@@ -268,7 +269,7 @@ class Launcher:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us; we tell them
+            start_new_session=True,  # a Ctrl-C in the terminal is for us; we signal them
             preexec_fn=die_with_parent(signal.SIGKILL),
         )
         assert child.stdout is not None
@@ -284,7 +285,8 @@ def _signal_name(number: int) -> str:
 
 
 def read_procfile(path: Path) -> dict[str, str]:
-    """Each program's command by its name. A command is words, without a shell's variables and operators."""
+    """Returns each program's command by its name. A command is plain words, without shell variables and operators.
+    Raises `CannotStart`."""
     programs = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         name, colon, command = line.partition(":")
@@ -297,15 +299,15 @@ def read_procfile(path: Path) -> dict[str, str]:
 
 
 def announce(probe_url: str, base_url: str) -> None:
-    """Wait until the portal takes traffic and every process has told of itself, then say where it is."""
-    patient_until = None
+    """Waits until the portal takes traffic and every process has reported, then prints the portal's address."""
+    deadline = None
     while True:
         try:
             with urllib.request.urlopen(f"{probe_url}/readyz", timeout=5) as answer:
-                whole = b'"degraded": []' in (body := answer.read()) or b"degraded" not in body
-                if whole or patient_until is not None and time.monotonic() > patient_until:
+                all_reported = b'"degraded": []' in (body := answer.read()) or b"degraded" not in body
+                if all_reported or deadline is not None and time.monotonic() > deadline:
                     break
-                patient_until = patient_until or time.monotonic() + ALL_HERE_WITHIN_S
+                deadline = deadline or time.monotonic() + HEARTBEATS_WITHIN_S
         except OSError:
             pass
         time.sleep(0.1)
@@ -321,7 +323,7 @@ def launch(procfile: Path, set_up_command: str, reload: bool) -> int:
     environ = dict(os.environ, PYTHONUNBUFFERED="1")
     environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
     valkey = None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that Valkey is stopped, whatever we are at
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so Valkey is stopped, whatever we are doing
     try:
         if config.redis_embedded:
             valkey = EmbeddedValkey(config.redis_socket, config.data_dir / "valkey", lock)
@@ -344,19 +346,19 @@ def launch(procfile: Path, set_up_command: str, reload: bool) -> int:
         os.close(lock)
 
 
-def again(command: list[str]) -> NoReturn:
-    """Run `command` and run it anew whenever the code changes; one that fails waits for the next change."""
+def rerun_on_change(command: list[str]) -> NoReturn:
+    """Runs `command` and restarts it whenever the code changes. After it fails, it waits for the next change."""
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, lambda *_: stopping.set())
     while not stopping.is_set():
-        seen = _newest_change()
+        version = _newest_change()
         child = subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGKILL))
         ended = False
-        while not stopping.wait(0.5) and _newest_change() == seen:
+        while not stopping.wait(0.5) and _newest_change() == version:
             if child.poll() is not None and not ended:
                 ended = True
-                print(f"ended with {child.returncode}; waiting for a change of the code", flush=True)
+                print(f"ended with {child.returncode}; waiting for a code change", flush=True)
         child.terminate()
         try:
             child.wait(5)
@@ -367,7 +369,7 @@ def again(command: list[str]) -> NoReturn:
 
 
 def _newest_change() -> tuple[int, int]:
-    """How many files the code has and when one was last changed, in nanoseconds."""
+    """Returns how many code files there are, and when one last changed, in nanoseconds."""
     files = [ROOT / "config.py", ROOT / "wsgi.py", ROOT / "gunicorn.conf.py"]
     files += [path for pattern in RELOADED for folder in ("app", "asset") for path in (ROOT / folder).rglob(pattern)]
     times = []
@@ -381,10 +383,10 @@ def _newest_change() -> tuple[int, int]:
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["again"]:
-        again(arguments[1:])
+        rerun_on_change(arguments[1:])
     parser = argparse.ArgumentParser(description="Start a whole Portico.")
     parser.add_argument("--reload", action="store_true", help="restart every process when the code changes")
-    parser.add_argument("--procfile", type=Path, default=ROOT / "Procfile", help="another list of processes")
+    parser.add_argument("--procfile", type=Path, default=ROOT / "Procfile", help="another Procfile")
     parser.add_argument("--set-up", default="python -m app.setup", help="what runs first; empty for nothing")
     options = parser.parse_args(arguments)
     try:

@@ -1,7 +1,4 @@
-"""Pictures of every page, wide and narrow, light and dark, of a Portico that looks as if people had used it.
-
-`python tools/screenshots.py [folder]`; the README's own pictures are taken with `--docs`, the tour's with `--tour`.
-"""
+"""Takes pictures of every page, wide and narrow, light and dark, of a Portico with data as if people had used it."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ DOCS = {"models": "catalogue", "usage": "usage", "key": "key"}
 
 
 class Seed:
-    """What the pictures show, made over the management API and, for days gone by, in the ledger itself."""
+    """Creates what the pictures show: through the management API and, for past days, in the ledger itself."""
 
     def __init__(self, portico: Portico) -> None:
         self.portico = portico
@@ -58,13 +55,13 @@ class Seed:
     def _post(self, by: requests.Session, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = by.post(self.portico.url + path, json=body, timeout=10)
         assert answer.ok, f"{path}: {answer.status_code} {answer.text}"
-        made: dict[str, Any] = answer.json()
-        return made
+        created: dict[str, Any] = answer.json()
+        return created
 
     def run(self) -> dict[str, str]:
-        """Make it all; the addresses that bear an id, by name."""
+        """Creates everything. Returns the paths that contain an id, by name."""
         username, password = PERSON
-        made = self._post(
+        user = self._post(
             self.admin, "/admin/users", {"username": username, "password": password, "email": "ada@example.org"}
         )
         echo = self.admin.get(f"{self.portico.url}/api/providers", timeout=10).json()["data"][0]["id"]
@@ -117,20 +114,20 @@ class Seed:
         config = load(self.portico.env)
         team, team_key = self._team(ada)
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
-        last = _post_past(config, made["id"], [key["id"] for key in keys], cloud)
-        _post_of_team(config, made["id"], team, team_key, cloud)
-        asked = self._budgets(ada, keys[0]["id"], team)
+        last = _post_past(config, user["id"], [key["id"] for key in keys], cloud)
+        _post_of_team(config, user["id"], team, team_key, cloud)
+        request_id = self._budgets(ada, keys[0]["id"], team)
         return {
             "key": f"/keys/{keys[0]['id']}", "key-rotated": f"/keys/{keys[1]['id']}",
             "decision": f"/admin/subscriptions/{pending}/decision",
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
             "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}",
-            "request": f"/activity/{last}", "team": f"/teams/{team}", "asked": f"/budget-requests/{asked}",
+            "request": f"/activity/{last}", "team": f"/teams/{team}", "budget_request": f"/budget-requests/{request_id}",
         }  # fmt: skip
 
     def _change_keys(self, ada: requests.Session, id: str) -> None:
-        """A key that is rotated and ends soon, one that rests, and one of an admin's."""
+        """Creates a rotated key that expires soon, a paused key, and an admin's key."""
         soon = clock.now() + timedelta(days=5)
         path = f"{self.portico.url}/api/keys/{id}"
         change = {"note": "Jupyter on the shared machine; ask Grace.", "expires_at": soon.isoformat()}
@@ -141,7 +138,7 @@ class Seed:
         self._post(self.admin, "/api/keys", {"name": "monitoring"})
 
     def _team(self, ada: requests.Session) -> tuple[str, str]:
-        """A team of ada's with a member who is capped, models and keys, and an invitation to her; ids of it and a key."""
+        """Creates ada's team with a capped member, models and keys, and an invitation to her. Returns its id and a key's."""
         team = self._post(
             ada, "/api/teams", {"name": "Delivery notes", "description": "Reads scanned delivery notes for the depot."}
         )["id"]
@@ -158,7 +155,7 @@ class Seed:
         return str(team), str(key)
 
     def _budgets(self, ada: requests.Session, key: str, team: str) -> str:
-        """Budgets that are nearly and wholly spent, a credit, and two requests for more; the id of one."""
+        """Creates budgets that are nearly or fully spent, a credit and two requests for an increase. Returns the id of one."""
         for scope, limit, action in (
             ("user/ada", "0.5", "notify"), ("organisation/default", "3", "refuse"), ("user/ben", "0.000001", "notify"),
         ):  # fmt: skip
@@ -166,38 +163,38 @@ class Seed:
             path = f"{self.portico.url}/api/budgets/{scope}"
             self.admin.put(path, json=body, timeout=10).raise_for_status()
         self._post(self.admin, f"/api/budgets/key/{key}/credits", {"amount": "1.5", "reason": "The outage of Monday."})
-        wish: dict[str, Any] = {
+        increase: dict[str, Any] = {
             "scope": "user",
             "id": "ada",
             "amount": "5",
             "reason": "The inventory at the end of the year.",
         }
-        asked = self._post(ada, "/api/budget-requests", wish)["id"]
-        wish = {"scope": "team", "id": team, "amount": "20", "reason": "A second depot.", "lasting": True}
-        other = self._post(ada, "/api/budget-requests", wish)["id"]
+        request_id = self._post(ada, "/api/budget-requests", increase)["id"]
+        increase = {"scope": "team", "id": team, "amount": "20", "reason": "A second depot.", "lasting": True}
+        other = self._post(ada, "/api/budget-requests", increase)["id"]
         answer = {"decision": "deny", "reason": "Let us see how January goes."}
         self._post(self.admin, f"/api/budget-requests/{other}/decision", answer)
-        return str(asked)
+        return str(request_id)
 
     def _ask_for_renewal(self) -> str:
-        """Somebody else's access that ends soon and should not; its id."""
+        """Creates somebody else's access that ends soon, with a request to renew it. Returns its id."""
         self._post(self.admin, "/admin/users", {"username": "ben", "password": PERSON[1], "email": "ben@example.org"})
         ben = self._signed_in("ben", PERSON[1])
-        made = self._post(ben, "/api/subscriptions", {"model": "gpt-4o", "justification": "Summaries of meetings."})[
-            "id"
-        ]
+        subscription_id = self._post(
+            ben, "/api/subscriptions", {"model": "gpt-4o", "justification": "Summaries of meetings."}
+        )["id"]
         end = (clock.now() + timedelta(days=5)).isoformat()
         self._post(
-            self.admin, f"/api/subscriptions/{made}/decision",
+            self.admin, f"/api/subscriptions/{subscription_id}/decision",
             {"decision": "approve", "reason": "Until the trial ends.", "expires_at": end,
              "budget": {"limit": "20", "period": "month"}},
         )  # fmt: skip
-        self._post(ben, f"/api/subscriptions/{made}/renewal", {"reason": "The trial goes on until March."})
-        return str(made)
+        self._post(ben, f"/api/subscriptions/{subscription_id}/renewal", {"reason": "The trial goes on until March."})
+        return str(subscription_id)
 
 
 def _people(config: Config) -> str:
-    """Groups, an invitation, and mails that did and did not leave; the path of the invitation's link."""
+    """Creates groups, an invitation, and sent and failed mails. Returns the path of the invitation's link."""
     from app import create_app
     from app.clock import now
     from app.domain import identity, invitations
@@ -213,10 +210,10 @@ def _people(config: Config) -> str:
             subject = {"subject": "Portico: You may use gpt-4o", "text": "Welcome."}
             fault = "The mail server could not be reached."
             for state, tries, error in (("sent", 1, None), ("waiting", 2, fault), ("dead", 4, fault)):
-                made = Delivery(id=new_id(), channel="email", target="ada@example.org", kind="subscription.approve")
-                made.payload, made.state, made.attempts, made.last_error = subject, state, tries, error
-                made.done_at = None if state == "waiting" else now()
-                db.session.add(made)
+                delivery = Delivery(id=new_id(), channel="email", target="ada@example.org", kind="subscription.approve")
+                delivery.payload, delivery.state, delivery.attempts, delivery.last_error = subject, state, tries, error
+                delivery.done_at = None if state == "waiting" else now()
+                db.session.add(delivery)
             _, link = invitations.invite(by=admin, link="/invitation/{token}", email="grace@example.org")
             return link
 
@@ -224,7 +221,7 @@ def _people(config: Config) -> str:
 
 
 def _post_of_team(config: Config, person_id: str, team_id: str, key_id: str, provider_id: str) -> None:
-    """A team's work of the last days, an invitation out of it, and one of another team to its owner."""
+    """Creates a team's usage of the last days, an invitation to it, and another team's invitation to its owner."""
     from app import create_app
     from app.domain import identity, teams
     from app.extensions import db, transaction
@@ -257,7 +254,7 @@ def _post_of_team(config: Config, person_id: str, team_id: str, key_id: str, pro
 
 
 def _rules(config: Config) -> str:
-    """Two approval rules, which the management API does not make; the id of the first."""
+    """Creates two approval rules, which the management API cannot create. Returns the id of the first."""
     from app import create_app
     from app.domain import approval_rules, identity
     from app.extensions import transaction
@@ -278,7 +275,7 @@ def _rules(config: Config) -> str:
 
 
 def _post_past(config: Config, person_id: str, key_ids: list[str], provider_id: str) -> str:
-    """Thirty days of somebody's work, straight into the ledger; the id of one of the requests."""
+    """Writes thirty days of somebody's usage directly into the ledger. Returns the id of one of the requests."""
     from app import create_app
     from app.ledger import posting
 
@@ -327,7 +324,7 @@ def _post_past(config: Config, person_id: str, key_ids: list[str], provider_id: 
 
 
 def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Every page: its name, who looks at it, its address."""
+    """Every page: its name, who looks at it, and its path."""
     yield "sign-in", "nobody", "/sign-in"
     yield "home", "person", "/home"
     yield "models", "person", "/models"
@@ -391,7 +388,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-announcement", "admin", "/admin/announcement"
     yield "admin-deliveries", "admin", "/admin/deliveries"
     yield "admin-budget-requests", "admin", "/admin/budget-requests"
-    yield "admin-budget-request", "admin", seeded["asked"]
+    yield "admin-budget-request", "admin", seeded["budget_request"]
     yield "admin-budgets", "admin", "/admin/budgets"
     yield "admin-budget", "admin", "/admin/budgets/organisation/default"
     yield "admin-credits", "admin", "/admin/credits"
@@ -420,7 +417,7 @@ def sign_in(page: Page, url: str, username: str, password: str) -> None:
 
 
 class Look(NamedTuple):
-    """How pages are photographed: a name for the files, the window, the theme."""
+    """How to take a picture: a name for the files, the window size and the theme."""
 
     name: str
     size: dict[str, int]
@@ -434,25 +431,25 @@ LOOKS = [
 ]
 TOUR_LOOK = Look("wide", WIDE, "light")
 HIDDEN = "(() => { const m = document.getElementById('main'); return m ? m.scrollHeight - m.clientHeight : 0 })()"
-TALLEST = 2400  # pixels of a page that is photographed whole
+TALLEST = 2400  # pixels of a picture of a whole page
 
 
 def photograph(
-    browser: Browser, portico: Portico, shown: list[tuple[str, str, str]], look: Look, target: Callable[[str], Path],
+    browser: Browser, portico: Portico, selected: list[tuple[str, str, str]], look: Look, target: Callable[[str], Path],
     *, whole: bool, quality: int | None = None,
 ) -> None:  # fmt: skip
-    """Pictures of the pages `shown` (name, who, address) in one look; `whole` with what lies below the window."""
+    """Takes pictures of the `selected` pages (name, person, path) in one look; with `whole` also of what is below the window."""
     opened = {}
     for who, sign in (("nobody", None), ("person", PERSON), ("admin", ("admin", ADMIN_PASSWORD))):
         context = browser.new_context(viewport=look.size, color_scheme=look.scheme)  # type: ignore[arg-type]
         opened[who] = context.new_page()
         if sign is not None:
             sign_in(opened[who], portico.url, *sign)
-    for name, who, path in shown:
+    for name, who, path in selected:
         page = opened[who]
         page.set_viewport_size(look.size)  # type: ignore[arg-type]
         page.goto(portico.url + path)
-        if whole:  # the page itself does not scroll, its main part does
+        if whole:  # not the page but its main part scrolls
             hidden = page.evaluate(HIDDEN)
             height = min(TALLEST, look.size["height"] + hidden)
             page.set_viewport_size({"width": look.size["width"], "height": height})
@@ -463,12 +460,12 @@ def photograph(
 
 
 def write_tour(browser: Browser, portico: Portico, seeded: dict[str, str]) -> None:
-    """`docs/tour.md`: every page, in the order of the menu, with its picture."""
+    """Writes `docs/tour.md`: every page in the order of the menu, with its picture."""
     folder = ROOT / "docs" / "pictures" / "tour"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shown = list(pages(seeded))
-    photograph(browser, portico, shown, TOUR_LOOK, lambda name: folder / f"{name}.jpg", whole=True, quality=60)
+    selected = list(pages(seeded))
+    photograph(browser, portico, selected, TOUR_LOOK, lambda name: folder / f"{name}.jpg", whole=True, quality=60)
     lines = [
         "# A tour of the portal",
         "",
@@ -476,7 +473,7 @@ def write_tour(browser: Browser, portico: Portico, seeded: dict[str, str]) -> No
     ]
     for who, title in TOUR_PARTS.items():
         lines += ["", f"## {title}", ""]
-        for name, looks, path in shown:
+        for name, looks, path in selected:
             if looks == who:
                 words = name.removeprefix("admin-").replace("-", " ").capitalize()
                 lines += [f"### {words}", "", f"`{without_ids(path)}`", "", f"![{words}](pictures/tour/{name}.jpg)", ""]
@@ -487,7 +484,7 @@ TOUR_PARTS = {"nobody": "Before signing in", "person": "What everybody sees", "a
 
 
 def without_ids(path: str) -> str:
-    """An address as documentation tells it."""
+    """Returns a path with its ids replaced, as documentation shows it."""
     path = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "<id>", path)
     return re.sub(r"(/invitation/).+", r"\1<token>", path)
 
@@ -509,12 +506,14 @@ def main() -> None:
             if arguments.tour:
                 write_tour(browser, portico, seeded)
             elif arguments.docs:
-                shown = [(name, who, path) for name, who, path in pages(seeded) if name in DOCS]
-                photograph(browser, portico, shown, TOUR_LOOK, lambda name: folder / f"{DOCS[name]}.png", whole=False)
+                selected = [(name, who, path) for name, who, path in pages(seeded) if name in DOCS]
+                photograph(
+                    browser, portico, selected, TOUR_LOOK, lambda name: folder / f"{DOCS[name]}.png", whole=False
+                )
             else:
-                shown = [(name, who, path) for name, who, path in pages(seeded) if arguments.only in name]
+                selected = [(name, who, path) for name, who, path in pages(seeded) if arguments.only in name]
                 for look in LOOKS:
-                    photograph(browser, portico, shown, look, partial(named, folder, look), whole=True)
+                    photograph(browser, portico, selected, look, partial(named, folder, look), whole=True)
             browser.close()
     finally:
         portico.close()

@@ -1,12 +1,13 @@
-"""Copies the pinned browser assets and the tokenizer's vocabulary out of their npm tarballs, each checked by its sha512.
+"""Copies the pinned browser assets and the tokenizer's vocabulary out of their npm tarballs and checks the sha512 of
+each.
 
 The result is committed, so installing and running Portico needs neither Node nor a network; `--check` hashes it again.
 
-    python tools/vendor_assets.py [--tarballs DIR]   build (fetches with `npm pack` whatever DIR does not hold)
+    python tools/vendor_assets.py [--tarballs DIR]   build (fetches with `npm pack` whatever DIR does not contain)
     python tools/vendor_assets.py --check            compare the committed files with the manifest
 
-`.gz` files are always written. `.br` files are written only where the `brotli` package can be imported; Portico
-never imports it, it only serves the files it finds.
+`.gz` files are always written. `.br` files are written only if the `brotli` package can be imported. Portico itself
+never imports it; it serves the files that it finds.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Package = dict[str, Any]
 
 
 def folder_of(package: Package) -> Path:
-    """`@patternfly/patternfly` lives in `vendor/patternfly-6.6.1`: the scope adds nothing a reader needs."""
+    """`@patternfly/patternfly` goes to `vendor/patternfly-6.6.1`: the scope would add nothing."""
     return VENDOR / f"{package['name'].rsplit('/', 1)[-1]}-{package['version']}"
 
 
@@ -55,7 +56,7 @@ def tarball(package: Package, shelf: Path) -> Path:
         subprocess.run(["npm", "pack", "--silent", "--pack-destination", str(shelf), spec], check=True)
     digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
     if f"sha512-{digest}" != package["integrity"]:
-        raise SystemExit(f"{path}: sha512-{digest} is not what the lock says, {package['integrity']}")
+        raise SystemExit(f"{path}: sha512-{digest} differs from the lock file, {package['integrity']}")
     return path
 
 
@@ -69,56 +70,56 @@ def unpack(path: Path, into: Path) -> Path:
 
 
 def rules(css: str) -> Iterator[tuple[str, str | None]]:
-    """Splits CSS into (prelude, body) at its top level; a statement such as @import has no body."""
+    """Yields (prelude, body) for each top-level rule of a stylesheet. A statement such as @import has no body."""
     depth, start, prelude = 0, 0, ""
-    for place, sign in enumerate(css):
-        if sign == "{":
+    for position, character in enumerate(css):
+        if character == "{":
             if depth == 0:
-                prelude, start = css[start:place].strip(), place + 1
+                prelude, start = css[start:position].strip(), position + 1
             depth += 1
-        elif sign == "}":
+        elif character == "}":
             depth -= 1
             if depth == 0:
-                yield prelude, css[start:place].strip()
-                start = place + 1
-        elif sign == ";" and depth == 0:
-            yield css[start:place].strip(), None
-            start = place + 1
+                yield prelude, css[start:position].strip()
+                start = position + 1
+        elif character == ";" and depth == 0:
+            yield css[start:position].strip(), None
+            start = position + 1
 
 
 def selectors(prelude: str) -> list[str]:
-    """Splits at the commas that are not inside brackets."""
+    """Splits a selector list at the commas that are not inside brackets."""
     parts, depth, start = [], 0, 0
-    for place, sign in enumerate(prelude):
-        depth += (sign in "([") - (sign in ")]")
-        if sign == "," and depth == 0:
-            parts.append(prelude[start:place].strip())
-            start = place + 1
+    for position, character in enumerate(prelude):
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth == 0:
+            parts.append(prelude[start:position].strip())
+            start = position + 1
     return [*parts, prelude[start:].strip()]
 
 
 def keep_selectors(css: str, wanted: Callable[[str], bool]) -> str:
-    """Keeps the selectors that are wanted, and of an at-rule only what is left inside it."""
-    kept = []
+    """Keeps the selectors that `wanted` accepts, and at-rules with anything left in them."""
+    result = []
     for prelude, body in rules(css):
         if body is None:
             continue
         if prelude.startswith(("@media", "@supports", "@container", "@layer")):
             inner = keep_selectors(body, wanted)
             if inner:
-                kept.append(f"{prelude}{{{inner}}}")
+                result.append(f"{prelude}{{{inner}}}")
         elif prelude.startswith("@"):
             if not prelude.startswith("@font-face") and wanted(prelude):
-                kept.append(f"{prelude}{{{body}}}")
+                result.append(f"{prelude}{{{body}}}")
         else:
             left = [one for one in selectors(prelude) if wanted(one)]
             if left:
-                kept.append(f"{','.join(left)}{{{body}}}")
-    return "".join(kept)
+                result.append(f"{','.join(left)}{{{body}}}")
+    return "".join(result)
 
 
 def squeeze(css: str) -> str:
-    """Takes out comments and spare white space; strings in PatternFly hold neither."""
+    """Removes comments and superfluous white space. No string in PatternFly contains either."""
     css = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
     css = re.sub(r"\s+", " ", css)
     css = re.sub(r"\s*([{};,])\s*", r"\1", css)
@@ -134,7 +135,8 @@ def font_faces(fonts: list[list[str]]) -> str:
 
 
 def build_stylesheet(source: Path, into: Path, plan: dict[str, Any]) -> None:
-    """One file for everybody, and the high-contrast tokens apart for those whose system asks for them."""
+    """Writes one stylesheet for everyone, and the high-contrast tokens separately for those whose system asks for
+    them."""
     drop = re.compile("|".join(plan["drop"]))
     contrast = re.compile(plan["contrast"])
 
@@ -159,7 +161,7 @@ def build_stylesheet(source: Path, into: Path, plan: dict[str, Any]) -> None:
 
 
 def build_sprite(source: Path, names: list[str]) -> None:
-    """Every icon becomes a <symbol> that takes its colour from the text around it."""
+    """Turns each icon into a <symbol> that takes its colour from the surrounding text."""
     symbols = []
     for name in sorted(names):
         drawing = (source / "icons" / f"{name}.svg").read_text()
@@ -176,7 +178,7 @@ def build_sprite(source: Path, names: list[str]) -> None:
 
 
 def build_vocabulary(source: Path, plan: dict[str, str]) -> None:
-    """The encoding's ranks as the lines that tiktoken itself reads, which must have the hash that tiktoken pins."""
+    """Writes the encoding's ranks as the lines that tiktoken reads. They must have the hash that tiktoken pins."""
     encoding = plan["encoding"]
     ranks = json.loads((source / "encoders" / f"{encoding}.json").read_text())["bpe_ranks"]
     lines = []
@@ -190,7 +192,7 @@ def build_vocabulary(source: Path, plan: dict[str, str]) -> None:
     shutil.rmtree(VOCABULARY, ignore_errors=True)
     VOCABULARY.mkdir()
     (VOCABULARY / f"{encoding}.tiktoken.xz").write_bytes(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
-    # The tarball names its licence in package.json and carries no text of it.
+    # The tarball names its licence in package.json but does not contain its text.
     (VOCABULARY / "LICENSE").write_text("MIT License\n\nCopyright (c) 2022 OpenAI, Shantanu Jain\n" + MIT)
 
 
@@ -198,7 +200,7 @@ def build_vocabulary(source: Path, plan: dict[str, str]) -> None:
 
 
 def pack(path: Path) -> None:
-    """Writes the compressed twins; a fixed time in the gzip header keeps the bytes the same at every build."""
+    """Writes the compressed copies. A fixed time in the gzip header makes every build produce the same bytes."""
     content = path.read_bytes()
     path.with_name(path.name + ".gz").write_bytes(gzip.compress(content, 9, mtime=0))
     try:
@@ -275,7 +277,7 @@ def build(shelf: Path) -> None:
                 shutil.copyfile(source / wanted, into / name)
             if package["name"] == "@patternfly/patternfly":
                 build_stylesheet(source, into, lock["stylesheet"])
-                # The tarball names its licence in package.json and carries no text of it.
+                # The tarball names its licence in package.json but does not contain its text.
                 (into / "LICENSE").write_text("MIT License\n\nCopyright (c) Red Hat, Inc.\n" + MIT)
             if package["name"] == "lucide-static":
                 build_sprite(source, lock["icons"])

@@ -54,9 +54,9 @@ ADMIN = (
     Entry("Activity", "/admin/activity", "receipt"),
     Entry("Chargeback", "/admin/chargeback", "coins"),
     Entry("Status", STATUS, "heart-pulse"),
-    Entry("Dead letters", "/admin/dead-letters", "inbox"),
+    Entry("Failed usage events", "/admin/dead-letters", "inbox"),
     Entry("Announcement", "/admin/announcement", "megaphone"),
-    Entry("Deliveries", "/admin/deliveries", "send"),
+    Entry("E-mail & webhooks", "/admin/deliveries", "send"),
 )
 
 

@@ -1,5 +1,5 @@
-// What pages do beyond plain HTML and htmx. One small function per behaviour, all of them delegated from the document,
-// so that content swapped in later behaves the same. Nothing here is needed to read or to submit.
+// What pages do beyond plain HTML and htmx: one small function per behaviour, each delegated from the document,
+// so content that is swapped in later behaves the same. Reading and submitting work without any of this.
 "use strict";
 
 (() => {
@@ -9,7 +9,7 @@
     const found = e.target instanceof Element ? e.target.closest(selector) : null;
     if (found) act(e, found);
   }, options);
-  const ready = []; // what to do with each new part of the page
+  const ready = []; // functions to run on each new part of the page
 
   // -- words for screen readers, toasts ---------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@
     $$("#toast-list > li").forEach(expire);
     document.addEventListener("toast", (e) => (e.detail?.messages ?? [e.detail ?? {}]).forEach(toast));
     on("click", "[data-toast-close]", (e, button) => leave(button.closest("li")));
-    // A list that was asked for and did not come says so in its place. What refreshes itself keeps what it has.
+    // If a list cannot be loaded, its place says so. A part that refreshes itself keeps its old content.
     const failed = (ctx) => {
       const region = ctx?.target?.closest?.(".region");
       const template = $("#failed-template");
@@ -123,7 +123,7 @@
       const at = items.indexOf(document.activeElement);
       items[(at + (e.key === "ArrowDown" ? 1 : at < 0 ? 0 : -1) + items.length) % items.length]?.focus();
     });
-    // Near the bottom of what can be seen a menu opens upwards.
+    // Near the bottom of the window, a menu opens upwards.
     document.addEventListener("toggle", (e) => {
       const menu = e.target;
       if (!(menu instanceof HTMLDetailsElement) || !menu.open || !menu.matches("[data-menu]")) return;
@@ -151,7 +151,7 @@
         if (button.getAttribute("command") === "close") dialog?.close();
       });
     }
-    on("click", "dialog", (e, dialog) => { if (e.target === dialog) dialog.close(); }); // the backdrop is the dialog itself
+    on("click", "dialog", (e, dialog) => { if (e.target === dialog) dialog.close(); }); // a click on the backdrop targets the dialog itself
     ready.push((part) => $$("dialog[data-open]", part).forEach((dialog) => { dialog.removeAttribute("data-open"); open(dialog); }));
   };
 
@@ -159,7 +159,7 @@
 
   const write = async (text) => {
     if (navigator.clipboard?.writeText) return navigator.clipboard.writeText(text);
-    const area = Object.assign(document.createElement("textarea"), { value: text, className: "pf-v6-screen-reader" }); // plain http
+    const area = Object.assign(document.createElement("textarea"), { value: text, className: "pf-v6-screen-reader" }); // for plain http, which has no clipboard API
     (document.querySelector("dialog[open]") ?? document.body).append(area);
     area.select();
     const done = document.execCommand("copy");
@@ -204,7 +204,7 @@
     time.title = `${local}\n${utc}`;
   }));
 
-  // A choice of time zones offers the browser's own too.
+  // A time zone field also offers the browser's own zone.
   const zones = () => ready.push((part) => $$("select[data-zones]", part).forEach((select) => {
     const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
     if (own && ![...select.options].some((option) => option.value === own)) select.add(new Option(`${own} (yours)`, own));
@@ -227,7 +227,7 @@
       }
       form.dataset.sending = "yes";
       delete form.dataset.changed;
-      // Not `disabled`: a disabled button is left out of what the form sends.
+      // Not `disabled`: the form would not send a disabled button's value.
       buttons(form).forEach((button) => { button.setAttribute("aria-disabled", "true"); button.classList.add("pf-m-in-progress"); });
       if (form.hasAttribute("data-download")) setTimeout(() => { delete form.dataset.sending; free(form); }, 2000);
     }, true);
@@ -239,10 +239,10 @@
     addEventListener("pageshow", () => $$("form[data-sending]").forEach((form) => { delete form.dataset.sending; free(form); }));
     on("input", "[data-must-equal]", (e, input) => input.setCustomValidity(""));
     on("click", "[aria-disabled=true]", (e) => e.preventDefault(), true);
-    // Leaving a form with changes asks first.
+    // Ask before leaving a form with changes.
     on("input", "form[data-guard]", (e, form) => { form.dataset.changed = "yes"; });
     addEventListener("beforeunload", (e) => { if ($("form[data-changed]")) e.preventDefault(); });
-    // Empty filters stay out of the address, with htmx and without.
+    // Keep empty filters out of the URL, with and without htmx.
     document.addEventListener("htmx:config:request", (e) => {
       const { ctx } = e.detail;
       if (!ctx.sourceElement.closest("form[data-prune]") || !(ctx.request.body instanceof FormData)) return;
@@ -251,7 +251,7 @@
     document.addEventListener("formdata", (e) => {
       if (e.target.matches("form[data-prune]")) [...e.formData].forEach(([name, value]) => { if (value === "") e.formData.delete(name); });
     });
-    // A field that is wrong, or required and left empty, says so in the browser's words when it is left.
+    // An invalid or missing value is reported in the browser's words when the field loses focus.
     const judge = (input) => {
       const box = input.closest(".pf-v6-c-form-control");
       const group = input.closest(".pf-v6-c-form__group");
@@ -274,7 +274,7 @@
     document.addEventListener("pointerdown", () => { pressed = true; }, true);
     for (const event of ["pointerup", "pointercancel"]) document.addEventListener(event, () => { pressed = false; }, true);
     on("focusout", "form[method=post] :is(input, select, textarea):not(dialog *, [data-must-equal])", (e, input) => {
-      // What is being pressed must not move away before it is let go.
+      // A button must not move while the pointer presses it.
       if (pressed) document.addEventListener("pointerup", () => setTimeout(judge, 0, input), { once: true });
       else judge(input);
     });
@@ -300,7 +300,7 @@
       });
       list.replaceChildren(row, ...rows);
     };
-    // While it is typed and not when the field is left: a press of a button below must not find that it has moved.
+    // On input, not on focusout: a button below must not move while the pointer presses it.
     on("input", "form", (e, form) => $$("[data-summary]", form).forEach(tell));
     ready.push((part) => $$("[data-summary]", part).forEach(tell));
   };
@@ -332,7 +332,7 @@
 
   // -- refreshing -------------------------------------------------------------------------------------------------
 
-  // <div data-refresh="30" hx-get="…" hx-trigger="portico:refresh"> asks again every 30 s while somebody can see it.
+  // <div data-refresh="30" hx-get="…" hx-trigger="portico:refresh"> reloads every 30 s while the page is visible.
   const refreshing = () => {
     const last = new WeakMap();
     const due = (element, now) => {
@@ -348,7 +348,7 @@
       });
       $$("[data-refresh]").filter((element) => due(element, now)).forEach((element) => {
         last.set(element, now);
-        // An open menu or a field in use inside is not swapped away under the hand.
+        // Do not replace a part with an open menu or a focused field.
         if ($("details[data-menu][open]", element) || (element.contains(document.activeElement) && typing(document.activeElement))) return;
         element.dispatchEvent(new CustomEvent("portico:refresh"));
       });
@@ -361,7 +361,7 @@
 
   const charts = (() => {
     const drawn = new Map();
-    const opened = new Set(); // ids of charts whose table somebody wants to see
+    const opened = new Set(); // ids of charts whose data table is open
     let library = null;
     const load = (src) => library ??= new Promise((done, fail) => {
       const script = Object.assign(document.createElement("script"), { src, onload: done, onerror: fail });
@@ -388,7 +388,7 @@
       const round = kind === "donut";
       const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
       const unit = table.dataset.unit ?? "";
-      // Amounts far below one are told by their first two digits, so that ticks differ.
+      // Amounts far below one show two significant digits, so that ticks differ.
       const short = (value) => unit + Intl.NumberFormat("en", Math.abs(value) < 0.1 ? { maximumSignificantDigits: 2 } : { notation: "compact", maximumFractionDigits: 2 }).format(value);
       const colourOf = (name, at) => name === "Failed" || name === "Errors" ? failed : colours[at % 8];
       const datasets = series.map((one, at) => ({
@@ -432,7 +432,7 @@
       const tables = $$("table[data-chart]", part).filter((table) => $$("tbody tr", table).length);
       tables.forEach((table) => {
         const details = table.closest("details");
-        // A refresh brings the table open, as it is without scripts; what somebody opened stays open, all else is shut.
+        // New content has its table open, as without scripts. Close it, unless the person opened it before.
         if (details && !details.dataset.seen) { details.open = opened.has(table.closest("figure").id); details.dataset.seen = "yes"; }
         $("[data-chart-canvas]", table.closest("figure"))?.removeAttribute("hidden");
       });
@@ -440,7 +440,7 @@
     };
     const remember = (e, summary) => {
       const { id } = summary.closest("figure");
-      if (summary.parentElement.open) opened.delete(id); else opened.add(id); // it is about to change
+      if (summary.parentElement.open) opened.delete(id); else opened.add(id); // the state before the click
     };
     return { start: () => { on("click", ".chart-data > summary", remember); ready.push(all); document.addEventListener("portico:theme", () => all()); } };
   })();
@@ -450,6 +450,6 @@
   for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, times, zones, forms, summaries, checkLists, codeTabs, refreshing, charts.start]) begin();
   const arrived = (part) => ready.forEach((act) => act(part));
   arrived(document);
-  // The element that asked may be gone after the swap, so what is new is looked for in the whole document.
+  // The requesting element may be gone after the swap, so look for new parts in the whole document.
   document.addEventListener("htmx:after:swap", () => arrived(document));
 })();

@@ -66,7 +66,7 @@ def require_admin() -> AnyResponse | None:
     if not current_user.sees_everything:
         abort(403, "This page is for administrators.")
     if request.method not in ("GET", "HEAD", "OPTIONS") and not current_user.is_admin:
-        abort(403, "Your role may read everything here and change nothing.")
+        abort(403, "Read-only access: your role can’t make changes.")
     return None
 
 

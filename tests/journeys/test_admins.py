@@ -22,7 +22,7 @@ def test_somebody_invited_by_link_asks_and_is_approved_with_others_at_once(
 ):
     admin = visit(java_script_enabled=scripts).sign_in(portico.admin_username, portico.admin_password)
     admin.open("/admin/invitations/new")
-    admin.page.get_by_role("main").get_by_role("button", name="Make the invitation").click()
+    admin.page.get_by_role("main").get_by_role("button", name="Create invitation").click()
     link = admin.page.locator("#invitation-link").inner_text().strip()
 
     guest, username = visit(java_script_enabled=scripts), f"guest-{newcomer.rpartition('-')[2]}"
@@ -44,7 +44,7 @@ def test_somebody_invited_by_link_asks_and_is_approved_with_others_at_once(
     for name in (username, newcomer):
         row = admin.page.get_by_role("row").filter(has_text=name).first
         row.get_by_role("checkbox").check()
-    admin.press("Decide on the chosen")
+    admin.press("Review selected")
     admin.page.locator("[name=reason]").fill("For a month.")
     admin.press("Approve")
     admin.page.get_by_role("heading", name="2 of 2 approved").wait_for()
@@ -53,7 +53,7 @@ def test_somebody_invited_by_link_asks_and_is_approved_with_others_at_once(
 
     for visitor in (guest, person):
         visitor.open("/models/echo-restricted?tab=access")
-        visitor.sees("You may call this model")
+        visitor.sees("You have access")
         visitor.open("/notices")
         assert "echo-restricted" in visitor.page.get_by_role("main").inner_text()
 

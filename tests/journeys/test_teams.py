@@ -98,8 +98,8 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     assert re.search("running low|used up|near", main_of(member), re.IGNORECASE), main_of(member)
     member.page.locator("[name=amount]").fill("0.001")
     member.page.locator("[name=reason]").fill("The second half of the notes.")
-    member.press("Ask for more")
-    member.sees("You have asked for more")
+    member.press("Request an increase")
+    member.sees("Increase requested")
 
     # The owner is told, grants it, and the call passes.
     owner.open("/notices")

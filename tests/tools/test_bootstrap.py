@@ -93,7 +93,7 @@ def test_an_environment_that_was_killed_while_being_made_is_made_anew(checkout: 
             time.sleep(0.01)
         os.killpg(making.pid, signal.SIGKILL)
     done = checkout.run("run")
-    assert "removing a half-made .venv" in done.stdout
+    assert "removing an incomplete .venv" in done.stdout
     assert checkout.version() == "1.0"
 
 
@@ -135,7 +135,7 @@ def test_two_first_starts_at_once_make_one_environment(checkout: Checkout) -> No
     ]
     said = "".join(process.communicate()[0] for process in both)
     assert [process.returncode for process in both] == [0, 0]
-    assert said.count("making .venv") == 1
+    assert said.count("creating .venv") == 1
     assert set(json.loads((checkout.root / ".venv" / "installed.json").read_text())) == {"requirements.txt"}
 
 

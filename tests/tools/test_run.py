@@ -222,9 +222,9 @@ def test_an_end_that_nobody_asked_for_is_a_failure_whatever_its_status(
 
 def test_what_died_long_ago_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     process = run.Process("one", lambda: None)  # type: ignore[arg-type, return-value]
-    assert [process.put_off(float(at)) for at in range(5)] == [0.5, 1, 2, 4, 8]
-    assert process.put_off(61.0) == 4  # of the minute before it, three
-    assert [process.put_off(61.0) for _ in range(3)] == [8, None, None]
+    assert [process.schedule_restart(float(at)) for at in range(5)] == [0.5, 1, 2, 4, 8]
+    assert process.schedule_restart(61.0) == 4  # of the minute before it, three
+    assert [process.schedule_restart(61.0) for _ in range(3)] == [8, None, None]
 
 
 def test_a_procfile_that_says_nothing_of_use_is_told_in_a_sentence(launch: Callable[..., Launched]) -> None:

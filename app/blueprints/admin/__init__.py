@@ -12,7 +12,7 @@ from app.pages.menu import init_menu
 from app.web.doors import door_of
 from app.web.sign_in import require_admin
 
-READ_ONLY = "Your role may read everything here and change nothing."
+READ_ONLY = "Read-only access: your role can’t make changes."
 
 
 def register(app: Flask) -> None:

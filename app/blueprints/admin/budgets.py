@@ -36,7 +36,7 @@ class BudgetForm(BudgetFields, EditForm):
         description="Percents of the limit, separated by commas; each is told once a period. Empty for none.",
         render_kw={"autocomplete": "off"},
     )
-    action = SelectField("What else happens", default="notify")
+    action = SelectField("Also", default="notify")
     action_percent = IntegerField(
         "At percent",
         [Optional(), NumberRange(1, 100, "Give a percent from 1 to 100.")],

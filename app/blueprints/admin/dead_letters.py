@@ -63,7 +63,7 @@ def post(id: str) -> Response:
     except DomainError as error:
         toast_next("warning" if isinstance(error, Conflict) else "danger", error.message)
     else:
-        toast_next("success", "The event is in the books." if is_new else "The books had this event already.")
+        toast_next("success", "The event is in the ledger." if is_new else "The ledger already had this event.")
     return see_other(url_for("admin.dead_letters.index"))
 
 

@@ -96,7 +96,7 @@ class ModelForm(EditForm):
     deployments: Deployments | None = None
 
     price_from = DateTimeLocalField(
-        "Holds from",
+        "Effective from",
         [Optional()],
         format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
         description="In UTC. Empty for now; a later time plans a change of price.",

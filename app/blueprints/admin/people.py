@@ -209,7 +209,7 @@ def delete(username: str) -> Response:
     except DomainError as error:
         toast_next("danger", error.message)
         return see_other(url_for("admin.people.detail", username=username))
-    toast_next("success", f"{name} is deleted. What they used stays in the books.")
+    toast_next("success", f"{name} is deleted. What they used stays in the ledger.")
     return see_other(url_for("admin.people.index"))
 
 

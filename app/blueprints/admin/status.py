@@ -61,7 +61,7 @@ def _repaired(drift: reconcile.Drift | None) -> tuple[Level, str]:
             return "warning", error.message
         else:
             status.forget_drift(redis, difference)
-            return "success", "The counter says what the books say again."
+            return "success", "The counter matches the ledger again."
     if drift is None:
-        return "info", "This counter does not differ from the books now. Nothing was changed."
+        return "info", "This counter matches the ledger now. Nothing was changed."
     return "warning", "The counter was charged all the while. Nothing was changed; try again in a moment."

@@ -25,7 +25,7 @@ from app.workflows import alerts, budget_requests
 from app.workflows.budget_requests import LONGEST_TEXT, BudgetRequest
 
 ALERTS, REQUESTS = 20, 20
-READ_ONLY = "Your role may read this and decide nothing."
+READ_ONLY = "Read-only access: your role can’t decide on requests."
 EDIT = "admin.budgets.detail"
 
 
@@ -44,7 +44,7 @@ class AskForm(FlaskForm):
             InputRequired("Say what you need it for."),
             Length(max=LONGEST_TEXT, message="Use at most %(max)d characters."),
         ],
-        description=f"Who decides reads this. At most {LONGEST_TEXT} characters.",
+        description=f"Shown to the approver. At most {LONGEST_TEXT} characters.",
     )
 
 
@@ -97,7 +97,7 @@ def ask(scope: str, id: str) -> Response:
     except DomainError as error:
         blame(form, error)
         return _page(payer, form, error.status)
-    toast_next("success", "You have asked for more. The answer comes as a notice.")
+    toast_next("success", "Increase requested. You will be notified of the decision.")
     return see_other(address(payer))
 
 

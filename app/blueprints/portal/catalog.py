@@ -37,14 +37,14 @@ SORTS = {
     "-name": "Name, Z to A",
     "-created": "Newest first",
     "created": "Oldest first",
-    "price": "Cheapest input first",
-    "-price": "Dearest input first",
-    "output": "Cheapest output first",
-    "-output": "Dearest output first",
-    "-context": "Largest context first",
-    "context": "Smallest context first",
-    "-longest": "Longest answers first",
-    "longest": "Shortest answers first",
+    "price": "Input price: low to high",
+    "-price": "Input price: high to low",
+    "output": "Output price: low to high",
+    "-output": "Output price: high to low",
+    "-context": "Context: high to low",
+    "context": "Context: low to high",
+    "-longest": "Max output: high to low",
+    "longest": "Max output: low to high",
 }
 
 

@@ -39,7 +39,7 @@ from app.web.request_cache import memberships
 LAST = 50  # requests on a key's page
 HISTORY = 20  # entries of the history there
 SECRETS = 10  # secrets there; more only if they still work
-READ_ONLY = "Your role may read everybody’s keys and change none of them."
+READ_ONLY = "Read-only access: your role can’t change keys."
 REVOKED = "A revoked key cannot be changed any more."
 CREDIT = "admin.credits.new"
 CONTINENTS = ("Africa/", "America/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/")

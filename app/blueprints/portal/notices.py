@@ -45,7 +45,7 @@ def read(id: str) -> Response:
 @bp.post("/notices/reading")
 def read_all() -> Response:
     transaction(notices.mark_all_read, me())
-    toast_next("success", "All notices are marked as read.")
+    toast_next("success", "All notifications are marked as read.")
     return see_other(url_for("portal.notices.index"))
 
 
@@ -53,7 +53,7 @@ def read_all() -> Response:
 def choose() -> Response:
     by_email = request.form.get("email") == "y"
     transaction(notices.choose, me(), email=by_email)
-    toast_next("success", "Notices come by e-mail too." if by_email else "Notices come here only.")
+    toast_next("success", "Notifications also come by e-mail." if by_email else "Notifications appear only here.")
     return see_other(url_for("portal.notices.index"))
 
 

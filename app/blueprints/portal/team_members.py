@@ -31,7 +31,7 @@ def invite(id: str) -> Response:
     except DomainError as error:
         blame(form, error, username="whom")
         return page_of_team(teams.get_visible(me(), id), "members", 422, inviting=form)
-    toast_next("success", f"{person.username} is asked into {team.name}, and may accept or decline.")
+    toast_next("success", f"Invitation sent to {person.username}.")
     return _members_of(id)
 
 

@@ -47,7 +47,7 @@ TABS = {
     "usage": "Usage",
     "settings": "Settings",
 }
-READ_ONLY = "Your role may read everybody’s teams and change none of them."
+READ_ONLY = "Read-only access: your role can’t change teams."
 FOR_OWNERS = "Only the team’s owners may change this."
 FOR_ADMINS = "A team’s limits and budget are set by administrators."
 LAST = 10  # requests and history entries that the overview shows
@@ -90,7 +90,7 @@ def create() -> Response:
     except DomainError as error:
         blame(form, error)
         return render("portal/teams/new.html", status=422, form=form)
-    toast_next("success", f"The team {team.name} is made, and you own it. Invite its members.")
+    toast_next("success", f"Team {team.name} created. Invite its members.")
     return see_other(url_for("portal.teams.detail", id=team.id, tab="members"))
 
 
@@ -105,7 +105,7 @@ def answer(id: str) -> AnyResponse:
     team_id, name = invitation.team_id, invitation.team.name
     transaction(teams.answer, invitation, by=person, accept=accept)
     if accept:
-        toast_next("success", f"You are in the team {name} now.")
+        toast_next("success", f"You joined {name}.")
         return see_other(url_for("portal.teams.detail", id=team_id))
     toast_next("info", f"You declined the invitation to {name}.")
     return see_other(url_for("portal.teams.index"))
@@ -195,7 +195,7 @@ def delete(id: str) -> Response:
     if not is_confirmed_by(name):
         return render("portal/teams/deletion.html", status=422, team=team, stops=_what_stops(team), fault=True)
     transaction(offboarding.dissolve, team, by=me())
-    toast_next("success", f"The team {name} is deleted. What it used stays in the books.")
+    toast_next("success", f"The team {name} is deleted. What it used stays in the ledger.")
     return see_other(url_for("portal.teams.index"))
 
 

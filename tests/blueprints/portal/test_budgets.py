@@ -134,9 +134,9 @@ def test_who_is_cut_off_is_said_with_the_reason(
     limit(people, "member", cap)
     spend(wire, "member", cap, "5")
     page = signed_in("stranger").page(f"/budgets/team/{team.id}")
-    assert "Cut off by a budget of their own: owner in team Lab." in page.section("Budgets inside of it")
+    assert "Blocked by a budget of their own: owner in team Lab." in page.section("Budgets inside of it")
     cut_off = signed_in("owner").page(f"/budgets/member/{team.id}:owner")
-    assert cut_off.alert.heading == "Whoever it pays for is cut off"
+    assert cut_off.alert.heading == "Requests are blocked"
     assert cut_off.status == "Used up"
 
 
@@ -181,7 +181,7 @@ def test_a_person_asks_for_more_and_takes_it_back(people: People, signed_in: Sig
     limit(people, "user", people.owner.id)
     browser, path = signed_in("owner"), "/budgets/user/owner"
     assert browser.post(f"{path}/requests", page=path, **ASK).status_code == 303
-    assert "$2.00 for this period" in browser.page(path).section("You have asked for more")
+    assert "$2.00 for this period" in browser.page(path).section("Increase requested")
     found = db.session.query(BudgetRequest).one()
     assert (found.amount_nano, found.lasting, found.status) == (2 * money.NANO, False, "pending")
     assert browser.post(f"/budget-requests/{found.id}/withdrawal").status_code == 303
@@ -203,7 +203,7 @@ def test_somebody_whom_it_does_not_pay_for_is_not_offered_to_ask(people: People,
     limit(people, "member", f"{team.id}:{people.owner.id}")
     path = f"/budgets/member/{team.id}:owner"
     browser = signed_in("stranger")
-    assert "Ask for more" not in browser.page(path).headings
+    assert "Request an increase" not in browser.page(path).headings
     assert browser.post(f"{path}/requests", **ASK).status_code == 403
 
 
@@ -278,7 +278,7 @@ def test_nobody_else_decides(people: People, team: Team, signed_in: SignIn) -> N
     }
     assert answers == {"owner": (200, 403), "stranger": (404, 404), "auditor": (200, 403)}
     decision = signed_in("auditor").page(f"/budget-requests/{id}").section("Decision")
-    assert {button.reason for button in decision.buttons} == {"Your role may read this and decide nothing."}
+    assert {button.reason for button in decision.buttons} == {"Read-only access: your role can’t decide on requests."}
     assert "Grant" not in signed_in("owner").page(f"/budget-requests/{id}").buttons
 
 
@@ -313,10 +313,10 @@ def test_what_the_whole_organisation_spends_is_for_admins_alone(
     spend(wire, "organisation", "default", "4321")  # where the answer 429 leads
     answer = signed_in("stranger").get("/budgets/organisation/default")
     page = read(answer)
-    assert page.alert.heading == "Everybody is cut off"
+    assert page.alert.heading == "Everyone’s requests are blocked"
     assert "until it resets" in page.alert
     assert "An administrator can raise it." in page.alert
-    assert page.section("Ask for more").form("/budgets/organisation/default/requests")
+    assert page.section("Request an increase").form("/budgets/organisation/default/requests")
     assert not [number for number in numbers if number in answer.text]
 
 

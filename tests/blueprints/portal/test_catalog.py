@@ -52,7 +52,7 @@ def test_a_model_page_has_price_limits_and_a_quickstart_with_the_real_address(
     owner = signed_in("owner")
     page = owner.page("/models/vendor/large")
     assert page.section("Price").facts["Input, per 1M tokens"] == "$0.075"
-    assert page.section("Limits and abilities").facts["Context"] == "128,000 tokens"
+    assert page.section("Limits and capabilities").facts["Context"] == "128,000 tokens"
     page = owner.page("/models/vendor/large?tab=quickstart")
     for name in ("curl", "Python", "JavaScript", "LangChain"):
         assert "http://localhost/v1" in page.code(name), name

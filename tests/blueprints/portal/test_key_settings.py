@@ -219,7 +219,7 @@ def test_a_read_only_admin_sees_every_control_disabled_with_the_reason(
     id, _ = make_key(people.owner)
     transaction(keys.rotate, found(id), by=people.owner, overlap_s=60)
     page = signed_in("auditor").page(f"/keys/{id}")
-    reason = "Your role may read everybody’s keys and change none of them."
+    reason = "Read-only access: your role can’t change keys."
     locked = [button.text for button in page.buttons if button.reason == reason]
     assert locked == ["Change", "Rotate", "Pause", "Revoke", "End now", "Give credit"]
     assert not [way for way in page.ways for act in (*ACTS, "secrets") if f"/keys/{id}/{act}" in way]

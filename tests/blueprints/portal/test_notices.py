@@ -28,7 +28,7 @@ def unread(people: People) -> int:
 def test_the_bell_counts_what_is_unread_and_the_list_keeps_it_all(people: People, signed_in: SignedIn) -> None:
     owner = signed_in("owner")
     assert "Notifications" in owner.page("/home").whole.links
-    assert "No notices yet" in owner.page("/notices").headings
+    assert "No notifications yet" in owner.page("/notices").headings
     first = tell(people, "First")
     tell(people, "Second")
     assert owner.page("/keys").whole.link("Notifications, 2 unread").badge == "2"

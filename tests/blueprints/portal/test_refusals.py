@@ -62,8 +62,8 @@ def test_a_budget_refusal_shows_its_numbers_and_ways_on(
 ) -> None:
     id = refuse(wire, people.owner.id)
     page = signed_in("owner").page(f"/activity/{id}")
-    assert page.status == "Not let in"
-    assert page.alert.heading == "It could have cost more than was left of a budget"
+    assert page.status == "Refused"
+    assert page.alert.heading == "Not enough budget left for this request"
     assert "can't pay for this request" in page.alert
     stopped = page.section("What stopped it")
     assert "The limit of your own budget." in stopped
@@ -75,7 +75,7 @@ def test_a_budget_refusal_shows_its_numbers_and_ways_on(
     less, wait, more, _ = page.section("What you can do").items
     assert "max_tokens of at most 1,234" in less
     assert "$0.50 was reserved" in wait
-    assert more.link("Ask for more of this budget").href == f"/budgets/user/{people.owner.id}"
+    assert more.link("Request an increase of this budget").href == f"/budgets/user/{people.owner.id}"
     details = page.section("Details").facts
     assert (details["Cost"], details["Key"]) == ("Nothing was charged", "Access token")
     assert id in page.codes

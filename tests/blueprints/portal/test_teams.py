@@ -323,7 +323,7 @@ def test_the_catalogue_asks_for_oneself_or_for_a_team(
     page = f"/models/small?tab=access&team={team}"
     assert "Access of Research" in member.page(page).headings
     assert member.post("/models/small/subscription", page=page, team=team).status_code == 303
-    assert "Keys of Research may call this model" in member.page(page).section("Access of Research")
+    assert "Keys of Research have access" in member.page(page).section("Access of Research")
     assert "Keys of Research" not in member.page("/models/small?tab=access")
     assert subscriptions.live(person("member"), small) is None
     stranger = signed_in("stranger")

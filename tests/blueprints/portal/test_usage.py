@@ -87,7 +87,7 @@ def test_usage_of_everyone_is_for_admins(
     page = signed_in(who).page("/admin/usage", status=status)
     if status == 200:
         assert "$0.011 exactly" in page.definition("Cost").note
-        assert page.table("Top users, dearest first").row_names == ["stranger", "owner"]
+        assert page.table("Top users, most expensive first").row_names == ["stranger", "owner"]
         assert not signed_in(who).page("/admin/usage?range=7", fragment=True).is_whole
 
 
@@ -172,7 +172,7 @@ def test_a_filter_narrows_everything_and_can_be_taken_out(
     page = owner.page(f"/usage?key={first}")
     assert page.definition("Cost") == "$1.00"
     assert "Remove filter Key: first key" in page.links
-    by_key = owner.page("/usage?group=key").table("Usage by key, dearest first")
+    by_key = owner.page("/usage?group=key").table("Usage by key, most expensive first")
     assert by_key.row_names == ["second key", "first key"]
     assert by_key.column("Share of cost") == ["80%", "20%"]
     assert "No calls fit these filters" in owner.page("/usage?model=none").headings
@@ -202,7 +202,7 @@ def test_streams_and_whole_answers_stand_side_by_side(
     use(people.owner, small, at(), stream=True, ttft_ms=100, duration_ms=1100, completion_tokens=50)
     use(people.owner, small, at(), stream=False, ttft_ms=None, duration_ms=10, outcome="error", status=502)
     table = signed_in("owner").page("/usage").table("Streams and answers as a whole")
-    stream, whole = table.row("As a stream"), table.row("As a whole")
+    stream, whole = table.row("Streaming"), table.row("Non-streaming")
     assert (stream.cell("Tokens/s"), stream.cell("First token, mean")) == ("50.0", "100 ms")
     assert whole.cell("Errors") == "1 (100%)"
 
@@ -214,7 +214,7 @@ def test_the_hours_of_the_week_follow_the_zone(
     owner = signed_in("owner")
 
     def hours(zone: str) -> tuple[int, int]:
-        rows = owner.page(f"/usage?tz={zone}").section("Hours of the week").table().rows
+        rows = owner.page(f"/usage?tz={zone}").section("Usage by hour and weekday").table().rows
         [found] = [
             (day, hour) for day, row in enumerate(rows) for hour in range(24) if row.cell(f"{hour:02}:00") != "·"
         ]
