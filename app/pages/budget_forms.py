@@ -1,4 +1,4 @@
-"""The fields of a budget, which stand in forms of both doors: an amount of money, its period and the period's time zone."""
+"""The fields of a budget, for forms of both doors: an amount of money, its period and the period's time zone."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ PERIOD_CHOICES = [SelectChoice(name, words) for name, words in PERIODS.items()]
 
 
 def amount_field(label: str, description: str = "", validators: list[Any] | None = None) -> StringField:
-    """An amount of money as text, which the domain reads."""
+    """A field for an amount of money. Its data is text, which the domain parses."""
     return StringField(
         label, validators, description=description, render_kw={"inputmode": "decimal", "autocomplete": "off"}
     )
 
 
 class BudgetFields:
-    """What a form about a budget inherits beside its own fields."""
+    """Fields that a form about a budget inherits."""
 
-    limit = amount_field("Budget", "The most that may be spent in each period. Empty takes the limit away.")
+    limit = amount_field("Budget", "The most that may be spent in each period. Empty removes the limit.")
     period = SelectField("Period", choices=PERIOD_CHOICES, default="month")
     timezone = StringField(
         "Time zone of the period",
@@ -32,7 +32,7 @@ class BudgetFields:
     )
 
     def to_budget(self) -> dict[str, Any] | None:
-        """The budget that is given, as `budgets.set_budget` takes it; None without an amount."""
+        """Returns the budget as `budgets.set_budget` takes it; None without an amount."""
         amount = (self.limit.data or "").strip()
         zone = (self.timezone.data or "").strip() or "UTC"
         return {"limit": amount, "period": self.period.data, "timezone": zone} if amount else None

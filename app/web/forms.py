@@ -1,8 +1,8 @@
-"""What forms of every door share: a refusal of the domain becomes a fault of the field that caused it, and a form that
-edits what is there knows whether it still is as the person saw it.
+"""What the forms of every door share: the domain's refusals become errors of the field at fault, and an edit form
+notices if somebody else has changed the object since the form was opened.
 
-So a form that the domain refuses is answered like one that the form itself refuses: 422, with everything still filled
-in. One that somebody else was faster than is answered with 409 and both values of each field that differs.
+A form that the domain refuses is answered like one that the form itself refuses: with 422, and everything still filled
+in. If somebody else was faster, the answer is 409 with both values of each field that differs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PERCENT = re.compile(r"\d{1,3}")
 
 
 class PercentsField(Field):
-    """Whole percents, separated by commas; `data` is a list of them."""
+    """Whole percentages, separated by commas. `data` is a list of them."""
 
     widget = TextInput()
 
@@ -64,7 +64,7 @@ class PercentsField(Field):
 
 
 class WordsField(Field):
-    """Words, separated by commas; `data` is a list of them."""
+    """Words, separated by commas. `data` is a list of them."""
 
     widget = TextInput()
 
@@ -77,7 +77,7 @@ class WordsField(Field):
 
 
 class NumberField(StringField):
-    """A whole or a decimal number; nothing is None."""
+    """A whole or a decimal number. Empty means None."""
 
     def process_formdata(self, valuelist: Sequence[Any]) -> None:
         text = str(valuelist[0]).strip() if valuelist else ""
@@ -92,7 +92,7 @@ class NumberField(StringField):
 
 
 class JsonField(TextAreaField):
-    """JSON of any shape; nothing is None."""
+    """Any JSON. Empty means None."""
 
     def process_formdata(self, valuelist: Sequence[Any]) -> None:
         text = str(valuelist[0]).strip() if valuelist else ""
@@ -110,12 +110,12 @@ class JsonField(TextAreaField):
 
 
 def is_confirmed_by(name: str) -> bool:
-    """Whether the form that was sent bears the name of what it is about, as `ui.confirm_form(typed=name)` asks for."""
+    """Whether the request contains the name of the object, as `ui.confirm_form(typed=name)` asks for."""
     return request.form.get("confirm") == name
 
 
 class Value(NamedTuple):
-    """What one field of a form holds: as it is compared, and as a person reads it."""
+    """The value of one form field: `data` to compare, `words` to show."""
 
     name: str
     label: str
@@ -124,7 +124,7 @@ class Value(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A field that two people want otherwise."""
+    """A field to which two people gave different values."""
 
     label: str
     theirs: str
@@ -132,26 +132,26 @@ class Difference(NamedTuple):
 
 
 class EditConflict(Conflict):
-    """Somebody else has changed what a form edits since it was opened."""
+    """Somebody else has changed the object since the form was opened."""
 
 
 class EditForm(FlaskForm):
-    """A form that edits what is there. It carries the version that it was opened with: a digest of all its values, so
-    that a change of anything it shows is noticed, wherever it was made.
+    """A form that edits an existing object. It carries the version with which it was opened: a digest of all its
+    values. So it notices a change of anything that it shows, wherever the change was made.
 
-    Make the form of what is there by `as_opened`, and run what it is sent for by `save`. `beside` is what belongs to the
-    version though no field shows it, such as when a secret was replaced.
+    Create the form of the current object with `as_opened`, and run its changes with `save`. `beside` is a value that
+    belongs to the version although no field shows it, such as when a secret was replaced.
     """
 
     version = HiddenField(validators=[Length(max=64)])
-    declared: Sequence[fields.Field] = ()  # by `with_inputs`
+    declared: Sequence[fields.Field] = ()  # set by `with_inputs`
     beside: Any = None
     is_conflict = False
     differences: Sequence[Difference] = ()
 
     @property
     def numbers(self) -> list[Field]:
-        """The inputs of declared fields that are numbers: pages show them beside each other."""
+        """The inputs of declared fields that are numbers. Pages show them next to each other."""
         return [self[field.name] for field in self.declared if field.name in self and field.is_number]
 
     @property
@@ -160,29 +160,30 @@ class EditForm(FlaskForm):
         return [self[field.name] for field in self.declared if field.name in self and not field.is_number]
 
     def entered(self) -> dict[str, Any]:
-        """What the inputs of declared fields hold, as the domain takes it. A secret that is left empty stays."""
-        shown = [field for field in self.declared if field.name in self]
-        values = {field.name: self[field.name].data for field in shown if not field.kept or self[field.name].data}
+        """The values of the inputs of declared fields, as the domain takes them. An empty secret stays unchanged."""
+        fields_shown = [field for field in self.declared if field.name in self]
+        values = {
+            field.name: self[field.name].data for field in fields_shown if not field.kept or self[field.name].data
+        }
         return {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
 
     def values(self) -> Iterator[Value]:
-        """What is edited; a form with parts that are no fields adds theirs."""
+        """The values that the form edits. A form with parts that are not fields adds their values."""
         for field in self:
-            if not isinstance(field, HiddenField):  # a token is one, and so is the version
+            if not isinstance(field, HiddenField):  # such as the CSRF token and the version
                 yield Value(field.name, field.label.text, _comparable(field.data), words_of(field))
 
     def as_opened(self, now: EditForm | None = None) -> Self:
-        """This form with the version of what it shows, or of what another form shows that is filled in with how things
-        are `now`."""
+        """Returns this form with the version of its values, or of the values of `now`, a form of the current object."""
         self.version.data = (now or self)._digest()
         return self
 
     def save(self, current: Callable[[], EditForm], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `work` as one unit of work, if what `current` makes, the form of how things are now, still has the
-        version that this one was opened with. A form that was sent without a version edits any.
+        """Runs `work` as one unit of work, if the object still has the version with which this form was opened.
+        `current` returns the form of the current object. A form without a version edits any version.
 
-        Raises `EditConflict` otherwise; then the form knows the `differences` and carries the version of now, so that it
-        overwrites when it is sent again.
+        Otherwise raises `EditConflict`. The form then has the `differences` and carries the current version, so sending
+        it again overwrites the other change.
         """
 
         def unchanged() -> None:
@@ -193,9 +194,13 @@ class EditForm(FlaskForm):
             theirs = {value.name: value for value in now.values()}
             yours = {value.name: value for value in self.values()}
             self.differences = [
-                Difference(one.label, *(side[one.name].words if one.name in side else "" for side in (theirs, yours)))
-                for one in {**theirs, **yours}.values()
-                if one.name not in theirs or one.name not in yours or theirs[one.name].data != yours[one.name].data
+                Difference(
+                    value.label, *(side[value.name].words if value.name in side else "" for side in (theirs, yours))
+                )
+                for value in {**theirs, **yours}.values()
+                if value.name not in theirs
+                or value.name not in yours
+                or theirs[value.name].data != yours[value.name].data
             ]
             self.version.data, self.is_conflict = version, True
             raise EditConflict("Somebody else has changed this since you opened it.")
@@ -208,7 +213,7 @@ class EditForm(FlaskForm):
 
 
 def _comparable(data: Any) -> Any:
-    """A field's data so that the same reads the same, whether it was kept or typed."""
+    """Normalises a field's data, so that equal values compare equal whether stored or typed."""
     if isinstance(data, str):
         return data.replace("\r\n", "\n").strip()
     if isinstance(data, list | tuple):
@@ -217,7 +222,7 @@ def _comparable(data: Any) -> Any:
 
 
 def words_of(field: Any) -> str:
-    """What a field says, in words for people. A secret is never told."""
+    """The value of a field, in words for people. A secret is never shown."""
     if isinstance(field, PasswordField):
         return "A new one: enter it again" if field.data else "As it is"
     if isinstance(field, BooleanField):
@@ -230,25 +235,25 @@ def words_of(field: Any) -> str:
 
 
 def with_inputs(
-    kind: fields.Fields, *, but: Sequence[str] = (), only: Callable[[fields.Field], bool] | None = None
+    kind: fields.Fields, *, without: Sequence[str] = (), only: Callable[[fields.Field], bool] | None = None
 ) -> Callable[[F], F]:
-    """Gives a form an input for each field that a noun declares in a Struct (see `app.domain.fields`), but for those
-    that it shows in a way of its own. They stand before the others. Of a form that has some already it completes them.
-    """
+    """Gives a form an input for each field that a noun declares in a Struct (see `app.domain.fields`), except those
+    `without` one and those that `only` rejects. They come before the form's other inputs. Inputs that the form already
+    has are kept."""
 
     def declare(form: F) -> F:
         declared = [
-            field for field in fields.fields_of(kind) if field.name not in but and (only is None or only(field))
+            field for field in fields.fields_of(kind) if field.name not in without and (only is None or only(field))
         ]
-        for place, field in enumerate(declared, -len(declared)):
-            own = getattr(form, field.name, None)
-            if own is None:
-                # A choice that is not sent is a fault, and not the usual one.
+        for position, field in enumerate(declared, -len(declared)):
+            existing = getattr(form, field.name, None)
+            if existing is None:
+                # A choice that was not sent is an error; it does not become the default.
                 is_choice = field.type == "choice" and not field.several
-                made = input_of(field, default=None if is_choice else field.usual)
-                made.creation_counter = place  # by which WTForms sorts them
-                setattr(form, field.name, made)
-            elif not isinstance(own, UnboundField):
+                input = input_of(field, default=None if is_choice else field.usual)
+                input.creation_counter = position  # WTForms sorts fields by this
+                setattr(form, field.name, input)
+            elif not isinstance(existing, UnboundField):
                 raise TypeError(f"no input of a form can be called {field.name}")
         form.declared = tuple(declared)
         return form
@@ -257,7 +262,7 @@ def with_inputs(
 
 
 def input_of(field: fields.Field, *, default: Any) -> Any:
-    """The input that shows a field and reads it; `default` is what it holds when it is neither filled in nor sent."""
+    """The input that shows and reads a field. `default` is its value if it is neither filled in nor sent."""
     attributes: dict[str, Any] = dict(field.attributes)
     arguments: dict[str, Any] = {"description": field.help, "default": default, "render_kw": attributes}
     validators: list[Any] = [InputRequired(field.needed)] if field.required else []
@@ -305,10 +310,10 @@ def _finite(text: str) -> float:
 
 
 def blame(form: FlaskForm, error: DomainError, **names: str) -> int:
-    """Puts `error` at its field; `names` maps the domain's names to the form's where they differ. Returns the status to
-    answer with.
+    """Adds `error` to its field and returns the status of the response. `names` maps the domain's field names to the
+    form's where they differ.
 
-    A fault without a field of this form is the whole form's. An `EditConflict` is shown by the form itself.
+    An error without a field of this form belongs to the whole form. An `EditConflict` is shown by the form itself.
     """
     if isinstance(error, EditConflict):
         return error.status

@@ -202,7 +202,7 @@ def test_a_form_that_shows_a_field_in_a_way_of_its_own_keeps_it() -> None:
     class Own(EditForm):
         colour = SampleForm.size
 
-    form = with_inputs(Sample, but=("cry",))(Own)
+    form = with_inputs(Sample, without=("cry",))(Own)
     assert form.colour is SampleForm.size
     assert not hasattr(form, "cry")
 

@@ -51,7 +51,7 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
 
     person.follow("Rotate")
     person.page.get_by_label("After an hour").check()
-    person.press("Make a new text")
+    person.press("Rotate key")
     second = person.page.locator("#made-key").inner_text().strip()
     assert second != first
     new = openai.OpenAI(api_key=second, base_url=f"{portico.url}/v1", max_retries=0)
@@ -114,5 +114,5 @@ def test_the_form_of_a_key_sums_up_what_will_be_made(visit, newcomer):
         "Budget": "25 USD",
         "Budget period": "A month",
         "Time zone of the period": "UTC",
-        "Tell at": "80",
+        "Alert at": "80",
     }

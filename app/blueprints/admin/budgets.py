@@ -31,9 +31,9 @@ class BudgetForm(BudgetFields, EditForm):
     """The budget of one scope, its alerts, and its action when it is nearly spent."""
 
     thresholds = PercentsField(
-        "Tell at",
+        "Alert at",
         default=list(budgets.THRESHOLDS),
-        description="Percents of the limit, separated by commas; each is told once a period. Empty for none.",
+        description="Percentages of the limit, separated by commas. You are notified once per period. Empty for none.",
         render_kw={"autocomplete": "off"},
     )
     action = SelectField("Also", default="notify")
@@ -103,7 +103,7 @@ def change(scope: str, id: str) -> Response:
     except DomainError as error:
         blame(form, error)
         return _form(payer, form, error.status)
-    toast_next("success", f"The budget of {payer.name} is {'saved' if budget else 'taken away'}.")
+    toast_next("success", f"The budget of {payer.name} is {'saved' if budget else 'removed'}.")
     return see_other(url_for("admin.budgets.index"))
 
 

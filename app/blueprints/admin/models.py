@@ -1,6 +1,6 @@
-"""Models: what people subscribe to, with its price, its limits and the deployments that serve it.
+"""Models: what people subscribe to, with prices, limits and the deployments that serve them.
 
-A price is never edited: another one is dated from now on, and what was charged before stays explained.
+A price is never edited. A new price gets a date, so past charges can still be explained.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from app.web.render import render, see_other, toast_next
 from app.workflows import catalog_changes
 
 SPARE_ROWS = 3
-ROWS = 200  # that are read of one form; the domain takes fewer
+MOST_ROWS = 200  # that one form can have; the domain accepts fewer
 ROW = re.compile(r"deployments-(\d{1,15})-")
 FAULTY = re.compile(r"deployments\[(\d+)\](?:\.(\w+))?")
-PRICE = "price_"  # of the prices among the form's fields
+PRICE = "price_"  # of the price fields
 PREVIEW_DAYS = 30
 ACCESSES = {"restricted": True, "open": False}
 
@@ -82,7 +82,7 @@ def _price(label: str, help: str) -> StringField:
 
 
 def _amount(form: FlaskForm, field: StringField) -> None:
-    """So that all prices that cannot be read are told at once, and not the first alone."""
+    """A validator that checks every price, so that all invalid ones are reported together."""
     try:
         money.parse((field.data or "").strip() or 0)
     except money.MoneyError as error:
@@ -91,7 +91,7 @@ def _amount(form: FlaskForm, field: StringField) -> None:
 
 @with_inputs(ModelFields)
 class ModelForm(EditForm):
-    """A model; its deployments are rows of their own."""
+    """A model. Its deployments are separate rows."""
 
     deployments: Deployments | None = None
 
@@ -114,12 +114,12 @@ class ModelForm(EditForm):
 
     @property
     def from_at(self) -> datetime | None:
-        """When a planned price begins; None for now."""
+        """When a planned price takes effect; None for now."""
         moment: datetime | None = self.price_from.data if "price_from" in self else None
         return moment.replace(tzinfo=UTC) if moment else None
 
     def to_changes(self) -> dict[str, Any]:
-        """The arguments of `catalog.create_model` and, without the name, of `update_model`, but the deployments."""
+        """The arguments of `catalog.create_model` and, without the name, of `update_model`, except the deployments."""
         return {**self.entered(), "price": self.prices}
 
 
@@ -128,7 +128,7 @@ for _member in PRICE_MEMBERS:
 
 
 class DeploymentRow(Form):
-    """One deployment; a row with neither provider nor model is a spare one."""
+    """One deployment. A row with neither provider nor model is a spare one."""
 
     provider_id = SelectField("Provider", validate_choice=False)
     upstream_model = StringField(
@@ -155,7 +155,7 @@ class DeploymentRow(Form):
 
 
 class ModelTrialForm(FlaskForm):
-    """A try at a model's first deployment."""
+    """Tests a model's first deployment."""
 
     prompt = StringField(
         "Question",
@@ -166,14 +166,14 @@ class ModelTrialForm(FlaskForm):
 
 
 class Deployments:
-    """The rows of one form: those it was `sent` with, or those of a model and some spare ones."""
+    """The rows of one form: those that were `sent`, or those of a model and some spare ones."""
 
     def __init__(self, item: Model | None = None, *, sent: bool = False) -> None:
         self.settings = (
             {(one.provider_id, one.upstream_model): one.settings for one in item.deployments} if item else {}
         )
         if sent:
-            numbers = sorted({int(found[1]) for name in request.form if (found := ROW.match(name))})[:ROWS]
+            numbers = sorted({int(found[1]) for name in request.form if (found := ROW.match(name))})[:MOST_ROWS]
             self.rows = [DeploymentRow(request.form, prefix=_prefix(number)) for number in numbers]
         else:
             self.rows = [
@@ -190,27 +190,27 @@ class Deployments:
         return [row for row in self.rows if not row.is_spare and not row.remove.data]
 
     def validate(self, form: FlaskForm) -> bool:
-        """Whether all used rows are whole; what is wrong with them is told at the form as well."""
+        """Whether all used rows are complete. Their errors are also added to the form."""
         for row in self.used:
             row.validate()
             if not row.provider_id.data:
                 _fault(row, "provider_id", "Choose a provider.")
             elif not (row.upstream_model.data or "").strip():
                 _fault(row, "upstream_model", "Give the model's name there.")
-        return self._tell(form)
+        return self._add_errors_to(form)
 
     def blame(self, form: FlaskForm, error: DomainError) -> bool:
-        """Puts a refusal of the domain at its row; False when it is not about one."""
-        found = FAULTY.fullmatch(error.field or "")
-        if found is None or int(found[1]) >= len(self.used):
+        """Adds a refusal of the domain to its row. Returns False if it is not about a row."""
+        match = FAULTY.fullmatch(error.field or "")
+        if match is None or int(match[1]) >= len(self.used):
             return False
-        row = self.used[int(found[1])]
-        _fault(row, found[2] if found[2] in row else "upstream_model", error.message)
-        self._tell(form)
+        row = self.used[int(match[1])]
+        _fault(row, match[2] if match[2] in row else "upstream_model", error.message)
+        self._add_errors_to(form)
         return True
 
     def value(self) -> Value:
-        """All rows that are used, as one value of the form."""
+        """All used rows as one value of the form."""
         data, words = [], []
         for row in self.used:
             spec = row.spec({})
@@ -225,7 +225,7 @@ class Deployments:
             for row in self.used
         ]
 
-    def _tell(self, form: FlaskForm) -> bool:
+    def _add_errors_to(self, form: FlaskForm) -> bool:
         for number, row in enumerate(self.used, 1):
             for faults in row.errors.values():
                 form.form_errors += [f"Deployment {number}: {fault}" for fault in faults]
@@ -245,7 +245,7 @@ def index() -> Response:
     provider = request.args.get("provider", "")
     provider = provider if provider in upstreams else ""
     columns = catalog_changes.columns()
-    wanted = sorted_by_request(
+    query = sorted_by_request(
         catalog.all_models(
             search=search or None,
             status=status or None,
@@ -256,12 +256,12 @@ def index() -> Response:
         columns,
     )
     if file_format := exports.requested_format():
-        return exports.answer(file_format, "models", EXPORT_COLUMNS, all_rows(wanted))
-    found = page_of(wanted.options(catalog.with_deployments()))
+        return exports.answer(file_format, "models", EXPORT_COLUMNS, all_rows(query))
+    listing = page_of(query.options(catalog.with_deployments()))
     return render(
         "admin/models/index.html",
         "admin/models/_list.html",
-        listing=found,
+        listing=listing,
         search=search,
         chosen=status,
         statuses=STATUSES,
@@ -271,8 +271,8 @@ def index() -> Response:
         provider=provider,
         upstreams=upstreams,
         sort=requested_sort(columns),
-        subscribers=catalog_changes.subscribers([item.id for item in found.items]),
-        key_counts=catalog_changes.key_counts(found.items),
+        subscribers=catalog_changes.subscribers([item.id for item in listing.items]),
+        key_counts=catalog_changes.key_counts(listing.items),
     )
 
 
@@ -283,7 +283,7 @@ def new() -> Response:
 
 @bp.get("/admin/models/new/deployment")
 def deployment() -> str:
-    """One more spare row, for scripts; its number is later than all that are there."""
+    """One more spare row, for scripts. Its number is higher than that of any existing row."""
     row = DeploymentRow(prefix=_prefix(clock.now_ms()))
     row.provider_id.choices = _choices(list(db.session.scalars(providers.search())))
     return render_template("admin/models/_deployment.html", row=row)
@@ -295,7 +295,7 @@ def create() -> Response:
     if not all([form.validate_on_submit(), deployments.validate(form)]):
         return _new_page(form, deployments, 422)
     try:
-        made = transaction(
+        model = transaction(
             catalog.create_model,
             by=me(),
             deployments=deployments.specs(),
@@ -303,8 +303,8 @@ def create() -> Response:
         )
     except DomainError as error:
         return _new_page(form, deployments, _blame(form, deployments, error))
-    toast_next("success", f"{made.name} is added.")
-    return see_other(url_for("admin.models.detail", id=made.id))
+    toast_next("success", f"{model.name} is added.")
+    return see_other(url_for("admin.models.detail", id=model.id))
 
 
 @bp.get("/admin/models/<id>")
@@ -345,7 +345,7 @@ def change(id: str) -> Response:
 
 @bp.post("/admin/models/<id>/price-preview")
 def price_preview(id: str) -> Response:
-    """What the form's prices would have meant for the last 30 days; nothing is saved, and the form stays as it is."""
+    """What the form's prices would have cost in the last 30 days. Nothing is saved, and the form stays as it is."""
     item = catalog.model_by_id(id)
     form, deployments = _sent(item)
     form.validate_on_submit()
@@ -358,7 +358,7 @@ def price_preview(id: str) -> Response:
 
 
 def _with_total(rows: list[Repriced]) -> list[Repriced]:
-    """The rows and their sum, whose kind of API is empty; nothing for a model that was not used."""
+    """Returns the rows and a total without a kind of API; nothing for a model without usage."""
     total = Repriced(api_type="", would_nano=sum(row.would_nano for row in rows))
     for row in rows:
         total.add(row)
@@ -367,7 +367,7 @@ def _with_total(rows: list[Repriced]) -> list[Repriced]:
 
 @bp.post("/admin/models/<id>/test")
 def test(id: str) -> Response:
-    """Tries the model's first deployment at its provider now. It changes nothing, so the answer is the page itself."""
+    """Tests the model's first deployment now. It changes nothing, so the response is the page itself."""
     item = catalog.model_by_id(id)
     form = ModelTrialForm()
     if not form.validate_on_submit():
@@ -378,7 +378,7 @@ def test(id: str) -> Response:
     first = item.deployments[0]
     upstream, name = first.provider, first.upstream_model
     db.session.expunge(upstream)
-    db.session.rollback()  # the upstream may take its time; no transaction waits with us
+    db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
     result: CheckResult | None = None
     try:
         result = providers.check(upstream, model=name, prompt=(form.prompt.data or "").strip() or None)
@@ -389,7 +389,7 @@ def test(id: str) -> Response:
 
 @bp.get("/admin/models/<id>/deletion")
 def deletion(id: str) -> Response:
-    """The page that asks whether it is meant, and tells whom it hits."""
+    """The confirmation page, which says who is affected."""
     return _deletion_page(catalog.model_by_id(id))
 
 
@@ -406,7 +406,7 @@ def delete(id: str) -> Response:
 
 def _new_form(**arguments: Any) -> ModelForm:
     form = ModelForm(**arguments)
-    del form.price_from  # a first price holds from the start
+    del form.price_from  # a first price takes effect immediately
     return form
 
 
@@ -451,29 +451,29 @@ def _deletion_page(item: Model, status: int = 200) -> Response:
 
 
 def _effect(item: Model) -> dict[str, Any]:
-    """Whom a change of this model hits."""
-    hit = catalog_changes.effect(item)
-    return {"subscribers": hit.live, "key_count": hit.keys}
+    """How many subscriptions and keys a change of this model affects."""
+    affected = catalog_changes.effect(item)
+    return {"subscribers": affected.live, "key_count": affected.keys}
 
 
 def _effects(item: Model, form: ModelForm) -> list[str]:
-    """What saving this form would do to people who use the model, in sentences; nothing when it hits nobody."""
-    hit = catalog_changes.effect(item)
+    """What saving this form would do to people who use the model, in sentences; nothing if it affects nobody."""
+    affected = catalog_changes.effect(item)
     changes = form.to_changes()
     status = changes["status"]
-    told = []
-    if changes["restricted"] and not item.restricted and hit.active:
-        many = _counted(hit.active, "active subscription")
-        told.append(f"Restricting it turns {many} pending: calls are refused until you approve them.")
-    if hit.live and status != item.status and status in ("hidden", "disabled"):
-        whom = f"{_counted(hit.live, 'live subscription')} and {_counted(hit.keys, 'key')}"
+    sentences = []
+    if changes["restricted"] and not item.restricted and affected.active:
+        many = _counted(affected.active, "active subscription")
+        sentences.append(f"Restricting it turns {many} pending: calls are refused until you approve them.")
+    if affected.live and status != item.status and status in ("hidden", "disabled"):
+        whom = f"{_counted(affected.live, 'live subscription')} and {_counted(affected.keys, 'key')}"
         stops = "calls are refused" if status == "disabled" else "they go on working, but nobody else finds the model"
-        told.append(f"{'Disabling' if status == 'disabled' else 'Hiding'} it hits {whom}: {stops}.")
-    return told
+        sentences.append(f"{'Disabling' if status == 'disabled' else 'Hiding'} it hits {whom}: {stops}.")
+    return sentences
 
 
 def _mark(effects: Sequence[str]) -> str:
-    """What a confirmation confirms: other effects, or other numbers, are asked about again."""
+    """The digest of what a confirmation confirms. If the effects change, the page asks again."""
     return hashlib.sha256("\n".join(effects).encode()).hexdigest()[:16]
 
 
@@ -482,7 +482,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _filled(item: Model) -> tuple[ModelForm, Deployments]:
-    """The form of a model as it is kept, and its deployments."""
+    """Returns the form of a model with its current values, and its deployments."""
     price = item.price.decimals() if item.price else {}
     data = {PRICE + name: amount for name, amount in price.items()} | fields.told(ModelFields, item)
     deployments = Deployments(item)
@@ -499,7 +499,7 @@ def _sent(item: Model) -> tuple[ModelForm, Deployments]:
 def _change_form(deployments: Deployments, **arguments: Any) -> ModelForm:
     form = ModelForm(**arguments)
     form.deployments = deployments
-    del form.name  # applications call the model by it
+    del form.name  # applications call the model by its name
     return form
 
 
@@ -509,8 +509,11 @@ def _blame(form: ModelForm, deployments: Deployments, error: DomainError) -> int
     return blame(form, error, **{"from": "price_from"}, **{f"price.{name}": PRICE + name for name in PRICES})
 
 
-def _choices(found: Sequence[Provider]) -> list[SelectChoice]:
-    words = [SelectChoice(one.id, one.name if one.status == "active" else f"{one.name} (disabled)") for one in found]
+def _choices(all_providers: Sequence[Provider]) -> list[SelectChoice]:
+    words = [
+        SelectChoice(provider.id, provider.name if provider.status == "active" else f"{provider.name} (disabled)")
+        for provider in all_providers
+    ]
     return [SelectChoice("", "Choose …"), *words]
 
 

@@ -1,6 +1,6 @@
-"""People: everybody who may sign in, and for each of them the profile, budget, keys, access, sessions and history.
+"""People: everyone who can sign in, each with their profile, budget, keys, access, sessions and history.
 
-What an admin does to somebody is told before it is done: deactivating says what stops, deleting asks for the name.
+An admin sees the consequences before acting: deactivating says what stops, deleting asks for the name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ COLUMNS = {
 
 
 class Figures(NamedTuple):
-    """What lists tell beside the people themselves, by person id; who is missing has none."""
+    """The figures that a list shows for each person, by person id. A person without a figure is missing."""
 
     keys: dict[str, int]
     subscriptions: dict[str, int]
@@ -69,13 +69,13 @@ class Figures(NamedTuple):
     teams: dict[str, list[str]]
 
 
-@with_inputs(PersonFields, but=("scopes", "disabled"))
+@with_inputs(PersonFields, without=("scopes", "disabled"))
 class ProfileForm(EditForm):
-    """What an admin may change of somebody. Empty limits mean none."""
+    """What an admin can change about a person. Empty limits mean none."""
 
 
 class BudgetForm(BudgetFields, EditForm):
-    """What somebody may spend with their personal keys."""
+    """What a person may spend with their personal keys."""
 
 
 @bp.get("/admin/people")
@@ -129,39 +129,39 @@ def set_budget(username: str) -> Response:
     person, form = identity.named(username), BudgetForm()
     if not form.validate_on_submit():
         return _detail(person, "profile", 422, budget=form)
-    given = form.to_budget()
+    budget = form.to_budget()
 
     def now() -> BudgetForm:
         return _budget(person)
 
     try:
-        if given:
-            form.save(now, budgets.set_budget, "user", person.id, by=me(), **given)
+        if budget:
+            form.save(now, budgets.set_budget, "user", person.id, by=me(), **budget)
         else:
             form.save(now, budgets.clear, "user", person.id, by=me())
     except DomainError as error:
         blame(form, error)
         return _detail(identity.named(username), "profile", error.status, budget=form)
-    toast_next("success", f"The budget of {username} is {'saved' if given else 'taken away'}.")
+    toast_next("success", f"The budget of {username} is {'saved' if budget else 'removed'}.")
     return see_other(url_for("admin.people.detail", username=username))
 
 
 @bp.get("/admin/people/<username>/password")
 def password(username: str) -> Response:
-    """The page that asks whether it is meant."""
+    """The confirmation page."""
     return render("admin/people/password.html", person=identity.named(username))
 
 
 @bp.post("/admin/people/<username>/password")
 def set_password(username: str) -> Response:
-    """A temporary password; this answer is the only one that ever bears it."""
+    """Sets a temporary password. This response is the only one that ever contains it."""
     person = identity.named(username)
     if person.id == me().id:
         toast_next("warning", "Change your own password in the menu at your name.")
         return see_other(url_for("admin.people.detail", username=username))
     text = identity.random_password()
-    kept = passwords.hashed(text)
-    transaction(identity.update, person, by=me(), password=kept)
+    hashed = passwords.hashed(text)
+    transaction(identity.update, person, by=me(), password=hashed)
     response = render("admin/people/password_made.html", status=201, person=identity.named(username), text=text)
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -216,10 +216,10 @@ def delete(username: str) -> Response:
 @bp.post("/admin/people/<username>/sessions/<reference>/ending")
 def end_session(username: str, reference: str) -> Response:
     person = identity.named(username)
-    found = next((one for one in sessions.owned_by(person.id) if one.reference == reference), None)
-    if found is None:
-        raise NotFound("There is no such session any more.")
-    sessions.revoke(found)
+    session = next((session for session in sessions.owned_by(person.id) if session.reference == reference), None)
+    if session is None:
+        raise NotFound("This session no longer exists.")
+    sessions.revoke(session)
     transaction(audit.record, me(), "session.end", "person", person.id, name=person.username)
     toast_next("success", f"The session of {person.username} is ended.")
     return see_other(url_for("admin.people.detail", username=username, section="sessions"))
@@ -245,7 +245,7 @@ def _detail(
     profile: ProfileForm | None = None,
     budget: BudgetForm | None = None,
 ) -> Response:
-    """One section of a person; a form that was refused comes back as it was."""
+    """Answers with one section of a person. A form that was refused is shown again with its values."""
     values: dict[str, Any] = {"person": person, "section": section, "roles": ROLE_NAMES}
     match section:
         case "profile":
@@ -256,10 +256,10 @@ def _detail(
                 "figures": _figures([person.id]),
             }
         case "keys":
-            found = page_of(keys.owned_by(person))
-            ids = [key.id for key in found.items]
+            listing = page_of(keys.owned_by(person))
+            ids = [key.id for key in listing.items]
             values |= {
-                "listing": found,
+                "listing": listing,
                 "standings": {one.id: one for one in budgets.standings([("key", id) for id in ids])},
                 "last_used": {id: from_ms(at_ms) for id, at_ms in requests.last_use(me(), ids).items()},
             }
@@ -280,12 +280,12 @@ def _profile(person: Person) -> ProfileForm:
 
 
 def _budget(person: Person) -> BudgetForm:
-    found = budgets.find("user", person.id)
-    return BudgetForm(formdata=None, data=found.summary() if found else None).as_opened()
+    budget = budgets.find("user", person.id)
+    return BudgetForm(formdata=None, data=budget.summary() if budget else None).as_opened()
 
 
 def _what_stops(person: Person) -> dict[str, int]:
-    """What works now and would not any more."""
+    """How many keys, tokens and sessions stop working."""
     return {
         "keys": db.session.scalar(select(func.count()).select_from(keys.search(person, status="active").subquery()))
         or 0,
@@ -295,7 +295,7 @@ def _what_stops(person: Person) -> dict[str, int]:
 
 
 def _figures(ids: list[str] | None) -> Figures:
-    """The figures of these people, or of everybody, in four queries."""
+    """The figures of these people, or of everyone, in four queries."""
     live_keys = select(ApiKey.person_id, func.count()).where(ApiKey.revoked_at.is_(None)).group_by(ApiKey.person_id)
     live = (
         select(Subscription.person_id, func.count())

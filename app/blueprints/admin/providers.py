@@ -1,6 +1,6 @@
-"""Providers: the upstreams, each with the form that its adapter's settings ask for, and a try at it.
+"""Providers: the upstreams, each with a form for its adapter's settings, and a test.
 
-A secret that is kept never leaves: its field comes empty, and left empty it stays as it is.
+A stored secret never leaves the server: its field is empty, and the secret stays unchanged if the field stays empty.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from app.workflows import offboarding
 
 BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (\S+)")
 LENGTH = re.compile(r"Expected `str` of length (>=|<=) (\d+)")
-PREFIX = "config_"  # of the adapter's settings among the form's fields
+PREFIX = "config_"  # of the fields for the adapter's settings
 
 COLUMNS: dict[str, Any] = {
     "name": func.lower(Provider.name),
@@ -47,9 +47,9 @@ COLUMNS: dict[str, Any] = {
 bp = Blueprint("providers", __name__)
 
 
-@with_inputs(ProviderFields, but=("type",))
+@with_inputs(ProviderFields, without=("type",))
 class ProviderForm(EditForm):
-    """What every provider has; `form_of` adds the settings of a kind."""
+    """The fields of every provider. `form_of` adds the settings of a kind."""
 
     settings: Sequence[Setting] = ()
 
@@ -58,14 +58,14 @@ class ProviderForm(EditForm):
         return {**self.entered(), "config": self.config()}
 
     def config(self) -> dict[str, Any]:
-        """The settings given; empty ones are left out, so that a secret stays and a default holds."""
-        given = {}
+        """The settings that were entered. Empty ones are left out, so secrets stay unchanged and defaults apply."""
+        settings = {}
         for setting in self.settings:
             value = self[PREFIX + setting.name].data
             value = value.strip() if isinstance(value, str) else value
             if value is not None and value != "":
-                given[setting.name] = value
-        return given
+                settings[setting.name] = value
+        return settings
 
     def blame(self, error: DomainError) -> int:
         if (error.field or "").startswith("config"):
@@ -74,7 +74,7 @@ class ProviderForm(EditForm):
 
 
 class TrialForm(FlaskForm):
-    """A try at a provider; without a model it is only reached and asked what it offers."""
+    """Tests a provider. Without a model, the test only connects and asks which models there are."""
 
     model = StringField(
         "Model at the provider",
@@ -104,7 +104,7 @@ class Ranks(EditForm):
 
     @classmethod
     def of(cls, item: Provider, *, sent: bool = False) -> Ranks:
-        """The rows as they are kept, or as they were sent."""
+        """The rows as stored, or as sent."""
         form = cls() if sent else cls(formdata=None)
         form.rows = [
             (one, RankForm(request.form if sent else None, obj=one, prefix=f"{one.id}-"))
@@ -126,11 +126,11 @@ class Ranks(EditForm):
         return {one.id: (form.priority.data or 0, form.weight.data or 0) for one, form in self.rows}
 
 
-def form_of(kind: type[Adapter], kept: Mapping[str, Any]) -> type[ProviderForm]:
-    """The form of a kind. `kept` holds what is stored already: the masks of secrets, the names of variables."""
+def form_of(kind: type[Adapter], stored: Mapping[str, Any]) -> type[ProviderForm]:
+    """Returns the form of a kind. `stored` has the masks of secrets and the names of variables."""
     settings = fields_of(kind.Settings)
     inputs = {
-        PREFIX + setting.name: _field_of(setting, kept.get(setting.name) if setting.kept else None)
+        PREFIX + setting.name: _field_of(setting, stored.get(setting.name) if setting.kept else None)
         for setting in settings
     }
     return cast("type[ProviderForm]", type("ProviderFormOfKind", (ProviderForm,), {**inputs, "settings": settings}))
@@ -158,7 +158,8 @@ def index() -> Response:
 
 @bp.get("/admin/providers/new")
 def new() -> Response:
-    """First the kind, then its form; `like` is another one of the kind whose open settings it begins with."""
+    """First asks for the kind, then shows its form. `like` is another provider, whose settings without secrets fill the
+    form."""
     kind = request.args.get("kind", "")
     if kind not in adapters.kinds():
         return render("admin/providers/kinds.html", kinds=[(name, adapters.adapter(name)) for name in adapters.kinds()])
@@ -168,7 +169,7 @@ def new() -> Response:
         model = providers.get(request.args["like"])
         data = {"name": f"{model.name[:90]} copy", "status": "disabled"}
         if model.kind == kind:
-            data |= _shown(model)
+            data |= _settings_to_show(model)
     return _new_page(kind, form_of(adapter, {})(formdata=None, data=data))
 
 
@@ -181,18 +182,18 @@ def create() -> Response:
     if not form.validate_on_submit():
         return _new_page(kind, form, 422)
     try:
-        made = transaction(providers.create, by=me(), kind=kind, **form.to_changes())
+        provider = transaction(providers.create, by=me(), kind=kind, **form.to_changes())
     except DomainError as error:
         form.blame(error)
         return _new_page(kind, form, 422)
-    toast_next("success", f"{made.name} is added. Test whether it answers.")
-    return see_other(url_for("admin.providers.detail", id=made.id))
+    toast_next("success", f"{provider.name} is added. Test whether it answers.")
+    return see_other(url_for("admin.providers.detail", id=provider.id))
 
 
 @bp.get("/admin/providers/<id>")
 def detail(id: str) -> Response:
     item = providers.get(id)
-    return _page(item, _as_kept(item))
+    return _page(item, _stored_form(item))
 
 
 @bp.post("/admin/providers/<id>")
@@ -202,7 +203,7 @@ def change(id: str) -> Response:
     if not form.validate_on_submit():
         return _page(item, form, 422)
     try:
-        form.save(lambda: _as_kept(providers.get(id)), providers.update, item, by=me(), **form.to_changes())
+        form.save(lambda: _stored_form(providers.get(id)), providers.update, item, by=me(), **form.to_changes())
     except DomainError as error:
         return _page(item, form, form.blame(error))
     toast_next("success", f"{item.name} is saved.")
@@ -211,23 +212,23 @@ def change(id: str) -> Response:
 
 @bp.post("/admin/providers/<id>/deployments")
 def weigh(id: str) -> Response:
-    """Sets priority and weight of what the provider serves, all rows at once."""
+    """Sets priority and weight of the provider's deployments, all rows together."""
     item = providers.get(id)
     rows = Ranks.of(item, sent=True)
     if not rows.validate():
-        return _page(item, _as_kept(item), 422, rows=rows)
+        return _page(item, _stored_form(item), 422, rows=rows)
     wanted = rows.to_changes()
     try:
         changed = rows.save(lambda: Ranks.of(item), catalog.weigh, item, by=me(), wanted=wanted)
     except DomainError as error:
-        return _page(item, _as_kept(item), blame(rows, error), rows=rows)
+        return _page(item, _stored_form(item), blame(rows, error), rows=rows)
     toast_next("success", f"{changed} of {len(wanted)} deployments changed." if changed else "Nothing was changed.")
     return see_other(url_for("admin.providers.detail", id=id, _anchor="deployments"))
 
 
 @bp.get("/admin/providers/<id>/status")
 def switching(id: str) -> Response:
-    """The page that asks whether the provider is to be switched off, or on again, and tells which models it stops."""
+    """The page that confirms switching a provider off or on, and says which models it stops."""
     item = providers.get(id)
     return render("admin/providers/switching.html", **_about(item), stopped=catalog.only_served_by(item))
 
@@ -235,23 +236,23 @@ def switching(id: str) -> Response:
 @bp.post("/admin/providers/<id>/status")
 def switch(id: str) -> Response:
     item = providers.get(id)
-    wanted = request.form.get("status", "")
-    if wanted not in STATUSES:
+    new_status = request.form.get("status", "")
+    if new_status not in STATUSES:
         raise NotFound("There is no such status.")
-    transaction(providers.switch, item, wanted, by=me())
-    toast_next("success", f"{item.name} is {'switched on' if wanted == 'active' else 'disabled'}.")
+    transaction(providers.switch, item, new_status, by=me())
+    toast_next("success", f"{item.name} is {'switched on' if new_status == 'active' else 'disabled'}.")
     return see_other(url_for("admin.providers.detail", id=id))
 
 
 @bp.post("/admin/providers/<id>/test")
 def test(id: str) -> Response:
-    """Tries the upstream now. It changes nothing, so the answer is the page itself."""
+    """Tests the upstream now. It changes nothing, so the response is the page itself."""
     item = providers.get(id)
     form = TrialForm()
     if not form.validate_on_submit():
         return _test_page(item, form, 422)
     db.session.expunge(item)
-    db.session.rollback()  # the upstream may take its time; no transaction waits with us
+    db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
     result: CheckResult | None = None
     try:
         result = providers.check(item, model=_text(form.model.data), prompt=_text(form.prompt.data))
@@ -262,7 +263,7 @@ def test(id: str) -> Response:
 
 @bp.get("/admin/providers/<id>/deletion")
 def deletion(id: str) -> Response:
-    """The page that asks whether it is meant, or says why it cannot be."""
+    """The confirmation page, or the reason why the provider cannot be deleted."""
     return _deletion_page(providers.get(id))
 
 
@@ -282,15 +283,15 @@ def _new_page(kind: str, form: ProviderForm, status: int = 200) -> Response:
     return render("admin/providers/new.html", status=status, kind=kind, adapter=adapters.adapter(kind), form=form)
 
 
-def _as_kept(item: Provider) -> ProviderForm:
-    """The provider's form as it is stored."""
-    form = _form_for(item)(formdata=None, data=fields.told(ProviderFields, item) | _shown(item))
+def _stored_form(item: Provider) -> ProviderForm:
+    """The provider's form with its stored values."""
+    form = _form_for(item)(formdata=None, data=fields.told(ProviderFields, item) | _settings_to_show(item))
     form.beside = item.updated_at  # a secret may change behind the same mask
     return form.as_opened()
 
 
-def _shown(item: Provider) -> dict[str, Any]:
-    """The settings that a form begins with; a secret or the name of its variable is to be given by who means it."""
+def _settings_to_show(item: Provider) -> dict[str, Any]:
+    """The settings that a form shows. Secrets and the names of their variables must be entered again."""
     own = {setting.name for setting in fields_of(adapters.adapter(item.kind).Settings) if setting.kept}
     return {PREFIX + name: value for name, value in item.settings.items() if name not in own}
 
@@ -323,7 +324,7 @@ def _deletion_page(item: Provider, status: int = 200) -> Response:
 
 
 def _about(item: Provider) -> dict[str, Any]:
-    """What each page of one provider shows."""
+    """The values that each page of one provider shows."""
     return {
         "provider": item,
         "title_of_kind": _titles().get(item.kind, item.kind),
@@ -369,11 +370,11 @@ def _field_of(setting: Setting, kept: str | None) -> Any:
 
 
 def _in_words(message: str) -> str:
-    """What an adapter's schema says against a setting, as one says it to a person."""
-    if found := BOUND.match(message):
-        return f"Give a number of at {'least' if found[1] == '>=' else 'most'} {found[2].removesuffix('.0')}."
-    if found := LENGTH.match(message):
-        return f"Use at {'least' if found[1] == '>=' else 'most'} {found[2]} characters."
+    """The message of an adapter's schema about a setting, in words for people."""
+    if match := BOUND.match(message):
+        return f"Give a number of at {'least' if match[1] == '>=' else 'most'} {match[2].removesuffix('.0')}."
+    if match := LENGTH.match(message):
+        return f"Use at {'least' if match[1] == '>=' else 'most'} {match[2]} characters."
     if message.startswith("Expected `"):
         return "This value cannot be used here."
     return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?")) else ".")

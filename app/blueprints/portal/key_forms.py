@@ -1,7 +1,7 @@
-"""The forms of keys: a new one, a key's settings, and its rotation.
+"""The forms of keys: a new key, a key's settings, and its rotation.
 
-What makes a text carries a number that is used once (`app.web.idempotency`): sending the form again, as a second click or a
-reload of its answer does, makes nothing more.
+A form that creates a secret carries a number that is used once (`app.web.idempotency`), so a double click or a reload
+of the response creates nothing more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LIFETIMES = [
     SelectChoice("365", "In a year"),
     SelectChoice("date", "At the end of a date"),
 ]
-KEPT = SelectChoice("keep", "As it is now")
+UNCHANGED = SelectChoice("keep", "As it is now")
 PERIODS = [
     SelectChoice("day", "A day"),
     SelectChoice("week", "A week"),
@@ -51,16 +51,16 @@ REACHES = [
 ]
 TEAM_REACHES = [SelectChoice("all", "All models the team is subscribed to, also later ones"), REACHES[1]]
 OVERLAPS = [
-    SelectChoice("0", "At once: applications that use the old text are refused within a second"),
+    SelectChoice("0", "Immediately: applications that use the old secret are refused within a second"),
     SelectChoice("3600", "After an hour"),
     SelectChoice("86400", "After 24 hours"),
     SelectChoice("604800", "After 7 days"),
 ]
 
 
-@with_inputs(KeyFields, but=("models", "routing"))
+@with_inputs(KeyFields, without=("models", "routing"))
 class KeyForm(EditForm):
-    """What a key is and how much it may do. Empty limits mean none."""
+    """What a key is and how much it may use. Empty limits mean none."""
 
     reach = RadioField("Models", choices=REACHES, default="all")
     models = SelectMultipleField("Which models", validate_choice=False)
@@ -79,9 +79,9 @@ class KeyForm(EditForm):
         render_kw={"list": "timezones", "autocomplete": "off", "spellcheck": "false"},
     )
     thresholds = PercentsField(
-        "Tell at",
+        "Alert at",
         default=list(budgets.THRESHOLDS),
-        description="Percents of the budget at which a notice comes, separated by commas. Empty for none.",
+        description="Percentages of the budget at which you are notified, separated by commas. Empty for none.",
         render_kw={"autocomplete": "off"},
     )
 
@@ -122,70 +122,70 @@ class KeyForm(EditForm):
 
 
 class NewKeyForm(KeyForm):
-    """A new key, of a team if it names one."""
+    """A new key, for a team if `team` names one."""
 
     once = HiddenField(validators=[Length(max=LONGEST_NUMBER)])
     team = HiddenField()
 
 
-@with_inputs(KeyFields, but=("models",))
+@with_inputs(KeyFields, without=("models",))
 class SettingsForm(KeyForm):
-    """A key's settings as they are, to be changed. What is kept as it is, is not given to the domain at all."""
+    """A key's settings. Fields that stay as they are are not passed to the domain."""
 
     reach = RadioField(
         "Models",
         choices=[SelectChoice("all", "All models that its owner is subscribed to, also later ones"), REACHES[1]],
     )
-    lifetime = SelectField("Expires", choices=[KEPT, *LIFETIMES], default="keep")
+    lifetime = SelectField("Expires", choices=[UNCHANGED, *LIFETIMES], default="keep")
 
     @classmethod
     def of(cls, key: ApiKey) -> SettingsForm:
-        """The form filled in with what a key is now."""
-        found = budgets.find("key", key.id)
-        told: dict[str, Any] = found.summary() if found else {}
+        """Returns the form with the key's current settings."""
+        budget = budgets.find("key", key.id)
+        summary: dict[str, Any] = budget.summary() if budget else {}
         form = cls(
             formdata=None,
             data={
                 **fields.told(KeyFields, key),
                 "reach": "some" if key.models else "all",
-                "budget": told.get("limit", ""),
-                "period": told.get("period", "month"),
-                "timezone": told.get("timezone", "UTC"),
-                "thresholds": list(found.thresholds if found else budgets.THRESHOLDS),
+                "budget": summary.get("limit", ""),
+                "period": summary.get("period", "month"),
+                "timezone": summary.get("timezone", "UTC"),
+                "thresholds": list(budget.thresholds if budget else budgets.THRESHOLDS),
             },
         )
         end = f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "never"
-        form.lifetime.choices = [SelectChoice(KEPT.value, f"{KEPT.label} ({end})"), *LIFETIMES]
+        form.lifetime.choices = [SelectChoice(UNCHANGED.value, f"{UNCHANGED.label} ({end})"), *LIFETIMES]
         form.beside = key.expires_at
         return form.as_opened()
 
     def to_changes_of(self, key: ApiKey) -> dict[str, Any]:
-        """The arguments of `keys.update` for what is to be another than it is."""
-        given = self.to_changes()
-        if self.lifetime.data == KEPT.value:
-            given["expires_at"] = UNSET
-        if _is_budget_of(key, given["budget"]):
-            given["budget"] = UNSET
-        return given
+        """The arguments of `keys.update` for what changes."""
+        changes = self.to_changes()
+        if self.lifetime.data == UNCHANGED.value:
+            changes["expires_at"] = UNSET
+        if _is_budget_of(key, changes["budget"]):
+            changes["budget"] = UNSET
+        return changes
 
 
 class RotationForm(FlaskForm):
-    """A new text for a key, and how long the old one works on."""
+    """Creates a new secret for a key. `overlap_s` is how long the old one keeps working."""
 
     once = HiddenField(validators=[Length(max=LONGEST_NUMBER)])
-    overlap_s = RadioField("When the old text ends", choices=OVERLAPS, default="86400")
+    overlap_s = RadioField("When the old secret expires", choices=OVERLAPS, default="86400")
 
 
-def _is_budget_of(key: ApiKey, given: dict[str, Any] | None) -> bool:
-    found = budgets.find("key", key.id)
-    if found is None or given is None:
-        return found is None and given is None
+def _is_budget_of(key: ApiKey, budget: dict[str, Any] | None) -> bool:
+    current = budgets.find("key", key.id)
+    if current is None or budget is None:
+        return current is None and budget is None
     try:
-        limit_nano = money.parse(given["limit"])
+        limit_nano = money.parse(budget["limit"])
     except money.MoneyError:
         return False
-    kept = found.limit_nano, found.period, found.timezone, found.thresholds
-    return (limit_nano, given["period"], given["timezone"], sorted(set(given["thresholds"]))) == kept
+    current_values = current.limit_nano, current.period, current.timezone, current.thresholds
+    return (limit_nano, budget["period"], budget["timezone"], sorted(set(budget["thresholds"]))) == current_values
 
 
 def _end(lifetime: str, day: date | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The forms of teams: a new one, its settings, its limits, an invitation into it, and a member's role and cap."""
+"""The forms of teams: a new team, its settings, its limits, an invitation, and a member's role and cap."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from app.pages.budget_forms import BudgetFields, amount_field
 from app.web.forms import EditForm, with_inputs
 
 ROLES = [
-    SelectChoice("member", "Member: makes keys and asks for models"),
+    SelectChoice("member", "Member: creates keys and requests models"),
     SelectChoice("owner", "Owner: also manages members, keys and models"),
 ]
 
 
 @with_inputs(TeamFields, only=lambda field: not field.is_number)
 class TeamForm(EditForm):
-    """What a team is called and what it is for."""
+    """A team's name and purpose."""
 
     @classmethod
     def of(cls, team: Team) -> TeamForm:
@@ -38,29 +38,29 @@ class TeamBudgetForm(BudgetFields, EditForm):
     period = SelectField("Period", choices=PERIODS, default="month")
 
     def to_changes(self, kind: str, id: str) -> dict[str, Any] | None | Unset:
-        """The budget that is given; `UNSET` when it is the one that the scope has."""
-        given, found = self.to_budget(), budgets.find(kind, id)
-        if given is None:
-            return UNSET if found is None else None
+        """The budget of the form; `UNSET` if the scope already has it, None to remove it."""
+        budget, current = self.to_budget(), budgets.find(kind, id)
+        if budget is None:
+            return UNSET if current is None else None
         try:
-            same = found is not None and (money.parse(given["limit"]), given["period"], given["timezone"]) == (
-                found.limit_nano, found.period, found.timezone,
+            same = current is not None and (money.parse(budget["limit"]), budget["period"], budget["timezone"]) == (
+                current.limit_nano, current.period, current.timezone,
             )  # fmt: skip
         except money.MoneyError:
             same = False
-        return UNSET if same else given
+        return UNSET if same else budget
 
 
 def budget_of(kind: str, id: str) -> dict[str, Any]:
-    """What a form shows of the budget that a scope has."""
-    found = budgets.find(kind, id)
-    told = found.summary() if found else {}
-    return {name: told[name] for name in ("limit", "period", "timezone") if name in told}
+    """The fields of a scope's budget, as a form shows them."""
+    budget = budgets.find(kind, id)
+    summary = budget.summary() if budget else {}
+    return {name: summary[name] for name in ("limit", "period", "timezone") if name in summary}
 
 
 @with_inputs(TeamFields, only=lambda field: field.is_number)
 class BoundsForm(TeamBudgetForm):
-    """What bounds all calls of a team together."""
+    """The limits of all calls of a team together."""
 
     @classmethod
     def of(cls, team: Team) -> BoundsForm:
@@ -74,13 +74,13 @@ class MemberForm(TeamBudgetForm):
     limit = amount_field("Cap")
 
     @classmethod
-    def of(cls, found: Membership) -> MemberForm:
-        data = {"role": found.role, **budget_of("member", found.scope_id)}
+    def of(cls, member: Membership) -> MemberForm:
+        data = {"role": member.role, **budget_of("member", member.scope_id)}
         return cls(formdata=None, data=data).as_opened()
 
 
 class InvitationForm(FlaskForm):
-    """Who is asked into the team, and as what."""
+    """Who is invited to the team, and with which role."""
 
     whom = StringField(
         "Username or e-mail",
@@ -92,7 +92,7 @@ class InvitationForm(FlaskForm):
 
 
 class ModelForm(FlaskForm):
-    """Asks for a model for the whole team."""
+    """Requests a model for the whole team."""
 
     model = SelectField("Model", validate_choice=False)
     justification = TextAreaField(

@@ -153,16 +153,16 @@ def test_rotation_shows_the_new_text_once_and_tells_whether_the_old_one_is_used(
     assert former.expires_at is not None
     assert timedelta(minutes=59) < former.expires_at - now() <= timedelta(hours=1)
     end = f"/keys/{id}/secrets/{former.id}/end"
-    row = owner.page(f"/keys/{id}").table("Texts of this key").row(former.masked)
+    row = owner.page(f"/keys/{id}").table("Secrets of this key").row(former.masked)
     assert row.cell("Last used") == "never"
     assert row.link("End now").href == end
     use(people.owner, small, clock.now_ms(), key_id=id, secret_id=former.id)
     page = owner.get(f"/keys/{id}")
-    texts = read(page).table("Texts of this key")
+    texts = read(page).table("Secrets of this key")
     assert texts.row(former.masked).cell("Last used").texts[0] == "Still used"
     assert "Still used" not in texts.row(latest.masked)
     assert text not in page.text
-    assert owner.page(f"/keys/{id}/rotation").alert.heading == "An earlier text still works"
+    assert owner.page(f"/keys/{id}/rotation").alert.heading == "An earlier secret still works"
 
     assert former.masked in owner.page(end).form(end)
     assert owner.post(end, page=end).status_code == 303
