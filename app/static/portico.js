@@ -286,7 +286,7 @@
     const said = (group) => {
       const control = $("select, textarea, input", group);
       if (group.matches("fieldset")) return $$("input:checked", group).map((input) => input.labels[0]?.textContent.trim()).join(", ");
-      if (!control || (control.dataset.toldWith && !control.form.elements[control.dataset.toldWith]?.value.trim())) return "";
+      if (!control || (control.dataset.shownWith && !control.form.elements[control.dataset.shownWith]?.value.trim())) return "";
       if (control.matches("select")) return control.selectedOptions[0]?.text ?? "";
       return control.value.trim() && [control.value.trim(), $(".affix", group)?.textContent].filter(Boolean).join(" ");
     };

@@ -185,7 +185,7 @@ def test_the_mail_server_is_signed_in_to(people: People, mailing: MailServer, co
         ({"EHLO": "421 busy", "HELO": "421 busy"}, "answered with code 421"),
     ],
 )
-def test_what_the_mail_server_refuses_is_told_without_secrets(
+def test_what_the_mail_server_refuses_is_shown_without_secrets(
     people: People, mailing: MailServer, refusals: dict[str, str], told: str
 ) -> None:
     with_address(people)

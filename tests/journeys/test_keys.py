@@ -61,7 +61,7 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
     path = urlsplit(person.page.url).path
     assert f"…{first[-4:]}" in person.sees_row(path, "Still used").inner_text()
     person.page.get_by_role("link", name="End").click()
-    person.press("End it now")
+    person.press("Revoke it now")
     person.page.get_by_text("is refused now").wait_for()
     within(1, lambda: not works(old))
     assert works(new)

@@ -72,7 +72,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 def test_the_first_start_installs_and_the_second_does_not(checkout: Checkout) -> None:
     first = checkout.run("run", "python", "-c", "import sys, tiny; print(sys.prefix)")
-    assert [line.split(" ")[1] for line in first.stdout.splitlines()[:3]] == ["making", "installing", "installed"]
+    assert [line.split(" ")[1] for line in first.stdout.splitlines()[:3]] == ["creating", "installing", "installed"]
     assert first.stdout.splitlines()[-1] == str(checkout.root / ".venv")
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert checkout.run("run", "true").stdout == ""

@@ -354,7 +354,7 @@ def test_reload_starts_a_program_again_when_the_code_changes(tmp_path: Path) -> 
         assert watcher.stdout is not None
         assert watcher.stdout.readline() == "first\n"
         code.write_text("nonsense(")
-        assert "waiting for a change" in watcher.stdout.readline()
+        assert "waiting for a code change" in watcher.stdout.readline()
         code.write_text(textwrap.dedent("print('second', flush=True)"))
         assert watcher.stdout.readline() == "second\n"
         watcher.terminate()

@@ -317,7 +317,7 @@ def test_performance_is_that_of_everybody_and_names_nobody(
     answer = owner.get("/models/small?tab=performance")
     answered = read(answer).table("How the model has answered everybody")
     assert answered.row("Last 24 hours").cells == {
-        "Span": "Last 24 hours", "Requests": "3", "Failed": "33.3%", "First token": "500 ms", "Tokens/s": "40.0",
+        "Period": "Last 24 hours", "Requests": "3", "Failed": "33.3%", "First token": "500 ms", "Tokens/s": "40.0",
         "Streams": "66.7%",
     }  # fmt: skip
     week = answered.row("Last 7 days")

@@ -33,16 +33,19 @@ def test_the_bell_counts_what_is_unread_and_the_list_keeps_it_all(people: People
     tell(people, "Second")
     assert owner.page("/keys").whole.link("Notifications, 2 unread").badge == "2"
     second, first_row = owner.page("/notices").rows
-    assert second.cell("Notice") == "Unread Second About <it>"
-    assert first_row.cell("Notice") == "Unread First About <it>"
+    assert second.cell("Notification") == "Unread Second About <it>"
+    assert first_row.cell("Notification") == "Unread First About <it>"
     assert owner.post(f"/notices/{first}/reading").status_code == 303
     assert owner.page("/home").whole.link("Notifications, 1 unread").badge == "1"
     [unread] = owner.page("/notices?show=unread", fragment=True).rows
-    assert "Second" in unread.cell("Notice")
+    assert "Second" in unread.cell("Notification")
     assert owner.post("/notices/reading").status_code == 303
     assert "Notifications" in owner.page("/home").whole.links
     assert "Nothing unread" in owner.page("/notices?show=unread").headings
-    assert [row.cell("Notice") for row in owner.page("/notices").rows] == ["Second About <it>", "First About <it>"]
+    assert [row.cell("Notification") for row in owner.page("/notices").rows] == [
+        "Second About <it>",
+        "First About <it>",
+    ]
 
 
 def test_opening_one_marks_it_and_goes_on_within_the_site(people: People, signed_in: SignedIn) -> None:

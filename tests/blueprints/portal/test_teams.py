@@ -60,7 +60,7 @@ def test_a_person_makes_a_team_and_owns_it(people: People, signed_in: SignedIn) 
     answer = owner.post("/teams", page="/teams/new", name="Physics", description="Quarks.")
     assert answer.status_code == 303
     page = owner.page(answer.headers["Location"])
-    assert "and you own it" in page.toast
+    assert "Team Physics created" in page.toast
     assert page.table("Members of Physics").row("owner").cell("Role") == "Owner"
     again = owner.post("/teams", page="/teams/new", name="PHYSICS")
     assert again.status_code == 422
