@@ -62,7 +62,7 @@ def test_a_key_is_paused_and_rotated_while_its_application_goes_on(visit, portic
     assert f"…{first[-4:]}" in person.sees_row(path, "Still used").inner_text()
     person.page.get_by_role("link", name="End").click()
     person.press("Revoke it now")
-    person.page.get_by_text("is refused now").wait_for()
+    person.page.get_by_text("is now refused").wait_for()
     within(1, lambda: not works(old))
     assert works(new)
     history = person.page.locator("#history").inner_text()

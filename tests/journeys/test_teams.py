@@ -54,7 +54,7 @@ def test_a_capped_member_is_cut_off_asks_for_more_and_is_served_again(visit, por
     owner.sees("Invite its members")
     owner.page.locator("[name=whom]").fill(colleague)
     owner.press("Invite")
-    owner.sees("is asked into")
+    owner.sees("Invitation sent to")
     team = urlsplit(owner.page.url).path
     owner.follow("Models")
     owner.page.locator("[name=model]").select_option("echo-1")
