@@ -72,8 +72,8 @@ def _state(standing: budgets.Standing, smallest_nano: int) -> str:
     return "near" if used * 100 >= NEAR * standing.limit_nano else "ok"
 
 
-def named(scopes: Sequence[tuple[str, str, str]]) -> list[tuple[str, budgets.Standing]]:
-    """Standings beside what they are called on a page, of scopes given by kind, id and name."""
+def named_standings(scopes: Sequence[tuple[str, str, str]]) -> list[tuple[str, budgets.Standing]]:
+    """Returns the standings of scopes, each with its name. A scope is its kind, id and name."""
     standings = budgets.standings([(kind, id) for kind, id, _ in scopes])
     return [(name, standing) for (_, _, name), standing in zip(scopes, standings, strict=True)]
 

@@ -25,7 +25,7 @@ from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering import periods
 from app.pages import keys as key_pages
-from app.pages.budgets import named
+from app.pages.budgets import named_standings
 from app.pages.history import history_lines
 from app.pages.usage import reader_of
 from app.reports import requests
@@ -119,7 +119,7 @@ def detail(id: str) -> Response:
         locked=REVOKED if key.revoked_at else None if keys.may_change(person, key) else READ_ONLY,
         chain=[
             (name, standing.seen_by(person))
-            for name, standing in named(keys.paying_scopes(key))
+            for name, standing in named_standings(keys.paying_scopes(key))
             if standing.kind == "key" or standing.limit_nano is not None
         ],
         used=key_pages.usage_of(reader, key),

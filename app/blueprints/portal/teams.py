@@ -25,7 +25,7 @@ from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
 from app.pages import keys as key_pages
-from app.pages.budgets import named
+from app.pages.budgets import named_standings
 from app.pages.history import history_lines
 from app.pages.teams import COLUMNS, export_columns, figures, this_month
 from app.reports import requests
@@ -237,7 +237,7 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
         "month": usage_reports.totals(reader, filters=this_month(team.id)),
         "budgets": [
             (name, standing, url_for("portal.budgets.detail", scope=standing.kind, id=standing.id))
-            for name, standing in named(scopes)
+            for name, standing in named_standings(scopes)
         ],
         "models": list(
             db.session.scalars(

@@ -13,7 +13,7 @@ from app.domain.payers import Held
 from app.domain.person import Person
 from app.metering.scopes import member_id
 from app.pages import usage_routes
-from app.pages.budgets import named
+from app.pages.budgets import named_standings
 from app.web.request_cache import role_in
 
 bp = Blueprint("usage", __name__)
@@ -42,12 +42,12 @@ def _budgets(person: Person, holdings: Sequence[Held]) -> list[tuple[str, budget
             ("team", team, "The team’s spending"),
             ("member", member_id(team, person.id), "Your share of it"),
         ]
-        return named(scopes)
+        return named_standings(scopes)
     scopes = [("user", person.id, "All your personal spending")]
     for wanted_kind, word in (("subscription", "Model"), ("key", "Key")):
         scopes += [(wanted_kind, held.id, f"{word} {held.name}") for held in holdings if held.kind == wanted_kind]
     return [
         (name, standing)
-        for name, standing in named(scopes)
+        for name, standing in named_standings(scopes)
         if standing.kind == "user" or standing.limit_nano is not None
     ]

@@ -17,7 +17,7 @@ from tests.house import (  # noqa: F401
 )
 from tests.page import FormPart, Page
 
-READ_ONLY = "Your role may read everything here and change nothing."
+READ_ONLY = "Read-only access: your role can’t make changes."
 
 
 def usable(page: Page) -> list[str]:

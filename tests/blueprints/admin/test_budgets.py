@@ -103,8 +103,8 @@ def test_an_admin_sets_a_budget_with_all_that_belongs_to_it(people: People, sign
     ("wrong", "field"),
     [
         ({"limit": "words"}, "Budget"), ({"period": "year"}, "Period"), ({"timezone": "Nowhere"}, "Time zone of the period"),
-        ({"thresholds": "50, many"}, "Tell at"), ({"thresholds": "101"}, "Tell at"),
-        ({"action": "suspend"}, "What else happens"), ({"action_percent": "0"}, "At percent"),
+        ({"thresholds": "50, many"}, "Alert at"), ({"thresholds": "101"}, "Alert at"),
+        ({"action": "suspend"}, "Also"), ({"action_percent": "0"}, "At percent"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_comes_back(people: People, signed_in: SignIn, wrong: dict[str, str], field: str) -> None:

@@ -76,7 +76,7 @@ def test_a_letter_that_can_be_posted_now_is_booked_once_and_kept(people: People,
     id = bury(encode(told))
     admin = signed_in("admin")
     assert admin.post(f"/admin/dead-letters/{id}/posting").status_code == 303
-    assert admin.page("/admin/dead-letters").toast == "The event is in the books."
+    assert admin.page("/admin/dead-letters").toast == "The event is in the ledger."
     (letter,) = letters()
     assert (letter.state, letter.resolved_by, letter.note) == ("posted", "admin", None)
     assert letter.resolved_at is not None
@@ -95,7 +95,7 @@ def test_an_event_that_the_books_have_is_not_booked_twice(people: People, signed
     admin = signed_in("admin")
     admin.post(f"/admin/dead-letters/{id}/posting")
     page = admin.page("/admin/dead-letters?state=posted")
-    assert page.toast == "The books had this event already."
+    assert page.toast == "The ledger already had this event."
     assert "The books had it already." in page.rows[0].cell("Decision")
     assert budgets.spent("organisation", "default", "total") == 500
 

@@ -137,7 +137,7 @@ def test_a_change_of_price_is_a_new_dated_price(people: People, small: Model, si
     assert prices[0].output_per_mtok == 3_000_000_000
     page = admin.page(path)
     assert page.toast == "small is saved. The new price holds from now on."
-    assert page.section("Prices so far").table().column("Output") == ["$3.00", "$2.00"]
+    assert page.section("Price history").table().column("Output") == ["$3.00", "$2.00"]
     assert catalog.model_by_id(id).display_name == "Large"
 
 
@@ -315,12 +315,12 @@ def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, s
     assert (item.prices[0].from_at, item.prices[0].input_per_mtok) == (later, 150_000_000)
     page = admin.page(path)
     assert page.toast == f"small is saved. The new price holds from {later:%Y-%m-%d %H:%M} UTC."
-    planned_row, running = page.section("Prices so far and planned").table().rows
+    planned_row, running = page.section("Past and planned prices").table().rows
     assert planned_row.cell("From").texts == [f"{later:%Y-%m-%d %H:%M:%S} UTC", "Planned"]
     assert (planned_row.cell("Input"), running.cell("Input")) == ("$0.15", "$1.00")
     past = admin.post(path, **{**form, "display_name": "Past", "price_from": "2020-01-01T00:00"})
     assert (past.status_code, read(past).errors) == (
-        422, {"Holds from": "A price can begin now or later, not in the past."},
+        422, {"Effective from": "A price can begin now or later, not in the past."},
     )  # fmt: skip
     assert fresh("small").display_name == "Later"
     assert admin.post(path, **{**form, "price_from": "soon"}).status_code == 422

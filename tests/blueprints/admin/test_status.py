@@ -74,7 +74,7 @@ def test_scopes_that_drift_are_called_by_their_names(people: People, wire: redis
     compared(
         wire, [reconcile.Drift("key", key, "total", 2, 1), reconcile.Drift("user", people.owner.id, "total", 2, 1)]
     )
-    found = signed_in("admin").page("/admin/status").table("Counters that differ from the books")
+    found = signed_in("admin").page("/admin/status").table("Counters that differ from the ledger")
     assert found.column("Counter") == [f"Key thesis notebook {key} total", f"User owner {people.owner.id} total"]
 
 
@@ -90,24 +90,24 @@ def test_all_is_well(people: People, wire: redis.Redis, signed_in: SignedIn) -> 
     assert 'data-refresh="30"' in answer.text
     page = read(answer)
     assert (page.alert.level, page.alert.heading) == ("success", "Everything works")
-    parts = page.table("The parts of this Portico")
+    parts = page.table("Components")
     states = {row.name: row.cell("State").text for row in parts.rows}
     assert states.items() >= {
-        "Database": "Answers", "Redis": "Answers", "Meter": "Open", "Drainer": "Runs", "Worker": "Runs", "Clock": "Runs",
+        "Database": "Answers", "Redis": "Answers", "Meter": "Open", "Usage writer": "Runs", "Worker": "Runs", "Clock": "Runs",
         "Time": "Right", "Rollups job": "On time", "Quotas job": "On time",
     }.items()  # fmt: skip
     for name, words in (
         ("Database", ("SQLite 3", "embedded")),
         ("Redis", ("Valkey", "external")),
-        ("Drainer", ("42 posted", "2 holds reaped", "1 spool files waiting")),
+        ("Usage writer", ("42 posted", "2 holds reaped", "1 spool files waiting")),
     ):
         for word in words:
             assert word in parts.row(name).cell("Detail")
     assert page.definition("Meter") == "Open"
     assert page.definition("Lag") == "1.5 s"
-    assert "No drift" in page.section("Counters that differ from the books").empty
+    assert "No drift" in page.section("Counters that differ from the ledger").empty
     assert page.menu.link("Status").is_current
-    assert page.menu.link("Dead letters").href == "/admin/dead-letters"
+    assert page.menu.link("Failed usage events").href == "/admin/dead-letters"
 
 
 def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signed_in: SignedIn) -> None:
@@ -122,7 +122,7 @@ def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signe
     ):
         assert words in page.alert, words
     assert "It has not run yet" in page.row("Rollups job").cell("Detail")
-    assert "Not compared yet" in page.section("Counters that differ from the books").empty
+    assert "Not compared yet" in page.section("Counters that differ from the ledger").empty
     open_meter(wire)
     report(wire, trouble="posting: the database is away")
     wire.hset(store.METER, mapping={"step_ms": -3_600_000, "step_at": now_ms()})
@@ -139,11 +139,11 @@ def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signe
         assert words in part.alert, words
     for name, detail in (
         ("Time", "Redis went back by 60 min"),
-        ("Drainer", "posting: the database is away"),
+        ("Usage writer", "posting: the database is away"),
         ("Rollups job", "First: hour 7"),
     ):
         assert part.row(name).cell("Detail") == detail
-    assert part.definition("Dead letters") == "1"
+    assert part.definition("Failed usage events") == "1"
 
 
 def test_a_drifting_counter_is_moved_by_its_difference_and_audited(
@@ -155,7 +155,7 @@ def test_a_drifting_counter_is_moved_by_its_difference_and_audited(
     admin = signed_in("admin")
     page = admin.page("/admin/status")
     assert "1 counter differs" in page.alert
-    [row] = page.table("Counters that differ from the books").rows
+    [row] = page.table("Counters that differ from the ledger").rows
     assert [row.cell(head) for head in ("Redis", "Books", "Difference")] == ["$0.002000007", "$0.002", "+$0.000000007"]
     assert row.form("/admin/drift").sends["counter"] == COUNTER
     assert admin.post("/admin/drift", page="/admin/status", counter=COUNTER).status_code == 303
@@ -165,10 +165,10 @@ def test_a_drifting_counter_is_moved_by_its_difference_and_audited(
     assert (entry.actor, entry.object_id) == ("admin", COUNTER)
     assert entry.detail["before"] == {"spent": "0.002000007"}
     page = admin.page("/admin/status")
-    assert page.toast == "The counter says what the books say again."
-    assert "No drift" in page.section("Counters that differ from the books").empty
+    assert page.toast == "The counter matches the ledger again."
+    assert "No drift" in page.section("Counters that differ from the ledger").empty
     assert admin.post("/admin/drift", counter=COUNTER).status_code == 303
-    assert "does not differ from the books now" in admin.page("/admin/status").toast
+    assert "matches the ledger now" in admin.page("/admin/status").toast
     assert len(repairs()) == 1
 
 
@@ -188,7 +188,7 @@ def test_nothing_is_repaired_while_dead_letters_wait(
     drift(people, small, wire)
     posting.bury("stream 1-0", b"nonsense", "not JSON")
     admin = signed_in("admin")
-    [row] = admin.page("/admin/status").table("Counters that differ from the books").rows
+    [row] = admin.page("/admin/status").table("Counters that differ from the ledger").rows
     assert "Decide about the dead letters first" in (row.buttons[0].reason or "")
     admin.post("/admin/drift", counter=COUNTER)
     assert "may be what the books lack" in admin.page("/admin/status").toast
@@ -211,7 +211,7 @@ def test_a_busy_counter_is_compared_again_until_no_charge_comes_between(
     monkeypatch.setattr(reconcile, "find", charged_meanwhile)
     admin = signed_in("admin")
     admin.post("/admin/drift", counter=COUNTER)
-    assert admin.page("/admin/status").toast == "The counter says what the books say again."
+    assert admin.page("/admin/status").toast == "The counter matches the ledger again."
     assert counted(wire) == 4_000_000
     assert len(repairs()) == 1
 

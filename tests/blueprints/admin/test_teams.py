@@ -127,14 +127,14 @@ def test_a_team_that_was_removed_keeps_its_name_on_the_bill(
     use(people.owner, small, month_ms(0), team_id=research)
     transaction(offboarding.dissolve, db.session.get_one(Team, research), by=people.owner)
     assert "Research" in bill(admin.page("/admin/chargeback"))
-    assert admin.page(f"/admin/usage?team={research}").table("By team, dearest first").row_names == ["Research"]
+    assert admin.page(f"/admin/usage?team={research}").table("By team, most expensive first").row_names == ["Research"]
 
 
 def test_admins_tell_usage_apart_by_team(people: People, research: str, small: Model, signed_in: SignedIn) -> None:
     use(people.owner, small, month_ms(0), team_id=research, cost_nano=3_000_000_000)
     use(people.owner, small, month_ms(0), cost_nano=1_000_000_000)
     admin = signed_in("admin")
-    told = admin.page("/admin/usage?group=team&range=90").table("Usage by team, dearest first")
+    told = admin.page("/admin/usage?group=team&range=90").table("Usage by team, most expensive first")
     assert told.row_names == ["Research", "Personal"]
     assert told.column("Cost") == ["$3.00", "$1.00"]
     assert admin.page(f"/admin/usage?team={research}&range=90").definition("Cost") == "$3.00"
