@@ -98,21 +98,21 @@ def selectors(prelude: str) -> list[str]:
     return [*parts, prelude[start:].strip()]
 
 
-def keep_selectors(css: str, wanted: Callable[[str], bool]) -> str:
-    """Keeps the selectors that `wanted` accepts, and at-rules with anything left in them."""
+def keep_selectors(css: str, is_kept: Callable[[str], bool]) -> str:
+    """Keeps the selectors that `is_kept` accepts, and at-rules with anything left in them."""
     result = []
     for prelude, body in rules(css):
         if body is None:
             continue
         if prelude.startswith(("@media", "@supports", "@container", "@layer")):
-            inner = keep_selectors(body, wanted)
+            inner = keep_selectors(body, is_kept)
             if inner:
                 result.append(f"{prelude}{{{inner}}}")
         elif prelude.startswith("@"):
-            if not prelude.startswith("@font-face") and wanted(prelude):
+            if not prelude.startswith("@font-face") and is_kept(prelude):
                 result.append(f"{prelude}{{{body}}}")
         else:
-            left = [one for one in selectors(prelude) if wanted(one)]
+            left = [one for one in selectors(prelude) if is_kept(one)]
             if left:
                 result.append(f"{','.join(left)}{{{body}}}")
     return "".join(result)
@@ -233,12 +233,12 @@ def write_notice(packages: list[Package]) -> None:
 def committed() -> dict[str, str]:
     files = [path for path in VENDOR.rglob("*") if path.is_file() and path != MANIFEST]
     files += sorted(STATIC.glob("icons.svg*"))
-    told = {
+    hashes = {
         path.relative_to(STATIC).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
     }
     for path in sorted(VOCABULARY.glob("*")):
-        told[path.relative_to(ROOT).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return told
+        hashes[path.relative_to(ROOT).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
 
 
 MIT = """
@@ -273,8 +273,8 @@ def build(shelf: Path) -> None:
                 continue
             into = folder_of(package)
             into.mkdir(parents=True)
-            for wanted, name in package["files"].items():
-                shutil.copyfile(source / wanted, into / name)
+            for original, name in package["files"].items():
+                shutil.copyfile(source / original, into / name)
             if package["name"] == "@patternfly/patternfly":
                 build_stylesheet(source, into, lock["stylesheet"])
                 # The tarball names its licence in package.json but does not contain its text.
@@ -294,10 +294,10 @@ def pack_all() -> None:
 
 def check() -> int:
     known: dict[str, str] = json.loads(MANIFEST.read_text())
-    found = committed()
-    wrong = sorted(name for name in known.keys() | found.keys() if known.get(name) != found.get(name))
+    current = committed()
+    wrong = sorted(name for name in known.keys() | current.keys() if known.get(name) != current.get(name))
     for name in wrong:
-        print(f"{name}: {'missing' if name not in found else 'unknown' if name not in known else 'changed'}")
+        print(f"{name}: {'missing' if name not in current else 'unknown' if name not in known else 'changed'}")
     return 1 if wrong else 0
 
 

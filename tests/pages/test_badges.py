@@ -11,7 +11,7 @@ from sqlalchemy import event
 from app.clock import now
 from app.domain import announcements, budgets, notices, payers, subscriptions
 from app.extensions import db, transaction
-from app.pages.badges import News, news
+from app.pages.badges import Badges, badges
 from app.workflows import budget_requests
 from tests.house import People, make_model
 
@@ -37,20 +37,20 @@ def busy(people: People) -> People:
 
 
 def test_each_reader_is_told_what_concerns_them(app: Flask, busy: People) -> None:
-    def told(person: object) -> News:
+    def told(person: object) -> Badges:
         with app.test_request_context():
-            return news(person)  # type: ignore[arg-type]
+            return badges(person)  # type: ignore[arg-type]
 
     for person, unread, waits in ((busy.owner, 1, 0), (busy.stranger, 0, 0), (busy.admin, 0, 1), (busy.auditor, 0, 1)):
         found = told(person)
         assert (found.unread, found.subscriptions, found.budgets) == (unread, waits, waits)
-        assert found.waiting == 2 * waits
+        assert found.pending == 2 * waits
         assert found.announcement is not None and found.announcement.text == "Tonight."
 
 
 def test_without_a_banner_the_counts_are_told_all_the_same(app: Flask, people: People) -> None:
     with app.test_request_context():
-        assert news(people.admin) == (0, 0, 0, None)
+        assert badges(people.admin) == (0, 0, 0, None)
 
 
 def test_a_request_asks_once(app: Flask, busy: People) -> None:
@@ -61,7 +61,7 @@ def test_a_request_asks_once(app: Flask, busy: People) -> None:
         event.listen(db.engine, "before_cursor_execute", listener)
         try:
             for _ in range(3):
-                news(busy.owner)
+                badges(busy.owner)
         finally:
             event.remove(db.engine, "before_cursor_execute", listener)
     assert len(asked) == 1

@@ -28,7 +28,7 @@ def test_lists_of_budgets_call_them_the_same(app: Flask, people: People, scopes:
 def rows(app: Flask, **filters: str) -> list[str]:
     """The ids of the scopes of a list, in its order."""
     with app.test_request_context():
-        return [one.scope_id for one in db.session.scalars(budget_list.listed(**filters))]
+        return [one.scope_id for one in db.session.scalars(budget_list.search(**filters))]
 
 
 def keep(scope_id: str, spent_nano: int, *, period: str | None = None) -> None:
@@ -101,14 +101,14 @@ def test_a_budget_is_found_by_any_part_of_its_name(
     for kind, id in scopes:
         transaction(budgets.set_budget, kind, id, by=people.admin, limit="1")
     called = {id: kind + (" of team" if "of team" in name else "") for (kind, id), name in scopes.items()}
-    assert {called[id] for id in rows(app, search=search)} == kinds
-    assert rows(app, search=search, kind="budget of another kind") == []
+    assert {called[id] for id in rows(app, text=search)} == kinds
+    assert rows(app, text=search, kind="budget of another kind") == []
 
 
 def test_a_scope_that_is_gone_is_left_out_of_the_rows(app: Flask, spending: dict[str, str]) -> None:
     transaction(budgets.set_budget, "key", "gone", by=None, limit="1")
     with app.test_request_context():
-        found = list(db.session.scalars(budget_list.listed()))
+        found = list(db.session.scalars(budget_list.search()))
         shown = budget_list.rows(found)
         assert {row.payer.id for row in shown} == set(spending.values()) < {one.scope_id for one in found}
         assert [row.payer.id for row in budget_list.every_row(iter(found))] == [row.payer.id for row in shown]

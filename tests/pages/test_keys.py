@@ -35,7 +35,7 @@ def make(people: People, name: str, **fields: Any) -> ApiKey:
 
 def concerned(app: Flask, concern: str) -> list[str]:
     with app.test_request_context(f"/keys?concern={concern}"):
-        found = listed.narrowed(select(ApiKey).order_by(ApiKey.id), listed.filters_from_request())
+        found = listed.filtered(select(ApiKey).order_by(ApiKey.id), listed.filters_from_request())
         return [key.name for key in db.session.scalars(found)]
 
 
@@ -83,10 +83,10 @@ def test_the_use_of_a_key_is_that_of_no_other(people: People) -> None:
         posting.post([event(person_id=people.owner.id, key_id=key.id, at_ms=now_ms(), cost_nano=cost)])
     posting.post([event(person_id=people.owner.id, key_id=one.id, at_ms=now_ms() - 40 * 86_400_000, cost_nano=1000)])
     db.session.rollback()
-    found = listed.use_of(people.owner, one)
+    found = listed.usage_of(people.owner, one)
     assert (len(found.days), found.sums.requests, found.sums.cost_nano) == (listed.DAYS, 2, 7)
     assert sum(day.cost_nano for day in found.days) == 7
-    assert listed.use_of(people.stranger, one).sums.requests == 0
+    assert listed.usage_of(people.stranger, one).sums.requests == 0
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])

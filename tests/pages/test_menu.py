@@ -35,7 +35,7 @@ def around(app: Flask, person: Person | None, path: str = "/home", **headers: st
     with app.test_request_context(path, headers=headers):
         if person is not None:
             login_user(person)
-        told = menu.surroundings()
+        told = menu.layout_context()
     g.pop("_login_user", None)
     return told
 

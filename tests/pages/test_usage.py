@@ -30,7 +30,7 @@ DAYS = st.dates(date(2020, 1, 1), date(2026, 11, 5))
 
 @given(st.sampled_from(["1", "7", "30", "90", "nonsense", ""]), st.integers(NOON, NOON + 400 * DAY_MS))
 def test_a_usual_span_ends_now_and_is_compared_with_as_much_before_it(choice: str, at_ms: int) -> None:
-    span = pages.span_asked({"range": choice}, at_ms=at_ms)
+    span = pages.period_from({"range": choice}, at_ms=at_ms)
     assert span is not None
     length = int(choice or "0" if choice.isdigit() else "30") * DAY_MS or 30 * DAY_MS
     assert span.to_ms == at_ms + 1 and span.until_ms is None, "what comes last counts"
@@ -42,7 +42,7 @@ def test_a_usual_span_ends_now_and_is_compared_with_as_much_before_it(choice: st
 @given(DAYS, st.integers(0, 365))
 def test_days_that_are_chosen_are_whole_and_the_last_one_is_in(first: date, more: int) -> None:
     last = first + timedelta(days=more)
-    span = pages.span_asked({"from": first.isoformat(), "to": last.isoformat()}, at_ms=NOON + 400 * DAY_MS)
+    span = pages.period_from({"from": first.isoformat(), "to": last.isoformat()}, at_ms=NOON + 400 * DAY_MS)
     assert span is not None
     assert (span.first_day, span.last_day) == (first.isoformat(), last.isoformat())
     assert span.to_ms - span.from_ms == span.from_ms - span.before_ms == (more + 1) * DAY_MS
@@ -62,21 +62,21 @@ def test_days_that_are_chosen_are_whole_and_the_last_one_is_in(first: date, more
     ],
 )
 def test_days_that_are_none_are_no_span(asked: dict[str, str]) -> None:
-    assert pages.span_asked(asked, at_ms=NOON) is None
+    assert pages.period_from(asked, at_ms=NOON) is None
 
 
 def test_days_up_to_today_end_now() -> None:
-    span = pages.span_asked({"from": "2026-11-01", "to": "2026-11-30"}, at_ms=NOON)
+    span = pages.period_from({"from": "2026-11-01", "to": "2026-11-30"}, at_ms=NOON)
     assert span is not None
     assert (span.to_ms, span.until_ms) == (NOON + 1, None)
     assert span.before_to_ms == NOON + 1 - 30 * DAY_MS, "as far into the days before"
-    week = pages.span_asked({"range": "custom"}, at_ms=NOON)
+    week = pages.period_from({"range": "custom"}, at_ms=NOON)
     assert week is not None and week.first_day == "2026-10-30"
 
 
 @given(st.integers(1, 366))
 def test_a_chart_has_steps_for_every_span_and_never_too_many(days: int) -> None:
-    span = pages.span_asked({"from": (date(2025, 1, 1)).isoformat(),
+    span = pages.period_from({"from": (date(2025, 1, 1)).isoformat(),
                              "to": (date(2025, 1, 1) + timedelta(days=days - 1)).isoformat()}, at_ms=NOON)  # fmt: skip
     assert span is not None
     found = pages.steps(span)
@@ -171,14 +171,14 @@ def test_more_cached_than_there_were_is_never_charged_below_nothing() -> None:
 
 def test_an_address_narrows_to_oneself_unless_one_looks_at_more(people: People) -> None:
     args = {"user": "stranger", "provider": "p-1", "model": "small", "key": "", "team": "t-1"}
-    own = pages.filters_asked(args, people.owner, None, everyone=False)
+    own = pages.filters_from(args, people.owner, None, everyone=False)
     assert own == Filters(person_id=people.owner.id, model="small", team_id="t-1")
-    everyone = pages.filters_asked(args, people.admin, None, everyone=True)
+    everyone = pages.filters_from(args, people.admin, None, everyone=True)
     assert everyone == Filters(person_id=people.stranger.id, provider_id="p-1", model="small", team_id="t-1")
-    led = pages.filters_asked(args, people.owner, None, everyone=False, people=True)
+    led = pages.filters_from(args, people.owner, None, everyone=False, people=True)
     assert (led.person_id, led.provider_id) == (people.stranger.id, None)
-    assert pages.filters_asked({"user": "nobody"}, people.admin, None, everyone=True).person_id == pages.NOBODY
-    assert pages.filters_asked({}, people.admin, None, everyone=True).person_id is None
+    assert pages.filters_from({"user": "nobody"}, people.admin, None, everyone=True).person_id == pages.NOBODY
+    assert pages.filters_from({}, people.admin, None, everyone=True).person_id is None
 
 
 def test_a_reader_reads_the_teams_that_they_own(app: Flask, people: People) -> None:
@@ -198,7 +198,7 @@ def test_what_is_gone_is_told_as_removed_and_a_team_by_its_former_name(people: P
     assert names.of("team", {id, ""}) == {id: "Research", "": "Personal"}
     assert names.of("key", {"gone", ""}) == {"gone": pages.GONE, "": "Access token"}
     assert names.of("user", {people.owner.id}) == {people.owner.id: "owner"}
-    assert names.there_are("key", {"gone", ""}) == {}
+    assert names.existing("key", {"gone", ""}) == {}
     assert names.of("model", {"a model that was never there"}) == {
         "a model that was never there": "a model that was never there"
     }

@@ -54,7 +54,7 @@ def test_the_last_try_is_no_fallback(tries: int, fallbacks: int) -> None:
 
 @given(ATTEMPTS, st.integers(0, 10**6))
 def test_tries_follow_each_other_within_the_whole(attempts: list[dict[str, Any]], duration_ms: int) -> None:
-    named = routes.Shown({}, {}, {"p": "Lab"}, {}, {})
+    named = routes.RequestNames({}, {}, {"p": "Lab"}, {}, {})
     bars = routes._waterfall(entry(attempts=attempts, duration_ms=duration_ms), named)
     assert [bar.number for bar in bars] == list(range(1, len(attempts) + 1))
     started = 0
@@ -86,7 +86,7 @@ def test_a_team_is_told_apart_by_its_owners_alone(app: Flask, people: People) ->
 )
 def test_a_status_is_an_outcome_or_a_number_of_http(status: str, filtered: object) -> None:
     with Flask("x").test_request_context("/", query_string={"status": status, "endpoint": "", "code": "timeout"}):
-        found = routes._of_requests(Filters(model="small"))
+        found = routes._with_request_filters(Filters(model="small"))
     assert (found.status, found.endpoint, found.error_code, found.model) == (filtered, None, "timeout", "small")
 
 
@@ -106,7 +106,7 @@ def test_a_status_is_an_outcome_or_a_number_of_http(status: str, filtered: objec
 def test_a_counter_that_was_charged_is_told_by_its_name(
     scope: tuple[str, str, str], told: tuple[str, str, str]
 ) -> None:
-    named = routes.Shown({"u": "ada"}, {"k": "nightly"}, {}, {}, {"t": "Research"})
+    named = routes.RequestNames({"u": "ada"}, {"k": "nightly"}, {}, {}, {"t": "Research"})
     assert routes._charged(scope, entry(), named) == told
 
 

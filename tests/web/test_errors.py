@@ -200,4 +200,4 @@ def test_the_footer_tells_version_environment_and_where_to_read_on(people: Peopl
     page = signed_in("admin").page("/home")
     assert re.fullmatch(r"Portico \d+\.\d+\.\d+ · development", page.texts[-2])
     assert page.section("Footer").link("Status").href == "/admin/status"
-    assert signed_in("owner").page("/home").section("Footer").links == ["Documentation"]
+    assert signed_in("owner").page("/home").section("Footer").links == ["API reference"]

@@ -217,12 +217,12 @@ def weigh(id: str) -> Response:
     rows = Ranks.of(item, sent=True)
     if not rows.validate():
         return _page(item, _stored_form(item), 422, rows=rows)
-    wanted = rows.to_changes()
+    ranks = rows.to_changes()
     try:
-        changed = rows.save(lambda: Ranks.of(item), catalog.weigh, item, by=me(), wanted=wanted)
+        changed = rows.save(lambda: Ranks.of(item), catalog.weigh, item, by=me(), wanted=ranks)
     except DomainError as error:
         return _page(item, _stored_form(item), blame(rows, error), rows=rows)
-    toast_next("success", f"{changed} of {len(wanted)} deployments changed." if changed else "Nothing was changed.")
+    toast_next("success", f"{changed} of {len(ranks)} deployments changed." if changed else "Nothing was changed.")
     return see_other(url_for("admin.providers.detail", id=id, _anchor="deployments"))
 
 
@@ -355,18 +355,19 @@ def _titles() -> dict[str, str]:
     return {kind: adapters.adapter(kind).title for kind in adapters.kinds()}
 
 
-def _field_of(setting: Setting, kept: str | None) -> Any:
-    """The input of one setting. One that may be kept comes empty."""
+def _field_of(setting: Setting, stored: str | None) -> Any:
+    """The input of one setting. The input of a secret, or of the name of its variable, is empty; `stored` is its mask
+    or name."""
     if not setting.kept:
         return input_of(Field.of(setting), default=setting.default)
-    required = [InputRequired("This is needed.")] if setting.required and kept is None else []
+    required = [InputRequired("This is needed.")] if setting.required and stored is None else []
     what = "A secret" if setting.role == "secret" else "The name of a variable"
-    note = f"{what} is kept ({kept}). Leave this empty to keep it; enter another to replace it."
+    note = f"{what} is kept ({stored}). Leave this empty to keep it; enter another to replace it."
     attributes = {"autocomplete": "new-password" if setting.role == "secret" else "off", "spellcheck": "false"}
-    if kept:
+    if stored:
         attributes["placeholder"] = "Kept; enter to replace"
     field = PasswordField if setting.role == "secret" else StringField
-    return field(setting.title, required, description=note if kept else setting.help, render_kw=attributes)
+    return field(setting.title, required, description=note if stored else setting.help, render_kw=attributes)
 
 
 def _in_words(message: str) -> str:

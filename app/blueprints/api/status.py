@@ -141,14 +141,14 @@ def status() -> Status:
     )
 
 
-def _quotas(found: status_facts.Quotas | None) -> Quotas | None:
-    if found is None:
+def _quotas(quotas: status_facts.Quotas | None) -> Quotas | None:
+    if quotas is None:
         return None
     return Quotas(
-        at=found.at,
-        overdue=found.overdue,
-        compared=found.compared,
-        drifting=found.drifting,
+        at=quotas.at,
+        overdue=quotas.overdue,
+        compared=quotas.compared,
+        drifting=quotas.drifting,
         drift=[
             Drifting(
                 counter=one.name,
@@ -156,6 +156,6 @@ def _quotas(found: status_facts.Quotas | None) -> Quotas | None:
                 booked=money.text(one.booked_nano),
                 difference=money.text(one.nano),
             )
-            for one in found.drift
+            for one in quotas.drift
         ],
     )

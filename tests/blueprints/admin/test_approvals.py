@@ -207,7 +207,7 @@ def test_how_long_a_request_waits_is_told_in_words_and_colour(
 ) -> None:
     if days:
         age(asked, days)
-    cell = signed_in("admin").page("/admin/approvals").row("owner").cell("Asked")
+    cell = signed_in("admin").page("/admin/approvals").row("owner").cell("Requested")
     assert cell.texts[-1] == words
     looks = [look for node in cell.node.within() for look in node.classes if look in ("pf-m-orange", "pf-m-red")]
     assert looks == ([f"pf-m-{colour}"] if colour else [])
@@ -256,7 +256,7 @@ def test_who_decides_sees_the_persons_access_spend_and_former_requests(
         page = signed_in("auditor").page(f"/admin/subscriptions/{id}/decision", fragment=fragment)
         assert page.definition("Spent by this person") == "$3.00 this month, $7.00 last month"
         assert "$1.00 in" in page.definition("Price of the model")
-        [former] = page.table("Former requests for this model").rows
+        [former] = page.table("Earlier requests for this model").rows
         assert (former.cell("Status"), former.cell("Comment")) == ("Denied", "Come back in May")
         assert "small" in page.texts[page.texts.index("Other access of owner") :]
 

@@ -156,7 +156,7 @@ def test_a_drifting_counter_is_moved_by_its_difference_and_audited(
     page = admin.page("/admin/status")
     assert "1 counter differs" in page.alert
     [row] = page.table("Counters that differ from the ledger").rows
-    assert [row.cell(head) for head in ("Redis", "Books", "Difference")] == ["$0.002000007", "$0.002", "+$0.000000007"]
+    assert [row.cell(head) for head in ("Redis", "Ledger", "Difference")] == ["$0.002000007", "$0.002", "+$0.000000007"]
     assert row.form("/admin/drift").sends["counter"] == COUNTER
     assert admin.post("/admin/drift", page="/admin/status", counter=COUNTER).status_code == 303
     assert counted(wire) == 2_000_000

@@ -12,7 +12,6 @@ import pytest
 from app import clock
 from app.domain.catalog import Model
 from app.ledger import rollups
-from app.pages import usage as arranged
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.conftest import SetClock
 from tests.house import People
@@ -321,7 +320,7 @@ def test_who_used_most_of_a_model_is_told_on_demand_where_many_people_are(
     use(people.owner, small, at(), model="small")
     admin = signed_in("admin")
     assert "Top users" in admin.page("/admin/usage?model=small").headings
-    monkeypatch.setattr(arranged, "OFFERED", 1)
+    monkeypatch.setattr(usage_pages, "OFFERED", 1)
     page = admin.page("/admin/usage?model=small")
     assert "Top users" not in page.headings
     assert "active user" not in page.definition("Requests").note
