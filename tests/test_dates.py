@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from msgspec.inspect import DateTimeType
 
-from app.blueprints.api.contract import OPERATIONS, _questions
+from app.blueprints.api.contract import OPERATIONS, _parameters_of
 from config import Config
 from tests.blueprints.portal.conftest import Browser
 from tests.house import (  # noqa: F401
@@ -91,7 +91,7 @@ def _asks_for_dates(admin: Browser, path: str) -> bool:
 
 
 def _instants(query: type[msgspec.Struct]) -> set[str]:
-    return {question.name for question in _questions(query) if isinstance(question.kind, DateTimeType)}
+    return {question.name for question in _parameters_of(query) if isinstance(question.kind, DateTimeType)}
 
 
 def test_no_date_in_a_body_breaks_a_route(app: Flask, visitors: People) -> None:

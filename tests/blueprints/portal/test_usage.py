@@ -12,6 +12,7 @@ import pytest
 from app import clock
 from app.domain.catalog import Model
 from app.ledger import rollups
+from app.pages import usage as usage_pages
 from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.conftest import SetClock
 from tests.house import People
