@@ -53,7 +53,7 @@ def show(entry: audit.AuditEntry) -> Entry:
 
 @route("GET", "/api/audit", scope="admin", query=Query, answer=EntryPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists who did what, newest first. Filters: `actor`, `action`, `object`, `from`, `to`. Pages or a `cursor`."""
+    """Lists who did what, newest first."""
     found = audit.entries(
         actor=query.actor,
         action=query.action,

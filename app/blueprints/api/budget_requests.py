@@ -84,7 +84,7 @@ def show(budget_request: budget_requests.BudgetRequest, payer: payers.Payer | No
 
 @route("GET", "/api/budget-requests", query=Query, answer=BudgetRequestPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists your own requests and those that you decide as a team's owner; admins see all. Filter: `status`."""
+    """Lists your own requests and those that you decide as a team's owner; admins see all."""
     rows = budget_requests.visible_to(me())
     if query.status:
         rows = rows.where(budget_requests.BudgetRequest.status == query.status)

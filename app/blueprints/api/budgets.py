@@ -160,7 +160,7 @@ def _names(scopes: Sequence[budgets.Standing]) -> dict[str, str]:
 
 @route("GET", "/api/budgets", query=Query, answer=BudgetPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists the budgets that you can see: your own and those of your teams; admins see all. Filter: `scope`."""
+    """Lists the budgets that you can see: your own and those of your teams; admins see all."""
     person, scope = me(), query.scope
     rows = budgets.all_()
     if not person.sees_everything:

@@ -61,7 +61,7 @@ def show(item: providers.Endpoint) -> Endpoint:
 
 @route("GET", "/api/endpoints", scope="admin", query=Query, answer=EndpointPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists every path of /v1 that is served. Filter: `status`."""
+    """Lists every path of /v1 that is served."""
     return page(providers.all_endpoints(status=query.status), show)
 
 

@@ -167,10 +167,7 @@ def _fields_of_all(rows: Sequence[keys.ApiKey]) -> list[dict[str, Any]]:
 
 @route("GET", "/api/keys", query=Query, answer=KeyPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists your own keys and those of teams that you own, revoked keys included; admins see all.
-
-    Filters: `team_id`, and for admins `user`.
-    """
+    """Lists your own keys and those of teams that you own, revoked keys included; admins see all."""
     rows = keys.visible_to(me())
     if query.team_id:
         rows = rows.where(keys.ApiKey.team_id == query.team_id)

@@ -180,7 +180,7 @@ def _spec(body: DeploymentBody) -> DeploymentSpec:
 
 @route("GET", "/api/models", query=Query, answer=ModelPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists the catalogue; admins also see hidden and disabled models. Filters: `search`, `capability`, `status`."""
+    """Lists the catalogue; admins also see hidden and disabled models."""
     search, capability, status = query.search, query.capability, query.status
     if me().sees_everything:
         return page(catalog.all_models(search=search, capability=capability, status=status), show)

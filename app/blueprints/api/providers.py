@@ -90,7 +90,7 @@ def show(item: providers.Provider) -> Provider:
 
 @route("GET", "/api/providers", scope="admin", query=Query, answer=ProviderPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists the providers by name. Filters: `type` and `status`; `inactive` means `disabled`."""
+    """Lists the providers by name. The status `inactive` means `disabled`."""
     status = "disabled" if query.status == "inactive" else query.status
     return page(providers.search(type=query.type, status=status), show)
 

@@ -304,8 +304,7 @@ def _page(query: Query) -> dict[str, Any]:
 
 @route("GET", "/api/requests", query=Query, answer=RequestPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists requests, newest first. Filters: `provider, endpoint, model, user, key, status, from, to`. Pages or a
-    `cursor`."""
+    """Lists requests, newest first."""
     return _page(query)
 
 

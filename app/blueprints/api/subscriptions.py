@@ -141,10 +141,7 @@ def utc(moment: datetime | None, field: str = "expires_at") -> datetime | None:
 
 @route("GET", "/api/subscriptions", query=Query, answer=SubscriptionPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists your own subscriptions and those of your teams; admins see all.
-
-    Filters: `status`, `model`, `team_id`, and for admins `user`.
-    """
+    """Lists your own subscriptions and those of your teams; admins see all."""
     rows = subscriptions.visible_to(me()).options(selectinload(subscriptions.Subscription.timeline))
     if query.status:
         rows = rows.where(subscriptions.Subscription.status == query.status)

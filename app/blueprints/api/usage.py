@@ -134,8 +134,7 @@ def _usage(query: Query, period: str, person_id: str | None) -> dict[str, Any]:
 
 @route("GET", "/usage/me/<period>", query=Query, answer=RowPage)
 def mine(query: Query, period: str) -> dict[str, Any]:
-    """Returns your own usage, newest period first. `num_periods` includes the current one. Filters: `model`,
-    `api_type`."""
+    """Returns your own usage, newest period first."""
     return _usage(query, period, caller().person.id)
 
 

@@ -141,7 +141,7 @@ def whoami() -> Me:
 
 @route("GET", "/admin/users", scope="admin", query=Query, answer=UserPage)
 def index(query: Query) -> dict[str, Any]:
-    """Lists everyone by name. `search` looks in names and e-mail addresses. Filter: `role`."""
+    """Lists everyone by name. `search` looks in names and e-mail addresses."""
     return page(identity.people(search=query.search, role=query.role), show)
 
 
