@@ -38,3 +38,10 @@ def members_of(data: bytes) -> dict[str, bytes]:
 def without_surrogates(data: bytes) -> bytes:
     """JSON of the same length in which no escape is half of a character, for msgspec takes no such text."""
     return _SURROGATE.sub(rb"\\u00", data)
+
+
+def whole_characters(data: bytes) -> bytes:
+    """The same JSON with a question mark for each half of a character, so that its texts can be written again."""
+    if _SURROGATE.search(data) is None:
+        return data
+    return json.dumps(read_json(data), ensure_ascii=False).encode("utf-8", "replace")

@@ -23,7 +23,7 @@ from app.providers.conversation import (
     ToolResult,
     Turn,
 )  # fmt: skip
-from app.providers.lenient_json import read_json
+from app.providers.lenient_json import read_json, whole_characters
 
 REASONS: tuple[str, ...] = get_args(FinishReason)
 THOUGHT = ("reasoning_content", "reasoning")  # as upstreams call it
@@ -107,7 +107,7 @@ def _choice(choice: str) -> Any:
 
 def reply_of(body: bytes) -> Reply:
     """A whole answer that `OpenAIExchange.body` found to be one: its first choice."""
-    choice = _first_choice(read_json(body))
+    choice = _first_choice(read_json(whole_characters(body)))
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     parts: list[Text | Reasoning | ToolCall] = []
@@ -129,7 +129,7 @@ def events_of(pieces: Iterable[bytes]) -> Iterator[Event]:
         for event in piece.split(b"\n\n"):
             if not event:
                 continue
-            choice = _first_choice(read_json(event.removeprefix(b"data: ")))
+            choice = _first_choice(read_json(whole_characters(event.removeprefix(b"data: "))))
             delta = choice.get("delta")
             if isinstance(delta, dict):
                 yield from _deltas(delta)

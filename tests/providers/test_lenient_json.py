@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.providers.lenient_json import members_of, read_json, without_surrogates
+from app.providers.lenient_json import members_of, read_json, whole_characters, without_surrogates
 from app.runtime.jsonbody import object_of
 
 
@@ -36,3 +36,9 @@ def test_halves_of_characters_are_taken_out_at_the_same_length() -> None:
 
 def test_a_member_named_by_half_a_character_is_written_again() -> None:
     assert json.loads(b"".join(object_of(members_of(b'{"a\\ud83d":1}')))) == {"a\ud83d": 1}
+
+
+def test_halves_of_characters_become_marks_and_whole_ones_stay() -> None:
+    told = {"half": "\ud83d", "whole": "\U0001f600", "text": "\\ud83d", "after": "\\ud83d\ude00"}
+    clean = json.loads(whole_characters(json.dumps(told).encode()))
+    assert clean == {"half": "?", "whole": "\U0001f600", "text": "\\ud83d", "after": "\\ud83d?"}
