@@ -18,12 +18,10 @@ from app.metering.reservations import Hold, Reaped
 from app.metering.usage import Attempt, Outcome, UsageEvent
 from app.providers.base import UNBOUNDED, Exchange, Possible, UpstreamRequest, Usage
 
-# What an upstream may add to a prompt by itself: its template, a hidden system prompt, descriptions of tools.
-ADDED_TOKENS = 4096
 # The longest answer of a model of which it is not known.
 LONGEST_ANSWER = 131_072
 
-_nothing: dict[str, int] = dict.fromkeys(NAMES, 0)
+_NOTHING: dict[str, int] = dict.fromkeys(NAMES, 0)
 
 Reason = Literal["gone", "fenced", "stopping"]
 
@@ -46,7 +44,7 @@ def possible(model: Model, bound: pricing.TokenBound) -> Possible:
     asked = min(bound.output or 0, LONGEST_ANSWER)  # a model may write more than an admin knows, but not without an end
     return Possible(
         prompt=min(bound.input, window),
-        told_prompt=min(bound.input + ADDED_TOKENS, window),
+        told_prompt=min(bound.input + pricing.ADDED_TOKENS, window),
         answer=min(max(longest, asked) + bound.predicted, window) if bound.produces_output else 0,
         answers=bound.answers,
     )
@@ -136,14 +134,8 @@ class Call:
         if self.first_byte_at is None:
             return 0
         used = self.usage
-        return min(pricing.cost_nano(self.price, used.counts, self._tier_of(used)), money.MAX_NANO)
-
-    def _tier_of(self, used: Usage) -> str | None:
-        """The tier whose prices hold: the one told or else the one asked for, if the price knows it."""
-        if self.price is None or not self.price.tiers:
-            return None
-        tier = used.service_tier or self.bound.tier
-        return tier if tier in self.price.tiers else None
+        tier = pricing.tier_of(self.price, self.bound, used.service_tier)
+        return min(pricing.cost_nano(self.price, used.counts, tier), money.MAX_NANO)
 
     def encoded_event(self) -> bytes:
         """The usage event as it stands, JSON."""
@@ -160,7 +152,7 @@ class Call:
             kind="late",
             cost_nano=cost,
             overdraft_nano=cost,
-            **_nothing
+            **_NOTHING
             | {
                 "prompt_tokens": max(event.prompt_tokens - reaped.prompt_tokens, 0),
                 "completion_tokens": max(event.completion_tokens - reaped.completion_tokens, 0),
@@ -171,12 +163,11 @@ class Call:
         """The usage event as it stands. Cost and tokens of a call that produced nothing are 0."""
         produced = self.first_byte_at is not None
         used = self.usage if produced else Usage(estimated=False)
-        counts: Any = used.counts
         cost = self.cost_nano
         ended = self.ended_at or time.monotonic()
         hold = self.hold if hasattr(self, "hold") else None
         caller = self.caller
-        return UsageEvent(
+        event = UsageEvent(
             request_id=self.id,
             attempt=max(len(self.attempts), 1),
             at_ms=hold.at_ms if hold else 0,
@@ -197,8 +188,10 @@ class Call:
             finish_reason=self.exchange.finish_reason if self.exchange and produced else None,
             stream=self.request.stream,
             estimated=produced and used.estimated,
-            service_tier=self._tier_of(used) if produced else None,
-            **counts,
+            service_tier=pricing.tier_of(self.price, self.bound, used.service_tier) if produced else None,
+            prompt_tokens=used.prompt_tokens,
+            cached_tokens=used.cached_tokens,
+            completion_tokens=used.completion_tokens,
             cost_nano=cost,
             hold_nano=hold.amount_nano if hold else 0,
             overdraft_nano=max(cost - hold.amount_nano, 0) if hold else 0,
@@ -212,3 +205,4 @@ class Call:
             if hold
             else (),
         )
+        return msgspec.structs.replace(event, **used.more) if used.more else event

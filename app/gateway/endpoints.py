@@ -6,12 +6,9 @@ name of a module in `app.gateway.dialects`.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from app.directory import Capability
-
-BodyKind = Literal["json", "form"]
-AnswerKind = Literal["json", "events", "binary", "text"]
 
 
 class Endpoint(NamedTuple):
@@ -21,12 +18,10 @@ class Endpoint(NamedTuple):
     path: str
     capability: Capability | None = None
     dialect: str | None = None
-    body: BodyKind = "json"
-    answers: tuple[AnswerKind, ...] = ("json",)
 
 
 MODELS = Endpoint("models", "/v1/models")
-CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat", answers=("json", "events"))
+CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat")
 EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings", "openai_embeddings")
 
 TABLE = (CHAT, EMBEDDINGS, MODELS)

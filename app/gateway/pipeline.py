@@ -72,7 +72,7 @@ def _reserve(runtime: Runtime, call: Call) -> None:
         answers=bound.answers,
         output_limit=bound.output if bound.produces_output else 0,
         assumed_output=pricing.assumed_output(call.model, bound),
-        priced=pricing.is_priced(price) and pricing.unpriced_member(price, bound) is None,
+        priced=pricing.is_priced(price, bound) and pricing.unpriced_member(price, bound) is None,
         bucket_tokens=bound.bucket_tokens,
     )
     chain = scopes.chain_of(call.caller, call.caller.models[call.model.name])

@@ -19,7 +19,7 @@ from config import Config
 def refusal_of(call: Call, refused: Refused, config: Config) -> ApiError:
     """The error for a call whose reserve was refused: what limit, of whom, and the way out."""
     scope = f"{refused.scope.kind} {refused.scope.shown}"
-    if refused.reason == "unpriced" and pricing.is_priced(call.price):
+    if refused.reason == "unpriced" and pricing.is_priced(call.price, call.bound):
         member = pricing.unpriced_member(call.price, call.bound)
         return errors.bad_request(
             f"What '{member}' costs is not part of the price of '{call.model.name}', so it can't be used under the budget"

@@ -7,7 +7,7 @@ back to the nearest more general one: in its own band first, then in the price i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import lcm
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from app.metering.quantities import PARTS, PRICE_MEMBERS, QUANTITIES, Quantity
 DEFAULT_OUTPUT_TOKENS = 4096
 # What a request that names no limit takes from a minute's tokens for its answer, before the real number is known.
 UNNAMED_OUTPUT_TOKENS = 256
+# What an upstream may add to a prompt by itself: its template, a hidden system prompt, descriptions of tools.
+ADDED_TOKENS = 4096
 
 Rates = Mapping[str, int]  # nano-units by the name of a price's member
 
@@ -26,8 +28,10 @@ _PLAIN = frozenset(("input_per_mtok", "cached_input_per_mtok", "output_per_mtok"
 _MEMBERS = {member.name: member for member in PRICE_MEMBERS}
 _SCALE = lcm(*(one.per for one in QUANTITIES))
 _INPUT = ("input_per_mtok", *(one.price for one in PARTS["prompt_tokens"] if one.price is not None))
+_REQUEST = ("per_request",)
 _OUTPUT = ("output_per_mtok", *(one.price for one in PARTS["completion_tokens"] if one.price is not None))
 _BY_NAME = {one.name: one for one in QUANTITIES}
+_OF_TOKENS = frozenset((*_INPUT, *_OUTPUT, "per_request"))
 
 
 class TokenBound(NamedTuple):
@@ -70,9 +74,12 @@ class Part(NamedTuple):
     rate: int
 
 
-def is_priced(price: Price | None) -> bool:
-    """Whether `price` says anything; an explicit 0 does, and means free."""
-    return price is not None and bool(price.rates)
+def is_priced(price: Price | None, bound: TokenBound) -> bool:
+    """Whether `price` says anything about what the call uses; an explicit 0 does, and means free."""
+    return price is not None and not (
+        _OF_TOKENS.isdisjoint(price.rates)
+        and price.rates.keys().isdisjoint(str(_BY_NAME[name].price) for name in bound.more)
+    )
 
 
 def unpriced_member(price: Price | None, bound: TokenBound) -> str | None:
@@ -87,7 +94,7 @@ def base_nano(price: Price | None, bound: TokenBound) -> int:
     if price is None:
         return 0
     predicted = money.up(bound.predicted * bound.answers, output_price(price, bound)) if bound.predicted else 0
-    cost = money.up(bound.input, _dearest(price, bound, _INPUT)) + predicted + _dearest(price, bound, ("per_request",))
+    cost = money.up(bound.input, _dearest(price, bound, _INPUT)) + predicted + _dearest(price, bound, _REQUEST)
     for name, count in bound.more.items():
         quantity = _BY_NAME[name]
         if quantity.price is not None:
@@ -102,22 +109,32 @@ def output_price(price: Price | None, bound: TokenBound) -> int:
 
 def _dearest(price: Price, bound: TokenBound, names: tuple[str, ...]) -> int:
     """The highest of these members over all bands that may apply: where no tier is asked for, the upstream chooses."""
-    most = 0
-    for rates in _bands(price, bound):
-        for name in names:
-            if (rate := rates.get(name)) is not None and rate > most:
-                most = rate
+    most = _highest(price.rates, names)
+    for tier, rates in price.tiers.items():
+        if bound.tier is None or bound.tier == tier:
+            most = max(most, _highest(rates, names))
+    long = price.long_context
+    if long is not None and bound.input + ADDED_TOKENS > long.above_prompt_tokens:
+        most = max(most, _highest(long.rates, names))
     return most
 
 
-def _bands(price: Price, bound: TokenBound) -> Iterator[Rates]:
-    yield price.rates
-    if price.tiers:
-        for name, rates in price.tiers.items():
-            if bound.tier is None or bound.tier == name:
-                yield rates
-    if price.long_context is not None and bound.input > price.long_context.above_prompt_tokens:
-        yield price.long_context.rates
+def _highest(rates: Rates, names: tuple[str, ...]) -> int:
+    most = 0
+    for name in names:
+        if name in rates and rates[name] > most:
+            most = rates[name]
+    return most
+
+
+def tier_of(price: Price | None, bound: TokenBound, told: str | None) -> str | None:
+    """The tier whose prices hold, None for the usual ones: what the upstream told, if it may have served so, or else the
+    tier that was asked for. A dearer tier than was held for is not believed."""
+    if price is None or not price.tiers:
+        return None
+    if told is None or bound.tier is not None and told in price.tiers:
+        told = bound.tier
+    return told if told in price.tiers else None
 
 
 def assumed_output(model: Model, bound: TokenBound) -> int:

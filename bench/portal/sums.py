@@ -11,9 +11,11 @@ from psycopg import Connection
 
 from app.ledger.measures import DIMENSIONS, MEASURES, group_key
 from app.ledger.summaries import CUTS, HOURLY_CUTS
+from app.metering import quantities
 
 NAMES = ", ".join(DIMENSIONS)
 TOLD = ", ".join(MEASURES)
+USED = ", ".join(quantities.NAMES)
 ADDED = ", ".join(f"sum({name})::bigint AS {name}" for name in MEASURES)
 DIGEST = "md5(" + " || chr(31) || ".join(f"{name}::text" for name in DIMENSIONS) + ")"
 STARTS = {
@@ -28,8 +30,8 @@ CREATE TEMP TABLE seed_sum AS
 SELECT start_ms, {NAMES}, {DIGEST} AS digest, {ADDED} FROM (
   SELECT at_ms - at_ms % 3600000 AS start_ms, person_id, coalesce(key_id, '') AS key_id, coalesce(team_id, '') AS team_id,
     coalesce(subscription_id, '') AS subscription_id, model, coalesce(provider_id, '') AS provider_id, endpoint, api_type,
-    stream, 1 AS requests, (outcome = 'error')::int AS errors, (outcome = 'cancelled')::int AS cancelled, prompt_tokens,
-    cached_tokens, completion_tokens, images, audio_ms, cost_nano, overdraft_nano, duration_ms,
+    stream, 1 AS requests, (outcome = 'error')::int AS errors, (outcome = 'cancelled')::int AS cancelled,
+    {USED}, cost_nano, overdraft_nano, duration_ms,
     coalesce(ttft_ms, 0) AS ttft_ms, (ttft_ms IS NOT NULL)::int AS ttft_count
   FROM usage_entry WHERE kind = 'usage') AS calls
 GROUP BY start_ms, {NAMES}

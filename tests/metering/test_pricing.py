@@ -58,9 +58,20 @@ def test_a_model_is_priced_by_images_minutes_characters_or_requests_alone(
     member: str, counts: dict[str, int], expected: int
 ) -> None:
     price = Price(id="p", rates={member: 7})
-    assert pricing.is_priced(price)
+    bound = TokenBound(0, None, produces_output=False, more=counts)
+    assert pricing.is_priced(price, bound)
     assert pricing.cost_nano(price, counts) == expected
-    assert pricing.base_nano(price, TokenBound(0, None, produces_output=False, more=counts)) >= expected
+    assert pricing.base_nano(price, bound) >= expected
+
+
+@pytest.mark.parametrize("member", PRICES)
+def test_a_price_of_something_else_does_not_make_a_call_free(member: str) -> None:
+    chat, picture = TokenBound(10, 10), TokenBound(0, None, produces_output=False, more={"images": 1})
+    of_tokens = member.endswith("_per_mtok") or member == "per_request"
+    assert pricing.is_priced(Price(id="p", rates={member: 0}), chat) == of_tokens
+    assert pricing.is_priced(Price(id="p", rates={member: 0}), picture) == (of_tokens or member == "per_image")
+    assert not pricing.is_priced(Price(id="p", rates={}), chat)
+    assert not pricing.is_priced(None, chat)
 
 
 def test_a_tier_and_a_long_prompt_have_prices_of_their_own() -> None:
@@ -83,16 +94,44 @@ def test_a_request_for_a_tier_without_a_price_can_not_be_held_for() -> None:
     assert pricing.unpriced_member(price, TokenBound(1, 1, priced_apart="audio")) == "audio"
 
 
+def test_an_upstream_is_believed_what_tier_it_served_in_unless_it_is_dearer_than_was_asked_for() -> None:
+    price = Price(id="p", rates={"input_per_mtok": 2}, tiers={"flex": {}, "priority": {}})
+
+    def told(tier: str | None, asked: str | None) -> str | None:
+        return pricing.tier_of(price, TokenBound(1, 1, tier=asked), tier)
+
+    assert told("flex", None) == "flex"
+    assert told("priority", None) == "priority"
+    assert told("priority", "flex") == "flex"
+    assert told(None, "flex") == "flex"
+    assert told("default", "flex") is None  # it was too busy: the usual price, which was held too
+    assert told("unknown", None) is None
+    assert pricing.tier_of(Price(id="p", rates={}), TokenBound(1, 1), "flex") is None
+
+
 @given(
     prices, st.integers(0, 5000), st.integers(0, 5000), st.sampled_from((None, "flex", "priority")),
+    st.sampled_from((None, "flex", "priority", "default")), st.integers(0, pricing.ADDED_TOKENS),
     st.dictionaries(st.sampled_from([one.name for inner in PARTS.values() for one in inner]), st.integers(0, 9000)),
 )  # fmt: skip
 def test_a_hold_covers_whatever_the_upstream_tells(
-    price: Price, prompt: int, completion: int, tier: str | None, parts: dict[str, int]
+    price: Price, prompt: int, completion: int, asked: str | None, told: str | None, added: int, parts: dict[str, int]
 ) -> None:
-    bound = TokenBound(prompt, completion)
+    bound = TokenBound(prompt, completion, tier=asked)
     output = -(-completion * pricing.output_price(price, bound) // MTOK)
-    assert pricing.cost_nano(price, used(prompt, completion, **parts), tier) <= pricing.base_nano(price, bound) + output
+    tier = pricing.tier_of(price, bound, told)
+    counts = used(prompt, completion, **parts)
+    assert pricing.cost_nano(price, counts, tier) <= pricing.base_nano(price, bound) + output
+
+    # What the upstream itself adds to a prompt is not held for, but the price of a long one is.
+    long = counts | {"prompt_tokens": prompt + added}
+    more = -(-added * _dearest(price) // MTOK)
+    assert pricing.cost_nano(price, long, tier) <= pricing.base_nano(price, bound) + output + more + 1
+
+
+def _dearest(price: Price) -> int:
+    bands = [price.rates, *price.tiers.values(), price.long_context.rates if price.long_context else {}]
+    return max((rate for rates in bands for rate in rates.values()), default=0)
 
 
 @given(prices, st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 9000))

@@ -295,7 +295,7 @@ def _what_stops(person: Person) -> dict[str, int]:
 
 
 def _figures(ids: list[str] | None) -> Figures:
-    """The figures of these people, or of everyone, in four queries."""
+    """The figures of these people, or of the whole organisation, in four queries."""
     live_keys = select(ApiKey.person_id, func.count()).where(ApiKey.revoked_at.is_(None)).group_by(ApiKey.person_id)
     live = (
         select(Subscription.person_id, func.count())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from app.directory import Model
 from app.gateway.errors import ApiError
@@ -58,15 +58,15 @@ class Dialect(ABC):
     id_headers: ClassVar[tuple[str, ...]] = ("x-request-id",)  # where its clients look for the request's id
 
     @abstractmethod
-    def read(self, body: Any) -> Asked:
-        """The request in a body: bytes, or a `Form`. Raises `ApiError` 400."""
+    def read(self, body: bytes) -> Asked:
+        """The request in a body. Raises `ApiError` 400."""
 
     @abstractmethod
     def error(self, error: ApiError, request_id: str) -> bytes:
         """A refusal, JSON."""
 
     @abstractmethod
-    def cut(self, message: str, code: str = "upstream_cut") -> bytes:
+    def cut(self, message: str) -> bytes:
         """The event that ends a stream which failed after its first byte."""
 
     def conversation(self, request: UpstreamRequest) -> Conversation:

@@ -87,8 +87,8 @@ class OpenAIDialect(Dialect):
     def error(self, error: ApiError, request_id: str) -> bytes:
         return envelope_of(error)
 
-    def cut(self, message: str, code: str = "upstream_cut") -> bytes:
-        body = {"error": {"message": message, "type": "upstream_error", "param": None, "code": code}}
+    def cut(self, message: str) -> bytes:
+        body = {"error": {"message": message, "type": "upstream_error", "param": None, "code": "upstream_cut"}}
         return b"data: " + msgspec.json.encode(body) + b"\n\n"
 
 

@@ -24,7 +24,7 @@ from tests.services.gate import Gate
 from tests.services.upstream import Answer, Behaviour, Stream, Upstream, chat, failure
 
 HERE = Path(__file__).parent
-MESSAGES = Endpoint("messages", "/v1/messages", "chat", "anthropic_messages", answers=("json", "events"))
+MESSAGES = Endpoint("messages", "/v1/messages", "chat", "anthropic_messages")
 TOOL = {"name": "look_up", "description": "Looks up.", "input_schema": {"type": "object", "properties": {}}}
 
 

@@ -97,7 +97,7 @@ class AnthropicMessages(Dialect):
         kind = "billing_error" if error.code == "insufficient_quota" else ERROR_TYPES.get(error.status, "api_error")
         return _error(kind, error.message, request_id)
 
-    def cut(self, message: str, code: str = "upstream_cut") -> bytes:
+    def cut(self, message: str) -> bytes:
         return b"event: error\ndata: " + _error("api_error", message) + b"\n\n"
 
     def conversation(self, request: UpstreamRequest) -> Conversation:
