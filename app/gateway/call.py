@@ -134,7 +134,9 @@ class Call:
         if self.first_byte_at is None:
             return 0
         used = self.usage
-        tier = pricing.tier_of(self.price, self.bound, used.service_tier)
+        return self._cost_of(used, pricing.tier_of(self.price, self.bound, used.service_tier))
+
+    def _cost_of(self, used: Usage, tier: str | None) -> int:
         return min(pricing.cost_nano(self.price, used.counts, tier), money.MAX_NANO)
 
     def encoded_event(self) -> bytes:
@@ -159,50 +161,52 @@ class Call:
             },
         )
 
-    def event(self) -> UsageEvent:
-        """The usage event as it stands. Cost and tokens of a call that produced nothing are 0."""
-        produced = self.first_byte_at is not None
-        used = self.usage if produced else Usage(estimated=False)
-        cost = self.cost_nano
-        ended = self.ended_at or time.monotonic()
-        hold = self.hold if hasattr(self, "hold") else None
-        caller = self.caller
-        event = UsageEvent(
+    def opening(self) -> UsageEvent:
+        """The usage event of a call that has only begun: who calls what."""
+        caller, model = self.caller, self.model.name
+        return UsageEvent(
             request_id=self.id,
-            attempt=max(len(self.attempts), 1),
-            at_ms=hold.at_ms if hold else 0,
+            attempt=1,
+            at_ms=0,
             person_id=caller.person_id,
             key_id=caller.id if caller.kind == "key" else None,
             secret_id=caller.secret_id,
             team_id=caller.team_id,
-            subscription_id=caller.models.get(self.model.name),
-            model=self.model.name,
+            subscription_id=caller.models.get(model),
+            model=model,
             endpoint=self.endpoint,
             api_type=self.request.capability,
-            provider_id=self.provider_id,
-            deployment_id=self.deployment_id,
-            outcome=self.outcome,
-            status=self.status,
-            error_code=self.error_code,
-            error_message=self.error_message,
-            finish_reason=self.exchange.finish_reason if self.exchange and produced else None,
+            outcome="ok",
+            status=200,
             stream=self.request.stream,
-            estimated=produced and used.estimated,
-            service_tier=pricing.tier_of(self.price, self.bound, used.service_tier) if produced else None,
-            prompt_tokens=used.prompt_tokens,
-            cached_tokens=used.cached_tokens,
-            completion_tokens=used.completion_tokens,
-            cost_nano=cost,
-            hold_nano=hold.amount_nano if hold else 0,
-            overdraft_nano=max(cost - hold.amount_nano, 0) if hold else 0,
             price_id=self.price.id if self.price else None,
-            duration_ms=int((ended - self.started) * 1000),
-            ttft_ms=int((self.first_byte_at - self.started) * 1000) if self.first_byte_at else None,
-            attempts=tuple(self.attempts),
-            scopes=tuple(
-                (scope.kind, scope.id, window.name) for scope, window in zip(hold.scopes, hold.windows, strict=True)
-            )
-            if hold
-            else (),
         )
-        return msgspec.structs.replace(event, **used.more) if used.more else event
+
+    def event(self) -> UsageEvent:
+        """The usage event as it stands. Cost and tokens of a call that produced nothing are 0."""
+        event = self.opening()
+        event.attempt = max(len(self.attempts), 1)
+        event.attempts = tuple(self.attempts)
+        event.provider_id, event.deployment_id = self.provider_id, self.deployment_id
+        event.outcome, event.status = self.outcome, self.status
+        event.error_code, event.error_message = self.error_code, self.error_message
+        event.duration_ms = int(((self.ended_at or time.monotonic()) - self.started) * 1000)
+        if self.first_byte_at is not None:
+            event.ttft_ms = int((self.first_byte_at - self.started) * 1000)
+            used = self.usage
+            event.prompt_tokens, event.cached_tokens = used.prompt_tokens, used.cached_tokens
+            event.completion_tokens = used.completion_tokens
+            for name, count in used.more.items():
+                setattr(event, name, count)
+            event.estimated = used.estimated
+            event.finish_reason = self.exchange.finish_reason if self.exchange else None
+            event.service_tier = pricing.tier_of(self.price, self.bound, used.service_tier)
+            event.cost_nano = self._cost_of(used, event.service_tier)
+        if hasattr(self, "hold"):
+            hold = self.hold
+            event.at_ms, event.hold_nano = hold.at_ms, hold.amount_nano
+            event.overdraft_nano = max(event.cost_nano - hold.amount_nano, 0)
+            event.scopes = tuple(
+                [(scope.kind, scope.id, window.name) for scope, window in zip(hold.scopes, hold.windows, strict=True)]
+            )
+        return event

@@ -88,6 +88,21 @@ def _refuse_odd_names(members: dict[str, msgspec.Raw]) -> None:
 
 
 def _refuse_duplicates(body: bytes, members: dict[str, bytes]) -> None:
+    """Refuse a body in which a member comes twice: most are spelled just as their members would be."""
+    if len(body) >= LARGE or body != _spelled(members, body.find(b'": ', 0, 300) >= 0):
+        _walk(body, members)
+
+
+def _spelled(members: dict[str, bytes], with_blanks: bool) -> bytes:
+    """The members as JavaScript writes them, or with blanks as Python does; nothing if a name needs an escape."""
+    names = "".join(members)
+    if '"' in names or "\\" in names:
+        return b""
+    colon, comma = (b'": ', b', "') if with_blanks else (b'":', b',"')
+    return b'{"%b}' % comma.join([name.encode() + colon + value for name, value in members.items()])
+
+
+def _walk(body: bytes, members: dict[str, bytes]) -> None:
     """Walk the top level beside the decoded members: with a duplicate the two can't agree.
 
     The decoder keeps the last of two members of one name, so either the first one's text differs from it, or the

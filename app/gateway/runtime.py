@@ -90,7 +90,7 @@ class Runtime:
         `SpoolFull` while the disk takes no usage events."""
         if self._unspooled or not self.spool.is_open:
             raise SpoolFull
-        event = call.encoded_event()
+        event = msgspec.json.encode(call.opening())
         try:
             return self.meter.reserve(call.id, scopes, charge, event)
         except Refused as refused:

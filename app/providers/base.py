@@ -45,12 +45,12 @@ class Usage(msgspec.Struct):
     @property
     def counts(self) -> dict[str, int]:
         """All quantities that are known, by name."""
-        return {
+        counts = {
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
             "completion_tokens": self.completion_tokens,
-            **self.more,
         }
+        return counts | self.more if self.more else counts
 
 
 class Possible(NamedTuple):

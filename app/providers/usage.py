@@ -10,10 +10,11 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import structlog
+from msgspec import Meta
 
 from app.providers import tokens
 from app.providers.base import UpstreamRequest, Usage
@@ -45,10 +46,8 @@ SAYS_NOTHING = (b'""', b"null", b"[]")
 log = structlog.get_logger("providers.usage")
 
 
-_USUAL = frozenset(PLAIN)
 _OF_PROMPT = frozenset(PROMPT_PARTS.values())
 _NOTHING: dict[str, Any] = {}
-_UNUSUAL = frozenset(("input_tokens", "output_tokens", "prompt_cache_hit_tokens", DETAILS[1]))
 
 
 class Told(NamedTuple):
@@ -67,22 +66,42 @@ class Told(NamedTuple):
         return bool(self.prompt or self.completion or self.total)
 
 
+def _usual_of(name: str, counts: Iterable[str], absent: Iterable[str] = (), **inner: Any) -> type[msgspec.Struct]:
+    """An object with these counts and objects, and without a value by the names that are to be absent."""
+    of = [(count, Annotated[int, Meta(ge=0)] | None, None) for count in counts]
+    of += [(member, type | None, None) for member, type in inner.items()]
+    return msgspec.defstruct(name, of + [(member, None, None) for member in absent])
+
+
+# A usage object as OpenAI tells it, which is nearly always: none of the other spellings has a value in it.
+_Usual = _usual_of(
+    "_Usual", PLAIN, absent=(PROMPT[1], COMPLETION[1], DETAILS[1], CACHED[1]),
+    prompt_tokens_details=_usual_of("_PromptDetails", (CACHED[0], *PROMPT_PARTS), absent=CACHED[1:]),
+    completion_tokens_details=_usual_of("_CompletionDetails", COMPLETION_PARTS),
+)  # fmt: skip
+_usual: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Usual)
+_PLAIN = frozenset(PLAIN)
+
+
 def read(raw: bytes) -> Told:
     """What a usage object tells. Whatever can't be understood is not told; nothing is raised."""
+    try:
+        usual = _usual.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        usual = None
+    if usual is not None and usual.prompt_tokens and usual.completion_tokens is not None:
+        details = usual.prompt_tokens_details
+        if details is None and usual.completion_tokens_details is None:
+            return Told(usual.prompt_tokens, None, usual.completion_tokens, None, _PLAIN)
+        more: Mapping[str, int] = _parts_of(details, PROMPT_PARTS) | _parts_of(
+            usual.completion_tokens_details, COMPLETION_PARTS
+        )
+        if "reasoning_tokens" not in more:
+            cached = None if details is None else details.cached_tokens
+            return Told(usual.prompt_tokens, cached, usual.completion_tokens, None, _PLAIN, more)
     said = read_json(raw)
     if not isinstance(said, dict):
         return Told()
-    prompt, completion, details = said.get(PROMPT[0]), said.get(COMPLETION[0]), said.get(DETAILS[0]) or _NOTHING
-    if (
-        type(prompt) is int
-        and type(completion) is int
-        and type(details) is dict
-        and _UNUSUAL.isdisjoint((*said, *details))
-    ):
-        cached, more = details.get(CACHED[0]), _more(details, said.get("completion_tokens_details"))
-        is_usual = "reasoning_tokens" not in more
-        if is_usual and prompt > 0 and completion >= 0 and (cached is None or type(cached) is int and cached >= 0):
-            return Told(prompt, cached, completion, None, _USUAL, more)
     prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
     total = _number(said.get("total_tokens"))
     details = next((said[name] for name in DETAILS if isinstance(said.get(name), dict)), {})
@@ -100,6 +119,16 @@ def read(raw: bytes) -> Told:
         completion = total - prompt
     plain = frozenset(name for name in PLAIN if type(said.get(name)) is int)
     return Told(prompt, cached, completion, total, plain, more)
+
+
+def _parts_of(details: Any, parts: Mapping[str, str]) -> dict[str, int]:
+    """The other quantities that these details tell, by name, those that are not 0."""
+    found = {}
+    if details is not None:
+        for member, name in parts.items():
+            if number := getattr(details, member):
+                found[name] = number
+    return found
 
 
 def _more(prompt: Any, completion: Any) -> Mapping[str, int]:

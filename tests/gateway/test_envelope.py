@@ -34,12 +34,15 @@ def test_what_is_opened_and_sealed_again_says_the_same(sent: dict[str, object], 
     assert json.loads(b"".join(object_of(opened.members))) == sent
 
 
-@given(some.text(max_size=5), VALUES, VALUES, some.sampled_from(["", LONG]), some.sampled_from(["", LONG]))
+@given(
+    some.text(max_size=5), VALUES, VALUES, some.sampled_from(["", LONG]), some.sampled_from(["", LONG]),
+    some.sampled_from([",", ", "]), some.sampled_from([":", ": "]),
+)  # fmt: skip
 def test_a_member_that_comes_twice_is_refused(
-    name: str, first: object, second: object, before: str, after: str
+    name: str, first: object, second: object, before: str, after: str, comma: str, colon: str
 ) -> None:
     members = [("other", before), (name, first), ("between", after), (name, second)]
-    body = "{" + ",".join(f"{json.dumps(key)}:{json.dumps(value)}" for key, value in members) + "}"
+    body = "{" + comma.join(f"{json.dumps(key)}{colon}{json.dumps(value)}" for key, value in members) + "}"
     with pytest.raises(ApiError, match="twice"):
         open_envelope(body.encode())
 
