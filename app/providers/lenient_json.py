@@ -40,8 +40,27 @@ def without_surrogates(data: bytes) -> bytes:
     return _SURROGATE.sub(rb"\\u00", data)
 
 
-def whole_characters(data: bytes) -> bytes:
-    """The same JSON with a question mark for each half of a character, so that its texts can be written again."""
-    if _SURROGATE.search(data) is None:
-        return data
-    return json.dumps(read_json(data), ensure_ascii=False).encode("utf-8", "replace")
+class WholeText:
+    """Texts of a stream whose characters may come in two halves, which JSON escapes as two surrogates."""
+
+    def __init__(self) -> None:
+        self._halves: dict[object, str] = {}
+
+    def add(self, place: object, text: str) -> str:
+        """What of `text`, the next piece of what is told at `place`, can be said now: its last half waits for the next piece,
+        and one that nothing completes becomes a mark."""
+        if self._halves:
+            text = self._halves.pop(place, "") + text
+        if "\ud800" <= text[-1:] <= "\udbff":
+            self._halves[place] = text[-1]
+            text = text[:-1]
+        return whole(text)
+
+
+def whole(text: str) -> str:
+    """The text with a mark for each half of a character, so that it can be written again."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast, get_args
 
 import msgspec
@@ -23,7 +23,7 @@ from app.providers.conversation import (
     ToolResult,
     Turn,
 )  # fmt: skip
-from app.providers.lenient_json import read_json, whole_characters
+from app.providers.lenient_json import WholeText, read_json, whole
 
 REASONS: tuple[str, ...] = get_args(FinishReason)
 THOUGHT = ("reasoning_content", "reasoning")  # as upstreams call it
@@ -107,57 +107,51 @@ def _choice(choice: str) -> Any:
 
 def reply_of(body: bytes) -> Reply:
     """A whole answer that `OpenAIExchange.body` found to be one: its first choice."""
-    choice = _first_choice(read_json(whole_characters(body)))
-    message = choice.get("message")
-    message = message if isinstance(message, dict) else {}
+    choice = _first_choice(read_json(body))
     parts: list[Text | Reasoning | ToolCall] = []
-    if thought := _thought(message):
-        parts.append(Reasoning(thought))
-    content = message.get("content")
-    if isinstance(content, str) and content:
-        parts.append(Text(content))
-    for index, call in enumerate(_objects(message.get("tool_calls"))):
-        piece = _call(call, index)
-        parts.append(ToolCall(piece.id or "", piece.name or "", piece.arguments or "{}"))
+    for piece in _pieces(choice.get("message"), lambda _, text: whole(text)):
+        if isinstance(piece, ToolCallDelta):
+            parts.append(ToolCall(piece.id or "", piece.name or "", piece.arguments or "{}"))
+        else:
+            parts.append(piece)
     return Reply(parts=tuple(parts), finish=_reason(choice.get("finish_reason")))
 
 
 def events_of(pieces: Iterable[bytes]) -> Iterator[Event]:
     """A stream's events, from the pieces that `OpenAIExchange.events` gives; those of the first choice."""
     reason: str | None = None
+    clean = WholeText().add
     for piece in pieces:
         for event in piece.split(b"\n\n"):
             if not event:
                 continue
-            choice = _first_choice(read_json(whole_characters(event.removeprefix(b"data: "))))
-            delta = choice.get("delta")
-            if isinstance(delta, dict):
-                yield from _deltas(delta)
+            choice = _first_choice(read_json(event.removeprefix(b"data: ")))
+            yield from _pieces(choice.get("delta"), clean)
             if isinstance(choice.get("finish_reason"), str):
                 reason = choice["finish_reason"]
     yield Finish(_reason(reason))
 
 
-def _deltas(delta: dict[str, Any]) -> Iterator[Event]:
-    if thought := _thought(delta):
-        yield Reasoning(thought)
-    content = delta.get("content")
-    if isinstance(content, str) and content:
-        yield Text(content)
-    for place, call in enumerate(_objects(delta.get("tool_calls"))):
-        yield _call(call, place)
-
-
-def _call(call: dict[str, Any], place: int) -> ToolCallDelta:
-    index, id, function = call.get("index"), call.get("id"), call.get("function")
-    function = function if isinstance(function, dict) else {}
-    name, arguments = function.get("name"), function.get("arguments")
-    return ToolCallDelta(
-        index=index if type(index) is int and index >= 0 else place,
-        id=id if isinstance(id, str) and id else None,
-        name=name if isinstance(name, str) and name else None,
-        arguments=arguments if isinstance(arguments, str) else "",
-    )
+def _pieces(said: Any, clean: Callable[[object, str], str]) -> Iterator[Text | Reasoning | ToolCallDelta]:
+    """What a message or a delta says, its texts made `clean`, which is told the place of each."""
+    said = said if isinstance(said, dict) else {}
+    for member, kind in ((THOUGHT[0], Reasoning), (THOUGHT[1], Reasoning), ("content", Text)):
+        text = said.get(member)
+        if member == THOUGHT[1] and said.get(THOUGHT[0]):  # the same by another name
+            continue
+        if isinstance(text, str) and (text := clean(kind, text)):
+            yield kind(text)
+    for place, call in enumerate(_objects(said.get("tool_calls"))):
+        index, id, function = call.get("index"), call.get("id"), call.get("function")
+        function = function if isinstance(function, dict) else {}
+        name, arguments = function.get("name"), function.get("arguments")
+        index = index if type(index) is int and index >= 0 else place
+        yield ToolCallDelta(
+            index=index,
+            id=whole(id) if isinstance(id, str) and id else None,
+            name=whole(name) if isinstance(name, str) and name else None,
+            arguments=clean(index, arguments) if isinstance(arguments, str) else "",
+        )
 
 
 def _first_choice(value: Any) -> dict[str, Any]:
@@ -167,10 +161,6 @@ def _first_choice(value: Any) -> dict[str, Any]:
 
 def _objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _thought(message: dict[str, Any]) -> str | None:
-    return next((message[name] for name in THOUGHT if isinstance(message.get(name), str) and message[name]), None)
 
 
 def _reason(told: Any) -> FinishReason:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.providers.lenient_json import members_of, read_json, whole_characters, without_surrogates
+from app.providers.lenient_json import WholeText, members_of, read_json, whole, without_surrogates
 from app.runtime.jsonbody import object_of
 
 
@@ -38,7 +41,33 @@ def test_a_member_named_by_half_a_character_is_written_again() -> None:
     assert json.loads(b"".join(object_of(members_of(b'{"a\\ud83d":1}')))) == {"a\ud83d": 1}
 
 
-def test_halves_of_characters_become_marks_and_whole_ones_stay() -> None:
-    told = {"half": "\ud83d", "whole": "\U0001f600", "text": "\\ud83d", "after": "\\ud83d\ude00"}
-    clean = json.loads(whole_characters(json.dumps(told).encode()))
-    assert clean == {"half": "?", "whole": "\U0001f600", "text": "\\ud83d", "after": "\\ud83d?"}
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\ud83d", "a\ufffd"),
+        ("\ude00b", "\ufffdb"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ("\\ud83d", "\\ud83d"),
+        ("é", "é"),
+    ],
+)
+def test_halves_of_characters_become_marks_or_whole_ones(text: str, expected: str) -> None:
+    assert whole(text) == expected
+
+
+@given(st.text(), st.data())
+def test_a_text_that_comes_in_any_pieces_is_the_same(text: str, data: st.DataObject) -> None:
+    halves = "".join(map(chr, struct.unpack(f"<{len(text.encode('utf-16-le')) // 2}H", text.encode("utf-16-le"))))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(halves)), max_size=5)))
+    heard = WholeText()
+    pieces = [heard.add("here", halves[a:b]) for a, b in zip([0, *cuts], [*cuts, len(halves)], strict=True)]
+    assert "".join(pieces) == text
+    for piece in pieces:
+        piece.encode()
+
+
+def test_halves_at_different_places_do_not_meet() -> None:
+    heard = WholeText()
+    assert heard.add("one", "a\ud83d") == "a"
+    assert heard.add("other", "\ude00") == "\ufffd"
+    assert heard.add("one", "\ude00b") == "\U0001f600b"
