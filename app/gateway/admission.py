@@ -13,6 +13,7 @@ from app.gateway.errors import bad_request, endpoint_disabled, routing_fixed, un
 from app.gateway.routing import FREE, Steering
 from app.gateway.runtime import Runtime
 from app.providers.base import UpstreamRequest
+from app.runtime.forms import Form
 
 
 def check_endpoint(runtime: Runtime, endpoint: Endpoint) -> None:
@@ -22,7 +23,7 @@ def check_endpoint(runtime: Runtime, endpoint: Endpoint) -> None:
 
 
 def admit(
-    runtime: Runtime, caller: CallerRecord, endpoint: Endpoint, body: bytes, *, id: str, origin: str = ""
+    runtime: Runtime, caller: CallerRecord, endpoint: Endpoint, body: bytes | Form, *, id: str, origin: str = ""
 ) -> Call:
     """The call that `body` asks for at an endpoint that a model answers. Raises `ApiError` for whatever is wrong with it.
 
@@ -57,5 +58,6 @@ def admit(
         prompt_estimate=bound.usual_input,
         max_output=bound.output,
         translate=spoken.conversation,
+        form=asked.form,
     )
     return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin)

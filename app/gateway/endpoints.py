@@ -6,7 +6,7 @@ name of a module in `app.gateway.dialects`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.directory import Capability
 
@@ -18,13 +18,18 @@ class Endpoint(NamedTuple):
     path: str
     capability: Capability | None = None
     dialect: str | None = None
+    body: Literal["json", "form"] = "json"
 
 
 MODELS = Endpoint("models", "/v1/models")
 CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat")
 EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings", "openai_embeddings")
+TRANSCRIPTIONS = Endpoint(
+    "audio-transcriptions", "/v1/audio/transcriptions", "transcription", "openai_transcriptions", "form"
+)
+TRANSLATIONS = Endpoint("audio-translations", "/v1/audio/translations", "translation", "openai_translations", "form")
 
-TABLE = (CHAT, EMBEDDINGS, MODELS)
+TABLE = (CHAT, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, MODELS)
 ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.
 ASKED = {endpoint.path: endpoint for endpoint in TABLE if endpoint.dialect is not None}

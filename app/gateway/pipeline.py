@@ -26,10 +26,10 @@ log = structlog.get_logger("gateway.pipeline")
 
 
 class Served(NamedTuple):
-    """An answer on its way: one body, or the pieces of a stream."""
+    """An answer on its way: one body, or the pieces of a stream. `media_type` is None for JSON or events."""
 
     headers: dict[str, str]
-    media_type: str
+    media_type: str | None
     body: bytes | Iterator[bytes]
 
 

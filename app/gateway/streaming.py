@@ -23,10 +23,14 @@ LOOK_S = 0.5  # between two looks at a client that has sent more than its reques
 _END = getattr(select, "POLLRDHUP", 0)  # what not every system tells; a broken connection is always told
 
 
+class BrokenOff(Exception):
+    """An answer is not whole and has no way to say so: its connection must end without the answer's end."""
+
+
 def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterator[bytes]:
-    """The stream's bytes. `settle` is called exactly once, before the last of them."""
+    """The stream's bytes. `settle` is called exactly once, before the last of them. Raises `BrokenOff`."""
     dialect, events = call.dialect, delivery.pieces
-    last = dialect.end
+    last: bytes | None = dialect.end
     try:
         piece: bytes | None = delivery.first
         while piece is not None:
@@ -58,7 +62,11 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
         if call.gone and call.outcome == "ok":
             call.failed("cancelled", 200, "client_gone", "The client hung up.")
         settle()
-    if last and not call.gone:
+    if call.gone:
+        return
+    if last is None:
+        raise BrokenOff
+    if last:
         yield last
 
 

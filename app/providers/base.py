@@ -20,6 +20,7 @@ from app.providers.dial import Dial
 from app.providers.errors import UpstreamError as UpstreamError
 from app.providers.settings import Settings, schemes_of
 from app.providers.tokens import Sample, sample, texts_of
+from app.runtime.forms import Form
 
 CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error", "timeout", "bad_response"]
 
@@ -71,7 +72,7 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
     """
 
     capability: Capability
-    dialect: str  # of `members`
+    dialect: str  # of `members` or `form`
     model: str  # the portal's name for it, which the answer bears
     members: dict[str, bytes]
     parsed: Any
@@ -82,6 +83,7 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
     possible: Possible = Possible()
     remembered: Sample | None = None  # of a long question, once it is forgotten
     translate: Callable[[UpstreamRequest], Conversation] | None = None
+    form: Form | None = None  # what was asked, where the body is a form; `members` are none then
 
     def conversation(self) -> Conversation:
         """The request in the neutral language, for an upstream that speaks another dialect."""
@@ -132,7 +134,7 @@ class Exchange(ABC):
     """One attempt that the upstream has accepted: its head came and was good."""
 
     speaks: str  # the dialect of `body` and `events`
-    media_type: str = "application/json"  # of a whole answer
+    media_type: str | None = None  # of the answer, None for JSON or events
     finish_reason: str | None = None
 
     @property

@@ -19,6 +19,7 @@ from geventhttpclient.response import HTTPProtocolViolationError, HTTPResponse
 from app.providers.dial import Dial
 from app.providers.errors import UpstreamError
 from app.providers.sse import BOM, stands_alone
+from app.runtime.forms import Upload
 from app.runtime.sockets import READ_BYTES, Patience, is_silent, send
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -278,7 +279,7 @@ class Pool:
         host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host
         self._host = host if self.origin.port == default else f"{host}:{self.origin.port}"
 
-    def request(self, method: str, path: str, headers: dict[str, str], body: Sequence[bytes] = ()) -> Answer:
+    def request(self, method: str, path: str, headers: dict[str, str], body: Sequence[bytes | Upload] = ()) -> Answer:
         """Send a request, its body in pieces, and wait for the head of its answer. Raises `UpstreamError`."""
         head = self._head(method, path, headers)
         if body or method == "POST":
@@ -312,15 +313,16 @@ class Pool:
             self._heads[asked] = head
         return head
 
-    def _send(self, sock: Any, head: bytes, body: Sequence[bytes], *, kept: bool) -> None:
+    def _send(self, sock: Any, head: bytes, body: Sequence[bytes | Upload], *, kept: bool) -> None:
         small = [head]  # small pieces leave together, large ones as they are
         try:
             for piece in body:
-                if len(piece) < READ_BYTES:
+                if not isinstance(piece, Upload) and len(piece) < READ_BYTES:
                     small.append(piece)
                     continue
                 send(sock, b"".join(small))
-                send(sock, piece)
+                for part in piece.pieces() if isinstance(piece, Upload) else (piece,):
+                    send(sock, part)
                 small.clear()
             if small:
                 send(sock, b"".join(small))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -25,9 +26,11 @@ from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_name import ModelName
+from app.providers.openai_audio import SpeechToTextExchange
 from app.providers.openai_kinds import OpenAIKind
 from app.providers.settings import ADDRESS, SECRET, Settings, secret_env
 from app.providers.sse import EventReader
+from app.runtime.forms import MULTIPART, Form, parts_of
 from app.runtime.jsonbody import object_of
 
 ApiKey = Annotated[str | None, Meta(title="API key", description="Kept encrypted.", extra=SECRET)]
@@ -105,7 +108,10 @@ _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 
 # The dialect of each path.
-SPEAKS = {"chat": "openai_chat", "embeddings": "openai_embeddings"}
+SPEAKS: dict[Capability, str] = {
+    "chat": "openai_chat", "embeddings": "openai_embeddings", "transcription": "openai_transcriptions",
+    "translation": "openai_translations",
+}  # fmt: skip
 
 # How long a stream whose choices have all finished is listened to for its usage and its end.
 GRACE_S = 5.0
@@ -364,22 +370,31 @@ class OpenAI(Adapter):
 
     title: ClassVar[str] = "OpenAI"
     Settings: ClassVar[type[Settings]] = OpenAISettings
-    abilities: ClassVar[frozenset[Capability]] = frozenset(("chat", "embeddings"))
+    abilities: ClassVar[frozenset[Capability]] = frozenset(SPEAKS)
     settings: OpenAISettings
 
-    PATHS: ClassVar[dict[str, str]] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+    PATHS: ClassVar[dict[str, str]] = {
+        "chat": "/chat/completions", "embeddings": "/embeddings", "transcription": "/audio/transcriptions",
+        "translation": "/audio/translations",
+    }  # fmt: skip
 
     def __init__(self, settings: OpenAISettings, *, policy: AddressPolicy) -> None:
         super().__init__(settings, policy=policy)
         self._pool = Pool(self.dial())
+        self._boundary = secrets.token_hex(24)  # no file can know it
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
-        answer = self._post(
-            self.PATHS[request.capability], object_of(self._members(request, deployment)), request.stream
-        )
+        path, settings = self.PATHS[request.capability], self.settings
+        if request.form is None:
+            answer = self._post(path, object_of(self._members(request, deployment)), request.stream)
+        else:
+            answer = self._post_form(path, request.form, deployment.upstream_model)
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
-        return OpenAIExchange(answer, request, self.settings.secret, self.settings.timeout_s)
+        if request.capability in ("transcription", "translation"):
+            speaks = SPEAKS[request.capability]
+            return SpeechToTextExchange(answer, request, speaks, settings.secret, min(GRACE_S, settings.timeout_s))
+        return OpenAIExchange(answer, request, settings.secret, settings.timeout_s)
 
     def _members(self, request: UpstreamRequest, deployment: Deployment) -> dict[str, bytes]:
         said = request.members
@@ -395,6 +410,13 @@ class OpenAI(Adapter):
     def _post(self, path: str, body: Sequence[bytes], stream: bool) -> Answer:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream" if stream else "application/json"}
         return self._pool.request("POST", path, headers | self._credentials(), body)
+
+    def _post_form(self, path: str, asked: Form, model: str) -> Answer:
+        form = Form()
+        form.fields = [*[(name, text) for name, text in asked.fields if name != "model"], ("model", model)]
+        form.files = asked.files
+        headers = {"Content-Type": f"{MULTIPART}; boundary={self._boundary}", "Accept": "*/*"}
+        return self._pool.request("POST", path, headers | self._credentials(), parts_of(form, self._boundary))
 
     def _credentials(self) -> dict[str, str]:
         secret = self.settings.secret

@@ -28,7 +28,7 @@ KEPT_WHOLE = 2 << 20  # the same of a whole answer, in characters
 PROMPT = ("prompt_tokens", "input_tokens")
 COMPLETION = ("completion_tokens", "output_tokens")
 PLAIN = (PROMPT[0], COMPLETION[0])
-DETAILS = ("prompt_tokens_details", "input_tokens_details")
+DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
 # Members of the details, and the quantities that they tell.
 PROMPT_PARTS = {
@@ -75,7 +75,7 @@ def _usual_of(name: str, counts: Iterable[str], absent: Iterable[str] = (), **in
 
 # A usage object as OpenAI tells it, which is nearly always: none of the other spellings has a value in it.
 _Usual = _usual_of(
-    "_Usual", PLAIN, absent=(PROMPT[1], COMPLETION[1], DETAILS[1], CACHED[1]),
+    "_Usual", PLAIN, absent=(PROMPT[1], COMPLETION[1], *DETAILS[1:], CACHED[1]),
     prompt_tokens_details=_usual_of("_PromptDetails", (CACHED[0], *PROMPT_PARTS), absent=CACHED[1:]),
     completion_tokens_details=_usual_of("_CompletionDetails", COMPLETION_PARTS),
 )  # fmt: skip

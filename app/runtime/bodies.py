@@ -7,7 +7,8 @@ forever for a slow one, while the request holds a database connection.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,42 +44,51 @@ class BodyFault(Exception):
 def read_whole(
     body: Readable, declared: int | None, limit: int, timeout_s: float, note: Callable[[int], None] | None = None
 ) -> bytes:
-    """Return the whole body of `declared` bytes, or of any length up to `limit` if `declared` is None. Raises `BodyFault`.
-
-    `note` is called with the size of each piece and may refuse it by raising.
-    """
-    most = limit + 1 if declared is None else declared
+    """Return the whole body; see `pieces_of`. `note` is called with the size of each piece and may refuse it by raising."""
     step = _NOTED if note is not None else _PIECE if declared is None else declared
+    pieces = []
+    for piece in pieces_of(body, declared, limit, timeout_s, step):
+        pieces.append(piece)
+        if note is not None:
+            note(len(piece))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def pieces_of(
+    body: Readable, declared: int | None, limit: int, timeout_s: float, step: int = _PIECE
+) -> Iterator[bytes]:
+    """The pieces, of `step` bytes at most, of a body of `declared` bytes, or of any length up to `limit` if `declared` is
+    None. Raises `BodyFault`; what comes before that is not to be trusted."""
     if declared is not None and declared > limit:
         raise BodyFault(413)
-    pieces: list[bytes] = []
+    most = limit + 1 if declared is None else declared
     size = 0
-    late = gevent.Timeout(timeout_s)
+    ends = time.monotonic() + timeout_s
+    while size < most:
+        piece = _piece(body, min(step, most - size), ends - time.monotonic())
+        if not piece:
+            break
+        size += len(piece)
+        if size > limit:
+            raise BodyFault(413)
+        yield piece
+    if declared is not None and size < declared:
+        raise BodyFault(400)
+
+
+def _piece(body: Readable, size: int, wait_s: float) -> bytes:
+    late = gevent.Timeout(max(wait_s, 0))
     late.start()
     try:
-        while size < most:
-            piece = body.read(min(step, most - size))
-            if not piece:
-                break
-            pieces.append(piece)
-            size += len(piece)
-            if note is not None:
-                note(len(piece))
+        return body.read(size)
     except gevent.Timeout as timeout:
         if timeout is not late:
             raise
         raise BodyFault(408) from None
-    except BodyFault:
-        raise
     except Exception:  # the server's parser has exceptions of its own for bodies that end early
         raise BodyFault(400) from None
     finally:
         late.close()
-    if size > limit:
-        raise BodyFault(413)
-    if declared is not None and size < declared:
-        raise BodyFault(400)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class WholeBodies:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,9 @@ from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, Reasoning, Reply, Text, ToolCall, ToolCallDelta
 from app.providers.settings import names_with, schemes_of
+from app.runtime.forms import Form, Upload
 from tests.providers.more_kinds import more_kinds
+from tests.services.sounds import wav
 
 RECORDED = Path(__file__).parent / "recorded"
 SORTS = (
@@ -274,8 +277,11 @@ def speaks_to_clients(kind: str) -> bool:
 
 
 def request_of(recording: Recording) -> UpstreamRequest:
-    spoken = dialect(f"openai_{recording.capability}")
-    asked = spoken.read(json.dumps({"model": OURS} | recording.asks).encode())
+    (endpoint,) = (one for one in ENDPOINTS.values() if one.capability == recording.capability)
+    assert endpoint.dialect is not None
+    spoken = dialect(endpoint.dialect)
+    asks = {"model": OURS} | recording.asks
+    asked = spoken.read(json.dumps(asks).encode() if endpoint.body == "json" else _form(asks))
     parsed: Any = asked.checked
     return UpstreamRequest(
         capability=recording.capability,  # type: ignore[arg-type]
@@ -288,7 +294,17 @@ def request_of(recording: Recording) -> UpstreamRequest:
         prompt_estimate=7,
         max_output=getattr(parsed, "output_limit", None),
         translate=spoken.conversation,
+        form=asked.form,
     )
+
+
+def _form(fields: dict[str, str]) -> Form:
+    """A form with a sound of two and a half seconds."""
+    form = Form()
+    form.fields = list(fields.items())
+    form.files = [Upload("file", "speech.wav", "audio/wav", BytesIO())]
+    form.files[0].add(wav(2.5))
+    return form
 
 
 def _outcome(adapter: Adapter, recording: Recording, neutral: bool) -> Outcome:

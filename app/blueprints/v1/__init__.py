@@ -91,6 +91,7 @@ def _request(runtime: Runtime, endpoint: Endpoint | None = None) -> Request:
         authorization=came.headers.get("Authorization", ""),
         api_key=came.headers.get("X-API-Key", ""),
         content_encoding=came.headers.get("Content-Encoding", ""),
+        content_type=came.headers.get("Content-Type", ""),
         endpoint=endpoint,
         length=came.content_length,
         body=came.environ["wsgi.input"],

@@ -20,6 +20,7 @@ from app.blueprints.v1.http import Answer, Request
 from app.blueprints.v1.serve import serve
 from app.gateway.endpoints import Endpoint
 from app.gateway.runtime import Runtime
+from app.gateway.streaming import BrokenOff
 from app.runtime.bodies import Readable
 from app.runtime.sockets import send
 
@@ -61,12 +62,14 @@ class FastPath:
     def serve(self, incoming: Any, sock: Any, *, keep: bool) -> bool:
         """Answer a request on the client's socket; whether the connection may be used again."""
         endpoint = self._endpoints[incoming.uri]
-        authorization, api_key, encoding, length, host = "", "", "", 0, ""
+        authorization, api_key, encoding, kind, length, host = "", "", "", "", 0, ""
         for name, value in incoming.headers:
             if name == "AUTHORIZATION":
                 authorization = f"{authorization},{value}" if authorization else value
             elif name == "CONTENT-LENGTH":
                 length = int(value)  # gunicorn has checked it
+            elif name == "CONTENT-TYPE":
+                kind = value
             elif name == "HOST":
                 host = value
             elif name == "X-API-KEY":
@@ -75,7 +78,8 @@ class FastPath:
                 encoding = f"{encoding},{value}" if encoding else value
         request = Request(
             self._gateway(), incoming.uri, endpoint=endpoint, authorization=authorization, api_key=api_key,
-            content_encoding=encoding, length=length, socket=sock, body=_body(incoming, length), origin=f"{incoming.scheme}://{host}",
+            content_encoding=encoding, content_type=kind, length=length, socket=sock, body=_body(incoming, length),
+            origin=f"{incoming.scheme}://{host}",
         )  # fmt: skip
         answer = handle(request, serve)
         keep = keep and answer.headers.pop("Connection", "") != "close" and not incoming.should_close()
@@ -84,7 +88,7 @@ class FastPath:
                 send(sock, self._head(answer, keep, b"Content-Length: %d\r\n" % len(answer.body)) + answer.body)
             else:
                 self._stream(sock, self._head(answer, keep, b"Transfer-Encoding: chunked\r\n"), answer.body)
-        except OSError:  # the client has gone, or took nothing for too long
+        except (OSError, BrokenOff):  # the client has gone, or took nothing for too long
             return False
         except Exception:  # too late for another status: the missing end of the stream tells that it is not whole
             log.exception("an answer broke off", request_id=request.id)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from io import BytesIO
 from typing import Any
 
 import structlog
@@ -14,9 +15,11 @@ from app.gateway.errors import ApiError, bad_request, internal, too_large, unava
 from app.gateway.metrics import count_refusal
 from app.gateway.redis_wire import RedisAway
 from app.gateway.unpacking import TooLong, encoding_of, unpack
-from app.runtime.bodies import BodyFault, read_whole
+from app.runtime.bodies import BodyFault, pieces_of, read_whole
+from app.runtime.forms import BadForm, Form, read_form
 
 View = Callable[..., Answer]
+_PIECE = 1 << 16
 
 log = structlog.get_logger("gateway.door")
 
@@ -68,35 +71,42 @@ def _caller(request: Request) -> CallerRecord:
     return caller
 
 
-def read_body(request: Request) -> bytes:
+def read_body(request: Request) -> bytes | Form:
     """The whole body, unpacked. Raises `ApiError`: 413 when too large, packed or not, 400 when cut short, not sent in
-    time or not to be unpacked, 415 for a content encoding that is not taken."""
-    encoding = encoding_of(request.content_encoding) if request.content_encoding else None
-    packed = _sent_body(request)
-    if encoding is None:
-        return packed
-    limit_mb = request.runtime.config.server.max_body_mb
-    try:
-        return unpack(encoding, packed, limit_mb << 20)
-    except TooLong:
-        raise too_large(limit_mb) from None
-
-
-def _sent_body(request: Request) -> bytes:
-    """The whole body as it was sent. Raises `ApiError` 413 or 400."""
+    time, not to be unpacked or no form where one is taken, 415 for a content encoding that is not taken."""
     server = request.runtime.config.server
     limit, declared = server.max_body_mb << 20, request.length
-    if declared is not None and declared > limit:
-        raise too_large(server.max_body_mb)
-    if isinstance(request.body, bytes):
-        request.is_read = True
-        return request.body
+    takes_form = request.endpoint is not None and request.endpoint.body == "form"
+    encoding = encoding_of(request.content_encoding) if request.content_encoding else None
     try:
-        body = read_whole(request.body, declared, limit, server.body_timeout_s)
+        if takes_form and encoding is None:
+            source = BytesIO(request.body) if isinstance(request.body, bytes) else request.body
+            return _form(request, pieces_of(source, declared, limit, server.body_timeout_s))
+        if isinstance(request.body, bytes):
+            body = request.body
+            if len(body) > limit:
+                raise BodyFault(413)
+        else:
+            body = read_whole(request.body, declared, limit, server.body_timeout_s)
+        request.is_read = True
+        if encoding is not None:
+            body = unpack(encoding, body, limit)
+        return _form(request, (body[at : at + _PIECE] for at in range(0, len(body), _PIECE))) if takes_form else body
+    except TooLong:
+        raise too_large(server.max_body_mb) from None
     except BodyFault as fault:
         if fault.status == 413:
             raise too_large(server.max_body_mb) from None
         late = fault.status == 408
         raise bad_request(f"The request body {'did not arrive in time' if late else 'was cut short'}.") from None
+
+
+def _form(request: Request, pieces: Iterator[bytes]) -> Form:
+    try:
+        form = read_form(request.content_type, pieces)
+        for _ in pieces:  # what follows its end would be taken for the next request
+            continue
+    except BadForm as error:
+        raise bad_request(str(error)) from None
     request.is_read = True
-    return body
+    return form

@@ -27,6 +27,7 @@ class Request:
         "authorization",
         "body",
         "content_encoding",
+        "content_type",
         "counted",
         "endpoint",
         "id",
@@ -47,6 +48,7 @@ class Request:
         authorization: str = "",
         api_key: str = "",
         content_encoding: str = "",
+        content_type: str = "",
         endpoint: Endpoint | None = None,
         length: int | None,
         body: bytes | Readable,
@@ -61,6 +63,7 @@ class Request:
         self.authorization = authorization
         self.api_key = api_key
         self.content_encoding = content_encoding
+        self.content_type = content_type
         self.length = length
         self.body = body
         self.socket = socket  # the client's, None where a server does not lend it

@@ -15,6 +15,7 @@ from app.gateway.admission import admit, check_endpoint
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
 from app.gateway.streaming import Watch
+from app.runtime.forms import Form
 
 # A client that takes nothing for this long is gone: gunicorn itself would wait for ever.
 SLOW_READER_S = 60.0
@@ -26,7 +27,11 @@ def serve(request: Request, caller: CallerRecord) -> Answer:
     assert endpoint is not None
     check_endpoint(runtime, endpoint)
     body = read_body(request)
-    return _run(request, admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin))
+    try:
+        return _run(request, admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin))
+    finally:
+        if isinstance(body, Form):  # once an answer has begun, its upstream has all of it
+            body.close()
 
 
 def own(request: Request, value: Any) -> Answer:
@@ -52,10 +57,10 @@ def _run(request: Request, call: Call) -> Answer:
     headers = {**dict.fromkeys(call.dialect.id_headers, call.id), **answer.headers}
     if isinstance(answer.body, bytes):
         watch.stop()
-        return Answer(200, {"Content-Type": answer.media_type, **headers}, answer.body)
+        return Answer(200, {"Content-Type": answer.media_type or JSON, **headers}, answer.body)
     if request.socket is not None:
         request.socket.settimeout(SLOW_READER_S)
-    headers |= {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    headers |= {"Content-Type": answer.media_type or EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return Answer(200, headers, _Watched(answer.body, watch))
 
 

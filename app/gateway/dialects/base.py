@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from app.directory import Model
 from app.gateway.errors import ApiError
 from app.metering.pricing import TokenBound
 from app.providers.base import Exchange, UpstreamRequest
 from app.providers.conversation import Conversation
+from app.runtime.forms import Form
 
 
 class Checked(Protocol):
@@ -48,6 +49,7 @@ class Asked(NamedTuple):
     size: int
     priced_apart: str | None
     tier: str | None = None  # of service, None for the usual one
+    form: Form | None = None  # the request, where it is one, without what steers the gateway
 
 
 class Dialect(ABC):
@@ -58,16 +60,17 @@ class Dialect(ABC):
     id_headers: ClassVar[tuple[str, ...]] = ("x-request-id",)  # where its clients look for the request's id
 
     @abstractmethod
-    def read(self, body: bytes) -> Asked:
-        """The request in a body. Raises `ApiError` 400."""
+    def read(self, body: Any) -> Asked:
+        """The request in a body: bytes, or a `Form` where the endpoint takes one. Raises `ApiError` 400."""
 
     @abstractmethod
     def error(self, error: ApiError, request_id: str) -> bytes:
         """A refusal, JSON."""
 
     @abstractmethod
-    def cut(self, message: str) -> bytes:
-        """The event that ends a stream which failed after its first byte."""
+    def cut(self, message: str) -> bytes | None:
+        """The event that ends a stream which failed after its first byte; None for an answer that has no events, such as a
+        sound: its client sees that its end is missing."""
 
     def conversation(self, request: UpstreamRequest) -> Conversation:
         """The request in the neutral language. Raises `ApiError` 400 for what can't be said in it."""

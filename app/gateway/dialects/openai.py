@@ -76,7 +76,7 @@ class OpenAIDialect(Dialect):
     request: ClassVar[type[JsonRequest]]
     own: ClassVar[tuple[str, ...]] = STEERING  # members that the gateway takes out
 
-    def read(self, body: bytes) -> Asked:
+    def read(self, body: Any) -> Asked:
         members, values = open_envelope(body)
         checked = parse(self.request, values, members)
         apart = priced_apart(checked, values)
@@ -140,8 +140,8 @@ def tier_of(values: dict[str, Any]) -> str | None:
     return tier if isinstance(tier, str) else ""  # no price has a tier without a name
 
 
-def parse(kind: type[JsonRequest], values: dict[str, Any], members: dict[str, bytes]) -> Any:
-    """A body's values as `kind`; raises `ApiError` 400 naming the member that is wrong."""
+def parse(kind: type[JsonRequest], values: dict[str, Any], members: dict[str, bytes], *, strict: bool = True) -> Any:
+    """A body's values as `kind`; raises `ApiError` 400 naming the member that is wrong. Not `strict`: all are texts."""
     for name in FORBIDDEN:
         if name in members:
             raise bad_request(f"'{name}' can't be set here: providers are configured in the portal.", name)
@@ -149,7 +149,7 @@ def parse(kind: type[JsonRequest], values: dict[str, Any], members: dict[str, by
         if name not in members:
             raise bad_request(f"Missing required parameter: '{name}'.", name)
     try:
-        asked: Any = msgspec.convert(values, kind)
+        asked: Any = msgspec.convert(values, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise _placed(kind, members, error) from None
     except RecursionError:

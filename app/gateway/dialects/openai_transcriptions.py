@@ -1,0 +1,119 @@
+"""`POST /v1/audio/transcriptions` and `/v1/audio/translations`: forms with a sound, answered with its text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from app.directory import Model
+from app.gateway.audio_length import length_of
+from app.gateway.dialects.base import Asked
+from app.gateway.dialects.openai import STEERING, JsonRequest, OpenAIDialect, added, parse
+from app.gateway.errors import bad_request
+from app.metering.pricing import TokenBound
+from app.runtime.forms import Form, Upload
+
+# The most that a second of speech can be, tokens heard and tokens written, and what text a model may make of silence.
+HEARD_PER_S = 20
+WRITTEN_PER_S = 10
+WRITTEN_OF_NOTHING = 500
+
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Words = Annotated[str, Meta(max_length=65_536)]
+
+
+class SpeechRequest(JsonRequest):
+    """What both have in common."""
+
+    prompt: Words | None = None
+    temperature: Probability | None = None
+    sound: Any = msgspec.field(name="", default=None)  # a `Length`; no field of a form is named so
+
+    def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> TokenBound:
+        longest_ms = self.sound.longest_ms
+        seconds = -(-longest_ms // 1000)
+        heard = HEARD_PER_S * seconds
+        written = model.max_output_tokens or WRITTEN_PER_S * seconds + WRITTEN_OF_NOTHING
+        return TokenBound(
+            input=size + added(model) + heard,
+            output=written,
+            unseen=heard,
+            priced_apart=priced_apart,
+            more={"audio_ms": longest_ms},
+        )
+
+
+class TranslationRequest(SpeechRequest):
+    """`POST /v1/audio/translations`."""
+
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] | None = None
+
+
+class TranscriptionRequest(SpeechRequest):
+    """`POST /v1/audio/transcriptions`."""
+
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"] | None = None
+    stream: bool | None = None
+    language: Annotated[str, Meta(max_length=64)] | None = None
+    timestamp_granularities: list[Literal["word", "segment"]] | None = None
+    include: list[Literal["logprobs"]] | None = None
+
+    def check(self) -> None:
+        if self.timestamp_granularities and self.response_format != "verbose_json":
+            raise bad_request(
+                "'timestamp_granularities' is only allowed when 'response_format' is 'verbose_json'.",
+                "timestamp_granularities",
+            )
+
+
+class OpenAISpeechToText(OpenAIDialect):
+    """A form with a sound. Fields that the gateway does not know pass through."""
+
+    end: ClassVar[bytes] = b""
+
+    def __init__(self, name: str, request: type[SpeechRequest]) -> None:
+        self.name = name  # type: ignore[misc]
+        self.request = request  # type: ignore[misc]
+
+    def read(self, body: Form) -> Asked:
+        sound = sound_of(body)
+        values = values_of(body)
+        checked = parse(self.request, values, dict.fromkeys(values, b""), strict=False)
+        checked.sound = length_of(sound)
+        body.fields = [(name, text) for name, text in body.fields if name.removesuffix("[]") not in STEERING]
+        size = sum(len(name) + len(text.encode()) for name, text in body.fields)
+        return Asked(checked, {}, size, None, form=body)
+
+
+def sound_of(form: Form) -> Upload:
+    """The one file of a form. Raises `ApiError` 400."""
+    if not form.files:
+        raise bad_request("Missing required parameter: 'file'.", "file")
+    if len(form.files) > 1 or form.files[0].name != "file":
+        raise bad_request("The form must have one file, by the name of 'file'.", form.files[-1].name[:100])
+    if not len(form.files[0]):
+        raise bad_request("'file' is empty.", "file")
+    return form.files[0]
+
+
+def values_of(form: Form) -> dict[str, Any]:
+    """The fields by name; of a list, which is a field that comes again or is named with brackets, all values."""
+    values: dict[str, Any] = {}
+    for name, text in form.fields:
+        base = name.removesuffix("[]")
+        is_list = base != name or base in LISTS
+        if is_list and isinstance(values.get(base, []), list):
+            values.setdefault(base, []).append(text)
+        elif base in values:
+            raise bad_request(f"The form names '{base[:100]}' twice.", base[:100])
+        else:
+            values[base] = text
+    return values
+
+
+LISTS = ("timestamp_granularities", "include", "languages", "keywords", "known_speaker_names",
+         "known_speaker_references", "fallback_providers")  # fmt: skip
+
+DIALECT = OpenAISpeechToText("openai_transcriptions", TranscriptionRequest)
