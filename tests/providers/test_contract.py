@@ -41,9 +41,7 @@ CUT = [(kind, name) for kind, name in CASES if kind == home_of(kind) and recordi
 SHORT_ONES = [(kind, name) for kind, name in CUT if len(recordings_of(kind)[name].said or b"") <= SHORT]
 LONG_ONES = [case for case in CUT if case not in SHORT_ONES]
 STREAMS = [
-    (kind, name)
-    for kind, name in SHORT_ONES
-    if (one := recordings_of(kind)[name]).streams and one.capability == "chat"
+    (kind, name) for kind, name in SHORT_ONES if (one := recordings_of(kind)[name]).streams and one.capability == "chat"
 ]
 
 

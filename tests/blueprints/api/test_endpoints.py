@@ -10,6 +10,7 @@ from flask import Flask
 from app.domain import providers
 from app.domain.catalog import DeploymentSpec
 from app.extensions import db, transaction
+from app.gateway.endpoints import TABLE
 from tests.house import People, make_model, sign_in
 
 CHAT = "/api/endpoints/chat-completions"
@@ -97,12 +98,12 @@ def test_the_list_has_what_is_served_and_narrows_to_what_is_on_or_off(app: Flask
     def listed(query: str = "") -> list[str]:
         return [row["path"] for row in admin.get(f"/api/endpoints{query}").get_json()["data"]]
 
-    assert listed() == listed("?status=active") == ["/v1/chat/completions", "/v1/embeddings", "/v1/models"]
+    assert listed() == listed("?status=active") == sorted(endpoint.path for endpoint in TABLE)
     assert admin.get("/api/endpoints/responses").status_code == 404
     before = admin.get("/api/endpoints/models").get_json()
     after = admin.put("/api/endpoints/models", json={"active": False}).get_json()
     assert after["created_at"] == before["created_at"] and after["updated_at"] > before["updated_at"]
-    assert listed("?status=active") == ["/v1/chat/completions", "/v1/embeddings"]
+    assert listed("?status=active") == sorted(endpoint.path for endpoint in TABLE if endpoint.path != "/v1/models")
     assert listed("?status=inactive") == ["/v1/models"]
     assert admin.get("/api/endpoints?status=asleep").status_code == 422
     assert rehearsed(app, "/api/endpoints/models")["result"] == "endpoint_disabled"
