@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,6 +94,7 @@ class ModelForm(EditForm):
     """A model. Its deployments are separate rows."""
 
     deployments: Deployments | None = None
+    bands: Mapping[str, Any] = {}  # of the price, which the form does not show
 
     price_from = DateTimeLocalField(
         "Effective from",
@@ -108,8 +109,12 @@ class ModelForm(EditForm):
             yield self.deployments.value()
 
     @property
-    def prices(self) -> dict[str, str | None]:
-        """The prices as the domain takes them, decimals by name."""
+    def prices(self) -> dict[str, Any]:
+        """The price as the domain takes it, decimals by name."""
+        return {**self.amounts, **self.bands}
+
+    @property
+    def amounts(self) -> dict[str, str | None]:
         return {name: (self[PRICE + name].data or "").strip() or None for name in PRICES}
 
     @property
@@ -352,7 +357,7 @@ def price_preview(id: str) -> Response:
     faults = [name for name in form.errors if name is None or name == "csrf_token" or name.startswith(PRICE)]
     if faults:
         return _page(item, form, deployments, 422, fragment=True)
-    amounts = {name: money.parse(text) for name, text in form.prices.items() if text is not None}
+    amounts = {name: money.parse(text) for name, text in form.amounts.items() if text is not None}
     rows = usage_reports.repriced(me(), item.name, directory.Price(id="preview", rates=amounts), days=PREVIEW_DAYS)
     return _page(item, form, deployments, fragment=True, preview=_with_total(rows))
 
@@ -486,19 +491,20 @@ def _filled(item: Model) -> tuple[ModelForm, Deployments]:
     price = item.price.decimals() if item.price else {}
     data = {PRICE + name: amount for name, amount in price.items()} | fields.told(ModelFields, item)
     deployments = Deployments(item)
-    form = _change_form(deployments, formdata=None, data=data)
+    form = _change_form(item, deployments, formdata=None, data=data)
     form.beside = [one.settings for one in item.deployments]
     return form.as_opened(), deployments
 
 
 def _sent(item: Model) -> tuple[ModelForm, Deployments]:
     deployments = Deployments(item, sent=True)
-    return _change_form(deployments), deployments
+    return _change_form(item, deployments), deployments
 
 
-def _change_form(deployments: Deployments, **arguments: Any) -> ModelForm:
+def _change_form(item: Model, deployments: Deployments, **arguments: Any) -> ModelForm:
     form = ModelForm(**arguments)
     form.deployments = deployments
+    form.bands = item.price.bands() if item.price else {}
     del form.name  # applications call the model by its name
     return form
 
