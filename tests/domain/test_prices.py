@@ -14,20 +14,13 @@ from app.domain import catalog, prices
 from app.domain.errors import Invalid
 from app.domain.prices import LARGEST_TOKENS, MOST_TIERS, Price, Terms
 from app.extensions import transaction
-from app.metering import money
 from app.metering.quantities import PRICES
 from tests.conftest import SetClock
+from tests.domain.terms import TERMS
 from tests.house import People, make_model
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MOMENTS = st.integers(0, 20).map(lambda hours: AT + timedelta(hours=hours))
-RATES = st.dictionaries(st.sampled_from(PRICES), st.integers(0, money.MAX_NANO), min_size=1, max_size=4)
-TERMS = st.builds(
-    Terms,
-    RATES.map(lambda rates: dict.fromkeys(PRICES) | rates),
-    st.dictionaries(st.from_regex(prices.TIER_NAME, fullmatch=True), RATES, max_size=MOST_TIERS),
-    st.none() | st.fixed_dictionaries({"above_prompt_tokens": st.integers(1, LARGEST_TOKENS), "rates": RATES}),
-)
 
 
 @given(st.lists(MOMENTS), MOMENTS)
