@@ -268,6 +268,7 @@ def _page(
         form=form,
         deployments=deployments,
         usual=USUAL,
+        is_preview=fragment,
         preview=preview,
         effects=effects,
         confirmed=_mark(effects),

@@ -483,6 +483,8 @@ def test_a_preview_leaves_tiers_and_long_prompts_out_and_says_so(
     wrong = part_of(admin, path, **previewed(**{"tiers-0-name": "flex", "tiers-0-input_per_mtok": "nine"}))
     assert (wrong.status_code, read(wrong).alert.heading) == (422, "These prices cannot be used")
     assert "Service tier 1, Input: This price is not usable" in read(wrong).alert
+    saved = admin.post(f"/admin/models/{fresh('small').id}", **previewed(price_per_image="nine"))
+    assert read(saved).alert.heading == "Please check these fields", "told once"
 
 
 def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, signed_in: SignedIn) -> None:
