@@ -36,6 +36,15 @@ MODELS = [
     ("llama-3.3-70b", "Llama 3.3 70B", "Runs on our own machines.", "0", "0", 131_072, False, ["tools"]),
     ("text-embedding-3-small", "Embeddings, small", "Vectors for search.", "0.02", "0", 8_191, False, []),
 ]  # fmt: skip
+BANDS: dict[str, dict[str, Any]] = {
+    "gpt-4o-mini": {
+        "tiers": {
+            "flex": {"input_per_mtok": "0.075", "output_per_mtok": "0.30"},
+            "priority": {"input_per_mtok": "0.25", "cached_input_per_mtok": "0.125", "output_per_mtok": "1"},
+        },
+        "long_context": {"above_prompt_tokens": 100_000, "input_per_mtok": "0.30", "output_per_mtok": "0.90"},
+    }
+}
 DOCS = {"models": "catalogue", "usage": "usage", "key": "key"}
 
 
@@ -77,7 +86,7 @@ class Seed:
                     "name": name, "display_name": title, "description": text, "context_window": context,
                     "max_output_tokens": None if embeds else 16_384, "restricted": restricted, "features": features,
                     "capabilities": ["embeddings"] if embeds else ["chat"],
-                    "price": {"input_per_mtok": price_in, "output_per_mtok": price_out},
+                    "price": {"input_per_mtok": price_in, "output_per_mtok": price_out, **BANDS.get(name, {})},
                     "deployments": [{"provider_id": echo if name.startswith("llama") else cloud, "upstream_model": name}],
                 },
             )  # fmt: skip

@@ -1,20 +1,16 @@
-"""What there is to call: models, the deployments that join them to providers, and their dated prices.
-
-A price is never edited: a change is a new row, and the newest row whose time has come holds.
-"""
+"""What there is to call: models, and the deployments that join them to providers. What they cost is in
+`app.domain.prices`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     ForeignKey,
     Select,
@@ -30,17 +26,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, relationship
 
-from app import directory
 from app.clock import LATEST, now
 from app.directory import Capability, ModelStatus
-from app.domain import amounts, audit, fields
+from app.domain import audit, fields, prices
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
+from app.domain.prices import LARGEST_TOKENS, Price
 from app.domain.providers import Provider
 from app.extensions import Base, db
-from app.metering import money
-from app.metering.quantities import PRICES
 from app.runtime.ids import new_id
 
 UNSET = msgspec.UNSET
@@ -49,7 +43,6 @@ Unset = msgspec.UnsetType
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 STATUSES: tuple[str, ...] = get_args(ModelStatus)
 OFFERED: tuple[str, ...] = ("active", "deprecated")  # what the catalogue shows
-LARGEST_TOKENS = 1_000_000_000
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
 
@@ -199,14 +192,12 @@ class Model(Base):
         return any(item.provider.status == "active" for item in self.deployments)
 
     def price_at(self, moment: datetime) -> Price | None:
-        held = [price for price in self.prices if price.from_at <= moment]
-        return max(held, key=_PLACE, default=None)
+        return prices.in_force(self.prices, moment)
 
     @property
     def planned_prices(self) -> list[Price]:
-        """The prices to come, the next first; of two for one instant the later planned."""
-        coming = {price.from_at: price for price in sorted(self.prices, key=_PLACE) if price.from_at > now()}
-        return list(coming.values())
+        """The future prices, the next first."""
+        return prices.planned(self.prices)
 
     def summary(self) -> dict[str, Any]:
         told = fields.told(ModelFields, self)
@@ -242,69 +233,6 @@ class Deployment(Base):
             "weight": self.weight,
             "settings": self.settings,
         }
-
-
-class Priced:
-    """A column for each member of a price."""
-
-    if TYPE_CHECKING:
-        input_per_mtok: Mapped[int | None]
-        output_per_mtok: Mapped[int | None]
-        per_request: Mapped[int | None]
-
-
-for _name in PRICES:
-    setattr(Priced, _name, mapped_column(BigInteger, nullable=True))
-
-
-class Price(Priced, Base):
-    """Nano-units, from an instant on. None is not priced, 0 is free.
-
-    `tiers` have the same members by the name of a service tier; `long_context` has `above_prompt_tokens` and `rates`.
-    """
-
-    __tablename__ = "price"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    model_id: Mapped[str] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), index=True)
-    from_at: Mapped[datetime] = mapped_column(default=now)
-    tiers: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    long_context: Mapped[dict[str, Any] | None]
-
-    def amounts(self) -> dict[str, int | None]:
-        """The members, nano-units."""
-        return {name: getattr(self, name) for name in PRICES}
-
-    def bands(self) -> dict[str, Any]:
-        """What holds instead for service tiers and long prompts, decimals, as the API tells it."""
-        long = self.long_context
-        return {
-            "tiers": {tier: _decimals(rates) for tier, rates in self.tiers.items()},
-            "long_context": None
-            if long is None
-            else {"above_prompt_tokens": long["above_prompt_tokens"]} | _decimals(long["rates"]),
-        }
-
-    def decimals(self) -> dict[str, Any]:
-        """All of it, as the API tells it."""
-        return _decimals(self.amounts()) | self.bands()
-
-    def record(self) -> directory.Price:
-        """The price as it is published."""
-        long = self.long_context
-        return directory.Price(
-            id=self.id,
-            rates={name: amount for name, amount in self.amounts().items() if amount is not None},
-            tiers=self.tiers or {},
-            long_context=None if long is None else directory.LongContext(**long),
-        )
-
-
-def _decimals(rates: Mapping[str, int | None]) -> dict[str, Any]:
-    return {name: money.optional_text(value) for name, value in rates.items()}
-
-
-_PLACE = attrgetter("from_at", "id")  # of a model's price among its others, the newest last
 
 
 class DeploymentSpec(msgspec.Struct, kw_only=True):
@@ -473,8 +401,8 @@ def create_model(
     deployments: Sequence[DeploymentSpec] = (),
     **values: Any,
 ) -> Model:
-    """A new model with the given `ModelFields`. `price` maps the names of `PRICES` to decimals; it holds from now on, or
-    from `price_from`. Raises `Invalid` or, for a taken name, `Conflict`."""
+    """A new model with the given `ModelFields`. `price` is as `prices.read` takes it; it holds from now on, or from
+    `price_from`. Raises `Invalid` or, for a taken name, `Conflict`."""
     model = Model(id=new_id())
     _fill_model(model, {**fields.usual(ModelFields), **values, "name": name})
     if find_model(name):
@@ -504,7 +432,7 @@ def update_model(
     """Changes what is given, also of the `ModelFields`; a price that differs from the present one holds from now on, or
     is planned for `price_from` as `set_price` does it.
 
-    Doors call `offering.change`, which also does what a change means for subscriptions."""
+    Doors call `catalog_changes.change`, which also does what a change means for subscriptions."""
     before = item.summary()
     _fill_model(item, values)
     if deployments is not UNSET:
@@ -542,13 +470,9 @@ def set_price(
     return made
 
 
-def price_of(id: str) -> Price | None:
-    """The price of that id: what an entry of the books was charged by. None when its model has been removed."""
-    return db.session.get(Price, id)
-
-
 def remove_model(item: Model, *, by: Person | None) -> None:
-    """Takes a model away with its deployments and prices; doors call `offering.delete`, which ends subscriptions."""
+    """Takes a model away with its deployments and prices; doors call `catalog_changes.delete`, which ends
+    subscriptions."""
     audit.record(by, "model.delete", "model", item.id, name=item.name, before=item.summary(), after={})
     db.session.delete(item)
     db.session.flush()
@@ -617,53 +541,11 @@ def _must_be_a_rank(priority: int, weight: int, where: str) -> None:
         raise Invalid("Give a weight from 0 to 1000.", f"{where}.weight")
 
 
-MOST_TIERS = 10
-
-
-def _read_amount(text: str | None, place: str) -> int | None:
-    return None if text is None or text == "" else amounts.read(text, place, "This price")
-
-
-def _read_rates(given: Mapping[str, str | None], place: str) -> dict[str, int]:
-    """The members of a band that are given, nano-units."""
-    read = {name: _read_amount(text, f"{place}.{name}") for name, text in given.items() if name in PRICES}
-    return {name: amount for name, amount in read.items() if amount is not None}
-
-
-def _read_long_context(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if given is None:
-        return None
-    above = given.get("above_prompt_tokens")
-    if type(above) is not int or not 0 < above < 2**31:
-        raise Invalid("Give the number of prompt tokens above which these prices hold.", _LONG)
-    return {"above_prompt_tokens": above, "rates": _read_rates(given, "price.long_context")}
-
-
-_LONG = "price.long_context.above_prompt_tokens"
-
-
-def _must_be_tiers(tiers: Mapping[str, Mapping[str, int]]) -> None:
-    if len(tiers) > MOST_TIERS:
-        raise Invalid(f"Use at most {MOST_TIERS} tiers.", "price.tiers")
-    for tier, rates in tiers.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", tier):
-            raise Invalid("Name a tier in up to 32 small letters, digits, _ and -, a letter first.", "price.tiers")
-        if not rates:
-            raise Invalid("Give at least one price.", f"price.tiers.{tier}")
-
-
 def _add_price(item: Model, price: Mapping[str, Any], from_at: datetime) -> Price | None:
     held = item.price_at(from_at)
-    given = {name: _read_amount(price.get(name), f"price.{name}") for name in PRICES}
-    tiers, long = (held.tiers, held.long_context) if held else ({}, None)
-    if "tiers" in price:
-        tiers = {tier: _read_rates(rates, f"price.tiers.{tier}") for tier, rates in (price["tiers"] or {}).items()}
-        _must_be_tiers(tiers)
-    if "long_context" in price:
-        long = _read_long_context(price["long_context"])
-    before = (held.amounts(), held.tiers, held.long_context) if held else (dict.fromkeys(PRICES), {}, None)
-    if before == (given, tiers, long):
+    terms = prices.read(price)
+    if terms == (held.terms if held else prices.UNPRICED):
         return None
-    made = Price(id=new_id(), from_at=from_at, **given, tiers=tiers, long_context=long)
+    made = Price.of(terms, from_at)
     item.prices.insert(0, made)
     return made

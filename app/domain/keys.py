@@ -352,7 +352,7 @@ def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
     """Kind, id and name of each scope whose budget a call with this key must fit, innermost first: the key, the
     subscriptions to its models, then the owner, or the owner's cap in the team and the team; and the organisation."""
     found = subscriptions_behind(key).with_only_columns(Subscription.id, Subscription.model_name)
-    models = [(id, model) for id, model in db.session.execute(found) if not key.models or model in key.models]
+    models = {id: model for id, model in db.session.execute(found) if not key.models or model in key.models}
     caller = CallerRecord(
         id=key.id,
         kind="key",
@@ -363,8 +363,8 @@ def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
         team=key.team.name if key.team else None,
     )
     called = {"key": key.name, "member": key.person.username}
-    own, *others = [(kind, id, called.get(kind, shown)) for kind, id, shown in chain_of(caller, None)]
-    return [own, *(("subscription", id, model) for id, model in models), *others]
+    chain = chain_of(caller, *models)
+    return [(kind, id, models.get(id) or called.get(kind, shown)) for kind, id, shown in chain]
 
 
 def get_visible(person: Person, id: str, *, change: bool = False) -> ApiKey:

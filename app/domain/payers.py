@@ -19,6 +19,7 @@ from app.domain import budgets, catalog, identity, keys, subscriptions, teams
 from app.domain.errors import NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import Person
+from app.domain.prices import Price
 from app.domain.search import one_of
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Membership, Team
@@ -203,7 +204,7 @@ def held_by(person: Person) -> list[Held]:
 
 def smallest_call_nano() -> int:
     """What the cheapest call that costs anything has to fit, in nano-units: a short prompt and a short answer."""
-    price, later = catalog.Price, aliased(catalog.Price)
+    price, later = Price, aliased(Price)
     moment = now()
     superseded = exists().where(
         later.model_id == price.model_id,

@@ -399,7 +399,7 @@ def request(
     existing = live(person, model, team)
     if existing is not None:
         return existing, False
-    former = _due().where(Subscription.person_id == person.id, Subscription.model_id == model.id)
+    former = _due().where(pays_for(person.id, team.id if team else None), Subscription.model_id == model.id)
     for ended in db.session.scalars(former).all():
         _expire(ended)  # the job has not come to it yet, and no more than one is kept as live
         db.session.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 from app import clock
@@ -58,7 +57,7 @@ def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
     over = refused.spent - refused.limit
     left = max(refused.limit - refused.spent - refused.held, 0)
     resets = (
-        f"It resets at {datetime.fromtimestamp(refused.resets_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}."
+        f"It resets at {clock.from_ms(refused.resets_ms):%Y-%m-%dT%H:%M:%SZ}."
         if refused.resets_ms is not None
         else "It does not reset."
     )

@@ -191,7 +191,6 @@ def _held(redis: Redis) -> dict[str, int]:
         chunk = ids[start : start + CHUNK]
         booked = known_requests(chunk)
         _bury_holds(redis, dict.fromkeys(booked, COUNTED))  # a stale copy of Redis can contain holds settled long ago
-        chunk = [id for id in chunk if id not in booked]
         with redis.pipeline(transaction=False) as pipe:
             for id in chunk:
                 pipe.hmget(store.hold(id), "amount", "keys")

@@ -20,16 +20,17 @@ class ScopeRef(NamedTuple):
     shown: str
 
 
-def chain_of(caller: CallerRecord, subscription_id: str | None) -> tuple[ScopeRef, ...]:
-    """Who pays for a call, innermost first.
+def chain_of(caller: CallerRecord, *subscription_ids: str) -> tuple[ScopeRef, ...]:
+    """Who pays for a call, innermost first; with several subscriptions, who may pay for one.
 
-    A personal key: key, subscription, owner, organisation. A team's: key, subscription, member, team, organisation.
+    A personal key: key, subscription, owner, organisation. A team's: key, subscription, member, team, organisation. An
+    access token: the same without a key.
     """
     scopes = []
     if caller.kind == "key":
         scopes.append(ScopeRef("key", caller.id, caller.id))
-    if subscription_id is not None:
-        scopes.append(ScopeRef("subscription", subscription_id, subscription_id))
+    for id in subscription_ids:
+        scopes.append(ScopeRef("subscription", id, id))
     if caller.team_id is None:
         scopes.append(ScopeRef("user", caller.person_id, caller.username))
     else:
@@ -46,13 +47,13 @@ def address_of(caller: CallerRecord, scope: ScopeRef) -> str:
         case "user":
             return caller.username
         case "member":
-            return f"{caller.team_id}:{caller.username}"
+            return member_id(str(caller.team_id), caller.username)
         case _:
             return scope.id
 
 
 def member_id(team_id: str, person_id: str) -> str:
-    """The id of a member's scope in a team."""
+    """The id of a member's scope in a team; as people address it, with a username for the person's id."""
     return f"{team_id}:{person_id}"
 
 

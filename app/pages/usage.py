@@ -17,8 +17,8 @@ from sqlalchemy import literal, select, union_all
 
 from app.clock import from_ms, to_ms
 from app.domain import identity, keys, teams
-from app.domain.catalog import Price
 from app.domain.person import Person
+from app.domain.prices import Price
 from app.domain.providers import Provider
 from app.domain.search import one_of
 from app.extensions import db

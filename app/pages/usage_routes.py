@@ -16,7 +16,7 @@ from flask import Response, abort, request
 from sqlalchemy import select
 
 from app.clock import from_ms, now
-from app.domain import catalog, identity, keys, providers, teams
+from app.domain import catalog, identity, keys, prices, providers, teams
 from app.domain.catalog import Deployment
 from app.domain.person import Person
 from app.extensions import db
@@ -568,7 +568,7 @@ def _sum(entry: UsageEntry) -> list[usage_pages.Line] | None:
     deleted."""
     if not entry.cost_nano or entry.kind != "usage":
         return None
-    price = catalog.price_of(entry.price_id) if entry.price_id else None
+    price = prices.by_id(entry.price_id) if entry.price_id else None
     return None if price is None else usage_pages.arithmetic(entry, price)
 
 

@@ -110,10 +110,10 @@ def facets(person: Person, filters: CatalogFilter) -> dict[str, list[Facet]]:
 
 
 def access(person: Person, model_ids: Collection[str] | None = None) -> dict[str, Subscription]:
-    """The person's newest subscription to each of these models, or to all, by the model's id."""
+    """The person's own newest subscription to each of these models, or to all, by the model's id."""
     query = (
         select(Subscription)
-        .where(Subscription.person_id == person.id, Subscription.model_id.is_not(None))
+        .where(subscriptions.pays_for(person.id, None), Subscription.model_id.is_not(None))
         .options(lazyload(Subscription.model), lazyload(Subscription.person))
         .order_by(Subscription.id)
     )
@@ -230,7 +230,7 @@ def _is(person: Person, value: str) -> ColumnElement[bool]:
         case "subscribed":
             return exists().where(
                 Subscription.model_id == Model.id,
-                Subscription.person_id == person.id,
+                subscriptions.pays_for(person.id, None),
                 Subscription.status == "active",
             )
         case "restricted":

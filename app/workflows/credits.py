@@ -15,6 +15,7 @@ from sqlalchemy import Select, select
 from app import clock, store
 from app.clock import from_ms
 from app.domain import amounts, audit, budgets
+from app.domain.audit import AuditEntry
 from app.domain.errors import Conflict, Invalid
 from app.extensions import db
 from app.ledger import adjustments, posting
@@ -66,14 +67,26 @@ def give(redis: Redis, id: str, kind: str, scope_id: str, *, by: Person, amount:
         outcome="ok", status=200, moved_nano=-amount_nano, scopes=((kind, scope_id, window.name),),
         error_message=f"{by.username}: {reason}",
     )  # fmt: skip
-    audit.record(by, "budget.credit", kind, scope_id, after={"amount": money.text(amount_nano)}, reason=reason)
-    db.session.flush()  # whatever the database may refuse, it refuses before Redis is touched
     # In the books by this very transaction, and by the stream in case that is not committed after the counter moved.
     posting.post_within(db.session.connection(), [event])
+    if not _is_audited(id, kind, scope_id):  # the books may know the credit from the stream alone
+        after = {"amount": money.text(amount_nano)}
+        audit.record(by, "budget.credit", kind, scope_id, after=after, reason=reason, facts={"credit": id})
+    db.session.flush()  # whatever the database may refuse, it refuses before Redis is touched
     if adjustments.move(redis, event) == "closed":
         raise Conflict("The meter is being counted anew. Try again in a minute.")
     at = from_ms(now_ms)
     return Credit(id, kind, scope_id, window.name, amount_nano, by.username, reason, at)
+
+
+def _is_audited(id: str, kind: str, scope_id: str) -> bool:
+    found = select(AuditEntry.id).where(
+        AuditEntry.action == "budget.credit",
+        AuditEntry.object_kind == kind,
+        AuditEntry.object_id == scope_id,
+        AuditEntry.detail["credit"].as_string() == id,
+    )
+    return db.session.scalar(found.limit(1)) is not None
 
 
 def all_() -> Select[UsageEntry]:

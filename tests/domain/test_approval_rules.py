@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from app.domain import approval_rules, audit
 from app.domain.approval_rules import ApprovalRule
-from app.domain.catalog import Model, Price
+from app.domain.catalog import Model
 from app.domain.errors import Invalid, NotFound
 from app.domain.person import Person
+from app.domain.prices import Price
 from app.extensions import db, transaction
 from app.metering import money
 from tests.house import People

@@ -377,3 +377,20 @@ def test_a_team_counts_the_models_that_it_may_call_now(people: People, guarded: 
     assert subscriptions.counts_of_teams([team.id, "none"]) == {team.id: 2}
     transaction(subscriptions.cancel, found, by=people.owner)
     assert subscriptions.counts_of_teams([team.id]) == {team.id: 1}
+
+
+def test_a_team_s_access_that_has_ended_is_asked_for_anew_by_any_member(people: People, guarded: Model) -> None:
+    """Before the job has come to it; the first was asked for by somebody else of the team."""
+    team = transaction(teams.create, by=people.owner, name="Two")
+    transaction(lambda: db.session.add(teams.Membership(team_id=team.id, person_id=people.stranger.id)))
+    first, _ = transaction(subscriptions.request, people.owner, guarded, by=people.owner, justification="x", team=team)
+    own, _ = transaction(subscriptions.request, people.stranger, guarded, by=people.stranger, justification="x")
+    for id in (first.id, own.id):
+        decide(people, id, "approve", expires_at=now() + timedelta(days=1))
+        let_end_in(id, timedelta(seconds=-1))
+    again, is_new = transaction(
+        subscriptions.request, people.stranger, guarded, by=people.stranger, justification="y", team=team
+    )
+    assert is_new and again.id != first.id
+    assert fresh(first.id).recorded_status == "expired"
+    assert fresh(own.id).recorded_status == "active", "their own is not touched"

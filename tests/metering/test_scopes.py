@@ -34,6 +34,14 @@ def test_an_access_token_is_paid_by_its_owner_and_the_subscription_alone() -> No
     assert [scope.kind for scope in chain_of(caller(kind="token"), "s")] == ["subscription", "user", "organisation"]
 
 
+def test_what_may_pay_through_several_subscriptions_has_them_all_at_their_place() -> None:
+    for kind, before in (("key", ["key"]), ("token", [])):
+        chain = chain_of(caller(kind=kind), "s", "t")
+        assert [scope.kind for scope in chain] == [*before, "subscription", "subscription", "user", "organisation"]
+        assert [scope.id for scope in chain if scope.kind == "subscription"] == ["s", "t"]
+    assert [scope.kind for scope in chain_of(caller(), *())] == ["key", "user", "organisation"]
+
+
 def test_what_is_joined_is_cut_into_the_same_two() -> None:
     assert team_and_person("member", member_id(TEAM, PERSON)) == (TEAM, PERSON)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain import teams
-from app.domain.catalog import Price
+from app.domain.prices import Price
 from app.extensions import db, transaction
 from app.ledger import posting
 from app.ledger.entries import UsageEntry

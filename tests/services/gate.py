@@ -139,12 +139,14 @@ class Gate:
             pipe.set(store.DIRECTORY_VERSION, version)
             pipe.execute()
 
-    def key(self, *models: str, id: str | None = None, text: str | None = None, **fields: Any) -> str:
+    def key(
+        self, *models: str, id: str | None = None, text: str | None = None, kind: Any = "key", **fields: Any
+    ) -> str:
         """A key that may call `models` (all there are by default); its id is the person's and starts with `key-`."""
         text = text or new_key()
         id = id or f"key-{text[-6:]}"
         record = CallerRecord(
-            id=id, kind="key", name=id, person_id="person-1", username="ada",
+            id=id, kind=kind, name=id, person_id="person-1", username="ada",
             models={name: f"subscription-{name}" for name in models or self.models}, **fields,
         )  # fmt: skip
         self.redis.set(store.caller(digest(self.pepper, text)), msgspec.json.encode(record))

@@ -117,12 +117,41 @@ def test_the_same_credit_given_again_happens_once(world: World) -> None:
     world.give("1", id)
     assert world.numbers == (-money.NANO, -money.NANO)
     assert world.wire.xlen(store.USAGE) == 1
+    assert db.session.query(AuditEntry).filter_by(action="budget.credit").count() == 1
+
+
+def test_a_credit_that_was_not_committed_is_audited_when_it_is_given_again(world: World) -> None:
+    """The counter has moved and the stream has brought it to the books, but its audit entry was rolled back."""
+    id = new_id()
+
+    def give_and_fail() -> None:
+        credits.give(world.wire, id, *world.scope, by=world.admin, amount="1", reason="An outage.")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        transaction(give_and_fail)
+    world.drain()
+    assert db.session.query(AuditEntry).filter_by(action="budget.credit").count() == 0
+    world.give("1", id)
+    assert world.numbers == (-money.NANO, -money.NANO)
+    assert db.session.query(AuditEntry).filter_by(action="budget.credit").count() == 1
+
+
+def test_two_credits_of_one_amount_are_two(world: World) -> None:
+    world.give("1")
+    world.give("1")
+    assert world.numbers == (-2 * money.NANO, -2 * money.NANO)
+    assert db.session.query(AuditEntry).filter_by(action="budget.credit").count() == 2
 
 
 def test_a_credit_is_audited_and_listed_with_its_reason(world: World) -> None:
-    world.give("1.25", reason="A broken batch: see the log")
+    given = world.give("1.25", reason="A broken batch: see the log")
     (entry,) = db.session.query(AuditEntry).filter_by(action="budget.credit")
-    assert entry.detail == {"after": {"amount": "1.25"}, "reason": "A broken batch: see the log"}
+    assert entry.detail == {
+        "after": {"amount": "1.25"},
+        "reason": "A broken batch: see the log",
+        "credit": given.id,
+    }
     (kept,) = [credits.from_entry(entry) for entry in db.session.scalars(credits.all_())]
     assert (kept.scope_id, kept.by, kept.reason) == (world.scope[1], "admin", "A broken batch: see the log")
 

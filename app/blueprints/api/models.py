@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, sent_members, with_fields
 from app.blueprints.api.subscriptions import utc
 from app.directory import Capability, ModelStatus
-from app.domain import catalog, fields
+from app.domain import catalog, fields, prices
 from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid
 from app.extensions import db
@@ -146,7 +146,7 @@ def show(item: catalog.Model) -> Model:
     )
 
 
-def _price(price: catalog.Price, kind: Any = Price, **more: Any) -> Any:
+def _price(price: prices.Price, kind: Any = Price, **more: Any) -> Any:
     values = price.decimals()
     tiers = {tier: Band(**rates) for tier, rates in values.pop("tiers").items()}
     long = values.pop("long_context")

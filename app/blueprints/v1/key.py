@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from app import clock
@@ -13,30 +12,29 @@ from app.gateway.errors import unavailable
 from app.gateway.redis_wire import RedisAway
 from app.metering import money, scopes
 from app.metering.reservations import Level
-from app.metering.scopes import ScopeRef
 
 
 def show_key(request: Request, caller: CallerRecord) -> Answer:
-    chain = list(scopes.chain_of(caller, None))
     models = caller.callable_models()
-    chain[1:1] = [ScopeRef("subscription", id, id) for id in sorted({caller.models[name] for name in models})]
+    chain = scopes.chain_of(caller, *sorted({caller.models[name] for name in models}))
     now_ms = clock.now_ms()
     try:
         levels = request.runtime.meter.levels(chain, now_ms)
     except RedisAway:
         raise unavailable("The meter") from None
-    first = levels[0]  # the key's; of an access token its owner's
+    # The key's; of an access token its owner's.
+    own_level = next(level for scope, level in zip(chain, levels, strict=True) if scope.kind != "subscription")
     shown = {
         "id": caller.id,
         "name": caller.name,
         "models": models,
         "expires_at": _time(caller.expires_ms),
-        "limits": {"rpm": first.rpm, "tpm": first.tpm, "max_parallel": first.max_parallel},
-        "budget": _budget(first),
+        "limits": {"rpm": own_level.rpm, "tpm": own_level.tpm, "max_parallel": own_level.max_parallel},
+        "budget": _budget(own_level),
         "budgets": [
             {"scope": scope.kind, "id": scopes.address_of(caller, scope), **_budget(level)}
             for scope, level in zip(chain, levels, strict=True)
-            if level is first or level.limit_nano is not None
+            if level is own_level or level.limit_nano is not None
         ],
     }
     return own(request, shown)
@@ -55,4 +53,4 @@ def _budget(level: Level) -> dict[str, Any]:
 
 
 def _time(ms: int | None) -> str | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if ms is None else f"{clock.from_ms(ms):%Y-%m-%dT%H:%M:%SZ}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
@@ -14,10 +16,14 @@ from app import clock
 from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
 from app.domain.notices import Notice
+from app.domain.prices import NEEDS_AMOUNT, TIER_NAME_RULE, TOKENS_RULE, UNPRICED, Terms
 from app.extensions import db, transaction
+from app.metering import money
 from app.metering.quantities import PRICES
+from app.runtime.ids import new_id
 from tests.blueprints.admin.conftest import READ_ONLY
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
+from tests.domain.terms import TERMS
 from tests.house import People, make_model
 from tests.page import Node, Part, read
 from tests.services.upstream import CHAT, Upstream
@@ -63,7 +69,11 @@ def row(number: int, provider: str, model: str, priority: str = "0", weight: str
 
 def rows_of(page: Part, column: str) -> list[str]:
     """The names under which the inputs of a column of the deployments are sent."""
-    return [field.sent_as for field in page.fields if field.sent_as.endswith(f"-{column}")]
+    return [
+        field.sent_as
+        for field in page.fields
+        if field.sent_as.startswith("deployments-") and field.sent_as.endswith(f"-{column}")
+    ]
 
 
 @pytest.fixture
@@ -280,7 +290,7 @@ def test_a_price_is_previewed_over_the_last_30_days(people: People, small: Model
         "Total": ["$0.005", "$0.0110005", "+$0.0060005"],
     }
     assert "$0.0060005 more in the last 30 days" in page.section("Price")
-    assert page.field("Request").value == "0.001"  # the form is as it was
+    assert page.section("Standard amounts").field("Request").value == "0.001"  # the form is as it was
     part = read(part_of(admin, path, **previewed()))
     assert not part.is_whole
     assert part.table().name == table.name
@@ -300,6 +310,181 @@ def test_a_preview_says_what_cannot_be_counted(people: People, small: Model, sig
     auditor = signed_in("auditor")
     assert auditor.page(f"/admin/models/{small.id}").button("Preview the price").reason == READ_ONLY
     assert auditor.post(path, **previewed()).status_code == 403
+
+
+def typed(terms: Terms) -> dict[str, str]:
+    """What somebody types for a price, tiers in rows with gaps between them."""
+    form = {f"price_{name}": money.text(rate) for name, rate in terms.rates.items() if rate is not None}
+    for number, (tier, rates) in enumerate(terms.tiers.items()):
+        form[f"tiers-{2 * number}-name"] = f" {tier} "
+        form |= {f"tiers-{2 * number}-{name}": money.text(rate) for name, rate in rates.items()}
+    if terms.long_context:
+        form["long_context-above_prompt_tokens"] = str(terms.long_context["above_prompt_tokens"])
+        rates = terms.long_context["rates"]
+        form |= {f"long_context-{name}": money.text(rate) for name, rate in rates.items()}
+    return form
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(TERMS)
+def test_a_price_goes_through_the_form_and_back_without_a_loss(
+    people: People, small: Model, signed_in: SignedIn, terms: Terms
+) -> None:
+    admin, name = signed_in("admin"), new_id()
+    base = {key: value for key, value in filled(name=name).items() if not key.startswith("price_")}
+    made = admin.post("/admin/models", **base, **typed(terms))
+    assert made.status_code == 303, made.text
+    assert [price.terms for price in fresh(name).prices] == ([] if terms == UNPRICED else [terms])
+    path = made.headers["Location"]
+    sends = admin.page(path).form(path).sends.to_dict(flat=False)
+    again = admin.post(path, **sends)
+    assert again.status_code == 303, again.text
+    assert [price.terms for price in fresh(name).prices] == ([] if terms == UNPRICED else [terms])
+
+
+BANDED: dict[str, Any] = {
+    "input_per_mtok": "1",
+    "tiers": {"flex": {"input_per_mtok": "0.5"}, "priority": {"input_per_mtok": "2", "per_image": "0"}},
+    "long_context": {"above_prompt_tokens": 200_000, "input_per_mtok": "1.5", "output_per_mtok": "4"},
+}
+
+
+def test_tiers_and_long_prompts_are_folded_until_they_are_used(
+    people: People, small: Model, signed_in: SignedIn
+) -> None:
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}"
+
+    def opened(page: Part) -> list[str]:
+        return [node.name() for node in page.node.within() if node.tag == "details" and "open" in node.attributes]
+
+    page = admin.page(path)
+    assert opened(page.section("Price")) == []
+    assert "Another tier" in page.section("Amounts of service tiers").sections
+    transaction(lambda: catalog.update_model(fresh("small"), by=None, price=BANDED))
+    page = admin.page(path)
+    assert opened(page.section("Price")) == [
+        "Service tiers (2)", "Caching, audio and images", "Long prompts (above 200,000 tokens)",
+    ]  # fmt: skip
+    assert page.section("Tier priority").field("Image").value == "0"
+    history = page.section("Price history").table()
+    assert history.column("Tiers and long prompts") == [
+        "flex: Input $0.50 priority: Input $2.00, image Free Above 200,000 tokens: Input $1.50, output $4.00", "None",
+    ]  # fmt: skip
+    assert signed_in("auditor").page(path).section("Tier flex").field("Input").disabled
+
+
+def test_a_tier_and_the_amounts_of_long_prompts_are_taken_away(
+    people: People, small: Model, signed_in: SignedIn
+) -> None:
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}"
+    transaction(lambda: catalog.update_model(fresh("small"), by=None, price=BANDED))
+    sends = admin.page(path).form(path).sends.to_dict(flat=False)
+    emptied = {name: [""] for name in sends if name.startswith("long_context-")}
+    assert admin.post(path, **{**sends, **emptied, "tiers-0-remove": "y"}).status_code == 303
+    price = fresh("small").price
+    assert price is not None
+    assert price.bands() == {"tiers": {"priority": price.bands()["tiers"]["priority"]}, "long_context": None}
+
+
+def test_more_tiers_come_with_scripts_and_some_are_there_without(
+    people: People, small: Model, signed_in: SignedIn
+) -> None:
+    admin = signed_in("admin")
+    page = admin.page("/admin/models/new")
+    names = [field.sent_as for field in page.fields if field.text == "Name of the tier"]
+    assert names == [f"tiers-{number}-name" for number in range(3)]
+    more = admin.page("/admin/models/new/tier", fragment=True)
+    assert more.field("Name of the tier").sent_as not in names
+    assert more.section("Another tier").field("Input").value == ""
+
+
+def test_every_fault_of_a_price_is_named_at_once_and_what_was_typed_stays(
+    people: People, echo: str, signed_in: SignedIn
+) -> None:
+    typed = {
+        "price_input_per_mtok": "cheap",
+        "tiers-0-name": "Flex!",
+        "tiers-0-output_per_mtok": "-1",
+        "tiers-3-name": "batch",
+        "tiers-5-name": "batch",
+        "tiers-5-audio_input_per_mtok": "much",
+        "long_context-above_prompt_tokens": "0",
+        "deployments-5-upstream_model": "orphan",
+    }
+    refused = signed_in("admin").post("/admin/models", **filled(**typed))
+    assert refused.status_code == 422
+    page = read(refused)
+    assert [item.text for item in page.alert.items] == [
+        "Input: This price is not usable: expected an amount such as 12.50.",
+        f"Service tier 1, Name of the tier: {TIER_NAME_RULE}",
+        "Service tier 1, Output: This price is not usable: expected an amount of at least 0.",
+        f"Service tier 2, Input: {NEEDS_AMOUNT}",
+        "Service tier 3, Name of the tier: This tier is listed twice.",
+        "Service tier 3, Audio input: This price is not usable: expected an amount such as 12.50.",
+        f"Long prompts, Above so many prompt tokens: {TOKENS_RULE}",
+        f"Long prompts, Input: {NEEDS_AMOUNT}",
+        "Deployment 1: Choose a provider.",
+    ]
+    sends = page.form("/admin/models").sends
+    assert {name: sends[name] for name in typed} == typed
+    faulty = {field.sent_as for field in page.fields if field.error}
+    assert faulty == {
+        "price_input_per_mtok", "tiers-0-name", "tiers-0-output_per_mtok", "tiers-3-input_per_mtok", "tiers-5-name",
+        "tiers-5-audio_input_per_mtok", "long_context-above_prompt_tokens", "long_context-input_per_mtok",
+        "deployments-5-provider_id",
+    }  # fmt: skip
+    shut = [
+        node for node in page.section("Price").node.within()
+        if node.tag == "details" and "open" not in node.attributes
+        and any(field.error for field in Part(node).fields)
+    ]  # fmt: skip
+    assert shut == [], "no fault is folded away"
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ({f"tiers-{number}-name": f"t{number}" for number in range(11)}, "Use at most 10 tiers."),
+        ({"long_context-input_per_mtok": "1"}, TOKENS_RULE),
+        ({"long_context-above_prompt_tokens": "9" * 5000}, "Not a valid integer value."),
+        ({"long_context-above_prompt_tokens": "9" * 50}, TOKENS_RULE),
+        ({"tiers-0-input_per_mtok": "1"}, TIER_NAME_RULE),
+        ({"tiers-0-name": "x" * 33, "tiers-0-input_per_mtok": "1"}, TIER_NAME_RULE),
+    ],
+    ids=lambda value: None,
+)
+def test_a_band_that_makes_no_sense_is_refused(
+    people: People, echo: str, signed_in: SignedIn, typed: dict[str, str], told: str
+) -> None:
+    refused = signed_in("admin").post("/admin/models", **filled(**typed))
+    assert refused.status_code == 422
+    assert told in read(refused).alert
+
+
+def test_a_change_of_tiers_meanwhile_is_shown_and_not_overwritten(
+    people: People, small: Model, signed_in: SignedIn
+) -> None:
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}"
+    sends = admin.page(path).form(path).sends.to_dict(flat=False)
+    transaction(lambda: catalog.update_model(fresh("small"), by=None, price=BANDED))
+    answer = admin.post(path, **sends)
+    assert answer.status_code == 409
+    assert "flex: Input 0.5; priority: Input 2, Image 0" in read(answer)
+    assert "above 200000 tokens: Input 1.5, Output 4" in read(answer)
+
+
+def test_a_preview_leaves_tiers_and_long_prompts_out_and_says_so(
+    people: People, small: Model, signed_in: SignedIn
+) -> None:
+    use(people.owner, small, clock.now_ms())
+    admin, path = signed_in("admin"), f"/admin/models/{small.id}/price-preview"
+    part = read(part_of(admin, path, **previewed(**{"tiers-0-name": "flex", "tiers-0-input_per_mtok": "9"})))
+    assert "Service tiers and long prompts are left out" in part
+    wrong = part_of(admin, path, **previewed(**{"tiers-0-name": "flex", "tiers-0-input_per_mtok": "nine"}))
+    assert (wrong.status_code, read(wrong).alert.heading) == (422, "These prices cannot be used")
+    assert "Service tier 1, Input: This price is not usable" in read(wrong).alert
+    saved = admin.post(f"/admin/models/{fresh('small').id}", **previewed(price_per_image="nine"))
+    assert read(saved).alert.heading == "Please check these fields", "told once"
 
 
 def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, signed_in: SignedIn) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from flask import Flask
 
@@ -82,4 +84,58 @@ def test_a_price_of_the_past_or_of_no_time_is_refused(app: Flask, people: People
     assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "price.from")
     refused = admin.post("/api/models", json={"name": "m", "price": {"from": since}, "capabilities": ["chat"]})
     assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "price.from")
+    assert admin.get("/api/models/small").get_json() == before
+
+
+def test_a_price_replaces_the_whole_price_with_its_tiers_and_long_prompts(app: Flask, people: People) -> None:
+    admin = sign_in(app, "admin")
+    offer(app)
+    bands = {
+        "tiers": {"flex": {"input_per_mtok": "0.5"}},
+        "long_context": {"above_prompt_tokens": 200_000, "input_per_mtok": "2"},
+    }
+
+    def put(price: object) -> dict[str, Any]:
+        answer = admin.put("/api/models/small", json={"price": price})
+        assert answer.status_code == 200, answer.text
+        told: dict[str, Any] = answer.get_json()["price"]
+        return told
+
+    told = put({"input_per_mtok": "1", **bands})
+    assert {name: told[name] for name in bands} == bands
+    assert put(told) == told, "what GET tells can be sent back"
+    assert put({"input_per_mtok": "1", "tiers": bands["tiers"]})["long_context"] is None
+    put({"input_per_mtok": "1", **bands})
+    assert put({"input_per_mtok": "1", "tiers": None, "long_context": None}) == amounts(admin, input_per_mtok="1")
+    put({"input_per_mtok": "1", **bands})
+    assert put({"input_per_mtok": "1"}) == amounts(admin, input_per_mtok="1")
+    put({"input_per_mtok": "1", **bands})
+    assert put(None) == amounts(admin)
+
+
+@pytest.mark.parametrize(
+    ("price", "field"),
+    [
+        ('{"per_image": 1' + "0" * 4000 + "}", "price.per_image"),
+        ('{"per_image": 1' + "0" * 5000 + "}", None),
+        ('{"tiers": {"' + "x" * 9000 + '": {"per_image": "x"}}}', "price.tiers"),
+        ('{"tiers": {"flex": {"per_image": "x"}}}', "price.tiers.flex.per_image"),
+        ('{"tiers": {"flex": {}}}', "price.tiers.flex"),
+        ('{"long_context": {"above_prompt_tokens": 5}}', "price.long_context"),
+        ('{"long_context": {"above_prompt_tokens": 1' + "0" * 4000 + ', "per_image": 1}}', None),
+    ],
+    ids=lambda value: None if value is None else value[:30],
+)
+def test_a_band_that_cannot_be_used_is_refused_by_a_short_name(
+    app: Flask, people: People, price: str, field: str | None
+) -> None:
+    admin = sign_in(app, "admin")
+    offer(app)
+    before = admin.get("/api/models/small").get_json()
+    body = '{"price": ' + price + "}"
+    refused = admin.put("/api/models/small", data=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code in ((422,) if field else (400, 422)), refused.text
+    error = refused.get_json()["error"]
+    assert field is None or error["field"] == field
+    assert len(refused.text) < 1000
     assert admin.get("/api/models/small").get_json() == before

@@ -63,6 +63,23 @@ def test_a_model_page_has_price_limits_and_a_quickstart_with_the_real_address(
         assert words in streamed.code(name)
 
 
+def test_a_model_page_tells_the_price_of_service_tiers_and_long_prompts_in_words(
+    people: People, signed_in: Callable[[str], Browser]
+) -> None:
+    long = {"above_prompt_tokens": 200_000, "input_per_mtok": "5"}
+    price = {"input_per_mtok": "2", "tiers": {"flex": {"input_per_mtok": "1", "output_per_mtok": "0"}}}
+    transaction(make_model, people.admin, "banded", price={**price, "long_context": long})
+    transaction(make_model, people.admin, "plain", price={"input_per_mtok": "2"})
+    owner = signed_in("owner")
+    card = owner.page("/models/banded").section("Price")
+    assert card.section("Service tier flex").facts == {"Input, per 1M tokens": "$1.00", "Output, per 1M tokens": "Free"}
+    assert card.section("Prompts above 200,000 tokens").facts == {"Input, per 1M tokens": "$5.00"}
+    assert "standard amount" in card
+    plain = owner.page("/models/plain").section("Price")
+    assert plain.facts == {"Input, per 1M tokens": "$2.00"}
+    assert not {"tier", "standard", "Prompts"} & set(plain.text.split())
+
+
 def test_what_is_not_on_offer_is_not_there(people: People, signed_in: Callable[[str], Browser]) -> None:
     transaction(make_model, people.admin, "hidden-one", status="hidden")
     owner = signed_in("owner")

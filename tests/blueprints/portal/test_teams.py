@@ -18,6 +18,7 @@ from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
+from app.workflows import catalog_changes
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
 from tests.blueprints.portal.test_activity import listed
 from tests.house import People, make_person
@@ -326,6 +327,12 @@ def test_the_catalogue_asks_for_oneself_or_for_a_team(
     assert "Keys of Research have access" in member.page(page).section("Access of Research")
     assert "Keys of Research" not in member.page("/models/small?tab=access")
     assert subscriptions.live(person("member"), small) is None
+    assert catalog_changes.access(person("member")) == {}, "the team's is not the member's own"
+    mine = member.page("/models/small?tab=access")
+    assert "Access of Research" not in mine.headings
+    assert mine.form("/models/small/subscription")
+    [listed] = member.get("/models?format=json", buffered=True).get_json()["data"]
+    assert listed["my_access"] is None
     stranger = signed_in("stranger")
     assert stranger.get(page).status_code == 404
     assert stranger.post("/models/small/subscription", team=team).status_code == 404

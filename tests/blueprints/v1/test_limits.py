@@ -108,6 +108,7 @@ def test_40_calls_at_once_to_an_upstream_that_takes_all_it_is_let_never_overspen
         replies = list(crowd.map(lambda _: client.chat(**given), range(40)))
     served = sum(reply.status == 200 for reply in replies)
     assert {reply.status for reply in replies} == {200, 429}
+    told = [reply.headers.get("x-portico-max-tokens") for reply in replies if reply.status == 200]
     events = gate.events(served)
     assert sum(event.cost_nano for event in events) <= limit
     assert [event.overdraft_nano for event in events] == [0] * served
@@ -115,7 +116,11 @@ def test_40_calls_at_once_to_an_upstream_that_takes_all_it_is_let_never_overspen
     asked_for = min((limit for limit in given.values() if limit is not None), default=None)
     for exchange in upstream.requests:
         assert [name for name in ("max_tokens", "max_completion_tokens") if name in exchange.json] == [field]
-        assert exchange.json[field] == asked_for or asked_for is None
+    sent = [exchange.json[field] for exchange in upstream.requests]
+    if asked_for is None:  # what was reserved goes up, and each client is told
+        assert sorted(map(str, sent)) == sorted(told)
+    else:
+        assert (sent, set(told)) == ([asked_for] * served, {None})
 
 
 @pytest.mark.parametrize("kind", ["vllm", "openai"])
@@ -267,6 +272,21 @@ def test_the_keys_own_page_tells_the_numbers_that_enforcement_uses(gate, key, cl
     assert [(budget["scope"], budget["id"]) for budget in told["budgets"]] == [
         ("key", key_id(key)), ("organisation", "default"),
     ]  # fmt: skip
+
+
+@pytest.mark.both_lanes
+@pytest.mark.parametrize("kind", ["key", "token"])
+def test_the_budgets_of_a_caller_are_told_in_the_order_in_which_a_call_must_fit_them(gate, kind):
+    client = Client(gate, gate.key("echo-1", id="mine", kind=kind))
+    for scope, id in (("organisation", "default"), ("user", "person-1"), ("subscription", "subscription-echo-1")):
+        gate.limit(scope, id, "5" if scope != "user" else "3", rpm={"user": 7, "subscription": 9}.get(scope, 11))
+    told = client("/v1/key").json
+    first = [("key", "mine")] if kind == "key" else []
+    assert [(budget["scope"], budget["id"]) for budget in told["budgets"]] == [
+        *first, ("subscription", "subscription-echo-1"), ("user", "ada"), ("organisation", "default"),
+    ]  # fmt: skip
+    own = {"key": (None, None), "token": ("3", 7)}[kind]  # a token's own limits are its owner's
+    assert (told["budget"]["limit"], told["limits"]["rpm"]) == own
 
 
 def test_a_revoked_key_is_refused_within_a_second(gate, key, client):
