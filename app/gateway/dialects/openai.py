@@ -160,7 +160,7 @@ def parse(kind: type[JsonRequest], values: dict[str, Any], members: dict[str, by
 
 def _placed(kind: type[JsonRequest], members: dict[str, bytes], error: msgspec.ValidationError) -> ApiError:
     """The refusal with the exact place: lists are gone through one by one, for the decoder tells no index."""
-    message, _, path = str(error).partition(" - at `$.")
+    message, _, path = str(error).replace("`key` in `$", "`$").partition(" - at `$.")
     param = path.rstrip("`")
     name, marker, rest = param.partition("[...]")
     if marker and name in members:

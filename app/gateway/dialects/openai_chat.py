@@ -26,9 +26,12 @@ IMAGE_TOKENS = 2_000
 AUDIO_TOKENS = 4_000
 FILE_TOKENS = 128_000
 
-Count = Annotated[int, Meta(ge=1, le=2**31)]
+Count = Annotated[int, Meta(ge=0, le=2**31)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-NonEmpty = Annotated[str, Meta(min_length=1)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
 
 
 class _Text(msgspec.Struct):
@@ -112,22 +115,35 @@ class ChatRequest(JsonRequest):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: str | list[str] | None = None
-    logit_bias: dict[str, float] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
+    logit_bias: dict[str, Bias] | None = None
     tools: Annotated[list[dict[str, Any]], Meta(max_length=1024)] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[dict[str, Any]] | None = None
+    functions: Annotated[list[dict[str, Any]], Meta(max_length=128)] | None = None
+    function_call: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
+    modalities: list[Literal["text", "audio"]] | None = None
+    audio: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
+    metadata: Metadata | None = None
+    store: bool | None = None
+    # Their values are names, of which there are more each year.
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: Annotated[str, Meta(max_length=64)] | None = None
 
     required: ClassVar[tuple[str, ...]] = ("messages", "model")
     lists: ClassVar[dict[str, type]] = {"messages": Message}
 
     @property
     def output_limit(self) -> int | None:
-        """The smaller of the two limits."""
+        """The smaller of the two limits. One of 0 counts as 1: some upstreams take 0 for none."""
         one, other = self.max_completion_tokens, self.max_tokens
-        return min(one, other) if one is not None and other is not None else one if other is None else other
+        limit = min(one, other) if one is not None and other is not None else one if other is None else other
+        return 1 if limit == 0 else limit
 
     @property
     def include_usage(self) -> bool:
@@ -149,8 +165,8 @@ class ChatRequest(JsonRequest):
             raise bad_request("'tool_choice' must be none, auto, required or an object.", "tool_choice")
         if isinstance(self.tool_choice, dict) and not isinstance(self.tool_choice.get("function", {}), dict):
             raise bad_request("'tool_choice.function' must be an object.", "tool_choice.function")
-        if self.stream_options is not None and not self.stream:
-            raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
+        if self.response_format is not None and not isinstance(self.response_format.get("type"), str):
+            raise bad_request("Missing or ill-typed 'response_format.type'.", "response_format.type")
 
     def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> TokenBound:
         prediction = members.get("prediction", b"null")

@@ -101,10 +101,15 @@ def test_a_hostile_body_is_400_and_tells_what_is_wrong(client, upstream, body, p
     ("field", "value"),
     [
         ("temperature", 2.1), ("temperature", -0.1), ("temperature", "1"), ("top_p", 1.5), ("n", 0), ("n", 129),
-        ("n", True), ("max_tokens", 0), ("max_tokens", 1.5), ("max_completion_tokens", -1), ("presence_penalty", 3),
+        ("n", True), ("max_tokens", -1), ("max_tokens", 1.5), ("max_completion_tokens", -1), ("presence_penalty", 3),
         ("frequency_penalty", -2.5), ("top_logprobs", 21), ("stream", "yes"), ("stop", 5), ("tools", {}),
         ("tools", [{}]), ("tools", [{"type": "function"}]), ("tool_choice", "maybe"), ("logit_bias", [1]),
-        ("response_format", "json"), ("stream_options", {"include_usage": True}), ("seed", 1.5), ("user", 5),
+        ("response_format", "json"), ("response_format", {}), ("response_format", {"type": 5}), ("seed", 1.5), ("user", 5),
+        ("stop", ["a"] * 5), ("stop", [1]), ("logit_bias", {"5": 101}), ("logit_bias", {"5": "1"}), ("metadata", "a"),
+        ("metadata", {"a": 1}), ("metadata", {str(n): "a" for n in range(17)}), ("metadata", {"a" * 65: "a"}),
+        ("metadata", {"a": "a" * 513}), ("modalities", "text"), ("modalities", ["smell"]), ("store", "yes"),
+        ("audio", "mp3"), ("prediction", "a"), ("reasoning_effort", 5), ("verbosity", 1), ("service_tier", True),
+        ("safety_identifier", "a" * 65), ("functions", [{}] * 129), ("function_call", 5), ("stream_options", 5),
         ("api_base", "http://x"), ("base_url", "http://x"), ("api_key", "k"), ("api_version", "1"),
         ("extra_headers", {}), ("provider", 5), ("fallback_providers", "up"),
     ],
@@ -113,6 +118,28 @@ def test_a_field_outside_its_type_or_range_is_400_and_named(client, field, value
     reply = client.chat(**{field: value})
     assert reply.error == (400, INVALID, None)
     assert reply.param.startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_tokens", 0), ("max_completion_tokens", 0), ("stop", ["a"] * 4), ("stop", []), ("logit_bias", {"foo": -100}),
+        ("metadata", {str(n): "a" * 512 for n in range(16)}), ("store", True), ("service_tier", "auto"),
+        ("response_format", {"type": "of_next_year"}), ("tools", [{"type": "of_next_year"}]), ("top_logprobs", 0),
+        ("reasoning_effort", "of_next_year"), ("stream_options", {"include_usage": True}), ("seed", -(2**53) + 1),
+        ("user", None), ("metadata", None), ("modalities", ["text"]), ("n", 128), ("temperature", 2),
+        ("tool_choice", {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}),
+    ],
+)  # fmt: skip
+def test_what_the_published_schema_allows_or_does_not_know_goes_up(client, upstream, field, value):
+    assert client.chat(**{field: value}).status == 200
+    if not field.startswith("max_"):
+        assert upstream.last.json[field] == value
+
+
+def test_a_limit_of_nothing_goes_up_as_one_token(client, upstream):
+    assert client.chat(max_completion_tokens=0).status == 200
+    assert upstream.last.json["max_tokens"] == 1
 
 
 @pytest.mark.parametrize(
