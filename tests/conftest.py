@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jinja2 import FileSystemBytecodeCache
 
 from app import clock
@@ -32,9 +32,9 @@ if IN_MEMORY:
     os.environ["TMPDIR"] = tempfile.tempdir = PLACE  # for `tmp_path`, and for what tests start
 
 # How many examples a property is shown: `make check` and `make test-all` say `--hypothesis-profile check` and `all`.
-settings.register_profile("check", max_examples=20)
-settings.register_profile("test", max_examples=100)
-settings.register_profile("all", max_examples=250)
+# How fast it makes them says how busy the machine is.
+for profile, many in {"check": 20, "test": 100, "all": 250}.items():
+    settings.register_profile(profile, max_examples=many, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("test")
 
 

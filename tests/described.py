@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, request, request_finished
 from jsonschema_rs import Draft202012Validator
 
 from app.blueprints.api.openapi import document
@@ -47,11 +47,11 @@ def watch(app: Flask) -> list[str]:
     faults: list[str] = []
     app.extensions["described"] = faults
 
-    @app.after_request
-    def compare(answer: Response) -> Response:
+    def compare(_: Flask, response: Response) -> None:
         door, _, operation = (request.endpoint or "").partition(".")
-        if door == "api" and request.method != "HEAD" and (found := fault(operation, answer)):
+        if door == "api" and request.method != "HEAD" and (found := fault(operation, response)):
             faults.append(found)
-        return answer
+
+    request_finished.connect(compare, app, weak=False)  # also on an application that has served others
 
     return faults

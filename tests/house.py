@@ -6,6 +6,8 @@ a team is needed, its lead and its member come along.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -56,10 +58,13 @@ def wire(redis_url: str) -> redis.Redis:
     return store.connect(redis_url)
 
 
+# Each conftest that imports a fixture has a fixture of its own: those of a session are made here once for all of them.
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of all tests of this process, so that one application may serve many of them."""
-    return tmp_path_factory.mktemp("home")
+    """The data folder of all tests of this process, so that one application can serve many of them."""
+    folder = tmp_path_factory.getbasetemp() / "home"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture
@@ -87,13 +92,25 @@ def config(home: Path, redis_url: str, database_url: str) -> Config:
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite database to copy: migrating once is enough."""
-    folder = tmp_path_factory.mktemp("migrated")
-    made = create_app(load({"CONFIG_STORAGE_DATA_DIR": str(folder)}), ())
-    with made.app_context():
-        migrate()
-        db.engine.dispose()
-    return folder / "portico.db"
+    """A migrated SQLite database to copy: the first process that needs it migrates it for all that test at this time."""
+    together = tmp_path_factory.getbasetemp()
+    return _migrated_in(together.parent if "PYTEST_XDIST_WORKER" in os.environ else together)
+
+
+@cache
+def _migrated_in(together: Path) -> Path:
+    folder = together / "migrated"
+    folder.mkdir(exist_ok=True)
+    path, done = folder / "portico.db", folder / "done"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            made = create_app(load({"CONFIG_STORAGE_DATA_DIR": str(folder)}), ())
+            with made.app_context():
+                migrate()
+                db.engine.dispose()
+            done.touch()
+    return path
 
 
 # Making an application, compiling its templates and its SQL takes longer than most tests do: those with the same
@@ -255,7 +272,8 @@ def _path(config: Config) -> str:
 def _let_go(made: Flask) -> None:
     with made.app_context():
         db.session.remove()
-        db.engine.dispose()
+        if db.engine.dialect.name != "sqlite":  # an idle connection to SQLite holds nothing
+            db.engine.dispose()
 
 
 @pytest.fixture

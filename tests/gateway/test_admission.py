@@ -26,6 +26,7 @@ from app.providers import adapter
 from app.providers.addresses import AddressPolicy
 from app.providers.openai import OpenAI, OpenAISettings
 from app.runtime.jsonbody import object_of
+from tests.examples import examples
 
 UP = Deployment(id="d", provider_id="p", upstream_model="served/under-another-name")
 MODEL = Model(
@@ -111,7 +112,7 @@ FIXED = {"model", "messages", *ChatRequest.__struct_fields__, "api_base", "base_
 limits = st.none() | st.integers(1, 2**31)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     said=messages,
     others=st.dictionaries(names.filter(lambda name: name not in FIXED), values, max_size=5),

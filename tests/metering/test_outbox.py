@@ -16,14 +16,15 @@ from app.metering.outbox import SYNC_S, Spool
 
 
 @pytest.fixture
-def synced(monkeypatch: pytest.MonkeyPatch) -> queue.Queue[int]:
-    """The size of the file at each sync."""
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> queue.Queue[int]:
+    """The size of a file of this test at each sync; this process may have other spools."""
     sizes: queue.Queue[int] = queue.Queue()
     fsync = os.fsync
 
     def note(file: int) -> None:
         fsync(file)
-        sizes.put(os.fstat(file).st_size)
+        if os.fstat(file).st_ino in {path.stat().st_ino for path in tmp_path.rglob("*")}:
+            sizes.put(os.fstat(file).st_size)
 
     monkeypatch.setattr(os, "fsync", note)
     return sizes

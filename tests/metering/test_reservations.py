@@ -336,7 +336,7 @@ def exact(number: int) -> int:
     return max(-MOST, min(number, MOST))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cost=NUMBERS, tokens=NUMBERS, broken=st.none() | st.tuples(st.integers(0, 4), BROKEN), way=st.integers(0, 2))
 def test_no_number_makes_a_settle_fail_half_way(bench, cost, tokens, broken, way):
     bench.begin()
@@ -379,7 +379,7 @@ def test_a_counter_that_is_none_keeps_no_other_from_being_counted(bench, key):
     assert [bench.counted(scope.kind, scope.id) for scope in CHAIN if scope.kind != "team"] == [(60, 0)] * 4
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(80), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     base=NUMBERS, price=NUMBERS, output=st.none() | NUMBERS, assumed=NUMBERS, tokens=NUMBERS, limited=st.booleans(),
     broken=st.none() | st.integers(0, 4),

@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis.strategies import ip_addresses, sampled_from
 
 from app.providers.addresses import AddressPolicy, AddressRefused
+from tests.examples import examples
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_an_address_that_is_refused_always_is_refused_in_every_ipv6_form(form: s
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(inner=ip_addresses(v=4) | sampled_from([ipaddress.IPv4Address(text) for text in REFUSED_ALWAYS + PRIVATE]))
 def test_an_ipv6_address_is_never_allowed_more_than_the_ipv4_address_it_carries(
     form: str, inner: ipaddress.IPv4Address
@@ -161,7 +162,7 @@ def test_only_global_unicast_is_public(address: str) -> None:
     assert not _is_refused(AddressPolicy(allow_private=True), address)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(ip_addresses(v=6))
 def test_no_ipv6_address_outside_global_unicast_is_public(address: ipaddress.IPv6Address) -> None:
     known = address in ipaddress.IPv6Network("2000::/3") or address in ipaddress.IPv6Network("64:ff9b::/96")

@@ -63,7 +63,7 @@ def named(data: bytes) -> bool:
     return bool(json.loads(data.decode("utf-8", "replace"))["model"] == "ours")
 
 
-@settings(max_examples=100, deadline=None)  # the first that is counted loads the vocabulary
+@settings(deadline=None)  # the first that is counted loads the vocabulary
 @given(streams)
 def test_any_stream_is_chunks_of_ours_or_a_failure(pieces: list[bytes]) -> None:
     given_on: list[bytes] = []
@@ -86,7 +86,7 @@ def test_a_stream_of_odd_json_ends_with_its_usage_all_the_same(odd: str) -> None
         assert json.loads(last[6:])["usage"]["completion_tokens"] == 1
 
 
-@settings(max_examples=100, deadline=None)  # the first that is counted loads the vocabulary
+@settings(deadline=None)  # the first that is counted loads the vocabulary
 @given(texts.map(str.encode) | st.binary(max_size=20), st.sampled_from(["chat", "embeddings"]))
 def test_any_body_is_an_answer_of_ours_or_a_failure(body: bytes, capability: str) -> None:
     answer, failure = b"", None

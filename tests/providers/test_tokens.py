@@ -69,7 +69,7 @@ def test_counting_waits_in_a_native_thread_while_others_go_on():
     def tick() -> None:
         while True:
             ticks.append(1)
-            gevent.sleep(0)
+            gevent.sleep(0.001)
 
     apart(lambda: count("warm"))
     others = gevent.spawn(tick)

@@ -15,6 +15,7 @@ from hypothesis import strategies as some
 
 from app.runtime import logs
 from config import Config
+from tests.examples import examples
 from tests.growth import assert_linear
 
 SECRETS = [
@@ -137,7 +138,7 @@ def test_the_end_of_a_long_traceback_is_kept(capsys: pytest.CaptureFixture[str])
 
 
 @given(some.integers(5_000, 9_000), some.sampled_from(range(len(SECRETS))), some.sampled_from(["x", " ", "\n", "x\n"]))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_no_half_of_a_secret_is_left_where_a_text_is_cut(before: int, secret: int, filling: str) -> None:
     text = filling * (before // len(filling)) + f' "{SECRETS[secret]}" ' + filling * 20_000
     assert "canary" not in logs.masked(text)

@@ -22,6 +22,8 @@ ADMIN = Person(id="1", username="admin", role="admin")
 @pytest.fixture(autouse=True)
 def audit(ledger: Flask) -> Iterator[None]:
     AuditEntry.__table__.create(db.engine, checkfirst=True)
+    db.session.query(AuditEntry).delete()  # another file may have left some
+    db.session.commit()
     yield
     db.session.remove()
     AuditEntry.__table__.drop(db.engine)
