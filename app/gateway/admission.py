@@ -22,11 +22,19 @@ def check_endpoint(runtime: Runtime, endpoint: Endpoint) -> None:
 
 
 def admit(
-    runtime: Runtime, caller: CallerRecord, endpoint: Endpoint, body: bytes, *, id: str, origin: str = ""
+    runtime: Runtime,
+    caller: CallerRecord,
+    endpoint: Endpoint,
+    body: bytes,
+    *,
+    id: str,
+    origin: str = "",
+    session: str = "",
 ) -> Call:
     """The call that `body` asks for at an endpoint that a model answers. Raises `ApiError` for whatever is wrong with it.
 
-    `id` names the request everywhere; `origin` is where the client found us, such as "https://portal.example.com".
+    `id` names the request everywhere; `origin` is where the client found us, such as "https://portal.example.com";
+    `session` is what the client's headers call its conversation.
     """
     assert endpoint.dialect is not None and endpoint.capability is not None
     spoken = dialect(endpoint.dialect)
@@ -58,4 +66,4 @@ def admit(
         max_output=bound.output,
         translate=spoken.conversation,
     )
-    return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin)
+    return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin, session)

@@ -26,7 +26,8 @@ def serve(request: Request, caller: CallerRecord) -> Answer:
     assert endpoint is not None
     check_endpoint(runtime, endpoint)
     body = read_body(request)
-    return _run(request, admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin))
+    call = admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin, session=request.session)
+    return _run(request, call)
 
 
 def own(request: Request, value: Any) -> Answer:
