@@ -29,6 +29,10 @@ USAGE = f"{TAG}:usage"  # stream of usage events
 USAGE_GROUP = "drainer"
 EXHAUSTED = f"{TAG}:exhausted"  # set: "<kind>:<id>" of scopes whose budget was too small for a short answer
 
+# Upstreams (see app.gateway.breakers and app.gateway.traffic).
+BREAKERS = f"{TAG}:breakers"  # hash: breaker -> `app.gateway.breakers.Trip` as JSON, of those that are not closed
+BREAKERS_VERSION = f"{BREAKERS}:version"  # counts up with each change of the hash
+
 
 def caller(digest: str) -> str:
     """The record of a caller, by the digest of its bearer text."""
@@ -75,6 +79,16 @@ def refusal(request_id: str) -> str:
 def refusals(person_id: str, hour: int) -> str:
     """Counter of the refusals kept for a person in an hour of Unix time."""
     return f"{TAG}:refusals:{person_id}:{hour}"
+
+
+def probe(breaker: str) -> str:
+    """Exists while one call tries whether what a half-open breaker keeps away is well again."""
+    return f"{TAG}:probe:{breaker}"
+
+
+def origin(conversation: str) -> str:
+    """The id of the deployment that served a conversation last, if it is not the one that its hash leads to."""
+    return f"{TAG}:origin:{conversation}"
 
 
 DENIALS = (

@@ -23,11 +23,19 @@ def check_endpoint(runtime: Runtime, endpoint: Endpoint) -> None:
 
 
 def admit(
-    runtime: Runtime, caller: CallerRecord, endpoint: Endpoint, body: bytes | Form, *, id: str, origin: str = ""
+    runtime: Runtime,
+    caller: CallerRecord,
+    endpoint: Endpoint,
+    body: bytes | Form,
+    *,
+    id: str,
+    origin: str = "",
+    session: str = "",
 ) -> Call:
     """The call that `body` asks for at an endpoint that a model answers. Raises `ApiError` for whatever is wrong with it.
 
-    `id` names the request everywhere; `origin` is where the client found us, such as "https://portal.example.com".
+    `id` names the request everywhere; `origin` is where the client found us, such as "https://portal.example.com";
+    `session` is what the client's headers call its conversation.
     """
     assert endpoint.dialect is not None and endpoint.capability is not None
     spoken = dialect(endpoint.dialect)
@@ -60,4 +68,4 @@ def admit(
         translate=spoken.conversation,
         form=asked.form,
     )
-    return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin)
+    return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin, session)

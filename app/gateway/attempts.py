@@ -1,17 +1,22 @@
 """The attempts of one call: candidates in turn, until one answers.
 
-A failure before the first byte moves on to the next candidate, unless the upstream judged the request itself.
+A failure before the first byte moves on to the next candidate, unless the upstream judged the request itself. Each attempt
+tells the circuit breakers how it went, also one that a fallback rescued, and a stream that was cut later.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
+import msgspec
 import structlog
 
+from app import clock
 from app.gateway import errors, metrics
+from app.gateway.breakers import Breakers, trip_of
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
 from app.gateway.routing import Candidate
@@ -21,35 +26,73 @@ from app.providers.base import Exchange, UpstreamError
 log = structlog.get_logger("gateway.attempts")
 
 
+def _unjudged(error: UpstreamError | None) -> None:
+    """Nobody judges the deployment."""
+
+
 class Delivery(NamedTuple):
-    """An answer in the client's dialect: its whole body, or the first bytes of a stream and those that follow."""
+    """An answer in the client's dialect: its whole body, or the first bytes of a stream and those that follow. `ended` is
+    to be told how the stream ended: with an error of the upstream's, or None for well."""
 
     exchange: Exchange
     first: bytes
     pieces: Iterator[bytes]
+    ended: Callable[[UpstreamError | None], None] = _unjudged
 
 
-def deliver(call: Call, candidates: list[Candidate]) -> Delivery:
+def deliver(call: Call, candidates: list[Candidate], breakers: Breakers) -> Delivery:
     """Ask one candidate after the other until one answers. Raises `ApiError` if none does, and `Interrupted`."""
     failures: list[UpstreamError] = []
+    first_ms = clock.now_ms()
     for candidate in candidates:
-        call.provider_id, call.deployment_id = candidate.provider.id, candidate.deployment.id
+        deployment, provider = candidate.deployment, candidate.provider
+        if failures and _has_failed_since(breakers, candidate, first_ms):
+            continue
+        call.provider_id, call.deployment_id = provider.id, deployment.id
         call.drains = candidate.adapter.settings.on_disconnect == "drain"
-        started = time.monotonic()
+        if call.home is not None and call.home.provider.id != provider.id:
+            call.dialect.leave_home(call.request)
+        started, began_ms = time.monotonic(), clock.now_ms()
         try:
             delivery = _attempt(call, candidate)
         except UpstreamError as error:
             failures.append(error)
             _note(call, candidate, started, error.message)
+            breakers.failed(deployment.id, provider.id, error, began_ms)
             if error.refused:
                 break
             continue
         except Interrupted as interrupted:
             _note(call, candidate, started, interrupted.reason)
+            if call.probe:
+                breakers.give_back(call.probe)
             raise
         _note(call, candidate, started, None)
-        return delivery
+        breakers.answered(deployment.id, provider.id, began_ms)
+        if not call.request.stream:
+            breakers.succeeded(deployment.id)
+            return delivery
+        return delivery._replace(ended=partial(_judge_end, call, candidate, breakers, began_ms))
     raise _failure(failures)
+
+
+def _has_failed_since(breakers: Breakers, candidate: Candidate, since_ms: int) -> bool:
+    """Whether a deployment was found dead while this call asked another: by other calls, or by this one, which could not
+    connect to its provider."""
+    trip = trip_of(breakers.trips, candidate.deployment.id, candidate.provider.id)
+    return trip is not None and trip.at_ms >= since_ms
+
+
+def _judge_end(
+    call: Call, candidate: Candidate, breakers: Breakers, began_ms: int, error: UpstreamError | None
+) -> None:
+    """A stream ended: well, or cut after its first byte."""
+    deployment, provider = candidate.deployment, candidate.provider
+    if error is None:
+        breakers.succeeded(deployment.id)
+        return
+    call.attempts[-1] = msgspec.structs.replace(call.attempts[-1], error=error.message)
+    breakers.failed(deployment.id, provider.id, error, began_ms)
 
 
 def _attempt(call: Call, candidate: Candidate) -> Delivery:

@@ -11,7 +11,7 @@ from gevent.hub import get_hub
 
 from app.directory import CallerRecord, Model, Price
 from app.gateway.dialects.base import Dialect
-from app.gateway.routing import FREE, Steering
+from app.gateway.routing import FREE, Candidate, Steering
 from app.metering import money, pricing
 from app.metering.quantities import NAMES
 from app.metering.reservations import Hold, Reaped
@@ -66,6 +66,7 @@ class Call:
         bound: pricing.TokenBound,
         steering: Steering = FREE,
         origin: str = "",
+        session: str = "",
     ) -> None:
         self.id = id
         self.endpoint = endpoint
@@ -77,6 +78,11 @@ class Call:
         request.possible = possible(model, bound)
         self.steering = steering
         self.origin = origin  # where the client found us, such as "https://portal.example.com"
+        self.session = session  # what the client's headers call its conversation
+        self.conversation = ""  # see `app.gateway.affinity`; only where several deployments can serve the call
+        self.home: Candidate | None = None  # where it was before
+        self.led_to = ""  # the deployment that its hash leads to
+        self.probe = ""  # the half-open circuit breaker that this call tries
         self.price: Price | None = None
         self.exchange: Exchange | None = None  # the attempt that answered
         self.attempts: list[Attempt] = []

@@ -14,13 +14,13 @@ import structlog
 from hiredis import ReplyError
 
 from app import clock
-from app.gateway import attempts, errors, refusals, streaming
+from app.gateway import affinity, attempts, errors, refusals, streaming
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
 from app.gateway.redis_wire import RedisAway
 from app.gateway.runtime import Runtime, SpoolFull
 from app.metering import pricing, scopes
-from app.metering.reservations import Charge, MeterClosed, Refused, free_hold
+from app.metering.reservations import Charge, MeterClosed, Refused, RouteQuery, free_hold
 
 log = structlog.get_logger("gateway.pipeline")
 
@@ -35,13 +35,15 @@ class Served(NamedTuple):
 
 def run(runtime: Runtime, call: Call) -> Served:
     """Serve `call`. Raises `ApiError`, everything being settled."""
-    candidates = runtime.routes.candidates(call.model, call.endpoint, call.request.capability, call.steering)
-    if not candidates:
+    routes = runtime.routes
+    usable = routes.candidates(call.model, call.endpoint, call.request.capability, call.steering)
+    if not usable:
         raise errors.upstream_failed(f"No provider of '{call.model.name}' is ready for {call.endpoint}.")
-    _reserve(runtime, call)
+    _reserve(runtime, call, affinity.query(call, usable, routes.breakers))
     headers = refusals.limit_headers(call)
     try:
-        delivery = attempts.deliver(call, candidates)
+        candidates = affinity.choose(call, usable, routes.breakers)
+        delivery = attempts.deliver(call, candidates, routes.breakers)
     except ApiError as error:
         call.failed("error", error.status, error.code or error.type, error.message)
         _settle(runtime, call)
@@ -62,7 +64,7 @@ def run(runtime: Runtime, call: Call) -> Served:
     return Served(headers, media_type, delivery.first)
 
 
-def _reserve(runtime: Runtime, call: Call) -> None:
+def _reserve(runtime: Runtime, call: Call, query: RouteQuery) -> None:
     """Hold what the call may cost over its whole chain. Raises `ApiError` naming what stands in the way."""
     bound = call.bound
     call.price = price = call.model.price_at(clock.now_ms())
@@ -77,7 +79,7 @@ def _reserve(runtime: Runtime, call: Call) -> None:
     )
     chain = scopes.chain_of(call.caller, call.caller.models[call.model.name])
     try:
-        call.hold = runtime.reserve(call, chain, charge)
+        call.hold = runtime.reserve(call, chain, charge, query)
     except Refused as refused:
         error = refusals.refusal_of(call, refused, runtime.config)
         runtime.keep_refusal(refusals.record_of(call, refused, error.message))

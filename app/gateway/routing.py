@@ -1,12 +1,17 @@
 """Which way to a model: one plan for calls and for previews, and the directory as this process knows it.
 
+A plan is made in three steps: what a request may use, in which order, and what its circuit breakers leave of that. The order
+keeps a conversation on its deployment, whose cache is warm (`app.gateway.affinity`).
+
 Adapters live as long as their provider's settings do, and with them their kept connections.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +19,9 @@ import structlog
 from gevent.lock import BoundedSemaphore
 
 from app import providers, store
+from app.clock import from_ms
 from app.directory import Capability, Deployment, Directory, Endpoint, Model, Provider
+from app.gateway.breakers import Breakers, Trip, Trips, deployment_breaker, provider_breaker, trip_of
 from app.gateway.errors import bad_request
 from app.gateway.redis_wire import RedisWire
 from app.providers.addresses import AddressPolicy
@@ -45,12 +52,18 @@ class Known(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """One way to a model. `hindrance` tells why it can't be used, None if it can."""
+    """One way to a model. `hindrance` tells why it can't be used, None if it can; `trip` what its circuit breaker says,
+    None for a closed one."""
 
     deployment: Deployment
     provider: Provider
     adapter: Any
     hindrance: str | None = None
+    trip: Trip | None = None
+
+
+Rank = Callable[[Deployment], float]
+CLOSED: Trips = {}
 
 
 def plan(
@@ -59,14 +72,28 @@ def plan(
     providers: Mapping[str, Known],
     endpoint: Endpoint | None = None,
     steering: Steering = FREE,
-    rank: Callable[[Deployment], float] | None = None,
+    rank: Rank | None = None,
+    trips: Trips = CLOSED,
+    now_ms: int = 0,
+    origin: str = "",
 ) -> list[Candidate]:
     """Every deployment of `model`: those that can be used in the order to try them, then the others with their reasons.
 
-    Lower priorities come first; `rank` orders those of one priority, the lowest first (as they stand, if it is None). The
-    request's steering comes before both: it picks the providers that it names, in its own order, or with fallbacks alone
-    puts these last.
+    Three steps, which a call takes one by one: `allowed`, `in_order`, `in_health`.
     """
+    usable, others = allowed(model, capability, providers, endpoint, steering)
+    healthy, resting = in_health(in_order(usable, steering, rank, origin), trips, now_ms)
+    return healthy + resting + others
+
+
+def allowed(
+    model: Model,
+    capability: Capability,
+    providers: Mapping[str, Known],
+    endpoint: Endpoint | None = None,
+    steering: Steering = FREE,
+) -> tuple[list[Candidate], list[Candidate]]:
+    """The deployments of `model` that a request may use, and the others with their reasons."""
     usable: list[Candidate] = []
     others: list[Candidate] = []
     for deployment in model.deployments:
@@ -83,24 +110,104 @@ def plan(
             hindrance = "Its provider's settings can't be used."
         elif capability not in adapter.abilities:
             hindrance = f"Providers of the kind {provider.kind} can't do {capability}."
+        elif steering.provider is not None and _place(provider, steering) < 0:
+            hindrance = "The request steers to other providers."
         (usable if hindrance is None else others).append(Candidate(deployment, provider, adapter, hindrance))
-    if len(usable) > 1:
-        usable.sort(key=lambda one: (one.deployment.priority, rank(one.deployment) if rank else 0))
-    if steering is FREE:
-        return usable + others
-    names = steering.fallbacks if steering.provider is None else (steering.provider, *steering.fallbacks)
-    chosen = []
-    for name in names:
-        chosen += [one for one in usable if name in (one.provider.name, one.provider.id) and one not in chosen]
-    rest = [one for one in usable if one not in chosen]
-    if steering.provider is None:
-        return rest + chosen + others
-    return chosen + [one._replace(hindrance="The request steers to other providers.") for one in rest] + others
+    return usable, others
 
 
-def by_weight(deployment: Deployment) -> float:
+def in_order(
+    usable: list[Candidate], steering: Steering = FREE, rank: Rank | None = None, origin: str = ""
+) -> list[Candidate]:
+    """Candidates in the order to try them. The request's own order comes first: the providers that it names, in its
+    order, or with fallbacks alone these last. Then lower priorities, and of one priority the deployment `origin`, which
+    served the conversation before; `rank` orders the rest, the lowest first."""
+    if len(usable) < 2:
+        return usable
+
+    def key(one: Candidate) -> tuple[int, int, bool, float]:
+        deployment = one.deployment
+        place = 0 if steering is FREE else _place(one.provider, steering)
+        return place, deployment.priority, deployment.id != origin, rank(deployment) if rank else 0.0
+
+    return sorted(usable, key=key)
+
+
+def in_health(
+    ordered: list[Candidate], trips: Trips, now_ms: int, probe: str = ""
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Candidates as their circuit breakers let them be tried, and those that are left alone, with their reasons.
+
+    `probe` names the half-open breaker that this call may try: what is behind it keeps its place. Other half-open ones come
+    after the closed ones. Where none is closed all are tried, the open ones last: a refusal would help nobody.
+    """
+    if not trips:
+        return ordered, []
+    closed: list[Candidate] = []
+    half_open: list[Candidate] = []
+    open_: list[Candidate] = []
+    for one in ordered:
+        trip = trip_of(trips, one.deployment.id, one.provider.id)
+        if trip is None:
+            closed.append(one)
+        elif trip.is_open(now_ms):
+            open_.append(one._replace(trip=trip))
+        elif probe and probe in (deployment_breaker(one.deployment.id), provider_breaker(one.provider.id)):
+            closed.append(one._replace(trip=trip))
+        else:
+            half_open.append(one._replace(trip=trip))
+    if not closed:
+        return half_open + open_, []
+    return closed + half_open, [one._replace(hindrance=_why_alone(one.trip)) for one in open_]
+
+
+def to_probe(ordered: list[Candidate], trips: Trips, now_ms: int) -> Candidate | None:
+    """The half-open candidate that would come before every closed one, with its trip; None if there is none, and where none
+    is closed: then all are tried."""
+    found = None
+    for one in ordered:
+        trip = trip_of(trips, one.deployment.id, one.provider.id)
+        if trip is None:
+            return found
+        if found is None and not trip.is_open(now_ms):
+            found = one._replace(trip=trip)
+    return None
+
+
+def _why_alone(trip: Trip | None) -> str:
+    assert trip is not None
+    moment = from_ms(trip.until_ms).strftime("%H:%M:%S UTC")
+    kept = "Its circuit breaker is open" if trip.times else "It asked to be left alone"
+    return f"{kept} until {moment}: {trip.reason}"
+
+
+def _place(provider: Provider, steering: Steering) -> int:
+    """The place of a provider among those that a request names, from 0; -1 for one that it does not name."""
+    first = () if steering.provider is None else (steering.provider,)
+    for place, name in enumerate((*first, *steering.fallbacks)):
+        if name in (provider.name, provider.id):
+            return place
+    return -1
+
+
+def by_chance(deployment: Deployment) -> float:
     """A rank by chance: the larger the weight, the earlier (Efraimidis and Spirakis)."""
-    return -float(random.random() ** (1 / max(deployment.weight, 1e-9)))
+    return -math.log(1 - random.random()) / max(deployment.weight, LEAST_WEIGHT)
+
+
+def by_conversation(conversation: str) -> Rank:
+    """A rank by rendezvous hashing: the same for the same conversation and deployment wherever it is worked out, shares as
+    by chance; a deployment that comes or goes moves no conversation but its own."""
+
+    def rank(deployment: Deployment) -> float:
+        digest = blake2b(f"{conversation}:{deployment.id}".encode(), digest_size=8).digest()
+        share = (int.from_bytes(digest, "big") + 0.5) / 2**64
+        return -math.log(share) / max(deployment.weight, LEAST_WEIGHT)
+
+    return rank
+
+
+LEAST_WEIGHT = 1e-9
 
 
 class Routes:
@@ -111,6 +218,7 @@ class Routes:
         self._sealer = sealer
         self._policy = policy
         self._variables = variables
+        self.breakers = Breakers(wire.call)
         self.version: str | None = None
         self._reading = BoundedSemaphore()
         self._begun = 0
@@ -147,8 +255,13 @@ class Routes:
         self._models = {model.name: model for model in directory.models if model.status != "disabled"}
         self._endpoints = {endpoint.path: endpoint for endpoint in directory.endpoints}
         self.version = directory.version
+        self.breakers.forget_rows()
         for id, (_, adapter) in known.items():
-            if adapter is not None and (id not in found or found[id].adapter is not adapter):
+            if id in found and found[id].adapter is adapter:
+                continue
+            ways = [way.id for model in directory.models for way in model.deployments if way.provider_id == id]
+            self.breakers.forget(id, ways)
+            if adapter is not None:
                 adapter.close()
 
     def _made(self, provider: Provider) -> Adapter | None:
@@ -171,10 +284,8 @@ class Routes:
         return endpoint is None or endpoint.active
 
     def candidates(self, model: Model, path: str, capability: Capability, steering: Steering = FREE) -> list[Candidate]:
-        """The usable ways to `model` in the order to try them. Raises `ApiError` 400 if the request steers to none of them."""
-        endpoint = self._endpoints.get(path)
-        planned = plan(model, capability, self._providers, endpoint, steering, by_weight)
-        usable = [one for one in planned if one.hindrance is None]
+        """The deployments of `model` that a request may use. Raises `ApiError` 400 if the request steers to none of them."""
+        usable, _ = allowed(model, capability, self._providers, self._endpoints.get(path), steering)
         if not usable and steering.provider is not None:
             names = ", ".join(filter(None, (steering.provider, *steering.fallbacks)))
             raise bad_request(f"'{model.name}' has no deployment at {names}.", "provider")

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from hiredis import ReplyError
 
-from app.gateway import metrics
+from app.gateway import affinity, metrics
 from app.gateway.access import Access
 from app.gateway.call import Call
 from app.gateway.denials import Denials
@@ -20,7 +20,7 @@ from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
 from app.metering.outbox import Spool
-from app.metering.reservations import BEAT_S, Charge, Hold, Meter, MeterClosed, Refused
+from app.metering.reservations import BEAT_S, NO_QUERY, Charge, Hold, Meter, MeterClosed, Refused, RouteQuery
 from app.metering.scopes import ScopeRef
 from app.metering.usage import Refusal, UsageEvent
 from app.providers.addresses import AddressPolicy
@@ -85,14 +85,14 @@ class Runtime:
         """A call holds money: beat for it until it is settled."""
         self._live.add(call)
 
-    def reserve(self, call: Call, scopes: tuple[ScopeRef, ...], charge: Charge) -> Hold:
+    def reserve(self, call: Call, scopes: tuple[ScopeRef, ...], charge: Charge, query: RouteQuery = NO_QUERY) -> Hold:
         """Hold what the call may cost. Raises `Refused`, but not for holds whose lease has ended: those go first; and
         `SpoolFull` while the disk takes no usage events."""
         if self._unspooled or not self.spool.is_open:
             raise SpoolFull
         event = msgspec.json.encode(call.opening())
         try:
-            return self.meter.reserve(call.id, scopes, charge, event)
+            return self.meter.reserve(call.id, scopes, charge, event, query)
         except Refused as refused:
             if refused.reason not in ("budget", "parallel"):
                 raise
@@ -101,7 +101,7 @@ class Runtime:
                 self._write(msgspec.json.encode(lost))
             if not expired:
                 raise
-        return self.meter.reserve(call.id, scopes, charge, event)
+        return self.meter.reserve(call.id, scopes, charge, event, query)
 
     def keep_refusal(self, refusal: Refusal) -> None:
         """Keep why a call was refused; the client does not wait for it."""
@@ -137,7 +137,7 @@ class Runtime:
 
     def _settle(self, call: Call, event: UsageEvent, line: bytes) -> None:
         tokens = event.prompt_tokens + event.completion_tokens
-        settlement = self.meter.settle(call.hold, event.cost_nano, tokens, line)
+        settlement = self.meter.settle(call.hold, event.cost_nano, tokens, line, affinity.origin_of(call))
         failpoints.reach("settled")
         if not settlement.counted:
             metrics.count_alarm("not_counted")
@@ -175,6 +175,7 @@ class Runtime:
                 self._report_holds()
                 self._settle_again()
                 self.denials.tell()
+                self.routes.breakers.publish()
             except _NOT_TAKEN as error:
                 log.warning("the meter did not answer", reason=str(error))
             # Each by its own clock and some at a time: thousands at once would hold up everybody else.

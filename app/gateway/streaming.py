@@ -41,6 +41,7 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
                 piece = next(events, None)
             finally:
                 call.resume()
+        delivery.ended(None)
     except GeneratorExit:
         # Writing to the client failed, or the server closed the answer.
         call.gone = True
@@ -50,6 +51,7 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
         tell_interrupted(call, interrupted)
         last = dialect.cut(call.error_message or "The stream was cut.")
     except UpstreamError as error:
+        delivery.ended(error)
         call.failed("error", 200, "upstream_cut", error.message)
         last = dialect.cut(error.message)
     except BaseException:

@@ -29,6 +29,7 @@ LEASE_MS = int(os.environ.get("PORTICO_LEASE_MS", "20000"))
 BEAT_S = LEASE_MS / 4000
 REFUSALS_AN_HOUR = 5_000  # of one person: nobody else's flood takes somebody's explanation
 REFUSAL_S = 86_400
+ORIGIN_S = 3600  # how long a silent conversation is remembered
 SHORTEST_ANSWER = 16  # tokens; where fewer would fit, the budget is as good as used up (see reserve.lua)
 TOMBSTONE_MS = 300_000  # longer than any spool line waits for its replay
 REAPED_MS = 86_400_000  # a worker that slept may wake up long after the reaper settled for it
@@ -65,6 +66,18 @@ class Charge(NamedTuple):
     bucket_tokens: int
 
 
+class RouteQuery(NamedTuple):
+    """What routing asks for in the trip of a reserve: the keys of a conversation's origin and of a breaker's probe, and for
+    how many ms the probe is this call's. A key that is not needed is the version's."""
+
+    origin_key: str = store.BREAKERS_VERSION
+    probe_key: str = store.BREAKERS_VERSION
+    probe_ms: int = 0
+
+
+NO_QUERY = RouteQuery()
+
+
 class Hold(msgspec.Struct):
     """What was granted: `amount_nano` held in each scope, and the output limit it pays for.
 
@@ -85,6 +98,9 @@ class Hold(msgspec.Struct):
     tokens_limit: int = -1
     tokens_left: int = -1
     slots: str = ""  # which scopes of the chain it takes a parallel slot of, counted from 1: "1,3"
+    breakers: str = ""  # the version of the circuit breakers, see `app.gateway.breakers`
+    origin: str = ""  # the deployment that served the conversation last, if that is kept
+    has_probe: bool = False
     reserved: bool = True  # False for a free call that Redis was not there to hear of: it has no lease to lose
 
 
@@ -129,6 +145,13 @@ def free_hold(request_id: str, scopes: tuple[ScopeRef, ...]) -> Hold:
     now_ms = clock.now_ms()
     windows = tuple(periods.window_of(periods.ALL_TIME, now_ms) for _ in scopes)
     return Hold(request_id, scopes, windows, chain_keys(scopes, windows), now_ms, 0, 0, bounded=False, reserved=False)
+
+
+class Origin(NamedTuple):
+    """The deployment that a conversation stays with for an hour; none ("") where its hash leads there by itself."""
+
+    key: str
+    deployment_id: str
 
 
 class Settlement(NamedTuple):
@@ -197,8 +220,15 @@ class Meter:
         # The period each scope had when last asked; a wrong one costs one more trip, never a wrong count.
         self._specs: dict[tuple[str, str], str] = {}
 
-    def reserve(self, request_id: str, scopes: tuple[ScopeRef, ...], charge: Charge, event: bytes) -> Hold:
-        """Hold what the call may cost. Raises `Refused` or `MeterClosed`."""
+    def reserve(
+        self,
+        request_id: str,
+        scopes: tuple[ScopeRef, ...],
+        charge: Charge,
+        event: bytes,
+        query: RouteQuery = NO_QUERY,
+    ) -> Hold:
+        """Hold what the call may cost, and answer routing's query. Raises `Refused` or `MeterClosed`."""
         now_ms = clock.now_ms()
         for _ in range(4):
             windows = tuple(
@@ -207,7 +237,10 @@ class Meter:
             keys = chain_keys(scopes, windows)
             reply = RESERVE.run(
                 self._send,
-                [store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), *keys],
+                [
+                    store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id),
+                    store.BREAKERS_VERSION, query.origin_key, query.probe_key, *keys,
+                ],
                 [
                     request_id,
                     self._run_id(),
@@ -220,9 +253,10 @@ class Meter:
                     int(charge.priced),
                     charge.bucket_tokens,
                     event,
+                    query.probe_ms,
                     *self._assumed(scopes, windows),
                 ],
-            )
+            )  # fmt: skip
             verdict = _text(reply[0])
             if verdict != "moved":
                 return self._verdict(verdict, reply, request_id, scopes, windows, keys)
@@ -252,6 +286,7 @@ class Meter:
             return Hold(
                 request_id, scopes, windows, keys, reply[1], reply[2], reply[3], bool(reply[4]),
                 reply[5], reply[6], reply[7], reply[8], _text(reply[9]),
+                _text(reply[10]), _text(reply[11]), bool(reply[12]),
             )  # fmt: skip
         if verdict in ("closed", "done"):
             raise MeterClosed(verdict)
@@ -271,12 +306,13 @@ class Meter:
         keys = [store.METER, store.LEASES, store.hold(hold.request_id), *hold.keys]
         return bool(BEAT.run(self._send, keys, [hold.request_id, LEASE_MS, _exact(cost_nano), event, self._run_id()]))
 
-    def settle(self, hold: Hold, cost_nano: int, tokens: int, event: bytes) -> Settlement:
-        """Charge what the call cost and append its usage event; not applied when that was done before.
+    def settle(self, hold: Hold, cost_nano: int, tokens: int, event: bytes, origin: Origin | None = None) -> Settlement:
+        """Charge what the call cost and append its usage event; not applied when that was done before. `origin` tells which
+        deployment served its conversation.
 
         Raises `MeterClosed` while counters are counted anew; the same settle is then to be repeated.
         """
-        return self._settle(hold.request_id, hold.keys, cost_nano, tokens, event)
+        return self._settle(hold.request_id, hold.keys, cost_nano, tokens, event, origin=origin)
 
     def settle_late(self, hold: Hold, event: UsageEvent) -> Settlement:
         """Charge what a call cost beyond what the reaper had charged for it; `event` tells the difference."""
@@ -391,13 +427,16 @@ class Meter:
         tokens: int,
         event: bytes | str,
         reaped: Reaped | None = None,
+        origin: Origin | None = None,
     ) -> Settlement:
+        origin_key, deployment_id = origin or (store.METER, "-")
         keys = [
-            store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, *chain,
+            store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, origin_key, *chain,
         ]  # fmt: skip
         args: list[str | int | bytes] = [
             request_id, _exact(cost_nano), max(_exact(tokens), 0), event, TOMBSTONE_MS if reaped is None else REAPED_MS,
             0 if reaped is None else LEASE_MS, self._run_id(), "settled" if reaped is None else reaped.tombstone,
+            deployment_id, ORIGIN_S,
         ]  # fmt: skip
         code, *rest = SETTLE.run(self._send, keys, args)
         if code < 0:

@@ -1,18 +1,21 @@
 -- Reserve: may this call be made, and what is held for it? All or nothing, once a request id.
 --
--- KEYS  1 meter  2 leases  3 hold  4 tombstone, then for each scope of the chain: scope, spent, slots
+-- KEYS  1 meter  2 leases  3 hold  4 tombstone  5 version of the circuit breakers  6 a conversation's origin, or 5
+--       7 a breaker's probe, or 5, then for each scope of the chain: scope, spent, slots
 -- ARGV  1 request id  2 run id of the server as the caller's connection knows it  3 lease, ms
 --       4 base: nano-units for the input and all that is fixed   5 output price, nano-units a million tokens
 --       6 number of answers   7 the request's own output limit, -1 for none   8 output limit to assume without one
 --       9 1 if the model has a price   10 tokens to take from token buckets   11 the usage event as it stands
+--       12 for how many ms the call wants the probe, 0 for none
 --       then for each scope: period spec assumed, start of its window, end of its window (ms, half-open)
 -- Answers a list whose first member tells the verdict; see `Meter.reserve`.
 --
 -- Money is whole nano-units below 2^53, so that doubles are exact.
 local SCOPE, WINDOW = 3, 3
+local BEFORE, ARGS = 7, 12  -- keys and arguments before those of the scopes
 local FOR_EVER = 253402300800000
 local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not exact
-local scopes = (#KEYS - 4) / SCOPE
+local scopes = (#KEYS - BEFORE) / SCOPE
 
 -- No number can make it fail half way.
 local LEAST = {[6] = 1, [7] = -1}
@@ -29,9 +32,22 @@ if not meter[1] or meter[2] ~= ARGV[2] then
 end
 local now = tell_time(meter[3], ARGV[3])
 
+-- What routing asks for beside: the breakers' version, and the origin of the conversation. One that has an origin probes
+-- nothing.
+local function routes(may_probe)
+  local told = redis.call('MGET', KEYS[5], KEYS[6])
+  local origin = KEYS[6] ~= KEYS[5] and told[2] or ''
+  local has_probe = 0
+  if may_probe and ARGV[12] ~= '0' and origin == '' and redis.call('SET', KEYS[7], 1, 'NX', 'PX', ARGV[12]) then
+    has_probe = 1
+  end
+  return told[1] or '', origin, has_probe
+end
+
 local held = redis.call('HMGET', KEYS[3], 'at', 'amount', 'output', 'bounded', 'parallel')
 if held[1] then
-  return {'ok', tonumber(held[1]), tonumber(held[2]), tonumber(held[3]), tonumber(held[4]), -1, -1, -1, -1, held[5]}
+  return {'ok', tonumber(held[1]), tonumber(held[2]), tonumber(held[3]), tonumber(held[4]), -1, -1, -1, -1, held[5],
+    routes(false)}
 end
 if redis.call('EXISTS', KEYS[4]) == 1 then
   return {'done'}
@@ -40,8 +56,8 @@ end
 -- What the scopes say now. A window worked out from an old spec, or just over, is told back, to be worked out anew.
 local limits, moved = {}, false
 for i = 1, scopes do
-  local at = 4 + (i - 1) * SCOPE
-  local arg = 11 + (i - 1) * WINDOW
+  local at = BEFORE + (i - 1) * SCOPE
+  local arg = ARGS + (i - 1) * WINDOW
   limits[i] = redis.call('HMGET', KEYS[at + 1], 'limit', 'spec', 'rpm', 'tpm', 'parallel',
     'requests', 'requests_at', 'tokens', 'tokens_at')
   if (limits[i][2] or 'total|UTC') ~= ARGV[arg + 1]
@@ -91,7 +107,7 @@ for i = 1, scopes do
     end
   end
   if parallel then
-    local slots = KEYS[4 + (i - 1) * SCOPE + 3]
+    local slots = KEYS[BEFORE + (i - 1) * SCOPE + 3]
     redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
     if redis.call('ZCOUNT', slots, '-inf', now + ARGV[3]) >= parallel then
       return {'parallel', i, parallel, 1000}
@@ -107,7 +123,7 @@ local spent, reserved = {}, {}
 for i = 1, scopes do
   local limit = tonumber(limits[i][1])
   if limit then
-    local counted = redis.call('HMGET', KEYS[4 + (i - 1) * SCOPE + 2], 'spent', 'held')
+    local counted = redis.call('HMGET', KEYS[BEFORE + (i - 1) * SCOPE + 2], 'spent', 'held')
     spent[i], reserved[i] = tonumber(counted[1] or 0), tonumber(counted[2] or 0)
     local left = limit - spent[i] - reserved[i]
     if bounded == 0 or left < remaining then
@@ -154,7 +170,7 @@ if bounded == 1 and amount > 0 and amount > remaining then
   local fits = 0
   if price > 0 then fits = affordable() end
   return {'budget', tightest, tonumber(limits[tightest][1]), spent[tightest], reserved[tightest],
-    math.min(amount, MOST), fits, tonumber(ARGV[11 + (tightest - 1) * WINDOW + 3])}
+    math.min(amount, MOST), fits, tonumber(ARGV[ARGS + (tightest - 1) * WINDOW + 3])}
 end
 
 if amount > MOST then
@@ -163,9 +179,9 @@ end
 
 -- Nothing was written before. A counter that can't take the amount takes back what the scopes before it took.
 for i = 1, scopes do
-  local reply = redis.pcall('HINCRBY', KEYS[4 + (i - 1) * SCOPE + 2], 'held', amount)
+  local reply = redis.pcall('HINCRBY', KEYS[BEFORE + (i - 1) * SCOPE + 2], 'held', amount)
   if type(reply) == 'table' and reply.err then
-    for j = 1, i - 1 do redis.call('HINCRBY', KEYS[4 + (j - 1) * SCOPE + 2], 'held', -amount) end
+    for j = 1, i - 1 do redis.call('HINCRBY', KEYS[BEFORE + (j - 1) * SCOPE + 2], 'held', -amount) end
     if not string.find(reply.err, 'overflow', 1, true) then return reply end  -- the server's trouble, and no budget's
     return {'budget', i, MOST, 0, 0, MOST, 0, FOR_EVER}
   end
@@ -176,9 +192,9 @@ end
 local lease = now + tonumber(ARGV[3])
 local taken, parallel = {}, {}
 for i = 1, scopes do
-  local at = 4 + (i - 1) * SCOPE
+  local at = BEFORE + (i - 1) * SCOPE
   local rate = rates[i]
-  local ends = tonumber(ARGV[11 + (i - 1) * WINDOW + 3])
+  local ends = tonumber(ARGV[ARGS + (i - 1) * WINDOW + 3])
   if rate.first and ends < FOR_EVER then
     redis.call('PEXPIREAT', KEYS[at + 2], ends + KEPT)
   end
@@ -192,8 +208,8 @@ for i = 1, scopes do
 end
 local slots = table.concat(parallel, ',')
 redis.call('HSET', KEYS[3], 'at', now, 'amount', amount, 'output', output, 'bounded', bounded,
-  'keys', table.concat(KEYS, '\n', 5), 'taken', table.concat(taken, ','), 'parallel', slots,
+  'keys', table.concat(KEYS, '\n', BEFORE + 1), 'taken', table.concat(taken, ','), 'parallel', slots,
   'cost', 0, 'event', ARGV[11])
 redis.call('ZADD', KEYS[2], lease, ARGV[1])
 return {'ok', now, amount, output, bounded,
-  requests_limit, math.floor(requests_left), tokens_limit, math.floor(tokens_left), slots}
+  requests_limit, math.floor(requests_left), tokens_limit, math.floor(tokens_left), slots, routes(true)}

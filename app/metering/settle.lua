@@ -3,10 +3,12 @@
 -- No number can make it fail half way: what it is given is checked before it writes, and a counter that can't take its
 -- part (it is full, or no counter) is left as it is, while all else is done: the books then know what it should say.
 --
--- KEYS  1 meter  2 leases  3 hold  4 tombstone  5 usage stream, then for each scope: scope, spent, slots
+-- KEYS  1 meter  2 leases  3 hold  4 tombstone  5 usage stream  6 the conversation's origin
+--       then for each scope: scope, spent, slots
 -- ARGV  1 request id  2 cost, nano-units  3 tokens used  4 the usage event  5 life of the tombstone, ms
 --       6 for the reaper the life of a lease, ms: only if it has ended; else 0
 --       7 run id of the server as the caller's connection knows it  8 what the tombstone is to say
+--       9 the deployment that the conversation stays with, '' to forget it, '-' to change nothing  10 for how many seconds
 -- Answers {1} when it settled, {2} when it did but for a counter, {0, tombstone} when that was done before, {0} when (reaper)
 -- the lease goes on, {-1} while the meter is closed: what is settled while the counters are counted anew would be lost or
 -- counted twice.
@@ -46,7 +48,7 @@ local function add(command, key, field, number)
   if type(reply) == 'table' and reply.err then counted = 2 end
 end
 redis.call('XADD', KEYS[5], '*', 'e', event)  -- the first of what is written: it alone can fail for other reasons
-for at = 6, #KEYS, 3 do
+for at = 7, #KEYS, 3 do
   index = index + 1
   if amount ~= 0 then add('HINCRBY', KEYS[at + 1], 'held', -amount) end
   if cost ~= 0 then add('HINCRBY', KEYS[at + 1], 'spent', cost) end
@@ -61,4 +63,9 @@ end
 redis.call('DEL', KEYS[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[4], ARGV[8], 'PX', ARGV[5])
+if ARGV[9] == '' then
+  redis.call('DEL', KEYS[6])
+elseif ARGV[9] ~= '-' then
+  redis.call('SET', KEYS[6], ARGV[9], 'EX', ARGV[10])
+end
 return {counted}

@@ -50,7 +50,7 @@ class Dial:
                     sock = _tls().wrap_socket(sock, server_hostname=self.origin.host)
                 return sock
             except TimeoutError:
-                failure = UpstreamError("The provider could not be reached in time.", timed_out=True)
+                failure = UpstreamError("The provider could not be reached in time.", timed_out=True, unconnected=True)
             except ssl.SSLCertVerificationError:
                 failure = UpstreamError("The provider's TLS certificate is not valid for its name.", unreachable=True)
             except OSError:

@@ -7,7 +7,8 @@ class UpstreamError(Exception):
     """An attempt that failed.
 
     `status` is the upstream's HTTP status, None when there was none; `message` is safe to show, addresses and
-    secrets removed; `refused` says that the upstream judged this very request, so that no other would take it.
+    secrets removed; `refused` says that the upstream judged this very request, so that no other would take it;
+    `unconnected` that there was no connection on which to ask.
     """
 
     def __init__(
@@ -18,6 +19,7 @@ class UpstreamError(Exception):
         refused: bool = False,
         timed_out: bool = False,
         unreachable: bool = False,
+        unconnected: bool = False,
         retry_after_s: float | None = None,
         param: str | None = None,
         code: str | None = None,
@@ -28,6 +30,7 @@ class UpstreamError(Exception):
         self.refused = refused
         self.timed_out = timed_out
         self.unreachable = unreachable
+        self.unconnected = unconnected or unreachable
         self.retry_after_s = retry_after_s
         self.param = param
         self.code = code

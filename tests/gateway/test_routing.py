@@ -1,4 +1,4 @@
-"""The directory of a process: read once for all who heard of a new version, and never older than heard of."""
+"""Which way to a model: the plan, and the directory of a process, never older than heard of."""
 
 from __future__ import annotations
 
@@ -9,11 +9,26 @@ import gevent
 import msgspec
 import redis
 from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app import store
 from app.directory import Deployment, Directory, Endpoint, Model, Provider
+from app.gateway.breakers import Trip, deployment_breaker, provider_breaker, trip_of
 from app.gateway.redis_wire import RedisWire
-from app.gateway.routing import FREE, Known, Routes, Steering, plan
+from app.gateway.routing import (
+    FREE,
+    Candidate,
+    Known,
+    Routes,
+    Steering,
+    by_chance,
+    by_conversation,
+    in_health,
+    in_order,
+    plan,
+    to_probe,
+)
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables
 from app.runtime.sealing import Sealer
@@ -129,3 +144,112 @@ def test_a_request_steers_to_the_providers_that_it_names() -> None:
 def test_fallbacks_alone_come_after_all_others() -> None:
     assert [name for name, _ in planned(Steering(None, ("first",)))[:3]] == ["second", "later", "first"]
     assert [name for name, _ in planned(Steering(None, ("nobody",)))[:3]] == ["first", "second", "later"]
+
+
+def tripped(until_ms: int, times: int = 1) -> Trip:
+    return Trip(since_ms=0, at_ms=0, until_ms=until_ms, reason="The provider can't be reached.", times=times)
+
+
+def test_an_open_breaker_takes_a_deployment_out_of_a_plan_and_tells_why() -> None:
+    trips = {deployment_breaker("first"): tripped(1_000), provider_breaker("id-second"): tripped(1_500, times=0)}
+    assert planned(trips=trips, now_ms=500)[:3] == [
+        ("later", None),
+        ("first", "Its circuit breaker is open until 00:00:01 UTC: The provider can't be reached."),
+        ("second", "It asked to be left alone until 00:00:01 UTC: The provider can't be reached."),
+    ]
+
+
+def test_a_half_open_deployment_comes_after_all_closed_ones() -> None:
+    trips = {deployment_breaker("first"): tripped(1_000)}
+    assert planned(trips=trips, now_ms=1_000)[:3] == [("second", None), ("later", None), ("first", None)]
+
+
+def test_where_no_breaker_is_closed_all_are_tried_the_open_ones_last() -> None:
+    trips = {deployment_breaker(name): tripped(until) for name, until in (("first", 9), ("second", 3), ("later", 3))}
+    assert planned(trips=trips, now_ms=5)[:3] == [("second", None), ("later", None), ("first", None)]
+
+
+def candidates(priorities_and_weights: list[tuple[int, int]]) -> list[Candidate]:
+    return [
+        Candidate(
+            Deployment(id=f"d{n}", provider_id=f"p{n % 3}", upstream_model="m", priority=priority, weight=weight),
+            Provider(id=f"p{n % 3}", name=f"p{n % 3}", kind="vllm"),
+            None,
+        )
+        for n, (priority, weight) in enumerate(priorities_and_weights)
+    ]
+
+
+def ids(ordered: list[Candidate]) -> list[str]:
+    return [one.deployment.id for one in ordered]
+
+
+def test_a_call_probes_what_it_would_use_were_it_well_and_nothing_else() -> None:
+    ways = candidates([(0, 1), (1, 1), (2, 1)])
+
+    def probed(**until_ms: int) -> str | None:
+        trips = {deployment_breaker(id): tripped(until) for id, until in until_ms.items()}
+        one = to_probe(ways, trips, 5)
+        return one and one.deployment.id
+
+    assert (probed(d0=5), probed(d0=9, d1=5), probed(d1=5)) == ("d0", "d1", None)
+    assert probed(d0=5, d1=5, d2=5) is None  # where none is closed all are tried anyhow
+
+
+def test_a_probe_keeps_its_place() -> None:
+    ways, trips = candidates([(0, 1), (1, 1)]), {provider_breaker("p0"): tripped(5)}
+    assert ids(in_health(ways, trips, 5)[0]) == ["d1", "d0"]
+    assert ids(in_health(ways, trips, 5, provider_breaker("p0"))[0]) == ["d0", "d1"]
+
+
+WAYS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=8).map(candidates)
+
+
+@given(ways=WAYS, conversation=st.text(max_size=8), data=st.data())
+def test_a_conversation_moves_only_when_its_own_deployment_goes(ways, conversation, data) -> None:
+    rank = by_conversation(conversation)
+    before = ids(in_order(ways, FREE, rank))
+    lost = data.draw(st.sampled_from(ways))
+    after = ids(in_order([one for one in ways if one is not lost], FREE, rank))
+    assert after == [id for id in before if id != lost.deployment.id]
+
+
+@given(ways=WAYS, conversation=st.text(max_size=8), data=st.data())
+def test_an_origin_comes_first_within_its_priority_and_changes_no_other_place(ways, conversation, data) -> None:
+    rank = by_conversation(conversation)
+    origin = data.draw(st.sampled_from(ways))
+    plain, moved = in_order(ways, FREE, rank), in_order(ways, FREE, rank, origin.deployment.id)
+    assert [one.deployment.priority for one in moved] == sorted(one.deployment.priority for one in ways)
+    equals = [one for one in moved if one.deployment.priority == origin.deployment.priority]
+    assert equals[0] is origin
+    assert [one for one in moved if one is not origin] == [one for one in plain if one is not origin]
+
+
+@given(
+    ways=WAYS,
+    spans=st.dictionaries(
+        st.sampled_from(
+            [deployment_breaker(f"d{n}") for n in range(8)] + [provider_breaker(f"p{n}") for n in range(3)]
+        ),
+        st.integers(0, 10),
+    ),
+    now_ms=st.integers(0, 10),
+)
+def test_breakers_lose_no_candidate_and_refuse_no_call(ways, spans, now_ms) -> None:
+    trips = {name: tripped(until) for name, until in spans.items()}
+    tried, alone = in_health(ways, trips, now_ms)
+    assert sorted(ids(tried + alone)) == sorted(ids(ways)) and tried
+    assert all(one.hindrance is None for one in tried) and all(one.hindrance for one in alone)
+    closed = [one for one in ways if trip_of(trips, one.deployment.id, one.provider.id) is None]
+    assert [one for one in tried if one.trip is None] == closed
+    assert tried[: len(closed)] == closed
+    if closed:
+        assert all(one.trip is None or not one.trip.is_open(now_ms) for one in tried)
+
+
+def test_conversations_share_deployments_by_weight_and_so_do_calls_by_chance() -> None:
+    ways = candidates([(0, 1), (0, 3), (0, 0)])
+    for ranks in ([by_conversation(str(n)) for n in range(2_000)], [by_chance] * 2_000):
+        first = [in_order(ways, FREE, rank)[0].deployment.id for rank in ranks]
+        assert 0.70 < first.count("d1") / len(first) < 0.80
+        assert first.count("d2") == 0

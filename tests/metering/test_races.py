@@ -220,11 +220,11 @@ class Replay:
                 self.settled += 1
 
     def reserve(self, keys: list[str], args: list[str]) -> None:
-        if any(spec != ALL_TIME for spec in args[11::3]):
+        if any(spec != ALL_TIME for spec in args[12::3]):
             raise AssertionError("only budgets without a period are replayed")
         base, price, answers, limit, usual, priced, bucket = (int(arg) for arg in args[3:10])
         asked = Asked(base, price, answers, None if limit < 0 else limit, usual, priced == 1, bucket)
-        scopes = tuple(_scope(key) for key in keys[4::3])
+        scopes = tuple(_scope(key) for key in keys[7::3])
         verdict = self.meter.reserve(args[0], scopes, asked)
         assert verdict is not None
         self.verdicts[args[0]] = verdict

@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from app.blueprints.v1 import key, models
 from app.blueprints.v1.fast_path import FastPath
 from app.blueprints.v1.handle import View, handle, refusal
-from app.blueprints.v1.http import Answer, Request
+from app.blueprints.v1.http import Answer, Request, session_in
 from app.blueprints.v1.serve import serve
 from app.directory import CallerRecord
 from app.gateway import metrics
@@ -98,6 +98,7 @@ def _request(runtime: Runtime, endpoint: Endpoint | None = None) -> Request:
         socket=came.environ.get("gunicorn.socket"),
         query=came.args,
         origin=came.host_url.rstrip("/"),
+        session=session_in(came.headers.get),
     )
     request.is_read = came.method in ("GET", "HEAD", "OPTIONS")
     return request

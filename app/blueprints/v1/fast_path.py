@@ -16,7 +16,7 @@ import structlog
 
 from app import clock
 from app.blueprints.v1.handle import handle
-from app.blueprints.v1.http import Answer, Request
+from app.blueprints.v1.http import SESSION_HEADERS, Answer, Request, session_in
 from app.blueprints.v1.serve import serve
 from app.gateway.endpoints import Endpoint
 from app.gateway.runtime import Runtime
@@ -63,6 +63,7 @@ class FastPath:
         """Answer a request on the client's socket; whether the connection may be used again."""
         endpoint = self._endpoints[incoming.uri]
         authorization, api_key, encoding, kind, length, host = "", "", "", "", 0, ""
+        sessions: dict[str, str] = {}
         for name, value in incoming.headers:
             if name == "AUTHORIZATION":
                 authorization = f"{authorization},{value}" if authorization else value
@@ -76,10 +77,12 @@ class FastPath:
                 api_key = f"{api_key},{value}" if api_key else value
             elif name == "CONTENT-ENCODING":
                 encoding = f"{encoding},{value}" if encoding else value
+            elif name in SESSION_HEADERS:
+                sessions[name] = value
         request = Request(
             self._gateway(), incoming.uri, endpoint=endpoint, authorization=authorization, api_key=api_key,
             content_encoding=encoding, content_type=kind, length=length, socket=sock, body=_body(incoming, length),
-            origin=f"{incoming.scheme}://{host}",
+            origin=f"{incoming.scheme}://{host}", session=session_in(sessions.get) if sessions else "",
         )  # fmt: skip
         answer = handle(request, serve)
         keep = keep and answer.headers.pop("Connection", "") != "close" and not incoming.should_close()

@@ -5,7 +5,7 @@ Endpoints know only these two, so that Flask and the fast path in front of it se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from app.gateway.dialects import dialect
@@ -17,6 +17,19 @@ from app.runtime.ids import new_id
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+
+
+# Where clients name their conversation; the first that says something counts. gunicorn takes no name with an underscore.
+SESSION_HEADERS = ("X-CLAUDE-CODE-SESSION-ID", "SESSION-ID", "X-SESSION-ID", "X-SESSION-AFFINITY")
+LONGEST_SESSION = 1_000  # characters of such a name that count
+
+
+def session_in(header: Callable[[str], str | None]) -> str:
+    """What a request's headers call its conversation, "" if they say nothing."""
+    for name in SESSION_HEADERS:
+        if value := header(name):
+            return value[:LONGEST_SESSION]
+    return ""
 
 
 class Request:
@@ -37,6 +50,7 @@ class Request:
         "query",
         "route",
         "runtime",
+        "session",
         "socket",
     )
 
@@ -55,6 +69,7 @@ class Request:
         socket: Any,
         query: Mapping[str, str] | None = None,
         origin: str = "",
+        session: str = "",
     ) -> None:
         self.id = new_id()  # the same in headers, ledger and logs
         self.runtime = runtime
@@ -68,6 +83,7 @@ class Request:
         self.body = body
         self.socket = socket  # the client's, None where a server does not lend it
         self.query = query or {}
+        self.session = session  # what the client calls its conversation, see `SESSION_HEADERS`
         self.origin = origin  # scheme and host as the client knows them
         self.is_read = False  # nothing of the body is left that could be taken for the next request
         self.counted = False  # it is in the metrics

@@ -28,7 +28,8 @@ def serve(request: Request, caller: CallerRecord) -> Answer:
     check_endpoint(runtime, endpoint)
     body = read_body(request)
     try:
-        return _run(request, admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin))
+        call = admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin, session=request.session)
+        return _run(request, call)
     finally:
         if isinstance(body, Form):  # once an answer has begun, its upstream has all of it
             body.close()

@@ -72,6 +72,19 @@ class Dialect(ABC):
         """The event that ends a stream which failed after its first byte; None for an answer that has no events, such as a
         sound: its client sees that its end is missing."""
 
+    def conversation_id(self, request: UpstreamRequest, session: str) -> str:
+        """What tells the requests of one conversation from all others, "" where there is nothing. `session` is what the
+        client's headers say, "" if they say nothing."""
+        return session
+
+    def is_bound(self, request: UpstreamRequest) -> bool:
+        """Whether a request holds what only the provider understands that served its conversation before, such as signatures
+        of its thoughts."""
+        return False
+
+    def leave_home(self, request: UpstreamRequest) -> None:  # noqa: B027 - most have nothing of the kind
+        """Take that out: another provider is asked now."""
+
     def conversation(self, request: UpstreamRequest) -> Conversation:
         """The request in the neutral language. Raises `ApiError` 400 for what can't be said in it."""
         raise NotImplementedError(f"{self.name} is not translated")

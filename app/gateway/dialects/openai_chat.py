@@ -240,12 +240,69 @@ def _is_disguised(data: str, kind: str) -> bool:
     return kind != "input_audio" and bool(data) and not data.startswith(f"data:{kind.removesuffix('_url')}/")
 
 
+NOTHING = (b"null", b'""')
+OPENING = 2_000  # characters of the instructions, and of the first question
+
+# What upstreams give with an answer and only they themselves understand when it comes back.
+_OF_HOME = ("thinking_blocks", "reasoning_details", "extra_content", "provider_specific_fields")
+_THOUGHTS = ("thinking", "redacted_thinking")
+_OF_HOME_SPELLED = tuple(b'"%s"' % name.encode() for name in (*_OF_HOME, *_THOUGHTS))
+
+
+def _opening(messages: list[Message]) -> str:
+    """How a conversation begins: its instructions and its first question, which stay while it grows."""
+    said = []
+    for message in messages:
+        content = message.content
+        if type(content) is list:
+            texts = [part["text"] for part in content if type(part.get("text")) is str]
+            content = "\n".join(texts)
+        if isinstance(content, str):
+            said.append(f"{len(content)} {content[:OPENING]}")
+        if message.role not in ("system", "developer"):
+            break
+    return "\n".join(said)
+
+
+def _leave_home(message: dict[str, Any]) -> None:
+    for name in _OF_HOME:
+        message.pop(name, None)
+    for tool_call in message.get("tool_calls") or ():
+        for name in _OF_HOME:
+            tool_call.pop(name, None)
+    if type(message.get("content")) is list:
+        message["content"] = [part for part in message["content"] if part.get("type") not in _THOUGHTS]
+
+
 class OpenAIChat(OpenAIDialect):
     """OpenAI's chat completions."""
 
     name: ClassVar[str] = "openai_chat"
     request: ClassVar[type[JsonRequest]] = ChatRequest
     own: ClassVar[tuple[str, ...]] = STEERING + OUTPUT_LIMITS
+
+    def conversation_id(self, request: UpstreamRequest, session: str) -> str:
+        named = request.members.get("prompt_cache_key", b"null")
+        if named not in NOTHING:
+            return f"cache {str(named, 'utf-8')}"
+        if session:
+            return f"session {session}"
+        for name in ("session_id", "conversation"):
+            named = request.members.get(name, b"null")
+            if named not in NOTHING:
+                return f"session {str(named, 'utf-8')}"
+        return _opening(request.parsed.messages)
+
+    def is_bound(self, request: UpstreamRequest) -> bool:
+        raw = request.members.get("messages", b"")
+        return any(name in raw for name in _OF_HOME_SPELLED)
+
+    def leave_home(self, request: UpstreamRequest) -> None:
+        if self.is_bound(request):
+            messages = msgspec.json.decode(request.members["messages"])
+            for message in messages:
+                _leave_home(message)
+            request.members["messages"] = msgspec.json.encode(messages)
 
     def conversation(self, request: UpstreamRequest) -> Conversation:
         return openai_conversation.conversation_of(request)

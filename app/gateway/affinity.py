@@ -1,0 +1,87 @@
+"""One warm cache: a conversation stays with the deployment that served it, whose prompt cache knows its beginning.
+
+The deployment follows from a hash of the conversation and is the same in every process, so nothing is kept of most
+conversations. Only one that had to move is kept in Redis, for an hour of silence; it is read by the reserve and written by the
+settle. Health comes first: a conversation leaves a deployment whose circuit breaker is open.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from app import clock, store
+from app.gateway.breakers import Breakers, deployment_breaker, provider_breaker
+from app.gateway.call import Call
+from app.gateway.routing import Candidate, Rank, by_chance, by_conversation, in_health, in_order, to_probe
+from app.metering.reservations import NO_QUERY, Origin, RouteQuery
+
+PROBE_MARGIN_S = 5.0  # beside the provider's timeout
+
+
+def conversation_of(call: Call) -> str:
+    """The name of a call's conversation, "" for a call that is none. Two callers never share one."""
+    told = call.dialect.conversation_id(call.request, call.session)
+    if not told:
+        return ""
+    whose = f"{call.caller.id}\n{call.model.name}\n{told}"
+    return blake2b(whose.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def query(call: Call, usable: list[Candidate], breakers: Breakers) -> RouteQuery:
+    """What a reserve is to find out for a call that several deployments can serve."""
+    if len(usable) < 2:
+        return NO_QUERY
+    call.conversation = conversation_of(call)
+    asked = NO_QUERY
+    if call.conversation:
+        asked = asked._replace(origin_key=store.origin(call.conversation))
+    if breakers.trips:
+        now_ms = clock.now_ms()
+        one = to_probe(in_order(usable, call.steering), breakers.trips, now_ms)
+        if one is not None:
+            own, whole = deployment_breaker(one.deployment.id), provider_breaker(one.provider.id)
+            call.probe = own if own in breakers.trips else whole
+            probe_s = one.adapter.settings.timeout_s + PROBE_MARGIN_S
+            asked = asked._replace(probe_key=store.probe(call.probe), probe_ms=round(probe_s * 1000))
+    return asked
+
+
+def choose(call: Call, usable: list[Candidate], breakers: Breakers) -> list[Candidate]:
+    """The deployments to try, in order, once a call is reserved."""
+    hold = call.hold
+    if hold.reserved:
+        breakers.refresh(hold.breakers)
+    if len(usable) < 2:
+        return usable
+    if not hold.has_probe:
+        call.probe = ""
+    rank: Rank = by_conversation(call.conversation) if call.conversation else by_chance
+    ordered = in_order(usable, call.steering, rank, hold.origin)
+    if call.conversation:
+        call.home, call.led_to = ordered[0], ordered[0].deployment.id
+        if hold.origin:
+            call.led_to = in_order(usable, call.steering, rank)[0].deployment.id
+            ordered = _home_first(call, ordered)
+    return in_health(ordered, breakers.trips, clock.now_ms(), call.probe)[0]
+
+
+def _home_first(call: Call, ordered: list[Candidate]) -> list[Candidate]:
+    """Finds a conversation's home again. If the request holds what only its home understands, that comes before all others,
+    whatever its priority."""
+    home = next((one for one in ordered if one.deployment.id == call.hold.origin), None)
+    if home is None:
+        return ordered
+    call.home = home
+    if home is ordered[0] or not call.dialect.is_bound(call.request):
+        return ordered
+    return [home, *(one for one in ordered if one is not home)]
+
+
+def origin_of(call: Call) -> Origin | None:
+    """What a settle is to keep of where a conversation is; None for no change."""
+    if not call.conversation or call.first_byte_at is None or call.deployment_id is None:
+        return None
+    key = store.origin(call.conversation)
+    if call.deployment_id != call.led_to:
+        return Origin(key, call.deployment_id)
+    return Origin(key, "") if call.hold.origin else None

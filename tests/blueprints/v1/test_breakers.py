@@ -1,0 +1,245 @@
+"""Circuit breakers and warm caches over real sockets: a dead upstream costs its time once, a conversation stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+
+from app import clock, store
+from app.gateway.breakers import deployment_breaker, provider_breaker, read_trips
+from tests.blueprints.v1.conftest import Client
+from tests.services.gate import Gate
+from tests.services.upstream import CHAT, Hang, Upstream, chat, failure
+from tests.services.waiting import until
+
+TIMEOUT_S = 1
+
+
+@pytest.fixture
+def spare(gate: Gate, upstream: Upstream, make_upstream: Callable[[], Upstream]) -> Upstream:
+    """A second upstream for the model `safe`, tried after the first."""
+    second = make_upstream()
+    gate.provider("up", base_url=upstream.url, timeout_s=TIMEOUT_S)
+    gate.provider("spare", base_url=second.url, timeout_s=TIMEOUT_S)
+    gate.model("safe", "up", "spare")
+    return second
+
+
+def trips(gate: Gate) -> dict[str, Any]:
+    return read_trips(gate.redis.hgetall(store.BREAKERS))
+
+
+def end_the_time(gate: Gate, breaker: str) -> None:
+    """As if the time of an open breaker were over, for all processes."""
+    until(lambda: breaker in trips(gate), lambda: f"no such breaker: {trips(gate)}")
+    over = msgspec.structs.replace(trips(gate)[breaker], until_ms=clock.now_ms() - 1)
+    gate.redis.hset(store.BREAKERS, breaker, msgspec.json.encode(over))
+    gate.redis.incr(store.BREAKERS_VERSION)
+
+
+UP, SPARE = deployment_breaker("deployment-safe-up"), deployment_breaker("deployment-safe-spare")
+
+
+def test_a_dead_deployment_costs_no_client_a_timeout_twice(gate, upstream, spare) -> None:
+    upstream.always(CHAT, Hang())
+    client = Client(gate, gate.key())
+    for _ in range(6):
+        assert client.chat(model="safe").status == 200
+    assert len(upstream.requests) == 1
+    assert [event.attempt for event in gate.events(6)] == [2, 1, 1, 1, 1, 1]
+
+
+def test_all_processes_know_what_one_found_out(gate, valkey, upstream, spare) -> None:
+    other = Gate(valkey)
+    other.pepper = gate.pepper
+    other.env["CONFIG_SECURITY_KEY_PEPPER"] = gate.pepper.decode()
+    try:
+        other.start()
+        upstream.always(CHAT, Hang())
+        key = gate.key()
+        assert Client(gate, key).chat(model="safe").status == 200
+        until(lambda: UP in trips(gate), lambda: "it was not told")
+        assert Client(other, key).chat(model="safe").status == 200
+        assert len(upstream.requests) == 1
+    finally:
+        other.close()
+
+
+def test_a_half_open_breaker_lets_one_call_through_and_closes_when_it_is_answered(gate, upstream, spare) -> None:
+    client = Client(gate, gate.key())
+    upstream.script(CHAT, Hang())
+    client.chat(model="safe")
+    end_the_time(gate, UP)
+    client.chat(model="safe", provider="spare")  # whose reserve tells of the new version
+    upstream.reset()
+    with ThreadPoolExecutor(8) as pool:
+        upstream.script(CHAT, lambda body: chat(body, delay_s=0.5))
+        answers = list(pool.map(lambda n: client.chat(f"{n}", model="safe").status, range(8)))
+    assert answers == [200] * 8
+    assert len(upstream.requests) == 1  # seven did not wait for it
+    until(lambda: not trips(gate), lambda: f"it did not close: {trips(gate)}")
+    client.chat(model="safe")
+    assert len(upstream.requests) == 2
+
+
+def test_a_failed_probe_opens_the_breaker_for_longer(gate, upstream, spare) -> None:
+    client = Client(gate, gate.key())
+    with upstream.refusing():
+        client.chat(model="safe")
+        end_the_time(gate, provider_breaker("provider-up"))
+        for _ in range(3):
+            assert client.chat(model="safe").status == 200
+        until(lambda: trips(gate)[provider_breaker("provider-up")].times == 2, lambda: f"{trips(gate)}")
+
+
+def test_a_connection_that_fails_counts_for_every_deployment_of_the_provider(gate, upstream, spare) -> None:
+    gate.model("another", "up", "spare")
+    client = Client(gate, gate.key())
+    with upstream.refusing():
+        assert client.chat(model="safe").status == 200
+    assert client.chat(model="another").status == 200
+    assert upstream.requests == []
+
+
+def test_a_deployment_that_asks_to_be_left_alone_is(gate, upstream, spare) -> None:
+    upstream.always(CHAT, failure(429, retry_after="30"))
+    client = Client(gate, gate.key())
+    for _ in range(4):
+        assert client.chat(model="safe").status == 200
+    assert len(upstream.requests) == 1
+    until(lambda: UP in trips(gate), lambda: "it was not told")
+    assert 25_000 < trips(gate)[UP].until_ms - clock.now_ms() <= 30_000
+
+
+def test_failures_that_a_fallback_rescued_open_a_breaker_too(gate, upstream, spare) -> None:
+    upstream.always(CHAT, failure(500))
+    client = Client(gate, gate.key())
+    for _ in range(6):
+        assert client.chat(model="safe").status == 200
+    assert len(upstream.requests) == 3
+
+
+def test_where_all_are_dead_all_are_tried(gate, upstream, spare) -> None:
+    client = Client(gate, gate.key())
+    with upstream.refusing(), spare.refusing():
+        for _ in range(3):
+            assert client.chat(model="safe").error == (502, "upstream_error", None)
+        until(lambda: len(trips(gate)) == 2, lambda: f"{trips(gate)}")
+    assert client.chat(model="safe").status == 200
+    assert len(upstream.requests) == 1
+
+
+def test_streams_that_are_cut_count_as_failures(gate, upstream, spare) -> None:
+    upstream.always(CHAT, lambda body: chat(body, cut_after=2))
+    client = Client(gate, gate.key())
+    for _ in range(3):
+        assert b"upstream_cut" in client.chat(model="safe", stream=True).body
+    assert b"[DONE]" in client.chat(model="safe", stream=True).body
+    assert [event.attempts[-1].error is None for event in gate.events(4)] == [False, False, False, True]
+
+
+@pytest.fixture
+def four(gate: Gate, make_upstream: Callable[[], Upstream]) -> list[Upstream]:
+    """Four upstreams that serve the model `wide` alike."""
+    upstreams = [make_upstream() for _ in range(4)]
+    for n, one in enumerate(upstreams):
+        gate.provider(f"up{n}", base_url=one.url, timeout_s=TIMEOUT_S)
+    gate.model("wide", *(f"up{n}" for n in range(4)))
+    alike = tuple(msgspec.structs.replace(way, priority=0) for way in gate.models["wide"].deployments)
+    gate.models["wide"] = msgspec.structs.replace(gate.models["wide"], deployments=alike)
+    gate.publish()
+    return upstreams
+
+
+class Conversation:
+    """A conversation that grows; `headers` and `members` name it, if they do."""
+
+    def __init__(self, gate: Gate, begins: str = "Hello", **more: Any) -> None:
+        self.client = Client(gate, gate.key())
+        self.messages: list[dict[str, Any]] = [{"role": "system", "content": "Be brief."}]
+        self.begins, self.more = begins, more
+        self.headers: dict[str, str] = {}
+
+    def turn(self, **message: Any) -> None:
+        said = {"role": "user", "content": self.begins if len(self.messages) == 1 else f"turn {len(self.messages)}"}
+        self.messages.append(said | message)
+        body = {"model": "wide", "messages": self.messages, **self.more}
+        answer = self.client("/v1/chat/completions", body, **self.headers)
+        assert answer.status == 200, answer.body
+        self.messages.append(answer.json["choices"][0]["message"])
+
+
+def served(gate: Gate, count: int) -> list[str]:
+    return [event.deployment_id or "" for event in gate.events(count)]
+
+
+def test_fifty_turns_stay_on_one_deployment(gate, four) -> None:
+    conversation = Conversation(gate)
+    for _ in range(50):
+        conversation.turn()
+    assert len(set(served(gate, 50))) == 1
+    assert not gate.redis.keys(store.origin("*"))  # it follows from its hash alone
+
+
+def test_a_conversation_fails_over_within_one_turn_and_stays_where_it_went(gate, four) -> None:
+    conversation = Conversation(gate)
+    conversation.turn()
+    (home,) = served(gate, 1)
+    index = int(home[-1])
+    with four[index].refusing():
+        for _ in range(5):
+            conversation.turn()
+        (left,) = set(served(gate, 6)[1:])
+        assert left != home
+        end_the_time(gate, provider_breaker(f"provider-up{index}"))
+    for _ in range(5):
+        conversation.turn()
+    assert set(served(gate, 11)[6:]) == {left}
+    (kept,) = gate.redis.keys(store.origin("*"))
+    assert gate.redis.get(kept) == left.encode() and 3500 < gate.redis.ttl(kept) <= 3600
+    gate.redis.delete(kept)  # as after an hour of silence
+    conversation.turn()
+    assert served(gate, 12)[-1] == home
+
+
+def test_conversations_are_told_apart_by_what_clients_call_them(gate, four) -> None:
+    for n in range(12):
+        for conversation in (
+            Conversation(gate, f"different {n}", prompt_cache_key="one"),
+            Conversation(gate, "the same", prompt_cache_key=f"cache {n}"),
+            Conversation(gate, "the same"),
+        ):
+            conversation.client.key = gate.key(id="key-one")
+            conversation.headers = {"x-session-id": "s"} if "prompt_cache_key" not in conversation.more else {}
+            conversation.turn()
+    places = served(gate, 36)
+    assert len(set(places[0::3])) == 1 and len(set(places[1::3])) > 1 and len(set(places[2::3])) == 1
+
+
+SIGNED = {"role": "assistant", "content": "so", "thinking_blocks": [{"type": "thinking", "signature": "of home"}]}
+
+
+def test_what_only_its_home_understands_goes_home_or_is_left_out(gate, four) -> None:
+    conversation = Conversation(gate)
+    conversation.turn()
+    (home,) = served(gate, 1)
+    index = int(home[-1])
+    conversation.messages.append(SIGNED)
+    conversation.turn()
+    assert b"of home" in four[index].last.body
+    with four[index].refusing():
+        conversation.turn()
+    other = four[int(served(gate, 3)[-1][-1])]
+    assert b"of home" not in other.last.body and b"Be brief." in other.last.body
+
+
+def test_bytes_of_the_prompt_go_up_as_they_came(gate, four) -> None:
+    body = b'{"model":"wide","tools":[{"type":"function","function":{"name":"b"}}],"messages":[ {"content":"x",  "role":"user"}]}'
+    assert Client(gate, gate.key())("/v1/chat/completions", body).status == 200
+    (seen,) = [one.last.body for one in four if one.requests]
+    assert b'"messages":[ {"content":"x",  "role":"user"}]' in seen
+    assert seen.index(b'"tools"') < seen.index(b'"messages"')
