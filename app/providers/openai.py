@@ -19,13 +19,14 @@ import msgspec
 from msgspec import Meta
 
 from app.directory import Capability, Deployment
-from app.providers import openai_conversation, usage
+from app.providers import model_list, openai_conversation, usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Reply
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
+from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
 from app.providers.openai_kinds import OpenAIKind
 from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
@@ -201,16 +202,6 @@ class _Reply(msgspec.Struct, gc=False):
     data: list[_Vector] | None = None
     error: msgspec.Raw | None = None
     service_tier: msgspec.Raw = msgspec.Raw()
-
-
-class _Listed(msgspec.Struct):
-    id: str
-
-
-class _Listing(msgspec.Struct):
-    """The models an upstream offers."""
-
-    data: list[_Listed]
 
 
 _reply = msgspec.json.Decoder(_Reply)
@@ -559,7 +550,7 @@ class OpenAI(Adapter):
         offered: tuple[str, ...] = ()
         try:
             try:
-                offered = self._offered()
+                offered = tuple(model.id for model in self.list_models() or ())
             except UpstreamError as error:
                 if model is None or error.unreachable or error.timed_out:
                     raise
@@ -585,21 +576,18 @@ class OpenAI(Adapter):
             except UpstreamError:
                 raise error from None
 
-    def _offered(self) -> tuple[str, ...]:
-        """The models the upstream lists, none when it has no list."""
-
-        answer = self._pool.request(
-            "GET", self._shape.list_path + self._query, {"Accept": "application/json"} | self._credentials()
-        )
-        if answer.status in (404, 405):
-            answer.read_all()
-            return ()
-        if answer.status != 200:
-            raise self._refusal(answer)
+    def list_models(self) -> tuple[ListedModel, ...] | None:
+        path = self._shape.list_path + self._query
+        answer = self._pool.request("GET", path, {"Accept": "application/json"} | self._credentials())
         try:
-            return tuple(item.id for item in msgspec.json.decode(answer.read_all(), type=_Listing).data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise UpstreamError("The provider's list of models can't be read; is the base URL right?") from None
+            if answer.status != 200:
+                refusal = self._refusal(answer)
+                if answer.status in (404, 405):
+                    return None
+                raise refusal
+            return model_list.read(answer.read_all(model_list.MAX_BYTES, time.monotonic() + self.settings.timeout_s))
+        finally:
+            answer.close()
 
     def _try_chat(self, model: str, prompt: str, parameters: dict[str, Any]) -> None:
         body = {**parameters, "model": model, "messages": [{"role": "user", "content": prompt}], "stream": False}
