@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -96,6 +96,8 @@ class Upstream(Section, frozen=True):
     allow_private: bool | None = None  # true in development
     # The environment variables that a provider's `api_key_env` may name, in full or with a * before or after.
     env: list[str] = msgspec.field(default_factory=lambda: ["UPSTREAM_*", "*_KEY", "*_TOKEN"])
+    # Seconds between two looks at each provider's list of models, by which its health is known; 0 for none.
+    list_every_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
 
 
 class Portal(Section, frozen=True):

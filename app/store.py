@@ -132,6 +132,8 @@ def heartbeat(process: str) -> str:
 # Hashes with the status of background processes and jobs.
 DRAINER_STATUS, ROLLUPS_STATUS, QUOTAS_STATUS = "portico:drainer", "portico:rollups", "portico:quotas"
 
+MODEL_LISTS = "portico:model_lists"  # hash: provider id -> `app.workflows.model_lists.ModelList` as JSON
+
 # The portal's own.
 SEEN = "seen"  # hash: person id -> when they last used the portal, Unix s; until the job `quotas` writes it into SQL
 

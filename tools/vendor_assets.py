@@ -34,6 +34,7 @@ VENDOR = STATIC / "vendor"
 LOCK = ROOT / "tools" / "vendor.lock.json"
 MANIFEST = VENDOR / "manifest.json"
 VOCABULARY = ROOT / "app" / "providers" / "vocabulary"
+CATALOGUE = ROOT / "app" / "workflows" / "model_catalogue"
 NOTICE = ROOT / "THIRD_PARTY.md"
 PACKED = {".css", ".js", ".svg"}
 
@@ -226,6 +227,9 @@ def write_notice(packages: list[Package]) -> None:
         if package["name"] == "lucide-static":
             where += " (drawn into `app/static/icons.svg`)"
         lines.append(f"| {package['name']} | {package['version']} | {package['licence']} | {where} |")
+    source = json.loads((CATALOGUE / "models.json").read_text())["source"]
+    where = CATALOGUE.relative_to(ROOT).as_posix() + " (its price list, cut down by `tools/model_catalogue.py`)"
+    lines.append(f"| {source['name']} | {source['version']} | {source['licence']} | {where} |")
     lines += ["", "Red Hat Text, Display and Mono come with PatternFly under the SIL Open Font License 1.1.", ""]
     NOTICE.write_text("\n".join(lines))
 

@@ -363,6 +363,15 @@ def models_by_provider() -> dict[str, list[str]]:
     return served
 
 
+def models_by_upstream(provider_id: str) -> dict[str, list[str]]:
+    """The names of the models that a provider serves, by their names there."""
+    served: dict[str, list[str]] = {}
+    query = select(Deployment.upstream_model, Model.name).join(Model).where(Deployment.provider_id == provider_id)
+    for upstream_model, name in db.session.execute(query.order_by(Model.name)):
+        served.setdefault(upstream_model, []).append(name)
+    return served
+
+
 def deployments_of(item: Provider) -> list[Deployment]:
     """What a provider serves, by the model's name, each with its model."""
     query = (

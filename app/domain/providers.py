@@ -25,7 +25,7 @@ from app.extensions import Base, db
 from app.gateway.endpoints import ENDPOINTS
 from app.providers import settings as adapter_settings
 from app.providers.addresses import AddressPolicy, AddressRefused, Origin
-from app.providers.base import CheckResult
+from app.providers.base import Adapter, CheckResult
 from app.runtime.ids import new_id
 
 UNSET = msgspec.UNSET
@@ -199,11 +199,20 @@ def opened(item: Provider) -> Any:
     return _checked(_adapter_settings(item.kind), {**item.settings, **_secrets_of(item)})
 
 
+def connected(item: Provider, *, most_s: float | None = None) -> Adapter:
+    """The provider's adapter, to be closed again; it waits at most `most_s` for each answer. Raises `Invalid` when the
+    settings no longer satisfy it."""
+    settings = opened(item)
+    if most_s is not None:
+        settings = msgspec.structs.replace(settings, timeout_s=min(settings.timeout_s, most_s))
+    return adapters.adapter(item.kind)(settings, policy=_policy())
+
+
 def check(
     item: Provider, *, model: str | None = None, prompt: str | None = None, parameters: dict[str, Any] | None = None
 ) -> CheckResult:
     """Tries the upstream now. Call it outside of a write transaction: it waits for the network."""
-    adapter = adapters.adapter(item.kind)(opened(item), policy=_policy())
+    adapter = connected(item)
     try:
         return adapter.check(model=model, prompt=prompt, parameters=parameters or {})
     finally:

@@ -18,6 +18,7 @@ from app.providers.addresses import AddressPolicy
 from app.providers.conversation import Conversation, Event, Reply
 from app.providers.dial import Dial
 from app.providers.errors import UpstreamError as UpstreamError
+from app.providers.model_list import ListedModel
 from app.providers.settings import Settings, schemes_of
 from app.providers.tokens import Sample, sample, texts_of
 from app.runtime.forms import Form
@@ -204,6 +205,10 @@ class Adapter(ABC):
     @abstractmethod
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
         """Tell apart: cannot connect, refused credentials, model not there, a bad answer, all well."""
+
+    def list_models(self) -> tuple[ListedModel, ...] | None:
+        """The models that the upstream lists, None when it has no list. It costs nothing. Raises `UpstreamError`."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing
         """Give back pooled connections."""

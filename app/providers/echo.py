@@ -21,6 +21,7 @@ from app.directory import Capability, Deployment
 from app.providers import openai_conversation
 from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Reply
+from app.providers.model_list import ListedModel
 from app.providers.settings import Settings
 from app.runtime.ids import new_id
 
@@ -244,6 +245,10 @@ class Echo(Adapter):
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
         return CheckResult(result="ok", latency_ms=0, detail="Echo answers here in the process.")
+
+    def list_models(self) -> tuple[ListedModel, ...]:
+        """None: it answers for any name."""
+        return ()
 
 
 ADAPTER = Echo

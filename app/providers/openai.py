@@ -6,29 +6,32 @@ model's name, which is the portal's, and the usage chunk, which only those see w
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Meta
 
 from app.directory import Capability, Deployment
-from app.providers import openai_conversation, usage
+from app.providers import model_list, openai_conversation, usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Reply
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
+from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
 from app.providers.openai_audio import SpeechToTextExchange
 from app.providers.openai_kinds import OpenAIKind
-from app.providers.settings import ADDRESS, SECRET, Settings, secret_env
+from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
 from app.providers.sse import EventReader
 from app.runtime.forms import MULTIPART, Form, parts_of
 from app.runtime.jsonbody import object_of
@@ -50,6 +53,106 @@ OutputLimitField = Annotated[
 ]
 
 
+Printable = r"^[!-~](?:[ -~]*[!-~])?\Z"
+HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", max_length=100)]
+Member = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z", max_length=100)]
+# Headers that a request has already, or that would make another one of it.
+OWN_HEADERS = frozenset(
+    ("accept", "accept-encoding", "authorization", "connection", "content-encoding", "content-length", "content-type",
+     "cookie", "expect", "host", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+     "user-agent")
+)  # fmt: skip
+
+# The settings that a kind may ask for, beside those that all have.
+SHAPE: dict[str, Any] = {
+    "auth": Annotated[
+        Literal["bearer", "header", "basic", "none"],
+        Meta(
+            title="How the key is sent",
+            description="bearer: Authorization: Bearer; header: in the header named below; basic: as the password of a "
+            "user name; none: not at all.",
+        ),
+    ],
+    "auth_header": Annotated[
+        HeaderName, Meta(title="Header of the key", description="Used if the key is sent in a header.")
+    ],
+    "username": Annotated[
+        str,
+        Meta(
+            title="User name",
+            description="Used if the key is sent as a password.",
+            pattern=r"^(?:[!-9;-~](?:[ -9;-~]*[!-9;-~])?)?\Z",  # without a colon
+            max_length=200,
+        ),
+    ],
+    "headers": Annotated[
+        dict[HeaderName, Annotated[str, Meta(pattern=Printable, max_length=500)]],
+        Meta(
+            title="More headers",
+            description='Sent with every request, in the clear: {"x-organisation": "research"}.',
+            max_length=20,
+        ),
+    ],
+    "query": Annotated[
+        dict[
+            Annotated[str, Meta(pattern=r"^[A-Za-z0-9._~-]+\Z", max_length=100)],
+            Annotated[str, Meta(pattern=Printable, max_length=500)],
+        ],
+        Meta(
+            title="Query parameters",
+            description='Behind every address, in the clear: {"api-version": "2024-10-21"}.',
+            max_length=20,
+        ),
+    ],
+    "path": Annotated[
+        str,
+        Meta(
+            title="Path of a call",
+            description="Below the base URL. {path} is OpenAI's path, such as /chat/completions; {model} is the model's "
+            "name at the provider: /deployments/{model}{path}",
+            pattern=r"^(?:/(?:[A-Za-z0-9._~-]|\{model\})+)*\{path\}\Z",
+            max_length=300,
+        ),
+    ],
+    "list_path": Annotated[
+        str,
+        Meta(
+            title="Path of the model list",
+            description="Below the base URL.",
+            pattern=r"^(?:/[A-Za-z0-9._~-]+)+\Z",
+            max_length=300,
+        ),
+    ],
+    "rename": Annotated[
+        dict[Member, Member],
+        Meta(
+            title="Renamed parameters",
+            description='Members of a request that this upstream calls otherwise: {"seed": "random_seed"}.',
+            max_length=50,
+        ),
+    ],
+    "drop": Annotated[
+        list[Member],
+        Meta(
+            title="Dropped parameters",
+            description='Members of a request that this upstream refuses and that are not sent: ["user"].',
+            max_length=50,
+        ),
+    ],
+    "api_version": Annotated[
+        str,
+        Meta(
+            title="API version",
+            description="Of the interface with deployments, for a base URL that does not end in /v1. Empty for "
+            "2024-10-21. Behind /v1 it is sent only if it is given.",
+            pattern=r"^[A-Za-z0-9.-]*\Z",
+            max_length=50,
+        ),
+    ],
+}
+NEEDED = ("model", "messages", "input", "prompt", "stream")  # members without which a call would be another one
+
+
 class OpenAISettings(Settings):
     """What an OpenAI-shaped upstream can be told."""
 
@@ -61,6 +164,17 @@ class OpenAISettings(Settings):
     @property
     def secret(self) -> str | None:
         return os.environ.get(self.api_key_env) if self.api_key_env else self.api_key
+
+    def __post_init__(self) -> None:
+        for name in getattr(self, "headers", ()):
+            if name.lower() in OWN_HEADERS:
+                raise SettingsError("headers", f"The header {name} can't be set: requests have their own.")
+        for setting in ("rename", "drop"):
+            for name in getattr(self, setting, ()):
+                if name in NEEDED:
+                    raise SettingsError(setting, f"The member {name} must stay as it is.")
+        if getattr(self, "auth", None) == "header" and self.auth_header.lower() in OWN_HEADERS - {"authorization"}:  # type: ignore[attr-defined]
+            raise SettingsError("auth_header", "Another header must be used: requests have this one already.")
 
 
 _NULL = msgspec.Raw(b"null")
@@ -91,16 +205,6 @@ class _Reply(msgspec.Struct, gc=False):
     data: list[_Vector] | None = None
     error: msgspec.Raw | None = None
     service_tier: msgspec.Raw = msgspec.Raw()
-
-
-class _Listed(msgspec.Struct):
-    id: str
-
-
-class _Listing(msgspec.Struct):
-    """The models an upstream offers."""
-
-    data: list[_Listed]
 
 
 _reply = msgspec.json.Decoder(_Reply)
@@ -377,18 +481,25 @@ class OpenAI(Adapter):
         "chat": "/chat/completions", "embeddings": "/embeddings", "transcription": "/audio/transcriptions",
         "translation": "/audio/translations",
     }  # fmt: skip
+    ROW: ClassVar[OpenAIKind] = OpenAIKind("OpenAI", "https://api.openai.com/v1", "max_completion_tokens")
 
     def __init__(self, settings: OpenAISettings, *, policy: AddressPolicy) -> None:
         super().__init__(settings, policy=policy)
         self._pool = Pool(self.dial())
         self._boundary = secrets.token_hex(24)  # no file can know it
+        shape = shape_of(settings, self.ROW)
+        self._shape = shape
+        self._query = f"?{urlencode(shape.query, quote_via=quote)}" if shape.query else ""
+        self._renamed = tuple(shape.rename.items())
+        # Paths of all models, where the name of the model is no part of them.
+        self._paths = {} if "{model}" in shape.path else {path: self._path(path, "") for path in self.PATHS.values()}
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
-        path, settings = self.PATHS[request.capability], self.settings
+        path, model, settings = self.PATHS[request.capability], deployment.upstream_model, self.settings
         if request.form is None:
-            answer = self._post(path, object_of(self._members(request, deployment)), request.stream)
+            answer = self._post(path, model, object_of(self._members(request, deployment)), request.stream)
         else:
-            answer = self._post_form(path, request.form, deployment.upstream_model)
+            answer = self._post_form(path, model, request.form)
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
         if request.capability in ("transcription", "translation"):
@@ -405,22 +516,41 @@ class OpenAI(Adapter):
             members[self.settings.output_limit_field] = b"%d" % request.max_output
         if request.stream:
             members["stream_options"] = _with_usage(members.get("stream_options"))
+        for name, theirs in self._renamed:
+            if name in members:
+                members[theirs] = members.pop(name)
+        for name in self._shape.drop:
+            members.pop(name, None)
         return members
 
-    def _post(self, path: str, body: Sequence[bytes], stream: bool) -> Answer:
+    def _post(self, path: str, model: str, body: Sequence[bytes], stream: bool) -> Answer:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream" if stream else "application/json"}
-        return self._pool.request("POST", path, headers | self._credentials(), body)
+        place = self._paths.get(path) or self._path(path, model)
+        return self._pool.request("POST", place, headers | self._credentials(), body)
 
-    def _post_form(self, path: str, asked: Form, model: str) -> Answer:
+    def _path(self, path: str, model: str) -> str:
+        """Where a call goes, below the base URL."""
+        return self._shape.path.replace("{model}", quote(model, safe="")).replace("{path}", path) + self._query
+
+    def _post_form(self, path: str, model: str, asked: Form) -> Answer:
         form = Form()
         form.fields = [*[(name, text) for name, text in asked.fields if name != "model"], ("model", model)]
         form.files = asked.files
         headers = {"Content-Type": f"{MULTIPART}; boundary={self._boundary}", "Accept": "*/*"}
-        return self._pool.request("POST", path, headers | self._credentials(), parts_of(form, self._boundary))
+        place = self._paths.get(path) or self._path(path, model)
+        return self._pool.request("POST", place, headers | self._credentials(), parts_of(form, self._boundary))
 
     def _credentials(self) -> dict[str, str]:
-        secret = self.settings.secret
-        return {"Authorization": f"Bearer {secret}"} if secret else {}
+        """The headers by which the upstream knows us, and those of its own that it asks for."""
+        secret, shape = self.settings.secret, self._shape
+        if not secret or shape.auth == "none":
+            return dict(shape.headers)
+        if shape.auth == "bearer":
+            return {"Authorization": f"Bearer {secret}", **shape.headers}
+        if shape.auth == "basic":
+            pair = base64.b64encode(f"{shape.username}:{secret}".encode()).decode()
+            return {"Authorization": f"Basic {pair}", **shape.headers}
+        return {shape.auth_header: secret, **shape.headers}
 
     def _refusal(self, answer: Answer) -> UpstreamError:
         try:
@@ -440,7 +570,7 @@ class OpenAI(Adapter):
         offered: tuple[str, ...] = ()
         try:
             try:
-                offered = self._offered()
+                offered = tuple(model.id for model in self.list_models() or ())
             except UpstreamError as error:
                 if model is None or error.unreachable or error.timed_out:
                     raise
@@ -466,19 +596,18 @@ class OpenAI(Adapter):
             except UpstreamError:
                 raise error from None
 
-    def _offered(self) -> tuple[str, ...]:
-        """The models the upstream lists, none when it has no list."""
-
-        answer = self._pool.request("GET", "/models", {"Accept": "application/json"} | self._credentials())
-        if answer.status in (404, 405):
-            answer.read_all()
-            return ()
-        if answer.status != 200:
-            raise self._refusal(answer)
+    def list_models(self) -> tuple[ListedModel, ...] | None:
+        path = self._shape.list_path + self._query
+        answer = self._pool.request("GET", path, {"Accept": "application/json"} | self._credentials())
         try:
-            return tuple(item.id for item in msgspec.json.decode(answer.read_all(), type=_Listing).data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise UpstreamError("The provider's list of models can't be read; is the base URL right?") from None
+            if answer.status != 200:
+                refusal = self._refusal(answer)
+                if answer.status in (404, 405):
+                    return None
+                raise refusal
+            return model_list.read(answer.read_all(model_list.MAX_BYTES, time.monotonic() + self.settings.timeout_s))
+        finally:
+            answer.close()
 
     def _try_chat(self, model: str, prompt: str, parameters: dict[str, Any]) -> None:
         body = {**parameters, "model": model, "messages": [{"role": "user", "content": prompt}], "stream": False}
@@ -488,7 +617,7 @@ class OpenAI(Adapter):
 
     def _ask(self, path: str, body: dict[str, Any]) -> None:
         """Send a question whose answer only has to be one: a choice or a vector. Raises `UpstreamError`."""
-        answer = self._post(path, [msgspec.json.encode(body)], stream=False)
+        answer = self._post(path, str(body["model"]), [msgspec.json.encode(body)], stream=False)
         if answer.status != 200:
             raise self._refusal(answer)
         said = answer.read_all()
@@ -529,15 +658,45 @@ def _with_usage(raw: bytes | None) -> bytes:
     return msgspec.json.encode({**(options or {}), "include_usage": True})
 
 
+DEPLOYMENTS = "/deployments/{model}{path}"
+DEPLOYMENTS_VERSION = "2024-10-21"
+
+
+def shape_of(settings: OpenAISettings, row: OpenAIKind) -> OpenAIKind:
+    """A kind's row with what these settings say instead."""
+    shape = row._replace(**{name: getattr(settings, name) for name in row.asks})
+    if "api_version" not in row.asks:
+        return shape
+    path, version = shape.path, shape.api_version
+    base = settings.base_url.rstrip("/")
+    root = "" if base.endswith(("/openai", "/v1")) else "/openai"
+    if not base.endswith("/v1"):
+        path = root + DEPLOYMENTS
+        version = version or DEPLOYMENTS_VERSION
+    return shape._replace(
+        path=path, list_path=root + shape.list_path, query={"api-version": version} if version else {}
+    )
+
+
 def of_kind(row: OpenAIKind) -> type[OpenAI]:
     """The adapter of a kind that differs from OpenAI by its row alone."""
     name = re.sub(r"\W", "", row.title)
-    own: list[tuple[str, Any, Any]] = [
-        ("base_url", BaseUrl, row.base_url),
-        ("output_limit_field", OutputLimitField, row.output_limit_field),
-    ]
-    settings = msgspec.defstruct(f"{name}Settings", own, bases=(OpenAISettings,), module=__name__)
-    return type(name, (OpenAI,), {"title": row.title, "Settings": settings, "__module__": __name__})
+    base: Any = ("base_url", BaseUrl) if row.base_url is None else ("base_url", BaseUrl, row.base_url)
+    own: list[Any] = [base, ("output_limit_field", OutputLimitField, row.output_limit_field)]
+    for setting in row.asks:
+        own.append((setting, SHAPE[setting], _default(getattr(row, setting))))
+    settings = msgspec.defstruct(
+        f"{name}Settings", own, bases=(OpenAISettings,), module=__name__, kw_only=True, forbid_unknown_fields=True
+    )
+    return type(name, (OpenAI,), {"title": row.title, "Settings": settings, "ROW": row, "__module__": __name__})
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return msgspec.field(default_factory=lambda: dict(value))
+    if isinstance(value, tuple):
+        return msgspec.field(default_factory=lambda: list(value))
+    return value or ""
 
 
 ADAPTER = OpenAI

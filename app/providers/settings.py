@@ -244,8 +244,9 @@ def checked(settings: type[Settings], values: Mapping[str, Any], variables: Vari
                 said = said.replace(values[name], "…")
         if isinstance(error.__cause__, SettingsError):
             raise SettingsError(error.__cause__.field, said.partition(" - at `$")[0]) from None
-        message, _, path = said.partition(" - at `$.")
-        field = path.rstrip("`").partition(".")[0].partition("[")[0] or None
+        message, _, path = said.partition(" - at `")  # `$.name`, `$.name[...]`, or `key` in `$.name`
+        place = re.search(r"\$\.(\w+)", path)
+        field = place[1] if place else None
         if field is None and "`" in message:  # an unknown or missing field is told in the message
             field = message.split("`")[1]
         raise SettingsError(field, message) from None

@@ -20,10 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import clock, current, store
 from app.clock import from_ms
+from app.domain import providers
 from app.domain.changes import PendingChange
 from app.extensions import db
 from app.runtime import heartbeats, timekeeping
-from app.workflows import dead_letters
+from app.workflows import dead_letters, provider_health
+from app.workflows.provider_health import ProviderHealth
 from app.workflows.reconcile import Drift
 from config import ROOT
 
@@ -129,6 +131,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     usage_waiting: int | None
     changes_waiting: int | None
     dead_letters: int | None
+    providers: list[ProviderHealth] = []
     versions: dict[str, str]
 
     @property
@@ -158,6 +161,7 @@ def present() -> Condition:
         usage_waiting=told.get("usage"),
         changes_waiting=waiting,
         dead_letters=letters,
+        providers=_providers() if database.answers else [],
         versions={"Portico": version(), "Python": platform.python_version()}
         | {one.name: one.kind for one in (database, redis) if one.kind},
     )
@@ -229,7 +233,18 @@ def _concerns(now: Condition) -> list[Concern]:
     if now.dead_letters:
         count = now.dead_letters
         tell("warning", f"{count} dead {'letter waits' if count == 1 else 'letters wait'} for a decision.")
+    for provider in now.providers:
+        if provider.state == "failing":
+            tell("warning", f"The provider {provider.name} is failing: {provider.reason}")
     return found
+
+
+def _providers() -> list[ProviderHealth]:
+    try:
+        return provider_health.of_all(list(db.session.scalars(providers.search())))
+    except SQLAlchemyError:
+        db.session.rollback()
+        return []
 
 
 def _database() -> tuple[Store, int | None, int | None]:

@@ -65,6 +65,8 @@ class Recording(NamedTuple):
     hangs_up: bool  # behind it
     gives: dict[str, Any]
     capability: str
+    settings: dict[str, Any]  # of the adapter, beside address and secret
+    asked: dict[str, Any] | None  # of the upstream: path, headers (None for one that is not there), members, without
 
     @property
     def streams(self) -> bool:
@@ -128,6 +130,12 @@ def recordings_of(kind: str) -> dict[str, Recording]:
     return {path.stem: _read(path) for folder in folders for path in sorted(folder.glob("*.json"))}
 
 
+@cache
+def own_recordings_of(kind: str) -> dict[str, Recording]:
+    """Those that it shares with no other kind."""
+    return {path.stem: _read(path) for path in sorted((RECORDED / kind).glob("*.json"))}
+
+
 def _read(path: Path) -> Recording:
     about = json.loads(path.read_text())
     said = next((path.with_suffix(end) for end in (".http", ".raw") if path.with_suffix(end).exists()), None)
@@ -139,6 +147,8 @@ def _read(path: Path) -> Recording:
         hangs_up=about.get("hangs_up", False),
         gives=about["gives"],
         capability=about.get("capability", "chat"),
+        settings=about.get("settings", {}),
+        asked=about.get("asked"),
     )
 
 
@@ -173,6 +183,7 @@ class Player:
         self._answer: Sequence[bytes] = ()
         self._hangs_up = False
         self.connections = 0
+        self.requests: list[bytes] = []
         self._server = StreamServer(("127.0.0.1", 0), self._serve)
         self._server.start()
 
@@ -190,7 +201,8 @@ class Player:
         self.connections += 1
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            while _take_request(sock):
+            while request := _take_request(sock):
+                self.requests.append(request)
                 for piece in self._answer:
                     sock.sendall(piece)
                     gevent.idle()  # whoever reads it has read it
@@ -202,33 +214,38 @@ class Player:
             sock.close()
 
 
-def _take_request(sock: Any) -> bool:
-    """Read one request, of HTTP or a line; False at the end."""
+def _take_request(sock: Any) -> bytes:
+    """Read one request, of HTTP or a line; b"" at the end."""
     data = b""
     while b"\n" not in data:
         piece = sock.recv(65_536)
         if not piece:
-            return False
+            return b""
         data += piece
     if b"HTTP/1.1\r\n" not in data:
-        return True
+        return data
     while b"\r\n\r\n" not in data:
         data += sock.recv(65_536)
     head, _, body = data.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)content-length: (\d+)", head)
     while length and len(body) < int(length[1]):
         body += sock.recv(65_536)
-    return True
+    return head + b"\r\n\r\n" + body
 
 
 @contextmanager
-def playing(kind: str) -> Iterator[Stage]:
-    """The kind's adapter, set up for a player."""
+def playing(kind: str, settings: dict[str, Any] | None = None) -> Iterator[Stage]:
+    """The kind's adapter, set up for a player; `settings` are those that a recording asks for, with {ADDRESS} for where
+    the player is."""
     player = Player()
     declared = adapter_of(kind).Settings
     addresses = {name: f"{schemes[0]}://127.0.0.1:{player.port}" for name, schemes in schemes_of(declared).items()}
     secrets = dict.fromkeys(names_with(declared, "secret"), SECRET)
-    adapter = adapter_of(kind)(declared(**addresses, **secrets, timeout_s=5), policy=POLICY)
+    own = {
+        name: value.replace("{ADDRESS}", f"127.0.0.1:{player.port}") if isinstance(value, str) else value
+        for name, value in (settings or {}).items()
+    }
+    adapter = adapter_of(kind)(declared(**{**addresses, **secrets, "timeout_s": 5, **own}), policy=POLICY)
     try:
         yield Stage(adapter, player)
     finally:

@@ -28,6 +28,7 @@ from tests.providers.contract import (
     adapter_of,
     all_kinds,
     home_of,
+    own_recordings_of,
     playing,
     recordings_of,
     speaks_to_clients,
@@ -51,7 +52,7 @@ def of_each(cases: list[tuple[str, str]]) -> Any:
 
 @contextmanager
 def staged(kind: str, name: str) -> Iterator[tuple[Stage, Recording]]:
-    with playing(kind) as stage:
+    with playing(kind, recordings_of(kind)[name].settings) as stage:
         yield stage, recordings_of(kind)[name]
 
 
@@ -132,6 +133,30 @@ def check_bytes(recording: Recording, outcome: Outcome, body: Any) -> None:
         for quantity in ("prompt_tokens", "completion_tokens"):
             assert value["usage"].get(quantity, 0) == used.get(quantity, 0)
     assert body is None or values == [body]
+
+
+ASKED = [(kind, name) for kind in KINDS for name, one in own_recordings_of(kind).items() if one.asked]
+
+
+def test_each_kind_of_openai_s_shape_shows_how_it_is_asked() -> None:
+    assert {kind for kind, _ in ASKED} == {kind for kind in KINDS if home_of(kind) == "openai"}
+
+
+@of_each(ASKED)
+def test_the_upstream_is_asked_as_it_wants_to_be(kind: str, name: str) -> None:
+    with staged(kind, name) as (stage, recording):
+        stage.play(recording, neutral=False)
+        ((head, _, body),) = [request.partition(b"\r\n\r\n") for request in stage.player.requests]
+        line, *lines = head.decode().split("\r\n")
+        headers = {field.lower(): value for field, _, value in (one.partition(": ") for one in lines)}
+        asked = recording.asked or {}
+        assert line == f"POST {asked['path']} HTTP/1.1"
+        for field, value in asked["headers"].items():
+            expected = value and value.replace("{SECRET}", contract.SECRET)
+            assert headers.get(field.lower()) == expected, field
+        members = json.loads(body)
+        assert {member: members.get(member) for member in asked["members"]} == asked["members"]
+        assert not members.keys() & set(asked.get("without", ()))
 
 
 @of_each(SHORT_ONES)

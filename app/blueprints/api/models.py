@@ -16,7 +16,8 @@ from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid
 from app.extensions import db
 from app.metering.quantities import PRICE_MEMBERS, PRICES
-from app.workflows import catalog_changes
+from app.workflows import catalog_changes, provider_health
+from app.workflows.provider_health import StateOfHealth
 
 Name = Annotated[str, Meta(max_length=200)]
 Amount = Annotated[str, Meta(max_length=40)] | int | None
@@ -99,12 +100,13 @@ else:
 
 
 class Model(DeclaredModel, kw_only=True):
-    """Only admins see `deployments`. `price` is the current price; `planned_prices` are the future ones, the next one
-    first."""
+    """Only admins see `deployments` and the reason of `health`. `price` is the current price; `planned_prices` are the
+    future ones, the next one first."""
 
     price: Price | None
     planned_prices: list[PlannedPrice]
     deployments: list[Deployment] | UnsetType = UNSET
+    health: StateOfHealth
     created_at: datetime
     updated_at: datetime
 
@@ -131,8 +133,11 @@ class Query(Cursored, kw_only=True):
     status: ModelStatus | None = None
 
 
-def show(item: catalog.Model) -> Model:
+def show(item: catalog.Model, health: StateOfHealth | None = None) -> Model:
     price = item.price
+    health = health or provider_health.of_models([item])[item.id]
+    if not me().sees_everything:
+        health = msgspec.structs.replace(health, reason=None)
     return Model(
         id=item.id,
         **fields.told(catalog.ModelFields, item),
@@ -141,6 +146,7 @@ def show(item: catalog.Model) -> Model:
         deployments=[Deployment(id=deployment.id, **deployment.summary()) for deployment in item.deployments]
         if me().sees_everything
         else UNSET,
+        health=health,
         created_at=item.created_at,
         updated_at=item.updated_at,
     )
@@ -183,9 +189,13 @@ def index(query: Query) -> dict[str, Any]:
     """Lists the catalogue; admins also see hidden and disabled models."""
     search, capability, status = query.search, query.capability, query.status
     if me().sees_everything:
-        return page(catalog.all_models(search=search, capability=capability, status=status), show)
-    models = catalog.offered_models(search=search, capability=capability)
-    return page(models.where(catalog.Model.status == status) if status else models, show)
+        models = catalog.all_models(search=search, capability=capability, status=status)
+    else:
+        models = catalog.offered_models(search=search, capability=capability)
+        models = models.where(catalog.Model.status == status) if status else models
+    found = page(models, lambda item: item)
+    health = provider_health.of_models(found["data"])
+    return found | {"data": [show(item, health[item.id]) for item in found["data"]]}
 
 
 @route("POST", "/api/models", scope="admin", answer=Model, status=201, body=NewModel, writes=True)

@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route, sent_members, with_fields
-from app.domain import fields, providers
+from app.blueprints.api.contract import (
+    Body,
+    Cursored,
+    CursorPage,
+    Page,
+    Paged,
+    listed,
+    me,
+    page,
+    route,
+    sent_members,
+    with_fields,
+)
+from app.clock import from_ms
+from app.domain import catalog, fields, providers
 from app.domain.providers import ProviderFields
 from app.extensions import db
-from app.workflows import offboarding
+from app.workflows import model_lists, offboarding, provider_health
+from app.workflows.provider_health import StateOfHealth
 
 Kind = Annotated[str, Meta(max_length=32)]
 
@@ -34,10 +48,12 @@ else:
 
 
 class Provider(DeclaredProvider, kw_only=True):
-    """`provider` is the kind of adapter. Secrets in `config` are masked."""
+    """`provider` is the kind of adapter. Secrets in `config` are masked. `health` is what listing its models and its
+    traffic tell of it."""
 
     provider: str
     config: dict[str, Any]
+    health: StateOfHealth
     created_at: datetime
     updated_at: datetime
 
@@ -77,12 +93,40 @@ class Query(Cursored, kw_only=True):
     status: Literal["active", "disabled", "inactive"] | None = None
 
 
-def show(item: providers.Provider) -> Provider:
+class OfferedModel(msgspec.Struct, kw_only=True):
+    """A model by its name at the provider; what the provider does not tell is null. `models` are the portal's models
+    that it serves."""
+
+    id: str
+    context_window: int | None
+    max_output_tokens: int | None
+    models: list[str]
+
+
+class OfferedModelPage(Page, kw_only=True):
+    """The models as of `listed_at`. If the last try at `asked_at` failed, `reason` says why, and they may be older.
+    `has_list` is false for a provider that has no list of models."""
+
+    data: list[OfferedModel]
+    asked_at: datetime
+    listed_at: datetime | None
+    reason: str | None
+    has_list: bool
+
+
+class ModelListQuery(Paged, kw_only=True):
+    """With `refresh`, the provider is asked again, although its list is known."""
+
+    refresh: Literal["true", "false"] = "false"
+
+
+def show(item: providers.Provider, health: StateOfHealth | None = None) -> Provider:
     return Provider(
         id=item.id,
         **fields.told(ProviderFields, item),
         provider=item.kind,
         config=item.config,
+        health=health or provider_health.by_provider([item])[item.id],
         created_at=item.created_at,
         updated_at=item.updated_at,
     )
@@ -92,7 +136,9 @@ def show(item: providers.Provider) -> Provider:
 def index(query: Query) -> dict[str, Any]:
     """Lists the providers by name. The status `inactive` means `disabled`."""
     status = "disabled" if query.status == "inactive" else query.status
-    return page(providers.search(type=query.type, status=status), show)
+    found = page(providers.search(type=query.type, status=status), lambda item: item)
+    health = provider_health.by_provider(found["data"])
+    return found | {"data": [show(item, health[item.id]) for item in found["data"]]}
 
 
 @route("POST", "/api/providers", scope="admin", answer=Provider, status=201, body=NewProvider, writes=True)
@@ -138,3 +184,27 @@ def test(id: str, body: Trial) -> TrialResult:
     return TrialResult(
         result=result.result, latency_ms=result.latency_ms, detail=result.detail, models=list(result.models)
     )
+
+
+@route("GET", "/api/providers/<id>/models", scope="admin", query=ModelListQuery, answer=OfferedModelPage)
+def offered(id: str, query: ModelListQuery) -> dict[str, Any]:
+    """Lists the models that the provider offers, as it last said. It is asked if that is more than an hour ago; this is
+    free."""
+    listing = model_lists.of(providers.get(id), anew=query.refresh == "true")
+    served = catalog.models_by_upstream(id)
+    rows = listed(listing.models)
+    return rows | {
+        "data": [
+            OfferedModel(
+                id=one.id,
+                context_window=one.context_window,
+                max_output_tokens=one.max_output_tokens,
+                models=served.get(one.id, []),
+            )
+            for one in rows["data"]
+        ],
+        "asked_at": from_ms(listing.at_ms),
+        "listed_at": None if listing.listed_at_ms is None else from_ms(listing.listed_at_ms),
+        "reason": listing.reason or None,
+        "has_list": listing.has_list,
+    }

@@ -17,6 +17,7 @@ from app.domain.providers import Provider
 from app.extensions import db
 from app.metering import money
 from app.workflows import status as status_facts
+from app.workflows.provider_health import ProviderHealth
 
 STARTED = clock.now()
 
@@ -80,6 +81,7 @@ class Status(msgspec.Struct, kw_only=True):
     rollups: status_facts.Rollups | None
     quotas: Quotas | None
     stores: list[status_facts.Store]
+    provider_health: list[ProviderHealth]
     versions: dict[str, str]
 
 
@@ -137,6 +139,7 @@ def status() -> Status:
         rollups=now.rollups if sees_everything else None,
         quotas=_quotas(now.quotas) if sees_everything else None,
         stores=[now.database, now.redis] if sees_everything else [],
+        provider_health=now.providers if sees_everything else [],
         versions=now.versions if sees_everything else {},
     )
 

@@ -5,7 +5,10 @@ from flask import Flask
 
 from app import current
 from app.domain import providers
-from tests.house import People, sign_in
+from app.domain.catalog import DeploymentSpec
+from app.providers.openai_kinds import ROWS
+from tests.house import People, offer, sign_in
+from tests.services.upstream import Answer, Upstream, failure
 
 KEY = "sk-upstream-0123456789abcdef"
 
@@ -198,3 +201,73 @@ def test_lists_are_paged_and_filtered(app: Flask, people: People) -> None:
     assert admin.get("/api/providers?limit=201").status_code == 422
     twice = admin.post("/api/providers", json={"name": "P1", "provider": "echo"})
     assert (twice.status_code, twice.get_json()["error"]["field"]) == (409, "name")
+
+
+def _at(upstream: Upstream, **values: object) -> dict[str, object]:
+    return {"name": "Upstream", "provider": "vllm", "config": {"base_url": upstream.url, "timeout_s": 2}, **values}
+
+
+def test_the_models_that_a_provider_lists_are_asked_for_once(
+    app: Flask, people: People, shared_upstream: Upstream
+) -> None:
+    shared_upstream.reset()
+    admin = sign_in(app, "admin")
+    id = admin.post("/api/providers", json=_at(shared_upstream)).get_json()["id"]
+    offer(app, "mine", deployments=[DeploymentSpec(provider_id=id, upstream_model="small")])
+    first = admin.get(f"/api/providers/{id}/models").get_json()
+    assert [(one["id"], one["models"]) for one in first["data"]] == [("large", []), ("small", ["mine"])]
+    assert (first["total"], first["has_list"], first["reason"]) == (2, True, None)
+    second = admin.get(f"/api/providers/{id}/models?page=2&limit=1").get_json()
+    assert [one["id"] for one in second["data"]] == ["small"] and second["asked_at"] == first["asked_at"]
+    assert [one.path for one in shared_upstream.requests] == ["/v1/models"]
+    admin.get(f"/api/providers/{id}/models?refresh=true")
+    assert len(shared_upstream.requests) == 2
+    assert sign_in(app, "owner").get(f"/api/providers/{id}/models").status_code == 403
+    assert admin.get("/api/providers/nowhere/models").status_code == 404
+
+
+def test_a_list_that_cannot_be_read_is_a_reason(app: Flask, people: People, shared_upstream: Upstream) -> None:
+    shared_upstream.reset()
+    shared_upstream.always("/v1/models", Answer("<html>Sign in</html>", content_type="text/html"))
+    admin = sign_in(app, "admin")
+    id = admin.post("/api/providers", json=_at(shared_upstream)).get_json()["id"]
+    told = admin.get(f"/api/providers/{id}/models").get_json()
+    assert (told["data"], told["listed_at"]) == ([], None)
+    assert told["reason"] == "The provider's list of models can't be read; is the base URL right?"
+
+
+def test_health_is_told_of_providers_and_models(app: Flask, people: People, shared_upstream: Upstream) -> None:
+    shared_upstream.reset()
+    admin = sign_in(app, "admin")
+    made = admin.post("/api/providers", json=_at(shared_upstream)).get_json()
+    assert made["health"]["state"] == "unknown"
+    offer(app, "mine", deployments=[DeploymentSpec(provider_id=made["id"], upstream_model="small")])
+    shared_upstream.always("/v1/models", failure(401, "Wrong key."))
+    for _ in range(3):
+        admin.get(f"/api/providers/{made['id']}/models?refresh=true")
+    health = admin.get(f"/api/providers/{made['id']}").get_json()["health"]
+    assert (health["state"], health["reason"]) == ("failing", "Wrong key.") and health["since"]
+    rows = admin.get("/api/providers").get_json()["data"]
+    assert [one["health"] for one in rows if one["id"] == made["id"]] == [health]
+    assert admin.get("/api/models/mine").get_json()["health"] == health
+    assert sign_in(app, "owner").get("/api/models/mine").get_json()["health"] == health | {"reason": None}
+    status = admin.get("/api/status").get_json()
+    (row,) = [one for one in status["provider_health"] if one["id"] == made["id"]]
+    assert row == {"id": made["id"], "name": "Upstream", **health, "requests": None, "errors": None, "models": ["mine"]}
+    assert (
+        status["level"] in ("warning", "danger")
+        and "The provider Upstream is failing: Wrong key." in status["concerns"]
+    )
+    assert sign_in(app, "owner").get("/api/status").get_json()["provider_health"] == []
+
+
+def test_each_kind_of_the_contract_can_be_added(app: Flask, people: People) -> None:
+    admin = sign_in(app, "admin")
+    for kind in ROWS:
+        config = {"base_url": "http://127.0.0.1:9/v1", "api_key": KEY}
+        made = admin.post("/api/providers", json={"type": "api", "name": kind, "provider": kind, "config": config})
+        assert made.status_code == 201, made.text
+        assert made.get_json()["config"]["api_key"] == "••••cdef"
+    shaped = {"name": "Shaped", "provider": "other", "config": {"base_url": "http://127.0.0.1:9", "auth": "digest"}}
+    refused = admin.post("/api/providers", json=shaped)
+    assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "config.auth")

@@ -1,0 +1,149 @@
+"""How providers and models are doing: a state, since when, and why.
+
+A provider is judged by its list of models, which is asked for in the background and costs nothing, and by its traffic
+where that is known. The worse of both is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from app.clock import from_ms
+from app.domain import catalog
+from app.domain.catalog import Model
+from app.domain.providers import Provider
+from app.workflows import model_lists
+from app.workflows.model_lists import ModelList
+
+State = Literal["ok", "degraded", "failing", "unknown", "disabled"]
+FAILING_AFTER = 3  # failures in a row
+
+_BADNESS: tuple[State, ...] = ("unknown", "ok", "degraded", "failing")  # of two judgements of one provider
+_PREFERENCE: tuple[State, ...] = ("ok", "degraded", "unknown", "failing")  # among a model's providers
+
+
+class StateOfHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """`reason` is a sentence that is safe to show, None where there is nothing to say."""
+
+    state: State
+    since: datetime | None = None
+    reason: str | None = None
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last hour's attempts tell of a provider."""
+
+    requests: int = 0
+    errors: int = 0
+    failures: int = 0  # attempts in a row, the last ones
+    is_open: bool = False  # its circuit breaker
+    since: datetime | None = None  # of the last failures, or of the breaker's state
+    reason: str | None = None
+
+
+class ProviderHealth(msgspec.Struct, kw_only=True):
+    """A provider with its health and the last hour's figures, None where they are not known."""
+
+    id: str
+    name: str
+    state: State
+    since: datetime | None
+    reason: str | None
+    requests: int | None
+    errors: int | None
+    models: list[str]
+
+
+def health_of(
+    *, status: str, changed_at: datetime | None = None, listing: ModelList | None = None, traffic: Traffic | None = None
+) -> StateOfHealth:
+    """The health of a provider of this status, which it has had since `changed_at`."""
+    if status != "active":
+        return StateOfHealth(state="disabled", since=changed_at, reason="The provider is switched off.")
+    return max(_by_list(listing), _by_traffic(traffic), key=lambda one: _BADNESS.index(one.state))
+
+
+def _by_list(listing: ModelList | None) -> StateOfHealth:
+    if listing is None:
+        return StateOfHealth(state="unknown", reason="It has not been asked yet.")
+    since = from_ms(listing.since_ms)
+    if listing.failures:
+        state: State = "failing" if listing.failures >= FAILING_AFTER else "degraded"
+        return StateOfHealth(state=state, since=since, reason=listing.reason)
+    if not listing.has_list:
+        return StateOfHealth(state="unknown", since=since, reason="It answers, but has no list of models to ask for.")
+    return StateOfHealth(state="ok", since=since)
+
+
+def _by_traffic(traffic: Traffic | None) -> StateOfHealth:
+    if traffic is None or not traffic.requests and not traffic.is_open:
+        return StateOfHealth(state="unknown")
+    if traffic.is_open or traffic.failures >= FAILING_AFTER:
+        return StateOfHealth(state="failing", since=traffic.since, reason=traffic.reason or "Its last calls failed.")
+    if traffic.failures:
+        return StateOfHealth(state="degraded", since=traffic.since, reason=traffic.reason or "Its last call failed.")
+    return StateOfHealth(state="ok", since=traffic.since)
+
+
+def by_provider(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = None) -> dict[str, StateOfHealth]:
+    """The health of these providers, by id."""
+    lists = model_lists.known(items)
+    return {
+        item.id: health_of(
+            status=item.status,
+            changed_at=item.updated_at,
+            listing=lists.get(item.id),
+            traffic=(traffic or {}).get(item.id),
+        )
+        for item in items
+    }
+
+
+def of_all(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = None) -> list[ProviderHealth]:
+    """The same with figures and models, in the order of `items`."""
+    found, served = by_provider(items, traffic), catalog.models_by_provider()
+    rows = []
+    for item in items:
+        health, figures = found[item.id], (traffic or {}).get(item.id)
+        rows.append(
+            ProviderHealth(
+                id=item.id,
+                name=item.name,
+                state=health.state,
+                since=health.since,
+                reason=health.reason,
+                requests=figures.requests if figures else None,
+                errors=figures.errors if figures else None,
+                models=served.get(item.id, []),
+            )
+        )
+    return rows
+
+
+def of_models(models: Sequence[Model], traffic: Mapping[str, Traffic] | None = None) -> dict[str, StateOfHealth]:
+    """The health of each model, by its id: that of its healthiest provider, but degraded while another one fails."""
+    serving = {one.provider_id: one.provider for model in models for one in model.deployments}
+    found = by_provider(list(serving.values()), traffic)
+    return {model.id: _of_model(model, found) for model in models}
+
+
+def _of_model(model: Model, by_provider: Mapping[str, StateOfHealth]) -> StateOfHealth:
+    if model.status == "disabled":
+        return StateOfHealth(state="disabled", since=model.status_at, reason="The model is switched off.")
+    ids = dict.fromkeys(one.provider_id for one in model.deployments)
+    found = sorted(
+        (one for id in ids if (one := by_provider[id]).state != "disabled"),
+        key=lambda one: _PREFERENCE.index(one.state),
+    )
+    if not found:
+        return StateOfHealth(state="failing", reason="No active provider serves it.")
+    best, worst = found[0], found[-1]
+    if best.state == "ok" and worst.state == "failing":
+        failing = sum(one.state == "failing" for one in found)
+        reason = f"{failing} of its {len(found)} providers {'fails' if failing == 1 else 'fail'}."
+        return StateOfHealth(state="degraded", since=worst.since, reason=reason)
+    return best
