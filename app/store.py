@@ -31,7 +31,7 @@ EXHAUSTED = f"{TAG}:exhausted"  # set: "<kind>:<id>" of scopes whose budget was 
 
 # Upstreams (see app.gateway.breakers and app.gateway.traffic).
 BREAKERS = f"{TAG}:breakers"  # hash: breaker -> `app.gateway.breakers.Trip` as JSON, of those that are not closed
-BREAKERS_VERSION = f"{BREAKERS}:version"  # counts up with each change of the hash
+BREAKERS_VERSION = f"{BREAKERS}:version"  # another after each change of the hash
 
 
 def caller(digest: str) -> str:

@@ -36,14 +36,22 @@ def query(call: Call, usable: list[Candidate], breakers: Breakers) -> RouteQuery
     if call.conversation:
         asked = asked._replace(origin_key=store.origin(call.conversation))
     if breakers.trips:
-        now_ms = clock.now_ms()
-        one = to_probe(in_order(usable, call.steering), breakers.trips, now_ms)
+        ordered = in_order(usable, call.steering, _rank(call))
+        one = to_probe(ordered, breakers.trips, clock.now_ms())
         if one is not None:
             own, whole = deployment_breaker(one.deployment.id), provider_breaker(one.provider.id)
             call.probe = own if own in breakers.trips else whole
             probe_s = one.adapter.settings.timeout_s + PROBE_MARGIN_S
-            asked = asked._replace(probe_key=store.probe(call.probe), probe_ms=round(probe_s * 1000))
+            priority = one.deployment.priority
+            peers = [way.deployment.id for way in usable if way.deployment.priority <= priority]
+            asked = asked._replace(
+                probe_key=store.probe(call.probe), probe_ms=round(probe_s * 1000), peers=" ".join(peers)
+            )
     return asked
+
+
+def _rank(call: Call) -> Rank:
+    return by_conversation(call.conversation) if call.conversation else by_chance
 
 
 def choose(call: Call, usable: list[Candidate], breakers: Breakers) -> list[Candidate]:
@@ -55,7 +63,7 @@ def choose(call: Call, usable: list[Candidate], breakers: Breakers) -> list[Cand
         return usable
     if not hold.has_probe:
         call.probe = ""
-    rank: Rank = by_conversation(call.conversation) if call.conversation else by_chance
+    rank = _rank(call)
     ordered = in_order(usable, call.steering, rank, hold.origin)
     if call.conversation:
         call.home, call.led_to = ordered[0], ordered[0].deployment.id

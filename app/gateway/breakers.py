@@ -8,7 +8,7 @@
 
 One failed connection opens the breaker of the whole provider, one timeout that of the deployment, and so do three other
 failures in a row. A 429 with `Retry-After` lets a deployment rest. Each process judges by its own attempts, immediately.
-What it opens or closes it writes into a hash in Redis, beside the request, and counts up the hash's version. Each reserve
+What it opens or closes it writes into a hash in Redis, beside the request, and gives the hash a new version. Each reserve
 answers that version, so that all processes know before they route their next call. The same reserve gives one call in all
 processes the probe of a half-open breaker.
 """
@@ -27,6 +27,7 @@ from hiredis import ReplyError
 from app import clock, store
 from app.gateway.redis_wire import RedisAway
 from app.providers.base import UpstreamError
+from app.runtime.ids import new_id
 
 log = structlog.get_logger("gateway.breakers")
 
@@ -36,6 +37,7 @@ SLOW_MS = (30_000, 300_000)  # ... and where each failure was waited for
 MOST_REST_S = 60.0  # of what `Retry-After` asks for
 FORGOTTEN_MS = 3_600_000  # after its time is over
 MOST_ROWS = 10_000
+UNREAD = "unread"
 
 
 class Trip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -195,7 +197,8 @@ class Breakers:
                         self._send("HDEL", store.BREAKERS, name)
                     else:
                         self._send("HSET", store.BREAKERS, name, msgspec.json.encode(trip))
-                self._send("INCR", store.BREAKERS_VERSION)
+                self._send("SET", store.BREAKERS_VERSION, new_id())
+                self._version = UNREAD  # others may have written in between
                 self._send("DEL", *map(store.probe, changes))
             except _NOT_TAKEN as error:
                 log.warning("a circuit breaker could not be shared", reason=str(error))

@@ -138,11 +138,12 @@ def in_health(
 ) -> tuple[list[Candidate], list[Candidate]]:
     """Candidates as their circuit breakers let them be tried, and those that are left alone, with their reasons.
 
-    `probe` names the half-open breaker that this call may try: what is behind it keeps its place. Other half-open ones come
-    after the closed ones. Where none is closed all are tried, the open ones last: a refusal would help nobody.
+    `probe` names the half-open breaker that this call is to try: it begins there. Other half-open ones come after the closed
+    ones. Where none is closed all are tried, the open ones last: a refusal would help nobody.
     """
     if not trips:
         return ordered, []
+    probed: list[Candidate] = []
     closed: list[Candidate] = []
     half_open: list[Candidate] = []
     open_: list[Candidate] = []
@@ -152,13 +153,13 @@ def in_health(
             closed.append(one)
         elif trip.is_open(now_ms):
             open_.append(one._replace(trip=trip))
-        elif probe and probe in (deployment_breaker(one.deployment.id), provider_breaker(one.provider.id)):
-            closed.append(one._replace(trip=trip))
+        elif not probed and probe in (deployment_breaker(one.deployment.id), provider_breaker(one.provider.id)):
+            probed.append(one._replace(trip=trip))
         else:
             half_open.append(one._replace(trip=trip))
     if not closed:
-        return half_open + open_, []
-    return closed + half_open, [one._replace(hindrance=_why_alone(one.trip)) for one in open_]
+        return probed + half_open + open_, []
+    return probed + closed + half_open, [one._replace(hindrance=_why_alone(one.trip)) for one in open_]
 
 
 def to_probe(ordered: list[Candidate], trips: Trips, now_ms: int) -> Candidate | None:

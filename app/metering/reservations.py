@@ -67,12 +67,14 @@ class Charge(NamedTuple):
 
 
 class RouteQuery(NamedTuple):
-    """What routing asks for in the trip of a reserve: the keys of a conversation's origin and of a breaker's probe, and for
-    how many ms the probe is this call's. A key that is not needed is the version's."""
+    """What routing asks for in the trip of a reserve: the keys of a conversation's origin and of a breaker's probe, for how
+    many ms the probe is this call's, and the ids of the deployments for which a conversation that is there leaves it alone.
+    A key that is not needed is the version's."""
 
     origin_key: str = store.BREAKERS_VERSION
     probe_key: str = store.BREAKERS_VERSION
     probe_ms: int = 0
+    peers: str = ""
 
 
 NO_QUERY = RouteQuery()
@@ -254,6 +256,7 @@ class Meter:
                     charge.bucket_tokens,
                     event,
                     query.probe_ms,
+                    query.peers,
                     *self._assumed(scopes, windows),
                 ],
             )  # fmt: skip

@@ -6,13 +6,14 @@
 --       4 base: nano-units for the input and all that is fixed   5 output price, nano-units a million tokens
 --       6 number of answers   7 the request's own output limit, -1 for none   8 output limit to assume without one
 --       9 1 if the model has a price   10 tokens to take from token buckets   11 the usage event as it stands
---       12 for how many ms the call wants the probe, 0 for none
+--       12 for how many ms the call wants the probe, 0 for none  13 ids of the deployments beside which nothing is probed for
+--       a conversation that is at one of them
 --       then for each scope: period spec assumed, start of its window, end of its window (ms, half-open)
 -- Answers a list whose first member tells the verdict; see `Meter.reserve`.
 --
 -- Money is whole nano-units below 2^53, so that doubles are exact.
 local SCOPE, WINDOW = 3, 3
-local BEFORE, ARGS = 7, 12  -- keys and arguments before those of the scopes
+local BEFORE, ARGS = 7, 13  -- keys and arguments before those of the scopes
 local FOR_EVER = 253402300800000
 local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not exact
 local scopes = (#KEYS - BEFORE) / SCOPE
@@ -32,13 +33,13 @@ if not meter[1] or meter[2] ~= ARGV[2] then
 end
 local now = tell_time(meter[3], ARGV[3])
 
--- What routing asks for beside: the breakers' version, and the origin of the conversation. One that has an origin probes
--- nothing.
+-- What routing asks for beside: the breakers' version, the origin of the conversation, and a probe.
 local function routes(may_probe)
   local told = redis.call('MGET', KEYS[5], KEYS[6])
   local origin = KEYS[6] ~= KEYS[5] and told[2] or ''
   local has_probe = 0
-  if may_probe and ARGV[12] ~= '0' and origin == '' and redis.call('SET', KEYS[7], 1, 'NX', 'PX', ARGV[12]) then
+  local stays = origin ~= '' and string.find(ARGV[13], origin, 1, true)
+  if may_probe and ARGV[12] ~= '0' and not stays and redis.call('SET', KEYS[7], 1, 'NX', 'PX', ARGV[12]) then
     has_probe = 1
   end
   return told[1] or '', origin, has_probe

@@ -220,7 +220,7 @@ class Replay:
                 self.settled += 1
 
     def reserve(self, keys: list[str], args: list[str]) -> None:
-        if any(spec != ALL_TIME for spec in args[12::3]):
+        if any(spec != ALL_TIME for spec in args[13::3]):
             raise AssertionError("only budgets without a period are replayed")
         base, price, answers, limit, usual, priced, bucket = (int(arg) for arg in args[3:10])
         asked = Asked(base, price, answers, None if limit < 0 else limit, usual, priced == 1, bucket)

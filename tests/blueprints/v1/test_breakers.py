@@ -11,6 +11,7 @@ import pytest
 
 from app import clock, store
 from app.gateway.breakers import deployment_breaker, provider_breaker, read_trips
+from app.runtime.ids import new_id
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.upstream import CHAT, Hang, Upstream, chat, failure
@@ -38,7 +39,7 @@ def end_the_time(gate: Gate, breaker: str) -> None:
     until(lambda: breaker in trips(gate), lambda: f"no such breaker: {trips(gate)}")
     over = msgspec.structs.replace(trips(gate)[breaker], until_ms=clock.now_ms() - 1)
     gate.redis.hset(store.BREAKERS, breaker, msgspec.json.encode(over))
-    gate.redis.incr(store.BREAKERS_VERSION)
+    gate.redis.set(store.BREAKERS_VERSION, new_id())
 
 
 UP, SPARE = deployment_breaker("deployment-safe-up"), deployment_breaker("deployment-safe-spare")
