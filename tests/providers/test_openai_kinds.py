@@ -122,7 +122,7 @@ def test_a_new_row_is_a_new_kind(monkeypatch: pytest.MonkeyPatch, upstream: Upst
         assert "nearby" in providers.kinds()
         adapter = providers.adapter("nearby")
         with contextlib.closing(adapter(adapter.Settings(api_key="sk-nearby"), policy=POLICY)) as made:
-            assert made.check(model=None, prompt=None, parameters={}).models == ("small", "large")
+            assert made.check(model=None, prompt=None, parameters={}).models == ("large", "small")
     assert upstream.last.headers["authorization"] == "Bearer sk-nearby"
     assert repr(made.settings).startswith("NearbySettings(")
 
