@@ -64,6 +64,7 @@ class Model(Record, frozen=True):
     name: str
     capabilities: tuple[Capability, ...]
     created: int  # Unix seconds
+    display_name: str = ""
     status: ModelStatus = "active"
     features: tuple[str, ...] = ()
     context_window: int | None = None

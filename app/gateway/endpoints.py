@@ -34,6 +34,9 @@ ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.
 ASKED = {endpoint.path: endpoint for endpoint in TABLE if endpoint.dialect is not None}
 
+# The meter as tools of LiteLLM's and of OpenRouter's ask for it.
+METERS = ("/key/info", "/api/v1/key")
+
 # Where clients go whose base URL lacks /v1: nothing else of Portico's begins like these.
 WITHOUT_V1 = (
     "/chat/completions",
@@ -63,4 +66,4 @@ def is_without_v1(path: str, *, by_a_client: bool) -> bool:
         path = "/" + path.lstrip("/")
         if f"{path}/".startswith("/v1/"):
             return True
-    return path.startswith(WITHOUT_V1) or (by_a_client and f"{path}/".startswith("/models/"))
+    return path in METERS or path.startswith(WITHOUT_V1) or (by_a_client and f"{path}/".startswith("/models/"))

@@ -66,17 +66,7 @@ def run(runtime: Runtime, call: Call) -> Served:
 
 def _reserve(runtime: Runtime, call: Call, query: RouteQuery) -> None:
     """Hold what the call may cost over its whole chain. Raises `ApiError` naming what stands in the way."""
-    bound = call.bound
-    call.price = price = call.model.price_at(clock.now_ms())
-    charge = Charge(
-        base_nano=pricing.base_nano(price, bound),
-        output_price=pricing.output_price(price, bound),
-        answers=bound.answers,
-        output_limit=bound.output if bound.produces_output else 0,
-        assumed_output=pricing.assumed_output(call.model, bound),
-        priced=pricing.is_priced(price, bound) and pricing.unpriced_member(price, bound) is None,
-        bucket_tokens=bound.bucket_tokens,
-    )
+    charge = charge_of(call)
     chain = scopes.chain_of(call.caller, call.caller.models[call.model.name])
     try:
         call.hold = runtime.reserve(call, chain, charge, query)
@@ -100,9 +90,24 @@ def _reserve(runtime: Runtime, call: Call, query: RouteQuery) -> None:
         call.hold = free_hold(call.id, chain)
     else:
         runtime.local_rates.learn(call.caller.id, call.hold.requests_limit)
-    if call.hold.bounded and bound.produces_output:
+    if call.hold.bounded and call.bound.produces_output:
         call.request.max_output = call.hold.output_limit  # a bound that is not sent is none
     runtime.begin(call)
+
+
+def charge_of(call: Call) -> Charge:
+    """What a reserve is asked for, at the price that holds now."""
+    bound = call.bound
+    call.price = price = call.model.price_at(clock.now_ms())
+    return Charge(
+        base_nano=pricing.base_nano(price, bound),
+        output_price=pricing.output_price(price, bound),
+        answers=bound.answers,
+        output_limit=bound.output if bound.produces_output else 0,
+        assumed_output=pricing.assumed_output(call.model, bound),
+        priced=pricing.is_priced(price, bound) and pricing.unpriced_member(price, bound) is None,
+        bucket_tokens=bound.bucket_tokens,
+    )
 
 
 def _is_free(call: Call, charge: Charge) -> bool:

@@ -14,7 +14,8 @@ import flask
 from flask import Blueprint, Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from app.blueprints.v1 import key, models
+from app.blueprints.v1 import key, meters, models
+from app.blueprints.v1.estimate import show_estimate
 from app.blueprints.v1.fast_path import FastPath
 from app.blueprints.v1.handle import View, handle, refusal
 from app.blueprints.v1.http import Answer, Request, session_in
@@ -32,7 +33,10 @@ OWN: dict[str, View] = {
     MODELS.path: models.list_models,
     f"{MODELS.path}/<path:name>": models.show_model,
     "/v1/key": key.show_key,
+    "/key/info": meters.litellm_info,
+    "/api/v1/key": meters.openrouter_key,
 }
+ESTIMATE = "/v1/estimate"
 
 
 def register(app: Flask) -> None:
@@ -51,6 +55,7 @@ def register(app: Flask) -> None:
         door.post(path, endpoint=endpoint.id)(_view(gateway, serve, endpoint))
     for path, view in OWN.items():
         door.get(path, endpoint=view.__name__)(_view(gateway, view))
+    door.post(ESTIMATE, endpoint="estimate")(_view(gateway, show_estimate))
     app.register_blueprint(door)
 
     def misdirected(error: HTTPException) -> Response:

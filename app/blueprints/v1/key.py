@@ -28,7 +28,7 @@ def show_key(request: Request, caller: CallerRecord) -> Answer:
         "id": caller.id,
         "name": caller.name,
         "models": models,
-        "expires_at": _time(caller.expires_ms),
+        "expires_at": time_text(caller.expires_ms),
         "limits": {"rpm": own_level.rpm, "tpm": own_level.tpm, "max_parallel": own_level.max_parallel},
         "budget": _budget(own_level),
         "budgets": [
@@ -48,9 +48,10 @@ def _budget(level: Level) -> dict[str, Any]:
         "reserved": money.text(level.held_nano),
         "remaining": None if limit is None else money.text(max(limit - level.spent_nano - level.held_nano, 0)),
         "period": level.period,
-        "resets_at": _time(level.resets_ms),
+        "resets_at": time_text(level.resets_ms),
     }
 
 
-def _time(ms: int | None) -> str | None:
+def time_text(ms: int | None) -> str | None:
+    """A time as JSON has it, None for none."""
     return None if ms is None else f"{clock.from_ms(ms):%Y-%m-%dT%H:%M:%SZ}"

@@ -60,13 +60,6 @@ class TranscriptionRequest(SpeechRequest):
     timestamp_granularities: list[Literal["word", "segment"]] | None = None
     include: list[Literal["logprobs"]] | None = None
 
-    def check(self) -> None:
-        if self.timestamp_granularities and self.response_format != "verbose_json":
-            raise bad_request(
-                "'timestamp_granularities' is only allowed when 'response_format' is 'verbose_json'.",
-                "timestamp_granularities",
-            )
-
 
 class OpenAISpeechToText(OpenAIDialect):
     """A form with a sound. Fields that the gateway does not know pass through."""
