@@ -13,6 +13,7 @@ import msgspec
 from app import clock
 
 Capability = Literal["chat", "completions", "embeddings", "transcription", "translation", "speech", "images"]
+KeyScope = Literal["chat", "embeddings", "audio", "images", "models:read"]
 ModelStatus = Literal["active", "hidden", "deprecated", "disabled"]
 
 
@@ -133,6 +134,7 @@ class CallerRecord(Record, frozen=True):
     team: str | None = None  # the team's name
     expires_ms: int | None = None
     routing: Literal["free", "fixed"] = "free"
+    scopes: tuple[KeyScope, ...] = ()  # what the key may be used for; none means everything
     secret_id: str | None = None  # which of the key's secrets this record is published for
 
     def may_call(self, model: str) -> bool:

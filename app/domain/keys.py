@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from app import current
 from app.clock import LATEST, now
-from app.directory import CallerRecord
+from app.directory import CallerRecord, KeyScope
 from app.domain import audit, budgets, fields, names, notices, subscriptions, teams
 from app.domain.catalog import Model, has_no_word, has_word
 from app.domain.changes import mark_for_publication
@@ -84,6 +84,23 @@ class KeyFields(msgspec.Struct, kw_only=True):
             },
         ),
     ] = "free"
+    scopes: Annotated[
+        list[KeyScope],
+        Meta(
+            title="May be used for",
+            description="Tick nothing to allow everything, also what is added later.",
+            extra={
+                "labels": {
+                    "chat": "Chat, completions, reranking and estimates",
+                    "embeddings": "Embeddings",
+                    "audio": "Audio",
+                    "images": "Images",
+                    "models:read": "Listing models",
+                },
+                "read": lambda scopes: list(dict.fromkeys(scopes)),
+            },
+        ),
+    ] = []
     rpm: Annotated[Rate | None, Meta(title="Requests a minute")] = None
     tpm: Annotated[Rate | None, Meta(title="Tokens a minute")] = None
     max_parallel: Annotated[Rate | None, Meta(title="Requests at a time")] = None
@@ -113,6 +130,7 @@ class ApiKey(Base):
     team_id: Mapped[str | None] = mapped_column(String(36), index=True)
     models: Mapped[list[str]] = mapped_column(default=list)
     routing: Mapped[str] = mapped_column(String(8), default="free")
+    scopes: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
     rpm: Mapped[int | None]
     tpm: Mapped[int | None]
     max_parallel: Mapped[int | None]

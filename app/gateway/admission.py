@@ -9,17 +9,24 @@ from app.directory import CallerRecord
 from app.gateway.call import Call
 from app.gateway.dialects import dialect
 from app.gateway.endpoints import Endpoint
-from app.gateway.errors import bad_request, endpoint_disabled, routing_fixed, unknown_model
+from app.gateway.errors import bad_request, endpoint_disabled, out_of_scope, routing_fixed, unknown_model
 from app.gateway.routing import FREE, Steering
 from app.gateway.runtime import Runtime
 from app.providers.base import UpstreamRequest
 from app.runtime.forms import Form
 
 
-def check_endpoint(runtime: Runtime, endpoint: Endpoint) -> None:
-    """Raises `ApiError` 503 for a path that is switched off."""
+def check_endpoint(runtime: Runtime, caller: CallerRecord, endpoint: Endpoint) -> None:
+    """Raises `ApiError` 403 for a key that is not made for this, and 503 for a path that is switched off."""
+    check_scope(caller, endpoint)
     if not runtime.routes.endpoint_active(endpoint.path):
         raise endpoint_disabled(endpoint.path)
+
+
+def check_scope(caller: CallerRecord, endpoint: Endpoint) -> None:
+    """Raises `ApiError` 403 for a key that is not made for this endpoint."""
+    if caller.scopes and endpoint.scope not in caller.scopes:
+        raise out_of_scope(endpoint.scope, caller.scopes)
 
 
 def admit(

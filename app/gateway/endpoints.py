@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from app.directory import Capability
+from app.directory import Capability, KeyScope
 
 
 class Endpoint(NamedTuple):
@@ -20,6 +20,15 @@ class Endpoint(NamedTuple):
     dialect: str | None = None
     body: Literal["json", "form"] = "json"
 
+    @property
+    def scope(self) -> KeyScope:
+        """What a key must be made for to be used here."""
+        return _SCOPES.get(self.capability or "", "chat") if self.dialect else "models:read"
+
+
+_SCOPES: dict[str, KeyScope] = {
+    "embeddings": "embeddings", "transcription": "audio", "translation": "audio", "speech": "audio", "images": "images",
+}  # fmt: skip
 
 MODELS = Endpoint("models", "/v1/models")
 CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat")

@@ -92,6 +92,13 @@ def wrong_method(method: str, path: str) -> ApiError:
     return ApiError(405, INVALID, None, f"Not allowed: {method} on {path[:SHOWN_PATH]}.")
 
 
+def out_of_scope(scope: str, scopes: tuple[str, ...]) -> ApiError:
+    return ApiError(
+        403, INVALID, "insufficient_scope",
+        f"This key may not be used for '{scope}', only for {', '.join(scopes)}. The portal tells and changes it, under API keys.",
+    )  # fmt: skip
+
+
 def routing_fixed() -> ApiError:
     return ApiError(
         403,

@@ -103,6 +103,7 @@ EXPORTED: Mapping[str, Callable[[Row], Any]] = {
     "budget_period": lambda row: None if row.standing.limit_nano is None else row.standing.period,
     **{name: _rate(name) for name in fields.numbers(KeyFields)},
     "routing": lambda row: row.key.routing,
+    "scopes": lambda row: list(row.key.scopes),
     "last_used_at": lambda row: row.last_used_at,
     "created_at": lambda row: row.key.created_at,
     "expires_at": lambda row: row.key.expires_at,

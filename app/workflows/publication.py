@@ -247,6 +247,7 @@ SECRETS = (  # columns alone: a person may have hundreds of keys, and there may 
         ApiKey.team_id,
         ApiKey.models,
         ApiKey.routing,
+        ApiKey.scopes,
         ApiKey.expires_at,
         ApiKey.paused_at,
         ApiKey.revoked_at,
@@ -307,6 +308,7 @@ def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRe
         team=row.team,
         expires_ms=to_ms(end) if end else None,
         routing=row.routing,
+        scopes=tuple(row.scopes),
         secret_id=row.secret_id,
     )
 

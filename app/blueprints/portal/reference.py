@@ -82,6 +82,7 @@ CASES = (
     ),
     _case("Under a budget: a field asks for something that the model’s price does not cover", errors.bad_request("")),
     _case("The key’s routing is fixed and the request names a provider", errors.routing_fixed()),
+    _case("The key is not made for this path: see its “May be used for”", errors.out_of_scope("audio", ("chat",))),
     _case("The model is unknown, or this key may not use it", errors.unknown_model("")),
     _case("Unknown path", errors.unknown_path("", "")),
     _case("Wrong method", errors.wrong_method("", "")),

@@ -6,7 +6,7 @@ from app.blueprints.v1.handle import read_body
 from app.blueprints.v1.http import Answer, Request
 from app.blueprints.v1.serve import own
 from app.directory import CallerRecord
-from app.gateway.admission import admit, check_endpoint
+from app.gateway.admission import admit, check_endpoint, check_scope
 from app.gateway.endpoints import ASKED, CHAT
 from app.gateway.envelope import open_envelope
 from app.gateway.errors import bad_request, unavailable
@@ -16,6 +16,7 @@ from app.gateway.redis_wire import RedisAway
 
 def show_estimate(request: Request, caller: CallerRecord) -> Answer:
     """Of a chat by its own body, or of any request in JSON as `{endpoint, request}`."""
+    check_scope(caller, CHAT)
     body = read_body(request)
     assert isinstance(body, bytes)
     endpoint = CHAT
@@ -27,7 +28,7 @@ def show_estimate(request: Request, caller: CallerRecord) -> Answer:
             named = ", ".join(sorted(path for path, one in ASKED.items() if one.body == "json"))
             raise bad_request(f"'endpoint' must be one of {named}.", "endpoint")
         endpoint, body = found, bytes(members["request"])
-    check_endpoint(request.runtime, endpoint)
+    check_endpoint(request.runtime, caller, endpoint)
     call = admit(request.runtime, caller, endpoint, body, id=request.id)
     try:
         return own(request, estimate_of(request.runtime, call))

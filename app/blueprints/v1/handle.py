@@ -43,6 +43,8 @@ def refusal(request: Request, error: ApiError) -> Answer:
     if not request.counted:
         count_refusal(request.route, error.status)
     headers = {"Content-Type": JSON, **error.headers, **dict.fromkeys(request.dialect.id_headers, request.id)}
+    if error.status in (401, 403):
+        headers["x-should-retry"] = "false"
     if not request.is_read:
         # What was not read of the body would be taken for the next request.
         headers["Connection"] = "close"

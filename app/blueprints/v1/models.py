@@ -16,7 +16,7 @@ from app.metering import money
 
 
 def list_models(request: Request, caller: CallerRecord) -> Answer:
-    check_endpoint(request.runtime, MODELS)
+    check_endpoint(request.runtime, caller, MODELS)
     routes = request.runtime.routes
     models = [model for name in caller.callable_models() if (model := routes.model(name)) is not None]
     provider = request.query.get("provider")
@@ -30,7 +30,7 @@ def list_models(request: Request, caller: CallerRecord) -> Answer:
 
 
 def show_model(request: Request, caller: CallerRecord, name: str) -> Answer:
-    check_endpoint(request.runtime, MODELS)
+    check_endpoint(request.runtime, caller, MODELS)
     model = request.runtime.routes.model(name) if caller.may_call(name) else None
     if model is None:
         raise unknown_model(name)

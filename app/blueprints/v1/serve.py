@@ -25,7 +25,7 @@ def serve(request: Request, caller: CallerRecord) -> Answer:
     """Answer a request to an endpoint that a model answers. Raises `ApiError`."""
     endpoint, runtime = request.endpoint, request.runtime
     assert endpoint is not None
-    check_endpoint(runtime, endpoint)
+    check_endpoint(runtime, caller, endpoint)
     body = read_body(request)
     try:
         call = admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin, session=request.session)
