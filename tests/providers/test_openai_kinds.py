@@ -14,7 +14,7 @@ from app import providers
 from app.providers.addresses import AddressPolicy
 from app.providers.openai import OpenAI, shape_of
 from app.providers.openai_kinds import ROWS, OpenAIKind
-from app.providers.settings import Role, SettingsError, Variables, checked, names_with
+from app.providers.settings import Role, SettingsError, Variables, checked, fields_of, names_with
 from tests.providers.more_kinds import more_kinds
 from tests.services.upstream import Upstream
 
@@ -36,6 +36,11 @@ def test_a_row_is_a_kind_with_its_own_defaults(kind: str) -> None:
     assert roles == {"address": ("base_url",), "secret": ("api_key",), "secret_env": ("api_key_env",)}
     with pytest.raises(SettingsError):
         checked(adapter.Settings, GIVEN[kind] | {"colour": "red"}, Variables(()))
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_form_asks_for_the_address_first(kind: str) -> None:
+    assert fields_of(providers.adapter(kind).Settings)[0].name == "base_url"
 
 
 def test_the_kinds_of_the_contract_are_there() -> None:

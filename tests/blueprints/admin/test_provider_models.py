@@ -58,7 +58,7 @@ def test_the_provider_s_page_leads_to_what_it_lists(people: People, signed_in: S
     assert "It has not been asked yet." in page.section("Health")
     assert path_of(id) in page.hrefs
     page = admin.page(path_of(id))
-    assert [row.cell("Model at the provider").text for row in page.rows] == ["gpt-4o", "gpt-4o-mini", "house/blend-1"]
+    assert [row.cell("Listed as").text for row in page.rows] == ["gpt-4o", "gpt-4o-mini", "house/blend-1"]
     assert [one.path for one in upstream.requests] == [MODELS]
     health = admin.page(f"/admin/providers/{id}").section("Health")
     assert "OK" in health and "3 models listed" in health
@@ -72,7 +72,9 @@ def test_what_is_known_is_filled_in(people: People, signed_in: SignedIn, upstrea
     assert values["m1-context_window"] == "64000"
     assert (values["m2-name"], values["m2-context_window"], values["m2-input_per_mtok"]) == ("house/blend-1", "", "")
     assert "m0-cached_input_per_mtok" in values and "m2-cached_input_per_mtok" not in values
-    assert "With prices for priority" in admin.page(path_of(id)).row("gpt-4o")
+    assert "Also sets prices for priority service, unless you change one of these." in admin.page(path_of(id)).row(
+        "gpt-4o"
+    )
 
 
 def test_what_is_ticked_is_published(people: People, signed_in: SignedIn, upstream: Upstream) -> None:
@@ -89,9 +91,7 @@ def test_what_is_ticked_is_published(people: People, signed_in: SignedIn, upstre
     assert fresh("gpt-4o").price.tiers and fresh("gpt-4o-mini") is None
     rows = admin.page(path_of(id)).rows
     assert "Published as blend" in rows[2].text and "Published" in rows[0].text and "Published" not in rows[1].text
-    assert [row.cell("Model at the provider").text for row in admin.page(f"{path_of(id)}?show=new").rows] == [
-        "gpt-4o-mini"
-    ]
+    assert [row.cell("Listed as").text for row in admin.page(f"{path_of(id)}?show=new").rows] == ["gpt-4o-mini"]
 
 
 def test_a_price_that_was_changed_holds_for_every_tier(people: People, signed_in: SignedIn, upstream: Upstream) -> None:
@@ -124,9 +124,7 @@ def test_a_long_list_has_pages_and_a_search(people: People, signed_in: SignedIn,
     page = admin.page(path_of(id))
     assert (len(page.rows), page.total) == (20, "45 results")
     assert len(admin.page(f"{path_of(id)}?page=3").rows) == 5
-    assert [row.cell("Model at the provider").text for row in admin.page(f"{path_of(id)}?q=L-044").rows] == [
-        "model-044"
-    ]
+    assert [row.cell("Listed as").text for row in admin.page(f"{path_of(id)}?q=L-044").rows] == ["model-044"]
     assert "No model fits this search." in admin.page(f"{path_of(id)}?q=none").empty
     assert len(admin.page(f"{path_of(id)}?q=04", fragment=True).rows) == 6
 
