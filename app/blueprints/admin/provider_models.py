@@ -52,7 +52,7 @@ class Row(Form):
         render_kw={"autocomplete": "off", "spellcheck": "false", "maxlength": 200},
     )
     capability = SelectField("Capability", choices=[SelectChoice(name, name.capitalize()) for name in CAPABILITIES])
-    context_window = IntegerField("Context window", [Optional(), NUMBER], render_kw=NARROW)
+    context_window = IntegerField("Context", [Optional(), NUMBER], render_kw=NARROW)
     max_output_tokens = IntegerField("Max output", [Optional(), NUMBER], render_kw=NARROW)
     draft: Draft  # what is filled in
     served: Sequence[str] = ()  # the models that are made of it already
