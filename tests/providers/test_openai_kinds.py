@@ -92,7 +92,10 @@ def test_a_kind_without_a_usual_address_needs_one() -> None:
         ("list_path", "models"),
         ("rename", {"model": "engine"}),
         ("rename", {"seed": "random seed"}),
+        ("rename", {"user": "model"}),
+        ("rename", {"seed": "max_tokens"}),
         ("drop", ["messages"]),
+        ("drop", ["max_tokens"]),
         ("drop", "user"),
     ],
 )
@@ -100,6 +103,11 @@ def test_a_setting_that_would_make_another_request_is_refused(setting: str, valu
     with pytest.raises(SettingsError) as refused:
         checked(providers.adapter("other").Settings, GIVEN["other"] | {setting: value}, Variables(()))
     assert refused.value.field == setting
+
+
+def test_an_output_limit_may_have_another_name() -> None:
+    given = GIVEN["other"] | {"rename": {"max_tokens": "max_new_tokens"}}
+    assert checked(providers.adapter("other").Settings, given, Variables(())).rename == given["rename"]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from app.blueprints.admin.model_form import with_amounts
 from app.blueprints.admin.person import me
 from app.clock import from_ms
 from app.domain import catalog, providers
-from app.domain.catalog import CAPABILITIES, LARGEST_TOKENS, ModelFields
+from app.domain.catalog import CAPABILITIES, ModelFields
 from app.domain.errors import DomainError
+from app.domain.prices import LARGEST_TOKENS
 from app.domain.providers import Provider
 from app.extensions import transaction
 from app.metering import money
