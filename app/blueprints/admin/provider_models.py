@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, request, url_for
-from wtforms import BooleanField, Form, HiddenField, IntegerField, SelectField, StringField
+from wtforms import BooleanField, Form, HiddenField, IntegerField, SelectField, StringField, ValidationError
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, NumberRange, Optional
 
@@ -18,6 +18,7 @@ from app.clock import from_ms
 from app.domain import catalog, providers
 from app.domain.catalog import CAPABILITIES, ModelFields
 from app.domain.errors import DomainError
+from app.domain.fields import fields_of
 from app.domain.prices import LARGEST_TOKENS
 from app.domain.providers import Provider
 from app.extensions import transaction
@@ -41,6 +42,17 @@ NARROW = {"inputmode": "numeric", "min": 1}
 bp = Blueprint("provider_models", __name__)
 
 
+_read_name: Any = next(field.read for field in fields_of(ModelFields) if field.name == "name")
+
+
+def _must_be_a_name(form: Form, field: StringField) -> None:
+    """A validator that checks every name, so that all invalid ones are reported together."""
+    try:
+        _read_name(field.data or "")
+    except DomainError as error:
+        raise ValidationError(error.message) from None
+
+
 @with_amounts
 class Row(Form):
     """One model that is listed."""
@@ -49,7 +61,7 @@ class Row(Form):
     upstream_model = HiddenField("Model at the provider")
     name = StringField(
         "Name",
-        [InputRequired("Give the model a name.")],
+        [InputRequired("Give the model a name."), _must_be_a_name],
         render_kw={"autocomplete": "off", "spellcheck": "false", "maxlength": 200},
     )
     capability = SelectField("Capability", choices=[SelectChoice(name, name.capitalize()) for name in CAPABILITIES])

@@ -105,10 +105,11 @@ def test_nothing_is_published_while_one_cannot_be(people: People, signed_in: Sig
     admin, id = signed_in("admin"), make(upstream)
     transaction(make_model, people.admin, "gpt-4o")
     faulty = sent(admin, id, "gpt-4o", "gpt-4o-mini", "house/blend-1",
-                  **{"m1-output_per_mtok": "dear", "m2-context_window": "0"})  # fmt: skip
+                  **{"m0-name": "a b", "m1-output_per_mtok": "dear", "m2-context_window": "0"})  # fmt: skip
     refused = admin.post(path_of(id), **faulty)
     assert refused.status_code == 422
     text = read(refused).text
+    assert "gpt-4o: Use 1 to 200 letters" in text
     assert "gpt-4o-mini: This price is not usable" in text and "house/blend-1: Give a number of at least 1." in text
     refused = admin.post(path_of(id), **sent(admin, id, "gpt-4o", "gpt-4o-mini"))
     assert refused.status_code == 422 and "gpt-4o: The name gpt-4o is taken." in read(refused).text
