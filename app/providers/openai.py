@@ -150,7 +150,9 @@ SHAPE: dict[str, Any] = {
         ),
     ],
 }
-NEEDED = ("model", "messages", "input", "prompt", "stream")  # members without which a call would be another one
+# Members without which a call would be another one, or could cost more than is held for it.
+NEEDED = ("model", "messages", "input", "prompt", "stream")
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 class OpenAISettings(Settings):
@@ -169,10 +171,13 @@ class OpenAISettings(Settings):
         for name in getattr(self, "headers", ()):
             if name.lower() in OWN_HEADERS:
                 raise SettingsError("headers", f"The header {name} can't be set: requests have their own.")
-        for setting in ("rename", "drop"):
-            for name in getattr(self, setting, ()):
-                if name in NEEDED:
-                    raise SettingsError(setting, f"The member {name} must stay as it is.")
+        renamed: Mapping[str, str] = getattr(self, "rename", {})
+        for name in (*renamed, *renamed.values()):
+            if name in NEEDED or name in LIMITS and name not in renamed:
+                raise SettingsError("rename", f"The member {name} must stay as it is.")
+        for name in getattr(self, "drop", ()):
+            if name in (*NEEDED, *LIMITS):
+                raise SettingsError("drop", f"The member {name} must stay as it is.")
         if getattr(self, "auth", None) == "header" and self.auth_header.lower() in OWN_HEADERS - {"authorization"}:  # type: ignore[attr-defined]
             raise SettingsError("auth_header", "Another header must be used: requests have this one already.")
 
@@ -534,7 +539,9 @@ class OpenAI(Adapter):
 
     def _post_form(self, path: str, model: str, asked: Form) -> Answer:
         form = Form()
-        form.fields = [*[(name, text) for name, text in asked.fields if name != "model"], ("model", model)]
+        rename, dropped = self._shape.rename, ("model", *self._shape.drop)
+        form.fields = [(rename.get(name, name), text) for name, text in asked.fields if name not in dropped]
+        form.fields.append(("model", model))
         form.files = asked.files
         headers = {"Content-Type": f"{MULTIPART}; boundary={self._boundary}", "Accept": "*/*"}
         place = self._paths.get(path) or self._path(path, model)

@@ -143,12 +143,14 @@ class Variables:
 
 @cache
 def fields_of(settings: type[Settings]) -> tuple[Field, ...]:
-    """The settings of an adapter in the order it declares them, its own before the common ones. Raises `TypeError` for a
-    role that can't be kept."""
+    """The settings of an adapter in the order it declares them: addresses first, the common ones last. Raises `TypeError`
+    for a role that can't be kept."""
     hints = get_type_hints(settings, include_extras=True)
     common = {field.name for field in msgspec.structs.fields(Settings)}
     declared = sorted(msgspec.structs.fields(settings), key=lambda field: field.name in common)
-    found = tuple(_field(item, hints[item.name]) for item in declared)
+    found = tuple(
+        sorted((_field(item, hints[item.name]) for item in declared), key=lambda field: field.role != "address")
+    )
     secrets = [field.name for field in found if field.role == "secret"]
     for field in found:
         if (

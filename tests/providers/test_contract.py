@@ -135,6 +135,7 @@ def check_bytes(recording: Recording, outcome: Outcome, body: Any) -> None:
     assert body is None or values == [body]
 
 
+FORM_FIELD = re.compile(r'name="(\w+)"\r\n\r\n(.*?)\r\n--', re.DOTALL)
 ASKED = [(kind, name) for kind in KINDS for name, one in own_recordings_of(kind).items() if one.asked]
 
 
@@ -154,7 +155,8 @@ def test_the_upstream_is_asked_as_it_wants_to_be(kind: str, name: str) -> None:
         for field, value in asked["headers"].items():
             expected = value and value.replace("{SECRET}", contract.SECRET)
             assert headers.get(field.lower()) == expected, field
-        members = json.loads(body)
+        is_form = headers["content-type"].startswith("multipart/")
+        members = dict(FORM_FIELD.findall(body.decode("latin-1"))) if is_form else json.loads(body)
         assert {member: members.get(member) for member in asked["members"]} == asked["members"]
         assert not members.keys() & set(asked.get("without", ()))
 

@@ -14,7 +14,7 @@ from app import providers
 from app.providers.addresses import AddressPolicy
 from app.providers.openai import OpenAI, shape_of
 from app.providers.openai_kinds import ROWS, OpenAIKind
-from app.providers.settings import Role, SettingsError, Variables, checked, names_with
+from app.providers.settings import Role, SettingsError, Variables, checked, fields_of, names_with
 from tests.providers.more_kinds import more_kinds
 from tests.services.upstream import Upstream
 
@@ -36,6 +36,11 @@ def test_a_row_is_a_kind_with_its_own_defaults(kind: str) -> None:
     assert roles == {"address": ("base_url",), "secret": ("api_key",), "secret_env": ("api_key_env",)}
     with pytest.raises(SettingsError):
         checked(adapter.Settings, GIVEN[kind] | {"colour": "red"}, Variables(()))
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_form_asks_for_the_address_first(kind: str) -> None:
+    assert fields_of(providers.adapter(kind).Settings)[0].name == "base_url"
 
 
 def test_the_kinds_of_the_contract_are_there() -> None:
@@ -87,7 +92,10 @@ def test_a_kind_without_a_usual_address_needs_one() -> None:
         ("list_path", "models"),
         ("rename", {"model": "engine"}),
         ("rename", {"seed": "random seed"}),
+        ("rename", {"user": "model"}),
+        ("rename", {"seed": "max_tokens"}),
         ("drop", ["messages"]),
+        ("drop", ["max_tokens"]),
         ("drop", "user"),
     ],
 )
@@ -95,6 +103,11 @@ def test_a_setting_that_would_make_another_request_is_refused(setting: str, valu
     with pytest.raises(SettingsError) as refused:
         checked(providers.adapter("other").Settings, GIVEN["other"] | {setting: value}, Variables(()))
     assert refused.value.field == setting
+
+
+def test_an_output_limit_may_have_another_name() -> None:
+    given = GIVEN["other"] | {"rename": {"max_tokens": "max_new_tokens"}}
+    assert checked(providers.adapter("other").Settings, given, Variables(())).rename == given["rename"]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def _amount(form: Form, field: StringField) -> None:
         raise ValidationError(f"This price is not usable: {error}.") from None
 
 
-def _with_amounts(form: type[F], prefix: str = "") -> type[F]:
+def with_amounts(form: type[F], prefix: str = "") -> type[F]:
     """Gives a form an input for each member of a price."""
     attributes = {"inputmode": "decimal", "autocomplete": "off"}
     for member in PRICE_MEMBERS:
@@ -210,7 +210,7 @@ class Deployments(Rows[DeploymentRow]):
         return not any(row.errors for row in self.used)
 
 
-@_with_amounts
+@with_amounts
 class TierRow(Row):
     """The amounts of one service tier. A row with neither name nor amount is a spare one."""
 
@@ -253,7 +253,7 @@ class Tiers(Rows[TierRow]):
         return {row.tier: _amounts_of(row) for row in self.used}
 
 
-@_with_amounts
+@with_amounts
 class LongContextForm(Form):
     """The amounts for long prompts. They do not apply if everything is empty."""
 
@@ -373,7 +373,7 @@ class ModelForm(EditForm):
         return {**self.entered(), "price": self.price}
 
 
-_with_amounts(ModelForm, PRICE)
+with_amounts(ModelForm, PRICE)
 
 
 def new_form(*, sent: bool = False) -> tuple[ModelForm, Deployments]:

@@ -17,6 +17,7 @@ from wtforms.validators import InputRequired, Length, NumberRange
 
 from app import providers as adapters
 from app.blueprints.admin.person import me
+from app.clock import from_ms
 from app.domain import catalog, fields, providers
 from app.domain.catalog import Deployment
 from app.domain.errors import Conflict, DomainError, NotFound
@@ -31,7 +32,7 @@ from app.web import exports
 from app.web.forms import EditForm, Value, blame, input_of, with_inputs
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
-from app.workflows import offboarding
+from app.workflows import model_lists, offboarding, provider_health
 
 BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (\S+)")
 LENGTH = re.compile(r"Expected `str` of length (>=|<=) (\d+)")
@@ -146,7 +147,10 @@ def index() -> Response:
         providers.search(status=filters["status"], search=filters.search, kind=filters["kind"]),
         COLUMNS,
         file=lambda file_format, rows: exports.answer(file_format, "providers", _export_columns(served), rows),
-        page=lambda listing: {"recent": performance.by("provider_id", [item.id for item in listing.items])},
+        page=lambda listing: {
+            "recent": performance.by("provider_id", [item.id for item in listing.items]),
+            "health": provider_health.by_provider(listing.items),
+        },
         search=filters.search,
         chosen=filters["status"],
         statuses=STATUSES,
@@ -297,6 +301,7 @@ def _settings_to_show(item: Provider) -> dict[str, Any]:
 
 
 def _page(item: Provider, form: ProviderForm, status: int = 200, *, rows: Ranks | None = None) -> Response:
+    model_list = model_lists.known([item]).get(item.id)
     return render(
         "admin/providers/detail.html",
         status=status,
@@ -305,6 +310,9 @@ def _page(item: Provider, form: ProviderForm, status: int = 200, *, rows: Ranks 
         rows=rows or Ranks.of(item),
         recent=performance.by("provider_id", [item.id]).get(item.id),
         test=TrialForm(formdata=None),
+        health=provider_health.by_provider([item])[item.id],
+        model_list=model_list,
+        listed_at=from_ms(model_list.listed_at_ms) if model_list and model_list.listed_at_ms else None,
     )
 
 

@@ -27,6 +27,7 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
     return {
         "approvals": subscribe(people.owner, guarded),
         "providers": guarded.deployments[0].provider_id,
+        "provider_models": guarded.deployments[0].provider_id,
         "models": guarded.id,
         "dead_letters": dead_letter(),
         "invitations": invited(people),
