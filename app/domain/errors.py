@@ -5,12 +5,16 @@ A door turns these into its own language: the management API into JSON, the port
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class DomainError(Exception):
-    """A refusal. `status` is its HTTP equivalent, `code` its name for programs, `field` the input at fault."""
+    """A refusal. `status` is its HTTP equivalent, `code` its name for programs, `field` the input at fault, `headers` what
+    an answer in HTTP says besides."""
 
     status = 400
     code = "refused"
+    headers: Mapping[str, str] = {}
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -62,6 +66,7 @@ class Throttled(DomainError):
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.headers = {"Retry-After": str(retry_after_s)}
 
 
 class Unavailable(DomainError):

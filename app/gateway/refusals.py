@@ -74,8 +74,12 @@ def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
         f" {money.text(max(refused.spent, 0))}, reserved {money.text(refused.held)},"
         f" {f'over by {money.text(over)}' if over > 0 else f'remaining {money.text(left)}'}; the request may"
         f" cost {money.text(refused.amount)}. {resets}{smaller} Ask for more at {page}",
-        headers={"x-should-retry": "false"},
+        headers=_until_reset(refused.resets_ms) | {"x-should-retry": "false"},
     )
+
+
+def _until_reset(resets_ms: int | None) -> dict[str, str]:
+    return {} if resets_ms is None else {"Retry-After": str(max(1, -(-(resets_ms - clock.now_ms()) // 1000)))}
 
 
 def _page_of(call: Call, scope: ScopeRef, config: Config) -> str:

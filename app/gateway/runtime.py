@@ -6,16 +6,19 @@ Made lazily in each worker, after the fork and after gevent has patched the proc
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import gevent
 import msgspec
 import structlog
 from hiredis import ReplyError
 
+from app import store
 from app.gateway import affinity, metrics
 from app.gateway.access import Access
 from app.gateway.call import Call
 from app.gateway.denials import Denials
+from app.gateway.errors import unavailable
 from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
@@ -39,6 +42,15 @@ AT_ONCE = 100  # beats
 MOST_REFUSALS = 8  # of one settle, over some eight minutes
 
 _running: list[Runtime] = []
+_of_process: dict[int, Runtime] = {}  # by the settings that it was made with, which live as long as their application
+
+
+def of_process(config: Config) -> Runtime:
+    """The gateway of this process, made at its first call: after the fork, in the worker. The doors of a process share it."""
+    runtime = _of_process.get(id(config))
+    if runtime is None:
+        runtime = _of_process[id(config)] = Runtime(config)
+    return runtime
 
 
 def drain() -> None:
@@ -80,6 +92,14 @@ class Runtime:
         self._reported = ("", "")  # the count and the spool file last reported for
         self._beats = gevent.spawn(self._beat_for_ever)
         _running.append(self)
+
+    def know_directory(self) -> None:
+        """Read the directory if another version is published: who presents no key has not heard of it. Raises `ApiError`."""
+        with suppress(RedisAway):  # what is known still holds
+            version = self.wire.call("GET", store.DIRECTORY_VERSION)
+            self.routes.refresh(None if version is None else version.decode())
+        if self.routes.version is None:
+            raise unavailable("The directory of models")
 
     def begin(self, call: Call) -> None:
         """A call holds money: beat for it until it is settled."""

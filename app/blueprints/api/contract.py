@@ -39,7 +39,7 @@ from werkzeug.exceptions import HTTPException
 from app.blueprints.api.versions import Version
 from app.clock import LATEST
 from app.domain import fields, tokens
-from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated
+from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Unauthenticated
 from app.domain.person import SCOPES_OF, Person
 from app.extensions import csrf, db, transaction, transaction_if
 from app.metering import money
@@ -187,6 +187,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     also: tuple[int, ...]
     throttled: bool
+    calls: bool
     text: str
 
 
@@ -222,6 +223,7 @@ def route(
     also: tuple[int, ...] = (),
     writes: bool = False,
     throttled: bool = False,
+    calls: bool = False,
     versioned_by: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Declares a route. Its function gets the parameters of the path, the decoded `query` and the decoded `body`.
@@ -229,7 +231,8 @@ def route(
     The function returns a Struct, a dictionary, None (for 204), or a pair with a status from `also`. The scope `admin`
     also needs a role: admin, or admin-readonly for reading. `any` accepts every valid token. None accepts everyone. A
     function that `writes` may run twice, so it must only call verbs of the domain. A route whose answer is a page of a
-    list gets that list's query automatically. A `throttled` route counts failed attempts.
+    list gets that list's query automatically. A `throttled` route counts failed attempts. One that
+    `calls` a model may also be refused as /v1 refuses.
 
     Members that a body does not know are refused. PUT accepts an object as GET returns it: members of the answer that
     the body cannot set are ignored.
@@ -264,6 +267,7 @@ def route(
                 status=status,
                 also=also,
                 throttled=throttled,
+                calls=calls,
                 text=inspect.getdoc(function) or function.__name__.replace("_", " "),
             )
         )
@@ -605,8 +609,7 @@ def refuse_http(error: HTTPException) -> Response:
 @bp.errorhandler(DomainError)
 def _refused(error: DomainError) -> Response:
     response = refuse(error.status, error.code, error.message, error.field)
-    if isinstance(error, Throttled):
-        response.headers["Retry-After"] = str(error.retry_after_s)
+    response.headers.update(error.headers)
     return response
 
 

@@ -45,12 +45,17 @@ REFUSALS = {
     412: ("PreconditionFailed", "The object has changed since the version in `If-Match`; nothing was changed."),
     413: ("TooLarge", "The body is too large."),
     422: ("InvalidField", "A value cannot be used; `field` names it."),
-    429: ("TooManyAttempts", "Too many failed attempts; `Retry-After` says when the next one counts."),
+    429: (
+        "TooMany",
+        "Too many failed attempts, or more than a limit or a budget allows; `Retry-After` says when to try again.",
+    ),
+    502: ("UpstreamFailed", "No provider of the model could answer."),
     503: ("Unavailable", "A database or Redis does not answer at the moment; nothing was changed."),
+    504: ("UpstreamTimeout", "No provider of the model answered in time."),
 }
 HEADERS = {
     401: {"WWW-Authenticate": "The scheme to sign in with."},
-    429: {"Retry-After": "Seconds until the next attempt counts."},
+    429: {"Retry-After": "Seconds until it is worth trying again."},
     503: {"Retry-After": "Seconds until it is worth trying again."},
 }
 ABOUT = """Everything that people do in the portal, for programs.
@@ -127,14 +132,16 @@ def statuses(operation: Operation) -> list[int]:
         400: reads,
         401: operation.scope is not None or reads,
         403: changes or operation.scope != "any",
-        404: parameters or refers_to_another,
         408: changes,
         409: changes,
         412: operation.method in CONDITIONAL,
         413: reads,
         422: reads or operation.query is not None or parameters,
-        429: operation.throttled,
+        404: parameters or refers_to_another or operation.calls,
+        429: operation.throttled or operation.calls,
+        502: operation.calls,
         503: True,
+        504: operation.calls,
     }
     return [operation.status, *operation.also, *(status for status, known in possible.items() if known)]
 

@@ -7,7 +7,7 @@ their own in front of Flask (`fast_path.py`), to the same endpoints.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 from typing import Any
 
 import flask
@@ -24,7 +24,7 @@ from app.directory import CallerRecord
 from app.gateway import metrics
 from app.gateway.endpoints import ASKED, MODELS, Endpoint, meant_by
 from app.gateway.errors import ApiError, bad_request, internal, unknown_path, wrong_method
-from app.gateway.runtime import Runtime
+from app.gateway.runtime import Runtime, of_process
 from app.runtime import health
 from config import Config
 
@@ -43,11 +43,7 @@ def register(app: Flask) -> None:
     """Serve /v1 from `app`, and keep the fast path to the same gateway in its extensions."""
     config: Config = app.config["PORTICO"]
 
-    @cache
-    def gateway() -> Runtime:
-        """The gateway of this process, made at the first call: after the fork, in the worker."""
-        return Runtime(config)
-
+    gateway = partial(of_process, config)
     app.url_map.merge_slashes = False  # a path with too many slashes is another: it leads nowhere, by no redirect
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     door = Blueprint("v1", __name__)

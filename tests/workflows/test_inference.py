@@ -1,0 +1,73 @@
+"""Calls from the portal's side: who pays, what is refused, and that nothing is called that is not published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from app import current, store
+from app.clock import now, to_ms
+from app.domain import subscriptions, teams
+from app.domain.catalog import Model
+from app.extensions import transaction
+from app.gateway import runtime as gateway
+from app.ledger.recount import server_run
+from app.metering import scopes
+from app.workflows import inference, publication
+from tests.house import People, make_model
+
+
+@pytest.fixture
+def small(people: People) -> Iterator[Model]:
+    current.redis().hset(store.METER, mapping={"epoch": "1", "run_id": server_run(current.redis())})
+    yield transaction(make_model)
+    for made in gateway._of_process.values():
+        made._beats.kill()
+    gateway._of_process.clear()
+
+
+def test_a_person_pays_by_their_own_subscription_and_a_team_by_its(people: People, small: Model) -> None:
+    team = transaction(lambda: teams.create(by=people.owner, name="Research"))
+    mine, _ = transaction(lambda: subscriptions.request(people.owner, small, by=people.owner))
+    theirs, _ = transaction(lambda: subscriptions.request(people.owner, small, by=people.owner, team=team))
+    chains = {
+        mine.id: scopes.chain_of(inference.caller_of(people.owner), mine.id),
+        theirs.id: scopes.chain_of(inference.caller_of(people.owner, team), theirs.id),
+    }
+    assert [scope.kind for scope in chains[mine.id]] == ["subscription", "user", "organisation"]
+    assert [scope.kind for scope in chains[theirs.id]] == ["subscription", "member", "team", "organisation"]
+    assert inference.caller_of(people.owner).models == {"small": mine.id}
+    assert inference.caller_of(people.owner, team).models == {"small": theirs.id}
+    assert inference.caller_of(people.stranger).models == {}
+
+
+def test_an_end_of_access_holds_here_too(people: People, small: Model) -> None:
+    end = now() + timedelta(days=1)
+    found, _ = transaction(lambda: subscriptions.request(people.owner, small, by=people.owner))
+    transaction(lambda: setattr(found, "expires_at", end))
+    assert inference.caller_of(people.owner).ends_ms == {"small": to_ms(end)}
+
+
+def test_a_call_without_access_or_before_anything_is_published_is_refused(people: People, small: Model) -> None:
+    caller = inference.caller_of(people.owner)
+    current.redis().delete(store.DIRECTORY, store.DIRECTORY_VERSION)
+    asked = {"model": "small", "messages": [{"role": "user", "content": "Hello"}]}
+    with pytest.raises(inference.Refused) as refused:
+        inference.chat(caller, asked)
+    assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "1")
+    publication.publish_all()
+    with pytest.raises(inference.Refused) as refused:
+        inference.chat(caller, asked)
+    assert (refused.value.status, refused.value.code, refused.value.field) == (404, "model_not_found", "model")
+
+
+def test_an_answer_comes_with_what_is_booked_of_it(people: People, small: Model) -> None:
+    transaction(lambda: subscriptions.request(people.owner, small, by=people.owner))
+    publication.publish_all()
+    asked = {"model": "small", "messages": [{"role": "user", "content": "one two"}], "stream": True}
+    answered = inference.chat(inference.caller_of(people.owner), asked)
+    assert answered.answer["choices"][0]["message"]["content"] == "one two"
+    assert (answered.event.request_id, answered.event.prompt_tokens, answered.event.stream) == (answered.id, 2, False)
+    assert answered.event.cost_nano > 0
