@@ -90,9 +90,9 @@ def test_a_profile_is_changed_and_written_down(people: People, signed_in: Signed
     assert (newest.cell("Who"), newest.cell("What").texts[0]) == ("admin", "person.update")
     assert "email: None → o@example.org" in newest.cell("What")
     for wrong, field, told in (
-        ({"email": "nowhere"}, "E-mail", "Give an e-mail address"),
-        ({"email": "o@example.org,eve@example.org"}, "E-mail", "Give an e-mail address"),
-        ({"rpm": "0"}, "Requests a minute", "Give a number of at least 1."),
+        ({"email": "nowhere"}, "E-mail", "Enter an e-mail address"),
+        ({"email": "o@example.org,eve@example.org"}, "E-mail", "Enter an e-mail address"),
+        ({"rpm": "0"}, "Requests per minute", "Enter a number of at least 1."),
         ({"role": "emperor"}, "Role", "Not a valid choice"),
     ):
         refused = admin.post("/admin/people/owner", **{**form, **wrong})
