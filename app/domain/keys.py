@@ -73,7 +73,7 @@ class KeyFields(msgspec.Struct, kw_only=True):
     routing: Annotated[
         Literal["free", "fixed"],
         Meta(
-            title="Routing",
+            title="Provider routing",
             extra={
                 "labels": {
                     "free": "Caller can choose: a request can name a provider and fallbacks among the model’s own",

@@ -36,7 +36,7 @@ def line(action: str, *, on_behalf_of: str | None = None, **detail: Any) -> tupl
          "requests per minute: 60 → none; expires: never → 1 Dec 2026, 10:30 UTC"),
         ("key.create", None, {"name": "app", "note": None, "models": [], "routing": "free", "rpm": 5, "team": "Research"},
          "requests per minute: 5; team: Research"),
-        ("key.create", None, {"name": "app", "routing": "fixed"}, "routing: fixed"),
+        ("key.create", None, {"name": "app", "routing": "fixed"}, "provider routing: fixed"),
         ("key.rotate", None, {"overlap_s": 7200, "secret": "sk-a…b"}, "the old secret works for: 2 hours; secret: sk-a…b"),
         ("team.update", {"name": "Research", "description": ""}, {"name": "Lab", "description": "Ours"},
          "name: Research → Lab; description: Ours"),

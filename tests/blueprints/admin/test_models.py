@@ -111,7 +111,7 @@ def test_a_model_is_made_with_price_and_deployments(people: People, echo: str, s
     page = admin.page("/admin/models?capability=images")
     [listed] = page.rows
     assert (listed.name, listed.codes) == ("Large", ["lab/large"])
-    assert (listed.cell("Capabilities"), listed.cell("Input"), listed.cell("Output")) == (
+    assert (listed.cell("Capabilities"), listed.cell("Input / 1M tokens"), listed.cell("Output / 1M tokens")) == (
         "Chat, images", "$0.15", "$0.60",
     )  # fmt: skip
     assert page.total == "1 result"

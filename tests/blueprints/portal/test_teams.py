@@ -94,7 +94,7 @@ def test_the_list_shows_one_s_own_teams_searched_sorted_and_exported(
     assert names("/teams?q=ze") == ["Zeta"]
     assert "No team of yours fits this search." in owner.page("/teams?q=nothing").texts
     row = owner.page("/teams").row("Research")
-    assert row.cell("Spent") == "$1.70"
+    assert row.cell("Spent this month") == "$1.70"
     assert row.cell("Budget") == "$1.70 of $2.00 Running low, 85%"
     [told] = owner.get("/teams?format=json&q=resea", buffered=True).get_json()["data"]
     assert (told["my_role"], told["members"], told["budget"], told["spent"]) == ("owner", 2, "2", "1.7")
