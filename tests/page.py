@@ -132,6 +132,8 @@ class _Tree(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.tag == tag and self.open.parent, f"</{tag}> does not close <{self.open.tag}>"
+        if tag == "table":
+            _check_labels(self.open)
         self.open = self.open.parent
 
     def handle_data(self, data: str) -> None:
@@ -661,6 +663,17 @@ def _cells(row: Node) -> list[Node]:
 
 def _span(cell: Node) -> int:
     return int(cell.attributes.get("colspan", "1"))
+
+
+def _check_labels(table: Node) -> None:
+    """On a narrow screen a cell shows its label in place of its column's head: both must be the same."""
+    head, *rows = [node for node in table.within(unseen=True) if node.tag == "tr"] or [None]
+    heads = [cell.text() for cell in _cells(head) for _ in range(_span(cell))] if head else []
+    for row in rows:
+        cells = [cell for cell in _cells(row) for _ in range(_span(cell))]
+        for name, cell in zip(heads, cells, strict=False):
+            label = cell.attributes.get("data-label", name)
+            assert label == name, f"a cell of the column {name!r} is labelled {label!r}"
 
 
 def _strings(node: Node) -> Iterator[str]:

@@ -80,7 +80,7 @@ def test_every_process_writes_json(start_portico: Callable[..., Portico]) -> Non
     for process, words in {"web": "Listening at", "drainer": "the drainer drains"}.items():
         assert any(words in line for line in processes[process])
     assert any('"logger": "gunicorn.access"' in line for line in processes["web"])
-    of_set_up = [line for line in portico.log(10_000_000).splitlines() if "was counted anew" in line]
+    of_set_up = [line for line in portico.log(10_000_000).splitlines() if "was recounted" in line]
     assert json.loads(of_set_up[0])["component"] == "setup"
 
 

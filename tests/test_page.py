@@ -49,6 +49,13 @@ def shown() -> Page:
     return read(PAGE)
 
 
+def test_a_cell_is_labelled_as_its_column_is_headed() -> None:
+    table = "<table><thead><tr><th>Name</th><th>Spent</th></tr></thead><tr><td>app</td>{}</tr></table>"
+    read(table.format('<td data-label="Spent">$3</td>'))
+    with pytest.raises(AssertionError, match="the column 'Spent' is labelled 'Left'"):
+        read(table.format('<td data-label="Left">$3</td>'))
+
+
 def test_a_row_is_found_by_what_it_is_about_and_a_cell_by_its_head(shown: Page) -> None:
     row = shown.table("Your keys").row("app")
     assert row.cell("Spent") == "$3.00"

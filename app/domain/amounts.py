@@ -1,4 +1,4 @@
-"""Amounts of money as people give them, read into nano-units; what cannot be read is told with the field it stands in."""
+"""Parses amounts of money that people enter into nano-units; an error names the input field."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from app.metering import money
 
 
 def read(amount: str | int, field: str, what: str = "The amount") -> int:
-    """A decimal of 0 or more in nano-units; raises `Invalid`, in which the field is called `what`."""
+    """Parse a decimal of at least 0 into nano-units. Raises `Invalid` for `field`; the message calls it `what`."""
     try:
         return money.parse(amount)
     except money.MoneyError as error:
-        raise Invalid(f"{what} is not usable: {error}.", field) from None
+        raise Invalid(f"{what} is invalid: {error}.", field) from None
 
 
 def read_above_zero(amount: str | int, field: str = "amount") -> int:
-    """The same for what has to be more than nothing."""
+    """The same for an amount that must be above 0."""
     nano = read(amount, field)
     if nano == 0:
-        raise Invalid("Give an amount above 0.", field)
+        raise Invalid("Enter an amount above 0.", field)
     return nano

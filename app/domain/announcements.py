@@ -1,4 +1,4 @@
-"""Announcements: a banner above every page, put up by admins until it ends or is taken down; anybody may dismiss it."""
+"""Announcements: admins publish one banner above every page until it expires or is removed; each person can dismiss it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_TEXT = 500
 
 
 class Announcement(Base):
-    """A banner that admins put above every page until it ends or is taken down; each person may dismiss it."""
+    """One banner. It is shown until `ends_at` or until it is removed or replaced."""
 
     __tablename__ = "announcement"
 
@@ -36,7 +36,7 @@ class Announcement(Base):
 
 
 def standing() -> Select[Announcement]:
-    """The banner that is up now."""
+    """A query of the banner that is shown now: at most one row."""
     return (
         select(Announcement)
         .where(or_(Announcement.ends_at.is_(None), Announcement.ends_at > now()))
@@ -46,14 +46,14 @@ def standing() -> Select[Announcement]:
 
 
 def put_up(*, by: Person, level: str, text: str, ends_at: datetime | None = None) -> Announcement:
-    """Puts a banner up in the place of the one before. Raises `Invalid` naming the field."""
+    """Publish a banner, which replaces the current one. Raises `Invalid` naming the field."""
     text = text.strip()
     if level not in LEVELS:
         raise Invalid(f"Choose one of {', '.join(LEVELS)}.", "level")
     if not 1 <= len(text) <= LONGEST_TEXT:
-        raise Invalid(f"Write 1 to {LONGEST_TEXT} characters.", "text")
+        raise Invalid(f"Enter 1 to {LONGEST_TEXT} characters.", "text")
     if ends_at is not None and ends_at <= now():
-        raise Invalid("Give an instant in the future.", "ends_at")
+        raise Invalid("Enter a time in the future.", "ends_at")
     _end()
     announcement = Announcement(id=new_id(), level=level, text=text, by=by.username, ends_at=ends_at)
     db.session.add(announcement)
@@ -62,7 +62,7 @@ def put_up(*, by: Person, level: str, text: str, ends_at: datetime | None = None
 
 
 def take_down(*, by: Person) -> bool:
-    """Takes the banner down; whether there was one."""
+    """Remove the banner; return whether there was one."""
     ended = _end()
     if ended is not None:
         audit.record(by, "announcement.take_down", "announcement", ended.id, before=ended.summary(), after={})

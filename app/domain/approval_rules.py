@@ -1,7 +1,7 @@
-"""Approval rules: which requests for restricted models need no admin, and with which budget they are approved.
+"""Approval rules: which requests for restricted models are approved without an admin, and with which budget.
 
-A rule fits when everything that it names fits: the person's role, a group of theirs, and the model's prices. The
-first fitting rule, in their order, approves; without one the request waits.
+A rule matches when all its conditions match: the person's role, one of their groups, and the model's prices. The
+first matching rule, in order, approves the request; without one the request stays pending.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_RULES = 200
 
 
 class ApprovalRule(Base):
-    """One rule. Absent conditions fit everybody; prices are nano-units a million tokens, the budget nano-units."""
+    """One rule. A missing condition matches everyone. Prices are nano-units per million tokens, the budget nano-units."""
 
     __tablename__ = "approval_rule"
 
@@ -42,22 +42,22 @@ class ApprovalRule(Base):
     most_output_per_mtok: Mapped[int | None]
     budget_limit_nano: Mapped[int | None]
     budget_period: Mapped[str | None] = mapped_column(String(8))
-    days: Mapped[int | None]  # how long an approval lasts; None for as long as it is not ended
+    days: Mapped[int | None]  # how long an approval lasts; None: without end
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property
     def budget(self) -> dict[str, Any] | None:
-        """The budget of an approval, as `budgets.set_budget` takes it."""
+        """The budget that an approval gives, as arguments of `budgets.set_budget`; None for no budget."""
         if self.budget_limit_nano is None or self.budget_period is None:
             return None
         return {"limit": money.text(self.budget_limit_nano), "period": self.budget_period}
 
     def end(self, moment: datetime) -> datetime | None:
-        """When an approval of that moment ends."""
+        """When an approval given at `moment` expires; None for never."""
         return moment + timedelta(days=self.days) if self.days else None
 
     def fits(self, person: Person, model: Model) -> bool:
-        """Whether all that it names fits. What has no price is never below one."""
+        """Whether all conditions match. A model without a price matches no condition on prices."""
         if self.role is not None and person.role != self.role:
             return False
         if self.group is not None and self.group.casefold() not in {group.casefold() for group in person.groups}:
@@ -83,20 +83,20 @@ class ApprovalRule(Base):
 
 
 def in_order() -> Select[ApprovalRule]:
-    """All rules, the first to be asked first."""
+    """All rules, in the order in which they are checked."""
     return select(ApprovalRule).order_by(ApprovalRule.position, ApprovalRule.id)
 
 
 def by_id(id: str) -> ApprovalRule:
-    """The rule of that id; raises `NotFound`."""
+    """The rule with this id. Raises `NotFound`."""
     rule = db.session.get(ApprovalRule, id)
     if rule is None:
-        raise NotFound("There is no such rule.")
+        raise NotFound("This rule does not exist.")
     return rule
 
 
 def fitting(person: Person, model: Model) -> ApprovalRule | None:
-    """The first active rule that approves this person's request for this model."""
+    """The first active rule that approves this person's request for this model; None if none matches."""
     active = db.session.scalars(in_order().where(ApprovalRule.active.is_(True)))
     return next((rule for rule in active if rule.fits(person, model)), None)
 
@@ -113,11 +113,13 @@ def create(
     budget_period: str = "month",
     days: int | None = None,
 ) -> ApprovalRule:
-    """A new rule behind all others, active at once. Amounts are decimals; absent ones are no condition. Raises
-    `Invalid` naming the input at fault."""
+    """Create a rule after all others, active immediately. Amounts are decimals; None means no condition.
+
+    Raises `Invalid` naming the field.
+    """
     count, last = db.session.execute(select(func.count(), func.coalesce(func.max(ApprovalRule.position), -1))).one()
     if count >= MOST_RULES:
-        raise Invalid(f"There are {MOST_RULES} rules already; delete one first.")
+        raise Invalid(f"There are already {MOST_RULES} rules. Delete one first.")
     rule = ApprovalRule(id=new_id(), position=last + 1, active=True)
     _fill(
         rule,
@@ -149,7 +151,7 @@ def update(
     budget_period: str,
     days: int | None,
 ) -> ApprovalRule:
-    """Makes a rule say this; what it approved before stays as it is."""
+    """Replace all fields of a rule. Earlier approvals stay as they are. Raises `Invalid` naming the field."""
     before = rule.summary()
     _fill(
         rule,
@@ -169,7 +171,7 @@ def update(
 
 
 def switch(rule: ApprovalRule, *, active: bool, by: Person) -> ApprovalRule:
-    """Switches a rule on or off; nothing happens when it is so already."""
+    """Turn a rule on or off; nothing happens if it is already in that state."""
     if rule.active != active:
         before = rule.summary()
         rule.active = active
@@ -180,7 +182,7 @@ def switch(rule: ApprovalRule, *, active: bool, by: Person) -> ApprovalRule:
 
 
 def move(rule: ApprovalRule, direction: Direction, *, by: Person) -> None:
-    """Lets a rule change places with the one before or after it; at either end it stays."""
+    """Swap a rule with the one before or after it; at either end it stays in place."""
     rules = list(db.session.scalars(in_order()))
     place = rules.index(rule)
     other = place - 1 if direction == "up" else place + 1
@@ -201,7 +203,7 @@ def move(rule: ApprovalRule, direction: Direction, *, by: Person) -> None:
 
 
 def delete(rule: ApprovalRule, *, by: Person) -> None:
-    """Removes a rule; what it approved stays approved."""
+    """Delete a rule. Earlier approvals stay."""
     audit.record(by, "approval_rule.delete", "approval_rule", rule.id, name=rule.name, before=rule.summary(), after={})
     db.session.delete(rule)
 
@@ -220,14 +222,14 @@ def _fill(
 ) -> None:
     name = name.strip()
     if not 1 <= len(name) <= LONGEST_NAME:
-        raise Invalid(f"Give the rule a name of at most {LONGEST_NAME} characters.", "name")
+        raise Invalid(f"Enter a name of at most {LONGEST_NAME} characters.", "name")
     if role is not None and role not in ROLES:
         raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
     group = (group or "").strip() or None
     if group is not None and len(group) > LONGEST_NAME:
         raise Invalid(f"Use at most {LONGEST_NAME} characters.", "group")
     if days is not None and not 1 <= days <= MOST_DAYS:
-        raise Invalid(f"Give a number from 1 to {MOST_DAYS}, or nothing.", "days")
+        raise Invalid(f"Enter a number from 1 to {MOST_DAYS}, or leave this empty.", "days")
     limit = _amount(budget_limit, "budget_limit")
     if limit is not None and budget_period not in budgets.PERIODS:
         raise Invalid(f"Choose one of {', '.join(budgets.PERIODS)}.", "budget_period")

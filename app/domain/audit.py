@@ -1,6 +1,6 @@
-"""Who did what to which thing, from where and when: append-only, written by the verb that did it.
+"""The audit log: who did what to which object, when and from where. Each domain verb writes its own entry.
 
-Entries carry the values before and after, never a secret; nothing in Portico changes or deletes them.
+Entries are append-only and hold the values before and after, never a secret.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from app.domain.person import Person
 from app.extensions import Base, db
 from app.runtime.ids import new_id
 
-SYSTEM = "portico"  # the actor of what Portico does by itself
+SYSTEM = "portico"  # the actor of automatic actions
 
 
 class AuditEntry(Base):
-    """One act. `actor` and `object_name` are kept as text, so that they outlive what they name."""
+    """One action. `actor` and `object_name` are text, so that they outlive the person and the object."""
 
     __tablename__ = "audit_entry"
     __table_args__ = (
@@ -60,14 +60,16 @@ def record(
     on_behalf_of: str | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> AuditEntry:
-    """Writes one entry into the current transaction. `by` is None for Portico itself; `facts` are further members of
-    its detail. Pass no secrets."""
+    """Add one entry to the current transaction. `by` is None for Portico itself; `facts` are added to its detail.
+
+    Pass no secrets.
+    """
     detail: dict[str, Any] = {}
     if before is not None and after is not None:
         changed = [key for key in after if before.get(key) != after[key]]
         before, after = {key: before.get(key) for key in changed}, {key: after[key] for key in changed}
-    told = {"before": before, "after": after, "reason": reason}
-    detail.update({key: value for key, value in told.items() if value is not None} | dict(facts or {}))
+    values = {"before": before, "after": after, "reason": reason}
+    detail.update({key: value for key, value in values.items() if value is not None} | dict(facts or {}))
     entry = AuditEntry(
         actor_id=by.id if by else None,
         actor=by.username if by else SYSTEM,
@@ -91,7 +93,7 @@ def entries(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Select[AuditEntry]:
-    """The entries that match, newest first. `about` is a kind, an id or a name; `until` is exclusive."""
+    """A query of the matching entries, newest first. `about` is a kind, an id or a name; `until` is exclusive."""
     query = select(AuditEntry).order_by(AuditEntry.id.desc())
     if actor:
         query = query.where(AuditEntry.actor == actor)
@@ -109,13 +111,13 @@ def entries(
 
 
 def history(kind: str, id: str, *, limit: int, actions: Collection[str] | None = None) -> list[AuditEntry]:
-    """What was done with one thing and by whom, newest first: all of it, or these actions alone."""
+    """The newest `limit` entries about one object, newest first; only those of `actions` if given."""
     found = entries().where(AuditEntry.object_kind == kind, AuditEntry.object_id == id).limit(limit)
     return list(db.session.scalars(found if actions is None else found.where(AuditEntry.action.in_(actions))))
 
 
 def trail(person: Person) -> Select[AuditEntry]:
-    """What a person did and what was done to their account, newest first."""
+    """A query of what a person did and of changes to their account, newest first."""
     return (
         select(AuditEntry)
         .where(

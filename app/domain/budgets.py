@@ -1,7 +1,7 @@
-"""Budgets: how much a scope may spend in a period of its own time zone, and how much of it is spent by now.
+"""Budgets: how much a scope can spend per period, in a time zone of its own, and how much it has spent.
 
-Limits live here and are published; what is spent is counted by the meter in Redis, where it is also enforced, so
-that every page shows the numbers that enforcement uses.
+The database holds the limits and publishes them. The meter in Redis counts what is spent and enforces the limits, so
+pages show the figures that are enforced.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _of_scope(row: DefaultExecutionContext) -> tuple[str | None, str | None]:
 
 
 class Budget(Base):
-    """The limit of one scope. `limit_nano` in nano-units a period; `scope_id` as in `app.directory.Scope`."""
+    """The limit of one scope: `limit_nano` nano-units per period; `scope_id` as in `app.directory.Scope`."""
 
     __tablename__ = "budget"
     __table_args__ = (UniqueConstraint("scope_kind", "scope_id"),)
@@ -63,13 +63,13 @@ class Budget(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     scope_kind: Mapped[str] = mapped_column(String(16))
     scope_id: Mapped[str] = mapped_column(String(80))
-    # The team and the person that the scope names; filled as the row is written, as a scope never changes.
+    # The team and the person that the scope names; set once at INSERT, as a scope never changes.
     team_id: Mapped[str | None] = mapped_column(String(36), default=scope_team, index=True)
     person_id: Mapped[str | None] = mapped_column(String(36), default=scope_person)
     limit_nano: Mapped[int]
     period: Mapped[str] = mapped_column(String(8))
     timezone: Mapped[str] = mapped_column(String(64), default="UTC")
-    # Percents of the limit at which people are told, and what else happens at one of them.
+    # Percentages of the limit that raise an alert, and the action at one of them.
     thresholds: Mapped[list[int]] = mapped_column(
         JSON, default=lambda: list(THRESHOLDS), server_default="[50, 80, 100]"
     )
@@ -78,11 +78,11 @@ class Budget(Base):
     )  # notify, refuse, suspend
     action_percent: Mapped[int] = mapped_column(default=100, server_default="100")
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
-    # What the running period had been spent before it was this budget's: it is put on the counter once, by this id.
+    # What the scope spent in the current period before the budget existed: added to the counter once, under this id.
     opening_id: Mapped[str | None] = mapped_column(String(36))
     opening_period: Mapped[str | None] = mapped_column(String(64))
     opening_nano: Mapped[int] = mapped_column(default=0)
-    # What the books last knew of its counter, for the order of lists; see `app.ledger.list_order`.
+    # A sort column for lists: the ledger's sum of its counter; see `app.ledger.list_order`.
     spent_nano: Mapped[int] = mapped_column(default=0, server_default="0")
     spent_period: Mapped[str | None] = mapped_column(String(64))
     spent_at_ms: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -93,7 +93,7 @@ class Budget(Base):
 
     @property
     def enforced_nano(self) -> int:
-        """What the meter lets be spent: less than the limit where new work is refused before it is reached."""
+        """The limit that the meter enforces, in nano-units: lower than `limit_nano` if the action `refuse` applies earlier."""
         return self.limit_nano * self.action_percent // 100 if self.action == "refuse" else self.limit_nano
 
     def summary(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Budget(Base):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """At which percents people are told of a budget, and what else happens at one of them."""
+    """The percentages of a budget that raise an alert, and the action at one of them."""
 
     thresholds: tuple[int, ...]
     action: str
@@ -117,11 +117,11 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """A scope's budget and the meter's present numbers, in nano-units. Without a limit there is none remaining
-    to tell; `counted_nano` is None while the meter cannot be read, and below 0 where credits are more than was spent.
+    """A scope's budget and the meter's live figures, in nano-units.
 
-    `limit_nano` is what the meter enforces. `whole_nano` is the limit that was set, which is more where new work is
-    refused from a percent of it on. One that is `closed` has none of its amounts: they are not for whoever looks.
+    `limit_nano` is the limit that the meter enforces; `whole_nano` is the limit that was set, which is higher if new
+    requests are refused from a percentage of it. `counted_nano` is None while the meter cannot be read, and negative if
+    credits exceed what was spent. A `closed` standing has no amounts: the person looking has no access to them.
     """
 
     kind: str
@@ -137,7 +137,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     closed: bool = False
 
     def seen_by(self, person: Person) -> Standing:
-        """The same for a person's eyes: what the whole organisation spends is told to those who see everything."""
+        """The standing as this person can see it: only those who see everything see the organisation's amounts."""
         if self.kind != "organisation" or person.sees_everything:
             return self
         return msgspec.structs.replace(
@@ -146,24 +146,24 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def refuses_early(self) -> bool:
-        """Whether new work is refused before the limit is reached."""
+        """Whether new requests are refused before the limit is reached."""
         return self.limit_nano != self.whole_nano
 
     @property
     def spent_nano(self) -> int | None:
-        """What was spent and not given back, never below 0."""
+        """What was spent less credits, never below 0; None if unknown."""
         return None if self.counted_nano is None else max(0, self.counted_nano)
 
     @property
     def remaining_nano(self) -> int | None:
-        """What new requests may still reserve, never below 0."""
+        """What new requests can still reserve, never below 0; None without a limit or if unknown."""
         if self.limit_nano is None or self.counted_nano is None:
             return None
         return max(0, self.limit_nano - self.counted_nano - (self.reserved_nano or 0))
 
     @property
     def over_nano(self) -> int:
-        """By how much more was spent than the limit; 0 within it and where it is not known."""
+        """How much was spent above the limit; 0 within it or if unknown."""
         if self.limit_nano is None or self.counted_nano is None:
             return 0
         return max(0, self.counted_nano - self.limit_nano)
@@ -174,7 +174,7 @@ def find(kind: str, id: str) -> Budget | None:
 
 
 def all_() -> Select[Budget]:
-    """All budgets there are."""
+    """A query of all budgets."""
     return select(Budget).order_by(Budget.scope_kind, Budget.scope_id)
 
 
@@ -190,11 +190,11 @@ def set_budget(
     action: str | Unset = UNSET,
     action_percent: int | Unset = UNSET,
 ) -> Budget:
-    """Gives a scope a budget or changes it; `limit` is a decimal amount. Acts on /v1 within a second.
+    """Create or change a scope's budget; `limit` is a decimal amount. It applies to /v1 within a second.
 
-    Thresholds are percents of the limit at which people are told; with the action `refuse` new work is refused from
-    `action_percent` on, with `suspend` a key is paused there. What is not given stays as it is, in a new budget a
-    month in UTC; actions are for admins to set. Raises `Invalid` naming the field, or `Forbidden`.
+    Thresholds are percentages of the limit that raise an alert. From `action_percent` on, the action `refuse` refuses new
+    requests and `suspend` pauses the key; only admins can set actions. `UNSET` keeps the current value, or in a new budget
+    the default: a calendar month in UTC. Raises `Invalid` naming the field, or `Forbidden`.
     """
     limit_nano = amounts.read(limit, "limit", "The limit")
     budget = find(kind, id)
@@ -205,13 +205,13 @@ def set_budget(
     if period not in PERIODS:
         raise Invalid(f"Choose one of {', '.join(PERIODS)}.", "period")
     if timezone not in periods.timezones():
-        raise Invalid("Give the name of a time zone such as Europe/Berlin.", "timezone")
+        raise Invalid("Enter a time zone such as Europe/Berlin.", "timezone")
     counted_as = budget.spec if budget else None
     if budget is None:
         budget = Budget(
             scope_kind=kind, scope_id=id, thresholds=list(THRESHOLDS), action="notify", action_percent=THRESHOLDS[-1]
         )
-        before = budget._rules()  # a new budget's history tells only what of these is not usual
+        before = budget._rules()  # a new budget's history shows only values that differ from the defaults
         db.session.add(budget)
     else:
         before = budget.summary()
@@ -235,25 +235,25 @@ def _set_rules(
     if thresholds is not UNSET:
         wanted = sorted(set(thresholds))
         if len(wanted) > MOST_THRESHOLDS or any(not 1 <= percent <= 100 for percent in wanted):
-            raise Invalid(f"Give at most {MOST_THRESHOLDS} percents from 1 to 100.", "thresholds")
+            raise Invalid(f"Enter at most {MOST_THRESHOLDS} percentages from 1 to 100.", "thresholds")
         budget.thresholds = wanted
     acts = budget.action if action is UNSET else action, budget.action_percent
     acts = acts[0], acts[1] if action_percent is UNSET else action_percent
     if acts == (budget.action, budget.action_percent):
         return
     if by is not None and not by.is_admin:
-        raise Forbidden("What happens at a percent of a budget is set by an admin.")
+        raise Forbidden("Only an admin can set a budget's action.")
     if acts[0] not in ACTIONS:
         raise Invalid(f"Choose one of {', '.join(ACTIONS)}.", "action")
     if acts[0] == "suspend" and budget.scope_kind != "key":
-        raise Invalid("Only a key can be suspended.", "action")
+        raise Invalid("Only a key's budget can suspend.", "action")
     if not 1 <= acts[1] <= 100:
-        raise Invalid("Give a percent from 1 to 100.", "action_percent")
+        raise Invalid("Enter a percentage from 1 to 100.", "action_percent")
     budget.action, budget.action_percent = acts
 
 
 def _open(budget: Budget) -> None:
-    """A budget that is new in mid-period, or has a new period, starts from what the ledger knows of that period."""
+    """Start a budget that is new, or whose period changed, from what the ledger has for the current period."""
     from app.ledger import budgets as books
 
     window = periods.window_of(budget.spec, now_ms())
@@ -264,7 +264,7 @@ def _open(budget: Budget) -> None:
 
 
 def clear(kind: ScopeKind, id: str, *, by: Person | None) -> None:
-    """Takes a scope's limit away; what is spent goes on being counted."""
+    """Remove a scope's limit. Spending is still counted."""
     budget = find(kind, id)
     if budget is None:
         return
@@ -275,17 +275,17 @@ def clear(kind: ScopeKind, id: str, *, by: Person | None) -> None:
 
 
 def forget(kind: str, id: str) -> None:
-    """Removes the budget of a scope that is going away itself."""
+    """Delete the budget of a scope that is being deleted."""
     db.session.execute(delete(Budget).where(Budget.scope_kind == kind, Budget.scope_id == id))
 
 
 def standing(kind: str, id: str) -> Standing:
-    """One scope's budget with the meter's numbers."""
+    """One scope's budget with the meter's live figures."""
     return standings([(kind, id)])[0]
 
 
 def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
-    """The same for many scopes, in their order, in one query and one trip to Redis."""
+    """The same for many scopes, in their order, by one query and one call to Redis."""
     if not scopes:
         return []
     kinds = {kind for kind, _ in scopes}
@@ -319,7 +319,7 @@ def standings(scopes: Sequence[tuple[str, str]]) -> list[Standing]:
 
 
 def _counters(names: list[tuple[str, str, str]]) -> list[tuple[int, int] | None]:
-    """Spent and held of each counter; None for all when Redis does not answer."""
+    """(spent, held) of each counter in nano-units; None for each if Redis does not answer."""
     try:
         with current.redis().pipeline(transaction=False) as pipe:
             for kind, id, period in names:

@@ -129,21 +129,21 @@ class ModelFields(msgspec.Struct, kw_only=True):
     context_window: Annotated[
         Tokens | None, Meta(title="Context window", description="Tokens, in and out together.")
     ] = None
-    max_output_tokens: Annotated[Tokens | None, Meta(title="Longest output", description="Tokens.")] = None
+    max_output_tokens: Annotated[Tokens | None, Meta(title="Max output", description="Tokens.")] = None
     default_output_tokens: Annotated[
-        Tokens | None, Meta(title="Usual output", description="Tokens reserved when a request names no limit.")
+        Tokens | None, Meta(title="Default output limit", description="Tokens reserved when a request names no limit.")
     ] = None
     image_tokens: Annotated[
         Tokens | None,
         Meta(
-            title="Picture",
+            title="Image tokens",
             description="The most tokens that one in a prompt may count. Empty for the usual bound.",
         ),
     ] = None
     audio_tokens: Annotated[
         Tokens | None,
         Meta(
-            title="Audio",
+            title="Audio tokens",
             description="The most tokens that one piece in a prompt may count. Empty for the usual bound.",
         ),
     ] = None

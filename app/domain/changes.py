@@ -1,6 +1,6 @@
-"""What the hot side must be told after the present transaction: a note in the same transaction, so none is lost.
+"""Pending changes: what must be published to Redis after commit, recorded in the same transaction, so that none is lost.
 
-Verbs of the domain leave notes by `mark_for_publication`; `app.workflows.publication` acts on them once they are committed.
+Domain verbs record them with `mark_for_publication`; `app.workflows.publication` publishes them after the commit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PENDING = "portico_changes"  # in the session's info
 
 
 class PendingChange(Base):
-    """A committed change that the directory may not contain yet."""
+    """A committed change that Redis may not have yet."""
 
     __tablename__ = "pending_change"
 
@@ -36,7 +36,7 @@ class PendingChange(Base):
 
 
 def mark_for_publication(kind: Kind, id: str = "") -> None:
-    """Notes that `id` must be published after commit. Call it in the transaction that changes the thing."""
+    """Record that `id` must be published after commit. Call it in the transaction that makes the change."""
     noted: set[Change] = db.session.info.setdefault(PENDING, set())
     if (kind, id) not in noted:
         noted.add((kind, id))

@@ -1,10 +1,10 @@
-"""Deliveries: mails and webhooks that leave after the transaction that asked for them, and how each went.
+"""Deliveries: e-mails and webhook calls, sent by the worker after the transaction that created them, and their results.
 
-A row waits, then is sent or, after the last try, dead; a queued job makes a worker try it. Rows whose
-letter was lost are put in again by the minute job. A row that was sent is never sent again.
+A row is waiting, then sent or, after the last attempt, dead; a queued job makes the worker attempt it. The job
+`quotas` queues rows again whose job was lost. A row that was sent is never sent again.
 
 A webhook is a POST of JSON with the header `X-Portico-Signature: t=<Unix seconds>,v1=<hex>`, where v1 is the
-HMAC-SHA256 of "<t>.<body>" under `webhook.secret`. Redirects are not followed; any answer of 2xx means received.
+HMAC-SHA256 of "<t>.<body>" under `webhook.secret`. Redirects are not followed; any 2xx response means received.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from app.runtime.ids import new_id
 
 log = logging.getLogger(__name__)
 
-JOB = "app.jobs.deliveries.send"  # by name: the jobs know the domain, not the other way round
+JOB = "app.jobs.deliveries.send"  # by name: jobs import the domain, not the other way round
 STATES = ("waiting", "sent", "dead")
 CHANNELS = ("email", "webhook")
 TRIES = 1 + len(RETRIES_S)
 CONNECT_S, ANSWER_S, MAIL_S = 5, 10, 20
-LEASE_S = 120  # one worker at a time tries a row; longer than a try can last
+LEASE_S = 120  # one worker at a time attempts a row; longer than an attempt can last
 LOST_AFTER = timedelta(minutes=2)
-SPENT_AFTER = timedelta(seconds=sum(RETRIES_S) + 5 * 60)  # by then the retries of a letter are over
+SPENT_AFTER = timedelta(seconds=sum(RETRIES_S) + 5 * 60)  # by then the retries of a job are over
 
 
 class Delivery(Base):
-    """One mail or webhook and how it went: waiting, sent or dead. `target` is an address of e-mail, or the origin of
-    the webhook, whose whole address may be a secret."""
+    """One e-mail or webhook call and its state: waiting, sent or dead. `target` is an e-mail address, or the origin of the
+    webhook's URL: the rest of the URL may be secret."""
 
     __tablename__ = "delivery"
     __table_args__ = (Index(None, "state", "at"), Index(None, "channel", "id"))
@@ -68,11 +68,11 @@ class Delivery(Base):
 
 
 class Undelivered(Exception):
-    """A try failed; the message is safe to show. The worker tries again when it is raised."""
+    """An attempt failed. The message is safe to show. The worker retries when a job raises it."""
 
 
 def search(*, state: str | None = None, channel: str | None = None, search: str | None = None) -> Select[Delivery]:
-    """All deliveries, newest first, narrowed to a state, a channel, and a part of the target or the kind."""
+    """A query of deliveries, newest first, filtered by state, channel, and a part of the target or the kind."""
     query = select(Delivery).order_by(Delivery.id.desc())
     if state:
         query = query.where(Delivery.state == state)
@@ -86,17 +86,17 @@ def search(*, state: str | None = None, channel: str | None = None, search: str 
 def delivery(id: str) -> Delivery:
     delivery = db.session.get(Delivery, id)
     if delivery is None:
-        raise NotFound("There is no such delivery.")
+        raise NotFound("This delivery does not exist.")
     return delivery
 
 
 def mails() -> bool:
-    """Whether e-mail leaves at all: a mail server is set."""
+    """Whether e-mail can be sent: a mail server is configured."""
     return current.config().mail.host is not None
 
 
 def mail(address: str, kind: str, subject: str, text: str, *, secret: bool = False) -> None:
-    """Queues a mail, if a mail server is set. The text of a `secret` one is sealed, and forgotten when it is over."""
+    """Queue an e-mail if a mail server is configured. The text of a `secret` one is encrypted, and deleted afterwards."""
     if not mails():
         return
     payload = {"subject": _one_line(subject)}
@@ -105,22 +105,22 @@ def mail(address: str, kind: str, subject: str, text: str, *, secret: bool = Fal
 
 
 def webhook(event: dict[str, Any]) -> None:
-    """Queues a call of the webhook with `event`, which bears its `kind`, if one is set."""
+    """Queue a webhook call with `event`, which has a `kind`, if a webhook is configured."""
     url = current.config().webhook.url
     if url:
         _queue(Delivery(id=new_id(), channel="webhook", target=_origin(url), kind=event["kind"], payload=event))
 
 
 def send(id: str) -> None:
-    """Tries one delivery. Raises `Undelivered` when another try may help; after the last one the row is dead."""
+    """Attempt one delivery. Raises `Undelivered` if it can be retried; after the last attempt the row is dead."""
     redis, lease = current.redis(), f"{store.TAG}:delivery:{id}"
     if not redis.set(lease, "1", nx=True, ex=LEASE_S):
-        return  # somebody is at it now
+        return  # another worker attempts it now
     try:
-        told = transaction(_begin, id)
-        if told is None:
+        pending = transaction(_begin, id)
+        if pending is None:
             return
-        channel, target, kind, payload = told
+        channel, target, kind, payload = pending
         fault = None
         try:
             (_post if channel == "webhook" else _mail)(target, payload, id)
@@ -138,7 +138,7 @@ def send_again(delivery: Delivery, *, by: Person) -> None:
     if delivery.state != "dead":
         raise Conflict(f"This delivery is {delivery.state}.")
     if delivery.channel == "email" and "text" not in delivery.payload:
-        raise Conflict("Its text held a secret and is not kept. Make a new invitation instead.")
+        raise Conflict("Its text held a secret and is not stored. Create a new invitation instead.")
     delivery.state, delivery.attempts, delivery.at, delivery.done_at = "waiting", 0, now(), None
     audit.record(by, "delivery.send_again", "delivery", delivery.id, name=delivery.kind)
     enqueue_after_commit(JOB, delivery.id)
@@ -171,7 +171,8 @@ def _queue(delivery: Delivery) -> None:
 
 
 def _begin(id: str) -> tuple[str, str, str, dict[str, Any]] | None:
-    """What is to be sent; None when it is over. The try counts from now on, also if the process dies in it."""
+    """What to send: channel, kind, target and payload; None if it is sent or dead. The attempt counts even if the process
+    dies during it."""
     delivery = db.session.get(Delivery, id, with_for_update=True, populate_existing=True)
     if delivery is None or delivery.state != "waiting":
         return None
@@ -180,7 +181,7 @@ def _begin(id: str) -> tuple[str, str, str, dict[str, Any]] | None:
 
 
 def _finish(id: str, fault: str | None) -> str:
-    """Writes down how a try went; the state it leads to."""
+    """Record the result of an attempt; return the new state."""
     delivery = db.session.get(Delivery, id, with_for_update=True, populate_existing=True)
     if delivery is None:
         return "dead"
@@ -189,14 +190,14 @@ def _finish(id: str, fault: str | None) -> str:
         delivery.state, delivery.done_at = "sent" if fault is None else "dead", now()
         delivery.payload = {name: value for name, value in delivery.payload.items() if name != "sealed"}
         if fault is not None:
-            log.error("a delivery is given up: %s %s (%s): %s", delivery.channel, delivery.id, delivery.kind, fault)
+            log.error("a delivery failed for good: %s %s (%s): %s", delivery.channel, delivery.id, delivery.kind, fault)
     return delivery.state
 
 
 def _post(target: str, event: dict[str, Any], id: str) -> None:
     settings = current.config().webhook
     if not settings.url:
-        raise Undelivered("No webhook is set any more.")
+        raise Undelivered("The webhook is no longer configured.")
     body = msgspec.json.encode(event)
     headers = {"Content-Type": "application/json", "User-Agent": "Portico", "X-Portico-Delivery": id}
     if settings.secret:
@@ -208,7 +209,7 @@ def _post(target: str, event: dict[str, Any], id: str) -> None:
             headers=headers,
             timeout=(CONNECT_S, ANSWER_S),
             allow_redirects=False,
-            stream=True,  # what it says beside the status is not our business
+            stream=True,  # only the status matters
         ) as answer:
             if not 200 <= answer.status_code < 300:
                 raise Undelivered(f"The webhook answered with status {answer.status_code}.")
@@ -218,7 +219,7 @@ def _post(target: str, event: dict[str, Any], id: str) -> None:
         raise Undelivered("The webhook's certificate could not be verified.") from None
     except requests.ConnectionError:
         raise Undelivered("The webhook could not be reached.") from None
-    except requests.RequestException as error:  # its text may hold the address, which may hold a secret
+    except requests.RequestException as error:  # its text may contain the URL, which may contain a secret
         raise Undelivered(f"The webhook could not be called ({type(error).__name__}).") from None
 
 
@@ -231,9 +232,9 @@ def signature(secret: str, at_s: int, body: bytes) -> str:
 def _mail(target: str, payload: dict[str, Any], id: str) -> None:
     settings = current.config().mail
     if settings.host is None:
-        raise Undelivered("No mail server is set any more.")
-    if not names.is_email(target):  # a row from before addresses were checked so
-        raise Undelivered("The address is not one that a mail can be sent to. Correct it in the person's profile.")
+        raise Undelivered("The mail server is no longer configured.")
+    if not names.is_email(target):  # a row that is older than the check
+        raise Undelivered("The e-mail address is invalid. Correct it in the person's profile.")
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = settings.sender, target, payload["subject"]
     message["Date"] = format_datetime(now())
@@ -251,13 +252,13 @@ def _mail(target: str, payload: dict[str, Any], id: str) -> None:
         code = next(iter(error.recipients.values()), (0, b""))[0]
         raise Undelivered(f"The mail server refused the recipient with code {code}.") from None
     except smtplib.SMTPAuthenticationError as error:
-        raise Undelivered(f"The mail server refused our name or password with code {error.smtp_code}.") from None
+        raise Undelivered(f"The mail server refused the username or password with code {error.smtp_code}.") from None
     except smtplib.SMTPResponseException as error:
         raise Undelivered(f"The mail server answered with code {error.smtp_code}.") from None
     except smtplib.SMTPNotSupportedError:
-        raise Undelivered("The mail server does not offer what mail.security asks for.") from None
+        raise Undelivered("The mail server does not support the setting mail.security.") from None
     except smtplib.SMTPException as error:
-        raise Undelivered(f"The mail server broke off ({type(error).__name__}).") from None
+        raise Undelivered(f"The connection to the mail server broke ({type(error).__name__}).") from None
     except ssl.SSLError:
         raise Undelivered("The mail server's certificate could not be verified.") from None
     except OSError:
@@ -265,7 +266,7 @@ def _mail(target: str, payload: dict[str, Any], id: str) -> None:
 
 
 def _server() -> smtplib.SMTP:
-    """A connection to the mail server, secured and signed in as the settings say."""
+    """A connection to the mail server, encrypted and authenticated as configured."""
     settings = current.config().mail
     host = settings.host or ""
     if settings.security == "tls":
@@ -291,5 +292,5 @@ def _origin(url: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """The text as a header may bear it: without line ends, control characters and halves of characters."""
+    """The text made safe for a header: without line breaks, control characters and lone surrogates."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

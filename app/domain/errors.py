@@ -1,6 +1,6 @@
-"""What a verb of the domain may refuse, and why, in a sentence that is safe to show.
+"""The errors that domain verbs raise, each with a sentence that is safe to show.
 
-A door turns these into its own language: the management API into JSON, the portal into a form's message or a page.
+Doors translate them: the management API into JSON, the portal into a form's message or a page.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 
 class DomainError(Exception):
-    """A refusal. `status` is its HTTP equivalent, `code` its name for programs, `field` the input at fault, `headers` what
-    an answer in HTTP says besides."""
+    """A refusal. `status` is its HTTP status, `code` its name for programs, `field` the invalid input, `headers` what an
+    answer in HTTP says besides."""
 
     status = 400
     code = "refused"
@@ -23,42 +23,42 @@ class DomainError(Exception):
 
 
 class Invalid(DomainError):
-    """An input that cannot be used; `field` names it."""
+    """Invalid input; `field` names it."""
 
     status = 422
     code = "invalid_field"
 
 
 class NotFound(DomainError):
-    """Nothing of that name within this person's reach; whether it exists elsewhere is not told."""
+    """This person can see no such object; whether it exists is not disclosed."""
 
     status = 404
     code = "not_found"
 
 
 class Conflict(DomainError):
-    """The present state does not allow it."""
+    """The current state does not allow it."""
 
     status = 409
     code = "conflict"
 
 
 class Forbidden(DomainError):
-    """The person's role or scope does not allow it; the message names the one that would."""
+    """The person's role or scope does not allow it; the message names the one that does."""
 
     status = 403
     code = "forbidden"
 
 
 class Unauthenticated(DomainError):
-    """Nobody is signed in, or not with these credentials."""
+    """Nobody is signed in, or the credentials are wrong."""
 
     status = 401
     code = "unauthenticated"
 
 
 class Throttled(DomainError):
-    """Too many failed attempts; `retry_after_s` tells when the next one counts."""
+    """Too many failed attempts; the next one is possible in `retry_after_s` seconds."""
 
     status = 429
     code = "too_many_attempts"
@@ -70,7 +70,7 @@ class Throttled(DomainError):
 
 
 class Unavailable(DomainError):
-    """A store that this needs does not answer; nothing was changed."""
+    """A required store does not answer; nothing was changed."""
 
     status = 503
     code = "unavailable"

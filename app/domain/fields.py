@@ -1,19 +1,19 @@
-"""A noun's fields, declared once: a Struct whose `Meta` carries title, help and bounds of each.
+"""A noun's fields, declared once: a Struct whose `Meta` holds each field's title, help and bounds.
 
-What else must know them derives from the Struct: the domain's check (`fill`), the noun's `summary` and with it its
-history (`told`, `words`), what the management API takes and tells (`with_fields` of its contract), and the inputs of a
-form (`with_inputs` of `app.web.forms`). The column and a migration are written beside it.
+Everything else derives from the Struct: the domain's validation (`fill`), the noun's `summary` and history (`told`,
+`words`), the bodies of the management API (`with_fields` of its contract), and the inputs of forms (`with_inputs` of
+`app.web.forms`). Only the column and a migration are written separately.
 
-A field is described as a setting of an adapter is (`app.providers.settings`). `Meta(extra=...)` may tell more of it:
+A field is described like a setting of an adapter (`app.providers.settings`). `Meta(extra=...)` can add:
 
-- `labels`: what a choice is called; without it, its own name.
-- `spread`: a choice is made among radio buttons.
-- `lines`: of the input of a long text.
-- `attributes`: further ones of its input.
-- `needed`: what a form says when it is left empty.
-- `refusal`: what the domain says of a value that cannot be used. A body of the API then leaves the check to the domain.
-- `role`: `secret` for one that is never told: a form leaves its input empty, and left empty it stays.
-- `read`: what makes the value of what was given, or raises `Invalid`; it is the whole check.
+- `labels`: the label of each choice; default: the choice itself.
+- `spread`: show a choice as radio buttons.
+- `lines`: the height of a long text's input.
+- `attributes`: more HTML attributes of the input.
+- `needed`: a form's message if the field is empty.
+- `refusal`: the domain's message for an invalid value. The API's body then leaves the validation to the domain.
+- `role`: `secret` for a value that is never shown. A form leaves its input empty; an empty input keeps the value.
+- `read`: a function that converts the input or raises `Invalid`; it replaces all other validation.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ UNBOUNDED = 2**63 - 1
 
 
 class Field(settings.Field, frozen=True, kw_only=True):
-    """One field of a noun. `least` and `most` bound a number, the characters of a text or the items of a list."""
+    """One field of a noun. `least` and `most` bound a number, a text's length in characters or a list's length."""
 
-    several: bool = False  # a list of choices, or of words
+    several: bool = False  # a list of choices or of words
     is_whole: bool = False
     can_be_none: bool = False
     least: int = 0
@@ -58,33 +58,33 @@ class Field(settings.Field, frozen=True, kw_only=True):
     spread: bool = False
     lines: int = 1
     attributes: Mapping[str, str] = {}
-    needed: str = "This is needed."
+    needed: str = "This field is required."
     refusal: str | None = None
     read: Callable[[Any], Any] | None = None
 
     @classmethod
     def of(cls, setting: settings.Field) -> Field:
-        """An adapter's setting, as a field: the adapter checks it."""
+        """An adapter's setting as a field; the adapter validates it."""
         return cls(**msgspec.structs.asdict(setting), attributes={"spellcheck": "false"})
 
     @property
     def is_number(self) -> bool:
-        """Whether it limits something: pages show these beside each other."""
+        """Whether it is a number: pages show numbers side by side."""
         return self.type == "number"
 
     @property
     def usual(self) -> Any:
-        """What it is when nothing is said."""
+        """Its default."""
         return list(self.default or ()) if self.several else self.default
 
 
 @cache
 def fields_of(kind: Fields) -> tuple[Field, ...]:
-    """What a Struct declares, in its order. Raises `TypeError` for a field without a title and a number without
+    """The fields that a Struct declares, in order. Raises `TypeError` for a field without a title or a number without
     bounds."""
     described = type_info(kind)
     assert isinstance(described, StructType)
-    read = settings.fields_of(cast("type[settings.Settings]", kind))  # any Struct is read alike
+    read = settings.fields_of(cast("type[settings.Settings]", kind))  # it accepts any Struct
     return tuple(_field(kind, one, read) for one in described.fields)
 
 
@@ -117,7 +117,7 @@ def _bounds(found: Type) -> dict[str, Any]:
 
 
 def _choices_of(hint: Any) -> tuple[str, ...]:
-    """The values of a Literal, at whatever depth, as they were written: `type_info` sorts them."""
+    """The values of a Literal at any depth, in the order of the source: `type_info` sorts them."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     return next((choices for one in get_args(hint) if (choices := _choices_of(one))), ())
@@ -128,29 +128,31 @@ def _known(**bounds: int | None) -> dict[str, int]:
 
 
 def told(kind: Fields, item: object) -> dict[str, Any]:
-    """What `item` is, by the fields of `kind`; a secret is not told."""
+    """The values of an item's fields by name, without secrets."""
     values = {field.name: (field, getattr(item, field.name)) for field in fields_of(kind) if field.role is None}
     return {name: list(value or ()) if field.several else value for name, (field, value) in values.items()}
 
 
 def words(kind: Fields) -> dict[str, str]:
-    """What the history calls the fields of `kind`."""
+    """The fields' names in the history, by field name."""
     return {field.name: field.title[:1].lower() + field.title[1:] for field in fields_of(kind)}
 
 
 def numbers(kind: Fields) -> tuple[str, ...]:
-    """The names of the fields that are numbers."""
+    """The names of the number fields."""
     return tuple(field.name for field in fields_of(kind) if field.is_number)
 
 
 def usual(kind: Fields) -> dict[str, Any]:
-    """What the fields of something new are when nothing is said of them."""
+    """The defaults of the fields, by name."""
     return {field.name: field.usual for field in fields_of(kind) if not field.required}
 
 
 def fill(kind: Fields, item: object, values: Mapping[str, Any]) -> None:
-    """Sets those fields of `item` that are given; one that is `UNSET` stays. Raises `Invalid` naming the first that cannot
-    be used, before it sets any. One that is given as it is already is not checked again."""
+    """Set the given fields of `item`; `UNSET` keeps the current value, and an unchanged value is not validated again.
+
+    Raises `Invalid` naming the first invalid field; then nothing is set.
+    """
     known = {field.name: field for field in fields_of(kind)}
     if unknown := values.keys() - known.keys():
         raise TypeError(f"there is no field {', '.join(sorted(unknown))}")
@@ -166,7 +168,7 @@ def fill(kind: Fields, item: object, values: Mapping[str, Any]) -> None:
 
 
 def _usable(field: Field, value: Any) -> Any:
-    """The value to be kept; raises `Invalid`."""
+    """The value to store. Raises `Invalid`."""
     if field.can_be_none and isinstance(value, str):
         value = value.strip() or None
     if value is None:
@@ -178,7 +180,7 @@ def _usable(field: Field, value: Any) -> Any:
     if field.several:
         return _listed(field, value)
     if field.is_number and not field.least <= value <= field.most:
-        raise _refused(field, f"Give a number from {field.least} to {field.most}, or nothing.")
+        raise _refused(field, f"Enter a number from {field.least} to {field.most}, or leave this empty.")
     if field.type == "text" and len(value) > field.most:
         raise _refused(field, f"Use at most {field.most} characters.")
     return value

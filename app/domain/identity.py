@@ -1,7 +1,7 @@
-"""People: who may sign in, in which role, with which scopes and limits.
+"""People: who can sign in, with which role, scopes and limits.
 
-Roles are user, admin and admin-readonly. Scopes narrow what a person's access tokens may do; what a person may
-hold at most follows from the role. The last admin able to act cannot be removed, disabled or demoted.
+Roles are user, admin and admin-readonly. The role bounds a person's scopes; scopes bound what their access tokens can do.
+The last active admin cannot be removed, deactivated or demoted.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from app.domain.passwords import PasswordHash
 from app.domain.person import SCOPES_OF, Person, PersonFields
 from app.extensions import db, transaction
 
-MOST_NAMED = 1000  # ids that are looked up one by one
+MOST_NAMED = 1000  # more ids than this are looked up by one query over all people
 
 USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
-Method = Literal["password", "token"]  # a sign-in's door: a browser's, or POST /token
-SIGN_INS = Counter("portico_sign_ins", "Sign-ins by what became of them.", ["method", "outcome"])
+Method = Literal["password", "token"]  # how somebody signs in: in a browser, or by POST /token
+SIGN_INS = Counter("portico_sign_ins", "Sign-ins by result.", ["method", "outcome"])
 
 log = logging.getLogger(__name__)
 
@@ -43,29 +43,29 @@ SEEN_EVERY = timedelta(minutes=15)
 
 
 def find(username: str) -> Person | None:
-    """The person of that name, whatever its case."""
+    """The person with this username, in any case; None if there is none."""
     if not USERNAME.fullmatch(username):
         return None
     return db.session.scalar(select(Person).where(func.lower(Person.username) == username.lower()))
 
 
 def named(username: str) -> Person:
-    """The person of that name; raises `NotFound`."""
+    """The person with this username. Raises `NotFound`."""
     person = find(username)
     if person is None:
-        raise NotFound(f"There is no person named {username!r}.")
+        raise NotFound(f"No person has the username {username!r}.")
     return person
 
 
 def called(text: str) -> Person:
-    """The person of that name or, when it is nobody's name, of that address; raises `NotFound`."""
+    """The person with this username or, if there is none, this e-mail address. Raises `NotFound`."""
     text = text.strip()
     person = find(text)
     if person is None and names.is_email(text):
         same = list(db.session.scalars(select(Person).where(func.lower(Person.email) == text.lower()).limit(2)))
         person = same[0] if len(same) == 1 else None
     if person is None:
-        raise NotFound(f"There is no person with the name or address {text!r}.", "username")
+        raise NotFound(f"No person has the username or e-mail address {text!r}.", "username")
     return person
 
 
@@ -74,7 +74,7 @@ def by_id(id: str) -> Person | None:
 
 
 def names_of(ids: Iterable[str]) -> dict[str, str]:
-    """The usernames of these people, by id; those who are gone are left out."""
+    """The usernames of these people, by id; deleted people are left out."""
     wanted = set(ids)
     query = select(Person.id, Person.username)
     if len(wanted) <= MOST_NAMED:
@@ -85,8 +85,8 @@ def names_of(ids: Iterable[str]) -> dict[str, str]:
 def people(
     *, search: str | None = None, role: str | None = None, status: str | None = None, group: str | None = None
 ) -> Select[Person]:
-    """Everybody by name, narrowed to those whose name or address contains `search`, to a role, to active or
-    deactivated ones, and to the members of a group."""
+    """A query of people by username, filtered by a part of the username or e-mail address, role, status ("active" or
+    "deactivated") and group."""
     query = select(Person).order_by(func.lower(Person.username))
     if search:
         query = query.where(
@@ -96,13 +96,13 @@ def people(
         query = query.where(Person.role == role)
     if status:
         query = query.where(Person.disabled.is_(status == "deactivated"))
-    if group:  # the list is kept as JSON, whose text every database can search
+    if group:  # the list is stored as JSON text, which every database can search
         query = query.where(cast(Person.groups, String).contains(json.dumps(group), autoescape=True))
     return query
 
 
 def groups() -> list[str]:
-    """Every group that somebody is in, by name."""
+    """The names of all groups that have a member, sorted."""
     kept = db.session.scalars(select(Person.groups).where(cast(Person.groups, String) != "[]"))
     return sorted({group for groups in kept for group in groups}, key=str.lower)
 
@@ -116,10 +116,12 @@ def create(
     must_change_password: bool = False,
     **values: Any,
 ) -> Person:
-    """A new person with the given `PersonFields`; no scopes means all that the role allows. Raises `Invalid` or, for a
-    name that is taken in any case, `Conflict`."""
+    """Create a person with the given `PersonFields`; `scopes` None means all scopes of the role.
+
+    Raises `Invalid`, or `Conflict` if the username is taken in any case.
+    """
     if not USERNAME.fullmatch(username):
-        raise Invalid("Use 1 to 64 letters, digits and . _ @ + -, beginning with a letter or digit.", "username")
+        raise Invalid("Use 1 to 64 letters, digits and . _ @ + -, starting with a letter or digit.", "username")
     if find(username):
         raise Conflict(f"The name {username} is taken.", "username")
     person = Person(username=username, password_hash=password, must_change_password=must_change_password)
@@ -139,9 +141,11 @@ def update(
     password: PasswordHash | None = None,
     **values: Any,
 ) -> Person:
-    """Changes what is given, also of the `PersonFields`; a new role without scopes comes with all that it allows. A new
-    password by somebody else must be changed at the next sign-in, and ends the person's sessions and tokens. Raises
-    `Invalid`, or `Conflict` for the last admin."""
+    """Change the given values, `PersonFields` included; a new role without `scopes` gets all its scopes.
+
+    A password that somebody else sets must be changed at the next sign-in, and ends the person's sessions and tokens.
+    Raises `Invalid`, or `Conflict` for the last admin.
+    """
     before = person.summary()
     was_acting = person.is_admin and not person.disabled
     _fill(person, values, scopes)
@@ -161,7 +165,7 @@ def update(
 
 
 def remove(person: Person, *, by: Person | None) -> None:
-    """Takes a person out of the list of people; what is theirs goes by `app.workflows.offboarding`, which is to be called.
+    """Delete the person's own row. Call `app.workflows.offboarding.delete` instead, which also deletes what they own.
 
     Raises `Conflict` for the last admin.
     """
@@ -181,9 +185,9 @@ def change_password(
     keep_session: str | None = None,
     keep_family: str | None = None,
 ) -> None:
-    """A password chosen by the person. Ends their other sessions, and the tokens that other sign-ins gave.
+    """Set a password that the person chose. Ends their other sessions, and the tokens of other sign-ins.
 
-    The door has checked the current one by `is_password_of`.
+    The caller has verified the current password with `is_password_of`.
     """
     person.password_hash = password
     person.must_change_password = False
@@ -192,9 +196,12 @@ def change_password(
 
 
 def authenticate(username: str, password: str, address: str, method: Method = "password") -> Person:
-    """Who this is; `method` is the door. Raises `Unauthenticated` in the same words and time for every reason,
-    `Throttled` after too many failures of the account or the address, `Unavailable` when failures cannot be counted.
-    Each refusal is written into the audit log; of those that are held up one a minute."""
+    """Return the person with this username and password.
+
+    Raises `Unauthenticated` with the same message and in the same time for every reason, `Throttled` after too many
+    failures of the account or the address, `Unavailable` if failures cannot be counted. Each refusal is written to the
+    audit log; of throttled ones one a minute.
+    """
     username = username.strip()
     try:
         _check_throttle(username, address)
@@ -205,8 +212,8 @@ def authenticate(username: str, password: str, address: str, method: Method = "p
             SIGN_INS.labels(method, "refused").inc()
             why = "unknown_person" if person is None else "disabled" if right else "wrong_password"
             _refused_sign_in(username, method, why)
-            raise Unauthenticated("The username or the password is wrong.")
-        # A burst of guesses may have been under way together: none counts beyond the limit, not even the right one.
+            raise Unauthenticated("The username or password is wrong.")
+        # Guesses can run in parallel: none beyond the limit succeeds, not even the right one.
         _check_throttle(username, address)
     except Throttled:
         SIGN_INS.labels(method, "throttled").inc()
@@ -217,7 +224,7 @@ def authenticate(username: str, password: str, address: str, method: Method = "p
 
 
 def accept_sign_in(person: Person, method: Method = "password") -> None:
-    """Notes in the current transaction that a person has signed in."""
+    """Record a sign-in in the current transaction."""
     SIGN_INS.labels(method, "accepted").inc()
     seen(person)
     audit.record(
@@ -226,8 +233,8 @@ def accept_sign_in(person: Person, method: Method = "password") -> None:
 
 
 def _refused_sign_in(username: str, method: Method, reason: str) -> None:
-    """Writes a refusal down, in a transaction of its own. A name that is nobody's may be a password in the wrong field:
-    of it only a mark is kept, by which it can be told again."""
+    """Record a refusal in a transaction of its own. An unknown username can be a password in the wrong field: only a
+    digest of it is stored, so that repeated attempts can be recognised."""
     mark = _mark(username)
 
     def write() -> None:
@@ -241,7 +248,7 @@ def _refused_sign_in(username: str, method: Method, reason: str) -> None:
 
 
 def is_password_of(person: Person, password: str, address: str) -> bool:
-    """Whether `password` is the person's present one; a wrong one counts as a failed sign-in (see `authenticate`)."""
+    """Whether `password` is the person's current one; a wrong one counts as a failed sign-in (see `authenticate`)."""
     username = person.username
     _check_throttle(username, address)
     if passwords.matches(password, person.password_hash):
@@ -253,14 +260,14 @@ def is_password_of(person: Person, password: str, address: str) -> bool:
 
 
 def seen(person: Person, at: datetime | None = None) -> None:
-    """Notes that the person was here, now or at that instant. Coarse, so that not every use is a write."""
+    """Record that the person was active, now or at `at`. It is rounded, so that not every use writes."""
     moment = at or now()
     if person.last_seen_at is None or moment - person.last_seen_at >= SEEN_EVERY:
         person.last_seen_at = moment
 
 
 def note_seen(when: Mapping[str, datetime]) -> None:
-    """The same for everybody of whom `sessions.take_seen` tells: a page that is read leaves its note in Redis only."""
+    """The same for everyone in the result of `sessions.take_seen`: reading a page writes to Redis only."""
     ids = sorted(when)
     for start in range(0, len(ids), MOST_NAMED):
         for person in db.session.scalars(select(Person).where(Person.id.in_(ids[start : start + MOST_NAMED]))):
@@ -268,9 +275,9 @@ def note_seen(when: Mapping[str, datetime]) -> None:
 
 
 def first_admin(username: str, password: str | None) -> tuple[Person, str | None] | None:
-    """The first admin on an empty database, and the password if one had to be made; None when people exist.
+    """Create the first admin of an empty database; return them, and their password if it was generated. None if people exist.
 
-    A made password must be changed in the browser; one from the settings need not.
+    A generated password must be changed at the first sign-in; one from the settings need not.
     """
     if db.session.scalar(select(func.count()).select_from(Person)):
         return None
@@ -286,13 +293,13 @@ def first_admin(username: str, password: str | None) -> tuple[Person, str | None
 
 
 def random_password() -> str:
-    """Twenty characters with about 119 bits of chance."""
+    """A password of 20 characters with about 119 bits of entropy."""
     letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
     return "".join(random_source.choice(letters) for _ in range(20))
 
 
 def _fill(person: Person, values: Mapping[str, Any], scopes: list[str] | None | msgspec.UnsetType) -> None:
-    """Checks and sets what create and update share."""
+    """Validate and set the fields that `create` and `update` share."""
     role = person.role
     fields.fill(PersonFields, person, values)
     allowed = SCOPES_OF[person.role]
@@ -305,13 +312,13 @@ def _fill(person: Person, values: Mapping[str, Any], scopes: list[str] | None | 
 
 
 def _must_not_be_the_last_admin(person: Person) -> None:
-    # The rows are locked, so that two admins cannot remove each other at the same moment.
+    # The rows are locked, so that two admins cannot remove each other concurrently.
     admins = db.session.scalars(
         select(Person.id).where(Person.role == "admin", Person.disabled.is_(False), Person.id != person.id)
         .with_for_update()
     ).all()  # fmt: skip
     if not admins:
-        raise Conflict(f"{person.username} is the last admin. Make somebody else an admin first.")
+        raise Conflict(f"{person.username} is the last admin. Make another person an admin first.")
 
 
 def _sign_out_everywhere(person: Person, keep_session: str | None = None, keep_family: str | None = None) -> None:
@@ -320,12 +327,12 @@ def _sign_out_everywhere(person: Person, keep_session: str | None = None, keep_f
 
 
 def _mark(username: str) -> str:
-    """What stands for a name that was typed."""
+    """A digest that identifies an unknown username."""
     return hashlib.sha256(username.lower().encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _is_first_throttled(username: str, address: str) -> bool:
-    """Whether this account has not been held up before within a minute, and no other from this address: a flood leaves
+    """Whether this is the first throttled attempt of this account and address within a minute: a flood of attempts writes
     one audit entry a minute."""
     try:
         redis = current.redis()
@@ -353,7 +360,7 @@ def _check_throttle(username: str, address: str) -> None:
                 pipe.ttl(name)
             counts = pipe.execute()
     except RedisError:
-        raise Unavailable("Signing in is not possible at the moment. Try again in a minute.") from None
+        raise Unavailable("You can't sign in at the moment. Try again in a minute.") from None
     for position, (_, limit) in enumerate(limits):
         count, ttl = counts[2 * position], counts[2 * position + 1]
         if count is not None and int(count) >= limit:
@@ -368,4 +375,4 @@ def _count_failure(username: str, address: str) -> None:
                 pipe.expire(name, 60, nx=True)
             pipe.execute()
     except RedisError:
-        raise Unavailable("Signing in is not possible at the moment. Try again in a minute.") from None
+        raise Unavailable("You can't sign in at the moment. Try again in a minute.") from None

@@ -1,6 +1,7 @@
-"""Invitations: a link lets somebody make their own account, once and until its end.
+"""Invitations: a link with which somebody creates their own account, once and until it expires.
 
-Only the link's digest is kept. Its text is told once, to the admin who made it, and to the address it is mailed to.
+Only the link's digest is stored. The link is shown once to the admin who created it, and sent to the e-mail address if one
+is given.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ STATUSES = ("open", "used", "expired", "withdrawn")
 
 
 class Invitation(Base):
-    """A link that lets somebody make their own account. Only the digest of it is kept."""
+    """One invitation. Only the digest of its link is stored."""
 
     __tablename__ = "invitation"
 
@@ -58,7 +59,7 @@ class Invitation(Base):
 
 
 def search(*, search: str | None = None, status: str | None = None) -> Select[Invitation]:
-    """All invitations, newest first, narrowed to a part of their address or of who invited, and to a status."""
+    """A query of invitations, newest first, filtered by a part of the e-mail address or of the inviter, and by status."""
     query = select(Invitation).order_by(Invitation.id.desc())
     if search:
         query = query.where(
@@ -83,22 +84,22 @@ def search(*, search: str | None = None, status: str | None = None) -> Select[In
 def invitation(id: str) -> Invitation:
     invitation = db.session.get(Invitation, id)
     if invitation is None:
-        raise NotFound("There is no such invitation.")
+        raise NotFound("This invitation does not exist.")
     return invitation
 
 
 def invite(
     *, by: Person, link: str, email: str | None = None, role: str = "user", groups: Sequence[str] = (), days: int = 7
 ) -> tuple[Invitation, str]:
-    """A new invitation, and its link, which is told this once; `link` says where `{token}` goes.
+    """Create an invitation; return it and its link, which is shown only now. `link` is the URL with `{token}` in it.
 
-    With an address and a mail server it is mailed too. Raises `Invalid` naming the field.
+    It is sent by e-mail too if `email` is given and a mail server is configured. Raises `Invalid` naming the field.
     """
     email = names.checked_email(email) if email and email.strip() else None
     if role not in ROLES:
         raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
     if not 1 <= days <= LONGEST_DAYS:
-        raise Invalid(f"Give 1 to {LONGEST_DAYS} days.", "days")
+        raise Invalid(f"Enter 1 to {LONGEST_DAYS} days.", "days")
     token = random_source.token_urlsafe(32)
     invitation = Invitation(
         id=new_id(),
@@ -119,37 +120,37 @@ def invite(
             email,
             "invitation",
             f"You are invited to {name}",
-            f"{by.username} invites you to {name}. Choose your name and password here:\n\n{address}\n\n"
-            f"The link works once, until {invitation.expires_at:%Y-%m-%d %H:%M} UTC.",
+            f"{by.username} invites you to {name}. Choose your username and password here:\n\n{address}\n\n"
+            f"The link works once and expires at {invitation.expires_at:%Y-%m-%d %H:%M} UTC.",
             secret=True,
         )
     return invitation, address
 
 
 def withdraw(invitation: Invitation, *, by: Person) -> None:
-    """Makes the link worthless; doing it again changes nothing. Raises `Conflict` for one that was used."""
+    """Withdraw an invitation; its link stops working. Repeating it changes nothing. Raises `Conflict` if it was used."""
     db.session.refresh(invitation, with_for_update=True)
     if invitation.used_at:
-        raise Conflict("This invitation was used already. Deactivate the person instead.")
+        raise Conflict("This invitation has already been used. Deactivate the person instead.")
     if invitation.withdrawn_at is None:
         invitation.withdrawn_at = now()
         audit.record(by, "invitation.withdraw", "invitation", invitation.id, name=invitation.email)
 
 
 def opened_by(token: str) -> Invitation | None:
-    """The invitation that a link opens; None for one that is unknown, used, withdrawn or over."""
+    """The open invitation with this token; None if it is unknown, used, withdrawn or expired."""
     invitation = _find(token)
     return invitation if invitation is not None and invitation.status == "open" else None
 
 
 def accept(token: str, *, username: str, password: PasswordHash) -> Person:
-    """The account that an invitation is for, with the name and password its person chose; the link is used up.
+    """Create the account of an invitation, with the username and password that the person chose. The link stops working.
 
-    Raises `NotFound` when the link opens nothing, `Invalid` or `Conflict` for a name that cannot be had.
+    Raises `NotFound` if the invitation is not open, `Invalid` or `Conflict` for the username.
     """
     found = _find(token, lock=True)
     if found is None or found.status != "open":
-        raise NotFound("This invitation is not valid any more. Ask for another one.")
+        raise NotFound("This invitation is no longer valid. Ask for a new one.")
     person = identity.create(
         by=None, username=username, password=password, email=found.email, role=found.role, groups=found.groups
     )

@@ -1,6 +1,6 @@
-"""What the owners of keys are warned of: an end that comes near or has come, and a secret that is in use for long.
+"""Warnings to owners of keys: a key expires soon or has expired, or its secret is old.
 
-Each warning is given once: a notice of its kind that leads to the key's page and is young enough stands for it.
+Each warning is sent once: a recent notification of its kind that links to the key's page shows that it was sent.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from app.domain.keys import ApiKey
 from app.domain.notices import Notice
 from app.extensions import db
 
-MANY = 100  # warnings a transaction
+MANY = 100  # warnings per transaction
 
 DAY = timedelta(days=1)
-REMINDED = timedelta(days=90)  # how long it is between two warnings of one key's age
+REMINDED = timedelta(days=90)  # the time between two warnings about one key's age
 
 
 class Kind(NamedTuple):
-    """A kind of notice, the condition of a key that deserves it, and how long one lasts."""
+    """A kind of warning, the condition of the keys that it is for, and how long until it is sent again."""
 
     name: str
     due: ColumnElement[bool]
@@ -32,8 +32,8 @@ class Kind(NamedTuple):
 
 
 def send_due() -> int:
-    """Warns the owners of keys that deserve it now, up to `MANY` of a kind, and answers how many there were."""
-    told = 0
+    """Send the warnings that are due, at most `MANY` of each kind; return how many were sent."""
+    sent = 0
     for warning in _kinds(now()):
         for key in db.session.scalars(
             select(ApiKey)
@@ -43,12 +43,12 @@ def send_due() -> int:
         ).all():
             title, text = _words(warning.name, key)
             notices.notify(key.person, warning.name, title, text, keys.page_of(key.id))
-            told += 1
-    return told
+            sent += 1
+    return sent
 
 
 def _kinds(at: datetime) -> Iterator[Kind]:
-    """A key that was made within the last day is not warned of: its owner has just said when it ends."""
+    """The kinds of warnings. Keys created within the last day are left out: their owner has just chosen the expiry."""
     ends, made = ApiKey.expires_at, ApiKey.created_at
     yield Kind("key.expires_soon", and_(ends > at + DAY, ends <= at + keys.SOON, made <= at - DAY), lasts=keys.SOON)
     yield Kind("key.expires_tomorrow", and_(ends > at, ends <= at + DAY, made <= at - DAY), lasts=DAY)
@@ -74,15 +74,15 @@ def _words(kind: str, key: ApiKey) -> tuple[str, str]:
             end = f"{key.expires_at.day} {key.expires_at:%b %Y, %H:%M} UTC"
             return (
                 f"The key {key.name} expires within {'a day' if kind == 'key.expires_tomorrow' else '7 days'}",
-                f"It works until {end}. Give it a later end, or put another key into the applications that use it.",
+                f"It expires at {end}. Extend it, or use another key in the applications that use it.",
             )
         case "key.expired":
             return (
                 f"The key {key.name} has expired",
-                "Applications that use it are refused. Give it a later end, or create another key.",
+                "Requests with it are refused. Extend it, or create another key.",
             )
         case _:
             return (
                 f"The key {key.name} is older than {keys.OLD.days} days",
-                "Rotate it: a new text takes over, and the present one works on for as long as you choose.",
+                "Rotate it: you get a new secret, and the current one stays valid for as long as you choose.",
             )

@@ -1,7 +1,7 @@
-"""API keys: what an application presents to /v1, with its models, limits and end.
+"""API keys: credentials that applications use to call /v1, with their models, limits and expiry.
 
-Of a key's text only a digest, its beginning and its last four characters are kept. One key may have two secrets for
-a while: rotation makes a new one and lets the old one work on until the overlap is over.
+Of a key's secret only a digest, its prefix and its last four characters are stored. A key can have two secrets for a
+while: rotation creates a new one, and the old one stays valid until the overlap ends.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from app.runtime.sealing import digest
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
-SHOWN = 8  # characters of a key's beginning that lists show: "sk-" and five more
+SHOWN = 8  # characters of a secret's prefix that lists show: "sk-" and five more
 LONGEST_NOTE = 500
 LONGEST_OVERLAP_S = 30 * 24 * 3600
-MOST_KEYS = 500  # live ones a person
+MOST_KEYS = 500  # live keys per person
 
-SOON = timedelta(days=7)  # a key that ends sooner is about to
-OLD = timedelta(days=180)  # a secret that has been in use longer is better replaced
+SOON = timedelta(days=7)  # a key that expires within this time is "expiring"
+OLD = timedelta(days=180)  # a secret older than this should be rotated
 
 Status = Literal["active", "paused", "expired", "revoked"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -50,7 +50,7 @@ UNREVOKED = text("revoked_at IS NULL")
 
 
 class KeyFields(msgspec.Struct, kw_only=True):
-    """What is said of a key: each of these fields is declared here and has a column in `ApiKey`."""
+    """A key's editable fields. Each has a column in `ApiKey`."""
 
     name: Annotated[
         str,
@@ -58,14 +58,14 @@ class KeyFields(msgspec.Struct, kw_only=True):
             max_length=names.LONGEST,
             title="Name",
             description=f"What it is for, such as the application that uses it. At most {names.LONGEST} characters.",
-            extra={"needed": "Give the key a name.", "read": names.checked},
+            extra={"needed": "Enter a name.", "read": names.checked},
         ),
     ]
     note: Annotated[
         Annotated[str, Meta(max_length=LONGEST_NOTE)] | None,
         Meta(
             title="Note",
-            description=f"Where it is kept, who to ask. At most {LONGEST_NOTE} characters; never a secret.",
+            description=f"Where the key is stored, who to ask. At most {LONGEST_NOTE} characters; never a secret.",
             extra={"lines": 2},
         ),
     ] = None
@@ -73,11 +73,11 @@ class KeyFields(msgspec.Struct, kw_only=True):
     routing: Annotated[
         Literal["free", "fixed"],
         Meta(
-            title="Routing",
+            title="Provider routing",
             extra={
                 "labels": {
-                    "free": "Free: a request may name a provider and fallbacks among the model’s own",
-                    "fixed": "Fixed: requests that name a provider are refused",
+                    "free": "Caller can choose: a request can name a provider and fallbacks among the model’s own",
+                    "fixed": "Locked: requests that name a provider are refused",
                 },
                 "spread": True,
                 "refusal": "Choose free or fixed.",
@@ -101,16 +101,16 @@ class KeyFields(msgspec.Struct, kw_only=True):
             },
         ),
     ] = []
-    rpm: Annotated[Rate | None, Meta(title="Requests a minute")] = None
-    tpm: Annotated[Rate | None, Meta(title="Tokens a minute")] = None
-    max_parallel: Annotated[Rate | None, Meta(title="Requests at a time")] = None
+    rpm: Annotated[Rate | None, Meta(title="Requests per minute")] = None
+    tpm: Annotated[Rate | None, Meta(title="Tokens per minute")] = None
+    max_parallel: Annotated[Rate | None, Meta(title="Concurrent requests")] = None
 
 
 class ApiKey(Base):
-    """A key. No models listed means all that its owner is subscribed to; absent limits mean none."""
+    """A key. An empty list of models means all models that its owner is subscribed to; a missing limit means no limit."""
 
     __tablename__ = "api_key"
-    __table_args__ = (  # PostgreSQL has others beside, which SQLite could not have: see revision 0007
+    __table_args__ = (  # PostgreSQL has more indexes, which SQLite does not support: see revision 0007
         Index(None, "last_used_ms", "id"),
         Index("ix_api_key_live", "person_id", sqlite_where=UNREVOKED, postgresql_where=UNREVOKED),
         *(
@@ -160,17 +160,17 @@ class ApiKey(Base):
 
     @property
     def is_live(self) -> bool:
-        """Whether it works, or would if it were not paused."""
+        """Whether it is neither revoked nor expired; it can be paused."""
         return self.status in ("active", "paused")
 
     @property
     def is_expiring(self) -> bool:
-        """Whether it ends within `SOON`."""
+        """Whether it expires within `SOON`."""
         return self.is_live and self.expires_at is not None and self.expires_at <= now() + SOON
 
     @property
     def is_old(self) -> bool:
-        """Whether its newest secret was made longer ago than `OLD`."""
+        """Whether its newest secret is older than `OLD`."""
         return self.is_live and self.secrets[0].created_at <= now() - OLD
 
     @property
@@ -189,7 +189,7 @@ class ApiKey(Base):
 
 
 class KeySecret(Base):
-    """One text of a key, as its HMAC; `expires_at` is set on one that rotation has replaced."""
+    """One secret of a key, stored as its HMAC; `expires_at` is set once rotation has replaced it."""
 
     __tablename__ = "key_secret"
 
@@ -205,12 +205,12 @@ class KeySecret(Base):
 
     @property
     def masked(self) -> str:
-        """What lists and the history show of it."""
+        """The masked form that lists and the history show."""
         return f"{self.prefix}…{self.last4}"
 
     @property
     def is_replaced(self) -> bool:
-        """Whether rotation has put another in its place, though it may still work for a while."""
+        """Whether rotation has replaced it; it can still be valid for a while."""
         return self.expires_at is not None
 
     @property
@@ -219,7 +219,7 @@ class KeySecret(Base):
 
 
 def visible_to(person: Person) -> Select[ApiKey]:
-    """The keys this person can see, newest first: their own and those of teams they own; everybody's for admins."""
+    """A query of the keys that a person can see, newest first: their own and those of teams they own; all for admins."""
     query = select(ApiKey).order_by(ApiKey.id.desc())
     if person.sees_everything:
         return query
@@ -228,33 +228,33 @@ def visible_to(person: Person) -> Select[ApiKey]:
 
 
 def owned_by(person: Person) -> Select[ApiKey]:
-    """A person's own keys, newest first, revoked ones too."""
+    """A query of a person's own keys, newest first, revoked ones included."""
     return select(ApiKey).where(ApiKey.person_id == person.id).order_by(ApiKey.id.desc())
 
 
 def of_team(team: Team, *, by: Person | None = None) -> Select[ApiKey]:
-    """A team's keys, newest first; those that one person made."""
+    """A query of a team's keys, newest first; only those that `by` created if given."""
     query = select(ApiKey).where(ApiKey.team_id == team.id).order_by(ApiKey.id.desc())
     return query.where(ApiKey.person_id == by.id) if by else query
 
 
 def all_() -> Select[ApiKey]:
-    """The keys of all people, newest first: for admins."""
+    """A query of all keys, newest first: for admins."""
     return select(ApiKey).order_by(ApiKey.id.desc())
 
 
 def search(
     person: Person, *, search: str | None = None, status: str | None = None, model: str | None = None
 ) -> Select[ApiKey]:
-    """A person's own keys, newest first, narrowed as `filtered` does."""
+    """A query of a person's own keys, newest first, with the filters of `filtered`."""
     return filtered(owned_by(person), search=search, status=status, model=model)
 
 
 def filtered(
     query: Select[ApiKey], *, search: str | None = None, status: str | None = None, model: str | None = None
 ) -> Select[ApiKey]:
-    """Some keys, narrowed to a part of their name, note or owner's name, or what is shown of their text; to a status;
-    to a model they may call."""
+    """Filter a query of keys: by a part of their name, note, owner's name or masked secret; by status; by a model that
+    they can call."""
     if search:
         query = query.where(_is_found_by(search))
     if status:
@@ -267,7 +267,7 @@ def filtered(
 
 
 def _paid_for(model: str, *statuses: str) -> tuple[Select[str], Select[str]]:
-    """The ids of the keys that a subscription to a model stands behind: their owner's own, or their team's."""
+    """Two queries of ids of keys whose calls to a model are paid by a subscription: the owner's own, and the team's."""
     found = select(Subscription.id).where(Subscription.model_name == model, Subscription.status.in_(statuses))
     people = found.with_only_columns(Subscription.person_id).where(Subscription.team_id.is_(None))
     joined = found.with_only_columns(Subscription.team_id).where(Subscription.team_id.is_not(None))
@@ -306,23 +306,23 @@ def _has_status(status: str) -> ColumnElement[bool]:
 
 
 def live() -> ColumnElement[bool]:
-    """The condition that a key works, or would if it were not paused."""
+    """The condition that a key is neither revoked nor expired; it can be paused."""
     return _has_status("live")
 
 
 def ending_within(span: timedelta) -> ColumnElement[bool]:
-    """The condition that a key is live and its time ends within a span."""
+    """The condition that a key is live and expires within `span`."""
     return and_(_has_status("live"), ApiKey.expires_at <= now() + span)
 
 
 def older_than(span: timedelta) -> ColumnElement[bool]:
-    """The condition that a key is live and was given no new secret for a span."""
+    """The condition that a key is live and its newest secret is older than `span`."""
     return and_(_has_status("live"), ~ApiKey.secrets.any(KeySecret.created_at > now() - span))
 
 
 def using(person: Person, model: str, team: Team | None = None) -> list[ApiKey]:
-    """A person's personal active keys that may call a model, or all of a team's: those that name it, and those for all
-    models."""
+    """The active keys that can call a model: the person's personal ones or, with `team`, the team's. Keys for all models
+    are included."""
     found = owned_by(person).where(ApiKey.team_id.is_(None)) if team is None else of_team(team)
     return [
         key for key in db.session.scalars(filtered(found, status="active")) if not key.models or model in key.models
@@ -330,8 +330,8 @@ def using(person: Person, model: str, team: Team | None = None) -> list[ApiKey]:
 
 
 def paid_by(found: Iterable[Subscription]) -> dict[str, list[ApiKey]]:
-    """For each of some subscriptions, by its id, the active keys whose calls it pays for: its team's, or the person's
-    personal ones. All are read at once."""
+    """The active keys whose calls each subscription pays for, by subscription id: its team's, or the person's personal
+    ones. It reads all of them at once."""
     asked = list(found)
     people = {one.person_id for one in asked if one.team_id is None}
     joined = {one.team_id for one in asked if one.team_id is not None}
@@ -352,8 +352,8 @@ def paid_by(found: Iterable[Subscription]) -> dict[str, list[ApiKey]]:
 
 
 def count_using(model: Model) -> int:
-    """How many active keys of all people may call a model: those that name it, and those for all models of an owner
-    with a live subscription to it."""
+    """The number of active keys that can call a model: those that name it, and those for all models whose owner has a
+    live subscription to it."""
     may = _has_status("active"), or_(has_no_word(ApiKey.models), has_word(ApiKey.models, model.name))
     found = union(*(paid.where(*may) for paid in _paid_for(model.name, *LIVE))).subquery()
     query = select(func.count()).select_from(found)
@@ -361,14 +361,14 @@ def count_using(model: Model) -> int:
 
 
 def subscriptions_behind(key: ApiKey) -> Select[Subscription]:
-    """The live subscriptions that pay for a key's calls, by model: its team's, or its owner's own."""
+    """A query of the live subscriptions that pay for a key's calls, by model: its team's, or its owner's own."""
     query = select(Subscription).where(Subscription.status.in_(LIVE)).order_by(Subscription.model_name, Subscription.id)
     return query.where(subscriptions.pays_for(key.person_id, key.team_id))
 
 
 def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
-    """Kind, id and name of each scope whose budget a call with this key must fit, innermost first: the key, the
-    subscriptions to its models, then the owner, or the owner's cap in the team and the team; and the organisation."""
+    """(kind, id, name) of each scope whose budget must have room for a call with this key, innermost first: the key, the
+    subscriptions to its models, the owner (or their cap in the team, and the team), and the organisation."""
     found = subscriptions_behind(key).with_only_columns(Subscription.id, Subscription.model_name)
     models = {id: model for id, model in db.session.execute(found) if not key.models or model in key.models}
     caller = CallerRecord(
@@ -386,19 +386,19 @@ def paying_scopes(key: ApiKey) -> list[tuple[str, str, str]]:
 
 
 def get_visible(person: Person, id: str, *, change: bool = False) -> ApiKey:
-    """The key of that id among those reachable; raises `NotFound`, or `Forbidden` when a read-only admin wants
-    to change somebody else's."""
+    """The key with this id if the person can see it. Raises `NotFound`, or `Forbidden` with `change` for a read-only admin
+    and another person's key."""
     asked = visible_to(person).where(ApiKey.id == id).options(joinedload(ApiKey.secrets))
     found = db.session.scalars(asked).unique().one_or_none()
     if found is None:
-        raise NotFound("There is no such key.")
+        raise NotFound("This key does not exist.")
     if change and not may_change(person, found):
         raise Forbidden("Changing other people's keys needs the role admin.")
     return found
 
 
 def may_change(person: Person, key: ApiKey) -> bool:
-    """Whether a person may change a key: its owner, who owns its team, and admins."""
+    """Whether a person can change a key: its owner, owners of its team, and admins."""
     return key.person_id == person.id or person.is_admin or _owns_team_of(person, key)
 
 
@@ -416,15 +416,15 @@ def create(
     expires_at: datetime | None = None,
     **values: Any,
 ) -> tuple[ApiKey, str]:
-    """A new key of a person, or of a team that they are in, with the given `KeyFields`, and its text, which is told this
-    once. `budget` bears limit, period and timezone.
+    """Create a key for a person, or for a team that they are in, with the given `KeyFields`.
 
-    Raises `Invalid` naming the field.
+    Returns the key and its secret, which is shown only now. `budget` has limit, period and timezone. Raises `Invalid`
+    naming the field.
     """
     if team is not None and teams.role_in(person, team.id) is None:
-        raise Invalid("Only members can make keys of a team.", "team_id")
+        raise Invalid("Only members can create keys for a team.", "team_id")
     if db.session.query(ApiKey.id).filter_by(person_id=person.id, revoked_at=None).count() >= MOST_KEYS:
-        raise Conflict(f"There are {MOST_KEYS} keys already. Revoke some first.")
+        raise Conflict(f"There are already {MOST_KEYS} keys. Revoke some first.")
     key = ApiKey(id=new_id(), person_id=person.id, person=person, team_id=team.id if team else None)
     _fill(key, {**fields.usual(KeyFields), **values, "name": name}, expires_at)
     text = _new_secret(key)
@@ -446,8 +446,8 @@ def update(
     expires_at: datetime | None | Unset = UNSET,
     **values: Any,
 ) -> ApiKey:
-    """Changes what is given, also of the `KeyFields`; a budget of None takes it away. Raises `Invalid`, or `Conflict` for
-    a revoked key."""
+    """Change the given values, `KeyFields` included; a budget of None removes it. Raises `Invalid`, or `Conflict` for a
+    revoked key."""
     _must_not_be_revoked(key)
     before = key.summary()
     _fill(key, values, key.expires_at if expires_at is UNSET else expires_at)
@@ -464,15 +464,15 @@ def update(
 
 
 def rotate(key: ApiKey, *, by: Person, overlap_s: int = 0) -> str:
-    """A new text for the same key, told this once; the old one works on for `overlap_s` seconds.
+    """Create a new secret for a key and return it; it is shown only now. The old one stays valid for `overlap_s` seconds.
 
-    Raises `Invalid`, or `Conflict` for a key that is revoked or whose own time is over.
+    Raises `Invalid`, or `Conflict` for a key that is revoked or expired.
     """
     _must_not_be_revoked(key)
     if key.status == "expired":
-        raise Conflict("This key has expired: a new text would not work. Give it a later end first.")
+        raise Conflict("This key has expired, so a new secret would not work. Extend the key first.")
     if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
-        raise Invalid(f"Give 0 to {LONGEST_OVERLAP_S} seconds.", "overlap_s")
+        raise Invalid(f"Enter 0 to {LONGEST_OVERLAP_S} seconds.", "overlap_s")
     end = now() + timedelta(seconds=overlap_s)
     for secret in key.secrets:
         if secret.expires_at is None or secret.expires_at > end:
@@ -489,15 +489,15 @@ def rotate(key: ApiKey, *, by: Person, overlap_s: int = 0) -> str:
 
 
 def end_secret(key: ApiKey, secret_id: str, *, by: Person) -> KeySecret:
-    """Ends a secret that rotation has replaced before its overlap is over; doing it again changes nothing.
+    """End a replaced secret before its overlap ends. Repeating it changes nothing.
 
-    Raises `NotFound`, or `Conflict` for the secret in force.
+    Raises `NotFound`, or `Conflict` for the current secret.
     """
     found = next((secret for secret in key.secrets if secret.id == secret_id), None)
     if found is None:
-        raise NotFound("This key has no such secret.")
+        raise NotFound("This secret does not exist.")
     if not found.is_replaced:
-        raise Conflict("This is the key's secret in force. Rotate the key to replace it, or revoke the key.")
+        raise Conflict("This is the key's current secret. Rotate the key to replace it, or revoke the key.")
     if not found.has_ended:
         found.expires_at = key.updated_at = now()
         audit.record(by, "key.end_secret", "key", key.id, name=key.name, after={"secret": found.masked})
@@ -506,9 +506,9 @@ def end_secret(key: ApiKey, secret_id: str, *, by: Person) -> KeySecret:
 
 
 def pause(key: ApiKey, *, by: Person | None, reason: str | None = None) -> ApiKey:
-    """Lets a key rest: it is refused, on /v1 within a second, until it is resumed; doing it again changes nothing.
+    """Pause a key: /v1 refuses it within a second, until it is resumed. Repeating it changes nothing.
 
-    Portico itself pauses a key whose budget says so; `reason` then tells why.
+    A budget with the action `suspend` pauses its key; `by` is then None, and `reason` says why.
     """
     _must_not_be_revoked(key)
     if key.paused_at is None:
@@ -520,7 +520,7 @@ def pause(key: ApiKey, *, by: Person | None, reason: str | None = None) -> ApiKe
 
 
 def resume(key: ApiKey, *, by: Person) -> ApiKey:
-    """Lets a paused key work again; doing it again changes nothing."""
+    """Resume a paused key. Repeating it changes nothing."""
     _must_not_be_revoked(key)
     if key.paused_at is not None:
         key.paused_at, key.updated_at = None, now()
@@ -531,7 +531,7 @@ def resume(key: ApiKey, *, by: Person) -> ApiKey:
 
 
 def revoke(key: ApiKey, *, by: Person) -> ApiKey:
-    """Ends a key for good, on /v1 within a second; doing it again changes nothing."""
+    """Revoke a key for good; /v1 refuses it within a second. Repeating it changes nothing."""
     if key.revoked_at is None:
         key.revoked_at = key.updated_at = now()
         audit.record(by, "key.revoke", "key", key.id, name=key.name)
@@ -541,17 +541,17 @@ def revoke(key: ApiKey, *, by: Person) -> ApiKey:
 
 
 def history(key: ApiKey, *, limit: int = 50) -> list[audit.AuditEntry]:
-    """What was done with a key and by whom, its budget too, newest first."""
+    """The newest audit entries about a key and its budget, newest first."""
     return audit.history("key", key.id, limit=limit)
 
 
 def page_of(key_id: str) -> str:
-    """The path of a key's page, which notices lead to."""
+    """The path of a key's page, which notifications link to."""
     return f"/keys/{key_id}"
 
 
 def forget(person: Person) -> None:
-    """Removes all keys of a person who is being deleted."""
+    """Delete all keys of a person who is being deleted."""
     for key in db.session.scalars(owned_by(person)):
         budgets.forget("key", key.id)
         for secret in key.secrets:
@@ -575,7 +575,7 @@ def _new_secret(key: ApiKey) -> str:
 
 
 def _notify_owner(key: ApiKey, by: Person | None, done: str, reason: str | None = None) -> None:
-    """Somebody else's act on one's key is told; one's own is known."""
+    """Notify a key's owner of another person's action."""
     if by is None or by.id != key.person_id:
         notices.notify(
             key.person,
@@ -588,12 +588,12 @@ def _notify_owner(key: ApiKey, by: Person | None, done: str, reason: str | None 
 
 def _must_not_be_revoked(key: ApiKey) -> None:
     if key.revoked_at:
-        raise Conflict("This key is revoked. Make a new one.")
+        raise Conflict("This key is revoked. Create a new one.")
 
 
 def _fill(key: ApiKey, values: Mapping[str, Any], expires_at: datetime | None) -> None:
     if expires_at is not None and expires_at != key.expires_at and not now() < expires_at < LATEST:
-        raise Invalid("Give an instant in the future, before the year 3000.", "expires_at")
+        raise Invalid("Enter a time in the future, before the year 3000.", "expires_at")
     before = key.models or ()
     with db.session.no_autoflush:
         fields.fill(KeyFields, key, values)
@@ -606,4 +606,4 @@ def _must_be_subscribed(key: ApiKey, models: Sequence[str]) -> None:
     subscribed = {one.model.name for one in db.session.scalars(subscriptions_behind(key)) if one.model}
     for model in models:
         if model not in subscribed:
-            raise Invalid(f"There is no subscription to {model}. Subscribe first.", "models")
+            raise Invalid(f"There is no subscription to {model}. Request access first.", "models")

@@ -1,6 +1,6 @@
-"""Notices: what a person is told, in the portal's bell and, if they want it, by e-mail; the deployment by webhook.
+"""Notifications: messages to a person in the portal and, if they want it, by e-mail; the webhook gets them too.
 
-A verb of the domain tells a person in its own transaction; mails and webhooks are deliveries that leave after it.
+A domain verb creates them in its own transaction; e-mails and webhook calls are deliveries, sent after the commit.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from app.runtime.ids import new_id
 
 
 class Notice(Base):
-    """One thing a person was told. `kind` is a dotted name for programs such as "subscription.approve"; `href` is a
-    path of the portal where to go on."""
+    """One notification. `kind` is a dotted name for programs such as "subscription.approve"; `href` is the path of the
+    portal page that it links to."""
 
     __tablename__ = "notice"
     __table_args__ = (Index(None, "person_id", "read_at"), Index(None, "person_id", "id"))
@@ -41,14 +41,16 @@ class Notice(Base):
 def notify(
     person: Person, kind: str, title: str, text: str = "", href: str | None = None, *, by_webhook: bool = True
 ) -> Notice:
-    """Tells a person something, in the transaction that makes it true; by e-mail and webhook once that is committed."""
+    """Notify a person in the current transaction; e-mail and webhook follow after the commit."""
     notice = Notice(id=new_id(), person_id=person.id, kind=kind, title=title[:200], text=text, href=href, at=now())
     db.session.add(notice)
     config = current.config()
     address = f"{config.base_url}{href}" if href else None
     if person.email and person.email_notices and not person.disabled:
         words = [f"Hello {person.username},", text or title, *([address] if address else [])]
-        words.append(f"{config.portal.name} sends you notices by e-mail. Change that at {config.base_url}/notices.")
+        words.append(
+            f"{config.portal.name} sends you notifications by e-mail. Change this at {config.base_url}/notices."
+        )
         deliveries.mail(person.email, kind, f"{config.portal.name}: {title[:200]}", "\n\n".join(words))
     if by_webhook:
         deliveries.webhook(
@@ -68,18 +70,18 @@ def notify(
 def notify_all(
     people: Iterable[Person], kind: str, title: str, text: str, href: str, *, about: dict[str, Any] | None = None
 ) -> None:
-    """Tells one thing to several people, and the webhook once, also when it concerns nobody; `about` goes along there
-    for programs."""
-    told = []
+    """Notify several people, and call the webhook once, even if `people` is empty; `about` adds data for programs to the
+    webhook's event."""
+    usernames = []
     for person in people:
         notify(person, kind, title, text, href, by_webhook=False)
-        told.append(person.username)
+        usernames.append(person.username)
     deliveries.webhook(
         {
             "id": new_id(),
             "kind": kind,
             "at": now().isoformat().replace("+00:00", "Z"),
-            "people": told,
+            "people": usernames,
             "title": title,
             "text": text,
             "href": f"{current.config().base_url}{href}",
@@ -89,36 +91,36 @@ def notify_all(
 
 
 def addressed_to(person: Person, *, unread: bool = False) -> Select[Notice]:
-    """What a person was told, newest first."""
+    """A query of a person's notifications, newest first."""
     query = select(Notice).where(Notice.person_id == person.id).order_by(Notice.id.desc())
     return query.where(Notice.read_at.is_(None)) if unread else query
 
 
 def unread_count(person: Person) -> Select[int]:
-    """How many notices a person has not read."""
+    """A query of the number of a person's unread notifications."""
     return select(func.count()).select_from(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
 
 
 def get_visible(person: Person, id: str) -> Notice:
-    """The person's own notice of that id; raises `NotFound`."""
+    """The person's own notification with this id. Raises `NotFound`."""
     notice = db.session.scalar(addressed_to(person).where(Notice.id == id))
     if notice is None:
-        raise NotFound("There is no such notice.")
+        raise NotFound("This notification does not exist.")
     return notice
 
 
 def mark_read(notice: Notice) -> None:
-    """Marks a notice as read; doing it again changes nothing."""
+    """Mark a notification as read. Repeating it changes nothing."""
     if notice.read_at is None:
         notice.read_at = now()
 
 
 def mark_all_read(person: Person) -> None:
-    """Marks everything that a person was told so far as read."""
+    """Mark all of a person's notifications as read."""
     unread = update(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
     db.session.execute(unread.values(read_at=now()))
 
 
 def choose(person: Person, *, email: bool) -> None:
-    """Whether the person wants their notices by e-mail too."""
+    """Turn a person's notifications by e-mail on or off."""
     person.email_notices = email

@@ -1,6 +1,6 @@
-"""Passwords: bcrypt over base64(sha256(password)), so that no length is cut off, in a thread where gevent runs.
+"""Passwords: bcrypt over base64(sha256(password)), so that long passwords are not truncated, in a thread under gevent.
 
-Hashing takes a few tenths of a second on purpose, so it stays outside of database transactions.
+Hashing deliberately takes a few tenths of a second, so it stays outside of database transactions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def hashed(password: str, field: str = "password") -> PasswordHash:
-    """What is kept of a new password. Raises `Invalid` for one that is too short or too long."""
+    """The hash to store for a new password. Raises `Invalid` if the password is too short or too long."""
     if len(password) < SHORTEST:
         raise Invalid(f"Use at least {SHORTEST} characters.", field)
     if len(password) > LONGEST:
@@ -32,7 +32,7 @@ def hashed(password: str, field: str = "password") -> PasswordHash:
 
 
 def matches(password: str, kept: str | None) -> bool:
-    """Whether `password` is the one `kept` was made from. Without a hash it takes as long and answers no."""
+    """Whether `password` matches the hash `kept`. Without a hash it takes as long and returns False."""
     against = (kept or _nobodys()).encode()
     same = _in_a_thread(lambda: bcrypt.checkpw(_prepared(password), against))
     return same and kept is not None
@@ -48,7 +48,7 @@ def _prepared(password: str) -> bytes:
 
 
 def _in_a_thread(work: Callable[[], T]) -> T:
-    """Runs `work` in gevent's native threads when this process is patched: bcrypt would hold every greenlet up."""
+    """Run `work` in a native thread if gevent has patched this process: bcrypt would block every greenlet."""
     from gevent import get_hub, monkey
 
     if not monkey.is_module_patched("socket"):

@@ -1,7 +1,7 @@
-"""Payers: the scopes that calls are charged to, as people speak of them, and who has which part in their budgets.
+"""Payers: the scopes that calls are charged to, with a name, an address, and the people with access to their budgets.
 
-A scope is only a kind and an id to the meter; here it gets a name, an address, those whom it concerns and those who
-may ask for more. It stands above the nouns that scopes are made of, so that none of them has to know the others.
+To the meter a scope is only a kind and an id. This module is above the nouns that scopes name, so that none of them
+imports the others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from app.metering.scopes import member_id, team_and_person
 Scope = tuple[str, str]  # kind, id
 
 _OF_TEAM = Subscription.team_id.is_not(None)
-# What a subscription is called, beside its owners.
+# The name of a subscription as SQL, in a query with its owners.
 SUBSCRIPTION_NAME: ColumnElement[str] = (
     "subscription of "
     + case((_OF_TEAM, "team " + func.coalesce(Team.name, Subscription.team_id)), else_=Person.username)
@@ -38,18 +38,18 @@ SUBSCRIPTION_NAME: ColumnElement[str] = (
     + Subscription.model_name
 )
 
-SHORTEST_ANSWER, SHORTEST_PROMPT = 16, 99  # tokens that the smallest call holds
+SHORTEST_ANSWER, SHORTEST_PROMPT = 16, 99  # tokens that the smallest call reserves
 
 
 class Payer(NamedTuple):
-    """A scope with its name in words, such as "key nightly", and the id that addresses show."""
+    """A scope with its display name, such as "key nightly", and the id that addresses show."""
 
     kind: str
     id: str
     name: str
     public_id: str
     team_id: str | None = None  # the team that it belongs to, or is
-    person_id: str | None = None  # the one person whose it is, in a team or not
+    person_id: str | None = None  # the one person that it belongs to, in a team or not
 
     @property
     def scope(self) -> Scope:
@@ -62,7 +62,7 @@ class Payer(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A key or a subscription of one's own."""
+    """A key or subscription of a person."""
 
     kind: str
     id: str
@@ -73,7 +73,7 @@ class Held(NamedTuple):
 
 
 def read(scopes: Iterable[Scope]) -> dict[Scope, Payer]:
-    """What these scopes are, in one query; those that are gone are left out."""
+    """The payers of these scopes, by one query; deleted ones are left out."""
     ids: dict[str, set[str]] = {kind: set() for kind in budgets.KINDS}
     for kind, id in scopes:
         ids.setdefault(kind, set()).add(id)
@@ -98,7 +98,7 @@ def read(scopes: Iterable[Scope]) -> dict[Scope, Payer]:
 
 
 def named(kind: str, text: str) -> Payer:
-    """The payer of an address: people are named by their usernames or ids. Raises `NotFound`."""
+    """The payer that an address names: people by username or id, others by id. Raises `NotFound`."""
     id = text
     if kind in ("user", "member"):
         team_id, who = team_and_person(kind, text)
@@ -106,22 +106,22 @@ def named(kind: str, text: str) -> Payer:
         id = "" if person is None else member_id(team_id, person.id) if team_id is not None else person.id
     found = read([(kind, id)]).get((kind, id)) if kind in budgets.KINDS else None
     if found is None or (kind == "member" and db.session.get(Membership, team_and_person(kind, id)) is None):
-        raise NotFound("There is no such budget.")
+        raise NotFound("This budget does not exist.")
     return found
 
 
 def get_visible(person: Person, kind: str, text: str) -> Payer:
-    """The same among those that a person may see: what they are charged to, the caps in their teams, what belongs to
-    teams they own, and for admins everything. Raises `NotFound`."""
+    """The same among those that a person can see: the ones that pay for their calls, the caps in their teams, those of
+    teams they own, and all for admins. Raises `NotFound`."""
     found = named(kind, text)
     joined = found.kind == "member" and found.team_id is not None and teams.role_in(person, found.team_id)
     if not (person.sees_everything or charges(person, found) or joined or _owns_team(person, found)):
-        raise NotFound("There is no such budget.")
+        raise NotFound("This budget does not exist.")
     return found
 
 
 def charges(person: Person, payer: Payer) -> bool:
-    """Whether calls of this person may be charged to it: that is who may ask for more."""
+    """Whether this person's calls can be charged to it. Then they can request an increase."""
     if payer.kind == "organisation":
         return True
     if payer.person_id is not None:
@@ -130,17 +130,17 @@ def charges(person: Person, payer: Payer) -> bool:
 
 
 def may_decide(person: Person, payer: Payer) -> bool:
-    """Whether a person answers those who ask for more: admins always, a team's owners for its keys and members."""
+    """Whether a person can decide about increases: admins always, a team's owners for its keys and members."""
     return person.is_admin or (payer.kind in ("key", "member") and _owns_team(person, payer))
 
 
 def sees_requests(person: Person, payer: Payer) -> bool:
-    """Whether a person sees what others asked of it: who decides, and who sees everything."""
+    """Whether a person can see other people's requests: who can decide, and who sees everything."""
     return person.sees_everything or may_decide(person, payer)
 
 
 def people_to_alert(payer: Payer) -> list[Person]:
-    """Whom an alert of its budget is told: the person whose it is, a team's owners, and admins for the organisation."""
+    """The people that an alert notifies: the owner, a team's owners, and admins for the organisation."""
     found: list[Person] = []
     if payer.kind == "organisation":
         found += db.session.scalars(select(Person).where(Person.role == "admin").order_by(Person.id))
@@ -153,8 +153,8 @@ def people_to_alert(payer: Payer) -> list[Person]:
 
 
 def paying_for(person: Person) -> list[Payer]:
-    """All that a person's calls may be charged to: themselves, their keys and subscriptions, their teams with their
-    own caps there, and the organisation; in this order."""
+    """All payers that a person's calls can be charged to, in this order: the person, their keys and subscriptions, their
+    teams with their caps there, and the organisation."""
     joined = select(Membership.team_id).where(Membership.person_id == person.id)
     found = _found(
         _keys(ApiKey.person_id == person.id, keys.live()),
@@ -170,8 +170,7 @@ def paying_for(person: Person) -> list[Payer]:
 
 
 def below(payer: Payer) -> list[Payer]:
-    """Those whose calls this payer pays for too, and who may be cut off by budgets of their own: a team's members and
-    keys, a person's keys."""
+    """Payers within this one, which have budgets of their own: a team's members and keys, a person's keys."""
     live = keys.live()
     if payer.kind == "team":
         members = select(Membership.person_id).where(Membership.team_id == payer.id)
@@ -185,12 +184,12 @@ def below(payer: Payer) -> list[Payer]:
 
 
 def with_owners(query: Select[Any]) -> Select[Any]:
-    """Subscriptions beside the person and the team whose they are."""
+    """Join the person and the team of subscriptions to a query."""
     return query.join(Person, Person.id == Subscription.person_id).outerjoin(Team, Team.id == Subscription.team_id)
 
 
 def held_by(person: Person) -> list[Held]:
-    """A person's own active keys and their own subscriptions, those asked for too, in one query; the newest first."""
+    """A person's own active keys and their own subscriptions, pending ones included, newest first, by one query."""
     wanted = subscriptions.owned_by(person).where(Subscription.status.in_(("active", "pending")))
     columns = Subscription.id, Subscription.model_name, Subscription.status, Subscription.created_at
     asked = wanted.order_by(None).with_only_columns(literal("subscription"), *columns, Subscription.expires_at)
@@ -203,7 +202,7 @@ def held_by(person: Person) -> list[Held]:
 
 
 def smallest_call_nano() -> int:
-    """What the cheapest call that costs anything has to fit, in nano-units: a short prompt and a short answer."""
+    """What the cheapest call that is not free reserves, in nano-units: a short prompt and a short answer."""
     price, later = Price, aliased(Price)
     moment = now()
     superseded = exists().where(
@@ -211,7 +210,7 @@ def smallest_call_nano() -> int:
         later.from_at <= moment,
         tuple_(later.from_at, later.id) > tuple_(price.from_at, price.id),
     )
-    query = (  # columns alone: this is asked for each page of budgets, and a catalogue may be long
+    query = (  # only columns: each page of budgets needs this, and a catalogue can be long
         select(price.input_per_mtok, price.output_per_mtok, price.per_request)
         .join(catalog.Model, catalog.Model.id == price.model_id)
         .where(catalog.Model.status.in_(catalog.OFFERED), price.from_at <= moment, ~superseded)
@@ -233,7 +232,7 @@ def _owns_team(person: Person, payer: Payer) -> bool:
 
 
 def _member(team: Payer, person: Payer) -> Payer:
-    """A person's part in a team."""
+    """The payer of a person's cap in a team."""
     name = f"{person.name} in {team.name}"
     return Payer(
         "member", member_id(team.id, person.id), name, member_id(team.id, person.public_id), team.id, person.id
@@ -259,8 +258,7 @@ def _teams(*where: ColumnElement[bool]) -> Any:
 
 
 def _found(*pieces: Any) -> dict[Scope, Payer]:
-    """What these queries find, all at once and by name: kind, id, name, team and person each. People are shown by their
-    names."""
+    """The payers that these queries find, by scope and sorted by name. Each query selects kind, id, name, team and person."""
     rows = db.session.execute(union_all(*pieces)).all() if pieces else []
     return {
         (kind, id): Payer(kind, id, name, name if kind == "user" else id, team_id, person_id)

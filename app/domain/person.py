@@ -1,6 +1,6 @@
-"""The person: what is known of somebody who can sign in, and what each role may do and hold.
+"""The table of people, and what each role can do.
 
-Only the table stands here, below everything that belongs to people; what can be done to them is `identity`.
+It is below everything that belongs to people; `identity` has the verbs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.extensions import Base
 from app.runtime.ids import new_id
 
 Scope = Literal["inference", "portal", "admin"]
-# inference: call /v1. portal: one's own keys, subscriptions and usage. admin: the management routes of admins.
+# inference: call /v1. portal: own keys, subscriptions and usage. admin: the management routes of admins.
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 Role = Literal["user", "admin", "admin-readonly"]
@@ -35,30 +35,30 @@ SCOPES_OF: dict[str, tuple[Scope, ...]] = {
 
 LARGEST_RATE = 1_000_000_000
 Rate = Annotated[int, Meta(ge=1, le=LARGEST_RATE)]
-_NO_RATE = f"Give a number from 1 to {LARGEST_RATE}, or nothing for no limit."
+_NO_RATE = f"Enter a number from 1 to {LARGEST_RATE}, or leave this empty for no limit."
 
 
 class PersonFields(msgspec.Struct, kw_only=True):
-    """What is said of a person: each of these fields is declared here and has a column in `Person`."""
+    """A person's editable fields. Each has a column in `Person`."""
 
     email: Annotated[
         Annotated[str, Meta(max_length=255)] | None,
         Meta(
             title="E-mail",
-            description="Notices are sent there. Empty for none.",
+            description="Notifications are sent to this address. Optional.",
             extra={"read": names.checked_email, "attributes": {"inputmode": "email"}},
         ),
     ] = None
     role: Annotated[
         Role,
-        Meta(title="Role", description="A read-only administrator sees everything.", extra={"labels": ROLE_NAMES}),
+        Meta(title="Role", description="A read-only administrator can see everything.", extra={"labels": ROLE_NAMES}),
     ] = "user"
     scopes: Annotated[list[Scope], Meta(title="Scopes")] = []
     groups: Annotated[
         list[str],
         Meta(
             title="Groups",
-            description="Separated by commas. Approval rules may name them.",
+            description="Separated by commas. Approval rules can name them.",
             extra={"read": names.checked_groups, "attributes": {"spellcheck": "false"}},
         ),
     ] = []
@@ -66,23 +66,23 @@ class PersonFields(msgspec.Struct, kw_only=True):
     rpm: Annotated[
         Rate | None,
         Meta(
-            title="Requests a minute",
-            description="All personal calls together. Empty for no limit.",
+            title="Requests per minute",
+            description="For all personal calls together. Empty for no limit.",
             extra={"refusal": _NO_RATE},
         ),
     ] = None
     tpm: Annotated[
         Rate | None,
         Meta(
-            title="Tokens a minute",
-            description="All personal calls together. Empty for no limit.",
+            title="Tokens per minute",
+            description="For all personal calls together. Empty for no limit.",
             extra={"refusal": _NO_RATE},
         ),
     ] = None
 
 
 class Person(Base):
-    """Somebody who can sign in. `rpm` and `tpm` limit all of their personal calls together; None means no limit."""
+    """A person who can sign in. `rpm` and `tpm` limit all their personal calls together; None means no limit."""
 
     __tablename__ = "person"
 
@@ -100,10 +100,10 @@ class Person(Base):
     last_seen_at: Mapped[datetime | None]
     groups: Mapped[list[str]] = mapped_column(
         default=list, server_default="[]"
-    )  # words that admins or a sign-in service give
+    )  # group names that admins or the identity provider set
     email_notices: Mapped[bool] = mapped_column(default=True, server_default=true())
 
-    # What Flask-Login asks of a person.
+    # Required by Flask-Login.
     is_authenticated = True
     is_anonymous = False
 
@@ -116,26 +116,26 @@ class Person(Base):
 
     @property
     def is_admin(self) -> bool:
-        """May change everything."""
+        """Whether this person can change everything."""
         return self.role == "admin"
 
     @property
     def sees_everything(self) -> bool:
-        """May read everything: admins and read-only admins."""
+        """Whether this person can read everything: admins and read-only admins."""
         return self.role in ("admin", "admin-readonly")
 
     @property
     def held_scopes(self) -> tuple[str, ...]:
-        """The scopes granted that the role allows."""
+        """The granted scopes that the role allows."""
         return tuple(scope for scope in SCOPES_OF.get(self.role, ()) if scope in self.scopes)
 
     def summary(self) -> dict[str, Any]:
-        """What the audit log tells of a person."""
+        """The values that the audit log records."""
         return {"username": self.username, **fields.told(PersonFields, self)}
 
     @property
     def status(self) -> str:
-        """active or deactivated."""
+        """ "active" or "deactivated"."""
         return "deactivated" if self.disabled else "active"
 
 

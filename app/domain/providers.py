@@ -1,6 +1,6 @@
-"""Providers: the upstreams that serve models, and the /v1 paths with the providers each may use.
+"""Providers: the upstreams that serve models, and the /v1 endpoints with the providers that each can use.
 
-A provider's secrets are sealed before they reach the database; reads show masks.
+A provider's secrets are encrypted before they reach the database; readers see masks.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 class ProviderFields(msgspec.Struct, kw_only=True):
-    """What is said of every provider: each of these fields is declared here and has a column in `Provider`. What its kind
-    asks beside stands in the Struct of its adapter."""
+    """The editable fields of every provider. Each has a column in `Provider`. The Struct of its adapter has the rest."""
 
     type: Annotated[Literal["api", "web"], Meta(title="Type", extra={"refusal": "Choose api or web."})] = "api"
     name: Annotated[
@@ -46,22 +45,23 @@ class ProviderFields(msgspec.Struct, kw_only=True):
         Meta(
             max_length=names.LONGEST,
             title="Name",
-            description=f"How lists and reports call it. At most {names.LONGEST} characters.",
-            extra={"needed": "Give the provider a name.", "read": names.checked},
+            description=f"The name in lists and reports. At most {names.LONGEST} characters.",
+            extra={"needed": "Enter a name.", "read": names.checked},
         ),
     ]
     status: Annotated[
         Status,
         Meta(
             title="Status",
-            description="A disabled provider gets no calls; models go to their other deployments.",
+            description="A disabled provider gets no requests; models use their other deployments.",
             extra={"labels": {"active": "Active", "disabled": "Disabled"}},
         ),
     ] = "active"
 
 
 class Provider(Base):
-    """An upstream. `settings` are the open ones, `sealed` the secret ones, `hints` what a mask may show of them."""
+    """An upstream. `settings` are the public settings, `sealed` the encrypted secrets, `hints` the visible parts of their
+    masks."""
 
     __tablename__ = "provider"
 
@@ -78,12 +78,12 @@ class Provider(Base):
 
     @property
     def config(self) -> dict[str, Any]:
-        """All settings as they may be shown, secrets masked."""
+        """All settings with secrets masked: safe to show."""
         return {**self.settings, **self.hints}
 
     @property
     def addresses(self) -> list[str]:
-        """The addresses that were given, where its requests go; none where its adapter's defaults hold."""
+        """The configured addresses that its requests go to; empty if the adapter's defaults apply."""
         if self.kind not in adapters.kinds():
             return []
         names = adapter_settings.names_with(adapters.adapter(self.kind).Settings, "address")
@@ -97,7 +97,7 @@ Index("uq_provider_name", func.lower(Provider.name), unique=True)
 
 
 class Endpoint(Base):
-    """A /v1 path: whether it answers, and the only providers it may use (none listed means any)."""
+    """A /v1 endpoint: whether it is active, and the providers that it can use (an empty list means all)."""
 
     __tablename__ = "endpoint"
 
@@ -113,17 +113,17 @@ class Endpoint(Base):
 
 
 def get(id: str) -> Provider:
-    """The provider of that id; raises `NotFound`."""
+    """The provider with this id. Raises `NotFound`."""
     provider = db.session.get(Provider, id)
     if provider is None:
-        raise NotFound("There is no such provider.")
+        raise NotFound("This provider does not exist.")
     return provider
 
 
 def search(
     *, type: str | None = None, status: str | None = None, search: str | None = None, kind: str | None = None
 ) -> Select[Provider]:
-    """The providers by name."""
+    """A query of the providers that match, by name."""
     query = select(Provider).order_by(func.lower(Provider.name))
     if search:
         query = query.where(
@@ -137,8 +137,8 @@ def search(
 
 
 def create(*, by: Person | None, name: str, kind: str, config: Mapping[str, Any], **values: Any) -> Provider:
-    """A new provider with the given `ProviderFields`. Raises `Invalid` naming the field (`config.<setting>` for one of
-    the adapter's)."""
+    """Create a provider with the given `ProviderFields`. Raises `Invalid` naming the field (`config.<setting>` for an
+    adapter's setting)."""
     provider = Provider(kind=kind, settings={})
     _fill_provider(provider, {**fields.usual(ProviderFields), **values, "name": name}, config)
     db.session.add(provider)
@@ -156,9 +156,11 @@ def update(
     config: Mapping[str, Any] | Unset = UNSET,
     **values: Any,
 ) -> Provider:
-    """Changes what is given, also of the `ProviderFields`. A given `config` replaces the open settings; a secret that is
-    masked or missing keeps its stored value, and so does the name of its variable, unless an address moves to another
-    origin: then it must be given again."""
+    """Change the given values, `ProviderFields` included. `config` replaces the public settings.
+
+    A secret that is masked or missing keeps its stored value, and so does the name of its environment variable. If an
+    address moves to another origin, secrets must be entered again. Raises `Invalid` naming the field.
+    """
     before = item.summary()
     if kind is not UNSET and kind != item.kind:
         item.settings = _without(item.settings, adapter_settings.names_with(_adapter_settings(item.kind), "secret_env"))
@@ -171,7 +173,7 @@ def update(
 
 
 def switch(item: Provider, status: str, *, by: Person | None) -> Provider:
-    """Switches a provider on or off; its settings stay as they are, even if its adapter would no longer take them."""
+    """Enable or disable a provider. Its settings stay, even if its adapter no longer accepts them."""
     before = item.summary()
     fields.fill(ProviderFields, item, {"status": status})
     item.updated_at = now()
@@ -181,7 +183,7 @@ def switch(item: Provider, status: str, *, by: Person | None) -> Provider:
 
 
 def remove(item: Provider, *, by: Person | None) -> None:
-    """Removes a provider that no deployment uses any more (see `departure.withdraw`)."""
+    """Delete a provider without deployments (see `app.workflows.offboarding.withdraw`)."""
     for endpoint in db.session.scalars(select(Endpoint)):
         if item.id in endpoint.providers:
             endpoint.providers = [id for id in endpoint.providers if id != item.id]
@@ -192,9 +194,9 @@ def remove(item: Provider, *, by: Person | None) -> None:
 
 
 def opened(item: Provider) -> Any:
-    """The adapter's own settings, secrets in the clear: to talk to the upstream, never to show or log.
+    """The adapter's settings with secrets in plain text: for requests to the upstream, never to show or log.
 
-    Raises `Invalid` when they no longer satisfy the adapter.
+    Raises `Invalid` if the adapter no longer accepts them.
     """
     return _checked(_adapter_settings(item.kind), {**item.settings, **_secrets_of(item)})
 
@@ -211,7 +213,7 @@ def connected(item: Provider, *, most_s: float | None = None) -> Adapter:
 def check(
     item: Provider, *, model: str | None = None, prompt: str | None = None, parameters: dict[str, Any] | None = None
 ) -> CheckResult:
-    """Tries the upstream now. Call it outside of a write transaction: it waits for the network."""
+    """Send a test request to the upstream. Call it outside of a write transaction: it waits for the network."""
     adapter = connected(item)
     try:
         return adapter.check(model=model, prompt=prompt, parameters=parameters or {})
@@ -238,7 +240,7 @@ def _checked(declared: type[adapter_settings.Settings], values: dict[str, Any]) 
 
 
 def _fill_provider(item: Provider, values: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Checks and sets a provider's fields, and its settings as one whole: what is shown, what is sealed."""
+    """Validate and set a provider's fields, and split its settings into public ones and encrypted ones."""
     fields.fill(ProviderFields, item, values)
     same_name = select(Provider.id).where(func.lower(Provider.name) == item.name.lower(), Provider.id != item.id)
     with db.session.no_autoflush:
@@ -255,7 +257,7 @@ def _fill_provider(item: Provider, values: Mapping[str, Any], config: Mapping[st
     for name in variable:
         for form in instead[name]:
             if name in given and form in given:
-                raise Invalid(f"Give either {form} or {name}, not both.", f"config.{name}")
+                raise Invalid(f"Set either {form} or {name}, not both.", f"config.{name}")
     settings = {name: value for name, value in config.items() if name not in secret and value is not None}
     settings = _without(settings, variable) | {
         name: value for name, value in (kept | given).items() if name in variable
@@ -265,7 +267,7 @@ def _fill_provider(item: Provider, values: Mapping[str, Any], config: Mapping[st
     origins = adapter_settings.origins_of(declared, settings)
     _check_origins(origins)
     if kept and origins != adapter_settings.origins_of(declared, item.settings):
-        raise Invalid("The address has changed, so give this secret again.", f"config.{min(kept)}")
+        raise Invalid("The address has changed. Enter this secret again.", f"config.{min(kept)}")
     item.settings = settings
     item.sealed = current.sealer().seal(msgspec.json.encode(secrets)) if secrets else None
     item.hints = {name: _masked(value) for name, value in secrets.items()}
@@ -291,7 +293,7 @@ def _secrets_of(item: Provider) -> dict[str, str]:
 
 
 def _masked(secret: Any) -> str:
-    """Enough to recognise a secret by; short ones show nothing."""
+    """A mask by which people recognise a secret; a short secret shows nothing."""
     text = str(secret)
     return MASK + text[-4:] if len(text) >= 16 else MASK
 
@@ -304,21 +306,22 @@ def _is_mask(value: Any) -> bool:
 
 
 def endpoint(id: str) -> Endpoint:
-    """The endpoint of that id; raises `NotFound`."""
+    """The endpoint with this id. Raises `NotFound`."""
     endpoint = db.session.get(Endpoint, id) if id in ENDPOINTS else None
     if endpoint is None:
-        raise NotFound("There is no such endpoint.")
+        raise NotFound("This endpoint does not exist.")
     return endpoint
 
 
 def all_endpoints(*, status: str | None = None) -> Select[Endpoint]:
-    """The paths that this version serves; those that are `active` or `inactive`. A database may know of others."""
+    """A query of the endpoints that this version serves, filtered by status ("active" or "inactive"). The database can
+    contain others."""
     query = select(Endpoint).where(Endpoint.id.in_(ENDPOINTS)).order_by(Endpoint.path)
     return query.where(Endpoint.active.is_(status == "active")) if status else query
 
 
 def ensure_endpoints() -> None:
-    """Makes the rows of paths that this version of Portico knows and the database does not."""
+    """Insert rows for endpoints of this version that the database lacks."""
     present = set(db.session.scalars(select(Endpoint.id)))
     for served in ENDPOINTS.values():
         if served.id not in present:
@@ -333,7 +336,7 @@ def update_endpoint(
     active: bool | Unset = UNSET,
     providers: Sequence[str] | Unset = UNSET,
 ) -> Endpoint:
-    """Switches a path on or off, or narrows the providers it may use; raises `Invalid` for an unknown one."""
+    """Turn an endpoint on or off, or restrict its providers. Raises `Invalid` for an unknown provider."""
     before = item.summary()
     if active is not UNSET:
         item.active = active
@@ -341,7 +344,7 @@ def update_endpoint(
         wanted = list(dict.fromkeys(providers))
         known = set(db.session.scalars(select(Provider.id).where(Provider.id.in_(wanted))))
         if set(wanted) - known:
-            raise Invalid("There is no such provider.", "mapping.providers")
+            raise Invalid("This provider does not exist.", "mapping.providers")
         item.providers = wanted
     item.updated_at = now()
     audit.record(by, "endpoint.update", "endpoint", item.id, name=item.path, before=before, after=item.summary())

@@ -1,4 +1,4 @@
-"""How rows of long tables are found: conditions that PostgreSQL answers from an index, with the same rows everywhere."""
+"""Search conditions for long tables: PostgreSQL answers them from an index; every database finds the same rows."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ LONGEST_GRAM = 3
 
 
 def contains(search: str, *columns: Any) -> ColumnElement[bool]:
-    """Whether one of these columns of a table contains a text, in capital letters or small ones.
+    """The condition that one of these columns of a table contains a text, ignoring case.
 
-    PostgreSQL has an index of the pieces of up to three letters of these columns (`portico_grams`, revision 0007), which
-    leaves few rows to look at however long the table is.
+    PostgreSQL has a trigram index of these columns (`portico_grams`, revision 0007), so it checks few rows however long
+    the table is.
     """
     found = or_(*(column.icontains(search, autoescape=True) for column in columns))
     if not _on_postgresql():
@@ -42,17 +42,17 @@ def contains(search: str, *columns: Any) -> ColumnElement[bool]:
 
 
 def among(column: Any, query: Select[Any] | CompoundSelect[Any]) -> ColumnElement[bool]:
-    """Whether a column is one of the values of `query`, which are found first and once. PostgreSQL then steps into the
-    column's index with each of them, where it might walk the whole table for an IN.
+    """The condition that a column is one of the values of `query`, which run first and once. PostgreSQL then looks up each
+    value in the column's index; for a plain IN it might scan the whole table.
 
-    It is to stand in an AND: as a part of an OR, or beside a better index, it costs as much a row as it has values.
+    Use it in an AND. In an OR, or next to a better index, each row costs as much as there are values.
     """
     found: ColumnElement[bool] = column.in_(query)
     return column == any_(func.array(query.scalar_subquery())) if _on_postgresql() else found
 
 
 def one_of(column: Any, texts: Collection[str]) -> ColumnElement[bool]:
-    """Whether a column is one of these texts: one parameter, however many they are."""
+    """The condition that a column is one of these texts. It is a single parameter for any number of texts."""
     if _on_postgresql():
         return column == any_(literal(list(texts), ARRAY(Text)))  # type: ignore[no-any-return]
     each = func.json_each(msgspec.json.encode(list(texts)).decode())
@@ -60,19 +60,19 @@ def one_of(column: Any, texts: Collection[str]) -> ColumnElement[bool]:
     return found
 
 
-_VALUE: ColumnElement[str] = literal_column("value")  # as `json_each` calls it
+_VALUE: ColumnElement[str] = literal_column("value")  # the name that `json_each` uses
 
 
 def _together(columns: tuple[Any, ...]) -> ColumnElement[str]:
-    """In the very words of the index."""
-    told: ColumnElement[str] = cast(columns[0], Text)
+    """The columns as one expression, exactly as the index has it."""
+    text: ColumnElement[str] = cast(columns[0], Text)
     for column in columns[1:]:
-        told = (
-            told
+        text = (
+            text
             + literal("\n", literal_execute=True)
             + func.coalesce(cast(column, Text), literal("", literal_execute=True))
         )
-    return told
+    return text
 
 
 def _on_postgresql() -> bool:

@@ -1,8 +1,7 @@
-"""Browser sessions: a random id in the signed cookie, what belongs to it in Redis, listed and revocable a person.
+"""Browser sessions: a random id in a signed cookie and a record in Redis. A person can list and revoke their sessions.
 
-The id is the key to a session and stands in its browser's cookie only. Redis knows a session by the digest of its id, so
-that who reads Redis or its files can't use one. A session slides: each use moves its end. Without Redis nobody is signed
-in, which is a sign-in page, not an error.
+Only the browser's cookie has the id. Redis stores a digest of it, so that nobody can use a session from a copy of Redis.
+Each use extends the session. Without Redis nobody is signed in: pages lead to the sign-in page, without an error.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SLIDE_EVERY_S = 60
 
 
 class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
-    """One signed-in browser, by the digest of its id; times in Unix seconds."""
+    """One signed-in browser, named by the digest of its session id; times in Unix seconds."""
 
     digest: str
     person_id: str
@@ -44,7 +43,7 @@ class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reference(self) -> str:
-        """What pages call it by."""
+        """The short name that pages use in addresses."""
         return self.digest[:16]
 
 
@@ -53,7 +52,7 @@ def _lifetime_s() -> int:
 
 
 def begin(person_id: str, *, address: str, agent: str) -> str:
-    """The id of a new session, which nobody can guess and only its browser is told; raises `Unavailable` without Redis."""
+    """Start a session; return its secret id, for the browser's cookie only. Raises `Unavailable` without Redis."""
     moment, id = clock.now_s(), random_source.token_urlsafe(32)
     session = BrowserSession(
         digest=_digest(id),
@@ -72,24 +71,24 @@ def begin(person_id: str, *, address: str, agent: str) -> str:
             pipe.expire(index, _lifetime_s())
             pipe.execute()
     except RedisError:
-        raise Unavailable("Signing in is not possible at the moment. Try again in a minute.") from None
+        raise Unavailable("You can't sign in at the moment. Try again in a minute.") from None
     return id
 
 
 def find(id: str) -> BrowserSession | None:
-    """The session of that id, its end moved; None when it is over, revoked, or Redis does not answer."""
+    """Return and extend the session with this id; None if it has expired or was revoked, or Redis does not answer."""
     try:
         found = _read(current.redis().hgetall(store.session(_digest(id))))
     except RedisError:
         return None
     if found and clock.now_s() - found.seen > SLIDE_EVERY_S:
-        with contextlib.suppress(RedisError):  # one that takes no writes signs nobody out
+        with contextlib.suppress(RedisError):  # a Redis that refuses writes signs nobody out
             _slide(found)
     return found
 
 
 def owned_by(person_id: str) -> list[BrowserSession]:
-    """A person's sessions, the latest used first; none without Redis."""
+    """A person's sessions, most recently used first; empty without Redis."""
     index = store.sessions_of(person_id)
     try:
         redis = current.redis()
@@ -104,7 +103,7 @@ def owned_by(person_id: str) -> list[BrowserSession]:
 
 
 def take_seen() -> dict[str, datetime]:
-    """Who has used the portal since this was last asked, and when; by person id."""
+    """Return and forget who used the portal since the last call, and when, by person id."""
     with current.redis().pipeline(transaction=True) as pipe:
         pipe.hgetall(store.SEEN)
         pipe.delete(store.SEEN)
@@ -113,7 +112,7 @@ def take_seen() -> dict[str, datetime]:
 
 
 def end(id: str) -> None:
-    """Ends the session of that id. Without Redis it has ended already."""
+    """End the session with this id. Without Redis it has ended already."""
     with contextlib.suppress(RedisError):
         found = _read(current.redis().hgetall(store.session(_digest(id))))
         if found:
@@ -121,14 +120,14 @@ def end(id: str) -> None:
 
 
 def revoke(session: BrowserSession) -> None:
-    """Ends one of a person's sessions. Without Redis it has ended already."""
+    """End one of a person's sessions. Without Redis it has ended already."""
     with contextlib.suppress(RedisError):
         current.redis().delete(store.session(session.digest))
         current.redis().srem(store.sessions_of(session.person_id), session.digest)
 
 
 def end_all(person_id: str, *, but: str | None = None) -> None:
-    """Ends every session of a person but the one of that digest."""
+    """End all sessions of a person except the one with the digest `but`."""
     for session in owned_by(person_id):
         if session.digest != but:
             revoke(session)
@@ -145,7 +144,7 @@ def _read(fields: Mapping[Any, Any]) -> BrowserSession | None:
         return None
 
 
-# The hash may have been deleted since it was read; setting a field would bring a revoked session back to life.
+# The hash may have been deleted since it was read; setting a field would revive a revoked session.
 _SLIDE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'seen', ARGV[1])

@@ -1,8 +1,8 @@
-"""Subscriptions: who may call which model, from the request to its end, with every step on a timeline.
+"""Subscriptions: who can call which model, from the request to the end, with every step on a timeline.
 
-A person has at most one live subscription (pending, active or suspended) to a model; asking again answers it.
-Models that are not restricted are active at once; the others wait for an admin's decision unless an approval rule
-fits. One that is going to end may be renewed. Whoever did not do it themselves is told of every step.
+A person has at most one live subscription (pending, active or suspended) to a model; a second request returns it.
+Subscriptions to unrestricted models are active immediately; others stay pending until an admin decides or an approval rule
+matches. A subscription that expires can be renewed. People are notified of every step that somebody else makes.
 """
 
 from __future__ import annotations
@@ -50,29 +50,29 @@ Status = Literal["pending", "active", "denied", "suspended", "cancelled", "expir
 STATUSES: tuple[Status, ...] = get_args(Status)
 LIVE: tuple[Status, ...] = ("pending", "active", "suspended")
 LONGEST_TEXT = 2000
-RENEWABLE = timedelta(days=14)  # before its end a person may ask for a later one
-# What a person is told of an end to come, and how long before it, the nearest first.
+RENEWABLE = timedelta(days=14)  # how long before its expiry a renewal can be requested
+# The kinds of warnings before a subscription expires, and how long before, the latest first.
 WARNINGS = (
     ("subscription.expires_in_1_day", timedelta(days=1)),
     ("subscription.expires_in_7_days", timedelta(days=7)),
 )
 
 Decision = Literal["approve", "deny", "suspend", "resume"]
-# decision -> the statuses it may be made in, the status it leads to
+# decision -> the statuses in which it is allowed, the status it leads to
 DECISIONS: dict[Decision, tuple[tuple[Status, ...], Status]] = {
     "approve": (("pending",), "active"),
     "deny": (("pending",), "denied"),
     "suspend": (("active",), "suspended"),
     "resume": (("suspended",), "active"),
 }
-Wait = Literal["request", "renewal"]  # what an admin may have to decide about
+Wait = Literal["request", "renewal"]  # what an admin can have to decide about
 
 
 _NOW: ColumnElement[datetime] = bindparam(None, callable_=now, type_=UtcDateTime())  # of the moment when SQL is sent
 
 
 class _StatusNow(Comparator[str]):
-    """`Subscription.status` in SQL, equality in words that the column's index answers."""
+    """`Subscription.status` in SQL; its equality is written so that the column's index answers it."""
 
     def __clause_element__(self) -> ColumnElement[str]:
         return _status()
@@ -92,7 +92,7 @@ def _status() -> ColumnElement[str]:
 
 
 def _is_now(statuses: Sequence[str]) -> ColumnElement[bool]:
-    """Whether a subscription's status is one of these at the moment."""
+    """The condition that a subscription's current status is one of these."""
     live, over = [one for one in statuses if one in LIVE], [one for one in statuses if one not in LIVE]
     kept = Subscription.recorded_status
     running = or_(Subscription.expires_at.is_(None), Subscription.expires_at > _NOW)
@@ -108,7 +108,7 @@ def _has_ended() -> ColumnElement[bool]:
 
 
 class Subscription(Base):
-    """One person's access to one model. `model_name` stays when the model goes."""
+    """One person's or team's access to one model. `model_name` remains after the model is deleted."""
 
     __tablename__ = "subscription"
 
@@ -123,12 +123,12 @@ class Subscription(Base):
     decided_by: Mapped[str | None] = mapped_column(String(64))
     decided_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
-    renewal_asked_at: Mapped[datetime | None]  # the person asks for a later end; an admin's approval answers it
+    renewal_asked_at: Mapped[datetime | None]  # a renewal is requested; an admin's approval ends that
     renewal_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
-    person: Mapped[Person] = relationship(lazy="joined")  # whose it is, or who asked for a team's
+    person: Mapped[Person] = relationship(lazy="joined")  # the owner, or who requested it for a team
     team: Mapped[Team | None] = relationship(
         primaryjoin="foreign(Subscription.team_id) == Team.id", viewonly=True, lazy="joined"
     )
@@ -139,7 +139,7 @@ class Subscription(Base):
 
     @hybrid_property
     def status(self) -> str:
-        """What it is at this moment: one whose end has come is expired, whether or not the job has recorded that."""
+        """The current status: "expired" once its end has passed, even if the job has not recorded that yet."""
         return "expired" if self.has_ended else self.recorded_status
 
     @status.inplace.setter
@@ -153,7 +153,7 @@ class Subscription(Base):
 
     @property
     def has_ended(self) -> bool:
-        """Whether its end has come and nothing else has ended it."""
+        """Whether its end has passed while it was live."""
         return self.recorded_status in LIVE and self.expires_at is not None and self.expires_at <= now()
 
     @property
@@ -162,21 +162,21 @@ class Subscription(Base):
 
     @property
     def waits_for(self) -> Wait | None:
-        """What an admin has to decide about it."""
+        """What an admin has to decide: "request", "renewal", or None."""
         if self.status == "pending":
             return "request"
         return "renewal" if self.renewal_asked_at is not None and self.is_live else None
 
     @property
     def asked_at(self) -> datetime:
-        """When what waits was asked for, or else when it was first asked for."""
+        """When the pending request or renewal was made; otherwise when the subscription was requested."""
         if self.status == "pending":
-            return self.updated_at  # a restriction may have turned it pending long after the request
+            return self.updated_at  # a new restriction can make it pending long after the request
         return self.renewal_asked_at or self.created_at
 
     @property
     def is_renewable(self) -> bool:
-        """Whether its end is near enough to ask for a later one, and that has not been asked."""
+        """Whether a renewal can be requested: it expires within `RENEWABLE`, and none is requested yet."""
         return (
             self.status == "active"
             and self.renewal_asked_at is None
@@ -205,8 +205,8 @@ Index(
 
 
 class SubscriptionStep(Base):
-    """One step of a subscription's timeline: who made it and why, and the status it led to or, where that stayed,
-    what happened: "renewal-asked", "renewed" or "renewal-denied"."""
+    """One step of a subscription's timeline: who made it and why, and the new status or, if it stayed the same, what
+    happened: "renewal-asked", "renewed" or "renewal-denied"."""
 
     __tablename__ = "subscription_step"
 
@@ -219,8 +219,7 @@ class SubscriptionStep(Base):
 
 
 def visible_to(person: Person) -> Select[Subscription]:
-    """The subscriptions this person can see, newest first: their own and those of their teams; everybody's for
-    admins."""
+    """A query of the subscriptions that a person can see, newest first: their own and their teams'; all for admins."""
     query = select(Subscription).order_by(Subscription.id.desc())
     if person.sees_everything:
         return query
@@ -228,59 +227,62 @@ def visible_to(person: Person) -> Select[Subscription]:
 
 
 def pays_for(person_id: str, team_id: str | None) -> ColumnElement[bool]:
-    """The condition that a subscription pays for the calls of somebody's keys: of a team's keys the team's, of personal
-    keys the person's own."""
+    """The condition that a subscription pays for calls of a person's keys: the team's for a team's keys, the person's own
+    for personal keys."""
     if team_id is not None:
         return Subscription.team_id == team_id
     return and_(Subscription.team_id.is_(None), Subscription.person_id == person_id)
 
 
 def shared_by(person: Person) -> ColumnElement[bool]:
-    """The condition that a subscription is a person's own or one of their teams'."""
+    """The condition that a subscription belongs to a person or to one of their teams."""
     joined = select(Membership.team_id).where(Membership.person_id == person.id)
     return or_(pays_for(person.id, None), Subscription.team_id.in_(joined))
 
 
 def owned_by(person: Person, *, status: str | None = None) -> Select[Subscription]:
-    """A person's own subscriptions, newest first."""
+    """A query of a person's own subscriptions, newest first."""
     query = select(Subscription).where(pays_for(person.id, None)).order_by(Subscription.id.desc())
     return query.where(Subscription.status == status) if status else query
 
 
 def of_team(team: Team, *, status: str | None = None) -> Select[Subscription]:
-    """A team's subscriptions, newest first."""
+    """A query of a team's subscriptions, newest first."""
     query = select(Subscription).where(Subscription.team_id == team.id).order_by(Subscription.id.desc())
     return query.where(Subscription.status == status) if status else query
 
 
 def get_visible(person: Person, id: str, *, change: bool = False) -> Subscription:
-    """The subscription of that id among those reachable; raises `NotFound`, or `Forbidden` when somebody may not
-    change it: a read-only admin another person's, a member their team's unless they own it or asked for it."""
+    """The subscription with this id if the person can see it. Raises `NotFound`.
+
+    With `change` it raises `Forbidden` for a read-only admin and another person's subscription, and for a member of its
+    team who neither owns the team nor requested it.
+    """
     subscription = db.session.scalar(visible_to(person).where(Subscription.id == id))
     if subscription is None:
-        raise NotFound("There is no such subscription.")
+        raise NotFound("This subscription does not exist.")
     if change and subscription.person_id != person.id and not person.is_admin:
         if subscription.team_id is None:
             raise Forbidden("Changing other people's subscriptions needs the role admin.")
         if teams.role_in(person, subscription.team_id) != "owner":
-            raise Forbidden("Changing a team's subscription needs the team's role owner, or the role admin.")
+            raise Forbidden("Changing a team's subscription needs the role owner in the team, or the role admin.")
     return subscription
 
 
 def may_renew(person: Person, subscription: Subscription) -> bool:
-    """Whether this person may ask for a later end: who asked for it, and the owners of its team."""
+    """Whether a person can request a renewal: who requested the subscription, and the owners of its team."""
     own_team = subscription.team_id is not None and teams.role_in(person, subscription.team_id) == "owner"
     return subscription.person_id == person.id or own_team
 
 
 def live(person: Person, model: Model, team: Team | None = None) -> Subscription | None:
-    """The pending, active or suspended subscription of a person, or of a team, to a model."""
+    """The pending, active or suspended subscription of a person, or of a team, to a model; None if there is none."""
     found = owned_by(person) if team is None else of_team(team)
     return db.session.scalar(found.where(Subscription.model_id == model.id, Subscription.status.in_(LIVE)).limit(1))
 
 
 def _waits() -> ColumnElement[bool]:
-    """SQL's `waits_for is not None`, in the words of the index, which is used for no others."""
+    """`waits_for is not None` in SQL, exactly as in the index, which is used for no other spelling."""
     waits = or_(Subscription.recorded_status == literal_column("'pending'"), Subscription.renewal_asked_at.is_not(None))
     return and_(waits, or_(Subscription.expires_at.is_(None), Subscription.expires_at > _NOW))
 
@@ -294,16 +296,16 @@ def _asked_at() -> ColumnElement[datetime]:
 
 
 def awaiting_decision() -> Select[Subscription]:
-    """What waits for an admin's decision, requests and renewals, the longest first."""
+    """A query of the requests and renewals that need an admin's decision, oldest first."""
     return select(Subscription).where(_waits()).order_by(_asked_at(), Subscription.id)
 
 
 def awaiting_decision_count() -> Select[int]:
-    """How many of them there are."""
+    """A query of their number."""
     return select(func.count()).select_from(Subscription).where(_waits())
 
 
-# What lists may be sorted by.
+# The columns that lists can be sorted by.
 ORDERS: dict[str, ColumnElement[Any]] = {
     "person": func.lower(Person.username),
     "model": func.lower(Subscription.model_name),
@@ -315,9 +317,12 @@ ORDERS: dict[str, ColumnElement[Any]] = {
 
 
 def approvals(*, status: str | None = None, wait: str | None = None, search: str | None = None) -> Select[Subscription]:
-    """What needs or had an admin's decision: what waits first, the longest waiting before others, then what was
-    decided, the latest first. Narrowed to a status, to requests or renewals that wait ("any": both), and to persons,
-    models and purposes that contain `search`."""
+    """A query of the subscriptions that need or had an admin's decision: pending ones first, oldest first, then decided
+    ones, latest first.
+
+    Filtered by status, by what is pending (`wait`: "request", "renewal" or "any"), and by `search` in people, models and
+    purposes.
+    """
     query = select(Subscription).join(Person, Person.id == Subscription.person_id)
     query = query.where(or_(_waits(), Subscription.decided_at.is_not(None)))
     if status:
@@ -346,13 +351,13 @@ def approvals(*, status: str | None = None, wait: str | None = None, search: str
 
 
 def search(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
-    """A person's own subscriptions, newest first, narrowed to a part of the model's name and to a status."""
+    """A query of a person's own subscriptions, newest first, filtered by a part of the model's name and by status."""
     query = owned_by(person, status=status)
     return query.where(Subscription.model_name.icontains(search, autoescape=True)) if search else query
 
 
 def shared_with(person: Person, *, search: str | None = None, status: str | None = None) -> Select[Subscription]:
-    """A person's own subscriptions and those of their teams, newest first, narrowed as `search` does."""
+    """A query of a person's own subscriptions and their teams', newest first, with the filters of `search`."""
     query = select(Subscription).where(shared_by(person)).order_by(Subscription.id.desc())
     if status:
         query = query.where(Subscription.status == status)
@@ -360,14 +365,14 @@ def shared_with(person: Person, *, search: str | None = None, status: str | None
 
 
 def may_change(person: Person, subscription: Subscription) -> bool:
-    """Whether a person may end a subscription: whose it is, who asked for a team's or owns the team, and admins."""
+    """Whether a person can end a subscription: its owner, who requested it for the team, owners of the team, and admins."""
     if subscription.person_id == person.id or person.is_admin:
         return True
     return subscription.team_id is not None and teams.role_in(person, subscription.team_id) == "owner"
 
 
 def counts_of_teams(ids: Iterable[str]) -> dict[str, int]:
-    """How many models these teams may call now, by the team's id."""
+    """The number of models that each of these teams can call now, by team id."""
     query = select(Subscription.team_id, func.count()).where(
         Subscription.team_id.in_(set(ids)), Subscription.status == "active"
     )
@@ -375,14 +380,14 @@ def counts_of_teams(ids: Iterable[str]) -> dict[str, int]:
 
 
 def former(subscription: Subscription) -> Select[Subscription]:
-    """The same person's other subscriptions to the same model, newest first."""
+    """A query of the same person's other subscriptions to the same model, newest first."""
     return owned_by(subscription.person).where(
         Subscription.model_name == subscription.model_name, Subscription.id != subscription.id
     )
 
 
 def live_count(model: Model) -> int:
-    """How many live subscriptions there are to a model."""
+    """The number of live subscriptions to a model."""
     query = select(func.count()).where(Subscription.model_id == model.id, Subscription.status.in_(LIVE))
     return db.session.scalar(query) or 0
 
@@ -390,21 +395,21 @@ def live_count(model: Model) -> int:
 def request(
     person: Person, model: Model, *, by: Person, justification: str | None = None, team: Team | None = None
 ) -> tuple[Subscription, bool]:
-    """Asks for access, for a person or for a team that they are in: the subscription, and whether it is new.
+    """Request access for a person, or for a team that they are in; return the subscription and whether it is new.
 
-    Raises `Invalid` for a model not on offer, or a team that the person is not in.
+    Raises `Invalid` for a model that is not available, or a team that the person is not in.
     """
     if team is not None and teams.role_in(person, team.id) is None:
-        raise Invalid("Only members can ask for a team.", "team_id")
+        raise Invalid("Only members can request access for a team.", "team_id")
     existing = live(person, model, team)
     if existing is not None:
         return existing, False
     former = _due().where(pays_for(person.id, team.id if team else None), Subscription.model_id == model.id)
     for ended in db.session.scalars(former).all():
-        _expire(ended)  # the job has not come to it yet, and no more than one is kept as live
+        _expire(ended)  # the job has not recorded it yet, and only one can be live
         db.session.flush()
     if model.status not in ("active", "deprecated"):
-        raise Invalid(f"{model.name} is not on offer.", "model")
+        raise Invalid(f"{model.name} is not available.", "model")
     justification = _words(justification, "justification")
     subscription = Subscription(
         id=new_id(),
@@ -426,7 +431,10 @@ def request(
         rule = approval_rules.fitting(person, model)
         if rule is None:
             _notify_admins(
-                subscription, "subscription.request", f"{person.username} asks for {model.name}", justification
+                subscription,
+                "subscription.request",
+                f"{person.username} requests access to {model.name}",
+                justification,
             )
         else:
             _approve_by(subscription, rule)
@@ -436,28 +444,31 @@ def request(
 def request_again(
     subscription: Subscription, *, by: Person, justification: str | None = None
 ) -> tuple[Subscription, bool]:
-    """Asks anew after a denial or an end, as `request` does. Raises `Conflict` while this one is live, or when its
-    model is gone."""
+    """Request access again after a denial or an end, as `request` does. Raises `Conflict` while this subscription is live,
+    or if its model was deleted."""
     if subscription.is_live:
-        raise Conflict(f"This subscription is {subscription.status}; there is nothing to ask for again.")
+        raise Conflict(f"This subscription is {subscription.status}. You can't request it again.")
     if subscription.model is None:
         raise Conflict(f"{subscription.model_name} has been removed.")
     return request(subscription.person, subscription.model, by=by, justification=justification, team=subscription.team)
 
 
 def ask_renewal(subscription: Subscription, *, by: Person, reason: str | None) -> Subscription:
-    """Asks for a later end. Raises `Forbidden` for who may not, `Conflict` when it has no end within `RENEWABLE`, or
-    when that was asked already, `Invalid` without a reason."""
+    """Request a renewal.
+
+    Raises `Forbidden` if `by` can't, `Conflict` if it does not expire within `RENEWABLE` or a renewal is already requested,
+    `Invalid` without a reason.
+    """
     if not may_renew(by, subscription):
-        raise Forbidden("Only the person themselves, or an owner of the team, can ask for this.")
+        raise Forbidden("Only the person who requested this, or an owner of the team, can request a renewal.")
     db.session.refresh(subscription, ["recorded_status", "renewal_asked_at"], with_for_update={"of": Subscription})
     if subscription.renewal_asked_at is not None:
-        raise Conflict("A renewal has been asked for already; an administrator will decide.")
+        raise Conflict("A renewal is already requested. An administrator will decide.")
     if not subscription.is_renewable:
-        raise Conflict(f"Only an active subscription that ends within {RENEWABLE.days} days can be renewed.")
+        raise Conflict(f"Only an active subscription that expires within {RENEWABLE.days} days can be renewed.")
     reason = _words(reason, "reason")
     if reason is None:
-        raise Invalid("Say in a sentence why you need it longer.", "reason")
+        raise Invalid("Enter a reason why you need it longer.", "reason")
     subscription.renewal_asked_at, subscription.renewal_reason = now(), reason
     subscription.updated_at = now()
     _step(subscription, by, reason, "renewal-asked")
@@ -465,7 +476,7 @@ def ask_renewal(subscription: Subscription, *, by: Person, reason: str | None) -
         by, "subscription.renewal_request", "subscription", subscription.id, name=subscription.model_name, reason=reason,
         on_behalf_of=_on_behalf_of(subscription, by),
     )  # fmt: skip
-    asks = f"{by.username} asks for {subscription.model_name} to be renewed"
+    asks = f"{by.username} requests a renewal of {subscription.model_name}"
     _notify_admins(subscription, "subscription.renewal_request", asks, reason)
     return subscription
 
@@ -479,23 +490,22 @@ def decide(
     expires_at: datetime | None = None,
     budget: Mapping[str, Any] | None = None,
 ) -> Subscription:
-    """An admin's decision; `budget` bears limit, period and timezone as `budgets.set_budget` takes them.
+    """Record an admin's decision; `budget` has limit, period and timezone, as arguments of `budgets.set_budget`.
 
-    Approve and deny answer what waits: a request, or a renewal, which leaves the status as it is. An approved renewal
-    ends at `expires_at`, without one never; a denied one when it would have ended anyway.
+    "approve" and "deny" answer a pending request, or a renewal, which leaves the status as it is. An approved renewal
+    expires at `expires_at`, or never if that is None; a denied one keeps its expiry.
 
-    Raises `Invalid` for an unknown decision or a denial without reason, `Conflict` when the subscription's status
-    does not allow it.
+    Raises `Invalid` for an unknown decision or a denial without a reason, `Conflict` if the status does not allow it.
     """
     if decision not in DECISIONS:
         raise Invalid(f"Choose one of {', '.join(DECISIONS)}.", "decision")
     allowed, status = DECISIONS[decision]
     reason = _words(reason, "reason")
     if decision == "deny" and not reason:
-        raise Invalid("Give a reason; the person will read it.", "reason")
+        raise Invalid("Enter a reason. It is shown to the person.", "reason")
     if expires_at is not None and not now() < expires_at < LATEST:
-        raise Invalid("Give an instant in the future, before the year 3000.", "expires_at")
-    # Two admins at one instant: the second sees what the first did.
+        raise Invalid("Enter a time in the future, before the year 3000.", "expires_at")
+    # Lock it: of two concurrent admins the second sees the first one's decision.
     db.session.refresh(
         subscription, ["recorded_status", "renewal_asked_at", "expires_at"], with_for_update={"of": Subscription}
     )
@@ -529,12 +539,12 @@ def decide(
     return subscription
 
 
-# What the person is told of a decision: the title, and how to go on.
+# The notification of a decision: its title and text.
 _DECIDED = {
-    "approve": ("You may use {} now", "Your keys may call it{until}."),
-    "deny": ("Your request for {} was denied", "You may ask for a review on its page."),
+    "approve": ("You have access to {} now", "Your keys can call it{until}."),
+    "deny": ("Your request for {} was denied", "You can request access again on its page."),
     "suspend": ("Your access to {} is suspended", "Calls are refused until an administrator resumes it."),
-    "resume": ("Your access to {} is resumed", "Your keys may call it again{until}."),
+    "resume": ("Your access to {} is resumed", "Your keys can call it again{until}."),
 }
 
 
@@ -543,7 +553,7 @@ def _answer_renewal(
 ) -> None:
     old = subscription.expires_at
     if decision == "approve" and expires_at is not None and old is not None and expires_at <= old:
-        raise Invalid(f"Give an end later than the present one, {old:%Y-%m-%d %H:%M} UTC.", "expires_at")
+        raise Invalid(f"Enter a time later than the current expiry, {old:%Y-%m-%d %H:%M} UTC.", "expires_at")
     subscription.decided_by, subscription.decided_at, subscription.decision_reason = by.username, now(), reason
     subscription.renewal_asked_at = subscription.renewal_reason = None
     subscription.updated_at = now()
@@ -563,9 +573,9 @@ def _answer_renewal(
     )
     _publish(subscription)
     ends = (
-        f"It ends at {subscription.expires_at:%Y-%m-%d %H:%M} UTC."
+        f"It expires at {subscription.expires_at:%Y-%m-%d %H:%M} UTC."
         if subscription.expires_at
-        else "It has no end any more."
+        else "It no longer expires."
     )
     if decision == "approve":
         _notify(
@@ -577,7 +587,7 @@ def _answer_renewal(
 
 
 def _approve_by(subscription: Subscription, rule: ApprovalRule) -> None:
-    """The approval that a rule makes at once."""
+    """Approve a request by a rule."""
     reason = f"Approved by the rule “{rule.name}”."
     subscription.decided_by, subscription.decided_at, subscription.decision_reason = audit.SYSTEM, now(), reason
     subscription.expires_at = rule.end(now())
@@ -592,9 +602,9 @@ def _approve_by(subscription: Subscription, rule: ApprovalRule) -> None:
 
 
 def cancel(subscription: Subscription, *, by: Person | None, reason: str | None = None) -> Subscription:
-    """Ends a live subscription, or withdraws one that is pending; raises `Conflict` when it has ended already."""
+    """End a live subscription, or withdraw a pending one. Raises `Conflict` if it has already ended."""
     if not subscription.is_live:
-        raise Conflict(f"This subscription is {subscription.status} already.")
+        raise Conflict(f"This subscription is already {subscription.status}.")
     _move(subscription, "cancelled", by, "subscription.cancel", reason)
     if by is None or by.id != subscription.person_id:
         title = f"Your subscription to {subscription.model_name} is cancelled"
@@ -603,7 +613,7 @@ def cancel(subscription: Subscription, *, by: Person | None, reason: str | None 
 
 
 def cancel_all_of(model: Model, *, by: Person | None, reason: str) -> None:
-    """Ends every live subscription to a model."""
+    """End all live subscriptions to a model."""
     for found in db.session.scalars(
         select(Subscription).where(Subscription.model_id == model.id, Subscription.status.in_(LIVE))
     ):
@@ -611,15 +621,15 @@ def cancel_all_of(model: Model, *, by: Person | None, reason: str) -> None:
 
 
 def active_count(model: Model) -> int:
-    """How many active subscriptions there are to a model: those that a restriction would turn pending."""
+    """The number of active subscriptions to a model: a restriction would make these pending."""
     query = select(func.count()).where(Subscription.model_id == model.id, Subscription.status == "active")
     return db.session.scalar(query) or 0
 
 
 def pend_all_of(model: Model, *, by: Person | None) -> int:
-    """Turns every active subscription to a model that has become restricted pending: an admin decides about each
-    anew. How many there were."""
-    reason = f"{model.name} has become restricted; an administrator decides about each subscription."
+    """Make all active subscriptions to a newly restricted model pending, so that an admin decides about each; return how
+    many there were."""
+    reason = f"{model.name} is now restricted. An administrator decides about each subscription."
     found = _locked(model, "active")
     for one in found:
         one.decided_by = one.decided_at = one.decision_reason = None
@@ -627,17 +637,16 @@ def pend_all_of(model: Model, *, by: Person | None) -> int:
         notices.notify(
             one.person,
             "subscription.restrict",
-            f"Your access to {model.name} waits for approval again",
-            f"{model.name} has become restricted. Calls are refused until an administrator has decided.",
+            f"Your access to {model.name} needs approval again",
+            f"{model.name} is now restricted. Calls are refused until an administrator decides.",
             f"/models/{model.name}",
         )
     return len(found)
 
 
 def admit_all_of(model: Model, *, by: Person | None) -> int:
-    """Turns every subscription that waits for a model that has been opened active: there is nothing to decide any
-    more. How many there were."""
-    reason = f"{model.name} needs no approval any more."
+    """Activate all pending subscriptions to a model that is no longer restricted; return how many there were."""
+    reason = f"{model.name} no longer needs approval."
     found = _locked(model, "pending")
     for one in found:
         one.decided_by, one.decided_at, one.decision_reason = by.username if by else audit.SYSTEM, now(), reason
@@ -653,8 +662,10 @@ def _locked(model: Model, status: Status) -> Sequence[Subscription]:
 
 
 def expire_due(limit: int = 500) -> int:
-    """Records the end of the subscriptions whose time is over; how many there were. The gateway and every reader have
-    followed it at the moment; this tells the people. Runs each minute."""
+    """Record subscriptions as expired and notify their owners; return how many there were. Runs every minute.
+
+    The gateway and all readers already treat them as expired.
+    """
     due = db.session.scalars(_due().limit(limit)).all()
     for found in due:
         _expire(found)
@@ -662,28 +673,28 @@ def expire_due(limit: int = 500) -> int:
 
 
 def _due() -> Select[Subscription]:
-    """Those whose end has come and is not recorded."""
+    """Subscriptions whose end has passed but is not recorded."""
     return select(Subscription).where(_has_ended())
 
 
 def _expire(subscription: Subscription) -> None:
     _move(subscription, "expired", None, "subscription.expire", None)
-    title = f"Your access to {subscription.model_name} has ended"
+    title = f"Your access to {subscription.model_name} has expired"
     _notify(
-        subscription, "subscription.expire", title, None, "Calls are refused. You may ask for it again on its page."
+        subscription, "subscription.expire", title, None, "Calls are refused. You can request it again on its page."
     )
 
 
 def warn_of_ends(limit: int = 500) -> int:
-    """Tells people of ends to come, once each a week and a day before; how many were told. Runs each minute."""
-    told = 0
+    """Send warnings a week and a day before subscriptions expire, each once; return how many were sent. Runs every minute."""
+    sent = 0
     nearer = now()
     for kind, before in WARNINGS:
         already = select(notices.Notice.id).where(
             notices.Notice.person_id == Subscription.person_id,
             notices.Notice.kind == kind,
             notices.Notice.href == literal(_href("")) + Subscription.id,
-            notices.Notice.at > now() - before,  # one of a former end is older
+            notices.Notice.at > now() - before,  # a warning about an earlier expiry is older
         )
         due = db.session.scalars(
             select(Subscription)
@@ -696,21 +707,21 @@ def warn_of_ends(limit: int = 500) -> int:
             .limit(limit)
         ).all()
         for found in due:
-            further = "Your request for renewal waits for an administrator." if found.renewal_asked_at else (
-                "You may ask for renewal on its page."
+            further = "Your renewal request is pending." if found.renewal_asked_at else (
+                "You can request a renewal on its page."
             )  # fmt: skip
-            title = f"Your access to {found.model_name} ends on {found.expires_at:%Y-%m-%d}"
-            _notify(found, kind, title, None, f"It ends at {found.expires_at:%Y-%m-%d %H:%M} UTC. {further}")
-        told += len(due)
+            title = f"Your access to {found.model_name} expires on {found.expires_at:%Y-%m-%d}"
+            _notify(found, kind, title, None, f"It expires at {found.expires_at:%Y-%m-%d %H:%M} UTC. {further}")
+        sent += len(due)
         nearer = now() + before
-    return told
+    return sent
 
 
 def usable(
     person_ids: Sequence[str], team_ids: Sequence[str] = ()
 ) -> Select[str, str | None, str, str, datetime | None]:
-    """Person id, team id, model name, subscription id and its end of what may be called now: people's own, and
-    teams'."""
+    """A query of what can be called now by these people and teams: person id, team id, model name, subscription id and
+    expiry."""
     theirs = and_(Subscription.team_id.is_(None), one_of(Subscription.person_id, person_ids))
     return (
         select(Subscription.person_id, Subscription.team_id, Model.name, Subscription.id, Subscription.expires_at)
@@ -719,12 +730,12 @@ def usable(
             or_(theirs, one_of(Subscription.team_id, team_ids)) if team_ids else theirs,
             Subscription.status == "active",
         )
-        .order_by(Subscription.id.desc())  # of two to one model the older pays
+        .order_by(Subscription.id.desc())  # of two subscriptions to one model the older pays
     )
 
 
 def hand_over(person: Person, *, team: Team | None = None) -> None:
-    """Gives what a person asked for a team, or for any, to an owner of it: they stand for it from now on."""
+    """Transfer the subscriptions that a person requested for `team`, or for any team, to an owner of the team."""
     asked = select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_not(None))
     if team is not None:
         asked = asked.where(Subscription.team_id == team.id)
@@ -736,8 +747,8 @@ def hand_over(person: Person, *, team: Team | None = None) -> None:
 
 
 def forget(person: Person) -> None:
-    """Removes the subscriptions of a person who is being deleted; what they asked for a team goes to an owner of it,
-    if it has another."""
+    """Delete the subscriptions of a person who is being deleted; those that they requested for a team go to another owner
+    of it, if there is one."""
     hand_over(person)
     for found in db.session.scalars(select(Subscription).where(Subscription.person_id == person.id)):
         budgets.forget("subscription", found.id)
@@ -766,7 +777,7 @@ def _move(subscription: Subscription, status: Status, by: Person | None, action:
 
 
 def _publish(subscription: Subscription) -> None:
-    """The gateway must learn of it: by the person's keys, or by the team's."""
+    """Mark the person's or the team's keys for publication to the gateway."""
     if subscription.team_id is None:
         mark_for_publication("person", subscription.person_id)
     else:
@@ -787,7 +798,7 @@ def _on_behalf_of(subscription: Subscription, by: Person | None) -> str | None:
 
 
 def _words(text: str | None, field: str) -> str | None:
-    """What was written, without the space around it; None for nothing."""
+    """The text without surrounding whitespace; None if it is empty. Raises `Invalid` if it is too long."""
     text = (text or "").strip() or None
     if text and len(text) > LONGEST_TEXT:
         raise Invalid(f"Use at most {LONGEST_TEXT} characters.", field)
@@ -795,21 +806,21 @@ def _words(text: str | None, field: str) -> str | None:
 
 
 def _href(id: str) -> str:
-    """Its page in the portal."""
+    """The path of its page in the portal."""
     return f"/subscriptions/{id}"
 
 
 def _notify(subscription: Subscription, kind: str, title: str, reason: str | None, text: str) -> None:
-    """Tells the person: the reason that somebody gave, then how to go on."""
+    """Notify the person: the reason first, then `text`."""
     notices.notify(subscription.person, kind, title, f"{reason}\n{text}" if reason else text, _href(subscription.id))
 
 
 def _notify_admins(subscription: Subscription, kind: str, title: str, reason: str | None) -> None:
-    """Tells everybody who may decide, but the one who asks."""
+    """Notify all admins except the one who requests."""
     admins = select(Person).where(
         Person.role == "admin", Person.disabled.is_(False), Person.id != subscription.person_id
     )
     for admin in db.session.scalars(admins):
         notices.notify(
-            admin, kind, title, reason or "No purpose was given.", f"/admin/subscriptions/{subscription.id}/decision"
+            admin, kind, title, reason or "No purpose given.", f"/admin/subscriptions/{subscription.id}/decision"
         )

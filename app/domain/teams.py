@@ -1,7 +1,7 @@
 """Teams: people who share keys, subscriptions and a budget; a person may be in several of them.
 
-Owners manage their team: its members, their caps and what it subscribes to. Members make the team's keys and ask for
-models. Above every team stands the organisation. A person who leaves loses the team's keys that they made.
+Owners manage their team: its members, their caps and its subscriptions. Members create the team's keys and request access
+to models. The organisation is above all teams. If a person leaves, the team's keys that they created are revoked.
 """
 
 from __future__ import annotations
@@ -33,38 +33,37 @@ Unset = msgspec.UnsetType
 MOST_MEMBERS = 10_000
 
 
-_NO_RATE = f"Give a number from 1 to {LARGEST_RATE}, or nothing."
-_RATE_HELP = "All keys of the team together. Empty for no limit."
+_NO_RATE = f"Enter a number from 1 to {LARGEST_RATE}, or leave this empty."
+_RATE_HELP = "For all keys of the team together. Empty for no limit."
 
 
 class TeamFields(msgspec.Struct, kw_only=True):
-    """What is said of a team: each of these fields is declared here and has a column in `Team`. Its numbers limit it, and
-    are for admins to change."""
+    """A team's editable fields. Each has a column in `Team`. Its numbers are limits; only admins can change them."""
 
     name: Annotated[
         str,
         Meta(
             max_length=names.LONGEST,
             title="Name",
-            description=f"No two teams share a name. At most {names.LONGEST} characters.",
-            extra={"needed": "Give the team a name.", "read": names.checked},
+            description=f"Each team has its own name. At most {names.LONGEST} characters.",
+            extra={"needed": "Enter a name.", "read": names.checked},
         ),
     ]
     description: Annotated[
         str,
         Meta(
             max_length=2000,
-            title="What it is for",
-            description="Everybody in the team reads it. At most 2,000 characters.",
+            title="Purpose",
+            description="Shown to all members. At most 2,000 characters.",
             extra={"lines": 3},
         ),
     ] = ""
     rpm: Annotated[
-        Rate | None, Meta(title="Requests a minute", description=_RATE_HELP, extra={"refusal": _NO_RATE})
+        Rate | None, Meta(title="Requests per minute", description=_RATE_HELP, extra={"refusal": _NO_RATE})
     ] = None
-    tpm: Annotated[Rate | None, Meta(title="Tokens a minute", description=_RATE_HELP, extra={"refusal": _NO_RATE})] = (
-        None
-    )
+    tpm: Annotated[
+        Rate | None, Meta(title="Tokens per minute", description=_RATE_HELP, extra={"refusal": _NO_RATE})
+    ] = None
 
 
 class Team(Base):
@@ -91,7 +90,7 @@ Index("uq_team_name", func.lower(Team.name), unique=True)
 
 
 class Membership(Base):
-    """A person in a team. Their cap, if they have one, is the budget of the scope `member`, `<team id>:<person id>`."""
+    """A person's membership in a team. Their cap is the budget of the scope `member`, `<team id>:<person id>`."""
 
     __tablename__ = "membership"
 
@@ -109,7 +108,7 @@ class Membership(Base):
 
 
 class TeamInvitation(Base):
-    """An owner asks a person into a team; the person accepts or declines."""
+    """An owner's invitation of a person to a team, which the person accepts or declines."""
 
     __tablename__ = "team_invitation"
 
@@ -130,7 +129,7 @@ class TeamInvitation(Base):
 
 
 def visible_to(person: Person) -> Select[Team]:
-    """The teams this person can see, by name: those they are in; all of them for admins."""
+    """A query of the teams that a person can see, by name: those that they are in; all for admins."""
     query = select(Team).order_by(func.lower(Team.name))
     if person.sees_everything:
         return query
@@ -138,29 +137,29 @@ def visible_to(person: Person) -> Select[Team]:
 
 
 def search(person: Person, *, search: str | None = None) -> Select[Team]:
-    """The same, narrowed to a part of the name."""
+    """The same, filtered by a part of the name."""
     query = visible_to(person)
     return query.where(Team.name.icontains(search, autoescape=True)) if search else query
 
 
 def get_visible(person: Person, id: str, *, change: bool = False) -> Team:
-    """The team of that id among those reachable; raises `NotFound`, or `Forbidden` when somebody who is neither its
-    owner nor an admin wants to change it."""
+    """The team with this id if the person can see it. Raises `NotFound`, or `Forbidden` with `change` for a person who is
+    neither its owner nor an admin."""
     team = db.session.scalar(visible_to(person).where(Team.id == id))
     if team is None:
-        raise NotFound("There is no such team.")
+        raise NotFound("This team does not exist.")
     if change and not manages(person, team):
-        raise Forbidden("Changing a team needs its role owner, or the role admin.")
+        raise Forbidden("Changing a team needs the role owner in the team, or the role admin.")
     return team
 
 
 def manages(person: Person, team: Team) -> bool:
-    """Whether a person may change a team: its owners and admins."""
+    """Whether a person can change a team: its owners and admins."""
     return person.is_admin or role_in(person, team.id) == "owner"
 
 
 def role_in(person: Person, team_id: str) -> str | None:
-    """The person's role in a team; None when they are not in it."""
+    """The person's role in a team; None if they are not in it."""
     membership = db.session.get(Membership, (team_id, person.id))
     return membership.role if membership else None
 
@@ -172,17 +171,17 @@ def memberships_of(person: Person) -> list[Membership]:
 
 
 def person_and_memberships(id: str) -> tuple[Person | None, list[Membership]]:
-    """The person of that id and what `memberships_of` tells of them, in one query."""
+    """The person with this id and their memberships as in `memberships_of`, by one query."""
     query = (
         select(Person, Membership)
         .outerjoin(Membership, Membership.person_id == Person.id)
         .outerjoin(Team, Team.id == Membership.team_id)
         .where(Person.id == id)
-        .options(contains_eager(Membership.team), lazyload(Membership.person))  # the person is there already
+        .options(contains_eager(Membership.team), lazyload(Membership.person))  # the person is already loaded
         .order_by(func.lower(Team.name))
     )
     rows = db.session.execute(query).all()
-    found: list[Membership | None] = [row[1] for row in rows]  # None beside who is in no team
+    found: list[Membership | None] = [row[1] for row in rows]  # None for a person in no team
     return (rows[0][0] if rows else None), [one for one in found if one is not None]
 
 
@@ -193,25 +192,25 @@ def owned_by(person: Person) -> tuple[str, ...]:
 
 
 def joined_by(person: Person, *, search: str | None = None) -> Select[Team]:
-    """The teams that a person is in, admins too, by name, narrowed to a part of it."""
+    """A query of the teams that a person is in, by name, filtered by a part of the name; for admins too."""
     query = select(Team).join(Membership).where(Membership.person_id == person.id).order_by(func.lower(Team.name))
     return query.where(Team.name.icontains(search, autoescape=True)) if search else query
 
 
 def all_(*, search: str | None = None) -> Select[Team]:
-    """All teams by name, narrowed to a part of it: for admins."""
+    """A query of all teams by name, filtered by a part of the name: for admins."""
     query = select(Team).order_by(func.lower(Team.name))
     return query.where(Team.name.icontains(search, autoescape=True)) if search else query
 
 
 def member_count() -> ColumnElement[int]:
-    """How many members the team of a row has: what lists sort by."""
+    """The number of a team's members as SQL, to sort lists by."""
     query = select(func.count()).where(Membership.team_id == Team.id).correlate(Team)
     return query.scalar_subquery()
 
 
 def members_of(*found: Team) -> Select[Membership]:
-    """A team's members, or those of several teams together, owners first, then by name."""
+    """A query of the members of one or several teams, owners first, then by name."""
     return (
         select(Membership)
         .join(Person, Person.id == Membership.person_id)
@@ -221,7 +220,7 @@ def members_of(*found: Team) -> Select[Membership]:
 
 
 def member(team: Team, person: Person) -> Membership:
-    """A person's membership; raises `NotFound`."""
+    """A person's membership. Raises `NotFound`."""
     membership = db.session.get(Membership, (team.id, person.id))
     if membership is None:
         raise NotFound(f"{person.username} is not in this team.")
@@ -245,7 +244,7 @@ def owners_of(team: Team) -> list[Person]:
 
 
 def former_names_of(ids: Iterable[str]) -> dict[str, str]:
-    """What teams that were removed were called, by id: the books know them for ever."""
+    """The names of deleted teams by id: the ledger still refers to them."""
     entry = audit.AuditEntry
     query = select(entry.object_id, entry.object_name).where(
         entry.object_kind == "team", entry.action == "team.delete", entry.object_id.in_(set(ids))
@@ -254,12 +253,12 @@ def former_names_of(ids: Iterable[str]) -> dict[str, str]:
 
 
 def history(team: Team, *, limit: int = 20) -> list[audit.AuditEntry]:
-    """What was done with a team and by whom, its budget too, newest first."""
+    """The newest audit entries about a team and its budget, newest first."""
     return audit.history("team", team.id, limit=limit)
 
 
 def counts(ids: Iterable[str]) -> dict[str, int]:
-    """How many members these teams have, by id."""
+    """The number of members of these teams, by id."""
     query = select(Membership.team_id, func.count()).where(Membership.team_id.in_(set(ids)))
     return dict(db.session.execute(query.group_by(Membership.team_id)).all())
 
@@ -274,7 +273,7 @@ def create(
     budget: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> Team:
-    """A new team with the given `TeamFields`, whose first owner is who makes it. Limits and the budget are for admins to give.
+    """Create a team with the given `TeamFields`; `by` becomes its first owner. Only admins can set limits and a budget.
 
     Raises `Invalid` naming the field, or `Forbidden`.
     """
@@ -300,10 +299,10 @@ def update(
     budget: Mapping[str, Any] | None | Unset = UNSET,
     **values: Any,
 ) -> Team:
-    """Changes what is given, also of the `TeamFields`; a budget of None takes it away. Limits and the budget are for
-    admins to change.
+    """Change the given values, `TeamFields` included; a budget of None removes it. Only admins can change limits and the
+    budget.
 
-    Raises `Invalid`, or `Forbidden` when an owner wants to change what bounds their own team.
+    Raises `Invalid`, or `Forbidden` if an owner changes their own team's limits or budget.
     """
     before = team.summary()
     _fill(team, values)
@@ -320,7 +319,7 @@ def update(
 
 
 def remove(team: Team, *, by: Person) -> None:
-    """Removes a team that owns nothing any more: `app.workflows.offboarding.dissolve` ends what it has first."""
+    """Delete a team that owns nothing: `app.workflows.offboarding.dissolve` first ends what it has."""
     for one in team.members:
         budgets.forget("member", one.scope_id)
         mark_for_publication("scope", f"member:{one.scope_id}")
@@ -342,7 +341,7 @@ def put_member(
     role: str = "member",
     budget: Mapping[str, Any] | None | Unset = UNSET,
 ) -> Membership:
-    """Makes a person a member in a role, with a cap of their own in the team. Raises `Invalid` or `Conflict`."""
+    """Add a person to a team or change their role and cap. Raises `Invalid` or `Conflict`."""
     if role not in ROLES:
         raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
     membership = db.session.get(Membership, (team.id, person.id))
@@ -352,13 +351,13 @@ def put_member(
             raise Conflict(f"A team has at most {MOST_MEMBERS} members.")
         membership = Membership(team_id=team.id, person_id=person.id, role=role)
         db.session.add(membership)
-        for waiting in invitations_of(team, to=person):  # or it would let them in again after they were taken out
+        for waiting in invitations_of(team, to=person):  # or it would let them in again after they were removed
             waiting.answer, waiting.answered_at = "withdrawn", now()
         if by.id != person.id:
             notices.notify(
                 person,
                 "team.joined",
-                f"You are in the team {team.name} now",
+                f"You joined the team {team.name}",
                 f"{by.username} added you as {role}.",
                 f"/teams/{team.id}",
             )
@@ -382,7 +381,7 @@ def put_member(
 
 
 def remove_member(team: Team, person: Person, *, by: Person) -> None:
-    """Takes a person out of a team; the team's keys that they made stop on /v1 within a second.
+    """Remove a person from a team; /v1 refuses the team's keys that they created within a second.
 
     Raises `NotFound`, or `Conflict` for the last owner.
     """
@@ -398,7 +397,10 @@ def remove_member(team: Team, person: Person, *, by: Person) -> None:
     )  # fmt: skip
     if by.id != person.id:
         notices.notify(
-            person, "team.left", f"You are no longer in the team {team.name}", "Its keys that you made have stopped."
+            person,
+            "team.left",
+            f"You are no longer in the team {team.name}",
+            "The team's keys that you created are revoked.",
         )
     mark_for_publication("person", person.id)
     mark_for_publication("scope", f"member:{member_id(team.id, person.id)}")
@@ -406,7 +408,7 @@ def remove_member(team: Team, person: Person, *, by: Person) -> None:
 
 
 def let_go(membership: Membership, *, by: Person | None) -> None:
-    """Ends the membership of a person who is being deleted. A team of nobody else stays, for admins to give away.
+    """End the membership of a person who is being deleted. A team without members remains; admins can assign it.
 
     Raises `Conflict` for the last owner of a team that has other members.
     """
@@ -422,11 +424,11 @@ def let_go(membership: Membership, *, by: Person | None) -> None:
 
 
 def invite(team: Team, person: Person, *, by: Person, role: str = "member") -> TeamInvitation:
-    """Asks a person into a team; who is asked already is not asked twice. Raises `Invalid` or `Conflict`."""
+    """Invite a person to a team; return the open invitation if there is one. Raises `Invalid` or `Conflict`."""
     if role not in ROLES:
         raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
     if db.session.get(Membership, (team.id, person.id)):
-        raise Conflict(f"{person.username} is in this team already.", "username")
+        raise Conflict(f"{person.username} is already in this team.", "username")
     if person.disabled:
         raise Invalid(f"{person.username} can't sign in now.", "username")
     waiting = db.session.scalar(
@@ -453,13 +455,13 @@ def invite(team: Team, person: Person, *, by: Person, role: str = "member") -> T
 
 
 def invitations_to(person: Person) -> list[TeamInvitation]:
-    """What a person has been asked and has not answered yet, the oldest first."""
+    """A person's open invitations, oldest first."""
     query = select(TeamInvitation).where(TeamInvitation.person_id == person.id, TeamInvitation.answered_at.is_(None))
     return list(db.session.scalars(query.order_by(TeamInvitation.id)))
 
 
 def invitations_of(team: Team, *, to: Person | None = None) -> list[TeamInvitation]:
-    """Whom a team has asked and who has not answered yet, the oldest first; or only what it has asked one person."""
+    """A team's open invitations, oldest first; only those to one person if `to` is given."""
     query = select(TeamInvitation).where(TeamInvitation.team_id == team.id, TeamInvitation.answered_at.is_(None))
     if to is not None:
         query = query.where(TeamInvitation.person_id == to.id)
@@ -467,17 +469,18 @@ def invitations_of(team: Team, *, to: Person | None = None) -> list[TeamInvitati
 
 
 def reach_invitation(person: Person, id: str) -> TeamInvitation:
-    """An unanswered invitation to this person, or of a team that they manage; raises `NotFound`."""
+    """An open invitation to this person, or of a team that they manage. Raises `NotFound`."""
     invitation = db.session.get(TeamInvitation, id)
     if invitation is None or invitation.answered_at is not None:
-        raise NotFound("There is no such invitation.")
+        raise NotFound("This invitation does not exist.")
     if invitation.person_id != person.id and not manages(person, invitation.team):
-        raise NotFound("There is no such invitation.")
+        raise NotFound("This invitation does not exist.")
     return invitation
 
 
 def answer(invitation: TeamInvitation, *, by: Person, accept: bool) -> TeamInvitation:
-    """The invited person's answer. Anybody else can only withdraw it."""
+    """Accept, decline or withdraw an invitation. Only the invited person can accept; from anyone else, declining withdraws
+    it. Raises `Forbidden`."""
     if by.id != invitation.person_id:
         if accept:
             raise Forbidden("Only the person who was invited can accept.")
@@ -510,14 +513,16 @@ def _fill(team: Team, values: Mapping[str, Any]) -> None:
 
 
 def _must_be_admin(by: Person) -> None:
-    """Nobody bounds their own team."""
+    """Raise `Forbidden` unless `by` is an admin: owners do not set their own team's limits."""
     if not by.is_admin:
-        raise Forbidden("A team's limits and budget are changed by an admin. Ask for more on the budget's page.")
+        raise Forbidden(
+            "Only an admin can change a team's limits and budget. Request an increase on the budget's page."
+        )
 
 
 def _must_keep_an_owner(team: Team, leaving: Person) -> None:
-    """Of two owners who go at one instant the second sees that the first has gone."""
+    """Raise `Conflict` if `leaving` is the last owner. It locks the team, so that two owners cannot leave concurrently."""
     db.session.execute(select(Team.id).where(Team.id == team.id).with_for_update())
     db.session.refresh(team, ["members"])
     if not any(one.role == "owner" and one.person_id != leaving.id for one in team.members):
-        raise Conflict("A team needs an owner: make somebody else one first.")
+        raise Conflict("A team needs an owner. Make another member an owner first.")

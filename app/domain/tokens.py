@@ -1,10 +1,10 @@
 """Access tokens for programs: short-lived ones with rotating refresh tokens, and long-lived ones that admins issue.
 
 A token is a JWT (HS256) whose `jti` is a row here, so that a revoked one is refused at the next request. A refresh
-token works once; using it again revokes its whole family, because one of the two users stole it.
+token works once; a second use revokes its whole family, because one of the two users stole it.
 
-Scopes are a closed list: `inference` calls /v1 as its person, `portal` reaches the person's own things, `admin` the
-management routes of admins. A token holds at most what its person holds and the role allows, looked up each time.
+Scopes are a closed list: `inference` calls /v1 as its person, `portal` is for the person's own objects, `admin` for the
+management routes of admins. Each use checks a token's scopes against those of its person and role.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LONGEST_TOKEN = 4096
 
 
 class AccessToken(Base):
-    """An access token that was issued; its text is not kept. `long_lived` ones have a name and no family."""
+    """An issued access token; its text is not stored. `long_lived` ones have a name and no family."""
 
     __tablename__ = "access_token"
     __table_args__ = (Index(None, "expires_at"),)
@@ -56,7 +56,7 @@ class AccessToken(Base):
 
 
 class RefreshToken(Base):
-    """One refresh token of a family, as its HMAC; `used_at` tells a second use."""
+    """One refresh token of a family, stored as its HMAC; `used_at` detects a second use."""
 
     __tablename__ = "refresh_token"
     __table_args__ = (Index(None, "expires_at"),)
@@ -75,7 +75,7 @@ class RefreshToken(Base):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program receives: the texts, told this once. `expires_in` in seconds."""
+    """The tokens that a program receives, shown only once. `expires_in` is in seconds."""
 
     access_token: str
     expires_in: int
@@ -85,7 +85,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bearer(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid access token: whose it is and what it may do now."""
+    """The owner and the current scopes of a valid access token."""
 
     token: AccessToken
     person: Person
@@ -93,7 +93,7 @@ class Bearer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def grant(person: Person, *, scopes: Sequence[str] | None = None) -> Grant:
-    """A short-lived access token and a refresh token, after the person has proved who they are.
+    """Issue a short-lived access token and a refresh token to an authenticated person.
 
     Raises `Invalid` for an unknown scope, `Forbidden` naming one that the person does not hold.
     """
@@ -101,9 +101,9 @@ def grant(person: Person, *, scopes: Sequence[str] | None = None) -> Grant:
 
 
 def refresh(text: str) -> Grant | None:
-    """New tokens for an old refresh token; None when it is not valid.
+    """Exchange a refresh token for new tokens; None if it is not valid.
 
-    One that was used before revokes its family: commit also when the answer is None.
+    A token that was used before revokes its family: commit even if the result is None.
     """
     if len(text) > LONGEST_TOKEN:
         return None
@@ -126,7 +126,7 @@ def refresh(text: str) -> Grant | None:
 
 
 def verify(text: str) -> Bearer | None:
-    """Whose access token this is; None for one that is malformed, expired, revoked, or of a disabled person."""
+    """Verify an access token; None if it is malformed, expired, revoked, or its person is deactivated."""
     if len(text) > LONGEST_TOKEN or text.count(".") != 2:
         return None
     try:
@@ -143,9 +143,9 @@ def verify(text: str) -> Bearer | None:
 
 
 def issue(person: Person, *, by: Person, scopes: Sequence[str] | None = None) -> Grant:
-    """A long-lived access token of a person, issued by an admin."""
+    """Issue a long-lived access token for a person, by an admin. Raises `Invalid`, `Forbidden` or `Conflict`."""
     if person.disabled:
-        raise Conflict(f"{person.username} is disabled.")
+        raise Conflict(f"{person.username} is deactivated.")
     allowed = _allowed(person, scopes)
     life = timedelta(days=current.config().auth.long_lived_token_days)
     text, token = _access_token(person, allowed, life, family_id=None)
@@ -159,17 +159,17 @@ def issue(person: Person, *, by: Person, scopes: Sequence[str] | None = None) ->
 
 
 def long_lived() -> Select[AccessToken]:
-    """The long-lived tokens, newest first, revoked ones too."""
+    """A query of the long-lived tokens, newest first, revoked ones included."""
     return select(AccessToken).where(AccessToken.long_lived.is_(True)).order_by(AccessToken.id.desc())
 
 
 def live_of(person: Person) -> Select[AccessToken]:
-    """A person's access tokens that work now, newest first."""
+    """A query of a person's valid access tokens, newest first."""
     return _live().where(AccessToken.person_id == person.id).order_by(AccessToken.id.desc())
 
 
 def revoke_of(person: Person, *, by: Person) -> int:
-    """Revokes every access and refresh token of a person; how many long-lived ones. Raises `NotFound` for none."""
+    """Revoke all access and refresh tokens of a person; return the number of long-lived ones. Raises `NotFound` for none."""
     live = db.session.scalars(_live().where(AccessToken.person_id == person.id)).all()
     if not live:
         raise NotFound(f"{person.username} has no token to revoke.")
@@ -181,7 +181,7 @@ def revoke_of(person: Person, *, by: Person) -> int:
 
 
 def revoke_families(person: Person, *, but: str | None = None) -> None:
-    """Ends what came from signing in by password: refresh tokens and their access tokens, except one family's."""
+    """Revoke the refresh tokens and access tokens of sign-ins by password, except those of the family `but`."""
     for token in db.session.scalars(
         _live().where(AccessToken.person_id == person.id, AccessToken.long_lived.is_(False))
     ):
@@ -194,7 +194,7 @@ def revoke_families(person: Person, *, but: str | None = None) -> None:
 
 
 def forget(person: Person) -> None:
-    """Removes all tokens of a person who is being deleted."""
+    """Delete all tokens of a person who is being deleted."""
     for token in db.session.scalars(select(AccessToken).where(AccessToken.person_id == person.id)):
         mark_for_publication("caller", token.digest)
         db.session.delete(token)
@@ -203,7 +203,7 @@ def forget(person: Person) -> None:
 
 
 def purge(limit: int = 1000) -> int:
-    """Removes tokens that ended a day ago or more; how many. For the periodic job."""
+    """Delete tokens that ended at least a day ago; return how many. For the periodic job."""
     before = now() - timedelta(days=1)
     removed = 0
     for table in (AccessToken, RefreshToken):
@@ -273,7 +273,7 @@ def _allowed(person: Person, wanted: Sequence[str] | None) -> tuple[str, ...]:
         return held
     for scope in wanted:
         if scope not in SCOPES:
-            raise Invalid(f"There is no scope {scope[:40]!r}. Choose from {', '.join(SCOPES)}.", "scope")
+            raise Invalid(f"The scope {scope[:40]!r} does not exist. Choose from {', '.join(SCOPES)}.", "scope")
         if scope not in held:
             raise Forbidden(f"{person.username} does not hold the scope {scope}.", "scope")
     return tuple(scope for scope in held if scope in wanted)
@@ -303,6 +303,6 @@ def _digest(text: str) -> str:
 
 
 def _key() -> OctKey:
-    """The signing key: derived, so that a token is no session cookie and the other way round."""
+    """The signing key: derived for tokens only, so that a token is never valid as a session cookie, or the reverse."""
     secret = current.secrets().session_secret.encode()
     return OctKey.import_key(hashlib.sha256(b"portico access token\0" + secret).digest())

@@ -1,7 +1,7 @@
-"""Which budgets have to be looked at for alerts, by what was posted and by who was refused.
+"""Selects the budgets to check for alerts: those of counters with new postings, and those that refused requests.
 
-The promise: every counter that was charged is looked at once the ledger has the charge, and none is forgotten because
-nobody could be notified at that moment.
+The promise: every charged counter is checked after the ledger has the charge, and none is forgotten if nobody could be
+notified at that moment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Scope = tuple[str, str]  # kind and id
 
 
 class Alerts:
-    """Passes charged counters and refused scopes to `raise_for`; `exhausted` takes the scopes refused since last asked."""
+    """Passes charged counters and refused scopes to `raise_for`; `exhausted` returns the scopes refused since its last call."""
 
     def __init__(
         self,
@@ -28,12 +28,14 @@ class Alerts:
         self._bookkeeper = bookkeeper
         self._raise_for = raise_for
         self._exhausted = exhausted
-        self._refused: list[tuple[bytes, set[Scope]]] = []  # whose budgets refused, by the newest event of that moment
+        self._refused: list[
+            tuple[bytes, set[Scope]]
+        ] = []  # scopes whose budgets refused, by the newest event of that moment
 
     def look(self) -> None:
         """Raise the alerts for what was posted since the last time.
 
-        A budget that refused is judged once the ledger has all that was spent of it before.
+        A budget that refused a request is checked once the ledger has everything that was spent before.
         """
         if refused := set(self._exhausted()):
             self._refused.append((self._stream.newest(), refused))

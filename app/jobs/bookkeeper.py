@@ -1,7 +1,7 @@
-"""The bookkeeper: writes what the stream and the spool files hold into the ledger.
+"""The bookkeeper: posts the events of the stream and the spool files to the ledger.
 
-The promise: one ledger row per (request, attempt, kind) whatever is delivered again; and an event that can't be read or
-that the database refuses becomes a dead letter, holds up no other, and never vanishes.
+The promise: one ledger row per (request, attempt, kind) however often it is delivered. An event that can't be read or that
+the database refuses becomes a dead letter: it delays no other event and is never lost.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from app.ledger import posting
 from app.ledger.spools import Poison, decode
 from app.metering.usage import UsageEvent
 
-BATCH = 1000  # events a transaction, at most
+BATCH = 1000  # events per transaction, at most
 
-# What an event itself can be refused for. Anything else is the database's trouble and is tried again.
+# Errors caused by an event itself. Any other error is a problem of the database, and posting is retried.
 _POISON = (DataError, OverflowError, UnicodeError)
 
 Counter = tuple[str, str, str]  # scope kind, scope id, period name
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 class Record(NamedTuple):
     """An event as it was delivered."""
 
-    source: str  # which entry or file it comes from: its dead letter tells
+    source: str  # the stream entry or spool file that it comes from, for its dead letter
     raw: bytes
     event: UsageEvent
 
@@ -42,22 +42,22 @@ class Bookkeeper:
     def __init__(self, batch: int = BATCH) -> None:
         self._batch = batch
         self.posted = self.dead = 0
-        self.charged: set[Counter] = set()  # the counters of what was posted, until somebody takes them away
+        self.charged: set[Counter] = set()  # the counters charged by posted events, until `Alerts` takes them
 
     def post_raw(self, raws: Iterable[tuple[str, bytes]]) -> None:
-        """Post (source, raw event) pairs in one transaction; those that are no events become dead letters."""
+        """Post (source, raw event) pairs in one transaction; those that can't be decoded become dead letters."""
         self._post(
             [Record(source, raw, event) for source, raw in raws if (event := self._read(source, raw)) is not None]
         )
 
     def post_spooled(self, file: str, events: Sequence[UsageEvent]) -> None:
-        """Post events of a spool file, a batch a transaction."""
+        """Post events of a spool file, one transaction per batch."""
         for start in range(0, len(events), self._batch):
             batch = events[start : start + self._batch]
             self._post([Record(_spool(file), msgspec.json.encode(event), event) for event in batch])
 
     def read_spooled(self, file: str, lines: Iterable[bytes]) -> Iterator[UsageEvent]:
-        """The events in lines of a spool file; those that are no events become dead letters."""
+        """The events in lines of a spool file; lines that can't be decoded become dead letters."""
         for line in lines:
             if (event := self._read(_spool(file), line)) is not None:
                 yield event

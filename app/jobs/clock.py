@@ -76,7 +76,7 @@ class Clock(CronScheduler):
         self._despite_redis(lambda: super(Clock, self).register_death(pipeline))
 
     def calculate_sleep_interval(self) -> float:
-        """Seconds until the next look: at most the interval of heartbeats, at least one while Redis is unreachable."""
+        """Seconds until the next check: at most the interval of heartbeats, at least one while Redis is unreachable."""
         left = min(job.due for job in self._scheduled) - time.monotonic()
         return min(max(1.0, left), heartbeats.EVERY_S)
 

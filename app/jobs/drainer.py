@@ -1,8 +1,8 @@
 """The drainer of the Procfile: assembles the parts that post usage into the ledger and clean up after dead processes.
 
-A loop drains the stream and, each second, publishes pending changes, recounts the meter if Redis was lost, replays spool
-files of dead processes and raises alerts. A thread beside it, which no database can delay, reaps holds, reports and
-watches the clocks. Each part has a module of its own, and trouble of one does not stop the others.
+A loop drains the stream and, every second, publishes pending changes, recounts the meter if Redis was lost, replays spool
+files of dead processes and raises alerts. A second thread, which no database can delay, reaps holds, sends heartbeats and
+watches the clocks. Each part has a module of its own, and an error in one does not stop the others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from app.metering.reservations import Meter
 from app.runtime import timekeeping
 from app.runtime.ids import new_id
 
-PACE_S = 0.25  # what comes meanwhile is posted together: a transaction costs much more than an event
+PACE_S = 0.25  # events that arrive meanwhile are posted together: a transaction costs much more than an event
 TICK_S = 1.0
 BACK_OFF_S = (0.1, 5.0)  # first and longest pause while a store is away
 
@@ -151,7 +151,7 @@ def main() -> None:
         )
         signal.signal(signal.SIGTERM, drainer.stop)
         signal.signal(signal.SIGINT, drainer.stop)
-        log.info("the drainer drains", name=drainer.name)
+        log.info("the drainer has started", name=drainer.name)
         drainer.run()
         log.info("the drainer has stopped", posted=drainer.bookkeeper.posted)
 

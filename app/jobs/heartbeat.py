@@ -1,6 +1,6 @@
 """The drainer's heartbeat, and what the status page shows of it.
 
-The promise: a drainer that died or whose loop hangs is missed; its backlog is written down as long as Redis answers.
+The promise: a drainer that died or whose loop hangs is reported as missing; its backlog is shown as long as Redis answers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from app.jobs.stream import Stream
 from app.jobs.trouble import Trouble
 from app.runtime import heartbeats
 
-STANDS_STILL_S = 120.0  # a turn of the loop waits for a locked database and for a count, but not longer
+STANDS_STILL_S = 120.0  # a turn of the loop can wait for a locked database and for a recount, but not longer
 
 
 class Heartbeat:
-    """Reports what the parts did. Needs Redis only, so it runs beside the loop and can tell that it stands still."""
+    """Reports the parts' figures. It needs only Redis and runs in the second thread, so it notices a loop that hangs."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Heartbeat:
         self._turned = time.monotonic()
 
     def turn(self) -> None:
-        """The loop came round."""
+        """Record that the loop has completed a turn."""
         self._turned = time.monotonic()
 
     def report(self) -> None:
-        """Beat, unless the loop stands still, and write the backlog for the status page."""
+        """Send a heartbeat, unless the loop hangs, and write the backlog for the status page."""
         if time.monotonic() - self._turned < STANDS_STILL_S:
             heartbeats.beat(self._redis, "drainer")
         oldest_ms = self._stream.oldest_ms()

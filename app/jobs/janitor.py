@@ -23,7 +23,7 @@ from app.ledger.spools import Poison, decode
 from app.metering.reservations import Meter
 from app.metering.usage import UsageEvent
 
-DOUBTFUL_S = 60.0  # how long a spool line that the meter knows and the ledger does not is waited for
+DOUBTFUL_S = 60.0  # how long it waits for the ledger to get a spool line that the meter has settled
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +38,9 @@ class Janitor:
         self._bookkeeper = bookkeeper
         self._trouble = trouble
         self._marks: dict[Path, bytes] = {}  # the newest event of the stream when the file was found closed
-        self._doubtful: dict[Path, float] = {}  # since when a file has lines that are waited for
+        self._doubtful: dict[Path, float] = {}  # since when it waits for lines of a file
         self.replayed = self.torn = 0
-        self.waiting = 0  # files, after the last cleaning
+        self.waiting = 0  # remaining files after the last run
 
     def clean(self) -> int:
         """Replay and delete the spool files without a writer; return how many were deleted."""
@@ -80,18 +80,19 @@ class Janitor:
             self.replayed += len(settled)
         doubtful = [event for event in unknown if (event.request_id, event.kind) not in settled_names]
         if doubtful:
-            # Settled by another process a moment ago: its event, the correct one, is on the way.
+            # Another process has just settled it: its event, the correct one, is in the stream.
             since = self._doubtful.setdefault(path, time.monotonic())
             if time.monotonic() - since < DOUBTFUL_S:
                 self._marks[path] = self._stream.newest()
                 self._bookkeeper.post_spooled(path.name, settled)
                 return False
-            log.error("settled events were missing from the books", file=path.name, events=len(doubtful))
+            log.error("settled events were missing from the ledger", file=path.name, events=len(doubtful))
         self._bookkeeper.post_spooled(path.name, unknown)
         return True
 
     def _settle(self, file: str, event: UsageEvent) -> bool:
-        """Return whether it was settled now. An event that the meter refuses delays no other, and is posted in the end."""
+        """Settle an event with the meter; return whether it was settled now. An event that the meter refuses delays no other,
+        and is posted anyway."""
         try:
             return self._meter.settle_event(event)
         except ResponseError as error:
@@ -101,7 +102,7 @@ class Janitor:
             return False
 
     def _events(self, name: str, file: int) -> Iterator[UsageEvent]:
-        """The file's events. A last line without its end was cut by the death of its writer before the settle."""
+        """The file's events. Its writer died while it wrote a last line without an end, before it could settle it."""
         size = os.fstat(file).st_size
         lines = os.pread(file, size, 0).split(b"\n")
         last = lines.pop()

@@ -21,13 +21,13 @@ AT_ONCE = 1000
 
 
 class Reaper:
-    """Ends what the meter says is overdue. Raises Redis's errors while Redis is away."""
+    """Ends holds whose lease has expired. Raises Redis's errors while Redis is away."""
 
     def __init__(self, meter: Meter, spool_dir: Path, trouble: Trouble) -> None:
         self._meter = meter
         self._spool_dir = spool_dir
         self._trouble = trouble
-        self._spool: Spool | None = None  # once there is something to keep
+        self._spool: Spool | None = None  # opened when there is something to write
         self.reaped = 0
 
     def reap(self) -> int:
@@ -39,7 +39,7 @@ class Reaper:
                 if event is not None:
                     self.reaped += 1
                     self._keep(event)
-            except Exception as error:  # one bad hold must not keep the others
+            except Exception as error:  # one bad hold must not delay the others
                 if isinstance(error, RedisError) and (
                     not isinstance(error, ResponseError) or store.is_not_serving(error)
                 ):

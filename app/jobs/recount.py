@@ -1,7 +1,7 @@
 """The recount: opens the meter again after Redis lost its counters or was restarted.
 
-The promise: nothing that costs money is let in until the counters hold all that the stream, the spool files and the
-ledger know. `app.ledger.recount` counts; this module gives it the stream and the spool files.
+The promise: no request that costs money is admitted until the counters include everything in the stream, the spool files
+and the ledger. `app.ledger.recount` counts; this module gives it the stream and the spool files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.metering.usage import UsageEvent
 def open_meter(redis: Redis, spool_dir: Path, stream: Stream, bookkeeper: Bookkeeper) -> None:
     """Recount and open a closed meter. Needs an application context; raises Redis's and SQLAlchemy's errors."""
     if recount.is_open(redis) or not redis.exists(store.DIRECTORY_VERSION):
-        return  # the limits have to be there before anything is let in
+        return  # the limits must be published before any request is admitted
     stream.prepare()
     post = partial(bookkeeper.post_spooled, "recount")
     recount.recount(redis, spool_dir, stream.drain_all, post, lambda path: _events(path, bookkeeper))

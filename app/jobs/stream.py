@@ -17,9 +17,9 @@ from app.jobs.bookkeeper import BATCH, Bookkeeper
 from app.runtime import failpoints
 
 BLOCK_MS = 250
-CLAIM_AFTER_MS = 5_000  # a batch that takes longer may be posted twice, which changes nothing
+CLAIM_AFTER_MS = 5_000  # a batch that takes longer can be posted twice, which changes nothing
 CLAIM_EVERY_S = 1.0
-FORGOTTEN_MS = 3_600_000  # a drainer that was idle as long has died
+FORGOTTEN_MS = 3_600_000  # a drainer that was idle for this long has died
 
 
 class Entry(NamedTuple):
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 class Stream:
-    """One drainer's place at the stream. Any number may share it; Redis hands each entry to one of them.
+    """One drainer's consumer of the stream. Any number of drainers can run; Redis gives each entry to one of them.
 
     `drain` and `drain_all` need an application context, the others Redis only.
     """
@@ -81,7 +81,7 @@ class Stream:
         return len(entries)
 
     def drain_all(self) -> None:
-        """Drain until nothing is left, what dead drainers had taken included."""
+        """Drain until the stream is empty, entries of dead drainers included."""
         self._claim_at = 0.0
         while self.drain(block_ms=1):
             self._claim_at = 0.0
@@ -104,12 +104,12 @@ class Stream:
         return oldest is None or oldest > _order(mark)
 
     def oldest_ms(self) -> int | None:
-        """When the oldest entry that waits was added; None when none waits."""
+        """When the oldest waiting entry was added, in Unix ms; None if there is none."""
         oldest = self._oldest()
         return oldest[0] if oldest else None
 
     def length(self) -> int:
-        """How many entries wait."""
+        """The number of waiting entries."""
         return int(self._redis.xlen(store.USAGE))
 
     def _oldest(self) -> tuple[int, int] | None:
@@ -117,7 +117,7 @@ class Stream:
         return _order(_bytes(oldest[0][0])) if oldest else None
 
     def _take(self, block_ms: int) -> list[Entry]:
-        """Entries that are ours already, else those of a drainer that died with them, else new ones."""
+        """Entries that this drainer has already claimed, else those of a dead drainer, else new ones."""
         try:
             if self._behind:
                 if mine := _entries(self._read("0", None)):

@@ -1,6 +1,6 @@
-"""Trouble of the drainer's parts: logged, shown on the status page, and kept from the other parts.
+"""Errors of the drainer's parts: logged, shown on the status page, and isolated from the other parts.
 
-The promise: an error of one part never stops another, is never silent, and never floods the log.
+The promise: an error in one part never stops another, is never silent, and never floods the log.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Callable
 
 import structlog
 
-QUIET_S = 10.0  # a part's trouble is logged once in this time
+QUIET_S = 10.0  # a part's errors are logged once in this time
 
 log = structlog.get_logger(__name__)
 
 
 class Trouble:
-    """Which parts have trouble now: `parts` names the kind of each one's last error."""
+    """The parts that fail now: `parts` has the type of each one's last error."""
 
     def __init__(self) -> None:
         self.parts: dict[str, str] = {}
         self._logged: dict[str, float] = {}
 
     def attempt(self, part: str, work: Callable[[], object]) -> None:
-        """Let a part work; its error is noted and not raised, so that the other parts go on."""
+        """Run a part; its error is recorded and not raised, so that the other parts go on."""
         try:
             work()
             self.clear(part)
@@ -31,11 +31,13 @@ class Trouble:
             self.note(part, error)
 
     def note(self, part: str, error: Exception, **more: object) -> None:
-        """Keep a part's error for the status page, and log it with `more` unless the part was logged lately."""
+        """Record a part's error for the status page, and log it with `more` unless one was logged recently."""
         self.parts[part] = type(error).__name__
         if time.monotonic() - self._logged.get(part, float("-inf")) > QUIET_S:
             self._logged[part] = time.monotonic()
-            log.error("trouble in the drainer", part=part, error=reason_of(error), kind=type(error).__name__, **more)
+            log.error(
+                "a part of the drainer failed", part=part, error=reason_of(error), kind=type(error).__name__, **more
+            )
 
     def clear(self, part: str) -> None:
         """The part works again."""

@@ -72,7 +72,7 @@ def main() -> None:
         except StopRequested:
             return
         if not PatientWorker.asked_to_end:
-            log.warning("the worker begins anew")
+            log.warning("the worker restarts")
             time.sleep(PAUSE_S)
 
 

@@ -69,7 +69,7 @@ def advance(connection: Connection, events: Iterable[UsageEvent]) -> None:
             "entries": total[1],
             "last_at_ms": total[2],
         }
-        for (kind, id, period), total in sorted(sums.items())  # one order of locks for every poster
+        for (kind, id, period), total in sorted(sums.items())  # always locked in the same order
     ]
     later = func.max if connection.dialect.name == "sqlite" else func.greatest
     upsert(

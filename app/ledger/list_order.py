@@ -19,7 +19,7 @@ from app.metering.usage import UsageEvent
 # Only the columns: the nouns' modules are above the ledger.
 KEY = table("api_key", column("id"), column("last_used_ms"))
 BUDGET = table("budget", *map(column, ("id", "scope_kind", "scope_id", "spent_nano", "spent_period", "spent_at_ms")))
-COARSE_MS = 60_000  # so that a busy key is not updated at each call
+COARSE_MS = 60_000  # so that a busy key is not updated by every call
 
 
 def advance(connection: Connection, events: Sequence[UsageEvent]) -> None:
@@ -35,29 +35,32 @@ def _used(connection: Connection, events: Iterable[UsageEvent]) -> None:
             latest[event.key_id] = max(event.at_ms, latest.get(event.key_id, 0))
     if not latest:
         return
-    told = rows_from_json(connection, id=Text(), at_ms=BigInteger()).cte("told")
+    used = rows_from_json(connection, id=Text(), at_ms=BigInteger()).cte("used")
     due = (  # one order of locks for every poster
-        select(KEY.c.id, told.c.at_ms)
-        .join(told, told.c.id == KEY.c.id)
-        .where(KEY.c.last_used_ms < told.c.at_ms - COARSE_MS)
+        select(KEY.c.id, used.c.at_ms)
+        .join(used, used.c.id == KEY.c.id)
+        .where(KEY.c.last_used_ms < used.c.at_ms - COARSE_MS)
         .order_by(KEY.c.id)
         .with_for_update(of=KEY, key_share=True)
         .cte("due")
     )
     act = update(KEY).where(KEY.c.id == due.c.id).values(last_used_ms=due.c.at_ms)
-    connection.execute(act, {"told": msgspec.json.encode(sorted(latest.items())).decode()})
+    connection.execute(act, {"data": msgspec.json.encode(sorted(latest.items())).decode()})
 
 
 def _spent(connection: Connection, counters: Iterable[tuple[str, str, str]]) -> None:
     charged = sorted(counters)
     if not charged:
         return
-    told = rows_from_json(connection, kind=Text(), id=Text(), period=Text()).cte("told")
+    counter = rows_from_json(connection, kind=Text(), id=Text(), period=Text()).cte("counter")
     due = (
         select(BUDGET.c.id, SPENT.c.period, SPENT.c.spent_nano, SPENT.c.last_at_ms)
-        .select_from(told)
-        .join(BUDGET, (BUDGET.c.scope_kind == told.c.kind) & (BUDGET.c.scope_id == told.c.id))
-        .join(SPENT, (SPENT.c.kind == told.c.kind) & (SPENT.c.id == told.c.id) & (SPENT.c.period == told.c.period))
+        .select_from(counter)
+        .join(BUDGET, (BUDGET.c.scope_kind == counter.c.kind) & (BUDGET.c.scope_id == counter.c.id))
+        .join(
+            SPENT,
+            (SPENT.c.kind == counter.c.kind) & (SPENT.c.id == counter.c.id) & (SPENT.c.period == counter.c.period),
+        )
         .where(SPENT.c.last_at_ms >= BUDGET.c.spent_at_ms)  # a late entry for a past period changes nothing
         .order_by(BUDGET.c.id)
         .with_for_update(of=BUDGET, key_share=True)
@@ -68,5 +71,5 @@ def _spent(connection: Connection, counters: Iterable[tuple[str, str, str]]) -> 
     }  # fmt: skip
     connection.execute(
         update(BUDGET).where(BUDGET.c.id == due.c.id).values(kept),
-        {"told": msgspec.json.encode(charged).decode()},
+        {"data": msgspec.json.encode(charged).decode()},
     )

@@ -112,11 +112,11 @@ def upsert(
         return []
     if connection.dialect.name == "postgresql":
         names = list(rows[0])
-        told = func.json_populate_recordset(
-            literal_column(f"NULL::{table.name}"), cast_sql(bindparam("told", type_=Text()), JSON)
-        ).table_valued(*(column(name, table.c[name].type) for name in names), name="told")
-        insert = postgresql_insert(table).from_select(names, select(*(told.c[name] for name in names)))
-        found = connection.execute(finish(insert), {"told": msgspec.json.encode(rows).decode()})
+        data = func.json_populate_recordset(
+            literal_column(f"NULL::{table.name}"), cast_sql(bindparam("data", type_=Text()), JSON)
+        ).table_valued(*(column(name, table.c[name].type) for name in names), name="data")
+        insert = postgresql_insert(table).from_select(names, select(*(data.c[name] for name in names)))
+        found = connection.execute(finish(insert), {"data": msgspec.json.encode(rows).decode()})
     else:
         found = connection.execute(finish(sqlite_insert(table)), rows)
     return found.all() if found.returns_rows else []
@@ -179,13 +179,13 @@ def entry_measures(entries: Table) -> dict[str, ColumnElement[Any]]:
 
 
 def rows_from_json(connection: Connection, **columns: TypeEngine[Any]) -> Select[Any]:
-    """A query of the parameter `told`, a JSON list of lists, as rows with these columns: one statement for any length."""
-    told = bindparam("told", type_=Text())
+    """A query of the parameter `data`, a JSON list of lists, as rows with these columns: one statement for any length."""
+    data = bindparam("data", type_=Text())
     if connection.dialect.name == "postgresql":
-        rows = func.json_array_elements(cast_sql(told, JSON)).table_valued("value", name="given")
+        rows = func.json_array_elements(cast_sql(data, JSON)).table_valued("value", name="given")
         parts = [f"given.value ->> {index}" for index in range(len(columns))]
     else:
-        rows = func.json_each(told).table_valued("value", name="given")
+        rows = func.json_each(data).table_valued("value", name="given")
         parts = [f"json_extract(given.value, '$[{index}]')" for index in range(len(columns))]
     read = zip(columns.items(), parts, strict=True)
     return select(*(cast_sql(literal_column(part), kind).label(name) for (name, kind), part in read)).select_from(rows)
@@ -193,6 +193,6 @@ def rows_from_json(connection: Connection, **columns: TypeEngine[Any]) -> Select
 
 def values_from_json(postgresql: bool) -> Select[str]:
     """A query of the parameter `ids`, a JSON list of texts, as rows: one statement for any length."""
-    told = bindparam("ids", type_=Text())
-    each = func.json_array_elements_text(cast_sql(told, JSON)) if postgresql else func.json_each(told)
+    ids = bindparam("ids", type_=Text())
+    each = func.json_array_elements_text(cast_sql(ids, JSON)) if postgresql else func.json_each(ids)
     return select(literal_column("listed.value").label("id")).select_from(each.table_valued("value", name="listed"))

@@ -21,7 +21,7 @@ from app.metering.usage import UsageEvent
 
 Name = tuple[str, int, str]  # request id, attempt, kind: the unique name of an entry
 
-CHUNK = 500  # rows an INSERT; SQLite takes at most 32,766 parameters
+CHUNK = 500  # rows per INSERT; SQLite accepts at most 32,766 parameters
 
 _FIELDS = tuple(field for field in UsageEvent.__struct_fields__ if field not in ("attempts", "scopes"))
 

@@ -82,7 +82,7 @@ def recount(
         held = _held(redis)
         opened = _open(redis, count, run_id, counters, held)
         log.info(
-            "the meter was counted anew",
+            "the meter was recounted",
             counters=len(counters),
             holds=sum(1 for _ in held),
             seconds=round(time.monotonic() - began, 3),

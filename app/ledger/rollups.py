@@ -232,7 +232,7 @@ def _days(connection: Connection, days: Iterable[tuple[str, int]]) -> dict[tuple
             and_(ROLLUP.c.group_key == asked.c.k, ROLLUP.c.kind == "day", ROLLUP.c.start_ms == asked.c.first),
         )
     )
-    found = connection.execute(query, {"told": msgspec.json.encode(list(days)).decode()})
+    found = connection.execute(query, {"data": msgspec.json.encode(list(days)).decode()})
     return {(key, start): tuple(sums) for key, start, *sums in found if sums[0] is not None}
 
 
@@ -244,18 +244,18 @@ def _sums(
     if kind == "day":
         source = HOURLY
         inside = and_(source.c.start_ms >= span.c.part, source.c.start_ms < span.c.part + DAY_MS)
-        told = [(key, start, start) for key, start in spans]
+        data = [(key, start, start) for key, start in spans]
     else:
         source = ROLLUP
         inside = and_(source.c.kind == "day", source.c.start_ms == span.c.part)
-        told = [(key, start, day) for key, start in spans for day in range(start, _end(kind, start), DAY_MS)]
+        data = [(key, start, day) for key, start in spans for day in range(start, _end(kind, start), DAY_MS)]
     query = (
         select(span.c.k, span.c.first, *(func.sum(source.c[name]) for name in MEASURES))
         .select_from(span)
         .join(source, and_(source.c.group_key == span.c.k, inside))
         .group_by(span.c.k, span.c.first)
     )
-    found = connection.execute(query, {"told": msgspec.json.encode(told).decode()})
+    found = connection.execute(query, {"data": msgspec.json.encode(data).decode()})
     return {(row[0], row[1]): tuple(int(number) for number in row[2:]) for row in found}
 
 
@@ -290,7 +290,7 @@ def check(sample: int = 20, seed: int | None = None) -> list[Difference]:
             differences += _check_kind(connection, kind, sample, chance)
         differences += _check_cuts(connection, max(2, sample // 5), chance)  # of each cut and kind
     for difference in differences:
-        log.error("a rollup differs from what it was made of", **difference._asdict())
+        log.error("a rollup differs from the rows that it sums", **difference._asdict())
     return differences
 
 

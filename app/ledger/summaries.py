@@ -133,8 +133,8 @@ def _upsert(connection: Connection, moved: Moved) -> None:
     rows = []
     for (cut, kind, start_ms, group), held in moved.items():
         name = names.get((cut, group)) or names.setdefault((cut, group), name_of(cut, group))
-        told = {"cut": cut, "kind": kind, "start_ms": start_ms, "group_key": name}
-        rows.append(told | dict(zip(DIMENSIONS, group, strict=True)) | dict(zip(MEASURES, held, strict=True)))
+        row = {"cut": cut, "kind": kind, "start_ms": start_ms, "group_key": name}
+        rows.append(row | dict(zip(DIMENSIONS, group, strict=True)) | dict(zip(MEASURES, held, strict=True)))
     rows.sort(key=itemgetter(*KEY))  # one order of locks for every poster
     upsert(
         connection,

@@ -1,7 +1,6 @@
-"""Chargeback: the usage and cost of each team, and of each person outside of teams, by month, from the rollups.
+"""Chargeback: usage and cost by month for each team, and for each person's personal usage, from the rollups.
 
-The team of a key pays for its calls, or else its person. Months are in UTC, as in the rollups. The rows of a month add up
-to everything that the ledger has for it.
+A key's team pays for its calls, otherwise its person. Months are in UTC. The rows of a month add up to the ledger's total.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ BILLED = ("requests", "errors", *NAMES, "cost_nano")
 
 
 class Charge(Sums, kw_only=True):
-    """The `BILLED` measures of one team, or of one person outside of teams, in the month from `start_ms`."""
+    """The `BILLED` measures of one team, or of one person's personal usage, in the month that starts at `start_ms` (Unix ms)."""
 
     start_ms: int
     team_id: str  # empty for personal usage
@@ -47,7 +46,7 @@ def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
     Raises `PermissionError` for a reader who may not see everything.
     """
     if not reader.sees_everything:
-        raise PermissionError("chargeback is for admins")
+        raise PermissionError("only people who see everything can read chargeback")
     if not months:
         return []
     starts = [start for start, _ in months]

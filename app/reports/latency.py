@@ -1,7 +1,6 @@
-"""Percentiles and kinds of errors, which sums cannot give: read from the newest requests of a span.
+"""Percentiles and kinds of errors, which sums can't give: computed from the newest requests of a period.
 
-Each query reads at most `NEWEST` entries, so that it costs the same however long the ledger is; `cut` says that there
-were more.
+Each query reads at most `NEWEST` entries, so its cost does not grow with the ledger; `cut` says that there were more.
 """
 
 from __future__ import annotations

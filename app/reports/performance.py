@@ -1,7 +1,7 @@
-"""Recent performance of models and providers: sums over everybody's calls, from the hourly rollups.
+"""Recent performance of models and providers: sums over all calls, from the hourly rollups.
 
-The figures name nobody: a model's page shows them to everyone who can see the model. Time to first token and tokens per
-second are those of streams; non-streaming answers have neither.
+The figures name no person, so a model's page shows them to everyone who can see the model. Time to first token and tokens
+per second are those of streams; non-streaming answers have neither.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Recent(NamedTuple):
 
 
 def of_model(name: str, *, at_ms: int | None = None) -> Recent:
-    """The recent performance of one model, over everybody's calls."""
+    """The recent performance of one model, over all calls."""
     moment = now_ms() if at_ms is None else at_ms
     hour, today = moment - moment % HOUR_MS, moment - moment % DAY_MS
     filters = Filters(model=name)

@@ -1,6 +1,6 @@
-"""Plans the reading of usage in any span: for which reader, with which filters, from which rollups and entries.
+"""Plans queries of usage in any period: for which reader, with which filters, from which rollups and entries.
 
-The reader is the permission: they see their own usage, that of teams they own, or everybody's if they see everything.
+The reader is the permission: they see their own usage, that of teams that they own, or all if they see everything.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TeamReader(NamedTuple):
 
 
 class Everybody(NamedTuple):
-    """Reads everybody's usage, for figures that name nobody."""
+    """A reader of all usage, for figures that name no person."""
 
     id: str = ""
     sees_everything: bool = True
@@ -359,7 +359,7 @@ def _found(moment: ColumnElement[int], edges: Sequence[int]) -> ColumnElement[in
 
 
 def conditions(reader: Reader, filters: Filters, table: Table) -> list[Any]:
-    """Conditions for the rows that the reader can see and the filters let through. A team's owner sees all of the team."""
+    """Conditions for the rows that the reader can see and that match the filters. A team's owner sees all of the team."""
     own = [] if _leads(reader, filters) else access_conditions(reader, table, of_key=filters.key_id is not None)
     return [*own, *filter_conditions(filters, table)]
 

@@ -1,6 +1,6 @@
-"""Refused requests: for a day their reason can be looked up by the request's id.
+"""Refused requests: for one day after it, people can look up why a request was refused, by the request's id.
 
-The gateway writes the records; the people concerned and admins can read them here.
+The gateway writes the records; the people concerned and admins can read them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _decode = msgspec.json.Decoder(Refusal).decode
 
 
 def find(person: Person, request_id: str) -> Refusal | None:
-    """Return why a request was refused, to its person, the owner of its key, owners of its team and those who see everything.
+    """Why a request was refused, if `person` made it, owns its key or team, or sees everything.
 
-    None if there is no record, it is somebody else's, or Redis does not answer.
+    None if there is no record, it is another person's, or Redis does not answer.
     """
     try:
         raw = current.redis().get(store.refusal(request_id))

@@ -1,4 +1,4 @@
-"""Single requests from the ledger: lists, one request with all its entries, and when keys were last used.
+"""Single requests in the ledger: lists, one request with all its entries, and when keys were last used.
 
 The reader is the permission, as in `planner`.
 """
@@ -22,7 +22,7 @@ COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
 _place = tuple_(ENTRY.c.at_ms, ENTRY.c.id)
 _OLDEST_FIRST = ENTRY.c.at_ms, ENTRY.c.id
 _NEWEST_FIRST = ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()
-FEW, NEWEST = 100, 10_000  # how many of the newest requests are read: first few, then many
+FEW, NEWEST = 100, 10_000  # how many of the newest requests it reads: first few, then many
 
 
 class Page(msgspec.Struct, kw_only=True):
@@ -40,7 +40,7 @@ class Page(msgspec.Struct, kw_only=True):
 def search(
     reader: Reader, *, filters: Filters = NONE, limit: int = 50, cursor: str | None = None, skip: int = 0
 ) -> Page:
-    """A page of the requests that `filters` let through, newest first: from `cursor` (of another page) or after `skip`.
+    """A page of the requests that match `filters`, newest first: from `cursor` (of another page) or after `skip`.
 
     Raises `ReportError` for an invalid cursor.
     """
@@ -75,13 +75,13 @@ def search(
 
 
 def newest(reader: Reader, *, filters: Filters, limit: int) -> list[UsageEntry]:
-    """The newest requests that `filters` let through, without counting them."""
+    """The newest `limit` requests that match `filters`, without a count."""
     query = select(UsageEntry).where(*_conditions(reader, filters))
     return list(db.session.scalars(query.order_by(*_NEWEST_FIRST).limit(limit)))
 
 
 def all_in_chunks(reader: Reader, *, filters: Filters = NONE, piece: int = 500) -> Iterator[list[UsageEntry]]:
-    """All requests that `filters` let through, newest first, in lists of `piece`, so that memory stays bounded."""
+    """All requests that match `filters`, newest first, in lists of `piece`, so that memory stays bounded."""
     query = select(UsageEntry).where(*_conditions(reader, filters))
     query = query.order_by(*_NEWEST_FIRST).limit(piece)
     entries = list(db.session.scalars(query))

@@ -133,7 +133,7 @@ class Course(NamedTuple):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """The figures on an admin's first page. Today is the UTC day."""
+    """The figures of the admin overview. Today is the UTC day."""
 
     total_users: int
     active_users_today: int
@@ -382,7 +382,7 @@ def _once(used: Any, groups: Sequence[str], times: int, measures: Collection[str
 
 
 def totals(reader: Reader, *, filters: Filters = NONE) -> Sums:
-    """The sums of all usage that `filters` let through."""
+    """The sums of all usage that matches `filters`."""
     used = used_in(reader, filters, *span_of(filters), of=()).subquery("used")
     return sums_of(db.session.execute(select(*summed(used))).one())
 
@@ -507,11 +507,11 @@ def by_model(reader: Reader, *, filters: Filters = NONE, limit: int = 100) -> li
 
 
 def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
-    """Today's figures over everyone. Raises `PermissionError` for a reader who cannot see everything."""
+    """Today's figures of the whole organisation. Raises `PermissionError` for a reader who can't see everything."""
     from app.domain.person import Person
 
     if not reader.sees_everything:
-        raise PermissionError("the summary is for admins")
+        raise PermissionError("only people who see everything can read the summary")
     moment = now_ms() if at_ms is None else at_ms
     today = moment - moment % DAY_MS
     used = used_in(reader, NONE, today, today + DAY_MS, of=()).subquery("used")
@@ -534,9 +534,9 @@ def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
 def repriced(reader: Reader, model: str, price: Price, *, days: int = 30, at_ms: int | None = None) -> list[Repriced]:
     """The cost of a model's last `days` days under another `price`, by kind of API, highest cost first.
 
-    It is computed from sums of tokens, so it differs from the cost of single requests by their rounding: at most half a
-    nano-unit each. The price per request counts for each that did not fail. The span starts on an hour. Tiers and long
-    prompts are left out, as sums don't tell them.
+    It is computed from sums of tokens, so it differs from the cost of single requests by rounding: at most half a nano-unit
+    each. The price per request applies to each request that did not fail. The period starts on a full hour. Service tiers
+    and long prompts are not considered, as sums don't contain them.
     """
     moment = now_ms() if at_ms is None else at_ms
     first = moment - days * DAY_MS

@@ -54,7 +54,7 @@ class PercentsField(Field):
             return
         words = [word.strip().removesuffix("%").strip() for word in valuelist[0].split(",")]
         if not all(PERCENT.fullmatch(word) for word in words if word):
-            raise ValueError("Give whole percents, separated by commas.")
+            raise ValueError("Enter whole percentages, separated by commas.")
         self.data = [int(word) for word in words if word]
 
     def _value(self) -> str:
@@ -101,7 +101,7 @@ class JsonField(TextAreaField):
             try:
                 self.data = json.loads(text)
             except (ValueError, RecursionError):
-                raise ValueError('Give JSON, such as {"name": "value"}.') from None
+                raise ValueError('Enter JSON, such as {"name": "value"}.') from None
 
     def _value(self) -> str:
         if self.raw_data:
@@ -280,7 +280,7 @@ def input_of(field: fields.Field, *, default: Any) -> Any:
         return WordsField(field.title, validators, **arguments | {"render_kw": {"autocomplete": "off", **attributes}})
     if field.is_whole:
         attributes |= {"inputmode": "numeric", "min": field.least}
-        between = NumberRange(field.least, field.most, f"Give a number of at least {field.least}.")
+        between = NumberRange(field.least, field.most, f"Enter a number of at least {field.least}.")
         return IntegerField(field.title, [*validators, Optional(), between], **arguments)
     if field.type == "number":
         return NumberField(field.title, validators, **arguments | {"render_kw": {"inputmode": "decimal"}})
@@ -299,7 +299,7 @@ def _number(text: str) -> int | float:
     try:
         return int(text) if text.lstrip("+-").isdecimal() and len(text) < 20 else _finite(text)
     except ValueError:
-        raise ValueError("Give a number, such as 60.") from None
+        raise ValueError("Enter a number, such as 60.") from None
 
 
 def _finite(text: str) -> float:

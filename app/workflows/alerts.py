@@ -1,7 +1,7 @@
-"""Alerts: a budget crosses one of its thresholds, and those whom it concerns are told, once a period.
+"""Alerts: once per period, a budget that crosses a threshold notifies the people concerned.
 
-What is looked at is what the books know to be spent, so that an alert never tells of more than the pages do. Where a
-budget says so, its key is paused too; that happens once a period, so that a key which somebody resumes works on.
+Alerts use what the ledger has as spent, so an alert never shows more than the pages do. A budget with the action `suspend`
+also pauses its key, once per period, so that a resumed key stays active.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from app.extensions import Base, db, transaction
 from app.ledger import budgets as books
 from app.metering import money, periods
 
-CHUNK = 400  # scopes a question
-MOST_EXHAUSTED = 10_000  # taken from Redis at once
-# Where a request was refused, what is left counts as nothing if it is this share of the limit; or, once the most is spent,
-# if no more calls like the former ones would fit.
+CHUNK = 400  # scopes per query
+MOST_EXHAUSTED = 10_000  # scopes per read from Redis
+# After a refusal, a budget counts as used up if at most this share of the limit remains, or if most of it is spent and an
+# average call no longer fits.
 NEARLY_NOTHING, MOST_PERCENT, TOO_FEW_CALLS = 20, 80, 4
 
 
 class BudgetAlert(Base):
-    """A threshold that was crossed. Its key is what makes each alert come once a scope, period and threshold."""
+    """A threshold that was crossed. Its primary key allows one alert per scope, period and threshold."""
 
     __tablename__ = "budget_alert"
     __table_args__ = (Index(None, "at"),)
@@ -43,7 +43,7 @@ class BudgetAlert(Base):
     period: Mapped[str] = mapped_column(
         String(64), primary_key=True
     )  # the counter's period name, e.g. "month-1764547200"
-    # Percent of the limit; below 0 for the action that was taken at that percent.
+    # A percentage of the limit; negative for the action taken at that percentage.
     threshold: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     spent_nano: Mapped[int]
     limit_nano: Mapped[int]
@@ -59,7 +59,7 @@ class BudgetAlert(Base):
 
 
 class _Crossing(NamedTuple):
-    """A budget as it stood when thresholds of it were found crossed; plain values, as the transaction comes later."""
+    """A budget that has crossed thresholds, as plain values: the transaction comes later."""
 
     kind: str
     id: str
@@ -69,29 +69,29 @@ class _Crossing(NamedTuple):
     spent_nano: int
     action: str
     action_percent: int
-    thresholds: tuple[int, ...]  # those not told yet, the least first
-    refuses: bool  # a request was refused as hardly anything is left
+    thresholds: tuple[int, ...]  # without those already raised, lowest first
+    refuses: bool  # a request was refused because hardly anything is left
 
 
 def raise_for(counters: Collection[tuple[str, str, str]], exhausted: Collection[tuple[str, str]] = ()) -> int:
-    """Tells of every threshold that the budgets of these counters have crossed and that was not told yet; how many.
+    """Raise the alerts for thresholds that the budgets of these counters have newly crossed; return how many.
 
-    `exhausted` are scopes in whose budgets a request did not fit; those count as used up, if hardly anything is left.
-    Runs a unit of work of its own, if there is something to tell.
+    `exhausted` are scopes whose budgets refused a request; these count as used up if hardly anything is left. It runs a
+    transaction of its own if there is an alert to raise.
     """
-    db.session.rollback()  # what is read is of now, and not of the moment when this session last looked
+    db.session.rollback()  # read current values, not those of an older snapshot of this session
     scopes = {(kind, id) for kind, id, _ in counters} | set(exhausted)
     return _raise(list(_crossings(_budgets_of(scopes), frozenset(exhausted))))
 
 
 def raise_due() -> int:
-    """The same over all budgets there are: for what nobody was awake to tell of, and limits that were lowered."""
+    """The same for all budgets: for alerts that were missed, and for limits that were lowered."""
     db.session.rollback()
     return _raise(list(_crossings(list(db.session.scalars(select(Budget))), frozenset())))
 
 
 def exhausted() -> list[tuple[str, str]]:
-    """Takes from Redis the scopes in whose budgets not even a short answer fitted lately."""
+    """Read and remove from Redis the scopes whose budgets recently had no room even for a short answer."""
     try:
         found = current.redis().spop(store.EXHAUSTED, MOST_EXHAUSTED)
     except RedisError:
@@ -100,7 +100,7 @@ def exhausted() -> list[tuple[str, str]]:
 
 
 def of_scope(kind: str, id: str) -> Select[BudgetAlert]:
-    """A scope's alerts, newest first."""
+    """A query of a scope's alerts, newest first."""
     return (
         select(BudgetAlert)
         .where(BudgetAlert.scope_kind == kind, BudgetAlert.scope_id == id)
@@ -108,7 +108,7 @@ def of_scope(kind: str, id: str) -> Select[BudgetAlert]:
     )
 
 
-# --- finding what was crossed ---
+# --- finding crossed thresholds ---
 
 
 def _budgets_of(scopes: Collection[tuple[str, str]]) -> list[Budget]:
@@ -130,11 +130,13 @@ def _crossings(found: Sequence[Budget], exhausted: frozenset[tuple[str, str]]) -
         refuses = scope in exhausted and _hardly_anything_is_left(budget, nano, entries)
         if crossed := _crossed(budget, nano, refuses):
             near.append((budget, nano, refuses, crossed))
-    told = _already_raised([(*scope, windows[scope].name) for scope in ((b.scope_kind, b.scope_id) for b, *_ in near)])
+    raised = _already_raised(
+        [(*scope, windows[scope].name) for scope in ((b.scope_kind, b.scope_id) for b, *_ in near)]
+    )
     for budget, nano, refuses, crossed in near:
         kind, id = budget.scope_kind, budget.scope_id
         window = windows[kind, id]
-        if new := [percent for percent in crossed if (kind, id, window.name, percent) not in told]:
+        if new := [percent for percent in crossed if (kind, id, window.name, percent) not in raised]:
             yield _Crossing(
                 kind, id, window.name, window.end_ms, budget.limit_nano, nano, budget.action, budget.action_percent,
                 tuple(new), refuses,
@@ -142,13 +144,13 @@ def _crossings(found: Sequence[Budget], exhausted: frozenset[tuple[str, str]]) -
 
 
 def _crossed(budget: Budget, spent_nano: int, refuses: bool) -> list[int]:
-    """The percents that are crossed, the least first, and the action's below 0 once it is due. A budget of nothing
-    crosses none: it was meant so."""
+    """The crossed percentages, lowest first, and that of the action as a negative number once it is due. A limit of 0
+    crosses none: it is deliberate."""
     if budget.limit_nano == 0:
         return []
     wanted = set(budget.thresholds)
     if budget.action == "refuse":
-        wanted.add(budget.action_percent)  # whoever is refused from there on shall know it
+        wanted.add(budget.action_percent)  # people must know that requests are refused from there on
     ends = budget.action_percent if budget.action == "refuse" else 100
 
     def reached(percent: int) -> bool:
@@ -178,7 +180,7 @@ def _already_raised(counters: Sequence[tuple[str, str, str]]) -> set[tuple[str, 
     return found
 
 
-# --- telling ---
+# --- raising ---
 
 
 def _raise(crossings: Sequence[_Crossing]) -> int:
@@ -201,7 +203,7 @@ def _write(crossings: Iterable[_Crossing]) -> int:
     ]
     by_scope = {(one.kind, one.id): one for one in crossings}
     inserted = []
-    for row in rows:  # who inserts the row is who tells; two that meet wait for each other in one order
+    for row in rows:  # whoever inserts the row sends the alert; the order avoids deadlocks
         insert = _insert()(BudgetAlert).values(row).on_conflict_do_nothing().returning(BudgetAlert.threshold)
         if db.session.execute(insert).all():
             inserted.append(row)
@@ -214,7 +216,7 @@ def _write(crossings: Iterable[_Crossing]) -> int:
 
 
 def _insert() -> Any:
-    """The INSERT of this database that knows ON CONFLICT."""
+    """This database's INSERT with ON CONFLICT."""
     return postgresql_insert if db.engine.dialect.name == "postgresql" else sqlite_insert
 
 
@@ -225,17 +227,17 @@ def _notify(payer: Payer, crossing: _Crossing, percent: int) -> None:
     share = crossing.spent_nano * 100 // crossing.limit_nano
     refused = crossing.action == "refuse" and percent >= crossing.action_percent
     if crossing.refuses and percent <= 100 and share < percent:
-        title = f"Budget of {payer.name}: used up, new requests are refused"
+        title = f"Budget for {payer.name}: used up, new requests are refused"
     elif refused:
-        title = f"Budget of {payer.name}: {percent}% spent, new requests are refused"
+        title = f"Budget for {payer.name}: {percent}% spent, new requests are refused"
     else:
-        title = f"Budget of {payer.name}: {percent}% spent"
+        title = f"Budget for {payer.name}: {percent}% spent"
     resets_at = None if crossing.ends_ms >= periods.FOR_EVER_MS else from_ms(crossing.ends_ms)
-    sentences = [f"{_spelled(crossing.spent_nano)} of {_spelled(crossing.limit_nano)} are spent, that is {share}%."]
+    sentences = [f"{_with_currency(crossing.spent_nano)} of {_with_currency(crossing.limit_nano)} spent ({share}%)."]
     if refused and crossing.action_percent < 100:
         sentences.append(f"New requests are refused from {crossing.action_percent}% on.")
     sentences.append(f"It resets at {resets_at:%Y-%m-%d %H:%M} UTC." if resets_at else "It does not reset.")
-    sentences.append("You can ask for more on its page.")
+    sentences.append("You can request an increase on its page.")
     notices.notify_all(
         payers.people_to_alert(payer),
         "budget.alert",
@@ -258,13 +260,13 @@ def _suspend(payer: Payer, crossing: _Crossing) -> None:
     key = db.session.get(keys.ApiKey, payer.id)
     if key is None or key.status != "active":
         return
-    reason = f"{crossing.action_percent}% of its budget are spent. Somebody has to resume it."
+    reason = f"{crossing.action_percent}% of its budget is spent. It stays paused until somebody resumes it."
     keys.pause(key, by=None, reason=reason)
     for person in payers.people_to_alert(payer):
-        if person.id != key.person_id:  # who owns it is told by the pause
+        if person.id != key.person_id:  # the pause notifies the owner
             title = f"The key {key.name} was paused"
             notices.notify(person, "key.paused", title, reason, keys.page_of(key.id), by_webhook=False)
 
 
-def _spelled(nano: int) -> str:
+def _with_currency(nano: int) -> str:
     return f"{money.text(nano)} {current.config().portal.currency}"

@@ -1,7 +1,7 @@
-"""Asking for more: a person asks that a budget be raised, once or lastingly, and somebody who may decides.
+"""Budget requests: a person requests an increase of a budget, once or permanently, and an approver decides.
 
-A lasting grant raises the limit. A grant for once is a credit: an entry of the books that gives the running period of
-that one budget so much room, and changes nothing else.
+A permanent grant raises the limit. A grant for once is a credit: a ledger entry that adds room to the current period of
+that one budget, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Status = Literal["pending", "granted", "denied", "withdrawn"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 DECISIONS = ("grant", "deny")
 LONGEST_TEXT = 1000
-LOOKED_BACK = 3  # periods of a scope's spending that help to decide
+LOOKED_BACK = 3  # periods of a scope's spending that the approver sees
 
 
 class BudgetRequest(Base):
-    """Somebody asks for `amount_nano` more in a scope's budget: each period from now on if `lasting`, else once."""
+    """A request to add `amount_nano` to a scope's budget: in each period from now on if `lasting`, else once."""
 
     __tablename__ = "budget_request"
     __table_args__ = (Index(None, "status", "created_at"), Index(None, "scope_kind", "scope_id"))
@@ -43,7 +43,7 @@ class BudgetRequest(Base):
     scope_kind: Mapped[str] = mapped_column(String(16))
     scope_id: Mapped[str] = mapped_column(String(80))
     team_id: Mapped[str | None] = mapped_column(String(36), default=budgets.scope_team, index=True)
-    # Who asks; a member's cap pays for that member alone, so for one it is the person that the scope names.
+    # The requester. For a member's cap it is the person that the scope names, as the cap pays for that member alone.
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
     amount_nano: Mapped[int]
     lasting: Mapped[bool]
@@ -63,7 +63,7 @@ class BudgetRequest(Base):
 
     @property
     def path(self) -> str:
-        """The page where it is decided, and seen."""
+        """The path of its page."""
         return f"/budget-requests/{self.id}"
 
     @property
@@ -75,8 +75,8 @@ class BudgetRequest(Base):
 
 
 def visible_to(person: Person) -> Select[BudgetRequest]:
-    """The requests that a person can see, newest first: their own, those that they may decide as a team's owner, and
-    everybody's for admins."""
+    """A query of the requests that a person can see, newest first: their own, those that they can decide as a team's
+    owner, and all for admins."""
     query = select(BudgetRequest).order_by(BudgetRequest.id.desc())
     if person.sees_everything:
         return query
@@ -94,15 +94,15 @@ def visible_to(person: Person) -> Select[BudgetRequest]:
 
 
 def get_visible(person: Person, id: str) -> BudgetRequest:
-    """The request of that id among those reachable; raises `NotFound`."""
+    """The request with this id if the person can see it. Raises `NotFound`."""
     request = db.session.scalar(visible_to(person).where(BudgetRequest.id == id))
     if request is None:
-        raise NotFound("There is no such request.")
+        raise NotFound("This request does not exist.")
     return request
 
 
 def about(payer: Payer) -> Select[BudgetRequest]:
-    """All requests for a scope, newest first."""
+    """A query of all requests for a scope, newest first."""
     return (
         select(BudgetRequest)
         .where(BudgetRequest.scope_kind == payer.kind, BudgetRequest.scope_id == payer.id)
@@ -111,7 +111,7 @@ def about(payer: Payer) -> Select[BudgetRequest]:
 
 
 def pending_of_team(team_id: str) -> Select[BudgetRequest]:
-    """What waits for the owners of a team: requests for its keys and its members' caps."""
+    """A query of the pending requests that a team's owners decide: for its keys and its members' caps."""
     of_keys = select(ApiKey.id).where(ApiKey.team_id == team_id)
     inside = (BudgetRequest.scope_kind == "key") & BudgetRequest.scope_id.in_(of_keys)
     caps = (BudgetRequest.scope_kind == "member") & (BudgetRequest.team_id == team_id)
@@ -123,23 +123,23 @@ def pending_of_team(team_id: str) -> Select[BudgetRequest]:
 
 
 def pending_count() -> Select[int]:
-    """How many requests for more wait for an answer."""
+    """A query of the number of pending requests."""
     return select(func.count()).select_from(BudgetRequest).where(BudgetRequest.status == "pending")
 
 
 def pending(person: Person, payer: Payer) -> BudgetRequest | None:
-    """What a person has asked of a scope and nobody has answered yet."""
+    """A person's pending request for a scope; None if there is none."""
     return db.session.scalar(
         about(payer).where(BudgetRequest.person_id == person.id, BudgetRequest.status == "pending").limit(1)
     )
 
 
-# --- what helps to decide ---
+# --- figures for the approver ---
 
 
 class PeriodCost(NamedTuple):
-    """What a scope's calls cost in one period of its budget. `forecast_nano` is there for the running one: what it
-    will be if it goes on as so far."""
+    """The cost of a scope's calls in one period of its budget, in nano-units. `forecast_nano` extrapolates the current
+    period to its end; it is None for earlier ones."""
 
     start: datetime
     end: datetime | None
@@ -148,7 +148,7 @@ class PeriodCost(NamedTuple):
 
 
 def period_costs(payer: Payer) -> list[PeriodCost]:
-    """The running period of a scope's budget and the ones before it, newest first; none without a budget."""
+    """The current period of a scope's budget and earlier ones, newest first; empty without a budget."""
     budget = budgets.find(*payer.scope)
     if budget is None:
         return []
@@ -172,17 +172,20 @@ def period_costs(payer: Payer) -> list[PeriodCost]:
 
 
 def ask(payer: Payer, *, by: Person, amount: str | int, lasting: bool, reason: str) -> BudgetRequest:
-    """Asks for more of a budget, each period from now on or this once. Raises `Invalid` naming the field, `Forbidden`
-    for somebody whom it does not pay for, or `Conflict` when there is no limit or an answer is still awaited."""
+    """Request an increase of a budget, for each period if `lasting`, else once.
+
+    Raises `Invalid` naming the field, `Forbidden` if the budget does not pay for `by`, or `Conflict` if there is no limit
+    or a request is pending.
+    """
     if not payers.charges(by, payer):
-        raise Forbidden("Only those whose calls this budget pays for can ask for more of it.")
+        raise Forbidden("Only people whose calls this budget pays for can request an increase.")
     if budgets.find(*payer.scope) is None:
-        raise Conflict("This has no limit, so there is nothing to ask for.")
+        raise Conflict("This budget has no limit, so there is nothing to increase.")
     if pending(by, payer) is not None:
-        raise Conflict("You have asked already, and nobody has answered yet.")
+        raise Conflict("You already have a pending request for this budget.")
     request = BudgetRequest(
         id=new_id(), scope_kind=payer.kind, scope_id=payer.id, person_id=by.id, amount_nano=amounts.read_above_zero(amount),
-        lasting=lasting, reason=_words(reason, "Say what you need it for."), person=by,
+        lasting=lasting, reason=_words(reason, "Enter a reason."), person=by,
     )  # fmt: skip
     db.session.add(request)
     db.session.flush()
@@ -190,16 +193,16 @@ def ask(payer: Payer, *, by: Person, amount: str | int, lasting: bool, reason: s
         by, "budget.request", payer.kind, payer.id, name=payer.name,
         after={"amount": money.text(request.amount_nano), "lasting": lasting}, reason=request.reason,
     )  # fmt: skip
-    title = f"{by.username} asks for {_spelled(request.amount_nano)} more for {payer.name}"
+    title = f"{by.username} requests {_with_currency(request.amount_nano)} more for {payer.name}"
     deciders = [person for person in _deciders(payer) if person.id != by.id]
     notices.notify_all(deciders, "budget.request", title, request.reason, request.path, about={"request": request.id})
     return request
 
 
 def withdraw(request: BudgetRequest, *, by: Person) -> BudgetRequest:
-    """Takes one's own request back. Raises `Forbidden`, or `Conflict` when it is decided."""
+    """Withdraw one's own request. Raises `Forbidden`, or `Conflict` if it is already decided."""
     if by.id != request.person_id:
-        raise Forbidden("Only the person who asked can take it back.")
+        raise Forbidden("Only the requester can withdraw this request.")
     _must_be_pending(request)
     request.status, request.decided_at = "withdrawn", now()
     audit.record(by, "budget.request.withdraw", request.scope_kind, request.scope_id)
@@ -209,27 +212,28 @@ def withdraw(request: BudgetRequest, *, by: Person) -> BudgetRequest:
 def decide(
     request: BudgetRequest, decision: str, *, by: Person, amount: str | int | None = None, reason: str | None = None
 ) -> BudgetRequest:
-    """Grants what was asked for, or `amount` instead, or denies it with a reason. The one who asked is told.
+    """Grant a request, with `amount` instead of the requested amount if given, or deny it with a reason. It notifies the
+    requester.
 
-    To be the last act of a unit of work, as a grant for once moves a counter. Raises `Invalid` naming the field,
-    `Forbidden`, or `Conflict` when it is decided already or the budget is gone.
+    Call it last in a transaction: a grant for once moves a counter in Redis. Raises `Invalid` naming the field,
+    `Forbidden`, or `Conflict` if the request is already decided or the budget is gone.
     """
     payer = payers.read([request.scope]).get(request.scope)
     if payer is None and decision == "grant":
-        raise Conflict("What this was asked for is gone, so it can only be denied.")
+        raise Conflict("The budget of this request no longer exists. You can only deny the request.")
     if not (payers.may_decide(by, payer) if payer else by.is_admin):
-        raise Forbidden("Deciding this needs the role admin, or owning the team that the key or the member belongs to.")
+        raise Forbidden("Deciding this needs the role admin, or the role owner in the team of the key or member.")
     if decision not in DECISIONS:
         raise Invalid(f"Choose one of {', '.join(DECISIONS)}.", "decision")
     _must_be_pending(request)
     said = (reason or "").strip()
     if decision == "deny":
-        said = _words(said, "Give a reason; the person will read it.")
+        said = _words(said, "Enter a reason. It is shown to the person.")
     elif len(said) > LONGEST_TEXT:
         raise Invalid(f"Use at most {LONGEST_TEXT} characters.", "reason")
     budget = budgets.find(*request.scope)
     if decision == "grant" and budget is None:
-        raise Conflict("This has no limit any more, so there is nothing to raise.")
+        raise Conflict("This budget no longer has a limit, so there is nothing to increase.")
     granted = None if decision == "deny" else request.amount_nano if amount is None else amounts.read_above_zero(amount)
     request.status = "denied" if granted is None else "granted"
     request.granted_nano, request.decided_by, request.decided_at = granted, by.username, now()
@@ -253,44 +257,44 @@ def decide(
         else:
             credits.give(
                 current.redis(), request.id, *request.scope, by=by, amount=money.text(granted),
-                reason=said or f"Asked for by {request.person.username}: {request.reason[:500]}",
+                reason=said or f"Requested by {request.person.username}: {request.reason[:500]}",
             )  # fmt: skip
     return request
 
 
 def _notify(request: BudgetRequest, payer: Payer | None) -> None:
-    """The answer to the one who asked, unless they gave it themselves."""
+    """Notify the requester of the decision, unless they made it themselves."""
     if request.decided_by == request.person.username:
         return
-    name = payer.name if payer else "what is gone by now"
+    name = payer.name if payer else "a deleted budget"
     if request.granted_nano is None:
-        title = f"No more for {name}"
+        title = f"Budget increase for {name} denied"
     else:
-        how = "each period" if request.lasting else "this period"
-        title = f"{_spelled(request.granted_nano)} more for {name}, {how}"
+        how = "per period" if request.lasting else "this period"
+        title = f"{_with_currency(request.granted_nano)} more for {name}, {how}"
     text = f"Decided by {request.decided_by}."
     text = f"{request.decision_reason}\n{text}" if request.decision_reason else text
     notices.notify(request.person, f"budget.{request.status}", title, text, payer.path if payer else None)
 
 
 def _deciders(payer: Payer) -> list[Person]:
-    """Who is told that somebody asks: a team's owners where they decide, and admins."""
+    """The people to notify of a request: a team's owners if they can decide, otherwise admins."""
     found = list(db.session.scalars(select(Person).where(Person.role == "admin", Person.disabled.is_(False))))
     if payer.kind in ("key", "member") and payer.team_id is not None:
         team = db.session.get(teams.Team, payer.team_id)
-        found = teams.owners_of(team) if team else found  # admins see it on their page all the same
+        found = teams.owners_of(team) if team else found  # admins still see it in their list
     return found
 
 
 def _must_be_pending(request: BudgetRequest) -> None:
     db.session.refresh(request, with_for_update={"of": BudgetRequest})
     if not request.is_pending:
-        raise Conflict(f"This request is {request.status} already.")
+        raise Conflict(f"This request is already {request.status}.")
 
 
 def _total(nano: int) -> str:
     if nano > money.MAX_NANO:
-        raise Invalid("The limit would be more than can be counted.", "amount")
+        raise Invalid("The limit would be too large.", "amount")
     return money.text(nano)
 
 
@@ -303,5 +307,5 @@ def _words(text: str, missing: str) -> str:
     return text
 
 
-def _spelled(nano: int) -> str:
+def _with_currency(nano: int) -> str:
     return f"{money.text(nano)} {current.config().portal.currency}"

@@ -1,6 +1,6 @@
-"""The catalogue as people meet it: what somebody may see and finds there, and what a change means for subscribers.
+"""The model catalogue: what a person can see and find in it, and the effects of model changes on subscribers.
 
-It stands above models and subscriptions, which know nothing of each other's consequences.
+It is above models and subscriptions, which do not import each other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATUSES = ("available", "deprecated", "unavailable", "new")
 
 
 class CatalogFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody looks for in the catalogue; None means anything. Prices are nano-units a million input tokens."""
+    """The filters of the catalogue; None means no filter. Prices are nano-units per million input tokens."""
 
     search: str | None = None
     provider: str | None = None
@@ -44,7 +44,7 @@ class CatalogFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facet(msgspec.Struct, frozen=True):
-    """A value of a filter, as it is called, and how many models it would leave."""
+    """A value of a filter, its label, and how many models match it."""
 
     value: str
     label: str
@@ -52,7 +52,7 @@ class Facet(msgspec.Struct, frozen=True):
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom a change of a model hits: live and active subscriptions, and keys that may call it."""
+    """What a change of a model affects: the numbers of live and active subscriptions, and of keys that can call it."""
 
     live: int
     active: int
@@ -60,22 +60,23 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def visible(person: Person, name: str) -> Model:
-    """A model this person may look at: the catalogue's, any they have a live subscription to, all for admins."""
+    """The model with this name if the person can see it: those of the catalogue, those that they have a live subscription
+    to, and all for admins. Raises `NotFound`."""
     found = catalog.find_model(name)
     if found is not None and (
         person.sees_everything or found.status in OFFERED or subscriptions.live(person, found) is not None
     ):
         return found
-    raise NotFound(f"There is no model named {name!r}.")
+    raise NotFound(f"No model has the name {name!r}.")
 
 
 def find(person: Person, filters: CatalogFilter) -> Select[Model]:
-    """The models on offer that fit the filters, by the name that is shown."""
+    """A query of the available models that match the filters, by display name."""
     return select(Model).where(*_conditions(person, filters)).order_by(func.lower(Model.display_name), Model.name)
 
 
 def columns() -> dict[str, Any]:
-    """What lists of models are sorted by; prices are those in force at this moment."""
+    """The columns that lists of models are sorted by; prices are the current ones."""
     return {
         "name": func.lower(Model.display_name),
         "created": Model.created_at,
@@ -90,7 +91,7 @@ def columns() -> dict[str, Any]:
 
 
 def facets(person: Person, filters: CatalogFilter) -> dict[str, list[Facet]]:
-    """The values that each filter has, with how many models there would be under all other filters."""
+    """The values of each filter, with the number of models that match them and all other filters."""
     parts = [_providers(_conditions(person, filters, without="provider"))]
     for name, column in (("capability", Model.capabilities), ("feature", Model.features)):
         parts.append(_words(name, column, _conditions(person, filters, without=name)))
@@ -110,7 +111,7 @@ def facets(person: Person, filters: CatalogFilter) -> dict[str, list[Facet]]:
 
 
 def access(person: Person, model_ids: Collection[str] | None = None) -> dict[str, Subscription]:
-    """The person's own newest subscription to each of these models, or to all, by the model's id."""
+    """The person's own newest subscription to each of these models, or to all models, by model id."""
     query = (
         select(Subscription)
         .where(subscriptions.pays_for(person.id, None), Subscription.model_id.is_not(None))
@@ -123,7 +124,7 @@ def access(person: Person, model_ids: Collection[str] | None = None) -> dict[str
 
 
 def newest(limit: int) -> list[Model]:
-    """What came into the catalogue last."""
+    """The newest models of the catalogue."""
     query = select(Model).where(Model.status.in_(OFFERED)).order_by(Model.created_at.desc(), Model.id.desc())
     return list(db.session.scalars(query.limit(limit).options(catalog.with_deployments())).unique())
 
@@ -139,7 +140,7 @@ def effect(model: Model) -> Effect:
 
 
 def subscribers(model_ids: Iterable[str]) -> dict[str, int]:
-    """How many live subscriptions there are to each of these models, by the model's id."""
+    """The number of live subscriptions to each of these models, by model id."""
     query = (
         select(Subscription.model_id, func.count())
         .where(Subscription.model_id.in_(list(model_ids)), Subscription.status.in_(subscriptions.LIVE))
@@ -149,7 +150,7 @@ def subscribers(model_ids: Iterable[str]) -> dict[str, int]:
 
 
 def key_counts(models: Collection[Model]) -> dict[str, int]:
-    """How many active keys may call each of these models, by the model's id: `keys.count_using` of many at once."""
+    """The number of active keys that can call each of these models, by model id: `keys.count_using` for many models."""
     asked = Subscription.model_id.in_([item.id for item in models]), Subscription.status.in_(subscriptions.LIVE)
     may = or_(catalog.has_no_word(ApiKey.models), catalog.has_word(ApiKey.models, Subscription.model_name))
     both: Any = select(Subscription.model_id, ApiKey.id)
@@ -172,7 +173,7 @@ def key_counts(models: Collection[Model]) -> dict[str, int]:
 
 
 def subscriber_count() -> Any:
-    """The same as SQL beside a model, to sort by."""
+    """The number of a model's live subscriptions as SQL, to sort by."""
     return (
         select(func.count())
         .where(Subscription.model_id == Model.id, Subscription.status.in_(subscriptions.LIVE))
@@ -182,8 +183,8 @@ def subscriber_count() -> Any:
 
 
 def change(item: Model, *, by: Person | None, **changes: Any) -> Model:
-    """Changes a model as `catalog.update_model` does. One that becomes restricted turns its active subscriptions
-    pending, as an admin decides about each; one that is opened turns those that wait active."""
+    """Change a model as `catalog.update_model` does. If it becomes restricted, its active subscriptions become pending, and
+    an admin decides about each; if it becomes unrestricted, its pending subscriptions become active."""
     was_restricted = item.restricted
     catalog.update_model(item, by=by, **changes)
     if item.restricted and not was_restricted:
@@ -194,13 +195,13 @@ def change(item: Model, *, by: Person | None, **changes: Any) -> Model:
 
 
 def delete(item: Model, *, by: Person | None) -> None:
-    """Removes a model with its deployments and prices; live subscriptions to it are cancelled."""
-    subscriptions.cancel_all_of(item, by=by, reason="The model was removed.")
+    """Delete a model with its deployments and prices, and cancel its live subscriptions."""
+    subscriptions.cancel_all_of(item, by=by, reason="The model was deleted.")
     catalog.remove_model(item, by=by)
 
 
 def _conditions(person: Person, filters: CatalogFilter, *, without: str | None = None) -> list[ColumnElement[bool]]:
-    """What the filters ask of a model, but for one of them."""
+    """The conditions of the filters, except of the one named `without`."""
     price = catalog.price_now("input_per_mtok")
     asked: dict[str, ColumnElement[bool]] = {}
     if filters.search:
@@ -225,7 +226,7 @@ def _conditions(person: Person, filters: CatalogFilter, *, without: str | None =
 
 
 def _is(person: Person, value: str) -> ColumnElement[bool]:
-    """One of `ACCESSES` or `STATUSES`."""
+    """The condition for one of `ACCESSES` or `STATUSES`. Raises `ValueError` for another value."""
     match value:
         case "subscribed":
             return exists().where(

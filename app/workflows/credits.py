@@ -1,7 +1,7 @@
-"""Credits: room that is given back to a budget's running period, with a reason. Nothing is ever reset.
+"""Credits: an admin adds room to a budget's current period, with a reason. Nothing is ever reset.
 
-A credit is an entry of its own that costs nothing: what counts against the budget falls by it, and what was used and
-what it cost stay as they were. It is made in one step of the counter, as every move is, and is in the books at once.
+A credit is a ledger entry that costs nothing: it lowers what counts against the budget, and leaves usage and cost as they
+are. Like every adjustment it moves the counter in one step; the ledger has it immediately.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONGEST_REASON = 1000
 
 
 class Credit(NamedTuple):
-    """One credit as the books tell it."""
+    """One credit as the ledger has it."""
 
     id: str
     kind: str
@@ -43,38 +43,38 @@ class Credit(NamedTuple):
 
 
 def give(redis: Redis, id: str, kind: str, scope_id: str, *, by: Person, amount: str | int, reason: str) -> Credit:
-    """Gives `amount`, a decimal, back to the running period of a scope's budget. To be the last act of a unit of work.
+    """Add `amount`, a decimal, to the current period of a scope's budget. Call it last in a transaction.
 
-    `id` names the credit for ever: given again, nothing happens twice. Raises `Invalid` naming `amount` or `reason`,
-    or `Conflict` when the scope has no budget or the meter is closed, and `RedisError`.
+    It is idempotent by `id`. Raises `Invalid` naming `amount` or `reason`, `Conflict` if the scope has no budget or the
+    meter is closed, and `RedisError`.
     """
     budget = budgets.find(kind, scope_id)
     if budget is None:
-        raise Conflict("This has no budget, so there is nothing to give back.")
+        raise Conflict("This has no budget, so there is nothing to credit.")
     amount_nano = amounts.read_above_zero(amount)
     reason = reason.strip()
     if not reason:
-        raise Invalid("Give a reason; it is kept with the credit.", "reason")
+        raise Invalid("Enter a reason. It is stored with the credit.", "reason")
     if len(reason) > LONGEST_REASON:
         raise Invalid(f"Use at most {LONGEST_REASON} characters.", "reason")
     now_ms = clock.now_ms()
     window = periods.window_of(budget.spec, now_ms)
     spent = int(redis.hget(store.spent(kind, scope_id, window.name), "spent") or 0)
     if budget.limit_nano - spent + amount_nano > money.MAX_NANO:
-        raise Invalid("That is more room than can be counted.", "amount")
+        raise Invalid("This credit would be too large.", "amount")
     event = UsageEvent(
         request_id=id, attempt=0, kind="credit", at_ms=now_ms, person_id="", model="", endpoint="", api_type="",
         outcome="ok", status=200, moved_nano=-amount_nano, scopes=((kind, scope_id, window.name),),
         error_message=f"{by.username}: {reason}",
     )  # fmt: skip
-    # In the books by this very transaction, and by the stream in case that is not committed after the counter moved.
+    # This transaction posts it; the stream posts it too, in case the commit fails after the counter moved.
     posting.post_within(db.session.connection(), [event])
-    if not _is_audited(id, kind, scope_id):  # the books may know the credit from the stream alone
+    if not _is_audited(id, kind, scope_id):  # the ledger can have the credit from the stream alone
         after = {"amount": money.text(amount_nano)}
         audit.record(by, "budget.credit", kind, scope_id, after=after, reason=reason, facts={"credit": id})
-    db.session.flush()  # whatever the database may refuse, it refuses before Redis is touched
+    db.session.flush()  # errors of the database come before Redis is touched
     if adjustments.move(redis, event) == "closed":
-        raise Conflict("The meter is being counted anew. Try again in a minute.")
+        raise Conflict("The meter is being recounted. Try again in a minute.")
     at = from_ms(now_ms)
     return Credit(id, kind, scope_id, window.name, amount_nano, by.username, reason, at)
 
@@ -90,7 +90,7 @@ def _is_audited(id: str, kind: str, scope_id: str) -> bool:
 
 
 def all_() -> Select[UsageEntry]:
-    """The entries of all credits, newest first. They are nobody's use, which is how they are found quickly."""
+    """A query of the entries of all credits, newest first. They have no person, so that an index finds them."""
     return (
         select(UsageEntry)
         .where(UsageEntry.person_id == "", UsageEntry.kind == "credit")
@@ -99,7 +99,7 @@ def all_() -> Select[UsageEntry]:
 
 
 def from_entry(entry: UsageEntry) -> Credit:
-    """What an entry of `all_` tells."""
+    """The credit of an entry of `all_`."""
     kind, scope_id, period = entry.scopes[0]
     by, _, reason = (entry.error_message or "").partition(": ")
     return Credit(entry.request_id, kind, scope_id, period, -entry.moved_nano, by, reason, entry.at)

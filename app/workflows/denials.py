@@ -1,6 +1,6 @@
-"""What /v1 denied, written into the audit log: the first of each kind at once, the others as one sum an hour.
+"""Denials of /v1 in the audit log: the first of each kind immediately, the others as one count per hour.
 
-The gateway counts (`app.gateway.denials`), within bounds; here it is found out whose a refused key was.
+The gateway counts them within bounds (`app.gateway.denials`); this module finds the owners of refused keys.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from app.gateway.denials import HOUR_MS, Denial, Told
 
 AT_ONCE = 200
 TURN_S = 60
-HOURS_BACK = 24  # how long ago an hour may have been whose sums were not written down yet
+HOURS_BACK = 24  # how far back it looks for hours whose counts are not recorded yet
 
-_told = msgspec.json.Decoder(Told)
+_first = msgspec.json.Decoder(Told)
 _denial = msgspec.json.Decoder(Denial)
 
 
 def write_down() -> int:
-    """Writes what is new, and the sums of hours that are over; how many entries. Raises `RedisError`.
+    """Record new denials, and the counts of past hours; return the number of audit entries. Raises `RedisError`.
 
-    Cheap when nothing is due: one trip to Redis. One process at a time; what was written when it died is written again.
+    It costs one call to Redis if nothing is due. One process runs at a time; if it dies, its last entries can be recorded
+    twice.
     """
     redis, hour = current.redis(), clock.now_ms() // HOUR_MS
     with redis.pipeline(transaction=False) as pipe:
@@ -51,30 +52,30 @@ def write_down() -> int:
 def _write_firsts() -> int:
     redis = current.redis()
     found = redis.lrange(store.DENIALS, 0, AT_ONCE - 1)
-    told = [_told.decode(raw) for raw in found]
-    if told:
-        transaction(_record_all, [(_denial.decode(one.kind), one.count, one.at_ms, 1) for one in told])
-        redis.ltrim(store.DENIALS, len(told), -1)
-    return len(told)
+    firsts = [_first.decode(raw) for raw in found]
+    if firsts:
+        transaction(_record_all, [(_denial.decode(one.kind), one.count, one.at_ms, 1) for one in firsts])
+        redis.ltrim(store.DENIALS, len(firsts), -1)
+    return len(firsts)
 
 
 def _write_sums(hour: int) -> int:
-    rest = list(_untold(hour))
+    rest = list(_counts_of(hour))
     for start in range(0, len(rest), AT_ONCE):
         transaction(_record_all, rest[start : start + AT_ONCE])
     current.redis().delete(store.denials(hour))
     return len(rest)
 
 
-_Sum = tuple[Denial, int, int, int]  # how often, since when (Unix ms) and within how many seconds
+_Sum = tuple[Denial, int, int, int]  # the number of denials, from when (Unix ms) and within how many seconds
 
 
-def _untold(hour: int) -> Iterator[_Sum]:
-    """What is to be written of an hour that is over, beside the first of each kind."""
-    for kind, kept in current.redis().hgetall(store.denials(hour)).items():
-        told, total = str(kept).split(":")
-        if int(total) > int(told):
-            yield _denial.decode(kind), int(total) - int(told), hour * HOUR_MS, 3600
+def _counts_of(hour: int) -> Iterator[_Sum]:
+    """The counts of a past hour, without the denials that were recorded immediately."""
+    for kind, counts in current.redis().hgetall(store.denials(hour)).items():
+        recorded, total = map(int, str(counts).split(":"))
+        if total > recorded:
+            yield _denial.decode(kind), total - recorded, hour * HOUR_MS, 3600
 
 
 def _record_all(sums: Sequence[_Sum]) -> None:
@@ -91,7 +92,7 @@ def _record_all(sums: Sequence[_Sum]) -> None:
 
 
 def _whose(digest: str | None) -> tuple[str, str | None, str]:
-    """Id and name of the key or access token that a refused text is, and what is the matter with it."""
+    """The id and name of a refused key or access token, and why it was refused."""
     if digest is None:
         return "others", None, "unknown"
     secret = db.session.execute(

@@ -1,7 +1,7 @@
-"""A person goes, a member leaves, a team ends, and with them all that was theirs: keys, subscriptions, budgets, sessions;
-a provider goes when nothing needs it.
+"""Deletes a person or team, or removes a member, with everything that they own: keys, subscriptions, budgets, sessions. It
+also deletes providers that nothing uses.
 
-It stands above the nouns it ends, so that none of them has to know the others. The books keep what was used.
+It is above the nouns that it deletes, so that none of them imports the others. The ledger keeps the usage.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from app.extensions import db
 
 
 def delete(person: Person, *, by: Person | None) -> None:
-    """Removes a person with everything that was theirs. Raises `Conflict` for the last admin, or the last owner of a
-    team that has other members."""
+    """Delete a person with everything that they own. Raises `Conflict` for the last admin, or the last owner of a team that
+    has other members."""
     id = person.id
     for membership in teams.memberships_of(person):
         teams.let_go(membership, by=by)
@@ -25,12 +25,12 @@ def delete(person: Person, *, by: Person | None) -> None:
     subscriptions.forget(person)
     budgets.forget("user", id)
     identity.remove(person, by=by)
-    sessions.end_all(id)  # last: they are in Redis, which knows no way back when the rest is refused
+    sessions.end_all(id)  # last: sessions are in Redis, which can't roll back if the rest fails
 
 
 def leave(team: Team, person: Person, *, by: Person) -> None:
-    """Takes a member out of a team; the team's keys that they made are revoked, and an owner stands for the
-    subscriptions that they asked for. Raises as `teams.remove_member`."""
+    """Remove a member from a team: the team's keys that they created are revoked, and the subscriptions that they requested
+    go to an owner. Raises as `teams.remove_member`."""
     for key in db.session.scalars(keys.of_team(team, by=person)):
         keys.revoke(key, by=by)
     subscriptions.hand_over(person, team=team)
@@ -38,20 +38,20 @@ def leave(team: Team, person: Person, *, by: Person) -> None:
 
 
 def dissolve(team: Team, *, by: Person) -> None:
-    """Removes a team: its keys are revoked, its subscriptions cancelled; what it used stays in the books."""
+    """Delete a team: its keys are revoked and its subscriptions cancelled. The ledger keeps its usage."""
     for key in db.session.scalars(keys.of_team(team)):
         keys.revoke(key, by=by)
     for found in db.session.scalars(subscriptions.of_team(team)):
         if found.is_live:
-            subscriptions.cancel(found, by=by, reason=f"The team {team.name} is removed.")
+            subscriptions.cancel(found, by=by, reason=f"The team {team.name} was deleted.")
         budgets.forget("subscription", found.id)
     teams.remove(team, by=by)
 
 
 def withdraw(provider: Provider, *, by: Person | None) -> None:
-    """Removes a provider; raises `Conflict` while deployments use it."""
+    """Delete a provider. Raises `Conflict` while deployments use it."""
     used = sorted({one.model.name for one in catalog.deployments_of(provider)})
     if used:
         few = ", ".join(used[:3]) + (f" and {len(used) - 3} more" if len(used) > 3 else "")
-        raise Conflict(f"{provider.name} serves {few}. Take it out of these models first.")
+        raise Conflict(f"{provider.name} serves {few}. Remove it from these models first.")
     providers.remove(provider, by=by)

@@ -1,12 +1,12 @@
-"""Cold tells hot: writes the directory, the callers and the limits into Redis once their changes are committed.
+"""Publication: writes the directory, the callers and the limits to Redis after their changes are committed.
 
-Every change is noted in its own transaction (`app.domain.changes`) and published right after its unit of work is
-committed; the notes stay until `catch_up` has published them once more, so that neither a Redis that was away nor a
-process that died between commit and publication leaves the directory behind for longer than a second.
+Each transaction records its changes (`app.domain.changes`), and they are published right after its commit. The records
+stay until `catch_up` has published them once more: if Redis was away, or a process died between commit and publication,
+Redis is behind by a second at most.
 
-Publications take turns: each watches one counter, reads SQL after that, and writes with the counter's increase in
-one MULTI. Whoever read before somebody else wrote has to read again, so an old state never covers a newer one. The
-directory's version is written last when all is rebuilt: while it is missing, hot knows that Redis has lost things.
+Publications are serialised by optimistic locking: each watches one counter, then reads SQL, and writes in one MULTI that
+increments the counter. If another publication wrote meanwhile, it reads again, so an old state never replaces a newer one.
+A complete rebuild writes the directory's version last: while it is missing, the gateway knows that Redis has lost data.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ log = logging.getLogger(__name__)
 TURN = f"{store.TAG}:publication"
 REBUILD = f"{store.TAG}:publication:rebuild:"
 TURNS = 50
-CHUNK = 200  # people published in one turn
-SCOPES = 5000  # scopes of nobody in particular, in one turn
+CHUNK = 200  # people per transaction
+SCOPES = 5000  # scopes that belong to no person, per transaction
 ENCODER = msgspec.json.Encoder()
 
 
 def publish(changes: Collection[Change]) -> bool:
-    """Publishes the present state of what has changed, in one turn. Raises `RedisError`.
+    """Publish the current state of these objects in one Redis transaction. Raises `RedisError`.
 
-    Answers False, having written nothing, while Redis has lost the directory: then `publish_all` is due.
+    Returns False, and writes nothing, if Redis has lost the directory: then call `publish_all`.
     """
     if not changes:
         return True
@@ -64,9 +64,9 @@ def publish(changes: Collection[Change]) -> bool:
 
 
 def publish_all() -> None:
-    """Publishes everything, the directory's version last, and removes callers that are no more.
+    """Publish everything, the directory's version last, and remove callers that no longer exist.
 
-    For a start, and after Redis has lost what it knew. Raises `RedisError`.
+    For the start, and after Redis has lost data. Raises `RedisError`.
     """
     redis = current.redis()
     while True:
@@ -79,7 +79,9 @@ def publish_all() -> None:
             chunk: list[Change] = [("person", id) for id in people[start : start + CHUNK]]
             _in_turn(partial(_read, changes=chunk), rebuilding=True)
         _forget_unknown_callers()
-        with _reading() as session:  # people brought their own scopes, and their keys and subscriptions with theirs
+        with (
+            _reading() as session
+        ):  # people's own scopes, and those of their keys and subscriptions, are already written
             others = select(Budget.scope_kind, Budget.scope_id).where(Budget.scope_kind.not_in(("user", "key")))
             scopes: list[Change] = [("scope", f"{kind}:{id}") for kind, id in session.execute(others)]
             scopes += [("scope", f"team:{id}") for id in session.scalars(select(Team.id))]
@@ -93,9 +95,9 @@ def publish_all() -> None:
 
 
 def catch_up() -> int:
-    """Publishes what is still noted as pending, or everything if Redis has lost it; how many notes were settled.
+    """Publish pending changes, or everything if Redis has lost the directory; return how many pending changes it cleared.
 
-    Cheap when nothing is due: one query and one Redis call. Raises `RedisError` while Redis is away.
+    It costs one query and one Redis call if nothing is pending. Raises `RedisError` while Redis is away.
     """
     if not current.redis().exists(store.DIRECTORY_VERSION):
         publish_all()
@@ -111,14 +113,14 @@ def catch_up() -> int:
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What a counter starts from: nano-units, put on once under an id."""
+    """The start value of a counter in nano-units, added once per `id`."""
 
     counter: str
     id: str
     nano: int
 
 
-# In the transaction that publishes the period, so that no call is let in between the two.
+# In the transaction that publishes the period, so that no call is admitted between the two.
 OPEN = """
 if redis.call('HGET', KEYS[1], 'opening') ~= ARGV[1] then
   redis.call('HINCRBY', KEYS[1], 'spent', ARGV[2])
@@ -128,7 +130,7 @@ end
 
 
 class _Records(msgspec.Struct):
-    """What is to be written: None takes a caller or a scope away."""
+    """What to write; None removes a caller or a scope."""
 
     document: directory.Directory | None = None
     callers: dict[str, directory.CallerRecord | None] = {}
@@ -137,7 +139,10 @@ class _Records(msgspec.Struct):
 
 
 def _in_turn(read: Callable[[Session], _Records], *, rebuilding: bool, marker: str | None = None) -> bool:
-    """Reads SQL and writes Redis so that no other publication came between. False: Redis lost things meanwhile."""
+    """Read SQL and write Redis without another publication in between; return False if Redis lost data meanwhile.
+
+    Raises `RedisError`, also after `TURNS` attempts.
+    """
     with current.redis().pipeline(transaction=True) as pipe:
         for _ in range(TURNS):
             try:
@@ -155,7 +160,7 @@ def _in_turn(read: Callable[[Session], _Records], *, rebuilding: bool, marker: s
                 return True
             except WatchError:
                 continue
-    raise RedisError(f"no turn to publish among {TURNS} tries")
+    raise RedisError(f"could not publish in {TURNS} attempts")
 
 
 def _write(pipe: Pipeline, records: _Records) -> None:
@@ -179,7 +184,7 @@ def _write(pipe: Pipeline, records: _Records) -> None:
             "tpm": scope.tpm,
             "parallel": scope.max_parallel,
         }
-        # The levels of token buckets live in the same hash and stay.
+        # The levels of token buckets are in the same hash and stay.
         pipe.hset(name, mapping={field: value for field, value in fields.items() if value is not None})
         absent = [field for field, value in fields.items() if value is None]
         if absent:
@@ -192,7 +197,7 @@ def _write(pipe: Pipeline, records: _Records) -> None:
 
 
 def _read(session: Session, changes: Iterable[Change]) -> _Records:
-    """The present state of everything that `changes` name."""
+    """The current state of everything that `changes` name."""
     named: dict[str, set[str]] = {kind: set() for kind in ("directory", "person", "team", "key", "caller", "scope")}
     for kind, id in changes:
         named.setdefault(kind, set()).add(id)
@@ -236,7 +241,7 @@ def _read(session: Session, changes: Iterable[Change]) -> _Records:
     return records
 
 
-SECRETS = (  # columns alone: a person may have hundreds of keys, and there may be many people
+SECRETS = (  # only columns: a person can have hundreds of keys, and there can be many people
     select(
         KeySecret.digest,
         KeySecret.id.label("secret_id"),
@@ -258,11 +263,11 @@ SECRETS = (  # columns alone: a person may have hundreds of keys, and there may 
 )
 
 
-_Models = dict[str, tuple[str, datetime | None]]  # a model's name -> the subscription that pays for it, and its end
+_Models = dict[str, tuple[str, datetime | None]]  # a model's name -> the subscription that pays for it, and its expiry
 
 
 def _callers(session: Session, records: _Records, keys: set[str], digests: set[str]) -> None:
-    """The records behind the secrets of `keys` and behind `digests`, which are of secrets or of tokens."""
+    """Add the caller records of the secrets of `keys` and of `digests`, which are of secrets or tokens."""
     asked = ((KeySecret.key_id, keys), (KeySecret.digest, digests))
     secrets = [row for column, these in asked if these for row in session.execute(SECRETS.where(one_of(column, these)))]
     of_tokens = select(AccessToken).where
@@ -281,7 +286,7 @@ def _callers(session: Session, records: _Records, keys: set[str], digests: set[s
         members.update((team_id, person_id) for team_id, person_id in session.execute(memberships))
     for row in secrets:
         if row.team_id is not None and (row.team_id, row.person_id) not in members:
-            records.callers[row.digest] = None  # who left the team has no key of it
+            records.callers[row.digest] = None  # a key of a team works only while its creator is a member
         else:
             records.callers[row.digest] = _key_record(row, people[row.person_id], models[row.team_id or row.person_id])
     for token in tokens:
@@ -289,7 +294,7 @@ def _callers(session: Session, records: _Records, keys: set[str], digests: set[s
 
 
 def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRecord | None:
-    """What stands behind a row of `SECRETS`."""
+    """The caller record of a row of `SECRETS`; None if it must not work."""
     ends = [moment for moment in (row.expires_at, row.secret_expires_at) if moment is not None]
     end = min(ends, default=None)
     if row.revoked_at or row.paused_at or (end is not None and end <= now()) or not _may_call(person):
@@ -337,11 +342,11 @@ def _ends_ms(models: _Models) -> dict[str, int]:
 
 
 def _may_call(person: Person) -> bool:
-    """Whether anything of this person's may call /v1: taking the scope away takes it from their keys too."""
+    """Whether this person can call /v1: without the scope their keys can't either."""
     return not person.disabled and "inference" in person.held_scopes
 
 
-# The limits of rate that stand in rows of their own, by the kind of scope: requests and tokens a minute, calls at once.
+# The columns of rate limits by kind of scope: requests and tokens per minute, concurrent calls.
 RATES = {
     "user": (Person.id, Person.rpm, Person.tpm, null()),
     "key": (ApiKey.id, ApiKey.rpm, ApiKey.tpm, ApiKey.max_parallel),
@@ -355,7 +360,7 @@ def _scopes(session: Session, records: _Records, wanted: set[tuple[str, str]]) -
     ids: dict[str, set[str]] = {kind: set() for kind, _ in wanted}
     for kind, id in wanted:
         ids[kind].add(id)
-    # The kinds stand beside the ids, so that their index is stepped into.
+    # Conditions on kind and id together, so that their index is used.
     of_scopes = select(Budget).where(Budget.scope_kind.in_(ids), one_of(Budget.scope_id, set().union(*ids.values())))
     budgets = {(row.scope_kind, row.scope_id): row for row in session.scalars(of_scopes)}
     rates: dict[tuple[str, str], tuple[int | None, int | None, int | None]] = {}
@@ -406,14 +411,14 @@ def provider_record(row: Provider) -> directory.Provider:
 
 
 def endpoint_record(row: Endpoint) -> directory.Endpoint:
-    """A path of /v1 as it is published."""
+    """An endpoint of /v1 as it is published."""
     return directory.Endpoint(path=row.path, active=row.active, providers=tuple(row.providers))
 
 
 def _shared(row: Model) -> dict[str, Any]:
-    """What the gateway must know of a model's fields: its own record has a field of the same name for it."""
-    told = {name: value for name, value in fields.told(ModelFields, row).items() if name in _RECORDED}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    """The values of a model that the gateway needs: its own record has a field of the same name."""
+    values = {name: value for name, value in fields.told(ModelFields, row).items() if name in _RECORDED}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 _RECORDED = frozenset(directory.Model.__struct_fields__)
@@ -451,7 +456,7 @@ def _prices(row: Model) -> tuple[directory.DatedPrice, ...]:
 
 
 def _forget_unknown_callers() -> None:
-    """Publishes every caller that Redis has and SQL may not: a stale copy of Redis must not revive a key."""
+    """Publish every caller in Redis that SQL may not have: a stale copy of Redis must not revive a key."""
     redis = current.redis()
     stem = store.caller("")
     found = {name[len(stem) :] for name in redis.scan_iter(match=f"{_escaped(stem)}*", count=1000)}
@@ -468,7 +473,7 @@ def _escaped(pattern: str) -> str:
 
 
 def _settle(ids: list[str]) -> None:
-    """Removes notes that have been published."""
+    """Delete pending changes that have been published."""
     if ids:
         db.session.rollback()
         transaction(_delete_pending, ids)
@@ -480,20 +485,20 @@ def _delete_pending(ids: list[str]) -> None:
 
 
 def _reading() -> Session:
-    """A session of its own: publication must see what is committed, not what this request has in hand."""
+    """A session of its own: publication must see what is committed, not the changes of this request's session."""
     return Session(db.engine, autoflush=False)
 
 
 @after_commit
 def publish_pending() -> None:
-    """Publishes what the unit of work just committed has noted."""
+    """Publish the pending changes of the transaction that was just committed."""
     changes: set[Change] = db.session.info.pop(PENDING, set())
     try:
         with _one_publisher():
             publish(changes)
     except (RedisError, SQLAlchemyError) as error:
-        log.warning("published later, as Redis or the database did not answer: %s", type(error).__name__)
-    except Exception:  # the change is made and kept: the one who made it must not be told otherwise
+        log.warning("publication is postponed: Redis or the database did not answer: %s", type(error).__name__)
+    except Exception:  # the change is committed: the caller must not get an error
         log.exception("a committed change could not be published")
 
 
@@ -504,6 +509,6 @@ def _discard_pending(session: Session) -> None:
 
 @cache
 def _one_publisher() -> threading.Lock:
-    """The publishers of one process take turns here, without disturbing each other in Redis. Made when first
-    needed, after gevent has patched what it patches."""
+    """A lock that serialises publications of one process before they compete in Redis. It is created at first use, after
+    gevent's patches."""
     return threading.Lock()

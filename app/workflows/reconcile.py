@@ -1,9 +1,8 @@
-"""Reconciling: do Redis's counters say what the books say?
+"""Reconciling: compares Redis's counters with the ledger.
 
-Under load the two are never read at one instant, so a difference counts only when it stays the same over several
-looks with all that still waits in the stream added to the books; then it is drift. Nothing repairs it by itself: an
-admin may have one counter moved by the difference. That step tells the books in the same instant, as every step of a
-counter does: a repair is an entry of its own, and no entry is ever changed.
+Under load the two can't be read at the same moment. A difference is drift only if it stays the same over several looks,
+with the events that wait in the stream added to the ledger's sums. Nothing repairs drift automatically: an admin can move
+one counter by the difference. That step also appends the ledger entry that records it; no entry is ever changed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 LOOKS = 3
 BETWEEN_LOOKS_S = 0.3
 RECENT_MS = 2 * 3_600_000
-MOST_WAITING = 20_000  # entries of the stream that are looked at
+MOST_WAITING = 20_000  # entries of the stream that it reads at most
 SHORTEST_MS = {"day": 22 * 3_600_000, "week": 6 * 86_400_000, "month": 27 * 86_400_000}
 
 Name = tuple[str, str, str]  # scope kind, scope id, period name
@@ -46,12 +45,12 @@ _decode = msgspec.json.Decoder(UsageEvent).decode
 
 
 class Drift(NamedTuple):
-    """A counter that differs from the books: nano-units each."""
+    """A counter that differs from the ledger; amounts in nano-units."""
 
     kind: str
     id: str
     period: str
-    counted_nano: int  # by Redis
+    counted_nano: int  # in Redis
     booked_nano: int  # in the ledger and on the way to it
 
     @property
@@ -60,21 +59,21 @@ class Drift(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The counter's name in one word, for addresses and the audit."""
+        """The counter's name as one string, for addresses and the audit log."""
         return ":".join(self[:3])
 
 
 class Comparison(NamedTuple):
-    """How many counters were compared, and those that drift."""
+    """The number of compared counters, and those that drift."""
 
     compared: int
     drift: list[Drift]
 
 
 def compare(redis: Redis, *, recent_ms: int = RECENT_MS, pause_s: float = BETWEEN_LOOKS_S) -> Comparison:
-    """Compare the counters of running periods that were charged in the last `recent_ms` with the books.
+    """Compare the counters of current periods that were charged in the last `recent_ms` with the ledger.
 
-    Each drift is logged as an error. While more waits in the stream than can be looked at, nothing is compared.
+    Each drift is logged as an error. Nothing is compared while more than `MOST_WAITING` events wait in the stream.
     Raises `RedisError` and SQLAlchemy's errors.
     """
     names = [name for name in budgets.charged_since(_now_ms() - recent_ms) if _runs(name[2])]
@@ -83,15 +82,12 @@ def compare(redis: Redis, *, recent_ms: int = RECENT_MS, pause_s: float = BETWEE
     if found is None:
         return Comparison(0, [])
     for drift in found:
-        log.error("a counter differs from the books", **drift._asdict(), drift_nano=drift.nano)
+        log.error("a counter differs from the ledger", **drift._asdict(), drift_nano=drift.nano)
     return Comparison(len(names), found)
 
 
 def find(redis: Redis, name: str, *, pause_s: float = BETWEEN_LOOKS_S) -> Drift | None:
-    """The drift of one counter now, by the name that `Drift.name` spells; None when there is none to be told.
-
-    Periods that are over are left alone, as nothing asks their counters any more.
-    """
+    """The current drift of the counter with this `Drift.name`; None if there is none, or its period is over."""
     spelled = SPELLED.fullmatch(name)
     if spelled is None or not _runs(spelled[3]):
         return None
@@ -100,54 +96,53 @@ def find(redis: Redis, name: str, *, pause_s: float = BETWEEN_LOOKS_S) -> Drift 
 
 
 def again(redis: Redis, drift: Drift) -> Drift | None:
-    """The same drift with the counter's present value, for a counter that was charged meanwhile; else None."""
+    """The drift with the counter's current value, if the difference is still the same; else None."""
     found = _look(redis, [drift[:3]])
     return found[0] if found and found[0].nano == drift.nano else None
 
 
 def repair(redis: Redis, drift: Drift, *, by: Person) -> None:
-    """Moves one Redis counter by exactly its drift, in one step and only if it still has the value compared; the same
-    step appends a `repair` entry to the books, by the way of every usage event.
+    """Move one Redis counter by exactly its drift, in one step and only if it still has the compared value. The same step
+    appends a `repair` event to the stream.
 
-    The entry tells what was moved and costs nothing: the ledger is the truth that every counter is rebuilt from, so
-    the counter is what was wrong. A cost would move both sides, keep the difference, and charge or refund people for
-    what never happened. So that a repair never covers what the books lack, nothing is repaired while dead letters
-    wait for a decision: they may be the difference.
+    The event records the amount and costs nothing: counters are rebuilt from the ledger, so the counter was wrong. A cost
+    would change both sides, keep the difference, and charge or refund people for nothing. Nothing is repaired while dead
+    letters are open: they can be the difference.
 
-    To be the last act of a unit of work, whose audit entry is then committed; the log tells it in any case. Raises
-    `Conflict` when the counter has moved, the meter is closed or letters wait.
+    Call it last in a transaction, which then commits the audit entry; it is logged in any case. Raises `Conflict` if the
+    counter has moved, the meter is closed or dead letters are open.
     """
     if waiting := dead_letters.open_count():
-        raise DoubtfulBooks(
-            f"{waiting} dead {'letter waits' if waiting == 1 else 'letters wait'} for a decision and may be what the"
-            " books lack. Post or dismiss them first."
+        raise IncompleteLedger(
+            f"{waiting} dead {'letter is' if waiting == 1 else 'letters are'} open and can be the difference."
+            " Post or dismiss them first."
         )
     counted, booked = money.text(drift.counted_nano), money.text(drift.booked_nano)
     audit.record(
         by, "drift.repair", "counter", drift.name, before={"spent": counted}, after={"spent": booked},
         reason=f"moved by {money.text(-drift.nano)}",
     )  # fmt: skip
-    db.session.flush()  # whatever the database may refuse, it refuses before Redis is touched
-    verdict = adjustments.move(redis, _told(drift, by), only_from=drift.counted_nano)
+    db.session.flush()  # errors of the database come before Redis is touched
+    verdict = adjustments.move(redis, _event(drift, by), only_from=drift.counted_nano)
     if verdict == "closed":
-        raise Conflict("The meter is being counted anew, which repairs every counter by itself.")
+        raise Conflict("The meter is being recounted, which repairs every counter.")
     if verdict == "changed":
-        raise Moved("The counter has moved meanwhile. Nothing was changed.")
+        raise Moved("The counter has changed meanwhile. Nothing was repaired.")
     log.warning("a counter was repaired", **drift._asdict(), drift_nano=drift.nano, by=by.username)
 
 
-def _told(drift: Drift, by: Person) -> UsageEvent:
-    """The entry that a repair makes: whose counter was moved by how much, at no cost."""
+def _event(drift: Drift, by: Person) -> UsageEvent:
+    """The event of a repair: which counter was moved by how much, at no cost."""
     return UsageEvent(
         request_id=new_id(), attempt=0, kind="repair", at_ms=_now_ms(), person_id="", model="", endpoint="",
         api_type="", outcome="ok", status=200, moved_nano=-drift.nano, scopes=(drift[:3],),
-        error_message=f"Repaired by {by.username}: Redis had {money.text(drift.counted_nano)}, the books"
+        error_message=f"Repaired by {by.username}: Redis had {money.text(drift.counted_nano)}, the ledger"
         f" {money.text(drift.booked_nano)}.",
     )  # fmt: skip
 
 
 def repairs(limit: int = 20) -> list[UsageEntry]:
-    """The last repairs, newest first."""
+    """The newest `limit` repairs, newest first."""
     query = (
         select(UsageEntry).where(UsageEntry.kind == "repair").order_by(UsageEntry.at_ms.desc(), UsageEntry.id.desc())
     )
@@ -158,8 +153,8 @@ class Moved(Conflict):
     """The counter was charged between the comparison and the repair; comparing once more may help."""
 
 
-class DoubtfulBooks(Conflict):
-    """Something may be missing from the books, so that they are not what to repair a counter by."""
+class IncompleteLedger(Conflict):
+    """Dead letters are open, so the ledger can be incomplete and no counter can be repaired by it."""
 
 
 def _lasting(redis: Redis, names: list[Name], pause_s: float) -> list[Drift] | None:
@@ -184,7 +179,7 @@ def _lasting(redis: Redis, names: list[Name], pause_s: float) -> list[Drift] | N
 
 def _look(redis: Redis, names: list[Name]) -> list[Drift] | None:
     """The counters that differ now; None while too much waits in the stream."""
-    with redis.pipeline(transaction=True) as pipe:  # counters and what waits, of one instant
+    with redis.pipeline(transaction=True) as pipe:  # counters and waiting events at one moment
         pipe.xrange(store.USAGE, count=MOST_WAITING)
         for name in names:
             pipe.hget(store.spent(*name), "spent")
@@ -194,7 +189,7 @@ def _look(redis: Redis, names: list[Name]) -> list[Drift] | None:
     events = _events(waiting)
     booked = budgets.spent_of(names)
     known = posting.known(events)
-    db.session.rollback()  # the next look must not see this one's moment again
+    db.session.rollback()  # the next look must not reuse this one's snapshot
     for event in events:
         if (event.request_id, event.kind) not in known:
             for scope in event.scopes:
@@ -217,7 +212,7 @@ def _events(entries: list[tuple[str, dict[str, str]]]) -> list[UsageEvent]:
 
 
 def _runs(period: str) -> bool:
-    """Whether a period of this name surely still runs: the counters of past ones may be gone from Redis."""
+    """Whether the period with this name has certainly not ended: Redis may have dropped the counters of past ones."""
     kind, _, start_s = period.partition("-")
     return period == "total" or _now_ms() < int(start_s or 0) * 1000 + SHORTEST_MS.get(kind, 0)
 

@@ -1,6 +1,6 @@
-"""What a request to /v1 would meet, told without sending it: which deployment would serve it, and why not the others.
+"""Route preview: which deployment would serve a request to /v1, and why not the others, without sending it.
 
-The gateway's own plan of routing is asked; keys, limits and budgets play no part.
+It uses the gateway's own routing plan; keys, limits and budgets are not considered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.workflows import publication
 
 
 class Way(msgspec.Struct, kw_only=True):
-    """A deployment of the model: whether it would be tried, in which order, and why."""
+    """A deployment of the model: whether it would be used, in which order, and why."""
 
     deployment_id: str
     provider_id: str
@@ -34,8 +34,8 @@ class Way(msgspec.Struct, kw_only=True):
 
 
 class RoutePreview(msgspec.Struct, kw_only=True):
-    """`result` is served, endpoint_disabled, model_not_found, not_capable or no_deployment; `deployment` is the way
-    that would be tried first."""
+    """`result` is "served", "endpoint_disabled", "model_not_found", "not_capable" or "no_deployment"; `deployment` is the
+    one that would be used first."""
 
     result: str
     reason: str
@@ -44,23 +44,23 @@ class RoutePreview(msgspec.Struct, kw_only=True):
 
 
 def preview(endpoint: Endpoint, request: Mapping[str, Any]) -> RoutePreview:
-    """Raises `Invalid` for a request that names no model or steers by something that is no name."""
+    """Preview the route of a request body. Raises `Invalid` if it names no model, or its provider fields are invalid."""
     capability, name = ENDPOINTS[endpoint.id].capability, request.get("model")
     if capability is not None and not (isinstance(name, str) and name):
-        raise Invalid("Give the request's model.", "request.model")
+        raise Invalid("Enter the model of the request.", "request.model")
     steering = _steering(request)
     if not endpoint.active:
-        return RoutePreview(result="endpoint_disabled", reason=f"{endpoint.path} is switched off.")
+        return RoutePreview(result="endpoint_disabled", reason=f"{endpoint.path} is disabled.")
     if capability is None or not isinstance(name, str):
-        return RoutePreview(result="served", reason="This path asks no deployment; the gateway answers it.")
+        return RoutePreview(result="served", reason="The gateway answers this endpoint itself, without a deployment.")
     model = catalog.find_model(name)
     if model is None or model.status == "disabled":
-        why = "There is no such model." if model is None else "The model is disabled."
+        why = "This model does not exist." if model is None else "The model is disabled."
         return RoutePreview(result="model_not_found", reason=why)
     if capability not in model.capabilities:
         offers = ", ".join(model.capabilities)
         return RoutePreview(
-            result="not_capable", reason=f"The model cannot be used with {endpoint.path}; it offers {offers}."
+            result="not_capable", reason=f"The model does not support {endpoint.path}; it supports {offers}."
         )
     record = publication.model_record(model)
     rows = {one.provider_id: one.provider for one in model.deployments}
@@ -82,7 +82,7 @@ def preview(endpoint: Endpoint, request: Mapping[str, Any]) -> RoutePreview:
 
 
 def _share(usable: list[Candidate], steering: Steering) -> str:
-    """How many of the calls the first way gets, if it has rivals of its priority."""
+    """The first deployment's share of the calls, if others have the same priority."""
     first = usable[0].deployment
     if steering.provider is not None:
         return ""
@@ -101,15 +101,15 @@ def _way(one: Candidate, place: int) -> Way:
         priority=deployment.priority,
         weight=deployment.weight,
         usable=one.hindrance is None,
-        reason=one.hindrance or f"Tried in place {place}.",
+        reason=one.hindrance or f"Used in place {place}.",
     )
 
 
 def _steering(request: Mapping[str, Any]) -> Steering:
-    """`provider` and `fallback_providers` of the request."""
+    """`provider` and `fallback_providers` of the request. Raises `Invalid`."""
     first, fallbacks = request.get("provider"), request.get("fallback_providers") or []
     if first is not None and not isinstance(first, str):
-        raise Invalid("Give a provider's name or id.", "request.provider")
+        raise Invalid("Enter a provider's name or id.", "request.provider")
     if not isinstance(fallbacks, list) or any(not isinstance(word, str) for word in fallbacks):
-        raise Invalid("Give a list of names or ids of providers.", "request.fallback_providers")
+        raise Invalid("Enter a list of provider names or ids.", "request.fallback_providers")
     return Steering(first, tuple(fallbacks)) if first is not None or fallbacks else routing.FREE

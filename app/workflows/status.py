@@ -1,7 +1,6 @@
-"""How this Portico is doing, as one set of facts: its stores, the meter, the background processes, what waits between.
+"""The status of this Portico: its stores, the meter, the background processes, and what waits between them.
 
-The status page and the management API tell the same, so it is gathered here; every part may be away without the
-others falling silent.
+The status page and the management API both show it. Any part can be unavailable without hiding the others.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from config import ROOT
 
 Level = Literal["ok", "warning", "danger"]
 
-OVERDUE_S = 300  # jobs run each minute
-SLOW_MS = 10_000  # events that wait longer are worth a word
+OVERDUE_S = 300  # jobs run every minute
+SLOW_MS = 10_000  # a longer delay of usage is a warning
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the two stores. `kind` is its product and version, `latency_ms` None while it does not answer."""
+    """The database or Redis. `kind` is its product and version; `latency_ms` is None while it does not answer."""
 
     name: str
     kind: str | None
@@ -49,14 +48,14 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Meter(msgspec.Struct, frozen=True, kw_only=True):
-    """`counting`: Redis was lost or restarted, and the counters are being written anew."""
+    """The meter. `counting`: Redis was lost or restarted, and the counters are being recounted."""
 
     open: bool
     counting: bool
 
 
 class Drainer(msgspec.Struct, frozen=True, kw_only=True):
-    """The drainer as it last told of itself. Counts are since its start; `trouble` is empty when there is none."""
+    """The drainer's last report. Counts are since its start; `trouble` is empty if there is none."""
 
     at: datetime
     running: bool
@@ -71,7 +70,7 @@ class Drainer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rollups(msgspec.Struct, frozen=True, kw_only=True):
-    """The job's last run; `differences` are sums that do not say what their entries say."""
+    """The last run of the job `rollups`; `differences` counts sums that differ from their entries."""
 
     at: datetime
     overdue: bool
@@ -81,7 +80,7 @@ class Rollups(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quotas(msgspec.Struct, frozen=True, kw_only=True):
-    """The last comparison of Redis's counters with the books; `drift` names the first 50 that differ."""
+    """The last comparison of Redis's counters with the ledger; `drift` has the first 50 that differ."""
 
     at: datetime
     overdue: bool
@@ -91,14 +90,14 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """A background process by its name in the Procfile; `running`: one of them has told of itself lately."""
+    """A background process by its name in the Procfile; `running`: it has sent a heartbeat recently."""
 
     name: str
     running: bool
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """How far Portico's clock is ahead of Redis's, and by how much Redis's went ahead or back when it last did, lately."""
+    """How far Portico's clock is ahead of Redis's in ms, and the last recent jump of Redis's clock in ms."""
 
     difference_ms: int
     step_ms: int | None
@@ -110,14 +109,14 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Concern(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that an admin should know, in a sentence."""
+    """One problem, in a sentence for admins."""
 
     level: Level
     what: str
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. What could not be read, or has never been told, is None."""
+    """The whole status. A part is None if it could not be read or has never reported."""
 
     at: datetime
     database: Store
@@ -136,7 +135,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def concerns(self) -> list[Concern]:
-        """What is not as it should be, the worst first."""
+        """The problems, worst first."""
         return sorted(_concerns(self), key=lambda concern: concern.level != "danger")
 
     @property
@@ -145,20 +144,20 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def present() -> Condition:
-    """The facts of this moment; asks each store once or twice and waits for no process."""
-    redis, told = _redis()
+    """The current status. It makes one or two calls to each store and waits for no process."""
+    redis, parts = _redis()
     database, waiting, letters = _database()
     return Condition(
         at=clock.now(),
         database=database,
         redis=redis,
-        meter=told.get("meter"),
-        processes=told.get("processes", []),
-        times=told.get("times"),
-        drainer=told.get("drainer"),
-        rollups=told.get("rollups"),
-        quotas=told.get("quotas"),
-        usage_waiting=told.get("usage"),
+        meter=parts.get("meter"),
+        processes=parts.get("processes", []),
+        times=parts.get("times"),
+        drainer=parts.get("drainer"),
+        rollups=parts.get("rollups"),
+        quotas=parts.get("quotas"),
+        usage_waiting=parts.get("usage"),
         changes_waiting=waiting,
         dead_letters=letters,
         providers=_providers() if database.answers else [],
@@ -168,14 +167,14 @@ def present() -> Condition:
 
 
 def forget_drift(redis: Redis, drift: Drift) -> None:
-    """Takes a counter that was repaired off the last comparison, so that nobody repairs it from an old list."""
+    """Remove a repaired counter from the last comparison, so that nobody repairs it again from an old list."""
     found = _quotas(cast("dict[str, str]", redis.hgetall(store.QUOTAS_STATUS)))
     if found is None:
         return
     left = [one for one in found.drift if one.name != drift.name]
     gone = len(found.drift) - len(left)
-    told = [{**one._asdict(), "drift_nano": one.nano} for one in left]
-    redis.hset(store.QUOTAS_STATUS, mapping={"drift": msgspec.json.encode(told), "drifting": found.drifting - gone})
+    rows = [{**one._asdict(), "drift_nano": one.nano} for one in left]
+    redis.hset(store.QUOTAS_STATUS, mapping={"drift": msgspec.json.encode(rows), "drifting": found.drifting - gone})
 
 
 @cache
@@ -189,53 +188,53 @@ def version() -> str:
 
 
 _WITHOUT: dict[str, tuple[Level, str]] = {
-    "drainer": ("danger", "The drainer is not running: usage does not reach the books."),
+    "drainer": ("danger", "The drainer is not running: usage does not reach the ledger."),
     "worker": ("warning", "The worker is not running: e-mail, webhooks and periodic jobs wait."),
-    "clock": ("warning", "The clock is not running: no periodic job is started."),
+    "clock": ("warning", "The clock is not running: periodic jobs do not start."),
 }
 
 
 def _concerns(now: Condition) -> list[Concern]:
     found: list[Concern] = []
 
-    def tell(level: Level, what: str) -> None:
+    def add(level: Level, what: str) -> None:
         found.append(Concern(level=level, what=what))
 
     if not now.database.answers:
-        tell("danger", "The database does not answer: calls go on, their usage waits.")
+        add("danger", "The database does not answer: calls continue, and their usage waits.")
     if not now.redis.answers:
-        tell("danger", "Redis does not answer: only calls of free models are let in.")
+        add("danger", "Redis does not answer: only calls to free models are accepted.")
         return found
     if now.meter and not now.meter.open:
-        counting = " It is being counted anew, which takes some seconds." if now.meter.counting else ""
-        tell("danger", f"The meter is closed: calls that cost money are refused.{counting}")
+        counting = " A recount is running and takes some seconds." if now.meter.counting else ""
+        add("danger", f"The meter is closed: calls that cost money are refused.{counting}")
     for process in now.processes:
         if not process.running:
-            tell(*_WITHOUT[process.name])
+            add(*_WITHOUT[process.name])
     if now.drainer is not None and now.drainer.running:
         if now.drainer.lag_ms > SLOW_MS:
-            tell("warning", "Usage reaches the books late.")
+            add("warning", "Usage reaches the ledger late.")
         if now.drainer.trouble:
-            tell("warning", f"The drainer has trouble: {now.drainer.trouble}.")
+            add("warning", f"The drainer has trouble: {now.drainer.trouble}.")
     if now.times is not None:
         if now.times.differ:
-            tell("warning", f"The clocks of Portico and Redis differ by {abs(now.times.difference_ms) / 1000:.0f} s.")
+            add("warning", f"The clocks of Portico and Redis differ by {abs(now.times.difference_ms) / 1000:.0f} s.")
         if now.times.step_ms is not None:
             way = "ahead" if now.times.step_ms > 0 else "back"
-            tell("warning", f"The time of Redis went {way} by {abs(now.times.step_ms) / 1000:.0f} s a short while ago.")
+            add("warning", f"Redis's clock recently jumped {way} by {abs(now.times.step_ms) / 1000:.0f} s.")
     if now.rollups and now.rollups.overdue or now.quotas and now.quotas.overdue:
-        tell("warning", "Periodic jobs are overdue.")
+        add("warning", "Periodic jobs are overdue.")
     if now.rollups and now.rollups.differences:
-        tell("danger", "Sums of usage differ from the entries that they were made of.")
+        add("danger", "Usage sums differ from their ledger entries.")
     if now.quotas and now.quotas.drifting:
         count = now.quotas.drifting
-        tell("danger", f"{count} {'counter differs' if count == 1 else 'counters differ'} from the books.")
+        add("danger", f"{count} {'counter differs' if count == 1 else 'counters differ'} from the ledger.")
     if now.dead_letters:
         count = now.dead_letters
-        tell("warning", f"{count} dead {'letter waits' if count == 1 else 'letters wait'} for a decision.")
+        add("warning", f"{count} dead {'letter needs' if count == 1 else 'letters need'} a decision.")
     for provider in now.providers:
         if provider.state == "failing":
-            tell("warning", f"The provider {provider.name} is failing: {provider.reason}")
+            add("warning", f"The provider {provider.name} is failing: {provider.reason}")
     return found
 
 
@@ -248,7 +247,7 @@ def _providers() -> list[ProviderHealth]:
 
 
 def _database() -> tuple[Store, int | None, int | None]:
-    """The database, the changes that wait to be published, and the dead letters that wait for a decision."""
+    """The database, the number of pending changes, and the number of open dead letters."""
     config = current.config()
     sqlite = config.database_url.startswith("sqlite")
     began = time.perf_counter()
@@ -269,7 +268,7 @@ def _database() -> tuple[Store, int | None, int | None]:
 
 
 def _redis() -> tuple[Store, dict[str, Any]]:
-    """Redis, and what the others have left in it."""
+    """Redis, and the parts of the status that it holds, by name."""
     embedded = current.config().redis_embedded
     client = current.redis()
     began = time.perf_counter()
@@ -289,7 +288,7 @@ def _redis() -> tuple[Store, dict[str, Any]]:
         return Store(name="Redis", kind=None, embedded=embedded, latency_ms=None), {}
     number = server.get("valkey_version")
     kind = f"Valkey {number}" if number else f"Redis {server.get('redis_version', '')}".strip()
-    told = {
+    parts = {
         "meter": Meter(
             open="epoch" in meter and meter.get("run_id") == server.get("run_id"), counting="counting" in meter
         ),
@@ -304,63 +303,63 @@ def _redis() -> tuple[Store, dict[str, Any]]:
         "quotas": _quotas(compared),
         "usage": int(usage),
     }
-    return Store(name="Redis", kind=kind, embedded=embedded, latency_ms=latency_ms), told
+    return Store(name="Redis", kind=kind, embedded=embedded, latency_ms=latency_ms), parts
 
 
-def _drainer(told: dict[str, str], *, running: bool) -> Drainer | None:
-    if "at_ms" not in told:
+def _drainer(report: dict[str, str], *, running: bool) -> Drainer | None:
+    if "at_ms" not in report:
         return None
     return Drainer(
-        at=_moment(told),
+        at=_moment(report),
         running=running,
-        lag_events=_number(told, "lag_events"),
-        lag_ms=_number(told, "lag_ms"),
-        posted=_number(told, "posted"),
-        reaped=_number(told, "reaped"),
-        replayed=_number(told, "replayed"),
-        spools_waiting=_number(told, "spools_waiting"),
-        torn_lines=_number(told, "torn_lines"),
-        trouble=told.get("trouble", ""),
+        lag_events=_number(report, "lag_events"),
+        lag_ms=_number(report, "lag_ms"),
+        posted=_number(report, "posted"),
+        reaped=_number(report, "reaped"),
+        replayed=_number(report, "replayed"),
+        spools_waiting=_number(report, "spools_waiting"),
+        torn_lines=_number(report, "torn_lines"),
+        trouble=report.get("trouble", ""),
     )
 
 
-def _rollups(told: dict[str, str]) -> Rollups | None:
-    if "at_ms" not in told:
+def _rollups(report: dict[str, str]) -> Rollups | None:
+    if "at_ms" not in report:
         return None
-    at = _moment(told)
+    at = _moment(report)
     return Rollups(
         at=at,
         overdue=_is_overdue(at),
-        derived=_number(told, "derived"),
-        differences=_number(told, "differences"),
-        first_difference=told.get("first_difference", ""),
+        derived=_number(report, "derived"),
+        differences=_number(report, "differences"),
+        first_difference=report.get("first_difference", ""),
     )
 
 
-def _quotas(told: dict[str, str]) -> Quotas | None:
-    if "at_ms" not in told:
+def _quotas(report: dict[str, str]) -> Quotas | None:
+    if "at_ms" not in report:
         return None
-    at = _moment(told)
-    rows = msgspec.json.decode(told.get("drift") or "[]")
+    at = _moment(report)
+    rows = msgspec.json.decode(report.get("drift") or "[]")
     return Quotas(
         at=at,
         overdue=_is_overdue(at),
-        compared=_number(told, "compared"),
-        drifting=_number(told, "drifting"),
+        compared=_number(report, "compared"),
+        drifting=_number(report, "drifting"),
         drift=[Drift(*(row[field] for field in Drift._fields)) for row in rows],
     )
 
 
-def _moment(told: dict[str, str]) -> datetime:
-    return from_ms(_number(told, "at_ms"))
+def _moment(report: dict[str, str]) -> datetime:
+    return from_ms(_number(report, "at_ms"))
 
 
 def _is_overdue(at: datetime) -> bool:
     return clock.now() - at > timedelta(seconds=OVERDUE_S)
 
 
-def _number(told: dict[str, str], name: str) -> int:
-    return int(told.get(name) or 0)
+def _number(report: dict[str, str], name: str) -> int:
+    return int(report.get(name) or 0)
 
 
 def _since(began: float) -> float:

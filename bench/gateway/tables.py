@@ -26,14 +26,6 @@ def rps(measure: Measure) -> float | None:
     return measure.load.rps
 
 
-def completed(measure: Measure) -> float | None:
-    return measure.load.ok
-
-
-def at_once(measure: Measure) -> float | None:
-    return measure.load.peak
-
-
 def held_kb(measure: Measure) -> float | None:
     return measure.kb_a_stream
 
@@ -189,10 +181,6 @@ def cell(raw: Raw, run: str, target: str, figure: Figure, digits: int = 0) -> st
     return middle if len(values) == 1 else f"{middle} ({number(min(values), digits)}–{number(max(values), digits)})"
 
 
-def errors(raw: Raw, run: str, target: str) -> str:
-    return number(sum(measure.load.errors for measure in raw.of(run, target)))
-
-
 def measured(raw: Raw, run: str) -> list[str]:
     return [target for target in TARGETS if raw.of(run, target)]
 
@@ -205,118 +193,61 @@ def judgement(raw: Raw) -> str:
     )
 
 
-def requests(raw: Raw) -> str:
-    def side(name: str) -> Figure:
-        return lambda measure: measure.side_us(name)
-
+def comparison(raw: Raw) -> str:
+    """What each target does and costs: medians, with the least and the most of the repeats where they are judged."""
     rows = []
     for target in measured(raw, "capacity"):
-        own = raw.median("capacity", target, cpu)
         is_gateway = target != "direct"
+        ttft = [number(raw.median("stream", target, spread("ttft", part)), 1) for part in ("p50", "p99")]
+        failed = sum(measure.load.errors for run in ("capacity", "stream") for measure in raw.of(run, target))
         rows.append(
             (
                 TITLES[target],
                 cell(raw, "capacity", target, rps),
                 cell(raw, "capacity", target, cpu) if is_gateway else "",
-                times(ratio(own, raw.median("capacity", "nginx", cpu))) if is_gateway else "",
-                part_of(ratio(own, raw.median("capacity", "litellm", cpu))) if target in ("nginx", OURS) else "",
-                f"{number(100 * (raw.median('capacity', target, lambda m: m.busy) or 0))} %" if is_gateway else "",
-                cell(raw, "capacity", target, side("valkey")) if target == OURS else "",
-                cell(raw, "capacity", target, side("drainer")) if target == OURS else "",
-                number(added(raw, target, "p50"), 2) if is_gateway else "",
-                number(added(raw, target, "p99"), 2) if is_gateway else "",
-                errors(raw, "capacity", target),
-            )
-        )
-    rate = f"{raw.args['rate']:g}"
-    heads = ("", "requests/s", "CPU-µs a request", "of nginx's", "of LiteLLM's", "its core busy", "Valkey's µs", "drainer's µs",
-             f"added p50 ms at {rate}/s", "added p99 ms", "errors")  # fmt: skip
-    return table(heads, rows)
-
-
-def streams(raw: Raw) -> str:
-    rows = []
-    for target in measured(raw, "stream"):
-        own = raw.median("stream", target, chunk)
-        is_gateway = target != "direct"
-        rows.append(
-            (
-                TITLES[target],
+                " / ".join(number(added(raw, target, part), 2) for part in ("p50", "p99")) if is_gateway else "",
                 cell(raw, "stream", target, chunk) if is_gateway else "",
-                times(ratio(own, raw.median("stream", "nginx", chunk))) if is_gateway else "",
-                part_of(ratio(own, raw.median("stream", "litellm", chunk))) if target in ("nginx", OURS) else "",
-                cell(raw, "stream", target, spread("ttft", "p50"), 2),
-                cell(raw, "stream", target, spread("ttft", "p99"), 2),
-                cell(raw, "stream", target, spread("transit", "p50"), 2),
-                cell(raw, "stream", target, spread("transit", "p99"), 2),
-                cell(raw, "stream", target, spread("jitter", "p99"), 2),
-                errors(raw, "stream", target),
+                " / ".join(ttft),
+                number(failed),
             )
         )
-    heads = ("", "CPU-µs a chunk", "of nginx's", "of LiteLLM's", "TTFT p50 ms", "TTFT p99 ms", "transit p50 ms", "transit p99 ms",
-             "jitter p99 ms", "errors")  # fmt: skip
+    heads = ("", "requests/s per core", "CPU µs / request", f"added p50 / p99 ms at {raw.args['rate']:g}/s",
+             "CPU µs / chunk", f"TTFT p50 / p99 ms, {raw.args['streams']} streams", "errors")  # fmt: skip
     return table(heads, rows)
 
 
-def held(raw: Raw) -> str:
-    rows = []
-    for run, pace in (("held-fast", "20 chunks/s"), ("held-slow", "1 chunk/s")):
-        for target in measured(raw, run):
-            rows.append(
-                (
-                    TITLES[target],
-                    f"{number(raw.args[run.replace('-', '_')])} at {pace}",
-                    number(min(raw.values(run, target, completed))),
-                    number(max(raw.values(run, target, at_once))),
-                    errors(raw, run, target),
-                    cell(raw, run, target, spread("ttft", "p50"), 1),
-                    cell(raw, run, target, spread("ttft", "p99"), 1),
-                    cell(raw, run, target, spread("transit", "p50"), 2),
-                    cell(raw, run, target, spread("transit", "p99"), 1),
-                    cell(raw, run, target, chunk),
-                    cell(raw, run, target, held_kb),
-                )
-            )
-    heads = ("", "streams", "complete, at least", "at once, at most", "errors", "TTFT p50 ms", "TTFT p99 ms", "transit p50 ms",
-             "transit p99 ms", "CPU-µs a chunk", "KB a stream")  # fmt: skip
-    return table(heads, rows)
+def beside(raw: Raw) -> str:
+    """The CPU that Portico's other processes take for a request."""
+    valkey, drainer = (raw.median("capacity", OURS, _side(name)) for name in ("valkey", "drainer"))
+    return f"Outside the gateway, each request costs Valkey {number(valkey)} µs and the drainer {number(drainer)} µs of CPU."
+
+
+def _side(name: str) -> Figure:
+    return lambda measure: measure.side_us(name)
 
 
 def place(raw: Raw, source: str) -> str:
-    """Where the run took place, and with which versions."""
-    machine, versions, args = raw.machine, raw.versions, raw.args
+    """Where the run took place."""
+    machine, args = raw.machine, raw.args
     folder = "bench/build" if args["quick"] else "bench/results"
     made = (
         f"Measured {raw.made} on {machine['cores']} cores of {machine['processor']} with {machine['memory_gb']:g} GB, Linux"
-        f" {machine['kernel']}; load average at the start: {', '.join(f'{load:g}' for load in machine['load_average'])}."
-        f" Repeats: {args['repeats']}, interleaved; cells are median (minimum–maximum)."
-        f" Results: `{folder}/{source}`."
+        f" {machine['kernel']}; {args['repeats']} interleaved repeats, median (minimum–maximum)."
+        f" Results and versions: `{folder}/{source}`."
     )
     lines = [
         made,
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         f"Each call through Portico is charged to these scopes, all with limits: {', '.join(raw.chain)}.",
     ]
     if args["quick"]:
         lines.insert(0, "**A quick run: its figures judge nothing.**")
     lines += [f"Note: {note}." for note in raw.notes]
-    return "\n\n".join(lines)
+    return " ".join(lines)
 
 
 def text(raw: Raw, source: str) -> str:
     """Everything between the markers."""
-    parts = [
-        place(raw, source),
-        "### Targets",
-        judgement(raw),
-        f"### Requests: {raw.args['connections']} connections at full speed; {raw.args['rate']:g} a second",
-        requests(raw),
-        f"### Streams: {raw.args['streams']} at once, 20 chunks of 50 ms each",
-        streams(raw),
-        "### Held streams",
-        held(raw),
-    ]
-    return "\n\n".join(parts)
+    return "\n\n".join([place(raw, source), comparison(raw), beside(raw), judgement(raw)])
 
 
 def written(page: str, tables: str) -> str:

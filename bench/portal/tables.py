@@ -9,7 +9,7 @@ from bench.portal.measures import MEDIAN_MS, P99_MS, Page, Raw
 
 BEGIN, END = "<!-- bench.portal: begin -->", "<!-- bench.portal: end -->"
 KINDS = {"page": "Pages", "part": "Fragments that htmx asks for", "api": "Management API"}
-SLOWEST = 6  # addresses in the table of the slowest, besides those that miss a limit
+SLOWEST = 3  # addresses in the table of the slowest, besides those that miss a limit
 
 
 def judgement(raw: Raw) -> str:
@@ -44,22 +44,18 @@ def slowest(raw: Raw) -> str:
     return table(("who", "address", "median ms", "p99 ms", "queries", "rows read"), [line(page) for page in shown])
 
 
-def writes(raw: Raw) -> str:
-    rows = [(one.what, number(one.times), number(one.median_ms), number(one.slowest_ms)) for one in raw.writes]
-    return table(("act", "times", "median ms", "slowest ms"), rows)
-
-
-def exports(raw: Raw) -> str:
-    rows = [
-        (f"`{one.path}`", number(one.rows), number(one.seconds, 1), number(one.mbytes, 1), number(one.grown_mb, 1))
+def others(raw: Raw) -> str:
+    """Writes, exports and rollups, a line each."""
+    acts = (f"{one.what} {number(one.median_ms)} ({number(one.slowest_ms)})" for one in raw.writes)
+    files = (
+        f"`{one.path}` {number(one.rows)} rows in {number(one.seconds, 1)} s, the worker grows by {number(one.grown_mb, 1)} MB"
         for one in raw.exports
-    ]
-    return table(("export", "rows", "seconds", "MB", "growth of the worker, MB"), rows)
-
-
-def derived(raw: Raw) -> str:
-    rows = [(number(one.events), number(one.full_s, 2), number(one.empty_s, 2)) for one in raw.derived]
-    return table(("new events to roll up", "seconds on the seeded ledger", "seconds on an empty one"), rows)
+    )
+    sums = (f"{number(one.events)} new events in {number(one.full_s, 1)} s" for one in raw.derived)
+    lines = (
+        ("Writes, median (slowest) ms", ", ".join(acts)), ("Exports", "; ".join(files)), ("Rollups", "; ".join(sums)),
+    )  # fmt: skip
+    return "\n".join(f"- **{title}**: {figures}." for title, figures in lines if figures)
 
 
 def place(raw: Raw, source: str) -> str:
@@ -67,18 +63,17 @@ def place(raw: Raw, source: str) -> str:
     seeded = "" if raw.seeded_s is None else f" Seeding took {number(raw.seeded_s)} s."
     return (
         f"Measured {raw.made} on {machine['cores']} cores of {machine['processor']} with {machine['memory_gb']:g} GB, Linux"
-        f" {machine['kernel']}; load average at the start: {', '.join(f'{load:g}' for load in machine['load_average'])}."
-        f" {raw.repeats} visits of each address, interleaved. Results: `bench/results/{source}`.\n\n"
+        f" {machine['kernel']}; {raw.repeats} visits of each address, interleaved. Results and versions:"
+        f" `bench/results/{source}`.\n\n"
         f"Seeded: {number(sizes.keys)} keys, {number(sizes.people)} people, {number(sizes.teams)} teams,"
         f" {number(sizes.models)} models, {number(sizes.rows)} ledger rows over {sizes.days} days.{seeded} Time until Portico"
-        f" takes traffic, with everything published: {number(raw.started_s, 1)} s.\n\n"
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in raw.versions.items()) + "."
+        f" takes traffic, with everything published: {number(raw.started_s, 1)} s."
     )
 
 
 def text(raw: Raw, source: str) -> str:
     """Everything that stands between the markers."""
-    parts = [place(raw, source), judgement(raw), slowest(raw), writes(raw), exports(raw), derived(raw)]
+    parts = [place(raw, source), judgement(raw), slowest(raw), others(raw)]
     return "\n\n".join(parts)
 
 

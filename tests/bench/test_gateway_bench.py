@@ -185,7 +185,7 @@ def test_the_tables_tell_the_machine_the_notes_and_the_ratios(raw):
     assert "bench/results/2026-01-02-just-so.json" in text
     assert "key, subscription, member, team, organisation" in text
     assert "600 µs: 30.0 × nginx's, 1/20.0 of LiteLLM's" in text
-    widths = {line.count("|") for line in tables.requests(raw).splitlines()}
+    widths = {line.count("|") for line in tables.comparison(raw).splitlines()}
     assert len(widths) == 1
 
 

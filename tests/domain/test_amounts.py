@@ -17,7 +17,7 @@ def test_an_amount_is_read_exactly() -> None:
 
 @pytest.mark.parametrize("text", ["much", "", "NaN", "-1", "1e400", "0.0000000001", "9000001", "1" * 41])
 def test_what_is_no_amount_is_shown_with_its_field(text: str) -> None:
-    with pytest.raises(Invalid, match=r"^The limit is not usable: expected") as told:
+    with pytest.raises(Invalid, match=r"^The limit is invalid: expected") as told:
         amounts.read(text, "limit", "The limit")
     assert told.value.field == "limit"
 

@@ -126,7 +126,8 @@ def test_what_is_given_is_kept_as_its_field_keeps_it(name: str, value: Any, kept
         ("tags", ["a", "b", "c"], "Use at most 2 words of at most 5 characters."),
         ("tags", ["123456"], "Use at most 2 words of at most 5 characters."),
         ("tags", [" "], "Use at most 2 words of at most 5 characters."),
-        ("size", 0, "Give a number from 1 to 100, or nothing."), ("size", 101, "Give a number from 1 to 100, or nothing."),
+        ("size", 0, "Enter a number from 1 to 100, or leave this empty."),
+        ("size", 101, "Enter a number from 1 to 100, or leave this empty."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_at_its_field_and_nothing_is_set(name: str, value: Any, message: str) -> None:
@@ -193,7 +194,7 @@ def test_a_form_shows_each_field_and_gives_what_was_entered(app: Flask) -> None:
         assert not form.validate_on_submit()
         assert form.errors["cry"] == ["Cry something."]
         assert form.errors["note"] == ["Use at most 5 characters."]
-        assert form.errors["size"] == ["Give a number of at least 1."]
+        assert form.errors["size"] == ["Enter a number of at least 1."]
         assert form.errors["rooms"][0] == "Choose at least one."
         assert "colour" in form.errors, "a choice that is not sent is not taken for the usual one"
 

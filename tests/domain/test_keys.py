@@ -77,7 +77,7 @@ def test_rotation_with_an_overlap_publishes_both_secrets_each_by_its_own_id(peop
     assert caller(wire, old) is None
     assert caller(wire, new) is not None
     assert former.has_ended
-    with pytest.raises(Conflict, match="in force"):
+    with pytest.raises(Conflict, match="current secret"):
         transaction(keys.end_secret, key, latest.id, by=people.owner)
     with pytest.raises(NotFound):
         transaction(keys.end_secret, key, "another", by=people.owner)

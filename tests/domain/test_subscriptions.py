@@ -110,8 +110,8 @@ def test_the_person_is_told_of_every_decision_and_why(people: People, asked: str
     decide(people, asked, "approve", reason="Welcome", expires_at=now() + timedelta(days=3))
     notice = last_notice(people.owner)
     assert (notice.kind, notice.href) == ("subscription.approve", f"/subscriptions/{asked}")
-    assert notice.title == "You may use guarded now"
-    assert notice.text.startswith("Welcome\nYour keys may call it until 20")
+    assert notice.title == "You have access to guarded now"
+    assert notice.text.startswith("Welcome\nYour keys can call it until 20")
     decide(people, asked, "suspend", reason="Too many calls")
     decide(people, asked, "resume")
     transaction(lambda: subscriptions.ask_renewal(fresh(asked), by=people.owner, reason="Longer"))
@@ -135,7 +135,7 @@ def test_admins_who_can_act_are_told_of_requests_and_renewals(people: People, gu
     id = transaction(subscriptions.request, people.owner, guarded, by=people.owner, justification="Letters")[0].id
     notice = last_notice(people.admin)
     assert (notice.kind, notice.href) == ("subscription.request", f"/admin/subscriptions/{id}/decision")
-    assert (notice.title, notice.text) == ("owner asks for guarded", "Letters")
+    assert (notice.title, notice.text) == ("owner requests access to guarded", "Letters")
     assert told(people.auditor) == told(away) == []
     # An admin who asks is not told by themself.
     transaction(subscriptions.request, people.admin, guarded, by=people.admin)
@@ -156,14 +156,14 @@ def test_an_end_is_told_a_week_and_a_day_before_once_each(people: People, asked:
     assert transaction(subscriptions.warn_of_ends) == 0
     notice = last_notice(people.owner)
     assert (notice.kind, notice.href) == ("subscription.expires_in_7_days", f"/subscriptions/{asked}")
-    assert "You may ask for renewal on its page." in notice.text
+    assert "You can request a renewal on its page." in notice.text
     let_notices_be_older(timedelta(days=6))
     let_end_in(asked, timedelta(hours=23))
     transaction(lambda: subscriptions.ask_renewal(fresh(asked), by=people.owner, reason="Longer"))
     assert transaction(subscriptions.warn_of_ends) == 1
     assert transaction(subscriptions.warn_of_ends) == 0
     assert last_notice(people.owner).kind == "subscription.expires_in_1_day"
-    assert "waits for an administrator" in last_notice(people.owner).text
+    assert "renewal request is pending" in last_notice(people.owner).text
     let_end_in(asked, timedelta(seconds=-1))
     assert transaction(subscriptions.warn_of_ends) == 0
     assert transaction(subscriptions.expire_due) == 1

@@ -45,7 +45,7 @@ def test_each_part_is_logged_once_in_ten_seconds(monkeypatch: pytest.MonkeyPatch
         trouble.note("spool", OSError("full"))
     assert [line["part"] for line in lines] == ["spool", "alerts", "spool"]
     assert lines[0] == {
-        "event": "trouble in the drainer",
+        "event": "a part of the drainer failed",
         "log_level": "error",
         "part": "spool",
         "error": "full",

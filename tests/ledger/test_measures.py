@@ -86,7 +86,7 @@ def test_any_number_of_rows_is_one_parameter(ledger: Flask) -> None:
         assert connection.execute(query, {"ids": msgspec.json.encode(many).decode()}).scalars().all() == many
         pairs = measures.rows_from_json(connection, name=Text(), amount=BigInteger())
         told = msgspec.json.encode([["a", 1], ["b", 10**15]]).decode()
-        assert [tuple(row) for row in connection.execute(pairs, {"told": told})] == [("a", 1), ("b", 10**15)]
+        assert [tuple(row) for row in connection.execute(pairs, {"data": told})] == [("a", 1), ("b", 10**15)]
 
 
 def test_no_rows_are_no_statement(ledger: Flask) -> None:

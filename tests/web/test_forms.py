@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case("/keys/{key}/settings", ("note", "In the vault.", "In the vault."), ("rpm", "7", "7")),
-    Case("/keys/{key}/settings", ("lifetime", "30", "As it is now ("), ("routing", "fixed", "Fixed: requests that")),
+    Case("/keys/{key}/settings", ("lifetime", "30", "As it is now ("), ("routing", "fixed", "Locked: requests that")),
     Case("/admin/budgets/key/{key}", ("limit", "5", "5"), ("limit", "7", "7")),
     Case(
         "/teams/{team}?tab=settings", ("name", "Theirs", "Theirs"), ("name", "Mine", "Mine"), "/teams/{team}/settings"

@@ -49,10 +49,10 @@ def test_each_threshold_is_told_once_a_period(people: People) -> None:
     assert alerts.raise_for([counter]) == 0
     spend("user", people.owner.id, "0.01")
     assert [alerts.raise_for([counter]) for _ in range(3)] == [1, 0, 0]
-    assert told(people.owner) == ["Budget of owner: 50% spent"]
+    assert told(people.owner) == ["Budget for owner: 50% spent"]
     spend("user", people.owner.id, "5")
     assert (alerts.raise_for([counter]), alerts.raise_due()) == (2, 0)
-    assert told(people.owner) == [f"Budget of owner: {percent}% spent" for percent in (50, 80, 100)]
+    assert told(people.owner) == [f"Budget for owner: {percent}% spent" for percent in (50, 80, 100)]
     assert (told(people.stranger), told(people.admin)) == ([], [])
 
 
@@ -61,14 +61,14 @@ def test_a_notice_says_how_much_of_what_and_when_it_resets(people: People) -> No
     alerts.raise_for([spend("user", people.owner.id, "8.5")])
     notice = db.session.scalars(notices.addressed_to(people.owner)).first()
     assert notice is not None
-    assert notice.text.startswith("8.5 USD of 10 USD are spent, that is 85%. It resets at ")
+    assert notice.text.startswith("8.5 USD of 10 USD spent (85%). It resets at ")
     assert notice.href == "/budgets/user/owner"
 
 
 def test_thresholds_are_the_budgets_own(people: People) -> None:
     give("user", people.owner.id, thresholds=[25, 90])
     alerts.raise_for([spend("user", people.owner.id, "8.99")])
-    assert told(people.owner) == ["Budget of owner: 25% spent"]
+    assert told(people.owner) == ["Budget for owner: 25% spent"]
     give("user", people.owner.id, thresholds=[])
     spend("user", people.owner.id, "8.99")
     assert alerts.raise_due() == 0
@@ -123,7 +123,7 @@ def test_a_refusal_counts_as_used_up_when_hardly_anything_is_left(people: People
     for _ in range(6):
         counter = spend(*scope, "1.5")
     assert alerts.raise_for([counter], [scope]) == 1  # most is spent, and hardly another call fits
-    assert told(people.owner) == ["Budget of owner: used up, new requests are refused"]
+    assert told(people.owner) == ["Budget for owner: used up, new requests are refused"]
 
 
 @pytest.mark.parametrize(("calls", "each"), [(0, "0"), (1, "2.94"), (1, "6"), (3, "1.5"), (20, "0.1"), (79, "0.1")])
@@ -152,7 +152,7 @@ def test_new_work_is_refused_from_a_percent_on(people: People, wire: redis.Redis
     assert (standing.limit_nano, standing.whole_nano, standing.remaining_nano) == (4, 9, 4)
     give("user", people.owner.id, thresholds=[100], action="refuse", action_percent=60, by=people.admin)
     alerts.raise_for([spend("user", people.owner.id, "6")])
-    assert told(people.owner) == ["Budget of owner: 60% spent, new requests are refused"]
+    assert told(people.owner) == ["Budget for owner: 60% spent, new requests are refused"]
 
 
 def test_a_key_is_suspended_once_a_period_and_resumed_by_a_person(people: People) -> None:
@@ -218,4 +218,4 @@ def test_whoever_looks_at_the_same_moment_tells_once_in_all(app: Flask, people: 
         thread.join(timeout=30)
     assert sum(raised) == 2
     db.session.rollback()
-    assert told(people.owner) == ["Budget of owner: 50% spent", "Budget of owner: 80% spent"]
+    assert told(people.owner) == ["Budget for owner: 50% spent", "Budget for owner: 80% spent"]

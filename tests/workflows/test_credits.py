@@ -175,7 +175,7 @@ def test_a_credit_needs_a_reason_and_a_budget(world: World, people: People) -> N
 
 def test_nothing_is_given_while_the_meter_is_closed(world: World) -> None:
     world.wire.delete(store.METER)
-    with pytest.raises(Conflict, match="counted anew"):
+    with pytest.raises(Conflict, match="recounted"):
         world.give("1")
     assert world.numbers == (0, 0)
     assert db.session.query(AuditEntry).filter_by(action="budget.credit").count() == 0

@@ -40,7 +40,7 @@ def test_an_event_is_booked_with_its_sums_and_only_once(ledger: Flask) -> None:
     letter = buried(encode(told))
     assert transaction(dead_letters.post, letter, told, by=ADMIN) is True
     assert_sums_equal_entries()
-    with pytest.raises(Conflict, match="posted already, by admin"):
+    with pytest.raises(Conflict, match="admin has already posted"):
         transaction(dead_letters.post, letter, told, by=ADMIN)
     assert (count_entries(), dead_letters.open_count(), db.session.query(AuditEntry).count()) == (1, 0, 1)
 
@@ -50,7 +50,7 @@ def test_what_the_database_refuses_again_stays_open(ledger: Flask) -> None:
     posting.post([told])
     another = event(cost_nano=2**63 - 1, prompt_tokens=2**70)  # beyond what any column takes
     letter = buried(b"{}")
-    with pytest.raises(Invalid, match="refuses this event again"):
+    with pytest.raises(Invalid, match="refused this event again"):
         transaction(dead_letters.post, letter, another, by=ADMIN)
     db.session.rollback()
     assert (dead_letters.open_count(), count_entries(), db.session.query(AuditEntry).count()) == (1, 1, 0)

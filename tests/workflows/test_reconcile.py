@@ -189,7 +189,7 @@ def test_nothing_is_repaired_while_the_meter_is_closed(ledger: Flask, wire: redi
 def test_dead_letters_that_wait_may_be_the_difference(ledger: Flask, wire: redis.Redis) -> None:
     world = Drifting(wire)
     posting.bury("stream 1-0", b"nonsense", "not JSON")
-    with pytest.raises(reconcile.DoubtfulBooks, match="1 dead letter waits"):
+    with pytest.raises(reconcile.IncompleteLedger, match="1 dead letter is open"):
         world.repair(world.find())
     assert (world.spent, world.audited) == ("107", 0)
     letter = db.session.scalars(dead_letters.search()).one()

@@ -47,7 +47,7 @@ def test_ways_are_tried_by_priority_then_weight_and_what_cannot_be_used_comes_la
     found = route_preview.preview(chat(), {"model": "small"})
     assert [way.provider for way in found.candidates] == ["heavy", "light", "later", "off"]
     assert [way.reason for way in found.candidates] == [
-        "Tried in place 1.", "Tried in place 2.", "Tried in place 3.", "Its provider is disabled.",
+        "Used in place 1.", "Used in place 2.", "Used in place 3.", "Its provider is disabled.",
     ]  # fmt: skip
     assert found.deployment is found.candidates[0]
     assert (found.result, "3 of 4" in found.reason) == ("served", True)

@@ -60,7 +60,7 @@ def test_where_all_is_well_there_is_nothing_to_say() -> None:
         ({"database": AWAY}, "danger", "database"),
         ({"redis": AWAY}, "danger", "Redis"),
         ({"meter": but(OPEN, open=False)}, "danger", "meter"),
-        ({"meter": status.Meter(open=False, counting=True)}, "danger", "anew"),
+        ({"meter": status.Meter(open=False, counting=True)}, "danger", "recount"),
         ({"processes": [*RUNNING[1:], but(RUNNING[0], running=False)]}, "danger", "drainer"),
         ({"processes": [*RUNNING[:2], but(RUNNING[2], running=False)]}, "warning", "clock"),
         ({"drainer": but(DRAINER, lag_ms=status.SLOW_MS + 1)}, "warning", "late"),

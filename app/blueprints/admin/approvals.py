@@ -86,9 +86,9 @@ class DecisionForm(FlaskForm):
 
     def validate_expires_on(self, field: DateField) -> None:
         if field.data is not None and field.data < now().date():
-            raise ValidationError("Give today or a later day.")
+            raise ValidationError("Enter today or a later day.")
         if field.data is not None and field.data >= LATEST.date():
-            raise ValidationError("Give a day before the year 3000.")
+            raise ValidationError("Enter a day before the year 3000.")
 
     def granted(self) -> dict[str, Any]:
         """The limits of an approval, as `subscriptions.decide` takes them."""
@@ -179,7 +179,7 @@ def decide_many() -> Response:
     if decision not in DONE:
         form.form_errors.append("Choose what to decide.")
     if decision == "deny" and not (form.reason.data or "").strip():
-        form.reason.errors = [*form.reason.errors, "Give a reason; each person will read it."]
+        form.reason.errors = [*form.reason.errors, "Enter a reason. It is shown to each person."]
     if not ids:
         form.form_errors.append("Nothing is chosen. Go back to the list and tick at least one.")
     elif len(ids) > MOST_AT_ONCE:

@@ -39,7 +39,7 @@ class BudgetForm(BudgetFields, EditForm):
     action = SelectField("Also", default="notify")
     action_percent = IntegerField(
         "At percent",
-        [Optional(), NumberRange(1, 100, "Give a percent from 1 to 100.")],
+        [Optional(), NumberRange(1, 100, "Enter a percentage from 1 to 100.")],
         default=100,
         description="Where it happens.",
     )

@@ -50,11 +50,11 @@ class CreditForm(FlaskForm):
     once = HiddenField()
     scope = HiddenField()
     amount = amount_field(
-        "Amount", "So much more may be spent in the running period.", [InputRequired("Give an amount.")]
+        "Amount", "So much more may be spent in the running period.", [InputRequired("Enter an amount.")]
     )
     reason = TextAreaField(
         "Reason",
-        [InputRequired("Give a reason."), Length(max=LONGEST_REASON, message="Use at most %(max)d characters.")],
+        [InputRequired("Enter a reason."), Length(max=LONGEST_REASON, message="Use at most %(max)d characters.")],
         description="It is kept with the credit.",
     )
 

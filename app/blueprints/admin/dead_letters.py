@@ -33,7 +33,7 @@ class DismissalForm(FlaskForm):
 
     reason = TextAreaField(
         "Reason",
-        [InputRequired("Say why."), Length(max=LONGEST_NOTE, message="Use at most %(max)d characters.")],
+        [InputRequired("Enter a reason."), Length(max=LONGEST_NOTE, message="Use at most %(max)d characters.")],
         description=f"It is kept with the letter and in the audit. At most {LONGEST_NOTE} characters.",
     )
 

@@ -39,8 +39,8 @@ class InvitationForm(FlaskForm):
     days = IntegerField(
         "Days until it ends",
         [
-            InputRequired("Give a number of days."),
-            NumberRange(1, LONGEST_DAYS, f"Give 1 to {LONGEST_DAYS} days."),
+            InputRequired("Enter a number of days."),
+            NumberRange(1, LONGEST_DAYS, f"Enter 1 to {LONGEST_DAYS} days."),
         ],
         default=7,
         description=f"At most {LONGEST_DAYS}.",

@@ -51,7 +51,7 @@ def _amount(form: Form, field: StringField) -> None:
     try:
         money.parse((field.data or "").strip() or 0)
     except money.MoneyError as error:
-        raise ValidationError(f"This price is not usable: {error}.") from None
+        raise ValidationError(f"This price is invalid: {error}.") from None
 
 
 def with_amounts(form: type[F], prefix: str = "") -> type[F]:
@@ -132,8 +132,8 @@ class DeploymentRow(Row):
         [Length(max=200, message="Use at most %(max)d characters.")],
         render_kw={"autocomplete": "off", "spellcheck": "false", "maxlength": 200},
     )
-    priority = IntegerField("Priority", [Optional(), NumberRange(0, 1000, "Give 0 to 1000.")], default=0)
-    weight = IntegerField("Weight", [Optional(), NumberRange(0, 1000, "Give 0 to 1000.")], default=1)
+    priority = IntegerField("Priority", [Optional(), NumberRange(0, 1000, "Enter 0 to 1000.")], default=0)
+    weight = IntegerField("Weight", [Optional(), NumberRange(0, 1000, "Enter 0 to 1000.")], default=1)
 
     @property
     def is_spare(self) -> bool:
@@ -174,7 +174,7 @@ class Deployments(Rows[DeploymentRow]):
             if not row.provider_id.data:
                 _fault(row, "provider_id", "Choose a provider.")
             elif not (row.upstream_model.data or "").strip():
-                _fault(row, "upstream_model", "Give the model's name there.")
+                _fault(row, "upstream_model", "Enter the provider's name for the model.")
         return self._add_errors_to(form)
 
     def blame(self, form: FlaskForm, error: DomainError) -> bool:

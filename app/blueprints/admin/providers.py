@@ -94,8 +94,8 @@ class TrialForm(FlaskForm):
 class RankForm(Form):
     """Priority and weight of one deployment."""
 
-    priority = IntegerField("Priority", [InputRequired("Give 0 to 1000."), NumberRange(0, 1000, "Give 0 to 1000.")])
-    weight = IntegerField("Weight", [InputRequired("Give 0 to 1000."), NumberRange(0, 1000, "Give 0 to 1000.")])
+    priority = IntegerField("Priority", [InputRequired("Enter 0 to 1000."), NumberRange(0, 1000, "Enter 0 to 1000.")])
+    weight = IntegerField("Weight", [InputRequired("Enter 0 to 1000."), NumberRange(0, 1000, "Enter 0 to 1000.")])
 
 
 class Ranks(EditForm):
@@ -381,7 +381,7 @@ def _field_of(setting: Setting, stored: str | None) -> Any:
 def _in_words(message: str) -> str:
     """The message of an adapter's schema about a setting, in words for people."""
     if match := BOUND.match(message):
-        return f"Give a number of at {'least' if match[1] == '>=' else 'most'} {match[2].removesuffix('.0')}."
+        return f"Enter a number of at {'least' if match[1] == '>=' else 'most'} {match[2].removesuffix('.0')}."
     if match := LENGTH.match(message):
         return f"Use at {'least' if match[1] == '>=' else 'most'} {match[2]} characters."
     if message.startswith("Expected `"):

@@ -35,7 +35,7 @@ class RuleForm(EditForm):
 
     name = StringField(
         "Name",
-        [InputRequired("Give the rule a name."), Length(max=LONGEST_NAME, message="Use at most %(max)d characters.")],
+        [InputRequired("Enter a name."), Length(max=LONGEST_NAME, message="Use at most %(max)d characters.")],
         description="Who is approved by it sees this name.",
         render_kw={"autocomplete": "off", "maxlength": LONGEST_NAME},
     )
@@ -52,7 +52,7 @@ class RuleForm(EditForm):
     budget_period = SelectField("Budget period", choices=PERIOD_CHOICES, default="month")
     days = IntegerField(
         "Days until it ends",
-        [Optional(), NumberRange(1, MOST_DAYS, f"Give a number from 1 to {MOST_DAYS}.")],
+        [Optional(), NumberRange(1, MOST_DAYS, f"Enter a number from 1 to {MOST_DAYS}.")],
         description="Empty for no end.",
     )
 

@@ -497,7 +497,7 @@ def _parsed(value: str, name: str, kind: Any) -> Any:
             return _time(value, name)
         case IntType(ge=int(least), le=int(most)):
             if not value.isascii() or not value.isdigit() or len(value) > 12 or not least <= int(value) <= most:
-                raise Invalid(f"Give a number from {least} to {most}.", name)
+                raise Invalid(f"Enter a number from {least} to {most}.", name)
             return int(value)
         case _:
             return value
@@ -511,7 +511,7 @@ def _time(value: str, name: str) -> datetime:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return min(max(moment, EARLIEST), LATEST).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Invalid("Give a time such as 2026-11-21T08:00:00Z.", name) from None
+        raise Invalid("Enter a time such as 2026-11-21T08:00:00Z.", name) from None
 
 
 # --- answering ---
@@ -524,7 +524,7 @@ def page(rows: Select[Row], show: Callable[[Row], Any]) -> dict[str, Any]:
     try:
         result = cursors.page_of(rows, query.page, query.limit, query.cursor)
     except cursors.InvalidCursor:
-        raise Invalid("Give the `next_cursor` of an answer.", "cursor") from None
+        raise Invalid("Use the `next_cursor` of an earlier answer.", "cursor") from None
     within_reach(result.total, result.items)
     return {
         "data": [show(row) for row in result.items],

@@ -251,7 +251,7 @@ def _filters(query: Narrowed) -> Filters:
     status = query.status
     if status is not None and status not in OUTCOMES:
         if not (status.isascii() and status.isdigit() and len(status) == 3):
-            raise Invalid(f"Give an HTTP status such as 200, or one of {', '.join(OUTCOMES)}.", "status")
+            raise Invalid(f"Enter an HTTP status such as 200, or one of {', '.join(OUTCOMES)}.", "status")
         status_number: int | str | None = int(status)
     else:
         status_number = status

@@ -136,7 +136,7 @@ def utc(moment: datetime | None, field: str = "expires_at") -> datetime | None:
             return moment and moment.astimezone(UTC)
     except OverflowError:  # in UTC it is outside the years that Python supports
         pass
-    raise Invalid("Give a time with its zone, such as 2026-11-21T08:00:00Z.", field)
+    raise Invalid("Enter a time with its zone, such as 2026-11-21T08:00:00Z.", field)
 
 
 @route("GET", "/api/subscriptions", query=Query, answer=SubscriptionPage)

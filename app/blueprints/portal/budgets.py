@@ -32,7 +32,7 @@ EDIT = "admin.budgets.detail"
 class AskForm(FlaskForm):
     """Requests an increase."""
 
-    amount = amount_field("How much more", validators=[InputRequired("Give an amount.")])
+    amount = amount_field("How much more", validators=[InputRequired("Enter an amount.")])
     lasting = RadioField(
         "For how long",
         choices=[SelectChoice("once", "This period only"), SelectChoice("lasting", "Each period from now on")],
@@ -41,7 +41,7 @@ class AskForm(FlaskForm):
     reason = TextAreaField(
         "What do you need it for?",
         [
-            InputRequired("Say what you need it for."),
+            InputRequired("Enter a reason."),
             Length(max=LONGEST_TEXT, message="Use at most %(max)d characters."),
         ],
         description=f"Shown to the approver. At most {LONGEST_TEXT} characters.",

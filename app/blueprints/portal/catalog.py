@@ -98,7 +98,7 @@ def subscribe(name: str) -> Response:
     team = my_team(form.team.data)
     if model.restricted and not (form.justification.data or "").strip():
         form.validate()
-        form.justification.errors = ["Say in a sentence what you need this model for."]
+        form.justification.errors = ["Enter what you need this model for."]
         return _page(model, form, 422, team=team)
     if not form.validate_on_submit():
         return _page(model, form, 422, team=team)

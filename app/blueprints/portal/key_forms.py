@@ -93,13 +93,13 @@ class KeyForm(EditForm):
 
     def validate_lifetime(self, field: SelectField) -> None:
         if field.data == "date" and not any(self.expires_on.raw_data or ()):
-            raise ValidationError("Give the last day beside it.")
+            raise ValidationError("Enter the last day.")
 
     def validate_expires_on(self, field: DateField) -> None:
         if self.lifetime.data == "date" and field.data and field.data < now().date():
-            raise ValidationError("Give today or a later day.")
+            raise ValidationError("Enter today or a later day.")
         if self.lifetime.data == "date" and field.data and field.data >= LATEST.date():
-            raise ValidationError("Give a day before the year 3000.")
+            raise ValidationError("Enter a day before the year 3000.")
         if self.lifetime.data != "date" and field.data is not None:
             raise ValidationError("To use this day, choose “At the end of a date” above.")
 

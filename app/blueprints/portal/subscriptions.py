@@ -176,7 +176,7 @@ def review(id: str) -> Response:
     form = ReviewForm()
     if subscription.model and subscription.model.restricted and not (form.justification.data or "").strip():
         form.validate()
-        form.justification.errors = ["Say in a sentence what you need this model for."]
+        form.justification.errors = ["Enter what you need this model for."]
         return _page(subscription, RenewalForm(formdata=None), form, 422)
     if not form.validate_on_submit():
         return _page(subscription, RenewalForm(formdata=None), form, 422)

@@ -164,7 +164,7 @@ def subscribe(id: str) -> Response:
     try:
         model = catalog_changes.visible(person, form.model.data or "")
         if model.restricted and not (form.justification.data or "").strip():
-            form.justification.errors = ["Say in a sentence what the team needs this model for."]
+            form.justification.errors = ["Enter what the team needs this model for."]
             return page_of_team(team, "models", 422, asking=form)
         subscription, is_new = transaction(
             subscriptions.request,

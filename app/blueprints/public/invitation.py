@@ -35,7 +35,7 @@ class AccountForm(FlaskForm):
     )
     again = PasswordField(
         "Password, again",
-        [InputRequired("Give the password once more."), Length(max=4096)],
+        [InputRequired("Enter the password again."), Length(max=4096)],
         render_kw={"autocomplete": "new-password"},
     )
 

@@ -21,18 +21,18 @@ bp = Blueprint("password", __name__)
 class PasswordForm(FlaskForm):
     current_password = PasswordField(
         "Current password",
-        [InputRequired("Give your current password."), Length(max=4096)],
+        [InputRequired("Enter your current password."), Length(max=4096)],
         render_kw={"autocomplete": "current-password", "autofocus": True},
     )
     new_password = PasswordField(
         "New password",
-        [InputRequired("Give a new password."), Length(max=4096)],
+        [InputRequired("Enter a new password."), Length(max=4096)],
         description=f"At least {passwords.SHORTEST} characters; a sentence is easy to remember.",
         render_kw={"autocomplete": "new-password"},
     )
     again = PasswordField(
         "New password, again",
-        [InputRequired("Give the new password once more."), Length(max=4096)],
+        [InputRequired("Enter the new password again."), Length(max=4096)],
         render_kw={"autocomplete": "new-password"},
     )
 

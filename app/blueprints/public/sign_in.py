@@ -24,12 +24,12 @@ WRONG = "The username or the password is wrong."
 class SignInForm(FlaskForm):
     username = StringField(
         "Username",
-        [InputRequired("Give your username."), Length(max=200)],
+        [InputRequired("Enter your username."), Length(max=200)],
         render_kw={"autocomplete": "username", "autofocus": True, "autocapitalize": "none", "spellcheck": "false"},
     )
     password = PasswordField(
         "Password",
-        [InputRequired("Give your password."), Length(max=4096)],
+        [InputRequired("Enter your password."), Length(max=4096)],
         render_kw={"autocomplete": "current-password"},
     )
 

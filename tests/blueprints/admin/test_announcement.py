@@ -61,7 +61,7 @@ def test_a_bad_form_comes_back(people: People, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
     for form, field, told in (
         ({"text": "", "level": "info"}, "Text", "Write what everybody is to read."),
-        ({"text": "  ", "level": "info"}, "Text", "Write 1 to 500 characters."),
+        ({"text": "  ", "level": "info"}, "Text", "Enter 1 to 500 characters."),
         ({"text": "x" * 501, "level": "info"}, "Text", "500 characters"),
         ({"text": "x", "level": "panic"}, "Kind", "Not a valid choice"),
         ({"text": "Kept", "level": "info", "ends_at": "2001-01-01T00:00"}, "Ends", "in the future"),

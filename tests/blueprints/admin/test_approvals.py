@@ -82,7 +82,7 @@ def test_a_denial_needs_a_reason_that_the_person_reads(people: People, asked: st
     refused = admin.post(f"/admin/subscriptions/{asked}/decision", decision="deny", reason="  ", budget="7")
     assert refused.status_code == 422
     page = read(refused)
-    assert page.errors == {"Comment": "Give a reason; the person will read it."}
+    assert page.errors == {"Comment": "Enter a reason. It is shown to the person."}
     assert page.field("Budget").value == "7"
     assert fresh(asked).status == "pending"
     assert decide(admin, asked, "deny", reason="Too dear for letters", budget="7") == 303
@@ -110,7 +110,7 @@ def test_the_dialog_is_the_same_form_as_the_page(people: People, asked: str, sig
 @pytest.mark.parametrize(
     ("form", "field", "told"),
     [
-        ({"expires_on": "2001-01-01"}, "Last day of access", "Give today or a later day."),
+        ({"expires_on": "2001-01-01"}, "Last day of access", "Enter today or a later day."),
         ({"expires_on": "soon"}, "Last day of access", "Not a valid date value."),
         ({"budget": "-1"}, "Budget", "at least 0"),
         ({"budget": "much"}, "Budget", "an amount such as 12.50"),
@@ -277,7 +277,7 @@ def test_an_approved_renewal_ends_later_and_a_denied_one_as_before(
     transaction(lambda: subscriptions.ask_renewal(fresh_in(renewal), by=people.stranger, reason="Please"))
     sooner = admin.post(path, decision="approve", expires_on=now().date().isoformat())
     assert sooner.status_code == 422
-    assert "later than the present one" in read(sooner).errors["Last day of access"]
+    assert "later than the current expiry" in read(sooner).errors["Last day of access"]
     assert admin.post(path, decision="approve", expires_on=offered).status_code == 303
     found = fresh(renewal)
     assert (found.status, found.renewal_asked_at, found.renewal_reason) == ("active", None, None)
@@ -319,7 +319,7 @@ def test_many_are_decided_each_by_itself(
         ("lab/guarded", "Approved"),
         ("lab/guarded", "Approved"),
         ("small", "Not done This subscription is active; approve needs one that is pending."),
-        ("–", "Not done There is no such subscription."),
+        ("–", "Not done This subscription does not exist."),
     ]
     assert [fresh(id).status for id in (asked, other, renewal)] == ["active"] * 3
     assert fresh(renewal).expires_at is None
@@ -330,9 +330,9 @@ def test_many_are_decided_each_by_itself(
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        ({"decision": "deny", "reason": " "}, "Give a reason"),
+        ({"decision": "deny", "reason": " "}, "Enter a reason"),
         ({"decision": ""}, "Choose what to decide."),
-        ({"decision": "approve", "expires_on": "2001-01-01"}, "Give today or a later day."),
+        ({"decision": "approve", "expires_on": "2001-01-01"}, "Enter today or a later day."),
         ({"decision": "approve", "ids": []}, "Nothing is chosen."),
     ],
 )

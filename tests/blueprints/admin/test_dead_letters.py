@@ -84,7 +84,7 @@ def test_a_letter_that_can_be_posted_now_is_booked_once_and_kept(people: People,
     assert budgets.spent("organisation", "default", "total") == 500
     assert [entry.object_name for entry in acts("dead_letter.post")] == [told.request_id]
     admin.post(f"/admin/dead-letters/{id}/posting")
-    assert "posted already, by admin" in admin.page("/admin/dead-letters").toast
+    assert "admin has already posted" in admin.page("/admin/dead-letters").toast
     assert budgets.spent("organisation", "default", "total") == 500
 
 
@@ -96,7 +96,7 @@ def test_an_event_that_the_books_have_is_not_booked_twice(people: People, signed
     admin.post(f"/admin/dead-letters/{id}/posting")
     page = admin.page("/admin/dead-letters?state=posted")
     assert page.toast == "The ledger already had this event."
-    assert "The books had it already." in page.rows[0].cell("Decision")
+    assert "The ledger already had it." in page.rows[0].cell("Decision")
     assert budgets.spent("organisation", "default", "total") == 500
 
 

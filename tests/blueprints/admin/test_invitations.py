@@ -43,11 +43,11 @@ def test_the_link_is_shown_once_and_works_until_it_is_withdrawn(people: People, 
 def test_a_bad_form_comes_back(people: People, signed_in: SignedIn) -> None:
     admin = signed_in("admin")
     for form, field, told in (
-        ({"email": "nowhere"}, "E-mail", "Give an e-mail address"),
-        ({"days": "0"}, "Days until it ends", "Give 1 to 90 days."),
-        ({"days": ""}, "Days until it ends", "Give a number of days."),
+        ({"email": "nowhere"}, "E-mail", "Enter an e-mail address"),
+        ({"days": "0"}, "Days until it ends", "Enter 1 to 90 days."),
+        ({"days": ""}, "Days until it ends", "Enter a number of days."),
         ({"role": "emperor"}, "Role", "Not a valid choice"),
-        ({"groups": "<b>"}, "Groups", "cannot be a group"),
+        ({"groups": "<b>"}, "Groups", "is not a valid group name"),
     ):
         given = {"email": "ada@example.org", "role": "user", "groups": "kept", "days": "7", **form}
         refused = admin.post("/admin/invitations", **given)

@@ -111,7 +111,7 @@ def test_a_model_is_made_with_price_and_deployments(people: People, echo: str, s
     page = admin.page("/admin/models?capability=images")
     [listed] = page.rows
     assert (listed.name, listed.codes) == ("Large", ["lab/large"])
-    assert (listed.cell("Capabilities"), listed.cell("Input"), listed.cell("Output")) == (
+    assert (listed.cell("Capabilities"), listed.cell("Input / 1M tokens"), listed.cell("Output / 1M tokens")) == (
         "Chat, images", "$0.15", "$0.60",
     )  # fmt: skip
     assert page.total == "1 result"
@@ -192,11 +192,15 @@ def test_deployments_are_changed_and_removed_and_keep_their_own_settings(
         ({"display_name": "x" * 201}, "Display name", "at most 200 characters"),
         (row(5, "", "orphan"), "Provider", "Deployment 1: Choose a provider."),
         (row(5, "nobody", "orphan"), "Provider", "Deployment 1: There is no such provider."),
-        ({"deployments-5-provider_id": "ECHO"}, "Model at the provider", "Deployment 1: Give the model's name there."),
+        (
+            {"deployments-5-provider_id": "ECHO"},
+            "Model at the provider",
+            "Deployment 1: Enter the provider's name for the model.",
+        ),
         (
             {"deployments-5-provider_id": "ECHO", "deployments-5-upstream_model": "e", "deployments-5-weight": "-4"},
             "Weight",
-            "Deployment 1: Give 0 to 1000.",
+            "Deployment 1: Enter 0 to 1000.",
         ),
     ],
 )
@@ -304,7 +308,7 @@ def test_a_preview_says_what_cannot_be_counted(people: People, small: Model, sig
     assert "Not used in the last 30 days" in read(part_of(admin, path, **previewed()))
     wrong = part_of(admin, path, **{**previewed(), "price_input_per_mtok": "a lot"})
     assert (wrong.status_code, read(wrong).alert.heading) == (422, "These prices cannot be used")
-    assert "Input: This price is not usable" in read(wrong).alert
+    assert "Input: This price is invalid" in read(wrong).alert
     whole = admin.post(path, **{**previewed(), "price_input_per_mtok": "-1"})
     assert (whole.status_code, read(whole).errors.keys()) == (422, {"Input"})
     auditor = signed_in("auditor")
@@ -415,12 +419,12 @@ def test_every_fault_of_a_price_is_named_at_once_and_what_was_typed_stays(
     assert refused.status_code == 422
     page = read(refused)
     assert [item.text for item in page.alert.items] == [
-        "Input: This price is not usable: expected an amount such as 12.50.",
+        "Input: This price is invalid: expected an amount such as 12.50.",
         f"Service tier 1, Name of the tier: {TIER_NAME_RULE}",
-        "Service tier 1, Output: This price is not usable: expected an amount of at least 0.",
+        "Service tier 1, Output: This price is invalid: expected an amount of at least 0.",
         f"Service tier 2, Input: {NEEDS_AMOUNT}",
         "Service tier 3, Name of the tier: This tier is listed twice.",
-        "Service tier 3, Audio input: This price is not usable: expected an amount such as 12.50.",
+        "Service tier 3, Audio input: This price is invalid: expected an amount such as 12.50.",
         f"Long prompts, Above so many prompt tokens: {TOKENS_RULE}",
         f"Long prompts, Input: {NEEDS_AMOUNT}",
         "Deployment 1: Choose a provider.",
@@ -482,7 +486,7 @@ def test_a_preview_leaves_tiers_and_long_prompts_out_and_says_so(
     assert "Service tiers and long prompts are left out" in part
     wrong = part_of(admin, path, **previewed(**{"tiers-0-name": "flex", "tiers-0-input_per_mtok": "nine"}))
     assert (wrong.status_code, read(wrong).alert.heading) == (422, "These prices cannot be used")
-    assert "Service tier 1, Input: This price is not usable" in read(wrong).alert
+    assert "Service tier 1, Input: This price is invalid" in read(wrong).alert
     saved = admin.post(f"/admin/models/{fresh('small').id}", **previewed(price_per_image="nine"))
     assert read(saved).alert.heading == "Please check these fields", "told once"
 

@@ -38,9 +38,9 @@ def test_the_list_tells_keys_access_and_spending(people: People, small: Model, s
     page = admin.page("/admin/people")
     assert page.row_names == ["admin", "auditor", "owner", "stranger"]
     row = page.row("owner")
-    assert (row.cell("Keys"), row.cell("Models"), row.cell("Spent")) == ("1", "1", "$1.25")
+    assert (row.cell("Keys"), row.cell("Subscriptions"), row.cell("Spent this month")) == ("1", "1", "$1.25")
     assert row.link("owner").href == "/admin/people/owner"
-    assert page.row("stranger").cell("Spent") == "$0.00"
+    assert page.row("stranger").cell("Spent this month") == "$0.00"
     assert admin.page("/admin/people?sort=-keys").row_names[0] == "owner"
     assert admin.page("/admin/people?q=TRAN", fragment=True).row_names == ["stranger"]
     assert admin.page("/admin/people?role=admin-readonly").row_names == ["auditor"]
@@ -90,9 +90,9 @@ def test_a_profile_is_changed_and_written_down(people: People, signed_in: Signed
     assert (newest.cell("Who"), newest.cell("What").texts[0]) == ("admin", "person.update")
     assert "email: None → o@example.org" in newest.cell("What")
     for wrong, field, told in (
-        ({"email": "nowhere"}, "E-mail", "Give an e-mail address"),
-        ({"email": "o@example.org,eve@example.org"}, "E-mail", "Give an e-mail address"),
-        ({"rpm": "0"}, "Requests a minute", "Give a number of at least 1."),
+        ({"email": "nowhere"}, "E-mail", "Enter an e-mail address"),
+        ({"email": "o@example.org,eve@example.org"}, "E-mail", "Enter an e-mail address"),
+        ({"rpm": "0"}, "Requests per minute", "Enter a number of at least 1."),
         ({"role": "emperor"}, "Role", "Not a valid choice"),
     ):
         refused = admin.post("/admin/people/owner", **{**form, **wrong})

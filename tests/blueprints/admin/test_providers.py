@@ -136,7 +136,7 @@ def test_an_adapter_with_odd_names_has_its_form_its_address_and_its_secret_kept(
         path = made.headers["Location"]
         kept = form | {"config_token": ""}
         moved = admin.post(path, **kept | {"config_url": "grpc://127.0.0.1:10"})
-        assert moved.status_code == 422 and "give this secret again" in moved.text
+        assert moved.status_code == 422 and "Enter this secret again" in moved.text
         pages = [
             admin.get(path), moved,
             admin.post(path, **form | {"config_timeout_s": "soon"}),
@@ -158,7 +158,7 @@ def test_another_origin_needs_the_secret_again(people: People, signed_in: Signed
     refused = admin.post(f"/admin/providers/{id}", **moved)
     assert refused.status_code == 422
     page = read(refused)
-    assert page.errors == {"API key": "The address has changed, so give this secret again."}
+    assert page.errors == {"API key": "The address has changed. Enter this secret again."}
     assert page.field("Base URL").value == "http://127.0.0.1:10/v1"
     assert fresh(id).settings["base_url"] == "http://127.0.0.1:9/v1"
     other = "sk-another-0123456789"
@@ -178,9 +178,7 @@ def test_another_origin_needs_the_name_of_the_variable_again(people: People, sig
     moved = filled(config_base_url="http://127.0.0.1:10/v1")
     refused = admin.post(f"/admin/providers/{id}", **moved)
     assert refused.status_code == 422
-    assert read(refused).errors == {
-        "API key from the environment": "The address has changed, so give this secret again."
-    }
+    assert read(refused).errors == {"API key from the environment": "The address has changed. Enter this secret again."}
     assert admin.post(f"/admin/providers/{id}", **{**moved, "config_api_key_env": "SOME_KEY"}).status_code == 303
     assert fresh(id).settings["api_key_env"] == "SOME_KEY"
 
@@ -188,7 +186,7 @@ def test_another_origin_needs_the_name_of_the_variable_again(people: People, sig
 @pytest.mark.parametrize(
     ("changes", "field", "told"),
     [
-        ({"name": ""}, "Name", "Give the provider a name."),
+        ({"name": ""}, "Name", "Enter a name."),
         ({"name": "x" * 101}, "Name", "at most 100 characters"),
         ({"name": "TAKEN"}, "Name", "is taken"),
         ({"status": "asleep"}, "Status", "Not a valid choice."),
@@ -197,10 +195,10 @@ def test_another_origin_needs_the_name_of_the_variable_again(people: People, sig
             "Base URL",
             "Expected an address such as https://host/v1.",
         ),
-        ({"config_timeout_s": "soon"}, "Timeout (seconds)", "Give a number, such as 60."),
-        ({"config_timeout_s": "nan"}, "Timeout (seconds)", "Give a number, such as 60."),
-        ({"config_timeout_s": "0"}, "Timeout (seconds)", "Give a number of at least 1."),
-        ({"config_timeout_s": "3601"}, "Timeout (seconds)", "Give a number of at most 3600."),
+        ({"config_timeout_s": "soon"}, "Timeout (seconds)", "Enter a number, such as 60."),
+        ({"config_timeout_s": "nan"}, "Timeout (seconds)", "Enter a number, such as 60."),
+        ({"config_timeout_s": "0"}, "Timeout (seconds)", "Enter a number of at least 1."),
+        ({"config_timeout_s": "3601"}, "Timeout (seconds)", "Enter a number of at most 3600."),
         ({"config_base_url": "http://127.0.0.1:9/" + "x" * 490}, "Base URL", "Use at most 500 characters."),
         ({"config_on_disconnect": "explode"}, "When the client goes away", "Not a valid choice."),
         ({"config_api_key_env": "CONFIG_SECRET"}, "API key from the environment", "that this deployment allows"),
@@ -340,7 +338,7 @@ def test_priority_and_weight_are_changed_where_they_stand(people: People, small:
     assert admin.page(page).toast == "1 of 1 deployments changed."
     refused = admin.post(path, **{**form, f"{one}-weight": "1001"})
     [weight] = [field for field in read(refused).fields if field.sent_as == f"{one}-weight"]
-    assert (refused.status_code, weight.error, weight.value) == (422, "Give 0 to 1000.", "1001")
+    assert (refused.status_code, weight.error, weight.value) == (422, "Enter 0 to 1000.", "1001")
     assert admin.post(path, **{**form, f"{one}-weight": ""}).status_code == 422
     other = make()
     assert admin.post(f"/admin/providers/{other}/deployments", **{f"{one}-priority": "9"}).status_code == 303

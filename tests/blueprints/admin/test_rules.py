@@ -86,14 +86,14 @@ def test_a_rule_is_made_changed_switched_and_deleted(people: People, signed_in: 
 @pytest.mark.parametrize(
     ("form", "field", "told"),
     [
-        ({"name": ""}, "Name", "Give the rule a name."),
+        ({"name": ""}, "Name", "Enter a name."),
         ({"name": "x" * 101}, "Name", "at most 100"),
         ({"role": "king"}, "Role", "Not a valid choice."),
-        ({"most_input_per_mtok": "cheap"}, "Highest input price", "This amount is not usable"),
-        ({"most_output_per_mtok": "-1"}, "Highest output price", "This amount is not usable"),
-        ({"budget_limit": "NaN"}, "Budget", "This amount is not usable"),
+        ({"most_input_per_mtok": "cheap"}, "Highest input price", "This amount is invalid"),
+        ({"most_output_per_mtok": "-1"}, "Highest output price", "This amount is invalid"),
+        ({"budget_limit": "NaN"}, "Budget", "This amount is invalid"),
         ({"budget_period": "eternity"}, "Budget period", "Not a valid choice."),
-        ({"days": "0"}, "Days until it ends", "Give a number from 1"),
+        ({"days": "0"}, "Days until it ends", "Enter a number from 1"),
         ({"days": "soon"}, "Days until it ends", "Not a valid integer"),
     ],
 )

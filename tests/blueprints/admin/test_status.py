@@ -133,8 +133,8 @@ def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signe
     part = admin.page("/admin/status", fragment=True)
     assert not part.is_whole
     for words in (
-        "The time of Redis went back by 3600 s", "posting: the database is away", "Periodic jobs are overdue",
-        "Sums of usage differ", "1 dead letter waits for a decision",
+        "Redis's clock recently jumped back by 3600 s", "posting: the database is away", "Periodic jobs are overdue",
+        "Usage sums differ", "1 dead letter needs a decision",
     ):  # fmt: skip
         assert words in part.alert, words
     for name, detail in (
@@ -191,7 +191,7 @@ def test_nothing_is_repaired_while_dead_letters_wait(
     [row] = admin.page("/admin/status").table("Counters that differ from the ledger").rows
     assert "Decide about the dead letters first" in (row.buttons[0].reason or "")
     admin.post("/admin/drift", counter=COUNTER)
-    assert "may be what the books lack" in admin.page("/admin/status").toast
+    assert "can be the difference" in admin.page("/admin/status").toast
     assert (counted(wire), repairs()) == (2_000_007, [])
 
 

@@ -140,7 +140,7 @@ def test_what_has_no_limit_needs_no_more(three: Three) -> None:
 @pytest.mark.parametrize("lasting", [False, True])
 def test_a_grant_gives_room_and_is_told(three: Three, lasting: bool) -> None:
     asked = three.ask(three.owner, "user", lasting=lasting).get_json()
-    assert ("budget.request", "owner asks for 2 USD more for owner") in three.told(three.people.admin)
+    assert ("budget.request", "owner requests 2 USD more for owner") in three.told(three.people.admin)
     path = f"/api/budget-requests/{asked['id']}/decision"
     decided = three.admin.post(path, json={"decision": "grant", "amount": "3", "reason": "Go on."})
     assert decided.status_code == 200, decided.text
@@ -148,7 +148,7 @@ def test_a_grant_gives_room_and_is_told(three: Three, lasting: bool) -> None:
     assert (told["status"], told["granted"], told["decided_by"]) == ("granted", "3", "admin")
     after = three.budget("user")
     assert (after["limit"], after["spent"], after["remaining"]) == (("8", "0", "8") if lasting else ("5", "0", "8"))
-    how = "each period" if lasting else "this period"
+    how = "per period" if lasting else "this period"
     assert three.told(three.people.owner)[0] == ("budget.granted", f"3 USD more for owner, {how}")
     assert three.admin.post(path, json={"decision": "grant"}).status_code == 409
     assert three.budget("user")["remaining"] == "8"
@@ -159,7 +159,7 @@ def test_a_denial_needs_a_reason_and_is_told(three: Three) -> None:
     path = f"/api/budget-requests/{asked['id']}/decision"
     assert three.admin.post(path, json={"decision": "deny"}).status_code == 422
     assert three.admin.post(path, json={"decision": "deny", "reason": "Later."}).get_json()["status"] == "denied"
-    assert three.told(three.people.owner)[0] == ("budget.denied", "No more for owner")
+    assert three.told(three.people.owner)[0] == ("budget.denied", "Budget increase for owner denied")
     assert three.budget("user")["remaining"] == "5"
 
 

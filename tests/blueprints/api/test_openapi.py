@@ -124,9 +124,9 @@ def test_instants_say_that_they_are(told: dict[str, Any]) -> None:
 def test_a_query_is_read_as_it_is_described(app: Flask, people: People) -> None:
     owner = sign_in(app, "owner")
     for path, name, message in (
-        ("/api/requests?limit=0", "limit", "Give a number from 1 to 200."),
-        ("/api/requests?page=%D9%A3", "page", "Give a number from 1 to 1000000."),
-        ("/api/requests?from=yesterday", "from", "Give a time such as 2026-11-21T08:00:00Z."),
+        ("/api/requests?limit=0", "limit", "Enter a number from 1 to 200."),
+        ("/api/requests?page=%D9%A3", "page", "Enter a number from 1 to 1000000."),
+        ("/api/requests?from=yesterday", "from", "Enter a time such as 2026-11-21T08:00:00Z."),
         ("/api/requests/stats?groupBy=year", "groupBy", "Choose one of"),
         ("/api/keys?user=%00", "user", "This value cannot be used."),
     ):

@@ -30,5 +30,5 @@ def test_what_does_not_run_is_named(app: Flask, visitors: People, wire: redis.Re
         {"name": "worker", "running": False},
         {"name": "clock", "running": False},
     ]
-    assert "The clock is not running: no periodic job is started." in told["concerns"]
+    assert "The clock is not running: periodic jobs do not start." in told["concerns"]
     assert told["times"] == {"difference_ms": 0, "step_ms": None, "stepped_at": None}

@@ -199,7 +199,7 @@ def test_an_old_invitation_lets_nobody_in_again(
     assert owner.delete(f"/api/teams/{team}/members/stranger").status_code == 204
     with app.app_context():
         assert teams.invitations_to(to) == []
-        with pytest.raises(NotFound, match="no such invitation"):
+        with pytest.raises(NotFound, match="does not exist"):
             teams.reach_invitation(to, asked)
 
 
@@ -234,7 +234,7 @@ def test_nothing_is_made_for_a_team_that_one_is_not_in(
     for foreign in (team, "nothing"):
         refused = stranger.post(path, json=body | {"team_id": foreign})
         assert error(refused) == (404, "not_found", None)
-        assert refused.get_json()["error"]["message"] == "There is no such team."
+        assert refused.get_json()["error"]["message"] == "This team does not exist."
     assert error(admin.post(path, json=body)) == (422, "invalid_field", "team_id")
     assert admin.get(path).get_json()["total"] == 0
 

@@ -155,7 +155,7 @@ def test_a_request_shows_how_its_cost_is_counted_and_what_was_tried(
     tries = page.section("Attempts")
     assert tries.row("1").cell("Result") == "Failed The provider answered 500."
     assert tries.row("2").cell("Result") == "Answered"
-    assert tries.row("2").cell("When, of the whole time").images == ["from 100 ms, for 300 ms"]
+    assert tries.row("2").cell("Timeline").images == ["from 100 ms, for 300 ms"]
     assert 'x="25.0" width="75.0"' in answer.text
     assert "1 attempt failed before the last one" in tries
     charged = page.section("Charged to").table()

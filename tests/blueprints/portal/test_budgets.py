@@ -219,7 +219,7 @@ def test_an_admin_decides_with_the_history_in_sight(people: People, team: Team, 
     budget = budgets.find("user", people.owner.id)
     assert budget is not None
     assert budget.limit_nano == 8 * money.NANO
-    assert "3 USD more for owner, each period" in signed_in("owner").page("/notices").rows[0].cell("Notification")
+    assert "3 USD more for owner, per period" in signed_in("owner").page("/notices").rows[0].cell("Notification")
 
 
 def test_a_denial_without_a_reason_comes_back(people: People, signed_in: SignIn) -> None:

@@ -111,7 +111,7 @@ def test_a_restricted_model_asks_what_for_and_a_bad_form_keeps_what_was_written(
     answer = owner.post("/models/lab/guarded/subscription", page="/models/lab/guarded", justification=" ")
     assert answer.status_code == 422
     [purpose] = [field for field in read(answer).fields if field.error]
-    assert "Say in a sentence" in (purpose.error or "")
+    assert "Enter what you need" in (purpose.error or "")
     long = "because " * 400
     answer = owner.post("/models/lab/guarded/subscription", page="/models/lab/guarded", justification=long)
     assert answer.status_code == 422

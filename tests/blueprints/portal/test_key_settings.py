@@ -68,9 +68,9 @@ def test_the_form_shows_what_is_and_changes_only_what_is_given(
     owner = signed_in("owner")
     page = owner.page(f"/keys/{id}/settings")
     zone = "Time zone of the period"
-    shown = {label: page.field(label).value for label in ("Name", "Note", "Requests a minute", "Budget", zone)}
+    shown = {label: page.field(label).value for label in ("Name", "Note", "Requests per minute", "Budget", zone)}
     assert shown == {
-        "Name": "app", "Note": "the desk", "Requests a minute": "60", "Budget": "5", zone: "Europe/Berlin",
+        "Name": "app", "Note": "the desk", "Requests per minute": "60", "Budget": "5", zone: "Europe/Berlin",
     }  # fmt: skip
     assert page.field("Which models").chosen == ["small"]
     same = {
@@ -94,7 +94,7 @@ def test_the_form_shows_what_is_and_changes_only_what_is_given(
     history = owner.page(f"/keys/{id}").section("History").items
     assert [step.texts[0].split(" by ")[-1] for step in history] == ["owner"] * len(history)
     assert len([step for step in history if "Budget removed" in step]) == 1
-    assert len([step for step in history if "requests a minute: 60 → 7" in step]) == 1
+    assert len([step for step in history if "requests per minute: 60 → 7" in step]) == 1
 
 
 def test_the_history_of_a_key_says_in_words_what_was_asked_for(

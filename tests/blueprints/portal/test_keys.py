@@ -136,20 +136,20 @@ def test_a_form_that_was_refused_may_be_sent_again(
 
 
 BAD_FORMS: list[tuple[dict[str, str], str]] = [
-    ({"name": ""}, "Give the key a name."),
-    ({"name": " "}, "Give a name of 1 to 100 characters."),
+    ({"name": ""}, "Enter a name."),
+    ({"name": " "}, "Enter a name of 1 to 100 characters."),
     ({"note": "n" * 501}, "Use at most 500 characters."),
     ({"reach": "some"}, "Tick at least one model"),
     ({"models": "small"}, "You ticked models but chose all"),
     ({"reach": "some", "models": "lab/guarded"}, "There is no subscription to lab/guarded"),
-    ({"lifetime": "date"}, "Give the last day"),
-    ({"lifetime": "date", "expires_on": "2001-01-01"}, "Give today or a later day."),
+    ({"lifetime": "date"}, "Enter the last day"),
+    ({"lifetime": "date", "expires_on": "2001-01-01"}, "Enter today or a later day."),
     ({"expires_on": "2040-01-01"}, "To use this day"),
-    ({"budget": "much"}, "The limit is not usable"),
-    ({"budget": "5", "timezone": "Mars/Olympus"}, "Give the name of a time zone"),
-    ({"budget": "5", "thresholds": "50, many"}, "Give whole percents, separated by commas."),
-    ({"budget": "5", "thresholds": "101"}, "percents from 1 to 100"),
-    ({"rpm": "0"}, "Give a number of at least 1."),
+    ({"budget": "much"}, "The limit is invalid"),
+    ({"budget": "5", "timezone": "Mars/Olympus"}, "Enter a time zone"),
+    ({"budget": "5", "thresholds": "50, many"}, "Enter whole percentages, separated by commas."),
+    ({"budget": "5", "thresholds": "101"}, "percentages from 1 to 100"),
+    ({"rpm": "0"}, "Enter a number of at least 1."),
     ({"tpm": "many"}, "Not a valid integer"),
 ]
 
@@ -173,7 +173,7 @@ def test_a_bad_form_answers_422_and_keeps_what_was_given(
         page = read(answer)
         faults = {field.text: field.error for field in page.fields if field.error}
         assert [words in told for told in faults.values()] == [True], (wrong, faults)
-        assert page.field("Requests at a time").value == "7"
+        assert page.field("Concurrent requests").value == "7"
         assert not KEY.search(answer.text)
     assert list(db.session.scalars(keys.owned_by(people.owner))) == []
 

@@ -53,7 +53,7 @@ def test_cancelling_names_the_keys_that_lose_the_model(
     assert page.row("small").cell("Status") == "Cancelled"
     again = owner.post(f"/subscriptions/{id}/cancellation")
     assert again.status_code == 303
-    assert "cancelled already" in owner.page("/subscriptions").toast
+    assert "already cancelled" in owner.page("/subscriptions").toast
     assert owner.get(f"/subscriptions/{id}/cancellation").status_code == 303
 
 
@@ -159,7 +159,7 @@ def test_a_denial_is_reviewed_by_a_new_request_that_shows_the_former_reason(
     refused = owner.post(f"/subscriptions/{id}/review", justification=" ")
     assert refused.status_code == 422
     [fault] = [field.error for field in read(refused).section("Request review").fields if field.error]
-    assert "Say in a sentence" in fault
+    assert "Enter what you need" in fault
     answer = owner.post(f"/subscriptions/{id}/review", justification="Only 20 a day now")
     assert answer.status_code == 303
     made = answer.headers["Location"].rpartition("/")[2]
@@ -180,7 +180,7 @@ def test_a_live_subscription_has_nothing_to_review(
     id = subscribe(people.owner, guarded)
     owner = signed_in("owner")
     assert owner.post(f"/subscriptions/{id}/review", justification="x").status_code == 303
-    assert "nothing to ask for again" in owner.page(f"/subscriptions/{id}").toast
+    assert "You can't request it again" in owner.page(f"/subscriptions/{id}").toast
 
 
 def test_a_model_that_was_withdrawn_is_not_asked_for_again(
@@ -206,7 +206,7 @@ def test_a_renewal_is_asked_for_with_a_reason_and_once(
     refused = owner.post(f"/subscriptions/{id}/renewal", reason="  ")
     assert refused.status_code == 422
     [fault] = [field.error for field in read(refused).section("Renew").fields if field.error]
-    assert "Say in a sentence why" in fault
+    assert "Enter a reason why" in fault
     assert owner.post(f"/subscriptions/{id}/renewal", reason="The year is long").status_code == 303
     page = owner.page(f"/subscriptions/{id}")
     assert page.alert.heading == "A renewal has been asked for"

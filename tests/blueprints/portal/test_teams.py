@@ -94,7 +94,7 @@ def test_the_list_shows_one_s_own_teams_searched_sorted_and_exported(
     assert names("/teams?q=ze") == ["Zeta"]
     assert "No team of yours fits this search." in owner.page("/teams?q=nothing").texts
     row = owner.page("/teams").row("Research")
-    assert row.cell("Spent") == "$1.70"
+    assert row.cell("Spent this month") == "$1.70"
     assert row.cell("Budget") == "$1.70 of $2.00 Running low, 85%"
     [told] = owner.get("/teams?format=json&q=resea", buffered=True).get_json()["data"]
     assert (told["my_role"], told["members"], told["budget"], told["spent"]) == ("owner", 2, "2", "1.7")
@@ -152,9 +152,9 @@ def test_an_owner_invites_by_name_or_address_and_the_person_answers(
     owner, stranger = signed_in("owner"), signed_in("stranger")
     members = f"/teams/{team}?tab=members"
     for whom, words in (
-        ("nobody", "There is no person with the name or address"),
-        ("nobody@example.org", "There is no person with the name or address"),
-        ("member", "member is in this team already."),
+        ("nobody", "No person has the username or e-mail address"),
+        ("nobody@example.org", "No person has the username or e-mail address"),
+        ("member", "member is already in this team."),
         ("", "Say whom."),
     ):
         answer = owner.post(f"/teams/{team}/invitations", page=members, whom=whom, role="member")
@@ -266,7 +266,7 @@ def test_owners_set_name_and_purpose_admins_the_limits(
     assert "limit: 30" in admin.page(f"/teams/{team}").section("What changed").items[0]
     bad = admin.post(f"/teams/{team}/limits", page=settings, **{**form, "limit": "a lot"})
     assert bad.status_code == 422
-    assert "The limit is not usable" in (read(bad).field("Budget").error or "")
+    assert "The limit is invalid" in (read(bad).field("Budget").error or "")
 
 
 def test_deleting_asks_for_the_name_and_ends_keys_and_subscriptions(

@@ -43,7 +43,7 @@ def test_what_was_chosen_badly_may_be_chosen_again(app: Flask, visitors: People)
     link, client = invited(app), app.test_client()
     for form, status, at_fault, told in (
         ({"username": "owner"}, 409, "Username", "is taken"),
-        ({"username": "a b"}, 422, "Username", "beginning with a letter"),
+        ({"username": "a b"}, 422, "Username", "starting with a letter"),
         ({"password": "short", "again": "short"}, 422, "Password", "at least 12 characters"),
         ({"again": "something else"}, 422, "Password, again", "not the same"),
         ({"username": ""}, 422, "Username", "Choose a username"),
