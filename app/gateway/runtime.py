@@ -176,6 +176,7 @@ class Runtime:
                 self._settle_again()
                 self.denials.tell()
                 self.routes.breakers.publish()
+                self.routes.breakers.traffic.tell()
             except _NOT_TAKEN as error:
                 log.warning("the meter did not answer", reason=str(error))
             # Each by its own clock and some at a time: thousands at once would hold up everybody else.

@@ -6,22 +6,26 @@ The gateway's own plan of routing is asked; keys, limits and budgets play no par
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from redis import RedisError
 
+from app import clock, current
 from app import providers as adapters
 from app.domain import catalog
 from app.domain.errors import Invalid
 from app.domain.providers import Endpoint
 from app.gateway import routing
+from app.gateway.breakers import Trips
 from app.gateway.endpoints import ENDPOINTS
 from app.gateway.routing import Candidate, Known, Steering
-from app.workflows import publication
+from app.workflows import provider_traffic, publication
 
 
 class Way(msgspec.Struct, kw_only=True):
-    """A deployment of the model: whether it would be tried, in which order, and why."""
+    """A deployment of the model: whether it would be tried, in which order, and why. `breaker` is its circuit breaker's
+    state."""
 
     deployment_id: str
     provider_id: str
@@ -31,6 +35,7 @@ class Way(msgspec.Struct, kw_only=True):
     weight: int
     usable: bool
     reason: str
+    breaker: Literal["closed", "open", "half-open"] = "closed"
 
 
 class RoutePreview(msgspec.Struct, kw_only=True):
@@ -66,9 +71,10 @@ def preview(endpoint: Endpoint, request: Mapping[str, Any]) -> RoutePreview:
     rows = {one.provider_id: one.provider for one in model.deployments}
     known = {id: Known(publication.provider_record(row), adapters.adapter(row.kind)) for id, row in rows.items()}
     path = publication.endpoint_record(endpoint)
-    planned = routing.plan(record, capability, known, path, steering, lambda one: -one.weight)
+    now_ms = clock.now_ms()
+    planned = routing.plan(record, capability, known, path, steering, lambda one: -one.weight, _trips(), now_ms)
     usable = [one for one in planned if one.hindrance is None]
-    ways = [_way(one, place) for place, one in enumerate(planned, 1)]
+    ways = [_way(one, place, now_ms) for place, one in enumerate(planned, 1)]
     if not usable:
         return RoutePreview(result="no_deployment", reason="No deployment of the model can be used.", candidates=ways)
     first = usable[0]
@@ -91,8 +97,24 @@ def _share(usable: list[Candidate], steering: Steering) -> str:
     return f"; it gets {first.weight} of {total} of the calls by its weight" if len(weights) > 1 and total else ""
 
 
-def _way(one: Candidate, place: int) -> Way:
-    deployment = one.deployment
+def _trips() -> Trips:
+    """The circuit breakers as the gateway knows them; all closed while Redis does not answer."""
+    try:
+        return provider_traffic.trips(current.redis())
+    except RedisError:
+        return routing.CLOSED
+
+
+def _way(one: Candidate, place: int, now_ms: int) -> Way:
+    deployment, trip = one.deployment, one.trip
+    is_open = trip is not None and trip.is_open(now_ms)
+    reason = one.hindrance or f"Tried in place {place}."
+    if one.hindrance is None and trip is not None:
+        reason = (
+            f"Tried in place {place} although its circuit breaker is open, as no other is closed: {trip.reason}"
+            if is_open
+            else f"Tried in place {place}: its circuit breaker is half-open, and a call tries whether it is well again."
+        )
     return Way(
         deployment_id=deployment.id,
         provider_id=one.provider.id,
@@ -101,7 +123,8 @@ def _way(one: Candidate, place: int) -> Way:
         priority=deployment.priority,
         weight=deployment.weight,
         usable=one.hindrance is None,
-        reason=one.hindrance or f"Tried in place {place}.",
+        reason=reason,
+        breaker="closed" if trip is None else "open" if is_open else "half-open",
     )
 
 
