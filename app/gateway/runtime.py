@@ -70,7 +70,8 @@ class Runtime:
         self.meter = Meter(self.wire.call, lambda: self.wire.run_id)
         self.access = Access(self.wire, secrets.key_pepper)
         sealer, variables = Sealer(secrets.encryption_keys), Variables(config.upstream.env)
-        self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables)
+        default_model = config.gateway.default_model
+        self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables, default_model)
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
         self.denials = Denials(self.wire.call, secrets.key_pepper)

@@ -13,7 +13,7 @@ from redis import RedisError
 
 from app import clock, current
 from app import providers as adapters
-from app.domain import catalog
+from app.domain import catalog, providers
 from app.domain.errors import Invalid
 from app.domain.providers import Endpoint
 from app.gateway import routing
@@ -58,7 +58,7 @@ def preview(endpoint: Endpoint, request: Mapping[str, Any]) -> RoutePreview:
         return RoutePreview(result="endpoint_disabled", reason=f"{endpoint.path} is switched off.")
     if capability is None or not isinstance(name, str):
         return RoutePreview(result="served", reason="This path asks no deployment; the gateway answers it.")
-    model = catalog.find_model(name)
+    model = _model_for(name)
     if model is None or model.status == "disabled":
         why = "There is no such model." if model is None else "The model is disabled."
         return RoutePreview(result="model_not_found", reason=why)
@@ -80,11 +80,20 @@ def preview(endpoint: Endpoint, request: Mapping[str, Any]) -> RoutePreview:
     first = usable[0]
     return RoutePreview(
         result="served",
-        reason=f"{first.provider.name} serves it as {first.deployment.upstream_model}, priority"
+        reason=f"{first.provider.name} serves {'it' if model.name == name else model.name} as"
+        f" {first.deployment.upstream_model}, priority"
         f" {first.deployment.priority}{_share(usable, steering)}.",
         deployment=ways[0],
         candidates=ways,
     )
+
+
+def of_model(model: catalog.Model) -> RoutePreview:
+    """What a request to the first path that the model can be used with would meet."""
+    for endpoint in ENDPOINTS.values():
+        if endpoint.capability in model.capabilities:
+            return preview(providers.endpoint(endpoint.id), {"model": model.name})
+    return RoutePreview(result="not_capable", reason="No path of /v1 serves what the model can do.")
 
 
 def _share(usable: list[Candidate], steering: Steering) -> str:
@@ -95,6 +104,13 @@ def _share(usable: list[Candidate], steering: Steering) -> str:
     weights = [one.deployment.weight for one in usable if one.deployment.priority == first.priority]
     total = sum(weights)
     return f"; it gets {first.weight} of {total} of the calls by its weight" if len(weights) > 1 and total else ""
+
+
+def _model_for(name: str) -> catalog.Model | None:
+    """The model that serves calls of `name`, as the gateway finds it."""
+    default = current.config().gateway.default_model
+    found = catalog.find_called(name)
+    return catalog.find_called(default) if found is None and default is not None else found
 
 
 def _trips() -> Trips:
