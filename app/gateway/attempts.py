@@ -151,5 +151,5 @@ def _failure(failures: list[UpstreamError]) -> ApiError:
         waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
         return errors.upstream_busy(max(1, round(min(waits))) if waits else 5)
     if all(failure.timed_out for failure in failures):
-        return errors.upstream_timeout()
+        return errors.upstream_timeout(last.message)
     return errors.upstream_failed(last.message)
