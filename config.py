@@ -100,6 +100,10 @@ class Upstream(Section, frozen=True):
     list_every_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
 
 
+class Gateway(Section, frozen=True):
+    default_model: str | None = None  # serves the names that no model has, as a model's name or as another name of it
+
+
 class Portal(Section, frozen=True):
     name: str = "Portico"
     currency: str = "USD"
@@ -152,6 +156,7 @@ class Config(Section, frozen=True):
     demo: Demo = Demo()
     metrics: Metrics = Metrics()
     upstream: Upstream = Upstream()
+    gateway: Gateway = Gateway()
     portal: Portal = Portal()
     mail: Mail = Mail()
     webhook: Webhook = Webhook()

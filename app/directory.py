@@ -68,6 +68,7 @@ class Model(Record, frozen=True):
     display_name: str = ""
     status: ModelStatus = "active"
     features: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # other names by which it can be called
     context_window: int | None = None
     max_output_tokens: int | None = None
     default_output_tokens: int | None = None

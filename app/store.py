@@ -86,6 +86,16 @@ def probe(breaker: str) -> str:
     return f"{TAG}:probe:{breaker}"
 
 
+def traffic(slot: int) -> str:
+    """Hash of the attempts in five minutes of Unix time: "<deployment id>:requests", ":errors" and ":cost"."""
+    return f"{TAG}:traffic:{slot}"
+
+
+def went(deployment_id: str) -> str:
+    """Hash of how attempts at a deployment went last: row (failures in a row), since (ms), reason (of the last failure)."""
+    return f"{TAG}:went:{deployment_id}"
+
+
 def origin(conversation: str) -> str:
     """The id of the deployment that served a conversation last, if it is not the one that its hash leads to."""
     return f"{TAG}:origin:{conversation}"

@@ -126,6 +126,14 @@ class ModelFields(msgspec.Struct, kw_only=True):
             description="Free words, separated by commas, such as tools, vision, reasoning.",
         ),
     ] = []
+    aliases: Annotated[
+        list[Annotated[str, Meta(max_length=200)]],
+        Meta(
+            max_length=50,
+            title="Other names",
+            description="Applications can call the model by these too, separated by commas. Answers have its own name.",
+        ),
+    ] = []
     context_window: Annotated[
         Tokens | None, Meta(title="Context window", description="Tokens, in and out together.")
     ] = None
@@ -160,6 +168,7 @@ class Model(Base):
     description: Mapped[str] = mapped_column(Text, default="")
     capabilities: Mapped[list[str]] = mapped_column(default=list)
     features: Mapped[list[str]] = mapped_column(default=list)
+    aliases: Mapped[list[str]] = mapped_column(default=list)
     context_window: Mapped[int | None]
     max_output_tokens: Mapped[int | None]
     default_output_tokens: Mapped[int | None]
@@ -273,6 +282,11 @@ def with_deployments() -> Any:
 
 def find_model(name: str) -> Model | None:
     return db.session.scalar(select(Model).where(Model.name == name))
+
+
+def find_called(name: str) -> Model | None:
+    """The model that has this name, or this as another name."""
+    return find_model(name) or db.session.scalar(select(Model).where(has_word(Model.aliases, name)))
 
 
 def all_models(
@@ -414,8 +428,9 @@ def create_model(
     `price_from`. Raises `Invalid` or, for a taken name, `Conflict`."""
     model = Model(id=new_id())
     _fill_model(model, {**fields.usual(ModelFields), **values, "name": name})
-    if find_model(name):
+    if find_called(name):
         raise Conflict(f"The name {name} is taken.", "name")
+    _must_be_free(model)
     db.session.add(model)
     with db.session.no_autoflush:  # a new deployment is its provider's before it is the session's
         _set_deployments(model, deployments)
@@ -444,6 +459,8 @@ def update_model(
     Doors call `catalog_changes.change`, which also does what a change means for subscriptions."""
     before = item.summary()
     _fill_model(item, values)
+    if values.get("aliases", UNSET) is not UNSET:
+        _must_be_free(item)
     if deployments is not UNSET:
         with db.session.no_autoflush:  # as above
             _set_deployments(item, deployments)
@@ -516,6 +533,19 @@ def _fill_model(item: Model, values: Mapping[str, Any]) -> None:
     item.display_name = item.display_name.strip() or item.name
     if status != item.status:
         item.status_at = now()
+
+
+def _must_be_free(item: Model) -> None:
+    """Raises `Invalid` for another name that no model can have, and `Conflict` for one that a model has."""
+    with db.session.no_autoflush:
+        for alias in item.aliases:
+            try:
+                _model_name(alias)
+            except Invalid as error:
+                raise Invalid(f"{alias}: {error}", "aliases") from None
+            found = find_called(alias)
+            if alias == item.name or (found is not None and found.id != item.id):
+                raise Conflict(f"The name {alias} is taken.", "aliases")
 
 
 def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:

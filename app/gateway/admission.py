@@ -53,8 +53,8 @@ def admit(
         if caller.routing == "fixed":
             raise routing_fixed()
         steering = Steering(checked.provider, tuple(checked.fallback_providers or ()))
-    model = runtime.routes.model(checked.model) if caller.may_call(checked.model) else None
-    if model is None:
+    model = runtime.routes.model_for(checked.model)
+    if model is None or not caller.may_call(model.name):
         raise unknown_model(checked.model)
     if endpoint.capability not in model.capabilities:
         offers = ", ".join(model.capabilities) or "nothing"

@@ -15,7 +15,7 @@ from app.gateway.call import Call
 from app.gateway.routing import Candidate, Rank, by_chance, by_conversation, in_health, in_order, to_probe
 from app.metering.reservations import NO_QUERY, Origin, RouteQuery
 
-PROBE_MARGIN_S = 5.0  # beside the provider's timeout
+PROBE_MARGIN_S = 5.0  # beside the provider's timeouts
 
 
 def conversation_of(call: Call) -> str:
@@ -41,7 +41,8 @@ def query(call: Call, usable: list[Candidate], breakers: Breakers) -> RouteQuery
         if one is not None:
             own, whole = deployment_breaker(one.deployment.id), provider_breaker(one.provider.id)
             call.probe = own if own in breakers.trips else whole
-            probe_s = one.adapter.settings.timeout_s + PROBE_MARGIN_S
+            deadlines = one.adapter.settings.deadlines
+            probe_s = deadlines.connect_s + deadlines.first_byte_s + PROBE_MARGIN_S
             priority = one.deployment.priority
             peers = [way.deployment.id for way in usable if way.deployment.priority <= priority]
             asked = asked._replace(

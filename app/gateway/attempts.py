@@ -53,12 +53,15 @@ def deliver(call: Call, candidates: list[Candidate], breakers: Breakers) -> Deli
         if call.home is not None and call.home.provider.id != provider.id:
             call.dialect.leave_home(call.request)
         started, began_ms = time.monotonic(), clock.now_ms()
+        call.exchange = None
         try:
             delivery = _attempt(call, candidate)
         except UpstreamError as error:
             failures.append(error)
-            _note(call, candidate, started, error.message)
-            breakers.failed(deployment.id, provider.id, error, began_ms)
+            cost_nano = call.cost_of_failed()
+            _note(call, candidate, started, error.message, cost_nano)
+            breakers.traffic.asked(deployment.id)
+            breakers.failed(deployment.id, provider.id, error, began_ms, cost_nano)
             if error.refused:
                 break
             continue
@@ -68,6 +71,7 @@ def deliver(call: Call, candidates: list[Candidate], breakers: Breakers) -> Deli
                 breakers.give_back(call.probe)
             raise
         _note(call, candidate, started, None)
+        breakers.traffic.asked(deployment.id)
         breakers.answered(deployment.id, provider.id, began_ms)
         if not call.request.stream:
             breakers.succeeded(deployment.id)
@@ -101,10 +105,9 @@ def _attempt(call: Call, candidate: Candidate) -> Delivery:
     pieces: Iterator[bytes] = iter(())
     call.wait()
     try:
-        exchange = candidate.adapter.open(request, candidate.deployment)
+        call.exchange = exchange = candidate.adapter.open(request, candidate.deployment)
         is_same = exchange.speaks == dialect.name
         if request.stream:
-            call.exchange = exchange
             pieces = exchange.events() if is_same else dialect.events(request, exchange)
             first = next(pieces, b"")
         else:
@@ -117,20 +120,21 @@ def _attempt(call: Call, candidate: Candidate) -> Delivery:
         raise
     finally:
         call.resume()
-    call.exchange, call.first_byte_at = exchange, time.monotonic()
+    call.first_byte_at = time.monotonic()
     if not request.stream:
         call.ended_at = call.first_byte_at
         exchange.close()
     return Delivery(exchange, first, pieces)
 
 
-def _note(call: Call, candidate: Candidate, started: float, error: str | None) -> None:
+def _note(call: Call, candidate: Candidate, started: float, error: str | None, cost_nano: int = 0) -> None:
     call.attempts.append(
         Attempt(
             deployment_id=candidate.deployment.id,
             provider_id=candidate.provider.id,
             duration_ms=int((time.monotonic() - started) * 1000),
             error=error,
+            cost_nano=cost_nano,
         )
     )
     metrics.count_attempt(candidate.provider.name, error is not None)
@@ -147,5 +151,5 @@ def _failure(failures: list[UpstreamError]) -> ApiError:
         waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
         return errors.upstream_busy(max(1, round(min(waits))) if waits else 5)
     if all(failure.timed_out for failure in failures):
-        return errors.upstream_timeout()
+        return errors.upstream_timeout(last.message)
     return errors.upstream_failed(last.message)

@@ -26,6 +26,7 @@ from hiredis import ReplyError
 
 from app import clock, store
 from app.gateway.redis_wire import RedisAway
+from app.gateway.traffic import Traffic
 from app.providers.base import UpstreamError
 from app.runtime.ids import new_id
 
@@ -103,6 +104,7 @@ class Breakers:
 
     def __init__(self, send: Callable[..., Any]) -> None:
         self._send = send
+        self.traffic = Traffic(send)
         self.trips: dict[str, Trip] = {}  # those that are not closed
         self._rows: dict[str, int] = {}  # failures in a row, by deployment
         self._changes: dict[str, Trip | None] = {}  # what Redis has not been told yet
@@ -110,12 +112,15 @@ class Breakers:
         self._reading = BoundedSemaphore()
         self._publishing = BoundedSemaphore()
 
-    def failed(self, deployment_id: str, provider_id: str, error: UpstreamError, began_ms: int) -> None:
-        """An attempt that began at `began_ms` failed."""
+    def failed(
+        self, deployment_id: str, provider_id: str, error: UpstreamError, began_ms: int, cost_nano: int = 0
+    ) -> None:
+        """An attempt that began at `began_ms` failed, having cost so much that nobody pays for."""
         if error.refused:  # it judged the request, so it is well
             self.answered(deployment_id, provider_id, began_ms)
             self.succeeded(deployment_id)
             return
+        self.traffic.failed(deployment_id, error.message, cost_nano)
         now_ms, own = clock.now_ms(), deployment_breaker(deployment_id)
         before = self.trips.get(own)
         if error.unconnected:
@@ -148,6 +153,7 @@ class Breakers:
 
     def succeeded(self, deployment_id: str) -> None:
         """An answer came whole."""
+        self.traffic.succeeded(deployment_id)
         if self._rows:
             self._rows.pop(deployment_id, None)
 

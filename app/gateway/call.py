@@ -84,7 +84,7 @@ class Call:
         self.led_to = ""  # the deployment that its hash leads to
         self.probe = ""  # the half-open circuit breaker that this call tries
         self.price: Price | None = None
-        self.exchange: Exchange | None = None  # the attempt that answered
+        self.exchange: Exchange | None = None  # the present attempt, in the end the one that answered
         self.attempts: list[Attempt] = []
         self.provider_id: str | None = None
         self.deployment_id: str | None = None
@@ -140,6 +140,13 @@ class Call:
         if self.first_byte_at is None:
             return 0
         used = self.usage
+        return self._cost_of(used, pricing.tier_of(self.price, self.bound, used.service_tier))
+
+    def cost_of_failed(self) -> int:
+        """What the present attempt, which failed, cost all the same: nothing where its upstream told no usage."""
+        used = self.usage
+        if used.estimated:
+            return 0
         return self._cost_of(used, pricing.tier_of(self.price, self.bound, used.service_tier))
 
     def _cost_of(self, used: Usage, tier: str | None) -> int:

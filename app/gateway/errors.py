@@ -149,5 +149,7 @@ def upstream_busy(retry_after_s: int) -> ApiError:
     )
 
 
-def upstream_timeout() -> ApiError:
-    return ApiError(504, "upstream_error", "upstream_timeout", "No provider of this model answered in time.")
+def upstream_timeout(reason: str = "") -> ApiError:
+    """`reason` tells which deadline the last of them missed."""
+    message = f"No provider of this model answered in time. {reason}".rstrip()
+    return ApiError(504, "upstream_error", "upstream_timeout", message)

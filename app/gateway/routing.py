@@ -211,14 +211,31 @@ def by_conversation(conversation: str) -> Rank:
 LEAST_WEIGHT = 1e-9
 
 
-class Routes:
-    """The directory of this process; `refresh` follows the published version."""
+def _by_name(directory: Directory) -> dict[str, Model]:
+    """The models by all their names; where two claim one, it is the name of the one that is not only called so too."""
+    called = {alias: model for model in directory.models for alias in model.aliases}
+    return called | {model.name: model for model in directory.models}
 
-    def __init__(self, wire: RedisWire, sealer: Sealer, policy: AddressPolicy, variables: Variables) -> None:
+
+class Routes:
+    """The directory of this process; `refresh` follows the published version.
+
+    `default_model` serves the names that no model has.
+    """
+
+    def __init__(
+        self,
+        wire: RedisWire,
+        sealer: Sealer,
+        policy: AddressPolicy,
+        variables: Variables,
+        default_model: str | None = None,
+    ) -> None:
         self._wire = wire
         self._sealer = sealer
         self._policy = policy
         self._variables = variables
+        self._default_model = default_model
         self.breakers = Breakers(wire.call)
         self.version: str | None = None
         self._reading = BoundedSemaphore()
@@ -253,7 +270,7 @@ class Routes:
             )
         # All at once: no call sees half of a version.
         self._providers = found
-        self._models = {model.name: model for model in directory.models if model.status != "disabled"}
+        self._models = _by_name(directory)
         self._endpoints = {endpoint.path: endpoint for endpoint in directory.endpoints}
         self.version = directory.version
         self.breakers.forget_rows()
@@ -278,7 +295,15 @@ class Routes:
             return None
 
     def model(self, name: str) -> Model | None:
-        return self._models.get(name)
+        """The model of that name, which may be another name of it; None for none and for a disabled one."""
+        model = self._models.get(name)
+        return None if model is None or model.status == "disabled" else model
+
+    def model_for(self, name: str) -> Model | None:
+        """The model that serves calls of `name`: the default one if no model is called so."""
+        if name not in self._models and self._default_model is not None:
+            name = self._default_model
+        return self.model(name)
 
     def endpoint_active(self, path: str) -> bool:
         endpoint = self._endpoints.get(path)

@@ -82,7 +82,8 @@ class Runtime:
         self.meter = Meter(self.wire.call, lambda: self.wire.run_id)
         self.access = Access(self.wire, secrets.key_pepper)
         sealer, variables = Sealer(secrets.encryption_keys), Variables(config.upstream.env)
-        self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables)
+        default_model = config.gateway.default_model
+        self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables, default_model)
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
         self.denials = Denials(self.wire.call, secrets.key_pepper)
@@ -196,6 +197,7 @@ class Runtime:
                 self._settle_again()
                 self.denials.tell()
                 self.routes.breakers.publish()
+                self.routes.breakers.traffic.tell()
             except _NOT_TAKEN as error:
                 log.warning("the meter did not answer", reason=str(error))
             # Each by its own clock and some at a time: thousands at once would hold up everybody else.

@@ -15,12 +15,14 @@ Outcome = Literal["ok", "error", "cancelled"]
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One try at one deployment and how it ended."""
+    """One try at one deployment and how it ended. `cost_nano` is what a failed one cost all the same, by the model's price and
+    the usage that it told: the client does not pay for it."""
 
     deployment_id: str
     provider_id: str
     duration_ms: int
     error: str | None = None
+    cost_nano: int = 0
 
 
 class UsageEvent(Quantities, kw_only=True, omit_defaults=True):

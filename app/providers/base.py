@@ -196,7 +196,7 @@ class Adapter(ABC):
         if setting is None:
             (setting,) = schemes
         address = getattr(self.settings, setting)
-        return Dial(address, schemes=schemes[setting], timeout_s=self.settings.timeout_s, policy=self._policy)
+        return Dial(address, schemes=schemes[setting], deadlines=self.settings.deadlines, policy=self._policy)
 
     @abstractmethod
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:

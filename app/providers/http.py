@@ -41,6 +41,10 @@ class Answer:
     def __init__(self, pool: Pool, sock: Any) -> None:
         self._pool = pool
         self._sock: Any = sock
+        now = time.monotonic()
+        self._begins_by = now + min(pool.deadlines.first_byte_s, pool.deadlines.total_s)
+        self._ends_by = now + pool.deadlines.total_s
+        self._has_begun = False  # its body
         self._parser = _Parser()
         self._unpacker: _Unpacker | None = None
         self._broken: UpstreamError | None = None  # what is said once everything that came before it was read
@@ -177,15 +181,27 @@ class Answer:
     def _receive(self, until: float | None = None, *, stale: bool = False) -> bytes:
         if self._sock is None:
             raise UpstreamError("The provider's answer was cut off.")
+        is_first = not self._has_begun
+        latest = self._begins_by if is_first else self._ends_by
+        if until is not None and until < latest:
+            latest, is_first = until, False
         try:
-            data = self._pool.patience.receive(self._sock, until)
+            data = self._pool.patience.receive(self._sock, latest, patiently=is_first)
         except TimeoutError:
-            raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
+            raise UpstreamError(self._why_late(), timed_out=True) from None
         except OSError:
             if stale:
                 raise Stale from None
             raise UpstreamError("The connection to the provider broke.") from None
         return data
+
+    def _why_late(self) -> str:
+        deadlines = self._pool.deadlines
+        if time.monotonic() >= self._ends_by:
+            return f"The provider's answer took longer than {deadlines.total_s:g} s."
+        if not self._has_begun:
+            return f"The provider did not begin to answer within {deadlines.first_byte_s:g} s."
+        return f"The provider stopped in the middle of its answer: nothing came for {deadlines.idle_s:g} s."
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -193,6 +209,8 @@ class Answer:
         except Exception:  # the parser's own exceptions share no base
             cut = "The provider's answer is not HTTP." if data else "The provider's answer was cut off."
             self._broken = UpstreamError(cut)
+        if not self._has_begun and self._parser.body:
+            self._has_begun = True
 
 
 def _within(limit: int, size: int, piece: bytes) -> int:
@@ -266,11 +284,12 @@ class _Unpacker:
 
 
 class Pool:
-    """The connections to one origin. Timeouts count for connecting, for the head, and for each silence."""
+    """The connections to one origin."""
 
     def __init__(self, dial: Dial) -> None:
         self.origin = dial.origin
-        self.patience = Patience(dial.timeout_s)
+        self.deadlines = dial.deadlines
+        self.patience = Patience(dial.deadlines.idle_s)
         self._dial = dial
         self._idle: list[Any] = []
         self._heads: dict[tuple[object, ...], bytes] = {}

@@ -261,6 +261,8 @@ class OpenAIExchange(Exchange):
         body = self._body
         reply = self._read(body)
         if reply is None or not self._answers(reply):
+            if reply is not None:
+                self._tally.tell(bytes(reply.usage))  # its provider charges for it all the same
             raise self._none(body)
         for choice in reply.choices or ():
             if choice.finish_reason == "error":

@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -47,7 +47,29 @@ Timeout = Annotated[
         ge=1,
         le=3600,
         title="Timeout (seconds)",
-        description="For connecting, for the first byte and for each silence; not for the whole call.",
+        description="For the first byte and each idle time of an answer, unless they have their own; not for the whole call.",
+    ),
+]
+Seconds = Annotated[float, Meta(ge=1, le=3600)]
+ConnectTimeout = Annotated[
+    Seconds | None,
+    Meta(title="Connect timeout (seconds)", description="Usually the timeout, and at most 10 seconds."),
+]
+FirstByteTimeout = Annotated[
+    Seconds | None,
+    Meta(
+        title="First byte timeout (seconds)",
+        description="For the beginning of an answer, which comes late if it is not streamed. Usually the timeout.",
+    ),
+]
+IdleTimeout = Annotated[
+    Seconds | None,
+    Meta(title="Idle timeout (seconds)", description="Between two pieces of an answer. Usually the timeout."),
+]
+TotalTimeout = Annotated[
+    float,
+    Meta(
+        ge=1, le=86_400, title="Total timeout (seconds)", description="For a whole answer, from its request to its end."
     ),
 ]
 Disconnect = Annotated[
@@ -59,11 +81,41 @@ Disconnect = Annotated[
 ]
 
 
+class Deadlines(NamedTuple):
+    """How long an upstream is waited for, seconds: to connect, for the first byte of its answer, between two pieces of it,
+    and for all of it."""
+
+    connect_s: float
+    first_byte_s: float
+    idle_s: float
+    total_s: float
+
+    @classmethod
+    def alike(cls, seconds: float, total_s: float = 3600.0) -> Deadlines:
+        return cls(seconds, seconds, seconds, total_s)
+
+
+MOST_CONNECTING_S = 10.0  # unless a provider's settings say otherwise
+
+
 class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What every provider can be told."""
 
     timeout_s: Timeout = 60.0
+    connect_timeout_s: ConnectTimeout = None
+    first_byte_timeout_s: FirstByteTimeout = None
+    idle_timeout_s: IdleTimeout = None
+    total_timeout_s: TotalTimeout = 3600.0
     on_disconnect: Disconnect = "cancel"
+
+    @property
+    def deadlines(self) -> Deadlines:
+        return Deadlines(
+            self.connect_timeout_s or min(self.timeout_s, MOST_CONNECTING_S),
+            self.first_byte_timeout_s or self.timeout_s,
+            self.idle_timeout_s or self.timeout_s,
+            self.total_timeout_s,
+        )
 
     def secrets(self) -> tuple[str, ...]:
         """The secrets in the clear, those from the environment too: to send them, and to find them in an upstream's words."""

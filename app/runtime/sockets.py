@@ -54,15 +54,16 @@ class Patience:
         self._timer: Any = None
         self._buffer = memoryview(bytearray(READ_BYTES))
 
-    def receive(self, sock: Any, until: float | None = None) -> bytes:
+    def receive(self, sock: Any, until: float | None = None, *, patiently: bool = False) -> bytes:
         """Wait for and return the next bytes of a socket whose buffer has been read empty.
 
-        It waits until `until` at most (`time.monotonic`). Raises what `recv` raises, among them `TimeoutError`.
+        It waits until `until` at most (`time.monotonic`), and if `patiently` for as long, whatever the timeout. Raises what
+        `recv` raises, among them `TimeoutError`.
         """
         if until is not None and until <= time.monotonic():
             raise TimeoutError("timed out")
         if type(sock) is not Socket:
-            return self._receive_tls(sock, until)
+            return self._receive_tls(sock, until, patiently)
         greenlet = getcurrent()
         watcher, since = sock._read_event, self._since
         if self._timer is None:
@@ -70,7 +71,11 @@ class Patience:
             self._timer.start(self._time_out)
         while True:
             now = time.monotonic()
-            since[greenlet] = now if until is None else min(now, until - self._seconds)
+            if until is None:
+                since[greenlet] = now
+            else:
+                latest = until - self._seconds
+                since[greenlet] = latest if patiently or latest < now else now
             watcher.start(greenlet.switch)
             try:
                 sock.hub.switch()
@@ -83,9 +88,10 @@ class Patience:
                 continue
             return bytes(self._buffer[:size])
 
-    def _receive_tls(self, sock: Any, until: float | None) -> bytes:
+    def _receive_tls(self, sock: Any, until: float | None, patiently: bool) -> bytes:
         if until is not None:
-            sock.settimeout(max(min(self._seconds, until - time.monotonic()), 0.001))
+            left = until - time.monotonic()
+            sock.settimeout(max(left if patiently else min(self._seconds, left), 0.001))
         try:
             data: bytes = sock.recv(READ_BYTES)
         finally:

@@ -1,7 +1,7 @@
 """How providers and models are doing: a state, since when, and why.
 
 A provider is judged by its list of models, which is asked for in the background and costs nothing, and by its traffic
-where that is known. The worse of both is told.
+(`provider_traffic`) where that is known. The worse of both is told.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from app.clock import from_ms
 from app.domain import catalog
 from app.domain.catalog import Model
 from app.domain.providers import Provider
-from app.workflows import model_lists
+from app.metering import money
+from app.workflows import model_lists, provider_traffic
 from app.workflows.model_lists import ModelList
+from app.workflows.provider_traffic import Traffic
 
 State = Literal["ok", "degraded", "failing", "unknown", "disabled"]
 FAILING_AFTER = 3  # failures in a row
+ERRORS_SHARE = 0.05  # of the last hour's attempts
 
 _BADNESS: tuple[State, ...] = ("unknown", "ok", "degraded", "failing")  # of two judgements of one provider
 _PREFERENCE: tuple[State, ...] = ("ok", "degraded", "unknown", "failing")  # among a model's providers
@@ -34,19 +37,9 @@ class StateOfHealth(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last hour's attempts tell of a provider."""
-
-    requests: int = 0
-    errors: int = 0
-    failures: int = 0  # attempts in a row, the last ones
-    is_open: bool = False  # its circuit breaker
-    since: datetime | None = None  # of the last failures, or of the breaker's state
-    reason: str | None = None
-
-
 class ProviderHealth(msgspec.Struct, kw_only=True):
-    """A provider with its health and the last hour's figures, None where they are not known."""
+    """A provider with its health and the last hour's figures, None where they are not known. `requests` and `errors` count
+    attempts; `failed_cost` is what failed attempts cost by the models' prices, of those that told their usage."""
 
     id: str
     name: str
@@ -55,6 +48,7 @@ class ProviderHealth(msgspec.Struct, kw_only=True):
     reason: str | None
     requests: int | None
     errors: int | None
+    failed_cost: str | None
     models: list[str]
 
 
@@ -84,20 +78,25 @@ def _by_traffic(traffic: Traffic | None) -> StateOfHealth:
         return StateOfHealth(state="unknown")
     if traffic.is_open or traffic.failures >= FAILING_AFTER:
         return StateOfHealth(state="failing", since=traffic.since, reason=traffic.reason or "Its last calls failed.")
-    if traffic.failures:
+    if traffic.failures or traffic.fails_in_part:
         return StateOfHealth(state="degraded", since=traffic.since, reason=traffic.reason or "Its last call failed.")
+    if traffic.errors >= traffic.requests * ERRORS_SHARE:
+        told = f"{traffic.errors} of {traffic.requests} attempts failed in the last hour."
+        return StateOfHealth(state="degraded", reason=f"{told} {traffic.reason or ''}".strip())
     return StateOfHealth(state="ok", since=traffic.since)
 
 
 def by_provider(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = None) -> dict[str, StateOfHealth]:
-    """The health of these providers, by id."""
+    """The health of these providers, by id. `traffic` is read where it is not given."""
     lists = model_lists.known(items)
+    if traffic is None:
+        traffic = provider_traffic.of(items)
     return {
         item.id: health_of(
             status=item.status,
             changed_at=item.updated_at,
             listing=lists.get(item.id),
-            traffic=(traffic or {}).get(item.id),
+            traffic=traffic.get(item.id),
         )
         for item in items
     }
@@ -105,10 +104,12 @@ def by_provider(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None
 
 def of_all(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = None) -> list[ProviderHealth]:
     """The same with figures and models, in the order of `items`."""
+    if traffic is None:
+        traffic = provider_traffic.of(items)
     found, served = by_provider(items, traffic), catalog.models_by_provider()
     rows = []
     for item in items:
-        health, figures = found[item.id], (traffic or {}).get(item.id)
+        health, figures = found[item.id], traffic.get(item.id)
         rows.append(
             ProviderHealth(
                 id=item.id,
@@ -118,6 +119,7 @@ def of_all(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = No
                 reason=health.reason,
                 requests=figures.requests if figures else None,
                 errors=figures.errors if figures else None,
+                failed_cost=money.text(figures.cost_nano) if figures else None,
                 models=served.get(item.id, []),
             )
         )

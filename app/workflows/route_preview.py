@@ -6,22 +6,26 @@ It uses the gateway's own routing plan; keys, limits and budgets are not conside
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from redis import RedisError
 
+from app import clock, current
 from app import providers as adapters
-from app.domain import catalog
+from app.domain import catalog, providers
 from app.domain.errors import Invalid
 from app.domain.providers import Endpoint
 from app.gateway import routing
+from app.gateway.breakers import Trips
 from app.gateway.endpoints import ENDPOINTS
 from app.gateway.routing import Candidate, Known, Steering
-from app.workflows import publication
+from app.workflows import provider_traffic, publication
 
 
 class Way(msgspec.Struct, kw_only=True):
-    """A deployment of the model: whether it would be used, in which order, and why."""
+    """A deployment of the model: whether it would be used, in which order, and why. `breaker` is its circuit breaker's
+    state."""
 
     deployment_id: str
     provider_id: str
@@ -31,6 +35,7 @@ class Way(msgspec.Struct, kw_only=True):
     weight: int
     usable: bool
     reason: str
+    breaker: Literal["closed", "open", "half-open"] = "closed"
 
 
 class RoutePreview(msgspec.Struct, kw_only=True):
@@ -53,7 +58,7 @@ def preview(endpoint: Endpoint, request: Mapping[str, Any]) -> RoutePreview:
         return RoutePreview(result="endpoint_disabled", reason=f"{endpoint.path} is disabled.")
     if capability is None or not isinstance(name, str):
         return RoutePreview(result="served", reason="The gateway answers this endpoint itself, without a deployment.")
-    model = catalog.find_model(name)
+    model = _model_for(name)
     if model is None or model.status == "disabled":
         why = "This model does not exist." if model is None else "The model is disabled."
         return RoutePreview(result="model_not_found", reason=why)
@@ -66,19 +71,29 @@ def preview(endpoint: Endpoint, request: Mapping[str, Any]) -> RoutePreview:
     rows = {one.provider_id: one.provider for one in model.deployments}
     known = {id: Known(publication.provider_record(row), adapters.adapter(row.kind)) for id, row in rows.items()}
     path = publication.endpoint_record(endpoint)
-    planned = routing.plan(record, capability, known, path, steering, lambda one: -one.weight)
+    now_ms = clock.now_ms()
+    planned = routing.plan(record, capability, known, path, steering, lambda one: -one.weight, _trips(), now_ms)
     usable = [one for one in planned if one.hindrance is None]
-    ways = [_way(one, place) for place, one in enumerate(planned, 1)]
+    ways = [_way(one, place, now_ms) for place, one in enumerate(planned, 1)]
     if not usable:
         return RoutePreview(result="no_deployment", reason="No deployment of the model can be used.", candidates=ways)
     first = usable[0]
     return RoutePreview(
         result="served",
-        reason=f"{first.provider.name} serves it as {first.deployment.upstream_model}, priority"
+        reason=f"{first.provider.name} serves {'it' if model.name == name else model.name} as"
+        f" {first.deployment.upstream_model}, priority"
         f" {first.deployment.priority}{_share(usable, steering)}.",
         deployment=ways[0],
         candidates=ways,
     )
+
+
+def of_model(model: catalog.Model) -> RoutePreview:
+    """What a request to the first path that the model can be used with would meet."""
+    for endpoint in ENDPOINTS.values():
+        if endpoint.capability in model.capabilities:
+            return preview(providers.endpoint(endpoint.id), {"model": model.name})
+    return RoutePreview(result="not_capable", reason="No path of /v1 serves what the model can do.")
 
 
 def _share(usable: list[Candidate], steering: Steering) -> str:
@@ -91,8 +106,31 @@ def _share(usable: list[Candidate], steering: Steering) -> str:
     return f"; it gets {first.weight} of {total} of the calls by its weight" if len(weights) > 1 and total else ""
 
 
-def _way(one: Candidate, place: int) -> Way:
-    deployment = one.deployment
+def _model_for(name: str) -> catalog.Model | None:
+    """The model that serves calls of `name`, as the gateway finds it."""
+    default = current.config().gateway.default_model
+    found = catalog.find_called(name)
+    return catalog.find_called(default) if found is None and default is not None else found
+
+
+def _trips() -> Trips:
+    """The circuit breakers as the gateway knows them; all closed while Redis does not answer."""
+    try:
+        return provider_traffic.trips(current.redis())
+    except RedisError:
+        return routing.CLOSED
+
+
+def _way(one: Candidate, place: int, now_ms: int) -> Way:
+    deployment, trip = one.deployment, one.trip
+    is_open = trip is not None and trip.is_open(now_ms)
+    reason = one.hindrance or f"Tried in place {place}."
+    if one.hindrance is None and trip is not None:
+        reason = (
+            f"Tried in place {place} although its circuit breaker is open, as no other is closed: {trip.reason}"
+            if is_open
+            else f"Tried in place {place}: its circuit breaker is half-open, and a call tries whether it is well again."
+        )
     return Way(
         deployment_id=deployment.id,
         provider_id=one.provider.id,
@@ -101,7 +139,8 @@ def _way(one: Candidate, place: int) -> Way:
         priority=deployment.priority,
         weight=deployment.weight,
         usable=one.hindrance is None,
-        reason=one.hindrance or f"Used in place {place}.",
+        reason=reason,
+        breaker="closed" if trip is None else "open" if is_open else "half-open",
     )
 
 

@@ -190,3 +190,23 @@ def test_a_status_tells_since_when_it_holds(people: People, set_clock: SetClock)
     assert model.status_at == since
     transaction(catalog.update_model, model, by=None, status="deprecated")
     assert model.status_at is not None and model.status_at > since
+
+
+def test_a_name_belongs_to_one_model_also_as_another_name(people: People) -> None:
+    one = transaction(make_model, None, "one", aliases=["first", "lab/first"])
+    two = transaction(make_model, None, "two")
+    assert catalog.find_called("lab/first") is one and catalog.find_called("one") is one
+    assert catalog.find_called("lab") is None
+    for taken in ("first", "one", "two"):
+        with pytest.raises(Conflict) as refused:
+            transaction(catalog.update_model, two, by=None, aliases=["free", taken])
+        assert refused.value.field == "aliases"
+        db.session.rollback()
+    with pytest.raises(Conflict):
+        transaction(make_model, None, "first")
+    with pytest.raises(Invalid) as unusable:
+        transaction(catalog.update_model, two, by=None, aliases=["a b"])
+    assert unusable.value.field == "aliases"
+    transaction(catalog.update_model, one, by=None, aliases=["first"])
+    transaction(catalog.update_model, two, by=None, aliases=["lab/first"])
+    assert catalog.find_called("lab/first") is two

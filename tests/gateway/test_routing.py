@@ -253,3 +253,33 @@ def test_conversations_share_deployments_by_weight_and_so_do_calls_by_chance() -
         first = [in_order(ways, FREE, rank)[0].deployment.id for rank in ranks]
         assert 0.70 < first.count("d1") / len(first) < 0.80
         assert first.count("d2") == 0
+
+
+def test_a_model_is_found_by_all_its_names_and_the_default_by_all_that_no_model_has(redis_url: str) -> None:
+    wire = RedisWire(redis_url, timeout_s=60)
+    models = (
+        Model(id="1", name="large", capabilities=("chat",), created=1, aliases=("gpt-4", "small", "big")),
+        Model(id="2", name="small", capabilities=("chat",), created=1),
+        Model(id="3", name="off", capabilities=("chat",), created=1, aliases=("gone",), status="disabled"),
+    )
+    with redis.Redis.from_url(redis_url) as server:
+        server.set(store.DIRECTORY, msgspec.json.encode(Directory(version="1", models=models)))
+    policy, sealer = AddressPolicy(allow_private=True), Sealer([Fernet.generate_key()])
+
+    def found(default: str | None, *names: str) -> list[str | None]:
+        routes = Routes(wire, sealer, policy, Variables(()), default)
+        routes.refresh("1")
+        assert routes.model("unheard") is None
+        return [(model := routes.model_for(name)) and model.name for name in names]
+
+    assert found(None, "large", "gpt-4", "small", "off", "gone", "unheard") == [
+        "large",
+        "large",
+        "small",
+        None,
+        None,
+        None,
+    ]
+    assert found("big", "unheard", "gone", "off", "small") == ["large", None, None, "small"]
+    assert found("off", "unheard") == found("unheard too", "unheard") == [None]
+    wire.close()

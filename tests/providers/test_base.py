@@ -12,7 +12,7 @@ from msgspec import Meta
 from app.gateway.dialects.openai_chat import ChatRequest
 from app.providers.addresses import AddressPolicy
 from app.providers.base import PROMPT_KEPT, Adapter, CheckResult, Exchange, UpstreamRequest
-from app.providers.settings import ADDRESS, Settings, address
+from app.providers.settings import ADDRESS, Deadlines, Settings, address
 
 POLICY = AddressPolicy(allow_private=True)
 
@@ -42,7 +42,10 @@ def adapter(settings: Settings) -> Silent:
 
 def test_an_adapter_dials_its_address_or_the_one_that_it_names() -> None:
     assert adapter(Single(timeout_s=7)).dial().origin == ("https", "only.example", 443, "/v1")
-    assert adapter(Single(timeout_s=7)).dial().timeout_s == 7
+    assert adapter(Single(timeout_s=7)).dial().deadlines == Deadlines(7, 7, 7, 3600)
+    slow = Single(timeout_s=70, first_byte_timeout_s=600, idle_timeout_s=5, total_timeout_s=900)
+    assert adapter(slow).dial().deadlines == Deadlines(10, 600, 5, 900)
+    assert adapter(Single(connect_timeout_s=20)).dial().deadlines == Deadlines(20, 60, 60, 3600)
     double = adapter(Double())
     assert (double.dial("front").origin.port, double.dial("back").origin.port) == (443, 8001)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 import app.providers
@@ -16,7 +17,7 @@ from app import providers
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, UpstreamError
 from app.providers.dial import Dial
-from app.providers.settings import names_with, schemes_of
+from app.providers.settings import Deadlines, names_with, schemes_of
 from tests.providers.more_kinds import FOLDERS, more_kinds
 
 ANYWHERE = AddressPolicy(allow_private=True)
@@ -70,7 +71,9 @@ def test_no_kind_connects_to_an_address_that_is_refused(kind: str, policy: Any, 
 
 
 def test_a_plain_socket_is_handed_out_connected(listener: socket.socket) -> None:
-    dial = Dial(f"grpc://127.0.0.1:{listener.getsockname()[1]}", schemes=["grpc"], timeout_s=5, policy=ANYWHERE)
+    dial = Dial(
+        f"grpc://127.0.0.1:{listener.getsockname()[1]}", schemes=["grpc"], deadlines=Deadlines.alike(5), policy=ANYWHERE
+    )
     sock, (other, _) = dial.connect(), listener.accept()
     sock.sendall(b"hello")
     assert other.recv(5) == b"hello" and sock.gettimeout() == 5
@@ -84,7 +87,7 @@ def test_what_was_judged_is_connected_to(listener: socket.socket, monkeypatch: p
     family = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
     found = [(*family, ("169.254.169.254", port)), (*family, ("127.0.0.1", port))]
     monkeypatch.setattr("app.providers.addresses.gevent.socket.getaddrinfo", lambda *_: found)
-    dial = Dial(f"http://changing.example:{port}", timeout_s=5, policy=ANYWHERE)
+    dial = Dial(f"http://changing.example:{port}", deadlines=Deadlines.alike(5), policy=ANYWHERE)
     assert dial.places() == [(socket.AF_INET, ("127.0.0.1", port))]
     dial.connect().close()
     assert was_reached(listener)
@@ -97,14 +100,14 @@ def test_what_was_judged_is_connected_to(listener: socket.socket, monkeypatch: p
 )  # fmt: skip
 def test_a_failure_is_told_without_the_address(address: str, told: str) -> None:
     with pytest.raises(UpstreamError, match=told) as failed:
-        Dial(address, timeout_s=5, policy=ANYWHERE).connect()
+        Dial(address, deadlines=Deadlines.alike(5), policy=ANYWHERE).connect()
     assert failed.value.unreachable and address.removeprefix("http://") not in failed.value.message
 
 
 @pytest.mark.parametrize("address", ["gopher://a:1", "http://a", "grpc://a", "grpc://", "grpc://u@a:1", ""])
 def test_an_address_of_another_scheme_is_none(address: str) -> None:
     with pytest.raises(ValueError, match="expected an address"):
-        Dial(address, schemes=["grpc"], timeout_s=5, policy=ANYWHERE)
+        Dial(address, schemes=["grpc"], deadlines=Deadlines.alike(5), policy=ANYWHERE)
 
 
 CONNECTING = {
@@ -130,3 +133,37 @@ def test_no_other_module_opens_a_connection(path: Path) -> None:
             case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)):
                 used |= {name} & CALLS
     assert bool(used) is (path.name in THEIRS), used
+
+
+def test_a_place_that_says_nothing_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        with socket.create_connection(address), socket.socket() as waiting:
+            waiting.setblocking(False)
+            waiting.connect_ex(address)  # and nobody accepts them
+            dial = Dial(f"http://127.0.0.1:{address[1]}", deadlines=Deadlines.alike(1), policy=ANYWHERE)
+            with pytest.raises(UpstreamError) as failed:
+                dial.connect()
+    assert failed.value.timed_out and failed.value.unconnected
+    assert failed.value.message == "The provider could not be reached in time."
+
+
+def test_a_name_that_nobody_resolves_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AddressPolicy, "resolve", lambda *_: gevent.sleep(60))
+    dial = Dial("http://slow.example", deadlines=Deadlines.alike(0.1), policy=ANYWHERE)
+    with pytest.raises(UpstreamError) as failed:
+        dial.connect()
+    assert failed.value.timed_out and failed.value.unconnected
+
+
+def test_a_place_that_says_nothing_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_server(("127.0.0.1", 0)) as well:
+        address = full.getsockname()
+        with socket.create_connection(address), socket.socket() as waiting:
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+            places = [(socket.AF_INET, address), (socket.AF_INET, well.getsockname())]
+            monkeypatch.setattr(AddressPolicy, "resolve", lambda *_: places)
+            dial = Dial("http://two.example", deadlines=Deadlines.alike(2), policy=ANYWHERE)
+            with dial.connect() as sock:
+                assert sock.getpeername() == well.getsockname()

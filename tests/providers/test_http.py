@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,24 @@ from app.providers.addresses import AddressPolicy
 from app.providers.base import UpstreamError
 from app.providers.dial import Dial
 from app.providers.http import Pool
+from app.providers.settings import Deadlines
+from app.runtime.sockets import Patience
 from bench.gateway.builds import trust
 from tests.services.tls import TlsRelay
-from tests.services.upstream import Answer, Raw, Stream, Upstream, answer_twice, crash, say_nonsense, stay_open
+from tests.services.upstream import (
+    Answer,
+    Behaviour,
+    Exchange,
+    Hang,
+    Raw,
+    Stream,
+    Upstream,
+    Wire,
+    answer_twice,
+    crash,
+    say_nonsense,
+    stay_open,
+)
 
 PATH = "/said"
 POLICY = AddressPolicy(allow_private=True)
@@ -30,7 +46,7 @@ def pool(
     request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Pool]:
     if request.param == "plain":
-        made = Pool(Dial(upstream.origin, timeout_s=1, policy=POLICY))
+        made = Pool(Dial(upstream.origin, deadlines=Deadlines.alike(1), policy=POLICY))
         yield made
         made.close()
         return
@@ -41,7 +57,7 @@ def pool(
     context.load_verify_locations(authority.ca)
     monkeypatch.setattr(dial, "_tls", lambda: context)
     relay = TlsRelay(authority, upstream.port)
-    made = Pool(Dial(f"https://localhost:{relay.port}", timeout_s=1, policy=POLICY))
+    made = Pool(Dial(f"https://localhost:{relay.port}", deadlines=Deadlines.alike(1), policy=POLICY))
     yield made
     made.close()
     relay.close()
@@ -132,5 +148,52 @@ def test_a_head_that_never_ends_is_an_error(pool: Pool, upstream: Upstream, data
 def test_a_certificate_of_nobody_is_refused(upstream: Upstream, tmp_path: Path) -> None:
     relay = TlsRelay(trust(tmp_path), upstream.port)
     with pytest.raises(UpstreamError, match="certificate"):
-        Pool(Dial(f"https://localhost:{relay.port}", timeout_s=5, policy=POLICY)).request("GET", PATH, {})
+        Pool(Dial(f"https://localhost:{relay.port}", deadlines=Deadlines.alike(5), policy=POLICY)).request(
+            "GET", PATH, {}
+        )
     relay.close()
+
+
+class Dripping(Behaviour):
+    """The head of an answer, a byte at a time and without an end."""
+
+    def play(self, exchange: Exchange, wire: Wire) -> bool:
+        wire.send(b"HTTP/1.1 200 OK\r\nX: ")
+        while True:
+            wire.send(b"x")
+            wire.wait(0.05)
+
+
+TIMES = Deadlines(connect_s=1, first_byte_s=1, idle_s=30, total_s=30)
+SOON = 20  # seconds, long before any other deadline
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "behaviour", "words"),
+    [
+        (TIMES, Hang(), "did not begin to answer within 1 s"),
+        (TIMES, Stream([{}], first_delay_s=60), "did not begin to answer within 1 s"),
+        (TIMES, Dripping(), "did not begin to answer within 1 s"),
+        (TIMES._replace(first_byte_s=30, idle_s=1), Stream([{}], hang_after=1), "nothing came for 1 s"),
+        (TIMES._replace(first_byte_s=30, total_s=1), Stream([{}] * 1000, delay_s=0.05), "took longer than 1 s"),
+        (TIMES._replace(first_byte_s=30, total_s=1), Hang(), "took longer than 1 s"),
+    ],
+    ids=["no head", "no body", "a head for ever", "a silence", "a stream for ever", "all in all"],
+)
+def test_each_deadline_ends_an_answer_and_says_which_it_was(
+    pool: Pool, upstream: Upstream, deadlines: Deadlines, behaviour: Behaviour, words: str
+) -> None:
+    upstream.script(PATH, behaviour)
+    pool.deadlines, pool.patience = deadlines, Patience(deadlines.idle_s)
+    began = time.monotonic()
+    with pytest.raises(UpstreamError) as failed, closing(pool.request("POST", PATH, {}, [b"{}"])) as answer:
+        answer.read_all()
+    assert words in failed.value.message and failed.value.timed_out and not failed.value.unconnected
+    assert 1 <= time.monotonic() - began < SOON
+
+
+def test_a_first_byte_may_take_longer_than_a_silence(pool: Pool, upstream: Upstream) -> None:
+    upstream.script(PATH, Answer({"good": True}, delay_s=1.5))
+    deadlines = TIMES._replace(first_byte_s=30, idle_s=0.5)
+    pool.deadlines, pool.patience = deadlines, Patience(deadlines.idle_s)
+    assert pool.request("POST", PATH, {}, [b"{}"]).read_all() == b'{"good": true}'

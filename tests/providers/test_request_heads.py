@@ -16,6 +16,7 @@ from app.providers.base import UpstreamError
 from app.providers.dial import Dial
 from app.providers.http import Pool, head_of
 from app.providers.openai import OpenAI, OpenAISettings
+from app.providers.settings import Deadlines
 from tests.services.upstream import Answer, Upstream
 
 
@@ -59,7 +60,7 @@ def test_a_variable_with_a_line_break_sends_nothing(
 
 
 def test_the_target_of_a_request_cannot_add_one(upstream: Upstream) -> None:
-    pool = Pool(Dial(upstream.url, timeout_s=5, policy=POLICY))
+    pool = Pool(Dial(upstream.url, deadlines=Deadlines.alike(5), policy=POLICY))
     for path in ("/models HTTP/1.1\r\nX: y", "/a b", "/é", "/a\n"):
         with pytest.raises(UpstreamError, match="can't be sent"):
             pool.request("GET", path, {})
@@ -80,7 +81,7 @@ def test_a_store_behind_another_name_is_not_connected_to(monkeypatch: pytest.Mon
         port = store.getsockname()[1]
         store.settimeout(0.2)
         policy = AddressPolicy(allow_private=True, own_places=[("localhost", port)])
-        pool = Pool(Dial(f"http://127.0.0.2:{port}", timeout_s=5, policy=policy))
+        pool = Pool(Dial(f"http://127.0.0.2:{port}", deadlines=Deadlines.alike(5), policy=policy))
         with pytest.raises(UpstreamError, match="may not be used"):
             pool.request("GET", "/", {})
         with pytest.raises(TimeoutError):

@@ -13,7 +13,8 @@ from app.domain.catalog import DeploymentSpec
 from app.extensions import db, transaction
 from app.workflows import model_lists, provider_health, status
 from app.workflows.model_lists import ModelList
-from app.workflows.provider_health import StateOfHealth, Traffic, health_of
+from app.workflows.provider_health import StateOfHealth, health_of
+from app.workflows.provider_traffic import Traffic
 from tests.house import People, make_model
 from tests.services.upstream import Upstream, failure
 

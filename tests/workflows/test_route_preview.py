@@ -118,3 +118,9 @@ def test_what_is_no_request_is_refused_by_the_member_at_fault(
     with pytest.raises(Invalid) as refused:
         route_preview.preview(chat(), request_)
     assert refused.value.field == f"request.{field}"
+
+
+def test_another_name_of_a_model_leads_to_it(ways: dict[str, Provider]) -> None:
+    transaction(catalog.update_model, catalog.model("small"), by=None, aliases=["gpt-4"])
+    found = route_preview.preview(chat(), {"model": "gpt-4"})
+    assert found.result == "served" and "heavy serves small as heavy" in found.reason

@@ -30,7 +30,7 @@ from app.reports.usage import Repriced
 from app.web import exports
 from app.web.lists import all_rows, page_of, requested_sort, sorted_by_request
 from app.web.render import render, see_other, toast_next
-from app.workflows import catalog_changes
+from app.workflows import catalog_changes, route_preview
 
 PREVIEW_DAYS = 30
 ACCESSES = {"restricted": True, "open": False}
@@ -274,6 +274,7 @@ def _page(
         confirmed=_mark(effects),
         moment=now(),
         test=ModelTrialForm(formdata=None),
+        route=route_preview.of_model(item),
         **_effect(item),
     )
 

@@ -39,12 +39,19 @@ class CallFault(msgspec.Struct, kw_only=True):
 
 
 class Try(msgspec.Struct, kw_only=True):
-    """One attempt at one deployment and how it ended. `error` is null if it served the request."""
+    """One attempt at one deployment and how it ended. `error` is null if it served the request; `cost` is what a failed one
+    cost by the model's price and the usage that it told, which is not charged."""
 
     deployment_id: str
     provider_id: str
     duration_ms: int
     error: str | None = None
+    cost: str = "0"
+
+
+def _try(attempt: dict[str, Any]) -> Try:
+    told = {name: value for name, value in attempt.items() if name != "cost_nano"}
+    return msgspec.convert(told | {"cost": money.text(attempt.get("cost_nano", 0))}, Try)
 
 
 class Request(Quantities, kw_only=True):
@@ -353,7 +360,7 @@ def show(id: str) -> OneRequest | RefusedRequest:
     usage = next((entry for entry in entries if entry.kind == "usage"), entries[0])
     return OneRequest(
         **_fields(usage, _names([usage])),
-        attempts=[msgspec.convert(attempt, Try) for attempt in usage.attempts],
+        attempts=[_try(attempt) for attempt in usage.attempts],
         price_id=usage.price_id,
         overdraft=money.text(usage.overdraft_nano),
         corrections=[

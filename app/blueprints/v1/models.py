@@ -31,8 +31,8 @@ def list_models(request: Request, caller: CallerRecord) -> Answer:
 
 def show_model(request: Request, caller: CallerRecord, name: str) -> Answer:
     check_endpoint(request.runtime, caller, MODELS)
-    model = request.runtime.routes.model(name) if caller.may_call(name) else None
-    if model is None:
+    model = request.runtime.routes.model(name)
+    if model is None or not caller.may_call(model.name):
         raise unknown_model(name)
     return own(request, _shown(model, request.runtime.config.portal.currency))
 

@@ -7,17 +7,20 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from app import clock
+from app import clock, store
 from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import DeploymentSpec, Model
 from app.domain.notices import Notice
 from app.domain.prices import NEEDS_AMOUNT, TIER_NAME_RULE, TOKENS_RULE, UNPRICED, Terms
 from app.extensions import db, transaction
+from app.gateway.breakers import Trip, provider_breaker
 from app.metering import money
 from app.metering.quantities import PRICES
 from app.runtime.ids import new_id
@@ -91,6 +94,7 @@ def test_a_model_is_made_with_price_and_deployments(people: People, echo: str, s
         "display_name": "Large",
         "capabilities": ["chat", "images"],
         "features": ["tools", "json mode"],
+        "aliases": [],
         "context_window": 32768,
         "max_output_tokens": 4096,
         "default_output_tokens": None,
@@ -642,3 +646,19 @@ def test_a_model_is_tried_at_its_first_deployment(
     assert part.section("Test call").alert.heading == "It works"
     assert "No provider serves" in read(admin.post(f"/admin/models/{fresh('unserved').id}/test"))
     assert signed_in("auditor").post(f"{path}/test").status_code == 403
+
+
+def test_a_models_page_tells_which_way_its_calls_go(people: People, signed_in: SignedIn, wire: redis.Redis) -> None:
+    first, second = (
+        transaction(providers.create, by=None, name=name, kind="echo", config={}) for name in ("first", "second")
+    )
+    specs = [
+        DeploymentSpec(provider_id=one.id, upstream_model="m", priority=n) for n, one in enumerate((first, second))
+    ]
+    model = transaction(make_model, None, "two", deployments=specs)
+    trip = Trip(since_ms=1, at_ms=1, until_ms=clock.now_ms() + 60_000, reason="The provider can't be reached.", times=1)
+    wire.hset(store.BREAKERS, provider_breaker(first.id), msgspec.json.encode(trip))
+    route = signed_in("auditor").page(f"/admin/models/{model.id}").table("Deployments in the order to try them")
+    told = [(row.cell("Provider"), row.cell("Circuit breaker")) for row in route.rows]
+    assert told == [("second", "Closed"), ("first", "Open")]
+    assert "The provider can't be reached." in route.row("first").cell("Why")

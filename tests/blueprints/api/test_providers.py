@@ -253,7 +253,15 @@ def test_health_is_told_of_providers_and_models(app: Flask, people: People, shar
     assert sign_in(app, "owner").get("/api/models/mine").get_json()["health"] == health | {"reason": None}
     status = admin.get("/api/status").get_json()
     (row,) = [one for one in status["provider_health"] if one["id"] == made["id"]]
-    assert row == {"id": made["id"], "name": "Upstream", **health, "requests": None, "errors": None, "models": ["mine"]}
+    assert row == {
+        "id": made["id"],
+        "name": "Upstream",
+        **health,
+        "requests": 0,
+        "errors": 0,
+        "failed_cost": "0",
+        "models": ["mine"],
+    }
     assert (
         status["level"] in ("warning", "danger")
         and "The provider Upstream is failing: Wrong key." in status["concerns"]

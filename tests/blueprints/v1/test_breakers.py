@@ -14,7 +14,7 @@ from app.gateway.breakers import deployment_breaker, provider_breaker, read_trip
 from app.runtime.ids import new_id
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
-from tests.services.upstream import CHAT, Hang, Upstream, chat, failure
+from tests.services.upstream import CHAT, Answer, Hang, Upstream, chat, failure, usage
 from tests.services.waiting import until
 
 TIMEOUT_S = 1
@@ -141,6 +141,64 @@ def test_streams_that_are_cut_count_as_failures(gate, upstream, spare) -> None:
         assert b"upstream_cut" in client.chat(model="safe", stream=True).body
     assert b"[DONE]" in client.chat(model="safe", stream=True).body
     assert [event.attempts[-1].error is None for event in gate.events(4)] == [False, False, False, True]
+
+
+def test_every_attempt_is_counted_where_its_provider_is_judged(gate, upstream, spare) -> None:
+    gate.model("judged", "up", "spare")
+    client = Client(gate, gate.key())
+    upstream.script(CHAT, *[failure(500)] * 2, lambda body: chat(body, cut_after=2))
+    for _ in range(2):
+        assert client.chat(model="judged").status == 200
+    client.chat(model="judged", stream=True)
+    sums: dict[str, str] = {}
+
+    def counted() -> bool:
+        for name in gate.redis.keys(f"{store.TAG}:traffic:*"):
+            sums.update({field.decode(): value.decode() for field, value in gate.redis.hgetall(name).items()})
+        return sums.get("deployment-judged-up:errors") == "3"
+
+    until(counted, lambda: f"{sums} {gate.log()}")
+    assert (sums["deployment-judged-up:requests"], sums["deployment-judged-spare:requests"]) == ("3", "2")
+    assert "deployment-judged-spare:errors" not in sums
+    went = gate.redis.hgetall(store.went("deployment-judged-up"))
+    assert (went[b"row"], b"cut" in went[b"reason"]) == (b"3", True)
+
+
+WITHOUT_ANSWER = {"id": "1", "object": "chat.completion", "choices": [], "usage": usage(7, 5)}
+
+
+def test_what_a_failed_attempt_cost_is_told_and_charged_to_nobody(gate, upstream, spare) -> None:
+    upstream.script(CHAT, Answer(WITHOUT_ANSWER))
+    assert Client(gate, gate.key()).chat(model="safe").status == 200
+    (event,) = gate.events(1)
+    failed, delivered = event.attempts
+    assert (failed.cost_nano, delivered.cost_nano) == (7 * 1000 + 5 * 2000, 0)
+    assert event.cost_nano == event.prompt_tokens * 1000 + event.completion_tokens * 2000 != failed.cost_nano
+    assert gate.counted("organisation", "default") == (event.cost_nano, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "behaviour", "words"),
+    [
+        ({"first_byte_timeout_s": 1}, Hang(), "did not begin to answer within 1 s"),
+        ({"total_timeout_s": 1}, Hang(), "took longer than 1 s"),
+    ],
+)
+def test_a_client_is_told_which_deadline_was_missed(gate, upstream, settings, behaviour, words) -> None:
+    gate.provider("up", base_url=upstream.url, **settings)
+    upstream.script(CHAT, behaviour)
+    answer = Client(gate, gate.key()).chat()
+    assert answer.error == (504, "upstream_error", "upstream_timeout")
+    assert words in answer.json["error"]["message"]
+
+
+def test_a_stream_that_falls_silent_is_cut_and_says_so(gate, upstream, spare) -> None:
+    gate.provider("up", base_url=upstream.url, idle_timeout_s=1)
+    upstream.script(CHAT, lambda body: chat(body, hang_after=2))
+    body = Client(gate, gate.key()).chat(model="safe", stream=True).body
+    assert b"nothing came for 1 s" in body and b"upstream_cut" in body and b"[DONE]" not in body
+    assert spare.requests == []
+    until(lambda: UP in trips(gate), lambda: "it does not cost another client its time")
 
 
 @pytest.fixture

@@ -139,3 +139,18 @@ def test_a_connection_serves_one_request_after_another(gate, key):
         answer = connection.getresponse()
         assert answer.status == 200
         assert answer.read()
+
+
+def test_a_model_is_called_by_another_name_and_answers_with_its_own(gate, upstream):
+    gate.model("small", "up", aliases=("gpt-4", "lab/tiny"))
+    client = Client(gate, gate.key())
+    for name in ("gpt-4", "lab/tiny"):
+        assert client.chat(model=name).json["model"] == "small"
+        assert client(f"/v1/models/{name}").json["id"] == "small"
+    assert [event.model for event in gate.events(2)] == ["small", "small"]
+    assert "gpt-4" not in [model["id"] for model in client("/v1/models").json["data"]]
+    assert Client(gate, gate.key("echo-1")).chat(model="gpt-4").error == (
+        404,
+        "invalid_request_error",
+        "model_not_found",
+    )

@@ -1,0 +1,136 @@
+"""What the last hour's attempts and the circuit breakers tell of providers.
+
+Every attempt counts where its provider is judged, also one that a fallback rescued.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from redis import Redis, RedisError
+from sqlalchemy import select
+
+from app import clock, current, store
+from app.clock import from_ms
+from app.domain.catalog import Deployment
+from app.domain.providers import Provider
+from app.domain.search import one_of
+from app.extensions import db
+from app.gateway import breakers, traffic
+from app.gateway.breakers import Trips
+
+IN_A_ROW = 3  # failed attempts: the deployment is failing
+
+log = logging.getLogger(__name__)
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last hour's attempts tell of a provider."""
+
+    requests: int = 0
+    errors: int = 0
+    failures: int = 0  # attempts in a row, the last ones
+    is_open: bool = False  # its circuit breaker
+    fails_in_part: bool = False  # one of its deployments does, while another is well
+    cost_nano: int = 0  # what failed attempts cost that told their usage
+    since: datetime | None = None  # of the last failures, or of the breaker's state
+    reason: str | None = None
+
+
+class Seen(NamedTuple):
+    """What is known of a deployment. `row` attempts have failed in a row; `since_ms` is since when they fail, or go well."""
+
+    trip: breakers.Trip | None = None
+    requests: int = 0
+    errors: int = 0
+    cost_nano: int = 0
+    row: int = 0
+    since_ms: int | None = None
+    reason: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its circuit breaker has opened and not closed; a deployment that only rests is well."""
+        return self.trip is not None and self.trip.times > 0
+
+    @property
+    def fails(self) -> bool:
+        return self.is_open or self.row >= IN_A_ROW
+
+
+def joined(deployments: Iterable[Seen]) -> Traffic:
+    """The traffic of a provider, from that of its deployments that was heard of in the last hour."""
+    known = [one for one in deployments if one.requests or one.is_open]
+    if not known:
+        return Traffic()
+    all_open, all_fail = all(one.is_open for one in known), all(one.row for one in known)
+    worst = max(known, key=lambda one: (one.is_open, one.fails, one.row, one.errors))
+    since_ms, reason = worst.since_ms, worst.reason if worst.errors else None
+    if worst.trip is not None and worst.is_open:
+        since_ms, reason = worst.trip.since_ms, worst.trip.reason
+    return Traffic(
+        requests=sum(one.requests for one in known),
+        errors=sum(one.errors for one in known),
+        failures=sum(one.row for one in known) if all_fail else 0,
+        is_open=all_open,
+        fails_in_part=not all_open and any(one.fails for one in known),
+        cost_nano=sum(one.cost_nano for one in known),
+        since=None if since_ms is None else from_ms(since_ms),
+        reason=reason,
+    )
+
+
+def of(items: Sequence[Provider]) -> dict[str, Traffic]:
+    """The traffic of these providers, by id; empty while Redis does not answer."""
+    ids = [item.id for item in items]
+    rows = db.session.execute(
+        select(Deployment.id, Deployment.provider_id).where(one_of(Deployment.provider_id, ids))
+    ).all()
+    try:
+        seen = _read([(id, provider_id) for id, provider_id in rows])
+    except RedisError as error:
+        log.warning("the traffic of providers can't be read: %s", error)
+        return {}
+    ways: dict[str, list[Seen]] = {id: [] for id in ids}
+    for id, provider_id in rows:
+        ways[provider_id].append(seen[id])
+    return {id: joined(found) for id, found in ways.items()}
+
+
+def trips(redis: Redis) -> Trips:
+    """The circuit breakers that are not closed. Raises `RedisError`."""
+    told: dict[str, str] = redis.hgetall(store.BREAKERS)  # type: ignore[assignment]
+    return breakers.read_trips(told)
+
+
+def _read(ways: list[tuple[str, str]]) -> dict[str, Seen]:
+    """What Redis has of deployments, given with their providers, by their ids."""
+    slot = clock.now_ms() // traffic.SLOT_MS
+    not_closed = trips(current.redis())
+    with current.redis().pipeline(transaction=False) as pipe:
+        for past in range(traffic.SLOTS + 1):
+            pipe.hgetall(store.traffic(slot - past))
+        for id, _ in ways:
+            pipe.hgetall(store.went(id))
+        answers: list[dict[str, Any]] = pipe.execute()
+    sums, last = answers[: traffic.SLOTS + 1], answers[traffic.SLOTS + 1 :]
+
+    def counted(id: str, what: str) -> int:
+        return sum(int(one.get(f"{id}:{what}", 0)) for one in sums)
+
+    return {
+        id: Seen(
+            trip=breakers.trip_of(not_closed, id, provider_id),
+            requests=counted(id, "requests"),
+            errors=counted(id, "errors"),
+            cost_nano=counted(id, "cost"),
+            row=int(went.get("row", 0)),
+            since_ms=int(went["since"]) if "since" in went else None,
+            reason=went.get("reason", ""),
+        )
+        for (id, provider_id), went in zip(ways, last, strict=True)
+    }
