@@ -32,13 +32,14 @@ _SCOPES: dict[str, KeyScope] = {
 
 MODELS = Endpoint("models", "/v1/models")
 CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat")
+COMPLETIONS = Endpoint("completions", "/v1/completions", "completions", "openai_completions")
 EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings", "openai_embeddings")
 TRANSCRIPTIONS = Endpoint(
     "audio-transcriptions", "/v1/audio/transcriptions", "transcription", "openai_transcriptions", "form"
 )
 TRANSLATIONS = Endpoint("audio-translations", "/v1/audio/translations", "translation", "openai_translations", "form")
 
-TABLE = (CHAT, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, MODELS)
+TABLE = (CHAT, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, MODELS)
 ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.
 ASKED = {endpoint.path: endpoint for endpoint in TABLE if endpoint.dialect is not None}

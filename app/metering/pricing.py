@@ -39,7 +39,8 @@ class TokenBound(NamedTuple):
 
     `priced_apart` names the member of the request that may cost more than a price can tell, None for none: what it costs
     can't be held, so that no budget takes it. `tier` is the service tier that the request asks for, None for the usual one.
-    `more` has the bounds of other quantities by name.
+    `more` has the bounds of other quantities by name; `prompts` says how many texts there are, each of which may fill the
+    model's context window.
     """
 
     input: int
@@ -47,10 +48,11 @@ class TokenBound(NamedTuple):
     answers: int = 1
     produces_output: bool = True  # embeddings do not
     unseen: int = 0  # part of `input`: what files may hold at the most
-    predicted: int = 0  # what each answer may be charged as output besides: a prediction that was wrong
+    predicted: int = 0  # what each answer may be charged as output besides: a wrong prediction, a prompt that is echoed
     priced_apart: str | None = None
     tier: str | None = None
     more: Mapping[str, int] = {}
+    prompts: int = 1
 
     @property
     def usual_input(self) -> int:

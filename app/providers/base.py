@@ -28,7 +28,7 @@ CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error"
 
 UNBOUNDED = 2**40  # tokens: for a request of which nothing is known
 PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its tokens if nobody tells them
-SPOKEN = ("messages", "input", "prompt")  # members whose texts a model reads
+SPOKEN = ("messages", "input", "prompt", "suffix")  # members whose texts a model reads
 DESCRIBED = ("tools", "functions", "response_format")  # members of which it reads the names of members too
 PROMPT_COUNTED = 2 << 20  # characters of any prompt that are counted; the rest is taken to be alike
 
@@ -102,8 +102,8 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
                 value = getattr(self.parsed, name, None)
             else:
                 value = msgspec.json.decode(self.members[name]) if name in self.members else None
-            if isinstance(value, list) and value and isinstance(value[0], list):
-                known += sum(map(len, value))  # tokens already
+            if isinstance(value, list) and value and isinstance(value[0], list | int):  # tokens already
+                known += sum(len(item) if isinstance(item, list) else 1 for item in value)
             else:
                 texts += texts_of(value)
         texts += [str(self.members[name], "utf-8", "replace") for name in DESCRIBED if name in self.members]

@@ -218,13 +218,15 @@ _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 
 # The dialect of each path.
 SPEAKS: dict[Capability, str] = {
-    "chat": "openai_chat", "embeddings": "openai_embeddings", "transcription": "openai_transcriptions",
-    "translation": "openai_translations",
+    "chat": "openai_chat", "completions": "openai_completions", "embeddings": "openai_embeddings",
+    "transcription": "openai_transcriptions", "translation": "openai_translations",
 }  # fmt: skip
+
+WRITTEN = ("chat", "completions")  # answers that are text, whose length a request can limit
 
 # How long a stream whose choices have all finished is listened to for its usage and its end.
 GRACE_S = 5.0
-BRACE = ord("{")
+BRACE, QUOTE = b'{"'
 MAX_ERROR_BYTES = 1 << 20
 UNREADABLE = "The provider's answer can't be read."
 MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
@@ -244,7 +246,7 @@ class OpenAIExchange(Exchange):
         self._secret = secret
         self._grace_s = min(GRACE_S, timeout_s)
         self._name = ModelName(request.model)
-        self._choices: int = getattr(request.parsed, "n", None) or 1  # asked for
+        self._choices: int = getattr(request.parsed, "choices", 1)  # asked for
         self._finished: set[bytes] = set()  # indexes
         self._until: float | None = None  # until when more is waited for, once the stream may end
         self._tally = usage.Tally(request)
@@ -295,8 +297,9 @@ class OpenAIExchange(Exchange):
         """Whether a whole answer is one."""
         if self._request.capability == "embeddings":
             return bool(reply.data) and all(memoryview(vector.embedding)[0] in b'["' for vector in reply.data or ())
-        for choice in reply.choices or ():  # noqa: SIM110 - a generator costs more, and each answer pays for it
-            if memoryview(choice.message)[0] == BRACE:
+        is_chat = self._request.capability == "chat"
+        for choice in reply.choices or ():
+            if memoryview(choice.message)[0] == BRACE if is_chat else memoryview(choice.text)[0] == QUOTE:
                 return True
         return False
 
@@ -483,8 +486,8 @@ class OpenAI(Adapter):
     settings: OpenAISettings
 
     PATHS: ClassVar[dict[str, str]] = {
-        "chat": "/chat/completions", "embeddings": "/embeddings", "transcription": "/audio/transcriptions",
-        "translation": "/audio/translations",
+        "chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings",
+        "transcription": "/audio/transcriptions", "translation": "/audio/translations",
     }  # fmt: skip
     ROW: ClassVar[OpenAIKind] = OpenAIKind("OpenAI", "https://api.openai.com/v1", "max_completion_tokens")
 
@@ -517,8 +520,11 @@ class OpenAI(Adapter):
         if request.dialect != SPEAKS[request.capability]:
             said = openai_conversation.members_of(request.conversation(), stream=request.stream)
         members = {**said, "model": msgspec.json.encode(deployment.upstream_model)}
+        if request.capability not in WRITTEN:
+            return members
         if request.max_output is not None:
-            members[self.settings.output_limit_field] = b"%d" % request.max_output
+            field = self.settings.output_limit_field if request.capability == "chat" else "max_tokens"
+            members[field] = b"%d" % request.max_output
         if request.stream:
             members["stream_options"] = _with_usage(members.get("stream_options"))
         for name, theirs in self._renamed:
