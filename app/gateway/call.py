@@ -204,7 +204,7 @@ class Call:
             event.completion_tokens = used.completion_tokens
             for name, count in used.more.items():
                 setattr(event, name, count)
-            event.estimated = used.estimated
+            event.estimated = used.estimated and not (used.certain and pricing.is_priced_by(self.price, used.certain))
             event.finish_reason = self.exchange.finish_reason if self.exchange else None
             event.service_tier = pricing.tier_of(self.price, self.bound, used.service_tier)
             event.cost_nano = self._cost_of(used, event.service_tier)

@@ -38,8 +38,9 @@ TRANSCRIPTIONS = Endpoint(
     "audio-transcriptions", "/v1/audio/transcriptions", "transcription", "openai_transcriptions", "form"
 )
 TRANSLATIONS = Endpoint("audio-translations", "/v1/audio/translations", "translation", "openai_translations", "form")
+SPEECH = Endpoint("audio-speech", "/v1/audio/speech", "speech", "openai_speech")
 
-TABLE = (CHAT, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, MODELS)
+TABLE = (CHAT, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, MODELS)
 ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.
 ASKED = {endpoint.path: endpoint for endpoint in TABLE if endpoint.dialect is not None}

@@ -7,7 +7,7 @@ back to the nearest more general one: in its own band first, then in the price i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import lcm
 from typing import NamedTuple
 
@@ -82,6 +82,14 @@ def is_priced(price: Price | None, bound: TokenBound) -> bool:
         _OF_TOKENS.isdisjoint(price.rates)
         and price.rates.keys().isdisjoint(str(_BY_NAME[name].price) for name in bound.more)
     )
+
+
+def is_priced_by(price: Price | None, names: Collection[str]) -> bool:
+    """Whether what a call costs depends on these quantities alone."""
+    if price is None or price.tiers or price.long_context is not None:
+        return False
+    members = {_BY_NAME[name].price for name in names} | {"per_request"}
+    return members.issuperset(name for name, rate in price.rates.items() if rate)
 
 
 def unpriced_member(price: Price | None, bound: TokenBound) -> str | None:

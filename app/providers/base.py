@@ -28,7 +28,7 @@ CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error"
 
 UNBOUNDED = 2**40  # tokens: for a request of which nothing is known
 PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its tokens if nobody tells them
-SPOKEN = ("messages", "input", "prompt", "suffix")  # members whose texts a model reads
+SPOKEN = ("messages", "input", "prompt", "suffix", "instructions")  # members whose texts a model reads
 DESCRIBED = ("tools", "functions", "response_format")  # members of which it reads the names of members too
 PROMPT_COUNTED = 2 << 20  # characters of any prompt that are counted; the rest is taken to be alike
 
@@ -42,6 +42,7 @@ class Usage(msgspec.Struct):
     more: dict[str, int] = {}  # other quantities, by the names of `app.metering.quantities`
     service_tier: str | None = None  # as the upstream told it
     estimated: bool = True
+    certain: tuple[str, ...] = ()  # quantities that are exact although others are estimated
     unreadable: str | None = None  # a figure of the upstream's that was not believed, such as "prompt_tokens 1e+18"
 
     @property
@@ -135,7 +136,7 @@ class Exchange(ABC):
     """One attempt that the upstream has accepted: its head came and was good."""
 
     speaks: str  # the dialect of `body` and `events`
-    media_type: str | None = None  # of the answer, None for JSON or events
+    media_type: str | None = None  # of an answer that is neither JSON nor events; one that is cut can't say so
     finish_reason: str | None = None
 
     @property

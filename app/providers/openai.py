@@ -29,7 +29,7 @@ from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
-from app.providers.openai_audio import SpeechToTextExchange
+from app.providers.openai_audio import SpeechToTextExchange, TextToSpeechExchange
 from app.providers.openai_kinds import OpenAIKind
 from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
 from app.providers.sse import EventReader
@@ -219,13 +219,19 @@ _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 # The dialect of each path.
 SPEAKS: dict[Capability, str] = {
     "chat": "openai_chat", "completions": "openai_completions", "embeddings": "openai_embeddings",
-    "transcription": "openai_transcriptions", "translation": "openai_translations",
+    "transcription": "openai_transcriptions", "translation": "openai_translations", "speech": "openai_speech",
+}  # fmt: skip
+
+# Exchanges of their own.
+EXCHANGES: dict[Capability, type[SpeechToTextExchange | TextToSpeechExchange]] = {
+    "transcription": SpeechToTextExchange, "translation": SpeechToTextExchange, "speech": TextToSpeechExchange,
 }  # fmt: skip
 
 WRITTEN = ("chat", "completions")  # answers that are text, whose length a request can limit
 
 # How long a stream whose choices have all finished is listened to for its usage and its end.
 GRACE_S = 5.0
+JSON = "application/json"
 BRACE, QUOTE = b'{"'
 MAX_ERROR_BYTES = 1 << 20
 UNREADABLE = "The provider's answer can't be read."
@@ -488,6 +494,7 @@ class OpenAI(Adapter):
     PATHS: ClassVar[dict[str, str]] = {
         "chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings",
         "transcription": "/audio/transcriptions", "translation": "/audio/translations",
+        "speech": "/audio/speech",
     }  # fmt: skip
     ROW: ClassVar[OpenAIKind] = OpenAIKind("OpenAI", "https://api.openai.com/v1", "max_completion_tokens")
 
@@ -505,14 +512,16 @@ class OpenAI(Adapter):
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         path, model, settings = self.PATHS[request.capability], deployment.upstream_model, self.settings
         if request.form is None:
-            answer = self._post(path, model, object_of(self._members(request, deployment)), request.stream)
+            accept = "*/*" if request.capability in EXCHANGES else "text/event-stream" if request.stream else JSON
+            answer = self._post(path, model, object_of(self._members(request, deployment)), accept)
         else:
             answer = self._post_form(path, model, request.form)
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
-        if request.capability in ("transcription", "translation"):
+        kind = EXCHANGES.get(request.capability)
+        if kind is not None:
             speaks = SPEAKS[request.capability]
-            return SpeechToTextExchange(answer, request, speaks, settings.secret, min(GRACE_S, settings.timeout_s))
+            return kind(answer, request, speaks, settings.secret, min(GRACE_S, settings.timeout_s))
         return OpenAIExchange(answer, request, settings.secret, settings.timeout_s)
 
     def _members(self, request: UpstreamRequest, deployment: Deployment) -> dict[str, bytes]:
@@ -520,12 +529,11 @@ class OpenAI(Adapter):
         if request.dialect != SPEAKS[request.capability]:
             said = openai_conversation.members_of(request.conversation(), stream=request.stream)
         members = {**said, "model": msgspec.json.encode(deployment.upstream_model)}
-        if request.capability not in WRITTEN:
-            return members
-        if request.max_output is not None:
+        is_written = request.capability in WRITTEN
+        if is_written and request.max_output is not None:
             field = self.settings.output_limit_field if request.capability == "chat" else "max_tokens"
             members[field] = b"%d" % request.max_output
-        if request.stream:
+        if is_written and request.stream:
             members["stream_options"] = _with_usage(members.get("stream_options"))
         for name, theirs in self._renamed:
             if name in members:
@@ -534,8 +542,8 @@ class OpenAI(Adapter):
             members.pop(name, None)
         return members
 
-    def _post(self, path: str, model: str, body: Sequence[bytes], stream: bool) -> Answer:
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream" if stream else "application/json"}
+    def _post(self, path: str, model: str, body: Sequence[bytes], accept: str = JSON) -> Answer:
+        headers = {"Content-Type": "application/json", "Accept": accept}
         place = self._paths.get(path) or self._path(path, model)
         return self._pool.request("POST", place, headers | self._credentials(), body)
 
@@ -630,7 +638,7 @@ class OpenAI(Adapter):
 
     def _ask(self, path: str, body: dict[str, Any]) -> None:
         """Send a question whose answer only has to be one: a choice or a vector. Raises `UpstreamError`."""
-        answer = self._post(path, str(body["model"]), [msgspec.json.encode(body)], stream=False)
+        answer = self._post(path, str(body["model"]), [msgspec.json.encode(body)])
         if answer.status != 200:
             raise self._refusal(answer)
         said = answer.read_all()

@@ -70,7 +70,7 @@ class Recording(NamedTuple):
 
     @property
     def streams(self) -> bool:
-        return bool(self.asks.get("stream"))
+        return bool(self.asks.get("stream")) or self.capability == "speech"
 
 
 class Outcome(NamedTuple):
@@ -339,6 +339,8 @@ def _outcome(adapter: Adapter, recording: Recording, neutral: bool) -> Outcome:
     assert neutral or exchange.speaks in SPOKEN, "no client speaks that"
     used = figures(exchange.conclude())
     exchange.close()
+    if exchange.media_type is not None and pieces:  # its pieces are as the network's are
+        pieces = [b"".join(pieces)]
     return Outcome(tuple(pieces), tuple(parts), used, exchange.finish_reason, error)
 
 
