@@ -107,7 +107,8 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
                 known += sum(len(item) if isinstance(item, list) else 1 for item in value)
             else:
                 texts += texts_of(value)
-        texts += [str(self.members[name], "utf-8", "replace") for name in DESCRIBED if name in self.members]
+        described = [self.members[name] for name in DESCRIBED if name in self.members]
+        texts += [str(raw, "utf-8", "replace") for raw in described if memoryview(raw)[0] in b"{["]
         return sample(texts, PROMPT_KEPT if self.stream else PROMPT_COUNTED, known)
 
     def forget_question(self) -> None:

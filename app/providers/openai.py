@@ -30,6 +30,7 @@ from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
 from app.providers.openai_audio import SpeechToTextExchange, TextToSpeechExchange
+from app.providers.openai_images import ImagesExchange
 from app.providers.openai_kinds import OpenAIKind
 from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
 from app.providers.sse import EventReader
@@ -220,13 +221,16 @@ _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 SPEAKS: dict[Capability, str] = {
     "chat": "openai_chat", "completions": "openai_completions", "embeddings": "openai_embeddings",
     "transcription": "openai_transcriptions", "translation": "openai_translations", "speech": "openai_speech",
+    "images": "openai_images",
 }  # fmt: skip
 
 # Exchanges of their own.
-EXCHANGES: dict[Capability, type[SpeechToTextExchange | TextToSpeechExchange]] = {
+EXCHANGES: dict[Capability, type[SpeechToTextExchange | TextToSpeechExchange | ImagesExchange]] = {
     "transcription": SpeechToTextExchange, "translation": SpeechToTextExchange, "speech": TextToSpeechExchange,
+    "images": ImagesExchange,
 }  # fmt: skip
 
+EDITS = "/images/edits"  # of pictures, which come in a form
 WRITTEN = ("chat", "completions")  # answers that are text, whose length a request can limit
 
 # How long a stream whose choices have all finished is listened to for its usage and its end.
@@ -494,7 +498,7 @@ class OpenAI(Adapter):
     PATHS: ClassVar[dict[str, str]] = {
         "chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings",
         "transcription": "/audio/transcriptions", "translation": "/audio/translations",
-        "speech": "/audio/speech",
+        "speech": "/audio/speech", "images": "/images/generations",
     }  # fmt: skip
     ROW: ClassVar[OpenAIKind] = OpenAIKind("OpenAI", "https://api.openai.com/v1", "max_completion_tokens")
 
@@ -511,6 +515,8 @@ class OpenAI(Adapter):
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         path, model, settings = self.PATHS[request.capability], deployment.upstream_model, self.settings
+        if request.form is not None and request.capability == "images":
+            path = EDITS
         if request.form is None:
             accept = "*/*" if request.capability in EXCHANGES else "text/event-stream" if request.stream else JSON
             answer = self._post(path, model, object_of(self._members(request, deployment)), accept)

@@ -15,10 +15,9 @@ from app.providers.base import PROMPT_KEPT, Exchange, UpstreamError, UpstreamReq
 from app.providers.http import Answer
 from app.providers.http_errors import error_of
 from app.providers.lenient_json import read_json
-from app.providers.openai_events import NULL, UNREADABLE, media_type_of, typed_events
+from app.providers.openai_events import EVENTS, NULL, UNREADABLE, media_type_of, typed_events
 from app.providers.tokens import sample
 
-EVENTS = "text/event-stream"
 IN_JSON = (None, "json", "verbose_json", "diarized_json")
 HEARD_PER_S = 10  # tokens of a second of sound, where nobody tells them
 SPOKEN_PER_BYTE = 1.4  # tokens of the sound of a text, where nobody tells them: about 20 a second

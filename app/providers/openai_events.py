@@ -13,6 +13,7 @@ from app.providers.sse import EventReader
 UNREADABLE = "The provider's answer can't be read."
 CUT = "The provider's stream ended before it was complete."
 NULL = b"null"
+EVENTS = "text/event-stream"
 _KEPT = 65_536  # bytes of what was no event
 
 

@@ -104,6 +104,7 @@ def test_the_media_type_is_the_upstreams_or_that_of_the_format(
     assert (answer.status, answer.headers["content-type"]) == (200, given)
 
 
+@pytest.mark.both_lanes
 def test_a_sound_goes_on_as_it_comes(gate: Gate, upstream: Upstream, sdk: openai.OpenAI) -> None:
     slow = Slow()
     upstream.script(PATH, slow)
@@ -136,6 +137,7 @@ def test_tokens_are_estimated_where_nobody_tells_them(gate: Gate, upstream: Upst
     assert event.cost_nano == event.prompt_tokens * 600 + spoken * 12_000
 
 
+@pytest.mark.both_lanes
 def test_a_sound_that_is_cut_has_no_proper_end_and_is_booked(gate: Gate, upstream: Upstream, client: Client) -> None:
     for behaviour in (Cut(), sound(cut_after=5000), sound(cut_after=80_000)):
         upstream.script(PATH, behaviour)
