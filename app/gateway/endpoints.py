@@ -41,8 +41,9 @@ TRANSLATIONS = Endpoint("audio-translations", "/v1/audio/translations", "transla
 SPEECH = Endpoint("audio-speech", "/v1/audio/speech", "speech", "openai_speech")
 IMAGES = Endpoint("images-generations", "/v1/images/generations", "images", "openai_images")
 IMAGE_EDITS = Endpoint("images-edits", "/v1/images/edits", "images", "openai_images", "form")
+RERANK = Endpoint("rerank", "/v1/rerank", "rerank", "rerank")
 
-TABLE = (CHAT, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS, MODELS)
+TABLE = (CHAT, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS, RERANK, MODELS)
 ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.
 ASKED = {endpoint.path: endpoint for endpoint in TABLE if endpoint.dialect is not None}

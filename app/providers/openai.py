@@ -32,6 +32,7 @@ from app.providers.model_name import ModelName
 from app.providers.openai_audio import SpeechToTextExchange, TextToSpeechExchange
 from app.providers.openai_images import ImagesExchange
 from app.providers.openai_kinds import OpenAIKind
+from app.providers.openai_rerank import RerankExchange
 from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
 from app.providers.sse import EventReader
 from app.runtime.forms import MULTIPART, Form, parts_of
@@ -152,7 +153,7 @@ SHAPE: dict[str, Any] = {
     ],
 }
 # Members without which a call would be another one, or could cost more than is held for it.
-NEEDED = ("model", "messages", "input", "prompt", "stream")
+NEEDED = ("model", "messages", "input", "prompt", "voice", "query", "documents", "stream")
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
@@ -221,13 +222,15 @@ _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 SPEAKS: dict[Capability, str] = {
     "chat": "openai_chat", "completions": "openai_completions", "embeddings": "openai_embeddings",
     "transcription": "openai_transcriptions", "translation": "openai_translations", "speech": "openai_speech",
-    "images": "openai_images",
+    "images": "openai_images", "rerank": "rerank",
 }  # fmt: skip
 
 # Exchanges of their own.
-EXCHANGES: dict[Capability, type[SpeechToTextExchange | TextToSpeechExchange | ImagesExchange]] = {
+EXCHANGES: dict[
+    Capability, type[SpeechToTextExchange | TextToSpeechExchange | ImagesExchange | RerankExchange]
+] = {
     "transcription": SpeechToTextExchange, "translation": SpeechToTextExchange, "speech": TextToSpeechExchange,
-    "images": ImagesExchange,
+    "images": ImagesExchange, "rerank": RerankExchange,
 }  # fmt: skip
 
 EDITS = "/images/edits"  # of pictures, which come in a form
@@ -498,7 +501,7 @@ class OpenAI(Adapter):
     PATHS: ClassVar[dict[str, str]] = {
         "chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings",
         "transcription": "/audio/transcriptions", "translation": "/audio/translations",
-        "speech": "/audio/speech", "images": "/images/generations",
+        "speech": "/audio/speech", "images": "/images/generations", "rerank": "/rerank",
     }  # fmt: skip
     ROW: ClassVar[OpenAIKind] = OpenAIKind("OpenAI", "https://api.openai.com/v1", "max_completion_tokens")
 

@@ -181,7 +181,7 @@ class Tally:
     def __init__(self, request: UpstreamRequest) -> None:
         self._usage = Usage()
         self._request = request
-        self._produces_output = request.capability != "embeddings"
+        self._produces_output = request.capability not in ("embeddings", "rerank")
         self._prompt: int | None = None
         self._completion: int | None = None  # as told, up to the moment at which it was told
         self._total: int | None = None  # told alone
