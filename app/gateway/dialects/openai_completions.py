@@ -8,13 +8,11 @@ from msgspec import Meta
 
 from app.directory import Model
 from app.gateway.dialects.openai import STEERING, JsonRequest, OpenAIDialect, added, texts_of, tokens_of
-from app.gateway.dialects.openai_chat import Penalty, StreamOptions
+from app.gateway.dialects.openai_chat import Bias, Penalty, StreamOptions
 from app.gateway.errors import bad_request
 from app.metering.pricing import TokenBound
 
 USUAL_LIMIT = 16  # tokens of an answer where the request names no limit, as OpenAI has it
-
-Bias = Annotated[float, Meta(ge=-100, le=100)]
 
 
 class CompletionsRequest(JsonRequest):
