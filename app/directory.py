@@ -12,7 +12,7 @@ import msgspec
 
 from app import clock
 
-Capability = Literal["chat", "completions", "embeddings", "transcription", "translation", "speech", "images"]
+Capability = Literal["chat", "completions", "embeddings", "transcription", "translation", "speech", "images", "rerank"]
 KeyScope = Literal["chat", "embeddings", "audio", "images", "models:read"]
 ModelStatus = Literal["active", "hidden", "deprecated", "disabled"]
 

@@ -43,8 +43,8 @@ def possible(model: Model, bound: pricing.TokenBound) -> Possible:
     longest = model.max_output_tokens or model.context_window or LONGEST_ANSWER
     asked = min(bound.output or 0, LONGEST_ANSWER)  # a model may write more than an admin knows, but not without an end
     return Possible(
-        prompt=min(bound.input, window),
-        told_prompt=min(bound.input + pricing.ADDED_TOKENS, window),
+        prompt=min(bound.input, window * bound.prompts),
+        told_prompt=min(bound.input + pricing.ADDED_TOKENS, window * bound.prompts),
         answer=min(max(longest, asked) + bound.predicted, window) if bound.produces_output else 0,
         answers=bound.answers,
     )
@@ -211,7 +211,7 @@ class Call:
             event.completion_tokens = used.completion_tokens
             for name, count in used.more.items():
                 setattr(event, name, count)
-            event.estimated = used.estimated
+            event.estimated = used.estimated and not (used.certain and pricing.is_priced_by(self.price, used.certain))
             event.finish_reason = self.exchange.finish_reason if self.exchange else None
             event.service_tier = pricing.tier_of(self.price, self.bound, used.service_tier)
             event.cost_nano = self._cost_of(used, event.service_tier)

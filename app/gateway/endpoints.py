@@ -28,17 +28,23 @@ class Endpoint(NamedTuple):
 
 _SCOPES: dict[str, KeyScope] = {
     "embeddings": "embeddings", "transcription": "audio", "translation": "audio", "speech": "audio", "images": "images",
+    "rerank": "embeddings",
 }  # fmt: skip
 
 MODELS = Endpoint("models", "/v1/models")
 CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat")
+COMPLETIONS = Endpoint("completions", "/v1/completions", "completions", "openai_completions")
 EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings", "openai_embeddings")
 TRANSCRIPTIONS = Endpoint(
     "audio-transcriptions", "/v1/audio/transcriptions", "transcription", "openai_transcriptions", "form"
 )
 TRANSLATIONS = Endpoint("audio-translations", "/v1/audio/translations", "translation", "openai_translations", "form")
+SPEECH = Endpoint("audio-speech", "/v1/audio/speech", "speech", "openai_speech")
+IMAGES = Endpoint("images-generations", "/v1/images/generations", "images", "openai_images")
+IMAGE_EDITS = Endpoint("images-edits", "/v1/images/edits", "images", "openai_images", "form")
+RERANK = Endpoint("rerank", "/v1/rerank", "rerank", "rerank")
 
-TABLE = (CHAT, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, MODELS)
+TABLE = (CHAT, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS, RERANK, MODELS)
 ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.
 ASKED = {endpoint.path: endpoint for endpoint in TABLE if endpoint.dialect is not None}

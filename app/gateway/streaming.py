@@ -29,8 +29,8 @@ class BrokenOff(Exception):
 
 def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterator[bytes]:
     """The stream's bytes. `settle` is called exactly once, before the last of them. Raises `BrokenOff`."""
-    dialect, events = call.dialect, delivery.pieces
-    last: bytes | None = dialect.end
+    events = delivery.pieces
+    last: bytes | None = call.dialect.end
     try:
         piece: bytes | None = delivery.first
         while piece is not None:
@@ -49,11 +49,11 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
             _drain(call, events)
     except Interrupted as interrupted:
         tell_interrupted(call, interrupted)
-        last = dialect.cut(call.error_message or "The stream was cut.")
+        last = _cut(call, delivery, call.error_message or "The stream was cut.")
     except UpstreamError as error:
         delivery.ended(error)
         call.failed("error", 200, "upstream_cut", error.message)
-        last = dialect.cut(error.message)
+        last = _cut(call, delivery, error.message)
     except BaseException:
         call.failed("error", 200, "internal_error", "The gateway failed.")
         raise
@@ -70,6 +70,11 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
         raise BrokenOff
     if last:
         yield last
+
+
+def _cut(call: Call, delivery: Delivery, message: str) -> bytes | None:
+    """What ends a stream that is cut; None for an answer without events, such as a sound."""
+    return call.dialect.cut(message) if delivery.exchange.media_type is None else None
 
 
 def _drain(call: Call, events: Iterator[bytes]) -> None:

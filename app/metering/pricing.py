@@ -7,7 +7,7 @@ back to the nearest more general one: in its own band first, then in the price i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import lcm
 from typing import NamedTuple
 
@@ -39,7 +39,8 @@ class TokenBound(NamedTuple):
 
     `priced_apart` names the member of the request that may cost more than a price can tell, None for none: what it costs
     can't be held, so that no budget takes it. `tier` is the service tier that the request asks for, None for the usual one.
-    `more` has the bounds of other quantities by name.
+    `more` has the bounds of other quantities by name; `prompts` says how many texts there are, each of which may fill the
+    model's context window.
     """
 
     input: int
@@ -47,10 +48,11 @@ class TokenBound(NamedTuple):
     answers: int = 1
     produces_output: bool = True  # embeddings do not
     unseen: int = 0  # part of `input`: what files may hold at the most
-    predicted: int = 0  # what each answer may be charged as output besides: a prediction that was wrong
+    predicted: int = 0  # what each answer may be charged as output besides: a wrong prediction, a prompt that is echoed
     priced_apart: str | None = None
     tier: str | None = None
     more: Mapping[str, int] = {}
+    prompts: int = 1
 
     @property
     def usual_input(self) -> int:
@@ -80,6 +82,14 @@ def is_priced(price: Price | None, bound: TokenBound) -> bool:
         _OF_TOKENS.isdisjoint(price.rates)
         and price.rates.keys().isdisjoint(str(_BY_NAME[name].price) for name in bound.more)
     )
+
+
+def is_priced_by(price: Price | None, names: Collection[str]) -> bool:
+    """Whether what a call costs depends on these quantities alone."""
+    if price is None or price.tiers or price.long_context is not None:
+        return False
+    members = {_BY_NAME[name].price for name in names} | {"per_request"}
+    return members.issuperset(name for name, rate in price.rates.items() if rate)
 
 
 def unpriced_member(price: Price | None, bound: TokenBound) -> str | None:

@@ -551,13 +551,21 @@ def _charged(scope: Sequence[str], entry: UsageEntry, named: RequestNames) -> Ch
     return Charged(KINDS.get(kind, kind), name, PERIODS.get(period.partition("-")[0], period))
 
 
+# The file of a request that is a form, by path.
+FILES = {
+    "/v1/audio/transcriptions": "file=@audio.wav",
+    "/v1/audio/translations": "file=@audio.wav",
+    "/v1/images/edits": "image=@image.png",
+}
+
+
 def _curl(entry: UsageEntry) -> str:
     """The call as far as it is known: neither the key nor the prompt is stored."""
-    form = entry.endpoint in ("/v1/audio/transcriptions", "/v1/audio/translations")
+    file = FILES.get(entry.endpoint)
     quoted = entry.model.replace("'", "'\\''")
     body = (
-        f"  -F 'model={quoted}' -F file=@audio.wav"
-        if form
+        f"  -F 'model={quoted}' -F {file}"
+        if file is not None
         else '  -H "Content-Type: application/json" \\\n  --data @request.json'
     )
     return f'curl {links.origin()}{entry.endpoint} \\\n  -H "Authorization: Bearer $PORTICO_API_KEY" \\\n{body}'

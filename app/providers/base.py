@@ -28,7 +28,7 @@ CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error"
 
 UNBOUNDED = 2**40  # tokens: for a request of which nothing is known
 PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its tokens if nobody tells them
-SPOKEN = ("messages", "input", "prompt")  # members whose texts a model reads
+SPOKEN = ("messages", "input", "prompt", "suffix", "instructions")  # members whose texts a model reads
 DESCRIBED = ("tools", "functions", "response_format")  # members of which it reads the names of members too
 PROMPT_COUNTED = 2 << 20  # characters of any prompt that are counted; the rest is taken to be alike
 
@@ -42,6 +42,7 @@ class Usage(msgspec.Struct):
     more: dict[str, int] = {}  # other quantities, by the names of `app.metering.quantities`
     service_tier: str | None = None  # as the upstream told it
     estimated: bool = True
+    certain: tuple[str, ...] = ()  # quantities that are exact although others are estimated
     unreadable: str | None = None  # a figure of the upstream's that was not believed, such as "prompt_tokens 1e+18"
 
     @property
@@ -102,11 +103,12 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
                 value = getattr(self.parsed, name, None)
             else:
                 value = msgspec.json.decode(self.members[name]) if name in self.members else None
-            if isinstance(value, list) and value and isinstance(value[0], list):
-                known += sum(map(len, value))  # tokens already
+            if isinstance(value, list) and value and isinstance(value[0], list | int):  # tokens already
+                known += sum(len(item) if isinstance(item, list) else 1 for item in value)
             else:
                 texts += texts_of(value)
-        texts += [str(self.members[name], "utf-8", "replace") for name in DESCRIBED if name in self.members]
+        described = [self.members[name] for name in DESCRIBED if name in self.members]
+        texts += [str(raw, "utf-8", "replace") for raw in described if memoryview(raw)[0] in b"{["]
         return sample(texts, PROMPT_KEPT if self.stream else PROMPT_COUNTED, known)
 
     def forget_question(self) -> None:
@@ -135,7 +137,7 @@ class Exchange(ABC):
     """One attempt that the upstream has accepted: its head came and was good."""
 
     speaks: str  # the dialect of `body` and `events`
-    media_type: str | None = None  # of the answer, None for JSON or events
+    media_type: str | None = None  # of an answer that is neither JSON nor events; one that is cut can't say so
     finish_reason: str | None = None
 
     @property

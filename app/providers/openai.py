@@ -29,8 +29,10 @@ from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
-from app.providers.openai_audio import SpeechToTextExchange
+from app.providers.openai_audio import SpeechToTextExchange, TextToSpeechExchange
+from app.providers.openai_images import ImagesExchange
 from app.providers.openai_kinds import OpenAIKind
+from app.providers.openai_rerank import RerankExchange
 from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
 from app.providers.sse import EventReader
 from app.runtime.forms import MULTIPART, Form, parts_of
@@ -151,7 +153,7 @@ SHAPE: dict[str, Any] = {
     ],
 }
 # Members without which a call would be another one, or could cost more than is held for it.
-NEEDED = ("model", "messages", "input", "prompt", "stream")
+NEEDED = ("model", "messages", "input", "prompt", "voice", "query", "documents", "stream")
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
@@ -218,13 +220,26 @@ _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 
 # The dialect of each path.
 SPEAKS: dict[Capability, str] = {
-    "chat": "openai_chat", "embeddings": "openai_embeddings", "transcription": "openai_transcriptions",
-    "translation": "openai_translations",
+    "chat": "openai_chat", "completions": "openai_completions", "embeddings": "openai_embeddings",
+    "transcription": "openai_transcriptions", "translation": "openai_translations", "speech": "openai_speech",
+    "images": "openai_images", "rerank": "rerank",
 }  # fmt: skip
+
+# Exchanges of their own.
+EXCHANGES: dict[
+    Capability, type[SpeechToTextExchange | TextToSpeechExchange | ImagesExchange | RerankExchange]
+] = {
+    "transcription": SpeechToTextExchange, "translation": SpeechToTextExchange, "speech": TextToSpeechExchange,
+    "images": ImagesExchange, "rerank": RerankExchange,
+}  # fmt: skip
+
+EDITS = "/images/edits"  # of pictures, which come in a form
+WRITTEN = ("chat", "completions")  # answers that are text, whose length a request can limit
 
 # How long a stream whose choices have all finished is listened to for its usage and its end.
 GRACE_S = 5.0
-BRACE = ord("{")
+JSON = "application/json"
+BRACE, QUOTE = b'{"'
 MAX_ERROR_BYTES = 1 << 20
 UNREADABLE = "The provider's answer can't be read."
 MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
@@ -244,7 +259,7 @@ class OpenAIExchange(Exchange):
         self._secret = secret
         self._grace_s = min(GRACE_S, timeout_s)
         self._name = ModelName(request.model)
-        self._choices: int = getattr(request.parsed, "n", None) or 1  # asked for
+        self._choices: int = getattr(request.parsed, "choices", 1)  # asked for
         self._finished: set[bytes] = set()  # indexes
         self._until: float | None = None  # until when more is waited for, once the stream may end
         self._tally = usage.Tally(request)
@@ -297,8 +312,9 @@ class OpenAIExchange(Exchange):
         """Whether a whole answer is one."""
         if self._request.capability == "embeddings":
             return bool(reply.data) and all(memoryview(vector.embedding)[0] in b'["' for vector in reply.data or ())
-        for choice in reply.choices or ():  # noqa: SIM110 - a generator costs more, and each answer pays for it
-            if memoryview(choice.message)[0] == BRACE:
+        is_chat = self._request.capability == "chat"
+        for choice in reply.choices or ():
+            if memoryview(choice.message)[0] == BRACE if is_chat else memoryview(choice.text)[0] == QUOTE:
                 return True
         return False
 
@@ -485,8 +501,9 @@ class OpenAI(Adapter):
     settings: OpenAISettings
 
     PATHS: ClassVar[dict[str, str]] = {
-        "chat": "/chat/completions", "embeddings": "/embeddings", "transcription": "/audio/transcriptions",
-        "translation": "/audio/translations",
+        "chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings",
+        "transcription": "/audio/transcriptions", "translation": "/audio/translations",
+        "speech": "/audio/speech", "images": "/images/generations", "rerank": "/rerank",
     }  # fmt: skip
     ROW: ClassVar[OpenAIKind] = OpenAIKind("OpenAI", "https://api.openai.com/v1", "max_completion_tokens")
 
@@ -503,15 +520,19 @@ class OpenAI(Adapter):
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         path, model, settings = self.PATHS[request.capability], deployment.upstream_model, self.settings
+        if request.form is not None and request.capability == "images":
+            path = EDITS
         if request.form is None:
-            answer = self._post(path, model, object_of(self._members(request, deployment)), request.stream)
+            accept = "*/*" if request.capability in EXCHANGES else "text/event-stream" if request.stream else JSON
+            answer = self._post(path, model, object_of(self._members(request, deployment)), accept)
         else:
             answer = self._post_form(path, model, request.form)
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
-        if request.capability in ("transcription", "translation"):
+        kind = EXCHANGES.get(request.capability)
+        if kind is not None:
             speaks = SPEAKS[request.capability]
-            return SpeechToTextExchange(answer, request, speaks, settings.secret, min(GRACE_S, settings.timeout_s))
+            return kind(answer, request, speaks, settings.secret, min(GRACE_S, settings.timeout_s))
         return OpenAIExchange(answer, request, settings.secret, settings.timeout_s)
 
     def _members(self, request: UpstreamRequest, deployment: Deployment) -> dict[str, bytes]:
@@ -519,9 +540,11 @@ class OpenAI(Adapter):
         if request.dialect != SPEAKS[request.capability]:
             said = openai_conversation.members_of(request.conversation(), stream=request.stream)
         members = {**said, "model": msgspec.json.encode(deployment.upstream_model)}
-        if request.max_output is not None:
-            members[self.settings.output_limit_field] = b"%d" % request.max_output
-        if request.stream:
+        is_written = request.capability in WRITTEN
+        if is_written and request.max_output is not None:
+            field = self.settings.output_limit_field if request.capability == "chat" else "max_tokens"
+            members[field] = b"%d" % request.max_output
+        if is_written and request.stream:
             members["stream_options"] = _with_usage(members.get("stream_options"))
         for name, theirs in self._renamed:
             if name in members:
@@ -530,8 +553,8 @@ class OpenAI(Adapter):
             members.pop(name, None)
         return members
 
-    def _post(self, path: str, model: str, body: Sequence[bytes], stream: bool) -> Answer:
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream" if stream else "application/json"}
+    def _post(self, path: str, model: str, body: Sequence[bytes], accept: str = JSON) -> Answer:
+        headers = {"Content-Type": "application/json", "Accept": accept}
         place = self._paths.get(path) or self._path(path, model)
         return self._pool.request("POST", place, headers | self._credentials(), body)
 
@@ -626,7 +649,7 @@ class OpenAI(Adapter):
 
     def _ask(self, path: str, body: dict[str, Any]) -> None:
         """Send a question whose answer only has to be one: a choice or a vector. Raises `UpstreamError`."""
-        answer = self._post(path, str(body["model"]), [msgspec.json.encode(body)], stream=False)
+        answer = self._post(path, str(body["model"]), [msgspec.json.encode(body)])
         if answer.status != 200:
             raise self._refusal(answer)
         said = answer.read_all()

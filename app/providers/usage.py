@@ -29,6 +29,7 @@ PROMPT = ("prompt_tokens", "input_tokens")
 COMPLETION = ("completion_tokens", "output_tokens")
 PLAIN = (PROMPT[0], COMPLETION[0])
 DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+OF_COMPLETION = ("completion_tokens_details", "output_tokens_details")
 CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
 # Members of the details, and the quantities that they tell.
 PROMPT_PARTS = {
@@ -75,7 +76,7 @@ def _usual_of(name: str, counts: Iterable[str], absent: Iterable[str] = (), **in
 
 # A usage object as OpenAI tells it, which is nearly always: none of the other spellings has a value in it.
 _Usual = _usual_of(
-    "_Usual", PLAIN, absent=(PROMPT[1], COMPLETION[1], *DETAILS[1:], CACHED[1]),
+    "_Usual", PLAIN, absent=(PROMPT[1], COMPLETION[1], *DETAILS[1:], OF_COMPLETION[1], CACHED[1]),
     prompt_tokens_details=_usual_of("_PromptDetails", (CACHED[0], *PROMPT_PARTS), absent=CACHED[1:]),
     completion_tokens_details=_usual_of("_CompletionDetails", COMPLETION_PARTS),
 )  # fmt: skip
@@ -104,11 +105,11 @@ def read(raw: bytes) -> Told:
         return Told()
     prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
     total = _number(said.get("total_tokens"))
-    details = next((said[name] for name in DETAILS if isinstance(said.get(name), dict)), {})
+    details, written = _details(said, DETAILS), _details(said, OF_COMPLETION)
     cached = _first(details, CACHED)
     if cached is None:
         cached = _first(said, CACHED)
-    more = _more(details, said.get("completion_tokens_details"))
+    more = _more(details, written)
     reasoning = more.get("reasoning_tokens")
     if prompt is not None and completion is not None and total and reasoning:
         if total == prompt + completion + reasoning:  # some count what was thought beside the answer
@@ -131,17 +132,21 @@ def _parts_of(details: Any, parts: Mapping[str, str]) -> dict[str, int]:
     return found
 
 
-def _more(prompt: Any, completion: Any) -> Mapping[str, int]:
+def _more(prompt: dict[str, Any], completion: dict[str, Any]) -> Mapping[str, int]:
     """The other quantities that both details tell, by name, those that are not 0."""
     if not prompt and not completion:
         return _NOTHING
     found = {}
     for details, parts in ((prompt, PROMPT_PARTS), (completion, COMPLETION_PARTS)):
-        if isinstance(details, dict):
-            for member, name in parts.items():
-                if number := _number(details.get(member)):
-                    found[name] = number
+        for member, name in parts.items():
+            if number := _number(details.get(member)):
+                found[name] = number
     return found
+
+
+def _details(said: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The first object by one of these names."""
+    return next((said[name] for name in names if isinstance(said.get(name), dict)), {})
 
 
 def _first(said: dict[str, Any], names: Iterable[str]) -> int | None:
@@ -176,7 +181,7 @@ class Tally:
     def __init__(self, request: UpstreamRequest) -> None:
         self._usage = Usage()
         self._request = request
-        self._produces_output = request.capability != "embeddings"
+        self._produces_output = request.capability not in ("embeddings", "rerank")
         self._prompt: int | None = None
         self._completion: int | None = None  # as told, up to the moment at which it was told
         self._total: int | None = None  # told alone

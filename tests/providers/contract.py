@@ -67,10 +67,11 @@ class Recording(NamedTuple):
     capability: str
     settings: dict[str, Any]  # of the adapter, beside address and secret
     asked: dict[str, Any] | None  # of the upstream: path, headers (None for one that is not there), members, without
+    endpoint: str | None  # its id, where a capability has more than one
 
     @property
     def streams(self) -> bool:
-        return bool(self.asks.get("stream"))
+        return bool(self.asks.get("stream")) or self.capability == "speech"
 
 
 class Outcome(NamedTuple):
@@ -149,6 +150,7 @@ def _read(path: Path) -> Recording:
         capability=about.get("capability", "chat"),
         settings=about.get("settings", {}),
         asked=about.get("asked"),
+        endpoint=about.get("endpoint"),
     )
 
 
@@ -294,11 +296,15 @@ def speaks_to_clients(kind: str) -> bool:
 
 
 def request_of(recording: Recording) -> UpstreamRequest:
-    (endpoint,) = (one for one in ENDPOINTS.values() if one.capability == recording.capability)
+    endpoint = next(
+        one
+        for one in ENDPOINTS.values()
+        if one.capability == recording.capability and recording.endpoint in (None, one.id)
+    )
     assert endpoint.dialect is not None
     spoken = dialect(endpoint.dialect)
     asks = {"model": OURS} | recording.asks
-    asked = spoken.read(json.dumps(asks).encode() if endpoint.body == "json" else _form(asks))
+    asked = spoken.read(json.dumps(asks).encode() if endpoint.body == "json" else _form(asks, recording.capability))
     parsed: Any = asked.checked
     return UpstreamRequest(
         capability=recording.capability,  # type: ignore[arg-type]
@@ -315,11 +321,12 @@ def request_of(recording: Recording) -> UpstreamRequest:
     )
 
 
-def _form(fields: dict[str, str]) -> Form:
-    """A form with a sound of two and a half seconds."""
+def _form(fields: dict[str, str], capability: str) -> Form:
+    """A form with a sound of two and a half seconds, or a picture."""
     form = Form()
     form.fields = list(fields.items())
-    form.files = [Upload("file", "speech.wav", "audio/wav", BytesIO())]
+    is_picture = capability == "images"
+    form.files = [Upload("image" if is_picture else "file", "speech.wav", "audio/wav", BytesIO())]
     form.files[0].add(wav(2.5))
     return form
 
@@ -339,6 +346,8 @@ def _outcome(adapter: Adapter, recording: Recording, neutral: bool) -> Outcome:
     assert neutral or exchange.speaks in SPOKEN, "no client speaks that"
     used = figures(exchange.conclude())
     exchange.close()
+    if exchange.media_type is not None and pieces:  # its pieces are as the network's are
+        pieces = [b"".join(pieces)]
     return Outcome(tuple(pieces), tuple(parts), used, exchange.finish_reason, error)
 
 

@@ -120,7 +120,7 @@ def check_bytes(recording: Recording, outcome: Outcome, body: Any) -> None:
     if recording.streams:
         pieces = [part for piece in outcome.pieces for part in piece.split(b"\n\n") if part]
         assert all(piece.endswith(b"\n\n") for piece in outcome.pieces)
-        values = [json.loads(piece.removeprefix(b"data: ")) for piece in pieces]
+        values = [json.loads(piece[piece.index(b"data: ") + 6 :]) for piece in pieces]
         asked = bool((recording.asks.get("stream_options") or {}).get("include_usage"))
         told = [value for value in values if "prompt_tokens" in (value.get("usage") or {})]
         assert len(told) == (asked and not outcome.error)

@@ -68,9 +68,8 @@ class Dialect(ABC):
         """A refusal, JSON."""
 
     @abstractmethod
-    def cut(self, message: str) -> bytes | None:
-        """The event that ends a stream which failed after its first byte; None for an answer that has no events, such as a
-        sound: its client sees that its end is missing."""
+    def cut(self, message: str) -> bytes:
+        """The event that ends a stream which failed after its first byte."""
 
     def conversation_id(self, request: UpstreamRequest, session: str) -> str:
         """What tells the requests of one conversation from all others, "" where there is nothing. `session` is what the

@@ -140,6 +140,34 @@ def tier_of(values: dict[str, Any]) -> str | None:
     return tier if isinstance(tier, str) else ""  # no price has a tier without a name
 
 
+MOST_TEXTS = 2048
+
+
+def texts_of(given: Any, name: str, *, may_be_empty: bool = False) -> list[Any]:
+    """The value of a member that is a text, a list of texts, a list of tokens or a list of such, as a list of texts or of
+    lists of tokens. Raises `ApiError` 400."""
+    if isinstance(given, str) or isinstance(given, list) and given and all(type(token) is int for token in given):
+        given = [given]
+    if not isinstance(given, list) or not given:
+        raise bad_request(f"'{name}' must be a text, a list of texts, or a list of tokens, and not empty.", name)
+    if len(given) > MOST_TEXTS:
+        raise bad_request(f"'{name}' may have at most {MOST_TEXTS} items.", name)
+    for index, item in enumerate(given):
+        is_text = isinstance(item, str) and (item or may_be_empty)
+        tokens = isinstance(item, list) and item and all(type(token) is int and token >= 0 for token in item)
+        if not is_text and not tokens or type(item) is not type(given[0]):
+            place = f"{name}[{index}]"
+            raise bad_request(f"'{place}' must be a text or a list of tokens, as the first is.", place)
+    return given
+
+
+def tokens_of(texts: list[Any], size: int, member: bytes) -> int:
+    """The most tokens in a body of `size` bytes with these texts, or lists of tokens, in `member`."""
+    if isinstance(texts[0], list):  # of a list of tokens each is one, however many digits it has
+        return size - len(member) + sum(map(len, texts))
+    return size + MESSAGE_TOKENS * len(texts)
+
+
 def parse(kind: type[JsonRequest], values: dict[str, Any], members: dict[str, bytes], *, strict: bool = True) -> Any:
     """A body's values as `kind`; raises `ApiError` 400 naming the member that is wrong. Not `strict`: all are texts."""
     for name in FORBIDDEN:

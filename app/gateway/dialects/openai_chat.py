@@ -146,6 +146,11 @@ class ChatRequest(JsonRequest):
         return 1 if limit == 0 else limit
 
     @property
+    def choices(self) -> int:
+        """How many the answer has."""
+        return self.n or 1
+
+    @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 

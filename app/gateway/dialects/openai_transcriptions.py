@@ -10,7 +10,8 @@ from msgspec import Meta
 from app.directory import Model
 from app.gateway.audio_length import length_of
 from app.gateway.dialects.base import Asked
-from app.gateway.dialects.openai import STEERING, JsonRequest, OpenAIDialect, added, parse
+from app.gateway.dialects.openai import JsonRequest, OpenAIDialect, added
+from app.gateway.dialects.openai_forms import asked_of
 from app.gateway.errors import bad_request
 from app.metering.pricing import TokenBound
 from app.runtime.forms import Form, Upload
@@ -72,12 +73,9 @@ class OpenAISpeechToText(OpenAIDialect):
 
     def read(self, body: Form) -> Asked:
         sound = sound_of(body)
-        values = values_of(body)
-        checked = parse(self.request, values, dict.fromkeys(values, b""), strict=False)
-        checked.sound = length_of(sound)
-        body.fields = [(name, text) for name, text in body.fields if name.removesuffix("[]") not in STEERING]
-        size = sum(len(name) + len(text.encode()) for name, text in body.fields)
-        return Asked(checked, {}, size, None, form=body)
+        asked = asked_of(body, self.request)
+        asked.checked.sound = length_of(sound)  # type: ignore[attr-defined]
+        return asked
 
 
 def sound_of(form: Form) -> Upload:
@@ -90,23 +88,5 @@ def sound_of(form: Form) -> Upload:
         raise bad_request("'file' is empty.", "file")
     return form.files[0]
 
-
-def values_of(form: Form) -> dict[str, Any]:
-    """The fields by name; of a list, which is a field that comes again or is named with brackets, all values."""
-    values: dict[str, Any] = {}
-    for name, text in form.fields:
-        base = name.removesuffix("[]")
-        is_list = base != name or base in LISTS
-        if is_list and isinstance(values.get(base, []), list):
-            values.setdefault(base, []).append(text)
-        elif base in values:
-            raise bad_request(f"The form names '{base[:100]}' twice.", base[:100])
-        else:
-            values[base] = text
-    return values
-
-
-LISTS = ("timestamp_granularities", "include", "languages", "keywords", "known_speaker_names",
-         "known_speaker_references", "fallback_providers")  # fmt: skip
 
 DIALECT = OpenAISpeechToText("openai_transcriptions", TranscriptionRequest)

@@ -167,7 +167,7 @@ def test_the_file_is_sent_again_to_the_next_deployment(gate: Gate, upstream: Ups
         ({"model": "whisper", "temperature": "warm"}, None, "temperature"),
         ({"model": "whisper", "response_format": "mp3"}, None, "response_format"),
         ({"model": "whisper", "stream": "perhaps"}, None, "stream"),
-        ({"model": "whisper", "timestamp_granularities[]": "hour"}, None, "timestamp_granularities"),
+        ({"model": "whisper", "timestamp_granularities[]": "hour"}, None, "timestamp_granularities[0]"),
         ({"model": "whisper"}, b"", "file"), ({"model": "whisper", "model[]": "x"}, None, "model"),
         ({"model": "whisper", "": "x"}, None, None), ({"model": "small"}, None, "model"),
     ],
