@@ -124,12 +124,12 @@ def _trips() -> Trips:
 def _way(one: Candidate, place: int, now_ms: int) -> Way:
     deployment, trip = one.deployment, one.trip
     is_open = trip is not None and trip.is_open(now_ms)
-    reason = one.hindrance or f"Tried in place {place}."
+    reason = one.hindrance or f"Used in place {place}."
     if one.hindrance is None and trip is not None:
         reason = (
-            f"Tried in place {place} although its circuit breaker is open, as no other is closed: {trip.reason}"
+            f"Used in place {place} although its circuit breaker is open, as no other is closed: {trip.reason}"
             if is_open
-            else f"Tried in place {place}: its circuit breaker is half-open, and a call tries whether it is well again."
+            else f"Used in place {place}: its circuit breaker is half-open, and a call tries whether it is well again."
         )
     return Way(
         deployment_id=deployment.id,
