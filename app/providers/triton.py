@@ -35,6 +35,7 @@ from app.providers.triton_tensors import (
     TensorMap,
     map_of,
     model_of,
+    preset_of,
     tensor_of,
 )
 from app.providers.triton_transport import Transport
@@ -169,7 +170,7 @@ class Triton(Adapter):
         if settings.ask_model:
             model = model_of(self._transport.config(deployment.upstream_model, settings.version))
         else:
-            model = PRESETS[settings.preset]
+            model = preset_of(settings.preset, capability)
         found = map_of(model, capability, settings.preset, settings.inputs, settings.outputs, settings.constants)
         self._known[key] = known = _Known(deployment, settings, found, time.monotonic() + BELIEVED_S)
         return known
@@ -179,7 +180,7 @@ class Triton(Adapter):
         inputs = inputs_of(request, settings, tensors)
         stream = tensors.model.is_decoupled or request.stream
         answers = self._transport.generate(deployment.upstream_model, settings.version, inputs, stream=stream)
-        return TritonText(answers, request, tensors.outputs, repeats_text=settings.repeats_text)
+        return TritonText(answers, request, tensors, repeats_text=settings.repeats_text)
 
     def _embeddings(self, request: UpstreamRequest, deployment: Deployment, known: _Known) -> Exchange:
         texts = request.parsed.inputs()
@@ -212,9 +213,9 @@ class Triton(Adapter):
         model, version = deployment.upstream_model, known.settings.version
         if tensors.model.is_decoupled:
             answers = self._transport.generate(model, version, inputs, stream=True)
-            return TritonSpeech(answers, request, tensors.outputs)
+            return TritonSpeech(answers, request, tensors)
         said = self._transport.infer(model, version, inputs)
-        return TritonSpeech([{name: list(one.values) for name, one in said.items()}], request, tensors.outputs)
+        return TritonSpeech([{name: list(one.values) for name, one in said.items()}], request, tensors)
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
         started = time.monotonic()

@@ -15,7 +15,7 @@ from app.providers.conversation import Event, Finish, FinishReason, Reply, Text
 from app.providers.openai_audio import HEARD_PER_S, charged_by_length
 from app.providers.tokens import sample
 from app.providers.triton_speech import transcript
-from app.providers.triton_tensors import Tensor
+from app.providers.triton_tensors import Tensor, TensorMap
 from app.providers.triton_transport import Answers, Outputs
 
 EMPTY = "The model answered nothing."
@@ -30,8 +30,9 @@ _REASONS: dict[str, FinishReason] = {
 class _Written:
     """Text that comes in answers, with the tokens that they tell."""
 
-    def __init__(self, request: UpstreamRequest, outputs: dict[str, str], *, repeats_text: bool = False) -> None:
-        self._outputs = outputs
+    def __init__(self, request: UpstreamRequest, tensors: TensorMap, *, repeats_text: bool = False) -> None:
+        self._outputs = tensors.outputs
+        self._counts_each = tensors.counts_each
         self._repeats = repeats_text
         self._before = b""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -102,7 +103,12 @@ class _Written:
             later > number if texts_later > texts else later >= number
             for (number, texts), (later, texts_later) in zip(self._counts, self._counts[1:], strict=False)
         )
-        if len(numbers) > 1 and growing and all(number >= texts for number, texts in self._counts):
+        if (
+            not self._counts_each
+            and len(numbers) > 1
+            and growing
+            and all(number >= texts for number, texts in self._counts)
+        ):
             return numbers[-1]
         return sum(numbers)
 
@@ -117,12 +123,10 @@ class TritonText(Exchange):
 
     speaks = "triton"
 
-    def __init__(
-        self, answers: Answers, request: UpstreamRequest, outputs: dict[str, str], *, repeats_text: bool
-    ) -> None:
+    def __init__(self, answers: Answers, request: UpstreamRequest, tensors: TensorMap, *, repeats_text: bool) -> None:
         self._answers = answers
         self._request = request
-        self._written = _Written(request, outputs, repeats_text=repeats_text)
+        self._written = _Written(request, tensors, repeats_text=repeats_text)
         self._came: list[Outputs] = []
         self.finish_reason = None
 
@@ -252,13 +256,13 @@ class TritonSpeech(Exchange):
 
     speaks = "openai_transcriptions"
 
-    def __init__(self, answers: Answers | list[Outputs], request: UpstreamRequest, outputs: dict[str, str]) -> None:
+    def __init__(self, answers: Answers | list[Outputs], request: UpstreamRequest, tensors: TensorMap) -> None:
         self._answers = answers
         self._parsed = request.parsed
         self._sound = sound = request.parsed.sound
         heard = HEARD_PER_S * -(-sound.usual_ms // 1000)
         request.remembered = sample([request.parsed.prompt or ""], PROMPT_KEPT, heard)
-        self._written = _Written(request, outputs)
+        self._written = _Written(request, tensors)
         self._came: list[Outputs] = []
         self.finish_reason = None
         if not request.stream:

@@ -88,6 +88,8 @@ class HttpTransport(Transport):
     def is_ready(self, model: str | None = None) -> bool:
         path = "/v2/health/ready" if model is None else f"{_path(model, '')}/ready"
         answer = self._pool.request("GET", path, self._credentials)
+        if answer.status != 400:  # what a server and a model that are not ready say
+            answer = self._checked(answer)
         answer.read_all(MAX_ERROR_BYTES)
         return answer.status == 200
 

@@ -205,6 +205,18 @@ PRESETS: dict[str, Model] = {
 }  # fmt: skip
 
 
+# ... where they do something else than chat, whatever the preset.
+_OF_CAPABILITIES: dict[str, Model] = {
+    "embeddings": Model(_specs(text="BYTES+"), {"embedding": Spec("embedding", "FP32", (-1, -1))}),
+    "transcription": Model(_specs(audio="BYTES", language="BYTES?", temperature="FP32?"), _specs(text="BYTES")),
+}
+
+
+def preset_of(preset: Preset, capability: str) -> Model:
+    """The model of a preset, as one of its kind usually is."""
+    return _OF_CAPABILITIES.get(capability) or PRESETS[preset]
+
+
 class TensorMap(msgspec.Struct, frozen=True):
     """Which tensor of a model means what, by meaning."""
 
@@ -212,6 +224,11 @@ class TensorMap(msgspec.Struct, frozen=True):
     inputs: dict[str, Spec]
     outputs: dict[str, str]
     constants: dict[str, Any] = {}
+
+    @property
+    def counts_each(self) -> bool:
+        """Whether each answer tells its own tokens, as those of the vLLM backend do, and not perhaps those so far."""
+        return "return_num_output_tokens" in self.model.inputs
 
     def tensor(self, meaning: str, values: Sequence[Any], items: int | None = None) -> Tensor:
         """The values as the input of that meaning: of one item, or of so many with one value each."""
