@@ -63,11 +63,10 @@ class TritonSettings(Settings):
         ),
     ]
     http_url: Annotated[
-        str | None,
+        Annotated[str, Meta(max_length=500)] | None,
         Meta(
             title="HTTP address",
             description="Used where gRPC can't be. Without it, port 8000 beside port 8001.",
-            max_length=500,
             extra=address(*HTTP),
         ),
     ] = None

@@ -251,30 +251,32 @@ class GrpcAnswers(Answers):
         self._call: Any = None
         try:
             self._call = transport.begin(self._channel, request)
+            self._first = self._next(begun=False)  # a stream that fails at once has not begun
         except BaseException:
             self.close()
             raise
 
     def __iter__(self) -> Iterator[Outputs]:
-        grpc = _load().grpc
-        transport, call = self._transport, self._call
-        begun = False
-        while True:
-            try:
-                with gevent.Timeout(transport.timeout_s, _SILENT):
-                    answer = next(call)
-            except StopIteration:
-                return
-            except _Silent:
-                raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
-            except grpc.RpcError as error:
-                if error.code() is grpc.StatusCode.CANCELLED and not self._is_open:
-                    return
-                transport.fail(self._channel, error, begun=begun)
-            begun = True
-            if answer.error_message:
-                raise transport.failure(answer.error_message)
-            yield {name: list(tensor.values) for name, tensor in _tensors(answer.infer_response).items()}
+        answer = self._first
+        while answer is not None:
+            yield answer
+            answer = self._next(begun=True)
+
+    def _next(self, *, begun: bool) -> Outputs | None:
+        """The next answer, None at the end. Raises `UpstreamError`."""
+        transport = self._transport
+        try:
+            with gevent.Timeout(transport.timeout_s, _SILENT):
+                answer = next(self._call)
+        except StopIteration:
+            return None
+        except _Silent:
+            raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
+        except _load().grpc.RpcError as error:
+            transport.fail(self._channel, error, begun=begun)
+        if answer.error_message:
+            raise transport.failure(answer.error_message)
+        return {name: list(tensor.values) for name, tensor in _tensors(answer.infer_response).items()}
 
     def close(self) -> None:
         if self._is_open:

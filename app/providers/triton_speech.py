@@ -39,7 +39,7 @@ def _samples(content: IO[bytes]) -> tuple[bytes, int]:
 
     content.seek(0)
     try:
-        with wave.open(cast("Any", content)) as sound:
+        with wave.open(cast("Any", content), "rb") as sound:
             width, channels, rate = sound.getsampwidth(), sound.getnchannels(), sound.getframerate()
             frames = sound.readframes(sound.getnframes())
     except (wave.Error, EOFError):

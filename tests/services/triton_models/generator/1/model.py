@@ -21,7 +21,7 @@ def note(text):
     path = os.environ.get("PORTICO_TRITON_NOTES")
     if path:
         with open(path, "a") as file:
-            file.write(f"{time.monotonic():.6f} {text}\n")
+            file.write(f"{time.monotonic():.6f} {' '.join(text.split())}\n")
 
 
 def given(request, name, otherwise):
