@@ -266,7 +266,7 @@ class GrpcAnswers(Answers):
         """The next answer, None at the end. Raises `UpstreamError`."""
         transport = self._transport
         try:
-            with gevent.Timeout(transport.timeout_s, _SILENT):
+            with gevent.Timeout(transport.timeout_s, _Silent):
                 answer = next(self._call)
         except StopIteration:
             return None
@@ -288,9 +288,6 @@ class GrpcAnswers(Answers):
 
 class _Silent(Exception):
     """Nothing came for too long."""
-
-
-_SILENT = _Silent()
 
 
 def _tensors(answer: Any) -> dict[str, Tensor]:
