@@ -129,6 +129,16 @@ class Webhook(Section, frozen=True):
     secret: str | None = None
 
 
+class ConfiguredModel(Section, frozen=True):
+    """A model of a Triton server, made at the start unless there is one of its name."""
+
+    host: str  # or a whole address, such as grpcs://triton.example.com
+    port: int = 8001
+    type: Literal["chat", "embeddings", "transcription", "grpc", "http"] = "chat"
+    args: dict[str, Any] = msgspec.field(default_factory=dict)  # how it is asked
+    response: dict[str, str] | str = msgspec.field(default_factory=dict)  # the names of its outputs, or of the main one
+
+
 class Log(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -161,6 +171,7 @@ class Config(Section, frozen=True):
     mail: Mail = Mail()
     webhook: Webhook = Webhook()
     log: Log = Log()
+    models: dict[str, ConfiguredModel] = msgspec.field(default_factory=dict)
 
     @property
     def production(self) -> bool:
@@ -330,7 +341,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 def _override(settings: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Lay `CONFIG_<SECTION>_<KEY>` over the file. Names of sections we do not have belong to other programs."""
-    sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    sections = {field.name: field.type for field in msgspec.structs.fields(Config) if isinstance(field.type, type)}
     for name, text in environ.items():
         if not name.startswith("CONFIG_"):
             continue
@@ -395,6 +406,9 @@ def _check(config: Config) -> None:
     for pattern in config.upstream.env:
         if not re.fullmatch(r"\*?[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_][A-Za-z0-9_]*\*", pattern):
             raise ConfigError("upstream.env: expected names of variables, with at most one * before or after each")
+    for name, model in config.models.items():
+        if not 1 <= model.port <= 65535:
+            raise ConfigError(f"models.{name}.port: expected 1 to 65535")
     password = config.auth.admin_password
     if password is not None and len(password) < 12:
         raise ConfigError("auth.admin_password: expected at least 12 characters")

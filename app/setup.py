@@ -20,7 +20,7 @@ from app.domain.person import Person
 from app.extensions import MIGRATIONS, db, transaction
 from app.jobs.drainer import Drainer
 from app.runtime import logs
-from app.workflows import publication
+from app.workflows import configured_models, publication
 from config import Config, ConfigError, load
 
 REDIS_PATIENCE_S = 20.0
@@ -50,6 +50,7 @@ def migrate(revision: str = "head") -> None:
 
 def _create_first_content(config: Config) -> list[str]:
     providers.ensure_endpoints()
+    configured_models.ensure(config.models)
     first = identity.first_admin(config.auth.admin_username, config.auth.admin_password)
     if first is None:
         return []

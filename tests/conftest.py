@@ -25,6 +25,7 @@ from tests.services.chromium import Chromium, NoChromium, find_chromium
 from tests.services.memory import IN_MEMORY, PLACE
 from tests.services.portico import Portico
 from tests.services.postgres import Postgres, running_postgres
+from tests.services.triton import NoTriton, Triton, running_triton
 from tests.services.upstream import Upstream
 from tests.services.valkey import ValkeyServer, running_valkey
 
@@ -97,6 +98,16 @@ def books_postgres_url(postgres: Postgres) -> str:
 def books_sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same in SQLite."""
     return f"sqlite:///{tmp_path_factory.mktemp('books') / 'books.db'}"
+
+
+@pytest.fixture(scope="session")
+def triton() -> Iterator[Triton]:
+    """A real Triton with the models of `tests/services/triton_models`. Mark the test `services`."""
+    try:
+        with running_triton() as server:
+            yield server
+    except NoTriton as reason:
+        pytest.skip(f"no Triton: {reason}")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ GROUPS = {
     "tests/blueprints/v1/test_teams.py": "teams",
     "tests/blueprints/v1/test_full_stores.py": "full stores",
     "tests/metering/test_races.py": "races",
+    "tests/gateway/test_triton_served.py": "triton",
 }
 
 

@@ -57,12 +57,8 @@ UNTESTED = {  # what a module without a test file of its own is
 HOT = ("metering", "providers", "gateway", "v1")
 NEVER_IMPORTED = {  # what stands in requirements.in although no module imports it by name, and why
     "authlib": "sign-in with OpenID Connect, which is to come",
-    "tritonclient": "Triton as a provider, which is to come",
-    "grpcio": "tritonclient speaks through it: the version that agrees with protobuf",
-    "protobuf": "tritonclient holds it below 7",
     "pygments": "code in the playground's answers, which is to come",
     "psycopg": "SQLAlchemy loads it by the database's URL",
-    "jinja2": "Flask renders with it",
     "packaging": "gunicorn's gevent worker imports it without declaring it",
     "tzdata": "zone names where the system has none",
 }

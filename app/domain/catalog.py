@@ -33,7 +33,7 @@ from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.person import Person
 from app.domain.prices import LARGEST_TOKENS, Price
-from app.domain.providers import Provider
+from app.domain.providers import Provider, must_be_deployable
 from app.extensions import Base, db
 from app.runtime.ids import new_id
 
@@ -563,6 +563,7 @@ def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:
             raise Invalid("Give the model's name at the provider, at most 200 characters.", f"{where}.upstream_model")
         _must_be_a_rank(spec.priority, spec.weight, where)
         name = (spec.provider_id, spec.upstream_model.strip())
+        must_be_deployable(upstream, spec.settings, f"{where}.settings")
         one = existing.pop(name, None)
         if one is None:
             if any((other.provider_id, other.upstream_model) == name for other in chosen):

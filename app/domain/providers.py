@@ -221,6 +221,18 @@ def check(
         adapter.close()
 
 
+def must_be_deployable(item: Provider, settings: Mapping[str, Any], where: str) -> None:
+    """Raises `Invalid` for a deployment's settings that the provider's adapter can't use."""
+    declared = adapters.adapter(item.kind).DeploymentSettings if item.kind in adapters.kinds() else None
+    if declared is None:
+        return
+    try:
+        msgspec.convert(settings, declared)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise Invalid(f"{message.rstrip('.')}.", where + path.rstrip("`")) from None
+
+
 def _policy() -> AddressPolicy:
     return AddressPolicy.of(current.config())
 

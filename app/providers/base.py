@@ -133,6 +133,17 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
 
 
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model fares at its server, since that was started; times are means, None where it never ran."""
+
+    name: str
+    is_ready: bool
+    succeeded: int
+    failed: int
+    queue_ms: float | None
+    compute_ms: float | None
+
+
 class Exchange(ABC):
     """One attempt that the upstream has accepted: its head came and was good."""
 
@@ -186,6 +197,9 @@ class Adapter(ABC):
 
     title: ClassVar[str]
     Settings: ClassVar[type[Settings]]
+    DeploymentSettings: ClassVar[type[msgspec.Struct] | None] = (
+        None  # of `Deployment.settings`; None: nobody reads them
+    )
     abilities: ClassVar[frozenset[Capability]]
 
     def __init__(self, settings: Any, *, policy: AddressPolicy) -> None:
@@ -210,6 +224,10 @@ class Adapter(ABC):
 
     def list_models(self) -> tuple[ListedModel, ...] | None:
         """The models that the upstream lists, None when it has no list. It costs nothing. Raises `UpstreamError`."""
+        return None
+
+    def reports(self) -> tuple[ModelReport, ...] | None:
+        """How the server's models fare, None where it does not tell. Raises `UpstreamError`."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing

@@ -115,14 +115,7 @@ class SpeechToTextExchange(Exchange):
         return self._with_length(self._tally.conclude())
 
     def _with_length(self, used: Usage) -> Usage:
-        sound = self._sound
-        if sound.is_known:
-            used.more["audio_ms"] = sound.longest_ms
-            used.estimated = used.estimated and not self._by_length
-        else:
-            used.more["audio_ms"] = self._told_ms or sound.usual_ms
-            used.estimated = self._told_ms is None or used.estimated and not self._by_length
-        return used
+        return charged_by_length(used, self._sound, told_ms=self._told_ms, is_all=self._by_length)
 
     def close(self) -> None:
         self._answer.close()
@@ -207,6 +200,17 @@ class TextToSpeechExchange(Exchange):
 
     def close(self) -> None:
         self._answer.close()
+
+
+def charged_by_length(used: Usage, sound: Any, *, told_ms: int | None, is_all: bool) -> Usage:
+    """The usage with the sound's length; `is_all`: nothing else is told, or charged."""
+    if sound.is_known:
+        used.more["audio_ms"] = sound.longest_ms
+        used.estimated = used.estimated and not is_all
+    else:
+        used.more["audio_ms"] = told_ms or sound.usual_ms
+        used.estimated = told_ms is None or used.estimated and not is_all
+    return used
 
 
 def _json_of(text: str) -> bytes:

@@ -66,6 +66,7 @@ class Recording(NamedTuple):
     gives: dict[str, Any]
     capability: str
     settings: dict[str, Any]  # of the adapter, beside address and secret
+    deployment: dict[str, Any]  # its settings
     asked: dict[str, Any] | None  # of the upstream: path, headers (None for one that is not there), members, without
     endpoint: str | None  # its id, where a capability has more than one
 
@@ -149,6 +150,7 @@ def _read(path: Path) -> Recording:
         gives=about["gives"],
         capability=about.get("capability", "chat"),
         settings=about.get("settings", {}),
+        deployment=about.get("deployment", {}),
         asked=about.get("asked"),
         endpoint=about.get("endpoint"),
     )
@@ -337,7 +339,8 @@ def _outcome(adapter: Adapter, recording: Recording, neutral: bool) -> Outcome:
     parts: list[Event | Reply | Any] = []
     error = exchange = None
     try:
-        exchange = adapter.open(request_of(recording), Deployment(id="d", provider_id="p", upstream_model=THEIRS))
+        deployment = Deployment(id="d", provider_id="p", upstream_model=THEIRS, settings=recording.deployment)
+        exchange = adapter.open(request_of(recording), deployment)
         _consume(exchange, recording, neutral, pieces, parts)
     except UpstreamError as failure:
         error = {name: value for name, value in vars(failure).items() if value not in (None, False)}
