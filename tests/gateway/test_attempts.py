@@ -61,7 +61,7 @@ class Upstream:
 class Endless:
     """A stream that goes on for as long as it is read."""
 
-    usage, finish_reason = Usage(completion_tokens=1), None
+    usage, finish_reason, media_type = Usage(completion_tokens=1), None, None
 
     def __init__(self, meanwhile: Any = lambda: None) -> None:
         self.closed = False
