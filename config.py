@@ -102,6 +102,7 @@ class Upstream(Section, frozen=True):
 
 class Gateway(Section, frozen=True):
     default_model: str | None = None  # serves the names that no model has, as a model's name or as another name of it
+    keep_alive_s: Annotated[float, Meta(ge=0.05, le=300)] = 15.0  # of an upstream's silence, until a stream's sign of life
 
 
 class Portal(Section, frozen=True):

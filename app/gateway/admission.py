@@ -74,5 +74,6 @@ def admit(
         max_output=bound.output,
         translate=spoken.conversation,
         form=asked.form,
+        keep_alive_s=runtime.config.gateway.keep_alive_s,
     )
     return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin, session)

@@ -85,6 +85,7 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
     possible: Possible = Possible()
     remembered: Sample | None = None  # of a long question, once it is forgotten
     translate: Callable[[UpstreamRequest], Conversation] | None = None
+    keep_alive_s: float = 15.0  # after how much silence a stream gives a sign of life
     form: Form | None = None  # what was asked, where the body is a form; `members` are none then
 
     def conversation(self) -> Conversation:

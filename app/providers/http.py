@@ -45,6 +45,7 @@ class Answer:
         self._begins_by = now + min(pool.deadlines.first_byte_s, pool.deadlines.total_s)
         self._ends_by = now + pool.deadlines.total_s
         self._has_begun = False  # its body
+        self._silent_since: float | None = None
         self._parser = _Parser()
         self._unpacker: _Unpacker | None = None
         self._broken: UpstreamError | None = None  # what is said once everything that came before it was read
@@ -95,6 +96,21 @@ class Answer:
             unpacker.feed(piece)
         gevent.sleep(0)  # a little may unpack to much: others have their turn in between
         return unpacked
+
+    def read_within(self, seconds: float) -> bytes | None:
+        """The same, but None after so many seconds in which nothing came, and again after as many. The deadlines hold."""
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+        ends = self._silent_since + self._pool.deadlines.idle_s if self._has_begun else self._begins_by
+        try:
+            piece = self.read(min(now + seconds, ends))
+        except UpstreamError as error:
+            if error.timed_out and time.monotonic() < min(ends, self._ends_by):
+                return None
+            raise
+        self._silent_since = None
+        return piece
 
     def _read(self, until: float | None) -> bytes:
         parser = self._parser

@@ -34,7 +34,7 @@ from app.providers.openai_images import ImagesExchange
 from app.providers.openai_kinds import OpenAIKind
 from app.providers.openai_rerank import RerankExchange
 from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
-from app.providers.sse import EventReader
+from app.providers.sse import COMMENT, EventReader
 from app.runtime.forms import MULTIPART, Form, parts_of
 from app.runtime.jsonbody import object_of
 
@@ -242,6 +242,7 @@ JSON = "application/json"
 BRACE, QUOTE = b'{"'
 MAX_ERROR_BYTES = 1 << 20
 UNREADABLE = "The provider's answer can't be read."
+KEEP_ALIVE = b": keep-alive\n\n"  # a comment, which clients read over
 MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
 
 
@@ -319,13 +320,17 @@ class OpenAIExchange(Exchange):
         return False
 
     def events(self) -> Iterator[bytes]:
-        reader = EventReader(self._next_piece)
+        reader = EventReader(self._next_piece, comments=True)
         put = self._name.put
         began = done = False
         held: list[bytes] = []  # chunks without a choice: not yet an answer
         said = b""  # the last object that was no chunk
         for name, data in reader:
             if not data.startswith(b"{"):  # [DONE], or something that only keeps the connection alive
+                if name == COMMENT:
+                    if began:
+                        yield KEEP_ALIVE
+                    continue
                 data = data.strip()
                 if data == b"[DONE]":
                     done = True
@@ -366,8 +371,10 @@ class OpenAIExchange(Exchange):
         if self._request.include_usage:
             yield b"data: " + put(self._last_chunk()) + b"\n\n"
 
-    def _next_piece(self) -> bytes:
+    def _next_piece(self) -> bytes | None:
         try:
+            if self._until is None:
+                return self._answer.read_within(self._request.keep_alive_s)
             return self._answer.read(self._until)
         except UpstreamError:
             if self._until is None:

@@ -16,6 +16,7 @@ from app.providers.lenient_json import without_surrogates
 
 Event = tuple[bytes | None, bytes]  # its name, None for none, and its data
 
+COMMENT = b":"  # the name of a comment, where they are asked for
 MAX_EVENT_BYTES = 32 << 20
 MAX_STRAY_BYTES = 65_536
 BOM = b"\xef\xbb\xbf"
@@ -25,13 +26,17 @@ _json = msgspec.json.Decoder(msgspec.Raw)
 
 
 class EventReader:
-    """The events of a body that comes in pieces, `read` giving the next of them and b"" at the end.
+    """The events of a body that comes in pieces, `read` giving the next of them, b"" at the end and None for a silence.
 
-    An iterator over it raises `UpstreamError` for an event that is too large, and what `read` raises.
+    With `comments`, each comment and each silence between two events is an event whose name is `COMMENT`. An iterator over
+    it raises `UpstreamError` for an event that is too large, and what `read` raises.
     """
 
-    def __init__(self, read: Callable[[], bytes], max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(
+        self, read: Callable[[], bytes | None], max_event_bytes: int = MAX_EVENT_BYTES, *, comments: bool = False
+    ) -> None:
         self._read = read
+        self._comments = comments
         self._max = max_event_bytes
         self._head = b""  # the first bytes, while they may be a byte order mark
         self._begun = False
@@ -52,9 +57,12 @@ class EventReader:
 
     def __iter__(self) -> Iterator[Event]:
         read = self._read
-        while piece := read():
+        while (piece := read()) != b"":
+            if piece is None:
+                if self._comments and self._is_clean:
+                    yield COMMENT, b""
             # The usual: one whole event, one data line, nothing left from before.
-            if (
+            elif (
                 self._is_clean
                 and piece.startswith(b"data: {")
                 and piece.endswith(b"\n\n")
@@ -126,7 +134,9 @@ class EventReader:
             self._dispatch(events)
             return
         field, _, value = line.partition(b":")
-        if not field:  # a comment
+        if not field:
+            if self._comments:
+                events.append((COMMENT, b""))
             return
         if field not in (b"data", b"event", b"id", b"retry"):
             if self._stray_size < MAX_STRAY_BYTES:

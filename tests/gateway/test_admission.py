@@ -50,7 +50,7 @@ def asked(
     """The call that a body makes."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     routes = SimpleNamespace(model_for=lambda _: model, endpoint_active=lambda _: True)
-    return admit(cast(Runtime, SimpleNamespace(routes=routes)), caller, endpoint, sent, id="r")
+    return admit(cast(Runtime, SimpleNamespace(routes=routes, config=Config())), caller, endpoint, sent, id="r")
 
 
 def sent_up(call: Call, field: str) -> bytes:
