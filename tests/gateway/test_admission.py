@@ -49,7 +49,7 @@ def asked(
 ) -> Call:
     """The call that a body makes."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-    routes = SimpleNamespace(model=lambda _: model, endpoint_active=lambda _: True)
+    routes = SimpleNamespace(model_for=lambda _: model, endpoint_active=lambda _: True)
     return admit(cast(Runtime, SimpleNamespace(routes=routes)), caller, endpoint, sent, id="r")
 
 
