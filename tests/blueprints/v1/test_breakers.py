@@ -316,3 +316,13 @@ def test_bytes_of_the_prompt_go_up_as_they_came(gate, four) -> None:
     (seen,) = [one.last.body for one in four if one.requests]
     assert b'"messages":[ {"content":"x",  "role":"user"}]' in seen
     assert seen.index(b'"tools"') < seen.index(b'"messages"')
+
+
+def test_requests_that_stand_alone_are_shared_by_chance_unless_a_session_names_them(gate, four) -> None:
+    client = Client(gate, gate.key())
+    for _ in range(24):
+        assert client("/v1/embeddings", {"model": "wide", "input": "the same"}).status == 200
+        named = client("/v1/embeddings", {"model": "wide", "input": "the same"}, **{"x-session-affinity": "s"})
+        assert named.status == 200
+    places = served(gate, 48)
+    assert len(set(places[0::2])) > 1 and len(set(places[1::2])) == 1
