@@ -102,7 +102,8 @@ class Upstream(Section, frozen=True):
 
 class Gateway(Section, frozen=True):
     default_model: str | None = None  # serves the names that no model has, as a model's name or as another name of it
-    keep_alive_s: Annotated[float, Meta(ge=0.05, le=300)] = 15.0  # of an upstream's silence, until a stream's sign of life
+    # After so much silence of an upstream a stream gives a sign of life.
+    keep_alive_s: Annotated[float, msgspec.Meta(ge=0.05, le=300)] = 15.0
 
 
 class Portal(Section, frozen=True):

@@ -23,6 +23,9 @@ from app.gateway.routing import Candidate
 from app.metering.usage import Attempt
 from app.providers.base import Exchange, UpstreamError
 
+PATIENT_S = 10.0  # a client that leaves a stream which has not begun by then leaves because of its upstream
+ABANDONED = "Clients left because it did not begin to answer."
+
 log = structlog.get_logger("gateway.attempts")
 
 
@@ -69,6 +72,9 @@ def deliver(call: Call, candidates: list[Candidate], breakers: Breakers) -> Deli
             _note(call, candidate, started, interrupted.reason)
             if call.probe:
                 breakers.give_back(call.probe)
+            if interrupted.reason == "gone" and call.request.stream and time.monotonic() - started >= PATIENT_S:
+                breakers.traffic.asked(deployment.id)
+                breakers.failed(deployment.id, provider.id, UpstreamError(ABANDONED), began_ms)
             raise
         _note(call, candidate, started, None)
         breakers.traffic.asked(deployment.id)

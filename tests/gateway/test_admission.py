@@ -26,6 +26,7 @@ from app.providers import adapter
 from app.providers.addresses import AddressPolicy
 from app.providers.openai import OpenAI, OpenAISettings
 from app.runtime.jsonbody import object_of
+from config import Gateway
 from tests.examples import examples
 
 UP = Deployment(id="d", provider_id="p", upstream_model="served/under-another-name")
@@ -50,7 +51,8 @@ def asked(
     """The call that a body makes."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     routes = SimpleNamespace(model_for=lambda _: model, endpoint_active=lambda _: True)
-    return admit(cast(Runtime, SimpleNamespace(routes=routes, config=Config())), caller, endpoint, sent, id="r")
+    runtime = SimpleNamespace(routes=routes, config=SimpleNamespace(gateway=Gateway()))
+    return admit(cast(Runtime, runtime), caller, endpoint, sent, id="r")
 
 
 def sent_up(call: Call, field: str) -> bytes:

@@ -8,15 +8,17 @@ from typing import Any, cast
 import gevent
 import pytest
 
-from app.directory import CallerRecord, DatedPrice, Model, Price
+from app.directory import CallerRecord, DatedPrice, Deployment, Model, Price, Provider
 from app.gateway import attempts, streaming
 from app.gateway.attempts import Delivery
+from app.gateway.breakers import Breakers
 from app.gateway.call import Call, Interrupted
 from app.gateway.dialects import dialect
 from app.gateway.routing import Candidate
 from app.metering.pricing import TokenBound
 from app.providers import tokens
 from app.providers.base import UpstreamRequest, Usage
+from app.providers.echo import EchoSettings
 from app.providers.http import Answer
 from app.providers.openai import OpenAIExchange
 
@@ -136,3 +138,34 @@ def test_a_stream_that_is_read_on_for_its_usage_ends_with_its_worker(call) -> No
     pieces, outcomes = relayed(call, exchange)
     cast("Any", pieces).close()  # the client has gone
     assert exchange.closed and outcomes == ["error"] and call.error_code == "stopping"
+
+
+class Silent:
+    """An adapter whose upstream says nothing."""
+
+    abilities, settings = frozenset(("chat",)), EchoSettings()
+
+    def open(self, request: UpstreamRequest, deployment: Any) -> OpenAIExchange:
+        gevent.sleep(60)
+        raise AssertionError("nobody left")
+
+
+@pytest.mark.parametrize(
+    ("patient_s", "stream", "opens"), [(0.0, True, True), (60.0, True, False), (0.0, False, False)]
+)
+def test_a_stream_that_clients_leave_before_it_begins_is_its_upstreams_failure(
+    call: Call, monkeypatch: pytest.MonkeyPatch, patient_s: float, stream: bool, opens: bool
+) -> None:
+    monkeypatch.setattr(attempts, "PATIENT_S", patient_s)
+    call.request.stream = stream
+    way = Deployment(id="d", provider_id="p", upstream_model="m")
+    candidate = Candidate(way, Provider(id="p", name="p", kind="vllm"), Silent())
+    breakers = Breakers(lambda *command: None)
+    for _ in range(3):
+        call.gone = False
+        waiting = gevent.spawn(attempts.deliver, call, [candidate], breakers)
+        gevent.sleep(0)
+        call.interrupt("gone")
+        with pytest.raises(Interrupted):
+            waiting.get()
+    assert bool(breakers.trips) == opens

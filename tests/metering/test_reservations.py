@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from app import clock, store
 from app.metering.periods import window_of
-from app.metering.reservations import LEASE_MS, Charge, Meter, MeterClosed, Refused
+from app.metering.reservations import (
+    LEASE_MS,
+    NO_QUERY,
+    ORIGIN_S,
+    Charge,
+    Meter,
+    MeterClosed,
+    Origin,
+    Refused,
+    RouteQuery,
+)
 from app.metering.scopes import ScopeRef
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
@@ -38,9 +48,22 @@ class Bench:
     def limit(self, kind: str, id: str, **fields) -> None:
         self.redis.hset(store.scope(kind, id), mapping=fields)
 
-    def reserve(self, id=None, *, base=0, price=0, output=0, assumed=0, answers=1, priced=True, tokens=0, chain=CHAIN):
+    def reserve(
+        self,
+        id=None,
+        *,
+        base=0,
+        price=0,
+        output=0,
+        assumed=0,
+        answers=1,
+        priced=True,
+        tokens=0,
+        chain=CHAIN,
+        query=NO_QUERY,
+    ):
         charge = Charge(base, price, answers, output, assumed, priced, tokens)
-        return self.meter.reserve(id or new_id(), chain, charge, event("r", 0))
+        return self.meter.reserve(id or new_id(), chain, charge, event("r", 0), query)
 
     def counted(self, kind: str, id: str, spec: str = "total|UTC") -> tuple[int, int]:
         window = window_of(spec, clock.now_ms())
@@ -419,3 +442,45 @@ def test_a_hold_that_cannot_be_read_comes_off_and_what_stood_in_it_is_kept(bench
 def test_a_bucket_of_which_only_half_is_left_is_full(bench):
     bench.limit("key", "k", tpm=1000, tokens=-500)  # as a settle leaves it after the scope was taken away
     assert bench.reserve(tokens=10).tokens_left == 990
+
+
+BREAKER, CONVERSATION = "deployment:d", "conversation"
+QUERY = RouteQuery(store.origin(CONVERSATION), store.probe(BREAKER), 60_000, "d1 d2")
+
+
+def test_a_reserve_tells_the_version_of_the_breakers(bench):
+    assert bench.reserve().breakers == ""
+    bench.redis.set(store.BREAKERS_VERSION, "7")
+    hold = bench.reserve("r")
+    assert (hold.breakers, hold.origin, hold.has_probe) == ("7", "", False)
+    assert bench.reserve("r").breakers == "7"  # also where a lost answer is asked for once more
+
+
+def test_one_of_all_calls_gets_a_probe_and_none_that_is_refused(bench):
+    bench.limit("key", "k", limit=5)
+    with pytest.raises(Refused):
+        bench.reserve(base=6, query=QUERY)
+    assert [bench.reserve(query=QUERY).has_probe for _ in range(3)] == [True, False, False]
+    assert 59_000 < bench.redis.pttl(store.probe(BREAKER)) <= 60_000
+
+
+def test_a_conversation_that_is_well_where_it_is_probes_nothing(bench):
+    bench.redis.set(store.origin(CONVERSATION), "d2")
+    hold = bench.reserve(query=QUERY)
+    assert (hold.origin, hold.has_probe) == ("d2", False)
+    bench.redis.set(store.origin(CONVERSATION), "d3")  # which is tried after those
+    hold = bench.reserve(query=QUERY)
+    assert (hold.origin, hold.has_probe) == ("d3", True)
+
+
+def test_a_settle_keeps_an_origin_for_an_hour_forgets_it_or_leaves_it(bench):
+    key = store.origin(CONVERSATION)
+
+    def settle(origin: Origin | None) -> bytes | None:
+        hold = bench.reserve()
+        assert bench.meter.settle(hold, 0, 0, event(hold.request_id, 0), origin)
+        return bench.redis.get(key)
+
+    assert settle(Origin(key, "d2")) == b"d2" and ORIGIN_S - 60 < bench.redis.ttl(key) <= ORIGIN_S
+    assert settle(None) == b"d2"
+    assert settle(Origin(key, "")) is None

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.providers.base import UpstreamError
-from app.providers.sse import BOM, Event, EventReader
+from app.providers.sse import BOM, COMMENT, Event, EventReader
 from tests.growth import assert_linear
 
 ENDS = ("\n", "\r\n", "\r")
@@ -125,3 +125,13 @@ def test_reading_takes_linear_time_whatever_a_stream_looks_like(name: str) -> No
         return [body[at : at + 1000] for at in range(0, len(body), 1000)]
 
     assert_linear(lambda given: events(*given), pieces, 100_000)
+
+
+def test_comments_and_silences_are_told_to_who_asks_and_never_within_an_event() -> None:
+    pieces: list[bytes | None] = [
+        None, b": a comment\n\n", b'data: {"a":1}\n\n', None, b'data: {"a', None, b'":2}\n\n', b":\n\n", None, b"",
+    ]  # fmt: skip
+    told = list(EventReader(iter(pieces).__next__, comments=True))
+    comment = (COMMENT, b"")
+    assert told == [comment, (None, b'{"a":1}'), comment, (None, b'{"a":2}'), comment, comment]
+    assert list(EventReader(iter(pieces).__next__)) == [(None, b'{"a":1}'), (None, b'{"a":2}')]

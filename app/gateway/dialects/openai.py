@@ -15,6 +15,7 @@ from app.gateway.dialects.base import Asked, Dialect
 from app.gateway.envelope import decode_member, invalid, open_envelope
 from app.gateway.errors import ApiError, bad_request
 from app.metering.pricing import TokenBound
+from app.providers.base import UpstreamRequest
 
 # Members of other gateways' clients by which a caller would steer the gateway to an address or a credential.
 FORBIDDEN = ("api_base", "base_url", "api_key", "api_version", "extra_headers")
@@ -69,6 +70,9 @@ class JsonRequest(msgspec.Struct):
         raise NotImplementedError
 
 
+NOTHING = (b"null", b'""')
+
+
 class OpenAIDialect(Dialect):
     """A path of OpenAI's API whose request is JSON of the type `request`."""
 
@@ -83,6 +87,22 @@ class OpenAIDialect(Dialect):
         for name in self.own:
             members.pop(name, None)
         return Asked(checked, members, size_of(body), apart, tier_of(values))
+
+    def conversation_id(self, request: UpstreamRequest, session: str) -> str:
+        named = request.members.get("prompt_cache_key", b"null")
+        if named not in NOTHING:
+            return f"cache {str(named, 'utf-8')}"
+        if session:
+            return f"session {session}"
+        for name in ("session_id", "conversation"):
+            named = request.members.get(name, b"null")
+            if named not in NOTHING:
+                return f"session {str(named, 'utf-8')}"
+        return self.opening(request)
+
+    def opening(self, request: UpstreamRequest) -> str:
+        """How the request's conversation begins, which stays while it grows; "" where requests stand alone."""
+        return ""
 
     def error(self, error: ApiError, request_id: str) -> bytes:
         return envelope_of(error)

@@ -245,7 +245,6 @@ def _is_disguised(data: str, kind: str) -> bool:
     return kind != "input_audio" and bool(data) and not data.startswith(f"data:{kind.removesuffix('_url')}/")
 
 
-NOTHING = (b"null", b'""')
 OPENING = 2_000  # characters of the instructions, and of the first question
 
 # What upstreams give with an answer and only they themselves understand when it comes back.
@@ -286,16 +285,7 @@ class OpenAIChat(OpenAIDialect):
     request: ClassVar[type[JsonRequest]] = ChatRequest
     own: ClassVar[tuple[str, ...]] = STEERING + OUTPUT_LIMITS
 
-    def conversation_id(self, request: UpstreamRequest, session: str) -> str:
-        named = request.members.get("prompt_cache_key", b"null")
-        if named not in NOTHING:
-            return f"cache {str(named, 'utf-8')}"
-        if session:
-            return f"session {session}"
-        for name in ("session_id", "conversation"):
-            named = request.members.get(name, b"null")
-            if named not in NOTHING:
-                return f"session {str(named, 'utf-8')}"
+    def opening(self, request: UpstreamRequest) -> str:
         return _opening(request.parsed.messages)
 
     def is_bound(self, request: UpstreamRequest) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from app import clock, store
+from app.directory import Deployment
 from app.gateway.breakers import deployment_breaker, provider_breaker, read_trips
 from app.runtime.ids import new_id
 from tests.blueprints.v1.conftest import Client
@@ -104,6 +105,19 @@ def test_a_connection_that_fails_counts_for_every_deployment_of_the_provider(gat
         assert client.chat(model="safe").status == 200
     assert client.chat(model="another").status == 200
     assert upstream.requests == []
+
+
+def test_a_provider_that_cannot_be_reached_is_tried_once_a_call(gate, upstream, spare) -> None:
+    ways = tuple(
+        Deployment(id=f"twice-{n}", provider_id=f"provider-{at}", upstream_model="m", priority=n)
+        for n, at in enumerate(("up", "up", "spare"))
+    )
+    gate.models["safe"] = msgspec.structs.replace(gate.models["safe"], deployments=ways)
+    gate.publish()
+    with upstream.refusing():
+        assert Client(gate, gate.key()).chat(model="safe").status == 200
+    (event,) = gate.events(1)
+    assert [attempt.deployment_id for attempt in event.attempts] == ["twice-0", "twice-2"]
 
 
 def test_a_deployment_that_asks_to_be_left_alone_is(gate, upstream, spare) -> None:
@@ -302,3 +316,13 @@ def test_bytes_of_the_prompt_go_up_as_they_came(gate, four) -> None:
     (seen,) = [one.last.body for one in four if one.requests]
     assert b'"messages":[ {"content":"x",  "role":"user"}]' in seen
     assert seen.index(b'"tools"') < seen.index(b'"messages"')
+
+
+def test_requests_that_stand_alone_are_shared_by_chance_unless_a_session_names_them(gate, four) -> None:
+    client = Client(gate, gate.key())
+    for _ in range(24):
+        assert client("/v1/embeddings", {"model": "wide", "input": "the same"}).status == 200
+        named = client("/v1/embeddings", {"model": "wide", "input": "the same"}, **{"x-session-affinity": "s"})
+        assert named.status == 200
+    places = served(gate, 48)
+    assert len(set(places[0::2])) > 1 and len(set(places[1::2])) == 1
