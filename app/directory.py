@@ -17,6 +17,9 @@ KeyScope = Literal["chat", "embeddings", "audio", "images", "models:read"]
 ModelStatus = Literal["active", "hidden", "deprecated", "disabled"]
 
 
+TEXT = "{text}"  # stands for the text in an instruction
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A published record."""
 
@@ -76,6 +79,8 @@ class Model(Record, frozen=True):
         None  # the most tokens that a picture in a prompt can count; None: the gateway's own bound
     )
     audio_tokens: int | None = None
+    query_instruction: str = ""  # what a text of an embedding becomes, `{text}` standing for it; "" for the text itself
+    passage_instruction: str = ""
     prices: tuple[DatedPrice, ...] = ()  # oldest first
     deployments: tuple[Deployment, ...] = ()
 

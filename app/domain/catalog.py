@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, contains_eager, joinedload, mapped_column, relationship
 
 from app.clock import LATEST, now
-from app.directory import Capability, ModelStatus
+from app.directory import TEXT, Capability, ModelStatus
 from app.domain import audit, fields, prices
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound
@@ -54,6 +54,21 @@ def _model_name(name: str) -> str:
     if not MODEL_NAME.fullmatch(name) or "//" in name or name.endswith("/"):
         raise Invalid("Use 1 to 200 letters, digits and . _ : @ + - /, beginning with a letter or digit.", "name")
     return name
+
+
+LONGEST_INSTRUCTION = 4_000
+
+
+def _instruction(name: str) -> Any:
+    def read(instruction: str) -> str:
+        instruction = instruction.strip()
+        if instruction and (instruction.count(TEXT) != 1 or len(instruction) > LONGEST_INSTRUCTION):
+            raise Invalid(
+                f"Write {TEXT} once, where the text is to be, in at most {LONGEST_INSTRUCTION} characters.", name
+            )
+        return instruction
+
+    return read
 
 
 class ModelFields(msgspec.Struct, kw_only=True):
@@ -155,6 +170,24 @@ class ModelFields(msgspec.Struct, kw_only=True):
             description="The most tokens that one piece in a prompt may count. Empty for the usual bound.",
         ),
     ] = None
+    query_instruction: Annotated[
+        str,
+        Meta(
+            max_length=LONGEST_INSTRUCTION,
+            title="Instruction for queries",
+            description='What an embedding\'s text becomes if its request says "type": "query", such as: query: {text}',
+            extra={"read": _instruction("query_instruction")},
+        ),
+    ] = ""
+    passage_instruction: Annotated[
+        str,
+        Meta(
+            max_length=LONGEST_INSTRUCTION,
+            title="Instruction for passages",
+            description='The same for "type": "passage". Empty for the text itself.',
+            extra={"read": _instruction("passage_instruction")},
+        ),
+    ] = ""
 
 
 class Model(Base):
@@ -175,6 +208,8 @@ class Model(Base):
     restricted: Mapped[bool] = mapped_column(default=False)
     image_tokens: Mapped[int | None]
     audio_tokens: Mapped[int | None]
+    query_instruction: Mapped[str] = mapped_column(Text, default="")
+    passage_instruction: Mapped[str] = mapped_column(Text, default="")
     status: Mapped[str] = mapped_column(String(16), default="active")
     status_at: Mapped[datetime | None] = mapped_column(default=now)  # since when it has this status
     created_at: Mapped[datetime] = mapped_column(default=now)

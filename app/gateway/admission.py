@@ -59,6 +59,7 @@ def admit(
     if endpoint.capability not in model.capabilities:
         offers = ", ".join(model.capabilities) or "nothing"
         raise bad_request(f"The model '{model.name}' can't be used with {endpoint.path}; it offers {offers}.", "model")
+    asked = spoken.suited(asked, model)
     bound = checked.bound(asked.size, asked.members, model, asked.priced_apart)
     if asked.tier is not None:
         bound = bound._replace(tier=asked.tier)

@@ -28,7 +28,6 @@ class Endpoint(NamedTuple):
 
 _SCOPES: dict[str, KeyScope] = {
     "embeddings": "embeddings", "transcription": "audio", "translation": "audio", "speech": "audio", "images": "images",
-    "rerank": "embeddings",
 }  # fmt: skip
 
 MODELS = Endpoint("models", "/v1/models")

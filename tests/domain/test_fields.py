@@ -253,6 +253,8 @@ def another(field: fields.Field) -> tuple[Any, Any]:
     """Two values that the field may have beside the usual one: as programs give it, and as a form is sent it."""
     if field.type == "boolean":
         return True, "y"
+    if field.name.endswith("_instruction"):
+        return "query: {text}", " query: {text}\r\n"
     if field.is_number:
         return 7, "7"
     if field.type == "choice":

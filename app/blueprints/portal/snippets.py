@@ -177,7 +177,80 @@ LISTING = Call(
   console.log(model.id);
 }""",
 )
-CALLS = {"chat": CHAT, "completions": COMPLETIONS, "embeddings": EMBEDDINGS, "": LISTING}
+TRANSCRIPTION = Call(
+    """curl %(base)s/audio/transcriptions \\
+  -H "Authorization: Bearer %(shell)s" \\
+  -F 'model=%(model)s' \\
+  -F file=@audio.wav""",
+    """with open("audio.wav", "rb") as file:
+    answer = client.audio.transcriptions.create(model="%(model)s", file=file)
+print(answer.text)""",
+    """import fs from "node:fs";
+
+const answer = await client.audio.transcriptions.create({
+  model: "%(model)s",
+  file: fs.createReadStream("audio.wav"),
+});
+console.log(answer.text);""",
+)
+TRANSLATION = Call(*(code.replace("transcriptions", "translations") for code in TRANSCRIPTION[:3]))
+SPEECH = Call(
+    """curl %(base)s/audio/speech \\
+  -H "Authorization: Bearer %(shell)s" \\
+  -H "Content-Type: application/json" \\
+  -d '{"model": "%(model)s", "voice": "alloy", "input": "The quick brown fox"}' \\
+  --output speech.mp3""",
+    """with client.audio.speech.with_streaming_response.create(
+    model="%(model)s",
+    voice="alloy",
+    input="The quick brown fox",
+) as speech:
+    speech.stream_to_file("speech.mp3")""",
+    """import fs from "node:fs";
+
+const speech = await client.audio.speech.create({
+  model: "%(model)s",
+  voice: "alloy",
+  input: "The quick brown fox",
+});
+fs.writeFileSync("speech.mp3", Buffer.from(await speech.arrayBuffer()));""",
+)
+IMAGES = Call(
+    """curl %(base)s/images/generations \\
+  -H "Authorization: Bearer %(shell)s" \\
+  -H "Content-Type: application/json" \\
+  -d '{"model": "%(model)s", "prompt": "A quick brown fox"}'""",
+    """answer = client.images.generate(
+    model="%(model)s",
+    prompt="A quick brown fox",
+)
+print(answer.data[0].url or answer.data[0].b64_json)""",
+    """const answer = await client.images.generate({
+  model: "%(model)s",
+  prompt: "A quick brown fox",
+});
+console.log(answer.data[0].url ?? answer.data[0].b64_json);""",
+)
+RERANK = Call(
+    """curl %(base)s/rerank \\
+  -H "Authorization: Bearer %(shell)s" \\
+  -H "Content-Type: application/json" \\
+  -d '{"model": "%(model)s", "query": "What is red?", "documents": ["A boat", "A strawberry"]}'""",
+    """answer = client.post(
+    "/rerank",
+    cast_to=object,
+    body={"model": "%(model)s", "query": "What is red?", "documents": ["A boat", "A strawberry"]},
+)
+print(answer["results"])""",
+    """const answer = await client.post("/rerank", {
+  body: { model: "%(model)s", query: "What is red?", documents: ["A boat", "A strawberry"] },
+});
+console.log(answer.results);""",
+)
+CALLS = {
+    "chat": CHAT, "completions": COMPLETIONS, "embeddings": EMBEDDINGS, "transcription": TRANSCRIPTION,
+    "translation": TRANSLATION, "speech": SPEECH, "images": IMAGES, "rerank": RERANK, "": LISTING,
+}  # fmt: skip
 STREAMED = {"chat": STREAMED_CHAT}
 
 PYTHON = """from openai import OpenAI

@@ -63,6 +63,10 @@ class Dialect(ABC):
     def read(self, body: Any) -> Asked:
         """The request in a body: bytes, or a `Form` where the endpoint takes one. Raises `ApiError` 400."""
 
+    def suited(self, asked: Asked, model: Model) -> Asked:
+        """The request as this model wants it. Raises `ApiError` 400."""
+        return asked
+
     @abstractmethod
     def error(self, error: ApiError, request_id: str) -> bytes:
         """A refusal, JSON."""

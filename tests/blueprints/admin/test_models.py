@@ -100,6 +100,8 @@ def test_a_model_is_made_with_price_and_deployments(people: People, echo: str, s
         "default_output_tokens": None,
         "image_tokens": None,
         "audio_tokens": None,
+        "query_instruction": "",
+        "passage_instruction": "",
         "restricted": True,
         "status": "active",
         "price": dict.fromkeys(PRICES)
@@ -590,9 +592,11 @@ def test_hiding_and_disabling_tell_whom_they_hit(
 
 def test_what_hits_nobody_is_not_asked_about(people: People, small: Model, signed_in: SignedIn) -> None:
     path = f"/admin/models/{small.id}"
-    form = untouched(small, restricted="y", status="disabled", image_tokens="1200", audio_tokens="300")
+    form = untouched(small, restricted="y", status="disabled", image_tokens="1200", audio_tokens="300",
+                     query_instruction="query: {text}")  # fmt: skip
     assert signed_in("admin").post(path, **form).status_code == 303
     item = fresh("small")
+    assert item.query_instruction == "query: {text}"
     assert (item.restricted, item.status, item.image_tokens, item.audio_tokens) == (True, "disabled", 1200, 300)
 
 

@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from app.domain import catalog
+from app.workflows import publication
 from tests.house import People, Program, offer, sign_in
 
 
@@ -21,6 +22,20 @@ def test_what_a_picture_and_audio_may_count_is_kept_and_taken_back(app: Flask, p
     assert admin.put("/api/models/small", json={"image_tokens": None}).get_json()["image_tokens"] is None
     refused = admin.put("/api/models/small", json={"audio_tokens": 0})
     assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "audio_tokens")
+
+
+def test_instructions_of_embeddings_are_kept_taken_back_and_published(app: Flask, people: People) -> None:
+    admin = sign_in(app, "admin")
+    offer(app)
+    assert admin.get("/api/models/small").get_json()["query_instruction"] == ""
+    changed = admin.put("/api/models/small", json={"query_instruction": " query: {text}\n"}).get_json()
+    assert (changed["query_instruction"], changed["passage_instruction"]) == ("query: {text}", "")
+    with app.app_context():
+        assert publication.model_record(catalog.model("small")).query_instruction == "query: {text}"
+    for instruction in ("query:", "{text} {text}", "{text}" + "x" * 4000):
+        refused = admin.put("/api/models/small", json={"passage_instruction": instruction})
+        assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "passage_instruction")
+    assert admin.put("/api/models/small", json={"query_instruction": ""}).get_json()["query_instruction"] == ""
 
 
 def test_a_restriction_by_a_program_turns_access_pending_too(app: Flask, people: People) -> None:

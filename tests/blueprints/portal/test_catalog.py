@@ -12,8 +12,9 @@ import pytest
 from app import clock
 from app.clock import now
 from app.domain import catalog, providers, subscriptions
-from app.domain.catalog import DeploymentSpec, Model
+from app.domain.catalog import CAPABILITIES, DeploymentSpec, Model
 from app.extensions import db, transaction
+from app.gateway.endpoints import TABLE
 from tests.blueprints.portal.conftest import Browser, make_key, make_model, subscribe, use
 from tests.house import Once, People
 from tests.page import Page, read
@@ -61,6 +62,19 @@ def test_a_model_page_has_price_limits_and_a_quickstart_with_the_real_address(
     streamed = owner.page("/models/vendor/large?tab=quickstart&stream=1")
     for name, words in (("Python", "stream=True"), ("curl", '"stream": true'), ("LangChain", "model.stream(")):
         assert words in streamed.code(name)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_a_quickstart_calls_the_path_of_the_models_first_capability(
+    people: People, signed_in: Callable[[str], Browser], capability: str
+) -> None:
+    transaction(make_model, people.admin, "vendor/one", capabilities=[capability])
+    page = signed_in("owner").page("/models/vendor/one?tab=quickstart")
+    path = next(one.path for one in TABLE if one.capability == capability)
+    assert f"http://localhost{path} " in page.code("curl")
+    for name in ("curl", "Python", "JavaScript"):
+        assert "vendor/one" in page.code(name) and "%(" not in page.code(name)
+    compile(page.code("Python"), "quickstart", "exec")
 
 
 def test_a_model_page_tells_the_price_of_service_tiers_and_long_prompts_in_words(

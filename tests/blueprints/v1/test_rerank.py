@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import openai
 import pytest
 
 from tests.blueprints.v1.conftest import Client
@@ -51,6 +52,12 @@ def test_the_answer_is_passed_on_and_what_was_read_is_charged(
     (event,) = gate.events()
     assert (event.prompt_tokens, event.completion_tokens, event.estimated) == (tokens, 0, estimated)
     assert (event.cost_nano, event.endpoint, event.api_type) == (tokens * 1000, PATH, "rerank")
+
+
+def test_openais_sdk_can_ask_too(gate: Gate, upstream: Upstream, sdk: openai.OpenAI) -> None:
+    upstream.script(PATH, ranked())
+    answer: Any = sdk.post("/rerank", cast_to=object, body=asking())
+    assert answer["results"] == RESULTS
 
 
 def test_the_question_counts_with_each_document(gate: Gate, upstream: Upstream, client: Client) -> None:
