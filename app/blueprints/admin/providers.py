@@ -24,7 +24,7 @@ from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.fields import Field
 from app.domain.providers import STATUSES, Provider, ProviderFields
 from app.extensions import db, transaction
-from app.providers.base import Adapter, CheckResult, UpstreamError
+from app.providers.base import Adapter, CheckResult, ModelReport, UpstreamError
 from app.providers.settings import Field as Setting
 from app.providers.settings import fields_of
 from app.reports import performance
@@ -273,7 +273,8 @@ def server(id: str) -> Response:
         raise NotFound("This kind of provider does not tell how its models fare.")
     db.session.expunge(item)
     db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
-    reports, trouble = (), None
+    reports: tuple[ModelReport, ...] = ()
+    trouble: str | None = None
     try:
         reports = providers.reports(item)
     except (UpstreamError, DomainError) as error:
