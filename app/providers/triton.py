@@ -131,9 +131,9 @@ class Triton(Adapter):
         if reason is None:
             return triton_grpc.GrpcTransport(dial, self._secrets)
         log.error("gRPC can't be used: HTTP takes over", reason=reason)
-        return HttpTransport(
-            Dial(self._http_url(), deadlines=self.settings.deadlines, policy=self._policy), self._secrets
-        )
+        dial = Dial(self._http_url(), deadlines=self.settings.deadlines, policy=self._policy)
+        # A secret goes only where it was given for, and a port that is guessed is another place.
+        return HttpTransport(dial, self._secrets if self.settings.http_url else ())
 
     def _http_url(self) -> str:
         if self.settings.http_url:
