@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,6 +122,7 @@ def test_http_takes_over_where_grpc_can_t_be_used_and_that_is_said(
 TRIED = """
 from gevent import monkey; monkey.patch_all()
 import sys
+import time
 from app.providers import adapter, kinds
 from app.providers.addresses import AddressPolicy
 for kind in kinds():
@@ -152,17 +154,28 @@ def test_an_address_that_may_not_be_used_is_not_connected_to_over_grpc() -> None
     assert result.result == "connection_error" and "may not be used" in result.detail
 
 
-def test_a_channel_is_kept_until_the_address_means_something_else() -> None:
+def test_a_channel_is_kept_until_the_address_means_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
     transport = triton_grpc.GrpcTransport(
         Triton(TritonSettings(base_url="http://127.0.0.1:9"), policy=POLICY).dial("base_url"), ()
     )
     first = transport.taken()
     assert transport.taken() is first
     first.give_back()
-    transport._dial = SimpleNamespace(places=lambda: [(2, ("127.0.0.2", 9))], origin=transport._dial.origin)  # type: ignore[assignment]
+    monkeypatch.setattr(transport._dial, "places", lambda: [(2, ("127.0.0.2", 9))])
     other = transport.taken()
     assert other is not first
     first.give_back()  # the last call on it ends, and it is closed
     other.is_broken = True
     assert transport.taken() is not other
     transport.close()
+
+
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+def test_a_server_that_says_nothing_is_not_waited_for_beyond_the_deadline(transport: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"{transport}://127.0.0.1:{silent.getsockname()[1]}"
+        made = Triton(TritonSettings(base_url=address, timeout_s=1, connect_timeout_s=1), policy=POLICY)
+        started = time.monotonic()
+        result = made.check(model="m", prompt=None, parameters={})
+        made.close()
+    assert result.result in ("timeout", "connection_error") and time.monotonic() - started < 10
