@@ -25,7 +25,7 @@ from app.extensions import Base, db
 from app.gateway.endpoints import ENDPOINTS
 from app.providers import settings as adapter_settings
 from app.providers.addresses import AddressPolicy, AddressRefused, Origin
-from app.providers.base import Adapter, CheckResult
+from app.providers.base import Adapter, CheckResult, ModelReport
 from app.runtime.ids import new_id
 
 UNSET = msgspec.UNSET
@@ -217,6 +217,15 @@ def check(
     adapter = connected(item)
     try:
         return adapter.check(model=model, prompt=prompt, parameters=parameters or {})
+    finally:
+        adapter.close()
+
+
+def reports(item: Provider) -> tuple[ModelReport, ...]:
+    """How the models of the provider's server fare. Call it outside of a write transaction. Raises `UpstreamError`."""
+    adapter = adapters.adapter(item.kind)(opened(item), policy=_policy())
+    try:
+        return adapter.reports() or ()
     finally:
         adapter.close()
 

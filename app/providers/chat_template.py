@@ -93,6 +93,9 @@ class _Environment(ImmutableSandboxedEnvironment):
             return False
         return all(attr in names for kind, names in _METHODS.items() if isinstance(obj, kind))
 
+    def wrap_str_format(self, value: Any) -> None:
+        """`format` is no method of these texts."""
+
     def call(self, context: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         _bounds.spend()
         if getattr(function, "__name__", "") == "replace" and isinstance(getattr(function, "__self__", None), str):

@@ -17,12 +17,11 @@ from app.directory import Capability, Deployment
 from app.providers import chat_template, triton_grpc
 from app.providers.addresses import HTTP, AddressPolicy, origin_of
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Exchange, ModelReport, UpstreamError, UpstreamRequest
-from app.providers.conversation import Conversation
 from app.providers.dial import Dial
 from app.providers.model_list import LONGEST_ID, ListedModel
 from app.providers.openai import ApiKey, ApiKeyEnv, verdict_of
 from app.providers.settings import Settings, address
-from app.providers.triton_exchanges import TritonEmbeddings, TritonSpeech, TritonText
+from app.providers.triton_exchanges import TritonCompletions, TritonEmbeddings, TritonSpeech, TritonText
 from app.providers.triton_http import HttpTransport
 from app.providers.triton_speech import samples_of, text_of_file
 from app.providers.triton_tensors import (
@@ -38,7 +37,7 @@ from app.providers.triton_tensors import (
     preset_of,
     tensor_of,
 )
-from app.providers.triton_transport import Transport
+from app.providers.triton_transport import Answers, Transport
 
 log = structlog.get_logger("providers.triton")
 
@@ -48,6 +47,11 @@ BELIEVED_S = 60.0  # what a model said of itself
 DEFAULT_MAX_TOKENS = 1024  # where a model must be told a limit and nobody gave one
 # Members of OpenAI's format, or its widest servers', that are sampling parameters; the neutral language has no word for them.
 SAMPLING = ("presence_penalty", "frequency_penalty", "seed", "top_k", "min_p", "repetition_penalty", "min_tokens")
+# Members of completions that would change the meaning if they were left out, and the values that say nothing.
+UNTOLD: dict[str, tuple[Any, ...]] = {
+    "n": (None, 1), "best_of": (None, 0, 1), "echo": (None, False), "suffix": (None, ""), "logprobs": (None,),
+    "logit_bias": (None, {}),
+}  # fmt: skip
 
 
 class TritonSettings(Settings):
@@ -113,7 +117,7 @@ class Triton(Adapter):
     title: ClassVar[str] = "Triton"
     Settings: ClassVar[type[Settings]] = TritonSettings
     DeploymentSettings: ClassVar[type[msgspec.Struct] | None] = TritonDeployment
-    abilities: ClassVar[frozenset[Capability]] = frozenset(("chat", "embeddings", "transcription"))
+    abilities: ClassVar[frozenset[Capability]] = frozenset(("chat", "completions", "embeddings", "transcription"))
     settings: TritonSettings
 
     def __init__(self, settings: TritonSettings, *, policy: AddressPolicy) -> None:
@@ -131,9 +135,9 @@ class Triton(Adapter):
         if reason is None:
             return triton_grpc.GrpcTransport(dial, self._secrets)
         log.error("gRPC can't be used: HTTP takes over", reason=reason)
-        return HttpTransport(
-            Dial(self._http_url(), deadlines=self.settings.deadlines, policy=self._policy), self._secrets
-        )
+        dial = Dial(self._http_url(), deadlines=self.settings.deadlines, policy=self._policy)
+        # A secret goes only where it was given for, and a port that is guessed is another place.
+        return HttpTransport(dial, self._secrets if self.settings.http_url else ())
 
     def _http_url(self) -> str:
         if self.settings.http_url:
@@ -148,6 +152,8 @@ class Triton(Adapter):
             match request.capability:
                 case "embeddings":
                     return self._embeddings(request, deployment, known)
+                case "completions":
+                    return self._completions(request, deployment, known)
                 case "transcription":
                     return self._speech(request, deployment, known)
             return self._text(request, deployment, known)
@@ -180,6 +186,22 @@ class Triton(Adapter):
         stream = tensors.model.is_decoupled or request.stream
         answers = self._transport.generate(deployment.upstream_model, settings.version, inputs, stream=stream)
         return TritonText(answers, request, tensors, repeats_text=settings.repeats_text)
+
+    def _completions(self, request: UpstreamRequest, deployment: Deployment, known: _Known) -> Exchange:
+        settings, tensors = known.settings, known.map
+        inputs = inputs_of_completions(request, tensors)
+        stream = tensors.model.is_decoupled or request.stream
+        answers: list[Answers] = []
+        try:
+            for one in inputs:
+                answers.append(
+                    self._transport.generate(deployment.upstream_model, settings.version, one, stream=stream)
+                )
+        except BaseException:
+            for begun in answers:
+                begun.close()
+            raise
+        return TritonCompletions(answers, request, tensors, repeats_text=settings.repeats_text)
 
     def _embeddings(self, request: UpstreamRequest, deployment: Deployment, known: _Known) -> Exchange:
         texts = request.parsed.inputs()
@@ -248,7 +270,7 @@ class Triton(Adapter):
         )  # fmt: skip
         inputs = [
             found.tensor("prompt", [prompt]),
-            *_given(request, Conversation(turns=()), found),
+            *_given(request, found, {}),
             *constants_of(found),
         ]
         answers = self._transport.generate(model, "", inputs, stream=tensors.is_decoupled)
@@ -284,22 +306,46 @@ def inputs_of(request: UpstreamRequest, settings: TritonDeployment, tensors: Ten
         special = {"bos_token": settings.bos_token, "eos_token": settings.eos_token}
         prompt = chat_template.prompt_of(conversation, settings.chat_template, special)
         inputs = [tensors.tensor("prompt", [prompt])]
+    more = {
+        "temperature": conversation.temperature,
+        "top_p": conversation.top_p,
+        "stop": list(conversation.stop) or None,
+    }
+    return [*inputs, *_beside(request, tensors, more)]
+
+
+def inputs_of_completions(request: UpstreamRequest, tensors: TensorMap) -> list[list[Tensor]]:
+    """The tensors of each prompt. Raises `UpstreamError` for what the model can't be told."""
+    parsed = request.parsed
+    for name, empty in UNTOLD.items():
+        if getattr(parsed, name) not in empty:
+            raise UpstreamError(
+                f"This model does not take '{name}'. Leave it out.", refused=True, status=400, param=name
+            )
+    if not all(isinstance(text, str) for text in parsed.prompt):
+        raise UpstreamError("This model takes texts and no tokens.", refused=True, status=400, param="prompt")
+    if "prompt" not in tensors.inputs:
+        raise UpstreamError("This model takes chats alone.", refused=True, status=400, param="model")
+    stop = [parsed.stop] if isinstance(parsed.stop, str) else parsed.stop
+    beside = _beside(request, tensors, {"temperature": parsed.temperature, "top_p": parsed.top_p, "stop": stop or None})
+    return [[tensors.tensor("prompt", [text]), *beside] for text in parsed.prompt]
+
+
+def _beside(request: UpstreamRequest, tensors: TensorMap, more: dict[str, Any]) -> list[Tensor]:
+    """What goes with a prompt: whether it streams, the parameters that were given, and what is always the same."""
+    stream = []
     if "stream" in tensors.inputs and tensors.model.is_decoupled:
-        inputs.append(tensors.tensor("stream", [request.stream]))
-    return [*inputs, *_given(request, conversation, tensors), *constants_of(tensors)]
+        stream = [tensors.tensor("stream", [request.stream])]
+    return [*stream, *_given(request, tensors, more), *constants_of(tensors)]
 
 
-def _given(request: UpstreamRequest, conversation: Conversation, tensors: TensorMap) -> list[Tensor]:
-    """The sampling parameters that were given, as tensors of their own or as one in JSON."""
+def _given(request: UpstreamRequest, tensors: TensorMap, more: dict[str, Any]) -> list[Tensor]:
+    """The sampling parameters that were given, `more` among them, as tensors of their own or as one in JSON."""
     given: dict[str, Any] = {}
     for name in SAMPLING:
         if name in request.members and (value := msgspec.json.decode(request.members[name])) is not None:
             given[name] = value
-    for name in ("temperature", "top_p"):
-        if (value := getattr(conversation, name)) is not None:
-            given[name] = value
-    if conversation.stop:
-        given["stop"] = list(conversation.stop)
+    given |= {name: value for name, value in more.items() if value is not None}
     if request.max_output is not None:
         given["max_tokens"] = request.max_output
     limit = tensors.inputs.get("max_tokens")

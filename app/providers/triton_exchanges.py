@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from app import clock
 from app.providers import usage
 from app.providers.base import PROMPT_KEPT, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reply, Text
@@ -17,6 +18,7 @@ from app.providers.tokens import sample
 from app.providers.triton_speech import transcript
 from app.providers.triton_tensors import Tensor, TensorMap
 from app.providers.triton_transport import Answers, Outputs
+from app.runtime.ids import new_id
 
 EMPTY = "The model answered nothing."
 UNREADABLE = "The provider's answer can't be read."
@@ -30,7 +32,7 @@ _REASONS: dict[str, FinishReason] = {
 class _Written:
     """Text that comes in answers, with the tokens that they tell."""
 
-    def __init__(self, request: UpstreamRequest, tensors: TensorMap, *, repeats_text: bool = False) -> None:
+    def __init__(self, tally: usage.Tally, tensors: TensorMap, *, repeats_text: bool = False) -> None:
         self._outputs = tensors.outputs
         self._counts_each = tensors.counts_each
         self._repeats = repeats_text
@@ -42,7 +44,7 @@ class _Written:
         self.finish: str | None = None  # as told
         self.tells_finish = False
         self.has_come = False
-        self.tally = usage.Tally(request)
+        self.tally = tally
 
     def read(self, answer: Outputs) -> str:
         """The text that an answer adds. Raises `UpstreamError` for one that has none."""
@@ -83,15 +85,24 @@ class _Written:
         if type(count) is int:
             self._counts.append((count, self._texts))
 
-    def conclude_usage(self) -> None:
-        """Tell the tally what the model told of tokens."""
-        told: dict[str, int] = {}
-        if self._prompt is not None:
-            told["prompt_tokens"] = self._prompt
-        if (count := self._counted()) is not None:
-            told["completion_tokens"] = count
-        if told:
-            self.tally.tell(msgspec.json.encode(told))
+    def told(self) -> dict[str, int]:
+        """What the model told of tokens, by the names of OpenAI's usage."""
+        told = {"prompt_tokens": self._prompt, "completion_tokens": self._counted()}
+        return {name: count for name, count in told.items() if count is not None}
+
+    def check_end(self) -> None:
+        """Raises `UpstreamError` for a text that is not whole."""
+        if not self.has_come:
+            raise UpstreamError(EMPTY)
+        if self.tells_finish and self.finish is None:
+            raise UpstreamError("The provider's stream ended before it was complete.")
+
+    def reason(self, limit: int | None) -> FinishReason:
+        """How the text ended, once it has; `limit` in tokens is what was asked for."""
+        if self.finish is not None:
+            return _REASONS.get(self.finish, "stop")
+        count = self._counted()
+        return "length" if limit is not None and count is not None and count >= limit else "stop"
 
     def _counted(self) -> int | None:
         """The tokens of the answer. Some models tell those of each answer, some those of all so far: the latter never
@@ -126,16 +137,17 @@ class TritonText(Exchange):
     def __init__(self, answers: Answers, request: UpstreamRequest, tensors: TensorMap, *, repeats_text: bool) -> None:
         self._answers = answers
         self._request = request
-        self._written = _Written(request, tensors, repeats_text=repeats_text)
+        self._tally = usage.Tally(request)
+        self._written = _Written(self._tally, tensors, repeats_text=repeats_text)
         self._came: list[Outputs] = []
         self.finish_reason = None
 
     @property
     def usage(self) -> Usage:
-        return self._written.tally.usage
+        return self._tally.usage
 
     def conclude(self) -> Usage:
-        return self._written.tally.conclude()
+        return self._tally.conclude()
 
     def receive(self) -> None:
         self._came = list(self._answers)
@@ -164,26 +176,101 @@ class TritonText(Exchange):
                 if is_first and self._request.stream:
                     self._request.forget_question()
                 is_first = False
-        if not written.has_come:
-            raise UpstreamError(EMPTY)
-        if written.tells_finish and written.finish is None:
-            raise UpstreamError("The provider's stream ended before it was complete.")
+        written.check_end()
         if text := written.end():
             yield Text(text)
-        written.conclude_usage()
-        reason = self._reason()
+        _tell(self._tally, [written])
+        reason = written.reason(self._request.max_output)
         self.finish_reason = reason
         yield Finish(reason)
 
-    def _reason(self) -> FinishReason:
-        told = self._written.finish
-        if told is not None:
-            return _REASONS.get(told, "stop")
-        limit, used = self._request.max_output, self._written.tally.usage
-        return "length" if limit is not None and not used.estimated and used.completion_tokens >= limit else "stop"
-
     def close(self) -> None:
         self._answers.close()
+
+
+class TritonCompletions(Exchange):
+    """Texts that a model goes on with, one for each prompt, for clients of OpenAI's completions."""
+
+    speaks = "openai_completions"
+
+    def __init__(
+        self, answers: list[Answers], request: UpstreamRequest, tensors: TensorMap, *, repeats_text: bool
+    ) -> None:
+        self._answers = answers
+        self._request = request
+        self._tally = usage.Tally(request)
+        self._written = [_Written(self._tally, tensors, repeats_text=repeats_text) for _ in answers]
+        self._came: list[list[Outputs]] = []
+        self._head = {
+            "id": f"cmpl-{new_id()}", "object": "text_completion", "created": clock.now_s(), "model": request.model,
+        }  # fmt: skip
+        self.finish_reason = None
+
+    @property
+    def usage(self) -> Usage:
+        return self._tally.usage
+
+    def conclude(self) -> Usage:
+        return self._tally.conclude()
+
+    def receive(self) -> None:
+        self._came = [list(answers) for answers in self._answers]
+
+    def body(self) -> bytes:
+        choices = []
+        for index, came in enumerate(self._came):
+            text = "".join(self._texts(index, came))
+            choices.append(_choice(index, text, self._written[index].reason(self._request.max_output)))
+        self._end()
+        return msgspec.json.encode(self._head | {"choices": choices, "usage": self._usage()})
+
+    def events(self) -> Iterator[bytes]:
+        is_first = True
+        for index, answers in enumerate(self._answers):
+            for text in self._texts(index, answers):
+                yield _event(self._head | {"choices": [_choice(index, text, None)]})
+                if is_first:
+                    self._request.forget_question()
+                is_first = False
+            reason = self._written[index].reason(self._request.max_output)
+            yield _event(self._head | {"choices": [_choice(index, "", reason)]})
+        self._end()
+        if self._request.include_usage:
+            yield _event(self._head | {"choices": [], "usage": self._usage()})
+
+    def _texts(self, index: int, answers: Iterable[Outputs]) -> Iterator[str]:
+        written = self._written[index]
+        for answer in answers:
+            if text := written.read(answer):
+                yield text
+        written.check_end()
+        if text := written.end():
+            yield text
+
+    def _end(self) -> None:
+        _tell(self._tally, self._written)
+        self.finish_reason = self._written[0].reason(self._request.max_output)
+
+    def _usage(self) -> dict[str, int]:
+        used = self.conclude()
+        read, wrote = used.prompt_tokens, used.completion_tokens
+        return {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}
+
+    def close(self) -> None:
+        for answers in self._answers:
+            answers.close()
+
+
+def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def _tell(tally: usage.Tally, written: list[_Written]) -> None:
+    """Tell the tally what the model told of the tokens of all texts."""
+    told = [one.told() for one in written]
+    sums = {name: sum(one[name] for one in told) for name in told[0] if all(name in one for one in told)}
+    if sums:
+        tally.tell(msgspec.json.encode(sums))
 
 
 class TritonEmbeddings(Exchange):
@@ -262,7 +349,8 @@ class TritonSpeech(Exchange):
         self._sound = sound = request.parsed.sound
         heard = HEARD_PER_S * -(-sound.usual_ms // 1000)
         request.remembered = sample([request.parsed.prompt or ""], PROMPT_KEPT, heard)
-        self._written = _Written(request, tensors)
+        self._tally = usage.Tally(request)
+        self._written = _Written(self._tally, tensors)
         self._came: list[Outputs] = []
         self.finish_reason = None
         if not request.stream:
@@ -271,10 +359,10 @@ class TritonSpeech(Exchange):
 
     @property
     def usage(self) -> Usage:
-        return self._charged(self._written.tally.usage)
+        return self._charged(self._tally.usage)
 
     def conclude(self) -> Usage:
-        return self._charged(self._written.tally.conclude())
+        return self._charged(self._tally.conclude())
 
     def _charged(self, used: Usage) -> Usage:
         """A model that tells no tokens is paid by length."""
@@ -298,11 +386,10 @@ class TritonSpeech(Exchange):
         for answer in answers:
             if text := self._written.read(answer):
                 yield text
-        if not self._written.has_come:
-            raise UpstreamError(EMPTY)
+        self._written.check_end()
         if text := self._written.end():
             yield text
-        self._written.conclude_usage()
+        _tell(self._tally, [self._written])
         self.conclude()
 
     @property

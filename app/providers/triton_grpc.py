@@ -20,6 +20,7 @@ from gevent import monkey
 from app.providers.dial import Dial
 from app.providers.errors import UpstreamError
 from app.providers.http_errors import safe_to_show
+from app.providers.settings import Deadlines
 from app.providers.triton_errors import failure
 from app.providers.triton_tensors import Tensor, read_tensor
 from app.providers.triton_transport import Answers, Outputs, Transport
@@ -90,7 +91,11 @@ class _Channel:
         family = places[0][0]
         name = "ipv6" if family == socket.AF_INET6 else "ipv4"
         hosts = [f"{_bracketed(at[0])}:{at[1]}" for kind, at in places if kind == family]
-        options = [*OPTIONS, ("grpc.default_authority", f"{_bracketed(dial.origin.host)}:{dial.origin.port}")]
+        options = [
+            *OPTIONS,
+            ("grpc.default_authority", f"{_bracketed(dial.origin.host)}:{dial.origin.port}"),
+            ("grpc.min_reconnect_backoff_ms", int(dial.deadlines.connect_s * 1000)),  # what one try to connect may take
+        ]
         if dial.origin.secure:
             options.append(("grpc.ssl_target_name_override", dial.origin.host))
             self.channel = grpc.secure_channel(
@@ -185,6 +190,7 @@ class GrpcTransport(Transport):
         A blocking call would take one of gevent's threads for as long as it waits; a future only waits.
         """
         grpc, pb = _load()
+        deadlines = self.deadlines
         channel = self.taken()
         call = None
         try:
@@ -192,7 +198,7 @@ class GrpcTransport(Transport):
                 _SERVICE + method,
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=getattr(pb, answer).FromString,
-            ).future(request, timeout=self._dial.deadlines.first_byte_s, metadata=self._metadata)
+            ).future(request, timeout=min(deadlines.first_byte_s, deadlines.total_s), metadata=self._metadata)
             return call.result()
         except grpc.RpcError as error:
             self.fail(channel, error, begun=False)
@@ -208,11 +214,11 @@ class GrpcTransport(Transport):
             f"{_SERVICE}ModelStreamInfer",
             request_serializer=pb.ModelInferRequest.SerializeToString,
             response_deserializer=pb.ModelStreamInferResponse.FromString,
-        )(request, metadata=self._metadata)
+        )(request, timeout=self.deadlines.total_s, metadata=self._metadata)
 
     @property
-    def idle_s(self) -> float:
-        return self._dial.deadlines.idle_s
+    def deadlines(self) -> Deadlines:
+        return self._dial.deadlines
 
     def failure(self, reason: str) -> UpstreamError:
         return failure(reason, *self._secrets)
@@ -227,7 +233,12 @@ class GrpcTransport(Transport):
                 raise UpstreamError("The connection to the provider broke.") from None
             raise UpstreamError("The provider can't be reached.", unreachable=True) from None
         if code is codes.DEADLINE_EXCEEDED:
-            raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
+            deadlines = self.deadlines
+            if begun or deadlines.total_s <= deadlines.first_byte_s:
+                said = f"The provider's answer took longer than {deadlines.total_s:g} s."
+            else:
+                said = _did_not_begin(deadlines)
+            raise UpstreamError(said, timed_out=True) from None
         statuses = {codes.UNAUTHENTICATED: 401, codes.PERMISSION_DENIED: 403, codes.RESOURCE_EXHAUSTED: 429}
         if code in statuses:
             raise UpstreamError(said or "The provider refuses.", status=statuses[code]) from None
@@ -264,14 +275,15 @@ class GrpcAnswers(Answers):
 
     def _next(self, *, begun: bool) -> Outputs | None:
         """The next answer, None at the end. Raises `UpstreamError`."""
-        transport = self._transport
+        transport, deadlines = self._transport, self._transport.deadlines
         try:
-            with gevent.Timeout(transport.idle_s, _Silent):
+            with gevent.Timeout(deadlines.idle_s if begun else deadlines.first_byte_s, _Silent):
                 answer = next(self._call)
         except StopIteration:
             return None
         except _Silent:
-            raise UpstreamError("The provider did not answer in time.", timed_out=True) from None
+            stopped = f"The provider stopped in the middle of its answer: nothing came for {deadlines.idle_s:g} s."
+            raise UpstreamError(stopped if begun else _did_not_begin(deadlines), timed_out=True) from None
         except _load().grpc.RpcError as error:
             transport.fail(self._channel, error, begun=begun)
         if answer.error_message:
@@ -288,6 +300,10 @@ class GrpcAnswers(Answers):
 
 class _Silent(Exception):
     """Nothing came for too long."""
+
+
+def _did_not_begin(deadlines: Deadlines) -> str:
+    return f"The provider did not begin to answer within {deadlines.first_byte_s:g} s."
 
 
 def _tensors(answer: Any) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ def world(valkey_server: ValkeyServer, triton: Triton) -> Iterator[tuple[Gate, s
     """A gateway with every model at both transports, as `grpc/<name>` and `http/<name>`, and a key for all of them."""
     gate = Gate(valkey_server.url)
     gate.begin()
-    capabilities = ("chat", "embeddings", "transcription")
+    capabilities = ("chat", "completions", "embeddings", "transcription")
     for transport, address in (("grpc", triton.grpc), ("http", triton.http)):
         gate.provider(transport, "triton", base_url=address, timeout_s=20)
         for name, about in SERVED.items():
@@ -142,6 +142,20 @@ def test_a_model_that_tells_no_usage_is_counted_here_and_says_so(client, gate, t
     assert said.usage.prompt_tokens >= 3 and said.usage.completion_tokens == 2
     event = event_of(gate, answer)
     assert event.estimated and event.cost_nano > 0
+
+
+@both
+def test_texts_are_gone_on_with(client, transport):
+    model = f"{transport}/generator"
+    whole = client.completions.create(model=model, prompt=["one two", "count:3"], max_tokens=5)
+    assert [(one.text, one.finish_reason) for one in whole.choices] == [("one two", "stop"), ("0 1 2 ", "stop")]
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (3, 5)
+    chunks = list(client.completions.create(model=model, prompt="count:9", max_tokens=3, stream=True))
+    assert [one.choices[0].text for one in chunks] == ["0 ", "1 ", "2 ", ""]
+    assert chunks[-1].choices[0].finish_reason == "length"
+    with pytest.raises(APIStatusError) as refused:
+        client.completions.create(model=model, prompt="x", n=2)
+    assert refused.value.status_code == 400 and refused.value.param == "n"
 
 
 @both

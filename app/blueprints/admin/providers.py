@@ -24,7 +24,7 @@ from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.fields import Field
 from app.domain.providers import STATUSES, Provider, ProviderFields
 from app.extensions import db, transaction
-from app.providers.base import Adapter, CheckResult
+from app.providers.base import Adapter, CheckResult, ModelReport, UpstreamError
 from app.providers.settings import Field as Setting
 from app.providers.settings import fields_of
 from app.reports import performance
@@ -265,6 +265,29 @@ def test(id: str) -> Response:
     return _test_page(providers.get(id), form, 200 if result else 422, result)
 
 
+@bp.get("/admin/providers/<id>/server")
+def server(id: str) -> Response:
+    """How the models of the provider's server fare, as the server says now."""
+    item = providers.get(id)
+    if not _tells_of_its_models(item):
+        raise NotFound("This kind of provider does not tell how its models fare.")
+    db.session.expunge(item)
+    db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
+    reports: tuple[ModelReport, ...] = ()
+    trouble: str | None = None
+    try:
+        reports = providers.reports(item)
+    except (UpstreamError, DomainError) as error:
+        trouble = error.message
+    return render(
+        "admin/providers/server.html",
+        "admin/providers/_server.html",
+        **_about(providers.get(id)),
+        reports=reports,
+        trouble=trouble,
+    )
+
+
 @bp.get("/admin/providers/<id>/deletion")
 def deletion(id: str) -> Response:
     """The confirmation page, or the reason why the provider cannot be deleted."""
@@ -338,7 +361,12 @@ def _about(item: Provider) -> dict[str, Any]:
         "title_of_kind": _titles().get(item.kind, item.kind),
         "models": catalog.models_by_provider().get(item.id, []),
         "upstream_models": catalog.upstream_models_of(item),
+        "tells_of_its_models": _tells_of_its_models(item),
     }
+
+
+def _tells_of_its_models(item: Provider) -> bool:
+    return adapters.adapter(item.kind).reports is not Adapter.reports
 
 
 def _form_for(item: Provider) -> type[ProviderForm]:

@@ -23,6 +23,7 @@ from tests.services.upstream import (
     EMBEDDINGS,
     GARBAGE,
     INVALID_JSON,
+    Answer,
     Behaviour,
     Hang,
     Upstream,
@@ -382,3 +383,32 @@ def test_a_copy_begins_with_the_settings_and_without_the_secret(people: People, 
     assert admin.get("/admin/providers/new?kind=openai&like=nobody").status_code == 404
     db.session.rollback()
     assert db.session.query(Provider).count() == 1
+
+
+def test_a_server_s_models_are_shown_with_their_queue_time(
+    people: People, signed_in: SignedIn, upstream: Upstream
+) -> None:
+    stats = {"success": {"count": 4, "ns": 9}, "queue": {"count": 4, "ns": 10_000_000}, "compute_infer": {"count": 0}}
+    models = [{"name": "llama", "version": "1", "state": "READY"}, {"name": "e5", "state": "UNAVAILABLE"}]
+    upstream.always("/v2/repository/index", Answer(models))
+    upstream.always("/v2/models/stats", Answer({"model_stats": [{"name": "llama", "inference_stats": stats}]}))
+    address = upstream.url.removesuffix("/v1")
+    made = transaction(providers.create, by=None, name="T", kind="triton", config={"base_url": address})
+    browser = signed_in("admin")
+    assert f"/admin/providers/{made.id}/server" in browser.get(f"/admin/providers/{made.id}").text
+    page = read(browser.get(f"/admin/providers/{made.id}/server"))
+    row = page.row("llama")
+    assert [row.cell(name) for name in ("State", "Answered", "Queue time", "Compute time")] == [
+        "Ready",
+        "4",
+        "2.50 ms",
+        "–",
+    ]
+    assert page.row("e5").cell("State") == "Not ready"
+    upstream.always("/v2/repository/index", Answer({"error": "the repository is away"}, 503))
+    assert "the repository is away" in browser.get(f"/admin/providers/{made.id}/server").text
+
+
+def test_a_provider_that_tells_nothing_of_its_models_has_no_such_page(people: People, signed_in: SignedIn) -> None:
+    id = make()
+    assert signed_in("admin").get(f"/admin/providers/{id}/server").status_code == 404
