@@ -39,6 +39,9 @@ class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
     """A section of the settings; an unknown key is an error."""
 
 
+Origin = Annotated[str, msgspec.Meta(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$", max_length=300)]
+
+
 class Server(Section, frozen=True):
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
@@ -50,6 +53,7 @@ class Server(Section, frozen=True):
     max_body_mb: int = 32  # the largest request body of /v1
     body_timeout_s: float = 30.0  # a request body must have arrived within this
     drain_s: float = 20.0  # how long a stopping worker lets streams run on
+    cors_origins: list[Origin] = []  # whose pages may read what /v1 answers, such as "https://app.example.com"
     fast_lane: bool = True  # the busiest routes of /v1 go around Flask, to the same endpoints
 
 

@@ -37,6 +37,9 @@ OWN: dict[str, View] = {
     "/api/v1/key": meters.openrouter_key,
 }
 ESTIMATE = "/v1/estimate"
+EXPOSED = "x-request-id, request-id, retry-after, x-should-retry, x-portico-max-tokens, x-ratelimit-limit-requests, \
+x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, \
+x-ratelimit-reset-tokens"  # to pages of other origins
 
 
 def register(app: Flask) -> None:
@@ -64,8 +67,8 @@ def register(app: Flask) -> None:
         if is_v1 and flask.request.method == "OPTIONS":
             nothing = Response(status=204, headers={"Allow": allowed, "x-request-id": request.id})
             del nothing.headers["Content-Type"]
-            return nothing
-        answer = _response(handle(request, _nowhere) if is_v1 else refusal(request, _misdirection()))
+            return _shared(nothing, config)
+        answer = _shared(_response(handle(request, _nowhere) if is_v1 else refusal(request, _misdirection())), config)
         if answer.status_code == 405:
             answer.headers["Allow"] = allowed
         return answer
@@ -79,7 +82,8 @@ def _view(gateway: Callable[[], Runtime], view: View, endpoint: Endpoint | None 
     def answered(**values: Any) -> Response:
         if _path().startswith("//"):
             raise NotFound
-        return _response(handle(_request(gateway(), endpoint), view, **values))
+        runtime = gateway()
+        return _shared(_response(handle(_request(runtime, endpoint), view, **values)), runtime.config)
 
     return answered
 
@@ -107,6 +111,22 @@ def _request(runtime: Runtime, endpoint: Endpoint | None = None) -> Request:
 
 def _response(answer: Answer) -> Response:
     return Response(answer.body, answer.status, answer.headers, direct_passthrough=not isinstance(answer.body, bytes))
+
+
+def _shared(response: Response, config: Config) -> Response:
+    """The answer, readable for a page of an allowed origin. Credentials are in headers, so cookies play no part."""
+    origin = flask.request.headers.get("Origin")
+    if origin is None or origin not in config.server.cors_origins:
+        return response
+    headers = response.headers
+    headers["Access-Control-Allow-Origin"] = origin
+    headers["Vary"] = "Origin"
+    headers["Access-Control-Expose-Headers"] = EXPOSED
+    if flask.request.method == "OPTIONS":
+        headers["Access-Control-Allow-Methods"] = headers.get("Allow", "OPTIONS")
+        headers["Access-Control-Allow-Headers"] = flask.request.headers.get("Access-Control-Request-Headers", "")[:1000]
+        headers["Access-Control-Max-Age"] = "600"
+    return response
 
 
 def _nowhere(request: Request, caller: CallerRecord) -> Answer:

@@ -24,7 +24,7 @@ from app.gateway.streaming import BrokenOff
 from app.runtime.bodies import Readable
 from app.runtime.sockets import send
 
-UNUSUAL = frozenset(("EXPECT", "UPGRADE", "TRANSFER-ENCODING"))
+UNUSUAL = frozenset(("EXPECT", "UPGRADE", "TRANSFER-ENCODING", "ORIGIN"))
 _STATUS = {int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 log = structlog.get_logger("gateway.fast_path")
