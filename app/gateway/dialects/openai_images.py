@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from app.directory import Model
 from app.gateway.dialects.base import Asked
-from app.gateway.dialects.openai import JsonRequest, OpenAIDialect, added
+from app.gateway.dialects.openai import JsonRequest, Name, OpenAIDialect, added
 from app.gateway.dialects.openai_forms import asked_of
 from app.gateway.errors import bad_request
 from app.metering.pricing import TokenBound
@@ -24,6 +24,7 @@ PER_PARTIAL = 100  # tokens of a picture that is shown before it is done
 MARGIN = 2
 READ_MOST = 12_288
 MOST_PICTURES = 16
+DEFAULT_MODEL = "dall-e-2"  # of requests that name none, by OpenAI's schema; an alias can lead it to another
 
 Size = Annotated[str, Meta(pattern=r"^(?:auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})\Z")]
 
@@ -31,6 +32,7 @@ Size = Annotated[str, Meta(pattern=r"^(?:auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})\Z
 class ImageRequest(JsonRequest):
     """What both have in common."""
 
+    model: Name = DEFAULT_MODEL
     prompt: Annotated[str, Meta(max_length=32_000)] = ""
     n: Annotated[int, Meta(ge=1, le=10)] | None = None
     size: Size | None = None
@@ -43,7 +45,7 @@ class ImageRequest(JsonRequest):
     stream: bool | None = None
     read_tokens: int = msgspec.field(name="", default=0)  # of pictures in a form, in which no field is named so
 
-    required: ClassVar[tuple[str, ...]] = ("model", "prompt")
+    required: ClassVar[tuple[str, ...]] = ("prompt",)
 
     @property
     def tokens_of_one(self) -> int:

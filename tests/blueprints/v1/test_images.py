@@ -291,12 +291,23 @@ def test_what_is_wrong_with_a_request_is_told(gate: Gate, client: Client, fields
     assert answer.param == param
 
 
-@pytest.mark.parametrize("missing", ["model", "prompt"])
-def test_what_is_missing_is_told(gate: Gate, client: Client, missing: str) -> None:
+def test_a_prompt_is_needed(gate: Gate, client: Client) -> None:
     body = asking()
-    del body[missing]
+    del body["prompt"]
     answer = client(PATH, body)
-    assert (answer.status, answer.param) == (400, missing)
+    assert (answer.status, answer.param) == (400, "prompt")
+
+
+def test_a_request_without_a_model_means_the_one_that_openai_names(
+    gate: Gate, upstream: Upstream, client: Client
+) -> None:
+    body = asking()
+    del body["model"]
+    assert client(PATH, body).error == (404, "invalid_request_error", "model_not_found")
+    upstream.script(PATH, Answer({"created": 1, "data": [{"b64_json": "aGVsbG8="}]}))
+    gate.model("any", "up", aliases=("dall-e-2",), capabilities=("images",))
+    assert Client(gate, gate.key())(PATH, body).status == 200
+    assert upstream.last.json["model"] == "any-up"
 
 
 @pytest.mark.parametrize(
