@@ -61,7 +61,9 @@ COUNTED = piece() | {"choices": [], "usage": USAGE}
 def told(reply: Reply) -> tuple[str, Any]:
     """What a client has read: the text, and the end, which is "[DONE]" or the code of an error."""
     assert reply.status == 200, reply.body
-    *events, last = [event.removeprefix(b"data: ") for event in reply.body.split(b"\n\n") if event]
+    *events, last = [
+        event.removeprefix(b"data: ") for event in reply.body.split(b"\n\n") if event and not event.startswith(b":")
+    ]
     assert b"\n" not in b"".join(events)
     chunks = [json.loads(event) for event in events]
     assert all(chunk["model"] == "small" for chunk in chunks)
