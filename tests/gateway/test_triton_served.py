@@ -344,3 +344,17 @@ def test_models_of_the_settings_file_are_served_after_a_start(start_portico, tri
         timeout=PATIENCE_S,
     ).json()
     assert tried["result"] == "ok" and "embedder" in tried["models"]
+
+
+def test_a_worker_has_made_its_adapters_before_it_serves(valkey_server, tmp_path):
+    """So that nobody waits while gRPC is loaded, and the log tells at the start whether it can be used."""
+    (tmp_path / "grpc").mkdir()
+    (tmp_path / "grpc" / "__init__.py").write_text("raise ImportError('not on this machine')")
+    gate = Gate(valkey_server.url, PYTHONPATH=str(tmp_path))
+    gate.begin()
+    gate.provider("triton", "triton", base_url="grpc://127.0.0.1:8001")
+    try:
+        gate.start()
+        until(lambda: "gRPC can't be used: HTTP takes over" in gate.log(), gate.log)
+    finally:
+        gate.close()
