@@ -30,6 +30,7 @@ import config as settings
 from app.runtime import logs
 from tools.orphans import die_with_parent
 
+MEETING_S = 5.0  # at most, for providers before the first call
 TOLD_BY = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}  # a worker is told to end by one of these
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -264,6 +265,7 @@ def post_worker_init(worker: Any) -> None:
     gevent.get_hub().print_exception = _log_lost_greenlet
     if "v1" in _config.server.doors:
         _load_vocabulary()
+        _meet_providers(worker.wsgi)
     _keep_what_is_loaded()
     os.write(worker.tmp.fileno(), b"1")  # see `Worker.is_ready`
 
@@ -274,6 +276,20 @@ def _load_vocabulary() -> None:
 
     with contextlib.suppress(tokens.VocabularyError, OSError):
         tokens.load()
+
+
+def _meet_providers(application: Any) -> None:
+    """Make the adapters before anybody is served: some load much, such as gRPC, and try whether they can use it. Without a
+    store they are made at the first call."""
+    from hiredis import ReplyError
+
+    from app.gateway.redis_wire import RedisAway
+    from app.gateway.runtime import of_process
+
+    config = getattr(application, "config", None)  # any WSGI application may be served
+    if config is not None:
+        with gevent.Timeout(MEETING_S, False), contextlib.suppress(RedisAway, ReplyError):
+            of_process(config).routes.begin()
 
 
 def _log_lost_greenlet(context: Any, *raised: Any) -> None:

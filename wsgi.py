@@ -28,6 +28,7 @@ class Doors:
     """
 
     def __init__(self, config: Config) -> None:
+        self.config = config
         doors = set(config.server.doors)
         gateway = open_doors(config, {"v1"}) if "v1" in doors else None
         portal = open_doors(config, doors - {"v1"}) if doors - {"v1"} else None

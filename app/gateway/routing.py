@@ -244,6 +244,11 @@ class Routes:
         self._endpoints: dict[str, Endpoint] = {}
         self._providers: dict[str, Known] = {}
 
+    def begin(self) -> None:
+        """Read the noticeboard before the first call, if anything is published. Raises `RedisAway`."""
+        version = self._wire.call("GET", store.DIRECTORY_VERSION)
+        self.refresh(None if version is None else version.decode())
+
     def refresh(self, version: str | None) -> None:
         """Read the noticeboard if it bears another version than the one known. Raises `RedisAway`.
 

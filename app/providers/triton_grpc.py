@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -86,6 +86,7 @@ class _Channel:
         grpc = _load().grpc
         self.places = places
         self.is_broken = False
+        self._unary: dict[str, Any] = {}
         self._calls = 0
         self._is_retired = False
         family = places[0][0]
@@ -103,6 +104,27 @@ class _Channel:
             )
         else:
             self.channel = grpc.insecure_channel(f"{name}:{','.join(hosts)}", options=options)
+
+    @cached_property
+    def stream(self) -> Any:
+        """Asks for a stream of answers."""
+        pb = _load().pb
+        return self.channel.unary_stream(
+            f"{_SERVICE}ModelStreamInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
+
+    def unary(self, method: str, request: Any, answer: Any) -> Any:
+        """Asks for one answer."""
+        made = self._unary.get(method)
+        if made is None:
+            made = self._unary[method] = self.channel.unary_unary(
+                _SERVICE + method,
+                request_serializer=request.SerializeToString,
+                response_deserializer=answer.FromString,
+            )
+        return made
 
     def take(self) -> None:
         """A call begins on it."""
@@ -194,11 +216,9 @@ class GrpcTransport(Transport):
         channel = self.taken()
         call = None
         try:
-            call = channel.channel.unary_unary(
-                _SERVICE + method,
-                request_serializer=type(request).SerializeToString,
-                response_deserializer=getattr(pb, answer).FromString,
-            ).future(request, timeout=min(deadlines.first_byte_s, deadlines.total_s), metadata=self._metadata)
+            call = channel.unary(method, type(request), getattr(pb, answer)).future(
+                request, timeout=min(deadlines.first_byte_s, deadlines.total_s), metadata=self._metadata
+            )
             return call.result()
         except grpc.RpcError as error:
             self.fail(channel, error, begun=False)
@@ -209,12 +229,7 @@ class GrpcTransport(Transport):
 
     def begin(self, channel: _Channel, request: Any) -> Any:
         """The stream of a request's answers. It is asked one question, so that the stream's end is the model's."""
-        pb = _load().pb
-        return channel.channel.unary_stream(
-            f"{_SERVICE}ModelStreamInfer",
-            request_serializer=pb.ModelInferRequest.SerializeToString,
-            response_deserializer=pb.ModelStreamInferResponse.FromString,
-        )(request, timeout=self.deadlines.total_s, metadata=self._metadata)
+        return channel.stream(request, timeout=self.deadlines.total_s, metadata=self._metadata)
 
     @property
     def deadlines(self) -> Deadlines:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import requests
 from openai import APIStatusError, OpenAI
 
 from app.directory import Deployment
@@ -312,3 +313,48 @@ def test_a_server_that_is_killed_cuts_its_streams_and_serves_again_when_it_is_ba
         triton.start()
     answer = client.chat.completions.create(model=f"{transport}/generator", messages=say("back again"))
     assert answer.choices[0].message.content == "back again"
+
+
+def test_models_of_the_settings_file_are_served_after_a_start(start_portico, triton, tmp_path):
+    models = {
+        "generator": {"host": "127.0.0.1", "port": triton.grpc_port},
+        "embedder": {"host": "127.0.0.1", "port": triton.grpc_port, "type": "embeddings"},
+        "steady": {"host": triton.http, "args": {"prompt": "prompt"}, "response": "generated"},
+    }
+    file = tmp_path / "config.yml"
+    file.write_text(json.dumps({"server": {"environment": "development"}, "models": models}))
+    portico = start_portico(CONFIG_FILE=str(file))
+    admin = requests.Session()
+    form = {"username": "admin", "password": portico.admin_password}
+    token = admin.post(f"{portico.url}/token", form, timeout=PATIENCE_S).json()["access_token"]
+    admin.headers["Authorization"] = f"Bearer {token}"
+    for name in models:
+        assert admin.post(f"{portico.url}/api/subscriptions", json={"model": name}, timeout=PATIENCE_S).ok
+    key = admin.post(f"{portico.url}/api/keys", json={"name": "app"}, timeout=PATIENCE_S).json()["key"]
+    with OpenAI(base_url=f"{portico.url}/v1", api_key=key, max_retries=0, timeout=PATIENCE_S) as client:
+        assert stream(client, "generator", "count:3")[0] == ["0 ", "1 ", "2 "]
+        answer = client.chat.completions.create(model="steady", messages=say("three blind mice"))
+        assert answer.choices[0].message.content == "mice blind three"
+        assert len(client.embeddings.create(model="embedder", input="hello").data[0].embedding) == 384
+    providers = admin.get(f"{portico.url}/api/providers", timeout=PATIENCE_S).json()["data"]
+    (over_grpc,) = [one for one in providers if one["config"].get("base_url") == triton.grpc]
+    tried = admin.post(
+        f"{portico.url}/api/providers/{over_grpc['id']}/test",
+        json={"model": "generator", "prompt": "hi"},
+        timeout=PATIENCE_S,
+    ).json()
+    assert tried["result"] == "ok" and "embedder" in tried["models"]
+
+
+def test_a_worker_has_made_its_adapters_before_it_serves(valkey_server, tmp_path):
+    """So that nobody waits while gRPC is loaded, and the log tells at the start whether it can be used."""
+    (tmp_path / "grpc").mkdir()
+    (tmp_path / "grpc" / "__init__.py").write_text("raise ImportError('not on this machine')")
+    gate = Gate(valkey_server.url, PYTHONPATH=str(tmp_path))
+    gate.begin()
+    gate.provider("triton", "triton", base_url="grpc://127.0.0.1:8001")
+    try:
+        gate.start()
+        until(lambda: "gRPC can't be used: HTTP takes over" in gate.log(), gate.log)
+    finally:
+        gate.close()
