@@ -182,14 +182,18 @@ class Triton(Adapter):
 
     def _text(self, request: UpstreamRequest, deployment: Deployment, known: _Known) -> Exchange:
         settings, tensors = known.settings, known.map
-        inputs = inputs_of(request, settings, tensors)
+        inputs = inputs_of(request, settings, tensors, pieces=self._pieces(request))
         stream = tensors.model.is_decoupled or request.stream
         answers = self._transport.generate(deployment.upstream_model, settings.version, inputs, stream=stream)
         return TritonText(answers, request, tensors, repeats_text=settings.repeats_text)
 
+    def _pieces(self, request: UpstreamRequest) -> bool:
+        """Whether a model is to give its text in pieces, also where nobody asked for a stream: so that it can be stopped."""
+        return request.stream or not self._transport.cancels
+
     def _completions(self, request: UpstreamRequest, deployment: Deployment, known: _Known) -> Exchange:
         settings, tensors = known.settings, known.map
-        inputs = inputs_of_completions(request, tensors)
+        inputs = inputs_of_completions(request, tensors, pieces=self._pieces(request))
         stream = tensors.model.is_decoupled or request.stream
         answers: list[Answers] = []
         try:
@@ -296,7 +300,9 @@ class Triton(Adapter):
         self._transport.close()
 
 
-def inputs_of(request: UpstreamRequest, settings: TritonDeployment, tensors: TensorMap) -> list[Tensor]:
+def inputs_of(
+    request: UpstreamRequest, settings: TritonDeployment, tensors: TensorMap, *, pieces: bool
+) -> list[Tensor]:
     """The tensors of a chat. Raises `UpstreamError` for what the model can't be told."""
     conversation = request.conversation()
     if "messages" in tensors.inputs:
@@ -311,10 +317,10 @@ def inputs_of(request: UpstreamRequest, settings: TritonDeployment, tensors: Ten
         "top_p": conversation.top_p,
         "stop": list(conversation.stop) or None,
     }
-    return [*inputs, *_beside(request, tensors, more)]
+    return [*inputs, *_beside(request, tensors, more, pieces)]
 
 
-def inputs_of_completions(request: UpstreamRequest, tensors: TensorMap) -> list[list[Tensor]]:
+def inputs_of_completions(request: UpstreamRequest, tensors: TensorMap, *, pieces: bool) -> list[list[Tensor]]:
     """The tensors of each prompt. Raises `UpstreamError` for what the model can't be told."""
     parsed = request.parsed
     for name, empty in UNTOLD.items():
@@ -327,15 +333,17 @@ def inputs_of_completions(request: UpstreamRequest, tensors: TensorMap) -> list[
     if "prompt" not in tensors.inputs:
         raise UpstreamError("This model takes chats alone.", refused=True, status=400, param="model")
     stop = [parsed.stop] if isinstance(parsed.stop, str) else parsed.stop
-    beside = _beside(request, tensors, {"temperature": parsed.temperature, "top_p": parsed.top_p, "stop": stop or None})
+    beside = _beside(
+        request, tensors, {"temperature": parsed.temperature, "top_p": parsed.top_p, "stop": stop or None}, pieces
+    )
     return [[tensors.tensor("prompt", [text]), *beside] for text in parsed.prompt]
 
 
-def _beside(request: UpstreamRequest, tensors: TensorMap, more: dict[str, Any]) -> list[Tensor]:
+def _beside(request: UpstreamRequest, tensors: TensorMap, more: dict[str, Any], pieces: bool) -> list[Tensor]:
     """What goes with a prompt: whether it streams, the parameters that were given, and what is always the same."""
     stream = []
     if "stream" in tensors.inputs and tensors.model.is_decoupled:
-        stream = [tensors.tensor("stream", [request.stream])]
+        stream = [tensors.tensor("stream", [pieces])]
     return [*stream, *_given(request, tensors, more), *constants_of(tensors)]
 
 

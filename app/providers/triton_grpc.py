@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import gevent
 import msgspec
@@ -155,6 +155,8 @@ def _roots() -> bytes | None:
 
 class GrpcTransport(Transport):
     """One server over gRPC."""
+
+    cancels: ClassVar[bool] = True
 
     def __init__(self, dial: Dial, secrets: tuple[str, ...]) -> None:
         self._dial = dial

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import msgspec
@@ -31,7 +31,9 @@ _LENGTH = "Inference-Header-Content-Length"
 
 
 class HttpTransport(Transport):
-    """One server over HTTP, its connections kept."""
+    """One server over HTTP, its connections kept. Triton notices that a connection is closed when it writes to it."""
+
+    cancels: ClassVar[bool] = False
 
     def __init__(self, dial: Dial, secrets: tuple[str, ...]) -> None:
         self._pool = Pool(dial)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from app.providers.triton_tensors import Tensor
 
@@ -24,6 +24,8 @@ class Answers(ABC):
 
 class Transport(ABC):
     """A way to one server. Each method raises `UpstreamError`; `version` is "" for the model's own choice."""
+
+    cancels: ClassVar[bool]  # whether a model is stopped at any time, or only when it gives the next piece
 
     @abstractmethod
     def infer(self, model: str, version: str, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
