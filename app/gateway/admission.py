@@ -5,6 +5,8 @@ The doors of /v1 come here, and so does whoever else calls a model: every call i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.directory import CallerRecord
 from app.gateway.call import Call
 from app.gateway.dialects import dialect
@@ -12,6 +14,7 @@ from app.gateway.endpoints import Endpoint
 from app.gateway.errors import bad_request, endpoint_disabled, out_of_scope, routing_fixed, unknown_model
 from app.gateway.routing import FREE, Steering
 from app.gateway.runtime import Runtime
+from app.metering import pricing
 from app.providers.base import UpstreamRequest
 from app.runtime.forms import Form
 
@@ -29,6 +32,11 @@ def check_scope(caller: CallerRecord, endpoint: Endpoint) -> None:
         raise out_of_scope(endpoint.scope, caller.scopes)
 
 
+def catalogue_page(runtime: Runtime, origin: str) -> str:
+    """Where people find models and request access, as the client may reach it."""
+    return f"{runtime.config.origin_asked(origin)}/models"
+
+
 def admit(
     runtime: Runtime,
     caller: CallerRecord,
@@ -38,11 +46,12 @@ def admit(
     id: str,
     origin: str = "",
     session: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> Call:
     """The call that `body` asks for at an endpoint that a model answers. Raises `ApiError` for whatever is wrong with it.
 
     `id` names the request everywhere; `origin` is where the client found us, such as "https://portal.example.com";
-    `session` is what the client's headers call its conversation.
+    `session` is what the client's headers call its conversation; `headers` are those that its dialect passes on.
     """
     assert endpoint.dialect is not None and endpoint.capability is not None
     spoken = dialect(endpoint.dialect)
@@ -55,7 +64,7 @@ def admit(
         steering = Steering(checked.provider, tuple(checked.fallback_providers or ()))
     model = runtime.routes.model_for(checked.model)
     if model is None or not caller.may_call(model.name):
-        raise unknown_model(checked.model)
+        raise unknown_model(checked.model, catalogue_page(runtime, origin), spoken.no_model)
     if endpoint.capability not in model.capabilities:
         offers = ", ".join(model.capabilities) or "nothing"
         raise bad_request(f"The model '{model.name}' can't be used with {endpoint.path}; it offers {offers}.", "model")
@@ -66,7 +75,7 @@ def admit(
     request = UpstreamRequest(
         capability=endpoint.capability,
         dialect=spoken.name,
-        model=model.name,
+        model=checked.model if spoken.answers_as_asked else model.name,
         members=asked.members,
         parsed=checked,
         stream=bool(checked.stream),
@@ -76,5 +85,9 @@ def admit(
         translate=spoken.conversation,
         form=asked.form,
         keep_alive_s=runtime.config.gateway.keep_alive_s,
+        raw=asked.raw,
+        headers=headers or {},
+        usual_output=pricing.assumed_output(model, bound),
+        can_reason="reasoning" in model.features,
     )
     return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin, session)

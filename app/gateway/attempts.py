@@ -152,7 +152,7 @@ def _failure(failures: list[UpstreamError]) -> ApiError:
     """What the client is told when no candidate answered."""
     last = failures[-1]
     if last.refused:
-        return errors.upstream_refused(last.status or 400, last.message, last.param, last.code)
+        return errors.upstream_refused(last.status or 400, last.message, last.param, last.code, last.original)
     if all(failure.status == 429 for failure in failures):
         waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
         return errors.upstream_busy(max(1, round(min(waits))) if waits else 5)

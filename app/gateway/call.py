@@ -44,7 +44,7 @@ def possible(model: Model, bound: pricing.TokenBound) -> Possible:
     asked = min(bound.output or 0, LONGEST_ANSWER)  # a model may write more than an admin knows, but not without an end
     return Possible(
         prompt=min(bound.input, window * bound.prompts),
-        told_prompt=min(bound.input + pricing.ADDED_TOKENS, window * bound.prompts),
+        told_prompt=UNBOUNDED if bound.reads_more else min(bound.input + pricing.ADDED_TOKENS, window * bound.prompts),
         answer=min(max(longest, asked) + bound.predicted, window) if bound.produces_output else 0,
         answers=bound.answers,
     )

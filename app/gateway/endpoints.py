@@ -32,6 +32,7 @@ _SCOPES: dict[str, KeyScope] = {
 
 MODELS = Endpoint("models", "/v1/models")
 CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat")
+MESSAGES = Endpoint("messages", "/v1/messages", "chat", "anthropic_messages")
 COMPLETIONS = Endpoint("completions", "/v1/completions", "completions", "openai_completions")
 EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings", "openai_embeddings")
 TRANSCRIPTIONS = Endpoint(
@@ -43,10 +44,16 @@ IMAGES = Endpoint("images-generations", "/v1/images/generations", "images", "ope
 IMAGE_EDITS = Endpoint("images-edits", "/v1/images/edits", "images", "openai_images", "form")
 RERANK = Endpoint("rerank", "/v1/rerank", "rerank", "rerank")
 
-TABLE = (CHAT, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS, RERANK, MODELS)
+TABLE = (
+    CHAT, MESSAGES, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS, RERANK, MODELS,
+)  # fmt: skip
 ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.
 ASKED = {endpoint.path: endpoint for endpoint in TABLE if endpoint.dialect is not None}
+# Counts the tokens of what could be asked at `MESSAGES`, and is switched on and off with it.
+COUNT_TOKENS = MESSAGES._replace(
+    id="messages-count-tokens", path="/v1/messages/count_tokens", dialect="anthropic_count_tokens"
+)
 
 # The meter as tools of LiteLLM's and of OpenRouter's ask for it.
 METERS = ("/key/info", "/api/v1/key")

@@ -24,6 +24,7 @@ class ApiError(Exception):
         *,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        original: tuple[str, bytes] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -32,6 +33,7 @@ class ApiError(Exception):
         self.message = message
         self.param = param
         self.headers = dict(headers or {})
+        self.original = original  # the upstream's own words, see `UpstreamError`
         self.denied_model: str | None = None  # the name, when that is why
 
 
@@ -71,12 +73,14 @@ def unknown_encoding(name: str) -> ApiError:
     )
 
 
-def unknown_model(name: str) -> ApiError:
+def unknown_model(name: str, page: str, status: int = 404) -> ApiError:
+    """`page` is the address of the catalogue."""
     error = ApiError(
-        404,
+        status,
         INVALID,
         "model_not_found",
-        f"The model '{name}' does not exist or this key may not use it. GET /v1/models lists what it may.",
+        f"The model '{name}' does not exist or this key may not use it. GET /v1/models lists what it may; request access at"
+        f" {page}",
         param="model",
     )
     error.denied_model = name
@@ -135,8 +139,10 @@ def upstream_failed(message: str) -> ApiError:
     return ApiError(502, "upstream_error", None, message)
 
 
-def upstream_refused(status: int, message: str, param: str | None, code: str | None) -> ApiError:
-    return ApiError(status, INVALID, code, message, param=param)
+def upstream_refused(
+    status: int, message: str, param: str | None, code: str | None, original: tuple[str, bytes] | None = None
+) -> ApiError:
+    return ApiError(status, INVALID, code, message, param=param, original=original)
 
 
 def upstream_busy(retry_after_s: int) -> ApiError:

@@ -39,8 +39,13 @@ DENIALS = Counter("portico_denials", "Keys refused and models denied by /v1.", [
 ATTEMPTS = Counter("portico_upstream_attempts", "Attempts at providers.", ["provider", "outcome"])
 ALARMS = Counter(
     "portico_usage_alarms",
-    "Settled calls whose usage an operator should look at: overdraft, unreadable, late, not_counted, refused.",
+    "Settled calls whose usage an operator should look at: overdraft, unreadable, late, not_counted, refused, unpriced.",
     ["reason"],
+)
+DROPPED = Counter(
+    "portico_dropped",
+    "What clients asked for in their dialect and their provider's has no word for.",
+    ["dialect", "what"],
 )
 
 _sums: Sum[tuple[Any, ...]] = Sum()  # by counter and labels
@@ -72,6 +77,11 @@ def count_denial(reason: str) -> None:
 
 def count_attempt(provider: str, failed: bool) -> None:
     _sums[ATTEMPTS, provider, "failed" if failed else "ok"] += 1
+
+
+def count_dropped(dialect: str, what: str) -> None:
+    """Something of a request that was not sent; `what` is from a list of the dialect's own."""
+    _sums[DROPPED, dialect, what] += 1
 
 
 def count_alarm(reason: str) -> None:

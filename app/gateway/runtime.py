@@ -247,6 +247,12 @@ class Runtime:
                 request_id=call.id, provider_id=call.provider_id, told=usage.unreadable,
             )  # fmt: skip
             metrics.count_alarm("unreadable")
+        if usage.unpriced:
+            log.warning(
+                "an upstream did what has no price",
+                request_id=call.id, provider_id=call.provider_id, told=dict(usage.unpriced),
+            )  # fmt: skip
+            metrics.count_alarm("unpriced")
         over = event.overdraft_nano
         if over > 0:
             log.error(

@@ -53,7 +53,7 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
     except UpstreamError as error:
         delivery.ended(error)
         call.failed("error", 200, "upstream_cut", error.message)
-        last = _cut(call, delivery, error.message)
+        last = _cut(call, delivery, error.message, error.original)
     except BaseException:
         call.failed("error", 200, "internal_error", "The gateway failed.")
         raise
@@ -72,9 +72,9 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
         yield last
 
 
-def _cut(call: Call, delivery: Delivery, message: str) -> bytes | None:
+def _cut(call: Call, delivery: Delivery, message: str, original: tuple[str, bytes] | None = None) -> bytes | None:
     """What ends a stream that is cut; None for an answer without events, such as a sound."""
-    return call.dialect.cut(message) if delivery.exchange.media_type is None else None
+    return call.dialect.cut(message, original) if delivery.exchange.media_type is None else None
 
 
 def _drain(call: Call, events: Iterator[bytes]) -> None:

@@ -50,6 +50,7 @@ class TokenBound(NamedTuple):
     unseen: int = 0  # part of `input`: what files may hold at the most
     predicted: int = 0  # what each answer may be charged as output besides: a wrong prediction, a prompt that is echoed
     priced_apart: str | None = None
+    reads_more: bool = False  # the upstream may read more than was sent: what tools of its own find
     tier: str | None = None
     more: Mapping[str, int] = {}
     prompts: int = 1

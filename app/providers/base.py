@@ -8,7 +8,7 @@ clients of another dialect it reads a `Conversation` and gives neutral events.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -22,13 +22,14 @@ from app.providers.model_list import ListedModel
 from app.providers.settings import Settings, schemes_of
 from app.providers.tokens import Sample, sample, texts_of
 from app.runtime.forms import Form
+from app.runtime.jsonbody import RawObject
 
 CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error", "timeout", "bad_response"]
 
 
 UNBOUNDED = 2**40  # tokens: for a request of which nothing is known
 PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its tokens if nobody tells them
-SPOKEN = ("messages", "input", "prompt", "suffix", "instructions")  # members whose texts a model reads
+SPOKEN = ("system", "messages", "input", "prompt", "suffix", "instructions")  # members whose texts a model reads
 DESCRIBED = ("tools", "functions", "response_format")  # members of which it reads the names of members too
 PROMPT_COUNTED = 2 << 20  # characters of any prompt that are counted; the rest is taken to be alike
 
@@ -43,6 +44,7 @@ class Usage(msgspec.Struct):
     service_tier: str | None = None  # as the upstream told it
     estimated: bool = True
     certain: tuple[str, ...] = ()  # quantities that are exact although others are estimated
+    unpriced: Mapping[str, int] = {}  # what the upstream did besides, by its own names, for which no price has a member
     unreadable: str | None = None  # a figure of the upstream's that was not believed, such as "prompt_tokens 1e+18"
 
     @property
@@ -87,6 +89,10 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
     translate: Callable[[UpstreamRequest], Conversation] | None = None
     keep_alive_s: float = 15.0  # after how much silence a stream gives a sign of life
     form: Form | None = None  # what was asked, where the body is a form; `members` are none then
+    raw: RawObject | None = None  # the body as it came, if it may go up so; `members` are the same
+    headers: Mapping[str, str] = {}  # the client's, those that its dialect passes on (`Dialect.headers`)
+    usual_output: int = 0  # the limit for an upstream that must be given one, if `max_output` is None
+    can_reason: bool = False  # the model is known to think before it answers
 
     def conversation(self) -> Conversation:
         """The request in the neutral language, for an upstream that speaks another dialect."""
@@ -122,7 +128,7 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
             estimate = self.remembered.tokens_guessed()
             kept = {}
         self.prompt_estimate = min(estimate, self.possible.prompt)
-        self.members, self.parsed = kept, None
+        self.members, self.parsed, self.raw = kept, None, None
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +235,10 @@ class Adapter(ABC):
 
     def reports(self) -> tuple[ModelReport, ...] | None:
         """How the server's models fare, None where it does not tell. Raises `UpstreamError`."""
+        return None
+
+    def count_tokens(self, request: UpstreamRequest, deployment: Deployment) -> int | None:
+        """The tokens of the prompt as the upstream counts them, at no cost; None if it does not. Raises `UpstreamError`."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing

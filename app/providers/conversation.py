@@ -22,10 +22,12 @@ class Text(msgspec.Struct, frozen=True, tag=True):
 
 
 class Reasoning(msgspec.Struct, frozen=True, tag=True):
-    """What a model thought. `signature` is opaque: whoever wrote it may want to see it again."""
+    """What a model thought. `signature` is opaque: whoever wrote it may want to see it again. Of thoughts that are `redacted`
+    it is all there is."""
 
     text: str
     signature: str | None = None
+    redacted: bool = False
 
 
 class Media(msgspec.Struct, frozen=True, tag=True):
@@ -64,11 +66,20 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the client runs. `parameters` is a JSON schema."""
+    """A function that the client runs. `parameters` is a JSON schema, which `strict` calls follow to the letter."""
 
     name: str
     description: str | None
     parameters: dict[str, Any]
+    strict: bool | None = None
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """What an answer is to look like: a JSON schema with a name."""
+
+    schema: dict[str, Any]
+    name: str = "answer"
+    strict: bool | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +93,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     user: str | None = None
+    effort: str | None = None  # of thinking: none, minimal, low, medium, high, xhigh, max, or a provider's own word
+    schema: Schema | None = None  # of the answer
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, tag=True):
@@ -99,7 +112,11 @@ class Finish(msgspec.Struct, frozen=True, tag=True):
     reason: FinishReason
 
 
-Event = Text | Reasoning | ToolCallDelta | Finish
+class Silence(msgspec.Struct, frozen=True, tag=True):
+    """Nothing came for a while, or only a sign of life: the stream goes on."""
+
+
+Event = Text | Reasoning | ToolCallDelta | Finish | Silence
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

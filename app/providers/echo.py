@@ -55,13 +55,35 @@ class _Echo(Exchange):
         """There is nothing to give back."""
 
 
+class _Message(msgspec.Struct):
+    role: str
+    content: Any = None
+
+
+class _Chat(msgspec.Struct):
+    """What echo needs of a chat."""
+
+    messages: list[_Message]
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+    n: int | None = None
+
+
+def _asked(request: UpstreamRequest) -> Any:
+    """The request as a chat, whatever its client speaks."""
+    if request.dialect == "openai_chat":
+        return request.parsed
+    members = openai_conversation.members_of(request.conversation(), stream=request.stream)
+    return msgspec.convert({name: msgspec.json.decode(value) for name, value in members.items()}, _Chat)
+
+
 class EchoChat(_Echo):
     """A chat answered with the last thing the user said."""
 
     speaks = "openai_chat"
 
     def __init__(self, request: UpstreamRequest, delay_ms: int) -> None:
-        asked = request.parsed
+        asked = _asked(request)
         self._request = request
         self._delay_s = delay_ms / 1000
         self._id = f"chatcmpl-{new_id()}"

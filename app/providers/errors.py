@@ -8,7 +8,8 @@ class UpstreamError(Exception):
 
     `status` is the upstream's HTTP status, None when there was none; `message` is safe to show, addresses and
     secrets removed; `refused` says that the upstream judged this very request, so that no other would take it;
-    `unconnected` that there was no connection on which to ask.
+    `unconnected` that there was no connection on which to ask; `original` is a dialect and the error as the upstream wrote it
+    in that, if it is safe to show.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class UpstreamError(Exception):
         retry_after_s: float | None = None,
         param: str | None = None,
         code: str | None = None,
+        original: tuple[str, bytes] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -34,3 +36,4 @@ class UpstreamError(Exception):
         self.retry_after_s = retry_after_s
         self.param = param
         self.code = code
+        self.original = original

@@ -105,6 +105,15 @@ def safe_to_show(text: str, *secrets: str | None) -> str:
     text = _SECRET.sub("[removed]", text)
     text = _IPV6.sub(_without_ipv6, _ADDRESS.sub("[address]", text))
     text = _HOST.sub(_without_internal, text)
+    return _shortened(text)
+
+
+def is_safe(text: str, *secrets: str | None) -> bool:
+    """Whether an upstream's own words can be shown as they are, whole."""
+    return len(text) <= SEARCHED_CHARACTERS and safe_to_show(text, *secrets) == _shortened(text)
+
+
+def _shortened(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:SHOWN_CHARACTERS].strip()
 
 

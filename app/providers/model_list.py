@@ -22,7 +22,7 @@ UNREADABLE = "The provider's list of models can't be read; is the base URL right
 _LISTS = ("data", "models")
 _IDS = ("id", "model", "name")
 _CONTEXT = ("context_window", "context_length", "max_model_len", "max_context_length", "max_input_tokens")
-_OUTPUT = ("max_completion_tokens", "max_output_tokens")
+_OUTPUT = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _WITHIN = ("top_provider", "limits")  # members that tell more of the same
 
 

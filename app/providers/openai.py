@@ -545,7 +545,10 @@ class OpenAI(Adapter):
     def _members(self, request: UpstreamRequest, deployment: Deployment) -> dict[str, bytes]:
         said = request.members
         if request.dialect != SPEAKS[request.capability]:
-            said = openai_conversation.members_of(request.conversation(), stream=request.stream)
+            said = openai_conversation.members_of(
+                request.conversation(), stream=request.stream, can_reason=request.can_reason,
+                hears_thoughts=self.ROW.hears_thoughts,
+            )  # fmt: skip
         members = {**said, "model": msgspec.json.encode(deployment.upstream_model)}
         is_written = request.capability in WRITTEN
         if is_written and request.max_output is not None:

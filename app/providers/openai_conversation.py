@@ -16,6 +16,7 @@ from app.providers.conversation import (
     Part,
     Reasoning,
     Reply,
+    Silence,
     Text,
     Tool,
     ToolCall,
@@ -29,9 +30,14 @@ REASONS: tuple[str, ...] = get_args(FinishReason)
 THOUGHT = ("reasoning_content", "reasoning")  # as upstreams call it
 
 
-def members_of(conversation: Conversation, *, stream: bool) -> dict[str, bytes]:
-    """The members of a chat request, each as JSON, without its model and limit."""
-    body: dict[str, Any] = {"messages": [message for turn in conversation.turns for message in _messages(turn)]}
+def members_of(
+    conversation: Conversation, *, stream: bool, can_reason: bool = False, hears_thoughts: bool = False
+) -> dict[str, bytes]:
+    """The members of a chat request, each as JSON, without its model and limit. An effort goes to models that `can_reason`:
+    others refuse it. Thoughts go back to upstreams that want to hear them again."""
+    body: dict[str, Any] = {
+        "messages": [message for turn in conversation.turns for message in _messages(turn, hears_thoughts)]
+    }
     if conversation.tools:
         body["tools"] = [_tool(tool) for tool in conversation.tools]
         if conversation.choice is not None:
@@ -40,6 +46,14 @@ def members_of(conversation: Conversation, *, stream: bool) -> dict[str, bytes]:
             body["parallel_tool_calls"] = conversation.parallel_calls
     if conversation.stop:
         body["stop"] = list(conversation.stop)
+    if conversation.effort is not None and can_reason:
+        body["reasoning_effort"] = conversation.effort
+    if conversation.schema is not None:
+        schema = conversation.schema
+        named: dict[str, Any] = {"name": schema.name, "schema": schema.schema}
+        if schema.strict is not None:
+            named["strict"] = schema.strict
+        body["response_format"] = {"type": "json_schema", "json_schema": named}
     for name in ("temperature", "top_p", "user"):
         if (value := getattr(conversation, name)) is not None:
             body[name] = value
@@ -48,17 +62,23 @@ def members_of(conversation: Conversation, *, stream: bool) -> dict[str, bytes]:
     return {name: msgspec.json.encode(value) for name, value in body.items()}
 
 
-def _messages(turn: Turn) -> Iterator[dict[str, Any]]:
-    """A turn as messages: each result of a tool is one of its own, before what else was said."""
+def _messages(turn: Turn, hears_thoughts: bool) -> Iterator[dict[str, Any]]:
+    """A turn as messages: each result of a tool is one of its own, before what else was said. Pictures in a result can only
+    be shown behind it."""
+    shown: list[Text | Media] = []
     for part in turn.parts:
         if isinstance(part, ToolResult):
             text = "".join(inner.text for inner in part.parts if isinstance(inner, Text))
             yield {"role": "tool", "tool_call_id": part.id, "content": f"Error: {text}" if part.is_error else text}
-    said = [part for part in turn.parts if isinstance(part, Text | Media)]
+            shown += [inner for inner in part.parts if isinstance(inner, Media)]
+    said = shown + [part for part in turn.parts if isinstance(part, Text | Media)]
     calls = [part for part in turn.parts if isinstance(part, ToolCall)]
     if not said and not calls:
         return
     message: dict[str, Any] = {"role": turn.role, "content": _content(said)}
+    thoughts = [part.text for part in turn.parts if isinstance(part, Reasoning)] if hears_thoughts else []
+    if any(thoughts):
+        message[THOUGHT[0]] = "".join(thoughts)
     if calls:
         message["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -98,6 +118,8 @@ def _tool(tool: Tool) -> dict[str, Any]:
     function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
     if tool.description is not None:
         function["description"] = tool.description
+    if tool.strict is not None:
+        function["strict"] = tool.strict
     return {"type": "function", "function": function}
 
 
@@ -124,6 +146,9 @@ def events_of(pieces: Iterable[bytes]) -> Iterator[Event]:
     for piece in pieces:
         for event in piece.split(b"\n\n"):
             if not event:
+                continue
+            if event.startswith(b":"):  # a comment
+                yield Silence()
                 continue
             choice = _first_choice(read_json(event.removeprefix(b"data: ")))
             yield from _pieces(choice.get("delta"), clean)

@@ -33,6 +33,7 @@ class OpenAIKind(NamedTuple):
     rename: Mapping[str, str] = NOTHING  # members of a body, and what the upstream calls them
     drop: tuple[str, ...] = ()  # members of a body that it refuses, and that change no answer
     api_version: str | None = None
+    hears_thoughts: bool = False  # it takes back what its models thought, and wants to
 
 
 ROWS: dict[str, OpenAIKind] = {
@@ -44,7 +45,7 @@ ROWS: dict[str, OpenAIKind] = {
         asks=("api_version",),
         auth="header",
     ),
-    "deepseek": OpenAIKind("DeepSeek", "https://api.deepseek.com/v1"),
+    "deepseek": OpenAIKind("DeepSeek", "https://api.deepseek.com/v1", hears_thoughts=True),
     "groq": OpenAIKind("Groq", "https://api.groq.com/openai/v1"),
     "huggingface": OpenAIKind("Hugging Face", "https://router.huggingface.co/v1"),
     "litellm": OpenAIKind("LiteLLM", "http://localhost:4000/v1"),
@@ -61,5 +62,5 @@ ROWS: dict[str, OpenAIKind] = {
         None,
         asks=("auth", "auth_header", "username", "headers", "query", "path", "list_path", "rename", "drop"),
     ),
-    "vllm": OpenAIKind("vLLM", "http://localhost:8000/v1"),
+    "vllm": OpenAIKind("vLLM", "http://localhost:8000/v1", hears_thoughts=True),
 }

@@ -47,7 +47,7 @@ SAYS_NOTHING = (b'""', b"null", b"[]")
 log = structlog.get_logger("providers.usage")
 
 
-_OF_PROMPT = frozenset(PROMPT_PARTS.values())
+_OF_PROMPT = frozenset((*PROMPT_PARTS.values(), "cache_write_1h_tokens"))
 _NOTHING: dict[str, Any] = {}
 
 
@@ -104,7 +104,7 @@ def read(raw: bytes) -> Told:
     if not isinstance(said, dict):
         return Told()
     prompt, completion = _first(said, PROMPT), _first(said, COMPLETION)
-    total = _number(said.get("total_tokens"))
+    total = count_in(said.get("total_tokens"))
     details, written = _details(said, DETAILS), _details(said, OF_COMPLETION)
     cached = _first(details, CACHED)
     if cached is None:
@@ -139,7 +139,7 @@ def _more(prompt: dict[str, Any], completion: dict[str, Any]) -> Mapping[str, in
     found = {}
     for details, parts in ((prompt, PROMPT_PARTS), (completion, COMPLETION_PARTS)):
         for member, name in parts.items():
-            if number := _number(details.get(member)):
+            if number := count_in(details.get(member)):
                 found[name] = number
     return found
 
@@ -153,12 +153,12 @@ def _first(said: dict[str, Any], names: Iterable[str]) -> int | None:
     """The largest of the figures by these names: some fill in both, one of them with 0."""
     largest = None
     for name in names:
-        if name in said and (number := _number(said[name])) is not None and (largest is None or number > largest):
+        if name in said and (number := count_in(said[name])) is not None and (largest is None or number > largest):
             largest = number
     return largest
 
 
-def _number(value: Any) -> int | None:
+def count_in(value: Any) -> int | None:
     """A count in whatever way it was written; None for what is none."""
     if type(value) is int:
         return value if value >= 0 else None
@@ -242,7 +242,10 @@ class Tally:
 
     def tell(self, raw: bytes) -> Told:
         """The upstream tells its usage, once or again and again; what this time is not told stays as it was."""
-        told = read(raw)
+        return self.take(read(raw))
+
+    def take(self, told: Told) -> Told:
+        """The same of figures that were read."""
         if not told.says_something:
             self._zero = self._zero or told.completion == 0
             return told
@@ -276,6 +279,10 @@ class Tally:
             tier = read_json(raw)
             if isinstance(tier, str) and len(tier) <= LONGEST_TIER:
                 self._usage.service_tier = tier
+
+    def note_unpriced(self, used: Mapping[str, int]) -> None:
+        """The upstream tells what it did besides, for which no price has a member."""
+        self._usage.unpriced = used
 
     def _believe(self, name: str, figure: int | None, most: int) -> int | None:
         """The figure, if the request can have used so much."""

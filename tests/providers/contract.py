@@ -83,6 +83,7 @@ class Outcome(NamedTuple):
     used: dict[str, Any] | None = None
     finish_reason: str | None = None
     error: dict[str, Any] | None = None
+    original: Any = None  # the error as the upstream wrote it
 
     @property
     def text(self) -> str:
@@ -294,7 +295,7 @@ class Stage(NamedTuple):
 
 def speaks_to_clients(kind: str) -> bool:
     """Whether the bytes of its upstream's dialect are what some clients hear."""
-    return home_of(kind) in ("openai", "echo")
+    return home_of(kind) in ("openai", "echo", "anthropic")
 
 
 def request_of(recording: Recording) -> UpstreamRequest:
@@ -317,7 +318,8 @@ def request_of(recording: Recording) -> UpstreamRequest:
         stream=bool(parsed.stream),
         include_usage=parsed.include_usage,
         prompt_estimate=7,
-        max_output=getattr(parsed, "output_limit", None),
+        max_output=getattr(parsed, "output_limit", getattr(parsed, "max_tokens", None)),
+        usual_output=1000,
         translate=spoken.conversation,
         form=asked.form,
     )
@@ -341,22 +343,28 @@ def _outcome(adapter: Adapter, recording: Recording, neutral: bool) -> Outcome:
     """Only `UpstreamError` is a failure; anything else that is raised fails the test."""
     pieces: list[bytes] = []
     parts: list[Event | Reply | Any] = []
-    error = exchange = None
+    error = exchange = original = None
     try:
         deployment = Deployment(id="d", provider_id="p", upstream_model=THEIRS, settings=recording.deployment)
         exchange = adapter.open(request_of(recording), deployment)
         _consume(exchange, recording, neutral, pieces, parts)
     except UpstreamError as failure:
         error = {name: value for name, value in vars(failure).items() if value not in (None, False)}
+        original = error.pop("original", None)
     if exchange is None:
-        return Outcome(error=error)
+        return Outcome(error=error, original=original)
     assert neutral or exchange.speaks in SPOKEN, "no client speaks that"
     used = figures(exchange.conclude())
     exchange.close()
     if exchange.media_type is not None and pieces:  # its pieces are as the network's are
         pieces = [b"".join(pieces)]
     return Outcome(
-        tuple(_OURS.sub(rb"\1\2,\3", piece) for piece in pieces), tuple(parts), used, exchange.finish_reason, error
+        tuple(_OURS.sub(rb"\1\2,\3", piece) for piece in pieces),
+        tuple(parts),
+        used,
+        exchange.finish_reason,
+        error,
+        original,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from app import providers
 
 TESTS = Path(__file__).resolve().parents[1]
-FOLDERS = (TESTS / "providers" / "kinds", TESTS / "gateway" / "seam" / "kinds")
+FOLDERS = (TESTS / "providers" / "kinds",)
 
 
 @contextmanager

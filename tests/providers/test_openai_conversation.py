@@ -17,6 +17,7 @@ from app.providers.conversation import (
     Finish,
     Media,
     Reasoning,
+    Schema,
     Text,
     Tool,
     ToolCall,
@@ -46,9 +47,13 @@ def turns_of(role: str, *parts: st.SearchStrategy[Any], most: int = 3) -> st.Sea
 said = st.builds(
     lambda text, called: Turn("assistant", (*text, *called)),
     st.lists(texts, max_size=2), st.lists(calls, min_size=1, max_size=3),
-)  # fmt: skip
+) | st.builds(lambda thought, text: Turn("assistant", (Reasoning(thought), text)), words, texts)  # fmt: skip
 results = st.builds(lambda id, text: Turn("user", (ToolResult(id, (text,)),)), words, texts)
-tools = st.builds(Tool, words, st.none() | words, st.just({"type": "object", "properties": {"a": {"type": "string"}}}))
+tools = st.builds(
+    Tool, words, st.none() | words, st.just({"type": "object", "properties": {"a": {"type": "string"}}}),
+    st.none() | st.booleans(),
+)  # fmt: skip
+schemas = st.builds(Schema, st.just({"type": "object"}), words, st.none() | st.booleans())
 conversations = st.builds(
     Conversation,
     turns=st.lists(
@@ -63,6 +68,8 @@ conversations = st.builds(
     temperature=st.sampled_from([None, 0.0, 1.5]),
     top_p=st.sampled_from([None, 0.25]),
     user=st.none() | words,
+    effort=st.sampled_from([None, "none", "low", "xhigh"]),
+    schema=st.none() | schemas,
 )  # fmt: skip
 
 
@@ -78,7 +85,21 @@ def read(members: dict[str, bytes]) -> Conversation:
 
 @given(conversations)
 def test_a_conversation_that_is_written_is_read_as_the_same(conversation: Conversation) -> None:
-    assert read(members_of(conversation, stream=False)) == conversation
+    assert read(members_of(conversation, stream=False, can_reason=True, hears_thoughts=True)) == conversation
+
+
+def test_an_effort_goes_to_models_that_think_and_thoughts_to_upstreams_that_want_them() -> None:
+    turn = Turn("assistant", (Reasoning("hm"), Text("hi")))
+    members = members_of(Conversation(turns=(turn,), effort="high"), stream=False)
+    assert "reasoning_effort" not in members and b"hm" not in members["messages"]
+
+
+def test_a_picture_in_a_result_is_shown_behind_it() -> None:
+    result = ToolResult("a", (Text("see"), Media("image", data="QUJD", media_type="image/png")))
+    members = members_of(Conversation(turns=(Turn("user", (result, Text("and?"))),)), stream=False)
+    told, shown = json.loads(members["messages"])
+    assert told == {"role": "tool", "tool_call_id": "a", "content": "see"}
+    assert [part["type"] for part in shown["content"]] == ["image_url", "text"]
 
 
 def test_a_stream_is_asked_for_and_tools_that_are_not_there_are_not_chosen() -> None:

@@ -290,7 +290,8 @@ WRONG_TYPE = Answer("<html><body>Bad gateway</body></html>", content_type="text/
 
 
 class Default(Behaviour):
-    """What a well-behaved OpenAI would say: chat, completions, embeddings, models; text is echoed word by word."""
+    """What a well-behaved OpenAI would say: chat, completions, embeddings, models; text is echoed word by word. And what
+    Anthropic would: messages."""
 
     def play(self, exchange: Exchange, wire: Wire) -> bool:
         if exchange.method == "GET" and exchange.path.partition("?")[0].endswith("/models"):
@@ -301,7 +302,8 @@ class Default(Behaviour):
         except ValueError:
             return failure(400, "not JSON").play(exchange, wire)
         for ending, answer in (
-            ("/chat/completions", chat), ("/completions", completion), ("/embeddings", embeddings),
+            ("/chat/completions", chat), ("/completions", completion), ("/embeddings", embeddings), ("/messages", messages),
+            ("/messages/count_tokens", lambda asked: Answer({"input_tokens": 17 + len(asked["messages"])})),
         ):  # fmt: skip
             if exchange.path.partition("?")[0].endswith(ending):
                 return answer(request).play(exchange, wire)
@@ -377,6 +379,46 @@ def completion(request: dict[str, Any], **options: Any) -> Behaviour:
     if (request.get("stream_options") or {}).get("include_usage"):
         chunks.append(common | {"choices": [], "usage": spent})
     return Stream(chunks, **options)
+
+
+def message(*blocks: dict[str, Any], stop: str = "end_turn", **usage: Any) -> dict[str, Any]:
+    """An answer of Anthropic's."""
+    used = {"input_tokens": 7, "output_tokens": 3} | usage
+    return {"id": "msg_1", "type": "message", "role": "assistant", "model": "up", "content": list(blocks),
+            "stop_reason": stop, "stop_sequence": None, "usage": used}  # fmt: skip
+
+
+def events_of(*values: dict[str, Any], **options: Any) -> Stream:
+    """A stream of Anthropic's, of events that name their type."""
+    pieces = [f"event: {value['type']}\ndata: {json.dumps(value)}\n\n".encode() for value in values]
+    return Stream(pieces, done=False, **options)
+
+
+def messages(request: dict[str, Any], **options: Any) -> Behaviour:
+    """Anthropic's default answer: the last words, or a call of each tool that the client runs."""
+    words = [word + " " for word in _text_of(request["messages"][-1]).split()] or ["Hello "]
+    tools = [tool for tool in request.get("tools") or [] if tool.get("type", "custom") == "custom"]
+    calls = [{"type": "tool_use", "id": f"toolu_{number}", "name": tool["name"], "input": {"text": "".join(words)}}
+             for number, tool in enumerate(tools)]  # fmt: skip
+    blocks = calls or [{"type": "text", "text": "".join(words).rstrip()}]
+    stop = "tool_use" if calls else "end_turn"
+    spent: dict[str, Any] = {"input_tokens": 7, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 0,
+             "output_tokens": len(words), "service_tier": "standard"}  # fmt: skip
+    if not request.get("stream"):
+        return Answer(message(*blocks, stop=stop, **spent) | {"model": request["model"]}, **options)
+    start = message(**spent | {"output_tokens": 1}) | {"model": request["model"], "stop_reason": None}
+    values: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
+    for index, block in enumerate(blocks):
+        empty: dict[str, Any] = {**block, **({"input": {}} if calls else {"text": ""})}
+        pieces = [json.dumps(block["input"])] if calls else words
+        kind, member = ("input_json_delta", "partial_json") if calls else ("text_delta", "text")
+        values.append({"type": "content_block_start", "index": index, "content_block": empty})
+        values += [{"type": "content_block_delta", "index": index, "delta": {"type": kind, member: piece}}
+                   for piece in pieces]  # fmt: skip
+        values.append({"type": "content_block_stop", "index": index})
+    values.append({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None},
+                   "usage": {"output_tokens": len(words)}})  # fmt: skip
+    return events_of(*values, {"type": "message_stop"}, **options)
 
 
 def embeddings(request: dict[str, Any], **options: Any) -> Behaviour:

@@ -83,7 +83,7 @@ CASES = (
     _case("Under a budget: a field asks for something that the model’s price does not cover", errors.bad_request("")),
     _case("The key’s routing is fixed and the request names a provider", errors.routing_fixed()),
     _case("The key is not made for this path: see its “May be used for”", errors.out_of_scope("audio", ("chat",))),
-    _case("The model is unknown, or this key may not use it", errors.unknown_model("")),
+    _case("The model is unknown, or this key may not use it", errors.unknown_model("", "")),
     _case("Unknown path", errors.unknown_path("", "")),
     _case("Wrong method", errors.wrong_method("", "")),
     _case("The body is too large", errors.too_large(1)),
@@ -102,7 +102,7 @@ HEADERS = (
     ("x-ratelimit-limit-requests, x-ratelimit-limit-tokens", "What a minute allows, by the tightest limit that holds."),
     ("x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens", "What is left of it now."),
     ("x-ratelimit-reset-requests, x-ratelimit-reset-tokens", "When all of it is there again, such as 12s."),
-    ("Retry-After", "With 429 and 503: the seconds to wait."),
+    ("Retry-After", "With 429 and 503: the seconds to wait; for a spent budget until it resets."),
     ("x-should-retry", "`false` where waiting does not help, such as a spent budget."),
     ("x-portico-max-tokens", "The output limit that a request without one was given, so that it fits the budget."),
 )

@@ -14,15 +14,15 @@ import flask
 from flask import Blueprint, Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from app.blueprints.v1 import key, meters, models
+from app.blueprints.v1 import count_tokens, key, meters, models
 from app.blueprints.v1.estimate import show_estimate
 from app.blueprints.v1.fast_path import FastPath
 from app.blueprints.v1.handle import View, handle, refusal
-from app.blueprints.v1.http import Answer, Request, session_in
+from app.blueprints.v1.http import Answer, Request, passed_headers, session_in
 from app.blueprints.v1.serve import serve
 from app.directory import CallerRecord
 from app.gateway import metrics
-from app.gateway.endpoints import ASKED, MODELS, Endpoint, meant_by
+from app.gateway.endpoints import ASKED, COUNT_TOKENS, MESSAGES, MODELS, Endpoint, meant_by
 from app.gateway.errors import ApiError, bad_request, internal, unknown_path, wrong_method
 from app.gateway.runtime import Runtime, of_process
 from app.runtime import health
@@ -52,6 +52,8 @@ def register(app: Flask) -> None:
     door = Blueprint("v1", __name__)
     for path, endpoint in ASKED.items():
         door.post(path, endpoint=endpoint.id)(_view(gateway, serve, endpoint))
+    count = _view(gateway, count_tokens.count, COUNT_TOKENS)
+    door.post(COUNT_TOKENS.path, endpoint=COUNT_TOKENS.id)(count)
     for path, view in OWN.items():
         door.get(path, endpoint=view.__name__)(_view(gateway, view))
     door.post(ESTIMATE, endpoint="estimate")(_view(gateway, show_estimate))
@@ -59,7 +61,8 @@ def register(app: Flask) -> None:
 
     def misdirected(error: HTTPException) -> Response:
         """A path or method that is not there: below /v1 told only to those who have a key, or who ask for the methods."""
-        request, is_v1 = _request(gateway()), f"{_path()}/".startswith("/v1/")
+        spoken = MESSAGES if f"{_path()}/".startswith(f"{MESSAGES.path}/") else None
+        request, is_v1 = _request(gateway(), spoken), f"{_path()}/".startswith("/v1/")
         if not isinstance(error, NotFound | MethodNotAllowed):
             ours = bad_request("The request can't be understood.") if (error.code or 500) < 500 else internal()
             return _response(refusal(request, ours))
@@ -104,6 +107,11 @@ def _request(runtime: Runtime, endpoint: Endpoint | None = None) -> Request:
         query=came.args,
         origin=came.host_url.rstrip("/"),
         session=session_in(came.headers.get),
+        headers={
+            name: value
+            for name in passed_headers(endpoint.dialect if endpoint else None).values()
+            if (value := came.headers.get(name)) is not None
+        },
     )
     request.is_read = came.method in ("GET", "HEAD", "OPTIONS")
     return request

@@ -2,7 +2,7 @@
 
 Building a WSGI environment, Flask's contexts and gunicorn's answer cost more than all the gateway itself does for a
 call. A plain `POST` to one of these routes goes straight from gunicorn's request to the endpoint, and its answer
-leaves in one write. Whatever is unusual (another HTTP version, a chunked body, a query) takes the way through Flask.
+leaves in one write. Whatever is unusual (another HTTP version, a chunked body) takes the way through Flask.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 
 from app import clock
 from app.blueprints.v1.handle import handle
-from app.blueprints.v1.http import SESSION_HEADERS, Answer, Request, session_in
+from app.blueprints.v1.http import SESSION_HEADERS, Answer, Request, passed_headers, session_in
 from app.blueprints.v1.serve import serve
 from app.gateway.endpoints import Endpoint
 from app.gateway.runtime import Runtime
@@ -55,13 +55,15 @@ class FastPath:
         return (
             incoming.method == "POST"
             and incoming.version == (1, 1)
-            and incoming.uri in self._endpoints
+            and incoming.uri.partition("?")[0] in self._endpoints
             and UNUSUAL.isdisjoint([name for name, _ in incoming.headers])
         )
 
     def serve(self, incoming: Any, sock: Any, *, keep: bool) -> bool:
         """Answer a request on the client's socket; whether the connection may be used again."""
-        endpoint = self._endpoints[incoming.uri]
+        path = incoming.uri.partition("?")[0]  # what is behind it asks for nothing here
+        endpoint = self._endpoints[path]
+        passing, passed = passed_headers(endpoint.dialect), {}
         authorization, api_key, encoding, kind, length, host = "", "", "", "", 0, ""
         sessions: dict[str, str] = {}
         for name, value in incoming.headers:
@@ -77,12 +79,15 @@ class FastPath:
                 api_key = f"{api_key},{value}" if api_key else value
             elif name == "CONTENT-ENCODING":
                 encoding = f"{encoding},{value}" if encoding else value
+            elif name in passing:
+                passed[passing[name]] = value
             elif name in SESSION_HEADERS:
                 sessions[name] = value
         request = Request(
-            self._gateway(), incoming.uri, endpoint=endpoint, authorization=authorization, api_key=api_key,
+            self._gateway(), path, endpoint=endpoint, authorization=authorization, api_key=api_key,
             content_encoding=encoding, content_type=kind, length=length, socket=sock, body=_body(incoming, length),
             origin=f"{incoming.scheme}://{host}", session=session_in(sessions.get) if sessions else "",
+            headers=passed,
         )  # fmt: skip
         answer = handle(request, serve)
         keep = keep and answer.headers.pop("Connection", "") != "close" and not incoming.should_close()

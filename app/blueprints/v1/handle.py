@@ -44,7 +44,7 @@ def refusal(request: Request, error: ApiError) -> Answer:
         count_refusal(request.route, error.status)
     headers = {"Content-Type": JSON, **error.headers, **dict.fromkeys(request.dialect.id_headers, request.id)}
     if error.status in (401, 403):
-        headers["x-should-retry"] = "false"
+        headers["x-should-retry"] = "false"  # clients try again otherwise, though nothing can have changed
     if not request.is_read:
         # What was not read of the body would be taken for the next request.
         headers["Connection"] = "close"
@@ -65,7 +65,12 @@ def _note_denial(request: Request, caller: CallerRecord | None, error: ApiError)
 
 def _caller(request: Request) -> CallerRecord:
     runtime = request.runtime
-    caller = runtime.access.caller(request.bearer)
+    try:
+        caller = runtime.access.caller(request.bearer)
+    except ApiError as error:
+        if error.status == 401:
+            error.message += f" See {runtime.config.origin_asked(request.origin)}/keys"
+        raise
     with suppress(RedisAway):  # what is known of the directory still holds
         runtime.routes.refresh(runtime.access.directory_version)
     if runtime.routes.version is None:

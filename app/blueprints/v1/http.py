@@ -6,6 +6,7 @@ Endpoints know only these two, so that Flask and the fast path in front of it se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from app.gateway.dialects import dialect
@@ -32,6 +33,12 @@ def session_in(header: Callable[[str], str | None]) -> str:
     return ""
 
 
+@cache
+def passed_headers(spoken: str | None) -> Mapping[str, str]:
+    """The headers that a dialect passes on to upstreams, by their names as gunicorn writes them."""
+    return {} if spoken is None else {name.upper(): name for name in dialect(spoken).headers}
+
+
 class Request:
     """A request: its head, and a body that is here or still to be read. `length` is None for one of unknown length."""
 
@@ -43,6 +50,7 @@ class Request:
         "content_type",
         "counted",
         "endpoint",
+        "headers",
         "id",
         "is_read",
         "length",
@@ -70,6 +78,7 @@ class Request:
         query: Mapping[str, str] | None = None,
         origin: str = "",
         session: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.id = new_id()  # the same in headers, ledger and logs
         self.runtime = runtime
@@ -83,6 +92,7 @@ class Request:
         self.body = body
         self.socket = socket  # the client's, None where a server does not lend it
         self.query = query or {}
+        self.headers = headers or {}  # those that pass on, see `passed_headers`
         self.session = session  # what the client calls its conversation, see `SESSION_HEADERS`
         self.origin = origin  # scheme and host as the client knows them
         self.is_read = False  # nothing of the body is left that could be taken for the next request

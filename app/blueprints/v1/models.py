@@ -9,7 +9,7 @@ from app import clock
 from app.blueprints.v1.http import Answer, Request
 from app.blueprints.v1.serve import own
 from app.directory import CallerRecord, Model
-from app.gateway.admission import check_endpoint
+from app.gateway.admission import catalogue_page, check_endpoint
 from app.gateway.endpoints import MODELS
 from app.gateway.errors import unknown_model
 from app.metering import money
@@ -33,7 +33,7 @@ def show_model(request: Request, caller: CallerRecord, name: str) -> Answer:
     check_endpoint(request.runtime, caller, MODELS)
     model = request.runtime.routes.model(name)
     if model is None or not caller.may_call(model.name):
-        raise unknown_model(name)
+        raise unknown_model(name, catalogue_page(request.runtime, request.origin))
     return own(request, _shown(model, request.runtime.config.portal.currency))
 
 

@@ -28,7 +28,10 @@ def serve(request: Request, caller: CallerRecord) -> Answer:
     check_endpoint(runtime, caller, endpoint)
     body = read_body(request)
     try:
-        call = admit(runtime, caller, endpoint, body, id=request.id, origin=request.origin, session=request.session)
+        call = admit(
+            runtime, caller, endpoint, body, id=request.id, origin=request.origin, session=request.session,
+            headers=request.headers,
+        )  # fmt: skip
         return _run(request, call)
     finally:
         if isinstance(body, Form):  # once an answer has begun, its upstream has all of it

@@ -16,6 +16,7 @@ from app.metering.pricing import TokenBound
 from app.providers.base import Exchange, UpstreamRequest
 from app.providers.conversation import Conversation
 from app.runtime.forms import Form
+from app.runtime.jsonbody import RawObject
 
 
 class Checked(Protocol):
@@ -50,6 +51,7 @@ class Asked(NamedTuple):
     priced_apart: str | None
     tier: str | None = None  # of service, None for the usual one
     form: Form | None = None  # the request, where it is one, without what steers the gateway
+    raw: RawObject | None = None  # the body as it came, if nothing has to be taken out of it
 
 
 class Dialect(ABC):
@@ -58,6 +60,11 @@ class Dialect(ABC):
     name: ClassVar[str]
     end: ClassVar[bytes]  # what follows the last event of a stream that is whole
     id_headers: ClassVar[tuple[str, ...]] = ("x-request-id",)  # where its clients look for the request's id
+    headers: ClassVar[tuple[str, ...]] = ()  # of a request, that go on to an upstream of the same dialect
+    answers_as_asked: ClassVar[bool] = (
+        False  # an answer bears the name that was asked for, even if the model has another
+    )
+    no_model: ClassVar[int] = 404  # the status for a model that is not there or not allowed
 
     @abstractmethod
     def read(self, body: Any) -> Asked:
@@ -72,8 +79,9 @@ class Dialect(ABC):
         """A refusal, JSON."""
 
     @abstractmethod
-    def cut(self, message: str) -> bytes:
-        """The event that ends a stream which failed after its first byte."""
+    def cut(self, message: str, original: tuple[str, bytes] | None = None) -> bytes:
+        """The event that ends a stream which failed after its first byte. `original` is the upstream's error, see
+        `UpstreamError`."""
 
     def conversation_id(self, request: UpstreamRequest, session: str) -> str:
         """What tells the requests of one conversation from all others, "" where there is nothing. `session` is what the

@@ -107,7 +107,7 @@ class OpenAIDialect(Dialect):
     def error(self, error: ApiError, request_id: str) -> bytes:
         return envelope_of(error)
 
-    def cut(self, message: str) -> bytes:
+    def cut(self, message: str, original: tuple[str, bytes] | None = None) -> bytes:
         body = {"error": {"message": message, "type": "upstream_error", "param": None, "code": "upstream_cut"}}
         return b"data: " + msgspec.json.encode(body) + b"\n\n"
 

@@ -92,6 +92,9 @@ class Message(msgspec.Struct):
     audio: Any = None  # in history: names a spoken answer, which is heard again
     tool_calls: list[dict[str, Any]] | None = None
     function_call: dict[str, Any] | None = None
+    # What the model thought, in history.
+    reasoning_content: Any = None
+    thinking_blocks: Any = None
 
 
 class StreamOptions(msgspec.Struct):

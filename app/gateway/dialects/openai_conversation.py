@@ -8,16 +8,18 @@ from typing import Any
 import msgspec
 
 from app import clock
+from app.gateway import metrics
 from app.gateway.errors import bad_request
 from app.providers.base import Exchange, UpstreamRequest, Usage
 from app.providers.conversation import (
     Conversation,
-    Event,
     Finish,
     Media,
     Part,
     Reasoning,
     Reply,
+    Schema,
+    Silence,
     Text,
     Tool,
     ToolCall,
@@ -30,8 +32,19 @@ from app.runtime.ids import new_id
 # Members that would change the meaning if they were left out, and the values that say nothing.
 UNTRANSLATED = {
     "n": (None, 1), "best_of": (None, 1), "logprobs": (None, False), "top_logprobs": (None, 0), "functions": (None, []),
-    "response_format": (None, {"type": "text"}), "logit_bias": (None, {}),
+    "logit_bias": (None, {}),
 }  # fmt: skip
+# Members that can be said in other dialects.
+TRANSLATED = frozenset((
+    *UNTRANSLATED, "model", "messages", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls", "stop",
+    "temperature", "top_p", "user", "reasoning_effort", "response_format",
+))  # fmt: skip
+# Those that are counted by their names, if they are left out.
+NAMED = frozenset((
+    "frequency_penalty", "presence_penalty", "seed", "verbosity", "metadata", "store", "service_tier", "modalities",
+    "prediction", "prompt_cache_key", "safety_identifier", "web_search_options",
+))  # fmt: skip
+KEEP_ALIVE = b": keep-alive\n\n"  # a comment, which clients read over
 _MEDIA = {"image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "document"}
 
 
@@ -42,6 +55,9 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         if getattr(asked, name) not in empty:
             raise bad_request(f"The provider of '{request.model}' does not take '{name}'. Leave it out.", name)
     stop = asked.stop
+    for name, raw in request.members.items():
+        if name not in TRANSLATED and raw != b"null":
+            metrics.count_dropped("openai_chat", name if name in NAMED else "other")
     return Conversation(
         turns=tuple(_turn(message, f"messages[{index}]") for index, message in enumerate(asked.messages)),
         tools=tuple(_tool(tool["function"]) for tool in asked.tools or () if tool["type"] == "function"),
@@ -51,6 +67,23 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         temperature=asked.temperature,
         top_p=asked.top_p,
         user=asked.user,
+        effort=asked.reasoning_effort,
+        schema=_schema(asked.response_format, request.model),
+    )
+
+
+def _schema(format: dict[str, Any] | None, model: str) -> Schema | None:
+    """What the answer is to look like. Raises `ApiError` 400 for what has no schema."""
+    match format:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema), **rest}}:
+            name, strict = rest.get("name"), rest.get("strict")
+            return Schema(
+                schema, name if isinstance(name, str) else "answer", strict if isinstance(strict, bool) else None
+            )
+    raise bad_request(
+        f"The provider of '{model}' takes no 'response_format' but text and json_schema.", "response_format"
     )
 
 
@@ -61,13 +94,33 @@ def _turn(message: Any, place: str) -> Turn:
             return Turn("system", parts)
         case "assistant":
             calls = (_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls or ()))
-            return Turn("assistant", (*parts, *calls))
+            return Turn("assistant", (*_thoughts(message), *parts, *calls))
         case "tool" | "function":
             id = message.tool_call_id or message.name
             if not isinstance(id, str) or not id:
                 raise bad_request(f"'{place}.tool_call_id' is missing.", f"{place}.tool_call_id")
             return Turn("user", (ToolResult(id, tuple(part for part in parts if isinstance(part, Text | Media))),))
     return Turn("user", parts)
+
+
+def _thoughts(message: Any) -> Iterator[Reasoning]:
+    """What was thought before an answer of the past: whole blocks where the client has kept them, else the text alone."""
+    blocks = [block for block in message.thinking_blocks or () if isinstance(block, dict)]
+    for block in blocks:
+        text, signature, data = block.get("thinking"), block.get("signature"), block.get("data")
+        if block.get("type") == "redacted_thinking":
+            yield Reasoning("", data if isinstance(data, str) else None, redacted=True)
+        elif isinstance(text, str):
+            yield Reasoning(text, signature if isinstance(signature, str) else None)
+    if not blocks and isinstance(message.reasoning_content, str) and message.reasoning_content:
+        yield Reasoning(message.reasoning_content)
+
+
+def _block(part: Reasoning) -> dict[str, Any]:
+    """A signed thought as clients of this dialect give it back."""
+    if part.redacted:
+        return {"type": "redacted_thinking", "data": part.signature}
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
 def _parts(content: Any, place: str) -> Iterator[Part]:
@@ -107,11 +160,12 @@ def _call(call: dict[str, Any], place: str) -> ToolCall:
 
 
 def _tool(function: dict[str, Any]) -> Tool:
-    description, parameters = function.get("description"), function.get("parameters")
+    description, parameters, strict = function.get("description"), function.get("parameters"), function.get("strict")
     return Tool(
         name=function["name"],
         description=description if isinstance(description, str) else None,
         parameters=parameters if isinstance(parameters, dict) else {"type": "object", "properties": {}},
+        strict=strict if isinstance(strict, bool) else None,
     )
 
 
@@ -127,8 +181,11 @@ def answer_of(request: UpstreamRequest, reply: Reply, usage: Usage) -> bytes:
     message: dict[str, Any] = {"role": "assistant", "content": None}
     if texts := [part.text for part in reply.parts if isinstance(part, Text)]:
         message["content"] = "".join(texts)
-    if thoughts := [part.text for part in reply.parts if isinstance(part, Reasoning)]:
-        message["reasoning_content"] = "".join(thoughts)
+    thoughts = [part for part in reply.parts if isinstance(part, Reasoning)]
+    if text := "".join(part.text for part in thoughts):
+        message["reasoning_content"] = text
+    if signed := [_block(part) for part in thoughts if part.signature]:
+        message["thinking_blocks"] = signed
     calls = [
         {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
         for part in reply.parts
@@ -144,20 +201,32 @@ def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
     """A stream's chunks, each a complete event; the last of them tells the usage if the client asked for it."""
     head = _head(request, "chat.completion.chunk")
     delta: dict[str, Any] = {"role": "assistant", "content": ""}
-    yield _event(head | {"choices": [_piece(delta)]})
+    opening = _event(head | {"choices": [_piece(delta)]})
+    thought = ""  # that nobody signed yet
     for event in exchange.neutral_events():
-        yield _event(head | {"choices": [_piece(*_delta(event))]})
+        if isinstance(event, Silence):
+            yield opening + KEEP_ALIVE
+            opening = b""
+            continue
+        said, reason = _delta(event)
+        if isinstance(event, Reasoning):
+            thought += event.text
+            if event.signature:
+                block = _block(event if event.redacted else Reasoning(thought, event.signature))
+                said, thought = said | {"thinking_blocks": [block]}, ""
+        yield opening + _event(head | {"choices": [_piece(said, reason)]})
+        opening = b""  # which goes with the first, for only then it is known that there is an answer
     if request.include_usage:
         yield _event(head | {"choices": [], "usage": _usage(exchange.conclude())})
 
 
-def _delta(event: Event) -> tuple[dict[str, Any], str | None]:
+def _delta(event: Text | Reasoning | ToolCallDelta | Finish) -> tuple[dict[str, Any], str | None]:
     """What an event adds to the answer, and the reason if it is complete."""
     match event:
         case Text():
             return {"content": event.text}, None
         case Reasoning():
-            return {"reasoning_content": event.text}, None
+            return {"reasoning_content": event.text} if event.text else {}, None
         case ToolCallDelta():
             function = {"arguments": event.arguments} | ({"name": event.name} if event.name is not None else {})
             call: dict[str, Any] = {"index": event.index, "function": function}
@@ -181,8 +250,13 @@ def _usage(usage: Usage) -> dict[str, Any]:
     told: dict[str, Any] = {
         "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
     }  # fmt: skip
-    if usage.cached_tokens:
+    written = usage.more.get("cache_write_tokens", 0) + usage.more.get("cache_write_1h_tokens", 0)
+    if usage.cached_tokens or written:
         told["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+        if written:
+            told["prompt_tokens_details"]["cache_write_tokens"] = written
+    if thought := usage.more.get("reasoning_tokens"):
+        told["completion_tokens_details"] = {"reasoning_tokens": thought}
     return told
 
 
