@@ -170,6 +170,7 @@ GET    /admin/providers/{provider}/deletion             led 403 403 200 200
 POST   /admin/providers/{provider}/deletion             led 403 403 403 409
 POST   /admin/providers/{provider}/test                 led 403 403 403 200
 GET    /admin/providers/{provider}/server               led 403 403 404 404
+GET    /admin/providers/{provider}/tensors              led 403 403 404 404
 GET    /admin/providers/{provider}/status               led 403 403 200 200
 POST   /admin/providers/{provider}/status               led 403 403 403 303 {"status": "disabled"}
 POST   /admin/providers/{provider}/deployments          led 403 403 403 303

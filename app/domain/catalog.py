@@ -433,6 +433,12 @@ def deployments_of(item: Provider) -> list[Deployment]:
     return list(db.session.scalars(query))
 
 
+def settings_of_deployment(item: Provider, upstream_model: str) -> dict[str, Any]:
+    """The settings of a provider's deployment of this model there; of the first, if several models are served by it."""
+    chosen = (one.settings for one in deployments_of(item) if one.upstream_model == upstream_model)
+    return next(chosen, {})
+
+
 def only_served_by(item: Provider) -> list[str]:
     """The names of the models that no other active provider serves: they stop when this one does."""
     other = exists().where(

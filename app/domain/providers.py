@@ -25,7 +25,7 @@ from app.extensions import Base, db
 from app.gateway.endpoints import ENDPOINTS
 from app.providers import settings as adapter_settings
 from app.providers.addresses import AddressPolicy, AddressRefused, Origin
-from app.providers.base import Adapter, CheckResult, ModelReport
+from app.providers.base import Adapter, CheckResult, ModelReport, Recognised
 from app.runtime.ids import new_id
 
 UNSET = msgspec.UNSET
@@ -226,6 +226,16 @@ def reports(item: Provider) -> tuple[ModelReport, ...]:
     adapter = adapters.adapter(item.kind)(opened(item), policy=_policy())
     try:
         return adapter.reports() or ()
+    finally:
+        adapter.close()
+
+
+def recognise(item: Provider, model: str, settings: dict[str, Any]) -> Recognised | None:
+    """What a model's tensors are recognised as, None for kinds without. Call it outside of a write transaction. Raises
+    `UpstreamError`."""
+    adapter = adapters.adapter(item.kind)(opened(item), policy=_policy())
+    try:
+        return adapter.recognise(model, settings)
     finally:
         adapter.close()
 

@@ -151,6 +151,24 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     compute_ms: float | None
 
 
+class TensorRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor of a model, and what it is recognised as ("" for nothing)."""
+
+    direction: Literal["input", "output"]
+    name: str
+    type: str
+    shape: str
+    meaning: str
+
+
+class Recognised(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be told of a model's tensors; `troubles` says by capability why it can't be used so."""
+
+    rows: tuple[TensorRow, ...]
+    usable: tuple[Capability, ...]
+    troubles: dict[str, str]
+
+
 class Exchange(ABC):
     """One attempt that the upstream has accepted: its head came and was good."""
 
@@ -239,6 +257,11 @@ class Adapter(ABC):
 
     def count_tokens(self, request: UpstreamRequest, deployment: Deployment) -> int | None:
         """The tokens of the prompt as the upstream counts them, at no cost; None if it does not. Raises `UpstreamError`."""
+        return None
+
+    def recognise(self, model: str, settings: dict[str, Any]) -> Recognised | None:
+        """What a model's tensors are recognised as with these settings of a deployment, None where a kind has no tensors.
+        Raises `UpstreamError`."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing

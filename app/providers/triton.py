@@ -7,7 +7,7 @@ by a preset and by the deployment's settings.
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import structlog
@@ -16,7 +16,17 @@ from msgspec import Meta
 from app.directory import Capability, Deployment
 from app.providers import chat_template, triton_grpc
 from app.providers.addresses import HTTP, AddressPolicy, origin_of
-from app.providers.base import Adapter, CheckResult, CheckVerdict, Exchange, ModelReport, UpstreamError, UpstreamRequest
+from app.providers.base import (
+    Adapter,
+    CheckResult,
+    CheckVerdict,
+    Exchange,
+    ModelReport,
+    Recognised,
+    TensorRow,
+    UpstreamError,
+    UpstreamRequest,
+)
 from app.providers.dial import Dial
 from app.providers.model_list import LONGEST_ID, ListedModel
 from app.providers.openai import ApiKey, ApiKeyEnv, verdict_of
@@ -30,6 +40,7 @@ from app.providers.triton_tensors import (
     Name,
     Output,
     Preset,
+    Spec,
     Tensor,
     TensorMap,
     map_of,
@@ -296,8 +307,44 @@ class Triton(Adapter):
             figures[one.get("name", "")] = _figures(one.get("inference_stats") or {})
         return tuple(_report(name, states[name], figures.get(name, {})) for name in sorted(states))
 
+    def recognise(self, model: str, settings: dict[str, Any]) -> Recognised:
+        try:
+            told = msgspec.convert(settings, TritonDeployment)
+        except msgspec.ValidationError as error:
+            raise UpstreamError(f"These settings can't be used: {error}") from None
+        found = model_of(self._transport.config(model, told.version))
+        meanings: dict[tuple[str, str], list[str]] = {}
+        usable: list[Capability] = []
+        troubles: dict[str, str] = {}
+        for capability in sorted(self.abilities):
+            try:
+                tensors = map_of(found, capability, told.preset, told.inputs, told.outputs, told.constants)
+            except UpstreamError as error:
+                troubles[capability] = error.message
+                continue
+            usable.append(capability)
+            for meaning, spec in tensors.inputs.items():
+                meanings.setdefault(("input", spec.name), []).append(meaning)
+            for meaning, name in tensors.outputs.items():
+                meanings.setdefault(("output", name), []).append(meaning)
+            for name in tensors.constants:
+                meanings.setdefault(("input", name), []).append("constant")
+        rows = [_row("input", spec, meanings) for spec in found.inputs.values()]
+        rows += [_row("output", spec, meanings) for spec in found.outputs.values()]
+        return Recognised(rows=tuple(rows), usable=tuple(usable), troubles=troubles)
+
     def close(self) -> None:
         self._transport.close()
+
+
+def _row(direction: Literal["input", "output"], spec: Spec, meanings: dict[tuple[str, str], list[str]]) -> TensorRow:
+    return TensorRow(
+        direction=direction,
+        name=spec.name,
+        type=spec.datatype + (", optional" if spec.is_optional else ""),
+        shape=" × ".join("any" if size < 0 else str(size) for size in spec.dims) or "1",
+        meaning=", ".join(dict.fromkeys(meanings.get((direction, spec.name), ()))),
+    )
 
 
 def inputs_of(

@@ -282,6 +282,7 @@ def _complete(model: Model, capability: str, inputs: dict[str, Spec], outputs: d
     wanted = needed_in.get(capability, ("audio", "samples"))
     if not any(meaning in inputs for meaning in wanted):
         texts = [one for one in model.inputs.values() if one.datatype == "BYTES" and one not in inputs.values()]
+        texts = [one for one in texts if not one.is_optional] or texts
         if wanted[0] != "prompt" or len(texts) != 1:
             raise UpstreamError(
                 f"None of the model's inputs is known as its {' or '.join(wanted)}; it has {_list(model.inputs)}."

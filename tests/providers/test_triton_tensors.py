@@ -45,6 +45,9 @@ def test_the_tensors_of_known_backends_are_recognised() -> None:
 def test_the_only_tensor_of_a_type_is_taken_whatever_its_name() -> None:
     found = map_of(model(query="BYTES", out_answer="BYTES", out_score="FP32"), "chat")
     assert (found.inputs["prompt"].name, found.outputs["text"]) == ("query", "answer")
+    made = model(query="BYTES", out_answer="BYTES")
+    made.inputs["style"] = Spec("style", "BYTES", is_optional=True)  # which it can do without
+    assert map_of(made, "chat").inputs["prompt"].name == "query"
     found = map_of(model(query="BYTES", out_vector="FP32"), "embeddings")
     assert (found.inputs["prompt"].name, found.outputs["embedding"]) == ("query", "vector")
     found = map_of(model(samples="FP32", out_text="BYTES"), "transcription")

@@ -5,6 +5,7 @@ A stored secret never leaves the server: its field is empty, and the secret stay
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -12,7 +13,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
 from sqlalchemy import func
-from wtforms import Form, IntegerField, PasswordField, StringField
+from wtforms import Form, IntegerField, PasswordField, StringField, TextAreaField
 from wtforms.validators import InputRequired, Length, NumberRange
 
 from app import providers as adapters
@@ -24,7 +25,7 @@ from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.fields import Field
 from app.domain.providers import STATUSES, Provider, ProviderFields
 from app.extensions import db, transaction
-from app.providers.base import Adapter, CheckResult, ModelReport, UpstreamError
+from app.providers.base import Adapter, CheckResult, ModelReport, Recognised, UpstreamError
 from app.providers.settings import Field as Setting
 from app.providers.settings import fields_of
 from app.reports import performance
@@ -88,6 +89,18 @@ class TrialForm(FlaskForm):
         [Length(max=1000, message="Use at most %(max)d characters.")],
         description="Sent to the model when given. It may cost a little.",
         render_kw={"autocomplete": "off"},
+    )
+
+
+class TensorsForm(FlaskForm):
+    """Tries the settings of a deployment; nothing is saved."""
+
+    model = StringField("Model", [Length(max=200)], render_kw={"readonly": True})
+    settings = TextAreaField(
+        "Deployment settings to try",
+        [Length(max=100_000)],
+        description="A JSON object, as in a deployment's settings. Nothing is saved.",
+        render_kw={"rows": 8, "spellcheck": "false"},
     )
 
 
@@ -286,6 +299,30 @@ def server(id: str) -> Response:
         reports=reports,
         trouble=trouble,
     )
+
+
+@bp.get("/admin/providers/<id>/tensors")
+def tensors(id: str) -> Response:
+    """What the tensors of a model at the server are recognised as, with settings to try."""
+    item = providers.get(id)
+    form = TensorsForm(request.args, meta={"csrf": False})
+    if not _tells_of_its_models(item) or not form.model.data:
+        raise NotFound("There is no such model.")
+    found: Recognised | None = None
+    trouble: str | None = None
+    stored = catalog.settings_of_deployment(item, form.model.data)
+    if form.settings.data is None:
+        form.settings.data = json.dumps(stored, indent=2) if stored else ""
+    db.session.expunge(item)
+    db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
+    try:
+        settings = json.loads(form.settings.data or "{}")
+        found = providers.recognise(item, form.model.data, settings)
+    except ValueError:
+        trouble = "The settings are no JSON object."
+    except (UpstreamError, DomainError) as error:
+        trouble = error.message
+    return render("admin/providers/tensors.html", **_about(providers.get(id)), form=form, found=found, trouble=trouble)
 
 
 @bp.get("/admin/providers/<id>/deletion")

@@ -412,3 +412,27 @@ def test_a_server_s_models_are_shown_with_their_queue_time(
 def test_a_provider_that_tells_nothing_of_its_models_has_no_such_page(people: People, signed_in: SignedIn) -> None:
     id = make()
     assert signed_in("admin").get(f"/admin/providers/{id}/server").status_code == 404
+
+
+def test_a_model_s_tensors_are_shown_and_other_settings_are_tried(
+    people: People, signed_in: SignedIn, upstream: Upstream
+) -> None:
+    config = {
+        "input": [{"name": "query", "data_type": "TYPE_STRING", "dims": [1]},
+                  {"name": "style", "data_type": "TYPE_STRING", "dims": [-1]}],
+        "output": [{"name": "text", "data_type": "TYPE_STRING", "dims": [1]}],
+    }  # fmt: skip
+    upstream.always("/v2/models/llama/config", Answer(config))
+    address = upstream.url.removesuffix("/v1")
+    made = transaction(providers.create, by=None, name="T", kind="triton", config={"base_url": address})
+    here = f"/admin/providers/{made.id}/tensors"
+    browser = signed_in("admin")
+    page = browser.get(here, query_string={"model": "llama"})
+    assert "Name it in the deployment" in page.text and read(page).row("query").cell("Recognised as") == "–"
+    tried = browser.get(here, query_string={"model": "llama", "settings": '{"inputs": {"prompt": "query"}}'})
+    assert read(tried).row("query").cell("Recognised as") == "prompt"
+    assert "Can be used for chat, completions" in tried.text
+    for bad in ('{"inputs": 1}', "{", "[]"):
+        answer = browser.get(here, query_string={"model": "llama", "settings": bad})
+        assert answer.status_code == 200 and "settings" in answer.text
+    assert browser.get(here).status_code == 404
