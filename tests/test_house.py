@@ -49,10 +49,19 @@ LOOSE = {  # modules on the first floor, and the room that each counts as
     "sql": ("extensions", "queue"),
     "assembly": ("portal_app", "setup"),
 }
-TESTED = ("domain", "web", "pages", "workflows", "reports", "ledger", "jobs")  # each module has its test beside it
+TESTED = (  # each module has its test beside it
+    "domain", "web", "pages", "workflows", "reports", "ledger", "jobs", "gateway", "gateway.dialects", "providers",
+    "blueprints.v1",
+)  # fmt: skip
 UNTESTED = {  # what a module without a test file of its own is
     "app.domain.errors": "declarations: refusals with their names and statuses, which every door's tests see",
     "app.ledger.entries": "declarations: the tables that posting writes and reports read",
+    "app.gateway.errors": "declarations: the error table, which tests/blueprints/v1/test_errors.py sees as clients do",
+    "app.gateway.dialects.base": "declarations: what a dialect is, which every dialect's tests see",
+    "app.gateway.dialects.openai_translations": "a row: test_openai_transcriptions.py judges both",
+} | {
+    f"app.providers.triton_{part}": "part of triton, tested in test_triton*"
+    for part in ("errors", "exchanges", "grpc", "http", "speech", "transport")
 }
 HOT = ("metering", "providers", "gateway", "v1")
 NEVER_IMPORTED = {  # what stands in requirements.in although no module imports it by name, and why
@@ -244,7 +253,7 @@ def modules_with_tests() -> Iterator[tuple[str, Path]]:
             package, stem = name.removeprefix("app").removeprefix("."), name.rpartition(".")[2]
         is_loose = path.parent == APP
         if (is_loose or package in TESTED) and (path.stem != "__init__" or path.read_text().strip()):
-            yield name, ROOT / "tests" / package / f"test_{stem}.py"
+            yield name, ROOT.joinpath("tests", *package.split("."), f"test_{stem}.py")
 
 
 @pytest.mark.parametrize(("name", "test"), list(modules_with_tests()), ids=[name for name, _ in modules_with_tests()])

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 
 from app.gateway.dialects.openai_images import GenerationRequest
 from app.providers.base import UpstreamRequest
-from app.providers.http import Answer
 from app.providers.openai_images import ImagesExchange
-
-PIECE = 16_384
-
-
-class Canned:
-    """An answer whose pieces have all come."""
-
-    def __init__(self, body: bytes, kind: str) -> None:
-        self._body = body
-        self._pieces = iter([body[at : at + PIECE] for at in range(0, len(body), PIECE)])
-        self._kind = kind
-
-    def header(self, name: str) -> str:
-        return self._kind
-
-    def read(self) -> bytes:
-        return next(self._pieces, b"")
-
-    def read_object(self, grace_s: float) -> bytes:
-        return self._body
-
-    def finish(self) -> None:
-        """There is no connection."""
+from tests.providers.canned import Canned
 
 
 def seconds(size: int, stream: bool) -> float:
@@ -49,7 +26,7 @@ def seconds(size: int, stream: bool) -> float:
         request = UpstreamRequest(
             capability="images", dialect="openai_images", model="m", members={}, parsed=parsed, stream=stream
         )
-        exchange = ImagesExchange(cast("Answer", Canned(body, kind)), request, "openai_images", None, 1.0)
+        exchange = ImagesExchange(Canned(body, kind).answer, request, "openai_images", None, 1.0)
         began = time.perf_counter()
         if stream:
             (event,) = exchange.events()

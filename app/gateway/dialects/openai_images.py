@@ -43,9 +43,13 @@ class ImageRequest(JsonRequest):
     partial_images: Annotated[int, Meta(ge=0, le=3)] | None = None
     response_format: Literal["url", "b64_json"] | None = None
     stream: bool | None = None
-    read_tokens: int = msgspec.field(name="", default=0)  # of pictures in a form, in which no field is named so
 
     required: ClassVar[tuple[str, ...]] = ("prompt",)
+
+    @property
+    def read_tokens(self) -> int:
+        """What the pictures that come with it may be."""
+        return 0
 
     @property
     def tokens_of_one(self) -> int:
@@ -82,6 +86,7 @@ class EditRequest(ImageRequest):
     """`POST /v1/images/edits`."""
 
     input_fidelity: Literal["high", "low"] | None = None
+    read_tokens: int = msgspec.field(name="", default=0)  # no field of a form is named so
 
 
 class OpenAIImages(OpenAIDialect):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,6 +87,18 @@ class Client:
     def chat(self, content: Any = "one two three", model: str = "small", **fields: Any) -> Reply:
         messages = [{"role": "user", "content": content}]
         return self("/v1/chat/completions", {"model": model, "messages": messages, **fields})
+
+
+def raw(gate: Gate, request: bytes) -> bytes:
+    """All that the gateway answers to these bytes, until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=60) as sock:
+        sock.sendall(request)
+        return b"".join(iter(lambda: sock.recv(65_536), b""))
+
+
+def key_id(key: str) -> str:
+    """The id of a key that `gate.key()` made."""
+    return f"key-{key[-6:]}"
 
 
 @pytest.fixture

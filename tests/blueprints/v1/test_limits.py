@@ -12,7 +12,7 @@ import pytest
 from app import clock, store
 from app.gateway.dialects.openai import OWN_BYTES
 from app.metering import money
-from tests.blueprints.v1.conftest import Client
+from tests.blueprints.v1.conftest import Client, key_id
 from tests.services.upstream import CHAT, Greedy, WhenReleased
 from tests.services.waiting import until, within
 
@@ -25,10 +25,6 @@ def bytes_in(body: dict[str, Any], upstream_model: str) -> int:
 def words(**fields: Any) -> dict[str, Any]:
     """What `Client.chat` sends."""
     return {"model": "small", "messages": [{"role": "user", "content": "one two three"}], **fields}
-
-
-def key_id(key: str) -> str:
-    return f"key-{key[-6:]}"
 
 
 @pytest.mark.both_lanes
@@ -253,40 +249,6 @@ def test_a_model_without_a_price_is_refused_under_a_budget_and_a_free_one_is_not
     assert client.chat(model="unpriced").error == (403, "invalid_request_error", "model_not_priced")
     assert client.chat(model="free").status == 200
     assert client.chat(model="echo-1").status == 429
-
-
-@pytest.mark.both_lanes
-def test_the_keys_own_page_tells_the_numbers_that_enforcement_uses(gate, key, client):
-    gate.limit("key", key_id(key), "1", "day", "Asia/Tokyo", rpm=60)
-    gate.limit("organisation", "default", "5")
-    client.chat(model="echo-1")
-    told = client("/v1/key").json
-    assert told["limits"] == {"rpm": 60, "tpm": None, "max_parallel": None}
-    assert (told["budget"]["limit"], told["budget"]["spent"], told["budget"]["remaining"]) == (
-        "1",
-        "0.000009",
-        "0.999991",
-    )
-    assert told["budget"]["period"] == "day"
-    assert told["budget"]["resets_at"].endswith("T15:00:00Z")
-    assert [(budget["scope"], budget["id"]) for budget in told["budgets"]] == [
-        ("key", key_id(key)), ("organisation", "default"),
-    ]  # fmt: skip
-
-
-@pytest.mark.both_lanes
-@pytest.mark.parametrize("kind", ["key", "token"])
-def test_the_budgets_of_a_caller_are_told_in_the_order_in_which_a_call_must_fit_them(gate, kind):
-    client = Client(gate, gate.key("echo-1", id="mine", kind=kind))
-    for scope, id in (("organisation", "default"), ("user", "person-1"), ("subscription", "subscription-echo-1")):
-        gate.limit(scope, id, "5" if scope != "user" else "3", rpm={"user": 7, "subscription": 9}.get(scope, 11))
-    told = client("/v1/key").json
-    first = [("key", "mine")] if kind == "key" else []
-    assert [(budget["scope"], budget["id"]) for budget in told["budgets"]] == [
-        *first, ("subscription", "subscription-echo-1"), ("user", "ada"), ("organisation", "default"),
-    ]  # fmt: skip
-    own = {"key": (None, None), "token": ("3", 7)}[kind]  # a token's own limits are its owner's
-    assert (told["budget"]["limit"], told["limits"]["rpm"]) == own
 
 
 def test_a_revoked_key_is_refused_within_a_second(gate, key, client):
