@@ -13,6 +13,7 @@ from app.providers.conversation import (
     Media,
     Part,
     Reasoning,
+    Silence,
     Text,
     ToolCall,
     ToolCallDelta,
@@ -29,6 +30,7 @@ EVENTS: list[Event] = [
     ToolCallDelta(0, "i", "n"),
     ToolCallDelta(0, arguments="{"),
     Finish("stop"),
+    Silence(),
 ]
 
 
