@@ -352,6 +352,9 @@ def inputs_of(
 ) -> list[Tensor]:
     """The tensors of a chat. Raises `UpstreamError` for what the model can't be told."""
     conversation = request.conversation()
+    if conversation.schema is not None:
+        said = "This model does not take 'response_format'. Leave it out."
+        raise UpstreamError(said, refused=True, status=400, param="response_format")
     if "messages" in tensors.inputs:
         messages = msgspec.json.encode(chat_template.messages_of(conversation))
         inputs = [tensors.tensor("messages", [messages])]

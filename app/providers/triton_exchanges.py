@@ -12,7 +12,7 @@ import msgspec
 from app import clock
 from app.providers import usage
 from app.providers.base import PROMPT_KEPT, Exchange, UpstreamError, UpstreamRequest, Usage
-from app.providers.conversation import Event, Finish, FinishReason, Reply, Text
+from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, Text
 from app.providers.openai_audio import HEARD_PER_S, charged_by_length
 from app.providers.tokens import sample
 from app.providers.triton_speech import transcript
@@ -165,12 +165,16 @@ class TritonText(Exchange):
         return Reply(parts=(Text(text),) if text else (), finish=finish)
 
     def neutral_events(self) -> Iterator[Event]:
-        return self._events(self._answers)
+        return self._events(self._answers.come(self._request.keep_alive_s))
 
-    def _events(self, answers: Iterable[Outputs]) -> Iterator[Event]:
+    def _events(self, answers: Iterable[Outputs | None]) -> Iterator[Event]:
         written = self._written
         is_first = True
         for answer in answers:
+            if answer is None:
+                if not is_first:
+                    yield Silence()
+                continue
             if text := written.read(answer):
                 yield Text(text)
                 if is_first and self._request.stream:

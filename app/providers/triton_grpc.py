@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 import gevent
 import msgspec
 from gevent import monkey
+from gevent.queue import Empty, Queue
 
 from app.providers.dial import Dial
 from app.providers.errors import UpstreamError
@@ -27,6 +28,7 @@ from app.providers.triton_transport import Answers, Outputs, Transport
 
 MAX_MESSAGE_BYTES = 64 << 20
 TRIED_S = 5.0
+HELD = 16  # answers that came and were not read yet
 _SERVICE = "/inference.GRPCInferenceService/"
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -277,6 +279,7 @@ class GrpcAnswers(Answers):
         self._channel = transport.taken()
         self._is_open = True
         self._call: Any = None
+        self._reader: Any = None
         try:
             self._call = transport.begin(self._channel, request)
             self._first = self._next(begun=False)  # a stream that fails at once has not begun
@@ -284,11 +287,39 @@ class GrpcAnswers(Answers):
             self.close()
             raise
 
-    def __iter__(self) -> Iterator[Outputs]:
-        answer = self._first
-        while answer is not None:
-            yield answer
-            answer = self._next(begun=True)
+    def come(self, keep_alive_s: float | None) -> Iterator[Outputs | None]:
+        if self._first is None:
+            return
+        yield self._first
+        if keep_alive_s is None:
+            while (answer := self._next(begun=True)) is not None:
+                yield answer
+            return
+        # An answer that is waited for can't be left and waited for again, so that somebody else waits for it.
+        came: Queue[Outputs | UpstreamError | None] = Queue(HELD)
+        self._reader = gevent.spawn(self._read_into, came)
+        while True:
+            try:
+                told = came.get(timeout=keep_alive_s)
+            except Empty:
+                yield None
+                continue
+            if told is None:
+                return
+            if isinstance(told, UpstreamError):
+                raise told
+            yield told
+
+    def _read_into(self, came: Queue[Outputs | UpstreamError | None]) -> None:
+        answer: Outputs | UpstreamError | None = None
+        while True:
+            try:
+                answer = self._next(begun=True)
+            except UpstreamError as error:
+                answer = error
+            came.put(answer)
+            if answer is None or isinstance(answer, UpstreamError):
+                return
 
     def _next(self, *, begun: bool) -> Outputs | None:
         """The next answer, None at the end. Raises `UpstreamError`."""
@@ -312,6 +343,8 @@ class GrpcAnswers(Answers):
             self._is_open = False
             if self._call is not None:
                 self._call.cancel()
+            if self._reader is not None:
+                self._reader.kill(block=False)
             self._channel.give_back()
 
 

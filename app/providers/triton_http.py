@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ from app.providers.errors import UpstreamError
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
 from app.providers.lenient_json import read_json
-from app.providers.sse import EventReader
+from app.providers.sse import COMMENT, EventReader
 from app.providers.triton_errors import failure
 from app.providers.triton_tensors import Tensor, read_tensor
 from app.providers.triton_transport import Answers, Outputs, Transport
@@ -178,13 +179,14 @@ class HttpAnswers(Answers):
         self._stream = stream
         self._grace_s = grace_s
 
-    def __iter__(self) -> Iterator[Outputs]:
+    def come(self, keep_alive_s: float | None) -> Iterator[Outputs | None]:
+        answer = self._answer
         if not self._stream:
-            yield self._transport.outputs(self._answer.read_object(self._grace_s))
+            yield self._transport.outputs(answer.read_object(self._grace_s))
             return
-        reader = EventReader(self._answer.read)
-        for _, data in reader:
-            yield self._transport.outputs(data)
+        read = answer.read if keep_alive_s is None else partial(answer.read_within, keep_alive_s)
+        for name, data in EventReader(read, comments=keep_alive_s is not None):
+            yield None if name == COMMENT else self._transport.outputs(data)
 
     def close(self) -> None:
         self._answer.close()

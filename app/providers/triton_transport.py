@@ -15,7 +15,12 @@ class Answers(ABC):
     """What one request gives, answer by answer. Iterating raises `UpstreamError` where it failed or was cut."""
 
     @abstractmethod
-    def __iter__(self) -> Iterator[Outputs]: ...
+    def come(self, keep_alive_s: float | None) -> Iterator[Outputs | None]:
+        """The answers, and None after so many seconds in which nothing came, again and again."""
+
+    def __iter__(self) -> Iterator[Outputs]:
+        """The answers alone."""
+        return (answer for answer in self.come(None) if answer is not None)
 
     @abstractmethod
     def close(self) -> None:

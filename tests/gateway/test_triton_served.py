@@ -39,7 +39,7 @@ SERVED: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def world(valkey_server: ValkeyServer, triton: Triton) -> Iterator[tuple[Gate, str]]:
     """A gateway with every model at both transports, as `grpc/<name>` and `http/<name>`, and a key for all of them."""
-    gate = Gate(valkey_server.url)
+    gate = Gate(valkey_server.url, CONFIG_GATEWAY_KEEP_ALIVE_S="1")
     gate.begin()
     capabilities = ("chat", "completions", "embeddings", "transcription")
     for transport, address in (("grpc", triton.grpc), ("http", triton.http)):
@@ -260,6 +260,15 @@ def test_a_client_that_hangs_up_ends_the_model_s_work_within_a_second(world, tri
     until(lambda: any(text == cancelled for _, text in triton.told()), triton.log)
     (at,) = [at for at, text in triton.told() if text == cancelled]
     assert at - left_at < 1.0
+
+
+@both
+def test_a_silent_stream_gives_signs_of_life_and_goes_on(world, transport):
+    opened = open_stream(world, f"{transport}/generator", "count:2 wait:2500")
+    lines = [line for line in opened.answer.read().splitlines() if line]
+    said = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
+    assert "".join(one["choices"][0]["delta"].get("content") or "" for one in said) == "0 1 "
+    assert any(line.startswith(b":") for line in lines) and lines[-1] == b"data: [DONE]"
 
 
 def at_once(count: int, work: Callable[[], Any]) -> list[Any]:
