@@ -36,7 +36,7 @@ SIZES = (20, 50)
 ROW = re.compile(r"m(\d{1,4})-upstream_model")
 MOST_ROWS = 100  # of one form
 USUAL_PRICES = ("input_per_mtok", "output_per_mtok")  # asked for although nothing is known
-NUMBER = NumberRange(1, LARGEST_TOKENS, "Give a number of at least 1.")
+NUMBER = NumberRange(1, LARGEST_TOKENS, "Enter a number of at least 1.")
 NARROW = {"inputmode": "numeric", "min": 1}
 
 bp = Blueprint("provider_models", __name__)

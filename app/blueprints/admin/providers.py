@@ -194,7 +194,7 @@ def new() -> Response:
 def create() -> Response:
     kind = request.form.get("kind", "")
     if kind not in adapters.kinds():
-        raise NotFound("There is no such kind of provider.")
+        raise NotFound("This kind of provider does not exist.")
     form = form_of(adapters.adapter(kind), {})()
     if not form.validate_on_submit():
         return _new_page(kind, form, 422)
@@ -255,7 +255,7 @@ def switch(id: str) -> Response:
     item = providers.get(id)
     new_status = request.form.get("status", "")
     if new_status not in STATUSES:
-        raise NotFound("There is no such status.")
+        raise NotFound("This status does not exist.")
     transaction(providers.switch, item, new_status, by=me())
     toast_next("success", f"{item.name} is {'switched on' if new_status == 'active' else 'disabled'}.")
     return see_other(url_for("admin.providers.detail", id=id))
@@ -307,7 +307,7 @@ def tensors(id: str) -> Response:
     item = providers.get(id)
     form = TensorsForm(request.args, meta={"csrf": False})
     if not _tells_of_its_models(item) or not form.model.data:
-        raise NotFound("There is no such model.")
+        raise NotFound("This model does not exist.")
     found: Recognised | None = None
     trouble: str | None = None
     stored = catalog.settings_of_deployment(item, form.model.data)

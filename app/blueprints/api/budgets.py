@@ -121,7 +121,7 @@ def _scope_id(kind: str, id: str, *, change: bool = False) -> str:
     elif kind == "organisation" and id == "default" and (person.sees_everything or change):
         scope_id = id
     else:
-        raise NotFound("There is no such budget.")
+        raise NotFound("This budget does not exist.")
     if change and not person.is_admin:
         raise Forbidden("Changing this budget needs the role admin.")
     return scope_id
@@ -132,7 +132,7 @@ def _member(person: Person, id: str, *, change: bool) -> teams.Membership:
     team_id, username = team_and_person("member", id)
     team, named_person = teams.get_visible(person, str(team_id), change=change), identity.find(str(username))
     if named_person is None:
-        raise NotFound("There is no such budget.")
+        raise NotFound("This budget does not exist.")
     return teams.member(team, named_person)
 
 

@@ -278,7 +278,7 @@ def route(
                 g.caller = _authenticate()
                 _must_hold(g.caller, scope)
             if any("\0" in str(value) for value in kwargs.values()):
-                raise NotFound("There is no such thing.")
+                raise NotFound("This object does not exist.")
             if reading is not None and parameters is not None:
                 g.query = _query(reading, parameters)
                 if query is not None:

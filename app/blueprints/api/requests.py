@@ -356,7 +356,7 @@ def show(id: str) -> OneRequest | RefusedRequest:
     if not entries and (refusal := refused_requests.find(me(), id)):
         return _refused(refusal)
     if not entries:
-        raise NotFound("There is no such request.")
+        raise NotFound("This request does not exist.")
     usage = next((entry for entry in entries if entry.kind == "usage"), entries[0])
     return OneRequest(
         **_fields(usage, _names([usage])),

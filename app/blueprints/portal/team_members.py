@@ -40,7 +40,7 @@ def withdraw(id: str, invitation_id: str) -> Response:
     teams.get_visible(me(), id, change=True)
     invitation = teams.reach_invitation(me(), invitation_id)
     if invitation.team_id != id:
-        raise NotFound("There is no such invitation.")
+        raise NotFound("This invitation does not exist.")
     name = invitation.person.username
     transaction(teams.answer, invitation, by=me(), accept=False)
     toast_next("success", f"The invitation of {name} is withdrawn.")

@@ -110,7 +110,7 @@ def test_nothing_is_published_while_one_cannot_be(people: People, signed_in: Sig
     assert refused.status_code == 422
     text = read(refused).text
     assert "gpt-4o: Use 1 to 200 letters" in text
-    assert "gpt-4o-mini: This price is invalid" in text and "house/blend-1: Give a number of at least 1." in text
+    assert "gpt-4o-mini: This price is invalid" in text and "house/blend-1: Enter a number of at least 1." in text
     refused = admin.post(path_of(id), **sent(admin, id, "gpt-4o", "gpt-4o-mini"))
     assert refused.status_code == 422 and "gpt-4o: The name gpt-4o is taken." in read(refused).text
     assert fresh("gpt-4o-mini") is None and fresh("house/blend-1") is None
