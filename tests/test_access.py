@@ -147,6 +147,7 @@ POST   /admin/models/{model_id}/test                    led 403 403 403 200
 POST   /admin/models/{model_id}/price-preview           led 403 403 403 200
 GET    /admin/models/new                                led 403 403 200 200
 GET    /admin/models/new/deployment                     led 403 403 200 200
+GET    /admin/models/new/tier                           led 403 403 200 200
 GET    /admin/people                                    led 403 403 200 200
 GET    /admin/people/owner                              led 403 403 200 200
 POST   /admin/people/owner                              led 403 403 403 303 {"role": "user"}
@@ -169,6 +170,9 @@ POST   /admin/providers/{provider}                      led 403 403 403 303 {"na
 GET    /admin/providers/{provider}/deletion             led 403 403 200 200
 POST   /admin/providers/{provider}/deletion             led 403 403 403 409
 POST   /admin/providers/{provider}/test                 led 403 403 403 200
+GET    /admin/providers/{provider}/models               led 403 403 200 200
+POST   /admin/providers/{provider}/models               led 403 403 403 422
+POST   /admin/providers/{provider}/models/list          led 403 403 403 303
 GET    /admin/providers/{provider}/server               led 403 403 404 404
 GET    /admin/providers/{provider}/tensors              led 403 403 404 404
 GET    /admin/providers/{provider}/status               led 403 403 200 200
@@ -262,6 +266,8 @@ PUT    /api/models/small                                401 403 403 403 200 {"de
 DELETE /api/models/small                                401 403 403 403 204
 GET    /api/providers                                   401 403 403 200 200
 POST   /api/providers                                   401 403 403 403 201 {"name": "Another", "provider": "echo"}
+GET    /api/providers/{provider}/models                 401 403 403 200 200
+POST   /api/inference/run                               401 404 404 404 404 {"model": "nowhere", "prompt": "Hello"}
 GET    /api/providers/{provider}                        401 403 403 200 200
 PUT    /api/providers/{provider}                        401 403 403 403 200 {"name": "Echo 2"}
 DELETE /api/providers/{provider}                        401 403 403 403 409
