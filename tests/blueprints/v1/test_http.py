@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any, cast
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.blueprints.v1.http import LONGEST_SESSION, SESSION_HEADERS, Request, session_in
+from app.gateway.endpoints import ASKED, Endpoint
+from app.gateway.runtime import Runtime
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 
@@ -48,3 +55,37 @@ def test_an_empty_credential_is_none(nobody: Client, headers: dict[str, str]) ->
 def test_a_wrong_credential_is_refused_wherever_it_stands(nobody: Client) -> None:
     for path, body in ((PATH, WORDS), ("/v1/models", None)):
         assert nobody(path, body, None, **{"x-api-key": "sk-nonsense"}).error == (401, INVALID, "invalid_api_key")
+
+
+# --- a request by itself ---
+
+
+def request(**fields: Any) -> Request:
+    return Request(cast(Runtime, None), "/v1/x", length=0, body=b"", socket=None, **fields)
+
+
+@given(st.text(max_size=20).map(str.strip), st.text(max_size=20).map(str.strip))
+def test_a_bearer_comes_before_an_api_key_and_what_is_empty_is_none(bearer: str, api_key: str) -> None:
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        assert request(authorization=f"{scheme} {bearer}", api_key=f" {api_key}").bearer == (bearer or api_key)
+    assert request(authorization=f"Basic {bearer}", api_key=api_key).bearer == api_key
+
+
+@given(st.dictionaries(st.sampled_from(SESSION_HEADERS), st.text(max_size=20)))
+def test_the_first_header_that_names_a_conversation_counts(headers: dict[str, str]) -> None:
+    named = [headers[name] for name in SESSION_HEADERS if headers.get(name)]
+    assert session_in(headers.get) == (named[0] if named else "")
+
+
+def test_a_name_of_a_conversation_counts_no_further_than_it_may_be_long() -> None:
+    long = "x" * 5_000
+    assert session_in({"SESSION-ID": long}.get) == long[:LONGEST_SESSION]
+
+
+@pytest.mark.parametrize("endpoint", [None, *ASKED.values()], ids=lambda endpoint: endpoint.id if endpoint else "none")
+def test_a_client_is_answered_in_its_own_dialect_and_else_in_that_of_most(endpoint: Endpoint | None) -> None:
+    assert request(endpoint=endpoint).dialect.name == ("openai_chat" if endpoint is None else endpoint.dialect)
+
+
+def test_each_request_has_an_id_of_its_own() -> None:
+    assert len({request().id for _ in range(1000)}) == 1000
