@@ -64,6 +64,17 @@ def test_the_hold_is_affordable_exactly_if_it_fits_what_is_left(
     assert (told["limited_by"] is None) is told["affordable"]
 
 
+@pytest.mark.parametrize(
+    ("tokens", "answer"), [(SHORTEST_ANSWER - 1, 1000), (SHORTEST_ANSWER, SHORTEST_ANSWER), (999, 999)]
+)
+def test_an_answer_is_shortened_to_what_is_left_unless_too_little_would_stay_of_it(tokens: int, answer: int) -> None:
+    rates = {"input_per_mtok": money.NANO, "output_per_mtok": money.NANO}
+    base = estimate(chat(), [], rates, max_output_tokens=1000)["prompt_tokens_bound"] * 1000
+    told = estimate(chat(), [base + tokens * 1000], rates, max_output_tokens=1000)
+    assert told["completion_tokens_bound"] == answer
+    assert told["affordable"] is (tokens >= SHORTEST_ANSWER)
+
+
 def test_the_tightest_budget_is_named_as_people_address_it() -> None:
     rates = {"input_per_mtok": money.NANO, "output_per_mtok": money.NANO}
     told = estimate(chat(max_tokens=1000), [500_000, None, 20, 30], rates)

@@ -53,6 +53,16 @@ def test_a_key_without_a_limit_goes_on_and_a_limit_of_none_never_does() -> None:
     assert (rates.limit("free"), rates.limit("unknown"), rates.limit("closed")) == (-1, -1, 0)
 
 
+def test_whoever_was_silent_for_long_has_saved_up_no_more_than_a_minutes_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, rates = Watch(monkeypatch), LocalRates()
+    rates.learn("k", 5)
+    rates.wait_s("k")
+    watch.now += 86_400
+    assert [rates.wait_s("k") == 0 for _ in range(6)] == [True] * 5 + [False]
+
+
 def test_one_key_takes_nothing_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
     Watch(monkeypatch)
     rates = LocalRates()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.directory import Price
@@ -42,6 +42,7 @@ def refusal(made: Call, *told: Any, **more: Any) -> Any:
 
 
 @given(AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS, st.integers(-5, 5))
+@example(10, 5, 9, 1, 0)  # more is held than is left
 def test_a_budget_that_is_not_enough_tells_every_figure_of_it(
     limit: int, spent: int, held: int, amount: int, tokens: int
 ) -> None:

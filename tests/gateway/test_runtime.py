@@ -34,6 +34,7 @@ class Meter:
         self.reaped: Reaped | None = None
         self.settled: list[str] = []
         self.late: list[UsageEvent] = []
+        self.meanwhile: Any = lambda: None
 
     def _raise(self) -> None:
         if self.trouble and (trouble := self.trouble.pop(0)) is not None:
@@ -56,6 +57,7 @@ class Meter:
 
     def beat(self, hold: Hold, cost_nano: int, event: bytes) -> bool:
         self._raise()
+        self.meanwhile()
         return False
 
 
@@ -191,11 +193,14 @@ def test_what_a_call_cost_beyond_what_the_reaper_charged_is_charged_late(
 
 def test_a_call_whose_hold_is_lost_is_interrupted_and_one_that_has_ended_is_not(process: Runtime, meter: Any) -> None:
     told: list[str] = []
-    for settled in (False, True):
+    for ends in (False, True):
         made = call()
-        made.settled, made.interrupt = settled, told.append  # type: ignore[method-assign, assignment]
+        made.interrupt = told.append  # type: ignore[method-assign, assignment]
+        meter.meanwhile = lambda made=made, ends=ends: setattr(made, "settled", ends)
         process._beat(made)
     assert told == ["fenced"]
+    meter.meanwhile = pytest.fail
+    process._beat(made)  # it has ended: nobody is asked
 
 
 def test_a_beat_that_redis_missed_stops_nobody(process: Runtime, meter: Any) -> None:

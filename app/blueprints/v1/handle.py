@@ -110,9 +110,7 @@ def read_body(request: Request) -> bytes | Form:
 
 def _form(request: Request, pieces: Iterator[bytes]) -> Form:
     try:
-        form = read_form(request.content_type, pieces)
-        for _ in pieces:  # what follows its end would be taken for the next request
-            continue
+        form = read_form(request.content_type, pieces)  # all of them, so that nothing is taken for the next request
     except BadForm as error:
         raise bad_request(str(error)) from None
     request.is_read = True

@@ -168,6 +168,11 @@ def test_one_limit_goes_up_the_smaller_one_in_the_member_that_the_upstream_knows
         assert found == ({} if expected is None else {field: expected})
 
 
+@pytest.mark.parametrize("fields", [{"max_tokens": 0}, {"max_completion_tokens": 0, "max_tokens": 5}])
+def test_a_limit_of_nothing_is_of_one_token_for_some_upstreams_take_it_for_none(fields: dict[str, int]) -> None:
+    assert asked(chat(**fields)).bound.output == 1
+
+
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("limit", [-1, 2**31 + 1, 2**63, 2**64, 10**30, 100.0, 1.5, "5", True, [], {}])
 def test_a_limit_that_is_none_is_refused(field: str, limit: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.gateway.call import Call
@@ -23,7 +23,8 @@ def spoken(text: str, **fields: Any) -> Call:
     return asked({"model": "small", "input": text, "voice": "alloy", **fields}, SPEAKER, SPEECH)
 
 
-@given(st.text(max_size=200), SPEEDS)
+@given(st.text(max_size=80).map(lambda text: text * 50), SPEEDS)
+@example("a" * 4096, 0.25)
 def test_what_a_sound_is_guessed_to_be_is_within_what_is_held(text: str, speed: float | None) -> None:
     bound = spoken(text, speed=speed).bound
     assert bound.more == {"characters": len(text)}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.gateway.call import Call
+from app.gateway.dialects.openai import MESSAGE_TOKENS
 from app.gateway.endpoints import RERANK
 from app.gateway.errors import ApiError
 from tests.gateway.dialects.calls import MODEL, asked
@@ -39,6 +40,12 @@ def test_the_bound_holds_the_question_once_for_each_document(query: str, documen
     assert bound.input >= sum(bytes_of(query) + bytes_of(document) for document in documents)
     assert (bound.prompts, bound.produces_output) == (len(documents), False)
     assert call.request.parsed.input == [part for document in documents for part in (query, document)]
+
+
+@given(st.text("ab", min_size=1, max_size=50), st.integers(1, 50))
+def test_a_document_more_is_its_own_bytes_and_the_question_again(query: str, many: int) -> None:
+    less, more = (ranking(query, ["one"] * count).bound.input for count in (many, many + 1))
+    assert more - less == len(', "one"') + len(query) + MESSAGE_TOKENS
 
 
 @pytest.mark.parametrize(
