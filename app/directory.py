@@ -124,9 +124,9 @@ class Directory(Record, frozen=True):
 class CallerRecord(Record, frozen=True):
     """Whose bearer text this is, published under its digest; a missing record means that there is no such caller.
 
-    `models` maps the name of each model that the caller can use to the subscription that pays for it: the owner's active
-    subscriptions, narrowed to the key's own list. `ends_ms` says when some of them expire; `may_call` and
-    `callable_models` take it into account. Limits are not here but in each `Scope`.
+    `models` maps the name of each model that the caller can use to the subscription that pays for it ("" for an admin's test,
+    which needs none): the owner's active subscriptions, narrowed to the key's own list. `ends_ms` says when some of them
+    expire; `may_call` and `callable_models` take it into account. Limits are not here but in each `Scope`.
     """
 
     id: str  # the key's id, or the access token's

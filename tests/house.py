@@ -25,12 +25,14 @@ from flask import Flask, has_app_context
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from app import create_app, store
+from app import create_app, current, store
 from app.domain import catalog, identity, passwords, providers, teams, tokens
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
+from app.gateway import runtime as gateway
+from app.ledger.recount import server_run
 from app.setup import migrate
 from app.workflows import publication
 from config import Config, load
@@ -374,3 +376,14 @@ def sign_in(app: Flask, username: str, *, scope: str = "") -> Program:
     with nullcontext() if has_app_context() else app.app_context():  # requests share the test's session if it has one
         text = transaction(lambda: tokens.grant(identity.named(username), scopes=scope.split()).access_token)
     return Program(app.test_client(use_cookies=False), text)
+
+
+@pytest.fixture
+def metered(app: Flask) -> Iterator[None]:
+    """The meter is open, and pages may call models."""
+    with app.app_context():
+        current.redis().hset(store.METER, mapping={"epoch": "1", "run_id": server_run(current.redis())})
+    yield
+    for made in gateway._of_process.values():
+        made._beats.kill()
+    gateway._of_process.clear()

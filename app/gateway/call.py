@@ -126,6 +126,12 @@ class Call:
 
     # Telling
 
+    @property
+    def paid_by(self) -> tuple[str, ...]:
+        """The subscription that pays; none for a test, which its admin pays."""
+        subscription_id = self.caller.models[self.model.name]
+        return (subscription_id,) if subscription_id else ()
+
     def failed(self, outcome: Outcome, status: int, code: str | None = None, message: str | None = None) -> None:
         self.outcome, self.status, self.error_code, self.error_message = outcome, status, code, message
 
@@ -185,7 +191,7 @@ class Call:
             key_id=caller.id if caller.kind == "key" else None,
             secret_id=caller.secret_id,
             team_id=caller.team_id,
-            subscription_id=caller.models.get(model),
+            subscription_id=caller.models.get(model) or None,
             model=model,
             endpoint=self.endpoint,
             api_type=self.request.capability,

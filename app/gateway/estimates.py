@@ -20,7 +20,7 @@ def estimate_of(runtime: Runtime, call: Call) -> dict[str, Any]:
     a reserve would have it. `likely_cost` is for the prompt's real tokens and an answer of usual length.
     """
     charge = pipeline.charge_of(call)
-    chain = scopes.chain_of(call.caller, call.caller.models[call.model.name])
+    chain = scopes.chain_of(call.caller, *call.paid_by)
     levels = runtime.meter.levels(chain, clock.now_ms())
     lefts = [(_left(level), scope) for scope, level in zip(chain, levels, strict=True) if level.limit_nano is not None]
     output = charge.assumed_output if charge.output_limit is None else charge.output_limit

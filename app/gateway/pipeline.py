@@ -67,7 +67,7 @@ def run(runtime: Runtime, call: Call) -> Served:
 def _reserve(runtime: Runtime, call: Call, query: RouteQuery) -> None:
     """Hold what the call may cost over its whole chain. Raises `ApiError` naming what stands in the way."""
     charge = charge_of(call)
-    chain = scopes.chain_of(call.caller, call.caller.models[call.model.name])
+    chain = scopes.chain_of(call.caller, *call.paid_by)
     try:
         call.hold = runtime.reserve(call, chain, charge, query)
     except Refused as refused:

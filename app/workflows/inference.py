@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from app import current
 from app.clock import to_ms
 from app.directory import CallerRecord
-from app.domain.errors import DomainError
+from app.domain.errors import DomainError, Invalid
 from app.domain.person import Person
 from app.domain.subscriptions import usable
 from app.domain.teams import Team
@@ -17,11 +18,13 @@ from app.extensions import db
 from app.gateway import pipeline
 from app.gateway.admission import admit, check_endpoint
 from app.gateway.call import Interrupted
-from app.gateway.endpoints import CHAT
+from app.gateway.endpoints import CHAT, EMBEDDINGS, Endpoint
 from app.gateway.errors import ApiError, unavailable
 from app.gateway.runtime import of_process
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
+
+TEST_TOKENS = 32  # of the answer to a test
 
 
 class Refused(DomainError):
@@ -40,6 +43,14 @@ class Answered(NamedTuple):
     id: str
     answer: dict[str, Any]
     event: UsageEvent
+
+    @property
+    def text(self) -> str:
+        """What a chat's first choice says; "" where there is none."""
+        choices = self.answer.get("choices")
+        message = choices[0].get("message") if isinstance(choices, list) and choices else None
+        text = message.get("content") if isinstance(message, dict) else None
+        return text if isinstance(text, str) else ""
 
 
 def caller_of(person: Person, team: Team | None = None) -> CallerRecord:
@@ -60,8 +71,36 @@ def caller_of(person: Person, team: Team | None = None) -> CallerRecord:
     )
 
 
+def tester_of(person: Person, model: str) -> CallerRecord:
+    """An admin who tests a model: without a subscription, and at their own cost."""
+    return CallerRecord(
+        id=person.id,
+        kind="token",
+        name="test",
+        person_id=person.id,
+        username=person.username,
+        models={model: ""},
+    )
+
+
+def test(person: Person, model: str, capabilities: Sequence[str], prompt: str) -> Answered:
+    """Ask a model for a little: a chat, or else an embedding. Raises `Refused`, and `Invalid` for what it can't be asked."""
+    caller = tester_of(person, model)
+    if "chat" in capabilities:
+        messages = [{"role": "user", "content": prompt}]
+        return ask(caller, CHAT, {"model": model, "messages": messages, "max_completion_tokens": TEST_TOKENS})
+    if "embeddings" in capabilities:
+        return ask(caller, EMBEDDINGS, {"model": model, "input": prompt})
+    raise Invalid("Only models that chat or embed can be tested here.")
+
+
 def chat(caller: CallerRecord, body: dict[str, Any]) -> Answered:
-    """Have a chat answered whole; `body` is that of /v1/chat/completions. Raises `Refused`.
+    """Have a chat answered whole; `body` is that of /v1/chat/completions. Raises `Refused`."""
+    return ask(caller, CHAT, body | {"stream": False})
+
+
+def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any]) -> Answered:
+    """Have a request in JSON answered whole. Raises `Refused`.
 
     The upstream may take long: the caller's session must hold nothing open.
     """
@@ -69,9 +108,9 @@ def chat(caller: CallerRecord, body: dict[str, Any]) -> Answered:
     id = new_id()
     try:
         runtime.know_directory()
-        check_endpoint(runtime, caller, CHAT)
-        sent = msgspec.json.encode(body | {"stream": False})
-        call = admit(runtime, caller, CHAT, sent, id=id, origin=current.config().server.public_url or "")
+        check_endpoint(runtime, caller, endpoint)
+        origin = current.config().server.public_url or ""
+        call = admit(runtime, caller, endpoint, msgspec.json.encode(body), id=id, origin=origin)
         served = pipeline.run(runtime, call)
     except ApiError as error:
         raise Refused(error) from None

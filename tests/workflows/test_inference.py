@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -11,21 +10,16 @@ from app import current, store
 from app.clock import now, to_ms
 from app.domain import subscriptions, teams
 from app.domain.catalog import Model
+from app.domain.errors import Invalid
 from app.extensions import transaction
-from app.gateway import runtime as gateway
-from app.ledger.recount import server_run
 from app.metering import scopes
 from app.workflows import inference, publication
-from tests.house import People, make_model
+from tests.house import People, make_model, metered  # noqa: F401
 
 
 @pytest.fixture
-def small(people: People) -> Iterator[Model]:
-    current.redis().hset(store.METER, mapping={"epoch": "1", "run_id": server_run(current.redis())})
-    yield transaction(make_model)
-    for made in gateway._of_process.values():
-        made._beats.kill()
-    gateway._of_process.clear()
+def small(people: People, metered: None) -> Model:  # noqa: F811
+    return transaction(make_model)
 
 
 def test_a_person_pays_by_their_own_subscription_and_a_team_by_its(people: People, small: Model) -> None:
@@ -71,3 +65,21 @@ def test_an_answer_comes_with_what_is_booked_of_it(people: People, small: Model)
     assert answered.answer["choices"][0]["message"]["content"] == "one two"
     assert (answered.event.request_id, answered.event.prompt_tokens, answered.event.stream) == (answered.id, 2, False)
     assert answered.event.cost_nano > 0
+
+
+def test_a_test_needs_no_subscription_and_is_charged_to_the_admin(people: People, small: Model) -> None:
+    publication.publish_all()
+    answered = inference.test(people.admin, "small", ["chat"], "one two")
+    assert answered.text == "one two"
+    event = answered.event
+    assert (event.person_id, event.subscription_id, event.key_id) == (people.admin.id, None, None)
+    assert [scope[0] for scope in event.scopes] == ["user", "organisation"]
+    assert event.cost_nano > 0
+
+
+def test_a_model_that_embeds_is_tested_by_an_embedding_and_others_not_at_all(people: People, small: Model) -> None:
+    transaction(make_model, None, "vectors", capabilities=["embeddings"])
+    publication.publish_all()
+    assert inference.test(people.admin, "vectors", ["embeddings"], "one two").event.endpoint == "/v1/embeddings"
+    with pytest.raises(Invalid):
+        inference.test(people.admin, "vectors", ["speech"], "one two")

@@ -24,13 +24,12 @@ from app.domain.errors import DomainError
 from app.extensions import db, transaction
 from app.metering import money
 from app.metering.quantities import PRICES
-from app.providers.base import CheckResult
 from app.reports import usage as usage_reports
 from app.reports.usage import Repriced
 from app.web import exports
 from app.web.lists import all_rows, page_of, requested_sort, sorted_by_request
 from app.web.render import render, see_other, toast_next
-from app.workflows import catalog_changes, route_preview
+from app.workflows import catalog_changes, inference, route_preview
 
 PREVIEW_DAYS = 30
 ACCESSES = {"restricted": True, "open": False}
@@ -61,12 +60,12 @@ bp = Blueprint("models", __name__)
 
 
 class ModelTrialForm(FlaskForm):
-    """Tests a model's first deployment."""
+    """Calls a model."""
 
     prompt = StringField(
         "Question",
         [Length(max=1000, message="Use at most %(max)d characters.")],
-        description="Sent to the model when given. It may cost a little.",
+        description="Empty for a greeting. The answer is short.",
         render_kw={"autocomplete": "off"},
     )
 
@@ -209,7 +208,7 @@ def _with_total(rows: list[Repriced]) -> list[Repriced]:
 
 @bp.post("/admin/models/<id>/test")
 def test(id: str) -> Response:
-    """Tests the model's first deployment now. It changes nothing, so the response is the page itself."""
+    """Calls the model now, as any call: routed, held for, charged to this admin and booked. The response is the page itself."""
     item = catalog.model_by_id(id)
     form = ModelTrialForm()
     if not form.validate_on_submit():
@@ -217,16 +216,14 @@ def test(id: str) -> Response:
     if not item.deployments:
         form.form_errors.append("No provider serves this model yet.")
         return _test_page(item, form, 422)
-    first = item.deployments[0]
-    upstream, name = first.provider, first.upstream_model
-    db.session.expunge(upstream)
+    person, name, capabilities = me(), item.name, list(item.capabilities)
     db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
-    result: CheckResult | None = None
+    answered: inference.Answered | None = None
     try:
-        result = providers.check(upstream, model=name, prompt=(form.prompt.data or "").strip() or None)
-    except DomainError as error:  # the settings no longer satisfy the adapter
+        answered = inference.test(person, name, capabilities, (form.prompt.data or "").strip() or "Hello")
+    except DomainError as error:
         form.form_errors.append(error.message)
-    return _test_page(catalog.model_by_id(id), form, 200 if result else 422, result)
+    return _test_page(catalog.model_by_id(id), form, 200 if answered else 422, answered)
 
 
 @bp.get("/admin/models/<id>/deletion")
@@ -279,9 +276,9 @@ def _page(
     )
 
 
-def _test_page(item: Model, form: ModelTrialForm, status: int, result: CheckResult | None = None) -> Response:
+def _test_page(item: Model, form: ModelTrialForm, status: int, answered: inference.Answered | None = None) -> Response:
     return render(
-        "admin/models/test.html", "admin/models/_test.html", status=status, model=item, test=form, result=result
+        "admin/models/test.html", "admin/models/_test.html", status=status, model=item, test=form, answered=answered
     )
 
 

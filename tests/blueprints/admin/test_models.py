@@ -24,12 +24,13 @@ from app.gateway.breakers import Trip, provider_breaker
 from app.metering import money
 from app.metering.quantities import PRICES
 from app.runtime.ids import new_id
+from app.workflows import publication
 from tests.blueprints.admin.conftest import READ_ONLY
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, token_of, use
 from tests.domain.terms import TERMS
-from tests.house import People, make_model
+from tests.house import People, make_model, metered  # noqa: F401
 from tests.page import Node, Part, read
-from tests.services.upstream import CHAT, Upstream
+from tests.services.upstream import CHAT, Upstream, failure
 
 SignedIn = Callable[[str], Browser]
 
@@ -628,9 +629,9 @@ def test_the_list_is_narrowed_sorted_counted_and_taken_away(
         ("lone", "0.1", False), ("small", "1", True)]  # fmt: skip
 
 
-def test_a_model_is_tried_at_its_first_deployment(
-    people: People, small: Model, upstream: Upstream, signed_in: SignedIn
-) -> None:
+def test_a_model_is_tested_by_a_call_like_any_other_that_its_admin_pays(
+    people: People, small: Model, upstream: Upstream, signed_in: SignedIn, metered: None  # noqa: F811
+) -> None:  # fmt: skip
     config = {"base_url": upstream.url, "api_key": "sk-upstream-0123456789"}
     real = transaction(providers.create, by=None, name="Real", kind="openai", config=config)
     specs = [
@@ -639,16 +640,23 @@ def test_a_model_is_tried_at_its_first_deployment(
     ]
     transaction(make_model, None, "tried", deployments=specs)
     transaction(make_model, None, "unserved", deployments=[])
+    transaction(make_model, None, "mute", capabilities=["speech"])
+    publication.publish_all()
     admin, path = signed_in("admin"), f"/admin/models/{fresh('tried').id}"
-    assert "Asks Real for small now" in admin.page(path).section("Test call")
+    assert "charged to you" in admin.page(path).section("Test call")
     answer = admin.post(f"{path}/test", prompt="Are you there?")
     assert (answer.status_code, read(answer).alert.heading) == (200, "It works")
+    assert "Are you there?" in read(answer).section("Test call")
     asked = [exchange for exchange in upstream.requests if exchange.path == CHAT]
     assert asked[0].json["model"] == "small"
     part = read(part_of(admin, f"{path}/test"))
     assert not part.is_whole
     assert part.section("Test call").alert.heading == "It works"
     assert "No provider serves" in read(admin.post(f"/admin/models/{fresh('unserved').id}/test"))
+    assert "Only models that chat or embed" in read(admin.post(f"/admin/models/{fresh('mute').id}/test"))
+    upstream.always(CHAT, failure(503))
+    refused = admin.post(f"{path}/test", prompt="one")
+    assert refused.status_code == 200, "the second deployment answers"
     assert signed_in("auditor").post(f"{path}/test").status_code == 403
 
 

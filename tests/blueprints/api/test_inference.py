@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -10,30 +9,23 @@ import pytest
 from flask import Flask
 
 from app import current, store
-from app.gateway import runtime as gateway
-from app.ledger.recount import server_run
 from app.metering import money
 from app.metering.usage import UsageEvent
 from app.workflows import publication
-from tests.house import People, offer, sign_in
+from tests.house import People, metered, offer, sign_in  # noqa: F401
 
 RUN = "/api/inference/run"
 
 
 @pytest.fixture
-def served(app: Flask, people: People) -> Iterator[Any]:
+def served(app: Flask, people: People, metered: None) -> Any:  # noqa: F811
     """The owner's way to the model `small`, with the meter open."""
     offer(app)
-    with app.app_context():
-        current.redis().hset(store.METER, mapping={"epoch": "1", "run_id": server_run(current.redis())})
     owner = sign_in(app, "owner")
     assert owner.post("/api/subscriptions", json={"model": "small"}).status_code == 201
     with app.app_context():
         publication.publish_all()
-    yield owner
-    for made in gateway._of_process.values():
-        made._beats.kill()
-    gateway._of_process.clear()
+    return owner
 
 
 def test_a_prompt_is_answered_and_booked_like_any_call(app: Flask, served: Any) -> None:
