@@ -141,12 +141,12 @@ class AnthropicExchange(Exchange):
         return blocks
 
     def events(self) -> Iterator[bytes]:
-        began = ended = False
+        started = began = ended = False
         held = b""  # the first event, until something comes of it
         for name, data, event in self._heard():
-            if event is SILENCE and not held and not began:
+            if event is SILENCE and not started:
                 continue
-            kind = event.type or (name or b"message").decode("utf-8", "replace")
+            kind = event.type or (name or b"").decode("utf-8", "replace")
             if kind == "message_start":
                 data = self._named(data)
             elif kind == "message_delta" and self._tally.usage.estimated and self._reason is not None:
@@ -156,11 +156,14 @@ class AnthropicExchange(Exchange):
             ended = kind == "message_stop"
             if began:
                 yield piece
-            elif kind == "message_start" and not held:
-                held = piece
+            elif not started:
+                started = kind == "message_start"
+                held += piece
             else:
                 began = True
                 yield held + piece
+        if not began:
+            yield held
         if not ended:
             yield b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
@@ -197,7 +200,7 @@ class AnthropicExchange(Exchange):
                 yield b"ping", PING, SILENCE
                 continue
             event = _read(data)
-            if event is None:
+            if event is None or not (event.type or name):
                 continue
             if name == b"error" or event.type == "error":
                 if self._until is not None:

@@ -201,12 +201,14 @@ def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
     """A stream's chunks, each a complete event; the last of them tells the usage if the client asked for it."""
     head = _head(request, "chat.completion.chunk")
     delta: dict[str, Any] = {"role": "assistant", "content": ""}
-    opening = _event(head | {"choices": [_piece(delta)]})
+    opening: bytes | None = _event(head | {"choices": [_piece(delta)]})
     thought = ""  # that nobody signed yet
     for event in exchange.neutral_events():
+        if opening is not None:  # only now is it known that there is an answer
+            yield opening
+            opening = None
         if isinstance(event, Silence):
-            yield opening + KEEP_ALIVE
-            opening = b""
+            yield KEEP_ALIVE
             continue
         said, reason = _delta(event)
         if isinstance(event, Reasoning):
@@ -214,8 +216,7 @@ def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
             if event.signature:
                 block = _block(event if event.redacted else Reasoning(thought, event.signature))
                 said, thought = said | {"thinking_blocks": [block]}, ""
-        yield opening + _event(head | {"choices": [_piece(said, reason)]})
-        opening = b""  # which goes with the first, for only then it is known that there is an answer
+        yield _event(head | {"choices": [_piece(said, reason)]})
     if request.include_usage:
         yield _event(head | {"choices": [], "usage": _usage(exchange.conclude())})
 
