@@ -16,7 +16,7 @@ from app.gateway.call import Call
 from app.gateway.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, TABLE, Endpoint
 from app.gateway.errors import ApiError
 from app.gateway.runtime import Runtime
-from config import Gateway
+from config import Config, Gateway
 from tests.gateway.dialects.calls import CALLER, MODEL, asked, chat
 
 MODELS = {"small": MODEL, "other": msgspec.structs.replace(MODEL, id="o", name="other")}
@@ -24,7 +24,7 @@ MODELS = {"small": MODEL, "other": msgspec.structs.replace(MODEL, id="o", name="
 
 def runtime(*, is_active: bool = True) -> Runtime:
     routes = SimpleNamespace(model_for=MODELS.get, endpoint_active=lambda _: is_active)
-    return cast(Runtime, SimpleNamespace(routes=routes, config=SimpleNamespace(gateway=Gateway(keep_alive_s=7))))
+    return cast(Runtime, SimpleNamespace(routes=routes, config=Config(gateway=Gateway(keep_alive_s=7))))
 
 
 def admitted(body: dict[str, Any], endpoint: Endpoint = CHAT, **caller: Any) -> Call:

@@ -22,6 +22,7 @@ from app.gateway.errors import ApiError, bad_key, no_key, unknown_model
 from app.gateway.redis_wire import RedisAway
 from app.gateway.runtime import Runtime
 from app.runtime.forms import Form
+from config import Config, Server
 from tests.blueprints.v1.conftest import Client, Reply, raw
 from tests.gateway.dialects.calls import CALLER
 from tests.services.gate import Gate
@@ -117,7 +118,7 @@ class Process:
             key=lambda text: self.noted.append(("key", text)),
             no_key=lambda: self.noted.append(("no key",)),
         )
-        self.config = SimpleNamespace(server=SimpleNamespace(max_body_mb=1, body_timeout_s=1))
+        self.config = Config(server=Server(max_body_mb=1, body_timeout_s=1))
 
     def caller(self, text: str) -> CallerRecord:
         if self.trouble is not None:
@@ -165,7 +166,7 @@ def test_a_denied_model_is_written_down_with_who_asked() -> None:
     process = Process()
 
     def denied(request: Request, caller: CallerRecord) -> Answer:
-        raise unknown_model("secret-model")
+        raise unknown_model("secret-model", "https://portal.example/models", 404)
 
     assert handle(process.request(), denied).status == 404
     assert process.noted == [("model", "k", "secret-model")]

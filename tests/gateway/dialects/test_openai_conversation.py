@@ -19,6 +19,7 @@ from app.providers.conversation import (
     Media,
     Reasoning,
     Reply,
+    Silence,
     Text,
     Tool,
     ToolCall,
@@ -138,7 +139,8 @@ def test_a_stream_tells_each_event_as_it_comes_and_its_usage_if_asked(wants_usag
     call = asked(chat(stream=True, stream_options={"include_usage": wants_usage}))
     pieces = list(chunks_of(call.request, cast(Exchange, exchange)))
     assert all(piece.startswith(b"data: ") and piece.endswith(b"\n\n") for piece in pieces)
-    chunks = [json.loads(piece[6:]) for piece in pieces]
+    chunks = [json.loads(event[6:]) for piece in pieces for event in piece.split(b"\n\n") if event]
+    assert len(pieces) == len(chunks) - 1  # the opening waits for the first event: only then there is an answer
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks}) == 1
     if wants_usage:
         last = chunks.pop()
@@ -149,3 +151,14 @@ def test_a_stream_tells_each_event_as_it_comes_and_its_usage_if_asked(wants_usag
         ({"tool_calls": [{"index": 0, "id": "1", "type": "function", "function": {"name": "look", "arguments": ""}}]}, None),
         ({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}, None), ({}, "tool_calls"),
     ]  # fmt: skip
+
+
+def test_a_silence_gives_a_sign_of_life_and_an_upstream_without_an_answer_no_chunk() -> None:
+    def told(*events: Any) -> list[bytes]:
+        exchange = SimpleNamespace(neutral_events=lambda: iter(events))
+        return list(chunks_of(asked(chat(stream=True)).request, cast(Exchange, exchange)))
+
+    silent, said = told(Silence(), Text("So"))
+    assert silent.startswith(b"data: ") and silent.endswith(b"\n\n: keep-alive\n\n")
+    assert said.count(b"data: ") == 1 and b'"So"' in said
+    assert told() == []
