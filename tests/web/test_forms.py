@@ -84,7 +84,12 @@ OTHER_FORMS = {
     *("portal.subscriptions.RenewalForm", "portal.subscriptions.ReviewForm", "portal.key_forms.RotationForm"),
     *("portal.team_forms.InvitationForm", "portal.team_forms.ModelForm"),
     *("admin.approvals.DecisionForm", "admin.credits.CreditForm", "admin.dead_letters.DismissalForm"),
-    *("admin.invitations.InvitationForm", "admin.models.ModelTrialForm", "admin.providers.TrialForm"),
+    *(
+        "admin.invitations.InvitationForm",
+        "admin.models.ModelTrialForm",
+        "admin.providers.TensorsForm",
+        "admin.providers.TrialForm",
+    ),
 }
 every_form = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.action or case.page} {case.theirs[0]}")
 
