@@ -95,6 +95,7 @@ POST   /notices/{notice}/reading                        led 303 404 404 404
 POST   /notices/email                                   led 303 303 303 303 {"email": "y"}
 POST   /notices/reading                                 led 303 303 303 303
 GET    /reference                                       led 200 200 200 200
+GET    /reference/objects                               led 200 200 200 200
 GET    /teams                                           led 200 200 200 200
 POST   /teams                                           led 303 303 303 303 {"name": "Another"}
 GET    /teams/new                                       led 200 200 200 200
@@ -143,7 +144,7 @@ POST   /admin/models/{model_id}                         led 403 403 403 303
        {"display_name": "Small", "capabilities": "chat", "status": "active"}
 GET    /admin/models/{model_id}/deletion                led 403 403 200 200
 POST   /admin/models/{model_id}/deletion                led 403 403 403 303 {"confirm": "small"}
-POST   /admin/models/{model_id}/test                    led 403 403 403 200
+POST   /admin/models/{model_id}/test                    led 403 403 403 422
 POST   /admin/models/{model_id}/price-preview           led 403 403 403 200
 GET    /admin/models/new                                led 403 403 200 200
 GET    /admin/models/new/deployment                     led 403 403 200 200

@@ -77,7 +77,7 @@ def test_every_process_writes_json(start_portico: Callable[..., Portico]) -> Non
             told = json.loads(line)
             assert told.keys() >= {"event", "level", "logger", "at"}
             assert told["component"] == process
-    for process, words in {"web": "Listening at", "drainer": "the drainer drains"}.items():
+    for process, words in {"web": "Listening at", "drainer": "the drainer has started"}.items():
         assert any(words in line for line in processes[process])
     assert any('"logger": "gunicorn.access"' in line for line in processes["web"])
     of_set_up = [line for line in portico.log(10_000_000).splitlines() if "was recounted" in line]

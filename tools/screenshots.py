@@ -375,6 +375,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "budget", "person", "/budgets/user/ada"
     yield "budget-team", "person", f"/budgets/team/{seeded['team'].rpartition('/')[2]}"
     yield "reference", "person", "/reference"
+    yield "reference-objects", "person", "/reference/objects"
     yield "password", "person", "/password"
     yield "not-found", "person", "/keys/nowhere"
     yield "admin-approvals", "admin", "/admin/approvals"

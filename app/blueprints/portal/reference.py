@@ -9,6 +9,7 @@ import json
 from typing import Any, NamedTuple
 
 from flask import Blueprint, Response
+from werkzeug.exceptions import NotFound
 
 from app.blueprints.portal.snippets import VARIABLE, base_url
 from app.gateway import errors
@@ -119,13 +120,20 @@ def index() -> Response:
     return render(
         "portal/reference/index.html",
         nouns=_nouns(document, origin) if document else [],
-        objects=_objects(document) if document else [],
         cases=CASES,
         headers=HEADERS,
         base_url=base,
         origin=origin,
         first=_first(base, origin),
     )
+
+
+@bp.get("/reference/objects")
+def objects() -> Response:
+    document = reference.document()
+    if not document:
+        raise NotFound
+    return render("portal/reference/objects.html", objects=_objects(document))
 
 
 def _first(base: str, origin: str) -> list[dict[str, str]]:

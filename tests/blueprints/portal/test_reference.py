@@ -37,8 +37,10 @@ def test_every_operation_is_there_with_an_anchor_and_a_call(
             assert f"{method.upper()} {path}</code>" in page
             assert f'id="{operation["operationId"]}"' in page
             assert f"http://localhost{path}'" in page
+    assert 'href="/reference/objects"' in page
+    objects = signed_in("stranger").get("/reference/objects").text
     for name in described["components"]["schemas"]:
-        assert f'id="object-{name}"' in page
+        assert f'id="object-{name}"' in objects
     ids = re.findall(r' id="([^"]+)"', answer.text)
     assert len(ids) == len(set(ids))
     assert {link for link in re.findall(r'href="#([^"]+)"', answer.text)} <= set(ids) | {"main"}

@@ -96,7 +96,7 @@ def test_fifty_calls_at_once_that_cross_every_threshold_are_told_of_once_each(ho
     for _ in range(50):  # what was held by calls under way is free now: use it up to the last call that fits
         if caller.call().status_code == 429:
             break
-    wanted = [f"Budget of {caller.name}: {words}" for words in ("50% spent", "80% spent")]
+    wanted = [f"Budget for {caller.name}: {words}" for words in ("50% spent", "80% spent")]
     until(lambda: len(house.notices(caller.name)) >= 3, house.portico.log)
     until(lambda: len(house.hooks("user", caller.name)) >= 3, house.portico.log)
     assert caller.call().status_code == 429
@@ -104,7 +104,7 @@ def test_fifty_calls_at_once_that_cross_every_threshold_are_told_of_once_each(ho
     titles = house.notices(caller.name)
     assert titles[:2] == wanted
     assert len(titles) == 3
-    assert titles[2].startswith(f"Budget of {caller.name}: ")
+    assert titles[2].startswith(f"Budget for {caller.name}: ")
     assert sorted(house.hooks("user", caller.name)) == [50, 80, 100]
     house.upstream.reset()
 
