@@ -200,7 +200,8 @@ class Tally:
             if self._prompt is None:
                 usage.prompt_tokens = self._request.prompt_estimate
             if self._since:
-                usage.completion_tokens = (self._completion or 0) + max(self._pieces, self._since >> 2)
+                guessed = (self._completion or 0) + max(self._pieces, self._since >> 2)
+                usage.completion_tokens = min(guessed, self._most_output)
                 usage.estimated = True
         return usage
 
@@ -250,7 +251,7 @@ class Tally:
             self._zero = self._zero or told.completion == 0
             return told
         possible, usage = self._request.possible, self._usage
-        most_output = max(possible.answer * possible.answers, self._seen) if self._produces_output else 0
+        most_output = self._most_output
         prompt = self._believe("prompt_tokens", told.prompt, possible.told_prompt)
         completion = self._believe("completion_tokens", told.completion, most_output)
         if told.prompt is None and told.completion is None:
@@ -272,6 +273,12 @@ class Tally:
         self._zero = self._zero or completion == 0
         usage.estimated = self._prompt is None or self._completion is None or bool(self._since)
         return told
+
+    @property
+    def _most_output(self) -> int:
+        """The most tokens that the answers can be."""
+        possible = self._request.possible
+        return max(possible.answer * possible.answers, self._seen) if self._produces_output else 0
 
     def tell_tier(self, raw: bytes) -> None:
         """The service tier in which the upstream says that it served, JSON."""

@@ -328,3 +328,16 @@ def test_a_cache_that_is_told_by_another_name_is_seen_within_the_details_too() -
         read(msgspec.json.encode({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": details})).cached
         == 3
     )
+
+
+def test_what_is_guessed_while_a_stream_goes_on_is_no_more_than_the_answer_can_be() -> None:
+    made = Tally(request(stream=True))
+    made.tell(b'{"completion_tokens": 90}')
+    for _ in range(3):
+        made.hear({"content": msgspec.Raw(msgspec.json.encode("a long piece of an answer " * 4))})
+    most = max(POSSIBLE.answer * POSSIBLE.answers, 3 * 104)
+    assert 90 < made.usage.completion_tokens <= most
+    made = Tally(request(stream=True))
+    made.tell(msgspec.json.encode({"completion_tokens": POSSIBLE.answer * POSSIBLE.answers}))
+    made.hear({"content": msgspec.Raw(b'"one more word"')})
+    assert made.usage.completion_tokens == max(POSSIBLE.answer * POSSIBLE.answers, 13)
