@@ -9,7 +9,7 @@ from app.gateway import pipeline
 from app.gateway.call import Call
 from app.gateway.runtime import Runtime
 from app.metering import money, pricing, scopes
-from app.metering.reservations import SHORTEST_ANSWER, Charge, Level
+from app.metering.reservations import SHORTEST_ANSWER, Charge
 from app.providers.tokens import apart
 
 
@@ -22,7 +22,7 @@ def estimate_of(runtime: Runtime, call: Call) -> dict[str, Any]:
     charge = pipeline.charge_of(call)
     chain = scopes.chain_of(call.caller, *call.paid_by)
     levels = runtime.meter.levels(chain, clock.now_ms())
-    lefts = [(_left(level), scope) for scope, level in zip(chain, levels, strict=True) if level.limit_nano is not None]
+    lefts = [(left, scope) for scope, level in zip(chain, levels, strict=True) if (left := level.left_nano) is not None]
     output = charge.assumed_output if charge.output_limit is None else charge.output_limit
     tightest = min(lefts, key=lambda one: one[0]) if lefts else None
     if charge.output_limit is None and tightest is not None and _cost(charge, output) > tightest[0]:
@@ -57,10 +57,6 @@ def _likely(call: Call, output: int) -> int:
     if call.bound.produces_output:
         used["completion_tokens"] = min(output, pricing.UNNAMED_OUTPUT_TOKENS) * call.bound.answers
     return pricing.cost_nano(call.price, used, call.bound.tier)
-
-
-def _left(level: Level) -> int:
-    return (level.limit_nano or 0) - level.spent_nano - level.held_nano
 
 
 def _cost(charge: Charge, output: int) -> int:

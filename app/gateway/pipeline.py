@@ -104,7 +104,7 @@ def charge_of(call: Call) -> Charge:
         output_price=pricing.output_price(price, bound),
         answers=bound.answers,
         output_limit=bound.output if bound.produces_output else 0,
-        assumed_output=pricing.assumed_output(call.model, bound),
+        assumed_output=call.request.usual_output,
         priced=pricing.is_priced(price, bound) and pricing.unpriced_member(price, bound) is None,
         bucket_tokens=bound.bucket_tokens,
     )

@@ -122,6 +122,11 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     def period(self) -> str:
         return self.spec.partition("|")[0]
 
+    @property
+    def left_nano(self) -> int | None:
+        """What is neither spent nor held, below 0 for an overspent budget; None where there is no limit."""
+        return None if self.limit_nano is None else self.limit_nano - self.spent_nano - self.held_nano
+
 
 class Refused(Exception):
     """A reserve that was not granted; nothing was taken. `reason` is requests, tokens, parallel, budget or unpriced."""

@@ -235,14 +235,7 @@ class AnthropicExchange(Exchange):
             )
 
     def _next_piece(self) -> bytes | None:
-        try:
-            if self._until is None:
-                return self._answer.read_within(self._request.keep_alive_s)
-            return self._answer.read(self._until)
-        except UpstreamError:
-            if self._until is None:
-                raise
-            return b""  # it has said why it ended: how the connection ends does not matter any more
+        return self._answer.read_stream(self._request.keep_alive_s, self._until)
 
     def _hear(self, member: str, text: msgspec.Raw) -> None:
         if len(text):

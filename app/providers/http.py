@@ -112,6 +112,16 @@ class Answer:
         self._silent_since = None
         return piece
 
+    def read_stream(self, keep_alive_s: float, until: float | None) -> bytes | None:
+        """`read_within` while `until` is None. From when on a stream may end it is waited for until then, and however its
+        connection ends is the end of it."""
+        if until is None:
+            return self.read_within(keep_alive_s)
+        try:
+            return self.read(until)
+        except UpstreamError:
+            return b""
+
     def _read(self, until: float | None) -> bytes:
         parser = self._parser
         body = parser.body

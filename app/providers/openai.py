@@ -30,11 +30,12 @@ from app.providers.lenient_json import read_json, without_surrogates
 from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
 from app.providers.openai_audio import SpeechToTextExchange, TextToSpeechExchange
+from app.providers.openai_exchange import TalliedExchange
 from app.providers.openai_images import ImagesExchange
 from app.providers.openai_kinds import OpenAIKind
 from app.providers.openai_rerank import RerankExchange
 from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
-from app.providers.sse import COMMENT, EventReader
+from app.providers.sse import COMMENT, KEEP_ALIVE, EventReader
 from app.runtime.forms import MULTIPART, Form, parts_of
 from app.runtime.jsonbody import object_of
 
@@ -226,9 +227,7 @@ SPEAKS: dict[Capability, str] = {
 }  # fmt: skip
 
 # Exchanges of their own.
-EXCHANGES: dict[
-    Capability, type[SpeechToTextExchange | TextToSpeechExchange | ImagesExchange | RerankExchange]
-] = {
+EXCHANGES: dict[Capability, type[TalliedExchange]] = {
     "transcription": SpeechToTextExchange, "translation": SpeechToTextExchange, "speech": TextToSpeechExchange,
     "images": ImagesExchange, "rerank": RerankExchange,
 }  # fmt: skip
@@ -242,7 +241,6 @@ JSON = "application/json"
 BRACE, QUOTE = b'{"'
 MAX_ERROR_BYTES = 1 << 20
 UNREADABLE = "The provider's answer can't be read."
-KEEP_ALIVE = b": keep-alive\n\n"  # a comment, which clients read over
 MAX_HELD = 16  # chunks before the first choice: what comes beyond them only keeps the connection alive
 
 
@@ -372,14 +370,7 @@ class OpenAIExchange(Exchange):
             yield b"data: " + put(self._last_chunk()) + b"\n\n"
 
     def _next_piece(self) -> bytes | None:
-        try:
-            if self._until is None:
-                return self._answer.read_within(self._request.keep_alive_s)
-            return self._answer.read(self._until)
-        except UpstreamError:
-            if self._until is None:
-                raise
-            return b""  # its choices have finished: how the connection ends does not matter any more
+        return self._answer.read_stream(self._request.keep_alive_s, self._until)
 
     def _count(self, reply: _Reply, data: bytes) -> bytes:
         """Count a chunk; what of it the client is to see, nothing of a chunk that only tells usage."""

@@ -10,12 +10,11 @@ from typing import Any
 
 import msgspec
 
-from app.providers import usage
-from app.providers.base import PROMPT_KEPT, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import PROMPT_KEPT, UpstreamError, UpstreamRequest, Usage
 from app.providers.http import Answer
-from app.providers.http_errors import error_of
 from app.providers.lenient_json import read_json
-from app.providers.openai_events import EVENTS, NULL, UNREADABLE, media_type_of, typed_events
+from app.providers.openai_events import EVENTS, NULL, media_type_of, typed_events
+from app.providers.openai_exchange import TalliedExchange
 from app.providers.tokens import sample
 
 IN_JSON = (None, "json", "verbose_json", "diarized_json")
@@ -32,7 +31,7 @@ _SOUND = re.compile(r"audio/[a-z0-9.+-]{1,50}")
 MAX_ERROR_BYTES = 1 << 20
 
 
-class SpeechToTextExchange(Exchange):
+class SpeechToTextExchange(TalliedExchange):
     """One sound sent to an upstream whose head was good.
 
     The length is what was measured when the sound came. Where that could not be read, it is what the upstream tells, if so
@@ -42,25 +41,21 @@ class SpeechToTextExchange(Exchange):
     def __init__(
         self, answer: Answer, request: UpstreamRequest, speaks: str, secret: str | None, grace_s: float
     ) -> None:
-        self._answer = answer
-        self._secret = secret
-        self._grace_s = grace_s
-        self.speaks = speaks
+        super().__init__(answer, request, speaks, secret, grace_s)
         self._sound = sound = request.parsed.sound
-        # Of these the length is all that is told, or charged.
-        self._by_length = request.parsed.response_format not in ("json", "diarized_json", None)
         self._in_json = request.parsed.response_format in IN_JSON
         heard = HEARD_PER_S * -(-sound.usual_ms // 1000)
         request.remembered = sample([request.parsed.prompt or ""], PROMPT_KEPT, heard)
         self._is_stream = media_type_of(answer) == EVENTS
         if not self._is_stream:  # some models answer whole although a stream was asked for
             self.media_type = "application/json" if self._in_json else "text/plain; charset=utf-8"
-        self._tally = usage.Tally(request)
         self._told_ms: int | None = None
-        self._body = b""
 
     def receive(self) -> None:
-        self._body = self._answer.read_object(self._grace_s) if self._in_json else self._answer.read_all()
+        if self._in_json:
+            super().receive()
+        else:
+            self._body = self._answer.read_all()
 
     def body(self) -> bytes:
         body = self._body
@@ -69,7 +64,7 @@ class SpeechToTextExchange(Exchange):
             self._hear(said["text"])
             self._tell(said)
         elif self._in_json or isinstance(said, dict):
-            raise error_of(502, body, self._secret, otherwise=UNREADABLE)
+            raise self._none(body)
         else:
             self._hear(body.decode("utf-8", "replace"))
         self.conclude()
@@ -80,7 +75,7 @@ class SpeechToTextExchange(Exchange):
             self.receive()
             yield self.body()
             return
-        for event in typed_events(self._answer, self._secret):
+        for event in typed_events(self._answer, self._secret, self._keep_alive_s):
             if event.kind == "transcript.text.delta" and isinstance(
                 delta := read_json(event.members.get("delta", NULL)), str
             ):
@@ -101,27 +96,15 @@ class SpeechToTextExchange(Exchange):
         told = said.get("usage")
         if isinstance(told, dict):
             self._tally.tell(msgspec.json.encode(told))
-            self._by_length = self._by_length or told.get("type") == "duration"
         seconds = told.get("seconds") if isinstance(told, dict) and "seconds" in told else said.get("duration")
         if isinstance(seconds, int | float) and 0 < seconds * 1000 <= self._sound.longest_ms:
             self._told_ms = -int(-seconds * 1000 // 1)
 
-    @property
-    def usage(self) -> Usage:
-        """The sound was heard, whatever came of it."""
-        return self._with_length(self._tally.usage)
-
-    def conclude(self) -> Usage:
-        return self._with_length(self._tally.conclude())
-
-    def _with_length(self, used: Usage) -> Usage:
-        return charged_by_length(used, self._sound, told_ms=self._told_ms, is_all=self._by_length)
-
-    def close(self) -> None:
-        self._answer.close()
+    def complete(self, used: Usage) -> Usage:
+        return with_length(used, self._sound, self._told_ms)
 
 
-class TextToSpeechExchange(Exchange):
+class TextToSpeechExchange(TalliedExchange):
     """One text to be spoken, sent to an upstream whose head was good; its sound goes on as it comes.
 
     The characters are known. The tokens are those that the upstream tells at the end of a stream of events, or else estimates.
@@ -130,10 +113,7 @@ class TextToSpeechExchange(Exchange):
     def __init__(
         self, answer: Answer, request: UpstreamRequest, speaks: str, secret: str | None, grace_s: float
     ) -> None:
-        self._answer = answer
-        self._secret = secret
-        self._grace_s = grace_s
-        self.speaks = speaks
+        super().__init__(answer, request, speaks, secret, grace_s)
         asked = request.parsed
         self._characters = len(asked.input)
         self._spoken = math.ceil(SPOKEN_PER_BYTE * len(asked.input.encode("utf-8", "replace")) / (asked.speed or 1))
@@ -142,7 +122,6 @@ class TextToSpeechExchange(Exchange):
         self._kind = kind = media_type_of(answer)
         if kind != EVENTS or not self._wants_events:
             self.media_type = kind if _SOUND.fullmatch(kind) else SOUNDS[self._format]
-        self._tally = usage.Tally(request)
 
     def body(self) -> bytes:
         return b"".join(self.events())
@@ -154,26 +133,26 @@ class TextToSpeechExchange(Exchange):
 
     def _sound(self) -> Iterator[bytes]:
         if self._kind not in _UNTOLD and not _SOUND.fullmatch(self._kind):
-            raise self._none(b"")
+            raise self._no_sound(b"")
         first = self._answer.read()
         # Of the sounds, only one without any head may begin as JSON or HTML does.
         if not first or self._format != "pcm" and first.lstrip()[:1] in (b"{", b"<"):
-            raise self._none(first)
+            raise self._no_sound(first)
         piece = first
         while piece:
             yield piece
             piece = self._answer.read()
 
-    def _none(self, first: bytes) -> UpstreamError:
+    def _no_sound(self, first: bytes) -> UpstreamError:
         """The failure of an attempt that gave no sound, with the reason that the answer tells."""
         try:
             said = first + self._answer.read_all(MAX_ERROR_BYTES, time.monotonic() + self._grace_s)
         except UpstreamError:
             said = first
-        return error_of(502, said, self._secret, otherwise=UNREADABLE)
+        return self._none(said)
 
     def _events(self) -> Iterator[bytes]:
-        for event in typed_events(self._answer, self._secret):
+        for event in typed_events(self._answer, self._secret, self._keep_alive_s):
             is_last = event.kind == "speech.audio.done"
             if is_last:
                 self._tally.tell(event.members.get("usage", NULL))
@@ -182,15 +161,7 @@ class TextToSpeechExchange(Exchange):
                 self._answer.finish()
                 return
 
-    @property
-    def usage(self) -> Usage:
-        """The text was read, whatever came of it."""
-        return self._with_sound(self._tally.usage)
-
-    def conclude(self) -> Usage:
-        return self._with_sound(self._tally.conclude())
-
-    def _with_sound(self, used: Usage) -> Usage:
+    def complete(self, used: Usage) -> Usage:
         if not used.completion_tokens:
             used.completion_tokens, used.estimated = self._spoken, True
         used.more["audio_output_tokens"] = used.completion_tokens
@@ -198,18 +169,15 @@ class TextToSpeechExchange(Exchange):
         used.certain = ("characters",)
         return used
 
-    def close(self) -> None:
-        self._answer.close()
 
-
-def charged_by_length(used: Usage, sound: Any, *, told_ms: int | None, is_all: bool) -> Usage:
-    """The usage with the sound's length; `is_all`: nothing else is told, or charged."""
-    if sound.is_known:
-        used.more["audio_ms"] = sound.longest_ms
-        used.estimated = used.estimated and not is_all
+def with_length(used: Usage, sound: Any, told_ms: int | None = None) -> Usage:
+    """The usage with the sound's length: measured, or else told, or else a guess."""
+    length_ms = sound.longest_ms if sound.is_known else told_ms
+    if length_ms is None:
+        used.estimated = True
     else:
-        used.more["audio_ms"] = told_ms or sound.usual_ms
-        used.estimated = told_ms is None or used.estimated and not is_all
+        used.certain = ("audio_ms",)
+    used.more["audio_ms"] = length_ms or sound.usual_ms
     return used
 
 

@@ -8,12 +8,13 @@ from typing import NamedTuple
 from app.providers.http import Answer
 from app.providers.http_errors import error_of
 from app.providers.lenient_json import members_of, read_json
-from app.providers.sse import EventReader
+from app.providers.sse import COMMENT, KEEP_ALIVE, EventReader
 
 UNREADABLE = "The provider's answer can't be read."
 CUT = "The provider's stream ended before it was complete."
 NULL = b"null"
 EVENTS = "text/event-stream"
+SILENCE = ""  # the kind of what is no event
 _KEPT = 65_536  # bytes of what was no event
 
 
@@ -25,11 +26,17 @@ class TypedEvent(NamedTuple):
     sent: bytes
 
 
-def typed_events(answer: Answer, secret: str | None) -> Iterator[TypedEvent]:
-    """The events as they come; whoever knows the last of them asks for no more. Raises `UpstreamError` for one that tells a
-    failure, and where there are no more."""
+def typed_events(answer: Answer, secret: str | None, keep_alive_s: float) -> Iterator[TypedEvent]:
+    """The events as they come, and from the first on a sign of life after each `keep_alive_s` of silence, of the kind
+    `SILENCE`. Whoever knows the last of them asks for no more. Raises `UpstreamError` for one that tells a failure, and
+    where there are no more."""
     said = b""
-    for name, data in EventReader(lambda: answer.read()):
+    has_begun = False
+    for name, data in EventReader(lambda: answer.read_within(keep_alive_s), comments=True):
+        if name == COMMENT:
+            if has_begun:
+                yield TypedEvent(SILENCE, {}, KEEP_ALIVE)
+            continue
         if data.strip() == b"[DONE]":
             break
         try:
@@ -41,6 +48,7 @@ def typed_events(answer: Answer, secret: str | None) -> Iterator[TypedEvent]:
         if name == b"error" or kind == "error" or read_json(members.get("error", NULL)):
             raise error_of(502, data, secret, otherwise=UNREADABLE)
         if isinstance(kind, str):
+            has_begun = True
             named = b"" if name is None else b"event: %b\n" % name
             yield TypedEvent(kind, members, b"%bdata: %b\n\n" % (named, data.replace(b"\n", b" ")))
         else:

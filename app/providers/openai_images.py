@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import msgspec
 
 from app.providers import usage
-from app.providers.base import PROMPT_KEPT, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import PROMPT_KEPT, UpstreamRequest, Usage
 from app.providers.http import Answer
-from app.providers.http_errors import error_of
 from app.providers.lenient_json import members_of
 from app.providers.model_name import ModelName
-from app.providers.openai_events import EVENTS, NULL, UNREADABLE, media_type_of, typed_events
+from app.providers.openai_events import EVENTS, NULL, SILENCE, media_type_of, typed_events
+from app.providers.openai_exchange import TalliedExchange
 from app.providers.tokens import sample
 
 READ_USUAL = 1_024  # tokens of a picture that is read, where nobody tells them
@@ -32,7 +32,7 @@ class _Picture(msgspec.Struct, gc=False):
 _pictures = msgspec.json.Decoder(list[_Picture])
 
 
-class ImagesExchange(Exchange):
+class ImagesExchange(TalliedExchange):
     """One request for pictures to an upstream whose head was good.
 
     The pictures that came are known. Their tokens are those that the upstream tells, or else estimates.
@@ -41,10 +41,7 @@ class ImagesExchange(Exchange):
     def __init__(
         self, answer: Answer, request: UpstreamRequest, speaks: str, secret: str | None, grace_s: float
     ) -> None:
-        self._answer = answer
-        self._secret = secret
-        self._grace_s = grace_s
-        self.speaks = speaks
+        super().__init__(answer, request, speaks, secret, grace_s)
         asked = request.parsed
         self._asked_for = asked.pictures
         self._tokens_of_one = asked.tokens_of_one
@@ -54,15 +51,10 @@ class ImagesExchange(Exchange):
         self._is_stream = request.stream and media_type_of(answer) == EVENTS
         if request.stream and not self._is_stream:  # some models answer whole although a stream was asked for
             self.media_type = "application/json"
-        self._tally = usage.Tally(request)
         self._came = 0  # pictures
         self._begun = 0  # ... that came in part at least
         self._is_told = False  # how many tokens they are
         self._is_apart = False  # ... and how many of these are pictures
-        self._body = b""
-
-    def receive(self) -> None:
-        self._body = self._answer.read_object(self._grace_s)
 
     def body(self) -> bytes:
         body = self._body
@@ -78,16 +70,14 @@ class ImagesExchange(Exchange):
         self.conclude()
         return self._name.put_once(body) if "model" in members else body
 
-    def _none(self, said: bytes) -> UpstreamError:
-        return error_of(502, said, self._secret, otherwise=UNREADABLE)
-
     def events(self) -> Iterator[bytes]:
         if not self._is_stream:
             self.receive()
             yield self.body()
             return
-        for event in typed_events(self._answer, self._secret):
-            self._begun = max(self._begun, self._came + 1)
+        for event in typed_events(self._answer, self._secret, self._keep_alive_s):
+            if event.kind != SILENCE:
+                self._begun = max(self._begun, self._came + 1)
             if event.kind.endswith(".completed"):
                 self._came += 1
                 self._tell(event.members)
@@ -101,14 +91,7 @@ class ImagesExchange(Exchange):
         if told.completion and self._tally.usage.completion_tokens == told.completion:
             self._is_told, self._is_apart = True, "image_output_tokens" in told.more
 
-    @property
-    def usage(self) -> Usage:
-        return self._with_pictures(self._tally.usage)
-
-    def conclude(self) -> Usage:
-        return self._with_pictures(self._tally.conclude())
-
-    def _with_pictures(self, used: Usage) -> Usage:
+    def complete(self, used: Usage) -> Usage:
         if not self._is_told:
             used.completion_tokens, used.estimated = self._tokens_of_one * self._begun, True
         if not self._is_apart:
@@ -116,6 +99,3 @@ class ImagesExchange(Exchange):
         used.more["images"] = self._came
         used.certain = ("images",)
         return used
-
-    def close(self) -> None:
-        self._answer.close()

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from app.providers import usage
-from app.providers.base import Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import UpstreamError, UpstreamRequest
 from app.providers.http import Answer
-from app.providers.http_errors import error_of
 from app.providers.lenient_json import members_of
 from app.providers.model_name import ModelName
-from app.providers.openai_events import NULL, UNREADABLE
+from app.providers.openai_events import NULL
+from app.providers.openai_exchange import TalliedExchange
 
 _OF_NUMBERS = b"-0123456789"
 
@@ -35,22 +34,14 @@ _results = msgspec.json.Decoder(list[_Result])
 _meta = msgspec.json.Decoder(_Meta)
 
 
-class RerankExchange(Exchange):
+class RerankExchange(TalliedExchange):
     """One question and its documents, sent to an upstream whose head was good."""
 
     def __init__(
         self, answer: Answer, request: UpstreamRequest, speaks: str, secret: str | None, grace_s: float
     ) -> None:
-        self._answer = answer
-        self._secret = secret
-        self._grace_s = grace_s
-        self.speaks = speaks
+        super().__init__(answer, request, speaks, secret, grace_s)
         self._name = ModelName(request.model)
-        self._tally = usage.Tally(request)
-        self._body = b""
-
-    def receive(self) -> None:
-        self._body = self._answer.read_object(self._grace_s)
 
     def body(self) -> bytes:
         body = self._body
@@ -68,9 +59,6 @@ class RerankExchange(Exchange):
     def events(self) -> Iterator[bytes]:
         raise UpstreamError("Documents in order are not streamed.", refused=True, status=400)
 
-    def _none(self, said: bytes) -> UpstreamError:
-        return error_of(502, said, self._secret, otherwise=UNREADABLE)
-
     def _tell(self, members: dict[str, bytes]) -> None:
         """Read the usage: as OpenAI tells it, or as Cohere does."""
         if self._tally.tell(members.get("usage", NULL)).says_something:
@@ -81,13 +69,3 @@ class RerankExchange(Exchange):
             return
         if not self._tally.tell(bytes(meta.tokens)).says_something:
             self._tally.tell(bytes(meta.billed_units))
-
-    @property
-    def usage(self) -> Usage:
-        return self._tally.usage
-
-    def conclude(self) -> Usage:
-        return self._tally.conclude()
-
-    def close(self) -> None:
-        self._answer.close()

@@ -17,6 +17,7 @@ from app.providers.lenient_json import without_surrogates
 Event = tuple[bytes | None, bytes]  # its name, None for none, and its data
 
 COMMENT = b":"  # the name of a comment, where they are asked for
+KEEP_ALIVE = b": keep-alive\n\n"  # a comment, which clients read over
 MAX_EVENT_BYTES = 32 << 20
 MAX_STRAY_BYTES = 65_536
 BOM = b"\xef\xbb\xbf"

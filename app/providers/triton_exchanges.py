@@ -13,7 +13,7 @@ from app import clock
 from app.providers import usage
 from app.providers.base import PROMPT_KEPT, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, Text
-from app.providers.openai_audio import HEARD_PER_S, charged_by_length
+from app.providers.openai_audio import HEARD_PER_S, IN_JSON, with_length
 from app.providers.tokens import sample
 from app.providers.triton_speech import transcript
 from app.providers.triton_tensors import Tensor, TensorMap
@@ -358,7 +358,7 @@ class TritonSpeech(Exchange):
         self._came: list[Outputs] = []
         self.finish_reason = None
         if not request.stream:
-            in_json = request.parsed.response_format in (None, "json", "verbose_json", "diarized_json")
+            in_json = request.parsed.response_format in IN_JSON
             self.media_type = "application/json" if in_json else "text/plain; charset=utf-8"
 
     @property
@@ -369,8 +369,7 @@ class TritonSpeech(Exchange):
         return self._charged(self._tally.conclude())
 
     def _charged(self, used: Usage) -> Usage:
-        """A model that tells no tokens is paid by length."""
-        return charged_by_length(used, self._sound, told_ms=None, is_all=used.estimated)
+        return with_length(used, self._sound)
 
     def receive(self) -> None:
         self._came = list(self._answers)

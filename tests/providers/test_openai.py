@@ -45,7 +45,7 @@ class Canned:
     def read(self, until: float | None = None) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""
 
-    def read_within(self, seconds: float) -> bytes:
+    def read_stream(self, keep_alive_s: float, until: float | None) -> bytes:
         return self.read()
 
     def read_object(self, grace_s: float) -> bytes:

@@ -94,7 +94,7 @@ def test_a_length_that_could_not_be_measured_is_the_upstreams_if_it_can_be(ms: i
     is_possible = ms <= UNKNOWN.longest_ms
     told = made.usage.more["audio_ms"]
     assert ms <= told <= ms + 1 if is_possible else told == UNKNOWN.usual_ms
-    assert made.usage.estimated is not is_possible
+    assert made.usage.certain == (("audio_ms",) if is_possible else ())
 
 
 def test_tokens_that_are_told_are_those() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.providers.base import UpstreamError
-from app.providers.openai_events import TypedEvent, media_type_of, typed_events
+from app.providers.openai_events import SILENCE, TypedEvent, media_type_of, typed_events
 from tests.providers.canned import Canned
 
 values = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=8)
@@ -37,7 +37,7 @@ def read(body: bytes, cuts: tuple[int, ...] = ()) -> tuple[list[TypedEvent], Ups
     pieces = [body[start:end] for start, end in pairwise(places) if start < end]
     found: list[TypedEvent] = []
     with pytest.raises(UpstreamError) as failed:
-        found.extend(typed_events(Canned(kind="text/event-stream", pieces=pieces).answer, "sk-secret"))
+        found.extend(typed_events(Canned(kind="text/event-stream", pieces=pieces).answer, "sk-secret", 15.0))
     return found, failed.value
 
 
@@ -91,3 +91,19 @@ def test_what_was_no_event_tells_why_the_stream_failed() -> None:
 )
 def test_a_media_type_is_read_without_its_parameters(header: str, kind: str) -> None:
     assert media_type_of(Canned(kind=header).answer) == kind
+
+
+def test_a_silence_after_the_first_event_gives_a_sign_of_life() -> None:
+    pieces = [
+        None,
+        b": a comment\n\n",
+        written(None, {"type": "t"}),
+        None,
+        written(None, {"type": "t"}),
+        b": again\n\n",
+    ]
+    found: list[TypedEvent] = []
+    with pytest.raises(UpstreamError):
+        found.extend(typed_events(Canned(kind="text/event-stream", pieces=pieces).answer, None, 15.0))
+    assert [event.kind for event in found] == ["t", SILENCE, "t", SILENCE]
+    assert found[1].sent == found[3].sent == b": keep-alive\n\n"

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.runtime import forms
@@ -51,8 +51,7 @@ def test_what_is_written_is_read_as_the_same_however_it_is_cut(
     fields: list[tuple[str, str]], files: list[tuple[str, str, bytes]], size: int
 ) -> None:
     form = form_of(fields, *files)
-    if BOUNDARY in str(fields):
-        return
+    assume(BOUNDARY not in str(fields))
     assert told(opened(sent(form), size)) == told(form)
 
 

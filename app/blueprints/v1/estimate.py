@@ -20,7 +20,7 @@ def show_estimate(request: Request, caller: CallerRecord) -> Answer:
     body = read_body(request)
     assert isinstance(body, bytes)
     endpoint = CHAT
-    members, values = open_envelope(body)
+    members, values = open_envelope(body) if b'"request"' in body else ({}, {})
     if "request" in members and "messages" not in members:
         path = values.get("endpoint", CHAT.path)
         found = ASKED.get(path) if isinstance(path, str) else None

@@ -12,22 +12,15 @@ from app.gateway.errors import unavailable
 from app.gateway.redis_wire import RedisAway
 from app.metering import money, scopes
 from app.metering.reservations import Level
+from app.metering.scopes import ScopeRef
 
 
 def show_key(request: Request, caller: CallerRecord) -> Answer:
-    models = caller.callable_models()
-    chain = scopes.chain_of(caller, *sorted({caller.models[name] for name in models}))
-    now_ms = clock.now_ms()
-    try:
-        levels = request.runtime.meter.levels(chain, now_ms)
-    except RedisAway:
-        raise unavailable("The meter") from None
-    # The key's; of an access token its owner's.
-    own_level = next(level for scope, level in zip(chain, levels, strict=True) if scope.kind != "subscription")
+    chain, levels, own_level = standing(request, caller)
     shown = {
         "id": caller.id,
         "name": caller.name,
-        "models": models,
+        "models": caller.callable_models(),
         "expires_at": time_text(caller.expires_ms),
         "limits": {"rpm": own_level.rpm, "tpm": own_level.tpm, "max_parallel": own_level.max_parallel},
         "budget": _budget(own_level),
@@ -40,13 +33,28 @@ def show_key(request: Request, caller: CallerRecord) -> Answer:
     return own(request, shown)
 
 
+def standing(request: Request, caller: CallerRecord) -> tuple[tuple[ScopeRef, ...], list[Level], Level]:
+    """The caller's whole chain and how each scope of it stands, and the key's own level (of an access token its owner's).
+    Raises `ApiError` 503."""
+    chain = scopes.chain_of(caller, *sorted({caller.models[name] for name in caller.callable_models()}))
+    try:
+        levels = request.runtime.meter.levels(chain, clock.now_ms())
+    except RedisAway:
+        raise unavailable("The meter") from None
+    return (
+        chain,
+        levels,
+        next(level for scope, level in zip(chain, levels, strict=True) if scope.kind != "subscription"),
+    )
+
+
 def _budget(level: Level) -> dict[str, Any]:
     limit = level.limit_nano
     return {
         "limit": None if limit is None else money.text(limit),
         "spent": money.text(max(level.spent_nano, 0)),
         "reserved": money.text(level.held_nano),
-        "remaining": None if limit is None else money.text(max(limit - level.spent_nano - level.held_nano, 0)),
+        "remaining": None if level.left_nano is None else money.text(max(level.left_nano, 0)),
         "period": level.period,
         "resets_at": time_text(level.resets_ms),
     }

@@ -9,16 +9,14 @@ from typing import Any
 
 import msgspec
 
-from app import clock
 from app.blueprints.v1.http import Answer, Request
-from app.blueprints.v1.key import time_text
+from app.blueprints.v1.key import standing, time_text
 from app.blueprints.v1.serve import own
 from app.directory import CallerRecord
-from app.gateway.errors import unavailable
-from app.gateway.redis_wire import RedisAway
-from app.metering import money, scopes
+from app.metering import money
 from app.metering.reservations import Level
 
+RESETS = {"day": "daily", "week": "weekly", "month": "monthly"}  # as OpenRouter writes them
 DURATIONS = {"day": "1d", "week": "7d", "month": "30d"}  # as LiteLLM writes periods
 
 
@@ -44,12 +42,12 @@ def litellm_info(request: Request, caller: CallerRecord) -> Answer:
 def openrouter_key(request: Request, caller: CallerRecord) -> Answer:
     level = _telling(request, caller)
     spent = _number(level.spent_nano)
-    limit = level.limit_nano
+    limit, left = level.limit_nano, level.left_nano
     told = {
         "label": caller.name,
         "limit": None if limit is None else _number(limit),
-        "limit_remaining": None if limit is None else _number(max(limit - level.spent_nano - level.held_nano, 0)),
-        "limit_reset": None if level.resets_ms is None else f"{level.period}ly".replace("dayly", "daily"),
+        "limit_remaining": None if left is None else _number(left),
+        "limit_reset": None if level.resets_ms is None else RESETS.get(level.period),
         "usage": spent,
         **{f"usage_{name}": spent if level.period == period else None
            for period, name in (("day", "daily"), ("week", "weekly"), ("month", "monthly"))},
@@ -61,21 +59,15 @@ def openrouter_key(request: Request, caller: CallerRecord) -> Answer:
 
 def _telling(request: Request, caller: CallerRecord) -> Level:
     """The key's own budget or, if it has none, the one above it of which least is left."""
-    chain = scopes.chain_of(caller, *sorted({caller.models[name] for name in caller.callable_models()}))
-    try:
-        levels = request.runtime.meter.levels(chain, clock.now_ms())
-    except RedisAway:
-        raise unavailable("The meter") from None
-    own_level = levels[0]
+    chain, levels, own_level = standing(request, caller)
     if own_level.limit_nano is not None and chain[0].kind == "key":
         return own_level
-    shared = [level for scope, level in zip(chain, levels, strict=True)
-              if level.limit_nano is not None and scope.kind != "subscription"]  # fmt: skip
-    return min(shared, key=_left, default=own_level)
-
-
-def _left(level: Level) -> int:
-    return (level.limit_nano or 0) - level.spent_nano - level.held_nano
+    shared = [
+        (level.left_nano, place)
+        for place, (scope, level) in enumerate(zip(chain, levels, strict=True))
+        if level.left_nano is not None and scope.kind != "subscription"
+    ]
+    return levels[min(shared)[1]] if shared else own_level
 
 
 def _number(nano: int) -> Any:

@@ -27,6 +27,7 @@ from app.providers.conversation import (
     ToolResult,
     Turn,
 )  # fmt: skip
+from app.providers.sse import KEEP_ALIVE
 from app.runtime.ids import new_id
 
 # Members that would change the meaning if they were left out, and the values that say nothing.
@@ -44,7 +45,6 @@ NAMED = frozenset((
     "frequency_penalty", "presence_penalty", "seed", "verbosity", "metadata", "store", "service_tier", "modalities",
     "prediction", "prompt_cache_key", "safety_identifier", "web_search_options",
 ))  # fmt: skip
-KEEP_ALIVE = b": keep-alive\n\n"  # a comment, which clients read over
 _MEDIA = {"image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "document"}
 
 

@@ -6,7 +6,7 @@ from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 
 
-def spend(client: Client, cost_more_than: int = 0) -> None:
+def spend(client: Client) -> None:
     assert client.chat(max_tokens=3).status == 200
 
 
