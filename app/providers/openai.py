@@ -509,8 +509,8 @@ class OpenAI(Adapter):
         super().__init__(settings, policy=policy)
         self._pool = Pool(self.dial())
         self._boundary = secrets.token_hex(24)  # no file can know it
-        shape = shape_of(settings, self.ROW)
-        self._shape = shape
+        self._shape = shape = shape_of(settings, self.ROW)
+        self._credentials = _credentials_of(settings.secret, shape)
         self._query = f"?{urlencode(shape.query, quote_via=quote)}" if shape.query else ""
         self._renamed = tuple(shape.rename.items())
         # Paths of all models, where the name of the model is no part of them.
@@ -557,7 +557,7 @@ class OpenAI(Adapter):
     def _post(self, path: str, model: str, body: Sequence[bytes], accept: str = JSON) -> Answer:
         headers = {"Content-Type": "application/json", "Accept": accept}
         place = self._paths.get(path) or self._path(path, model)
-        return self._pool.request("POST", place, headers | self._credentials(), body)
+        return self._pool.request("POST", place, headers | self._credentials, body)
 
     def _path(self, path: str, model: str) -> str:
         """Where a call goes, below the base URL."""
@@ -571,19 +571,7 @@ class OpenAI(Adapter):
         form.files = asked.files
         headers = {"Content-Type": f"{MULTIPART}; boundary={self._boundary}", "Accept": "*/*"}
         place = self._paths.get(path) or self._path(path, model)
-        return self._pool.request("POST", place, headers | self._credentials(), parts_of(form, self._boundary))
-
-    def _credentials(self) -> dict[str, str]:
-        """The headers by which the upstream knows us, and those of its own that it asks for."""
-        secret, shape = self.settings.secret, self._shape
-        if not secret or shape.auth == "none":
-            return dict(shape.headers)
-        if shape.auth == "bearer":
-            return {"Authorization": f"Bearer {secret}", **shape.headers}
-        if shape.auth == "basic":
-            pair = base64.b64encode(f"{shape.username}:{secret}".encode()).decode()
-            return {"Authorization": f"Basic {pair}", **shape.headers}
-        return {shape.auth_header: secret, **shape.headers}
+        return self._pool.request("POST", place, headers | self._credentials, parts_of(form, self._boundary))
 
     def _refusal(self, answer: Answer) -> UpstreamError:
         try:
@@ -631,7 +619,7 @@ class OpenAI(Adapter):
 
     def list_models(self) -> tuple[ListedModel, ...] | None:
         path = self._shape.list_path + self._query
-        answer = self._pool.request("GET", path, {"Accept": "application/json"} | self._credentials())
+        answer = self._pool.request("GET", path, {"Accept": JSON} | self._credentials)
         try:
             if answer.status != 200:
                 refusal = self._refusal(answer)
@@ -709,6 +697,18 @@ def shape_of(settings: OpenAISettings, row: OpenAIKind) -> OpenAIKind:
     return shape._replace(
         path=path, list_path=root + shape.list_path, query={"api-version": version} if version else {}
     )
+
+
+def _credentials_of(secret: str | None, shape: OpenAIKind) -> dict[str, str]:
+    """The headers by which the upstream knows us, and those of its own that it asks for."""
+    if not secret or shape.auth == "none":
+        return dict(shape.headers)
+    if shape.auth == "bearer":
+        return {"Authorization": f"Bearer {secret}", **shape.headers}
+    if shape.auth == "basic":
+        pair = base64.b64encode(f"{shape.username}:{secret}".encode()).decode()
+        return {"Authorization": f"Basic {pair}", **shape.headers}
+    return {shape.auth_header: secret, **shape.headers}
 
 
 def of_kind(row: OpenAIKind) -> type[OpenAI]:

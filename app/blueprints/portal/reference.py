@@ -25,6 +25,7 @@ TITLES = {
     "tokens": "Signing in",
     "users": "People",
     "audit": "Audit log",
+    "budget_requests": "Budget requests",
 }
 
 
