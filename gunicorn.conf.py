@@ -262,12 +262,19 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
+    _fix_settings(worker.cfg)
     gevent.get_hub().print_exception = _log_lost_greenlet
     if "v1" in _config.server.doors:
         _load_vocabulary()
         _meet_providers(worker.wsgi)
     _keep_what_is_loaded()
     os.write(worker.tmp.fileno(), b"1")  # see `Worker.is_ready`
+
+
+def _fix_settings(cfg: Any) -> None:
+    """gunicorn looks each setting up through three functions, seventeen times in a request. A worker's never change: a
+    reload makes new workers. As plain attributes they are found at once."""
+    vars(cfg).update((name, setting.get()) for name, setting in cfg.settings.items())
 
 
 def _load_vocabulary() -> None:

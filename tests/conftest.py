@@ -33,9 +33,16 @@ if IN_MEMORY:
     os.environ["TMPDIR"] = tempfile.tempdir = PLACE  # for `tmp_path`, and for what tests start
 
 # How many examples a property is shown: `make check` and `make test-all` say `--hypothesis-profile check` and `all`.
-# How long one takes, to make or to try, says how busy the machine is.
+# How long one takes, to make or to try, says how busy the machine is. Those of `make test` are the same each time, as a
+# judge's must be; the other two look for new ones.
 for profile, many in {"check": 20, "test": 100, "all": 250}.items():
-    settings.register_profile(profile, max_examples=many, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile(
+        profile,
+        max_examples=many,
+        deadline=None,
+        derandomize=profile == "test",
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 settings.load_profile("test")
 
 

@@ -272,6 +272,9 @@ def _path(config: Config) -> str:
 
 
 def _let_go(made: Flask) -> None:
+    for runtime in gateway._of_process.values():  # what it knows is of a world that ends
+        runtime._beats.kill()
+    gateway._of_process.clear()
     with made.app_context():
         db.session.remove()
         db.engine.dispose()  # the last connection that closes puts SQLite's log away: it would grow with each world
@@ -379,11 +382,7 @@ def sign_in(app: Flask, username: str, *, scope: str = "") -> Program:
 
 
 @pytest.fixture
-def metered(app: Flask) -> Iterator[None]:
+def metered(app: Flask) -> None:
     """The meter is open, and pages may call models."""
     with app.app_context():
         current.redis().hset(store.METER, mapping={"epoch": "1", "run_id": server_run(current.redis())})
-    yield
-    for made in gateway._of_process.values():
-        made._beats.kill()
-    gateway._of_process.clear()

@@ -80,12 +80,12 @@ def places_of(text: bytes, members: Mapping[str, bytes], *names: str) -> RawObje
 
 def object_of(members: Mapping[str, bytes]) -> list[bytes]:
     """Return the members as one JSON object, in pieces, so that large members are not copied."""
-    pieces = [b"{"]
+    pieces: list[bytes] = []
+    before = b"{"
     for name, value in members.items():
-        pieces += (b'"', _quoted(name), b'":', value, b",")
-    if members:
-        pieces.pop()
-    pieces.append(b"}")
+        pieces += (b'%b"%b":' % (before, _quoted(name)), value)
+        before = b","
+    pieces.append(b"}" if members else b"{}")
     return pieces
 
 

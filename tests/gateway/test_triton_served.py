@@ -14,9 +14,10 @@ import pytest
 import requests
 from openai import APIStatusError, OpenAI
 
-from app.directory import Deployment
+from app.directory import Deployment, Price
+from app.metering import money
 from app.metering.usage import UsageEvent
-from tests.services.gate import Gate
+from tests.services.gate import PRICE, Gate
 from tests.services.sounds import wav
 from tests.services.triton import Triton
 from tests.services.valkey import ValkeyServer
@@ -34,6 +35,7 @@ SERVED: dict[str, dict[str, Any]] = {
         "chat_template": "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% endfor %}<assistant>",
     }},
 }  # fmt: skip
+BY_LENGTH = Price(id="price", rates={"per_audio_minute": money.NANO})
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,8 @@ def world(valkey_server: ValkeyServer, triton: Triton) -> Iterator[tuple[Gate, s
     for transport, address in (("grpc", triton.grpc), ("http", triton.http)):
         gate.provider(transport, "triton", base_url=address, timeout_s=20)
         for name, about in SERVED.items():
-            gate.model(f"{transport}/{name}", capabilities=capabilities, max_output_tokens=1000)
+            price = BY_LENGTH if name in ("listener", "hearer") else PRICE
+            gate.model(f"{transport}/{name}", capabilities=capabilities, max_output_tokens=1000, price=price)
             deployment = Deployment(
                 id=f"{transport}-{name}", provider_id=f"provider-{transport}",
                 upstream_model=about.get("upstream", name), settings=about.get("settings", {}),
