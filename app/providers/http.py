@@ -99,17 +99,23 @@ class Answer:
 
     def read_within(self, seconds: float) -> bytes | None:
         """The same, but None after so many seconds in which nothing came, and again after as many. The deadlines hold."""
-        now = time.monotonic()
-        if self._silent_since is None:
-            self._silent_since = now
-        ends = self._silent_since + self._pool.deadlines.idle_s if self._has_begun else self._begins_by
+        until = time.monotonic() + seconds
+        since = self._silent_since
+        if since is not None and self._has_begun:
+            until = min(until, since + self._pool.deadlines.idle_s)
         try:
-            piece = self.read(min(now + seconds, ends))
+            piece = self.read(until)
         except UpstreamError as error:
-            if error.timed_out and time.monotonic() < min(ends, self._ends_by):
+            if not error.timed_out:
+                raise
+            if since is None:
+                self._silent_since = since = until - seconds
+            ends = since + self._pool.deadlines.idle_s if self._has_begun else self._begins_by
+            if time.monotonic() < min(ends, self._ends_by):
                 return None
             raise
-        self._silent_since = None
+        if since is not None:
+            self._silent_since = None
         return piece
 
     def read_stream(self, keep_alive_s: float, until: float | None) -> bytes | None:

@@ -41,7 +41,7 @@ class EventReader:
         self._max = max_event_bytes
         self._head = b""  # the first bytes, while they may be a byte order mark
         self._begun = False
-        self._is_clean = False  # nothing is left of an earlier piece
+        self._is_clean = True  # nothing is left of an earlier piece
         self._line: list[bytes] = []  # the pieces of a line whose end has not come
         self._name: bytes | None = None
         self._data: list[bytes] = []  # the data lines of an event whose end has not come
@@ -60,21 +60,23 @@ class EventReader:
         read = self._read
         while (piece := read()) != b"":
             if piece is None:
-                if self._comments and self._is_clean:
+                if self._comments and self._begun and self._is_clean:
                     yield COMMENT, b""
-            # The usual: one whole event, one data line, nothing left from before.
-            elif (
-                self._is_clean
-                and piece.startswith(b"data: {")
-                and piece.endswith(b"\n\n")
-                and piece.find(b"\n") == len(piece) - 2
-                and b"\r" not in piece
-            ):
-                yield None, piece[6:-2]
+            elif (events := self._usual(piece)) is not None:
+                self._begun = True
+                for data in events:
+                    yield None, data
             else:
                 yield from self._feed(piece)
-                self._is_clean = self._begun and not (self._line or self._data or self._name or self._after_cr)
+                self._is_clean = not (self._head or self._line or self._data or self._name or self._after_cr)
         yield from self._end()
+
+    def _usual(self, piece: bytes) -> list[bytes] | None:
+        """The data of a piece that is nothing but whole events of one data line each; None for any other piece."""
+        if not (self._is_clean and piece.startswith(b"data: {") and piece.endswith(b"\n\n")) or b"\r" in piece:
+            return None
+        events = piece[6:-2].split(b"\n\ndata: ")
+        return events if piece.count(b"\n") == 2 * len(events) and b"" not in events else None
 
     def _feed(self, piece: bytes) -> list[Event]:
         """The events that end with this piece, or that are whole in it."""

@@ -207,7 +207,7 @@ class Tally:
 
     def hear(self, delta: dict[str, msgspec.Raw]) -> bool:
         """A piece of the answer came; whether there is text in it."""
-        if len(delta) == 1 and "content" in delta:  # nearly all there are
+        if "content" in delta and (len(delta) == 1 or len(delta) == 2 and "role" in delta):  # nearly all there are
             piece = bytes(delta["content"])
             if piece[0] == QUOTE and len(piece) <= KEPT:
                 size = len(piece) - 2

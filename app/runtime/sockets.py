@@ -60,7 +60,8 @@ class Patience:
         It waits until `until` at most (`time.monotonic`), and if `patiently` for as long, whatever the timeout. Raises what
         `recv` raises, among them `TimeoutError`.
         """
-        if until is not None and until <= time.monotonic():
+        now = time.monotonic()
+        if until is not None and until <= now:
             raise TimeoutError("timed out")
         if type(sock) is not Socket:
             return self._receive_tls(sock, until, patiently)
@@ -70,7 +71,6 @@ class Patience:
             self._timer = get_hub().loop.timer(self._interval, self._interval)
             self._timer.start(self._time_out)
         while True:
-            now = time.monotonic()
             if until is None:
                 since[greenlet] = now
             else:
@@ -85,6 +85,7 @@ class Patience:
             try:
                 size = sock._sock.recv_into(self._buffer)
             except BlockingIOError:  # woken without data
+                now = time.monotonic()
                 continue
             return bytes(self._buffer[:size])
 
