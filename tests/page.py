@@ -52,27 +52,40 @@ class Node:
     def __init__(self, tag: str, attributes: dict[str, str], parent: Node | None) -> None:
         self.tag, self.attributes, self.parent = tag, attributes, parent
         self.children: list[Node | str] = []
+        is_closed = tag == "dialog" and not attributes.keys() & {"open", "data-open"}
+        self.is_seen = not is_closed and tag not in UNSEEN and "hidden" not in attributes
+        self.is_read = self.is_seen and attributes.get("aria-hidden") != "true"  # shown, and read aloud too
 
     @property
     def classes(self) -> list[str]:
         return self.attributes.get("class", "").split()
 
-    @property
-    def is_seen(self) -> bool:
-        closed = self.tag == "dialog" and not self.attributes.keys() & {"open", "data-open"}
-        return not closed and self.tag not in UNSEEN and "hidden" not in self.attributes
+    # A page does not change once it is read, so that what is looked for again and again is found once.
 
-    @property
-    def is_read(self) -> bool:
-        """Whether it is both shown and read aloud."""
-        return self.is_seen and self.attributes.get("aria-hidden") != "true"
-
-    def within(self, *, unseen: bool = False) -> Iterator[Node]:
-        """What is in this element, in the order of the page."""
+    @cached_property
+    def within(self) -> list[Node]:
+        """What one sees in this element, in the order of the page."""
+        found: list[Node] = []
         for child in self.children:
-            if isinstance(child, Node) and (unseen or child.is_read):
+            if isinstance(child, Node) and child.is_read:
+                found.append(child)
+                found += child.within
+        return found
+
+    def all_within(self) -> Iterator[Node]:
+        """What is in this element, seen or not."""
+        for child in self.children:
+            if isinstance(child, Node):
                 yield child
-                yield from child.within(unseen=unseen)
+                yield from child.all_within()
+
+    @cached_property
+    def labels(self) -> list[Node]:
+        return [node for node in self.within if node.tag == "label"]
+
+    @cached_property
+    def by_id(self) -> dict[str, Node]:
+        return {node.attributes["id"]: node for node in reversed(self.within) if "id" in node.attributes}
 
     def around(self) -> Iterator[Node]:
         above = self.parent
@@ -80,6 +93,7 @@ class Node:
             yield above
             above = above.parent
 
+    @cached_property
     def runs(self) -> list[str]:
         """The texts in this element, each as far as a line, a cell or a paragraph goes."""
         pieces: list[str] = []
@@ -98,17 +112,17 @@ class Node:
         pieces.append(edge)
 
     def text(self) -> str:
-        return " ".join(self.runs())
+        return " ".join(self.runs)
 
     def name(self) -> str:
         """What it is called: its label, its caption or heading, or else its text."""
         if label := self.attributes.get("aria-label"):
             return " ".join(label.split())
         if ids := self.attributes.get("aria-labelledby", "").split():
-            return " ".join(node.text() for node in self.root().within(unseen=True) if node.attributes.get("id") in ids)
+            return " ".join(node.text() for node in self.root().all_within() if node.attributes.get("id") in ids)
         if self.tag in NAMED:
             given_by = NAMED_BY.get(self.tag, ())
-            giver = next((node for node in self.within() if node.tag in given_by), None)
+            giver = next((node for node in self.within if node.tag in given_by), None)
             return giver.text() if giver and giver.tag != "h1" else ""  # which is the page's
         return self.text() or self.attributes.get("title", "")
 
@@ -161,7 +175,7 @@ class Part:
     @property
     def texts(self) -> list[str]:
         """Each line, paragraph and cell by itself."""
-        return self.node.runs()
+        return self.node.runs
 
     @property
     def name(self) -> str:
@@ -187,8 +201,8 @@ class Part:
     def __repr__(self) -> str:
         return repr(self.text)
 
-    def _within(self) -> Iterator[Node]:
-        return self.node.within()
+    def _within(self) -> list[Node]:
+        return self.node.within
 
     def _all(self, *tags: str) -> list[Node]:
         return [node for node in self._within() if node.tag in tags]
@@ -356,9 +370,9 @@ class Part:
         """What can be filled in or chosen: its controls, and its groups of them."""
         unnamed = ("hidden", "submit", "button", "image")
         return [
-            Field(node)
+            field
             for node in self._all(*CONTROLS, "fieldset")
-            if node.attributes.get("type") not in unnamed and Field(node).text
+            if node.attributes.get("type") not in unnamed and (field := Field(node)).text
         ]
 
     @property
@@ -381,8 +395,8 @@ class Page(Part):
 
     def __init__(self, root: Node) -> None:
         self.whole = Part(root)
-        main = next((node for node in root.within() if node.tag == "main"), None)
-        self.is_whole = any(node.tag == "html" for node in root.within())
+        main = next((node for node in root.within if node.tag == "main"), None)
+        self.is_whole = any(node.tag == "html" for node in root.within)
         super().__init__(main or root)
 
     @property
@@ -418,7 +432,7 @@ class Page(Part):
 
     def dialog(self, title: str) -> Part:
         """A dialog, as after it was opened."""
-        dialogs = [Part(node) for node in self.whole.node.within(unseen=True) if node.tag == "dialog"]
+        dialogs = [Part(node) for node in self.whole.node.all_within() if node.tag == "dialog"]
         return _only(
             f"dialog {title!r}", [one for one in dialogs if one.name == title], lambda: [one.name for one in dialogs]
         )
@@ -580,8 +594,8 @@ class Field(Control):
         if self.node.tag == "fieldset" or self.node.attributes.get("aria-label"):
             return self.node.name()
         id = self.node.attributes.get("id")
-        for label in self.node.root().within():
-            if label.tag == "label" and (label in self.node.around() or (id and label.attributes.get("for") == id)):
+        for label in self.node.root().labels:
+            if label in self.node.around() or (id and label.attributes.get("for") == id):
                 return label.text()
         return ""
 
@@ -644,7 +658,8 @@ class Field(Control):
 
     def _told(self, what: str) -> str | None:
         ids = [id for id in self.node.attributes.get("aria-describedby", "").split() if id.endswith(f"-{what}")]
-        return next((node.text() for node in self.node.root().within() if node.attributes.get("id") in ids), None)
+        by_id = self.node.root().by_id
+        return next((by_id[id].text() for id in ids if id in by_id), None)
 
 
 Found = TypeVar("Found", bound=Part)
@@ -667,7 +682,7 @@ def _span(cell: Node) -> int:
 
 def _check_labels(table: Node) -> None:
     """On a narrow screen a cell shows its label in place of its column's head: both must be the same."""
-    head, *rows = [node for node in table.within(unseen=True) if node.tag == "tr"] or [None]
+    head, *rows = [node for node in table.all_within() if node.tag == "tr"] or [None]
     heads = [cell.text() for cell in _cells(head) for _ in range(_span(cell))] if head else []
     for row in rows:
         cells = [cell for cell in _cells(row) for _ in range(_span(cell))]

@@ -1,5 +1,4 @@
-"""What there is to call: models, and the deployments that join them to providers. What they cost is in
-`app.domain.prices`."""
+"""Models, and the deployments that join them to providers. Prices are in `app.domain.prices`."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ Unset = msgspec.UnsetType
 
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 STATUSES: tuple[str, ...] = get_args(ModelStatus)
-OFFERED: tuple[str, ...] = ("active", "deprecated")  # what the catalogue shows
+OFFERED: tuple[str, ...] = ("active", "deprecated")  # shown in the catalogue
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
 
@@ -64,7 +63,7 @@ def _instruction(name: str) -> Any:
         instruction = instruction.strip()
         if instruction and (instruction.count(TEXT) != 1 or len(instruction) > LONGEST_INSTRUCTION):
             raise Invalid(
-                f"Write {TEXT} once, where the text is to be, in at most {LONGEST_INSTRUCTION} characters.", name
+                f"Write {TEXT} exactly once, where the text goes, in at most {LONGEST_INSTRUCTION} characters.", name
             )
         return instruction
 
@@ -72,15 +71,15 @@ def _instruction(name: str) -> Any:
 
 
 class ModelFields(msgspec.Struct, kw_only=True):
-    """What is said of a model: each of these fields is declared here and has a column in `Model`."""
+    """The fields of a model. Each is declared once, here, and has a column in `Model`."""
 
     name: Annotated[
         str,
         Meta(
             max_length=200,
             title="Name",
-            description="Applications call the model by it, and it cannot be changed later. "
-            "Letters, digits and . _ : @ + - /",
+            description="Applications call the model by this name. It can't be changed later. "
+            "Use letters, digits and . _ : @ + - /",
             extra={
                 "needed": "Give the model a name.",
                 "read": _model_name,
@@ -93,7 +92,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
         Meta(
             max_length=200,
             title="Display name",
-            description="What the catalogue shows. Empty for the name itself.",
+            description="Shown in the catalogue. If empty, the name is shown.",
         ),
     ] = ""
     description: Annotated[
@@ -122,7 +121,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
         bool,
         Meta(
             title="Restricted access",
-            description="People ask for it and an administrator decides, also about those who have access now.",
+            description="People request access and an administrator decides. People who have access now must request it too.",
         ),
     ] = False
     capabilities: Annotated[
@@ -138,7 +137,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
         Meta(
             max_length=50,
             title="Features",
-            description="Free words, separated by commas, such as tools, vision, reasoning.",
+            description="Keywords, separated by commas, such as tools, vision, reasoning.",
         ),
     ] = []
     aliases: Annotated[
@@ -146,11 +145,11 @@ class ModelFields(msgspec.Struct, kw_only=True):
         Meta(
             max_length=50,
             title="Other names",
-            description="Applications can call the model by these too, separated by commas. Answers have its own name.",
+            description="Applications can also call the model by these names, separated by commas. Answers show its own name.",
         ),
     ] = []
     context_window: Annotated[
-        Tokens | None, Meta(title="Context window", description="Tokens, in and out together.")
+        Tokens | None, Meta(title="Context window", description="Input and output tokens together.")
     ] = None
     max_output_tokens: Annotated[Tokens | None, Meta(title="Max output", description="Tokens.")] = None
     default_output_tokens: Annotated[
@@ -160,7 +159,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
         Tokens | None,
         Meta(
             title="Image tokens",
-            description="The most tokens that one in a prompt may count. Empty for the usual bound.",
+            description="Maximum tokens that one image in a prompt can count as. If empty, a default limit applies.",
         ),
     ] = None
     audio_tokens: Annotated[
@@ -175,7 +174,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
         Meta(
             max_length=LONGEST_INSTRUCTION,
             title="Instruction for queries",
-            description='What an embedding\'s text becomes if its request says "type": "query", such as: query: {text}',
+            description='Template for a text when the request says "type": "query", such as: query: {text}',
             extra={"read": _instruction("query_instruction")},
         ),
     ] = ""
@@ -184,14 +183,14 @@ class ModelFields(msgspec.Struct, kw_only=True):
         Meta(
             max_length=LONGEST_INSTRUCTION,
             title="Instruction for passages",
-            description='The same for "type": "passage". Empty for the text itself.',
+            description='The same for "type": "passage". If empty, the text is sent as it is.',
             extra={"read": _instruction("passage_instruction")},
         ),
     ] = ""
 
 
 class Model(Base):
-    """What people subscribe to and applications name. Prices are read through `price`, newest first in `prices`."""
+    """A model that people subscribe to and applications call. `prices` has the newest first; `price` is the current one."""
 
     __tablename__ = "model"
 
@@ -227,12 +226,12 @@ class Model(Base):
 
     @property
     def price(self) -> Price | None:
-        """The price in force now."""
+        """The current price."""
         return self.price_at(now())
 
     @property
     def is_served(self) -> bool:
-        """Whether a deployment's provider is switched on; without one every call is refused."""
+        """Whether any deployment's provider is active. If none is, every call is refused."""
         return any(item.provider.status == "active" for item in self.deployments)
 
     def price_at(self, moment: datetime) -> Price | None:
@@ -245,7 +244,7 @@ class Model(Base):
 
     def summary(self) -> dict[str, Any]:
         told = fields.told(ModelFields, self)
-        del told["description"]  # too long to be kept once more with each change
+        del told["description"]  # too long to store again with each change
         return {
             **told,
             "price": self.price.decimals() if self.price else None,
@@ -254,7 +253,7 @@ class Model(Base):
 
 
 class Deployment(Base):
-    """One way to reach a model. Lower priorities are tried first; weights share the calls of one priority."""
+    """A model at one provider. Lower priorities are tried first; weights divide the calls among equal priorities."""
 
     __tablename__ = "deployment"
 
@@ -280,7 +279,7 @@ class Deployment(Base):
 
 
 class DeploymentSpec(msgspec.Struct, kw_only=True):
-    """A deployment as it is asked for."""
+    """A deployment to create or keep."""
 
     provider_id: str
     upstream_model: str
@@ -290,7 +289,7 @@ class DeploymentSpec(msgspec.Struct, kw_only=True):
 
 
 def model(name: str) -> Model:
-    """The model of that name; raises `NotFound`."""
+    """Returns the model with this name. Raises `NotFound`."""
     found = find_model(name)
     if found is None:
         raise NotFound(f"There is no model named {name!r}.")
@@ -298,7 +297,7 @@ def model(name: str) -> Model:
 
 
 def model_by_id(id: str) -> Model:
-    """The model of that id; raises `NotFound`."""
+    """Returns the model with this id. Raises `NotFound`."""
     model = db.session.get(Model, id)
     if model is None:
         raise NotFound("There is no such model.")
@@ -306,12 +305,12 @@ def model_by_id(id: str) -> Model:
 
 
 def names() -> list[str]:
-    """The names of all models, by name: for filters, which need nothing else of them."""
+    """Returns all model names in order. Filters need only the names."""
     return list(db.session.scalars(select(Model.name).order_by(Model.name)))
 
 
 def with_deployments() -> Any:
-    """Models bring their deployments in the same query: not for an export, which is read in pieces."""
+    """Loads deployments in the same query. Don't use it for exports, which are read in batches."""
     return joinedload(Model.deployments)
 
 
@@ -320,7 +319,7 @@ def find_model(name: str) -> Model | None:
 
 
 def find_called(name: str) -> Model | None:
-    """The model that has this name, or this as another name."""
+    """Returns the model that has this name or alias, or None."""
     return find_model(name) or db.session.scalar(select(Model).where(has_word(Model.aliases, name)))
 
 
@@ -332,7 +331,7 @@ def all_models(
     restricted: bool | None = None,
     provider_id: str | None = None,
 ) -> Select[Model]:
-    """Every model by name, hidden and disabled ones too: for admins."""
+    """Selects every model in order of name, including hidden and disabled ones. For admins."""
     query = select(Model).order_by(Model.name)
     if search:
         query = query.where(matches(search))
@@ -348,7 +347,7 @@ def all_models(
 
 
 def offered_models(*, search: str | None = None, capability: str | None = None) -> Select[Model]:
-    """The catalogue that everybody sees: active and deprecated models."""
+    """Selects the models everyone sees: active and deprecated ones."""
     return all_models(search=search, capability=capability).where(Model.status.in_(OFFERED))
 
 
@@ -362,8 +361,8 @@ def matches(search: str) -> ColumnElement[bool]:
 
 
 def has_word(column: Any, word: Any) -> ColumnElement[bool]:
-    """Whether a list of words (capabilities, features) contains exactly this one, a text or a column."""
-    if db.engine.dialect.name == "postgresql":  # in words that an index may answer
+    """Whether a list column (capabilities, features) contains exactly this word, a string or a column."""
+    if db.engine.dialect.name == "postgresql":  # an index can answer this form
         return cast(column, JSONB).contains([word] if isinstance(word, str) else func.to_jsonb(word))
     words = words_of(column)
     return exists(select(literal(1)).select_from(words).where(words.c.value == word))
@@ -375,7 +374,7 @@ def has_no_word(column: Any) -> ColumnElement[bool]:
 
 
 def words_of(column: Any) -> Any:
-    """A JSON list as rows with the column `value`, beside the row that has the list."""
+    """The items of a JSON list as rows with the column `value`, joined to their row."""
     each = func.json_array_elements_text if db.engine.dialect.name == "postgresql" else func.json_each
     return each(column).table_valued("value", name="word")
 
@@ -392,7 +391,7 @@ def is_served() -> ColumnElement[bool]:
 
 
 def price_now(name: str) -> Any:
-    """A part of the price in force now, such as `input_per_mtok`, as SQL: nano-units, or null."""
+    """A member of the current price, such as `input_per_mtok`, as SQL: nano-units, or null."""
     return (
         select(getattr(Price, name))
         .where(Price.model_id == Model.id, Price.from_at <= now())
@@ -404,7 +403,7 @@ def price_now(name: str) -> Any:
 
 
 def models_by_provider() -> dict[str, list[str]]:
-    """The names of the models that each provider serves, by the provider's id."""
+    """Returns the names of the models each provider serves, by provider id."""
     served: dict[str, list[str]] = {}
     query = select(Deployment.provider_id, Model.name).join(Model).distinct().order_by(Model.name)
     for id, name in db.session.execute(query):
@@ -413,7 +412,7 @@ def models_by_provider() -> dict[str, list[str]]:
 
 
 def models_by_upstream(provider_id: str) -> dict[str, list[str]]:
-    """The names of the models that a provider serves, by their names there."""
+    """Returns the names of the models a provider serves, by their names at the provider."""
     served: dict[str, list[str]] = {}
     query = select(Deployment.upstream_model, Model.name).join(Model).where(Deployment.provider_id == provider_id)
     for upstream_model, name in db.session.execute(query.order_by(Model.name)):
@@ -422,7 +421,7 @@ def models_by_upstream(provider_id: str) -> dict[str, list[str]]:
 
 
 def deployments_of(item: Provider) -> list[Deployment]:
-    """What a provider serves, by the model's name, each with its model."""
+    """Returns a provider's deployments with their models, in order of model name."""
     query = (
         select(Deployment)
         .join(Model)
@@ -434,13 +433,13 @@ def deployments_of(item: Provider) -> list[Deployment]:
 
 
 def settings_of_deployment(item: Provider, upstream_model: str) -> dict[str, Any]:
-    """The settings of a provider's deployment of this model there; of the first, if several models are served by it."""
+    """Returns the settings of a provider's deployment of this upstream model: the first one's, if several use it."""
     chosen = (one.settings for one in deployments_of(item) if one.upstream_model == upstream_model)
     return next(chosen, {})
 
 
 def only_served_by(item: Provider) -> list[str]:
-    """The names of the models that no other active provider serves: they stop when this one does."""
+    """Returns the names of the models that no other active provider serves. They stop when this provider stops."""
     other = exists().where(
         Deployment.model_id == Model.id,
         Deployment.provider_id == Provider.id,
@@ -451,7 +450,7 @@ def only_served_by(item: Provider) -> list[str]:
 
 
 def upstream_models_of(item: Provider) -> list[str]:
-    """What a provider's deployments are called there."""
+    """Returns the provider's own names for the models it serves."""
     query = select(Deployment.upstream_model).where(Deployment.provider_id == item.id).distinct()
     return sorted(db.session.scalars(query))
 
@@ -465,15 +464,15 @@ def create_model(
     deployments: Sequence[DeploymentSpec] = (),
     **values: Any,
 ) -> Model:
-    """A new model with the given `ModelFields`. `price` is as `prices.read` takes it; it holds from now on, or from
-    `price_from`. Raises `Invalid` or, for a taken name, `Conflict`."""
+    """Creates a model with the given `ModelFields`. `price` is what `prices.read` takes. It applies from now or from
+    `price_from`. Raises `Invalid`, and `Conflict` for a name that is taken."""
     model = Model(id=new_id())
     _fill_model(model, {**fields.usual(ModelFields), **values, "name": name})
     if find_called(name):
         raise Conflict(f"The name {name} is taken.", "name")
     _must_be_free(model)
     db.session.add(model)
-    with db.session.no_autoflush:  # a new deployment is its provider's before it is the session's
+    with db.session.no_autoflush:  # a new deployment belongs to its provider before the session knows it
         _set_deployments(model, deployments)
     if price is not None and price_from is None:
         _add_price(model, price, now())
@@ -494,10 +493,10 @@ def update_model(
     deployments: Sequence[DeploymentSpec] | Unset = UNSET,
     **values: Any,
 ) -> Model:
-    """Changes what is given, also of the `ModelFields`; a price that differs from the present one holds from now on, or
-    is planned for `price_from` as `set_price` does it.
+    """Updates the given fields. A price that differs from the current one applies from now, or from `price_from` as in
+    `set_price`.
 
-    Doors call `catalog_changes.change`, which also does what a change means for subscriptions."""
+    Doors call `catalog_changes.change`, which also updates subscriptions."""
     before = item.summary()
     _fill_model(item, values)
     if values.get("aliases", UNSET) is not UNSET:
@@ -520,14 +519,14 @@ def update_model(
 def set_price(
     item: Model, *, by: Person | None, price: Mapping[str, Any], from_at: datetime, field: str = "from"
 ) -> Price | None:
-    """Plans a price from an instant on, now or later; None when it is the one that holds then already.
+    """Sets a price that applies from `from_at`, now or later. Returns None if the same price applies then already.
 
-    Raises `Invalid`, naming `field`, for an instant in the past: what was charged stays explained.
+    Raises `Invalid`, naming `field`, for a time in the past: past charges must stay explainable.
     """
     if from_at < now().replace(microsecond=0):
-        raise Invalid("A price can begin now or later, not in the past.", field)
+        raise Invalid("A price can start now or later, not in the past.", field)
     if from_at >= LATEST:
-        raise Invalid("A price begins before the year 3000.", field)
+        raise Invalid("A price must start before the year 3000.", field)
     made = _add_price(item, price, from_at)
     if made:
         db.session.flush()
@@ -538,7 +537,7 @@ def set_price(
 
 
 def remove_model(item: Model, *, by: Person | None) -> None:
-    """Takes a model away with its deployments and prices; doors call `catalog_changes.delete`, which ends
+    """Deletes a model with its deployments and prices. Doors call `catalog_changes.delete`, which also ends
     subscriptions."""
     audit.record(by, "model.delete", "model", item.id, name=item.name, before=item.summary(), after={})
     db.session.delete(item)
@@ -547,8 +546,8 @@ def remove_model(item: Model, *, by: Person | None) -> None:
 
 
 def weigh(item: Provider, *, by: Person | None, wanted: Mapping[str, tuple[int, int]]) -> int:
-    """Sets priority and weight of a provider's deployments, by their ids; how many changed. Raises `Invalid` naming
-    `<id>.priority` or `<id>.weight`, and `NotFound` for a deployment that is not the provider's."""
+    """Sets priority and weight of a provider's deployments, by id. Returns how many changed. Raises `Invalid` naming
+    `<id>.priority` or `<id>.weight`, and `NotFound` for a deployment of another provider."""
     present = {one.id: one for one in deployments_of(item)}
     changed = 0
     for id, (priority, weight) in wanted.items():
@@ -577,7 +576,7 @@ def _fill_model(item: Model, values: Mapping[str, Any]) -> None:
 
 
 def _must_be_free(item: Model) -> None:
-    """Raises `Invalid` for another name that no model can have, and `Conflict` for one that a model has."""
+    """Raises `Invalid` for an alias that can't be a model name, and `Conflict` for one that is taken."""
     with db.session.no_autoflush:
         for alias in item.aliases:
             try:
@@ -590,7 +589,7 @@ def _must_be_free(item: Model) -> None:
 
 
 def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:
-    """Makes the deployments be those wanted; one that stays the same keeps its id."""
+    """Replaces the deployments. An unchanged deployment keeps its id."""
     if len(wanted) > 100:
         raise Invalid("Use at most 100 deployments.", "deployments")
     existing = {(one.provider_id, one.upstream_model): one for one in item.deployments}
@@ -601,7 +600,7 @@ def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:
         if upstream is None:
             raise Invalid("There is no such provider.", f"{where}.provider_id")
         if not 1 <= len(spec.upstream_model.strip()) <= 200:
-            raise Invalid("Give the model's name at the provider, at most 200 characters.", f"{where}.upstream_model")
+            raise Invalid("Enter the provider's name for the model, at most 200 characters.", f"{where}.upstream_model")
         _must_be_a_rank(spec.priority, spec.weight, where)
         name = (spec.provider_id, spec.upstream_model.strip())
         must_be_deployable(upstream, spec.settings, f"{where}.settings")
@@ -617,9 +616,9 @@ def _set_deployments(item: Model, wanted: Sequence[DeploymentSpec]) -> None:
 
 def _must_be_a_rank(priority: int, weight: int, where: str) -> None:
     if not 0 <= priority <= 1000:
-        raise Invalid("Give a priority from 0 to 1000.", f"{where}.priority")
+        raise Invalid("Enter a priority from 0 to 1000.", f"{where}.priority")
     if not 0 <= weight <= 1000:
-        raise Invalid("Give a weight from 0 to 1000.", f"{where}.weight")
+        raise Invalid("Enter a weight from 0 to 1000.", f"{where}.weight")
 
 
 def _add_price(item: Model, price: Mapping[str, Any], from_at: datetime) -> Price | None:

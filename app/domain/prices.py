@@ -1,8 +1,7 @@
-"""What a model costs: dated prices, and how a price that is asked for is read.
+"""Dated prices of models, and how a given price is read.
 
-A price has an amount for each member of `quantities.PRICES`. Other amounts may apply to service tiers and to long
-prompts: these are its bands. A price is never edited: a change is a new row, and the newest row whose time has come
-holds.
+A price has an amount for each member of `quantities.PRICES`. Its bands hold other amounts for service tiers and for
+long prompts. A price is never edited: a change adds a row, and the newest row that has started applies.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ LARGEST_TOKENS = 1_000_000_000
 MOST_TIERS = 10
 TIER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 TIER_NAME_RULE = "Name a tier with up to 32 lower-case letters, digits, _ and -, beginning with a letter."
-NEEDS_AMOUNT = "Give at least one amount."
-TOKENS_RULE = f"Give the number of prompt tokens above which these amounts apply, from 1 to {LARGEST_TOKENS}."
+NEEDS_AMOUNT = "Enter at least one amount."
+TOKENS_RULE = f"Enter the number of prompt tokens above which these amounts apply, from 1 to {LARGEST_TOKENS}."
 
 Rates = dict[str, int]  # nano-units by the name of a member
 
 
 class Terms(NamedTuple):
-    """What a price says, in nano-units. A rate of None is not priced, 0 is free.
+    """The content of a price, in nano-units. None means not priced, 0 means free.
 
     `tiers` has rates by the name of a service tier; `long_context` has `above_prompt_tokens` and `rates`.
     """
@@ -50,7 +49,7 @@ UNPRICED = Terms(dict.fromkeys(PRICES), {}, None)
 
 
 class Priced:
-    """A column for each member of a price."""
+    """One column for each member of a price."""
 
     if TYPE_CHECKING:
         input_per_mtok: Mapped[int | None]
@@ -63,7 +62,7 @@ for _name in PRICES:
 
 
 class Price(Priced, Base):
-    """A model's price from an instant on: the columns hold its `Terms`."""
+    """A model's price from `from_at` on. The columns hold its `Terms`."""
 
     __tablename__ = "price"
 
@@ -83,7 +82,7 @@ class Price(Priced, Base):
         return Terms({name: getattr(self, name) for name in PRICES}, self.tiers or {}, self.long_context)
 
     def bands(self) -> dict[str, Any]:
-        """The amounts for service tiers and long prompts, in decimals, as the API returns them."""
+        """The amounts for service tiers and long prompts as decimals, as the API returns them."""
         _, tiers, long = self.terms
         return {
             "tiers": {tier: _decimals(rates) for tier, rates in tiers.items()},
@@ -97,7 +96,7 @@ class Price(Priced, Base):
         return _decimals(self.terms.rates) | self.bands()
 
     def record(self) -> directory.Price:
-        """The price as it is published."""
+        """The price for the directory."""
         rates, tiers, long = self.terms
         return directory.Price(
             id=self.id,
@@ -107,27 +106,27 @@ class Price(Priced, Base):
         )
 
 
-_PLACE = attrgetter("from_at", "id")  # of a model's price among its others, the newest last
+_PLACE = attrgetter("from_at", "id")  # sort key of a model's prices, oldest first
 
 
 def by_id(id: str) -> Price | None:
-    """The price that an entry of the books was charged by. None if its model has been removed."""
+    """Returns the price a ledger entry was charged by, or None if its model was deleted."""
     return db.session.get(Price, id)
 
 
 def in_force(prices: Iterable[Price], moment: datetime) -> Price | None:
-    """Which of a model's prices holds at a moment."""
+    """Returns the price that applies at `moment`, or None."""
     return max((price for price in prices if price.from_at <= moment), key=_PLACE, default=None)
 
 
 def planned(prices: Iterable[Price]) -> list[Price]:
-    """A model's future prices, the next first; of two for one instant the one that was planned later."""
+    """Returns a model's future prices, the next first. Of two for the same time, the one created later counts."""
     coming = {price.from_at: price for price in sorted(prices, key=_PLACE) if price.from_at > now()}
     return list(coming.values())
 
 
 def read(given: Mapping[str, Any]) -> Terms:
-    """Reads a whole price: decimals by the names of `PRICES`, `tiers` and `long_context`. What is left out or None is not
+    """Reads a whole price: decimals by the names of `PRICES`, `tiers` and `long_context`. A missing or None amount is not
     priced. Raises `Invalid` naming the member, such as `price.tiers.flex.input_per_mtok`."""
     return Terms(
         {name: _read_amount(given.get(name), f"price.{name}") for name in PRICES},
@@ -137,7 +136,7 @@ def read(given: Mapping[str, Any]) -> Terms:
 
 
 def _read_tiers(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Rates]:
-    """Names are checked before anything else is read: a field's path repeats them."""
+    """Checks the names first, because field paths contain them."""
     if len(given) > MOST_TIERS:
         raise Invalid(f"Use at most {MOST_TIERS} tiers.", "price.tiers")
     if not all(TIER_NAME.fullmatch(tier) for tier in given):
@@ -155,7 +154,7 @@ def _read_long_context(given: Mapping[str, Any] | None) -> dict[str, Any] | None
 
 
 def _read_rates(given: Mapping[str, Any], place: str) -> Rates:
-    """The amounts of a band that are given, of which there must be one."""
+    """Reads the amounts of a band. At least one must be given."""
     read = {name: _read_amount(given.get(name), f"{place}.{name}") for name in PRICES}
     rates = {name: amount for name, amount in read.items() if amount is not None}
     if not rates:

@@ -210,10 +210,7 @@ def test_a_sorted_head_says_so_and_sorts_the_other_way(web_app: Flask) -> None:
 def test_a_budget_says_in_words_what_its_colour_says(web_app: Flask, spent: int, state: str, words: str) -> None:
     part = tests.page.read(shown(web_app, "{{ ui.budget_bar(spent, 0, 100) }}", spent=spent))
     looks = [
-        look
-        for node in part.node.within()
-        for look in node.classes
-        if re.fullmatch(r"budget-(ok|warning|danger)", look)
+        look for node in part.node.within for look in node.classes if re.fullmatch(r"budget-(ok|warning|danger)", look)
     ]
     assert looks == [f"budget-{state}"]
     assert [one for one in ("Running low", "Almost used up", "Used up", "over") if one in part] == (

@@ -22,5 +22,5 @@ READ_ONLY = "Read-only access: your role can’t make changes."
 
 def usable(page: Page) -> list[str]:
     """The buttons that send one of the page's forms, those in its dialogs too, and could change something."""
-    forms = [FormPart(node) for node in page.node.within(unseen=True) if node.tag == "form"]
+    forms = [FormPart(node) for node in page.node.all_within() if node.tag == "form"]
     return [button.text for form in forms if form.method == "post" for button in form.buttons if not button.disabled]

@@ -209,7 +209,7 @@ def test_how_long_a_request_waits_is_told_in_words_and_colour(
         age(asked, days)
     cell = signed_in("admin").page("/admin/approvals").row("owner").cell("Requested")
     assert cell.texts[-1] == words
-    looks = [look for node in cell.node.within() for look in node.classes if look in ("pf-m-orange", "pf-m-red")]
+    looks = [look for node in cell.node.within for look in node.classes if look in ("pf-m-orange", "pf-m-red")]
     assert looks == ([f"pf-m-{colour}"] if colour else [])
 
 

@@ -366,7 +366,7 @@ def test_tiers_and_long_prompts_are_folded_until_they_are_used(
     admin, path = signed_in("admin"), f"/admin/models/{small.id}"
 
     def opened(page: Part) -> list[str]:
-        return [node.name() for node in page.node.within() if node.tag == "details" and "open" in node.attributes]
+        return [node.name() for node in page.node.within if node.tag == "details" and "open" in node.attributes]
 
     page = admin.page(path)
     assert opened(page.section("Price")) == []
@@ -445,7 +445,7 @@ def test_every_fault_of_a_price_is_named_at_once_and_what_was_typed_stays(
         "deployments-5-provider_id",
     }  # fmt: skip
     shut = [
-        node for node in page.section("Price").node.within()
+        node for node in page.section("Price").node.within
         if node.tag == "details" and "open" not in node.attributes
         and any(field.error for field in Part(node).fields)
     ]  # fmt: skip
@@ -516,7 +516,7 @@ def test_a_price_is_planned_from_a_later_time_on(people: People, small: Model, s
     assert (planned_row.cell("Input"), running.cell("Input")) == ("$0.15", "$1.00")
     past = admin.post(path, **{**form, "display_name": "Past", "price_from": "2020-01-01T00:00"})
     assert (past.status_code, read(past).errors) == (
-        422, {"Effective from": "A price can begin now or later, not in the past."},
+        422, {"Effective from": "A price can start now or later, not in the past."},
     )  # fmt: skip
     assert fresh("small").display_name == "Later"
     assert admin.post(path, **{**form, "price_from": "soon"}).status_code == 422
