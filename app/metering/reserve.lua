@@ -161,10 +161,11 @@ end
 -- How long an answer is that is longer than nearly all of the recent ones, tokens; a quarter more, so that the next
 -- of that length is not cut either.
 local function usual_output()
-  local count = KEYS[8] ~= KEYS[5] and redis.call('LLEN', KEYS[8]) or 0
-  if count == 0 then return UNKNOWN_OUTPUT end
-  local high = redis.call('SORT', KEYS[8], 'LIMIT', math.ceil(count * HIGH_PERCENT / 100) - 1, 1)[1]
-  return math.max(math.ceil(high * 1.25), SHORTEST_ANSWER)
+  local known = KEYS[8] ~= KEYS[5] and redis.call('LRANGE', KEYS[8], 0, -1) or {}
+  if #known == 0 then return UNKNOWN_OUTPUT end
+  for i = 1, #known do known[i] = tonumber(known[i]) end
+  table.sort(known)
+  return math.max(math.ceil(known[math.ceil(#known * HIGH_PERCENT / 100)] * 1.25), SHORTEST_ANSWER)
 end
 
 local output = tonumber(ARGV[7])
