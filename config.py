@@ -108,6 +108,8 @@ class Gateway(Section, frozen=True):
     default_model: str | None = None  # serves the names that no model has, as a model's name or as another name of it
     # After so much silence of an upstream a stream gives a sign of life.
     keep_alive_s: Annotated[float, msgspec.Meta(ge=0.05, le=300)] = 15.0
+    # What a spent budget answers where OpenAI's dialect is spoken. Some clients repeat every 429 and show no message.
+    budget_stop_status: Literal[402, 429] = 429
 
 
 class Portal(Section, frozen=True):
@@ -365,7 +367,7 @@ def _override(settings: dict[str, Any], environ: Mapping[str, str]) -> None:
 def _typed(text: str, kind: Any, name: str) -> Any:
     """One environment value: text stays text, lists may be written `a,b`, the rest is read as YAML."""
     options = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
-    if str in options or get_origin(kind) is Literal:
+    if str in options or get_origin(kind) is Literal and all(isinstance(option, str) for option in get_args(kind)):
         return text
     is_list = any(get_origin(option) is list for option in options)
     if is_list and not text.lstrip().startswith("["):

@@ -101,6 +101,11 @@ def origin(conversation: str) -> str:
     return f"{TAG}:origin:{conversation}"
 
 
+def outputs(caller_id: str, model: str) -> str:
+    """List of the lengths of the last answers of a model to a caller's requests without an output limit, tokens."""
+    return f"{TAG}:outputs:{caller_id}:{model}"
+
+
 DENIALS = (
     f"{TAG}:denials"  # list: `app.gateway.denials.Told` as JSON, until the cold side writes them into the audit log
 )

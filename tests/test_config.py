@@ -83,6 +83,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     config = from_file(tmp_path, "server: {port: 1, host: a}\nportal: {name: File}", CONFIG_SERVER_PORT="8080",
                        CONFIG_PORTAL_NAME="123")  # fmt: skip
     assert (config.server.port, config.server.host, config.portal.name) == (8080, "a", "123")
+    assert load({"CONFIG_GATEWAY_BUDGET_STOP_STATUS": "402"}).gateway.budget_stop_status == 402
 
 
 @pytest.mark.parametrize("written", ["v1,api", " v1 , api ,", "[v1, api]", '["v1", "api"]'])
@@ -105,6 +106,7 @@ def test_keys_with_underscores_are_unambiguous() -> None:
         ("CONFIG_SERVER_PROT", "1", "CONFIG_SERVER_PROT: unknown setting server.prot"),
         ("CONFIG_SERVER_PORT", "many", "server.port: expected `int`, got `str`"),
         ("CONFIG_SERVER_WORKERS", "0", "server.workers: expected 1 to 64"),
+        ("CONFIG_GATEWAY_BUDGET_STOP_STATUS", "500", "gateway.budget_stop_status: invalid enum value 500"),
         ("CONFIG_DEMO_ENABLED", "perhaps", "demo.enabled: expected `bool | null`, got `str`"),
         ("CONFIG_SERVER_DOORS", "[", "CONFIG_SERVER_DOORS: '[' cannot be read"),
         ("CONFIG_SERVER_DOORS", "", "server.doors: expected at least one of"),

@@ -9,12 +9,13 @@ import msgspec
 from gevent import getcurrent
 from gevent.hub import get_hub
 
+from app import store
 from app.directory import CallerRecord, Model, Price
 from app.gateway.dialects.base import Dialect
 from app.gateway.routing import FREE, Candidate, Steering
 from app.metering import money, pricing
 from app.metering.quantities import NAMES
-from app.metering.reservations import Hold, Reaped
+from app.metering.reservations import Hold, Output, Reaped
 from app.metering.usage import Attempt, Outcome, UsageEvent
 from app.providers.base import UNBOUNDED, Exchange, Possible, UpstreamRequest, Usage
 
@@ -179,6 +180,16 @@ class Call:
                 "completion_tokens": max(event.completion_tokens - reaped.completion_tokens, 0),
             },
         )
+
+    def output(self) -> Output | None:
+        """How long its answer was, of several the mean, if that tells how long others without a limit will be."""
+        hold = self.hold
+        if self.bound.output is not None or not hold.bounded or not hold.amount_nano or self.outcome != "ok":
+            return None
+        length, most = -(-self.usage.completion_tokens // self.bound.answers), self.request.usual_output
+        if length >= hold.output_limit:  # it was cut: if many are, the next limit has to be higher
+            length = min(2 * length, most)
+        return Output(store.outputs(self.caller.id, self.model.name), length) if length else None
 
     def opening(self) -> UsageEvent:
         """The usage event of a call that has only begun: who calls what."""

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 INVALID = "invalid_request_error"
+KEYS_PAGE = "/keys"
+FINAL = {
+    "x-should-retry": "false"
+}  # for what another try cannot change: clients repeat it otherwise, and hide its message
 SHOWN_PATH = 500  # characters
 
 
@@ -25,6 +29,7 @@ class ApiError(Exception):
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
         original: tuple[str, bytes] | None = None,
+        page: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -34,6 +39,7 @@ class ApiError(Exception):
         self.param = param
         self.headers = dict(headers or {})
         self.original = original  # the upstream's own words, see `UpstreamError`
+        self.page = page  # of the portal, where people can do something about it; the door tells its address
         self.denied_model: str | None = None  # the name, when that is why
 
 
@@ -43,6 +49,7 @@ def no_key() -> ApiError:
         INVALID,
         None,
         "No API key was given. Send it as `Authorization: Bearer sk-…`; keys are made in the portal.",
+        page=KEYS_PAGE,
     )
 
 
@@ -52,6 +59,7 @@ def bad_key() -> ApiError:
         INVALID,
         "invalid_api_key",
         "This API key is not valid: it is unknown, paused, revoked or expired. The portal tells which, under API keys.",
+        page=KEYS_PAGE,
     )
 
 
@@ -100,6 +108,7 @@ def out_of_scope(scope: str, scopes: tuple[str, ...]) -> ApiError:
     return ApiError(
         403, INVALID, "insufficient_scope",
         f"This key may not be used for '{scope}', only for {', '.join(scopes)}. The portal tells and changes it, under API keys.",
+        page=KEYS_PAGE,
     )  # fmt: skip
 
 
@@ -110,13 +119,15 @@ def routing_fixed() -> ApiError:
         None,
         "This key's routing is fixed: it may not name `provider` or `fallback_providers`.",
         param="provider",
+        page=KEYS_PAGE,
     )
 
 
 def endpoint_disabled(path: str) -> ApiError:
     return ApiError(
-        503, "service_unavailable_error", "endpoint_disabled", f"{path} is switched off here. Ask an administrator."
-    )
+        503, "service_unavailable_error", "endpoint_disabled", f"{path} is switched off here. Ask an administrator.",
+        headers=FINAL,
+    )  # fmt: skip
 
 
 def internal() -> ApiError:

@@ -9,7 +9,7 @@ from app.gateway import pipeline
 from app.gateway.call import Call
 from app.gateway.runtime import Runtime
 from app.metering import money, pricing, scopes
-from app.metering.reservations import SHORTEST_ANSWER, Charge
+from app.metering.reservations import output_for, usual_output
 from app.providers.tokens import apart
 
 
@@ -22,19 +22,22 @@ def estimate_of(runtime: Runtime, call: Call) -> dict[str, Any]:
     charge = pipeline.charge_of(call)
     chain = scopes.chain_of(call.caller, *call.paid_by)
     levels = runtime.meter.levels(chain, clock.now_ms())
-    lefts = [(left, scope) for scope, level in zip(chain, levels, strict=True) if (left := level.left_nano) is not None]
+    lefts = [
+        (left, level.held_nano, scope)
+        for scope, level in zip(chain, levels, strict=True)
+        if (left := level.left_nano) is not None
+    ]
     output = charge.assumed_output if charge.output_limit is None else charge.output_limit
     tightest = min(lefts, key=lambda one: one[0]) if lefts else None
-    if charge.output_limit is None and tightest is not None and _cost(charge, output) > tightest[0]:
-        fits = _fits(charge, tightest[0])
-        if fits >= SHORTEST_ANSWER:
-            output = min(output, fits)
-    hold = _cost(charge, output)
+    if charge.output_limit is None and tightest is not None:
+        left, held, _ = tightest
+        output = output_for(charge, left, held, usual_output(runtime.meter.outputs(charge.outputs_key)))
+    hold = charge.amount(output)
     affordable = tightest is None or charge.priced and hold <= max(tightest[0], 0)
     bound = call.bound
     limited_by = None
     if tightest is not None and not affordable:
-        left, scope = tightest
+        left, _, scope = tightest
         limited_by = {
             "scope": scope.kind, "id": scopes.address_of(call.caller, scope), "remaining": money.text(max(left, 0)),
         }  # fmt: skip
@@ -57,13 +60,3 @@ def _likely(call: Call, output: int) -> int:
     if call.bound.produces_output:
         used["completion_tokens"] = min(output, pricing.UNNAMED_OUTPUT_TOKENS) * call.bound.answers
     return pricing.cost_nano(call.price, used, call.bound.tier)
-
-
-def _cost(charge: Charge, output: int) -> int:
-    return charge.base_nano + money.up(output * charge.answers, charge.output_price)
-
-
-def _fits(charge: Charge, left: int) -> int:
-    """The longest answer that `left` nano-units pay for, tokens."""
-    left -= charge.base_nano
-    return max(left * money.MTOK // (charge.output_price * charge.answers), 0) if charge.output_price else 0

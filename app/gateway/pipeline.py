@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 from hiredis import ReplyError
 
-from app import clock
+from app import clock, store
 from app.gateway import affinity, attempts, errors, refusals, streaming
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
@@ -107,6 +107,7 @@ def charge_of(call: Call) -> Charge:
         assumed_output=call.request.usual_output,
         priced=pricing.is_priced(price, bound) and pricing.unpriced_member(price, bound) is None,
         bucket_tokens=bound.bucket_tokens,
+        outputs_key=store.outputs(call.caller.id, call.model.name),
     )
 
 

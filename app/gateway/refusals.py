@@ -28,10 +28,11 @@ def refusal_of(call: Call, refused: Refused, config: Config) -> ApiError:
         return ApiError(
             403, errors.INVALID, "model_not_priced",
             f"The model '{call.model.name}' has no price, so it can't be used under the budget of {scope}."
-            " Ask an administrator for a price; 0 makes it free.", param="model",
+            " Ask an administrator for a price; 0 makes it free.", param="model", page=f"/models/{quote(call.model.name)}",
         )  # fmt: skip
     if refused.reason == "budget":
-        return _budget_refusal(refused, scope, _page_of(call, refused.scope, config))
+        status = call.dialect.budget_stop or config.gateway.budget_stop_status
+        return _budget_refusal(refused, scope, _page_of(call, refused.scope, config), status)
     wait = max(1, -(-refused.retry_ms // 1000))
     error = too_many(scope, refused.limit, wait, refused.reason)
     if refused.reason != "parallel":
@@ -53,7 +54,7 @@ def too_many(scope: str, limit: int, wait: int, reason: str = "requests") -> Api
     )
 
 
-def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
+def _budget_refusal(refused: Refused, scope: str, page: str, status: int) -> ApiError:
     over = refused.spent - refused.limit
     left = max(refused.limit - refused.spent - refused.held, 0)
     resets = (
@@ -67,14 +68,14 @@ def _budget_refusal(refused: Refused, scope: str, page: str) -> ApiError:
         else ""
     )
     return ApiError(
-        429,
+        status,
         "insufficient_quota",
         "insufficient_quota",
         f"The budget of {scope} can't pay for this request: limit {money.text(refused.limit)}, spent"
         f" {money.text(max(refused.spent, 0))}, reserved {money.text(refused.held)},"
         f" {f'over by {money.text(over)}' if over > 0 else f'remaining {money.text(left)}'}; the request may"
         f" cost {money.text(refused.amount)}. {resets}{smaller} Ask for more at {page}",
-        headers=_until_reset(refused.resets_ms) | {"x-should-retry": "false"},
+        headers=_until_reset(refused.resets_ms) | errors.FINAL,
     )
 
 

@@ -158,7 +158,8 @@ class Runtime:
 
     def _settle(self, call: Call, event: UsageEvent, line: bytes) -> None:
         tokens = event.prompt_tokens + event.completion_tokens
-        settlement = self.meter.settle(call.hold, event.cost_nano, tokens, line, affinity.origin_of(call))
+        origin, output = affinity.origin_of(call), call.output()
+        settlement = self.meter.settle(call.hold, event.cost_nano, tokens, line, origin, output)
         failpoints.reach("settled")
         if not settlement.counted:
             metrics.count_alarm("not_counted")

@@ -15,7 +15,8 @@ from app.directory import Model, Price
 from app.metering import money
 from app.metering.quantities import PARTS, PRICE_MEMBERS, QUANTITIES, Quantity
 
-# What is assumed of an answer when neither request nor model sets a limit.
+# What is assumed of an answer when neither request nor model sets a limit, and near the end of a budget when no answers
+# are known yet.
 DEFAULT_OUTPUT_TOKENS = 4096
 # What a request that names no limit takes from a minute's tokens for its answer, before the real number is known.
 UNNAMED_OUTPUT_TOKENS = 256

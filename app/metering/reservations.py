@@ -1,8 +1,10 @@
 """The meter: reserve before the upstream is asked, beat while it answers, settle once it has.
 
 A call is charged to a chain of scopes (key, subscription, user or member and team, organisation). Reserve checks
-the limits of all of them and holds the most that the call can cost in each, in one script, all or nothing. The
-hold is a named record with a lease of 20 s; beats move it and store progress. Settle takes the hold off and puts
+the limits of all of them and holds the most that the call can cost in each, in one script, all or nothing.
+Of a call that names no output limit it holds the whole default while there is room for it, and near the end of a budget as
+much as nearly all of its caller's recent answers took, so that what is left serves many calls and not one (`output_for`).
+The hold is a named record with a lease of 20 s; beats move it and store progress. Settle takes the hold off and puts
 the cost on; the reaper does the same at the progress for a hold whose lease has ended. A tombstone makes every
 repeat harmless. A period is part of its counter's name: the caller works the name out, and the script tells it
 to work it out anew when its own clock or the scope's period says otherwise.
@@ -20,7 +22,7 @@ import msgspec
 import structlog
 
 from app import clock, store
-from app.metering import periods
+from app.metering import money, periods, pricing
 from app.metering.scopes import ScopeRef
 from app.metering.usage import Refusal, UsageEvent
 
@@ -30,7 +32,11 @@ BEAT_S = LEASE_MS / 4000
 REFUSALS_AN_HOUR = 5_000  # of one person: nobody else's flood takes somebody's explanation
 REFUSAL_S = 86_400
 ORIGIN_S = 3600  # how long a silent conversation is remembered
-SHORTEST_ANSWER = 16  # tokens; where fewer would fit, the budget is as good as used up (see reserve.lua)
+SHORTEST_ANSWER = 16  # tokens; where fewer would fit, the budget is as good as used up
+OUTPUTS = 64  # of a caller and a model that are remembered
+OUTPUTS_S = 7 * 86_400  # how long, if no more come
+HIGH_PERCENT = 95  # of the recent outputs that a shortened limit would not have cut
+MOST_BESIDE = 20  # calls under way for which room is left
 TOMBSTONE_MS = 300_000  # longer than any spool line waits for its replay
 REAPED_MS = 86_400_000  # a worker that slept may wake up long after the reaper settled for it
 
@@ -64,6 +70,46 @@ class Charge(NamedTuple):
     assumed_output: int
     priced: bool
     bucket_tokens: int
+    outputs_key: str = store.BREAKERS_VERSION  # of the recent outputs; none where it is the version's
+
+    def amount(self, output: int) -> int:
+        """The most that the call can cost with answers of `output` tokens, nano-units."""
+        return self.base_nano + money.up(output * self.answers, self.output_price)
+
+    def affords(self, left_nano: int) -> int:
+        """The longest answer that `left_nano` pays for, tokens. There must be a price."""
+        return max((left_nano - self.base_nano) * money.MTOK // (self.output_price * self.answers), 0)
+
+
+def output_for(charge: Charge, left_nano: int, held_nano: int, usual: int) -> int:
+    """The output limit of a call that names none, tokens, as reserve.lua works it out. The tightest budget of its chain has
+    `left_nano` neither spent nor held, and `held_nano` held; `usual` is what `usual_output` makes of the recent outputs.
+
+    It is the whole default if that leaves something for as many calls of the usual length as are held for now, `MOST_BESIDE`
+    at the most. Near the end it is the usual length, or a fair share if that does not go round, and never less than
+    `SHORTEST_ANSWER`: where even that does not fit it is the default again, and the call is refused.
+    """
+    output = charge.assumed_output
+    if charge.output_price == 0:
+        return output
+    usual = min(usual, output)
+    one = charge.amount(usual)
+    beside = 0
+    if held_nano > 0:
+        beside = MOST_BESIDE if held_nano >= one * MOST_BESIDE else -(-held_nano // one)
+    fits = charge.affords(left_nano)
+    if charge.amount(output) + beside * one <= left_nano or fits < SHORTEST_ANSWER:
+        return output
+    return min(output, fits, max(min(usual, charge.affords(left_nano // (beside + 1))), SHORTEST_ANSWER))
+
+
+def usual_output(outputs: Sequence[int]) -> int:
+    """A length that is longer than nearly all of these outputs, tokens; a quarter more, so that the next of that length is
+    not cut either."""
+    if not outputs:
+        return pricing.DEFAULT_OUTPUT_TOKENS
+    high = sorted(outputs)[-(-len(outputs) * HIGH_PERCENT // 100) - 1]
+    return max(-(-high * 5 // 4), SHORTEST_ANSWER)
 
 
 class RouteQuery(NamedTuple):
@@ -161,6 +207,13 @@ class Origin(NamedTuple):
     deployment_id: str
 
 
+class Output(NamedTuple):
+    """How long an answer was, tokens, to be remembered among the recent outputs of its caller and model."""
+
+    key: str
+    tokens: int
+
+
 class Settlement(NamedTuple):
     """What a settle did. `reaped` is there when the reaper had settled the call at its progress before; `counted` is
     False when a counter could not take its part, so that the books alone know it."""
@@ -193,11 +246,12 @@ class MeterClosed(Exception):
 class _Script:
     """A Lua script sent by its digest, and whole where the server does not know it yet.
 
-    `before` names a script that is put before it.
+    `before` names a script that is put before it, `numbers` are what it calls by a name.
     """
 
-    def __init__(self, name: str, *before: str) -> None:
-        self._text = "".join((Path(__file__).parent / f"{part}.lua").read_text() for part in (*before, name))
+    def __init__(self, name: str, *before: str, **numbers: int) -> None:
+        told = "".join(f"local {number} = {value}\n" for number, value in numbers.items())
+        self._text = told + "".join((Path(__file__).parent / f"{part}.lua").read_text() for part in (*before, name))
         self.digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, send: Send, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
@@ -209,9 +263,12 @@ class _Script:
             return send("EVAL", self._text, len(keys), *keys, *args)
 
 
-RESERVE, BEAT, SETTLE, RESTORE, OVERDUE = (
-    _Script(name, "clock") for name in ("reserve", "beat", "settle", "restore", "overdue")
-)
+RESERVE = _Script(
+    "reserve", "clock", SHORTEST_ANSWER=SHORTEST_ANSWER, HIGH_PERCENT=HIGH_PERCENT,
+    UNKNOWN_OUTPUT=pricing.DEFAULT_OUTPUT_TOKENS, MOST_BESIDE=MOST_BESIDE,
+)  # fmt: skip
+SETTLE = _Script("settle", "clock", OUTPUTS=OUTPUTS, OUTPUTS_S=OUTPUTS_S)
+BEAT, RESTORE, OVERDUE = (_Script(name, "clock") for name in ("beat", "restore", "overdue"))
 REFUSE = _Script("refuse")
 
 
@@ -246,7 +303,7 @@ class Meter:
                 self._send,
                 [
                     store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id),
-                    store.BREAKERS_VERSION, query.origin_key, query.probe_key, *keys,
+                    store.BREAKERS_VERSION, query.origin_key, query.probe_key, charge.outputs_key, *keys,
                 ],
                 [
                     request_id,
@@ -314,13 +371,21 @@ class Meter:
         keys = [store.METER, store.LEASES, store.hold(hold.request_id), *hold.keys]
         return bool(BEAT.run(self._send, keys, [hold.request_id, LEASE_MS, _exact(cost_nano), event, self._run_id()]))
 
-    def settle(self, hold: Hold, cost_nano: int, tokens: int, event: bytes, origin: Origin | None = None) -> Settlement:
+    def settle(
+        self,
+        hold: Hold,
+        cost_nano: int,
+        tokens: int,
+        event: bytes,
+        origin: Origin | None = None,
+        output: Output | None = None,
+    ) -> Settlement:
         """Charge what the call cost and append its usage event; not applied when that was done before. `origin` tells which
-        deployment served its conversation.
+        deployment served its conversation, `output` how long its answer was, if that is to be remembered.
 
         Raises `MeterClosed` while counters are counted anew; the same settle is then to be repeated.
         """
-        return self._settle(hold.request_id, hold.keys, cost_nano, tokens, event, origin=origin)
+        return self._settle(hold.request_id, hold.keys, cost_nano, tokens, event, origin=origin, output=output)
 
     def settle_late(self, hold: Hold, event: UsageEvent) -> Settlement:
         """Charge what a call cost beyond what the reaper had charged for it; `event` tells the difference."""
@@ -402,6 +467,10 @@ class Meter:
         """Tell that every hold of the process that writes the spool `writer` is back."""
         self._send("SADD", store.counted(count), writer)
 
+    def outputs(self, key: str) -> list[int]:
+        """The recent outputs that are remembered there, tokens."""
+        return [int(length) for length in self._send("LRANGE", key, 0, -1)]
+
     def levels(self, scopes: Sequence[ScopeRef], now_ms: int) -> list[Level]:
         """What enforcement knows of each scope at this instant."""
         return [self._level(scope, now_ms) for scope in scopes]
@@ -436,15 +505,18 @@ class Meter:
         event: bytes | str,
         reaped: Reaped | None = None,
         origin: Origin | None = None,
+        output: Output | None = None,
     ) -> Settlement:
         origin_key, deployment_id = origin or (store.METER, "-")
+        outputs_key, length = output or (store.METER, -1)
         keys = [
-            store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, origin_key, *chain,
+            store.METER, store.LEASES, store.hold(request_id), store.tombstone(request_id), store.USAGE, origin_key,
+            outputs_key, *chain,
         ]  # fmt: skip
         args: list[str | int | bytes] = [
             request_id, _exact(cost_nano), max(_exact(tokens), 0), event, TOMBSTONE_MS if reaped is None else REAPED_MS,
             0 if reaped is None else LEASE_MS, self._run_id(), "settled" if reaped is None else reaped.tombstone,
-            deployment_id, ORIGIN_S,
+            deployment_id, ORIGIN_S, length,
         ]  # fmt: skip
         code, *rest = SETTLE.run(self._send, keys, args)
         if code < 0:

@@ -1,7 +1,8 @@
 -- Reserve: may this call be made, and what is held for it? All or nothing, once a request id.
 --
 -- KEYS  1 meter  2 leases  3 hold  4 tombstone  5 version of the circuit breakers  6 a conversation's origin, or 5
---       7 a breaker's probe, or 5, then for each scope of the chain: scope, spent, slots
+--       7 a breaker's probe, or 5  8 recent outputs of this caller and model, or 5
+--       then for each scope of the chain: scope, spent, slots
 -- ARGV  1 request id  2 run id of the server as the caller's connection knows it  3 lease, ms
 --       4 base: nano-units for the input and all that is fixed   5 output price, nano-units a million tokens
 --       6 number of answers   7 the request's own output limit, -1 for none   8 output limit to assume without one
@@ -13,7 +14,7 @@
 --
 -- Money is whole nano-units below 2^53, so that doubles are exact.
 local SCOPE, WINDOW = 3, 3
-local BEFORE, ARGS = 7, 13  -- keys and arguments before those of the scopes
+local BEFORE, ARGS = 8, 13  -- keys and arguments before those of the scopes
 local FOR_EVER = 253402300800000
 local MOST = 9000000000000000  -- no call may hold more: beyond, doubles are not exact
 local scopes = (#KEYS - BEFORE) / SCOPE
@@ -143,8 +144,8 @@ local function cost(tokens)  -- rounded up; split so that every product stays ex
   local all = tokens * answers
   return all * whole + math.ceil(all * part / 1000000)
 end
-local function affordable()
-  local left = remaining - base
+local function affordable(money)
+  local left = money - base
   if left < 0 then return 0 end
   local tokens = math.floor(left / price * 1000000 / answers)
   -- The quotient of doubles may lie a hair beside the whole number that is meant.
@@ -157,19 +158,43 @@ local function affordable()
   return tokens
 end
 
+-- How long an answer is that is longer than nearly all of the recent ones, tokens; a quarter more, so that the next
+-- of that length is not cut either.
+local function usual_output()
+  local known = KEYS[8] ~= KEYS[5] and redis.call('LRANGE', KEYS[8], 0, -1) or {}
+  if #known == 0 then return UNKNOWN_OUTPUT end
+  for i = 1, #known do known[i] = tonumber(known[i]) end
+  table.sort(known)
+  return math.max(math.ceil(known[math.ceil(#known * HIGH_PERCENT / 100)] * 1.25), SHORTEST_ANSWER)
+end
+
 local output = tonumber(ARGV[7])
 if output < 0 then
   output = tonumber(ARGV[8])
-  if bounded == 1 and price > 0 and base + cost(output) > remaining then
-    local fits = affordable()
-    -- An answer of a few tokens helps nobody: below 16 the call is refused.
-    if fits >= 16 then output = math.min(output, fits) end
+  local all = base + cost(output)
+  local held = reserved[tightest] or 0
+  -- Is the end of the budget near? The usual length is looked up only then, for it is at most `output`.
+  if bounded == 1 and price > 0 and (all > remaining or held > 0 and all * (MOST_BESIDE + 1) > remaining) then
+    local usual = math.min(usual_output(), output)
+    local one = base + cost(usual)
+    local beside = 0  -- calls of the usual length that are under way: who comes after them must find something
+    if held >= one * MOST_BESIDE then
+      beside = MOST_BESIDE
+    elseif held > 0 then
+      beside = math.ceil(held / one)
+    end
+    local fits = affordable(remaining)
+    -- An answer of a few tokens helps nobody: below `SHORTEST_ANSWER` the call is refused.
+    if all + beside * one > remaining and fits >= SHORTEST_ANSWER then
+      local share = affordable((remaining - math.fmod(remaining, beside + 1)) / (beside + 1))
+      output = math.min(output, fits, math.max(math.min(usual, share), SHORTEST_ANSWER))
+    end
   end
 end
 local amount = base + cost(output)
 if bounded == 1 and amount > 0 and amount > remaining then
   local fits = 0
-  if price > 0 then fits = affordable() end
+  if price > 0 then fits = affordable(remaining) end
   return {'budget', tightest, tonumber(limits[tightest][1]), spent[tightest], reserved[tightest],
     math.min(amount, MOST), fits, tonumber(ARGV[ARGS + (tightest - 1) * WINDOW + 3])}
 end

@@ -4,21 +4,22 @@
 -- part (it is full, or no counter) is left as it is, while all else is done: the books then know what it should say.
 --
 -- KEYS  1 meter  2 leases  3 hold  4 tombstone  5 usage stream  6 the conversation's origin
---       then for each scope: scope, spent, slots
+--       7 recent outputs of this caller and model, then for each scope: scope, spent, slots
 -- ARGV  1 request id  2 cost, nano-units  3 tokens used  4 the usage event  5 life of the tombstone, ms
 --       6 for the reaper the life of a lease, ms: only if it has ended; else 0
 --       7 run id of the server as the caller's connection knows it  8 what the tombstone is to say
 --       9 the deployment that the conversation stays with, '' to forget it, '-' to change nothing  10 for how many seconds
+--       11 the length of the output to remember, tokens; -1 for none
 -- Answers {1} when it settled, {2} when it did but for a counter, {0, tombstone} when that was done before, {0} when (reaper)
 -- the lease goes on, {-1} while the meter is closed: what is settled while the counters are counted anew would be lost or
 -- counted twice.
 local EXACT = 9007199254740992
-local cost, event, tokens = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3])
+local cost, event, tokens, output = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[3]), tonumber(ARGV[11])
 local function whole(number)  -- neither NaN nor infinite either
   return number and number % 1 == 0 and number > -EXACT and number < EXACT
 end
-if not whole(cost) or not whole(tokens) then
-  return redis.error_reply('ERR the cost or the tokens of a settle are no whole number below 2^53')
+if not whole(cost) or not whole(tokens) or not whole(output) then
+  return redis.error_reply('ERR the cost, the tokens or the output of a settle are no whole number below 2^53')
 end
 local meter = redis.call('HMGET', KEYS[1], 'epoch', 'run_id', 'clock')
 if not meter[1] or meter[2] ~= ARGV[7] then
@@ -48,7 +49,7 @@ local function add(command, key, field, number)
   if type(reply) == 'table' and reply.err then counted = 2 end
 end
 redis.call('XADD', KEYS[5], '*', 'e', event)  -- the first of what is written: it alone can fail for other reasons
-for at = 7, #KEYS, 3 do
+for at = 8, #KEYS, 3 do
   index = index + 1
   if amount ~= 0 then add('HINCRBY', KEYS[at + 1], 'held', -amount) end
   if cost ~= 0 then add('HINCRBY', KEYS[at + 1], 'spent', cost) end
@@ -67,5 +68,10 @@ if ARGV[9] == '' then
   redis.call('DEL', KEYS[6])
 elseif ARGV[9] ~= '-' then
   redis.call('SET', KEYS[6], ARGV[9], 'EX', ARGV[10])
+end
+if output >= 0 then
+  redis.pcall('LPUSH', KEYS[7], ARGV[11])
+  redis.pcall('LTRIM', KEYS[7], 0, OUTPUTS - 1)
+  redis.pcall('EXPIRE', KEYS[7], OUTPUTS_S)
 end
 return {counted}

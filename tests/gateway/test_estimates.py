@@ -22,15 +22,18 @@ RATES = st.integers(0, 100 * money.NANO)
 
 
 def estimate(
-    body: dict[str, Any], lefts: list[int | None], rates: dict[str, int] | None, **fields: Any
-) -> dict[str, Any]:
+    body: dict[str, Any], lefts: list[int | None], rates: dict[str, int] | None, *, held: int = 0,
+    outputs: tuple[int, ...] = (), **fields: Any,
+) -> dict[str, Any]:  # fmt: skip
     """The estimate for a caller whose budgets have so much left, from the innermost on."""
     prices = () if rates is None else (DatedPrice(from_ms=0, price=Price(id="p", rates=rates)),)
     model = msgspec.structs.replace(MODEL, prices=prices, **fields)
     lefts = lefts + [None] * (4 - len(lefts))
-    levels = [Level(limit_nano=left and left + 7, spent_nano=4, held_nano=3) if left else _none(left) for left in lefts]
+    levels = [
+        Level(limit_nano=left + held + 4, spent_nano=4, held_nano=held) if left else _none(left) for left in lefts
+    ]
     runtime = SimpleNamespace(
-        meter=SimpleNamespace(levels=lambda chain, now_ms: levels),
+        meter=SimpleNamespace(levels=lambda chain, now_ms: levels, outputs=lambda key: list(outputs)),
         config=SimpleNamespace(portal=SimpleNamespace(currency="USD")),
     )
     return estimate_of(cast(Runtime, runtime), asked(body, model, EMBEDDINGS if "input" in body else CHAT))
@@ -73,6 +76,13 @@ def test_an_answer_is_shortened_to_what_is_left_unless_too_little_would_stay_of_
     told = estimate(chat(), [base + tokens * 1000], rates, max_output_tokens=1000)
     assert told["completion_tokens_bound"] == answer
     assert told["affordable"] is (tokens >= SHORTEST_ANSWER)
+
+
+def test_near_the_end_an_answer_is_as_long_as_nearly_all_recent_ones_or_a_share_beside_calls_under_way() -> None:
+    rates = {"input_per_mtok": 0, "output_per_mtok": money.NANO}
+    for held, tokens in ((0, 125), (1_000, 125), (2_500_000, 47)):
+        told = estimate(chat(), [999_000], rates, held=held, outputs=(100,), max_output_tokens=1000)
+        assert (told["completion_tokens_bound"], told["affordable"]) == (tokens, True)
 
 
 def test_the_tightest_budget_is_named_as_people_address_it() -> None:

@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from app.directory import Price
 from app.gateway import refusals
 from app.gateway.call import Call
+from app.gateway.dialects import dialect
+from app.gateway.endpoints import ASKED, Endpoint
 from app.metering import money
 from app.metering.reservations import Hold, Refused
 from app.metering.scopes import ScopeRef
 from app.metering.usage import Refusal
-from config import Config
+from config import Config, Gateway
 from tests.gateway.dialects.calls import CALLER, asked, chat
 
+PAYMENT_REQUIRED = Gateway(budget_stop_status=402)
 KEY = ScopeRef("key", "k", "k")
 MEMBER = ScopeRef("member", "t:p", "Research/ada")
 AMOUNTS = st.integers(0, money.MAX_NANO)
@@ -58,6 +61,20 @@ def test_a_budget_that_is_not_enough_tells_every_figure_of_it(
     assert "It does not reset." in error.message
     assert error.headers == {"x-should-retry": "false"}
     assert "-" not in error.message.partition("Ask for more")[0].replace("max_tokens", "")
+
+
+@pytest.mark.parametrize("path", ASKED.values(), ids=lambda path: path.path)
+def test_a_spent_budget_may_answer_402_but_for_clients_that_show_its_message_under_429(path: Endpoint) -> None:
+    spent, config = (
+        Refused("budget", KEY, limit=5, amount=7),
+        msgspec.structs.replace(Config(), gateway=PAYMENT_REQUIRED),
+    )
+    made = call()
+    assert path.dialect is not None
+    made.dialect = dialect(path.dialect)
+    error = refusals.refusal_of(made, spent, config)
+    assert error.status == (429 if path.path == "/v1/messages" else 402)
+    assert (error.code, error.headers["x-should-retry"]) == ("insufficient_quota", "false")
 
 
 @pytest.mark.parametrize(("resets_in_ms", "seconds"), [(1, "1"), (1_000, "1"), (1_001, "2"), (-5_000, "1")])

@@ -47,7 +47,7 @@ class Meter:
     def expire_overdue(self) -> list[UsageEvent]:
         return self.expired
 
-    def settle(self, hold: Hold, cost_nano: int, tokens: int, line: bytes, origin: Any) -> Settlement:
+    def settle(self, hold: Hold, cost_nano: int, tokens: int, line: bytes, origin: Any, output: Any) -> Settlement:
         self._raise()
         self.settled.append(hold.request_id)
         return Settlement(True, self.reaped)

@@ -19,6 +19,9 @@ MINUTE_MS = 60_000
 LEASE_MS = 20_000
 MOST_AHEAD_MS = 5_000  # of the server's time
 LEAST_OUTPUT = 16  # tokens; a shorter answer helps nobody
+UNKNOWN_OUTPUT = 4096
+OUTPUTS = 64  # that are remembered of each caller
+MOST_BESIDE = 20  # calls under way for which room is left
 
 Scope = tuple[str, str]  # kind, id
 Counter = tuple[str, str, str]  # kind, id, period name
@@ -125,6 +128,7 @@ class ReferenceMeter:
     holds: dict[str, Held] = field(default_factory=dict)
     done: dict[str, Booked] = field(default_factory=dict)
     reaped: set[str] = field(default_factory=set)
+    outputs: dict[Scope, list[int]] = field(default_factory=lambda: defaultdict(list))  # of callers, the last one last
     slots: dict[Scope, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # when each ends
 
     @property
@@ -189,14 +193,27 @@ class ReferenceMeter:
         return min(left, key=lambda pair: pair[1]) if left else None  # of equals the innermost
 
     def output(self, chain: tuple[Scope, ...], asked: Asked) -> int:
-        """The output limit the call would get: its own, or the usual one as far as the money goes."""
-        if asked.limit is not None:
-            return asked.limit
+        """The output limit the call would get: its own, or the usual one while there is room for it and for calls beside
+        it, or else what nearly all of its caller's recent answers took, as far as the money goes."""
         tightest = self._tightest(chain)
-        if tightest is None or asked.amount(asked.usual) <= tightest[1]:
+        if asked.limit is not None or tightest is None or asked.price == 0:
+            return asked.usual if asked.limit is None else asked.limit
+        scope, left = tightest
+        high = min(self.high_output(chain[0]), asked.usual)
+        held = self.held[self.counter(scope)]
+        beside = next((count for count in range(MOST_BESIDE) if count * asked.amount(high) >= held), MOST_BESIDE)
+        fits = asked.affords(left)
+        if asked.amount(asked.usual) + beside * asked.amount(high) <= left or fits < LEAST_OUTPUT:
             return asked.usual
-        fits = asked.affords(tightest[1])
-        return min(asked.usual, fits) if fits >= LEAST_OUTPUT else asked.usual
+        share = asked.affords(left // (beside + 1))
+        return min(asked.usual, fits, max(LEAST_OUTPUT, min(high, share)))
+
+    def high_output(self, caller: Scope) -> int:
+        """A quarter more than the longest of the caller's last outputs, a twentieth of them apart."""
+        known = sorted(self.outputs[caller][-OUTPUTS:])
+        if not known:
+            return UNKNOWN_OUTPUT
+        return max(LEAST_OUTPUT, ceil(known[ceil(Fraction(95 * len(known), 100)) - 1] * Fraction(5, 4)))
 
     def _money(self, chain: tuple[Scope, ...], asked: Asked) -> Denied | None:
         tightest = self._tightest(chain)
@@ -260,8 +277,8 @@ class ReferenceMeter:
         self._lease(request_id)
         return True
 
-    def settle(self, request_id: str, cost: int, tokens: int) -> bool | None:
-        """Whether it was this call that settled; None while the meter is closed."""
+    def settle(self, request_id: str, cost: int, tokens: int, output: int | None = None) -> bool | None:
+        """Whether it was this call that settled; None while the meter is closed. `output` is to be remembered of its caller."""
         if not self.open:
             return None
         if request_id in self.done:
@@ -273,6 +290,8 @@ class ReferenceMeter:
             self.slots[counter[:2]].pop(request_id, None)
             if taken is not None:  # the estimate comes back, what was really used goes
                 self.tokens[counter[:2]].left += taken - tokens
+        if output is not None:
+            self.outputs[hold.counters[0][:2]].append(output)
         self.done[request_id] = Booked(request_id, cost, hold.counters)
         return True
 
@@ -299,6 +318,7 @@ class ReferenceMeter:
     def lose(self) -> None:
         """Redis was flushed."""
         self.open, self.clock_ms, self.patient_ms = False, None, 0
+        self.outputs.clear()
 
     def recount(self, alive: set[str]) -> None:
         """Redis was lost: what was spent is in the books, what is held is what workers that live put back.

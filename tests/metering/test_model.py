@@ -36,7 +36,7 @@ from app.ledger.budgets import SPENT
 from app.ledger.recount import recount
 from app.metering import reservations
 from app.metering.periods import FOR_EVER_MS, window_of
-from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Refused
+from app.metering.reservations import Charge, Hold, Meter, MeterClosed, Output, Refused
 from app.metering.scopes import ScopeRef
 from app.metering.usage import UsageEvent
 from app.providers.base import Possible, UpstreamRequest
@@ -205,7 +205,16 @@ class Life(RuleBasedStateMachine):
             return meter.reserve(
                 id,
                 tuple(ScopeRef(kind, name, name) for kind, name in chain),
-                Charge(asked.base, asked.price, asked.answers, asked.limit, asked.usual, asked.priced, asked.bucket),
+                Charge(
+                    asked.base,
+                    asked.price,
+                    asked.answers,
+                    asked.limit,
+                    asked.usual,
+                    asked.priced,
+                    asked.bucket,
+                    store.outputs(chain[0][1], "m"),
+                ),
                 msgspec.json.encode(self.event(id, 0, 0, ())),
             )
         except Refused as refused:
@@ -338,11 +347,14 @@ class Life(RuleBasedStateMachine):
         event = self.event(id, cost, tokens, hold)
         self.spool.append(event)
         counters = self.expected.holds[id].counters
-        expected = self.expected.settle(id, cost, tokens)
+        unnamed = self.asked[id].limit is None and not replayed
+        expected = self.expected.settle(id, cost, tokens, tokens if unnamed else None)
         if replayed:
             assert self.meter(id).settle_event(event) == expected
         else:
-            assert bool(self.meter(id).settle(hold, cost, tokens, msgspec.json.encode(event))) == expected
+            output = Output(store.outputs(hold.scopes[0].id, "m"), tokens) if unnamed else None
+            settlement = self.meter(id).settle(hold, cost, tokens, msgspec.json.encode(event), output=output)
+            assert bool(settlement) == expected
         if cost > hold.amount_nano:
             self.excuse(counters)
 

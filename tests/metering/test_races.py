@@ -216,7 +216,9 @@ class Replay:
             if digest == reserve:
                 self.reserve(keys, args)
             elif digest == settle:
-                assert self.meter.settle(args[0], int(args[1]), int(args[2]))
+                assert self.meter.settle(
+                    args[0], int(args[1]), int(args[2]), None if args[10] == "-1" else int(args[10])
+                )
                 self.settled += 1
 
     def reserve(self, keys: list[str], args: list[str]) -> None:
@@ -224,7 +226,7 @@ class Replay:
             raise AssertionError("only budgets without a period are replayed")
         base, price, answers, limit, usual, priced, bucket = (int(arg) for arg in args[3:10])
         asked = Asked(base, price, answers, None if limit < 0 else limit, usual, priced == 1, bucket)
-        scopes = tuple(_scope(key) for key in keys[7::3])
+        scopes = tuple(_scope(key) for key in keys[8::3])
         verdict = self.meter.reserve(args[0], scopes, asked)
         assert verdict is not None
         self.verdicts[args[0]] = verdict

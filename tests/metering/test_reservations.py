@@ -14,12 +14,17 @@ from app.metering.reservations import (
     LEASE_MS,
     NO_QUERY,
     ORIGIN_S,
+    OUTPUTS,
+    OUTPUTS_S,
     Charge,
     Meter,
     MeterClosed,
     Origin,
+    Output,
     Refused,
     RouteQuery,
+    output_for,
+    usual_output,
 )
 from app.metering.scopes import ScopeRef
 from app.metering.usage import UsageEvent
@@ -30,6 +35,8 @@ CHAIN = tuple(
     ScopeRef(kind, id, id)
     for kind, id in (("key", "k"), ("subscription", "s"), ("member", "t:p"), ("team", "t"), ("organisation", "default"))
 )
+
+RECENT = store.outputs("k", "m")
 
 
 class Bench:
@@ -62,7 +69,7 @@ class Bench:
         chain=CHAIN,
         query=NO_QUERY,
     ):
-        charge = Charge(base, price, answers, output, assumed, priced, tokens)
+        charge = Charge(base, price, answers, output, assumed, priced, tokens, RECENT)
         return self.meter.reserve(id or new_id(), chain, charge, event("r", 0), query)
 
     def counted(self, kind: str, id: str, spec: str = "total|UTC") -> tuple[int, int]:
@@ -70,8 +77,9 @@ class Bench:
         spent, held = self.redis.hmget(store.spent(kind, id, window.name), "spent", "held")
         return int(spent or 0), int(held or 0)
 
-    def settle(self, hold, cost: int, tokens: int = 0) -> bool:
-        return self.meter.settle(hold, cost, tokens, event(hold.request_id, cost))
+    def settle(self, hold, cost: int, tokens: int = 0, output: int | None = None) -> bool:
+        learnt = None if output is None else Output(RECENT, output)
+        return self.meter.settle(hold, cost, tokens, event(hold.request_id, cost), None, learnt)
 
 
 def event(request_id: str, cost: int) -> bytes:
@@ -158,6 +166,85 @@ def test_a_request_that_names_no_limit_gets_what_the_tightest_budget_affords(ben
     assert (hold.output_limit, hold.amount_nano, hold.bounded) == (90, 1000, True)
     with pytest.raises(Refused):
         bench.reserve(base=0, price=10_000_000, output=None, assumed=4096)
+
+
+UNNAMED = {"price": 10_000_000, "output": None, "assumed": 4000}  # 10 nano-units a token
+
+
+def test_a_default_is_held_whole_while_it_fits_and_near_the_end_what_recent_answers_took(bench):
+    bench.redis.rpush(RECENT, *range(1, 101))
+    for left, output in ((40_000, 4000), (39_999, 119), (1_190, 119), (1_189, 118), (160, 16)):
+        bench.limit("key", "k", limit=left)
+        hold = bench.reserve(**UNNAMED)
+        assert (hold.output_limit, hold.amount_nano) == (output, output * 10)
+        bench.settle(hold, 0)
+
+
+def test_beside_calls_under_way_a_default_is_held_only_if_it_leaves_something_for_others(bench):
+    bench.redis.rpush(RECENT, 80)  # so that a usual answer may cost 1,000
+    bench.limit("key", "k", limit=100_000)
+    others = [bench.reserve(base=1_000) for _ in range(3)]
+    bench.limit("key", "k", limit=3_000 + 40_000 + 3_000)
+    hold = bench.reserve(**UNNAMED)
+    assert hold.output_limit == 4000
+    bench.settle(hold, 1)
+    hold = bench.reserve(**UNNAMED)
+    assert hold.output_limit == 100
+    bench.settle(hold, 39_000)
+    assert [bench.reserve(**UNNAMED).output_limit for _ in range(4)] == [99, 60, 40, 33]  # a fair share
+    for other in others:
+        bench.settle(other, 0)
+
+
+def test_a_limit_of_the_clients_own_is_held_as_it_is_however_little_is_left(bench):
+    bench.redis.rpush(RECENT, 20)
+    bench.limit("key", "k", limit=10_000)
+    with pytest.raises(Refused) as refused:
+        bench.reserve(price=10_000_000, output=1001, assumed=4000)
+    assert refused.value.affordable_tokens == 1000
+    assert bench.reserve(price=10_000_000, output=1000, assumed=4000).output_limit == 1000
+
+
+def test_the_last_outputs_are_remembered_for_a_week_and_no_more_than_64_of_them(bench):
+    bench.settle(bench.reserve(), 0)
+    assert not bench.redis.exists(RECENT)
+    for output in range(100):
+        bench.settle(bench.reserve(), 0, output=output)
+    assert bench.meter.outputs(RECENT) == list(range(99, 35, -1)) and len(bench.meter.outputs(RECENT)) == OUTPUTS
+    assert OUTPUTS_S - 60 < bench.redis.ttl(RECENT) <= OUTPUTS_S
+    assert bench.redis.memory_usage(RECENT) < 600  # bytes
+
+
+def test_what_is_no_list_of_outputs_keeps_no_call_from_being_settled(bench):
+    bench.redis.set(RECENT, "no list")
+    assert bench.settle(bench.reserve(base=100), 60, output=5)
+    assert [bench.counted(scope.kind, scope.id) for scope in CHAIN] == [(60, 0)] * 5
+
+
+@settings(deadline=None, max_examples=examples(80), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    base=st.integers(0, 10**6), price=st.integers(0, 10**11), answers=st.integers(1, 4), assumed=st.integers(0, 130_000),
+    left=st.integers(0, 10**10), held=st.integers(0, 10**10), outputs=st.lists(st.integers(0, 200_000), max_size=70),
+)  # fmt: skip
+def test_an_estimate_works_out_what_a_reserve_holds_and_no_call_is_refused_that_a_short_answer_would_fit(
+    bench, base, price, answers, assumed, left, held, outputs
+):
+    bench.begin()
+    if outputs:
+        bench.redis.rpush(RECENT, *outputs)
+    bench.redis.hset(store.spent("key", "k", "total"), "held", held)
+    bench.limit("key", "k", limit=left + held)
+    charge = Charge(base, price, answers, None, assumed, True, 0)
+    output = output_for(charge, left, held, usual_output(outputs))
+    ask = {"base": base, "price": price, "answers": answers, "output": None, "assumed": assumed}
+    if charge.amount(min(assumed, 16)) > left:
+        with pytest.raises(Refused) as refused:
+            bench.reserve(**ask)
+        assert refused.value.amount == charge.amount(output)
+    else:
+        hold = bench.reserve(**ask)
+        assert (hold.output_limit, hold.amount_nano) == (output, charge.amount(output))
+        assert hold.amount_nano <= left and hold.output_limit >= min(assumed, 16)
 
 
 def test_fewer_than_16_affordable_tokens_are_refused_and_the_number_is_told(bench):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
+from app import current
 from app.blueprints.portal.snippets import VARIABLE, base_url
 from app.gateway import errors
 from app.gateway.errors import ApiError
@@ -19,6 +20,7 @@ from app.web.render import render
 
 TOKEN = "PORTICO_TOKEN"
 FORM = "application/x-www-form-urlencoded"
+BUDGET_STOP = "insufficient_quota"
 TITLES = {
     "auth": "Browser session",
     "openapi": "Description",
@@ -91,7 +93,7 @@ CASES = (
     _case("The body is too large", errors.too_large(1)),
     Case("Too many requests a minute, or at a time", "429", "requests", "rate_limit_exceeded"),
     Case("Too many tokens a minute", "429", "tokens", "rate_limit_exceeded"),
-    Case("A budget would be exceeded; the message names it", "429", "insufficient_quota", "insufficient_quota"),
+    Case("A budget would be exceeded; the message names it", "429", BUDGET_STOP, BUDGET_STOP),
     _case("Every provider is limiting requests", errors.upstream_busy(1)),
     _case("The provider refused this request", errors.upstream_refused(400, "", None, None), "400, 413, 422"),
     _case("No provider could be reached or understood", errors.upstream_failed("")),
@@ -118,10 +120,11 @@ def index() -> Response:
     base = base_url()
     origin = base.removesuffix("/v1")
     document = reference.document()
+    budget_stop = str(current.config().gateway.budget_stop_status)
     return render(
         "portal/reference/index.html",
         nouns=_nouns(document, origin) if document else [],
-        cases=CASES,
+        cases=[case._replace(status=budget_stop) if case.code == BUDGET_STOP else case for case in CASES],
         headers=HEADERS,
         base_url=base,
         origin=origin,

@@ -11,7 +11,7 @@ import structlog
 
 from app.blueprints.v1.http import JSON, Answer, Request
 from app.directory import CallerRecord
-from app.gateway.errors import ApiError, bad_request, internal, too_large, unavailable
+from app.gateway.errors import FINAL, ApiError, bad_request, internal, too_large, unavailable
 from app.gateway.metrics import count_refusal
 from app.gateway.redis_wire import RedisAway
 from app.gateway.unpacking import TooLong, encoding_of, unpack
@@ -44,7 +44,9 @@ def refusal(request: Request, error: ApiError) -> Answer:
         count_refusal(request.route, error.status)
     headers = {"Content-Type": JSON, **error.headers, **dict.fromkeys(request.dialect.id_headers, request.id)}
     if error.status in (401, 403):
-        headers["x-should-retry"] = "false"  # clients try again otherwise, though nothing can have changed
+        headers |= FINAL
+    if error.page is not None:
+        error.message += f" See {request.runtime.config.origin_asked(request.origin)}{error.page}"
     if not request.is_read:
         # What was not read of the body would be taken for the next request.
         headers["Connection"] = "close"
@@ -65,12 +67,7 @@ def _note_denial(request: Request, caller: CallerRecord | None, error: ApiError)
 
 def _caller(request: Request) -> CallerRecord:
     runtime = request.runtime
-    try:
-        caller = runtime.access.caller(request.bearer)
-    except ApiError as error:
-        if error.status == 401:
-            error.message += f" See {runtime.config.origin_asked(request.origin)}/keys"
-        raise
+    caller = runtime.access.caller(request.bearer)
     with suppress(RedisAway):  # what is known of the directory still holds
         runtime.routes.refresh(runtime.access.directory_version)
     if runtime.routes.version is None:

@@ -188,6 +188,7 @@ class AnthropicMessages(Dialect):
     headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")
     answers_as_asked: ClassVar[bool] = True  # clients drop their thoughts if it differs
     no_model: ClassVar[int] = 403
+    budget_stop: ClassVar[int | None] = 429
     request: ClassVar[type[MessagesRequest]] = MessagesRequest
     replaced: ClassVar[tuple[str, ...]] = ("model", "max_tokens")  # members of which an upstream gets others
 

@@ -65,6 +65,7 @@ class Dialect(ABC):
         False  # an answer bears the name that was asked for, even if the model has another
     )
     no_model: ClassVar[int] = 404  # the status for a model that is not there or not allowed
+    budget_stop: ClassVar[int | None] = None  # the status for a spent budget; None for `gateway.budget_stop_status`
 
     @abstractmethod
     def read(self, body: Any) -> Asked:

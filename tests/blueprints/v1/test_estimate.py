@@ -44,6 +44,17 @@ def test_it_tells_what_the_request_then_holds(
         assert told["limited_by"] == {"scope": "user", "id": "ada", "remaining": limit}
 
 
+def test_near_the_end_of_a_budget_it_tells_the_same_shortened_answer_as_the_request(gate: Gate, client: Client) -> None:
+    gate.limit("user", "person-1", "0.0015")  # less than the default may cost
+    for _ in range(3):
+        told = client("/v1/estimate", words()).json
+        answer = client("/v1/chat/completions", words())
+        assert answer.status == 200
+        assert answer.headers["x-portico-max-tokens"] == str(told["completion_tokens_bound"])
+        assert gate.events()[-1].hold_nano == money.parse(told["hold"])
+    assert told["completion_tokens_bound"] == 16  # its answers have three words
+
+
 def test_it_is_free_and_asks_no_upstream(gate: Gate, upstream: Upstream, client: Client) -> None:
     gate.limit("user", "person-1", "10", rpm=1)
     for _ in range(3):

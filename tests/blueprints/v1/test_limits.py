@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from app import clock, store
+from app.directory import Price
 from app.gateway.dialects.openai import OWN_BYTES
 from app.metering import money
 from tests.blueprints.v1.conftest import Client, key_id
-from tests.services.upstream import CHAT, Greedy, WhenReleased
+from tests.services.gate import Gate
+from tests.services.upstream import CHAT, Answer, Greedy, Upstream, WhenReleased, chat
 from tests.services.waiting import until, within
 
 
@@ -317,3 +320,48 @@ def test_each_secret_of_a_key_serves_until_its_own_end_and_is_named_in_the_books
     assert clock.now_ms() >= end_ms
     assert old("/v1/models").error == (401, "invalid_request_error", "invalid_api_key")
     assert new.chat().status == 200
+
+
+def test_20_agents_over_http_use_98_percent_of_50_dollars_before_the_first_refusal(
+    gate: Gate, upstream: Upstream
+) -> None:
+    """The upstream answers as long as it was asked for at the most, and notes the limit that it was sent."""
+    price = Price(id="dear", rates={"input_per_mtok": money.NANO, "output_per_mtok": 100 * money.NANO})
+    gate.model("small", "up", price=price, max_output_tokens=20_000)
+    gate.limit("user", "person-1", "50")
+    key, chance, sent = gate.key(), random.Random(3), dict[str, int]()
+
+    def answer(body: dict[str, Any]) -> Answer:
+        wanted, most = round(300 * chance.paretovariate(1.5)), body["max_tokens"]
+        sent[body["messages"][0]["content"]] = most
+        told = chat(body, delay_s=chance.random() * 0.02)
+        assert isinstance(told, Answer)
+        told.body["usage"] = {"prompt_tokens": 3, "completion_tokens": min(wanted, most)}
+        return told
+
+    upstream.always(CHAT, answer)
+    ended, holds, limits = threading.Event(), dict[str, int](), dict[str, int]()
+
+    def work(number: int) -> int:
+        client, calls = Client(gate, key), 0
+        while not ended.is_set():
+            name = f"{number}:{calls}"
+            reply = client.chat(name)
+            if reply.status != 200:
+                ended.set()
+                assert reply.error == (429, "insufficient_quota", "insufficient_quota")
+                break
+            limits[name], calls = int(reply.headers["x-portico-max-tokens"]), calls + 1
+            prompt = bytes_in(words(messages=[{"role": "user", "content": name}]), "small-up")
+            holds[reply.headers["x-request-id"]] = prompt * 1000 + limits[name] * 100_000
+        return calls
+
+    with ThreadPoolExecutor(20) as pool:
+        made = sum(pool.map(work, range(20)))
+    spent, held = gate.counted("user", "person-1")
+    events = gate.events(made)
+    assert 0.98 * 50 * 10**9 <= spent <= 50 * 10**9 and held == 0
+    assert limits == sent
+    assert holds == {event.request_id: event.hold_nano for event in events}
+    assert not any(event.overdraft_nano for event in events)
+    assert min(sent.values()) >= 16 and max(sent.values()) == 20_000
