@@ -10,9 +10,8 @@ from collections.abc import Mapping
 
 INVALID = "invalid_request_error"
 KEYS_PAGE = "/keys"
-FINAL = {
-    "x-should-retry": "false"
-}  # for what another try cannot change: clients repeat it otherwise, and hide its message
+# For what another attempt can't change: clients would repeat it, and hide its message.
+FINAL = {"x-should-retry": "false"}
 SHOWN_PATH = 500  # characters
 
 
