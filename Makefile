@@ -29,8 +29,8 @@ endef
 test test-all test-at check: export PYTHONDONTWRITEBYTECODE =
 
 PYTEST = pytest -n $(JOBS) --dist loadgroup
-# A quick file runs in one process: what it makes for its first test, the others have.
-QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check -m "not slow and not browser and not services" -p no:schemathesis \
+# A quick file runs in one process: what it makes for its first test, the others have. Of a test of many cases six are shown.
+QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check --most-cases 6 -m "not slow and not browser and not services" -p no:schemathesis \
 	--ignore tests/blueprints/api/test_schemathesis.py
 
 test:  ## everything: lint, types, migrations, services, browsers; ARGS="-k words" chooses tests

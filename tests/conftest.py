@@ -238,6 +238,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-combination", action="store_true", help="every test on each database and through each lane"
     )
+    parser.addoption(
+        "--most-cases", type=int, default=0, help="of a test of more cases so many, evenly chosen; 0 for all"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -263,6 +266,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = sorted(
         (item for item in items if item not in gone), key=lambda item: not item.get_closest_marker("slow")
     )
+    if most := config.getoption("most_cases"):
+        _choose(config, items, most)
+
+
+def _choose(config: pytest.Config, items: list[pytest.Item], most: int) -> None:
+    """Leave `most` cases of each test, spread evenly over them all."""
+    cases: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(getattr(item, "function", item), []).append(item)
+    chosen = {of[at * len(of) // most] for of in cases.values() if len(of) > most for at in range(most)}
+    left_out = {item for of in cases.values() if len(of) > most for item in of} - chosen
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(optionalhook=True)

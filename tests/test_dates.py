@@ -71,6 +71,7 @@ def test_every_query_for_an_instant_has_a_name_that_is_tried_here(app: Flask) ->
     assert asked <= NAMES
 
 
+@pytest.mark.slow
 def test_no_date_in_an_address_breaks_it(app: Flask, visitors: People) -> None:
     admin = Browser(app, "admin")
     paths = [path for path in addresses(app) if _asks_for_dates(admin, path)]

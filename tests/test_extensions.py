@@ -226,6 +226,7 @@ assert all(writer.successful() for writer in writers)
 """
 
 
+@pytest.mark.slow
 def test_greenlets_go_on_while_others_wait_for_the_lock_and_hash_passwords(
     people: People, home: Path, redis_url: str
 ) -> None:

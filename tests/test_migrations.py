@@ -37,6 +37,7 @@ def alembic_config() -> dict[str, Any]:
     return {"file": str(MIGRATIONS / "alembic.ini"), "script_location": str(MIGRATIONS)}
 
 
+@pytest.mark.slow
 def test_names_are_unique_whatever_their_case_in_the_database_too(
     alembic_runner: MigrationContext, alembic_engine: Engine
 ) -> None:
@@ -53,6 +54,7 @@ def test_names_are_unique_whatever_their_case_in_the_database_too(
             assert {"uq_person_username", "uq_provider_name", "uq_subscription_live"} <= {row[0] for row in rows}
 
 
+@pytest.mark.slow
 def test_sums_stay_as_they_are_while_their_keys_change(
     alembic_runner: MigrationContext, alembic_engine: Engine
 ) -> None:
@@ -84,6 +86,7 @@ def test_sums_stay_as_they_are_while_their_keys_change(
         assert kept() == before
 
 
+@pytest.mark.slow
 def test_scopes_get_their_team_and_person_and_lose_them_again(
     alembic_runner: MigrationContext, alembic_engine: Engine
 ) -> None:

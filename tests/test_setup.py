@@ -17,6 +17,7 @@ def _config(tmp_path: Path, redis_url: str, **more: str) -> Config:
     return load({"CONFIG_STORAGE_DATA_DIR": str(tmp_path), "CONFIG_REDIS_URL": redis_url, **more})
 
 
+@pytest.mark.slow
 def test_a_first_start_is_ready_and_tells_passwords_once(tmp_path: Path, redis_url: str) -> None:
     config = _config(tmp_path, redis_url)
     lines = setup.set_up(config)

@@ -273,6 +273,7 @@ def test_a_missing_compiler_and_a_missing_nginx_are_said_in_a_sentence(tmp_path,
         nginx_program()
 
 
+@pytest.mark.slow
 def test_both_programs_compile_and_load_measures_the_upstream(tmp_path, monkeypatch):
     monkeypatch.setattr(builds, "BUILD", tmp_path)
     upstream, generator = builds.program("upstream"), builds.program("load")

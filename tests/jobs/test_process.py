@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from flask import Flask, current_app
 from sqlalchemy import create_engine, text
 
@@ -45,6 +46,7 @@ print(json.dumps([work(), work(), process.start("worker") is process.start("work
 """
 
 
+@pytest.mark.slow
 def test_a_process_has_one_application_whose_jobs_wait_for_a_lock(tmp_path: Path) -> None:
     environ = {"CONFIG_STORAGE_DATA_DIR": str(tmp_path / "data"), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

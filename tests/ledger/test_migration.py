@@ -20,6 +20,7 @@ from app.ledger.summaries import CUT
 TABLES = {table.name for table in (ENTRY, DEAD, SPENT, HOURLY, ROLLUP, CUT)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "database", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.services, pytest.mark.both_databases])]
 )

@@ -80,6 +80,7 @@ def test_posting_and_deriving_at_once_end_equal(ledger: Flask) -> None:
     books.assert_sums_equal_entries(derived=True)
 
 
+@pytest.mark.slow
 def test_a_sound_ledger_checks_without_differences(ledger: Flask) -> None:
     assert rollups.check() == []
     posting.post(some_events(300))

@@ -91,6 +91,7 @@ def test_a_connection_is_never_used_again_whose_answer_did_not_end(
     assert len({exchange.connection for exchange in upstream.requests}) == 2
 
 
+@pytest.mark.slow
 def test_a_connection_whose_end_does_not_come_is_closed(pool: Pool, upstream: Upstream) -> None:
     upstream.script(PATH, Stream([b"one"], done=False, after=stay_open))
     assert said(pool) == b"one"

@@ -56,6 +56,7 @@ def test_a_vocabulary_that_was_changed_is_refused(monkeypatch):
         tokens._encoding.__wrapped__()
 
 
+@pytest.mark.slow
 def test_the_vocabulary_is_the_one_that_is_vendored_and_needs_no_network(monkeypatch):
     pinned = json.loads((ROOT / "tools/vendor.lock.json").read_text())["vocabulary"]
     assert pinned["sha256"] == tokens.VOCABULARY_SHA256

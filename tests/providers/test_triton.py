@@ -136,6 +136,7 @@ print("grpc" in sys.modules, triton_grpc.trouble())
 """
 
 
+@pytest.mark.slow
 def test_grpc_is_loaded_where_a_provider_wants_it_and_nowhere_else() -> None:
     done = subprocess.run([sys.executable, "-c", TRIED], capture_output=True, text=True, cwd=ROOT, timeout=100)
     assert done.stdout.splitlines() == ["", "True None"], done.stderr

@@ -85,6 +85,7 @@ def test_usage_up_to_a_turn_of_the_calendar_equals_the_entries(
         set_clock.move(20)  # over the turn
 
 
+@pytest.mark.slow
 def test_any_span_and_any_filter_equal_the_entries(ledger: Flask) -> None:
     events = some_events(400, seed=8)
     posting.post(events[:300])
@@ -284,6 +285,7 @@ def test_active_people_are_counted(ledger: Flask) -> None:
     assert of_a_day.active == 2
 
 
+@pytest.mark.slow
 def test_questions_asked_together_are_answered_as_alone(ledger: Flask) -> None:
     events = some_events(200, seed=7, span_ms=20 * DAY_MS)
     posting.post(events)

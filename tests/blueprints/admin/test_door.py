@@ -98,6 +98,7 @@ def test_read_only_admins_change_nothing_and_are_told_why(
     assert catalog.find_model("lab/guarded") is not None
 
 
+@pytest.mark.slow
 def test_others_are_refused_with_a_way_on(
     app: Flask, paths: dict[str, str], signed_in: Callable[[str], Browser]
 ) -> None:

@@ -336,6 +336,7 @@ def typed(terms: Terms) -> dict[str, str]:
     return form
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(TERMS)
 def test_a_price_goes_through_the_form_and_back_without_a_loss(

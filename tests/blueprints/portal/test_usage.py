@@ -115,6 +115,7 @@ def bars_of(page: Page) -> tuple[str, int]:
     return chart.heads[0], len(chart.rows)
 
 
+@pytest.mark.slow
 def test_the_chart_has_a_bar_for_each_step_that_the_range_touches(
     people: People, small: Model, signed_in: Callable[[str], Browser], turn: datetime
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_dead_deployment_costs_no_client_a_timeout_twice(gate, upstream, spare
     assert [event.attempt for event in gate.events(6)] == [2, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_all_processes_know_what_one_found_out(gate, valkey, upstream, spare) -> None:
     other = Gate(valkey)
     other.pepper = gate.pepper

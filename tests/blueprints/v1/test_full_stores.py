@@ -139,6 +139,7 @@ def test_a_full_disk_loses_no_answer_and_no_charge_and_lets_nobody_in(gate) -> N
     assert all(event.request_id in ids for event in gate.events(3))
 
 
+@pytest.mark.slow
 def test_a_gateway_that_begins_on_a_full_disk_lets_nobody_in_until_there_is_room(own_valkey) -> None:
     gate = Gate(own_valkey.url)
     try:
