@@ -1,7 +1,6 @@
-"""What is known of vendors' models: limits and prices in US dollars, to fill in a form with when they are imported.
+"""Known limits and US-dollar prices of vendors' models, used to pre-fill the import form.
 
-It is a snapshot (`tools/model_catalogue.py`), a help and never a bill: what is charged is the price that an admin has
-published.
+A snapshot (`tools/model_catalogue.py`), never a bill: requests are charged by the price an admin has published.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import msgspec
 PATH = Path(__file__).parent / "model_catalogue" / "models.json"
 CURRENCY = "USD"
 
-# Where a kind's models are looked up: its own vendor first. A kind that is not here serves models of its own.
+# Vendors to look up for each kind, its own first. Other kinds serve their own models.
 _VENDORS: dict[str, tuple[str, ...]] = {
     "azure": ("azure", "openai"),
     "anthropic": ("anthropic",),
@@ -27,8 +26,8 @@ _VENDORS: dict[str, tuple[str, ...]] = {
     "mistral": ("mistral",),
     "openai": ("openai",),
 }
-_RESELLERS = ("litellm", "openrouter", "other")  # what they call `vendor/model` is that vendor's
-_NAMES = {"google": "gemini", "mistralai": "mistral"}  # of vendors, there
+_RESELLERS = ("litellm", "openrouter", "other")  # they name other vendors' models `vendor/model`
+_NAMES = {"google": "gemini", "mistralai": "mistral"}  # their names for vendors
 _GUESSES = (
     ("embeddings", re.compile(r"embed", re.IGNORECASE)),
     ("transcription", re.compile(r"whisper|transcri", re.IGNORECASE)),
@@ -59,7 +58,7 @@ def _models() -> dict[str, dict[str, KnownModel]]:
 
 
 def find(kind: str, id: str) -> KnownModel | None:
-    """What is known of the model that a provider of this kind calls `id`."""
+    """Returns the known data of the model that a provider of this kind calls `id`, or None."""
     for vendor, name in _places(kind, id):
         found = _models().get(vendor, {}).get(name)
         if found is not None:
@@ -80,5 +79,5 @@ def _places(kind: str, id: str) -> Iterator[tuple[str, str]]:
 
 
 def guessed_capability(id: str) -> str:
-    """What a model of which nothing is known can do, by its name."""
+    """Guesses the capability of an unknown model from its name."""
     return next((capability for capability, pattern in _GUESSES if pattern.search(id)), "chat")

@@ -1,4 +1,4 @@
-"""Models made of what a provider lists: filled in from what is known of them, and published all together."""
+"""Imports models that a provider lists: pre-filled from the catalogue of known models, published in one step."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from app.workflows.known_models import KnownModel
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as it would be published. `price` has decimals by the members of a price, with None for one that is not
-    priced; `bands` is what holds instead for service tiers and long prompts."""
+    """A model to publish. `price` has a decimal for each member of a price, None if not priced; `bands` has the amounts
+    for service tiers and long prompts."""
 
     upstream_model: str
     name: str
@@ -33,7 +33,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(Invalid):
-    """Nothing was published; `faults` say why, by the places of the drafts."""
+    """Nothing was published. `faults` has the reasons by index of the draft."""
 
     def __init__(self, faults: Mapping[int, DomainError]) -> None:
         super().__init__("Nothing was published: some models can't be used as they are.")
@@ -41,8 +41,8 @@ class Refused(Invalid):
 
 
 def draft(kind: str, listed: ListedModel, *, currency: str) -> Draft:
-    """What is filled in for a model that a provider of this kind lists. Its own limits go before what is known of it;
-    prices are known in one currency only."""
+    """Returns the pre-filled draft of a listed model. The provider's own limits override the known ones. Prices are
+    known in US dollars only."""
     known = known_models.find(kind, listed.id)
     capability = known.capability if known else known_models.guessed_capability(listed.id)
     known = known or KnownModel(capability=capability)
@@ -62,8 +62,7 @@ def draft(kind: str, listed: ListedModel, *, currency: str) -> Draft:
 def publish(
     item: Provider, drafts: Sequence[Draft], *, by: Person | None, status: str, restricted: bool
 ) -> list[Model]:
-    """Creates a model of each draft, with a deployment at the provider: all of them or, if one can't be, none. Raises
-    `Refused`."""
+    """Creates a model and its deployment from each draft, all or none. Raises `Refused`."""
     made: list[Model] = []
     faults: dict[int, DomainError] = {}
     for place, one in enumerate(drafts):

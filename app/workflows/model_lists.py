@@ -1,4 +1,4 @@
-"""The models that each provider lists, as last asked, and how asking went: kept in Redis, which may forget it.
+"""The models each provider lists, and the result of the last request for the list. Cached in Redis, which may lose it.
 
 Asking is free: it is never an inference. A list belongs to the settings it was asked with; when they change, it is
 asked again.
@@ -46,7 +46,7 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Question(NamedTuple):
-    """A provider that is to be asked, apart from the database and the application."""
+    """A provider to ask, independent of the database and the application."""
 
     name: str
     version: int
@@ -59,7 +59,7 @@ _list = msgspec.json.Decoder(ModelList)
 
 
 def known(items: Sequence[Provider]) -> dict[str, ModelList]:
-    """What is known of these providers, by id. Nothing while Redis does not answer."""
+    """Returns the cached lists of these providers by id. Empty while Redis does not answer."""
     if not items:
         return {}
     try:
@@ -87,7 +87,7 @@ def of(item: Provider, *, anew: bool = False) -> ModelList:
 
 
 def refresh(*, every_s: int) -> int:
-    """Asks each active provider that has not been asked for `every_s`; how many were. Forgets those that are gone."""
+    """Asks each active provider that was last asked at least `every_s` ago. Returns how many. Drops deleted providers."""
     items = list(db.session.scalars(providers.search()))
     before = known(items)
     now_ms = clock.now_ms()
@@ -117,7 +117,7 @@ def _question(item: Provider, before: ModelList | None) -> Question:
 
 
 def _ask(question: Question) -> ModelList:
-    """What the provider answers. Never raises: what went wrong is known then."""
+    """Asks the provider. Never raises: a failure is part of the result."""
     before, now_ms = question.before, clock.now_ms()
     try:
         if question.adapter is None:

@@ -1,4 +1,4 @@
-"""How providers and models are doing: a state, since when, and why.
+"""The health of providers and models: a state, since when, and why.
 
 A provider is judged by its list of models, which is asked for in the background and costs nothing, and by its traffic
 (`provider_traffic`) where that is known. The worse of both is told.
@@ -30,7 +30,7 @@ _PREFERENCE: tuple[State, ...] = ("ok", "degraded", "unknown", "failing")  # amo
 
 
 class StateOfHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """`reason` is a sentence that is safe to show, None where there is nothing to say."""
+    """`reason` is a sentence that is safe to show, or None."""
 
     state: State
     since: datetime | None = None
@@ -87,7 +87,7 @@ def _by_traffic(traffic: Traffic | None) -> StateOfHealth:
 
 
 def by_provider(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = None) -> dict[str, StateOfHealth]:
-    """The health of these providers, by id. `traffic` is read where it is not given."""
+    """Returns the health of these providers by id. Reads `traffic` if it is not given."""
     lists = model_lists.known(items)
     if traffic is None:
         traffic = provider_traffic.of(items)
@@ -103,7 +103,7 @@ def by_provider(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None
 
 
 def of_all(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = None) -> list[ProviderHealth]:
-    """The same with figures and models, in the order of `items`."""
+    """Returns health, figures and models of each provider, in the order of `items`."""
     if traffic is None:
         traffic = provider_traffic.of(items)
     found, served = by_provider(items, traffic), catalog.models_by_provider()
@@ -127,7 +127,7 @@ def of_all(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = No
 
 
 def of_models(models: Sequence[Model], traffic: Mapping[str, Traffic] | None = None) -> dict[str, StateOfHealth]:
-    """The health of each model, by its id: that of its healthiest provider, but degraded while another one fails."""
+    """Returns the health of each model by id: that of its healthiest provider, or degraded while another one fails."""
     serving = {one.provider_id: one.provider for model in models for one in model.deployments}
     found = by_provider(list(serving.values()), traffic)
     return {model.id: _of_model(model, found) for model in models}

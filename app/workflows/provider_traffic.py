@@ -1,4 +1,4 @@
-"""What the last hour's attempts and the circuit breakers tell of providers.
+"""Traffic of providers in the last hour, and the state of their circuit breakers.
 
 Every attempt counts where its provider is judged, also one that a fallback rescued.
 """
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last hour's attempts tell of a provider."""
+    """A provider's attempts in the last hour."""
 
     requests: int = 0
     errors: int = 0
@@ -42,7 +42,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(NamedTuple):
-    """What is known of a deployment. `row` attempts have failed in a row; `since_ms` is since when they fail, or go well."""
+    """A deployment's attempts. `row` counts failures in a row; `since_ms` is when the current run of failures or successes
+    began."""
 
     trip: breakers.Trip | None = None
     requests: int = 0
@@ -54,7 +55,7 @@ class Seen(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether its circuit breaker has opened and not closed; a deployment that only rests is well."""
+        """Whether its circuit breaker is open. A deployment that only rests counts as healthy."""
         return self.trip is not None and self.trip.times > 0
 
     @property
@@ -63,7 +64,7 @@ class Seen(NamedTuple):
 
 
 def joined(deployments: Iterable[Seen]) -> Traffic:
-    """The traffic of a provider, from that of its deployments that was heard of in the last hour."""
+    """Sums the last hour's traffic of a provider's deployments."""
     known = [one for one in deployments if one.requests or one.is_open]
     if not known:
         return Traffic()
@@ -108,7 +109,7 @@ def trips(redis: Redis) -> Trips:
 
 
 def _read(ways: list[tuple[str, str]]) -> dict[str, Seen]:
-    """What Redis has of deployments, given with their providers, by their ids."""
+    """Reads the traffic of deployments from Redis, by deployment id."""
     slot = clock.now_ms() // traffic.SLOT_MS
     not_closed = trips(current.redis())
     with current.redis().pipeline(transaction=False) as pipe:
