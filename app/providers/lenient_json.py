@@ -64,3 +64,15 @@ def whole(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def all_whole(value: Any) -> Any:
+    """The value with a mark for each half of a character in it."""
+    match value:
+        case str():
+            return whole(value)
+        case dict():
+            return {whole(name): all_whole(inner) for name, inner in value.items()}
+        case list():
+            return [all_whole(inner) for inner in value]
+    return value

@@ -55,8 +55,9 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         if getattr(asked, name) not in empty:
             raise bad_request(f"The provider of '{request.model}' does not take '{name}'. Leave it out.", name)
     stop = asked.stop
+    takes = request.takes
     for name, raw in request.members.items():
-        if name not in TRANSLATED and raw != b"null":
+        if name not in TRANSLATED and name not in takes and raw != b"null":
             metrics.count_dropped("openai_chat", name if name in NAMED else "other")
     return Conversation(
         turns=tuple(_turn(message, f"messages[{index}]") for index, message in enumerate(asked.messages)),
@@ -68,14 +69,25 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         top_p=asked.top_p,
         user=asked.user,
         effort=asked.reasoning_effort,
-        schema=_schema(asked.response_format, request.model),
+        schema=_schema(asked.response_format, request),
+        more=_more(asked, takes) if takes else {},
     )
 
 
-def _schema(format: dict[str, Any] | None, model: str) -> Schema | None:
+def _more(asked: Any, takes: frozenset[str]) -> dict[str, Any]:
+    """What this upstream takes besides, as far as the client gave it."""
+    found = {name: value for name in takes if (value := getattr(asked, name, None)) is not None}
+    if asked.response_format is not None and asked.response_format["type"] == "json_object":
+        found["json_object"] = True
+    return found
+
+
+def _schema(format: dict[str, Any] | None, request: UpstreamRequest) -> Schema | None:
     """What the answer is to look like. Raises `ApiError` 400 for what has no schema."""
     match format:
         case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"} if "json_object" in request.takes:
             return None
         case {"type": "json_schema", "json_schema": {"schema": dict(schema), **rest}}:
             name, strict = rest.get("name"), rest.get("strict")
@@ -83,7 +95,7 @@ def _schema(format: dict[str, Any] | None, model: str) -> Schema | None:
                 schema, name if isinstance(name, str) else "answer", strict if isinstance(strict, bool) else None
             )
     raise bad_request(
-        f"The provider of '{model}' takes no 'response_format' but text and json_schema.", "response_format"
+        f"The provider of '{request.model}' takes no 'response_format' but text and json_schema.", "response_format"
     )
 
 
@@ -94,7 +106,7 @@ def _turn(message: Any, place: str) -> Turn:
             return Turn("system", parts)
         case "assistant":
             calls = (_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls or ()))
-            return Turn("assistant", (*_thoughts(message), *parts, *calls))
+            return Turn("assistant", (*_thoughts(message), *_signed(parts, message.extra_content), *calls))
         case "tool" | "function":
             id = message.tool_call_id or message.name
             if not isinstance(id, str) or not id:
@@ -156,7 +168,34 @@ def _call(call: dict[str, Any], place: str) -> ToolCall:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise bad_request(f"'{place}.function' needs a name.", f"{place}.function")
     arguments = function.get("arguments")
-    return ToolCall(str(call.get("id") or ""), function["name"], arguments if isinstance(arguments, str) else "{}")
+    return ToolCall(
+        str(call.get("id") or ""),
+        function["name"],
+        arguments if isinstance(arguments, str) else "{}",
+        _signature(call.get("extra_content")),
+    )
+
+
+def _signature(extra: Any) -> str | None:
+    """The signature that came with a part, in the place that Gemini's own clients of this dialect know."""
+    google = extra.get("google") if isinstance(extra, dict) else None
+    signature = google.get("thought_signature") if isinstance(google, dict) else None
+    return signature if isinstance(signature, str) else None
+
+
+def _extra(signature: str) -> dict[str, Any]:
+    return {"google": {"thought_signature": signature}}
+
+
+def _signed(parts: tuple[Part, ...], extra: Any) -> tuple[Part, ...]:
+    """The parts of an answer of the past, whose last text has the signature of them all."""
+    signature = _signature(extra)
+    if signature is None:
+        return parts
+    last = parts[-1] if parts else None
+    if isinstance(last, Text):
+        return (*parts[:-1], Text(last.text, signature))
+    return (*parts, Text("", signature))
 
 
 def _tool(function: dict[str, Any]) -> Tool:
@@ -186,15 +225,19 @@ def answer_of(request: UpstreamRequest, reply: Reply, usage: Usage) -> bytes:
         message["reasoning_content"] = text
     if signed := [_block(part) for part in thoughts if part.signature]:
         message["thinking_blocks"] = signed
-    calls = [
-        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-        for part in reply.parts
-        if isinstance(part, ToolCall)
-    ]
-    if calls:
+    for part in reply.parts:
+        if isinstance(part, Text) and part.signature:
+            message["extra_content"] = _extra(part.signature)
+    if calls := [_written(part) for part in reply.parts if isinstance(part, ToolCall)]:
         message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
     return msgspec.json.encode(_head(request, "chat.completion") | {"choices": [choice], "usage": _usage(usage)})
+
+
+def _written(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    written: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
+    return written | ({"extra_content": _extra(call.signature)} if call.signature else {})
 
 
 def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
@@ -225,7 +268,9 @@ def _delta(event: Text | Reasoning | ToolCallDelta | Finish) -> tuple[dict[str, 
     """What an event adds to the answer, and the reason if it is complete."""
     match event:
         case Text():
-            return {"content": event.text}, None
+            return {"content": event.text} | (
+                {"extra_content": _extra(event.signature)} if event.signature else {}
+            ), None
         case Reasoning():
             return {"reasoning_content": event.text} if event.text else {}, None
         case ToolCallDelta():
@@ -233,6 +278,8 @@ def _delta(event: Text | Reasoning | ToolCallDelta | Finish) -> tuple[dict[str, 
             call: dict[str, Any] = {"index": event.index, "function": function}
             if event.id is not None:
                 call |= {"id": event.id, "type": "function"}
+            if event.signature:
+                call["extra_content"] = _extra(event.signature)
             return {"tool_calls": [call]}, None
         case Finish():
             return {}, event.reason

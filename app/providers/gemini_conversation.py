@@ -1,0 +1,238 @@
+"""What Gemini says and hears, in the neutral language."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from app.providers.conversation import (
+    Conversation,
+    FinishReason,
+    Media,
+    Part,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Turn,
+)  # fmt: skip
+from app.providers.lenient_json import read_json
+
+REASONS: dict[str, FinishReason] = {
+    "STOP": "stop", "MAX_TOKENS": "length", "SAFETY": "content_filter", "RECITATION": "content_filter",
+    "LANGUAGE": "content_filter", "BLOCKLIST": "content_filter", "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter", "IMAGE_SAFETY": "content_filter", "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+}  # fmt: skip
+# The model wanted to call a tool, and what it said is no call.
+FAILURES = frozenset(("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"))
+UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
+
+# What is taken beside what all dialects have words for.
+TAKES = frozenset(("seed", "top_k", "frequency_penalty", "presence_penalty", "json_object", "service_tier"))
+_CONFIGURED = {
+    "seed": "seed", "top_k": "topK", "frequency_penalty": "frequencyPenalty", "presence_penalty": "presencePenalty",
+}  # fmt: skip
+_TIERS = ("flex", "priority")
+
+# Ids of calls to which Gemini gave none: it gets none back.
+UNNAMED = "unnamed_"
+# Stands for the signature of a call whose own is lost, or which another model made.
+UNSIGNED = "skip_thought_signature_validator"
+
+BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 32_768, "max": 32_768}
+LEVELS = ("minimal", "low", "medium", "high")
+_OLD = re.compile(r"gemini-(?:1|2\.0|pro-vision)")
+_THOUGHTLESS = re.compile(r"-image|-tts|embedding")
+
+Remembered = Callable[[str], str | None]  # the signature of a call by its id
+
+
+class Traits(NamedTuple):
+    """What a model takes, by its name at the provider. Its thoughts have a `budget` of tokens, or a level."""
+
+    budget: range | None = None
+    can_be_off: bool = True  # a budget of 0 is taken
+    levels: tuple[str, ...] = ()
+    wants_signatures: bool = False  # a call without one is refused
+    hears_media: bool = False  # in what a tool gave
+
+
+def traits_of(model: str) -> Traits:
+    """Newer models are the rule, older ones are known by their names."""
+    if "gemini" not in model or _OLD.search(model):
+        return Traits()
+    can_think, is_pro = not _THOUGHTLESS.search(model), "pro" in model
+    if "gemini-2.5" in model:
+        if not can_think:
+            return Traits()
+        least = 128 if is_pro else 512 if "lite" in model else 1
+        return Traits(budget=range(least, 32_769 if is_pro else 24_577), can_be_off=not is_pro)
+    levels = ("low", "high") if "gemini-3-pro" in model else LEVELS[1:] if is_pro else LEVELS
+    return Traits(levels=levels if can_think else (), wants_signatures=True, hears_media=True)
+
+
+def body_of(
+    conversation: Conversation, model: str, limit: int | None, remembered: Remembered, *, signs: bool = True
+) -> dict[str, Any]:
+    """The body of a request. `limit` is that of the answer with its thoughts, in tokens; without `signs` no signature goes
+    back that the model may refuse."""
+    traits = traits_of(model)
+    systems = [{"text": part.text} for part in _said(conversation, "system") if isinstance(part, Text) and part.text]
+    contents = _contents(conversation, traits, remembered, signs)
+    if not contents:  # it answers nothing but questions
+        contents, systems = [{"role": "user", "parts": systems}] if systems else [], []
+    body: dict[str, Any] = {"contents": contents}
+    if systems:
+        body["systemInstruction"] = {"parts": systems}
+    if conversation.tools:
+        body["tools"] = [{"functionDeclarations": [_tool(tool) for tool in conversation.tools]}]
+        if conversation.choice is not None:
+            body["toolConfig"] = {"functionCallingConfig": _choice(conversation.choice)}
+    if config := _config(conversation, traits, limit):
+        body["generationConfig"] = config
+    if (tier := conversation.more.get("service_tier")) in _TIERS:
+        body["serviceTier"] = tier
+    return body
+
+
+def _said(conversation: Conversation, role: str) -> list[Part]:
+    return [part for turn in conversation.turns if turn.role == role for part in turn.parts]
+
+
+def _config(conversation: Conversation, traits: Traits, limit: int | None) -> dict[str, Any]:
+    more = conversation.more
+    config: dict[str, Any] = {theirs: more[name] for name, theirs in _CONFIGURED.items() if name in more}
+    if limit is not None:
+        config["maxOutputTokens"] = limit
+    if conversation.temperature is not None:
+        config["temperature"] = conversation.temperature
+    if conversation.top_p is not None:
+        config["topP"] = conversation.top_p
+    if conversation.stop:
+        config["stopSequences"] = list(conversation.stop)
+    if conversation.schema is not None:
+        config |= {"responseMimeType": "application/json", "responseJsonSchema": conversation.schema.schema}
+    elif more.get("json_object"):
+        config["responseMimeType"] = "application/json"
+    if conversation.effort is not None and (thinking := _thinking(conversation.effort, traits, limit)):
+        config["thinkingConfig"] = thinking
+    return config
+
+
+def _thinking(effort: str, traits: Traits, limit: int | None) -> dict[str, Any]:
+    """As much thinking as the client asked for. Thoughts count to the limit of the answer."""
+    if traits.budget is not None:
+        budget = min(BUDGETS.get(effort, BUDGETS["high"]), traits.budget[-1])
+        if limit is not None:
+            budget = min(budget, limit - 1)
+        if budget < traits.budget[0]:
+            budget = 0 if traits.can_be_off else traits.budget[0]
+        return {"thinkingBudget": budget, "includeThoughts": budget > 0 and effort != "none"}
+    if traits.levels:
+        most = 0 if effort == "none" else LEVELS.index(effort) if effort in LEVELS else len(LEVELS) - 1
+        level = next((one for one in reversed(traits.levels) if LEVELS.index(one) <= most), traits.levels[0])
+        return {"thinkingLevel": level.upper(), "includeThoughts": effort != "none"}
+    return {}
+
+
+def _contents(conversation: Conversation, traits: Traits, remembered: Remembered, signs: bool) -> list[dict[str, Any]]:
+    """Turns of one side in a row are one content. Results of tools come first, in the order of their calls."""
+    writer = _Writer(traits, remembered, signs)
+    merged: list[tuple[str, list[tuple[int, dict[str, Any]]]]] = []
+    for turn in conversation.turns:
+        parts = [] if turn.role == "system" else writer.parts(turn)
+        if not parts:
+            continue
+        role = "model" if turn.role == "assistant" else "user"
+        if merged and merged[-1][0] == role:
+            merged[-1][1].extend(parts)
+        else:
+            merged.append((role, parts))
+    contents = []
+    for role, ranked in merged:
+        if role == "user":
+            ranked.sort(key=lambda one: one[0])
+        written = [part for _, part in ranked]
+        if role == "model" and traits.wants_signatures:
+            _sign(written)
+        contents.append({"role": role, "parts": written})
+    return contents
+
+
+def _sign(parts: list[dict[str, Any]]) -> None:
+    """Of calls that were made together, the first has the signature."""
+    first = next((part for part in parts if "functionCall" in part), None)
+    if first is not None:
+        first.setdefault("thoughtSignature", UNSIGNED)
+
+
+class _Writer:
+    """Parts as Gemini has them, each with its rank within a user's content."""
+
+    def __init__(self, traits: Traits, remembered: Remembered, signs: bool) -> None:
+        self._traits = traits
+        self._remembered = remembered
+        self._signs = signs
+        self._calls: dict[str, tuple[int, str]] = {}  # by their ids: how many came before, and the name of the tool
+        self._behind = 1 << 30  # ranks behind all results
+
+    def parts(self, turn: Turn) -> list[tuple[int, dict[str, Any]]]:
+        found: list[tuple[int, dict[str, Any]]] = []
+        for part in turn.parts:
+            match part:
+                case Text() if part.text or (part.signature and self._signs):
+                    found.append((self._behind, self._signed({"text": part.text}, part.signature)))
+                case Media():
+                    found.append((self._behind, _media(part)))
+                case ToolCall():
+                    self._calls[part.id] = (len(self._calls), part.name)
+                    call = self._signed(_call(part), part.signature or self._remembered(part.id))
+                    found.append((self._behind, call))
+                case ToolResult():
+                    found += self._result(part)
+        return found
+
+    def _signed(self, part: dict[str, Any], signature: str | None) -> dict[str, Any]:
+        return part | {"thoughtSignature": signature} if signature and self._signs else part
+
+    def _result(self, result: ToolResult) -> list[tuple[int, dict[str, Any]]]:
+        """The result, and behind all results its media where the model does not take them within."""
+        rank, name = self._calls.get(result.id, (len(self._calls), result.id))
+        text = "".join(part.text for part in result.parts if isinstance(part, Text))
+        media = [_media(part) for part in result.parts if isinstance(part, Media)]
+        written = _named(result.id) | {"name": name, "response": {"error" if result.is_error else "output": text}}
+        if self._traits.hears_media:
+            return [(rank, {"functionResponse": written | ({"parts": media} if media else {})})]
+        return [(rank, {"functionResponse": written}), *((self._behind, one) for one in media)]
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    arguments = read_json(call.arguments.encode())
+    args = arguments if isinstance(arguments, dict) else {}
+    return {"functionCall": _named(call.id) | {"name": call.name, "args": args}}
+
+
+def _named(id: str) -> dict[str, str]:
+    return {} if not id or id.startswith(UNNAMED) else {"id": id}
+
+
+def _media(part: Media) -> dict[str, Any]:
+    if part.url:
+        guessed = part.media_type or mimetypes.guess_type(part.url.partition("?")[0])[0]
+        return {"fileData": ({"mimeType": guessed} if guessed else {}) | {"fileUri": part.url}}
+    usual = {"image": "image/png", "audio": "audio/wav", "document": "application/pdf"}[part.kind]
+    return {"inlineData": {"mimeType": part.media_type or usual, "data": part.data or ""}}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    """A JSON schema goes up as it is: of the older member for it only a subset is taken."""
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "parametersJsonSchema": tool.parameters}
+
+
+def _choice(choice: str) -> dict[str, Any]:
+    mode = {"auto": "AUTO", "none": "NONE", "required": "ANY"}.get(choice)
+    return {"mode": mode} if mode else {"mode": "ANY", "allowedFunctionNames": [choice]}
