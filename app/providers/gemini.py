@@ -543,20 +543,22 @@ def _path_of(model: str) -> str:
 def _listed(value: Any) -> tuple[ListedModel, ...]:
     """The models of a page that chat or give vectors, with what the list tells of them. Raises `UpstreamError`."""
     entries = value.get("models", []) if isinstance(value, dict) else None
-    told: dict[str, tuple[Capability, tuple[str, ...]]] = {}
-    usable: list[Any] = []
-    for entry in entries if isinstance(entries, list) else ():
+    if not isinstance(entries, list):
+        raise UpstreamError(model_list.UNREADABLE)
+    told: dict[str, tuple[Capability | None, tuple[str, ...]]] = {}
+    usable: list[dict[str, Any]] = []
+    for entry in entries:
         name = entry.get("name") if isinstance(entry, dict) else None
-        methods = entry.get("supportedGenerationMethods") if isinstance(name, str) else None
-        can = [METHODS[one] for one in methods if one in METHODS] if isinstance(methods, list) else []
-        if isinstance(name, str) and can:
-            id = name.removeprefix("models/")
+        if not isinstance(name, str):
+            continue
+        id, methods = name.removeprefix("models/"), entry.get("supportedGenerationMethods")
+        can = [METHODS[one] for one in methods if one in METHODS] if isinstance(methods, list) else [None]
+        if can:
             told[id] = can[0], ("reasoning",) if entry.get("thinking") is True else ()
             usable.append(entry | {"id": id})
-    models = model_list.of(usable if isinstance(entries, list) else None)
     return tuple(
         msgspec.structs.replace(one, capability=told[one.id][0], features=told[one.id][1])
-        for one in models
+        for one in model_list.of(usable)
         if one.id in told
     )
 

@@ -1,0 +1,45 @@
+"""Vectors that another dialect gave are told as OpenAI's clients read them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.gateway.dialects import dialect
+from app.providers.base import UpstreamError, UpstreamRequest
+from app.providers.openai_embeddings import VectorsExchange, texts_of
+
+floats = st.floats(-1, 1, width=32)
+
+
+def request(**body: Any) -> UpstreamRequest:
+    read = dialect("openai_embeddings").read(json.dumps({"model": "ours"} | body).encode())
+    return UpstreamRequest(
+        capability="embeddings", dialect="openai_embeddings", model="ours", members=read.members, parsed=read.checked
+    )
+
+
+@given(st.lists(st.lists(floats, min_size=1, max_size=4), min_size=1, max_size=3), st.booleans())
+def test_vectors_are_told_in_either_format(vectors: list[list[float]], is_packed: bool) -> None:
+    exchange = VectorsExchange(request(input="a b c", encoding_format="base64" if is_packed else "float"))
+    exchange.vectors = vectors
+    body = json.loads(exchange.body())
+    told = [one["embedding"] for one in body["data"]]
+    if is_packed:
+        told = [list(struct.unpack(f"<{len(base64.b64decode(text)) // 4}f", base64.b64decode(text))) for text in told]
+    assert told == vectors and [one["index"] for one in body["data"]] == list(range(len(vectors)))
+    assert (body["model"], body["object"], body["usage"]["prompt_tokens"]) == ("ours", "list", 3)
+    assert exchange.usage.estimated, "nobody told them"
+
+
+def test_tokens_are_nobody_else_s() -> None:
+    assert texts_of(request(input=["a", "b"])) == ["a", "b"]
+    with pytest.raises(UpstreamError) as refused:
+        texts_of(request(input=[1, 2]))
+    assert refused.value.refused and refused.value.param == "input"
