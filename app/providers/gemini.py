@@ -246,8 +246,8 @@ class GeminiExchange(TalliedExchange):
             self._until = time.monotonic() + self._grace_s
 
     def _no_call(self, candidate: _Candidate) -> UpstreamError:
-        """The failure of a model that wanted to call a tool, and said what is no call."""
-        said = candidate.finish_message or f"The model's answer is no call of a tool ({candidate.finish_reason})."
+        """The failure of a model that wanted to call a tool, say, and said what is no call."""
+        said = candidate.finish_message or f"The model's answer can't be used ({candidate.finish_reason})."
         return error_of(502, msgspec.json.encode({"message": said}), self._secret)
 
     def _tell(self) -> None:
@@ -378,8 +378,9 @@ class _Vector(msgspec.Struct):
     values: list[float]
 
 
-class _Vectors(msgspec.Struct):
+class _Vectors(msgspec.Struct, rename="camel"):
     embeddings: list[_Vector]
+    usage_metadata: msgspec.Raw = msgspec.Raw()
 
 
 _vectors = msgspec.json.Decoder(_Vectors)
@@ -420,6 +421,7 @@ class Gemini(Adapter):
 
     def _embed(self, request: UpstreamRequest, model: str) -> Exchange:
         exchange = VectorsExchange(request)
+        spent: list[int | None] = []
         texts = texts_of(request)
         more: dict[str, Any] = {"model": _path_of(model)}
         if request.parsed.type is not None:
@@ -429,21 +431,27 @@ class Gemini(Adapter):
         for start in range(0, len(texts), MOST_TEXTS):
             some = texts[start : start + MOST_TEXTS]
             asked = [{"content": {"parts": [{"text": text}]}, **more} for text in some]
-            vectors = self._vectors(model, asked)
+            vectors, count = self._vectors(model, asked)
             if len(vectors) != len(some):
                 raise UpstreamError("The provider did not give one vector for each text.")
             exchange.vectors += vectors
+            spent.append(count)
+        if None not in spent:
+            exchange.told(sum(filter(None, spent)))
         return exchange
 
-    def _vectors(self, model: str, asked: list[dict[str, Any]]) -> list[list[float]]:
+    def _vectors(self, model: str, asked: list[dict[str, Any]]) -> tuple[list[list[float]], int | None]:
+        """The vectors, and the tokens that were read if that was told. Raises `UpstreamError`."""
         said = self._whole(self._ask(model, "batchEmbedContents", {"requests": asked}))
         try:
-            vectors = [one.values for one in _vectors.decode(said).embeddings]
+            answer = _vectors.decode(said)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            vectors = []
+            answer = _Vectors([])
+        vectors = [one.values for one in answer.embeddings]
         if not vectors or not all(vectors):
             raise error_of(502, said, self.settings.secret, otherwise=UNREADABLE)
-        return vectors
+        told, _ = gemini_usage.read(bytes(answer.usage_metadata))
+        return vectors, told.prompt
 
     def count_tokens(self, request: UpstreamRequest, deployment: Deployment) -> int | None:
         model = deployment.upstream_model

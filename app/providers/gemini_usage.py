@@ -15,7 +15,12 @@ ANSWER, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTo
 MODALITIES = {
     "AUDIO": ("audio_input_tokens", "audio_output_tokens"), "IMAGE": ("image_input_tokens", "image_output_tokens"),
 }  # fmt: skip
-_TRAFFIC = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex", "PROVISIONED_THROUGHPUT": "provisioned"}
+_TRAFFIC = {
+    "ON_DEMAND_PRIORITY": "priority",
+    "ON_DEMAND_FLEX": "flex",
+    "ON_DEMAND_OFFPEAK": "offpeak",
+    "PROVISIONED_THROUGHPUT": "provisioned",
+}
 
 
 def read(raw: bytes) -> tuple[usage.Told, bytes]:

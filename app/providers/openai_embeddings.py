@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from app.providers.base import Exchange, UpstreamError, UpstreamRequest, Usage
-from app.providers.usage import Tally
+from app.providers.usage import Tally, Told
 
 
 class VectorsExchange(Exchange):
@@ -22,6 +22,10 @@ class VectorsExchange(Exchange):
         self._request = request
         self._tally = Tally(request)
         self.vectors: list[list[float]] = []
+
+    def told(self, prompt_tokens: int) -> None:
+        """The upstream tells what it read; 0 tells nothing."""
+        self._tally.take(Told(prompt=prompt_tokens))
 
     @property
     def usage(self) -> Usage:

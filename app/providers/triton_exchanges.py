@@ -295,8 +295,7 @@ class TritonEmbeddings(VectorsExchange):
                 f"This model's vectors have {len(self.vectors[0])} dimensions.",
                 refused=True, status=400, param="dimensions",
             )  # fmt: skip
-        if told:
-            self._tally.tell(msgspec.json.encode({"prompt_tokens": told, "total_tokens": told}))
+        self.told(told)
 
 
 def _vectors(answer: dict[str, Tensor], name: str, count: int) -> list[list[float]]:

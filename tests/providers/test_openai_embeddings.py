@@ -38,6 +38,14 @@ def test_vectors_are_told_in_either_format(vectors: list[list[float]], is_packed
     assert exchange.usage.estimated, "nobody told them"
 
 
+@pytest.mark.parametrize(("told", "used"), [(2, (2, False)), (0, (3, True))])
+def test_what_the_upstream_read_is_charged_if_it_told_it(told: int, used: tuple[int, bool]) -> None:
+    exchange = VectorsExchange(request(input="a b c"))
+    exchange.told(told)
+    concluded = exchange.conclude()
+    assert (concluded.prompt_tokens, concluded.estimated) == used
+
+
 def test_tokens_are_nobody_else_s() -> None:
     assert texts_of(request(input=["a", "b"])) == ["a", "b"]
     with pytest.raises(UpstreamError) as refused:
