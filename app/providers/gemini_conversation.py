@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -49,6 +48,13 @@ BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_5
 LEVELS = ("minimal", "low", "medium", "high")
 _OLD = re.compile(r"gemini-(?:1|2\.0|pro-vision)")
 _THOUGHTLESS = re.compile(r"-image|-tts|embedding")
+
+# By the endings of addresses: the type of a file there goes with it.
+_MEDIA_TYPES = {
+    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif",
+    "heic": "image/heic", "heif": "image/heif", "pdf": "application/pdf", "mp3": "audio/mp3", "wav": "audio/wav",
+    "flac": "audio/flac", "ogg": "audio/ogg", "aac": "audio/aac", "mp4": "video/mp4",
+}  # fmt: skip
 
 Remembered = Callable[[str], str | None]  # the signature of a call by its id
 
@@ -224,7 +230,8 @@ def _named(id: str) -> dict[str, str]:
 
 def _media(part: Media) -> dict[str, Any]:
     if part.url:
-        guessed = part.media_type or mimetypes.guess_type(part.url.partition("?")[0])[0]
+        ending = part.url.partition("?")[0].rpartition(".")[2].lower()
+        guessed = part.media_type or _MEDIA_TYPES.get(ending)
         return {"fileData": ({"mimeType": guessed} if guessed else {}) | {"fileUri": part.url}}
     usual = {"image": "image/png", "audio": "audio/wav", "document": "application/pdf"}[part.kind]
     return {"inlineData": {"mimeType": part.media_type or usual, "data": part.data or ""}}

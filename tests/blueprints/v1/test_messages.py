@@ -19,7 +19,12 @@ TOOLS = [
     {"name": "look_up", "description": "Looks up.", "input_schema": {"type": "object", "properties": {}}},
     {"name": "add_up", "input_schema": {"type": "object", "properties": {}}},
 ]
-MODELS = ("claude", "small", "gemini", "echo-1")  # at an upstream of Anthropic's, of OpenAI's, of Gemini's, and answered here
+MODELS = (
+    "claude",
+    "small",
+    "gemini",
+    "echo-1",
+)  # at an upstream of Anthropic's, of OpenAI's, of Gemini's, and answered here
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_1"}
 
 pytestmark = pytest.mark.both_lanes
