@@ -22,10 +22,10 @@ from app.providers.addresses import AddressPolicy
 from app.providers.anthropic_conversation import REASONS, body_of, event_of_start, events_of_delta, part_of
 from app.providers.anthropic_usage import INPUT, Bill, usage_object
 from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
-from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, ToolCallDelta
+from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, Text, ToolCallDelta
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, is_safe, seconds_in
-from app.providers.lenient_json import WholeText, members_of, read_json
+from app.providers.lenient_json import WholeText, members_of, read_json, string_in
 from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
 from app.providers.openai import GRACE_S, MAX_ERROR_BYTES, UNREADABLE, ApiKey, ApiKeyEnv
@@ -188,7 +188,12 @@ class AnthropicExchange(Exchange):
                 if begun is not None:
                     yield begun
             elif event.type == "content_block_delta":
-                yield from events_of_delta(read_json(data).get("delta"), current, clean)
+                delta = event.delta
+                if delta is not None and delta.type == "text_delta" and len(delta.text):  # nearly all there are
+                    if text := clean("text", string_in(bytes(delta.text))):
+                        yield Text(text)
+                else:
+                    yield from events_of_delta(read_json(data).get("delta"), current, clean)
         assert self._reason is not None
         yield Finish(self._reason)
 

@@ -129,14 +129,16 @@ def _messages(conversation: Conversation) -> list[dict[str, Any]]:
             merged.append((turn.role, blocks))
     return [
         {"role": role, "content": sorted(blocks, key=lambda block: block["type"] != "tool_result")}
-        if role == "user"
+        if role == "user" and len(blocks) > 1
         else {"role": role, "content": blocks}
         for role, blocks in merged
     ]
 
 
 def _blocks(turn: Turn) -> list[dict[str, Any]]:
-    blocks = [_block(part) for part in turn.parts if not isinstance(part, Text) or part.text.strip()]
+    blocks = [
+        _block(part) for part in turn.parts if not isinstance(part, Text) or part.text and not part.text.isspace()
+    ]
     return [block for block in blocks if block is not None]
 
 

@@ -35,7 +35,7 @@ from app.providers.conversation import (
 from app.providers.gemini_conversation import FAILURES, REASONS, TAKES, UNNAMED, UNSPECIFIED, body_of
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, seconds_in
-from app.providers.lenient_json import WholeText, all_whole, read_json, whole
+from app.providers.lenient_json import WholeText, all_whole, read_json, string_in, whole
 from app.providers.model_list import ListedModel
 from app.providers.openai import GRACE_S, MAX_ERROR_BYTES, UNREADABLE, ApiKey, ApiKeyEnv
 from app.providers.openai_embeddings import VectorsExchange, texts_of
@@ -121,8 +121,7 @@ class _Chunk(msgspec.Struct, gc=False, rename="camel"):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
-_text = msgspec.json.Decoder(str)
-SILENCE = _Chunk()  # nothing came for a while, or a comment
+_NO_PARTS: list[_Part] = []
 
 
 class GeminiExchange(TalliedExchange):
@@ -135,7 +134,7 @@ class GeminiExchange(TalliedExchange):
         self._signatures = signatures
         self._until: float | None = None  # until when more is waited for, once the stream may end
         self._reason: FinishReason | None = None
-        self._told: bytes = b""  # the usage as it was told last, until it is asked for
+        self._told = msgspec.Raw()  # the usage as it was told last, until it is asked for
         self._is_told = False  # for good
         self._id = ""  # of the answer
         self._calls = 0
@@ -166,15 +165,16 @@ class GeminiExchange(TalliedExchange):
         if chunk is None:
             raise self._none(self._body)
         self._tally.hear_whole(self._body)
-        self._take(chunk, self._body)
+        said = self._take(chunk, self._body)
         self._tell()
         if self._reason is None:
             raise self._none(self._body)
         parts = [
-            ToolCall(said.id or "", said.name or "", said.arguments, said.signature)
-            if isinstance(said, ToolCallDelta)
-            else said
-            for said in self._said(chunk)
+            ToolCall(event.id or "", event.name or "", event.arguments, event.signature)
+            if isinstance(event, ToolCallDelta)
+            else event
+            for part in said
+            if (event := self._event(part)) is not None
         ]
         if self._tally.usage.estimated:
             texts = [part.arguments if isinstance(part, ToolCall) else part.text for part in parts]
@@ -184,30 +184,32 @@ class GeminiExchange(TalliedExchange):
 
     def neutral_events(self) -> Iterator[Event]:
         began = False
-        for chunk in self._heard():
-            if chunk is SILENCE:
+        for parts in self._heard():
+            if parts is None:
                 if began:
                     yield Silence()
                 continue
-            for event in self._said(chunk):
-                began = True
-                yield event
+            for part in parts:
+                event = self._event(part)
+                if event is not None:
+                    began = True
+                    yield event
         yield Finish(self._finish())
 
-    def _heard(self) -> Iterator[_Chunk]:
-        """The chunks, counted. Raises `UpstreamError` for a failure, and for a stream that does not say why it ended."""
+    def _heard(self) -> Iterator[list[_Part] | None]:
+        """The parts of each chunk, counted, and None for a silence. Raises `UpstreamError` for a failure, and for a stream that
+        does not say why it ended."""
         reader = EventReader(self._next_piece, comments=True)
         for name, data in reader:
             if name == COMMENT:
-                yield SILENCE
+                yield None
                 continue
             chunk = _read(data)
             if chunk is None:
                 continue
             if len(chunk.error) and self._until is not None:
                 break
-            self._take(chunk, data)
-            yield chunk
+            yield self._take(chunk, data)
         if self._reason is None:
             raise error_of(
                 502, reader.stray, self._secret, otherwise="The provider's stream ended before it was complete."
@@ -217,33 +219,40 @@ class GeminiExchange(TalliedExchange):
     def _next_piece(self) -> bytes | None:
         return self._answer.read_stream(self._keep_alive_s, self._until)
 
-    def _take(self, chunk: _Chunk, data: bytes) -> None:
-        """Count an answer or a chunk. Raises `UpstreamError` for one that tells a failure."""
-        if bytes(chunk.error) not in (b"", b"null"):
+    def _take(self, chunk: _Chunk, data: bytes) -> list[_Part]:
+        """Count an answer or a chunk; its parts. Raises `UpstreamError` for one that tells a failure."""
+        if len(chunk.error) and bytes(chunk.error) != b"null":
             raise self._none(data)
         if not self._id and chunk.response_id:
             self._id = chunk.response_id
-        candidate = _first(chunk)
-        if not len(chunk.usage_metadata):
+        tells = len(chunk.usage_metadata) > 0
+        if not tells:
             self._tell()  # it is of what came before
-        for part in _parts_of(candidate):
+        candidate = _first(chunk)
+        parts = _NO_PARTS if candidate is None or candidate.content is None else candidate.content.parts or _NO_PARTS
+        for part in parts:
             if len(part.text):
                 self._tally.hear({"content": part.text})
             elif part.function_call is not None:
                 self._tally.hear({"function_call": msgspec.Raw(msgspec.json.encode(part.function_call))})
-        if len(chunk.usage_metadata):
-            self._told = bytes(chunk.usage_metadata)
-        reason = candidate.finish_reason if candidate is not None else None
-        if reason is not None and reason != UNSPECIFIED:
-            self._is_told = True
-            if candidate is not None and reason in FAILURES:
-                raise self._no_call(candidate)
-            self._reason = REASONS.get(reason, "stop")
+        if tells:
+            self._told = chunk.usage_metadata
+        if candidate is not None and candidate.finish_reason is not None:
+            self._end(candidate, candidate.finish_reason)
         elif chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
             self._is_told = True
             self._reason = "content_filter"
         if self._is_told:
             self._until = time.monotonic() + self._grace_s
+        return parts
+
+    def _end(self, candidate: _Candidate, reason: str) -> None:
+        if reason == UNSPECIFIED:
+            return
+        self._is_told = True
+        if reason in FAILURES:
+            raise self._no_call(candidate)
+        self._reason = REASONS.get(reason, "stop")
 
     def _no_call(self, candidate: _Candidate) -> UpstreamError:
         """The failure of a model that wanted to call a tool, say, and said what is no call."""
@@ -251,25 +260,21 @@ class GeminiExchange(TalliedExchange):
         return error_of(502, msgspec.json.encode({"message": said}), self._secret)
 
     def _tell(self) -> None:
-        if self._told:
-            raw, self._told = self._told, b""
+        if len(self._told):
+            raw, self._told = bytes(self._told), msgspec.Raw()
             told, tier = gemini_usage.read(raw)
             self._tally.take(told)
             self._tally.tell_tier(tier)
 
-    def _said(self, chunk: _Chunk) -> Iterator[Text | Reasoning | ToolCallDelta]:
-        """What an answer or a chunk says. Other parts, such as code that it ran by itself, have no words here."""
-        for part in _parts_of(_first(chunk)):
-            signature = part.thought_signature or None
-            if part.function_call is not None:
-                yield self._called(part.function_call, signature)
-                continue
-            text = self._clean(part.thought, _string(part.text)) if len(part.text) else ""
-            if part.thought:
-                if text:
-                    yield Reasoning(text)
-            elif text or signature:
-                yield Text(text, signature)
+    def _event(self, part: _Part) -> Text | Reasoning | ToolCallDelta | None:
+        """What a part says. Some, such as code that the model ran by itself, have no words here."""
+        if part.function_call is not None:
+            return self._called(part.function_call, part.thought_signature or None)
+        text = self._clean(part.thought, string_in(bytes(part.text))) if len(part.text) else ""
+        if part.thought:
+            return Reasoning(text) if text else None
+        signature = part.thought_signature or None
+        return Text(text, signature) if text or signature else None
 
     def _called(self, call: _Call, signature: str | None) -> ToolCallDelta:
         """A call, which always comes whole. One without a name of its own gets one that tells so when it comes back."""
@@ -291,19 +296,10 @@ class GeminiExchange(TalliedExchange):
 
 
 def _first(chunk: _Chunk) -> _Candidate | None:
-    return next((one for one in chunk.candidates or () if not one.index), None)
-
-
-def _parts_of(candidate: _Candidate | None) -> list[_Part]:
-    return [] if candidate is None or candidate.content is None else candidate.content.parts or []
-
-
-def _string(raw: msgspec.Raw) -> str:
-    try:
-        return _text.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        value = read_json(bytes(raw))
-    return value if isinstance(value, str) else ""
+    for candidate in chunk.candidates or ():
+        if not candidate.index:
+            return candidate
+    return None
 
 
 def _arguments(raw: bytes) -> str:

@@ -11,11 +11,11 @@ from app.providers.conversation import (
     FinishReason,
     Media,
     Part,
+    Reasoning,
     Text,
     Tool,
     ToolCall,
     ToolResult,
-    Turn,
 )  # fmt: skip
 from app.providers.lenient_json import read_json
 
@@ -148,80 +148,103 @@ def _thinking(effort: str, traits: Traits, limit: int | None) -> dict[str, Any]:
 
 
 def _contents(conversation: Conversation, traits: Traits, remembered: Remembered, signs: bool) -> list[dict[str, Any]]:
-    """Turns of one side in a row are one content. Results of tools come first, in the order of their calls."""
-    writer = _Writer(traits, remembered, signs)
-    merged: list[tuple[str, list[tuple[int, dict[str, Any]]]]] = []
+    """Turns of one side in a row are one content."""
+    merged: list[tuple[str, list[Part]]] = []
     for turn in conversation.turns:
-        parts = [] if turn.role == "system" else writer.parts(turn)
+        if turn.role == "system":
+            continue
+        parts = [part for part in turn.parts if _is_sent(part, signs)]
         if not parts:
             continue
-        role = "model" if turn.role == "assistant" else "user"
-        if merged and merged[-1][0] == role:
+        if merged and merged[-1][0] == turn.role:
             merged[-1][1].extend(parts)
         else:
-            merged.append((role, parts))
-    contents = []
-    for role, ranked in merged:
-        if role == "user":
-            ranked.sort(key=lambda one: one[0])
-        written = [part for _, part in ranked]
-        if role == "model" and traits.wants_signatures:
-            _sign(written)
-        contents.append({"role": role, "parts": written})
-    return contents
+            merged.append((turn.role, parts))
+    writer = _Writer(traits, remembered, signs)
+    return [
+        {"role": "model" if role == "assistant" else "user", "parts": writer.parts(role, parts)}
+        for role, parts in merged
+    ]
 
 
-def _sign(parts: list[dict[str, Any]]) -> None:
-    """Of calls that were made together, the first has the signature."""
-    first = next((part for part in parts if "functionCall" in part), None)
-    if first is not None:
-        first.setdefault("thoughtSignature", UNSIGNED)
+def _is_sent(part: Part, signs: bool) -> bool:
+    """Thoughts are not, and empty texts only for their signatures."""
+    if isinstance(part, Text):
+        return bool(part.text or part.signature and signs)
+    return not isinstance(part, Reasoning)
 
 
 class _Writer:
-    """Parts as Gemini has them, each with its rank within a user's content."""
+    """Parts as Gemini has them."""
 
     def __init__(self, traits: Traits, remembered: Remembered, signs: bool) -> None:
         self._traits = traits
         self._remembered = remembered
         self._signs = signs
-        self._calls: dict[str, tuple[int, str]] = {}  # by their ids: how many came before, and the name of the tool
-        self._behind = 1 << 30  # ranks behind all results
+        self._calls: dict[str, tuple[int, str]] = {}  # by their ids: how many came before, and the tool's name
 
-    def parts(self, turn: Turn) -> list[tuple[int, dict[str, Any]]]:
-        found: list[tuple[int, dict[str, Any]]] = []
-        for part in turn.parts:
-            match part:
-                case Text() if part.text or (part.signature and self._signs):
-                    found.append((self._behind, self._signed({"text": part.text}, part.signature)))
-                case Media():
-                    found.append((self._behind, _media(part)))
-                case ToolCall():
-                    self._calls[part.id] = (len(self._calls), part.name)
-                    call = self._signed(_call(part), part.signature or self._remembered(part.id))
-                    found.append((self._behind, call))
-                case ToolResult():
-                    found += self._result(part)
+    def parts(self, role: str, parts: list[Part]) -> list[dict[str, Any]]:
+        part = parts[0]
+        if len(parts) == 1 and isinstance(part, Text) and part.signature is None:  # nearly all there are
+            return [{"text": part.text}]
+        return self._answered(parts) if role == "assistant" else self._asked(parts)
+
+    def _answered(self, parts: list[Part]) -> list[dict[str, Any]]:
+        """What the model said. Of calls that it made together, the first has the signature."""
+        found: list[dict[str, Any]] = []
+        first: dict[str, Any] | None = None
+        for part in parts:
+            said = _part(part)
+            signature = None
+            if isinstance(part, ToolCall):
+                self._calls[part.id] = (len(self._calls), part.name)
+                signature = part.signature or self._remembered(part.id)
+                first = first or said
+            elif isinstance(part, Text):
+                signature = part.signature
+            if signature and self._signs:
+                said["thoughtSignature"] = signature
+            found.append(said)
+        if first is not None and self._traits.wants_signatures:
+            first.setdefault("thoughtSignature", UNSIGNED)
         return found
 
-    def _signed(self, part: dict[str, Any], signature: str | None) -> dict[str, Any]:
-        return part | {"thoughtSignature": signature} if signature and self._signs else part
+    def _asked(self, parts: list[Part]) -> list[dict[str, Any]]:
+        """What the user said: results of tools first, in the order of their calls."""
+        results = [part for part in parts if isinstance(part, ToolResult)]
+        found = [_part(part) for part in parts if not isinstance(part, ToolResult)]
+        if not results:
+            return found
+        last = (len(self._calls), "")
+        results.sort(key=lambda result: self._calls.get(result.id, last)[0])
+        media: list[dict[str, Any]] = []
+        return [*(self._result(result, media) for result in results), *media, *found]
 
-    def _result(self, result: ToolResult) -> list[tuple[int, dict[str, Any]]]:
-        """The result, and behind all results its media where the model does not take them within."""
-        rank, name = self._calls.get(result.id, (len(self._calls), result.id))
+    def _result(self, result: ToolResult, behind: list[dict[str, Any]]) -> dict[str, Any]:
+        """A result. Its media go `behind` all results where the model does not take them within."""
         text = "".join(part.text for part in result.parts if isinstance(part, Text))
         media = [_media(part) for part in result.parts if isinstance(part, Media)]
-        written = _named(result.id) | {"name": name, "response": {"error" if result.is_error else "output": text}}
-        if self._traits.hears_media:
-            return [(rank, {"functionResponse": written | ({"parts": media} if media else {})})]
-        return [(rank, {"functionResponse": written}), *((self._behind, one) for one in media)]
+        _, name = self._calls.get(result.id, (0, result.id))
+        written: dict[str, Any] = _named(result.id) | {
+            "name": name,
+            "response": {"error" if result.is_error else "output": text},
+        }
+        if not self._traits.hears_media:
+            behind += media
+        elif media:
+            written["parts"] = media
+        return {"functionResponse": written}
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    arguments = read_json(call.arguments.encode())
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"text": part.text}
+    if isinstance(part, Media):
+        return _media(part)
+    assert isinstance(part, ToolCall)
+    arguments = read_json(part.arguments.encode())
     args = arguments if isinstance(arguments, dict) else {}
-    return {"functionCall": _named(call.id) | {"name": call.name, "args": args}}
+    return {"functionCall": _named(part.id) | {"name": part.name, "args": args}}
 
 
 def _named(id: str) -> dict[str, str]:

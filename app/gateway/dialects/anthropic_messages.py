@@ -71,6 +71,10 @@ NAMED = frozenset((
     "fallbacks", "diagnostics",
 ))  # fmt: skip
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+TEXT_DELTA = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
+)
 LONGEST_NAME = 64  # characters of a tool's name that every other upstream takes
 LONGEST_USER = 64
 _NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
@@ -303,6 +307,9 @@ class AnthropicMessages(Dialect):
         reason = "end_turn"
         head = b""
         for event in exchange.neutral_events():
+            if more := blocks.goes_on(event):
+                yield more
+                continue
             if not blocks.began:  # only now is it known that there is an answer
                 usage = usage_object(exchange.usage)
                 message = _message(request) | {"content": [], "stop_reason": None, "usage": usage}
@@ -375,7 +382,15 @@ class _Blocks:
 
     def _say(self, text: str) -> Iterator[bytes]:
         yield from self._enter(Text, {"type": "text", "text": ""})
-        yield self._delta({"type": "text_delta", "text": text})
+        yield self._text(text)
+
+    def _text(self, text: str) -> bytes:
+        return TEXT_DELTA % (self._index, msgspec.json.encode(text))
+
+    def goes_on(self, event: Event) -> bytes | None:
+        """A piece of the text that is open, which nearly all events are; None for any other."""
+        is_more = self._open is Text and type(event) is Text and event.signature is None
+        return self._text(event.text) if is_more else None  # type: ignore[union-attr]
 
     def _sign(self, signature: str, signed: str) -> Iterator[bytes]:
         """Keep the signature of what follows, or of nothing."""

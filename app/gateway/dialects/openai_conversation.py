@@ -18,6 +18,7 @@ from app.providers.conversation import (
     Part,
     Reasoning,
     Reply,
+    Role,
     Schema,
     Silence,
     Text,
@@ -45,6 +46,9 @@ NAMED = frozenset((
     "frequency_penalty", "presence_penalty", "seed", "verbosity", "metadata", "store", "service_tier", "modalities",
     "prediction", "prompt_cache_key", "safety_identifier", "web_search_options",
 ))  # fmt: skip
+# Stands for the text of a chunk, whose other bytes are the same all along a stream.
+TEXT = "\x00text"
+TEXT_SPELLED = msgspec.json.encode(TEXT)
 _MEDIA = {"image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "document"}
 
 
@@ -60,7 +64,7 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         if name not in TRANSLATED and name not in takes and raw != b"null":
             metrics.count_dropped("openai_chat", name if name in NAMED else "other")
     return Conversation(
-        turns=tuple(_turn(message, f"messages[{index}]") for index, message in enumerate(asked.messages)),
+        turns=tuple([_turn(message, index) for index, message in enumerate(asked.messages)]),
         tools=tuple(_tool(tool["function"]) for tool in asked.tools or () if tool["type"] == "function"),
         choice=_choice(asked.tool_choice),
         parallel_calls=asked.parallel_tool_calls,
@@ -99,11 +103,18 @@ def _schema(format: dict[str, Any] | None, request: UpstreamRequest) -> Schema |
     )
 
 
-def _turn(message: Any, place: str) -> Turn:
-    parts = tuple(_parts(message.content, f"{place}.content"))
+_ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "system", "assistant": "assistant"}
+
+
+def _turn(message: Any, index: int) -> Turn:
+    content, role = message.content, _ROLES.get(message.role)
+    if role is not None and type(content) is str and content and _is_text(message):  # nearly all there are
+        return Turn(role, (Text(content),))
+    place = f"messages[{index}]"
+    parts = tuple(_parts(content, f"{place}.content"))
     match message.role:
-        case "system" | "developer":
-            return Turn("system", parts)
+        case "user" | "system" | "developer":
+            return Turn(_ROLES[message.role], parts)
         case "assistant":
             calls = (_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls or ()))
             return Turn("assistant", (*_thoughts(message), *_signed(parts, message.extra_content), *calls))
@@ -112,12 +123,23 @@ def _turn(message: Any, place: str) -> Turn:
             if not isinstance(id, str) or not id:
                 raise bad_request(f"'{place}.tool_call_id' is missing.", f"{place}.tool_call_id")
             return Turn("user", (ToolResult(id, tuple(part for part in parts if isinstance(part, Text | Media))),))
-    return Turn("user", parts)
+    raise AssertionError(message.role)
+
+
+def _is_text(message: Any) -> bool:
+    """Whether it says nothing but its content."""
+    return (
+        message.tool_calls is None
+        and message.thinking_blocks is None
+        and message.reasoning_content is None
+        and message.extra_content is None
+    )
 
 
 def _thoughts(message: Any) -> Iterator[Reasoning]:
     """What was thought before an answer of the past: whole blocks where the client has kept them, else the text alone."""
-    blocks = [block for block in message.thinking_blocks or () if isinstance(block, dict)]
+    kept = message.thinking_blocks
+    blocks = [block for block in kept if isinstance(block, dict)] if isinstance(kept, list) else []
     for block in blocks:
         text, signature, data = block.get("thinking"), block.get("signature"), block.get("data")
         if block.get("type") == "redacted_thinking":
@@ -245,11 +267,15 @@ def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
     head = _head(request, "chat.completion.chunk")
     delta: dict[str, Any] = {"role": "assistant", "content": ""}
     opening: bytes | None = _event(head | {"choices": [_piece(delta)]})
+    before, behind = _event(head | {"choices": [_piece({"content": TEXT})]}).split(TEXT_SPELLED)
     thought = ""  # that nobody signed yet
     for event in exchange.neutral_events():
         if opening is not None:  # only now is it known that there is an answer
             yield opening
             opening = None
+        if type(event) is Text and event.signature is None:  # nearly all there are
+            yield b"%b%b%b" % (before, msgspec.json.encode(event.text), behind)
+            continue
         if isinstance(event, Silence):
             yield KEEP_ALIVE
             continue
