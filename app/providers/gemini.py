@@ -418,6 +418,7 @@ class Gemini(Adapter):
     def _embed(self, request: UpstreamRequest, model: str) -> Exchange:
         exchange = VectorsExchange(request)
         spent: list[int | None] = []
+        found: list[list[float]] = []
         texts = texts_of(request)
         more: dict[str, Any] = {"model": _path_of(model)}
         if request.parsed.type is not None:
@@ -430,8 +431,9 @@ class Gemini(Adapter):
             vectors, count = self._vectors(model, asked)
             if len(vectors) != len(some):
                 raise UpstreamError("The provider did not give one vector for each text.")
-            exchange.vectors += vectors
+            found += vectors
             spent.append(count)
+        exchange.take(found)
         if None not in spent:
             exchange.told(sum(filter(None, spent)))
         return exchange

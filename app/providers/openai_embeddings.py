@@ -14,7 +14,7 @@ from app.providers.usage import Tally, Told
 
 
 class VectorsExchange(Exchange):
-    """An exchange whose answer is vectors, one for each text. `vectors` has them once they have come."""
+    """An exchange whose answer is vectors, one for each text, once it takes them."""
 
     speaks = "openai_embeddings"
 
@@ -22,6 +22,14 @@ class VectorsExchange(Exchange):
         self._request = request
         self._tally = Tally(request)
         self.vectors: list[list[float]] = []
+
+    def take(self, vectors: list[list[float]]) -> None:
+        """Raises `UpstreamError` where they are of another size than was asked for."""
+        size = self._request.parsed.dimensions
+        if size is not None and any(len(vector) != size for vector in vectors):
+            said = f"This model's vectors have {len(vectors[0])} dimensions."
+            raise UpstreamError(said, refused=True, status=400, param="dimensions")
+        self.vectors = vectors
 
     def told(self, prompt_tokens: int) -> None:
         """The upstream tells what it read; 0 tells nothing."""

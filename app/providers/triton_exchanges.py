@@ -285,16 +285,12 @@ class TritonEmbeddings(VectorsExchange):
     ) -> None:
         super().__init__(request)
         told = 0
+        vectors: list[list[float]] = []
         for count, answer in answers:
-            self.vectors += _vectors(answer, outputs["embedding"], count)
+            vectors += _vectors(answer, outputs["embedding"], count)
             if (name := outputs.get("prompt_tokens")) in answer:
                 told += sum(answer[name].values)
-        size = request.parsed.dimensions
-        if size is not None and any(len(vector) != size for vector in self.vectors):
-            raise UpstreamError(
-                f"This model's vectors have {len(self.vectors[0])} dimensions.",
-                refused=True, status=400, param="dimensions",
-            )  # fmt: skip
+        self.take(vectors)
         self.told(told)
 
 

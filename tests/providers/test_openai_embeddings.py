@@ -28,7 +28,7 @@ def request(**body: Any) -> UpstreamRequest:
 @given(st.lists(st.lists(floats, min_size=1, max_size=4), min_size=1, max_size=3), st.booleans())
 def test_vectors_are_told_in_either_format(vectors: list[list[float]], is_packed: bool) -> None:
     exchange = VectorsExchange(request(input="a b c", encoding_format="base64" if is_packed else "float"))
-    exchange.vectors = vectors
+    exchange.take(vectors)
     body = json.loads(exchange.body())
     told = [one["embedding"] for one in body["data"]]
     if is_packed:
@@ -51,3 +51,11 @@ def test_tokens_are_nobody_else_s() -> None:
     with pytest.raises(UpstreamError) as refused:
         texts_of(request(input=[1, 2]))
     assert refused.value.refused and refused.value.param == "input"
+
+
+def test_vectors_of_another_size_than_was_asked_for_are_refused() -> None:
+    exchange = VectorsExchange(request(input="a", dimensions=2))
+    exchange.take([[1.0, 2.0]])
+    with pytest.raises(UpstreamError, match="have 1 dimensions") as refused:
+        exchange.take([[1.0]])
+    assert refused.value.refused and refused.value.param == "dimensions"
