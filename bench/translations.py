@@ -101,8 +101,18 @@ def chunks() -> Iterator[bytes]:
         candidate = {"content": {"parts": [{"text": f" word{at}"}], "role": "model"}, "index": 0}
         candidate |= {"finishReason": "STOP"} if at == CHUNKS - 1 else {}
         text = [{"modality": "TEXT", "tokenCount": 5}]
-        told = {"promptTokenCount": 5, "candidatesTokenCount": at + 1, "totalTokenCount": at + 6, "promptTokensDetails": text}
-        whole = {"candidates": [candidate], "usageMetadata": told, "modelVersion": "up", "responseId": "mAitaLmkHPPlz7IP"}
+        told = {
+            "promptTokenCount": 5,
+            "candidatesTokenCount": at + 1,
+            "totalTokenCount": at + 6,
+            "promptTokensDetails": text,
+        }
+        whole = {
+            "candidates": [candidate],
+            "usageMetadata": told,
+            "modelVersion": "up",
+            "responseId": "mAitaLmkHPPlz7IP",
+        }
         yield f"data: {json.dumps(whole, separators=(',', ':'))}\n\n".encode()
 
 

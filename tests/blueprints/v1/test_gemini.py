@@ -242,7 +242,9 @@ def mutated(chance: random.Random) -> dict[str, Any]:
             case 4:
                 body["messages"][2]["tool_calls"][0][chance.choice((field, "extra_content"))] = chance.choice(ODD)
             case 5:
-                body["messages"][2][chance.choice(("extra_content", "reasoning_content"))] = chance.choice(ODD)
+                body["messages"][2][chance.choice(("extra_content", "reasoning_content", "thinking_blocks"))] = (
+                    chance.choice(ODD)
+                )
     return body
 
 
