@@ -153,8 +153,10 @@ def _contents(conversation: Conversation, traits: Traits, remembered: Remembered
     for turn in conversation.turns:
         if turn.role == "system":
             continue
-        parts = [part for part in turn.parts if _is_sent(part, signs)]
-        if not parts:
+        first = turn.parts[0] if len(turn.parts) == 1 else None
+        if type(first) is Text and first.text:  # nearly all there are
+            parts: list[Part] = [first]
+        elif not (parts := [part for part in turn.parts if _is_sent(part, signs)]):
             continue
         if merged and merged[-1][0] == turn.role:
             merged[-1][1].extend(parts)

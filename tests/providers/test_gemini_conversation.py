@@ -263,6 +263,83 @@ def test_any_conversation_can_be_asked(conversation: Conversation, model: str, l
     assert body.get("generationConfig", {}).get("maxOutputTokens") == limit
 
 
+def read_back(body: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+    """What Gemini is told, in the neutral language, read by nothing of the application."""
+
+    def media(part: dict[str, Any]) -> Media:
+        inline = part.get("inlineData") or part["fileData"]
+        kind: Any = "image" if inline["mimeType"].startswith("image/") else "document"
+        if "data" in inline:
+            return Media(kind, data=inline["data"], media_type=inline["mimeType"])
+        return Media(kind, url=inline["fileUri"])
+
+    def part_of(part: dict[str, Any]) -> Any:
+        match part:
+            case {"text": text, **more}:
+                return Text(text, more.get("thoughtSignature"))
+            case {"functionCall": {"id": id, "name": name, "args": args}, **more}:
+                signature = more.get("thoughtSignature")
+                arguments = json.dumps(args, separators=(",", ":"))
+                return ToolCall(id, name, arguments, None if signature == UNSIGNED else signature)
+            case {"functionResponse": {"id": id, "response": {**said}, **more}}:
+                ((word, text),) = said.items()
+                inner = (*([Text(text)] if text else []), *map(media, more.get("parts", [])))
+                return ToolResult(id, inner, word == "error")
+        return media(part)
+
+    return [(one["role"], [part_of(part) for part in one["parts"]]) for one in body["contents"]]
+
+
+def expected_of(conversation: Conversation) -> list[tuple[str, list[Any]]]:
+    """What of a conversation Gemini has words for: results first, their texts joined before their media, and no thoughts."""
+    found: list[tuple[str, list[Any]]] = []
+    for turn in conversation.turns:
+        parts: list[Any] = [part for part in turn.parts if not isinstance(part, Reasoning)]
+        if turn.role == "system" or not parts:
+            continue
+        role = "model" if turn.role == "assistant" else "user"
+        if found and found[-1][0] == role:
+            found[-1][1].extend(parts)
+        else:
+            found.append((role, parts))
+    for _, parts in found:
+        parts.sort(key=lambda part: not isinstance(part, ToolResult))
+        for place, part in enumerate(parts):
+            if isinstance(part, ToolResult):
+                text = "".join(inner.text for inner in part.parts if isinstance(inner, Text))
+                shown = [inner for inner in part.parts if isinstance(inner, Media)]
+                parts[place] = ToolResult(part.id, (*([Text(text)] if text else []), *shown), part.is_error)
+    return found
+
+
+@given(conversations)
+def test_a_conversation_that_is_written_is_read_as_the_same(conversation: Conversation) -> None:
+    body = body_of(conversation, LEVEL, 9, forgotten)
+    told, expected = read_back(body), expected_of(conversation)
+    assert [role for role, _ in told] == [role for role, _ in expected]
+    for (_, found), (_, parts) in zip(told, expected, strict=True):
+        results = [part for part in parts if isinstance(part, ToolResult)]
+        assert sorted(found[: len(results)], key=repr) == sorted(results, key=repr)
+        assert found[len(results) :] == parts[len(results) :]
+    systems = [
+        part.text
+        for turn in conversation.turns
+        if turn.role == "system"
+        for part in turn.parts
+        if isinstance(part, Text)
+    ]
+    assert [part["text"] for part in body.get("systemInstruction", {"parts": []})["parts"]] == systems
+    (declared,) = body.get("tools") or [{"functionDeclarations": []}]
+    assert [
+        (one["name"], one.get("description"), one["parametersJsonSchema"]) for one in declared["functionDeclarations"]
+    ] == [(tool.name, tool.description, tool.parameters) for tool in conversation.tools]
+    config = body["generationConfig"]
+    assert config.get("temperature") == conversation.temperature
+    assert tuple(config.get("stopSequences", ())) == conversation.stop
+    assert ("responseJsonSchema" in config) is (conversation.schema is not None)
+    assert ("thinkingConfig" in config) is (conversation.effort is not None)
+
+
 @pytest.mark.parametrize("model", [OLD, BUDGET, LEVEL, "gemini-9-ultra", "tunedModels/mine", "gemma-3"])
 def test_models_are_known_by_their_names(model: str) -> None:
     traits = traits_of(model)
