@@ -32,6 +32,9 @@ class Canned:
     def read_within(self, seconds: float) -> bytes | None:
         return self.read()
 
+    def read_stream(self, keep_alive_s: float, until: float | None) -> bytes | None:
+        return self.read()
+
     def read_object(self, grace_s: float) -> bytes:
         return b"".join(self._pieces)
 

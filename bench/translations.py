@@ -18,13 +18,17 @@ from app.providers.addresses import AddressPolicy
 from app.providers.anthropic import Anthropic, AnthropicExchange, AnthropicSettings, _put
 from app.providers.anthropic_conversation import body_of
 from app.providers.base import Exchange, UpstreamRequest
+from app.providers.gemini import GeminiExchange
+from app.providers.gemini_conversation import TAKES
+from app.providers.gemini_conversation import body_of as gemini_body_of
 from app.providers.http import Answer
 from app.providers.openai import OpenAI, OpenAIExchange, OpenAISettings
+from app.providers.signatures import Signatures
 from app.runtime.jsonbody import object_of
 from bench.answers import CHUNKS, DONE, Canned, chunk, cost_us
 
 TURNS = 40
-CHAT, MESSAGES = "openai_chat", "anthropic_messages"
+CHAT, MESSAGES, GEMINI = "openai_chat", "anthropic_messages", "gemini"
 UP = Deployment(id="d", provider_id="p", upstream_model="up")
 POLICY = AddressPolicy(allow_private=True)
 WORDS = "There is a folder with many files, and one of them says what is to be done next. " * 4
@@ -54,6 +58,7 @@ def request(name: str, sent: bytes) -> UpstreamRequest:
     )  # fmt: skip
 
 
+SIGNATURES = Signatures()
 OPENAI = OpenAI(OpenAISettings(), policy=POLICY)
 ANTHROPIC = Anthropic(AnthropicSettings(), policy=POLICY)
 
@@ -63,6 +68,8 @@ def up(client: str, upstream: str, sent: bytes) -> bytes:
     asked = request(client, sent)
     if upstream == CHAT:
         return b"".join(object_of(OPENAI._members(asked, UP)))
+    if upstream == GEMINI:
+        return msgspec.json.encode(gemini_body_of(asked.conversation(TAKES), "gemini-3-flash", 32_000, SIGNATURES.of))
     if client == MESSAGES:
         return b"".join(_put(asked, {"model": b'"up"', "max_tokens": b"32000"}))
     return msgspec.json.encode(body_of(asked, asked.conversation(), "up", 32_000))
@@ -88,18 +95,43 @@ def events() -> Iterator[bytes]:
         yield f"event: {event['type']}\ndata: {json.dumps(event, separators=(',', ':'))}\n\n".encode()
 
 
+def chunks() -> Iterator[bytes]:
+    """Gemini's stream, a chunk a piece, each with the usage so far."""
+    for at in range(CHUNKS):
+        candidate = {"content": {"parts": [{"text": f" word{at}"}], "role": "model"}, "index": 0}
+        candidate |= {"finishReason": "STOP"} if at == CHUNKS - 1 else {}
+        text = [{"modality": "TEXT", "tokenCount": 5}]
+        told = {
+            "promptTokenCount": 5,
+            "candidatesTokenCount": at + 1,
+            "totalTokenCount": at + 6,
+            "promptTokensDetails": text,
+        }
+        whole = {
+            "candidates": [candidate],
+            "usageMetadata": told,
+            "modelVersion": "up",
+            "responseId": "mAitaLmkHPPlz7IP",
+        }
+        yield f"data: {json.dumps(whole, separators=(',', ':'))}\n\n".encode()
+
+
 COMPACT: dict[str, Any] = {"separators": (",", ":")}
 STREAMS = {
     CHAT: [*(chunk(f" word{at}", **COMPACT) for at in range(CHUNKS)), chunk("", "stop", **COMPACT), DONE],
     MESSAGES: list(events()),
+    GEMINI: list(chunks()),
 }
 
 
 def down(client: str, upstream: str, asked: UpstreamRequest) -> None:
     """From an upstream's stream to the client's."""
     canned = cast("Answer", Canned(STREAMS[upstream]))
-    kind: Any = OpenAIExchange if upstream == CHAT else AnthropicExchange
-    exchange: Exchange = kind(canned, asked, None, 60.0)
+    if upstream == GEMINI:
+        exchange: Exchange = GeminiExchange(canned, asked, None, 5.0, SIGNATURES)
+    else:
+        kind: Any = OpenAIExchange if upstream == CHAT else AnthropicExchange
+        exchange = kind(canned, asked, None, 60.0)
     for _ in exchange.events() if client == upstream else dialect(client).events(asked, exchange):
         pass
 
@@ -108,7 +140,7 @@ def main() -> None:
     for client in (CHAT, MESSAGES):
         sent = body(client)
         asked = request(client, sent)
-        for upstream in (CHAT, MESSAGES):
+        for upstream in (CHAT, MESSAGES, GEMINI):
             request_us = cost_us(partial(up, client, upstream, sent), 1)
             chunk_us = cost_us(partial(down, client, upstream, asked), CHUNKS)
             way = f"{client} at {upstream}"

@@ -22,15 +22,16 @@ from app.providers.addresses import AddressPolicy
 from app.providers.anthropic_conversation import REASONS, body_of, event_of_start, events_of_delta, part_of
 from app.providers.anthropic_usage import INPUT, Bill, usage_object
 from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
-from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, ToolCallDelta
+from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, Text, ToolCallDelta
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, is_safe, seconds_in
-from app.providers.lenient_json import WholeText, members_of, read_json
+from app.providers.lenient_json import WholeText, members_of, read_json, string_in
 from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
-from app.providers.openai import GRACE_S, MAX_ERROR_BYTES, UNREADABLE, ApiKey, ApiKeyEnv, verdict_of
+from app.providers.openai import GRACE_S, MAX_ERROR_BYTES, UNREADABLE, ApiKey, ApiKeyEnv
 from app.providers.settings import ADDRESS, Settings
 from app.providers.sse import COMMENT, EventReader
+from app.providers.trial import try_out
 from app.runtime.jsonbody import object_of
 
 SPEAKS = "anthropic_messages"
@@ -187,7 +188,12 @@ class AnthropicExchange(Exchange):
                 if begun is not None:
                     yield begun
             elif event.type == "content_block_delta":
-                yield from events_of_delta(read_json(data).get("delta"), current, clean)
+                delta = event.delta
+                if delta is not None and delta.type == "text_delta" and len(delta.text):  # nearly all there are
+                    if text := clean("text", string_in(bytes(delta.text))):
+                        yield Text(text)
+                else:
+                    yield from events_of_delta(read_json(data).get("delta"), current, clean)
         assert self._reason is not None
         yield Finish(self._reason)
 
@@ -398,25 +404,8 @@ class Anthropic(Adapter):
         return error
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
-        """A list of models may be partial, or kept from this key: only a real call tells whether a model is there."""
-        started = time.monotonic()
-        offered: tuple[str, ...] = ()
-        detail = "The provider answers."
-        try:
-            try:
-                offered = tuple(one.id for one in self.list_models() or ())
-            except UpstreamError as error:
-                if model is None or error.unconnected or error.timed_out:
-                    raise
-            if model is not None:
-                self._try(model, prompt or "Hello", parameters)
-            elif offered:
-                detail = f"The provider answers and offers {len(offered)} models."
-        except UpstreamError as error:
-            return CheckResult(
-                result=verdict_of(error), latency_ms=_ms_since(started), detail=error.message, models=offered
-            )
-        return CheckResult(result="ok", latency_ms=_ms_since(started), detail=detail, models=offered)
+        ask = None if model is None else lambda: self._try(model, prompt or "Hello", parameters)
+        return try_out(self.list_models, ask)
 
     def _try(self, model: str, prompt: str, parameters: dict[str, Any]) -> None:
         said = [{"role": "user", "content": prompt}]
@@ -452,10 +441,6 @@ def _put(request: UpstreamRequest, values: dict[str, bytes]) -> Sequence[bytes]:
     if request.raw is not None and request.raw.places.keys() >= values.keys():
         return request.raw.put(values)
     return object_of(request.members | values)
-
-
-def _ms_since(started: float) -> int:
-    return int((time.monotonic() - started) * 1000)
 
 
 ADAPTER = Anthropic

@@ -23,7 +23,7 @@ from app.providers.conversation import (
     ToolResult,
     Turn,
 )  # fmt: skip
-from app.providers.lenient_json import read_json, whole
+from app.providers.lenient_json import all_whole, read_json, whole
 
 REASONS: dict[str, FinishReason] = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
@@ -129,14 +129,16 @@ def _messages(conversation: Conversation) -> list[dict[str, Any]]:
             merged.append((turn.role, blocks))
     return [
         {"role": role, "content": sorted(blocks, key=lambda block: block["type"] != "tool_result")}
-        if role == "user"
+        if role == "user" and len(blocks) > 1
         else {"role": role, "content": blocks}
         for role, blocks in merged
     ]
 
 
 def _blocks(turn: Turn) -> list[dict[str, Any]]:
-    blocks = [_block(part) for part in turn.parts if not isinstance(part, Text) or part.text.strip()]
+    blocks = [
+        _block(part) for part in turn.parts if not isinstance(part, Text) or part.text and not part.text.isspace()
+    ]
     return [block for block in blocks if block is not None]
 
 
@@ -208,25 +210,15 @@ def part_of(block: Any) -> Text | Reasoning | ToolCall | None:
         case "tool_use":
             arguments = block.get("input")
             return ToolCall(
-                _text(block, "id"), _text(block, "name"), whole(msgspec.json.encode(_clean(arguments or {})).decode())
+                _text(block, "id"),
+                _text(block, "name"),
+                whole(msgspec.json.encode(all_whole(arguments or {})).decode()),
             )
         case "thinking":
             return Reasoning(_text(block, "thinking"), _text(block, "signature") or None)
         case "redacted_thinking":
             return Reasoning("", _text(block, "data"), redacted=True)
     return None
-
-
-def _clean(value: Any) -> Any:
-    """The value without halves of characters."""
-    match value:
-        case str():
-            return whole(value)
-        case dict():
-            return {whole(name): _clean(inner) for name, inner in value.items()}
-        case list():
-            return [_clean(inner) for inner in value]
-    return value
 
 
 def event_of_start(block: Any, call: int) -> Event | None:

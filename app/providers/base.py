@@ -93,10 +93,12 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
     headers: Mapping[str, str] = {}  # the client's, those that its dialect passes on (`Dialect.headers`)
     usual_output: int = 0  # the limit for an upstream that must be given one, if `max_output` is None
     can_reason: bool = False  # the model is known to think before it answers
+    takes: frozenset[str] = frozenset()  # what its upstream takes that most do not: names of `Conversation.more`
 
-    def conversation(self) -> Conversation:
-        """The request in the neutral language, for an upstream that speaks another dialect."""
+    def conversation(self, takes: frozenset[str] = frozenset()) -> Conversation:
+        """The request in the neutral language, for an upstream that speaks another dialect, and `takes` these besides."""
         assert self.translate is not None, f"{self.dialect} is not translated"
+        self.takes = takes
         return self.translate(self)
 
     def question(self) -> Sample:

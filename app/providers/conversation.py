@@ -6,6 +6,7 @@ their upstream and read its replies and events. What one side has no word for is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -16,9 +17,10 @@ Choice = Literal["auto", "none", "required"]
 
 
 class Text(msgspec.Struct, frozen=True, tag=True):
-    """Text: of a turn, or a piece of a streamed answer."""
+    """Text: of a turn, or a piece of a streamed answer. `signature` as of a `ToolCall`."""
 
     text: str
+    signature: str | None = None
 
 
 class Reasoning(msgspec.Struct, frozen=True, tag=True):
@@ -40,11 +42,13 @@ class Media(msgspec.Struct, frozen=True, tag=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True, tag=True):
-    """A call that the model wants. `arguments` is the text of a JSON object."""
+    """A call that the model wants. `arguments` is the text of a JSON object. `signature` is what the model thought before it,
+    opaque: whoever wrote it wants to see it again in this very place."""
 
     id: str
     name: str
     arguments: str
+    signature: str | None = None
 
 
 class ToolResult(msgspec.Struct, frozen=True, tag=True):
@@ -95,15 +99,17 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     effort: str | None = None  # of thinking: none, minimal, low, medium, high, xhigh, max, or a provider's own word
     schema: Schema | None = None  # of the answer
+    more: Mapping[str, Any] = {}  # what few upstreams take, by its name; see `UpstreamRequest.takes`
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, tag=True):
-    """A piece of the call at `index`, from 0. The first piece has its id and name."""
+    """A piece of the call at `index`, from 0. The first piece has its id and name, and its signature if it has one."""
 
     index: int
     id: str | None = None
     name: str | None = None
     arguments: str = ""
+    signature: str | None = None
 
 
 class Finish(msgspec.Struct, frozen=True, tag=True):

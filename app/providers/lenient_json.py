@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_string = msgspec.json.Decoder(str)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -22,6 +23,15 @@ def read_json(data: bytes) -> Any:
         return json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def string_in(data: bytes) -> str:
+    """A text, which may have halves of characters; "" for what is none."""
+    try:
+        return _string.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = read_json(data)
+    return value if isinstance(value, str) else ""
 
 
 def members_of(data: bytes) -> dict[str, bytes]:
@@ -51,6 +61,8 @@ class WholeText:
         and one that nothing completes becomes a mark."""
         if self._halves:
             text = self._halves.pop(place, "") + text
+        if text.isascii():
+            return text
         if "\ud800" <= text[-1:] <= "\udbff":
             self._halves[place] = text[-1]
             text = text[:-1]
@@ -59,8 +71,22 @@ class WholeText:
 
 def whole(text: str) -> str:
     """The text with a mark for each half of a character, so that it can be written again."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def all_whole(value: Any) -> Any:
+    """The value with a mark for each half of a character in it."""
+    match value:
+        case str():
+            return whole(value)
+        case dict():
+            return {whole(name): all_whole(inner) for name, inner in value.items()}
+        case list():
+            return [all_whole(inner) for inner in value]
+    return value

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from app.directory import Capability
 from app.providers.errors import UpstreamError
 from app.providers.lenient_json import read_json
 
@@ -21,17 +22,26 @@ UNREADABLE = "The provider's list of models can't be read; is the base URL right
 
 _LISTS = ("data", "models")
 _IDS = ("id", "model", "name")
-_CONTEXT = ("context_window", "context_length", "max_model_len", "max_context_length", "max_input_tokens")
-_OUTPUT = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_CONTEXT = (
+    "context_window",
+    "context_length",
+    "max_model_len",
+    "max_context_length",
+    "max_input_tokens",
+    "inputTokenLimit",
+)
+_OUTPUT = ("max_completion_tokens", "max_output_tokens", "max_tokens", "outputTokenLimit")
 _WITHIN = ("top_provider", "limits")  # members that tell more of the same
 
 
 class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A model by its name at the provider; limits in tokens, None where they are not told."""
+    """A model by its name at the provider; limits in tokens, and None or nothing for what is not told."""
 
     id: str
     context_window: int | None = None
     max_output_tokens: int | None = None
+    capability: Capability | None = None
+    features: tuple[str, ...] = ()
 
 
 def read(body: bytes) -> tuple[ListedModel, ...]:
@@ -39,6 +49,11 @@ def read(body: bytes) -> tuple[ListedModel, ...]:
     said = read_json(body)
     if isinstance(said, dict):
         said = next((said[name] for name in _LISTS if isinstance(said.get(name), list)), None)
+    return of(said)
+
+
+def of(said: Any) -> tuple[ListedModel, ...]:
+    """The models of a list that was read. Raises `UpstreamError`."""
     if not isinstance(said, list):
         raise UpstreamError(UNREADABLE)
     if len(said) > MOST:

@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlencode
 
@@ -140,6 +141,15 @@ SHAPE: dict[str, Any] = {
             title="Dropped parameters",
             description='Members of a request that this upstream refuses and that are not sent: ["user"].',
             max_length=50,
+        ),
+    ],
+    "service": Annotated[
+        Literal["auto", "router", "endpoint"],
+        Meta(
+            title="Service",
+            description="router: embeddings and ranks are Hugging Face's own tasks, feature extraction and sentence "
+            "similarity; endpoint: embeddings have OpenAI's format, and ranks are asked for beside /v1, as Text Embeddings "
+            "Inference has them; auto: what the base URL tells.",
         ),
     ],
     "api_version": Annotated[
@@ -721,7 +731,9 @@ def of_kind(row: OpenAIKind) -> type[OpenAI]:
     settings = msgspec.defstruct(
         f"{name}Settings", own, bases=(OpenAISettings,), module=__name__, kw_only=True, forbid_unknown_fields=True
     )
-    return type(name, (OpenAI,), {"title": row.title, "Settings": settings, "ROW": row, "__module__": __name__})
+    module, _, asks_by_itself = row.tasks.partition(".")
+    parent = getattr(import_module(f"app.providers.{module}"), asks_by_itself) if module else OpenAI
+    return type(name, (parent,), {"title": row.title, "Settings": settings, "ROW": row, "__module__": __name__})
 
 
 def _default(value: Any) -> Any:

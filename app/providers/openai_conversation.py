@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 
@@ -65,6 +65,10 @@ def members_of(
 def _messages(turn: Turn, hears_thoughts: bool) -> Iterator[dict[str, Any]]:
     """A turn as messages: each result of a tool is one of its own, before what else was said. Pictures in a result can only
     be shown behind it."""
+    first = turn.parts[0] if len(turn.parts) == 1 else None
+    if isinstance(first, Text):  # nearly all there are
+        yield {"role": turn.role, "content": first.text}
+        return
     shown: list[Text | Media] = []
     for part in turn.parts:
         if isinstance(part, ToolResult):
@@ -150,11 +154,47 @@ def events_of(pieces: Iterable[bytes]) -> Iterator[Event]:
             if event.startswith(b":"):  # a comment
                 yield Silence()
                 continue
-            choice = _first_choice(read_json(event.removeprefix(b"data: ")))
+            data = event.removeprefix(b"data: ")
+            if (text := _text_of(data)) is not None:
+                if text := clean(Text, text):
+                    yield Text(text)
+                continue
+            choice = _first_choice(read_json(data))
             yield from _pieces(choice.get("delta"), clean)
             if isinstance(choice.get("finish_reason"), str):
                 reason = choice["finish_reason"]
     yield Finish(_reason(reason))
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str
+    # Without a value where a chunk says nothing but its text.
+    reasoning_content: None = None
+    reasoning: None = None
+    tool_calls: None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta
+    index: Literal[0] = 0
+    finish_reason: None = None
+
+
+class _TextChunk(msgspec.Struct, gc=False):
+    """A chunk that says nothing but a text, which nearly all do."""
+
+    choices: tuple[_Choice]
+
+
+_text_chunk = msgspec.json.Decoder(_TextChunk)
+
+
+def _text_of(data: bytes) -> str | None:
+    """The text of a chunk that says nothing else, None for any other."""
+    try:
+        return _text_chunk.decode(data).choices[0].delta.content
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _pieces(said: Any, clean: Callable[[object, str], str]) -> Iterator[Text | Reasoning | ToolCallDelta]:

@@ -33,7 +33,9 @@ class OpenAIKind(NamedTuple):
     rename: Mapping[str, str] = NOTHING  # members of a body, and what the upstream calls them
     drop: tuple[str, ...] = ()  # members of a body that it refuses, and that change no answer
     api_version: str | None = None
+    service: str = "auto"  # of Hugging Face's: router, endpoint, or what the address tells
     hears_thoughts: bool = False  # it takes back what its models thought, and wants to
+    tasks: str = ""  # the module with what it is asked for in a way of its own, and the class there
 
 
 ROWS: dict[str, OpenAIKind] = {
@@ -47,7 +49,12 @@ ROWS: dict[str, OpenAIKind] = {
     ),
     "deepseek": OpenAIKind("DeepSeek", "https://api.deepseek.com/v1", hears_thoughts=True),
     "groq": OpenAIKind("Groq", "https://api.groq.com/openai/v1"),
-    "huggingface": OpenAIKind("Hugging Face", "https://router.huggingface.co/v1"),
+    "huggingface": OpenAIKind(
+        "Hugging Face",
+        "https://router.huggingface.co/v1",
+        asks=("service",),
+        tasks="huggingface_tasks.HuggingFaceTasks",
+    ),
     "litellm": OpenAIKind("LiteLLM", "http://localhost:4000/v1"),
     "mistral": OpenAIKind(
         "Mistral",

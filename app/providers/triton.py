@@ -30,6 +30,7 @@ from app.providers.base import (
 from app.providers.dial import Dial
 from app.providers.model_list import LONGEST_ID, ListedModel
 from app.providers.openai import ApiKey, ApiKeyEnv, verdict_of
+from app.providers.openai_embeddings import texts_of
 from app.providers.settings import Settings, address
 from app.providers.triton_exchanges import TritonCompletions, TritonEmbeddings, TritonSpeech, TritonText
 from app.providers.triton_http import HttpTransport
@@ -219,9 +220,7 @@ class Triton(Adapter):
         return TritonCompletions(answers, request, tensors, repeats_text=settings.repeats_text)
 
     def _embeddings(self, request: UpstreamRequest, deployment: Deployment, known: _Known) -> Exchange:
-        texts = request.parsed.inputs()
-        if not all(isinstance(text, str) for text in texts):
-            raise UpstreamError("This model takes texts and no tokens.", refused=True, status=400, param="input")
+        texts = texts_of(request)
         version, tensors = known.settings.version, known.map
         spec = tensors.inputs["prompt"]
         most = tensors.model.batch or (len(texts) if spec.dims and spec.dims[0] == -1 else 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import codecs
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from app.providers import usage
 from app.providers.base import PROMPT_KEPT, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, Text
 from app.providers.openai_audio import HEARD_PER_S, IN_JSON, with_length
+from app.providers.openai_embeddings import VectorsExchange
 from app.providers.tokens import sample
 from app.providers.triton_speech import transcript
 from app.providers.triton_tensors import Tensor, TensorMap
@@ -277,53 +277,21 @@ def _tell(tally: usage.Tally, written: list[_Written]) -> None:
         tally.tell(msgspec.json.encode(sums))
 
 
-class TritonEmbeddings(Exchange):
+class TritonEmbeddings(VectorsExchange):
     """Vectors, for clients of OpenAI's embeddings."""
-
-    speaks = "openai_embeddings"
 
     def __init__(
         self, answers: list[tuple[int, dict[str, Tensor]]], request: UpstreamRequest, outputs: dict[str, str]
     ) -> None:
-        self._request = request
-        self._tally = usage.Tally(request)
-        self._vectors: list[list[float]] = []
+        super().__init__(request)
         told = 0
+        vectors: list[list[float]] = []
         for count, answer in answers:
-            self._vectors += _vectors(answer, outputs["embedding"], count)
+            vectors += _vectors(answer, outputs["embedding"], count)
             if (name := outputs.get("prompt_tokens")) in answer:
                 told += sum(answer[name].values)
-        size = request.parsed.dimensions
-        if size is not None and any(len(vector) != size for vector in self._vectors):
-            raise UpstreamError(
-                f"This model's vectors have {len(self._vectors[0])} dimensions.",
-                refused=True, status=400, param="dimensions",
-            )  # fmt: skip
-        if told:
-            self._tally.tell(msgspec.json.encode({"prompt_tokens": told, "total_tokens": told}))
-
-    @property
-    def usage(self) -> Usage:
-        return self._tally.usage
-
-    def conclude(self) -> Usage:
-        return self._tally.conclude()
-
-    def body(self) -> bytes:
-        used = self.conclude().prompt_tokens
-        packed = self._request.parsed.encoding_format == "base64"
-        data = [
-            {"object": "embedding", "index": index, "embedding": _packed(vector) if packed else vector}
-            for index, vector in enumerate(self._vectors)
-        ]
-        told = {"prompt_tokens": used, "total_tokens": used}
-        return msgspec.json.encode({"object": "list", "data": data, "model": self._request.model, "usage": told})
-
-    def events(self) -> Iterator[bytes]:
-        raise UpstreamError("Embeddings are not streamed.", refused=True, status=400)
-
-    def close(self) -> None:
-        """There is nothing to give back."""
+        self.take(vectors)
+        self.told(told)
 
 
 def _vectors(answer: dict[str, Tensor], name: str, count: int) -> list[list[float]]:
@@ -336,10 +304,6 @@ def _vectors(answer: dict[str, Tensor], name: str, count: int) -> list[list[floa
     if left or not size or count > 1 and tensor.shape[0] != count:
         raise UpstreamError(f"The model's output '{name}' has not one vector for each text.")
     return [numbers[place : place + size] for place in range(0, len(numbers), size)]
-
-
-def _packed(vector: list[float]) -> str:
-    return base64.b64encode(Tensor("", "FP32", (len(vector),), vector).raw()).decode()
 
 
 class TritonSpeech(Exchange):

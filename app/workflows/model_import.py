@@ -44,14 +44,15 @@ def draft(kind: str, listed: ListedModel, *, currency: str) -> Draft:
     """Returns the pre-filled draft of a listed model. The provider's own limits override the known ones. Prices are
     known in US dollars only."""
     known = known_models.find(kind, listed.id)
-    capability = known.capability if known else known_models.guessed_capability(listed.id)
+    told = listed.capability or known_models.guessed_capability(listed.id)
+    capability = known.capability if known else told
     known = known or KnownModel(capability=capability)
     is_priced = bool(known.price) and currency == known_models.CURRENCY
     return Draft(
         upstream_model=listed.id,
         name=listed.id if MODEL_NAME.fullmatch(listed.id) else "",
         capability=capability if capability in CAPABILITIES else CAPABILITIES[0],
-        features=known.features,
+        features=tuple(dict.fromkeys((*known.features, *listed.features))),
         context_window=listed.context_window or known.context_window,
         max_output_tokens=listed.max_output_tokens or known.max_output_tokens,
         price=known.price if is_priced else {},

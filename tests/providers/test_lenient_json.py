@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.providers.lenient_json import WholeText, members_of, read_json, whole, without_surrogates
+from app.providers.lenient_json import WholeText, all_whole, members_of, read_json, string_in, whole, without_surrogates
 from app.runtime.jsonbody import object_of
 
 
@@ -71,3 +71,15 @@ def test_halves_at_different_places_do_not_meet() -> None:
     assert heard.add("one", "a\ud83d") == "a"
     assert heard.add("other", "\ude00") == "\ufffd"
     assert heard.add("one", "\ude00b") == "\U0001f600b"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [(b'"a\\u00e9"', "aé"), (b'"\\ud83d"', "\ud83d"), (b"5", ""), (b"nonsense", ""), (b'"\xff"', "\ufffd")],
+)
+def test_a_text_is_read_with_its_halves_of_characters(data: bytes, text: str) -> None:
+    assert string_in(data) == text
+
+
+def test_halves_of_characters_become_marks_at_every_depth() -> None:
+    assert all_whole({"\ud83d": ["a\ude00", {"b": 1.5}, None]}) == {"\ufffd": ["a\ufffd", {"b": 1.5}, None]}

@@ -304,6 +304,8 @@ class Default(Behaviour):
         for ending, answer in (
             ("/chat/completions", chat), ("/completions", completion), ("/embeddings", embeddings), ("/messages", messages),
             ("/messages/count_tokens", lambda asked: Answer({"input_tokens": 17 + len(asked["messages"])})),
+            (":generateContent", generated), (":streamGenerateContent", lambda asked: generated(asked, stream=True)),
+            (":batchEmbedContents", vectors), (":countTokens", lambda asked: Answer({"totalTokens": 18})),
         ):  # fmt: skip
             if exchange.path.partition("?")[0].endswith(ending):
                 return answer(request).play(exchange, wire)
@@ -419,6 +421,55 @@ def messages(request: dict[str, Any], **options: Any) -> Behaviour:
     values.append({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None},
                    "usage": {"output_tokens": len(words)}})  # fmt: skip
     return events_of(*values, {"type": "message_stop"}, **options)
+
+
+def part_of_gemini(*parts: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
+    """An answer of Gemini's, or a chunk of one."""
+    candidate = {"content": {"role": "model", "parts": list(parts)}, "index": 0}
+    told = {"modelVersion": "up", "responseId": "mAitaLmkHPPlz7IP"} | more
+    return {"candidates": [candidate | ({"finishReason": reason} if reason else {})], **told}
+
+
+def chunks_of_gemini(*chunks: dict[str, Any], **options: Any) -> Stream:
+    """A stream of Gemini's, which no event ends."""
+    return Stream(chunks, done=False, **options)
+
+
+def generated(request: dict[str, Any], *, stream: bool = False, **options: Any) -> Behaviour:
+    """Gemini's default answer: the last words, or a call of each tool of which the first is signed. A call of the past without
+    a signature is refused, as newer models refuse it."""
+    for content in request["contents"]:
+        calls = [part for part in content["parts"] if "functionCall" in part]
+        if calls and not calls[0].get("thoughtSignature"):
+            error = {
+                "code": 400,
+                "status": "INVALID_ARGUMENT",
+                "message": "Function call is missing a thought_signature.",
+            }
+            return Answer({"error": error}, 400)
+    words = [word + " " for part in request["contents"][-1]["parts"] for word in part.get("text", "").split()] or [
+        "Hello "
+    ]
+    declared = [one for tool in request.get("tools") or [] for one in tool["functionDeclarations"]]
+    parts = [{"functionCall": {"id": f"fc_{number}", "name": one["name"], "args": {"text": "".join(words)}}}
+             | ({} if number else {"thoughtSignature": "c2lnbmVk"}) for number, one in enumerate(declared)]  # fmt: skip
+    parts = parts or [{"text": word} for word in words]
+    spent: dict[str, Any] = {"promptTokenCount": 12, "cachedContentTokenCount": 5, "candidatesTokenCount": len(words),
+                             "totalTokenCount": 12 + len(words)}  # fmt: skip
+    if not stream:
+        joined = parts if declared else [{"text": "".join(words).rstrip()}]
+        return Answer(part_of_gemini(*joined, reason="STOP", usageMetadata=spent), **options)
+    told = [spent | {"candidatesTokenCount": min(at + 1, len(words)), "totalTokenCount": 12 + min(at + 1, len(words))}
+            for at in range(len(parts))]  # fmt: skip
+    pieces = [part_of_gemini(part, usageMetadata=one) for part, one in zip(parts, told, strict=True)]
+    return chunks_of_gemini(*pieces, part_of_gemini({"text": ""}, reason="STOP", usageMetadata=spent), **options)
+
+
+def vectors(request: dict[str, Any], **options: Any) -> Behaviour:
+    """Gemini's vectors, whose first number is the length of the text."""
+    texts = [one["content"]["parts"][0]["text"] for one in request["requests"]]
+    size = request["requests"][0].get("outputDimensionality") or 4
+    return Answer({"embeddings": [{"values": [float(len(text)), *[0.5] * (size - 1)]} for text in texts]}, **options)
 
 
 def embeddings(request: dict[str, Any], **options: Any) -> Behaviour:

@@ -56,6 +56,13 @@ def test_the_provider_knows_its_own_limits_best() -> None:
     assert (local.context_window, local.price, local.name) == (40_960, {}, "Qwen/Qwen3-8B")
 
 
+def test_a_list_may_tell_what_a_model_can_do() -> None:
+    told = draft("brand-new", "gemini", capability="embeddings", features=("reasoning",))
+    assert (told.capability, told.features) == ("embeddings", ("reasoning",))
+    known = draft("gpt-4o", capability="embeddings", features=("reasoning", "tools"))
+    assert known.capability == "chat" and set(known.features) == {*draft("gpt-4o").features, "reasoning", "tools"}
+
+
 def test_prices_are_not_filled_in_for_another_currency() -> None:
     found = draft("gpt-4o", currency="EUR")
     assert (found.price, found.bands, found.context_window) == ({}, {}, 128_000)

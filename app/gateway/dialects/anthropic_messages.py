@@ -71,6 +71,10 @@ NAMED = frozenset((
     "fallbacks", "diagnostics",
 ))  # fmt: skip
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+TEXT_DELTA = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
+)
 LONGEST_NAME = 64  # characters of a tool's name that every other upstream takes
 LONGEST_USER = 64
 _NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
@@ -79,6 +83,9 @@ _THOUGHTS = ("thinking", "redacted_thinking")
 _TEXTS = frozenset(
     (*_THOUGHTS, "text", "tool_use", "tool_result", "search_result", "tool_reference", "mid_conv_system")
 )
+# This dialect has signatures of thoughts alone. Those of other parts are kept in the thoughts before them, or in thoughts
+# that stand for a part without a text; clients give back thoughts as they came.
+OF_NEXT, OF_NOTHING = "next:", "here:"
 _THOUGHTS_SPELLED = (b'"thinking"', b'"redacted_thinking"')
 
 
@@ -262,7 +269,7 @@ class AnthropicMessages(Dialect):
                     f"The provider of '{request.model}' does not have the tool that 'tool_choice' names.", "tool_choice"
                 )
         for name, raw in request.members.items():
-            if name not in TRANSLATED and raw != b"null":
+            if name not in TRANSLATED and name not in request.takes and raw != b"null":
                 reading.dropped.add(name if name in NAMED else "other")
         if "anthropic-beta" in request.headers:
             reading.dropped.add("betas")
@@ -279,12 +286,13 @@ class AnthropicMessages(Dialect):
             user=_user(asked.metadata),
             effort=_effort(asked),
             schema=_schema(asked),
+            more={"top_k": asked.top_k} if asked.top_k is not None and "top_k" in request.takes else {},
         )
 
     def answer(self, request: UpstreamRequest, exchange: Exchange) -> bytes:
         names = _names(request)
         reply = exchange.reply()
-        blocks = [_block(part, names) for part in reply.parts if not isinstance(part, Text) or part.text]
+        blocks = [block for part in reply.parts for block in _blocks_of(part, names)]
         calls = any(isinstance(part, ToolCall) for part in reply.parts)
         return msgspec.json.encode(
             _message(request) | {
@@ -299,6 +307,9 @@ class AnthropicMessages(Dialect):
         reason = "end_turn"
         head = b""
         for event in exchange.neutral_events():
+            if more := blocks.goes_on(event):
+                yield more
+                continue
             if not blocks.began:  # only now is it known that there is an answer
                 usage = usage_object(exchange.usage)
                 message = _message(request) | {"content": [], "stop_reason": None, "usage": usage}
@@ -337,9 +348,13 @@ class _Blocks:
 
     def take(self, event: Event) -> Iterator[bytes]:
         match event:
+            case Text(signature=str(signature)):
+                yield from self._sign(signature, event.text)
+                if event.text:
+                    yield from self._say(event.text)
+                    yield from self.close()
             case Text():
-                yield from self._enter(Text, {"type": "text", "text": ""})
-                yield self._delta({"type": "text_delta", "text": event.text})
+                yield from self._say(event.text)
             case Reasoning(redacted=True):
                 yield from self._enter(event, {"type": "redacted_thinking", "data": event.signature or ""})
                 yield from self.close()
@@ -365,8 +380,28 @@ class _Blocks:
                 yield from self._call(piece)
             yield from self._close()
 
+    def _say(self, text: str) -> Iterator[bytes]:
+        yield from self._enter(Text, {"type": "text", "text": ""})
+        yield self._text(text)
+
+    def _text(self, text: str) -> bytes:
+        return TEXT_DELTA % (self._index, msgspec.json.encode(text))
+
+    def goes_on(self, event: Event) -> bytes | None:
+        """A piece of the text that is open, which nearly all events are; None for any other."""
+        is_more = self._open is Text and type(event) is Text and event.signature is None
+        return self._text(event.text) if is_more else None  # type: ignore[union-attr]
+
+    def _sign(self, signature: str, signed: str) -> Iterator[bytes]:
+        """Keep the signature of what follows, or of nothing."""
+        yield from self._enter(Reasoning, {"type": "thinking", "thinking": "", "signature": ""})
+        yield self._delta({"type": "signature_delta", "signature": _hidden(signature, signed)})
+        yield from self._close()
+
     def _call(self, event: ToolCallDelta) -> Iterator[bytes]:
         if self._open != event.index:
+            if event.signature:
+                yield from self._sign(event.signature, event.name or "")
             yield from self._close()
             name = event.name or ""
             start = {"type": "tool_use", "id": event.id or f"toolu_{new_id()}", "name": self._names.get(name, name)}
@@ -409,8 +444,14 @@ class _Reading:
 
     def __init__(self) -> None:
         self.dropped: set[str] = set()
+        self._signature: str | None = None  # of the next part
+
+    def _signed(self) -> str | None:
+        signature, self._signature = self._signature, None
+        return signature
 
     def parts(self, content: Any) -> Iterator[Part]:
+        self._signature = None
         if isinstance(content, str):
             if content:
                 yield Text(content)
@@ -422,9 +463,9 @@ class _Reading:
     def _of_block(self, block: dict[str, Any]) -> Iterator[Part]:
         match block.get("type"):
             case "text":
-                yield Text(_text(block, "text"))
+                yield Text(_text(block, "text"), self._signed())
             case "thinking":
-                yield Reasoning(_text(block, "thinking"), _text(block, "signature") or None)
+                yield from self._thought(_text(block, "thinking"), _text(block, "signature"))
             case "redacted_thinking":
                 yield Reasoning("", _text(block, "data"), redacted=True)
             case "image" | "document" as kind:
@@ -436,7 +477,7 @@ class _Reading:
                 )
             case "tool_use":
                 arguments = msgspec.json.encode(block.get("input") or {}).decode()
-                yield ToolCall(_text(block, "id"), _short(_text(block, "name")), arguments)
+                yield ToolCall(_text(block, "id"), _short(_text(block, "name")), arguments, self._signed())
             case "tool_result":
                 inner = tuple(part for part in self.parts(block.get("content")) if isinstance(part, Text | Media))
                 yield ToolResult(_text(block, "tool_use_id"), inner, block.get("is_error") is True)
@@ -444,6 +485,18 @@ class _Reading:
                 yield from self.parts(block.get("content") or block.get("text"))
             case _:
                 self.dropped.add("blocks")
+
+    def _thought(self, text: str, signature: str) -> Iterator[Part]:
+        if not signature.startswith((OF_NEXT, OF_NOTHING)):
+            yield Reasoning(text, signature or None)
+            return
+        if text:
+            yield Reasoning(text)
+        kept = signature[len(OF_NEXT) :]
+        if signature.startswith(OF_NEXT):
+            self._signature = kept
+        else:
+            yield Text("", kept)
 
     def _media(self, block: dict[str, Any], kind: Any) -> Iterator[Part]:
         source = block.get("source")
@@ -541,6 +594,20 @@ def _choice(choice: Any) -> str | None:
         case "auto" | "none" as word:
             return str(word)
     return None
+
+
+def _hidden(signature: str, signed: str) -> str:
+    """A signature of what follows, or of nothing, as one of thoughts."""
+    return (OF_NEXT if signed else OF_NOTHING) + signature
+
+
+def _blocks_of(part: Text | Reasoning | ToolCall, names: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """A part of an answer as its block, behind the thoughts that keep its signature."""
+    signed = "" if isinstance(part, Reasoning) else part.text if isinstance(part, Text) else part.name
+    if not isinstance(part, Reasoning) and part.signature:
+        yield {"type": "thinking", "thinking": "", "signature": _hidden(part.signature, signed)}
+    if not isinstance(part, Text) or part.text:
+        yield _block(part, names)
 
 
 def _block(part: Text | Reasoning | ToolCall, names: dict[str, str]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class Message(msgspec.Struct):
     # What the model thought, in history.
     reasoning_content: Any = None
     thinking_blocks: Any = None
+    extra_content: Any = None
 
 
 class StreamOptions(msgspec.Struct):

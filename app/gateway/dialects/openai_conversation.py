@@ -18,6 +18,7 @@ from app.providers.conversation import (
     Part,
     Reasoning,
     Reply,
+    Role,
     Schema,
     Silence,
     Text,
@@ -45,6 +46,9 @@ NAMED = frozenset((
     "frequency_penalty", "presence_penalty", "seed", "verbosity", "metadata", "store", "service_tier", "modalities",
     "prediction", "prompt_cache_key", "safety_identifier", "web_search_options",
 ))  # fmt: skip
+# Stands for the text of a chunk, whose other bytes are the same all along a stream.
+TEXT = "\x00text"
+TEXT_SPELLED = msgspec.json.encode(TEXT)
 _MEDIA = {"image_url": "image", "audio_url": "audio", "input_audio": "audio", "file": "document"}
 
 
@@ -55,11 +59,12 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         if getattr(asked, name) not in empty:
             raise bad_request(f"The provider of '{request.model}' does not take '{name}'. Leave it out.", name)
     stop = asked.stop
+    takes = request.takes
     for name, raw in request.members.items():
-        if name not in TRANSLATED and raw != b"null":
+        if name not in TRANSLATED and name not in takes and raw != b"null":
             metrics.count_dropped("openai_chat", name if name in NAMED else "other")
     return Conversation(
-        turns=tuple(_turn(message, f"messages[{index}]") for index, message in enumerate(asked.messages)),
+        turns=tuple([_turn(message, index) for index, message in enumerate(asked.messages)]),
         tools=tuple(_tool(tool["function"]) for tool in asked.tools or () if tool["type"] == "function"),
         choice=_choice(asked.tool_choice),
         parallel_calls=asked.parallel_tool_calls,
@@ -68,14 +73,25 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         top_p=asked.top_p,
         user=asked.user,
         effort=asked.reasoning_effort,
-        schema=_schema(asked.response_format, request.model),
+        schema=_schema(asked.response_format, request),
+        more=_more(asked, takes) if takes else {},
     )
 
 
-def _schema(format: dict[str, Any] | None, model: str) -> Schema | None:
+def _more(asked: Any, takes: frozenset[str]) -> dict[str, Any]:
+    """What this upstream takes besides, as far as the client gave it."""
+    found = {name: value for name in takes if (value := getattr(asked, name, None)) is not None}
+    if asked.response_format is not None and asked.response_format["type"] == "json_object":
+        found["json_object"] = True
+    return found
+
+
+def _schema(format: dict[str, Any] | None, request: UpstreamRequest) -> Schema | None:
     """What the answer is to look like. Raises `ApiError` 400 for what has no schema."""
     match format:
         case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"} if "json_object" in request.takes:
             return None
         case {"type": "json_schema", "json_schema": {"schema": dict(schema), **rest}}:
             name, strict = rest.get("name"), rest.get("strict")
@@ -83,29 +99,47 @@ def _schema(format: dict[str, Any] | None, model: str) -> Schema | None:
                 schema, name if isinstance(name, str) else "answer", strict if isinstance(strict, bool) else None
             )
     raise bad_request(
-        f"The provider of '{model}' takes no 'response_format' but text and json_schema.", "response_format"
+        f"The provider of '{request.model}' takes no 'response_format' but text and json_schema.", "response_format"
     )
 
 
-def _turn(message: Any, place: str) -> Turn:
-    parts = tuple(_parts(message.content, f"{place}.content"))
+_ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "system", "assistant": "assistant"}
+
+
+def _turn(message: Any, index: int) -> Turn:
+    content, role = message.content, _ROLES.get(message.role)
+    if role is not None and type(content) is str and content and _is_text(message):  # nearly all there are
+        return Turn(role, (Text(content),))
+    place = f"messages[{index}]"
+    parts = tuple(_parts(content, f"{place}.content"))
     match message.role:
-        case "system" | "developer":
-            return Turn("system", parts)
+        case "user" | "system" | "developer":
+            return Turn(_ROLES[message.role], parts)
         case "assistant":
             calls = (_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls or ()))
-            return Turn("assistant", (*_thoughts(message), *parts, *calls))
+            return Turn("assistant", (*_thoughts(message), *_signed(parts, message.extra_content), *calls))
         case "tool" | "function":
             id = message.tool_call_id or message.name
             if not isinstance(id, str) or not id:
                 raise bad_request(f"'{place}.tool_call_id' is missing.", f"{place}.tool_call_id")
             return Turn("user", (ToolResult(id, tuple(part for part in parts if isinstance(part, Text | Media))),))
-    return Turn("user", parts)
+    raise AssertionError(message.role)
+
+
+def _is_text(message: Any) -> bool:
+    """Whether it says nothing but its content."""
+    return (
+        message.tool_calls is None
+        and message.thinking_blocks is None
+        and message.reasoning_content is None
+        and message.extra_content is None
+    )
 
 
 def _thoughts(message: Any) -> Iterator[Reasoning]:
     """What was thought before an answer of the past: whole blocks where the client has kept them, else the text alone."""
-    blocks = [block for block in message.thinking_blocks or () if isinstance(block, dict)]
+    kept = message.thinking_blocks
+    blocks = [block for block in kept if isinstance(block, dict)] if isinstance(kept, list) else []
     for block in blocks:
         text, signature, data = block.get("thinking"), block.get("signature"), block.get("data")
         if block.get("type") == "redacted_thinking":
@@ -156,7 +190,34 @@ def _call(call: dict[str, Any], place: str) -> ToolCall:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise bad_request(f"'{place}.function' needs a name.", f"{place}.function")
     arguments = function.get("arguments")
-    return ToolCall(str(call.get("id") or ""), function["name"], arguments if isinstance(arguments, str) else "{}")
+    return ToolCall(
+        str(call.get("id") or ""),
+        function["name"],
+        arguments if isinstance(arguments, str) else "{}",
+        _signature(call.get("extra_content")),
+    )
+
+
+def _signature(extra: Any) -> str | None:
+    """The signature that came with a part, in the place that Gemini's own clients of this dialect know."""
+    google = extra.get("google") if isinstance(extra, dict) else None
+    signature = google.get("thought_signature") if isinstance(google, dict) else None
+    return signature if isinstance(signature, str) else None
+
+
+def _extra(signature: str) -> dict[str, Any]:
+    return {"google": {"thought_signature": signature}}
+
+
+def _signed(parts: tuple[Part, ...], extra: Any) -> tuple[Part, ...]:
+    """The parts of an answer of the past, whose last text has the signature of them all."""
+    signature = _signature(extra)
+    if signature is None:
+        return parts
+    last = parts[-1] if parts else None
+    if isinstance(last, Text):
+        return (*parts[:-1], Text(last.text, signature))
+    return (*parts, Text("", signature))
 
 
 def _tool(function: dict[str, Any]) -> Tool:
@@ -186,15 +247,19 @@ def answer_of(request: UpstreamRequest, reply: Reply, usage: Usage) -> bytes:
         message["reasoning_content"] = text
     if signed := [_block(part) for part in thoughts if part.signature]:
         message["thinking_blocks"] = signed
-    calls = [
-        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-        for part in reply.parts
-        if isinstance(part, ToolCall)
-    ]
-    if calls:
+    for part in reply.parts:
+        if isinstance(part, Text) and part.signature:
+            message["extra_content"] = _extra(part.signature)
+    if calls := [_written(part) for part in reply.parts if isinstance(part, ToolCall)]:
         message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
     return msgspec.json.encode(_head(request, "chat.completion") | {"choices": [choice], "usage": _usage(usage)})
+
+
+def _written(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    written: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
+    return written | ({"extra_content": _extra(call.signature)} if call.signature else {})
 
 
 def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
@@ -202,11 +267,15 @@ def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
     head = _head(request, "chat.completion.chunk")
     delta: dict[str, Any] = {"role": "assistant", "content": ""}
     opening: bytes | None = _event(head | {"choices": [_piece(delta)]})
+    before, behind = _event(head | {"choices": [_piece({"content": TEXT})]}).split(TEXT_SPELLED)
     thought = ""  # that nobody signed yet
     for event in exchange.neutral_events():
         if opening is not None:  # only now is it known that there is an answer
             yield opening
             opening = None
+        if type(event) is Text and event.signature is None:  # nearly all there are
+            yield b"%b%b%b" % (before, msgspec.json.encode(event.text), behind)
+            continue
         if isinstance(event, Silence):
             yield KEEP_ALIVE
             continue
@@ -225,7 +294,9 @@ def _delta(event: Text | Reasoning | ToolCallDelta | Finish) -> tuple[dict[str, 
     """What an event adds to the answer, and the reason if it is complete."""
     match event:
         case Text():
-            return {"content": event.text}, None
+            return {"content": event.text} | (
+                {"extra_content": _extra(event.signature)} if event.signature else {}
+            ), None
         case Reasoning():
             return {"reasoning_content": event.text} if event.text else {}, None
         case ToolCallDelta():
@@ -233,6 +304,8 @@ def _delta(event: Text | Reasoning | ToolCallDelta | Finish) -> tuple[dict[str, 
             call: dict[str, Any] = {"index": event.index, "function": function}
             if event.id is not None:
                 call |= {"id": event.id, "type": "function"}
+            if event.signature:
+                call["extra_content"] = _extra(event.signature)
             return {"tool_calls": [call]}, None
         case Finish():
             return {}, event.reason

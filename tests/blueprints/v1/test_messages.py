@@ -19,7 +19,12 @@ TOOLS = [
     {"name": "look_up", "description": "Looks up.", "input_schema": {"type": "object", "properties": {}}},
     {"name": "add_up", "input_schema": {"type": "object", "properties": {}}},
 ]
-MODELS = ("claude", "small", "echo-1")  # at an upstream of Anthropic's, of OpenAI's, and answered here
+MODELS = (
+    "claude",
+    "small",
+    "gemini",
+    "echo-1",
+)  # at an upstream of Anthropic's, of OpenAI's, of Gemini's, and answered here
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_1"}
 
 pytestmark = pytest.mark.both_lanes
@@ -29,6 +34,8 @@ pytestmark = pytest.mark.both_lanes
 def claude(gate: Gate, upstream: Upstream) -> None:
     gate.provider("anthropic", "anthropic", base_url=upstream.origin, api_key="sk-ant-1")
     gate.model("claude", "anthropic", capabilities=("chat",))
+    gate.provider("gemini", "gemini", base_url=upstream.origin, api_key="AIza-1")
+    gate.model("gemini", "gemini", capabilities=("chat",))
 
 
 @pytest.fixture
