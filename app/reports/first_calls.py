@@ -41,25 +41,30 @@ class FirstCall(msgspec.Struct, frozen=True, kw_only=True):
 
 class Progress(NamedTuple):
     """`refused` is a call that failed lately although another was answered. `others` are the other clients in which the key
-    works."""
+    works, None for one that is not recognised."""
 
     first: FirstCall
     refused: FirstCall | None = None
-    others: tuple[Agent, ...] = ()
+    others: tuple[Agent | None, ...] = ()
 
 
 WAITING = FirstCall(state="waiting")
 
 
-def progress(reader: Reader, person: Person, key_id: str, among: Collection[Agent] | None = None) -> Progress:
-    """How far a key has come in a client that may call itself one of `among`, None for any client. Calls of clients that are
-    not recognised always count. `reader` reads the ledger for `person`."""
+def progress(reader: Reader, person: Person, key_id: str, among: Collection[Agent | None] | None = None) -> Progress:
+    """How far a key has come in a client that calls itself one of `among`: None stands for what is not recognised, and no
+    collection for any client. `reader` reads the ledger for `person`."""
     noted = _noted(key_id)
-    counted = [call for call in noted if among is None or call.agent is None or call.agent in among]
-    others = tuple(call.agent for call in noted if call.status == 200 and call.agent and call not in counted)
+    counted = [call for call in noted if among is None or call.agent in among]
+    others = tuple(call.agent for call in noted if call.status == 200 and call not in counted)
     calls = [_answered(reader, call) if call.status == 200 else _refused(reader, person, call) for call in counted]
-    if not others and not any(call.state == "ok" for call in calls):
-        calls += _in_ledger(reader, key_id)
+    if not any(call.state == "ok" for call in calls):
+        in_ledger = _in_ledger(reader, key_id)
+        broke_off = any(call.status == 200 for call in calls)
+        if broke_off or (not others and (among is None or None in among)):
+            calls += in_ledger
+        elif not others and any(call.state == "ok" for call in in_ledger):
+            others = (None,)
     calls.sort(key=lambda call: call.at_ms or 0)
     first = next((call for call in calls if call.state == "ok"), None)
     last_failed = next((call for call in reversed(calls) if call.state == "failed"), None)

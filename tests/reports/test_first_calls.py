@@ -50,7 +50,7 @@ def book(people: People, request_id: str, **fields: Any) -> None:  # noqa: F811
     db.session.rollback()
 
 
-def read(people: People, *among: Agent) -> Progress:  # noqa: F811
+def read(people: People, *among: Agent | None) -> Progress:  # noqa: F811
     return first_calls.progress(people.owner, people.owner, "key", among or None)
 
 
@@ -75,9 +75,13 @@ def test_the_answered_call_of_the_client_makes_it_green_and_another_clients_does
     assert read(people, "claude-code").first.has_page
 
 
-def test_a_client_that_nobody_recognises_counts_for_each(people: People, wire: redis.Redis) -> None:  # noqa: F811
+def test_a_client_that_is_not_recognised_counts_only_where_that_is_expected(
+    people: People,  # noqa: F811
+    wire: redis.Redis,  # noqa: F811
+) -> None:
     note(wire, None)
-    assert read(people, "cline").first.state == read(people, "codex").first.state == "ok"
+    assert read(people).first.state == read(people, "cline", None).first.state == "ok"
+    assert (read(people, "codex").first.state, read(people, "codex").others) == ("waiting", (None,))
 
 
 def test_a_refused_call_tells_its_reason_until_one_is_answered(people: People, wire: redis.Redis) -> None:  # noqa: F811
@@ -121,13 +125,16 @@ def test_a_stream_that_broke_off_is_a_failure(people: People, wire: redis.Redis)
 
 
 @pytest.mark.parametrize(("outcome", "state"), [("ok", "ok"), ("error", "failed"), ("cancelled", "waiting")])
-def test_the_ledger_knows_of_calls_that_redis_has_forgotten(
+def test_the_ledger_knows_of_calls_that_redis_has_forgotten_but_not_of_their_client(
     people: People,  # noqa: F811
     outcome: str,
     state: str,
 ) -> None:
     book(people, "old", outcome=outcome)
-    assert read(people, "curl").first.state == state
+    assert read(people).first.state == read(people, "curl", None).first.state == state
+    of_codex = read(people, "codex")
+    assert of_codex.first.state == "waiting"
+    assert of_codex.others == ((None,) if outcome == "ok" else ())
 
 
 def test_without_redis_and_with_what_cannot_be_read_the_ledger_answers(
