@@ -68,8 +68,12 @@ class Setup(NamedTuple):
 
 
 class Client(NamedTuple):
-    """A client. `agents` are the names by which its calls are recognised, with None where they may not be, `fits` the capabilities of which a model must have
-    one (None for any), `first` a command that makes a first call, `note` what else people need to know."""
+    """A client.
+
+    `agents` are the names by which its calls are recognised, with None where they may not be. `fits` are the capabilities of
+    which a model must have one, None for any. `first` is a command that makes a first call, `note` what else people need to
+    know.
+    """
 
     id: str
     title: str

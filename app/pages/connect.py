@@ -1,11 +1,9 @@
-"""What the Connect page and its route of the management API share: which key and models a client is set up with, and what stands
-in the way."""
+"""What the Connect page and its route of the management API share: the key and the models that a client is set up with."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from flask import url_for
 from sqlalchemy.orm import joinedload
 
 from app.domain import keys, subscriptions
@@ -14,7 +12,6 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.extensions import db
 from app.pages.clients import Choice, Client, Setup
-from app.reports.first_calls import FirstCall
 
 
 class Connection(NamedTuple):
@@ -58,37 +55,3 @@ def connection(person: Person, key: ApiKey | None, model: str | None = None, sma
     named = {one.name: one for one in models}
     wanted = named.get(model or "")
     return Connection(key, models, wanted, named.get(small or ""), model if model and not wanted else None)
-
-
-class WayOut(NamedTuple):
-    """What people can do about a refused call, and where."""
-
-    text: str
-    label: str
-    href: str
-
-
-def way_out(call: FirstCall, key: ApiKey) -> WayOut | None:
-    """What to do about a call that failed; None where the reason says it all."""
-    settings = url_for("portal.key_settings.settings", id=key.id)
-    match call.code, call.status:
-        case "model_not_found", _:
-            return WayOut(
-                "Choose a model that this key can call, or request access to the one that you want.", "Browse models",
-                url_for("portal.catalog.index"),
-            )  # fmt: skip
-        case "insufficient_scope", _:
-            return WayOut("Allow it in the key’s settings, or use another key.", "Change key", settings)
-        case (("insufficient_quota" | "billing_error"), _):
-            return WayOut(
-                "Wait until the budget resets, or request an increase.", "See budgets", url_for("portal.budgets.index")
-            )
-        case "rate_limit_exceeded", _:
-            return WayOut("Wait a moment and try again, or raise the key’s limits.", "Change key", settings)
-        case _, (404 | 405):
-            return WayOut(
-                "The client called a path that Portico doesn’t have. Check the base URL in its settings.", "See all paths",
-                url_for("portal.reference.index"),
-            )  # fmt: skip
-        case _:
-            return None

@@ -10,13 +10,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import me, route
 from app.blueprints.api.usage import instant, reader
-from app.domain import keys
+from app.domain import catalog, keys
 from app.domain.errors import Invalid
 from app.pages import connect
 from app.pages.clients import BY_ID, CLIENTS, Client
 from app.pages.snippets import base_url
 from app.reports import first_calls
-from app.workflows import catalog_changes
 
 KeyId = Annotated[str, Meta(max_length=36)] | None
 
@@ -67,10 +66,11 @@ def show(query: Query) -> Connect:
     """Returns the settings of each client, as the Connect page shows them."""
     key = keys.get_visible(me(), query.key_id) if query.key_id else None
     connection = connect.connection(me(), key, query.model)
-    if connection.unknown and key:
-        raise Invalid("This key can't call this model. Subscribe to it, or add it to the key's models.", "model")
     if connection.unknown:
-        connection = connection._replace(wanted=catalog_changes.visible(me(), connection.unknown))
+        wanted = None if key else catalog.find_model(connection.unknown)
+        if wanted is None or wanted.status not in catalog.OFFERED:
+            raise Invalid("Choose a model that the key can call, or without a key one of the catalogue.", "model")
+        connection = connection._replace(wanted=wanted)
     return Connect(base_url=base_url(), clients=[_block(client, connection) for client in CLIENTS])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -15,15 +15,25 @@ from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.pages import connect
 from app.pages.clients import BY_ID, CLIENTS, Client
-from app.pages.snippets import VARIABLE, base_url
+from app.pages.snippets import VARIABLE
 from app.pages.usage import reader_of
 from app.reports import first_calls
+from app.reports.first_calls import FirstCall
 from app.runtime.agents import Agent
 from app.web.htmx import htmx
 from app.web.render import render
 
 LOOKS_FOR = timedelta(minutes=15)  # how long an open page goes on looking for the first call
 EVERY_S = 3
+
+
+class WayOut(NamedTuple):
+    """What people can do about a refused call, and where."""
+
+    text: str
+    label: str
+    href: str
+
 
 bp = Blueprint("connect", __name__)
 
@@ -46,7 +56,6 @@ def index() -> Response:
         out_of_scope=connection.is_out_of_scope(client),
         may_change=key is not None and keys.may_change(person, key),
         variable=VARIABLE,
-        base_url=base_url(),
         **_first_call(person, client, key, to_ms(now() + LOOKS_FOR)),
     )
 
@@ -93,7 +102,7 @@ def _first_call(person: Person, client: Client, key: ApiKey | None, until_ms: in
         "first_at": from_ms(first.at_ms) if first.at_ms is not None else None,
         "failed": failed,
         "failed_at": from_ms(failed.at_ms) if failed and failed.at_ms is not None else None,
-        "way_out": connect.way_out(failed, key) if failed else None,
+        "way_out": _way_out(failed, key) if failed else None,
         "others": [_title(agent) for agent in progress.others],
         "every_s": EVERY_S if not is_done and has_time else None,
         "is_done": is_done,
@@ -104,3 +113,29 @@ def _first_call(person: Person, client: Client, key: ApiKey | None, until_ms: in
 def _title(agent: Agent | None) -> str:
     """The client that calls itself so."""
     return next((client.title for client in CLIENTS if agent and agent in client.agents), "another client")
+
+
+def _way_out(call: FirstCall, key: ApiKey) -> WayOut | None:
+    """What to do about a call that failed; None where the reason says it all."""
+    settings = url_for("portal.key_settings.settings", id=key.id)
+    match call.code, call.status:
+        case "model_not_found", _:
+            return WayOut(
+                "Choose a model that this key can call, or request access to the one that you want.", "Browse models",
+                url_for("portal.catalog.index"),
+            )  # fmt: skip
+        case "insufficient_scope", _:
+            return WayOut("Allow it in the key’s settings, or use another key.", "Change key", settings)
+        case (("insufficient_quota" | "billing_error"), _):
+            return WayOut(
+                "Wait until the budget resets, or request an increase.", "See budgets", url_for("portal.budgets.index")
+            )
+        case "rate_limit_exceeded", _:
+            return WayOut("Wait a moment and try again, or raise the key’s limits.", "Change key", settings)
+        case _, (404 | 405):
+            return WayOut(
+                "The client called a path that Portico doesn’t have. Check the base URL in its settings.", "See all paths",
+                url_for("portal.reference.index"),
+            )  # fmt: skip
+        case _:
+            return None
