@@ -53,7 +53,7 @@ class LastCalls:
         """A call that was refused, or that no provider could answer."""
         call = LastCall(
             request_id=request_id, at_ms=clock.now_ms(), agent=agent, status=error.status, code=error.code,
-            message=error.message[:LONGEST_MESSAGE],
+            message=error.message[:LONGEST_MESSAGE].encode(errors="replace").decode(),  # so that it can be told for certain
         )  # fmt: skip
         self._note(caller, f"refused:{agent or ''}", call)
 

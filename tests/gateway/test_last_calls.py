@@ -99,6 +99,13 @@ def test_a_flood_fills_nothing(server: redis.Redis, noting: LastCalls, monkeypat
     assert kept(server, "k-999") == {"ok:": "later"}
 
 
+def test_no_message_keeps_others_from_being_told(server: redis.Redis, noting: LastCalls) -> None:
+    noting.refused(CALLER, "codex", "odd", bad_request("Half a sign: \ud800."))
+    noting.refused(CALLER, "curl", "even", bad_request("No."))
+    noting.tell()
+    assert kept(server) == {"refused:codex": "odd", "refused:curl": "even"}
+
+
 def test_what_redis_did_not_take_is_told_later() -> None:
     taken: list[Any] = []
 

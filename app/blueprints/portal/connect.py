@@ -103,7 +103,7 @@ def _first_call(person: Person, client: Client, key: ApiKey | None, until_ms: in
         "failed": failed,
         "failed_at": from_ms(failed.at_ms) if failed and failed.at_ms is not None else None,
         "way_out": _way_out(failed, key) if failed else None,
-        "others": [_title(agent) for agent in progress.others],
+        "others": list(dict.fromkeys(_title(agent) for agent in progress.others)),
         "every_s": EVERY_S if not is_done and has_time else None,
         "is_done": is_done,
         "until_ms": until_ms,
