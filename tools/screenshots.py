@@ -121,7 +121,8 @@ class Seed:
                 headers={"Authorization": f"Bearer {keys[0]['key']}", "User-Agent": "curl/8.5.0"}, timeout=10,
             ).raise_for_status()  # fmt: skip
         requests.post(
-            f"{self.portico.url}/v1/chat/completions", json={"model": "gpt-4o", "messages": []},
+            f"{self.portico.url}/v1/chat/completions",
+            json={"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]},
             headers={"Authorization": f"Bearer {keys[0]['key']}", "User-Agent": "codex_cli_rs/0.171.0"}, timeout=10,
         )  # fmt: skip
         config = load(self.portico.env)
