@@ -31,8 +31,9 @@ def handle(request: Request, view: View, **values: Any) -> Answer:
         caller = _caller(request)
         return view(request, caller, **values)
     except ApiError as error:
-        _note_refusal(request, caller, error)
-        return refusal(request, error)
+        answer = refusal(request, error)
+        _note_refusal(request, caller, error)  # with the page that the client was told
+        return answer
     except Exception:
         log.exception("a request failed", request_id=request.id, route=request.route)
         return refusal(request, internal())

@@ -42,7 +42,7 @@ def key_id(people: People, small: Model) -> str:
 
 def looks_on(page: Page) -> bool:
     """Whether the page goes on looking for the first call."""
-    [place] = [node for node in page.node.within() if node.attributes.get("id") == "first-call"]
+    [place] = [node for node in page.node.within if node.attributes.get("id") == "first-call"]
     return "data-refresh" in place.attributes
 
 
