@@ -81,6 +81,11 @@ def refusals(person_id: str, hour: int) -> str:
     return f"{TAG}:refusals:{person_id}:{hour}"
 
 
+def last_calls(key_id: str) -> str:
+    """Hash of how a key's calls began: "ok:<agent>" or "refused:<agent>" -> `app.metering.usage.LastCall` as JSON."""
+    return f"{TAG}:last_calls:{key_id}"
+
+
 def probe(breaker: str) -> str:
     """Exists while one call tries whether what a half-open breaker keeps away is well again."""
     return f"{TAG}:probe:{breaker}"

@@ -79,6 +79,8 @@ GET    /keys/{paused}/resumption                        led 200 404 403 200
 POST   /keys/{paused}/resumption                        led 303 404 403 303
 GET    /keys/{key}/revocation                           led 200 404 403 200
 POST   /keys/{key}/revocation                           led 303 404 403 303 {"confirm": "app"}
+GET    /connect?key={key}                               led 200 404 200 200
+GET    /connect/first-call?key={key}                    led 303 404 303 303
 GET    /budgets                                         led 200 200 200 200
 GET    /budgets/user/owner                              led 200 404 200 200
 POST   /budgets/user/owner/requests                     led 303 404 403 403
@@ -256,6 +258,8 @@ POST   /api/endpoints/{endpoint}/test                   401 403 403 403 200
 GET    /api/keys                                        401 200 200 200 200
 POST   /api/keys                                        401 201 201 201 201 {"name": "another"}
 GET    /api/keys/{key}                                  401 200 404 200 200
+GET    /api/connect?key_id={key}                        401 200 404 200 200
+GET    /api/connect/first-call?key_id={key}             401 200 404 200 200
 PATCH  /api/keys/{key}                                  401 200 404 403 200 {"name": "renamed"}
 DELETE /api/keys/{key}                                  401 204 404 403 204
 POST   /api/keys/{key}/rotation                         401 201 404 403 201 {"overlap_s": 60}

@@ -118,8 +118,13 @@ class Seed:
             requests.post(
                 f"{self.portico.url}/v1/chat/completions",
                 json={"model": "echo-1", "messages": [{"role": "user", "content": text}]},
-                headers={"Authorization": f"Bearer {keys[0]['key']}"}, timeout=10,
+                headers={"Authorization": f"Bearer {keys[0]['key']}", "User-Agent": "curl/8.5.0"}, timeout=10,
             ).raise_for_status()  # fmt: skip
+        requests.post(
+            f"{self.portico.url}/v1/chat/completions",
+            json={"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]},
+            headers={"Authorization": f"Bearer {keys[0]['key']}", "User-Agent": "codex_cli_rs/0.171.0"}, timeout=10,
+        )  # fmt: skip
         config = load(self.portico.env)
         team, team_key = self._team(ada)
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
@@ -127,7 +132,7 @@ class Seed:
         _post_of_team(config, user["id"], team, team_key, cloud)
         request_id = self._budgets(ada, keys[0]["id"], team)
         return {
-            "key": f"/keys/{keys[0]['id']}", "key-rotated": f"/keys/{keys[1]['id']}",
+            "connect": f"key={keys[0]['id']}", "key": f"/keys/{keys[0]['id']}", "key-rotated": f"/keys/{keys[1]['id']}",
             "decision": f"/admin/subscriptions/{pending}/decision",
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
@@ -352,6 +357,15 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "key-rotated", "person", seeded["key-rotated"]
     yield "key-settings", "person", f"{seeded['key-rotated']}/settings"
     yield "key-rotation", "person", f"{seeded['key-rotated']}/rotation"
+    yield "connect", "person", f"/connect?client=claude-code&{seeded['connect']}"
+    yield (
+        "connect-file",
+        "person",
+        f"/connect?client=opencode&{seeded['connect']}&model=llama-3.3-70b&small=gpt-4o-mini",
+    )
+    yield "connect-arrived", "person", f"/connect?client=curl&{seeded['connect']}"
+    yield "connect-refused", "person", f"/connect?client=codex&{seeded['connect']}&model=gpt-4o"
+    yield "connect-unsuited", "person", f"/connect?client=cline&{seeded['connect']}&model=text-embedding-3-small"
     yield "usage", "person", "/usage"
     yield "usage-by-key", "person", "/usage?range=7&by=hour&group=key&metric=cost"
     yield "usage-dates", "person", "/usage?range=custom&from=2026-01-01&to=2026-01-02"

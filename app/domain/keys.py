@@ -27,6 +27,7 @@ from app.domain.search import among, contains
 from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db
+from app.gateway.endpoints import scope_for
 from app.metering.scopes import chain_of
 from app.runtime.ids import new_id
 from app.runtime.key_text import new_key
@@ -358,6 +359,17 @@ def count_using(model: Model) -> int:
     found = union(*(paid.where(*may) for paid in _paid_for(model.name, *LIVE))).subquery()
     query = select(func.count()).select_from(found)
     return db.session.scalar(query) or 0
+
+
+def callable_models(key: ApiKey) -> list[Model]:
+    """The models that a key can call now, by name: those that a subscription pays for, narrowed to the key's own list."""
+    paid = subscriptions.paid_models(key.person_id, key.team_id)
+    return [model for model in paid if not key.models or model.name in key.models]
+
+
+def may_use(key: ApiKey, capability: str) -> bool:
+    """Whether a key's scopes allow calls that need this capability of a model."""
+    return not key.scopes or scope_for(capability) in key.scopes
 
 
 def subscriptions_behind(key: ApiKey) -> Select[Subscription]:

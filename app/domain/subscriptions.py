@@ -734,6 +734,13 @@ def usable(
     )
 
 
+def paid_models(person_id: str, team_id: str | None = None) -> list[Model]:
+    """The models that a person's own keys, or a team's, can call now, by name."""
+    paid = select(Subscription.model_id).where(pays_for(person_id, team_id), Subscription.status == "active")
+    query = select(Model).where(Model.id.in_(paid), Model.status != "disabled").order_by(Model.name)
+    return list(db.session.scalars(query))
+
+
 def hand_over(person: Person, *, team: Team | None = None) -> None:
     """Transfer the subscriptions that a person requested for `team`, or for any team, to an owner of the team."""
     asked = select(Subscription).where(Subscription.person_id == person.id, Subscription.team_id.is_not(None))

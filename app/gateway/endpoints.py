@@ -23,7 +23,12 @@ class Endpoint(NamedTuple):
     @property
     def scope(self) -> KeyScope:
         """What a key must be made for to be used here."""
-        return _SCOPES.get(self.capability or "", "chat") if self.dialect else "models:read"
+        return scope_for(self.capability or "") if self.dialect else "models:read"
+
+
+def scope_for(capability: str) -> KeyScope:
+    """What a key must be made for to use a model's capability."""
+    return _SCOPES.get(capability, "chat")
 
 
 _SCOPES: dict[str, KeyScope] = {

@@ -19,6 +19,7 @@ from app.gateway.access import Access
 from app.gateway.call import Call
 from app.gateway.denials import Denials
 from app.gateway.errors import unavailable
+from app.gateway.last_calls import LastCalls
 from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
 from app.gateway.routing import Routes
@@ -87,6 +88,7 @@ class Runtime:
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
         self.denials = Denials(self.wire.call, secrets.key_pepper)
+        self.last_calls = LastCalls(self.wire.call)
         self._live: set[Call] = set()
         self._unsettled: dict[Call, _Waiting] = {}
         self._unspooled: list[bytes] = []  # lines that the disk has not taken; while there are any, no call is let in
@@ -197,6 +199,7 @@ class Runtime:
                 self._report_holds()
                 self._settle_again()
                 self.denials.tell()
+                self.last_calls.tell()
                 self.routes.breakers.publish()
                 self.routes.breakers.traffic.tell()
             except _NOT_TAKEN as error:

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from app.metering.quantities import Quantities
+from app.runtime.agents import Agent
 
 Outcome = Literal["ok", "error", "cancelled"]
 
@@ -91,3 +92,17 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     affordable_tokens: int = 0
     retry_ms: int = 0
     resets_ms: int | None = None
+
+
+class LastCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a call with a key began: the first that one client was answered, or the last that it was refused.
+
+    `status` is that of the answer's head, 200 or the refusal's; how a stream went on is told by the ledger alone.
+    """
+
+    request_id: str
+    at_ms: int
+    agent: Agent | None = None
+    status: int
+    code: str | None = None
+    message: str | None = None  # what the client was told

@@ -32,6 +32,7 @@ USER = (
     Entry("Models", "/models", "boxes", "m"),
     Entry("Subscriptions", "/subscriptions", "list-checks", "s"),
     Entry("API keys", "/keys", "key-round", "k"),
+    Entry("Connect", "/connect", "plug", "c"),
     Entry("Budgets", "/budgets", "wallet", "b", also="/budget-requests"),
     Entry("Teams", "/teams", "users", "t"),
     Entry("Usage", "/usage", "chart-column", "u"),

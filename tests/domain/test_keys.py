@@ -64,6 +64,34 @@ def test_a_key_names_the_scopes_that_pay_for_its_calls_innermost_first(people: P
     ]  # fmt: skip
 
 
+def test_the_portal_and_the_gateway_agree_about_what_a_key_can_call(people: People, wire: redis.Redis) -> None:
+    owner = people.owner
+    team = transaction(teams.create, by=owner, name="Research", rpm=None)
+    small, large, pending, ended = (
+        transaction(make_model, people.admin, name=name, restricted=name == "pending")
+        for name in ("small", "large", "pending", "ended")
+    )
+    for model in (small, large, ended):
+        found, _ = transaction(subscriptions.request, owner, model, by=owner)
+    change(found, expires_at=now() - DAY)  # type: ignore[arg-type]
+    transaction(subscriptions.request, owner, pending, by=owner, justification="Later.")
+    transaction(subscriptions.request, owner, large, by=owner, team=team)
+    for values, models in (({}, ["large", "small"]), ({"models": ["small"]}, ["small"]), ({"team": team}, ["large"])):
+        key, text = made(people, **values)
+        record = caller(wire, text)
+        assert record is not None
+        assert [model.name for model in keys.callable_models(key)] == record.callable_models() == models
+    transaction(catalog.update_model, large, by=people.admin, status="disabled")
+    assert keys.callable_models(key) == []
+
+
+def test_scopes_say_what_a_key_may_be_used_for(people: People) -> None:
+    free, narrow = made(people)[0], made(people, scopes=["chat", "audio"])[0]
+    used = ("chat", "rerank", "speech", "embeddings", "images")
+    assert [keys.may_use(free, capability) for capability in used] == [True] * 5
+    assert [keys.may_use(narrow, capability) for capability in used] == [True, True, True, False, False]
+
+
 def test_rotation_with_an_overlap_publishes_both_secrets_each_by_its_own_id(people: People, wire: redis.Redis) -> None:
     key, old = made(people)
     new = transaction(keys.rotate, key, by=people.owner, overlap_s=3600)

@@ -127,7 +127,9 @@ def statuses(operation: Operation) -> list[int]:
     reads = operation.method in TAKE_BODIES  # a body, if only to refuse it
     parameters = PARAMETER.search(operation.rule) is not None
     fields = operation.body.__struct_fields__ if operation.body is not None else ()
-    refers_to_another = "team_id" in fields or {"scope", "id"} <= set(fields)  # what may be out of reach
+    asked = operation.query.__struct_fields__ if operation.query is not None else ()
+    # what may be out of reach
+    refers_to_another = "team_id" in fields or {"scope", "id"} <= set(fields) or "key_id" in asked
     possible = {
         400: reads,
         401: operation.scope is not None or reads,

@@ -12,7 +12,6 @@ from wtforms import HiddenField, TextAreaField
 from wtforms.validators import Length
 
 from app.blueprints.portal.person import me, my_team
-from app.blueprints.portal.snippets import VARIABLE, base_url, can_stream, quickstart
 from app.domain import keys, subscriptions
 from app.domain.catalog import CAPABILITIES, Model, with_deployments
 from app.domain.errors import DomainError
@@ -21,6 +20,7 @@ from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering import money
 from app.metering.quantities import PRICES
+from app.pages.snippets import VARIABLE, base_url, can_stream, quickstart
 from app.reports import performance
 from app.web import exports
 from app.web.forms import blame

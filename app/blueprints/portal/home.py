@@ -9,13 +9,13 @@ from operator import attrgetter
 from flask import Blueprint, Response
 
 from app.blueprints.portal.person import me
-from app.blueprints.portal.snippets import base_url
 from app.clock import now
 from app.domain import budgets, payers
 from app.domain.payers import Held
 from app.domain.person import Person
 from app.ledger.rollups import period_start
 from app.pages.badges import badges
+from app.pages.snippets import base_url
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, Sums

@@ -15,7 +15,6 @@ from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  #
 
 from app.blueprints.portal.key_forms import TEAM_REACHES, KeyForm, NewKeyForm
 from app.blueprints.portal.person import me, my_team
-from app.blueprints.portal.snippets import VARIABLE, base_url, first_steps, quickstart
 from app.clock import from_ms
 from app.domain import catalog, keys, subscriptions
 from app.domain.errors import DomainError
@@ -24,9 +23,12 @@ from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.metering import periods
+from app.pages import connect
 from app.pages import keys as key_pages
 from app.pages.budgets import named_standings
+from app.pages.clients import CLIENTS
 from app.pages.history import history_lines
+from app.pages.snippets import VARIABLE, Pane, base_url, first_steps, quickstart
 from app.pages.usage import reader_of
 from app.reports import requests
 from app.reports.usage import Filters, Reader
@@ -164,6 +166,7 @@ def shown_once(key: ApiKey, secret: str, *, rotated: bool = False) -> Response:
         rotated=rotated,
         replaced=[old for old in key.secrets[1:] if not old.has_ended],
         panes=quickstart(model, secret) if model else first_steps(secret),
+        clients=_client_panes(key, secret),
         model=model,
         base_url=base_url(),
         file_name=f"{re.sub('[^A-Za-z0-9]+', '-', key.name).strip('-').lower() or 'portico'}.env",
@@ -171,6 +174,19 @@ def shown_once(key: ApiKey, secret: str, *, rotated: bool = False) -> Response:
     )
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _client_panes(key: ApiKey, secret: str) -> list[Pane]:
+    """The blocks of the clients that chat; none for a key that can't."""
+    connection = connect.connection(key.person, key)
+    if not connection.models or not keys.may_use(key, "chat"):
+        return []
+    return [
+        pane._replace(path=client.path)
+        for client in CLIENTS
+        if client.fits == ("chat",)
+        for pane in client.panes(connection.setup(client, secret))
+    ]
 
 
 def _form(form: NewKeyForm, team: Team | None, status: int = 200) -> Response:

@@ -12,9 +12,9 @@ from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 from app import current
-from app.blueprints.portal.snippets import VARIABLE, base_url
 from app.gateway import errors
 from app.gateway.errors import ApiError
+from app.pages.snippets import VARIABLE, base_url
 from app.web import reference
 from app.web.render import render
 

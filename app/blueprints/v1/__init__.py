@@ -107,6 +107,7 @@ def _request(runtime: Runtime, endpoint: Endpoint | None = None) -> Request:
         query=came.args,
         origin=came.host_url.rstrip("/"),
         session=session_in(came.headers.get),
+        user_agent=came.headers.get("User-Agent", ""),
         headers={
             name: value
             for name in passed_headers(endpoint.dialect if endpoint else None).values()

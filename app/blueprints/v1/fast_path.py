@@ -64,7 +64,7 @@ class FastPath:
         path = incoming.uri.partition("?")[0]  # what is behind it asks for nothing here
         endpoint = self._endpoints[path]
         passing, passed = passed_headers(endpoint.dialect), {}
-        authorization, api_key, encoding, kind, length, host = "", "", "", "", 0, ""
+        authorization, api_key, encoding, kind, agent, length, host = "", "", "", "", "", 0, ""
         sessions: dict[str, str] = {}
         for name, value in incoming.headers:
             if name == "AUTHORIZATION":
@@ -75,6 +75,8 @@ class FastPath:
                 kind = value
             elif name == "HOST":
                 host = value
+            elif name == "USER-AGENT":
+                agent = value
             elif name == "X-API-KEY":
                 api_key = f"{api_key},{value}" if api_key else value
             elif name == "CONTENT-ENCODING":
@@ -87,7 +89,7 @@ class FastPath:
             self._gateway(), path, endpoint=endpoint, authorization=authorization, api_key=api_key,
             content_encoding=encoding, content_type=kind, length=length, socket=sock, body=_body(incoming, length),
             origin=f"{incoming.scheme}://{host}", session=session_in(sessions.get) if sessions else "",
-            headers=passed,
+            user_agent=agent, headers=passed,
         )  # fmt: skip
         answer = handle(request, serve)
         keep = keep and answer.headers.pop("Connection", "") != "close" and not incoming.should_close()

@@ -31,8 +31,9 @@ def handle(request: Request, view: View, **values: Any) -> Answer:
         caller = _caller(request)
         return view(request, caller, **values)
     except ApiError as error:
-        _note_denial(request, caller, error)
-        return refusal(request, error)
+        answer = refusal(request, error)
+        _note_refusal(request, caller, error)  # with the page that the client was told
+        return answer
     except Exception:
         log.exception("a request failed", request_id=request.id, route=request.route)
         return refusal(request, internal())
@@ -53,10 +54,11 @@ def refusal(request: Request, error: ApiError) -> Answer:
     return Answer(error.status, headers, request.dialect.error(error, request.id))
 
 
-def _note_denial(request: Request, caller: CallerRecord | None, error: ApiError) -> None:
-    """Have a refused key or a denied model written down."""
+def _note_refusal(request: Request, caller: CallerRecord | None, error: ApiError) -> None:
+    """Have a refused key or a denied model written down, and told to whom the key belongs why its call was refused."""
     denials = request.runtime.denials
     if caller is not None:
+        request.runtime.last_calls.refused(caller, request.agent, request.id, error)
         if error.denied_model is not None:
             denials.model(caller, error.denied_model)
     elif error.code == "invalid_api_key":

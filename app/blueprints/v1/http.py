@@ -13,6 +13,7 @@ from app.gateway.dialects import dialect
 from app.gateway.dialects.base import Dialect
 from app.gateway.endpoints import CHAT, Endpoint
 from app.gateway.runtime import Runtime
+from app.runtime.agents import agent_of
 from app.runtime.bodies import Readable
 from app.runtime.ids import new_id
 
@@ -43,6 +44,7 @@ class Request:
     """A request: its head, and a body that is here or still to be read. `length` is None for one of unknown length."""
 
     __slots__ = (
+        "agent",
         "api_key",
         "authorization",
         "body",
@@ -78,6 +80,7 @@ class Request:
         query: Mapping[str, str] | None = None,
         origin: str = "",
         session: str = "",
+        user_agent: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.id = new_id()  # the same in headers, ledger and logs
@@ -93,6 +96,7 @@ class Request:
         self.socket = socket  # the client's, None where a server does not lend it
         self.query = query or {}
         self.headers = headers or {}  # those that pass on, see `passed_headers`
+        self.agent = agent_of(user_agent)  # which client it says it is
         self.session = session  # what the client calls its conversation, see `SESSION_HEADERS`
         self.origin = origin  # scheme and host as the client knows them
         self.is_read = False  # nothing of the body is left that could be taken for the next request

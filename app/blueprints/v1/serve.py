@@ -32,7 +32,10 @@ def serve(request: Request, caller: CallerRecord) -> Answer:
             runtime, caller, endpoint, body, id=request.id, origin=request.origin, session=request.session,
             headers=request.headers,
         )  # fmt: skip
-        return _run(request, call)
+        answer = _run(request, call)
+        if answer.status == 200:
+            runtime.last_calls.answered(caller, request.agent, request.id)
+        return answer
     finally:
         if isinstance(body, Form):  # once an answer has begun, its upstream has all of it
             body.close()

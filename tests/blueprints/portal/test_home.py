@@ -26,11 +26,11 @@ def steps(page: Page) -> list[str]:
 
 def test_the_three_steps_are_ticked_off_one_by_one(people: People, small: Model, signed_in: SignedIn) -> None:
     owner = signed_in("owner")
-    assert steps(owner.page("/home")) == ["Browse models", "Create a key", "See the quickstart"]
+    assert steps(owner.page("/home")) == ["Browse models", "Create a key", "Connect a client"]
     subscribe(people.owner, small)
-    assert steps(owner.page("/home")) == ["Subscribe to a model done", "Create a key", "See the quickstart"]
+    assert steps(owner.page("/home")) == ["Subscribe to a model done", "Create a key", "Connect a client"]
     key, _ = make_key(people.owner)
-    assert steps(owner.page("/home")) == ["Subscribe to a model done", "Create an API key done", "See the quickstart"]
+    assert steps(owner.page("/home")) == ["Subscribe to a model done", "Create an API key done", "Connect a client"]
     use(people.owner, small, clock.now_ms(), key_id=key)
     page = owner.page("/home")
     assert "Get started" not in page.headings

@@ -106,17 +106,20 @@ def test_a_packed_body_within_the_limit_is_as_good_as_it_is_long(gate: Gate, cli
 
 
 class Process:
-    """A gateway that knows `CALLER`, or refuses with `trouble`; `noted` is what was written down of denials."""
+    """A gateway that knows `CALLER`, or refuses with `trouble`; `noted` is what was written down of refusals."""
 
     def __init__(self, trouble: Exception | None = None, version: str | None = "1", stale: bool = False) -> None:
         self.trouble, self.stale = trouble, stale
-        self.noted: list[tuple[str, ...]] = []
+        self.noted: list[tuple[Any, ...]] = []
         self.access = SimpleNamespace(caller=self.caller, directory_version="1")
         self.routes = SimpleNamespace(refresh=self.refresh, version=version)
         self.denials = SimpleNamespace(
             model=lambda caller, name: self.noted.append(("model", caller.id, name)),
             key=lambda text: self.noted.append(("key", text)),
             no_key=lambda: self.noted.append(("no key",)),
+        )
+        self.last_calls = SimpleNamespace(
+            refused=lambda caller, agent, id, error: self.noted.append(("refused", caller.id, error.status))
         )
         self.config = Config(server=Server(max_body_mb=1, body_timeout_s=1))
 
@@ -169,7 +172,7 @@ def test_a_denied_model_is_written_down_with_who_asked() -> None:
         raise unknown_model("secret-model", "https://portal.example/models", 404)
 
     assert handle(process.request(), denied).status == 404
-    assert process.noted == [("model", "k", "secret-model")]
+    assert process.noted == [("refused", "k", 404), ("model", "k", "secret-model")]
 
 
 def test_a_fault_of_the_gateways_own_is_told_without_its_words() -> None:

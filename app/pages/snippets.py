@@ -5,6 +5,7 @@ A snippet reads the key from an environment variable. Only the page that shows a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.domain.catalog import Model
@@ -14,11 +15,12 @@ VARIABLE = "PORTICO_API_KEY"
 
 
 class Pane(NamedTuple):
-    """One tab, as the macro `code_tabs` takes it."""
+    """One tab, as the macro `code_tabs` takes it. `path` is the file that the code belongs into."""
 
     label: str
     code: str
     language: str
+    path: str | None = None
 
 
 def base_url() -> str:
@@ -28,18 +30,24 @@ def base_url() -> str:
 
 def can_stream(model: Model) -> bool:
     """Whether the quickstart of this model has two variants: non-streaming and streaming."""
-    return _capability(model) in STREAMED
+    return capability_of(model.capabilities) in STREAMED
 
 
 def quickstart(model: Model, key: str | None = None, *, stream: bool = False) -> list[Pane]:
     """A first call of `model`, using the API of its first capability."""
-    capability = _capability(model)
+    return first_call(model.name, model.capabilities, key, stream=stream)
+
+
+def first_call(model: str, capabilities: Sequence[str], key: str | None = None, *, stream: bool = False) -> list[Pane]:
+    """A first call of a model of that name, using the API of the first of its capabilities."""
+    capability = capability_of(capabilities)
     call = STREAMED.get(capability, CALLS[capability]) if stream else CALLS[capability]
-    return _panes(call, model.name, key)
+    return _panes(call, model, key)
 
 
-def _capability(model: Model) -> str:
-    return next((capability for capability in model.capabilities if capability in CALLS), "")
+def capability_of(capabilities: Sequence[str]) -> str:
+    """The first capability that a call can be written for; "" if there is none."""
+    return next((capability for capability in capabilities if capability in CALLS), "")
 
 
 def first_steps(key: str) -> list[Pane]:
