@@ -169,3 +169,14 @@ def upstream_timeout(reason: str = "") -> ApiError:
     """`reason` tells which deadline the last of them missed."""
     message = f"No provider of this model answered in time. {reason}".rstrip()
     return ApiError(504, "upstream_error", "upstream_timeout", message)
+
+
+def upstream_resting(retry_after_s: int, reason: str) -> ApiError:
+    """Nobody is asked: clients would wait in vain, for `reason`."""
+    return ApiError(
+        504,
+        "upstream_error",
+        "upstream_timeout",
+        f"No provider of this model answers in time, so it is not asked again for {retry_after_s} s. {reason}".rstrip(),
+        headers={"Retry-After": str(retry_after_s)},
+    )
