@@ -94,9 +94,8 @@ def unknown_model(name: str, page: str, status: int = 404) -> ApiError:
     return error
 
 
-def unknown_path(method: str, path: str, meant: str | None = None) -> ApiError:
-    hint = f" Did you mean {meant}?" if meant else ""
-    return ApiError(404, INVALID, None, f"Unknown request URL: {method} {path[:SHOWN_PATH]}.{hint}")
+def unknown_path(method: str, path: str, hint: str = "") -> ApiError:
+    return ApiError(404, INVALID, None, f"Unknown request URL: {method} {path[:SHOWN_PATH]}. {hint}".rstrip())
 
 
 def wrong_method(method: str, path: str) -> ApiError:
