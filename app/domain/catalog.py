@@ -60,7 +60,7 @@ LONGEST_INSTRUCTION = 4_000
 
 
 def read_instruction(instruction: str, field: str) -> str:
-    """An instruction of embeddings as it is kept: one without the place of the text stands before it, with its blanks. Raises
+    """An instruction of embeddings as it is kept: one that does not name the text's place stands before it. Raises
     `Invalid` for `field`."""
     if TEXT in instruction or not instruction.strip():
         instruction = instruction.strip()

@@ -93,7 +93,7 @@ class IdentifiedModel(msgspec.Struct, kw_only=True):
 
 class EmbeddingInstructions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is put around the texts of an embeddings request by its `type`: `{text}` stands for the text, and without it the
-    instruction stands before the text. Null for none."""
+    instruction stands before the text, a blank between them. Null for none."""
 
     query: str | None = None
     passage: str | None = None

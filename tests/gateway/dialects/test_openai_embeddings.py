@@ -36,8 +36,9 @@ def test_of_a_list_of_tokens_each_is_one() -> None:
     assert embedding([5], prompt="x" * 50).bound.input >= without + 50
 
 
-def test_an_instruction_that_names_no_place_stands_before_the_text() -> None:
-    model = msgspec.structs.replace(MODEL, passage_instruction="passage: ")
+@pytest.mark.parametrize("instruction", ["passage: ", "passage:"])
+def test_an_instruction_that_names_no_place_stands_before_the_text(instruction: str) -> None:
+    model = msgspec.structs.replace(MODEL, passage_instruction=instruction)
     call = asked({"model": "small", "input": ["a"], "type": "passage"}, model, EMBEDDINGS)
     assert json.loads(call.request.members["input"]) == ["passage: a"]
 
