@@ -200,8 +200,9 @@ class Breakers:
             log.info("a circuit breaker closed", breaker=name)
         else:
             self.trips[name] = trip
-            seconds = (trip.until_ms - trip.at_ms) / 1000
-            log.warning("a circuit breaker opened", breaker=name, seconds=seconds, reason=trip.reason)
+            if before is None or trip.at_ms != before.at_ms:
+                seconds = (trip.until_ms - trip.at_ms) / 1000
+                log.warning("a circuit breaker opened", breaker=name, seconds=seconds, reason=trip.reason)
         self._changes[name] = trip
         gevent.spawn(self.publish)
 
