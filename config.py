@@ -110,6 +110,8 @@ class Gateway(Section, frozen=True):
     keep_alive_s: Annotated[float, msgspec.Meta(ge=0.05, le=300)] = 15.0
     # What a spent budget answers where OpenAI's dialect is spoken. Some clients repeat every 429 and show no message.
     budget_stop_status: Literal[402, 429] = 429
+    # After so much silence before the first byte a stream's status is sent, so that it can give signs of life; 0 for never.
+    commit_after_s: Annotated[float, msgspec.Meta(ge=0, le=300)] = 25.0
 
 
 class Portal(Section, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -58,16 +59,16 @@ def _model_name(name: str) -> str:
 LONGEST_INSTRUCTION = 4_000
 
 
-def _instruction(name: str) -> Any:
-    def read(instruction: str) -> str:
+def read_instruction(instruction: str, field: str) -> str:
+    """An instruction of embeddings as it is kept: one that does not name the text's place stands before it. Raises
+    `Invalid` for `field`."""
+    if TEXT in instruction or not instruction.strip():
         instruction = instruction.strip()
-        if instruction and (instruction.count(TEXT) != 1 or len(instruction) > LONGEST_INSTRUCTION):
-            raise Invalid(
-                f"Write {TEXT} exactly once, where the text goes, in at most {LONGEST_INSTRUCTION} characters.", name
-            )
-        return instruction
-
-    return read
+    if instruction.count(TEXT) > 1 or len(instruction) > LONGEST_INSTRUCTION:
+        raise Invalid(
+            f"Write {TEXT} at most once, where the text goes, in at most {LONGEST_INSTRUCTION} characters.", field
+        )
+    return instruction
 
 
 class ModelFields(msgspec.Struct, kw_only=True):
@@ -175,7 +176,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
             max_length=LONGEST_INSTRUCTION,
             title="Instruction for queries",
             description='Template for a text when the request says "type": "query", such as: query: {text}',
-            extra={"read": _instruction("query_instruction")},
+            extra={"read": partial(read_instruction, field="query_instruction")},
         ),
     ] = ""
     passage_instruction: Annotated[
@@ -184,7 +185,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
             max_length=LONGEST_INSTRUCTION,
             title="Instruction for passages",
             description='The same for "type": "passage". If empty, the text is sent as it is.',
-            extra={"read": _instruction("passage_instruction")},
+            extra={"read": partial(read_instruction, field="passage_instruction")},
         ),
     ] = ""
 

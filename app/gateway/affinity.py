@@ -10,9 +10,10 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from app import clock, store
-from app.gateway.breakers import Breakers, deployment_breaker, provider_breaker
+from app.gateway.breakers import Breakers, deployment_breaker, provider_breaker, trip_of
 from app.gateway.call import Call
-from app.gateway.routing import Candidate, Rank, by_chance, by_conversation, in_health, in_order, to_probe
+from app.gateway.errors import upstream_resting
+from app.gateway.routing import Candidate, Rank, by_chance, by_conversation, in_health, in_order, to_probe, wait_s
 from app.metering.reservations import NO_QUERY, Origin, RouteQuery
 
 PROBE_MARGIN_S = 5.0  # beside the provider's timeouts
@@ -28,13 +29,12 @@ def conversation_of(call: Call) -> str:
 
 
 def query(call: Call, usable: list[Candidate], breakers: Breakers) -> RouteQuery:
-    """What a reserve is to find out for a call that several deployments can serve."""
-    if len(usable) < 2:
-        return NO_QUERY
-    call.conversation = conversation_of(call)
+    """What a reserve is to find out for a call that several deployments can serve, or one that may not be well."""
     asked = NO_QUERY
-    if call.conversation:
-        asked = asked._replace(origin_key=store.origin(call.conversation))
+    if len(usable) > 1:
+        call.conversation = conversation_of(call)
+        if call.conversation:
+            asked = asked._replace(origin_key=store.origin(call.conversation))
     if breakers.trips:
         ordered = in_order(usable, call.steering, _rank(call))
         one = to_probe(ordered, breakers.trips, clock.now_ms())
@@ -44,7 +44,12 @@ def query(call: Call, usable: list[Candidate], breakers: Breakers) -> RouteQuery
             deadlines = one.adapter.settings.deadlines
             probe_s = deadlines.connect_s + deadlines.first_byte_s + PROBE_MARGIN_S
             priority = one.deployment.priority
-            peers = [way.deployment.id for way in usable if way.deployment.priority <= priority]
+            peers = [
+                way.deployment.id
+                for way in usable
+                if way.deployment.priority <= priority
+                and trip_of(breakers.trips, way.deployment.id, way.provider.id) is None
+            ]
             asked = asked._replace(
                 probe_key=store.probe(call.probe), probe_ms=round(probe_s * 1000), peers=" ".join(peers)
             )
@@ -56,14 +61,14 @@ def _rank(call: Call) -> Rank:
 
 
 def choose(call: Call, usable: list[Candidate], breakers: Breakers) -> list[Candidate]:
-    """The deployments to try, in order, once a call is reserved."""
+    """The deployments to try, in order, once a call is reserved. Raises `ApiError` if all are left alone."""
     hold = call.hold
     if hold.reserved:
         breakers.refresh(hold.breakers)
-    if len(usable) < 2:
+        if not hold.has_probe:
+            call.probe = ""
+    if len(usable) < 2 and not breakers.trips:
         return usable
-    if not hold.has_probe:
-        call.probe = ""
     rank = _rank(call)
     ordered = in_order(usable, call.steering, rank, hold.origin)
     if call.conversation:
@@ -71,7 +76,11 @@ def choose(call: Call, usable: list[Candidate], breakers: Breakers) -> list[Cand
         if hold.origin:
             call.led_to = in_order(usable, call.steering, rank)[0].deployment.id
             ordered = _home_first(call, ordered)
-    return in_health(ordered, breakers.trips, clock.now_ms(), call.probe)[0]
+    now_ms = clock.now_ms()
+    healthy, alone = in_health(ordered, breakers.trips, now_ms, call.probe)
+    if not healthy:
+        raise upstream_resting(wait_s(alone, now_ms), alone[0].trip.reason if alone[0].trip else "")
+    return healthy
 
 
 def _home_first(call: Call, ordered: list[Candidate]) -> list[Candidate]:

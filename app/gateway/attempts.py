@@ -79,10 +79,11 @@ def deliver(call: Call, candidates: list[Candidate], breakers: Breakers) -> Deli
         _note(call, candidate, started, None)
         breakers.traffic.asked(deployment.id)
         breakers.answered(deployment.id, provider.id, began_ms)
+        begun_ms = clock.now_ms()
         if not call.request.stream:
             breakers.succeeded(deployment.id)
             return delivery
-        return delivery._replace(ended=partial(_judge_end, call, candidate, breakers, began_ms))
+        return delivery._replace(ended=partial(_judge_end, call, candidate, breakers, begun_ms))
     raise _failure(failures)
 
 
@@ -94,15 +95,15 @@ def _has_failed_since(breakers: Breakers, candidate: Candidate, since_ms: int) -
 
 
 def _judge_end(
-    call: Call, candidate: Candidate, breakers: Breakers, began_ms: int, error: UpstreamError | None
+    call: Call, candidate: Candidate, breakers: Breakers, begun_ms: int, error: UpstreamError | None
 ) -> None:
-    """A stream ended: well, or cut after its first byte."""
+    """A stream ended: well, or cut after its first byte, which came at `begun_ms`."""
     deployment, provider = candidate.deployment, candidate.provider
     if error is None:
         breakers.succeeded(deployment.id)
         return
     call.attempts[-1] = msgspec.structs.replace(call.attempts[-1], error=error.message)
-    breakers.failed(deployment.id, provider.id, error, began_ms)
+    breakers.failed(deployment.id, provider.id, error, begun_ms)
 
 
 def _attempt(call: Call, candidate: Candidate) -> Delivery:

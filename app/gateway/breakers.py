@@ -7,10 +7,11 @@
          └───────────────────── an attempt was answered ───────────────┘
 
 One failed connection opens the breaker of the whole provider, one timeout that of the deployment, and so do three other
-failures in a row. A 429 with `Retry-After` lets a deployment rest. Each process judges by its own attempts, immediately.
-What it opens or closes it writes into a hash in Redis, beside the request, and gives the hash a new version. Each reserve
-answers that version, so that all processes know before they route their next call. The same reserve gives one call in all
-processes the probe of a half-open breaker.
+failures in a row. A deployment hangs that answered nobody while a call waited for it in vain: that costs each call its
+deadline, so that it is left alone even where no other is well. A 429 with `Retry-After` lets a deployment rest. Each process
+judges by its own attempts, immediately. What it opens or closes it writes into a hash in Redis, beside the request, and gives
+the hash a new version. Each reserve answers that version, so that all processes know before they route their next call. The
+same reserve gives one call in all processes the probe of a half-open breaker.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ UNREAD = "unread"
 
 class Trip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A breaker that is open until `until_ms`, and half-open after that. `at_ms` is when it opened last, `since_ms` when
-    it left its closed state; `times` counts the openings in between, 0 for a deployment that only rests."""
+    it left its closed state; `times` counts the openings in between, 0 for a deployment that only rests. `hangs` tells
+    that its failures are waited for, and that nothing was answered meanwhile or since."""
 
     since_ms: int
     at_ms: int
     until_ms: int
     reason: str
     times: int = 0
+    hangs: bool = False
 
     def is_open(self, now_ms: int) -> bool:
         return now_ms < self.until_ms
@@ -74,7 +77,9 @@ def trip_of(trips: Trips, deployment_id: str, provider_id: str) -> Trip | None:
     return own if own.until_ms >= whole.until_ms else whole
 
 
-def opened(before: Trip | None, now_ms: int, reason: str, span_ms: tuple[int, int] = QUICK_MS) -> Trip:
+def opened(
+    before: Trip | None, now_ms: int, reason: str, span_ms: tuple[int, int] = QUICK_MS, *, hangs: bool = False
+) -> Trip:
     """The breaker after a failure: open for twice as long each time, within `span_ms`. A failure that was on its way when
     the breaker opened changes nothing."""
     if before is not None and before.times and before.is_open(now_ms):
@@ -87,6 +92,7 @@ def opened(before: Trip | None, now_ms: int, reason: str, span_ms: tuple[int, in
         until_ms=now_ms + min(first << min(times - 1, 30), longest),
         reason=reason,
         times=times,
+        hangs=hangs,
     )
 
 
@@ -107,6 +113,7 @@ class Breakers:
         self.traffic = Traffic(send)
         self.trips: dict[str, Trip] = {}  # those that are not closed
         self._rows: dict[str, int] = {}  # failures in a row, by deployment
+        self._answered_ms: dict[str, int] = {}  # when an answer began last, by deployment
         self._changes: dict[str, Trip | None] = {}  # what Redis has not been told yet
         self._version = ""
         self._reading = BoundedSemaphore()
@@ -115,20 +122,21 @@ class Breakers:
     def failed(
         self, deployment_id: str, provider_id: str, error: UpstreamError, began_ms: int, cost_nano: int = 0
     ) -> None:
-        """An attempt that began at `began_ms` failed, having cost so much that nobody pays for."""
+        """An attempt that began at `began_ms`, or whose answer did, failed, having cost so much that nobody pays for."""
         if error.refused:  # it judged the request, so it is well
             self.answered(deployment_id, provider_id, began_ms)
             self.succeeded(deployment_id)
             return
         self.traffic.failed(deployment_id, error.message, cost_nano)
         now_ms, own = clock.now_ms(), deployment_breaker(deployment_id)
+        hangs = error.timed_out and self._answered_ms.get(deployment_id, 0) <= began_ms
         before = self.trips.get(own)
         if error.unconnected:
             whole = provider_breaker(provider_id)
             span = SLOW_MS if error.timed_out else QUICK_MS
-            self._set(whole, opened(self.trips.get(whole), now_ms, error.message, span))
+            self._set(whole, opened(self.trips.get(whole), now_ms, error.message, span, hangs=hangs))
         elif error.timed_out:
-            self._set(own, opened(before, now_ms, error.message, SLOW_MS))
+            self._set(own, opened(before, now_ms, error.message, SLOW_MS, hangs=hangs))
         elif error.status == 429 and error.retry_after_s is not None:
             self._set(own, rested(before, now_ms, error.retry_after_s, error.message))
         else:
@@ -143,13 +151,19 @@ class Breakers:
                 self._set(provider_breaker(provider_id), None)
 
     def answered(self, deployment_id: str, provider_id: str, began_ms: int) -> None:
-        """The first byte of an answer came, to an attempt that began at `began_ms`: closes what opened before that."""
+        """The first byte of an answer came, to an attempt that began at `began_ms`: closes what opened before that. What
+        opened since stays open, but does not hang."""
+        if len(self._answered_ms) >= MOST_ROWS:
+            self._answered_ms.clear()
+        self._answered_ms[deployment_id] = clock.now_ms()
         if not self.trips:
             return
         for name in (deployment_breaker(deployment_id), provider_breaker(provider_id)):
             trip = self.trips.get(name)
             if trip is not None and trip.at_ms <= began_ms:
                 self._set(name, None)
+            elif trip is not None and trip.hangs:
+                self._set(name, msgspec.structs.replace(trip, hangs=False))
 
     def succeeded(self, deployment_id: str) -> None:
         """An answer came whole."""
@@ -186,8 +200,9 @@ class Breakers:
             log.info("a circuit breaker closed", breaker=name)
         else:
             self.trips[name] = trip
-            seconds = (trip.until_ms - trip.at_ms) / 1000
-            log.warning("a circuit breaker opened", breaker=name, seconds=seconds, reason=trip.reason)
+            if before is None or trip.at_ms != before.at_ms:
+                seconds = (trip.until_ms - trip.at_ms) / 1000
+                log.warning("a circuit breaker opened", breaker=name, seconds=seconds, reason=trip.reason)
         self._changes[name] = trip
         gevent.spawn(self.publish)
 

@@ -47,10 +47,12 @@ TRANSLATIONS = Endpoint("audio-translations", "/v1/audio/translations", "transla
 SPEECH = Endpoint("audio-speech", "/v1/audio/speech", "speech", "openai_speech")
 IMAGES = Endpoint("images-generations", "/v1/images/generations", "images", "openai_images")
 IMAGE_EDITS = Endpoint("images-edits", "/v1/images/edits", "images", "openai_images", "form")
+IMAGE_VARIATIONS = Endpoint("images-variations", "/v1/images/variations", "images", "openai_variations", "form")
 RERANK = Endpoint("rerank", "/v1/rerank", "rerank", "rerank")
 
 TABLE = (
-    CHAT, MESSAGES, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS, RERANK, MODELS,
+    CHAT, MESSAGES, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS,
+    RERANK, MODELS,
 )  # fmt: skip
 ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.

@@ -94,9 +94,8 @@ def unknown_model(name: str, page: str, status: int = 404) -> ApiError:
     return error
 
 
-def unknown_path(method: str, path: str, meant: str | None = None) -> ApiError:
-    hint = f" Did you mean {meant}?" if meant else ""
-    return ApiError(404, INVALID, None, f"Unknown request URL: {method} {path[:SHOWN_PATH]}.{hint}")
+def unknown_path(method: str, path: str, hint: str = "") -> ApiError:
+    return ApiError(404, INVALID, None, f"Unknown request URL: {method} {path[:SHOWN_PATH]}. {hint}".rstrip())
 
 
 def wrong_method(method: str, path: str) -> ApiError:
@@ -169,3 +168,14 @@ def upstream_timeout(reason: str = "") -> ApiError:
     """`reason` tells which deadline the last of them missed."""
     message = f"No provider of this model answered in time. {reason}".rstrip()
     return ApiError(504, "upstream_error", "upstream_timeout", message)
+
+
+def upstream_resting(retry_after_s: int, reason: str) -> ApiError:
+    """Nobody is asked: clients would wait in vain, for `reason`."""
+    return ApiError(
+        504,
+        "upstream_error",
+        "upstream_timeout",
+        f"No provider of this model answers in time, so it is not asked again for {retry_after_s} s. {reason}".rstrip(),
+        headers={"Retry-After": str(retry_after_s)},
+    )

@@ -1,6 +1,7 @@
 """The journey of one call: candidates, reserve, attempts, answer, settle.
 
-A retryable failure before the first byte moves on to the next deployment; after it the stream ends honestly.
+A retryable failure before the first byte moves on to the next deployment; after it the stream ends honestly. A stream that
+is silent for long is begun before its upstream's first byte, with signs of life: the search for one that answers goes on.
 However a call ends, it is settled exactly once, before the last bytes leave.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -21,6 +23,7 @@ from app.gateway.redis_wire import RedisAway
 from app.gateway.runtime import Runtime, SpoolFull
 from app.metering import pricing, scopes
 from app.metering.reservations import Charge, MeterClosed, Refused, RouteQuery, free_hold
+from app.runtime.work import Work
 
 log = structlog.get_logger("gateway.pipeline")
 
@@ -43,7 +46,14 @@ def run(runtime: Runtime, call: Call) -> Served:
     headers = refusals.limit_headers(call)
     try:
         candidates = affinity.choose(call, usable, routes.breakers)
-        delivery = attempts.deliver(call, candidates, routes.breakers)
+        commit_after_s = runtime.config.gateway.commit_after_s
+        if commit_after_s and call.request.stream and call.dialect.streams_events:
+            work = Work(partial(attempts.deliver, call, candidates, routes.breakers))
+            if not work.wait(commit_after_s):
+                return Served(headers, None, streaming.bridge(call, work, lambda: _settle(runtime, call)))
+            delivery = work.result()
+        else:
+            delivery = attempts.deliver(call, candidates, routes.breakers)
     except ApiError as error:
         call.failed("error", error.status, error.code or error.type, error.message)
         _settle(runtime, call)

@@ -62,6 +62,8 @@ class Candidate(NamedTuple):
     trip: Trip | None = None
 
 
+PROBED_S = 5  # for others to wait while a probe is on its way
+
 Rank = Callable[[Deployment], float]
 CLOSED: Trips = {}
 
@@ -139,7 +141,8 @@ def in_health(
     """Candidates as their circuit breakers let them be tried, and those that are left alone, with their reasons.
 
     `probe` names the half-open breaker that this call is to try: it begins there. Other half-open ones come after the closed
-    ones. Where none is closed all are tried, the open ones last: a refusal would help nobody.
+    ones. Where none is closed those are tried all the same whose failure costs no time, the open ones last: a refusal would
+    help nobody. Those that hang are left to their probe: else every client would wait in vain.
     """
     if not trips:
         return ordered, []
@@ -158,25 +161,40 @@ def in_health(
         else:
             half_open.append(one._replace(trip=trip))
     if not closed:
-        return probed + half_open + open_, []
-    return probed + closed + half_open, [one._replace(hindrance=_why_alone(one.trip)) for one in open_]
+        rest = half_open + open_
+        alone = [one._replace(hindrance=_why_alone(one.trip, now_ms)) for one in rest if _hangs(one)]
+        return probed + [one for one in rest if not _hangs(one)], alone
+    return probed + closed + half_open, [one._replace(hindrance=_why_alone(one.trip, now_ms)) for one in open_]
 
 
 def to_probe(ordered: list[Candidate], trips: Trips, now_ms: int) -> Candidate | None:
-    """The half-open candidate that would come before every closed one, with its trip; None if there is none, and where none
-    is closed: then all are tried."""
-    found = None
+    """The half-open candidate that would come before every closed one, with its trip, or where none is closed, the first
+    one that hangs, as the others are tried anyhow; None if there is none."""
+    found = hanging = None
     for one in ordered:
         trip = trip_of(trips, one.deployment.id, one.provider.id)
         if trip is None:
             return found
-        if found is None and not trip.is_open(now_ms):
-            found = one._replace(trip=trip)
-    return None
+        if not trip.is_open(now_ms):
+            found = found or one._replace(trip=trip)
+            hanging = hanging or (one._replace(trip=trip) if trip.hangs else None)
+    return hanging
 
 
-def _why_alone(trip: Trip | None) -> str:
+def wait_s(alone: list[Candidate], now_ms: int) -> int:
+    """After how many whole seconds one of those that are left alone may be tried again."""
+    wait_ms = min(one.trip.until_ms - now_ms for one in alone if one.trip is not None)
+    return -(-wait_ms // 1000) if wait_ms > 0 else PROBED_S
+
+
+def _hangs(one: Candidate) -> bool:
+    return one.trip is not None and one.trip.hangs
+
+
+def _why_alone(trip: Trip | None, now_ms: int) -> str:
     assert trip is not None
+    if not trip.is_open(now_ms):
+        return f"One request at a time may try it: {trip.reason}"
     moment = from_ms(trip.until_ms).strftime("%H:%M:%S UTC")
     kept = "Its circuit breaker is open" if trip.times else "It asked to be left alone"
     return f"{kept} until {moment}: {trip.reason}"

@@ -16,7 +16,10 @@ from gevent.monkey import get_original
 
 from app.gateway.attempts import Delivery
 from app.gateway.call import Call, Interrupted
+from app.gateway.errors import ApiError
 from app.providers.base import UpstreamError
+from app.providers.sse import KEEP_ALIVE
+from app.runtime.work import Work
 
 LOOK_S = 0.5  # between two looks at a client that has sent more than its request
 
@@ -69,6 +72,47 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
     if last is None:
         raise BrokenOff
     if last:
+        yield last
+
+
+def bridge(call: Call, work: Work[Delivery], settle: Callable[[], None]) -> Iterator[bytes]:
+    """The stream of a call whose upstream has said nothing for long: signs of life until it does, then `relay`. What fails
+    meanwhile is told in the stream, whose status has been sent. Raises `BrokenOff`."""
+    is_closed = False
+    try:
+        yield KEEP_ALIVE
+        while not work.wait(call.request.keep_alive_s):
+            if not call.gone:
+                yield KEEP_ALIVE
+    except GeneratorExit:
+        # Writing to the client failed, or the server closed the answer.
+        is_closed = True
+        call.interrupt("gone")
+        while not work.wait(call.request.keep_alive_s):
+            continue
+    try:
+        delivery = work.result()
+    except ApiError as error:
+        call.failed("error", 200, error.code or error.type, error.message)
+        last = call.dialect.cut(error.message, error.original)
+    except Interrupted as interrupted:
+        tell_interrupted(call, interrupted)
+        last = call.dialect.cut(call.error_message or "")
+    except BaseException:
+        call.failed("error", 200, "internal_error", "The gateway failed.")
+        settle()
+        raise
+    else:
+        call.request.forget_question()
+        pieces = relay(call, delivery, settle)
+        if not is_closed:
+            yield from pieces
+        else:
+            for _ in pieces:
+                continue
+        return
+    settle()
+    if not (is_closed or call.gone):
         yield last
 
 

@@ -556,6 +556,7 @@ FILES = {
     "/v1/audio/transcriptions": "file=@audio.wav",
     "/v1/audio/translations": "file=@audio.wav",
     "/v1/images/edits": "image=@image.png",
+    "/v1/images/variations": "image=@image.png",
 }
 
 

@@ -104,9 +104,9 @@ class EchoChat(_Echo):
 
     def body(self) -> bytes:
         self._finish(self._tokens * self._answers)
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._answer)}
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._answer), "refusal": None}
         if self._call:
-            message = {"role": "assistant", "content": None, "tool_calls": [self._call]}
+            message |= {"content": None, "tool_calls": [self._call]}
         choices = [
             {"index": i, "message": message, "logprobs": None, "finish_reason": self._reason}
             for i in range(self._answers)

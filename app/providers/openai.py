@@ -242,7 +242,8 @@ EXCHANGES: dict[Capability, type[TalliedExchange]] = {
     "images": ImagesExchange, "rerank": RerankExchange,
 }  # fmt: skip
 
-EDITS = "/images/edits"  # of pictures, which come in a form
+# Paths of pictures that come in a form, by dialect.
+FORMS = {"openai_images": "/images/edits", "openai_variations": "/images/variations"}
 WRITTEN = ("chat", "completions")  # answers that are text, whose length a request can limit
 
 # How long a stream whose choices have all finished is listened to for its usage and its end.
@@ -421,8 +422,11 @@ class OpenAIExchange(Exchange):
         """The chunk that tells the usage: the upstream's, if it tells what is charged, or else one of our own."""
         self.conclude()
         chunk = self._usage_chunk
-        if chunk is not None and (reply := self._read(chunk)) and self._tally.confirms(usage.read(bytes(reply.usage))):
-            return chunk
+        if chunk is not None and (reply := self._read(chunk)):
+            if reply.choices is None:
+                chunk = None  # clients look for them in every chunk
+            elif self._tally.confirms(usage.read(bytes(reply.usage))):
+                return chunk
         return usage.chunk_of(chunk or self._first_chunk or b"{}", self._tally.as_json())
 
     def _finish(self, choice: _Choice, data: bytes) -> None:
@@ -528,8 +532,9 @@ class OpenAI(Adapter):
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         path, model, settings = self.PATHS[request.capability], deployment.upstream_model, self.settings
-        if request.form is not None and request.capability == "images":
-            path = EDITS
+        speaks = SPEAKS[request.capability]
+        if request.form is not None and request.dialect in FORMS:
+            path, speaks = FORMS[request.dialect], request.dialect
         if request.form is None:
             accept = "*/*" if request.capability in EXCHANGES else "text/event-stream" if request.stream else JSON
             answer = self._post(path, model, object_of(self._members(request, deployment)), accept)
@@ -539,7 +544,6 @@ class OpenAI(Adapter):
             raise self._refusal(answer)
         kind = EXCHANGES.get(request.capability)
         if kind is not None:
-            speaks = SPEAKS[request.capability]
             return kind(answer, request, speaks, settings.secret, min(GRACE_S, settings.timeout_s))
         return OpenAIExchange(answer, request, settings.secret, settings.timeout_s)
 

@@ -39,7 +39,8 @@ class StateOfHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 class ProviderHealth(msgspec.Struct, kw_only=True):
     """A provider with its health and the last hour's figures, None where they are not known. `requests` and `errors` count
-    attempts; `failed_cost` is what failed attempts cost by the models' prices, of those that told their usage."""
+    attempts; `failed_cost` is what failed attempts would cost at the models' prices, of those that told their usage: what the
+    operator pays providers is not known."""
 
     id: str
     name: str

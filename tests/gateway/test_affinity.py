@@ -15,6 +15,7 @@ from app.directory import Deployment, Provider
 from app.gateway import affinity
 from app.gateway.breakers import Breakers, Trip, deployment_breaker
 from app.gateway.call import Call
+from app.gateway.errors import ApiError
 from app.gateway.routing import Candidate
 from app.metering.reservations import NO_QUERY, Hold, Origin
 from app.providers.echo import EchoSettings
@@ -135,12 +136,28 @@ def test_health_comes_before_a_home() -> None:
     assert led(conversation(), ways(0, 0), "d1", is_open) == ["d0"]
 
 
+def test_where_all_hang_one_call_tries_and_the_others_are_refused_whatever_their_home() -> None:
+    now = clock.now_ms()
+    hangs = Trip(since_ms=now - 9, at_ms=now - 9, until_ms=now - 1, reason="It hangs.", times=1, hangs=True)
+    for many in (1, 2):
+        usable = ways(*[0] * many)
+        dead = Tripped(**{way.deployment.id: hangs for way in usable})
+        call = conversation()
+        query = affinity.query(call, usable, dead)
+        assert (query.probe_key, query.peers) == (store.probe(call.probe), "")  # no home is well, so none keeps it away
+        assert len(led(conversation(), usable, "d0", dead, has_probe=True)) == 1
+        with pytest.raises(ApiError, match="It hangs") as refused:
+            led(conversation(), usable, "d0", dead)
+        assert (refused.value.status, refused.value.headers) == (504, {"Retry-After": "5"})
+        assert len(led(conversation(), usable, "d0", dead, reserved=False)) == 1  # no other process can be asked
+
+
 def test_a_deployment_that_may_be_well_again_is_tried_by_the_one_call_that_got_its_probe() -> None:
     now = clock.now_ms()
     half_open = Tripped(d0=Trip(since_ms=now - 9, at_ms=now - 9, until_ms=now - 1, reason="dead", times=1))
     call = conversation()
     query = affinity.query(call, ways(0, 1), half_open)
-    assert (query.probe_key, query.peers) == (store.probe(deployment_breaker("d0")), "d0")
+    assert (query.probe_key, query.peers) == (store.probe(deployment_breaker("d0")), "")
     assert query.probe_ms > 1000 * ADAPTER.settings.deadlines.first_byte_s
     assert led(conversation(), ways(0, 1), "", half_open, has_probe=True) == ["d0", "d1"]
     without = conversation()

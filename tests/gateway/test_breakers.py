@@ -122,6 +122,27 @@ def test_an_answer_closes_what_opened_before_its_attempt_began(breakers, time) -
     assert not breakers.trips
 
 
+def test_a_deployment_hangs_that_answered_nobody_while_it_was_waited_for(breakers, time) -> None:
+    own = deployment_breaker("d")
+    breakers.answered("d", "p", time.ms - 60_000)
+    fail(breakers, HUNG, began_ms=time.ms - 30_000)  # it answered another in between
+    assert not breakers.trips[own].hangs
+    time.ms = breakers.trips[own].until_ms
+    fail(breakers, HUNG, began_ms=time.ms)
+    assert breakers.trips[own].hangs and breakers.trips[own].times == 2
+    breakers.answered("d", "p", time.ms - 1)  # one that was on its way
+    assert not breakers.trips[own].hangs and breakers.trips[own].is_open(time.ms)
+
+
+def test_only_what_is_waited_for_hangs(breakers) -> None:
+    fail(breakers, FAILED, IN_A_ROW)
+    fail(breakers, REFUSED_CONNECTION)
+    breakers.failed("e", "p", BUSY, 0)
+    assert not any(trip.hangs for trip in breakers.trips.values())
+    breakers.failed("f", "q", UpstreamError("no way there", unreachable=True, timed_out=True), 0)
+    assert breakers.trips[provider_breaker("q")].hangs
+
+
 def test_failures_that_were_on_their_way_do_not_prolong_the_time(breakers, time) -> None:
     fail(breakers, HUNG, times=50)
     assert breakers.trips[deployment_breaker("d")].times == 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import gevent
 import msgspec
+import pytest
 import redis
 from cryptography.fernet import Fernet
 from hypothesis import given
@@ -18,6 +19,7 @@ from app.gateway.breakers import Trip, deployment_breaker, provider_breaker, tri
 from app.gateway.redis_wire import RedisWire
 from app.gateway.routing import (
     FREE,
+    PROBED_S,
     Candidate,
     Known,
     Routes,
@@ -28,6 +30,7 @@ from app.gateway.routing import (
     in_order,
     plan,
     to_probe,
+    wait_s,
 )
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables
@@ -146,8 +149,9 @@ def test_fallbacks_alone_come_after_all_others() -> None:
     assert [name for name, _ in planned(Steering(None, ("nobody",)))[:3]] == ["first", "second", "later"]
 
 
-def tripped(until_ms: int, times: int = 1) -> Trip:
-    return Trip(since_ms=0, at_ms=0, until_ms=until_ms, reason="The provider can't be reached.", times=times)
+def tripped(until_ms: int, times: int = 1, *, hangs: bool = False) -> Trip:
+    reason = "The provider can't be reached."
+    return Trip(since_ms=0, at_ms=0, until_ms=until_ms, reason=reason, times=times, hangs=hangs)
 
 
 def test_an_open_breaker_takes_a_deployment_out_of_a_plan_and_tells_why() -> None:
@@ -167,6 +171,16 @@ def test_a_half_open_deployment_comes_after_all_closed_ones() -> None:
 def test_where_no_breaker_is_closed_all_are_tried_the_open_ones_last() -> None:
     trips = {deployment_breaker(name): tripped(until) for name, until in (("first", 9), ("second", 3), ("later", 3))}
     assert planned(trips=trips, now_ms=5)[:3] == [("second", None), ("later", None), ("first", None)]
+
+
+def test_where_no_breaker_is_closed_those_that_hang_are_left_to_their_probe() -> None:
+    spans = (("first", 9, True), ("second", 3, True), ("later", 9, False))
+    trips = {deployment_breaker(name): tripped(until, hangs=hangs) for name, until, hangs in spans}
+    assert planned(trips=trips, now_ms=5)[:3] == [
+        ("later", None),
+        ("second", "One request at a time may try it: The provider can't be reached."),
+        ("first", "Its circuit breaker is open until 00:00:00 UTC: The provider can't be reached."),
+    ]
 
 
 def candidates(priorities_and_weights: list[tuple[int, int]]) -> list[Candidate]:
@@ -194,6 +208,17 @@ def test_a_call_probes_what_it_would_use_were_it_well_and_nothing_else() -> None
 
     assert (probed(d0=5), probed(d0=9, d1=5), probed(d1=5)) == ("d0", "d1", None)
     assert probed(d0=5, d1=5, d2=5) is None  # where none is closed all are tried anyhow
+    trips = {deployment_breaker(f"d{n}"): tripped(5 if n else 9, hangs=n != 1) for n in range(3)}
+    one = to_probe(ways, trips, 5)  # but not those that hang
+    assert one is not None and one.deployment.id == "d2"
+
+
+@pytest.mark.parametrize(("until_ms", "waits_s"), [((9_001, 20_000), 5), ((4_000, 9_000), PROBED_S)])
+def test_who_is_refused_is_told_when_something_may_be_tried_again(until_ms: tuple[int, int], waits_s: int) -> None:
+    ways = candidates([(0, 1), (0, 1)])
+    trips = {deployment_breaker(f"d{n}"): tripped(until, hangs=True) for n, until in enumerate(until_ms)}
+    tried, alone = in_health(ways, trips, 5_000)
+    assert (tried, wait_s(alone, 5_000)) == ([], waits_s)
 
 
 def test_a_call_that_probes_begins_with_that() -> None:
@@ -231,14 +256,15 @@ def test_an_origin_comes_first_within_its_priority_and_changes_no_other_place(wa
         st.sampled_from(
             [deployment_breaker(f"d{n}") for n in range(8)] + [provider_breaker(f"p{n}") for n in range(3)]
         ),
-        st.integers(0, 10),
+        st.tuples(st.integers(0, 10), st.booleans()),
     ),
     now_ms=st.integers(0, 10),
 )
-def test_breakers_lose_no_candidate_and_refuse_no_call(ways, spans, now_ms) -> None:
-    trips = {name: tripped(until) for name, until in spans.items()}
+def test_breakers_lose_no_candidate_and_refuse_a_call_only_where_all_hang(ways, spans, now_ms) -> None:
+    trips = {name: tripped(until, hangs=hangs) for name, (until, hangs) in spans.items()}
     tried, alone = in_health(ways, trips, now_ms)
-    assert sorted(ids(tried + alone)) == sorted(ids(ways)) and tried
+    assert sorted(ids(tried + alone)) == sorted(ids(ways))
+    assert tried or all(one.trip and one.trip.hangs for one in alone)
     assert all(one.hindrance is None for one in tried) and all(one.hindrance for one in alone)
     closed = [one for one in ways if trip_of(trips, one.deployment.id, one.provider.id) is None]
     assert [one for one in tried if one.trip is None] == closed

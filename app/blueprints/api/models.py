@@ -91,18 +91,32 @@ class IdentifiedModel(msgspec.Struct, kw_only=True):
     id: str
 
 
+class EmbeddingInstructions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is put around the texts of an embeddings request by its `type`: `{text}` stands for the text, and without it the
+    instruction stands before the text, a blank between them. Null for none."""
+
+    query: str | None = None
+    passage: str | None = None
+
+
+INSTRUCTIONS = {name: f"{name}_instruction" for name in EmbeddingInstructions.__struct_fields__}
+
 if TYPE_CHECKING:
     DeclaredModel = IdentifiedModel
     ModelBody = Body
 else:
-    DeclaredModel = with_fields(IdentifiedModel, catalog.ModelFields)
-    ModelBody = with_fields(Body, catalog.ModelFields, absent=UNSET, nullable=("display_name", "description"))
+    _apart = tuple(INSTRUCTIONS.values())
+    DeclaredModel = with_fields(IdentifiedModel, catalog.ModelFields, without=_apart)
+    ModelBody = with_fields(
+        Body, catalog.ModelFields, absent=UNSET, without=_apart, nullable=("display_name", "description")
+    )
 
 
 class Model(DeclaredModel, kw_only=True):
     """Only admins see `deployments` and the reason of `health`. `price` is the current price; `planned_prices` are the
     future ones, the next one first."""
 
+    embedding_instructions: EmbeddingInstructions
     price: Price | None
     planned_prices: list[PlannedPrice]
     deployments: list[Deployment] | UnsetType = UNSET
@@ -116,9 +130,11 @@ class ModelPage(CursorPage, kw_only=True):
 
 
 class ModelChange(ModelBody, kw_only=True):
-    """What you leave out stays unchanged. A `price` replaces the whole price from its time on."""
+    """What you leave out stays unchanged. A `price` replaces the whole price from its time on, and
+    `embedding_instructions` both instructions."""
 
     name: Name | UnsetType = UNSET
+    embedding_instructions: EmbeddingInstructions | None | UnsetType = UNSET
     price: PriceBody | None | UnsetType = UNSET
     deployments: list[DeploymentBody] | UnsetType = UNSET
 
@@ -138,9 +154,12 @@ def show(item: catalog.Model, health: StateOfHealth | None = None) -> Model:
     health = health or provider_health.of_models([item])[item.id]
     if not me().sees_everything:
         health = msgspec.structs.replace(health, reason=None)
+    told = fields.told(catalog.ModelFields, item)
+    instructions = {name: told.pop(column) or None for name, column in INSTRUCTIONS.items()}
     return Model(
         id=item.id,
-        **fields.told(catalog.ModelFields, item),
+        **told,
+        embedding_instructions=EmbeddingInstructions(**instructions),
         price=_price(price) if price else None,
         planned_prices=[_price(planned, PlannedPrice, since=planned.from_at) for planned in item.planned_prices],
         deployments=[Deployment(id=deployment.id, **deployment.summary()) for deployment in item.deployments]
@@ -161,7 +180,11 @@ def _price(price: prices.Price, kind: Any = Price, **more: Any) -> Any:
 
 def _changes(body: ModelChange) -> dict[str, Any]:
     """The changes of a body, as the verbs of the catalogue take them."""
-    changes = sent_members(body, "name")
+    changes = sent_members(body, "name", "embedding_instructions")
+    if body.embedding_instructions is not UNSET:
+        for name, column in INSTRUCTIONS.items():
+            text = getattr(body.embedding_instructions, name, None) or ""
+            changes[column] = catalog.read_instruction(text, f"embedding_instructions.{name}")
     if body.price:
         tiers, long = body.price.tiers or {}, body.price.long_context
         changes["price"] = _rates(body.price) | {

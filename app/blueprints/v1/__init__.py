@@ -22,7 +22,7 @@ from app.blueprints.v1.http import Answer, Request, passed_headers, session_in
 from app.blueprints.v1.serve import serve
 from app.directory import CallerRecord
 from app.gateway import metrics
-from app.gateway.endpoints import ASKED, COUNT_TOKENS, MESSAGES, MODELS, Endpoint, meant_by
+from app.gateway.endpoints import ASKED, CHAT, COUNT_TOKENS, MESSAGES, METERS, MODELS, Endpoint, meant_by
 from app.gateway.errors import ApiError, bad_request, internal, unknown_path, wrong_method
 from app.gateway.runtime import Runtime, of_process
 from app.runtime import health
@@ -62,7 +62,8 @@ def register(app: Flask) -> None:
     def misdirected(error: HTTPException) -> Response:
         """A path or method that is not there: below /v1 told only to those who have a key, or who ask for the methods."""
         spoken = MESSAGES if f"{_path()}/".startswith(f"{MESSAGES.path}/") else None
-        request, is_v1 = _request(gateway(), spoken), f"{_path()}/".startswith("/v1/")
+        is_v1 = f"{_path()}/".startswith("/v1/") or _path() in METERS
+        request = _request(gateway(), spoken)
         if not isinstance(error, NotFound | MethodNotAllowed):
             ours = bad_request("The request can't be understood.") if (error.code or 500) < 500 else internal()
             return _response(refusal(request, ours))
@@ -147,9 +148,11 @@ def _misdirection() -> ApiError:
     path = _path()
     if isinstance(flask.request.routing_exception, MethodNotAllowed) and not path.startswith("//"):
         return wrong_method(flask.request.method, path)
+    if path.rstrip("/").startswith(f"{CHAT.path}/"):
+        return unknown_path(flask.request.method, path, hint="Completions are not stored here.")
     meant = meant_by(path)
     served = meant != path and (meant in ASKED or meant in OWN)
-    return unknown_path(flask.request.method, path, meant if served else None)
+    return unknown_path(flask.request.method, path, hint=f"Did you mean {meant}?" if served else "")
 
 
 def _path() -> str:

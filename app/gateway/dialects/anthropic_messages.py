@@ -190,6 +190,7 @@ class AnthropicMessages(Dialect):
     """Anthropic's messages."""
 
     name: ClassVar[str] = "anthropic_messages"
+    streams_events: ClassVar[bool] = True
     end: ClassVar[bytes] = b""  # `message_stop` is an event of the stream
     id_headers: ClassVar[tuple[str, ...]] = ("request-id", "x-request-id")
     headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")

@@ -61,6 +61,7 @@ class Dialect(ABC):
     end: ClassVar[bytes]  # what follows the last event of a stream that is whole
     id_headers: ClassVar[tuple[str, ...]] = ("x-request-id",)  # where its clients look for the request's id
     headers: ClassVar[tuple[str, ...]] = ()  # of a request, that go on to an upstream of the same dialect
+    streams_events: ClassVar[bool] = False  # whatever answers a stream, so that comments may come before it
     answers_as_asked: ClassVar[bool] = (
         False  # an answer bears the name that was asked for, even if the model has another
     )

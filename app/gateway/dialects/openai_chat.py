@@ -286,6 +286,7 @@ class OpenAIChat(OpenAIDialect):
     """OpenAI's chat completions."""
 
     name: ClassVar[str] = "openai_chat"
+    streams_events: ClassVar[bool] = True
     request: ClassVar[type[JsonRequest]] = ChatRequest
     own: ClassVar[tuple[str, ...]] = STEERING + OUTPUT_LIMITS
 

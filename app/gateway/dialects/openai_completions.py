@@ -72,6 +72,7 @@ class OpenAICompletions(OpenAIDialect):
     """OpenAI's completions."""
 
     name: ClassVar[str] = "openai_completions"
+    streams_events: ClassVar[bool] = True
     request: ClassVar[type[JsonRequest]] = CompletionsRequest
     own: ClassVar[tuple[str, ...]] = (*STEERING, "max_tokens")
 

@@ -239,7 +239,7 @@ def _choice(choice: Any) -> str | None:
 
 def answer_of(request: UpstreamRequest, reply: Reply, usage: Usage) -> bytes:
     """A whole answer, JSON."""
-    message: dict[str, Any] = {"role": "assistant", "content": None}
+    message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
     if texts := [part.text for part in reply.parts if isinstance(part, Text)]:
         message["content"] = "".join(texts)
     thoughts = [part for part in reply.parts if isinstance(part, Reasoning)]

@@ -56,7 +56,9 @@ class OpenAIEmbeddings(OpenAIDialect):
         texts = checked.inputs()
         if not isinstance(texts[0], str):
             raise bad_request(f"'type' needs texts with '{model.name}', which puts an instruction beside them.", "type")
-        before, _, after = instruction.partition(TEXT)
+        before, is_around, after = instruction.partition(TEXT)
+        if not is_around and not before[-1].isspace():
+            before += " "
         checked.input = [f"{before}{text}{after}" for text in texts]
         is_one = memoryview(asked.members["input"])[0] == QUOTE
         asked.members["input"] = msgspec.json.encode(checked.input[0] if is_one else checked.input)

@@ -1,4 +1,4 @@
-"""`POST /v1/images/generations`, and `/v1/images/edits`, which is a form with pictures: answered with pictures."""
+"""`POST /v1/images/generations`, and `/v1/images/edits`, a form with pictures as variations are: answered with pictures."""
 
 from __future__ import annotations
 
@@ -82,11 +82,16 @@ class GenerationRequest(ImageRequest):
     style: Literal["vivid", "natural"] | None = None
 
 
-class EditRequest(ImageRequest):
+class FormRequest(ImageRequest):
+    """What comes with pictures."""
+
+    read_tokens: int = msgspec.field(name="", default=0)  # no field of a form is named so
+
+
+class EditRequest(FormRequest):
     """`POST /v1/images/edits`."""
 
     input_fidelity: Literal["high", "low"] | None = None
-    read_tokens: int = msgspec.field(name="", default=0)  # no field of a form is named so
 
 
 class OpenAIImages(OpenAIDialect):
@@ -95,12 +100,13 @@ class OpenAIImages(OpenAIDialect):
     name: ClassVar[str] = "openai_images"
     end: ClassVar[bytes] = b""
     request: ClassVar[type[JsonRequest]] = GenerationRequest
+    form: ClassVar[type[JsonRequest]] = EditRequest
 
     def read(self, body: Any) -> Asked:
         if not isinstance(body, Form):
             return super().read(body)
         pictures = _pictures_of(body)
-        asked = asked_of(body, EditRequest)
+        asked = asked_of(body, self.form)
         asked.checked.read_tokens = READ_MOST * pictures  # type: ignore[attr-defined]
         return asked
 

@@ -27,15 +27,26 @@ def test_what_a_picture_and_audio_may_count_is_kept_and_taken_back(app: Flask, p
 def test_instructions_of_embeddings_are_kept_taken_back_and_published(app: Flask, people: People) -> None:
     admin = sign_in(app, "admin")
     offer(app)
-    assert admin.get("/api/models/small").get_json()["query_instruction"] == ""
-    changed = admin.put("/api/models/small", json={"query_instruction": " query: {text}\n"}).get_json()
-    assert (changed["query_instruction"], changed["passage_instruction"]) == ("query: {text}", "")
+
+    def put(instructions: Any) -> Any:
+        return admin.put("/api/models/small", json={"embedding_instructions": instructions})
+
+    none = {"query": None, "passage": None}
+    assert admin.get("/api/models/small").get_json()["embedding_instructions"] == none
+    assert put({"passage": "passage: "}).get_json()["embedding_instructions"] == none | {"passage": "passage: "}
+    changed = put({"query": " query: {text}\n"}).get_json()
+    assert changed["embedding_instructions"] == none | {"query": "query: {text}"}
+    kept = admin.put("/api/models/small", json={"description": "x"}).get_json()
+    assert kept["embedding_instructions"] == changed["embedding_instructions"]
     with app.app_context():
         assert publication.model_record(catalog.model("small")).query_instruction == "query: {text}"
-    for instruction in ("query:", "{text} {text}", "{text}" + "x" * 4000):
-        refused = admin.put("/api/models/small", json={"passage_instruction": instruction})
-        assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "passage_instruction")
-    assert admin.put("/api/models/small", json={"query_instruction": ""}).get_json()["query_instruction"] == ""
+    for instruction in ("{text} {text}", "{text}" + "x" * 4000):
+        refused = put({"passage": instruction})
+        assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, "embedding_instructions.passage")
+    assert put({"question": "x"}).status_code == 422
+    for nothing in (None, {}, {"query": " "}):
+        put({"query": "query: {text}"})
+        assert put(nothing).get_json()["embedding_instructions"] == none
 
 
 def test_a_restriction_by_a_program_turns_access_pending_too(app: Flask, people: People) -> None:

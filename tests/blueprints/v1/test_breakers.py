@@ -55,6 +55,49 @@ def test_a_dead_deployment_costs_no_client_a_timeout_twice(gate, upstream, spare
     assert [event.attempt for event in gate.events(6)] == [2, 1, 1, 1, 1, 1]
 
 
+def test_a_model_whose_only_deployment_hangs_costs_its_clients_one_timeout(gate, upstream) -> None:
+    gate.provider("up", base_url=upstream.url, timeout_s=TIMEOUT_S)
+    gate.model("alone", "up")
+    way = deployment_breaker("deployment-alone-up")
+    upstream.always(CHAT, Hang())
+    client = Client(gate, gate.key())
+    assert client.chat(model="alone").error == (504, "upstream_error", "upstream_timeout")
+    for stream in (False, True, False):
+        refused = client.chat(model="alone", stream=stream)
+        assert refused.error == (504, "upstream_error", "upstream_timeout")
+        assert 20 < int(refused.headers["retry-after"]) <= 30
+        assert "did not begin to answer within 1 s" in refused.json["error"]["message"]
+    assert len(upstream.requests) == 1
+    assert [(event.status, len(event.attempts), event.cost_nano) for event in gate.events(4)] == [
+        (504, 1, 0), (504, 0, 0), (504, 0, 0), (504, 0, 0),
+    ]  # fmt: skip
+    assert gate.counted("organisation", "default") == (0, 0)
+    end_the_time(gate, way)
+    client.chat(model="alone")  # whose reserve tells of the new version
+    upstream.reset()
+    upstream.script(CHAT, lambda body: chat(body, delay_s=0.5))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: client.chat(f"{n}", model="alone"), range(8)))
+    assert sorted(one.status for one in answers) == [200] + [504] * 7
+    assert {one.headers["retry-after"] for one in answers if one.status == 504} == {"5"}
+    assert len(upstream.requests) == 1
+    until(lambda: not trips(gate), lambda: f"it did not close: {trips(gate)}")
+    assert client.chat(model="alone").status == 200
+
+
+def test_a_model_whose_only_deployment_answers_others_refuses_nobody(gate, upstream) -> None:
+    gate.provider("up", base_url=upstream.url, timeout_s=TIMEOUT_S)
+    gate.model("alone", "up")
+    client = Client(gate, gate.key())
+    with ThreadPoolExecutor(1) as pool:
+        upstream.script(CHAT, Hang())
+        slow = pool.submit(client.chat, "too long a question", model="alone")
+        upstream.wait_for_requests(1)
+        assert client.chat(model="alone").status == 200
+        assert slow.result().status == 504
+    assert client.chat(model="alone").status == 200
+
+
 @pytest.mark.slow
 def test_all_processes_know_what_one_found_out(gate, valkey, upstream, spare) -> None:
     other = Gate(valkey)

@@ -50,6 +50,14 @@ def test_a_page_of_an_allowed_origin_asks_before_and_reads_the_answer(client: Cl
         assert "x-request-id" in answer.headers["Access-Control-Expose-Headers"]
 
 
+@pytest.mark.parametrize("path", ["/v1/key", "/key/info", "/api/v1/key"])
+def test_a_page_may_read_the_meter_in_every_shape(client: Client, path: str) -> None:
+    before = client(path, None, "OPTIONS", Origin=FRIEND, **{"Access-Control-Request-Headers": "authorization"})
+    assert (before.status, before.headers["Access-Control-Allow-Origin"]) == (204, FRIEND)
+    assert before.headers["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"
+    assert client(path, Origin=FRIEND).headers["Access-Control-Allow-Origin"] == FRIEND
+
+
 def test_errors_can_be_read_too(client: Client) -> None:
     for path in ("/v1/chat/completions", "/v1/nowhere"):
         assert client(path, b"{", Origin=FRIEND).headers["Access-Control-Allow-Origin"] == FRIEND

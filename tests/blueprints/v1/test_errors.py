@@ -49,6 +49,11 @@ def test_unknown_paths_and_wrong_methods_are_told_after_the_key(client):
     assert client("/v1/nothing").error == (404, INVALID, None)
     assert client("/v1/chat/completions").error == (405, INVALID, None)
     assert client("/v1/models", {}, "DELETE").error == (405, INVALID, None)
+    assert client("/v1/models/small", method="DELETE").error == (405, INVALID, None)
+    for method in ("GET", "POST", "DELETE"):
+        stored = client("/v1/chat/completions/chatcmpl-1", method=method)
+        assert stored.error == (404, INVALID, None)
+        assert "Completions are not stored here." in stored.json["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "/v1/audio/speech": {"input": "Hello", "voice": "alloy"},
     "/v1/images/generations": {"prompt": "A boat"},
     "/v1/images/edits": {"prompt": "A boat"},
+    "/v1/images/variations": {"n": "1"},
     "/v1/rerank": {"query": "What is red?", "documents": ["A boat"]},
 }
 # What comes of it, by name: an upstream's behaviour, and the status that the client gets.

@@ -26,6 +26,7 @@ from tests.services.upstream import (
 )
 
 PATH, EDITS = "/v1/images/generations", "/v1/images/edits"
+VARIATIONS = "/v1/images/variations"
 AN_IMAGE = Price(id="price-image", rates={"per_image": 40_000_000})  # 0.04
 A_TOKEN = Price(
     id="price-token",
@@ -187,6 +188,17 @@ def test_a_picture_is_edited_with_a_mask(gate: Gate, upstream: Upstream, sdk: op
     assert sent.body.count(PNG) == 3 and b'name="input_fidelity"\r\n\r\nhigh' in sent.body
     (event,) = gate.events()
     assert (event.endpoint, event.api_type, event.cost_nano) == (EDITS, "images", TOLD_COST)
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # of the client's own
+def test_a_picture_is_varied(gate: Gate, upstream: Upstream, sdk: openai.OpenAI) -> None:
+    upstream.script(VARIATIONS, one())
+    made = sdk.images.create_variation(model="gpt-image", image=("a.png", PNG), n=1, size="256x256")
+    assert made.data and made.data[0].b64_json == B64
+    sent = upstream.requests[-1]
+    assert sent.path == VARIATIONS and sent.body.count(PNG) == 1 and b'name="prompt"' not in sent.body
+    (event,) = gate.events()
+    assert (event.endpoint, event.api_type, event.cost_nano) == (VARIATIONS, "images", TOLD_COST)
 
 
 def test_an_edit_is_streamed(gate: Gate, upstream: Upstream, sdk: openai.OpenAI) -> None:

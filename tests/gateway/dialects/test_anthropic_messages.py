@@ -147,7 +147,7 @@ class TestOpenAIsDialectOverAnotherUpstream:
         answer = json.loads(self.ask(call, upstream, behaviour, max_tokens=9))
         (choice,) = answer["choices"]
         assert choice["message"] == {
-            "role": "assistant", "content": "Hello", "reasoning_content": "hm",
+            "role": "assistant", "content": "Hello", "refusal": None, "reasoning_content": "hm",
             "thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "x"}],
         }  # fmt: skip
         assert (answer["model"], choice["finish_reason"]) == ("claude", "stop")

@@ -36,6 +36,13 @@ def test_of_a_list_of_tokens_each_is_one() -> None:
     assert embedding([5], prompt="x" * 50).bound.input >= without + 50
 
 
+@pytest.mark.parametrize("instruction", ["passage: ", "passage:"])
+def test_an_instruction_that_names_no_place_stands_before_the_text(instruction: str) -> None:
+    model = msgspec.structs.replace(MODEL, passage_instruction=instruction)
+    call = asked({"model": "small", "input": ["a"], "type": "passage"}, model, EMBEDDINGS)
+    assert json.loads(call.request.members["input"]) == ["passage: a"]
+
+
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4) | st.text(min_size=1, max_size=20))
 def test_an_instruction_stands_beside_each_text_and_counts(given: Any) -> None:
     model = msgspec.structs.replace(MODEL, query_instruction="Find: {text} \u00b7")
