@@ -96,6 +96,7 @@ def come(monkeypatch: pytest.MonkeyPatch) -> Any:
         runtime = SimpleNamespace(
             routes=SimpleNamespace(endpoint_active=lambda path: True),
             config=SimpleNamespace(server=SimpleNamespace(max_body_mb=1, body_timeout_s=1)),
+            last_calls=SimpleNamespace(answered=lambda *told: None),
         )
         return Request(cast(Runtime, runtime), CHATS.path, endpoint=CHATS, length=2, body=b"{}", socket=None)
 
