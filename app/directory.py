@@ -141,6 +141,7 @@ class CallerRecord(Record, frozen=True):
     expires_ms: int | None = None
     routing: Literal["free", "fixed"] = "free"
     scopes: tuple[KeyScope, ...] = ()  # what the key may be used for; none means everything
+    tags: tuple[str, ...] | None = None  # that its requests may bear; None means any
     secret_id: str | None = None  # which of the key's secrets this record is published for
 
     def may_call(self, model: str) -> bool:

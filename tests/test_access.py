@@ -129,6 +129,7 @@ GET    /admin/dead-letters/{dead_letter}/dismissal      led 403 403 200 200
 POST   /admin/dead-letters/{dead_letter}/dismissal      led 403 403 403 303 {"reason": "Noise."}
 POST   /admin/dead-letters/{dead_letter}/posting        led 403 403 403 303
 GET    /admin/chargeback                                led 403 403 200 200
+GET    /admin/unpriced                                  led 403 403 200 200
 GET    /admin/teams                                     led 403 403 200 200
 GET    /admin/deliveries                                led 403 403 200 200
 POST   /admin/deliveries/{delivery}/sending             led 403 403 403 303
@@ -235,6 +236,8 @@ POST   /admin/token/owner                               401 403 403 403 201
 GET    /admin/tokens                                    401 403 403 200 200
 DELETE /admin/token/owner/revoke                        401 403 403 403 204
 GET    /api/audit                                       401 403 403 200 200
+GET    /api/chargeback                                  401 403 403 200 200
+GET    /api/chargeback/file                             401 403 403 200 200
 GET    /api/budgets                                     401 200 200 200 200
 GET    /api/budgets/key/{key}                           401 200 404 200 200
 PUT    /api/budgets/key/{key}                           401 200 404 403 200 {"limit": "5"}
@@ -282,6 +285,8 @@ GET    /api/requests/{request}                          401 200 404 200 200
 GET    /api/requests/stats                              401 200 200 200 200
 GET    /api/status                                      401 200 200 200 200
 GET    /api/status/health                               401 200 200 200 200
+GET    /api/unpriced-usage                              401 403 403 200 200
+GET    /api/usage                                       401 200 200 200 200
 GET    /api/subscriptions                               401 200 200 200 200
 POST   /api/subscriptions                               401 200 201 201 201 {"model": "small"}
 GET    /api/subscriptions/{subscription}                401 200 404 200 200

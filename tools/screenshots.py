@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+import msgspec
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -328,13 +329,29 @@ def _post_past(config: Config, person_id: str, key_ids: list[str], provider_id: 
                     duration_ms=chance.randint(300, 9000),
                     ttft_ms=None if failed else chance.randint(120, 900),
                     attempts=(Attempt(deployment_id="d", provider_id=provider_id, duration_ms=400),),
+                    session_id=None if embeds else f"{hour // 8:08x}-4f1c-4c55-9f0e-a1b2c3d4e5f6",
+                    agent=chance.choice(["claude-code", "codex", "opencode"]),
+                    tags=tuple(chance.sample(["billing", "docs", "migration"], chance.randint(0, 2))),
+                    unpriced={"web_search_requests": chance.randint(1, 3)} if chance.random() < 0.02 else None,
                 )
             )
+    events += _repeated(events[0])
     app = create_app(config, ())
     with app.app_context():
         for start in range(0, len(events), 500):
             posting.post(events[start : start + 500])
     return events[0].request_id
+
+
+def _repeated(last: UsageEvent) -> list[UsageEvent]:
+    """Makes `last` the third request of a turn, and returns the two that failed before it."""
+    last.turn_id, last.subagent_id, last.unpriced = "5d1c9a7e40b2", "agent-7", {"web_search_requests": 2}
+    last.outcome, last.status, last.error_code, last.error_message = "ok", 200, None, None
+    cut: dict[str, Any] = {"outcome": "error", "status": 200, "error_code": "upstream_cut",
+                           "error_message": "The provider broke off.", "unpriced": None}  # fmt: skip
+    return [
+        msgspec.structs.replace(last, request_id=new_id(), at_ms=last.at_ms - 9_000 * back, **cut) for back in (1, 2)
+    ]
 
 
 def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -368,6 +385,8 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "connect-unsuited", "person", f"/connect?client=cline&{seeded['connect']}&model=text-embedding-3-small"
     yield "usage", "person", "/usage"
     yield "usage-by-key", "person", "/usage?range=7&by=hour&group=key&metric=cost"
+    yield "usage-by-session", "person", "/usage?range=7&group=session"
+    yield "usage-by-tag", "person", "/usage?range=7&group=tag&tag=docs"
     yield "usage-dates", "person", "/usage?range=custom&from=2026-01-01&to=2026-01-02"
     yield "activity", "person", "/activity"
     yield "activity-errors", "person", "/activity?status=error&range=7"
@@ -419,6 +438,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-credit-new", "admin", "/admin/credits/new?scope=user/ada"
     yield "admin-teams", "admin", "/admin/teams"
     yield "admin-chargeback", "admin", "/admin/chargeback"
+    yield "admin-unpriced", "admin", "/admin/unpriced?state=all"
     yield "admin-providers", "admin", "/admin/providers"
     yield "admin-provider", "admin", seeded["provider"]
     yield "admin-provider-new", "admin", "/admin/providers/new?kind=openai"

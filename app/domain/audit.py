@@ -5,7 +5,7 @@ Entries are append-only and hold the values before and after, never a secret.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import now
 from app.domain.person import Person
+from app.domain.search import one_of
 from app.extensions import Base, db
 from app.runtime.ids import new_id
 
@@ -83,6 +84,15 @@ def record(
     )
     db.session.add(entry)
     return entry
+
+
+def last_names(kind: str, ids: Iterable[str]) -> dict[str, str]:
+    """The names that objects of a kind had last, by id: the ledger refers to some that are gone."""
+    entry = AuditEntry
+    query = select(entry.object_id, entry.object_name).where(
+        entry.object_kind == kind, entry.object_name.is_not(None), one_of(entry.object_id, list(ids))
+    )
+    return {id: name for id, name in db.session.execute(query.order_by(entry.id)) if name}
 
 
 def entries(

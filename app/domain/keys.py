@@ -28,6 +28,7 @@ from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import Base, db
 from app.gateway.endpoints import scope_for
+from app.gateway.labels import LONGEST_TAG
 from app.metering.scopes import chain_of
 from app.runtime.ids import new_id
 from app.runtime.key_text import new_key
@@ -102,6 +103,15 @@ class KeyFields(msgspec.Struct, kw_only=True):
             },
         ),
     ] = []
+    tags: Annotated[
+        list[Annotated[str, Meta(max_length=LONGEST_TAG)]],
+        Meta(
+            max_length=teams.MOST_TAGS,
+            title="Allowed tags",
+            description=f"{teams.TAGS_HELP} A team’s own list holds as well.",
+            extra={"read": teams.checked_tags},
+        ),
+    ] = []
     rpm: Annotated[Rate | None, Meta(title="Requests per minute")] = None
     tpm: Annotated[Rate | None, Meta(title="Tokens per minute")] = None
     max_parallel: Annotated[Rate | None, Meta(title="Concurrent requests")] = None
@@ -132,6 +142,7 @@ class ApiKey(Base):
     models: Mapped[list[str]] = mapped_column(default=list)
     routing: Mapped[str] = mapped_column(String(8), default="free")
     scopes: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    tags: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
     rpm: Mapped[int | None]
     tpm: Mapped[int | None]
     max_parallel: Mapped[int | None]

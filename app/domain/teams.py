@@ -21,6 +21,7 @@ from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import LARGEST_RATE, Person, Rate
 from app.extensions import Base, db
+from app.gateway.labels import LONGEST_TAG, is_tag
 from app.metering.scopes import member_id
 from app.runtime.ids import new_id
 
@@ -35,6 +36,24 @@ MOST_MEMBERS = 10_000
 
 _NO_RATE = f"Enter a number from 1 to {LARGEST_RATE}, or leave this empty."
 _RATE_HELP = "For all keys of the team together. Empty for no limit."
+
+
+MOST_TAGS = 100  # that a list allows
+TAGS_HELP = (
+    "Words by which requests say what they are for, in the header x-portico-tags or in metadata.tags. Other tags are dropped. "
+    "Separated by commas; empty allows any."
+)
+
+
+def checked_tags(words: Iterable[str]) -> list[str]:
+    """A list of allowed tags, each once. Raises `Invalid`."""
+    found = list(dict.fromkeys(word.strip() for word in words))
+    if len(found) > MOST_TAGS or not all(map(is_tag, found)):
+        raise Invalid(
+            f"Use at most {MOST_TAGS} tags of letters, digits and . _ : = -, each at most {LONGEST_TAG} characters.",
+            "tags",
+        )
+    return found
 
 
 class TeamFields(msgspec.Struct, kw_only=True):
@@ -58,6 +77,10 @@ class TeamFields(msgspec.Struct, kw_only=True):
             extra={"lines": 3},
         ),
     ] = ""
+    tags: Annotated[
+        list[Annotated[str, Meta(max_length=LONGEST_TAG)]],
+        Meta(max_length=MOST_TAGS, title="Allowed tags", description=TAGS_HELP, extra={"read": checked_tags}),
+    ] = []
     rpm: Annotated[
         Rate | None, Meta(title="Requests per minute", description=_RATE_HELP, extra={"refusal": _NO_RATE})
     ] = None
@@ -74,6 +97,7 @@ class Team(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(100))
     description: Mapped[str] = mapped_column(Text, default="")
+    tags: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
     rpm: Mapped[int | None]
     tpm: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -241,15 +265,6 @@ def caps_in(*found: Team) -> list[str]:
 def owners_of(team: Team) -> list[Person]:
     query = select(Person).join(Membership).where(Membership.team_id == team.id, Membership.role == "owner")
     return list(db.session.scalars(query))
-
-
-def former_names_of(ids: Iterable[str]) -> dict[str, str]:
-    """The names of deleted teams by id: the ledger still refers to them."""
-    entry = audit.AuditEntry
-    query = select(entry.object_id, entry.object_name).where(
-        entry.object_kind == "team", entry.action == "team.delete", entry.object_id.in_(set(ids))
-    )
-    return {id: name for id, name in db.session.execute(query).all() if name}
 
 
 def history(team: Team, *, limit: int = 20) -> list[audit.AuditEntry]:

@@ -12,6 +12,7 @@ from app.gateway.call import Call
 from app.gateway.dialects import dialect
 from app.gateway.endpoints import Endpoint
 from app.gateway.errors import bad_request, endpoint_disabled, out_of_scope, routing_fixed, unknown_model
+from app.gateway.labels import NO_LABELS, Labels, completed
 from app.gateway.routing import FREE, Steering
 from app.gateway.runtime import Runtime
 from app.metering import pricing
@@ -46,12 +47,14 @@ def admit(
     id: str,
     origin: str = "",
     session: str = "",
+    labels: Labels = NO_LABELS,
     headers: Mapping[str, str] | None = None,
 ) -> Call:
     """The call that `body` asks for at an endpoint that a model answers. Raises `ApiError` for whatever is wrong with it.
 
     `id` names the request everywhere; `origin` is where the client found us, such as "https://portal.example.com";
-    `session` is what the client's headers call its conversation; `headers` are those that its dialect passes on.
+    `session` is what the client's headers call its conversation, `labels` what they say of the call; `headers` are those that
+    its dialect passes on.
     """
     assert endpoint.dialect is not None and endpoint.capability is not None
     spoken = dialect(endpoint.dialect)
@@ -90,4 +93,5 @@ def admit(
         usual_output=pricing.assumed_output(model, bound),
         can_reason="reasoning" in model.features,
     )
-    return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin, session)
+    told = completed(labels, asked.members, caller.id, caller.tags)
+    return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin, session, told)

@@ -12,6 +12,7 @@ from gevent.hub import get_hub
 from app import store
 from app.directory import CallerRecord, Model, Price
 from app.gateway.dialects.base import Dialect
+from app.gateway.labels import NO_LABELS, Labels
 from app.gateway.routing import FREE, Candidate, Steering
 from app.metering import money, pricing
 from app.metering.quantities import NAMES
@@ -68,6 +69,7 @@ class Call:
         steering: Steering = FREE,
         origin: str = "",
         session: str = "",
+        labels: Labels = NO_LABELS,
     ) -> None:
         self.id = id
         self.endpoint = endpoint
@@ -80,6 +82,7 @@ class Call:
         self.steering = steering
         self.origin = origin  # where the client found us, such as "https://portal.example.com"
         self.session = session  # what the client's headers call its conversation
+        self.labels = labels
         self.conversation = ""  # see `app.gateway.affinity`; only where several deployments can serve the call
         self.home: Candidate | None = None  # where it was before
         self.led_to = ""  # the deployment that its hash leads to
@@ -193,7 +196,7 @@ class Call:
 
     def opening(self) -> UsageEvent:
         """The usage event of a call that has only begun: who calls what."""
-        caller, model = self.caller, self.model.name
+        caller, model, labels = self.caller, self.model.name, self.labels
         return UsageEvent(
             request_id=self.id,
             attempt=1,
@@ -210,6 +213,11 @@ class Call:
             status=200,
             stream=self.request.stream,
             price_id=self.price.id if self.price else None,
+            session_id=labels.session_id,
+            agent=labels.agent,
+            subagent_id=labels.subagent_id,
+            turn_id=labels.turn_id,
+            tags=labels.tags,
         )
 
     def event(self) -> UsageEvent:
@@ -232,6 +240,7 @@ class Call:
             event.finish_reason = self.exchange.finish_reason if self.exchange else None
             event.service_tier = pricing.tier_of(self.price, self.bound, used.service_tier)
             event.cost_nano = self._cost_of(used, event.service_tier)
+            event.unpriced = pricing.unpriced(self.price, used.counts, event.service_tier) | used.unpriced or None
         if hasattr(self, "hold"):
             hold = self.hold
             event.at_ms, event.hold_nano = hold.at_ms, hold.amount_nano

@@ -8,7 +8,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from sqlalchemy import JSON, BigInteger, Index, Integer, String, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import from_ms
@@ -61,6 +72,10 @@ class UsageEntry(Measured, Base):
             sqlite_where=text("kind = 'repair'"),
             postgresql_where=text("kind = 'repair'"),
         ),
+        *(
+            Index(f"ix_usage_entry_{name}", name, "at_ms", "id", sqlite_where=given, postgresql_where=given)
+            for name, given in ((name, text(f"{name} IS NOT NULL")) for name in ("session_id", "turn_id"))
+        ),
         Index("ix_usage_entry_errors", "at_ms", "id", sqlite_where=FAILED, postgresql_where=FAILED),
     )
 
@@ -96,6 +111,14 @@ class UsageEntry(Measured, Base):
     price_id: Mapped[Unbounded | None]
     duration_ms: Mapped[int]
     ttft_ms: Mapped[int | None]
+    session_id: Mapped[Unbounded | None]  # this and the next four are the client's own words
+    agent: Mapped[Unbounded | None]
+    subagent_id: Mapped[Unbounded | None]
+    turn_id: Mapped[Unbounded | None]
+    tags: Mapped[list[Any]] = mapped_column(JSON, server_default="[]")  # found and summed by `usage_tag`
+    unpriced: Mapped[dict[str, Any]] = mapped_column(
+        JSON, server_default="{}"
+    )  # counts of what the price lacks, by name
     attempts: Mapped[list[Any]] = mapped_column(JSON)  # tries: deployment_id, provider_id, duration_ms, error
     scopes: Mapped[list[Any]] = mapped_column(JSON)  # counters charged: [scope kind, scope id, period name]
 
@@ -103,6 +126,16 @@ class UsageEntry(Measured, Base):
     def at(self) -> datetime:
         """When the call was admitted."""
         return from_ms(self.at_ms)
+
+
+class UsageTag(Base):
+    """A tag of an entry, so that tags can be found and summed."""
+
+    __tablename__ = "usage_tag"
+    __table_args__ = (PrimaryKeyConstraint("tag", "entry_id"),)
+
+    tag: Mapped[str] = mapped_column(String(64))
+    entry_id: Mapped[int] = mapped_column(index=True)
 
 
 class DeadLetter(Base):
@@ -134,4 +167,5 @@ class DeadLetter(Base):
 
 
 ENTRY = cast("Table", UsageEntry.__table__)
+TAGGED = cast("Table", UsageTag.__table__)
 DEAD = cast("Table", DeadLetter.__table__)

@@ -15,15 +15,15 @@ from sqlalchemy import Connection, select
 
 from app import clock
 from app.extensions import db
-from app.ledger import budgets, list_order, measures, rollups
-from app.ledger.entries import DEAD, ENTRY
+from app.ledger import budgets, list_order, measures, rollups, unpriced
+from app.ledger.entries import DEAD, ENTRY, TAGGED
 from app.metering.usage import UsageEvent
 
 Name = tuple[str, int, str]  # request id, attempt, kind: the unique name of an entry
 
 CHUNK = 500  # rows per INSERT; SQLite accepts at most 32,766 parameters
 
-_FIELDS = tuple(field for field in UsageEvent.__struct_fields__ if field not in ("attempts", "scopes"))
+_FIELDS = tuple(field for field in UsageEvent.__struct_fields__ if field not in ("attempts", "scopes", "unpriced"))
 
 
 def name_of(event: UsageEvent) -> Name:
@@ -55,19 +55,29 @@ def post_within(connection: Connection, events: Sequence[UsageEvent]) -> int:
             rows,
             lambda insert: insert.on_conflict_do_nothing(
                 index_elements=[ENTRY.c.request_id, ENTRY.c.attempt, ENTRY.c.kind]
-            ).returning(ENTRY.c.request_id, ENTRY.c.attempt, ENTRY.c.kind),
+            ).returning(ENTRY.c.request_id, ENTRY.c.attempt, ENTRY.c.kind, ENTRY.c.id),
         )
-        fresh += [unique[row[0], row[1], row[2]] for row in inserted]
+        posted = [(unique[row[0], row[1], row[2]], row[3]) for row in inserted]
+        _tag(connection, posted)
+        fresh += [event for event, _ in posted]
     rollups.advance(connection, fresh)
     budgets.advance(connection, fresh)
     list_order.advance(connection, fresh)
+    unpriced.advance(connection, fresh)
     return len(fresh)
+
+
+def _tag(connection: Connection, posted: Sequence[tuple[UsageEvent, int]]) -> None:
+    """Write the tags of new entries, given with their ids."""
+    rows = [{"tag": tag, "entry_id": id} for event, id in posted for tag in dict.fromkeys(event.tags)]
+    measures.upsert(connection, TAGGED, rows, lambda insert: insert)
 
 
 def _row(event: UsageEvent) -> dict[str, Any]:
     row = {field: getattr(event, field) for field in _FIELDS}
     row["attempts"] = msgspec.to_builtins(event.attempts)
     row["scopes"] = event.scopes
+    row["unpriced"] = event.unpriced or {}
     return row
 
 

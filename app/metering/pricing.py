@@ -32,6 +32,8 @@ _INPUT = ("input_per_mtok", *(one.price for one in PARTS["prompt_tokens"] if one
 _REQUEST = ("per_request",)
 _OUTPUT = ("output_per_mtok", *(one.price for one in PARTS["completion_tokens"] if one.price is not None))
 _BY_NAME = {one.name: one for one in QUANTITIES}
+_WHOLES = tuple(PARTS)
+_PAY_FOR_TOKENS = frozenset(("images", "audio_ms", "characters"))
 _OF_TOKENS = frozenset((*_INPUT, *_OUTPUT, "per_request"))
 
 
@@ -199,6 +201,42 @@ def parts_of(price: Price, used: Mapping[str, int], tier: str | None = None) -> 
         if left:
             found.append(Part(whole, left, rate or 0))
         found += lines
+    return found
+
+
+def unpriced(price: Price | None, used: Mapping[str, int], tier: str | None = None) -> dict[str, int]:
+    """The quantities that were used and cost nothing only because the price has no member for them, by name.
+
+    A member of 0 is a price. One by the request, by the image, by characters or by time pays for the tokens that tell the
+    same; tokens of the answer that have a price pay for its images.
+    """
+    if price is None:
+        return {name: used[name] for name in _WHOLES if used.get(name)}
+    rates = price.rates
+    if "input_per_mtok" in rates and "output_per_mtok" in rates and _PAY_FOR_TOKENS.isdisjoint(used):  # nearly all
+        return {}
+    bands = _bands_of(price, used, tier)
+    found: dict[str, int] = {}
+    paid = set()
+    for name, inner in PARTS.items():
+        left = used.get(name, 0)
+        if not left:
+            continue
+        if _rate(bands, _BY_NAME[name].price) is not None:
+            paid.add(name)
+            continue
+        parts = sum(used.get(part.name, 0) for part in inner if _rate(bands, part.price) is not None)
+        if parts < left:
+            found[name] = left - parts
+        if parts:
+            paid.add(name)
+    if _rate(bands, "per_request") is not None or not paid.isdisjoint(_PAY_FOR_TOKENS):
+        return {}
+    if "completion_tokens" in paid:
+        found.pop("images", None)
+    if paid:
+        found.pop("audio_ms", None)
+        found.pop("characters", None)
     return found
 
 

@@ -63,6 +63,14 @@ class UsageEvent(Quantities, kw_only=True, omit_defaults=True):
     price_id: str | None = None
     duration_ms: int = 0
     ttft_ms: int | None = None
+    session_id: str | None = None  # this and what follows are the client's own words, see `app.gateway.labels`
+    agent: str | None = None
+    subagent_id: str | None = None
+    turn_id: str | None = None
+    tags: tuple[str, ...] = ()
+    unpriced: dict[str, int] | None = (
+        None  # what was used for which the price has no member: quantities, and the upstream's names
+    )
     attempts: tuple[Attempt, ...] = ()
     scopes: tuple[tuple[str, str, str], ...] = ()
 

@@ -54,6 +54,7 @@ ADMIN = (
     Entry("Usage", "/admin/usage", "activity"),
     Entry("Activity", "/admin/activity", "receipt"),
     Entry("Chargeback", "/admin/chargeback", "coins"),
+    Entry("Unpriced usage", "/admin/unpriced", "tag"),
     Entry("Status", STATUS, "heart-pulse"),
     Entry("Failed usage events", "/admin/dead-letters", "inbox"),
     Entry("Announcement", "/admin/announcement", "megaphone"),

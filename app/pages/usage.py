@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import literal, select, union_all
 
 from app.clock import from_ms, to_ms
-from app.domain import identity, keys, teams
+from app.domain import audit, identity, keys, teams
 from app.domain.person import Person
 from app.domain.prices import Price
 from app.domain.providers import Provider
@@ -33,7 +33,7 @@ from app.reports.usage import Dimension, Filters, PeriodUsage, Question, Reader,
 from app.web.request_cache import owned_teams
 
 Metric = Literal["tokens", "requests", "cost", "errors"]
-Group = Literal["model", "key", "team", "user", "provider"]
+Group = Literal["model", "key", "team", "user", "provider", "session", "agent", "tag"]
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 METRIC_NAMES: dict[Metric, str] = {"tokens": "Tokens", "requests": "Requests", "cost": "Cost", "errors": "Errors"}
@@ -45,18 +45,24 @@ MOST_BARS = 200
 HEAT_DAYS = 35  # whole weeks; the hours of longer periods would take too long to read
 GROUPS: dict[Group, Dimension] = {
     "model": "model", "key": "key_id", "team": "team_id", "user": "person_id", "provider": "provider_id",
+    "session": "session_id", "agent": "agent", "tag": "tag",
 }  # fmt: skip
 GROUP_NAMES: dict[Group, str] = {
     "model": "Model", "key": "Key", "team": "Team", "user": "User", "provider": "Provider",
+    "session": "Session", "agent": "Agent", "tag": "Tag",
 }  # fmt: skip
-ALL_GROUPS: tuple[Group, ...] = get_args(Group)
+# What clients say of their calls. Single entries are added up for these, so no page does so unasked, nor offers choices.
+LABELS: tuple[Group, ...] = ("session", "agent", "tag")
+ALL_GROUPS: tuple[Group, ...] = tuple(group for group in get_args(Group) if group not in LABELS)
 OWN_GROUPS: tuple[Group, ...] = ("model", "key", "team")
 TEAM_GROUPS: tuple[Group, ...] = (*OWN_GROUPS, "user")  # what the owner of a team may group its usage by
 NAMELESS: dict[Group, str] = {
     "model": "None", "key": "Access token", "team": "Personal", "user": "Nobody", "provider": "None",
+    "session": "No session", "agent": "Not told", "tag": "Untagged",
 }  # fmt: skip
 PLURALS: dict[str, str] = {
     "model": "models", "key_id": "keys", "team_id": "teams", "person_id": "users", "provider_id": "providers",
+    "session_id": "sessions", "agent": "agents", "tag": "tags",
 }  # fmt: skip
 GONE = "(removed)"
 NAMED: dict[Group, tuple[Any, Any]] = {
@@ -302,6 +308,9 @@ def filters_from(
         team_id=args.get("team") or None,
         model=args.get("model") or None,
         provider_id=(args.get("provider") or None) if everyone else None,
+        session_id=args.get("session") or None,
+        agent=args.get("agent") or None,
+        tag=args.get("tag") or None,
         from_ms=period.from_ms if period else None,
         to_ms=period.until_ms if period else None,
     )
@@ -354,20 +363,20 @@ def overview(
 
 
 def look_up_names(ids_of: Mapping[Group, set[str]]) -> dict[tuple[Group, str], str]:
-    """Returns the names of models, keys, teams, people and providers, by group and id. A model's id is its name. What
-    was removed is `GONE`, except teams, whose names the audit log knows."""
+    """Returns the names of models, keys, teams, people and providers, by group and id. A model's id is its name,
+    and so is that of a session, an agent or a tag. What was removed is `GONE`, except teams, whose names the audit log knows."""
     names: dict[tuple[Group, str], str] = {}
     queries = []
     for group, ids in ids_of.items():
         for id in ids:
-            names[group, id] = NAMELESS[group] if not id else id if group == "model" else GONE
+            names[group, id] = NAMELESS[group] if not id else GONE if group in NAMED else id
         if group in NAMED and (known_ids := ids - {""}):
             id_of, name_of = NAMED[group]
             queries.append(select(literal(group), id_of, name_of).where(one_of(id_of, known_ids)))
     if queries:
         names |= {(group, id): name for group, id, name in db.session.execute(union_all(*queries))}
     if removed := {id for id in ids_of.get("team", ()) if names["team", id] == GONE}:
-        names |= {("team", id): name for id, name in teams.former_names_of(removed).items()}
+        names |= {("team", id): name for id, name in audit.last_names("team", removed).items()}
     return names
 
 
@@ -398,7 +407,7 @@ def _chart(
     rows: list[PeriodUsage], dimension: Dimension, step: Step, charted: list[str], parts: dict[str, dict[int, Sums]],
     names: dict[str, str], metric: Metric, period: Period,
 ) -> tuple[list[str], list[list[Any]]]:  # fmt: skip
-    rest = any(
+    rest = dimension != "tag" and any(  # a request counts for each of its tags, so that nothing is left over
         _measure(row, metric) - sum(_measure(parts[name].get(row.start_ms, Sums()), metric) for name in charted)
         for row in rows
     )
@@ -502,7 +511,7 @@ class Row(NamedTuple):
 
 def export_columns(group: Group) -> dict[str, Any]:
     """The columns of the export; money as decimal text."""
-    named = {} if group == "model" else {f"{group}_id": lambda row: row.share.name or None}
+    named = {} if group not in NAMED else {f"{group}_id": lambda row: row.share.name or None}
     return {
         "period_start": lambda row: row.period.start,
         "period_end": lambda row: row.period.end,

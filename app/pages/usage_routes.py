@@ -22,12 +22,13 @@ from app.domain.person import Person
 from app.extensions import db
 from app.ledger.entries import UsageEntry
 from app.metering import money
-from app.metering.quantities import NAMES
+from app.metering.quantities import NAMES, QUANTITIES
 from app.metering.scopes import team_and_person
 from app.metering.usage import Refusal
 from app.pages import usage as usage_pages
 from app.reports import refused_requests, requests
 from app.reports import usage as usage_reports
+from app.reports.planner import OF_ENTRIES
 from app.reports.usage import Filters, Reader, ReportError, Step
 from app.web import exports, links
 from app.web.render import current_address, render
@@ -40,12 +41,13 @@ STATUSES = [
 ]  # fmt: skip
 OUTCOMES = ("ok", "error", "cancelled")
 PERIOD_PARAMETERS = ("range", "from", "to")
-GROUP_PARAMETERS = ("model", "key", "team", "user", "provider")
+GROUP_PARAMETERS = ("model", "key", "team", "user", "provider", *usage_pages.LABELS)
 TYPED = ("model", "user")  # filters by a name that people know, so they can type it
 STEP_NAMES: dict[Step, str] = {"hour": "Hourly", "day": "Daily", "week": "Weekly", "month": "Monthly"}
 TOPS: dict[usage_pages.Group, str] = {"user": "Top users", "team": "By team", "provider": "By provider"}  # for admins
 ON_DEMAND: tuple[usage_pages.Group, ...] = ("user", "team")
-REQUEST_PARAMETERS = ("endpoint", "status", "code")  # filters of single requests only
+REQUEST_PARAMETERS = ("endpoint", "status", "code", "turn")  # filters of single requests only
+CHIP_NAMES = {"code": "Error code", "turn": "Turn"}
 LONGEST_MESSAGE = 400  # characters of an error message in an export
 
 
@@ -83,13 +85,14 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     if period is None:
         chips = _chips(door, usage_pages.Names())
         return render(page, fragment, overview=None, fields=_range_fields(period), keep={}, chips=chips, **common)
-    metric, group, step, timezone = usage_pages.chart_from(request.args, period, door.groups)
+    metric, group, step, timezone = usage_pages.chart_from(request.args, period, (*door.groups, *usage_pages.LABELS))
     if file_format := exports.requested_format():
         rows = usage_pages.every_row(reader, filters, step, group)
         return exports.answer(file_format, "usage", usage_pages.export_columns(group), rows)
     on_demand = _is_on_demand(door, filters)
     offered = [group_name for group_name in _offers(door, filters) if not (on_demand and group_name in ON_DEMAND)]
     among = tuple(group_name for group_name in door.groups if group_name != "key" or group_name in offered)
+    among += usage_pages.LABELS
     group = group if group in among else among[0]
     tops = {
         group_name: title
@@ -113,7 +116,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
         page,
         fragment,
         overview=overview,
-        fields=_range_fields(period) + _group_fields(choices, offered),
+        fields=_range_fields(period) + _group_fields(choices, offered) + _label_fields(),
         keep=_parameters("group", "by", "metric", "tz", "tops"),
         chart_fields=_chart_fields(overview, among),
         chart_keep=_parameters(*PERIOD_PARAMETERS, *GROUP_PARAMETERS, "tz", "tops"),
@@ -124,6 +127,9 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
             _address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS, status=kind.status, code=kind.code)
             for kind in overview.errors.kinds
         ],
+        share_hrefs={share.name: current_address(**{group: share.name}) for share in overview.shares if share.name}
+        if group in usage_pages.LABELS
+        else None,
         active=rankings.of(usage_pages.dearest("user", filters)).active if active else None,
         tops_href=current_address(tops=1) if on_demand else None,
         tops=[_top(rankings, names, group_name, title, filters) for group_name, title in tops.items()],
@@ -163,6 +169,15 @@ def _group_fields(choices: Mapping[str, list[tuple[str, str]]], offered: Collect
         | ({"kind": "text"} if _is_typed(name, options, offered) else {})
         for name, options in choices.items()
         if len(options) > (0 if name == "team" else 1) or request.args.get(name) or _is_typed(name, options, offered)
+    ]
+
+
+def _label_fields() -> list[Field]:
+    """A filter for each thing that clients say of their calls, to be typed."""
+    return [
+        _field(name, usage_pages.GROUP_NAMES[name], (), request.args.get(name), all=True)
+        | {"kind": "text", "more": True}
+        for name in usage_pages.LABELS
     ]
 
 
@@ -266,7 +281,7 @@ def _request_filters(
 ) -> list[Field]:
     """The filters of the list of requests: they offer what was used. If there are more people than a filter can
     offer, they offer everything that exists instead, because adding up all usage would be too much for this list."""
-    filters = msgspec.structs.replace(filters, status=None, error_code=None)
+    filters = msgspec.structs.replace(filters, **dict.fromkeys(OF_ENTRIES))
     if not door.everyone or filters.person_id or "user" not in _too_many():
         offered = _offers(door, filters)
         rankings = usage_pages.Rankings(reader, [usage_pages.others(group, filters) for group in offered])
@@ -284,7 +299,7 @@ def _request_filters(
 def _chips(door: Door, names: usage_pages.Names, *more: str) -> list[dict[str, str]]:
     """The filters in force, in words that people know, each with the URL without it."""
     texts: dict[str, tuple[str, str]] = {}
-    for name in (*door.groups, *more):
+    for name in (*door.groups, *usage_pages.LABELS, *more):
         value = request.args.get(name)
         if not value:
             continue
@@ -293,7 +308,7 @@ def _chips(door: Door, names: usage_pages.Names, *more: str) -> list[dict[str, s
             text = names.of(cast("usage_pages.Group", name), {value})[value]
         elif name == "status":
             text = dict(STATUSES).get(value, f"HTTP {value}")
-        texts[name] = (name.capitalize() if name != "code" else "Error code", text)
+        texts[name] = (CHIP_NAMES.get(name, name.capitalize()), text)
     return [
         {"label": label, "value": text, "href": current_address(**{name: None}, cursor=None)}
         for name, (label, text) in texts.items()
@@ -361,11 +376,13 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         except ReportError:
             abort(404, "This page of the list no longer exists.")
     names = usage_pages.Names()
+    rows = [Turn(entry, []) for entry in listing.entries] if filters.turn_id else folded(listing.entries)
     return render(
         page,
         fragment,
         door=door,
         period=period,
+        rows=rows,
         q=request_id,
         refusal=refusal,
         listing=listing,
@@ -376,15 +393,40 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
             _field("status", "Status", STATUSES, request.args.get("status"), all=True),
             *(_request_filters(reader, names, person, door, filters) if period else []),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
+            *_label_fields(),
         ],
         named=RequestNames.of(listing.entries, names),
-        keep=_parameters("code", "size"),
+        keep=_parameters("code", "size", "turn"),
         usage_href=_address(door.usage, *PERIOD_PARAMETERS, *GROUP_PARAMETERS),
         chips=_chips(door, names, *REQUEST_PARAMETERS),
         clear=_clear(),
         updated=now(),
         **values,
     )
+
+
+class Turn(NamedTuple):
+    """The newest request of a turn on a page, and the earlier ones on it that asked the same: its client repeated it."""
+
+    entry: UsageEntry
+    earlier: list[UsageEntry]
+
+    @property
+    def cost_nano(self) -> int:
+        """What all of them cost."""
+        return self.entry.cost_nano + sum(one.cost_nano for one in self.earlier)
+
+
+def folded(entries: Iterable[UsageEntry]) -> list[Turn]:
+    """Entries, newest first, with the requests of one turn in one row."""
+    found: dict[tuple[str, str], Turn] = {}
+    for entry in entries:
+        name = (entry.person_id, entry.turn_id) if entry.turn_id else ("", entry.request_id)
+        if name in found:
+            found[name].earlier.append(entry)
+        else:
+            found[name] = Turn(entry, [])
+    return list(found.values())
 
 
 def _with_request_filters(filters: Filters) -> Filters:
@@ -396,6 +438,7 @@ def _with_request_filters(filters: Filters) -> Filters:
         endpoint=request.args.get("endpoint") or None,
         status=status if status in OUTCOMES else number,
         error_code=request.args.get("code") or None,
+        turn_id=request.args.get("turn") or None,
     )
 
 
@@ -444,6 +487,11 @@ EXPORT: dict[str, Any] = {
     "tokens_per_s": lambda line: speed(line.entry),
     "finish_reason": lambda line: line.entry.finish_reason,
     "stream": lambda line: line.entry.stream,
+    "session_id": lambda line: line.entry.session_id,
+    "agent": lambda line: line.entry.agent,
+    "subagent_id": lambda line: line.entry.subagent_id,
+    "turn_id": lambda line: line.entry.turn_id,
+    "tags": lambda line: line.entry.tags,
     "fallbacks": lambda line: fallbacks(line.entry),
 }
 
@@ -492,10 +540,14 @@ def one(person: Person, door: Door, id: str) -> Response:
             return _refused(person, door, refusal)
         abort(404, "There is no such request, or its record is still on its way: try again in a moment.")
     first = entries[0]
+    turn = requests.turn_of(usage_pages.reader_of(person), first)
     named = RequestNames.of(entries)
     return render(
         "portal/activity/request.html",
         door=door,
+        turn=turn,
+        turn_nano=sum(entry.cost_nano for entry in turn),
+        unpriced=_unpriced(first),
         linked=_portal_is_served(),
         entries=entries,
         first=first,
@@ -507,6 +559,12 @@ def one(person: Person, door: Door, id: str) -> Response:
         curl=_curl(first),
         own=first.person_id == person.id,
     )
+
+
+def _unpriced(entry: UsageEntry) -> str | None:
+    """What the request used for which its price has no member, such as "3 web_search_requests"; None for nothing."""
+    titles = {quantity.name: quantity.title.lower() for quantity in QUANTITIES}
+    return ", ".join(f"{count:,} {titles.get(name, name)}" for name, count in entry.unpriced.items()) or None
 
 
 def _waterfall(entry: UsageEntry, named: RequestNames) -> list[Bar]:

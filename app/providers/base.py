@@ -44,7 +44,7 @@ class Usage(msgspec.Struct):
     service_tier: str | None = None  # as the upstream told it
     estimated: bool = True
     certain: tuple[str, ...] = ()  # quantities that are exact although others are estimated
-    unpriced: Mapping[str, int] = {}  # what the upstream did besides, by its own names, for which no price has a member
+    unpriced: dict[str, int] = {}  # what the upstream did besides, by its own names, for which no price has a member
     unreadable: str | None = None  # a figure of the upstream's that was not believed, such as "prompt_tokens 1e+18"
 
     @property

@@ -287,7 +287,7 @@ class Tally:
             if isinstance(tier, str) and len(tier) <= LONGEST_TIER:
                 self._usage.service_tier = tier
 
-    def note_unpriced(self, used: Mapping[str, int]) -> None:
+    def note_unpriced(self, used: dict[str, int]) -> None:
         """The upstream tells what it did besides, for which no price has a member."""
         self._usage.unpriced = used
 

@@ -5,15 +5,19 @@ A key's team pays for its calls, otherwise its person. Months are in UTC. The ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from sqlalchemy import case, func, select
 
 from app.extensions import db
+from app.ledger.measures import DAY_MS
 from app.metering.periods import window_of
 from app.metering.quantities import NAMES
 from app.reports.planner import Filters, Reader, Sums, something, summed, used_in
 
+OF_DAY = ("team_id", "person_id", "key_id", "model", "provider_id")
 BILLED = ("requests", "errors", *NAMES, "cost_nano")
 
 
@@ -28,6 +32,22 @@ class Charge(Sums, kw_only=True):
     def payer(self) -> str:
         """The id of the team or, without one, of the person."""
         return self.team_id or self.person_id
+
+
+class DailyCharge(NamedTuple):
+    """What one key, or one person's access tokens, used of one model at one provider on one day of UTC, from `start_ms` (Unix
+    ms). Ids and names are empty where there is none."""
+
+    start_ms: int
+    team_id: str
+    person_id: str
+    key_id: str
+    model: str
+    provider_id: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_nano: int
 
 
 def months_before(at_ms: int, count: int) -> list[tuple[int, int]]:
@@ -66,3 +86,26 @@ def charges(reader: Reader, months: Sequence[tuple[int, int]]) -> list[Charge]:
         Charge(start_ms=start_ms, team_id=team_id, person_id=person_id, **dict(zip(BILLED, sums, strict=True)))
         for start_ms, team_id, person_id, *sums in db.session.execute(query).all()
     ]
+
+
+def daily_charges(reader: Reader, months: Sequence[tuple[int, int]], piece: int = 500) -> Iterator[list[DailyCharge]]:
+    """The charges of consecutive months day by day, oldest first, in lists of `piece`; their costs add up to the ledger's.
+
+    Raises `PermissionError` for a reader who may not see everything.
+    """
+    if not reader.sees_everything:
+        raise PermissionError("only people who see everything can read chargeback")
+    sums = DailyCharge._fields[len(OF_DAY) + 1 :]
+    for start, end in months:
+        used = used_in(reader, Filters(), start, end, range(start, end, DAY_MS), of=OF_DAY, measures=sums).subquery(
+            "used"
+        )
+        groups = [used.c.window, *(func.coalesce(used.c[name], "").label(name) for name in OF_DAY)]
+        columns = summed(used, sums)
+        found = iter(
+            db.session.execute(
+                select(*groups, *columns).group_by(*groups).having(something(columns)).order_by(*groups)
+            ).all()
+        )
+        while rows := [DailyCharge(*row) for row in islice(found, piece)]:
+            yield rows

@@ -31,7 +31,7 @@ from sqlalchemy import cast as cast_sql
 
 from app import clock
 from app.extensions import db
-from app.ledger.entries import ENTRY, FAILED
+from app.ledger.entries import ENTRY, FAILED, TAGGED
 from app.ledger.measures import DAY_MS, DIMENSIONS, HOUR_MS, KINDS, MEASURES, Kind, entry_measures
 from app.ledger.rollups import HOURLY, ROLLUP, derived_before, period_start
 from app.ledger.summaries import CUT, FOUND_BY, HOURLY_CUTS, OF_TEAMS, fitting, rows_of
@@ -70,7 +70,8 @@ EVERYBODY = Everybody()
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """The filters of a report; None means all. The span is [from_ms, to_ms) in Unix ms.
 
-    `status` is an HTTP status, or "ok", "error", "cancelled". Filters by `status` or `error_code` read single entries.
+    `status` is an HTTP status, or "ok", "error", "cancelled". Filters by `status`, `error_code` or what clients say of
+    themselves (`LABELS`, `turn_id`) read single entries.
     """
 
     person_id: str | None = None
@@ -82,10 +83,22 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     api_type: str | None = None
     status: int | str | None = None
     error_code: str | None = None
+    session_id: str | None = None
+    agent: str | None = None
+    tag: str | None = None
+    turn_id: str | None = None
     from_ms: int | None = None
     to_ms: int | None = None
 
+    @property
+    def needs_entries(self) -> bool:
+        """Whether only single entries can be filtered so: rollups don't hold it."""
+        return any(getattr(self, name) is not None for name in OF_ENTRIES)
 
+
+# What clients say of their calls. Rollups don't hold it, as there are too many sessions; an entry can have several tags.
+LABELS = ("session_id", "agent", "tag")
+OF_ENTRIES = ("status", "error_code", *LABELS, "turn_id")
 NONE = Filters()
 NARROWING = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type")
 
@@ -182,7 +195,8 @@ def used_in(
     """
     sources = [_ENTRIES]
     inner = edges if len(edges) > 1 else ()  # a single window has no edges inside the span
-    if filters.status is None and filters.error_code is None and all(edge % HOUR_MS == 0 for edge in inner):
+    whole = not filters.needs_entries and not any(name in LABELS for name in (*of, *(among[:1] if among else ())))
+    if whole and all(edge % HOUR_MS == 0 for edge in inner):
         cut = cut_for(reader, filters, [*of, *([among[0]] if among else [])])
         table = CUT if cut else ROLLUP
         sought = _seeks(reader, filters, among)
@@ -193,7 +207,7 @@ def used_in(
                 if {period_start(kind, edge) for edge in inner} == set(inner):
                     sources.append(_Source(table, kind, cut, sought))
     fresh = _fresh() if len(sources) > 2 else None
-    dimensions = [name for name in DIMENSIONS if name in of or (among is not None and name == among[0])]
+    dimensions = [name for name in (*DIMENSIONS, *LABELS) if name in of or (among is not None and name == among[0])]
     pieces = [
         _piece(reader, filters, source, start, end, edges, dimensions, measures).where(
             *([_dimension(source.table, among[0]).in_(among[1])] if among else [])
@@ -210,7 +224,7 @@ def hours_in(
 
     Where no cut has hours it reads entries, which the indexes of the filters hold in order of time.
     """
-    cut = cut_for(reader, filters, ())
+    cut = None if filters.needs_entries else cut_for(reader, filters, ())
     source = _Source(CUT, None, cut) if cut in HOURLY_CUTS else _ENTRIES
     columns = _ENTRY_MEASURES if source is _ENTRIES else source.table.c
     return select(
@@ -313,22 +327,27 @@ def _piece(
     table = source.table
     columns = _ENTRY_MEASURES if table is ENTRY else table.c
     window = _window(source, edges, end) if edges else null()
-    return select(
-        window.label("window"),
-        *(_dimension(table, name).label(name) for name in dimensions),
-        *(columns[name].label(name) for name in measures),
-    ).where(
-        source.moment >= start,
-        source.moment < end,
-        *source.own,
-        *conditions(reader, filters, table),
+    rows = ENTRY.outerjoin(TAGGED, TAGGED.c.entry_id == ENTRY.c.id) if "tag" in dimensions else table
+    return (
+        select(
+            window.label("window"),
+            *(_dimension(table, name).label(name) for name in dimensions),
+            *(columns[name].label(name) for name in measures),
+        )
+        .select_from(rows)
+        .where(
+            source.moment >= start,
+            source.moment < end,
+            *source.own,
+            *conditions(reader, filters, table),
+        )
     )
 
 
 def _dimension(table: Table, name: str) -> ColumnElement[Any]:
     """A dimension as a column. It is null in an entry where it is empty text in the rollups."""
-    column: ColumnElement[Any] = table.c[name]
-    return func.coalesce(column, "") if table is ENTRY and ENTRY.c[name].nullable else column
+    column: ColumnElement[Any] = TAGGED.c.tag if name == "tag" else table.c[name]
+    return func.coalesce(column, "") if table is ENTRY and (name == "tag" or column.nullable) else column
 
 
 def _window(source: _Source, edges: Sequence[int], end: int) -> ColumnElement[int]:
@@ -393,6 +412,11 @@ def filter_conditions(filters: Filters, table: Table) -> list[Any]:
         where.append(FAILED if filters.status == "error" else column == filters.status)
     if filters.error_code is not None:
         where.append(ENTRY.c.error_code == filters.error_code)
+    if filters.tag is not None:
+        where.append(ENTRY.c.id.in_(select(TAGGED.c.entry_id).where(TAGGED.c.tag == filters.tag)))
+    for name in ("session_id", "agent", "turn_id"):
+        if (value := getattr(filters, name)) is not None:
+            where.append(ENTRY.c[name] == value)
     return where
 
 

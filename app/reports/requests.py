@@ -22,6 +22,7 @@ COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
 _place = tuple_(ENTRY.c.at_ms, ENTRY.c.id)
 _OLDEST_FIRST = ENTRY.c.at_ms, ENTRY.c.id
 _NEWEST_FIRST = ENTRY.c.at_ms.desc(), ENTRY.c.id.desc()
+MOST_OF_TURN = 100
 FEW, NEWEST = 100, 10_000  # how many of the newest requests it reads: first few, then many
 
 
@@ -99,6 +100,16 @@ def entries_of(reader: Reader, request_id: str) -> list[UsageEntry]:
     moves = (ENTRY.c.kind == "repair") | ((ENTRY.c.kind == "credit") & (ENTRY.c.person_id == ""))
     query = select(UsageEntry).where(ENTRY.c.request_id == request_id, ~moves, *access_conditions(reader, ENTRY))
     return list(db.session.scalars(query.order_by(~IS_REQUEST, ENTRY.c.id)))
+
+
+def turn_of(reader: Reader, entry: UsageEntry) -> list[UsageEntry]:
+    """The requests of an entry's turn, newest first, at most `MOST_OF_TURN`: a client repeats a request that failed or was
+    cut. Only the entry where its client tells no session."""
+    if entry.turn_id is None:
+        return [entry]
+    whose = ENTRY.c.turn_id == entry.turn_id, ENTRY.c.person_id == entry.person_id
+    query = select(UsageEntry).where(IS_REQUEST, *whose, *access_conditions(reader, ENTRY))
+    return list(db.session.scalars(query.order_by(*_NEWEST_FIRST).limit(MOST_OF_TURN)))
 
 
 def _conditions(reader: Reader, filters: Filters) -> list[ColumnElement[bool]]:

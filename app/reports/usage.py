@@ -26,6 +26,7 @@ from app.metering import pricing
 from app.metering.periods import window_of
 from app.metering.quantities import counts_of
 from app.reports.planner import (
+    LABELS,
     NONE,
     Filters,
     Reader,
@@ -43,7 +44,9 @@ __all__ = ["NONE", "Filters", "Reader", "Sums"]  # of `planner`; reports take an
 
 Period = Literal["day", "week", "month"]
 Step = Literal["hour", "day", "week", "month"]
-Dimension = Literal["person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type"]
+Dimension = Literal[
+    "person_id", "key_id", "team_id", "model", "provider_id", "endpoint", "api_type", "session_id", "agent", "tag"
+]
 
 Order = Literal["cost_nano", "requests", "tokens", "errors"]
 
@@ -355,10 +358,11 @@ def _by_window(
 def _by_cut(
     reader: Reader, asked: Iterable[tuple[Dimension, Filters]]
 ) -> dict[tuple[Filters, str | None], list[Dimension]]:
-    """Group dimensions that one query can read: by their filters and their cut."""
+    """Group dimensions that one query can read: by their filters and their cut, or what stands apart as one has."""
     found: dict[tuple[Filters, str | None], list[Dimension]] = {}
     for name, filters in asked:
-        together = found.setdefault((filters, cut_for(reader, filters, [name])), [])
+        cut = name if name in LABELS else cut_for(reader, filters, [name])  # labels share no rows with others
+        together = found.setdefault((filters, cut), [])
         if name not in together:
             together.append(name)
     return found
@@ -396,8 +400,8 @@ def by(
     limit: int = 100,
     names: Sequence[str] | None = None,
 ) -> list[Share]:
-    """The shares by person, key, team, model, provider, endpoint or kind of API, largest first, at most `limit`; only of
-    `names` if given."""
+    """The shares by person, key, team, model, provider, endpoint, kind of API, session, agent or tag, largest first, at most
+    `limit`; only of `names` if given. A request counts for each of its tags."""
     [found] = rankings(reader, [Question(dimension, filters, order, limit)], names=names)
     return found.shares
 

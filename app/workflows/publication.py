@@ -253,10 +253,12 @@ SECRETS = (  # only columns: a person can have hundreds of keys, and there can b
         ApiKey.models,
         ApiKey.routing,
         ApiKey.scopes,
+        ApiKey.tags,
         ApiKey.expires_at,
         ApiKey.paused_at,
         ApiKey.revoked_at,
         Team.name.label("team"),
+        Team.tags.label("team_tags"),
     )
     .join(ApiKey, ApiKey.id == KeySecret.key_id)
     .outerjoin(Team, Team.id == ApiKey.team_id)
@@ -314,8 +316,16 @@ def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRe
         expires_ms=to_ms(end) if end else None,
         routing=row.routing,
         scopes=tuple(row.scopes),
+        tags=_tags(row.tags, row.team_tags),
         secret_id=row.secret_id,
     )
+
+
+def _tags(of_key: list[str], of_team: list[str] | None) -> tuple[str, ...] | None:
+    """The tags that a key's requests may bear: those of its own list and of its team's, where they have one. None for any."""
+    if of_key and of_team:
+        return tuple(tag for tag in of_key if tag in of_team)
+    return tuple(of_key or of_team or ()) or None
 
 
 def _token_record(token: AccessToken, models: _Models) -> directory.CallerRecord | None:

@@ -364,7 +364,8 @@ def test_each_field_of_a_team_reaches_program_form_description_and_history(
     must_reach(field, admin, path, value, ("Team", "TeamChange", "NewTeam"), "team.update", method="PATCH")
     label = history.LABELS[field.name]
     lines = history_lines(teams.history(teams.get_visible(people.admin, made["id"])))
-    assert any(line.text.startswith(f"{label}: ") and line.text.endswith(str(value)) for line in lines)
+    told = ", ".join(value) if isinstance(value, list) else str(value)
+    assert any(line.text.startswith(f"{label}: ") and line.text.endswith(told) for line in lines)
     with app.test_request_context(method="POST", data={field.name: sent}):
         assert (BoundsForm if field.is_number else TeamForm)().entered()[field.name] == value
 
@@ -391,3 +392,11 @@ def must_reach(
     described = client.get("/api/openapi.json").get_json()["components"]["schemas"]
     for noun in nouns:
         assert described[noun]["properties"][field.name]["title"] == field.title
+
+
+@pytest.mark.parametrize("tags", [["a b"], ["/home/ada"], ["x" * 65], [""], [f"t{at}" for at in range(101)]])
+@pytest.mark.parametrize("noun", [KeyFields, TeamFields])
+def test_no_tag_is_allowed_that_no_request_could_bear(noun: fields.Fields, tags: list[str]) -> None:
+    with pytest.raises(Invalid) as refused:
+        fields.fill(noun, type("Noun", (), {})(), {"tags": tags})
+    assert refused.value.field == "tags"

@@ -18,10 +18,11 @@ from app.domain import budgets, keys, person  # noqa: F401  whose tables posting
 from app.extensions import Base, db, init_database
 from app.jobs.process import be_patient
 from app.ledger.budgets import SPENT
-from app.ledger.entries import ENTRY
+from app.ledger.entries import ENTRY, TAGGED
 from app.ledger.measures import DIMENSIONS, HOUR_MS, MEASURES, entry_measures
 from app.ledger.rollups import HOURLY, ROLLUP, period_start
 from app.ledger.summaries import CUT, CUTS, HOURLY_CUTS, group_in
+from app.ledger.unpriced import UNPRICED
 from app.metering.usage import Attempt, UsageEvent
 from app.runtime.ids import new_id
 from config import Config, Database, Redis, Storage
@@ -53,7 +54,7 @@ def open_books(config: Config) -> Flask:
     """An application that has the ledger's tables and those that posting keeps something in, empty, and no door. Each
     database has its application and its tables made once: SQL that is asked for again need not be compiled again."""
     known = Base.metadata.tables
-    tables = [ENTRY, HOURLY, ROLLUP, CUT, SPENT]
+    tables = [ENTRY, TAGGED, UNPRICED, HOURLY, ROLLUP, CUT, SPENT]
     tables += [known[name] for name in ("dead_letter", "person", "api_key", "budget")]
     app = _opened.get(config.database_url)
     if app is None:

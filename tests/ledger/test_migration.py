@@ -13,11 +13,12 @@ from sqlalchemy import create_engine, inspect
 
 from app.extensions import MIGRATIONS, Base
 from app.ledger.budgets import SPENT
-from app.ledger.entries import DEAD, ENTRY
+from app.ledger.entries import DEAD, ENTRY, TAGGED
 from app.ledger.rollups import HOURLY, ROLLUP
 from app.ledger.summaries import CUT
+from app.ledger.unpriced import UNPRICED
 
-TABLES = {table.name for table in (ENTRY, DEAD, SPENT, HOURLY, ROLLUP, CUT)}
+TABLES = {table.name for table in (ENTRY, TAGGED, UNPRICED, DEAD, SPENT, HOURLY, ROLLUP, CUT)}
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.extensions import db
 from app.ledger import budgets, entries, posting
-from app.ledger.entries import UsageEntry
+from app.ledger.entries import TAGGED, UsageEntry
 from app.ledger.measures import HOUR_MS
 from tests.examples import examples
 from tests.ledger import books
@@ -23,12 +23,16 @@ from tests.ledger.books import event, some_events
 
 
 def test_an_entry_keeps_everything_its_event_told(ledger: Flask) -> None:
-    told = event(error_code="upstream_error", error_message="x" * 5000, stream=True, team_id="team-1")
+    told = event(
+        error_code="upstream_error", error_message="x" * 5000, stream=True, team_id="team-1", session_id="s", agent="a",
+        subagent_id="b", turn_id="t", tags=("one", "two"), unpriced={"searches": 3},
+    )  # fmt: skip
     assert posting.post([told]) == 1
     entry = db.session.scalars(select(UsageEntry)).one()
     for field in told.__struct_fields__:
-        if field not in ("attempts", "scopes"):
+        if field not in ("attempts", "scopes", "tags"):
             assert getattr(entry, field) == getattr(told, field), field
+    assert entry.tags == ["one", "two"]
     assert entry.attempts == [{"deployment_id": "deployment-1", "provider_id": "provider-1", "duration_ms": 40}]
     assert [tuple(scope) for scope in entry.scopes] == list(told.scopes)
 
@@ -40,6 +44,14 @@ def test_what_is_delivered_again_changes_nothing(ledger: Flask) -> None:
     assert posting.post(batch[100:] + some_events(10, seed=1)) == 10
     assert books.count_entries() == 710
     books.assert_sums_equal_entries()
+
+
+def test_tags_are_found_by_their_entries_once_however_often_they_are_delivered(ledger: Flask) -> None:
+    told = [event(tags=("one", "two")), event(tags=("two", "two")), event()]
+    assert (posting.post(told), posting.post(told)) == (3, 0)
+    found = select(TAGGED.c.tag, UsageEntry.request_id).join(UsageEntry, UsageEntry.id == TAGGED.c.entry_id)
+    expected = {("one", told[0].request_id), ("two", told[0].request_id), ("two", told[1].request_id)}
+    assert {tuple(row) for row in db.session.execute(found)} == expected
 
 
 def test_one_batch_may_hold_an_event_twice(ledger: Flask) -> None:

@@ -148,3 +148,44 @@ def test_every_quantity_that_is_part_of_another_names_it() -> None:
     assert {one.within for one in QUANTITIES if one.within is not None} == {"prompt_tokens", "completion_tokens"}
     assert len(set(NAMES)) == len(NAMES)
     assert all(one.like in PRICES for one in QUANTITIES if one.like is not None)
+
+
+TOKENS = {"prompt_tokens": 10, "completion_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("rates", "used", "expected"),
+    [
+        (None, TOKENS, TOKENS),
+        ({}, TOKENS, TOKENS),
+        ({"input_per_mtok": 0, "output_per_mtok": 0}, TOKENS, {}),  # 0 is a price
+        ({"input_per_mtok": 1}, TOKENS, {"completion_tokens": 5}),
+        ({"input_per_mtok": 1}, {"prompt_tokens": 10}, {}),  # such as embeddings
+        ({"output_per_mtok": 1}, TOKENS | {"cached_tokens": 4}, {"prompt_tokens": 10}),
+        ({"output_per_mtok": 1, "cached_input_per_mtok": 1}, TOKENS | {"cached_tokens": 4}, {"prompt_tokens": 6}),
+        ({"per_request": 1}, TOKENS, {}),
+        ({"per_image": 1}, TOKENS | {"images": 1}, {}),
+        ({"input_per_mtok": 1}, {"prompt_tokens": 10, "images": 1}, {"images": 1}),
+        ({"input_per_mtok": 1, "image_output_per_mtok": 1}, TOKENS | {"image_output_tokens": 5, "images": 1}, {}),
+        ({"per_audio_minute": 1}, TOKENS | {"audio_ms": 60_000}, {}),
+        ({"input_per_mtok": 1}, {"prompt_tokens": 10, "audio_ms": 60_000}, {}),
+        ({"per_million_characters": 1}, {"characters": 9, "completion_tokens": 4}, {}),
+        ({"input_per_mtok": 1}, {"characters": 9}, {"characters": 9}),
+        ({"input_per_mtok": 1, "output_per_mtok": 1}, {"prompt_tokens": 9, "images": 2}, {"images": 2}),
+    ],
+)
+def test_what_no_member_of_a_price_speaks_of_is_told(rates, used, expected):
+    price = None if rates is None else Price(id="p", rates=rates)
+    assert pricing.unpriced(price, used) == expected
+
+
+@given(st.dictionaries(st.sampled_from(PRICES), st.integers(1, 10**9)),
+       st.dictionaries(st.sampled_from(NAMES), st.integers(1, 10**6)))  # fmt: skip
+def test_a_call_that_costs_nothing_says_why(rates, used):
+    """A price without a 0 makes nothing free: what was used and cost nothing is told as unpriced."""
+    price = Price(id="p", rates=rates)
+    found = pricing.unpriced(price, used)
+    assert all(0 < found[name] <= used[name] for name in found)
+    wholes = [name for name in PARTS if used.get(name)]
+    if wholes and pricing.cost_nano(price, {name: count * 10**9 for name, count in used.items()}) == 0:
+        assert found

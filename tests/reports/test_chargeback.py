@@ -10,6 +10,7 @@ from flask import Flask
 
 from app import clock
 from app.ledger import posting, rollups
+from app.ledger.measures import DAY_MS
 from app.reports import chargeback
 from app.reports import usage as usage_reports
 from app.reports.planner import TeamReader
@@ -65,3 +66,27 @@ def test_chargeback_is_for_admins(ledger: Flask) -> None:
     for reader in (Somebody("ada"), LEAD):
         with pytest.raises(PermissionError):
             chargeback.charges(reader, chargeback.months_before(NOON, 1))
+
+
+@pytest.mark.parametrize("derived", [True, False], ids=["derived", "underived"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_charges_of_days_add_up_to_their_entries_to_the_nano(ledger: Flask, derived: bool, seed: int) -> None:
+    events = [
+        *some_events(120, seed=seed), event(kind="late", cost_nano=11), event(provider_id=None, cost_nano=3),
+        event(kind="credit", cost_nano=-5, person_id=""),
+    ]  # fmt: skip
+    posting.post(events)
+    if derived:
+        rollups.derive()
+    months = chargeback.months_before(NOON, 2)
+    found = [one for lines in chargeback.daily_charges(ADMIN, months, piece=7) for one in lines]
+    expected: dict[tuple[object, ...], int] = defaultdict(int)
+    for told in events:
+        if months[0][0] <= told.at_ms < months[-1][1]:
+            day = told.at_ms - told.at_ms % DAY_MS
+            names = told.team_id, told.person_id, told.key_id, told.model, told.provider_id
+            expected[(day, *(name or "" for name in names))] += told.cost_nano
+    assert {one[:6]: one.cost_nano for one in found} == expected
+    assert [one[:6] for one in found] == sorted(one[:6] for one in found)
+    with pytest.raises(PermissionError):
+        next(chargeback.daily_charges(LEAD, months))

@@ -117,3 +117,14 @@ def test_the_newest_requests_are_the_first_of_the_list(ledger: Flask) -> None:
             assert requests.newest(reader, filters=filters, limit=7) == (
                 requests.search(reader, filters=filters, limit=7).entries
             )
+
+
+def test_a_turn_is_all_requests_of_a_person_that_asked_the_same(ledger: Flask) -> None:
+    told = [event(turn_id="t", at_ms=NOON + at, cost_nano=at) for at in range(3)]
+    posting.post([*told, event(turn_id="t", person_id="bob"), event(turn_id="u"), event()])
+    [first] = requests.entries_of(ADMIN, told[0].request_id)
+    for reader in (ADA, ADMIN):
+        assert [one.request_id for one in requests.turn_of(reader, first)] == [one.request_id for one in told[::-1]]
+    assert requests.turn_of(BOB, first) == []
+    [alone] = requests.search(ADMIN, filters=Filters(person_id="bob")).entries
+    assert [one.request_id for one in requests.turn_of(ADMIN, alone)] == [alone.request_id]

@@ -393,3 +393,54 @@ def test_windows_narrow_no_ranking(ledger: Flask) -> None:
     assert narrow == plain == whole._replace(series=None)
     assert whole.series is not None
     assert usage_reports.rankings(ADMIN, questions[:1]) == [plain]
+
+
+LABELLED = [
+    event(session_id="s1", agent="codex", tags=("a", "b"), turn_id="t1", cost_nano=1, team_id="team-1"),
+    event(session_id="s1", agent="codex", tags=("b",), turn_id="t1", cost_nano=10, outcome="error"),
+    event(session_id="s2", agent="claude-cli", cost_nano=100, at_ms=NOON - 3 * DAY_MS),
+    event(cost_nano=1000, person_id="bob"),
+]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "expected"),
+    [
+        ("session_id", {"": 1000, "s2": 100, "s1": 11}),
+        ("agent", {"": 1000, "claude-cli": 100, "codex": 11}),
+        ("tag", {"": 1100, "b": 11, "a": 1}),
+    ],
+)
+def test_what_clients_say_divides_usage(
+    ledger: Flask, dimension: usage_reports.Dimension, expected: dict[str, int]
+) -> None:
+    posting.post(LABELLED)
+    rollups.derive()
+    shares = usage_reports.by(ADMIN, dimension)
+    assert {share.name: share.cost_nano for share in shares} == expected
+    assert [share.cost_nano for share in shares] == sorted(expected.values(), reverse=True)
+    within = Filters(from_ms=NOON - 7 * DAY_MS, to_ms=NOON + 1)
+    series = usage_reports.shares_over_time(ADMIN, "day", dimension, list(expected), filters=within)
+    assert {name: sum(sums.cost_nano for sums in row.values()) for name, row in series.items()} == expected
+    assert "" not in {share.name for share in usage_reports.by(BOB, dimension)} - {""}
+    together = [usage_reports.Question(name) for name in ("model", dimension, "key_id")]
+    models, _, keys = usage_reports.rankings(ADMIN, together)
+    assert sum(share.cost_nano for share in models.shares) == sum(share.cost_nano for share in keys.shares) == 1111
+
+
+@pytest.mark.parametrize(
+    ("filters", "cost"),
+    [
+        (Filters(session_id="s1"), 11), (Filters(agent="claude-cli"), 100), (Filters(tag="b"), 11), (Filters(tag="a"), 1),
+        (Filters(turn_id="t1"), 11), (Filters(tag="b", status="error"), 10), (Filters(tag="c"), 0),
+    ],
+)  # fmt: skip
+def test_what_clients_say_narrows_every_report(ledger: Flask, filters: Filters, cost: int) -> None:
+    posting.post(LABELLED)
+    rollups.derive()
+    assert usage_reports.totals(ADMIN, filters=filters).cost_nano == cost
+    assert sum(entry.cost_nano for entry in requests.search(ADMIN, filters=filters).entries) == cost
+    assert sum(row.cost_nano for row in usage_reports.stats(ADMIN, "day", filters=filters, at_ms=NOON)) == cost
+    week = usage_reports.by_hour_of_week(ADMIN, filters=filters, at_ms=NOON)
+    assert sum(hour.cost_nano for day in week for hour in day) == cost
+    assert usage_reports.totals(BOB, filters=filters).cost_nano == 0

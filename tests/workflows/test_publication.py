@@ -10,7 +10,7 @@ from flask import Flask
 from sqlalchemy import func, select
 
 from app import current, directory, store
-from app.domain import budgets, catalog, identity, keys, subscriptions, tokens
+from app.domain import budgets, catalog, identity, keys, subscriptions, teams, tokens
 from app.domain.changes import PendingChange
 from app.extensions import db, transaction
 from app.gateway.endpoints import ENDPOINTS
@@ -171,3 +171,17 @@ def test_taking_the_scope_of_calling_takes_it_from_keys_too(
     assert _caller(wire, key[1]) is not None
     transaction(identity.update, people.owner, by=people.admin, disabled=True)
     assert _caller(wire, key[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("of_key", "of_team", "allowed"),
+    [([], [], None), (["a"], [], ("a",)), ([], ["b"], ("b",)), (["a", "b"], ["b", "c"], ("b",)), (["a"], ["c"], ())],
+)
+def test_a_key_may_bear_the_tags_that_it_and_its_team_allow(
+    people: People, wire: redis.Redis, of_key: list[str], of_team: list[str], allowed: tuple[str, ...] | None
+) -> None:
+    team = transaction(teams.create, by=people.owner, name="Research")
+    _, text = transaction(keys.create, people.owner, by=people.owner, name="ours", team=team, tags=of_key)
+    transaction(teams.update, team, by=people.owner, tags=of_team)
+    caller = _caller(wire, text)
+    assert caller is not None and caller.tags == allowed

@@ -17,6 +17,7 @@ from app.clock import from_ms
 from app.domain import identity
 from app.metering import money
 from app.metering.quantities import NAMES
+from app.pages.focus import COLUMNS, focus_lines
 from app.pages.usage import GONE, look_up_names
 from app.reports import chargeback
 from app.reports import usage as usage_reports
@@ -26,6 +27,7 @@ from app.web import exports
 from app.web.lists import SIZES, Listing, filters_from_request, requested_sort
 from app.web.render import render
 
+FOCUS = "focus"  # of the file that holds all lines in the columns of FOCUS, whatever the filters
 MONTHS = 24  # to choose from
 KINDS = {"team": "Teams", "personal": "Personal"}
 
@@ -76,6 +78,8 @@ def index() -> Response:
     filters = filters_from_request(kind=KINDS)
     search, kind = filters.search, filters["kind"]
     sort = requested_sort({*ORDERS, "name"})
+    if request.args.get("format") == FOCUS:
+        return exports.answer("csv", "chargeback-focus", COLUMNS, focus_lines(me(), months[first : last + 1]))
     all_charges = chargeback.charges(me(), months[first : last + 1])
     charges = [charge for charge in all_charges if not kind or bool(charge.team_id) == (kind == "team")]
     file_format = exports.requested_format()

@@ -184,6 +184,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body: type[msgspec.Struct] | None
     form: bool
     answer: Any
+    file: str | None
     status: int
     also: tuple[int, ...]
     throttled: bool
@@ -219,6 +220,7 @@ def route(
     body: type[Body] | None = None,
     form: bool = False,
     answer: Any = None,
+    file: str | None = None,
     status: int = 200,
     also: tuple[int, ...] = (),
     writes: bool = False,
@@ -231,7 +233,8 @@ def route(
     The function returns a Struct, a dictionary, None (for 204), or a pair with a status from `also`. The scope `admin`
     also needs a role: admin, or admin-readonly for reading. `any` accepts every valid token. None accepts everyone. A
     function that `writes` may run twice, so it must only call verbs of the domain. A route whose answer is a page of a
-    list gets that list's query automatically. A `throttled` route counts failed attempts. One that
+    list gets that list's query automatically. A `throttled` route counts failed attempts. One
+    that answers with a `file` says its media type. One that
     `calls` a model may also be refused as /v1 refuses.
 
     Members that a body does not know are refused. PUT accepts an object as GET returns it: members of the answer that
@@ -264,6 +267,7 @@ def route(
                 body=body,
                 form=form,
                 answer=answer,
+                file=file,
                 status=status,
                 also=also,
                 throttled=throttled,

@@ -295,6 +295,8 @@ def _parameter_schema(schema: dict[str, Any]) -> dict[str, Any]:
 def _answer(operation: Operation, status: int, schemas: _Schemas) -> dict[str, Any]:
     if status in REFUSALS:
         return {"$ref": f"#/components/responses/{REFUSALS[status][0]}"}
+    if operation.file is not None:
+        return {"description": "The file.", "content": {operation.file: {"schema": {"type": "string"}}}}
     if operation.answer is None:
         return {"description": "Done."}
     words = {200: "The object.", 201: "Created."}[status]

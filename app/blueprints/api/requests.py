@@ -22,13 +22,16 @@ from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger.entries import UsageEntry
+from app.ledger.measures import DAY_MS
 from app.metering import money
 from app.metering.quantities import NAMES, Quantities
 from app.metering.usage import Refusal
+from app.pages.usage import GROUPS, Group, look_up_names
 from app.reports import refused_requests, requests
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, ReportError
 
+SHARED_DAYS = 30
 OUTCOMES = ("ok", "error", "cancelled")
 NOBODY = "-"  # no id: a filter by an unknown name finds nothing
 
@@ -58,7 +61,8 @@ class Request(Quantities, kw_only=True):
     """One call. `at` is when it was received; `outcome` is ok, error or cancelled; `status` is the HTTP status of the
     answer.
 
-    `user`, `provider` and `key_name` are null for what was deleted; the ids stay.
+    `user`, `provider` and `key_name` are null for what was deleted; the ids stay. `session_id`, `agent` (its program),
+    `subagent_id` and `tags` are the client's own words; requests of a session that ask the same have the same `turn_id`.
     """
 
     id: str
@@ -85,6 +89,11 @@ class Request(Quantities, kw_only=True):
     cost: str
     duration_ms: int
     ttft_ms: int | None
+    session_id: str | None
+    agent: str | None
+    subagent_id: str | None
+    turn_id: str | None
+    tags: list[str]
 
 
 class RequestPage(CursorPage, kw_only=True):
@@ -100,8 +109,10 @@ class Correction(msgspec.Struct, kw_only=True):
 
 
 class OneRequest(Request, kw_only=True):
-    """A request with its attempts and its later ledger entries. `cost` is that of the first entry."""
+    """A request with its attempts and its later ledger entries. `cost` is that of the first entry. `unpriced` has what was
+    used for which the price has no member, by name: a quantity, or a name of the provider's own."""
 
+    unpriced: dict[str, int]
     attempts: list[Try]
     price_id: str | None
     overdraft: str
@@ -170,6 +181,7 @@ class StatPage(Page, kw_only=True):
 class Narrowed(Paged, kw_only=True):
     """`provider` is an id or a name; `status` is an HTTP status or one of ok, error, cancelled.
 
+    `session`, `agent`, `tag` and `turn` are what clients said.
     With `team`, the id of a team that you own, you see all requests with its keys; with another team of yours, your
     own. `user` is for admins, and in a team for its owners.
     """
@@ -182,6 +194,10 @@ class Narrowed(Paged, kw_only=True):
     key: str | None = None
     team: str | None = None
     status: str | None = None
+    session: str | None = None
+    agent: str | None = None
+    tag: str | None = None
+    turn: str | None = None
     since: datetime | None = msgspec.field(default=None, name="from")
     until: datetime | None = msgspec.field(default=None, name="to")
 
@@ -195,6 +211,28 @@ class Query(Narrowed, kw_only=True):
 class Grouped(Narrowed, kw_only=True):
     group_by: usage_reports.Step = msgspec.field(default="day", name="groupBy")
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
+
+
+class Shared(Narrowed, kw_only=True):
+    """`groupBy` is what usage is divided by. Without `from`: the last 30 days."""
+
+    group_by: Group = msgspec.field(default="model", name="groupBy")
+
+
+class Share(Quantities, kw_only=True):
+    """The usage of one model, key, session, tag …. `id` is null for usage without one; `name` is the present name of what
+    has one, else the id."""
+
+    id: str | None
+    name: str
+    request_count: int
+    error_count: int
+    total_tokens: int
+    cost: str
+
+
+class SharePage(Page, kw_only=True):
+    data: list[Share]
 
 
 class _Names(msgspec.Struct):
@@ -247,6 +285,11 @@ def _fields(entry: UsageEntry, names: _Names) -> dict[str, Any]:
         "cost": money.text(entry.cost_nano),
         "duration_ms": entry.duration_ms,
         "ttft_ms": entry.ttft_ms,
+        "session_id": entry.session_id,
+        "agent": entry.agent,
+        "subagent_id": entry.subagent_id,
+        "turn_id": entry.turn_id,
+        "tags": entry.tags,
     }
 
 
@@ -273,6 +316,10 @@ def _filters(query: Narrowed) -> Filters:
         endpoint=query.endpoint,
         api_type=query.api_type,
         status=status_number,
+        session_id=query.session,
+        agent=query.agent,
+        tag=query.tag,
+        turn_id=query.turn,
         from_ms=milliseconds(query.since),
         to_ms=milliseconds(query.until),
     )
@@ -334,6 +381,39 @@ def stats(query: Grouped) -> dict[str, Any]:
     return listed([_stat(row) for row in rows])
 
 
+@route("GET", "/api/usage", query=Shared, answer=SharePage)
+def shares(query: Shared) -> dict[str, Any]:
+    """Returns usage by model, key, team, user, provider, session, agent or tag, most expensive first, with the filters of
+    requests. A request counts for each of its tags."""
+    if query.page * query.limit > requests.COUNTED_UP_TO:
+        raise Invalid(f"Pages reach the first {requests.COUNTED_UP_TO:,} rows of this list.", "page")
+    filters = _filters(query)
+    if filters.from_ms is None:
+        first = usage_reports.now_ms() if filters.to_ms is None else filters.to_ms
+        filters = msgspec.structs.replace(filters, from_ms=max(0, first - SHARED_DAYS * DAY_MS))
+    question = usage_reports.Question(GROUPS[query.group_by], filters, limit=query.page * query.limit)
+    [ranking] = usage_reports.rankings(reader(of_teams=query.team is not None), [question])
+    found = ranking.shares[(query.page - 1) * query.limit :]
+    names = look_up_names({query.group_by: {share.name for share in found}})
+    return {
+        "data": [
+            Share(
+                id=share.name or None,
+                name=names[query.group_by, share.name],
+                request_count=share.requests,
+                error_count=share.errors,
+                **_quantities(share),
+                total_tokens=share.total_tokens,
+                cost=money.text(share.cost_nano),
+            )
+            for share in found
+        ],
+        "page": query.page,
+        "limit": query.limit,
+        "total": ranking.total,
+    }
+
+
 def _stat(row: PeriodUsage) -> Stat:
     return Stat(
         period_start=row.start,
@@ -360,6 +440,7 @@ def show(id: str) -> OneRequest | RefusedRequest:
     usage = next((entry for entry in entries if entry.kind == "usage"), entries[0])
     return OneRequest(
         **_fields(usage, _names([usage])),
+        unpriced=usage.unpriced,
         attempts=[_try(attempt) for attempt in usage.attempts],
         price_id=usage.price_id,
         overdraft=money.text(usage.overdraft_nano),

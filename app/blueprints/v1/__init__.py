@@ -18,12 +18,13 @@ from app.blueprints.v1 import count_tokens, key, meters, models
 from app.blueprints.v1.estimate import show_estimate
 from app.blueprints.v1.fast_path import FastPath
 from app.blueprints.v1.handle import View, handle, refusal
-from app.blueprints.v1.http import Answer, Request, passed_headers, session_in
+from app.blueprints.v1.http import Answer, Request, passed_headers
 from app.blueprints.v1.serve import serve
 from app.directory import CallerRecord
 from app.gateway import metrics
 from app.gateway.endpoints import ASKED, CHAT, COUNT_TOKENS, MESSAGES, METERS, MODELS, Endpoint, meant_by
 from app.gateway.errors import ApiError, bad_request, internal, unknown_path, wrong_method
+from app.gateway.labels import labels_in, session_in
 from app.gateway.runtime import Runtime, of_process
 from app.runtime import health
 from config import Config
@@ -94,6 +95,7 @@ def _view(gateway: Callable[[], Runtime], view: View, endpoint: Endpoint | None 
 
 def _request(runtime: Runtime, endpoint: Endpoint | None = None) -> Request:
     came = flask.request
+    user_agent = came.headers.get("User-Agent", "")
     request = Request(
         runtime,
         came.url_rule.rule if came.url_rule else "unknown",
@@ -108,7 +110,8 @@ def _request(runtime: Runtime, endpoint: Endpoint | None = None) -> Request:
         query=came.args,
         origin=came.host_url.rstrip("/"),
         session=session_in(came.headers.get),
-        user_agent=came.headers.get("User-Agent", ""),
+        user_agent=user_agent,
+        labels=labels_in(came.headers.get, user_agent),
         headers={
             name: value
             for name in passed_headers(endpoint.dialect if endpoint else None).values()

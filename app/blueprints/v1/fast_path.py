@@ -16,9 +16,10 @@ import structlog
 
 from app import clock
 from app.blueprints.v1.handle import handle
-from app.blueprints.v1.http import SESSION_HEADERS, Answer, Request, passed_headers, session_in
+from app.blueprints.v1.http import Answer, Request, passed_headers
 from app.blueprints.v1.serve import serve
 from app.gateway.endpoints import Endpoint
+from app.gateway.labels import HEADERS, labels_in, of_program, session_in
 from app.gateway.runtime import Runtime
 from app.gateway.streaming import BrokenOff
 from app.runtime.bodies import Readable
@@ -65,7 +66,7 @@ class FastPath:
         endpoint = self._endpoints[path]
         passing, passed = passed_headers(endpoint.dialect), {}
         authorization, api_key, encoding, kind, agent, length, host = "", "", "", "", "", 0, ""
-        sessions: dict[str, str] = {}
+        told: dict[str, str] = {}  # by the client, of itself
         for name, value in incoming.headers:
             if name == "AUTHORIZATION":
                 authorization = f"{authorization},{value}" if authorization else value
@@ -83,13 +84,13 @@ class FastPath:
                 encoding = f"{encoding},{value}" if encoding else value
             elif name in passing:
                 passed[passing[name]] = value
-            elif name in SESSION_HEADERS:
-                sessions[name] = value
+            elif name in HEADERS:
+                told[name] = f"{told[name]},{value}" if name in told else value
         request = Request(
             self._gateway(), path, endpoint=endpoint, authorization=authorization, api_key=api_key,
             content_encoding=encoding, content_type=kind, length=length, socket=sock, body=_body(incoming, length),
-            origin=f"{incoming.scheme}://{host}", session=session_in(sessions.get) if sessions else "",
-            user_agent=agent, headers=passed,
+            origin=f"{incoming.scheme}://{host}", session=session_in(told.get) if told else "", user_agent=agent,
+            labels=labels_in(told.get, agent) if told else of_program(agent), headers=passed,
         )  # fmt: skip
         answer = handle(request, serve)
         keep = keep and answer.headers.pop("Connection", "") != "close" and not incoming.should_close()

@@ -5,13 +5,14 @@ Endpoints know only these two, so that Flask and the fast path in front of it se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 from app.gateway.dialects import dialect
 from app.gateway.dialects.base import Dialect
 from app.gateway.endpoints import CHAT, Endpoint
+from app.gateway.labels import NO_LABELS, Labels
 from app.gateway.runtime import Runtime
 from app.runtime.agents import agent_of
 from app.runtime.bodies import Readable
@@ -19,19 +20,6 @@ from app.runtime.ids import new_id
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
-
-
-# Where clients name their conversation; the first that says something counts. gunicorn takes no name with an underscore.
-SESSION_HEADERS = ("X-CLAUDE-CODE-SESSION-ID", "SESSION-ID", "X-SESSION-ID", "X-SESSION-AFFINITY")
-LONGEST_SESSION = 1_000  # characters of such a name that count
-
-
-def session_in(header: Callable[[str], str | None]) -> str:
-    """What a request's headers call its conversation, "" if they say nothing."""
-    for name in SESSION_HEADERS:
-        if value := header(name):
-            return value[:LONGEST_SESSION]
-    return ""
 
 
 @cache
@@ -55,6 +43,7 @@ class Request:
         "headers",
         "id",
         "is_read",
+        "labels",
         "length",
         "origin",
         "query",
@@ -81,6 +70,7 @@ class Request:
         origin: str = "",
         session: str = "",
         user_agent: str = "",
+        labels: Labels = NO_LABELS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.id = new_id()  # the same in headers, ledger and logs
@@ -97,7 +87,8 @@ class Request:
         self.query = query or {}
         self.headers = headers or {}  # those that pass on, see `passed_headers`
         self.agent = agent_of(user_agent)  # which client it says it is
-        self.session = session  # what the client calls its conversation, see `SESSION_HEADERS`
+        self.session = session  # what the client calls its conversation, word for word
+        self.labels = labels  # what of its own words may be stored
         self.origin = origin  # scheme and host as the client knows them
         self.is_read = False  # nothing of the body is left that could be taken for the next request
         self.counted = False  # it is in the metrics

@@ -30,7 +30,7 @@ def serve(request: Request, caller: CallerRecord) -> Answer:
     try:
         call = admit(
             runtime, caller, endpoint, body, id=request.id, origin=request.origin, session=request.session,
-            headers=request.headers,
+            labels=request.labels, headers=request.headers,
         )  # fmt: skip
         answer = _run(request, call)
         if answer.status == 200:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import time
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -280,3 +282,103 @@ def test_statistics_take_the_filters_of_the_list(programs: dict[str, Program], n
     admin = programs["admin"]
     rows = admin.get(f"/api/requests/stats?groupBy=week&{narrowed}").get_json()["data"]
     assert sum(row["request_count"] for row in rows) == admin.get(f"/api/requests?{narrowed}").get_json()["total"] > 0
+
+
+# --- what clients say of their calls ---
+
+
+@pytest.fixture
+def labelled(people: People) -> list[UsageEvent]:
+    now = clock.now_ms()
+    owner = people.owner.id
+    told = [
+        event(
+            person_id=owner, at_ms=now - 2, session_id="s1", agent="codex", turn_id="t", cost_nano=1, outcome="error"
+        ),
+        event(
+            person_id=owner, at_ms=now - 1, session_id="s1", agent="codex", turn_id="t", tags=("a", "b"), cost_nano=10
+        ),
+        event(person_id=owner, at_ms=now, session_id="s2", tags=("b",), cost_nano=100, unpriced={"searches": 2}),
+        event(person_id=people.stranger.id, at_ms=now, session_id="s1", tags=("a",), cost_nano=1000),
+    ]
+    posting.post(told)
+    db.session.rollback()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("session=s1", [1, 0]), ("agent=codex", [1, 0]), ("tag=b", [2, 1]), ("tag=a&session=s1", [1]), ("turn=t", [1, 0])],
+)
+def test_requests_are_found_by_what_clients_said(
+    app: Flask, labelled: list[UsageEvent], asked: str, found: list[int]
+) -> None:
+    owner = sign_in(app, "owner")
+    data = owner.get(f"/api/requests?{asked}").get_json()["data"]
+    assert [one["id"] for one in data] == [labelled[place].request_id for place in found]
+    assert owner.get(f"/api/requests/stats?groupBy=day&{asked}").get_json()["data"][-1]["request_count"] == len(found)
+
+
+def test_a_request_tells_what_its_client_said_and_what_had_no_price(app: Flask, labelled: list[UsageEvent]) -> None:
+    owner = sign_in(app, "owner")
+    one = owner.get(f"/api/requests/{labelled[1].request_id}").get_json()
+    told = {name: one[name] for name in ("session_id", "agent", "subagent_id", "turn_id", "tags", "unpriced")}
+    assert told == {
+        "session_id": "s1", "agent": "codex", "subagent_id": None, "turn_id": "t", "tags": ["a", "b"], "unpriced": {},
+    }  # fmt: skip
+    assert owner.get(f"/api/requests/{labelled[2].request_id}").get_json()["unpriced"] == {"searches": 2}
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("groupBy=session", {"s2": "0.0000001", "s1": "0.000000011"}),
+        ("groupBy=agent", {"Not told": "0.0000001", "codex": "0.000000011"}),
+        ("groupBy=tag", {"b": "0.00000011", "a": "0.00000001", "Untagged": "0.000000001"}),
+        ("groupBy=tag&session=s1", {"b": "0.00000001", "a": "0.00000001", "Untagged": "0.000000001"}),
+        ("groupBy=model", {"echo": "0.000000111"}),
+        ("groupBy=user", {"owner": "0.000000111"}),
+    ],
+)
+def test_usage_is_divided_by_what_clients_said(
+    app: Flask, labelled: list[UsageEvent], asked: str, expected: dict[str, str]
+) -> None:
+    answer = sign_in(app, "owner").get(f"/api/usage?{asked}").get_json()
+    assert {one["name"]: one["cost"] for one in answer["data"]} == expected
+    assert (answer["page"], answer["total"]) == (1, len(expected))
+    first = sign_in(app, "owner").get(f"/api/usage?{asked}&limit=1").get_json()["data"]
+    assert first == answer["data"][:1]
+
+
+def test_admins_divide_the_usage_of_everyone(app: Flask, labelled: list[UsageEvent]) -> None:
+    data = sign_in(app, "admin").get("/api/usage?groupBy=session").get_json()["data"]
+    assert [(one["id"], one["request_count"], one["error_count"]) for one in data] == [("s1", 3, 1), ("s2", 1, 0)]
+    for path in ("/api/usage?page=11000", "/api/usage?groupBy=nothing"):
+        assert sign_in(app, "admin").get(path).status_code == 422
+
+
+def test_the_chargeback_file_is_the_ledger_in_either_format(app: Flask, labelled: list[UsageEvent]) -> None:
+    admin = sign_in(app, "admin")
+    lines = admin.get("/api/chargeback").get_json()["data"]
+    assert sum(Decimal(line["BilledCost"]) for line in lines) == Decimal("0.000001111")
+    table = list(csv.DictReader(admin.get("/api/chargeback/file", buffered=True).text.splitlines()))
+    assert [line["BilledCost"] for line in table] == [line["BilledCost"] for line in lines]
+    assert [line["ResourceId"] for line in table] == [line["ResourceId"] or "" for line in lines]
+    month = f"{clock.now():%Y-%m}"
+    assert admin.get(f"/api/chargeback?from={month}&to={month}").get_json()["data"] == lines
+    for query, field in (("from=2001-01", "from"), ("to=x", "to"), (f"from={month}&to=2001-01", "to")):
+        refused = admin.get(f"/api/chargeback?{query}")
+        assert (refused.status_code, refused.get_json()["error"]["field"]) == (422, field)
+        assert admin.get(f"/api/chargeback/file?{query}").status_code == 422
+    assert admin.get("/api/chargeback?limit=1&page=2").get_json()["data"] == lines[1:2]
+    assert sign_in(app, "owner").get("/api/chargeback").status_code == 403
+
+
+def test_what_had_no_price_is_listed_for_admins(app: Flask, labelled: list[UsageEvent]) -> None:
+    admin = sign_in(app, "admin")
+    assert admin.get("/api/unpriced-usage").get_json()["data"] == []  # there is no such model any more
+    [line] = admin.get("/api/unpriced-usage?state=all").get_json()["data"]
+    assert (line["model"], line["quantity"], line["amount"], line["request_count"], line["price_id"]) == (
+        "echo", "searches", 2, 1, None,
+    )  # fmt: skip
+    assert sign_in(app, "owner").get("/api/unpriced-usage").status_code == 403

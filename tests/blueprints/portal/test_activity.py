@@ -201,3 +201,37 @@ def test_former_addresses_lead_to_the_request(
 ) -> None:
     answer = signed_in("owner").get("/requests/abc")
     assert (answer.status_code, answer.headers["Location"]) == (301, "/activity/abc")
+
+
+def test_the_requests_of_one_turn_are_one_row_with_its_attempts_inside(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    now = at()
+    failed = {"turn_id": "t", "session_id": "s1", "outcome": "error", "status": 502, "error_code": "upstream_error"}
+    attempts = [use(people.owner, small, now - 5_000 * back, **failed) for back in (2, 1)]
+    last = use(
+        people.owner, small, now, turn_id="t", session_id="s1", agent="codex", tags=("alpha",), unpriced={"searches": 3}
+    )
+    other = use(people.owner, small, now - 7_000)
+    use(people.stranger, small, now, turn_id="t", session_id="s1")
+    owner = signed_in("owner")
+    page = owner.page("/activity")
+    assert listed(page) == [last, other]
+    assert "2 earlier attempts" in page.rows[0].cell("Status").text
+    assert "$0.006 in all" in page.rows[0].cell("Cost").text
+    assert [href.rpartition("/")[2] for href in page.rows[0].cell("Status").hrefs] == attempts[::-1]
+    assert listed(owner.page("/activity?turn=t")) == [last, *attempts[::-1]]
+    for query in ("session=s1", "tag=alpha", "agent=codex"):
+        assert listed(owner.page(f"/activity?{query}")) == [last]
+    assert "No request fits" in owner.page("/activity?session=s2").empty
+    shown = owner.page(f"/activity/{last}")
+    assert len(shown.table("Requests of this turn, newest first").rows) == 3
+    assert "$0.006 together" in shown.text
+    assert {
+        "Session": "s1",
+        "Agent": "codex",
+        "Tags": "alpha",
+        "Without a price": "3 searches",
+    }.items() <= shown.facts.items()
+    told = owner.get("/activity?format=json&tag=alpha", buffered=True).get_json()["data"]
+    assert [(one["session_id"], one["turn_id"], one["tags"]) for one in told] == [("s1", "t", ["alpha"])]

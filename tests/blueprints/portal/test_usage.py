@@ -333,3 +333,24 @@ def test_who_used_most_of_a_model_is_told_on_demand_where_many_people_are(
     assert "Show users and teams" not in whole.links
     assert "Top users" in admin.page("/admin/usage").headings
     assert "Top users" in admin.page("/admin/usage?model=small&user=owner").headings
+
+
+def test_usage_is_divided_by_session_agent_and_tag_and_each_leads_to_its_own(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    for tags in (("alpha", "beta"), ("beta",), ()):
+        use(people.owner, small, at(), session_id="s1", agent="codex", tags=tags)
+    owner = signed_in("owner")
+    expected = {"session": {"s1": "3"}, "agent": {"codex": "3"}, "tag": {"beta": "2", "alpha": "1", "Untagged": "1"}}
+    for group, rows in expected.items():
+        page = owner.page(f"/usage?group={group}")
+        assert not any("-" in cell for row in page.tables[0].rows for cell in row.cells.values()), (
+            "nothing is left over"
+        )
+        table = page.table(f"Usage by {group}, most expensive first")
+        assert {row.cells[group.capitalize()]: row.cells["Requests"] for row in table.rows} == rows
+        name = next(iter(rows))
+        [row, *_] = owner.page(table.link(name).href).table(f"Usage by {group}, most expensive first").rows
+        assert row.cells[group.capitalize()] == name
+        told = owner.get(f"/usage?group={group}&format=json", buffered=True).get_json()["data"]
+        assert {one[group]: one["requests"] for one in told} == {name: int(count) for name, count in rows.items()}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.blueprints.v1.http import LONGEST_SESSION, SESSION_HEADERS, Request, session_in
+from app import store
+from app.blueprints.v1.http import Request
 from app.gateway.endpoints import ASKED, Endpoint
 from app.gateway.runtime import Runtime
 from tests.blueprints.v1.conftest import Client
@@ -71,17 +72,6 @@ def test_a_bearer_comes_before_an_api_key_and_what_is_empty_is_none(bearer: str,
     assert request(authorization=f"Basic {bearer}", api_key=api_key).bearer == api_key
 
 
-@given(st.dictionaries(st.sampled_from(SESSION_HEADERS), st.text(max_size=20)))
-def test_the_first_header_that_names_a_conversation_counts(headers: dict[str, str]) -> None:
-    named = [headers[name] for name in SESSION_HEADERS if headers.get(name)]
-    assert session_in(headers.get) == (named[0] if named else "")
-
-
-def test_a_name_of_a_conversation_counts_no_further_than_it_may_be_long() -> None:
-    long = "x" * 5_000
-    assert session_in({"SESSION-ID": long}.get) == long[:LONGEST_SESSION]
-
-
 @pytest.mark.parametrize("endpoint", [None, *ASKED.values()], ids=lambda endpoint: endpoint.id if endpoint else "none")
 def test_a_client_is_answered_in_its_own_dialect_and_else_in_that_of_most(endpoint: Endpoint | None) -> None:
     assert request(endpoint=endpoint).dialect.name == ("openai_chat" if endpoint is None else endpoint.dialect)
@@ -89,3 +79,28 @@ def test_a_client_is_answered_in_its_own_dialect_and_else_in_that_of_most(endpoi
 
 def test_each_request_has_an_id_of_its_own() -> None:
     assert len({request().id for _ in range(1000)}) == 1000
+
+
+SAID = {
+    "x-claude-code-session-id": "/home/ada/work", "x-claude-code-agent-id": "a1", "x-portico-tags": "alpha,beta",
+    "User-Agent": "claude-cli/2.1 (external)",
+}  # fmt: skip
+
+
+def test_what_a_client_says_of_its_call_is_on_its_event_and_no_path_is(gate: Gate, key: str) -> None:
+    client = Client(gate, key)
+    assert client(PATH, WORDS, None, **SAID).status == 200
+    assert client(PATH, WORDS | {"stream": True}, None, **SAID).status == 200
+    assert client(PATH, WORDS, None).status == 200
+    first, again, plain = gate.events(3)
+    assert (first.agent, first.subagent_id, first.tags) == ("claude-code", "a1", ("alpha", "beta"))
+    assert first.session_id is not None and first.session_id.startswith("~")
+    assert (first.session_id, first.turn_id) == (again.session_id, again.turn_id)
+    assert first.turn_id is not None
+    assert (plain.session_id, plain.agent, plain.subagent_id, plain.turn_id, plain.tags) == (None, None, None, None, ())
+    assert b"/home/ada" not in b"".join(fields[b"e"] for _, fields in gate.redis.xrange(store.USAGE))
+
+
+def test_a_key_bears_no_tags_but_those_that_it_is_allowed(gate: Gate) -> None:
+    assert Client(gate, gate.key(tags=("beta",)))(PATH, WORDS, None, **SAID).status == 200
+    assert gate.events()[0].tags == ("beta",)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app import store
+from app.directory import Price
 from app.providers import tokens
 from tests.blueprints.v1.conftest import Client
 from tests.services.upstream import CHAT, EMBEDDINGS, Answer, Stream
@@ -302,3 +303,30 @@ def test_a_settle_that_redis_refuses_holds_up_no_other(gate, client, upstream, f
     assert {event.request_id for event in gate.events(2)} == set(ids)
     assert gate.counted("organisation", "default") == (2 * settled.cost_nano, 0)
     assert "Redis refuses a settle" in gate.log()
+
+
+def test_a_turn_that_a_client_repeats_is_charged_for_exactly_what_upstreams_did(gate, client, upstream):
+    upstream.script(CHAT, Answer({}, status=500), stream("hello world", cut_after=2), whole(OK))
+    for streams in (False, True, False):
+        body = {"model": "small", "messages": [{"role": "user", "content": ASKED}], "stream": streams}
+        client("/v1/chat/completions", body, None, **{"x-session-id": "s1"})
+    events = gate.events(3)
+    assert [(one.outcome, one.cost_nano) for one in events] == [
+        ("error", 0),
+        ("error", 3 * 1000 + 2 * 2000),
+        ("ok", 7000),
+    ]
+    assert len({one.turn_id for one in events}) == 1 and events[0].turn_id
+    assert gate.counted("organisation", "default") == (sum(one.cost_nano for one in events), 0)
+
+
+def test_what_a_price_has_no_member_for_is_told_with_the_call(gate, client, upstream):
+    gate.model("half", "up", price=Price(id="half", rates={"input_per_mtok": 1_000_000_000}))
+    gate.model("unpriced", "up", price=None)
+    upstream.script(CHAT, whole(OK), whole(OK), whole(OK))
+    key = Client(gate, gate.key())
+    for model in ("small", "half", "unpriced"):
+        assert key.chat(ASKED, model=model).status == 200
+    assert [one.unpriced for one in gate.events(3)] == [
+        None, {"completion_tokens": 2}, {"prompt_tokens": 3, "completion_tokens": 2},
+    ]  # fmt: skip
