@@ -54,7 +54,7 @@ def members_of(
         if schema.strict is not None:
             named["strict"] = schema.strict
         body["response_format"] = {"type": "json_schema", "json_schema": named}
-    for name in ("temperature", "top_p", "user"):
+    for name in ("temperature", "top_p", "user", "service_tier"):
         if (value := getattr(conversation, name)) is not None:
             body[name] = value
     if stream:

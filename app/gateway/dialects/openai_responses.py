@@ -81,6 +81,7 @@ class ResponsesRequest(JsonRequest, kw_only=True):
     tool_choice: Any = None
     text: Any = None
     reasoning: Any = None
+    service_tier: Any = None
 
     lists: ClassVar[dict[str, type]] = {"tools": dict}
 

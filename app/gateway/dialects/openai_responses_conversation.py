@@ -32,12 +32,12 @@ from app.providers.openai_responses import SEALED, SPEAKS
 TRANSLATED = frozenset((
     "model", "input", "instructions", "stream", "temperature", "top_p", "user", "tools", "tool_choice",
     "parallel_tool_calls", "text", "reasoning", "store", "include", "metadata", "stream_options", "prompt_cache_key",
-    "client_metadata", "background", "conversation", "previous_response_id", "prompt",
+    "client_metadata", "background", "conversation", "previous_response_id", "prompt", "service_tier",
 ))  # fmt: skip
 # Those that are counted by their names, if they are left out.
 NAMED = frozenset((
     "max_tool_calls", "top_logprobs", "truncation", "context_management", "prompt_cache_options",
-    "prompt_cache_retention", "safety_identifier", "service_tier", "moderation",
+    "prompt_cache_retention", "safety_identifier", "moderation",
 ))  # fmt: skip
 # What stands elsewhere and can't be fetched from there.
 ELSEWHERE = ("previous_response_id", "prompt")
@@ -139,6 +139,7 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         user=asked.user,
         effort=effort if isinstance(effort, str) else None,
         schema=_schema(asked.text),
+        service_tier=asked.service_tier if isinstance(asked.service_tier, str) else None,
     )
 
 

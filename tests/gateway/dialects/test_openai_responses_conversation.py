@@ -182,7 +182,9 @@ class TestMembers:
             temperature=1.5,
             top_p=0.5,
             user="u",
+            service_tier="flex",
         )
+        assert json.loads(members_of(conversation, stream=False)["service_tier"]) == "flex"
         assert (conversation.effort, conversation.parallel_calls) == ("xhigh", False)
         assert (conversation.temperature, conversation.top_p, conversation.user) == (1.5, 0.5, "u")
 
