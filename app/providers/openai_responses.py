@@ -234,7 +234,7 @@ class ResponsesExchange(Exchange):
                     raise self._failed(data, event)
                 if len(event.delta) and memoryview(event.delta)[0] == usage.QUOTE:
                     self._tally.hear({kind: event.delta})
-                elif len(event.response):
+                elif len(event.response) or kind in ENDS:
                     data = self._lifecycle(kind, data, event)
                 self._last = data
                 piece = b"event: %b\ndata: %b\n\n" % (kind.encode(), data)

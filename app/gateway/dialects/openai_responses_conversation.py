@@ -235,15 +235,14 @@ def _thought(item: dict[str, Any]) -> Reasoning | None:
     sealed = _text(item, "encrypted_content")
     if sealed.startswith(REDACTED):
         return Reasoning("", sealed.removeprefix(REDACTED), redacted=True)
-    for name in ("summary", "content"):
-        parts = item.get(name)
-        if (
-            text := "\n\n".join(_text(part, "text") for part in parts if _text(part, "text"))
-            if isinstance(parts, list)
-            else ""
-        ):
-            return Reasoning(text, sealed.removeprefix(SEALED) if sealed.startswith(SEALED) else None)
-    return None
+    signature = sealed.removeprefix(SEALED) if sealed.startswith(SEALED) else None
+    text = _joined_texts(item.get("summary")) or _joined_texts(item.get("content"))
+    return Reasoning(text, signature) if text or signature else None
+
+
+def _joined_texts(parts: Any) -> str:
+    texts = [_text(part, "text") for part in parts] if isinstance(parts, list) else []
+    return "\n\n".join(text for text in texts if text)
 
 
 def _media(kind: Any, value: Any, usual: str | None = None) -> Media | None:

@@ -14,6 +14,7 @@ from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.upstream import (
     Answer,
+    Stream,
     Upstream,
     chat,
     events_of,
@@ -67,6 +68,11 @@ def events_in(body: bytes) -> list[dict[str, Any]]:
             assert name == f"event: {found[-1]['type']}"
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     return found
+
+
+def stream_of(*values: dict[str, Any]) -> Stream:
+    """Events without names, of which one may have no type either."""
+    return Stream([value | {"sequence_number": at} for at, value in enumerate(values)], done=False)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -311,6 +317,7 @@ class TestCuts:
     ERRORS: tuple[dict[str, Any], ...] = (
         {"type": "error", "error": {"type": "server_error", "code": "odd", "message": "It broke."}},
         {"type": "error", "code": "odd", "message": "It broke.", "param": None},
+        {"error": {"code": "odd", "message": "It broke."}},
         {
             "type": "response.failed",
             "response": response(status="failed", error={"code": "odd", "message": "It broke."}),
@@ -323,7 +330,7 @@ class TestCuts:
     ) -> None:
         begun = {"type": "response.created", "response": response(status="in_progress")}
         word = {"type": "response.output_text.delta", "delta": "Hi"}
-        upstream.script("/v1/responses", numbered(begun, word, told))
+        upstream.script("/v1/responses", stream_of(begun, word, told))
         *_, last = events_in(client("/v1/responses", asked(stream=True)).body)
         assert last["response"]["error"] == {"code": "odd", "message": "It broke."}
         (event,) = gate.events()
@@ -331,13 +338,20 @@ class TestCuts:
         if "response" in told:
             assert (event.prompt_tokens, event.cached_tokens, event.completion_tokens) == (12, 5, 3)
 
+    def test_by_an_end_without_a_response_are_cuts(self, client: Client, upstream: Upstream) -> None:
+        begun = {"type": "response.created", "response": response(status="in_progress")}
+        word = {"type": "response.output_text.delta", "delta": "Hi"}
+        upstream.script("/v1/responses", numbered(begun, word, {"type": "response.completed"}))
+        *_, last = events_in(client("/v1/responses", asked(stream=True)).body)
+        assert last["type"] == "response.failed"
+
     @pytest.mark.parametrize("told", ERRORS)
     def test_before_a_word_lead_to_another_provider(
         self, client: Client, gate: Gate, upstream: Upstream, told: dict[str, Any]
     ) -> None:
         gate.provider("second", "openai", base_url=upstream.url)
         gate.model("gpt", "openai", "second", capabilities=("chat",))
-        upstream.script("/v1/responses", numbered({"type": "response.created", "response": response()}, told))
+        upstream.script("/v1/responses", stream_of({"type": "response.created", "response": response()}, told))
         reply = client("/v1/responses", asked(stream=True))
         assert b"three" in reply.body and len(upstream.requests) == 2 and len(gate.events()) == 1
 

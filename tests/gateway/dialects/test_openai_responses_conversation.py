@@ -93,6 +93,8 @@ class TestItems:
         ):
             items = [{"type": "reasoning", "summary": summary, "encrypted_content": sealed}]
             assert read(items).turns == (Turn("assistant", (part,)),)
+        hidden = {"type": "reasoning", "summary": [], "encrypted_content": "portico:sig"}
+        assert read([hidden]).turns[0].parts == (Reasoning("", "sig"),)
         raw = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "so"}]}
         assert read([raw]).turns[0].parts == (Reasoning("so"),)
 
