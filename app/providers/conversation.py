@@ -99,7 +99,6 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     effort: str | None = None  # of thinking: none, minimal, low, medium, high, xhigh, max, or a provider's own word
     schema: Schema | None = None  # of the answer
-    service_tier: str | None = None  # as OpenAI calls it
     more: Mapping[str, Any] = {}  # what few upstreams take, by its name; see `UpstreamRequest.takes`
 
 

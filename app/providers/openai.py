@@ -578,7 +578,7 @@ class OpenAI(Adapter):
         said = request.members
         if request.dialect != SPEAKS[request.capability]:
             said = openai_conversation.members_of(
-                request.conversation(), stream=request.stream, can_reason=request.can_reason,
+                request.conversation(openai_conversation.TAKES), stream=request.stream, can_reason=request.can_reason,
                 hears_thoughts=self.ROW.hears_thoughts,
             )  # fmt: skip
         members = {**said, "model": msgspec.json.encode(deployment.upstream_model)}

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from app.directory import Model
 from app.gateway import metrics
-from app.gateway.dialects.base import Asked, Dialect
+from app.gateway.dialects.base import OF_NEXT, OF_NOTHING, Asked, Dialect, hidden_signature
 from app.gateway.dialects.openai import MESSAGE_TOKENS, STEERING, JsonRequest, added, parse, size_of, tier_of
 from app.gateway.dialects.openai_chat import FILE_TOKENS, IMAGE_TOKENS, OPENING
 from app.gateway.dialects.tool_names import short_name
@@ -80,9 +80,6 @@ _THOUGHTS = ("thinking", "redacted_thinking")
 _TEXTS = frozenset(
     (*_THOUGHTS, "text", "tool_use", "tool_result", "search_result", "tool_reference", "mid_conv_system")
 )
-# This dialect has signatures of thoughts alone. Those of other parts are kept in the thoughts before them, or in thoughts
-# that stand for a part without a text; clients give back thoughts as they came.
-OF_NEXT, OF_NOTHING = "next:", "here:"
 _THOUGHTS_SPELLED = (b'"thinking"', b'"redacted_thinking"')
 
 
@@ -268,7 +265,7 @@ class AnthropicMessages(Dialect):
                     f"The provider of '{request.model}' does not have the tool that 'tool_choice' names.", "tool_choice"
                 )
         for name, raw in request.members.items():
-            if name not in TRANSLATED and name not in request.takes and raw != b"null":
+            if name not in TRANSLATED and not (name == "top_k" and name in request.takes) and raw != b"null":
                 reading.dropped.add(name if name in NAMED else "other")
         if "anthropic-beta" in request.headers:
             reading.dropped.add("betas")
@@ -394,7 +391,7 @@ class _Blocks:
     def _sign(self, signature: str, signed: str) -> Iterator[bytes]:
         """Keep the signature of what follows, or of nothing."""
         yield from self._enter(Reasoning, {"type": "thinking", "thinking": "", "signature": ""})
-        yield self._delta({"type": "signature_delta", "signature": _hidden(signature, signed)})
+        yield self._delta({"type": "signature_delta", "signature": hidden_signature(signature, signed)})
         yield from self._close()
 
     def _call(self, event: ToolCallDelta) -> Iterator[bytes]:
@@ -587,16 +584,11 @@ def _choice(choice: Any) -> str | None:
     return None
 
 
-def _hidden(signature: str, signed: str) -> str:
-    """A signature of what follows, or of nothing, as one of thoughts."""
-    return (OF_NEXT if signed else OF_NOTHING) + signature
-
-
 def _blocks_of(part: Text | Reasoning | ToolCall, names: dict[str, str]) -> Iterator[dict[str, Any]]:
     """A part of an answer as its block, behind the thoughts that keep its signature."""
     signed = "" if isinstance(part, Reasoning) else part.text if isinstance(part, Text) else part.name
     if not isinstance(part, Reasoning) and part.signature:
-        yield {"type": "thinking", "thinking": "", "signature": _hidden(part.signature, signed)}
+        yield {"type": "thinking", "thinking": "", "signature": hidden_signature(part.signature, signed)}
     if not isinstance(part, Text) or part.text:
         yield _block(part, names)
 

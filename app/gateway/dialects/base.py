@@ -19,6 +19,15 @@ from app.runtime.agents import Agent
 from app.runtime.forms import Form
 from app.runtime.jsonbody import RawObject
 
+# Some dialects have signatures of thoughts alone. Those of other parts are kept in the thoughts before them, or in thoughts
+# that stand for a part without a text; clients give back thoughts as they came.
+OF_NEXT, OF_NOTHING = "next:", "here:"
+
+
+def hidden_signature(signature: str, signed: str) -> str:
+    """A signature of what follows, or of nothing, as one of thoughts."""
+    return (OF_NEXT if signed else OF_NOTHING) + signature
+
 
 class Checked(Protocol):
     """The members of a request that the gateway reads, checked."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.gateway import metrics
+from app.gateway.dialects.base import OF_NEXT, OF_NOTHING
 from app.gateway.dialects.tool_names import short_name
 from app.gateway.errors import ApiError, bad_request
 from app.providers.base import UpstreamRequest
@@ -32,12 +33,12 @@ from app.providers.openai_responses import SEALED, SPEAKS
 TRANSLATED = frozenset((
     "model", "input", "instructions", "stream", "temperature", "top_p", "user", "tools", "tool_choice",
     "parallel_tool_calls", "text", "reasoning", "store", "include", "metadata", "stream_options", "prompt_cache_key",
-    "client_metadata", "background", "conversation", "previous_response_id", "prompt", "service_tier",
+    "client_metadata", "background", "conversation", "previous_response_id", "prompt",
 ))  # fmt: skip
 # Those that are counted by their names, if they are left out.
 NAMED = frozenset((
     "max_tool_calls", "top_logprobs", "truncation", "context_management", "prompt_cache_options",
-    "prompt_cache_retention", "safety_identifier", "moderation",
+    "prompt_cache_retention", "safety_identifier", "moderation", "service_tier",
 ))  # fmt: skip
 # What stands elsewhere and can't be fetched from there.
 ELSEWHERE = ("previous_response_id", "prompt")
@@ -121,11 +122,12 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
     if tools.left_out:
         reading.dropped.add("tools")
     choice, sent = _choice(request, tools)
+    more = _more(asked, request.takes)
     effort = _object(asked.reasoning).get("effort")
     if _object(asked.text).get("verbosity") is not None:
         reading.dropped.add("verbosity")
     for name, raw in request.members.items():
-        if name not in TRANSLATED and raw != b"null":
+        if name not in TRANSLATED and name not in request.takes and raw != b"null":
             reading.dropped.add(name if name in NAMED else "other")
     for what in reading.dropped:
         metrics.count_dropped(SPEAKS, what)
@@ -138,9 +140,19 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
         top_p=asked.top_p,
         user=asked.user,
         effort=effort if isinstance(effort, str) else None,
-        schema=_schema(asked.text),
-        service_tier=asked.service_tier if isinstance(asked.service_tier, str) else None,
+        schema=None if "json_object" in more else _schema(asked.text),
+        more=more,
     )
+
+
+def _more(asked: Any, takes: frozenset[str]) -> dict[str, Any]:
+    """What this upstream takes besides, as far as the client gave it."""
+    more: dict[str, Any] = {}
+    if "json_object" in takes and _object(_object(asked.text).get("format")).get("type") == "json_object":
+        more["json_object"] = True
+    if "service_tier" in takes and isinstance(asked.service_tier, str):
+        more["service_tier"] = asked.service_tier
+    return more
 
 
 def _elsewhere(request: UpstreamRequest, name: str) -> ApiError:
@@ -157,6 +169,11 @@ class _Reading:
         self.dropped: set[str] = set()
         self._request = request
         self._tools = tools
+        self._signature: str | None = None  # of the next part
+
+    def _signed(self) -> str | None:
+        signature, self._signature = self._signature, None
+        return signature
 
     def turns(self, asked: Any) -> Iterator[Turn]:
         """What the assistant said and called without a break is one turn, and so are the results of its calls."""
@@ -189,18 +206,34 @@ class _Reading:
                 arguments = _text(item, "arguments") or "{}"
                 if kind == "custom_tool_call":
                     arguments = msgspec.json.encode({RAW_INPUT: _text(item, "input")}).decode()
-                return "assistant", [ToolCall(_text(item, "call_id"), name, arguments)]
+                return "assistant", [ToolCall(_text(item, "call_id"), name, arguments, self._signed())]
             case "function_call_output" | "custom_tool_call_output":
                 inner = tuple(part for part in self._parts(item.get("output")) if isinstance(part, Text | Media))
                 return "result", [ToolResult(_text(item, "call_id"), inner)]
             case "reasoning":
-                return "assistant", [thought] if (thought := _thought(item)) is not None else []
+                return "assistant", list(self._thought(item))
             case "item_reference":
                 raise _elsewhere(self._request, f"input[{index}]")
             case "additional_tools":
                 return "", []  # see `tools_of`
         self.dropped.add("items")
         return "", []
+
+    def _thought(self, item: dict[str, Any]) -> Iterator[Part]:
+        """What was thought before, with the signature of its upstream if that is not of this dialect; or the signature of what
+        follows."""
+        sealed = _text(item, "encrypted_content")
+        signature = sealed.removeprefix(SEALED) if sealed.startswith(SEALED) else None
+        text = _joined_texts(item.get("summary")) or _joined_texts(item.get("content"))
+        match signature:
+            case str() if sealed.startswith(REDACTED):
+                yield Reasoning("", sealed.removeprefix(REDACTED), redacted=True)
+            case str() if signature.startswith(OF_NEXT):
+                self._signature = signature.removeprefix(OF_NEXT)
+            case str() if signature.startswith(OF_NOTHING):
+                yield Text("", signature.removeprefix(OF_NOTHING))
+            case _ if text or signature:
+                yield Reasoning(text, signature)
 
     def _parts(self, content: Any) -> Iterator[Part]:
         if isinstance(content, str):
@@ -211,7 +244,7 @@ class _Reading:
             kind = part.get("type") if isinstance(part, dict) else None
             found: Part | None = None
             if kind in ("input_text", "output_text", "text", "refusal"):
-                found = Text(_text(part, "refusal" if kind == "refusal" else "text"))
+                found = Text(_text(part, "refusal" if kind == "refusal" else "text"), self._signed())
             elif kind == "input_image":
                 found = _media("image", part.get("image_url"))
             elif kind == "input_file":
@@ -228,16 +261,6 @@ class _Reading:
 
 def _turn(kind: str, parts: list[Part]) -> Turn:
     return Turn("user" if kind == "result" else kind, tuple(parts))  # type: ignore[arg-type]
-
-
-def _thought(item: dict[str, Any]) -> Reasoning | None:
-    """What was thought before, with the signature of its upstream if that is not of this dialect."""
-    sealed = _text(item, "encrypted_content")
-    if sealed.startswith(REDACTED):
-        return Reasoning("", sealed.removeprefix(REDACTED), redacted=True)
-    signature = sealed.removeprefix(SEALED) if sealed.startswith(SEALED) else None
-    text = _joined_texts(item.get("summary")) or _joined_texts(item.get("content"))
-    return Reasoning(text, signature) if text or signature else None
 
 
 def _joined_texts(parts: Any) -> str:

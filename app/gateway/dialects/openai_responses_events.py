@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from app import clock
+from app.gateway.dialects.base import hidden_signature
 from app.gateway.dialects.openai_responses_conversation import RAW_INPUT, REDACTED, Known, Tools, tools_of
 from app.providers.base import Exchange, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reasoning, Silence, Text, ToolCall, ToolCallDelta
@@ -64,7 +65,11 @@ def answer_of(request: UpstreamRequest, exchange: Exchange) -> bytes:
     answer, writer = _Answer(request), Writer(tools_of(request.parsed))
     reply = exchange.reply()
     for index, part in enumerate(reply.parts):
-        event = ToolCallDelta(index, part.id, part.name, part.arguments) if isinstance(part, ToolCall) else part
+        event = (
+            ToolCallDelta(index, part.id, part.name, part.arguments, part.signature)
+            if isinstance(part, ToolCall)
+            else part
+        )
         for _ in writer.take(event):
             pass
     for _ in writer.close():
@@ -133,15 +138,15 @@ class Writer:
 
     def take(self, event: Event) -> Iterator[bytes]:
         match event:
-            case Text():
-                if self._open is not Text:
-                    yield from self._begin_message()
+            case Text(signature=str(signature)):
+                yield from self._seal(SEALED + hidden_signature(signature, event.text))
                 if event.text:
-                    yield self._delta(event.text)
+                    yield from self._say(event.text)
+                    yield from self._close()
+            case Text():
+                yield from self._say(event.text)
             case Reasoning(redacted=True):
-                yield from self._close()
-                yield from self._begin("rs", {"type": "reasoning", "summary": []})
-                yield self._done({"encrypted_content": f"{REDACTED}{event.signature or ''}"})
+                yield from self._seal(REDACTED + (event.signature or ""))
             case Reasoning():
                 if self._open is not Reasoning:
                     yield from self._begin_thought()
@@ -157,6 +162,18 @@ class Writer:
         yield from self._close()
         for call in self._calls.values():
             yield from self._close_call(call)
+
+    def _say(self, text: str) -> Iterator[bytes]:
+        if self._open is not Text:
+            yield from self._begin_message()
+        if text:
+            yield self._delta(text)
+
+    def _seal(self, sealed: str) -> Iterator[bytes]:
+        """A thought of which nothing can be read."""
+        yield from self._close()
+        yield from self._begin("rs", {"type": "reasoning", "summary": []})
+        yield self._done({"encrypted_content": sealed})
 
     def _begin(self, prefix: str, item: dict[str, Any]) -> Iterator[bytes]:
         """A new item, the last so far."""
@@ -221,6 +238,8 @@ class Writer:
         call = self._calls.get(event.index)
         if call is None:
             yield from self._close()
+            if event.signature:
+                yield from self._seal(SEALED + hidden_signature(event.signature, event.name or ""))
             known = self._known.get(event.name or "") or Known(event.name or "")
             id = event.id if event.id and event.id not in self._call_ids else f"call_{new_id()}"
             self._call_ids.add(id)

@@ -15,7 +15,7 @@ from app.gateway.dialects.openai_responses_conversation import Known, tools_of
 from app.gateway.endpoints import RESPONSES
 from app.gateway.errors import ApiError
 from app.providers.conversation import Conversation, Media, Reasoning, Schema, Text, ToolCall, ToolResult, Turn
-from app.providers.openai_conversation import members_of
+from app.providers.openai_conversation import TAKES, members_of
 from tests.gateway.dialects.calls import asked
 from tests.gateway.dialects.calls import values as odd
 
@@ -186,9 +186,16 @@ class TestMembers:
             user="u",
             service_tier="flex",
         )
-        assert json.loads(members_of(conversation, stream=False)["service_tier"]) == "flex"
+        assert conversation.more == {}, "most upstreams have no tiers"
         assert (conversation.effort, conversation.parallel_calls) == ("xhigh", False)
         assert (conversation.temperature, conversation.top_p, conversation.user) == (1.5, 0.5, "u")
+
+    def test_what_few_upstreams_take_is_read_for_them(self) -> None:
+        body = {"model": "small", "input": "hi", "text": {"format": {"type": "json_object"}}, "service_tier": "flex"}
+        conversation = asked(body, endpoint=RESPONSES).request.conversation(TAKES)
+        assert conversation.more == {"json_object": True, "service_tier": "flex"} and conversation.schema is None
+        sent = {name: json.loads(value) for name, value in members_of(conversation, stream=False).items()}
+        assert (sent["response_format"], sent["service_tier"]) == ({"type": "json_object"}, "flex")
 
     def test_what_there_is_no_word_for_is_left_out_and_counted(self) -> None:
         parts = [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}, {"type": "of_tomorrow"}]}]

@@ -146,6 +146,20 @@ def test_why_an_answer_ended_is_told(reason: Any, limit: int | None, status: str
     assert (whole["status"], whole["incomplete_details"]) == (status, details)
 
 
+def test_signatures_of_calls_and_texts_come_back_in_their_places() -> None:
+    said = (
+        ToolCallDelta(0, "c0", "look_up", "{}", "one"),
+        ToolCallDelta(1, "c1", "look_up", "{}"),
+        Text("Hi", "two"),
+        Text("", "three"),
+    )
+    items = output(*said, Finish("stop"))
+    (turn,) = asked({"model": "small", "input": items, "tools": TOOLS}, endpoint=RESPONSES).request.conversation().turns
+    assert turn.parts == (
+        ToolCall("c0", "look_up", "{}", "one"), ToolCall("c1", "look_up", "{}"), Text("Hi", "two"), Text("", "three"),
+    )  # fmt: skip
+
+
 def test_usage_is_told_with_every_figure() -> None:
     usage = told(Finish("stop"))[-1]["response"]["usage"]
     assert usage == {
