@@ -33,8 +33,8 @@ TOOLS: list[Any] = [
      "parameters": {"type": "object", "properties": {"text": {"type": "string"}}}}
     for name in ("look_up", "add_up")
 ]  # fmt: skip
-# At an upstream that speaks Responses, at one that chats, at Anthropic's, and answered here.
-MODELS = ("gpt", "small", "claude", "echo-1")
+# At an upstream that speaks Responses, at one that chats, at Anthropic's, at Gemini's, and answered here.
+MODELS = ("gpt", "small", "claude", "gemini", "echo-1")
 ELSEWHERE = MODELS[1:]
 CODEX = {"User-Agent": "codex_exec/0.171.0 (Linux; x86_64)"}
 
@@ -45,7 +45,9 @@ pytestmark = pytest.mark.both_lanes
 def models(gate: Gate, upstream: Upstream) -> None:
     gate.provider("openai", "openai", base_url=upstream.url, api_key="sk-up-1")
     gate.provider("anthropic", "anthropic", base_url=upstream.origin, api_key="sk-ant-1")
+    gate.provider("google", "gemini", base_url=upstream.origin, api_key="g-1")
     gate.model("gpt", "openai", capabilities=("chat",))
+    gate.model("gemini", "google", capabilities=("chat",))
     gate.model("claude", "anthropic", capabilities=("chat",))
 
 
@@ -426,6 +428,7 @@ class TestAgents:
             assert output[0]["content"][0]["text"] == "hello"
             return
         tools = upstream.last.json["tools"]
+        tools = tools[0].get("functionDeclarations", tools)
         names = [tool.get("name") or tool["function"]["name"] for tool in tools]
         assert names == [*(f"tool_{at}" for at in range(7)), "apply_patch", "mcp__files__read"]
         called = {item["name"]: item for item in output}
