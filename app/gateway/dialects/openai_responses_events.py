@@ -84,6 +84,9 @@ def events_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
     head = b""
     begun = answer.begun()
     for event in exchange.neutral_events():
+        if more := writer.goes_on(event):
+            yield more
+            continue
         if begun:  # only now is it known that there is an answer
             head = writer.event("response.created", response=begun) + writer.event(
                 "response.in_progress", response=begun
@@ -156,6 +159,11 @@ class Writer:
                     yield from self._close(encrypted_content=SEALED + event.signature)
             case ToolCallDelta():
                 yield from self._call(event)
+
+    def goes_on(self, event: Event) -> bytes | None:
+        """A piece of the text that is open, which nearly all events are; None for any other."""
+        is_more = self._open is Text and type(event) is Text and event.signature is None and event.text
+        return self._delta(event.text) if is_more else None  # type: ignore[union-attr]
 
     def close(self) -> Iterator[bytes]:
         """The answer is complete."""
