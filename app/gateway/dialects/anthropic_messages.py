@@ -213,7 +213,9 @@ class AnthropicMessages(Dialect):
         kind = "billing_error" if error.code == "insufficient_quota" else ERROR_TYPES.get(error.status, "api_error")
         return _error(kind, error.message, request_id)
 
-    def cut(self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")) -> bytes:
+    def cut(
+        self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")
+    ) -> bytes:
         original = None if error is None else error.original
         if original is not None and original[0] == self.name and b"\n" not in original[1]:
             return b"event: error\ndata: " + original[1] + b"\n\n"

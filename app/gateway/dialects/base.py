@@ -91,13 +91,15 @@ class Dialect(ABC):
         """A refusal, JSON."""
 
     @abstractmethod
-    def cut(self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")) -> bytes:
+    def cut(
+        self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")
+    ) -> bytes:
         """What ends a stream that failed after its first byte. `error` is the upstream's, or what came of it, if it is
         that; `sent` are the first and the last piece of the answer that the client was sent."""
 
     def refusal_stream(self, error: ApiError, model: str, agent: Agent | None) -> bytes | None:
-        """A refusal as a stream of its own, where a client that asked for one (`agent` says which client it is) reads it only there;
-        None where its status and body say it."""
+        """A refusal as a stream of its own, where a client that asked for one reads it only there (`agent` says which client it
+        is); None where its status and body say it."""
         return None
 
     def conversation_after(self, kept_as: str) -> str:

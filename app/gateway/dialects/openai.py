@@ -107,7 +107,9 @@ class OpenAIDialect(Dialect):
     def error(self, error: ApiError, request_id: str) -> bytes:
         return envelope_of(error)
 
-    def cut(self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")) -> bytes:
+    def cut(
+        self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")
+    ) -> bytes:
         body = {"error": {"message": message, "type": "upstream_error", "param": None, "code": "upstream_cut"}}
         return b"data: " + msgspec.json.encode(body) + b"\n\n"
 

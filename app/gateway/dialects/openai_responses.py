@@ -222,8 +222,9 @@ class OpenAIResponses(OpenAIDialect):
     ) -> bytes:
         """Some clients act on the one of these events, and some on the other; all want the response to have begun."""
         head, number = openai_responses.place_in(*sent)
-        began = b"" if number else _begun(head)
-        number = number or 1
+        began = b""
+        if not sent[0]:
+            began, number = _begun(head), 1
         code = TOO_LONG if error is not None and _is_too_long(error) else getattr(error, "code", None) or "server_error"
         told = {"type": "upstream_error", "code": "upstream_cut", "message": message, "param": None}
         flat = {name: value for name, value in told.items() if name != "type"}

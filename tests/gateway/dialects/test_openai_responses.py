@@ -163,24 +163,32 @@ class TestFailures:
 
     @pytest.mark.parametrize("sent", [b"", b": x\n\n", b"data: [DONE]\n\n", b'data: {"response": 7}\n\n', b"\xff"])
     def test_a_cut_can_be_told_behind_anything(self, sent: bytes) -> None:
-        assert len(self.events(DIALECT.cut("x", None, (sent, sent)))) == 2
+        *_, error, failed = self.events(DIALECT.cut("x", None, (sent, sent)))
+        assert (error["type"], failed["type"]) == ("error", "response.failed")
+
+    def test_a_cut_of_nothing_begins_the_response_and_tells_what_was_refused(self) -> None:
+        error = ApiError(400, "x", None, "maximum context length is 8192 tokens")
+        began, told, failed = self.events(DIALECT.cut(error.message, error))
+        assert [one["sequence_number"] for one in (began, told, failed)] == [0, 1, 2]
+        assert began["response"]["id"] == failed["response"]["id"]
+        assert failed["response"]["error"]["code"] == "context_length_exceeded"
 
     @pytest.mark.parametrize(
-        ("error", "client", "code"),
+        ("error", "agent", "code"),
         [
-            (ApiError(429, "x", "insufficient_quota", "Spent."), "codex_cli_rs/0.171.0", "invalid_prompt"),
-            (ApiError(403, "x", "model_not_priced", "No price."), "codex_exec/0.171.0", "invalid_prompt"),
-            (ApiError(429, "x", "insufficient_quota", "Spent."), "OpenAI/Python 3.52", None),
-            (ApiError(429, "x", "rate_limit_exceeded", "Slow."), "codex_exec/0.171.0", None),
-            (ApiError(400, "x", "context_length_exceeded", "Long."), "", "context_length_exceeded"),
-            (bad_request("prompt is too long: 9 tokens > 8 maximum"), "", "context_length_exceeded"),
-            (bad_request("Invalid 'temperature'."), "", None), (upstream_failed("maximum context"), "", None),
+            (ApiError(429, "x", "insufficient_quota", "Spent."), "codex", "invalid_prompt"),
+            (ApiError(403, "x", "model_not_priced", "No price."), "codex", "invalid_prompt"),
+            (ApiError(429, "x", "insufficient_quota", "Spent."), "openai-python", None),
+            (ApiError(429, "x", "rate_limit_exceeded", "Slow."), "codex", None),
+            (ApiError(400, "x", "context_length_exceeded", "Long."), None, "context_length_exceeded"),
+            (bad_request("prompt is too long: 9 tokens > 8 maximum"), None, "context_length_exceeded"),
+            (bad_request("Invalid 'temperature'."), None, None), (upstream_failed("maximum context"), None, None),
         ],
     )  # fmt: skip
     def test_a_refusal_is_a_stream_where_it_is_read_only_there(
-        self, error: ApiError, client: str, code: str | None
+        self, error: ApiError, agent: Any, code: str | None
     ) -> None:
-        told = DIALECT.refusal_stream(error, "small", client)
+        told = DIALECT.refusal_stream(error, "small", agent)
         if code is None:
             assert told is None
             return

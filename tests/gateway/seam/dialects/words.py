@@ -44,7 +44,9 @@ class Words(Dialect):
     def error(self, error: ApiError, request_id: str) -> bytes:
         return f"no ({error.status}): {error.message}\n".encode()
 
-    def cut(self, message: str, error: UpstreamError | None = None, sent: tuple[bytes, bytes] = (b"", b"")) -> bytes:
+    def cut(
+        self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")
+    ) -> bytes:
         return f"cut: {message}\n".encode()
 
     def conversation(self, request: UpstreamRequest) -> Conversation:
