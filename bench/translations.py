@@ -23,12 +23,14 @@ from app.providers.gemini_conversation import TAKES
 from app.providers.gemini_conversation import body_of as gemini_body_of
 from app.providers.http import Answer
 from app.providers.openai import OpenAI, OpenAIExchange, OpenAISettings
+from app.providers.openai_responses import LIMIT, ResponsesExchange
+from app.providers.openai_responses import body_of as body_for_responses
 from app.providers.signatures import Signatures
 from app.runtime.jsonbody import object_of
 from bench.answers import CHUNKS, DONE, Canned, chunk, cost_us
 
 TURNS = 40
-CHAT, MESSAGES, GEMINI = "openai_chat", "anthropic_messages", "gemini"
+CHAT, MESSAGES, RESPONSES, GEMINI = "openai_chat", "anthropic_messages", "openai_responses", "gemini"
 UP = Deployment(id="d", provider_id="p", upstream_model="up")
 POLICY = AddressPolicy(allow_private=True)
 WORDS = "There is a folder with many files, and one of them says what is to be done next. " * 4
@@ -42,10 +44,16 @@ def body(name: str) -> bytes:
         tools: list[Any] = [{"type": "function", "function": {"name": f"tool_{at}", "description": WORDS, "parameters": schema}}
                             for at in range(20)]  # fmt: skip
         said: dict[str, Any] = {"messages": [{"role": "system", "content": WORDS}, *turns]}
+    elif name == RESPONSES:
+        tools = [
+            {"type": "function", "name": f"tool_{at}", "description": WORDS, "parameters": schema} for at in range(20)
+        ]
+        said = {"instructions": WORDS, "input": turns}
     else:
         tools = [{"name": f"tool_{at}", "description": WORDS, "input_schema": schema} for at in range(20)]
         said = {"system": [{"type": "text", "text": WORDS}], "messages": turns}
-    told = {"model": "small", "max_tokens": 32_000, "stream": True, "tools": tools, **said}
+    limit = LIMIT if name == RESPONSES else "max_tokens"
+    told = {"model": "small", limit: 32_000, "stream": True, "tools": tools, **said}
     return json.dumps(told, separators=(",", ":")).encode()
 
 
@@ -66,6 +74,8 @@ ANTHROPIC = Anthropic(AnthropicSettings(), policy=POLICY)
 def up(client: str, upstream: str, sent: bytes) -> bytes:
     """From a client's body to the upstream's."""
     asked = request(client, sent)
+    if upstream == RESPONSES:
+        return b"".join(body_for_responses(asked, "up", {}, ()))
     if upstream == CHAT:
         return b"".join(object_of(OPENAI._members(asked, UP)))
     if upstream == GEMINI:
@@ -116,11 +126,27 @@ def chunks() -> Iterator[bytes]:
         yield f"data: {json.dumps(whole, separators=(',', ':'))}\n\n".encode()
 
 
+def responses() -> Iterator[bytes]:
+    """A stream of Responses, an event a piece."""
+    response = {"id": "resp_1", "object": "response", "model": "up", "status": "in_progress", "output": []}
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    told: list[dict[str, Any]] = [{"type": "response.created", "response": response}]
+    told += [
+        {"type": "response.output_text.delta", **place, "delta": f" word{at}", "logprobs": []} for at in range(CHUNKS)
+    ]
+    usage = {"input_tokens": 5, "output_tokens": CHUNKS}
+    told += [{"type": "response.completed", "response": response | {"status": "completed", "usage": usage}}]
+    for number, event in enumerate(told):
+        said = json.dumps(event | {"sequence_number": number}, separators=(",", ":"))
+        yield f"event: {event['type']}\ndata: {said}\n\n".encode()
+
+
 COMPACT: dict[str, Any] = {"separators": (",", ":")}
 STREAMS = {
     CHAT: [*(chunk(f" word{at}", **COMPACT) for at in range(CHUNKS)), chunk("", "stop", **COMPACT), DONE],
     MESSAGES: list(events()),
     GEMINI: list(chunks()),
+    RESPONSES: list(responses()),
 }
 
 
@@ -130,17 +156,19 @@ def down(client: str, upstream: str, asked: UpstreamRequest) -> None:
     if upstream == GEMINI:
         exchange: Exchange = GeminiExchange(canned, asked, None, 5.0, SIGNATURES)
     else:
-        kind: Any = OpenAIExchange if upstream == CHAT else AnthropicExchange
+        kind: Any = {CHAT: OpenAIExchange, MESSAGES: AnthropicExchange, RESPONSES: ResponsesExchange}[upstream]
         exchange = kind(canned, asked, None, 60.0)
     for _ in exchange.events() if client == upstream else dialect(client).events(asked, exchange):
         pass
 
 
 def main() -> None:
-    for client in (CHAT, MESSAGES):
+    for client in (CHAT, MESSAGES, RESPONSES):
         sent = body(client)
         asked = request(client, sent)
-        for upstream in (CHAT, MESSAGES, GEMINI):
+        for upstream in (CHAT, MESSAGES, GEMINI, RESPONSES):
+            if upstream == RESPONSES != client:  # others are asked as chats there
+                continue
             request_us = cost_us(partial(up, client, upstream, sent), 1)
             chunk_us = cost_us(partial(down, client, upstream, asked), CHUNKS)
             way = f"{client} at {upstream}"

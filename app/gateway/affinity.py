@@ -8,11 +8,12 @@ settle. Health comes first: a conversation leaves a deployment whose circuit bre
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import NoReturn
 
 from app import clock, store
 from app.gateway.breakers import Breakers, deployment_breaker, provider_breaker, trip_of
 from app.gateway.call import Call
-from app.gateway.errors import upstream_resting
+from app.gateway.errors import bad_request, upstream_resting
 from app.gateway.routing import Candidate, Rank, by_chance, by_conversation, in_health, in_order, to_probe, wait_s
 from app.metering.reservations import NO_QUERY, Origin, RouteQuery
 
@@ -22,10 +23,29 @@ PROBE_MARGIN_S = 5.0  # beside the provider's timeouts
 def conversation_of(call: Call) -> str:
     """The name of a call's conversation, "" for a call that is none. Two callers never share one."""
     told = call.dialect.conversation_id(call.request, call.session)
-    if not told:
-        return ""
+    return _hash_of(call, told) if told else ""
+
+
+def _hash_of(call: Call, told: str) -> str:
     whose = f"{call.caller.id}\n{call.model.name}\n{told}"
     return blake2b(whose.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def who_keeps(call: Call, usable: list[Candidate]) -> list[Candidate]:
+    """Those that can have the answer which the request goes on from: all, where it goes on from none. Raises `ApiError` 400
+    if nobody can."""
+    member = call.dialect.kept_upstream(call.request)
+    if member is None:
+        return usable
+    able = [one for one in usable if one.adapter.speaks(call.dialect.name)]
+    return able or _raise_not_kept(call, member)
+
+
+def _raise_not_kept(call: Call, member: str) -> NoReturn:
+    raise bad_request(
+        f"'{member}' can't be followed: no provider of '{call.model.name}' has that answer. Send the conversation in 'input'.",
+        member,
+    )
 
 
 def query(call: Call, usable: list[Candidate], breakers: Breakers) -> RouteQuery:
@@ -76,6 +96,10 @@ def choose(call: Call, usable: list[Candidate], breakers: Breakers) -> list[Cand
         if hold.origin:
             call.led_to = in_order(usable, call.steering, rank)[0].deployment.id
             ordered = _home_first(call, ordered)
+            if member := call.dialect.kept_upstream(call.request):
+                if call.home.deployment.id != hold.origin:
+                    _raise_not_kept(call, member)
+                ordered = [call.home]
     now_ms = clock.now_ms()
     healthy, alone = in_health(ordered, breakers.trips, now_ms, call.probe)
     if not healthy:
@@ -99,6 +123,9 @@ def origin_of(call: Call) -> Origin | None:
     """What a settle is to keep of where a conversation is; None for no change."""
     if not call.conversation or call.first_byte_at is None or call.deployment_id is None:
         return None
+    kept = None if call.exchange is None else call.exchange.kept_as
+    if kept is not None:  # the conversation goes on by this name
+        return Origin(store.origin(_hash_of(call, call.dialect.conversation_after(kept))), call.deployment_id)
     key = store.origin(call.conversation)
     if call.deployment_id != call.led_to:
         return Origin(key, call.deployment_id)

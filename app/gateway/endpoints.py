@@ -38,6 +38,7 @@ _SCOPES: dict[str, KeyScope] = {
 MODELS = Endpoint("models", "/v1/models")
 CHAT = Endpoint("chat-completions", "/v1/chat/completions", "chat", "openai_chat")
 MESSAGES = Endpoint("messages", "/v1/messages", "chat", "anthropic_messages")
+RESPONSES = Endpoint("responses", "/v1/responses", "chat", "openai_responses")
 COMPLETIONS = Endpoint("completions", "/v1/completions", "completions", "openai_completions")
 EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings", "embeddings", "openai_embeddings")
 TRANSCRIPTIONS = Endpoint(
@@ -51,8 +52,8 @@ IMAGE_VARIATIONS = Endpoint("images-variations", "/v1/images/variations", "image
 RERANK = Endpoint("rerank", "/v1/rerank", "rerank", "rerank")
 
 TABLE = (
-    CHAT, MESSAGES, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS,
-    RERANK, MODELS,
+    CHAT, MESSAGES, RESPONSES, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, SPEECH, IMAGES, IMAGE_EDITS,
+    IMAGE_VARIATIONS, RERANK, MODELS,
 )  # fmt: skip
 ENDPOINTS = {endpoint.id: endpoint for endpoint in TABLE}
 # Answered by an upstream, by path.

@@ -42,6 +42,7 @@ def run(runtime: Runtime, call: Call) -> Served:
     usable = routes.candidates(call.model, call.endpoint, call.request.capability, call.steering)
     if not usable:
         raise errors.upstream_failed(f"No provider of '{call.model.name}' is ready for {call.endpoint}.")
+    usable = affinity.who_keeps(call, usable)
     _reserve(runtime, call, affinity.query(call, usable, routes.breakers))
     headers = refusals.limit_headers(call)
     try:

@@ -34,10 +34,12 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
     """The stream's bytes. `settle` is called exactly once, before the last of them. Raises `BrokenOff`."""
     events = delivery.pieces
     last: bytes | None = call.dialect.end
+    piece: bytes | None = delivery.first
+    sent = delivery.first
     try:
-        piece: bytes | None = delivery.first
         while piece is not None:
             if piece and not call.gone:
+                sent = piece
                 yield piece
             call.wait()
             try:
@@ -52,11 +54,11 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
             _drain(call, events)
     except Interrupted as interrupted:
         tell_interrupted(call, interrupted)
-        last = _cut(call, delivery, call.error_message or "The stream was cut.")
+        last = _cut(call, delivery, sent, call.error_message or "The stream was cut.")
     except UpstreamError as error:
         delivery.ended(error)
         call.failed("error", 200, "upstream_cut", error.message)
-        last = _cut(call, delivery, error.message, error.original)
+        last = _cut(call, delivery, sent, error.message, error)
     except BaseException:
         call.failed("error", 200, "internal_error", "The gateway failed.")
         raise
@@ -94,7 +96,7 @@ def bridge(call: Call, work: Work[Delivery], settle: Callable[[], None]) -> Iter
         delivery = work.result()
     except ApiError as error:
         call.failed("error", 200, error.code or error.type, error.message)
-        last = call.dialect.cut(error.message, error.original)
+        last = call.dialect.cut(error.message, error)
     except Interrupted as interrupted:
         tell_interrupted(call, interrupted)
         last = call.dialect.cut(call.error_message or "")
@@ -116,9 +118,11 @@ def bridge(call: Call, work: Work[Delivery], settle: Callable[[], None]) -> Iter
         yield last
 
 
-def _cut(call: Call, delivery: Delivery, message: str, original: tuple[str, bytes] | None = None) -> bytes | None:
-    """What ends a stream that is cut; None for an answer without events, such as a sound."""
-    return call.dialect.cut(message, original) if delivery.exchange.media_type is None else None
+def _cut(call: Call, delivery: Delivery, sent: bytes, message: str, error: UpstreamError | None = None) -> bytes | None:
+    """What ends a stream that is cut behind the piece `sent`; None for an answer without events, such as a sound."""
+    if delivery.exchange.media_type is not None:
+        return None
+    return call.dialect.cut(message, error, (delivery.first, sent))
 
 
 def _drain(call: Call, events: Iterator[bytes]) -> None:

@@ -24,8 +24,8 @@ from app.providers.anthropic_usage import INPUT, Bill, usage_object
 from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, Text, ToolCallDelta
 from app.providers.http import Answer, Pool
-from app.providers.http_errors import error_of, is_safe, seconds_in
-from app.providers.lenient_json import WholeText, members_of, read_json, string_in
+from app.providers.http_errors import as_it_came, error_of, seconds_in
+from app.providers.lenient_json import WholeText, read_json, string_in
 from app.providers.model_list import ListedModel
 from app.providers.model_name import ModelName
 from app.providers.openai import GRACE_S, MAX_ERROR_BYTES, UNREADABLE, ApiKey, ApiKeyEnv
@@ -38,7 +38,6 @@ SPEAKS = "anthropic_messages"
 VERSION = "2023-06-01"
 # Where an upstream says that its own account is at fault, and not the request.
 _OUR_ACCOUNT = re.compile(r"credit balance|billing|usage limits", re.IGNORECASE)
-_PAGES = re.compile(r"https?://(?:[\w-]+\.)*(?:anthropic|claude)\.com(?![\w.-])[^\s\"'<>)]*")
 
 
 class AnthropicSettings(Settings):
@@ -265,13 +264,9 @@ class AnthropicExchange(Exchange):
     def _named(self, data: bytes) -> bytes:
         """The first event with the portal's name of the model, which stands within its message."""
         try:
-            message = self._name.put_once(members_of(data)["message"])
-        except (ValueError, KeyError):
+            return self._name.put_within(data, "message")
+        except ValueError:
             raise UpstreamError(UNREADABLE) from None
-        start = data.find(members_of(data)["message"])
-        if start >= 0:
-            return data[:start] + message + data[start + len(members_of(data)["message"]) :]
-        return usage.with_member(data, "message", message)
 
     def _tell(self, raw: bytes, *, is_first: bool = False) -> None:
         if raw in (b"", b"null"):
@@ -330,13 +325,9 @@ def _as_choice(blocks: list[Any]) -> bytes:
 
 def _original(said: bytes, secret: str | None) -> tuple[str, bytes] | None:
     """An error as the upstream wrote it, for clients who know it by its words; None where it is not safe to show."""
-    if not isinstance(value := read_json(said), dict) or value.get("type") != "error":
-        return None
-    try:
-        text = said.decode()
-    except UnicodeDecodeError:
-        return None
-    return (SPEAKS, said) if len(said) <= 4096 and is_safe(_PAGES.sub("", text), secret) else None
+    value = read_json(said)
+    is_one = isinstance(value, dict) and value.get("type") == "error"
+    return as_it_came(SPEAKS, said, secret) if is_one else None
 
 
 class Anthropic(Adapter):
@@ -351,6 +342,9 @@ class Anthropic(Adapter):
         super().__init__(settings, policy=policy)
         self._pool = Pool(self.dial())
         self._root = "" if settings.base_url.rstrip("/").endswith("/v1") else "/v1"
+
+    def speaks(self, dialect: str) -> bool:
+        return dialect == SPEAKS
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
         limit = request.max_output or request.usual_output
@@ -380,7 +374,8 @@ class Anthropic(Adapter):
         """An answer with a good status. Raises `UpstreamError`."""
         headers = {"Content-Type": "application/json", "anthropic-version": VERSION}
         if request is not None:
-            headers |= request.headers
+            if request.dialect == SPEAKS:
+                headers |= request.headers
             headers["Accept"] = "text/event-stream" if request.stream else "application/json"
         if self.settings.secret:
             headers["x-api-key"] = self.settings.secret

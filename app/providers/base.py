@@ -30,7 +30,7 @@ CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error"
 UNBOUNDED = 2**40  # tokens: for a request of which nothing is known
 PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its tokens if nobody tells them
 SPOKEN = ("system", "messages", "input", "prompt", "suffix", "instructions")  # members whose texts a model reads
-DESCRIBED = ("tools", "functions", "response_format")  # members of which it reads the names of members too
+DESCRIBED = ("tools", "functions", "response_format", "text")  # members of which it reads the names of members too
 PROMPT_COUNTED = 2 << 20  # characters of any prompt that are counted; the rest is taken to be alike
 
 
@@ -177,6 +177,7 @@ class Exchange(ABC):
     speaks: str  # the dialect of `body` and `events`
     media_type: str | None = None  # of an answer that is neither JSON nor events; one that is cut can't say so
     finish_reason: str | None = None
+    kept_as: str | None = None  # the id by which the upstream keeps the answer, for requests that go on from it
 
     @property
     @abstractmethod
@@ -240,6 +241,10 @@ class Adapter(ABC):
             (setting,) = schemes
         address = getattr(self.settings, setting)
         return Dial(address, schemes=schemes[setting], deadlines=self.settings.deadlines, policy=self._policy)
+
+    def speaks(self, dialect: str) -> bool:
+        """Whether what a client says in this dialect goes up as it came."""
+        return False
 
     @abstractmethod
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:

@@ -52,6 +52,8 @@ _SECRET = re.compile(
     r"|(?<![\w.…-])[\w-]{2,}+(?:\.{3,}+|…)[\w-]{2,}+",
     re.IGNORECASE,
 )
+# Pages of vendors' own, to which their errors lead.
+_PAGES = re.compile(r"https?://(?:[\w-]+\.)*(?:anthropic|claude|openai)\.com(?![\w.-])[^\s\"'<>)]*")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}")
 _PARAM = re.compile(r"[A-Za-z0-9_.$\[\]/:-]{1,200}")
 
@@ -111,6 +113,15 @@ def safe_to_show(text: str, *secrets: str | None) -> str:
 def is_safe(text: str, *secrets: str | None) -> bool:
     """Whether an upstream's own words can be shown as they are, whole."""
     return len(text) <= SEARCHED_CHARACTERS and safe_to_show(text, *secrets) == _shortened(text)
+
+
+def as_it_came(dialect: str, said: bytes, *secrets: str | None) -> tuple[str, bytes] | None:
+    """An error as the upstream wrote it in a dialect, see `UpstreamError.original`; None where it is not safe to show."""
+    try:
+        text = said.decode()
+    except UnicodeDecodeError:
+        return None
+    return (dialect, said) if is_safe(_PAGES.sub("", text), *secrets) else None
 
 
 def _shortened(text: str) -> str:

@@ -50,6 +50,17 @@ class ModelName:
         place = _place_in(data)
         return self._elsewhere(data) if place is None else data[: place[0]] + self._member + data[place[1] :]
 
+    def put_within(self, data: bytes, member: str) -> bytes:
+        """The object `data` with our name in the object that is its `member`. Raises `ValueError` where there is none."""
+        inner = members_of(data).get(member, b"")
+        if not inner.startswith(b"{"):
+            raise ValueError(f"no object {member}")
+        named = self.put_once(inner)
+        start = data.find(inner)
+        if start >= 0:
+            return data[:start] + named + data[start + len(inner) :]
+        return b"".join(object_of(members_of(data) | {member: named}))
+
     def _elsewhere(self, data: bytes) -> bytes:
         """The object with our name where bytes do not tell the place of the member, or there is none."""
         if b'"model"' in data:

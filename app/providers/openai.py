@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from app.directory import Capability, Deployment
-from app.providers import model_list, openai_conversation, usage
+from app.providers import model_list, openai_conversation, openai_responses, usage
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter, CheckResult, CheckVerdict, Exchange, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Reply
@@ -33,7 +33,7 @@ from app.providers.model_name import ModelName
 from app.providers.openai_audio import SpeechToTextExchange, TextToSpeechExchange
 from app.providers.openai_exchange import TalliedExchange
 from app.providers.openai_images import ImagesExchange
-from app.providers.openai_kinds import OpenAIKind
+from app.providers.openai_kinds import NOTHING, OpenAIKind
 from app.providers.openai_rerank import RerankExchange
 from app.providers.settings import ADDRESS, SECRET, Settings, SettingsError, secret_env
 from app.providers.sse import COMMENT, KEEP_ALIVE, EventReader
@@ -54,6 +54,13 @@ BaseUrl = Annotated[str, Meta(title="Base URL", description="Includes /v1.", max
 OutputLimitField = Annotated[
     Literal["max_completion_tokens", "max_tokens"],
     Meta(title="Output limit field", description="The member by which this upstream lets itself be limited."),
+]
+Responses = Annotated[
+    bool,
+    Meta(
+        title="Speaks Responses",
+        description="It has /responses: requests to /v1/responses go there as they come. Off: they are asked as chats.",
+    ),
 ]
 
 
@@ -175,6 +182,7 @@ class OpenAISettings(Settings):
     api_key: ApiKey = None
     api_key_env: ApiKeyEnv = None
     output_limit_field: OutputLimitField = "max_completion_tokens"
+    responses: Responses = True
 
     @property
     def secret(self) -> str | None:
@@ -517,7 +525,9 @@ class OpenAI(Adapter):
         "transcription": "/audio/transcriptions", "translation": "/audio/translations",
         "speech": "/audio/speech", "images": "/images/generations", "rerank": "/rerank",
     }  # fmt: skip
-    ROW: ClassVar[OpenAIKind] = OpenAIKind("OpenAI", "https://api.openai.com/v1", "max_completion_tokens")
+    ROW: ClassVar[OpenAIKind] = OpenAIKind(
+        "OpenAI", "https://api.openai.com/v1", "max_completion_tokens", responses=True
+    )
 
     def __init__(self, settings: OpenAISettings, *, policy: AddressPolicy) -> None:
         super().__init__(settings, policy=policy)
@@ -528,9 +538,17 @@ class OpenAI(Adapter):
         self._query = f"?{urlencode(shape.query, quote_via=quote)}" if shape.query else ""
         self._renamed = tuple(shape.rename.items())
         # Paths of all models, where the name of the model is no part of them.
-        self._paths = {} if "{model}" in shape.path else {path: self._path(path, "") for path in self.PATHS.values()}
+        paths = (*self.PATHS.values(), openai_responses.PATH)
+        self._paths = {} if "{model}" in shape.path else {path: self._path(path, "") for path in paths}
+        if shape.responses_path:
+            self._paths[openai_responses.PATH] = shape.responses_path
+
+    def speaks(self, dialect: str) -> bool:
+        return self.settings.responses if dialect == openai_responses.SPEAKS else dialect in SPEAKS.values()
 
     def open(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
+        if request.dialect == openai_responses.SPEAKS and self.settings.responses:
+            return self._open_responses(request, deployment)
         path, model, settings = self.PATHS[request.capability], deployment.upstream_model, self.settings
         speaks = SPEAKS[request.capability]
         if request.form is not None and request.dialect in FORMS:
@@ -547,11 +565,20 @@ class OpenAI(Adapter):
             return kind(answer, request, speaks, settings.secret, min(GRACE_S, settings.timeout_s))
         return OpenAIExchange(answer, request, settings.secret, settings.timeout_s)
 
+    def _open_responses(self, request: UpstreamRequest, deployment: Deployment) -> Exchange:
+        model, settings, shape = deployment.upstream_model, self.settings, self._shape
+        body = openai_responses.body_of(request, model, shape.rename, shape.drop)
+        accept = "text/event-stream" if request.stream else JSON
+        answer = self._post(openai_responses.PATH, model, body, accept, request.headers)
+        if not 200 <= answer.status < 300:
+            raise self._refusal(answer, is_responses=True)
+        return openai_responses.ResponsesExchange(answer, request, settings.secret, min(GRACE_S, settings.timeout_s))
+
     def _members(self, request: UpstreamRequest, deployment: Deployment) -> dict[str, bytes]:
         said = request.members
         if request.dialect != SPEAKS[request.capability]:
             said = openai_conversation.members_of(
-                request.conversation(), stream=request.stream, can_reason=request.can_reason,
+                request.conversation(openai_conversation.TAKES), stream=request.stream, can_reason=request.can_reason,
                 hears_thoughts=self.ROW.hears_thoughts,
             )  # fmt: skip
         members = {**said, "model": msgspec.json.encode(deployment.upstream_model)}
@@ -568,8 +595,10 @@ class OpenAI(Adapter):
             members.pop(name, None)
         return members
 
-    def _post(self, path: str, model: str, body: Sequence[bytes], accept: str = JSON) -> Answer:
-        headers = {"Content-Type": "application/json", "Accept": accept}
+    def _post(
+        self, path: str, model: str, body: Sequence[bytes], accept: str = JSON, more: Mapping[str, str] = NOTHING
+    ) -> Answer:
+        headers = {"Content-Type": "application/json", "Accept": accept, **more}
         place = self._paths.get(path) or self._path(path, model)
         return self._pool.request("POST", place, headers | self._credentials, body)
 
@@ -587,16 +616,18 @@ class OpenAI(Adapter):
         place = self._paths.get(path) or self._path(path, model)
         return self._pool.request("POST", place, headers | self._credentials, parts_of(form, self._boundary))
 
-    def _refusal(self, answer: Answer) -> UpstreamError:
+    def _refusal(self, answer: Answer, *, is_responses: bool = False) -> UpstreamError:
         try:
             body = answer.read_all(MAX_ERROR_BYTES, time.monotonic() + self.settings.timeout_s)
         except UpstreamError:  # the status has told what matters
             body = b""
         finally:
             answer.close()
-        return error_of(
-            answer.status, body, self.settings.secret, retry_after_s=seconds_in(answer.header("retry-after"))
-        )
+        secret = self.settings.secret
+        error = error_of(answer.status, body, secret, retry_after_s=seconds_in(answer.header("retry-after")))
+        if is_responses:
+            error.original = openai_responses.refusal_as_it_came(body, secret)
+        return error
 
     def check(self, *, model: str | None, prompt: str | None, parameters: dict[str, Any]) -> CheckResult:
         """A list of models may be partial, or kept from this key: of a model that it does not name only a real call
@@ -702,15 +733,17 @@ def shape_of(settings: OpenAISettings, row: OpenAIKind) -> OpenAIKind:
     shape = row._replace(**{name: getattr(settings, name) for name in row.asks})
     if "api_version" not in row.asks:
         return shape
-    path, version = shape.path, shape.api_version
+    path, version, responses_path = shape.path, shape.api_version, ""
     base = settings.base_url.rstrip("/")
     root = "" if base.endswith(("/openai", "/v1")) else "/openai"
     if not base.endswith("/v1"):
         path = root + DEPLOYMENTS
         version = version or DEPLOYMENTS_VERSION
+        responses_path = f"{root}/v1{openai_responses.PATH}"  # the interface with deployments has none
     return shape._replace(
-        path=path, list_path=root + shape.list_path, query={"api-version": version} if version else {}
-    )
+        path=path, list_path=root + shape.list_path, query={"api-version": version} if version else {},
+        responses_path=responses_path,
+    )  # fmt: skip
 
 
 def _credentials_of(secret: str | None, shape: OpenAIKind) -> dict[str, str]:
@@ -729,7 +762,11 @@ def of_kind(row: OpenAIKind) -> type[OpenAI]:
     """The adapter of a kind that differs from OpenAI by its row alone."""
     name = re.sub(r"\W", "", row.title)
     base: Any = ("base_url", BaseUrl) if row.base_url is None else ("base_url", BaseUrl, row.base_url)
-    own: list[Any] = [base, ("output_limit_field", OutputLimitField, row.output_limit_field)]
+    own: list[Any] = [
+        base,
+        ("output_limit_field", OutputLimitField, row.output_limit_field),
+        ("responses", Responses, row.responses),
+    ]
     for setting in row.asks:
         own.append((setting, SHAPE[setting], _default(getattr(row, setting))))
     settings = msgspec.defstruct(

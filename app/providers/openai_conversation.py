@@ -26,6 +26,7 @@ from app.providers.conversation import (
 )  # fmt: skip
 from app.providers.lenient_json import WholeText, read_json, whole
 
+TAKES = frozenset(("json_object", "service_tier"))  # of `Conversation.more`
 REASONS: tuple[str, ...] = get_args(FinishReason)
 THOUGHT = ("reasoning_content", "reasoning")  # as upstreams call it
 
@@ -54,6 +55,10 @@ def members_of(
         if schema.strict is not None:
             named["strict"] = schema.strict
         body["response_format"] = {"type": "json_schema", "json_schema": named}
+    elif conversation.more.get("json_object"):
+        body["response_format"] = {"type": "json_object"}
+    if (tier := conversation.more.get("service_tier")) is not None:
+        body["service_tier"] = tier
     for name in ("temperature", "top_p", "user"):
         if (value := getattr(conversation, name)) is not None:
             body[name] = value

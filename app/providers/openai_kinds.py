@@ -36,6 +36,8 @@ class OpenAIKind(NamedTuple):
     service: str = "auto"  # of Hugging Face's: router, endpoint, or what the address tells
     hears_thoughts: bool = False  # it takes back what its models thought, and wants to
     tasks: str = ""  # the module with what it is asked for in a way of its own, and the class there
+    responses: bool = False  # it speaks OpenAI's Responses too; a setting of every kind
+    responses_path: str = ""  # where, if that is not at `path`
 
 
 ROWS: dict[str, OpenAIKind] = {
@@ -46,6 +48,7 @@ ROWS: dict[str, OpenAIKind] = {
         "max_completion_tokens",
         asks=("api_version",),
         auth="header",
+        responses=True,
     ),
     "deepseek": OpenAIKind("DeepSeek", "https://api.deepseek.com/v1", hears_thoughts=True),
     "groq": OpenAIKind("Groq", "https://api.groq.com/openai/v1"),

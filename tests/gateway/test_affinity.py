@@ -15,6 +15,7 @@ from app.directory import Deployment, Provider
 from app.gateway import affinity
 from app.gateway.breakers import Breakers, Trip, deployment_breaker
 from app.gateway.call import Call
+from app.gateway.endpoints import RESPONSES
 from app.gateway.errors import ApiError
 from app.gateway.routing import Candidate
 from app.metering.reservations import NO_QUERY, Hold, Origin
@@ -119,6 +120,41 @@ def test_only_a_conversation_that_had_to_move_is_kept_and_one_that_came_back_is_
     led(back, usable, other)
     assert served(back, home) == Origin(key, "")
     assert served(back, other) == Origin(key, other)
+
+
+def going_on(usable: list[Candidate], id: str = "resp_1") -> Call:
+    call = asked({"model": "small", "input": "And?", "previous_response_id": id}, endpoint=RESPONSES)
+    affinity.query(call, affinity.who_keeps(call, usable), CLOSED)
+    return call
+
+
+class TestARequestThatGoesOnFromAnAnswer:
+    ABLE = SimpleNamespace(settings=EchoSettings(), speaks=lambda dialect: dialect == "openai_responses")
+
+    def able(self, *priorities: int) -> list[Candidate]:
+        return [way._replace(adapter=self.ABLE) for way in ways(*priorities)]
+
+    def test_is_led_by_the_answer_s_name_to_its_origin_alone(self) -> None:
+        first, usable = asked({"model": "small", "input": "Why?"}, endpoint=RESPONSES), self.able(0, 0, 1)
+        led(first, usable)
+        first.exchange = cast(Any, SimpleNamespace(kept_as="resp_1"))
+        kept = served(first, "d2")
+        after = going_on(usable)
+        assert kept == Origin(store.origin(after.conversation), "d2")
+        assert led(after, usable, "d2") == ["d2"]
+
+    def test_is_refused_where_that_is_gone(self) -> None:
+        with pytest.raises(ApiError) as refused:
+            led(going_on(self.able(0, 0)), self.able(0, 0), "d7")
+        assert (refused.value.status, refused.value.param) == (400, "previous_response_id")
+
+    def test_asks_those_that_can_have_it(self) -> None:
+        plain = SimpleNamespace(settings=EchoSettings(), speaks=lambda dialect: False)
+        mixed = [*self.able(0), ways(0, 0)[1]._replace(adapter=plain)]
+        call = going_on(mixed)
+        assert [one.deployment.id for one in affinity.who_keeps(call, mixed)] == ["d0"]
+        with pytest.raises(ApiError):
+            affinity.who_keeps(call, mixed[1:])
 
 
 class Tripped(Breakers):

@@ -73,7 +73,7 @@ def test_a_spent_budget_may_answer_402_but_for_clients_that_show_its_message_und
     assert path.dialect is not None
     made.dialect = dialect(path.dialect)
     error = refusals.refusal_of(made, spent, config)
-    assert error.status == (429 if path.path == "/v1/messages" else 402)
+    assert error.status == (429 if path.path in ("/v1/messages", "/v1/responses") else 402)
     assert (error.code, error.headers["x-should-retry"]) == ("insufficient_quota", "false")
 
 

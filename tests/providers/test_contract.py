@@ -42,7 +42,9 @@ CUT = [(kind, name) for kind, name in CASES if kind == home_of(kind) and recordi
 SHORT_ONES = [(kind, name) for kind, name in CUT if len(recordings_of(kind)[name].said or b"") <= SHORT]
 LONG_ONES = [case for case in CUT if case not in SHORT_ONES]
 STREAMS = [
-    (kind, name) for kind, name in SHORT_ONES if (one := recordings_of(kind)[name]).streams and one.capability == "chat"
+    (kind, name)
+    for kind, name in SHORT_ONES
+    if (one := recordings_of(kind)[name]).streams and one.capability == "chat" and one.endpoint != "responses"
 ]
 
 
@@ -59,7 +61,7 @@ def staged(kind: str, name: str) -> Iterator[tuple[Stage, Recording]]:
 def modes(kind: str, recording: Recording) -> list[bool]:
     """Whether to read it in the neutral language: as bytes too where clients speak that, and alone where none does, and for
     what the neutral language has no words."""
-    chats = recording.capability == "chat"
+    chats = recording.capability == "chat" and recording.endpoint != "responses"
     spoken = speaks_to_clients(kind) and (home_of(kind) != "anthropic" or recording.endpoint == "messages")
     return [mode for mode in (True, False) if (chats if mode else not chats or spoken)]
 
@@ -121,6 +123,9 @@ def check_bytes(recording: Recording, outcome: Outcome, body: Any) -> None:
     if recording.endpoint == "messages":
         check_messages(recording, outcome)
         return
+    if recording.endpoint == "responses":
+        check_responses(recording, outcome)
+        return
     if isinstance(body, str):
         assert b"".join(outcome.pieces).decode() == body
         return
@@ -161,6 +166,23 @@ def check_messages(recording: Recording, outcome: Outcome) -> None:
     assert all(value["model"] == OURS for value in values)
     for value in told:
         assert value["usage"]["output_tokens"] == used["completion_tokens"]
+
+
+def check_responses(recording: Recording, outcome: Outcome) -> None:
+    """The same of OpenAI's Responses."""
+    if not recording.streams:
+        told = values = [json.loads(piece) for piece in outcome.pieces]
+    else:
+        assert all(piece.endswith(b"\n\n") for piece in outcome.pieces)
+        events = [part.decode() for piece in outcome.pieces for part in piece.split(b"\n\n") if part]
+        said = [json.loads(event.partition("\ndata: ")[2]) for event in events]
+        assert [event.partition("\n")[0] for event in events] == [f"event: {value['type']}" for value in said]
+        assert outcome.error or said[-1]["type"] in ("response.completed", "response.incomplete")
+        values = [value["response"] for value in said if "response" in value]
+        told = [] if outcome.error else values[-1:]
+    assert all(value["model"] == OURS for value in values)
+    for value in told:
+        assert value["usage"]["output_tokens"] == (outcome.used or {})["completion_tokens"]
 
 
 FORM_FIELD = re.compile(r'name="(\w+)"\r\n\r\n(.*?)\r\n--', re.DOTALL)

@@ -290,8 +290,8 @@ WRONG_TYPE = Answer("<html><body>Bad gateway</body></html>", content_type="text/
 
 
 class Default(Behaviour):
-    """What a well-behaved OpenAI would say: chat, completions, embeddings, models; text is echoed word by word. And what
-    Anthropic would: messages."""
+    """What a well-behaved OpenAI would say: chat, responses, completions, embeddings, models; text is echoed word by word.
+    And what Anthropic would: messages."""
 
     def play(self, exchange: Exchange, wire: Wire) -> bool:
         if exchange.method == "GET" and exchange.path.partition("?")[0].endswith("/models"):
@@ -303,6 +303,7 @@ class Default(Behaviour):
             return failure(400, "not JSON").play(exchange, wire)
         for ending, answer in (
             ("/chat/completions", chat), ("/completions", completion), ("/embeddings", embeddings), ("/messages", messages),
+            ("/responses", responses),
             ("/messages/count_tokens", lambda asked: Answer({"input_tokens": 17 + len(asked["messages"])})),
             (":generateContent", generated), (":streamGenerateContent", lambda asked: generated(asked, stream=True)),
             (":batchEmbedContents", vectors), (":countTokens", lambda asked: Answer({"totalTokens": 18})),
@@ -470,6 +471,69 @@ def vectors(request: dict[str, Any], **options: Any) -> Behaviour:
     texts = [one["content"]["parts"][0]["text"] for one in request["requests"]]
     size = request["requests"][0].get("outputDimensionality") or 4
     return Answer({"embeddings": [{"values": [float(len(text)), *[0.5] * (size - 1)]} for text in texts]}, **options)
+
+
+def response(*items: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An answer of OpenAI's Responses."""
+    used = {"input_tokens": 12, "input_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 0}, "output_tokens": 3,
+            "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 15}  # fmt: skip
+    return {"id": "resp_up", "object": "response", "created_at": 1_700_000_000, "status": "completed", "error": None,
+            "incomplete_details": None, "model": "up", "output": list(items), "parallel_tool_calls": True, "store": True,
+            "tool_choice": "auto", "tools": [], "service_tier": "default", "usage": used} | more  # fmt: skip
+
+
+def said(text: str, id: str = "msg_up") -> dict[str, Any]:
+    """A message in such an answer."""
+    content = [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]
+    return {"id": id, "type": "message", "status": "completed", "role": "assistant", "content": content}
+
+
+def numbered(*values: dict[str, Any], **options: Any) -> Stream:
+    """A stream of Responses: events that name their type and have numbers."""
+    return events_of(*({**value, "sequence_number": at} for at, value in enumerate(values)), **options)
+
+
+def responses(request: dict[str, Any], **options: Any) -> Behaviour:
+    """The default answer to a request for a response: the last words, or a call of each function."""
+    items = request.get("input") or ""
+    last = items if isinstance(items, str) else items[-1].get("content", items[-1].get("output")) or ""
+    texts = last if isinstance(last, str) else " ".join(str(part.get("text", "")) for part in last)
+    words = [word + " " for word in texts.split()] or ["Hello "]
+    calls = [{"id": f"fc_{at}", "type": "function_call", "status": "completed", "call_id": f"call_{at}",
+              "name": tool["name"], "arguments": json.dumps({"text": "".join(words)})}
+             for at, tool in enumerate(request.get("tools") or []) if tool["type"] == "function"]  # fmt: skip
+    output = calls or [said("".join(words).rstrip())]
+    used = {"input_tokens": 12, "input_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 0},
+            "output_tokens": len(words), "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 12 + len(words)}  # fmt: skip
+    whole = response(*output, model=request["model"], usage=used, store=request.get("store", True))
+    if not request.get("stream"):
+        return Answer(whole, **options)
+    begun = whole | {"status": "in_progress", "output": [], "usage": None}
+    values: list[dict[str, Any]] = [
+        {"type": f"response.{word}", "response": begun} for word in ("created", "in_progress")
+    ]
+    for index, item in enumerate(output):
+        place: dict[str, Any] = {"output_index": index}
+        within = place | {"item_id": item["id"]}
+        if calls:
+            values += [
+                {"type": "response.output_item.added", **place, "item": item | {"arguments": "", "status": "in_progress"}},
+                {"type": "response.function_call_arguments.delta", **within, "delta": item["arguments"]},
+                {"type": "response.function_call_arguments.done", **within, "arguments": item["arguments"],
+                 "name": item["name"]},
+            ]  # fmt: skip
+        else:
+            part, text = item["content"][0], within | {"content_index": 0}
+            values += [
+                {"type": "response.output_item.added", **place, "item": item | {"content": [], "status": "in_progress"}},
+                {"type": "response.content_part.added", **text, "part": part | {"text": ""}},
+                *({"type": "response.output_text.delta", **text, "delta": word, "logprobs": []} for word in words),
+                {"type": "response.output_text.done", **text, "text": part["text"], "logprobs": []},
+                {"type": "response.content_part.done", **text, "part": part},
+            ]  # fmt: skip
+        values.append({"type": "response.output_item.done", **place, "item": item})
+    return numbered(*values, {"type": "response.completed", "response": whole}, **options)
 
 
 def embeddings(request: dict[str, Any], **options: Any) -> Behaviour:

@@ -22,7 +22,7 @@ from app.blueprints.v1.http import Answer, Request, passed_headers
 from app.blueprints.v1.serve import serve
 from app.directory import CallerRecord
 from app.gateway import metrics
-from app.gateway.endpoints import ASKED, CHAT, COUNT_TOKENS, MESSAGES, METERS, MODELS, Endpoint, meant_by
+from app.gateway.endpoints import ASKED, CHAT, COUNT_TOKENS, MESSAGES, METERS, MODELS, RESPONSES, Endpoint, meant_by
 from app.gateway.errors import ApiError, bad_request, internal, unknown_path, wrong_method
 from app.gateway.labels import labels_in, session_in
 from app.gateway.runtime import Runtime, of_process
@@ -62,6 +62,10 @@ def register(app: Flask) -> None:
 
     def misdirected(error: HTTPException) -> Response:
         """A path or method that is not there: below /v1 told only to those who have a key, or who ask for the methods."""
+        if _path() == RESPONSES.path and flask.request.headers.get("Upgrade", "").lower() == "websocket":
+            nothing = Response(status=426)  # by which clients know that they are to go on without
+            del nothing.headers["Content-Type"]
+            return nothing
         spoken = MESSAGES if f"{_path()}/".startswith(f"{MESSAGES.path}/") else None
         is_v1 = f"{_path()}/".startswith("/v1/") or _path() in METERS
         request = _request(gateway(), spoken)

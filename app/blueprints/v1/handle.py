@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from app.blueprints.v1.http import JSON, Answer, Request
+from app.blueprints.v1.http import JSON, STREAM, Answer, Request
 from app.directory import CallerRecord
 from app.gateway.errors import FINAL, ApiError, bad_request, internal, too_large, unavailable
 from app.gateway.metrics import count_refusal
@@ -48,6 +48,9 @@ def refusal(request: Request, error: ApiError) -> Answer:
         headers |= FINAL
     if error.page is not None:
         error.message += f" See {request.runtime.config.origin_asked(request.origin)}{error.page}"
+    told = request.dialect.refusal_stream(error, request.streams, request.agent) if request.streams else None
+    if told is not None:
+        return Answer(200, headers | STREAM, told)
     if not request.is_read:
         # What was not read of the body would be taken for the next request.
         headers["Connection"] = "close"

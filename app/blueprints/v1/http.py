@@ -20,6 +20,7 @@ from app.runtime.ids import new_id
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+STREAM = {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @cache
@@ -51,6 +52,7 @@ class Request:
         "runtime",
         "session",
         "socket",
+        "streams",
     )
 
     def __init__(
@@ -91,6 +93,7 @@ class Request:
         self.labels = labels  # what of its own words may be stored
         self.origin = origin  # scheme and host as the client knows them
         self.is_read = False  # nothing of the body is left that could be taken for the next request
+        self.streams = ""  # the model whose answer is to come as a stream, once that is known
         self.counted = False  # it is in the metrics
 
     @property

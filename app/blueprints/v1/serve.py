@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from app.blueprints.v1.handle import read_body
-from app.blueprints.v1.http import EVENTS, JSON, Answer, Request
+from app.blueprints.v1.http import JSON, STREAM, Answer, Request
 from app.directory import CallerRecord
 from app.gateway import pipeline
 from app.gateway.admission import admit, check_endpoint
@@ -47,6 +47,8 @@ def own(request: Request, value: Any) -> Answer:
 
 
 def _run(request: Request, call: Call) -> Answer:
+    if call.request.stream:
+        request.streams = call.request.model
     watch = Watch(request.socket, lambda: call.interrupt("gone"))
     try:
         answer = pipeline.run(request.runtime, call)
@@ -67,7 +69,7 @@ def _run(request: Request, call: Call) -> Answer:
         return Answer(200, {"Content-Type": answer.media_type or JSON, **headers}, answer.body)
     if request.socket is not None:
         request.socket.settimeout(SLOW_READER_S)
-    headers |= {"Content-Type": answer.media_type or EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    headers |= STREAM if answer.media_type is None else STREAM | {"Content-Type": answer.media_type}
     return Answer(200, headers, _Watched(answer.body, watch))
 
 

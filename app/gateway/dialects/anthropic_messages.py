@@ -5,9 +5,7 @@ What is not known here passes to an upstream of the same dialect as it came. For
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -15,14 +13,15 @@ from msgspec import Meta
 
 from app.directory import Model
 from app.gateway import metrics
-from app.gateway.dialects.base import Asked, Dialect
+from app.gateway.dialects.base import OF_NEXT, OF_NOTHING, Asked, Dialect, hidden_signature
 from app.gateway.dialects.openai import MESSAGE_TOKENS, STEERING, JsonRequest, added, parse, size_of, tier_of
 from app.gateway.dialects.openai_chat import FILE_TOKENS, IMAGE_TOKENS, OPENING
+from app.gateway.dialects.tool_names import short_name
 from app.gateway.envelope import open_envelope
 from app.gateway.errors import ApiError, bad_request
 from app.metering.pricing import TokenBound
 from app.providers.anthropic_usage import usage_object
-from app.providers.base import Exchange, UpstreamRequest
+from app.providers.base import Exchange, UpstreamError, UpstreamRequest
 from app.providers.conversation import (
     Conversation,
     Event,
@@ -75,17 +74,12 @@ TEXT_DELTA = (
     b"event: content_block_delta\n"
     b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
 )
-LONGEST_NAME = 64  # characters of a tool's name that every other upstream takes
 LONGEST_USER = 64
-_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _THOUGHTS = ("thinking", "redacted_thinking")
 # Blocks that are nothing but their texts and what is within them.
 _TEXTS = frozenset(
     (*_THOUGHTS, "text", "tool_use", "tool_result", "search_result", "tool_reference", "mid_conv_system")
 )
-# This dialect has signatures of thoughts alone. Those of other parts are kept in the thoughts before them, or in thoughts
-# that stand for a part without a text; clients give back thoughts as they came.
-OF_NEXT, OF_NOTHING = "next:", "here:"
 _THOUGHTS_SPELLED = (b'"thinking"', b'"redacted_thinking"')
 
 
@@ -219,7 +213,10 @@ class AnthropicMessages(Dialect):
         kind = "billing_error" if error.code == "insufficient_quota" else ERROR_TYPES.get(error.status, "api_error")
         return _error(kind, error.message, request_id)
 
-    def cut(self, message: str, original: tuple[str, bytes] | None = None) -> bytes:
+    def cut(
+        self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")
+    ) -> bytes:
+        original = None if error is None else error.original
         if original is not None and original[0] == self.name and b"\n" not in original[1]:
             return b"event: error\ndata: " + original[1] + b"\n\n"
         return b"event: error\ndata: " + _error("api_error", message) + b"\n\n"
@@ -228,7 +225,7 @@ class AnthropicMessages(Dialect):
         return f"session {session}" if session else _opening(request.parsed)
 
     def is_bound(self, request: UpstreamRequest) -> bool:
-        raw = request.members.get("messages", b"")
+        raw = bytes(request.members.get("messages", b""))
         return any(name in raw for name in _THOUGHTS_SPELLED)
 
     def leave_home(self, request: UpstreamRequest) -> None:
@@ -264,13 +261,13 @@ class AnthropicMessages(Dialect):
                 reading.dropped.add("tools")
         choice = _choice(asked.tool_choice)
         if choice is not None and choice not in ("auto", "none", "required"):
-            choice = _short(choice)
+            choice = short_name(choice)
             if all(tool.name != choice for tool in tools):
                 raise bad_request(
                     f"The provider of '{request.model}' does not have the tool that 'tool_choice' names.", "tool_choice"
                 )
         for name, raw in request.members.items():
-            if name not in TRANSLATED and name not in request.takes and raw != b"null":
+            if name not in TRANSLATED and not (name == "top_k" and name in request.takes) and raw != b"null":
                 reading.dropped.add(name if name in NAMED else "other")
         if "anthropic-beta" in request.headers:
             reading.dropped.add("betas")
@@ -396,7 +393,7 @@ class _Blocks:
     def _sign(self, signature: str, signed: str) -> Iterator[bytes]:
         """Keep the signature of what follows, or of nothing."""
         yield from self._enter(Reasoning, {"type": "thinking", "thinking": "", "signature": ""})
-        yield self._delta({"type": "signature_delta", "signature": _hidden(signature, signed)})
+        yield self._delta({"type": "signature_delta", "signature": hidden_signature(signature, signed)})
         yield from self._close()
 
     def _call(self, event: ToolCallDelta) -> Iterator[bytes]:
@@ -478,7 +475,7 @@ class _Reading:
                 )
             case "tool_use":
                 arguments = msgspec.json.encode(block.get("input") or {}).decode()
-                yield ToolCall(_text(block, "id"), _short(_text(block, "name")), arguments, self._signed())
+                yield ToolCall(_text(block, "id"), short_name(_text(block, "name")), arguments, self._signed())
             case "tool_result":
                 inner = tuple(part for part in self.parts(block.get("content")) if isinstance(part, Text | Media))
                 yield ToolResult(_text(block, "tool_use_id"), inner, block.get("is_error") is True)
@@ -563,25 +560,17 @@ def _schema(asked: MessagesRequest) -> Schema | None:
 def _tool(tool: dict[str, Any]) -> Tool:
     schema, description, strict = tool.get("input_schema"), tool.get("description"), tool.get("strict")
     return Tool(
-        _short(tool["name"]),
+        short_name(tool["name"]),
         description if isinstance(description, str) else None,
         schema if isinstance(schema, dict) else {"type": "object", "properties": {}},
         strict if isinstance(strict, bool) else None,
     )
 
 
-def _short(name: str) -> str:
-    """A tool's name as every upstream takes it; `_names` finds the client's again."""
-    if len(name) <= LONGEST_NAME and not _NO_NAME.search(name):
-        return name
-    digest = blake2b(name.encode("utf-8", "replace"), digest_size=4).hexdigest()
-    return f"{_NO_NAME.sub('_', name)[: LONGEST_NAME - 9]}_{digest}"
-
-
 def _names(request: UpstreamRequest) -> dict[str, str]:
     """The client's names of its tools, by those that were sent, where they differ."""
     names = [tool["name"] for tool in request.parsed.tools or () if tool.get("type") in CLIENTS_TOOLS]
-    return {short: name for name in names if (short := _short(name)) != name}
+    return {short: name for name in names if (short := short_name(name)) != name}
 
 
 def _choice(choice: Any) -> str | None:
@@ -597,16 +586,11 @@ def _choice(choice: Any) -> str | None:
     return None
 
 
-def _hidden(signature: str, signed: str) -> str:
-    """A signature of what follows, or of nothing, as one of thoughts."""
-    return (OF_NEXT if signed else OF_NOTHING) + signature
-
-
 def _blocks_of(part: Text | Reasoning | ToolCall, names: dict[str, str]) -> Iterator[dict[str, Any]]:
     """A part of an answer as its block, behind the thoughts that keep its signature."""
     signed = "" if isinstance(part, Reasoning) else part.text if isinstance(part, Text) else part.name
     if not isinstance(part, Reasoning) and part.signature:
-        yield {"type": "thinking", "thinking": "", "signature": _hidden(part.signature, signed)}
+        yield {"type": "thinking", "thinking": "", "signature": hidden_signature(part.signature, signed)}
     if not isinstance(part, Text) or part.text:
         yield _block(part, names)
 

@@ -13,10 +13,20 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from app.directory import Model
 from app.gateway.errors import ApiError
 from app.metering.pricing import TokenBound
-from app.providers.base import Exchange, UpstreamRequest
+from app.providers.base import Exchange, UpstreamError, UpstreamRequest
 from app.providers.conversation import Conversation
+from app.runtime.agents import Agent
 from app.runtime.forms import Form
 from app.runtime.jsonbody import RawObject
+
+# Some dialects have signatures of thoughts alone. Those of other parts are kept in the thoughts before them, or in thoughts
+# that stand for a part without a text; clients give back thoughts as they came.
+OF_NEXT, OF_NOTHING = "next:", "here:"
+
+
+def hidden_signature(signature: str, signed: str) -> str:
+    """A signature of what follows, or of nothing, as one of thoughts."""
+    return (OF_NEXT if signed else OF_NOTHING) + signature
 
 
 class Checked(Protocol):
@@ -81,9 +91,24 @@ class Dialect(ABC):
         """A refusal, JSON."""
 
     @abstractmethod
-    def cut(self, message: str, original: tuple[str, bytes] | None = None) -> bytes:
-        """The event that ends a stream which failed after its first byte. `original` is the upstream's error, see
-        `UpstreamError`."""
+    def cut(
+        self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")
+    ) -> bytes:
+        """What ends a stream that failed after its first byte. `error` is the upstream's, or what came of it, if it is
+        that; `sent` are the first and the last piece of the answer that the client was sent."""
+
+    def refusal_stream(self, error: ApiError, model: str, agent: Agent | None) -> bytes | None:
+        """A refusal as a stream of its own, where a client that asked for one reads it only there (`agent` says which client it
+        is); None where its status and body say it."""
+        return None
+
+    def conversation_after(self, kept_as: str) -> str:
+        """What tells the requests that go on from an answer, see `Exchange.kept_as`, from all others."""
+        return f"answer {kept_as}"
+
+    def kept_upstream(self, request: UpstreamRequest) -> str | None:
+        """The member that names an answer of the past which only the upstream has that gave it; None where there is none."""
+        return None
 
     def conversation_id(self, request: UpstreamRequest, session: str) -> str:
         """What tells the requests of one conversation from all others, "" where there is nothing. `session` is what the

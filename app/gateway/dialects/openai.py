@@ -15,7 +15,7 @@ from app.gateway.dialects.base import Asked, Dialect
 from app.gateway.envelope import decode_member, invalid, open_envelope
 from app.gateway.errors import ApiError, bad_request
 from app.metering.pricing import TokenBound
-from app.providers.base import UpstreamRequest
+from app.providers.base import UpstreamError, UpstreamRequest
 
 # Members of other gateways' clients by which a caller would steer the gateway to an address or a credential.
 FORBIDDEN = ("api_base", "base_url", "api_key", "api_version", "extra_headers")
@@ -107,7 +107,9 @@ class OpenAIDialect(Dialect):
     def error(self, error: ApiError, request_id: str) -> bytes:
         return envelope_of(error)
 
-    def cut(self, message: str, original: tuple[str, bytes] | None = None) -> bytes:
+    def cut(
+        self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")
+    ) -> bytes:
         body = {"error": {"message": message, "type": "upstream_error", "param": None, "code": "upstream_cut"}}
         return b"data: " + msgspec.json.encode(body) + b"\n\n"
 
@@ -139,6 +141,16 @@ def added(model: Model) -> int:
 
 def priced_apart(asked: JsonRequest, values: dict[str, Any]) -> str | None:
     """The member of a body that may cost more than its tokens at the model's price; None where there is none."""
+    if (name := member_priced_apart(values)) is not None:
+        return name
+    for index, tool in enumerate(getattr(asked, "tools", None) or ()):
+        if tool["type"] not in CLIENTS_TOOLS:
+            return f"tools[{index}].type"
+    return None
+
+
+def member_priced_apart(values: dict[str, Any]) -> str | None:
+    """The same without a look at the tools."""
     if not PRICED_APART.isdisjoint(values):
         for name in sorted(PRICED_APART.intersection(values)):
             if values[name] not in (None, False):
@@ -146,9 +158,6 @@ def priced_apart(asked: JsonRequest, values: dict[str, Any]) -> str | None:
     modalities = values.get("modalities")
     if modalities is not None and modalities != ["text"]:
         return "modalities"
-    for index, tool in enumerate(getattr(asked, "tools", None) or ()):
-        if tool["type"] not in CLIENTS_TOOLS:
-            return f"tools[{index}].type"
     return None
 
 

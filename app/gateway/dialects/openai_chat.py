@@ -294,7 +294,7 @@ class OpenAIChat(OpenAIDialect):
         return _opening(request.parsed.messages)
 
     def is_bound(self, request: UpstreamRequest) -> bool:
-        raw = request.members.get("messages", b"")
+        raw = bytes(request.members.get("messages", b""))
         return any(name in raw for name in _OF_HOME_SPELLED)
 
     def leave_home(self, request: UpstreamRequest) -> None:

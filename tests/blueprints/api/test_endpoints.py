@@ -93,13 +93,13 @@ def test_what_would_be_refused_says_why(app: Flask, ids: dict[str, str]) -> None
 def test_the_list_has_what_is_served_and_narrows_to_what_is_on_or_off(app: Flask, people: People) -> None:
     admin = sign_in(app, "admin")
     with app.app_context():  # as an older database has it
-        transaction(lambda: db.session.add(providers.Endpoint(id="responses", path="/v1/responses")))
+        transaction(lambda: db.session.add(providers.Endpoint(id="moderations", path="/v1/moderations")))
 
     def listed(query: str = "") -> list[str]:
         return [row["path"] for row in admin.get(f"/api/endpoints{query}").get_json()["data"]]
 
     assert listed() == listed("?status=active") == sorted(endpoint.path for endpoint in TABLE)
-    assert admin.get("/api/endpoints/responses").status_code == 404
+    assert admin.get("/api/endpoints/moderations").status_code == 404
     before = admin.get("/api/endpoints/models").get_json()
     after = admin.put("/api/endpoints/models", json={"active": False}).get_json()
     assert after["created_at"] == before["created_at"] and after["updated_at"] > before["updated_at"]

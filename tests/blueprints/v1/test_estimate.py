@@ -64,6 +64,15 @@ def test_it_is_free_and_asks_no_upstream(gate: Gate, upstream: Upstream, client:
     assert client("/v1/chat/completions", words()).status == 200
 
 
+def test_a_response_is_estimated_as_it_is_held_for(gate: Gate, client: Client) -> None:
+    gate.limit("user", "person-1", "10")
+    asked = {"model": "small", "input": "one two three", "tools": [{"type": "web_search"}]}
+    told = client("/v1/estimate", {"endpoint": "/v1/responses", "request": asked}).json
+    assert client("/v1/responses", asked).status == 200
+    (event,) = gate.events()
+    assert money.parse(told["hold"]) == event.hold_nano and event.cost_nano <= money.parse(told["likely_cost"])
+
+
 def test_other_paths_are_estimated_by_their_names(client: Client) -> None:
     asked = {"endpoint": "/v1/embeddings", "request": {"model": "small", "input": "one two three"}}
     told = client("/v1/estimate", asked).json

@@ -21,6 +21,7 @@ from tests.services.upstream import GARBAGE, INVALID_JSON, WRONG_TYPE, Answer, H
 SECRET = "sk-upstream-0123456789abcdef"
 FIELDS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello"}]},
+    "/v1/responses": {"input": "Hello"},
     "/v1/completions": {"prompt": "Hello"},
     "/v1/embeddings": {"input": "Hello"},
     "/v1/audio/transcriptions": {"language": "en"},
@@ -31,6 +32,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "/v1/images/variations": {"n": "1"},
     "/v1/rerank": {"query": "What is red?", "documents": ["A boat"]},
 }
+PATHS = {"/v1/responses": "/v1/chat/completions"}  # where this upstream is asked for them
 # What comes of it, by name: an upstream's behaviour, and the status that the client gets.
 BEHAVIOURS: dict[str, tuple[Any, int]] = {
     "no HTTP": (GARBAGE, 502), "reset": (Raw(reset=True), 502), "HTML": (WRONG_TYPE, 502), "cut": (INVALID_JSON, 502),
@@ -76,7 +78,7 @@ def test_a_failure_is_clean_free_and_in_time(
 ) -> None:
     behaviour, status = BEHAVIOURS[name]
     gate.limit("user", "person-1", "100")
-    upstream.always(path, behaviour)
+    upstream.always(PATHS.get(path, path), behaviour)
     began = time.monotonic()
     with upstream.refusing() if behaviour is None else nullcontext():
         answer = ask(client, path)
@@ -87,4 +89,4 @@ def test_a_failure_is_clean_free_and_in_time(
     (event,) = gate.events()
     assert (event.outcome, event.cost_nano, event.endpoint) == ("error", 0, path)
     assert gate.counted("user", "person-1") == (0, 0)
-    assert all(request.path == path for request in upstream.requests)
+    assert all(request.path == PATHS.get(path, path) for request in upstream.requests)

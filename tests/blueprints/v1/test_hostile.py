@@ -18,12 +18,14 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(s
 known = st.sampled_from([
     "model", "messages", "input", "stream", "n", "tools", "tool_choice", "stop", "max_tokens", "temperature", "provider",
     "response_format", "stream_options", "logit_bias", "encoding_format", "dimensions", "functions", "user", "seed", "system",
-    "thinking", "output_config", "metadata", "stop_sequences", "speed",
+    "thinking", "output_config", "metadata", "stop_sequences", "speed", "instructions", "text", "reasoning", "background",
+    "conversation", "prompt", "previous_response_id", "include", "max_output_tokens",
 ])  # fmt: skip
 messages = st.lists(st.fixed_dictionaries({"role": scalars, "content": values}) | values, max_size=3)
 bodies = st.dictionaries(known, values | messages, max_size=8)
 endpoints = pytest.mark.parametrize(
-    "path", ["/v1/chat/completions", "/v1/embeddings", "/v1/messages", "/v1/messages/count_tokens"]
+    "path",
+    ["/v1/chat/completions", "/v1/embeddings", "/v1/messages", "/v1/messages/count_tokens", "/v1/responses"],
 )
 fuzz = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -442,6 +442,16 @@ class TestAConversation:
         ]  # fmt: skip
         assert request.raw is None and not spoken.is_bound(request)
 
+    def test_that_is_long_leaves_home_too(self) -> None:
+        spoken, thought = (
+            dialects.dialect("anthropic_messages"),
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+        )
+        request = asked(message([{"type": "text", "text": "x" * 70_000}, thought])).request
+        assert spoken.is_bound(request)
+        spoken.leave_home(request)
+        assert not spoken.is_bound(request)
+
     def test_is_known_by_its_session_or_its_opening(self) -> None:
         spoken = dialects.dialect("anthropic_messages")
         one, other = asked(message("one", system="Be kind.")).request, asked(message("two", system="Be kind.")).request

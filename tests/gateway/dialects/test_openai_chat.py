@@ -235,6 +235,14 @@ def test_what_only_a_conversations_home_understands_is_left_out_elsewhere() -> N
     ]  # fmt: skip
 
 
+def test_a_long_conversation_leaves_its_home_too() -> None:
+    said = {"role": "assistant", "content": "x" * 70_000, "reasoning_details": [1]}
+    call = asked({"model": "small", "messages": [QUESTION, said]})
+    assert call.dialect.is_bound(call.request)
+    call.dialect.leave_home(call.request)
+    assert not call.dialect.is_bound(call.request)
+
+
 def test_a_conversation_that_is_not_bound_goes_elsewhere_byte_for_byte() -> None:
     call = asked(b'{"model": "small", "messages":  [{"role":"user" ,"content":"hi"}]}')
     before = bytes(call.request.members["messages"])

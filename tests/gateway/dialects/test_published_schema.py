@@ -54,6 +54,8 @@ AS_IT_CAME = re.compile(rb'"prompt_filter_results"')
 def is_judged(recording: Recording) -> bool:
     return (
         "error" not in recording.gives
+        and recording.endpoint
+        != "responses"  # they pass as they came; those that are made are judged where they are made
         and recording.capability in (STREAMED if recording.streams else WHOLE)
         and recording.asks.get("response_format") not in ("text", "srt", "vtt")
     )

@@ -13,7 +13,7 @@ from app.gateway.dialects.openai import JsonRequest, added, parse, size_of
 from app.gateway.envelope import open_envelope
 from app.gateway.errors import ApiError
 from app.metering.pricing import TokenBound
-from app.providers.base import Exchange, UpstreamRequest
+from app.providers.base import Exchange, UpstreamError, UpstreamRequest
 from app.providers.conversation import Conversation, Finish, Text, Turn
 
 
@@ -44,7 +44,9 @@ class Words(Dialect):
     def error(self, error: ApiError, request_id: str) -> bytes:
         return f"no ({error.status}): {error.message}\n".encode()
 
-    def cut(self, message: str, original: tuple[str, bytes] | None = None) -> bytes:
+    def cut(
+        self, message: str, error: UpstreamError | ApiError | None = None, sent: tuple[bytes, bytes] = (b"", b"")
+    ) -> bytes:
         return f"cut: {message}\n".encode()
 
     def conversation(self, request: UpstreamRequest) -> Conversation:
