@@ -96,6 +96,8 @@ GET    /notices                                         led 200 200 200 200
 POST   /notices/{notice}/reading                        led 303 404 404 404
 POST   /notices/email                                   led 303 303 303 303 {"email": "y"}
 POST   /notices/reading                                 led 303 303 303 303
+GET    /search?q=app                                    led 200 200 200 200
+GET    /search/suggestions?q=app                        led 200 200 200 200
 GET    /reference                                       led 200 200 200 200
 GET    /reference/objects                               led 200 200 200 200
 GET    /teams                                           led 200 200 200 200
@@ -283,6 +285,7 @@ POST   /api/providers/{provider}/test                   401 403 403 403 200 {}
 GET    /api/requests                                    401 200 200 200 200
 GET    /api/requests/{request}                          401 200 404 200 200
 GET    /api/requests/stats                              401 200 200 200 200
+GET    /api/search?q=app                                401 200 200 200 200
 GET    /api/status                                      401 200 200 200 200
 GET    /api/status/health                               401 200 200 200 200
 GET    /api/unpriced-usage                              401 403 403 200 200
