@@ -8,6 +8,7 @@ from xdist.scheduler import LoadGroupScheduling
 
 PORTICO = "the shared Portico"
 GROUPS = {
+    "tests/journeys/test_account.py": PORTICO,
     "tests/journeys/test_admins.py": PORTICO,
     "tests/journeys/test_connect.py": PORTICO,
     "tests/journeys/test_first_path.py": PORTICO,

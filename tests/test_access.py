@@ -96,6 +96,15 @@ GET    /notices                                         led 200 200 200 200
 POST   /notices/{notice}/reading                        led 303 404 404 404
 POST   /notices/email                                   led 303 303 303 303 {"email": "y"}
 POST   /notices/reading                                 led 303 303 303 303
+GET    /account                                         led 200 200 200 200
+GET    /account/export                                  led 200 200 200 200
+POST   /account/preferences                             led 303 303 303 303 {"timezone": "UTC", "theme": "dark"}
+POST   /account/sessions/{session}/ending               led 303 404 404 404
+POST   /account/sessions/ending                         led 303 303 303 303
+POST   /account/tokens                                  led 201 201 201 201
+       {"name": "a program", "scopes": "portal", "days": "30"}
+GET    /account/tokens/{token}/revocation               led 200 404 404 404
+POST   /account/tokens/{token}/revocation               led 303 404 404 404
 GET    /search?q=app                                    led 200 200 200 200
 GET    /search/suggestions?q=app                        led 200 200 200 200
 GET    /reference                                       led 200 200 200 200

@@ -411,6 +411,9 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "reference-objects", "person", "/reference/objects"
     yield "search", "person", "/search?q=gpt"
     yield "search-nothing", "person", "/search?q=no+such+thing"
+    yield "account", "person", "/account"
+    for section in ("preferences", "sessions", "tokens"):
+        yield f"account-{section}", "person", f"/account?section={section}"
     yield "password", "person", "/password"
     yield "not-found", "person", "/keys/nowhere"
     yield "admin-approvals", "admin", "/admin/approvals"

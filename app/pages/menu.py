@@ -49,6 +49,7 @@ USER = (
     Entry("API reference", "/reference", "code"),
 )
 OWN = (  # behind the person's name
+    Entry("Account", "/account", "user"),
     Entry("Change password", "/password", "lock"),
 )
 APPROVALS, STATUS = "/admin/approvals", "/admin/status"
@@ -105,6 +106,7 @@ def _person_context() -> dict[str, Any]:
     role = {"admin": "Administrator", "admin-readonly": "Administrator, read only"}.get(current_user.role, "")
     return {
         "menu": _menu(person, served, person_badges.pending),
+        "theme": person.theme,
         "signed_in": {"name": current_user.username, "detail": current_user.email or role},
         "user_menu": [entry._asdict() for entry in OWN if entry.href in served],
         "logout_href": "/sign-out" if "/sign-out" in served else None,

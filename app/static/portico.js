@@ -86,6 +86,8 @@
       button.classList.toggle("pf-m-selected", chosen);
     });
     on("click", "button[data-theme]", (e, button) => { window.porticoTheme(button.dataset.theme); button.closest("details").open = false; });
+    // A theme for every browser goes before the one that this browser kept.
+    on("submit", "form[data-forget-theme]", () => { try { localStorage.removeItem("portico-theme"); } catch { /* private window */ } });
     document.addEventListener("portico:theme", mark);
     mark();
   };
