@@ -43,6 +43,7 @@ TITLES: dict[Kind, str] = {  # of the kinds in the portal
 }
 FOR_ADMINS = ("person", "provider")
 SHORTEST, LONGEST, MOST = 2, 200, 50  # characters of a text; hits
+LAST = 4  # characters of a key's secret that it is known by
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _EXACT, _BEGINS, _CONTAINS, _ELSEWHERE = range(4)  # how well a title matches
@@ -67,12 +68,13 @@ class Ranked(NamedTuple):
 
 class Search(NamedTuple):
     """One search: who asks for what, and how many hits of a kind at most. With `everything` people, providers and the
-    admins' pages are searched too."""
+    admins' pages are searched too; with `by_id` only ids are compared."""
 
     person: Person
     text: str
     limit: int
     everything: bool
+    by_id: bool = False
 
 
 def find(person: Person, text: str, *, everything: bool, kind: Kind | None = None, limit: int = 20) -> list[Hit]:
@@ -86,15 +88,20 @@ def find(person: Person, text: str, *, everything: bool, kind: Kind | None = Non
     if not SHORTEST <= len(text) <= LONGEST or "\0" in text:
         raise Invalid(f"Enter {SHORTEST} to {LONGEST} characters.", "q")
     search = Search(person, text, limit, everything and person.sees_everything)
+    finders = [finder for name, finder in _FINDERS.items() if kind in (None, name)]
+    by_id = _best(finders, search._replace(text=text.lower(), by_id=True)) if _ID.fullmatch(text) else []
+    return by_id or _best(finders, search)
+
+
+def _best(finders: Iterable[Callable[[Search], Iterable[Ranked]]], search: Search) -> list[Hit]:
     found = []
-    for order, (name, finder) in enumerate(_FINDERS.items()):
-        if kind in (None, name):
-            turns: dict[int, int] = {}
-            for rank, hit in finder(search):
-                turns[rank] = turns.get(rank, 0) + 1
-                found.append(((rank, turns[rank], order), hit))
+    for order, finder in enumerate(finders):
+        turns: dict[int, int] = {}
+        for rank, hit in finder(search):
+            turns[rank] = turns.get(rank, 0) + 1
+            found.append(((rank, turns[rank], order), hit))
     found.sort(key=lambda one: one[0])
-    return [hit for _, hit in found[:limit]]
+    return [hit for _, hit in found[: search.limit]]
 
 
 def kinds_for(person: Person) -> dict[Kind, str]:
@@ -123,9 +130,10 @@ def _models(search: Search) -> Iterable[Ranked]:
 
 def _keys(search: Search) -> Iterable[Ranked]:
     visible = keys.visible_to(search.person)
-    ending = ApiKey.secrets.any(KeySecret.last4 == search.text)
+    ending = ApiKey.secrets.any(KeySecret.last4 == search.text) if len(search.text) == LAST else None
     for rank, key in _rows(search, keys.filtered(visible, search=search.text), visible, ApiKey.name, exact=ending):
-        detail = f"{key.prefix}…{key.last4}, {key.status}"
+        owner = key.team.name if key.team else "" if key.person_id == search.person.id else key.person.username
+        detail = ", ".join(word for word in (f"{key.prefix}…{key.last4}", owner, key.status) if word)
         yield Ranked(rank, _hit("key", key.id, key.name, detail, f"/keys/{key.id}"))
 
 
@@ -155,9 +163,9 @@ def _providers(search: Search) -> Iterable[Ranked]:
 
 def _requests(search: Search) -> Iterable[Ranked]:
     """The one request with this id, also one that was refused within the last day."""
-    if not _ID.fullmatch(search.text):
+    if not search.by_id:
         return
-    id = search.text.lower()
+    id = search.text
     if entries := requests.entries_of(reader_of(search.person), id):
         detail = f"{entries[0].model}, {entries[0].outcome}"
     elif refusal := refused_requests.find(search.person, id):
@@ -177,7 +185,7 @@ def _subscriptions(search: Search) -> Iterable[Ranked]:
 
 def _pages(search: Search) -> Iterable[Ranked]:
     text = search.text.casefold()
-    for page in menu.pages(search.person):
+    for page in () if search.by_id else menu.pages(search.person):
         if (search.everything or not page.href.startswith("/admin/")) and text in page.label.casefold():
             label = page.label.casefold()
             rank = _EXACT if label == text else _BEGINS if label.startswith(text) else _CONTAINS
@@ -199,13 +207,13 @@ _FINDERS: dict[str, Callable[[Search], Iterable[Ranked]]] = {
 def _rows(
     search: Search, query: Select[Any], by_id: Select[Any], *names: Any, exact: ColumnElement[bool] | None = None
 ) -> list[tuple[int, Any]]:
-    """The best rows of `query`, each with its rank; for a text that is an id, those of `by_id` that have it.
+    """The best rows of `query`, each with its rank; in a search by id the row of `by_id` that has it.
 
     `names` are the columns that it is called by, of which the first is its title; `exact` is another way to match exactly.
     """
     table = query.column_descriptions[0]["entity"]
-    if _ID.fullmatch(search.text) and (row := db.session.scalar(by_id.where(table.id == search.text.lower()))):
-        return [(_EXACT, row)]
+    if search.by_id:
+        return [(_EXACT, row) for row in db.session.scalars(by_id.where(table.id == search.text)).unique()]
     text = search.text.lower()
     equal = [func.lower(name) == text for name in names]
     title = func.lower(names[0])

@@ -27,6 +27,11 @@ def test_a_model_is_reached_by_the_keyboard_alone(visit, newcomer):
     page.keyboard.press("Enter")
     page.wait_for_url("**/search?q=echo-1")
     page.keyboard.press("/")
+    page.keyboard.type("restricted")  # in the place of what stood there
+    page.get_by_role("main").get_by_role("link", name="echo-restricted").first.wait_for()
+    page.wait_for_url("**/search?q=restricted")
+    person.open("/keys")
+    page.keyboard.press("/")
     page.keyboard.type("echo-1")
     first.wait_for()
     page.keyboard.press("ArrowDown")

@@ -81,6 +81,20 @@ def test_a_key_is_found_by_its_last_four_characters_before_names_that_contain_th
     assert second.title.startswith("not")
 
 
+def test_a_key_of_somebody_else_or_of_a_team_says_whose_it_is(people: People) -> None:
+    mine, theirs = make_key(people.owner, "mine one"), make_key(people.stranger, "theirs one")
+    team = transaction(teams.create, by=people.owner, name="Research")
+    shared = make_key(people.owner, "shared one", team)
+    details = {hit.id: hit.detail.split(", ")[1:] for hit in find(people.admin, "one", kind="key")}
+    assert details == {
+        mine.id: ["owner", "active"],
+        theirs.id: ["stranger", "active"],
+        shared.id: ["Research", "active"],
+    }
+    own = {hit.id: hit.detail.split(", ")[1:] for hit in find(people.owner, "one", kind="key")}
+    assert own == {mine.id: ["active"], shared.id: ["Research", "active"]}
+
+
 def test_each_finds_only_what_they_can_see(people: People) -> None:
     model = transaction(make_model, people.admin, "small")
     hidden = transaction(make_model, people.admin, "small-secret", status="hidden")
