@@ -20,8 +20,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("access_token") as batch:
-        batch.drop_column("name")
-    with op.batch_alter_table("person") as batch:
-        for name in ("theme", "timezone"):
-            batch.drop_column(name)
+    op.drop_column("access_token", "name")  # in place: a copy of the table would lose the index of usernames
+    for name in ("theme", "timezone"):
+        op.drop_column("person", name)
