@@ -8,11 +8,13 @@ from xdist.scheduler import LoadGroupScheduling
 
 PORTICO = "the shared Portico"
 GROUPS = {
+    "tests/journeys/test_account.py": PORTICO,
     "tests/journeys/test_admins.py": PORTICO,
     "tests/journeys/test_connect.py": PORTICO,
     "tests/journeys/test_first_path.py": PORTICO,
     "tests/journeys/test_keys.py": PORTICO,
     "tests/journeys/test_lists.py": PORTICO,
+    "tests/journeys/test_search.py": PORTICO,
     "tests/journeys/test_sign_out.py": PORTICO,
     "tests/journeys/test_teams.py": PORTICO,
     "tests/faults/test_slow_clients.py": PORTICO,

@@ -96,6 +96,17 @@ GET    /notices                                         led 200 200 200 200
 POST   /notices/{notice}/reading                        led 303 404 404 404
 POST   /notices/email                                   led 303 303 303 303 {"email": "y"}
 POST   /notices/reading                                 led 303 303 303 303
+GET    /account                                         led 200 200 200 200
+GET    /account/export                                  led 200 200 200 200
+POST   /account/preferences                             led 303 303 303 303 {"timezone": "UTC", "theme": "dark"}
+POST   /account/sessions/{session}/ending               led 303 404 404 404
+POST   /account/sessions/ending                         led 303 303 303 303
+POST   /account/tokens                                  led 201 201 201 201
+       {"name": "a program", "scopes": "portal", "days": "30"}
+GET    /account/tokens/{token}/revocation               led 200 404 404 404
+POST   /account/tokens/{token}/revocation               led 303 404 404 404
+GET    /search?q=app                                    led 200 200 200 200
+GET    /search/suggestions?q=app                        led 200 200 200 200
 GET    /reference                                       led 200 200 200 200
 GET    /reference/objects                               led 200 200 200 200
 GET    /teams                                           led 200 200 200 200
@@ -283,6 +294,7 @@ POST   /api/providers/{provider}/test                   401 403 403 403 200 {}
 GET    /api/requests                                    401 200 200 200 200
 GET    /api/requests/{request}                          401 200 404 200 200
 GET    /api/requests/stats                              401 200 200 200 200
+GET    /api/search?q=app                                401 200 200 200 200
 GET    /api/status                                      401 200 200 200 200
 GET    /api/status/health                               401 200 200 200 200
 GET    /api/unpriced-usage                              401 403 403 200 200

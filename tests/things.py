@@ -103,6 +103,7 @@ def make_things(app: Flask, people: People) -> Things:
         team_key, _ = transaction(keys.create, member, by=member, name="ours", team=team)
         team_invitation = transaction(teams.invite, team, owner, by=lead)
         refresh_token = transaction(tokens.grant, owner).refresh_token
+        token = transaction(tokens.issue, owner, by=owner, name="a program").token
         for kind, id in (("user", owner.id), ("key", paused.id)):
             transaction(budgets.set_budget, kind, id, by=admin, limit="5", period="month")  # type: ignore[arg-type]
         current.redis().hset(store.METER, mapping={"epoch": "1", "run_id": server_run(current.redis())})
@@ -144,6 +145,7 @@ def make_things(app: Flask, people: People) -> Things:
             "invitation_token": link.rpartition("/")[2],
             "delivery": delivery.id,
             "session": sessions.owned_by(owner.id)[0].reference,
+            "token": token.id,
             "paused": paused.id,
             "denied": denied.id,
             "rule": rule.id,

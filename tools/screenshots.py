@@ -409,6 +409,11 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "budget-team", "person", f"/budgets/team/{seeded['team'].rpartition('/')[2]}"
     yield "reference", "person", "/reference"
     yield "reference-objects", "person", "/reference/objects"
+    yield "search", "person", "/search?q=gpt"
+    yield "search-nothing", "person", "/search?q=no+such+thing"
+    yield "account", "person", "/account"
+    for section in ("preferences", "sessions", "tokens"):
+        yield f"account-{section}", "person", f"/account?section={section}"
     yield "password", "person", "/password"
     yield "not-found", "person", "/keys/nowhere"
     yield "admin-approvals", "admin", "/admin/approvals"
@@ -420,6 +425,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-rule", "admin", seeded["rule"]
     yield "invitation", "nobody", seeded["invitation"]
     yield "notices", "person", "/notices"
+    yield "admin-search", "admin", "/search?q=ad"
     yield "admin-people", "admin", "/admin/people"
     for section in ("profile", "keys", "subscriptions", "sessions", "history"):
         yield f"admin-person-{section}", "admin", f"/admin/people/{PERSON[0]}?section={section}"

@@ -33,6 +33,8 @@ SCOPES_OF: dict[str, tuple[Scope, ...]] = {
 }
 
 
+THEMES = {"system": "As the system", "light": "Light", "dark": "Dark"}
+
 LARGEST_RATE = 1_000_000_000
 Rate = Annotated[int, Meta(ge=1, le=LARGEST_RATE)]
 _NO_RATE = f"Enter a number from 1 to {LARGEST_RATE}, or leave this empty for no limit."
@@ -102,6 +104,9 @@ class Person(Base):
         default=list, server_default="[]"
     )  # group names that admins or the identity provider set
     email_notices: Mapped[bool] = mapped_column(default=True, server_default=true())
+
+    timezone: Mapped[str] = mapped_column(String(64), default="UTC", server_default="UTC")
+    theme: Mapped[str] = mapped_column(String(8), default="system", server_default="system")  # one of `THEMES`
 
     # Required by Flask-Login.
     is_authenticated = True

@@ -16,10 +16,19 @@ import msgspec
 from redis import RedisError
 
 from app import clock, current, store
-from app.domain.errors import Unavailable
+from app.domain.errors import NotFound, Unavailable
 from app.runtime.sealing import digest
 
 COOKIE_FIELD = "sid"
+# What a browser's User-Agent has of it, the more special first: most claim to be others too.
+BROWSERS = {
+    "Edg": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "FxiOS/": "Firefox", "Chrome/": "Chrome", "CriOS/": "Chrome",
+    "Safari/": "Safari",
+}  # fmt: skip
+SYSTEMS = {
+    "Windows": "Windows", "Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Mac OS X": "macOS", "CrOS": "ChromeOS",
+    "Linux": "Linux",
+}  # fmt: skip
 SLIDE_EVERY_S = 60
 
 
@@ -45,6 +54,14 @@ class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
     def reference(self) -> str:
         """The short name that pages use in addresses."""
         return self.digest[:16]
+
+    @property
+    def device(self) -> str:
+        """The browser and the system that its User-Agent claims, such as "Firefox on Linux"; what is unknown is left out."""
+        browser = next((name for mark, name in BROWSERS.items() if mark in self.agent), None)
+        system = next((name for mark, name in SYSTEMS.items() if mark in self.agent), None)
+        known = [word for word in (browser, system) if word]
+        return " on ".join(known) or self.agent[:40] or "Unknown browser"
 
 
 def _lifetime_s() -> int:
@@ -100,6 +117,14 @@ def owned_by(person_id: str) -> list[BrowserSession]:
     except RedisError:
         return []
     return sorted((session for session in found if session), key=lambda session: -session.seen)
+
+
+def get_own(person_id: str, reference: str) -> BrowserSession:
+    """The person's session with this `reference`. Raises `NotFound`."""
+    session = next((session for session in owned_by(person_id) if session.reference == reference), None)
+    if session is None:
+        raise NotFound("This session no longer exists.")
+    return session
 
 
 def take_seen() -> dict[str, datetime]:

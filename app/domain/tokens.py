@@ -1,4 +1,5 @@
-"""Access tokens for programs: short-lived ones with rotating refresh tokens, and long-lived ones that admins issue.
+"""Access tokens for programs: short-lived ones with rotating refresh tokens, and long-lived ones that admins issue, or
+people for themselves.
 
 A token is a JWT (HS256) whose `jti` is a row here, so that a revoked one is refused at the next request. A refresh
 token works once; a second use revokes its whole family, because one of the two users stole it.
@@ -18,12 +19,12 @@ import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
-from sqlalchemy import ForeignKey, Index, Select, String, select, update
+from sqlalchemy import ForeignKey, Index, Select, String, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import current
 from app.clock import now
-from app.domain import audit
+from app.domain import audit, names
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from app.domain.person import SCOPES, Person
@@ -33,10 +34,12 @@ from app.runtime.sealing import digest
 
 ISSUER = "portico"
 LONGEST_TOKEN = 4096
+MOST_LONG_LIVED = 50  # valid ones that a person can issue themselves
 
 
 class AccessToken(Base):
-    """An issued access token; its text is not stored. `long_lived` ones have a name and no family."""
+    """An issued access token; its text is not stored. `long_lived` ones have no family, and a name if their person chose
+    one."""
 
     __tablename__ = "access_token"
     __table_args__ = (Index(None, "expires_at"),)
@@ -45,6 +48,7 @@ class AccessToken(Base):
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), index=True)
     family_id: Mapped[str | None] = mapped_column(String(36), index=True)
     long_lived: Mapped[bool] = mapped_column(default=False)
+    name: Mapped[str | None] = mapped_column(String(names.LONGEST))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[list[str]] = mapped_column(default=list)
     issued_by: Mapped[str | None] = mapped_column(String(64))
@@ -142,20 +146,63 @@ def verify(text: str) -> Bearer | None:
     return Bearer(token=token, person=token.person, scopes=tuple(scope for scope in token.scopes if scope in held))
 
 
-def issue(person: Person, *, by: Person, scopes: Sequence[str] | None = None) -> Grant:
-    """Issue a long-lived access token for a person, by an admin. Raises `Invalid`, `Forbidden` or `Conflict`."""
+def issue(
+    person: Person,
+    *,
+    by: Person,
+    scopes: Sequence[str] | None = None,
+    name: str | None = None,
+    days: int | None = None,
+) -> Grant:
+    """Issue a long-lived access token for a person, by an admin or by the person; it is valid for `days`, or as long as the
+    settings allow.
+
+    Raises `Invalid` naming `name`, `days` or `scope`, `Forbidden`, or `Conflict` for a deactivated person and for one
+    who has too many tokens and issues themselves another.
+    """
     if person.disabled:
         raise Conflict(f"{person.username} is deactivated.")
+    most = longest_days()
+    if days is not None and not 1 <= days <= most:
+        raise Invalid(f"Enter a number of days from 1 to {most}.", "days")
+    name = None if name is None else names.checked(name)
     allowed = _allowed(person, scopes)
-    life = timedelta(days=current.config().auth.long_lived_token_days)
+    held = live_of(person).where(AccessToken.long_lived.is_(True)).subquery()
+    if by.id == person.id and (db.session.scalar(select(func.count()).select_from(held)) or 0) >= MOST_LONG_LIVED:
+        raise Conflict(f"You have {MOST_LONG_LIVED} access tokens. Revoke one first.")
+    longest = current.config().auth.long_lived_token_days
+    life = timedelta(days=longest if days is None else min(days, longest))
     text, token = _access_token(person, allowed, life, family_id=None)
-    token.issued_by = by.username
+    token.issued_by, token.name = by.username, name
     db.session.flush()
     audit.record(
-        by, "token.issue", "token", token.id, name=person.username, after={"scopes": list(allowed)},
-        on_behalf_of=person.username,
+        by, "token.issue", "token", token.id, name=person.username,
+        after={"scopes": list(allowed)} | ({"name": name} if name else {}), on_behalf_of=person.username,
     )  # fmt: skip
     return Grant(access_token=text, expires_in=int(life.total_seconds()), scopes=allowed, token=token)
+
+
+def longest_days() -> int:
+    """The whole days that a long-lived token can be valid, at least 1."""
+    return max(1, int(current.config().auth.long_lived_token_days))
+
+
+def get_own(person: Person, id: str) -> AccessToken:
+    """The person's own valid access token with this id. Raises `NotFound`."""
+    token = db.session.scalar(live_of(person).where(AccessToken.id == id))
+    if token is None:
+        raise NotFound("This access token does not exist, or is no longer valid.")
+    return token
+
+
+def revoke(token: AccessToken, *, by: Person) -> None:
+    """Revoke one access token; of a sign-in also its refresh token."""
+    if token.family_id is None:
+        _revoke(token)
+    else:
+        _revoke_family(token.family_id)
+    username = token.person.username
+    audit.record(by, "token.revoke", "token", token.id, name=username, on_behalf_of=username)
 
 
 def long_lived() -> Select[AccessToken]:

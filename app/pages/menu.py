@@ -13,6 +13,7 @@ from flask_login import current_user
 
 from app import current
 from app.domain.announcements import Announcement
+from app.domain.person import Person
 from app.pages.badges import badges
 from app.workflows.status import version
 
@@ -27,6 +28,14 @@ class Entry(NamedTuple):
     also: str | None = None  # pages below this path belong to the entry too
 
 
+class Page(NamedTuple):
+    """A page that the menus lead to, and the title of its part of the menu."""
+
+    label: str
+    href: str
+    group: str
+
+
 USER = (
     Entry("Home", "/home", "house", "h"),
     Entry("Models", "/models", "boxes", "m"),
@@ -39,7 +48,12 @@ USER = (
     Entry("Activity", "/activity", "scroll-text"),
     Entry("API reference", "/reference", "code"),
 )
+OWN = (  # behind the person's name
+    Entry("Account", "/account", "user"),
+    Entry("Change password", "/password", "lock"),
+)
 APPROVALS, STATUS = "/admin/approvals", "/admin/status"
+SEARCH = "/search"
 NOTICES, REFERENCE = "/notices", "/reference"
 DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser dismissed
 ADMIN = (
@@ -86,17 +100,17 @@ def _person_context() -> dict[str, Any]:
     """The values for a signed-in person; none for anyone else."""
     if not current_user.is_authenticated or current_user.must_change_password:
         return {}
-    served = {rule.rule for rule in current_app.url_map.iter_rules()}
-    person_badges = badges(current_user._get_current_object())
+    served = _served()
+    person = current_user._get_current_object()
+    person_badges = badges(person)
     role = {"admin": "Administrator", "admin-readonly": "Administrator, read only"}.get(current_user.role, "")
     return {
-        "menu": _menu(served, person_badges.pending),
+        "menu": _menu(person, served, person_badges.pending),
+        "theme": person.theme,
         "signed_in": {"name": current_user.username, "detail": current_user.email or role},
-        "user_menu": [{"label": "Change password", "href": "/password", "icon": "lock"}]
-        if "/password" in served
-        else [],
+        "user_menu": [entry._asdict() for entry in OWN if entry.href in served],
         "logout_href": "/sign-out" if "/sign-out" in served else None,
-        "search_href": "/models" if "/models" in served else None,
+        "search_href": SEARCH if SEARCH in served else None,
         "notifications": {"href": NOTICES, "count": person_badges.unread} if NOTICES in served else None,
         "announcement": _announcement(person_badges.announcement, served),
         "docs_href": REFERENCE if REFERENCE in served else None,
@@ -104,10 +118,22 @@ def _person_context() -> dict[str, Any]:
     }
 
 
-def _menu(served: set[str], pending: int) -> list[dict[str, Any]]:
+def pages(person: Person) -> list[Page]:
+    """The pages that the menus offer to this person."""
+    served = _served()
+    groups = [(group["label"], group["items"]) for group in _menu(person, served, 0)]
+    groups.append(("Account", [entry._asdict() for entry in OWN if entry.href in served]))
+    return [Page(entry["label"], entry["href"], label) for label, entries in groups for entry in entries]
+
+
+def _served() -> set[str]:
+    return {rule.rule for rule in current_app.url_map.iter_rules()}
+
+
+def _menu(person: Person, served: set[str], pending: int) -> list[dict[str, Any]]:
     """The menu: only entries that this process serves, and for admins their own group."""
     groups: list[tuple[str, tuple[Entry, ...]]] = [("User", USER)]
-    if current_user.sees_everything:
+    if person.sees_everything:
         groups.append(("Admin", ADMIN))
     visible = []
     for label, entries in groups:

@@ -260,14 +260,16 @@ def reader_of(person: Person) -> Reader:
     return TeamReader(person.id, person.sees_everything, () if person.sees_everything else owned_teams(person))
 
 
-def chart_from(args: Mapping[str, str], period: Period, among: Sequence[Group]) -> tuple[Metric, Group, Step, str]:
+def chart_from(
+    args: Mapping[str, str], period: Period, among: Sequence[Group], usual_zone: str = "UTC"
+) -> tuple[Metric, Group, Step, str]:
     """What the chart measures, what it groups by, its steps, and the time zone of the hours. Invalid values become the
     default."""
     metric = next((metric for metric in METRICS if args.get("metric") == metric), METRICS[0])
     group = next((group for group in among if args.get("group") == group), OWN_GROUPS[0])
     step = next((step for step in steps(period) if args.get("by") == step), None)
-    zone = args.get("tz", "UTC")
-    return metric, group, step or _usual_step(period), zone if zone in periods.timezones() else "UTC"
+    zone = args.get("tz", usual_zone)
+    return metric, group, step or _usual_step(period), zone if zone in periods.timezones() else usual_zone
 
 
 def groups(everyone: bool, *, people: bool = False) -> tuple[Group, ...]:

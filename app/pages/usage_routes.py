@@ -85,7 +85,8 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     if period is None:
         chips = _chips(door, usage_pages.Names())
         return render(page, fragment, overview=None, fields=_range_fields(period), keep={}, chips=chips, **common)
-    metric, group, step, timezone = usage_pages.chart_from(request.args, period, (*door.groups, *usage_pages.LABELS))
+    groups = (*door.groups, *usage_pages.LABELS)
+    metric, group, step, timezone = usage_pages.chart_from(request.args, period, groups, person.timezone)
     if file_format := exports.requested_format():
         rows = usage_pages.every_row(reader, filters, step, group)
         return exports.answer(file_format, "usage", usage_pages.export_columns(group), rows)
@@ -120,7 +121,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
         keep=_parameters("group", "by", "metric", "tz", "tops"),
         chart_fields=_chart_fields(overview, among),
         chart_keep=_parameters(*PERIOD_PARAMETERS, *GROUP_PARAMETERS, "tz", "tops"),
-        zone_fields=[_field("tz", "Time zone", _zones(timezone), timezone) | {"zones": True}],
+        zone_fields=[_field("tz", "Time zone", _zones(person.timezone, timezone), timezone) | {"zones": True}],
         zone_keep=_parameters(*PERIOD_PARAMETERS, *GROUP_PARAMETERS, "group", "by", "metric", "tops"),
         activity_href=_address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS),
         error_hrefs=[
@@ -196,8 +197,8 @@ def _chart_fields(overview: usage_pages.Overview, among: Sequence[usage_pages.Gr
     ]
 
 
-def _zones(chosen: str) -> list[tuple[str, str]]:
-    return [(zone, zone) for zone in dict.fromkeys(("UTC", chosen))]
+def _zones(*zones: str) -> list[tuple[str, str]]:
+    return [(zone, zone) for zone in dict.fromkeys(("UTC", *zones))]
 
 
 def _parameters(*names: str) -> dict[str, str]:

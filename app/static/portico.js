@@ -86,6 +86,8 @@
       button.classList.toggle("pf-m-selected", chosen);
     });
     on("click", "button[data-theme]", (e, button) => { window.porticoTheme(button.dataset.theme); button.closest("details").open = false; });
+    // A theme for every browser goes before the one that this browser kept.
+    on("submit", "form[data-forget-theme]", () => { try { localStorage.removeItem("portico-theme"); } catch { /* private window */ } });
     document.addEventListener("portico:theme", mark);
     mark();
   };
@@ -186,7 +188,7 @@
     document.addEventListener("keydown", (e) => {
       if (e.ctrlKey || e.metaKey || e.altKey || typing(e.target) || $("dialog[open]")) return;
       if (e.key === "/") {
-        const field = $("main [data-search]") ?? $("[data-search]");
+        const field = $("#global-search") ?? $("[data-search]");
         if (field) { e.preventDefault(); field.focus(); field.select(); }
       }
       if (e.key === "?") $("#shortcuts")?.showModal?.();
@@ -194,6 +196,21 @@
       before = e.key;
       setTimeout(() => { before = ""; }, 1000);
     });
+  };
+
+  // Arrow keys walk from the masthead's search field through what it found, Escape closes that.
+  const searching = () => {
+    document.addEventListener("keydown", (e) => {
+      const box = e.target instanceof Element ? e.target.closest("[data-search-box]") : null;
+      const hits = box ? $$("#search-hits a", box) : [];
+      if (!hits.length || !["ArrowDown", "ArrowUp", "Escape"].includes(e.key)) return;
+      e.preventDefault();
+      const stops = [$("input", box), ...hits];
+      const step = e.key === "ArrowDown" ? 1 : -1;
+      if (e.key === "Escape") $("#search-hits").replaceChildren();
+      stops[e.key === "Escape" ? 0 : (stops.indexOf(document.activeElement) + step + stops.length) % stops.length].focus();
+    });
+    ready.push((part) => $$("#search-hits [data-count]", part).forEach((words) => announce(words.textContent)));
   };
 
   const times = () => ready.push((part) => $$("time[datetime]", part).forEach((time) => {
@@ -447,7 +464,7 @@
 
   // -- start ------------------------------------------------------------------------------------------------------
 
-  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, times, zones, forms, summaries, checkLists, codeTabs, refreshing, charts.start]) begin();
+  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, searching, times, zones, forms, summaries, checkLists, codeTabs, refreshing, charts.start]) begin();
   const arrived = (part) => ready.forEach((act) => act(part));
   arrived(document);
   // The requesting element may be gone after the swap, so look for new parts in the whole document.

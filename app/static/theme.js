@@ -6,7 +6,7 @@
   const sheet = document.currentScript.dataset.contrast;
   const stored = () => { try { return localStorage.getItem("portico-theme"); } catch { return null; } };
   const apply = () => {
-    const choice = stored() || "system";
+    const choice = stored() || root.dataset.theme || "system"; // of this browser, of the person
     root.classList.toggle("pf-v6-theme-dark", choice === "dark" || (choice === "system" && dark.matches));
     root.classList.toggle("pf-v6-theme-high-contrast", contrast.matches);
     if (contrast.matches && sheet && !document.getElementById("contrast-sheet")) {

@@ -9,6 +9,7 @@ import redis
 
 from app import clock, store
 from app.domain import sessions
+from app.domain.errors import NotFound
 from tests.conftest import SetClock
 from tests.house import People
 
@@ -119,3 +120,37 @@ def test_a_redis_that_takes_no_writes_signs_nobody_out(
 
     monkeypatch.setattr(redis.Redis, "eval", refuses)
     assert sessions.find(id) is not None
+
+
+@pytest.mark.parametrize(
+    ("agent", "device"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox on Linux"),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0 Safari/537.36 Edg/141",
+            "Edge on Windows",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0 Mobile Safari/537.36",
+            "Chrome on Android",
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605.1 (KHTML, like Gecko) Version/19 Safari/604",
+            "Safari on iPhone",
+        ),
+        ("curl/8.5.0", "curl/8.5.0"),
+        ("", "Unknown browser"),
+    ],
+)
+def test_a_session_tells_its_browser_and_system_in_words(people: People, agent: str, device: str) -> None:
+    sessions.begin(people.owner.id, address="192.0.2.1", agent=agent)
+    assert [session.device for session in sessions.owned_by(people.owner.id)] == [device]
+
+
+def test_a_session_is_found_by_its_own_person_alone(people: People) -> None:
+    sessions.begin(people.owner.id, address="192.0.2.1", agent="one")
+    [session] = sessions.owned_by(people.owner.id)
+    assert sessions.get_own(people.owner.id, session.reference) == session
+    for person, reference in ((people.stranger, session.reference), (people.owner, "x")):
+        with pytest.raises(NotFound):
+            sessions.get_own(person.id, reference)

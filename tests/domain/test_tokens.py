@@ -195,3 +195,55 @@ def test_every_end_of_a_token_that_may_call_is_published(people: People) -> None
     assert ("caller", last.token.digest) in noted(tokens.forget, people.owner)
     assert db.session.scalar(select(func.count()).select_from(RefreshToken)) == 0
     assert set(SCOPES) > {"inference"}
+
+
+def own(people: People, name: str = "script", days: int | None = 30, scopes: tuple[str, ...] = ("portal",)) -> Grant:
+    return transaction(tokens.issue, people.owner, by=people.owner, scopes=scopes, name=name, days=days)
+
+
+def test_a_person_issues_themselves_a_token_with_a_name_scopes_and_an_end(people: People, set_clock: SetClock) -> None:
+    start = clock.now().replace(microsecond=0)
+    set_clock(start)
+    made = own(people, " nightly ")
+    assert (made.token.name, made.token.issued_by, made.scopes, made.expires_in) == (
+        "nightly",
+        "owner",
+        ("portal",),
+        30 * 86400,
+    )
+    assert works(made)
+    set_clock(start + 30 * DAY + timedelta(seconds=1))
+    assert not works(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "field"), [("", 30, "name"), ("a\nb", 30, "name"), ("a", 0, "days"), ("a", 181, "days")]
+)
+def test_a_name_and_an_end_out_of_bounds_are_refused(people: People, name: str, days: int, field: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        own(people, name, days)
+    assert refused.value.field == field
+
+
+def test_a_person_has_a_bounded_number_of_tokens(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "MOST_LONG_LIVED", 2)
+    first = own(people)
+    own(people)
+    grant(people)  # what comes of signing in does not count
+    with pytest.raises(Conflict):
+        own(people)
+    transaction(tokens.revoke, first.token, by=people.owner)
+    own(people)
+    transaction(tokens.issue, people.owner, by=people.admin)
+
+
+def test_one_token_is_revoked_and_the_others_stay(people: People) -> None:
+    kept, ended, sign_in = own(people), own(people), grant(people)
+    transaction(tokens.revoke, tokens.get_own(people.owner, ended.token.id), by=people.owner)
+    assert (works(kept), works(ended), works(sign_in)) == (True, False, True)
+    transaction(tokens.revoke, tokens.get_own(people.owner, sign_in.token.id), by=people.owner)
+    assert not works(sign_in)
+    assert refreshed(sign_in) is None, "its refresh token ends with it"
+    for person, id in ((people.owner, ended.token.id), (people.stranger, kept.token.id), (people.owner, "x")):
+        with pytest.raises(NotFound):
+            tokens.get_own(person, id)

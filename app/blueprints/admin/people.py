@@ -216,10 +216,7 @@ def delete(username: str) -> Response:
 @bp.post("/admin/people/<username>/sessions/<reference>/ending")
 def end_session(username: str, reference: str) -> Response:
     person = identity.named(username)
-    session = next((session for session in sessions.owned_by(person.id) if session.reference == reference), None)
-    if session is None:
-        raise NotFound("This session no longer exists.")
-    sessions.revoke(session)
+    sessions.revoke(sessions.get_own(person.id, reference))
     transaction(audit.record, me(), "session.end", "person", person.id, name=person.username)
     toast_next("success", f"The session of {person.username} is ended.")
     return see_other(url_for("admin.people.detail", username=username, section="sessions"))

@@ -53,8 +53,11 @@ def read_all() -> Response:
 def choose() -> Response:
     by_email = request.form.get("email") == "y"
     transaction(notices.choose, me(), email=by_email)
-    toast_next("success", "Notifications also come by e-mail." if by_email else "Notifications appear only here.")
-    return see_other(url_for("portal.notices.index"))
+    toast_next(
+        "success", "Notifications also come by e-mail." if by_email else "Notifications appear in the portal only."
+    )
+    back = request.form.get("back")
+    return see_other(safe_next(back) if back else url_for("portal.notices.index"))
 
 
 def _list() -> str:

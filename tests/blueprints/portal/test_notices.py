@@ -73,13 +73,13 @@ def test_somebody_elses_notices_are_not_there(people: People, signed_in: SignedI
 
 def test_by_e_mail_is_each_persons_own_choice(app: Flask, people: People, signed_in: SignedIn) -> None:
     owner = signed_in("owner")
-    assert "No mail server is set up" in owner.page("/notices").section("By e-mail")
+    assert "No mail server is set up" in owner.page("/notices").section("Notifications by e-mail")
     app.config["PORTICO"] = msgspec.structs.replace(app.config["PORTICO"], mail=Mail(host="127.0.0.1"))
-    assert "has no e-mail address" in owner.page("/notices").section("By e-mail")
+    assert "has no e-mail address" in owner.page("/notices").section("Notifications by e-mail")
     transaction(identity.update, people.owner, by=people.admin, email="owner@example.org")
-    assert "are also sent to owner@example.org" in owner.page("/notices").section("By e-mail")
+    assert "are also sent to owner@example.org" in owner.page("/notices").section("Notifications by e-mail")
     assert owner.post("/notices/email").status_code == 303
-    assert "Also send them to owner@example.org" in owner.page("/notices").section("By e-mail").buttons
+    assert "Also send them to owner@example.org" in owner.page("/notices").section("Notifications by e-mail").buttons
     db.session.rollback()
     assert not identity.named("owner").email_notices
     assert owner.post("/notices/email", email="y").status_code == 303
