@@ -8,6 +8,7 @@ loaded once in each theme, wide and narrow, and all is asked of it there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Literal
 
 import pytest
@@ -137,6 +138,6 @@ def test_every_page_of_the_menu_is_among_the_pages(lived_in: tuple[Portico, dict
     from app.pages.menu import ADMIN, USER
 
     listed = {path.partition("?")[0] for _, _, path in pages(lived_in[1])}
-    assert [entry.href for entry in (*USER, *ADMIN) if entry.href not in listed] == [], (
+    assert [entry.href for entry in chain(USER, *ADMIN.values()) if entry.href not in listed] == [], (
         "add the page to `pages` in tools/screenshots.py"
     )
