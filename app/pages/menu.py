@@ -44,7 +44,7 @@ NOTICES, REFERENCE = "/notices", "/reference"
 DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser dismissed
 OPENED = "portico_menu"  # the cookie with the groups that this browser opened, separated by dots
 # No label begins another one, so that a spoken or typed name means one page.
-ADMIN = {
+ADMIN: dict[str, tuple[Entry, ...]] = {
     "Access": (
         Entry("Approvals", APPROVALS, "shield-check", "a", also="/admin/budget-requests"),
         Entry("Approval rules", "/admin/rules", "zap"),
@@ -122,7 +122,7 @@ def _menu(served: set[str], pending: int) -> list[dict[str, Any]]:
     The group of the current page is open, and so are those that this browser opened.
     """
     opened = request.cookies.get(OPENED, "").split(".")
-    sections = [("User", {"": USER})]
+    sections: list[tuple[str, dict[str, tuple[Entry, ...]]]] = [("User", {"": USER})]
     if current_user.sees_everything:
         sections.append(("Admin", ADMIN))
     visible = []
