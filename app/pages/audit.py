@@ -45,12 +45,13 @@ Object = tuple[str, str]  # kind, id
 
 
 class Line(NamedTuple):
-    """One entry: what was done in words, the kind of its object, and links, None where the object is gone."""
+    """One entry: what was done in words, the kind and name of its object, and links, None where the object is gone."""
 
     entry: AuditEntry
     title: str
     text: str
     kind: str
+    name: str
     object_href: str | None
     actor_href: str | None
 
@@ -74,6 +75,7 @@ def lines(entries: Collection[AuditEntry]) -> list[Line]:
                 title_of(entry),
                 text_of(entry),
                 KINDS.get(entry.object_kind, entry.object_kind),
+                entry.object_name or (payer.name if payer else entry.object_id),
                 f"/admin{payer.path}" if payer else hrefs.get(object),
                 hrefs.get(("person", entry.actor_id)) if entry.actor_id else None,
             )

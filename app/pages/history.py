@@ -160,9 +160,7 @@ def differences(entry: AuditEntry) -> list[Difference]:
     """Returns every value that the entry has before or after the action."""
     before, after = _side(entry, "before"), _side(entry, "after")
     return [
-        Difference(
-            LABELS.get(name, name), *(_in_words(name, side[name]) if name in side else None for side in (before, after))
-        )
+        Difference(_label(name), *(_in_words(name, side[name]) if name in side else None for side in (before, after)))
         for name in dict.fromkeys((*before, *after))
     ]
 
@@ -215,7 +213,7 @@ def _changes(entry: AuditEntry) -> Iterable[str]:
         if in_title or usual or (value in EMPTY and old in EMPTY):
             continue
         was = old not in EMPTY or (name in before and name in EMPTY_WORDS)
-        label = LABELS.get(name, name)
+        label = _label(name)
         yield (
             f"{label}: {_in_words(name, old)} → {_in_words(name, value)}"
             if was
@@ -241,12 +239,16 @@ def _in_words(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{LABELS.get(each, each)}: {_in_words(each, part)}" for each, part in value.items())
+        return ", ".join(f"{_label(each)}: {_in_words(each, part)}" for each, part in value.items())
     return "; ".join(_in_words("", part) for part in value) if _holds_objects(value) else _joined(value)
 
 
 def _holds_objects(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(part, dict) for part in value)
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " "))
 
 
 def _joined(value: Any) -> str:

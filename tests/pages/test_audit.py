@@ -43,8 +43,10 @@ def test_an_entry_leads_to_its_object_and_to_who_acted(app: Flask, people: Peopl
 
 
 def test_an_entry_about_a_budget_leads_to_the_budget(app: Flask, people: People) -> None:
-    assert line(app, people, "budget.set", "user", people.owner.id).object_href == "/admin/budgets/user/owner"
-    assert line(app, people, "budget.set", "user", new_id()).object_href is None
+    found = line(app, people, "budget.set", "user", people.owner.id)
+    assert (found.name, found.object_href) == ("owner", "/admin/budgets/user/owner")
+    gone = line(app, people, "budget.set", "user", id := new_id())
+    assert (gone.name, gone.object_href) == (id, None)
 
 
 def test_what_is_gone_or_shown_elsewhere_has_no_link(app: Flask, people: People) -> None:

@@ -99,7 +99,7 @@ def test_every_value_before_and_after_is_told_in_words() -> None:
         ("models", "small", "all"),
         ("restricted access", "no", "yes"),
         ("gone", "1", None),
-        ("tiers", None, "up_to: 5, price: 1; price: 2"),
+        ("tiers", None, "up to: 5, price: 1; price: 2"),
         ("new", None, "none"),
     ]
     assert differences(entry_of(reason="Because.")) == []
