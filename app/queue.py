@@ -11,7 +11,10 @@ from typing import Any
 
 import structlog
 from redis import Redis, RedisError
-from rq import Queue, Retry
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from rq import Queue
+from rq import Retry as JobRetry
 from rq.serializers import JSONSerializer
 from sqlalchemy import event
 
@@ -21,6 +24,7 @@ from app.extensions import after_commit, db
 QUEUE = "portico"
 JOB_TIMEOUT_S = 300
 KEEP_FAILED_S = 7 * 24 * 3600
+PATIENCE_S = 5.0  # how long a page waits for Redis
 RETRIES_S = [10, 60, 300]
 
 _WAITING = "portico_jobs"  # in the session's info
@@ -28,9 +32,18 @@ _WAITING = "portico_jobs"  # in the session's info
 log = structlog.get_logger(__name__)
 
 
-def connect(url: str) -> Redis:
-    """A Redis client as RQ needs it: bytes in and out."""
-    return Redis.from_url(url, legacy_responses=False)
+def connect(url: str, *, patience_s: float | None = None) -> Redis:
+    """A Redis client as RQ needs it: bytes in and out. With `patience_s` it waits no longer for an answer, and retries once
+    quickly, as a page needs it."""
+    if patience_s is None:
+        return Redis.from_url(url, legacy_responses=False)
+    return Redis.from_url(
+        url,
+        legacy_responses=False,
+        socket_timeout=patience_s,
+        socket_connect_timeout=patience_s,
+        retry=Retry(ConstantBackoff(0.05), 1),
+    )
 
 
 def queue(connection: Redis) -> Queue:
@@ -63,7 +76,7 @@ def _enqueue() -> None:
                     kwargs=kwargs,
                     result_ttl=0,
                     failure_ttl=KEEP_FAILED_S,
-                    retry=Retry(max=len(RETRIES_S), interval=RETRIES_S),
+                    retry=JobRetry(max=len(RETRIES_S), interval=RETRIES_S),
                 )
     except RedisError as error:
         # What was committed stands; the person must not see an error.

@@ -32,7 +32,7 @@ def render_item(kind: str, item: Any, autogen_context: Any) -> str | bool:
 # Indexes over expressions, which cannot be compared on every database, and those that only PostgreSQL has.
 BY_HAND = {
     "uq_person_username", "uq_provider_name", "uq_subscription_live",
-    "ix_api_key_expires_last", "ix_api_key_grams", "ix_api_key_models", "ix_delivery_grams",
+    "ix_api_key_expires_last", "ix_api_key_grams", "ix_api_key_models", "ix_audit_entry_grams", "ix_delivery_grams",
 }  # fmt: skip
 
 

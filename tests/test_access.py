@@ -118,6 +118,11 @@ POST   /teams/invitations/{team_invitation}/answer      led 303 404 404 403 {"an
 GET    /admin/announcement                              led 403 403 200 200
 POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
 POST   /admin/announcement/removal                      led 403 403 403 303
+GET    /admin/audit                                     led 403 403 200 200
+GET    /admin/audit/{audit_entry}                       led 403 403 200 200
+GET    /admin/jobs                                      led 403 403 200 200
+POST   /admin/jobs/{job}/retry                          led 403 403 403 303
+POST   /admin/jobs/{job}/removal                        led 403 403 403 303
 GET    /admin/activity                                  led 403 403 200 200
 GET    /admin/activity/{request}                        led 403 403 200 200
 GET    /admin/approvals                                 led 403 403 200 200

@@ -23,6 +23,7 @@ from app.domain import (
     teams,
     tokens,
 )
+from app.domain.audit import AuditEntry
 from app.domain.deliveries import Delivery
 from app.domain.providers import Endpoint
 from app.extensions import db, transaction
@@ -156,6 +157,8 @@ def make_things(app: Flask, people: People) -> Things:
             "team_invitation": team_invitation.id,
             "endpoint": str(endpoint),
             "refresh_token": str(refresh_token),
+            "audit_entry": str(db.session.scalar(select(AuditEntry.id).limit(1))),
+            "job": new_id(),
             "dead_letter": str(db.session.scalar(select(entries.DeadLetter.id))),
         }
         return Things(made)

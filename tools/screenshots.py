@@ -436,6 +436,10 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-invitation-new", "admin", "/admin/invitations/new"
     yield "admin-announcement", "admin", "/admin/announcement"
     yield "admin-deliveries", "admin", "/admin/deliveries"
+    yield "admin-audit", "admin", "/admin/audit"
+    yield "admin-audit-key", "admin", "/admin/audit?kind=key"
+    yield "admin-audit-none", "admin", "/admin/audit?q=nothing+of+this+name"
+    yield "admin-jobs", "admin", "/admin/jobs"
     yield "admin-budget-requests", "admin", "/admin/budget-requests"
     yield "admin-budget-request", "admin", seeded["budget_request"]
     yield "admin-budgets", "admin", "/admin/budgets"

@@ -14,8 +14,9 @@ from sqlalchemy import Index, Select, String, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import now
+from app.domain.errors import NotFound
 from app.domain.person import Person
-from app.domain.search import one_of
+from app.domain.search import contains, one_of
 from app.extensions import Base, db
 from app.runtime.ids import new_id
 
@@ -99,25 +100,50 @@ def entries(
     *,
     actor: str | None = None,
     action: str | None = None,
+    kind: str | None = None,
     about: str | None = None,
+    address: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    search: str | None = None,
 ) -> Select[AuditEntry]:
-    """A query of the matching entries, newest first. `about` is a kind, an id or a name; `until` is exclusive."""
+    """A query of the matching entries, newest first.
+
+    An `action` that ends in `.*` means all actions of that noun. `about` is a kind, an id or a name; `until` is exclusive;
+    `search` is a text within the actor, the action, or the object's id or name.
+    """
     query = select(AuditEntry).order_by(AuditEntry.id.desc())
     if actor:
         query = query.where(AuditEntry.actor == actor)
-    if action:
+    if action and action.endswith(".*"):
+        query = query.where(AuditEntry.action.startswith(action.removesuffix("*"), autoescape=True))
+    elif action:
         query = query.where(AuditEntry.action == action)
+    if kind:
+        query = query.where(AuditEntry.object_kind == kind)
     if about:
         query = query.where(
             or_(AuditEntry.object_kind == about, AuditEntry.object_id == about, AuditEntry.object_name == about)
         )
+    if address:
+        query = query.where(AuditEntry.address == address)
     if since:
         query = query.where(AuditEntry.at >= since)
     if until:
         query = query.where(AuditEntry.at < until)
+    if search:
+        query = query.where(
+            contains(search, AuditEntry.actor, AuditEntry.action, AuditEntry.object_id, AuditEntry.object_name)
+        )
     return query
+
+
+def entry(id: str) -> AuditEntry:
+    """The entry with this id. Raises `NotFound`."""
+    found = db.session.get(AuditEntry, id)
+    if found is None:
+        raise NotFound("This audit entry does not exist.")
+    return found
 
 
 def history(kind: str, id: str, *, limit: int, actions: Collection[str] | None = None) -> list[AuditEntry]:

@@ -22,6 +22,8 @@ from app.jobs import process
 from app.jobs.schedule import SCHEDULE
 from app.runtime import heartbeats
 
+KEPT_RUNS = 5  # of each job, for the page of the jobs
+
 T = TypeVar("T")
 
 log = structlog.get_logger("app.jobs.clock")  # run as a script, the module has another name
@@ -41,11 +43,27 @@ class ScheduledJob(CronJob):
         self.due = time.monotonic() + self.interval
 
     def enqueue(self, connection: Redis) -> Job:
-        """Enqueue the job. It is dropped if no worker takes it before the next one is due."""
+        """Enqueue the job. It is dropped if no worker takes it before the next one is due.
+
+        RQ's own history of a scheduled job, and the result of each run, are kept for as many runs as `KEPT_RUNS`.
+        """
         assert self.func is not None
-        return queue_module.queue(connection).enqueue(
-            self.func, ttl=self.interval, result_ttl=0, failure_ttl=queue_module.KEEP_FAILED_S
-        )
+        assert self.interval is not None
+        keep_s = KEPT_RUNS * self.interval
+        with connection.pipeline() as pipeline:
+            job = queue_module.queue(connection).enqueue(
+                self.func,
+                ttl=self.interval,
+                result_ttl=keep_s,
+                failure_ttl=queue_module.KEEP_FAILED_S,
+                pipeline=pipeline,
+            )
+            assert job.enqueued_at is not None
+            pipeline.zadd(self.job_history_key, {job.id: job.enqueued_at.timestamp()})
+            pipeline.zremrangebyrank(self.job_history_key, 0, -(KEPT_RUNS + 1))
+            pipeline.expire(self.job_history_key, max(keep_s, queue_module.KEEP_FAILED_S))
+            pipeline.execute()
+        return job
 
 
 class Clock(CronScheduler):

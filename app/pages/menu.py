@@ -56,24 +56,36 @@ APPROVALS, STATUS = "/admin/approvals", "/admin/status"
 SEARCH = "/search"
 NOTICES, REFERENCE = "/notices", "/reference"
 DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser dismissed
-ADMIN = (
-    Entry("Approvals", APPROVALS, "shield-check", "a", also="/admin/budget-requests"),
-    Entry("Approval rules", "/admin/rules", "zap"),
-    Entry("People", "/admin/people", "users", also="/admin/invitations"),
-    Entry("Teams", "/admin/teams", "folder"),
-    Entry("Providers", "/admin/providers", "plug"),
-    Entry("Models", "/admin/models", "layers"),
-    Entry("API keys", "/admin/keys", "key-round"),
-    Entry("Budgets", "/admin/budgets", "wallet", also="/admin/credits"),
-    Entry("Usage", "/admin/usage", "activity"),
-    Entry("Activity", "/admin/activity", "receipt"),
-    Entry("Chargeback", "/admin/chargeback", "coins"),
-    Entry("Unpriced usage", "/admin/unpriced", "tag"),
-    Entry("Status", STATUS, "heart-pulse"),
-    Entry("Failed usage events", "/admin/dead-letters", "inbox"),
-    Entry("Announcement", "/admin/announcement", "megaphone"),
-    Entry("E-mail & webhooks", "/admin/deliveries", "send"),
-)
+OPENED = "portico_menu"  # the cookie with the groups that this browser opened, separated by dots
+# No label begins another one, so that a spoken or typed name means one page.
+ADMIN: dict[str, tuple[Entry, ...]] = {
+    "Access": (
+        Entry("Approvals", APPROVALS, "shield-check", "a", also="/admin/budget-requests"),
+        Entry("Approval rules", "/admin/rules", "zap"),
+        Entry("People", "/admin/people", "users", also="/admin/invitations"),
+        Entry("All teams", "/admin/teams", "folder"),
+        Entry("All API keys", "/admin/keys", "key-round"),
+    ),
+    "Catalogue": (
+        Entry("Providers", "/admin/providers", "plug"),
+        Entry("Model catalogue", "/admin/models", "layers"),
+    ),
+    "Money": (
+        Entry("Organisation usage", "/admin/usage", "activity"),
+        Entry("All budgets", "/admin/budgets", "wallet", also="/admin/credits"),
+        Entry("Chargeback", "/admin/chargeback", "coins"),
+        Entry("Unpriced usage", "/admin/unpriced", "tag"),
+    ),
+    "Operations": (
+        Entry("Status", STATUS, "heart-pulse"),
+        Entry("Organisation activity", "/admin/activity", "receipt"),
+        Entry("Audit log", "/admin/audit", "history"),
+        Entry("Jobs", "/admin/jobs", "clock"),
+        Entry("Failed usage events", "/admin/dead-letters", "inbox"),
+        Entry("E-mail & webhooks", "/admin/deliveries", "send"),
+        Entry("Announcement", "/admin/announcement", "megaphone"),
+    ),
+}
 
 
 def init_menu(app: Flask) -> None:
@@ -121,9 +133,13 @@ def _person_context() -> dict[str, Any]:
 def pages(person: Person) -> list[Page]:
     """The pages that the menus offer to this person."""
     served = _served()
-    groups = [(group["label"], group["items"]) for group in _menu(person, served, 0)]
-    groups.append(("Account", [entry._asdict() for entry in OWN if entry.href in served]))
-    return [Page(entry["label"], entry["href"], label) for label, entries in groups for entry in entries]
+    offered = [
+        (group["label"] or section["label"], group["items"])
+        for section in _menu(person, served, 0)
+        for group in section["groups"]
+    ]
+    offered.append(("Account", [entry._asdict() for entry in OWN if entry.href in served]))
+    return [Page(entry["label"], entry["href"], label) for label, entries in offered for entry in entries]
 
 
 def _served() -> set[str]:
@@ -131,16 +147,30 @@ def _served() -> set[str]:
 
 
 def _menu(person: Person, served: set[str], pending: int) -> list[dict[str, Any]]:
-    """The menu: only entries that this process serves, and for admins their own group."""
-    groups: list[tuple[str, tuple[Entry, ...]]] = [("User", USER)]
+    """The menu: only entries that this process serves, and for admins their own section, in groups that open and close.
+
+    The group of the current page is open, and so are those that this browser opened.
+    """
+    opened = request.cookies.get(OPENED, "").split(".")
+    sections: list[tuple[str, dict[str, tuple[Entry, ...]]]] = [("User", {"": USER})]
     if person.sees_everything:
-        groups.append(("Admin", ADMIN))
+        sections.append(("Admin", ADMIN))
     visible = []
-    for label, entries in groups:
-        items = [_item(entry, pending) for entry in entries if entry.href in served or f"{entry.href}/" in served]
-        if items:
-            visible.append({"label": label, "items": items})
+    for label, groups in sections:
+        shown = [_group(name, entries, served, pending, opened) for name, entries in groups.items()]
+        if shown := [group for group in shown if group["items"]]:
+            visible.append({"label": label, "groups": shown})
     return visible
+
+
+def _group(name: str, entries: tuple[Entry, ...], served: set[str], pending: int, opened: list[str]) -> dict[str, Any]:
+    items = [_item(entry, pending) for entry in entries if entry.href in served or f"{entry.href}/" in served]
+    return {
+        "label": name,
+        "items": items,
+        "open": name.lower() in opened or any(item["current"] for item in items),
+        "badge": sum(item["badge"] or 0 for item in items),
+    }
 
 
 def _announcement(announcement: Announcement | None, served: set[str]) -> dict[str, Any] | None:

@@ -95,21 +95,37 @@
   const sidebar = () => {
     const bar = $("#sidebar");
     const toggle = $("[data-sidebar-toggle]");
+    const root = document.documentElement;
     if (!bar || !toggle) return;
     const narrow = matchMedia("(max-width: 1199.98px)");
     const show = (open) => {
       bar.classList.toggle("pf-m-expanded", open);
       document.body.classList.toggle("sidebar-open", open);
-      toggle.setAttribute("aria-expanded", open);
+      toggle.setAttribute("aria-expanded", narrow.matches ? open : !root.classList.contains("sidebar-closed"));
       bar.inert = narrow.matches && !open;
-      if (open) $("a", bar)?.focus();
+      if (open) ($("[aria-current]", bar) ?? $("a", bar))?.focus();
     };
     const close = () => { if (bar.classList.contains("pf-m-expanded")) { show(false); toggle.focus(); } };
-    toggle.addEventListener("click", (e) => { e.preventDefault(); show(!bar.classList.contains("pf-m-expanded")); });
+    // On a wide screen the menu stays as it was left, on every page.
+    const fold = () => {
+      const closed = root.classList.toggle("sidebar-closed");
+      try { localStorage.setItem("portico-sidebar", closed ? "closed" : "open"); } catch { /* private window */ }
+      show(false);
+    };
+    toggle.addEventListener("click", (e) => { e.preventDefault(); if (narrow.matches) show(!bar.classList.contains("pf-m-expanded")); else fold(); });
     on("click", "[data-sidebar-close]", (e) => { e.preventDefault(); close(); });
     document.addEventListener("keydown", (e) => { if (e.key === "Escape") close(); });
     narrow.addEventListener("change", () => show(false));
     show(false);
+    // The server opens the groups that this cookie names, so that nothing moves after the first paint.
+    on("click", "[data-nav-group] > summary", (e, summary) => {
+      const kept = document.cookie.match(/(?:^|; )portico_menu=([a-z.]*)/)?.[1] ?? "";
+      const { navGroup } = summary.parentElement.dataset;
+      const others = kept.split(".").filter((name) => name && name !== navGroup);
+      const open = summary.parentElement.open ? others : [...others, navGroup]; // the click has not yet opened or closed it
+      document.cookie = `portico_menu=${open.join(".")}; path=/; max-age=31536000; samesite=lax`;
+    });
+    if (!narrow.matches) $("[aria-current]", bar)?.scrollIntoView({ block: "nearest" });
   };
 
   const menus = () => {

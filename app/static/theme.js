@@ -17,6 +17,7 @@
     document.dispatchEvent(new CustomEvent("portico:theme"));
   };
   root.classList.add("js");
+  try { root.classList.toggle("sidebar-closed", localStorage.getItem("portico-sidebar") === "closed"); } catch { /* private window */ }
   dark.addEventListener("change", apply);
   contrast.addEventListener("change", apply);
   addEventListener("storage", apply);

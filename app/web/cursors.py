@@ -16,27 +16,41 @@ from sqlalchemy.sql.operators import desc_op
 
 from app.web.lists import rows_of
 
+BACK = "~"  # the first character of a cursor that leads to the rows before it
+
 
 class InvalidCursor(ValueError):
     """The text is not a cursor of this list."""
 
 
 class CursorPage(NamedTuple):
-    """Some rows of a list, its length as `lists.rows_and_total` counts it, and the cursor of the next rows, if any."""
+    """Some rows of a list, its length as `lists.rows_and_total` counts it, and the cursors of the next and of the previous
+    rows, if any. A page that was reached by number, not by a cursor, has no previous rows."""
 
     items: list[Any]
     total: int
     next: str | None
+    previous: str | None
 
 
 def page_of(query: Select[Any], page: int, size: int, cursor: str | None = None) -> CursorPage:
-    """Returns page number `page` of `query`, or the rows after `cursor`. Raises `InvalidCursor`."""
+    """Returns page number `page` of `query`, or the rows after or before `cursor`. Raises `InvalidCursor`."""
     descending, columns = _order(query)
-    after = [] if cursor is None else [_is_after(descending, columns, _decode(cursor, len(columns)))]
+    back = cursor is not None and cursor.startswith(BACK)
+    if back:
+        query = query.order_by(None).order_by(*(column.asc() if descending else column.desc() for column in columns))
+    after = [] if cursor is None else [_is_after(descending != back, columns, _decode(cursor, len(columns)))]
     first = 0 if after else (page - 1) * size
     rows, total = rows_of(query, first, size + 1, columns=columns, after=after)
-    items = [row[0] for row in rows[:size]]
-    return CursorPage(items, total, _encode(list(rows[size - 1][1:-1])) if len(rows) > size else None)
+    more = len(rows) > size
+    rows = rows[:size][::-1] if back else rows[:size]
+    has_next, has_previous = (bool(rows), more) if back else (more, cursor is not None and bool(rows))
+    return CursorPage(
+        [row[0] for row in rows],
+        total,
+        _encode(list(rows[-1][1:-1])) if has_next else None,
+        BACK + _encode(list(rows[0][1:-1])) if has_previous else None,
+    )
 
 
 def _order(query: Select[Any]) -> tuple[bool, list[ColumnElement[Any]]]:
@@ -59,8 +73,9 @@ def _encode(values: list[Any]) -> str:
 
 
 def _decode(cursor: str, parts: int) -> list[str]:
+    text = cursor.removeprefix(BACK)
     try:
-        values = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=list[str])
+        values = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=list[str])
     except (ValueError, msgspec.DecodeError):
         raise InvalidCursor from None
     if len(values) != parts or any("\0" in value for value in values):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from flask import Flask, Response, abort, g, request
 from flask_login import AnonymousUserMixin, current_user
@@ -129,10 +130,10 @@ def refuse_bodies(app: Flask) -> None:
 
 
 def error_page(status: int, detail: str | None, *, retry_after: int | None = None) -> Response:
-    """Returns the page for a refusal. `detail` is a sentence that is safe to show."""
-    if status >= 500:
-        g._login_user = AnonymousUserMixin()  # loading the person may be what failed
-    return render(
+    """Returns the page for a refusal, with masthead and menu for those who are signed in. `detail` is a sentence that is
+    safe to show."""
+    page = partial(
+        render,
         "errors/error.html",
         status=status,
         code=status,
@@ -140,8 +141,15 @@ def error_page(status: int, detail: str | None, *, retry_after: int | None = Non
         detail=detail,
         retry_after=retry_after,
         login_href="/sign-in",
-        signed_in=current_user.is_authenticated,
     )
+    if status <= 500:  # above, a store may be away that the menu would wait for
+        try:
+            return page()
+        except Exception:  # loading the person or the menu may be what failed
+            log.exception("an error page came without its menu (request %s)", request_id())
+            db.session.rollback()
+    g._login_user = AnonymousUserMixin()
+    return page()
 
 
 def _is_a_program() -> bool:

@@ -56,7 +56,7 @@ def requested_format() -> Format | None:
 
 def answer(format: Format, name: str, columns: Mapping[str, Callable[[Row], Any]], rows: Iterable[Row]) -> Response:
     """Returns `rows` as a download. `columns` maps each column's name to a function of a row that returns text, a
-    number, None, a datetime, or a list of these. Money is decimal text."""
+    number, None, a datetime, a list of these, or an object, which is JSON text in a CSV. Money is decimal text."""
     with _turn():
         lines = _csv(columns, rows) if format == "csv" else _json(columns, rows)
         file, size = _written(lines)
@@ -85,6 +85,8 @@ def _csv(columns: Mapping[str, Callable[[Row], Any]], rows: Iterable[Row]) -> It
 def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
+    if isinstance(value, dict):
+        value = _encode(value).decode()
     if isinstance(value, list | tuple):
         value = " ".join(str(one) for one in value)
     # An apostrophe makes a spreadsheet show a formula as text. Decimal text is a number, even a negative one.

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from app.domain import keys
+from app.domain import audit, keys
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.search import among, contains, one_of
@@ -83,3 +83,17 @@ def test_among_the_values_of_a_query(people: People, named: list[str]) -> None:
     assert db.session.scalars(select(Person.username).where(among(Person.id, owners))).all() == ["owner"]
     nobody = select(ApiKey.person_id).where(ApiKey.name == "none")
     assert db.session.scalars(select(Person.username).where(among(Person.id, nobody))).all() == []
+
+
+def test_a_search_of_the_audit_log_finds_its_index(people: People) -> None:
+    """Its columns are told by the query and by a revision, which must agree."""
+    transaction(audit.record, people.admin, "thing.act", "thing", "1", name="Éclair")
+    query = audit.entries(search="CLAIR")
+    assert [entry.object_name for entry in db.session.scalars(query)] == ["Éclair"]
+    if db.engine.dialect.name != "postgresql":
+        return
+    for way in ("seqscan", "indexscan"):  # the table is small
+        db.session.execute(text(f"SET LOCAL enable_{way} = off"))
+    told = query.compile(db.engine, compile_kwargs={"literal_binds": True})
+    plan = "\n".join(db.session.scalars(text(f"EXPLAIN {str(told).replace(':', chr(92) + ':')}")))
+    assert "ix_audit_entry_grams" in plan

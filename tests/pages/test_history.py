@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.domain.audit import AuditEntry
-from app.pages.history import ACTION_TITLES, history_lines
+from app.pages.history import ACTION_TITLES, KINDS, differences, facts_of, history_lines
+from config import ROOT
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -74,4 +78,84 @@ def test_names_with_braces_are_told_as_they_are() -> None:
 
 
 def test_an_act_without_a_title_is_told_by_its_own_name() -> None:
-    assert line("key.refuse") == ("key.refuse", "")
+    assert line("thing.act") == ("thing.act", "")
+
+
+def entry_of(**detail: Any) -> AuditEntry:
+    return AuditEntry(at=AT, actor="ada", action="thing.act", detail=detail)
+
+
+def test_every_value_before_and_after_is_told_in_words() -> None:
+    before = {"limit": "5", "models": ["small"], "restricted": False, "gone": 1}
+    after = {
+        "limit": "8",
+        "models": [],
+        "restricted": True,
+        "tiers": [{"up_to": 5, "price": "1"}, {"price": "2"}],
+        "new": None,
+    }
+    assert differences(entry_of(before=before, after=after)) == [
+        ("limit", "5", "8"),
+        ("models", "small", "all"),
+        ("restricted access", "no", "yes"),
+        ("gone", "1", None),
+        ("tiers", None, "up to: 5, price: 1; price: 2"),
+        ("new", None, "none"),
+    ]
+    assert differences(entry_of(reason="Because.")) == []
+
+
+def test_a_secret_that_slipped_in_is_masked_and_a_shortened_one_is_not() -> None:
+    told = entry_of(
+        before={"api_key": "sk-abcdefgh12345678", "secret": "sk-a…b"},
+        after={"note": "was sk-abcdefgh12345678", "settings": {"password": "hunter2"}},
+        reason="of sk-abcdefgh12345678",
+        method="token sk-abcdefgh12345678",
+    )
+    words = f"{differences(told)}{facts_of(told)}{history_lines([told])}"
+    assert "abcdefgh" not in words
+    assert "hunter2" not in words
+    assert ("secret", "sk-a…b", None) in differences(told)
+
+
+@given(
+    detail=st.dictionaries(
+        st.sampled_from(["before", "after"]),
+        st.dictionaries(
+            st.text(max_size=9),
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+                lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+                max_leaves=5,
+            ),
+            max_size=4,
+        ),
+    )
+)
+def test_whatever_an_entry_holds_can_be_told(detail: dict[str, Any]) -> None:
+    told = entry_of(**detail)
+    for difference in differences(told):
+        assert all(isinstance(value, str | None) for value in difference[1:])
+    assert history_lines([told])
+
+
+def test_every_action_and_every_kind_has_its_words() -> None:
+    """Those that the code spells out where it records them; a few are put together."""
+    calls = [
+        node
+        for path in (ROOT / "app").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "record" and len(node.args) >= 4
+    ]
+    assert len(calls) > 40
+    said = [
+        (place, part.value)
+        for call in calls
+        for place in (1, 2)
+        for part in ast.walk(call.args[place])
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
+    assert {
+        word for place, word in said if place == 1 and "." in word and word[-1] != "." and word not in ACTION_TITLES
+    } == set()
+    assert {word for place, word in said if place == 2 and word not in KINDS} == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, permutations
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def around(app: Flask, person: Person | None, path: str = "/home", **headers: st
 
 
 def entries(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {entry["href"]: entry for group in told["menu"] for entry in group["items"]}
+    return {entry["href"]: entry for section in told["menu"] for group in section["groups"] for entry in group["items"]}
 
 
 def test_admins_pages_are_offered_to_who_may_see_them(app: Flask, people: People) -> None:
@@ -73,6 +74,33 @@ def test_nobody_is_offered_nothing(app: Flask, people: People) -> None:
 def test_the_entry_of_the_page_is_the_current_one(app: Flask, people: People, path: str, current: set[str]) -> None:
     found = entries(around(app, people.admin, path))
     assert {href for href, entry in found.items() if entry["current"]} == current
+
+
+def groups(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The groups of the admins' section, by name."""
+    return {group["label"]: group for section in told["menu"][1:] for group in section["groups"]}
+
+
+def test_no_name_in_the_menu_begins_another() -> None:
+    labels = [entry.label for entry in chain(menu.USER, *menu.ADMIN.values())]
+    assert [(one, other) for one, other in permutations(labels, 2) if other.startswith(one)] == []
+
+
+def test_the_group_of_the_page_is_open_and_so_are_those_that_the_browser_opened(app: Flask, people: People) -> None:
+    def opened(path: str, **headers: str) -> list[str]:
+        return [name for name, group in groups(around(app, people.admin, path, **headers)).items() if group["open"]]
+
+    assert list(groups(around(app, people.admin))) == ["Access", "Catalogue", "Money", "Operations"]
+    assert opened("/home") == []
+    assert opened("/admin/invitations/new") == ["Access"]
+    assert opened("/admin/status", Cookie=f"{menu.OPENED}=money.nothing") == ["Money", "Operations"]
+
+
+def test_a_closed_group_says_what_waits_in_it(app: Flask, people: People) -> None:
+    model = transaction(make_model, people.admin, restricted=True)
+    transaction(subscriptions.request, people.owner, model, by=people.owner, justification="Research.")
+    badges = {name: group["badge"] for name, group in groups(around(app, people.admin)).items()}
+    assert badges == {"Access": 1, "Catalogue": 0, "Money": 0, "Operations": 0}
 
 
 def test_what_waits_is_counted_at_the_approvals(app: Flask, people: People) -> None:

@@ -121,6 +121,8 @@ MACROS = {
     "more filters": "{{ ui.toolbar('/m', filters=[{'name': 'a', 'label': 'From', 'kind': 'text', 'value': '1', 'inputmode': 'decimal', 'more': true}, {'name': 's', 'label': 'S', 'options': [], 'value': ''}]) }}",
     "exports": "{{ ui.exports() }}",
     "pagination": "{{ ui.pagination(1, 20, 0) }}",
+    "cursor_pages": "{{ ui.cursor_pages({'total': 45, 'next': 'n', 'previous': '~p'}, 20, (20, 50), 'keys', ('key', 'keys')) }}"
+    "{{ ui.cursor_pages({'total': none, 'next': none, 'previous': none}, 20, (20, 50), 'keys', ('key', 'keys')) }}",
     "empty_state": "{{ ui.empty_state('nothing', action_text='Add', action_href='/new') }}{{ ui.empty_state('no_match', action_href='/') }}{{ ui.empty_state('failed') }}",
     "money": "{{ ui.money(125000) }}{{ ui.money(none) }}{{ ui.count(12345) }}{{ ui.count(none) }}",
     "time": "{{ ui.time(moment) }}{{ ui.time(none) }}{{ ui.time(moment, 'day') }}",
@@ -196,6 +198,14 @@ def test_a_sorted_head_says_so_and_sorts_the_other_way(web_app: Flask) -> None:
     assert link.node.attributes["hx-target"] == "#keys"
 
 
+def test_columns_leave_by_their_rank_and_place(web_app: Flask) -> None:
+    columns = "['A', {'label': 'B', 'leaves': 2}, {'label': 'C', 'key': 'c', 'leaves': 1}]"
+    html = shown(web_app, "{% call ui.data_table(" + columns + ", 'T') %}{% endcall %}")
+    assert {"leaves-2-1", "leaves-1-2"} <= set(html.split('<table class="')[1].split('"')[0].split())
+    assert '<div class="table-room">' in html
+    assert "table-room" not in shown(web_app, "{% call ui.data_table(['A'], 'T') %}{% endcall %}")
+
+
 @pytest.mark.parametrize(
     ("spent", "state", "words"),
     [
@@ -219,7 +229,11 @@ def test_a_budget_says_in_words_what_its_colour_says(web_app: Flask, spent: int,
     assert words in part
 
 
-MENU = [{"label": "User", "items": [{"label": "Home", "href": "/", "icon": "house", "current": True, "badge": 2}]}]
+ITEMS = [{"label": "Home", "href": "/", "icon": "house", "current": True, "badge": 2}]
+MENU = [
+    {"label": "User", "groups": [{"label": "", "items": ITEMS}]},
+    {"label": "Admin", "groups": [{"label": "Access", "items": ITEMS, "open": True, "badge": 2}]},
+]
 
 
 @pytest.mark.parametrize("layout", ["layouts/page.html", "layouts/bare.html"])

@@ -47,6 +47,20 @@ BY_BOTH = select(Thing).order_by(Thing.kind.desc(), Thing.name.desc())
 BY_NAME = select(Thing).where(Thing.kind == "a").order_by(func.lower(Thing.name))
 
 
+@pytest.mark.parametrize("query", [BY_BOTH, BY_NAME])
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_the_way_back_shows_the_same_pages(app: Flask, query: Select[Thing], size: int) -> None:
+    there = [cursors.page_of(query, 1, size)]
+    assert there[0].previous is None
+    while (cursor := there[-1].next) is not None:
+        there.append(cursors.page_of(query, 1, size, cursor))
+    back = [there[-1]]
+    while (cursor := back[-1].previous) is not None:
+        back.append(cursors.page_of(query, 1, size, cursor))
+    assert [page.items for page in back] == [page.items for page in reversed(there)]
+    assert all(page.next is not None for page in back[1:])
+
+
 def walked(query: Select[Thing], size: int) -> list[Thing]:
     found, cursor = [], None
     while True:

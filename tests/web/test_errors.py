@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from app.domain.errors import Throttled
+from app.pages import menu
 from config import Config
 from tests.blueprints.portal.conftest import Browser, signed_in, token_of  # noqa: F401
 from tests.house import (  # noqa: F401
@@ -88,7 +89,7 @@ def test_an_error_page_names_its_request_and_leads_on(
     name = answer.headers["X-Request-ID"]
     assert re.fullmatch(r"[0-9a-f-]{36}", name)
     page = read(answer)
-    assert page.texts[-1] == f"Error {code} · Request {name}"
+    assert f"Error {code} · Request {name}" in page.texts
     assert page.button("Copy request id").node.attributes["data-copy"] == name
     assert page.link("Sign in" if code == 401 else "Go to the start page").href == ("/sign-in" if code == 401 else "/")
     assert "a secret detail" not in answer.text
@@ -96,6 +97,36 @@ def test_an_error_page_names_its_request_and_leads_on(
     if code == 429:
         assert answer.headers["Retry-After"] == "7"
         assert "Try again in 7 seconds." in page
+
+
+@pytest.mark.parametrize(("code", "has_menu"), [(403, True), (404, True), (500, True), (503, False)])
+def test_an_error_page_keeps_the_menu_unless_a_store_is_away(
+    failing: Flask,
+    people: People,
+    signed_in: SignedIn,
+    code: int,
+    has_menu: bool,  # noqa: F811
+) -> None:
+    page = signed_in("owner").page(f"/fail/{code}", status=code)
+    assert ("/keys" in page.whole.hrefs) is has_menu
+    assert page.heading
+    assert "/keys" not in read(failing.test_client().get(f"/fail/{code}")).whole.hrefs, "who is not signed in has none"
+
+
+def test_a_fault_of_the_menu_itself_costs_only_the_menu(
+    failing: Flask,
+    people: People,
+    signed_in: SignedIn,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("a secret detail")
+
+    owner = signed_in("owner")
+    monkeypatch.setattr(menu, "badges", broken)
+    for path, code in (("/fail/404", 404), ("/home", 500)):
+        page = owner.page(path, status=code)
+        assert (page.heading != "", "/keys" in page.whole.hrefs) == (True, False)
 
 
 def test_each_request_has_a_name_of_its_own_and_the_log_of_a_fault_tells_it(

@@ -20,6 +20,7 @@ from app.domain.subscriptions import LIVE, Subscription
 from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.metering import money
+from app.pages.audit import lines
 from app.pages.budget_forms import BudgetFields
 from app.reports import requests
 from app.reports import usage as usage_reports
@@ -268,7 +269,8 @@ def _detail(
                 "tokens": db.session.scalars(tokens.live_of(person)).all(),
             }
         case "history":
-            values["listing"] = page_of(audit.trail(person))
+            entries = page_of(audit.trail(person))
+            values |= {"listing": entries, "lines": lines(entries.items)}
     return render("admin/people/detail.html", status=status, **values)
 
 

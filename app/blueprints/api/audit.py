@@ -29,11 +29,14 @@ class EntryPage(CursorPage, kw_only=True):
 
 
 class Query(Cursored, kw_only=True):
-    """`actor` is a username; `object` is a kind, an id or a name."""
+    """`actor` is a username; `action` may end in `.*`; `object` is a kind, an id or a name; `address` is where it came from;
+    `search` is a text within the actor, the action, or the object's id or name."""
 
     actor: str | None = None
     action: str | None = None
     object: str | None = None
+    address: str | None = None
+    search: str | None = None
     since: datetime | None = msgspec.field(default=None, name="from")
     until: datetime | None = msgspec.field(default=None, name="to")
 
@@ -58,6 +61,8 @@ def index(query: Query) -> dict[str, Any]:
         actor=query.actor,
         action=query.action,
         about=query.object,
+        address=query.address,
+        search=query.search,
         since=query.since,
         until=query.until,
     )

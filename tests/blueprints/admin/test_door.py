@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from app import clock
 from app.domain import approval_rules, catalog, invitations
+from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.domain.deliveries import Delivery
 from app.extensions import db, transaction
@@ -35,6 +36,8 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
         "rules": transaction(approval_rules.create, by=people.admin, name="Cheap ones").id,
         "activity": use(people.owner, guarded, clock.now_ms()),
         "budgets": "stranger",
+        "audit": str(db.session.scalar(select(AuditEntry.id).limit(1))),
+        "jobs": new_id(),
     }
 
 
