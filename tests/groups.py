@@ -14,6 +14,7 @@ GROUPS = {
     "tests/journeys/test_first_path.py": PORTICO,
     "tests/journeys/test_keys.py": PORTICO,
     "tests/journeys/test_lists.py": PORTICO,
+    "tests/journeys/test_menu.py": PORTICO,
     "tests/journeys/test_search.py": PORTICO,
     "tests/journeys/test_sign_out.py": PORTICO,
     "tests/journeys/test_teams.py": PORTICO,
