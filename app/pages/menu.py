@@ -149,7 +149,7 @@ def _served() -> set[str]:
 def _menu(person: Person, served: set[str], pending: int) -> list[dict[str, Any]]:
     """The menu: only entries that this process serves, and for admins their own section, in groups that open and close.
 
-    The group of the current page is open, and so are those that this browser opened.
+    The group of the current page is open, and so are those that this browser opened, or in which something waits.
     """
     opened = request.cookies.get(OPENED, "").split(".")
     sections: list[tuple[str, dict[str, tuple[Entry, ...]]]] = [("User", {"": USER})]
@@ -165,11 +165,12 @@ def _menu(person: Person, served: set[str], pending: int) -> list[dict[str, Any]
 
 def _group(name: str, entries: tuple[Entry, ...], served: set[str], pending: int, opened: list[str]) -> dict[str, Any]:
     items = [_item(entry, pending) for entry in entries if entry.href in served or f"{entry.href}/" in served]
+    waiting = sum(item["badge"] or 0 for item in items)
     return {
         "label": name,
         "items": items,
-        "open": name.lower() in opened or any(item["current"] for item in items),
-        "badge": sum(item["badge"] or 0 for item in items),
+        "open": waiting > 0 or name.lower() in opened or any(item["current"] for item in items),
+        "badge": waiting,
     }
 
 
