@@ -96,11 +96,13 @@ def test_the_group_of_the_page_is_open_and_so_are_those_that_the_browser_opened(
     assert opened("/admin/status", Cookie=f"{menu.OPENED}=money.nothing") == ["Money", "Operations"]
 
 
-def test_a_closed_group_says_what_waits_in_it(app: Flask, people: People) -> None:
+def test_a_group_in_which_something_waits_is_open_and_says_how_much(app: Flask, people: People) -> None:
     model = transaction(make_model, people.admin, restricted=True)
     transaction(subscriptions.request, people.owner, model, by=people.owner, justification="Research.")
     badges = {name: group["badge"] for name, group in groups(around(app, people.admin)).items()}
     assert badges == {"Access": 1, "Catalogue": 0, "Money": 0, "Operations": 0}
+    is_open = {name: group["open"] for name, group in groups(around(app, people.admin)).items()}
+    assert is_open == {"Access": True, "Catalogue": False, "Money": False, "Operations": False}
 
 
 def test_what_waits_is_counted_at_the_approvals(app: Flask, people: People) -> None:
