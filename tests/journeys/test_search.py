@@ -8,11 +8,14 @@ from tests.journeys.conftest import PASSWORD
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+READY = "[data-search-box][data-htmx-powered]"  # htmx begins a moment after the page has loaded
+
 
 def test_a_model_is_reached_by_the_keyboard_alone(visit, newcomer):
     person = visit().sign_in(newcomer, PASSWORD)
     page = person.open("/home")
     field = page.get_by_role("searchbox", name="Search everything")
+    page.locator(READY).wait_for()
     page.keyboard.press("/")
     page.keyboard.type("echo-1")
     first = page.locator("#search-hits a").first
@@ -31,6 +34,7 @@ def test_a_model_is_reached_by_the_keyboard_alone(visit, newcomer):
     page.get_by_role("main").get_by_role("link", name="echo-restricted").first.wait_for()
     page.wait_for_url("**/search?q=restricted")
     person.open("/keys")
+    page.locator(READY).wait_for()
     page.keyboard.press("/")
     page.keyboard.type("echo-1")
     first.wait_for()
@@ -42,6 +46,7 @@ def test_a_model_is_reached_by_the_keyboard_alone(visit, newcomer):
 def test_what_was_found_goes_when_the_field_is_left(visit, newcomer):
     person = visit().sign_in(newcomer, PASSWORD)
     page = person.open("/home")
+    page.locator(READY).wait_for()
     page.keyboard.press("/")
     page.keyboard.type("no such thing")
     note = page.get_by_text("Nothing that you can see matches “no such thing”.").first
