@@ -15,12 +15,13 @@ import msgspec
 
 from app import clock
 from app.providers import usage
-from app.providers.base import Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import UpstreamError, UpstreamRequest, Usage
 from app.providers.http import Answer
 from app.providers.http_errors import as_it_came, error_of, reason_in
 from app.providers.lenient_json import members_of, read_json
 from app.providers.model_name import ModelName
 from app.providers.openai_events import CUT, UNREADABLE
+from app.providers.openai_exchange import TalliedExchange
 from app.providers.sse import COMMENT, EventReader
 from app.runtime.ids import new_id
 from app.runtime.jsonbody import object_of
@@ -166,33 +167,16 @@ class _Event(msgspec.Struct, gc=False):
 _event = msgspec.json.Decoder(_Event)
 
 
-class ResponsesExchange(Exchange):
+class ResponsesExchange(TalliedExchange):
     """One answer whose head was good. It is whole when it says that it is completed, or why it is not."""
 
-    speaks = SPEAKS
-
     def __init__(self, answer: Answer, request: UpstreamRequest, secret: str | None, grace_s: float) -> None:
-        self._answer = answer
-        self._secret = secret
-        self._grace_s = grace_s
-        self._keep_alive_s = request.keep_alive_s
+        super().__init__(answer, request, SPEAKS, secret, grace_s)
         self._name = ModelName(request.model)
-        self._tally = usage.Tally(request)
         self._is_kept = request.members.get("store", b"true") != b"false"
-        self._body = b""
         self._head = Head()
         self._last = b""  # the data of the event that came last
         self.finish_reason = None
-
-    @property
-    def usage(self) -> Usage:
-        return self._tally.usage
-
-    def conclude(self) -> Usage:
-        return self._tally.conclude()
-
-    def receive(self) -> None:
-        self._body = self._answer.read_object(self._grace_s)
 
     def body(self) -> bytes:
         value = read_json(self._body)
@@ -310,9 +294,6 @@ class ResponsesExchange(Exchange):
         if error.code in OF_THE_REQUEST:
             error.status, error.refused = 400, True
         return error
-
-    def close(self) -> None:
-        self._answer.close()
 
 
 def refusal_as_it_came(body: bytes, secret: str | None) -> tuple[str, bytes] | None:

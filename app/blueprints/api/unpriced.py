@@ -1,4 +1,4 @@
-"""Unpriced usage: what models used although their price has no member for it, so that it cost nothing in the ledger."""
+"""Unpriced usage: usage that no price covers, so it cost nothing in the ledger."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
+from tests.services.odd_values import ODD
 from tests.services.upstream import Answer, Hang, Upstream, chunks_of_gemini, generated, part_of_gemini, stay_open
 
 MESSAGES: Any = [{"role": "user", "content": "one two three"}]
@@ -195,23 +196,6 @@ def test_an_upstream_that_misbehaves_is_a_clean_error(
 def test_a_stream_that_is_whole_does_not_wait_for_its_connection(sdk: openai.OpenAI, upstream: Upstream) -> None:
     upstream.script(STREAM, lambda body: generated(body, stream=True, after=stay_open))
     assert list(ask(sdk, stream=True))[-1].choices[0].finish_reason == "stop"
-
-
-ODD: tuple[Any, ...] = (
-    None,
-    True,
-    0,
-    -1,
-    1.5,
-    "",
-    "x",
-    "é" * 50,
-    [],
-    {},
-    [1, "a"],
-    {"a": {"b": [None]}},
-    [{"type": "x"}],
-)
 
 
 def mutated(chance: random.Random) -> dict[str, Any]:

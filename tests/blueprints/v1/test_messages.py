@@ -12,6 +12,7 @@ import pytest
 
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
+from tests.services.odd_values import ODD
 from tests.services.upstream import Answer, Upstream, chat, events_of, failure, message, messages
 
 SAID = [{"role": "user", "content": "one two three"}]
@@ -333,23 +334,6 @@ class TestAgents:
         nobody = Client(gate, None)
         assert nobody("/v1/messages", asked(), **{"x-api-key": key}).status == 200
         assert nobody("/v1/messages", asked(), **{"x-api-key": key, "Authorization": ""}).status == 200
-
-
-ODD: tuple[Any, ...] = (
-    None,
-    True,
-    0,
-    -1,
-    1.5,
-    "",
-    "x",
-    "é" * 50,
-    [],
-    {},
-    [1, "a"],
-    {"a": {"b": [None]}},
-    [{"type": "x"}],
-)
 
 
 def mutated(chance: random.Random) -> dict[str, Any]:

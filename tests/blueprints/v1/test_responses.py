@@ -12,6 +12,7 @@ import pytest
 
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
+from tests.services.odd_values import ODD
 from tests.services.upstream import (
     Answer,
     Stream,
@@ -461,23 +462,6 @@ class TestAgents:
         assert client("/v1/responses", self.BODY | {"model": "claude", "input": history}).status == 200
         _, called, result = upstream.last.json["messages"]
         assert called["content"][0]["input"] == {"input": patch} and result["content"][0]["type"] == "tool_result"
-
-
-ODD: tuple[Any, ...] = (
-    None,
-    True,
-    0,
-    -1,
-    1.5,
-    "",
-    "x",
-    "é" * 50,
-    [],
-    {},
-    [1, "a"],
-    {"a": {"b": [None]}},
-    [{"type": "x"}],
-)
 
 
 def mutated(chance: random.Random) -> dict[str, Any]:
