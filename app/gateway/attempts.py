@@ -7,7 +7,7 @@ tells the circuit breakers how it went, also one that a fallback rescued, and a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
 from app.gateway.routing import Candidate
 from app.metering.usage import Attempt
-from app.providers.base import Exchange, UpstreamError
+from app.providers.base import Exchange, Pieces, UpstreamError
 
 PATIENT_S = 10.0  # a client that leaves a stream which has not begun by then leaves because of its upstream
 ABANDONED = "Clients left because it did not begin to answer."
@@ -39,7 +39,7 @@ class Delivery(NamedTuple):
 
     exchange: Exchange
     first: bytes
-    pieces: Iterator[bytes]
+    pieces: Pieces
     ended: Callable[[UpstreamError | None], None] = _unjudged
 
 
@@ -109,14 +109,14 @@ def _judge_end(
 def _attempt(call: Call, candidate: Candidate) -> Delivery:
     request, dialect = call.request, call.dialect
     exchange: Exchange | None = None
-    pieces: Iterator[bytes] = iter(())
+    pieces = _ended(None)
     call.wait()
     try:
         call.exchange = exchange = candidate.adapter.open(request, candidate.deployment)
         is_same = exchange.speaks == dialect.name
         if request.stream:
             pieces = exchange.events() if is_same else dialect.events(request, exchange)
-            first = next(pieces, b"")
+            first, pieces = _begun(pieces)
         else:
             exchange.receive()
             call.resume()  # it is here, and is billed whoever leaves now
@@ -132,6 +132,19 @@ def _attempt(call: Call, candidate: Candidate) -> Delivery:
         call.ended_at = call.first_byte_at
         exchange.close()
     return Delivery(exchange, first, pieces)
+
+
+def _begun(pieces: Pieces) -> tuple[bytes, Pieces]:
+    """The first piece, once it is here, and those that follow. None comes first where the last is the only one."""
+    try:
+        return next(pieces), pieces
+    except StopIteration as end:
+        return b"", _ended(end.value)
+
+
+def _ended(last: bytes | None) -> Pieces:
+    yield from ()
+    return last
 
 
 def _note(call: Call, candidate: Candidate, started: float, error: str | None, cost_nano: int = 0) -> None:

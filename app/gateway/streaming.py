@@ -31,19 +31,22 @@ class BrokenOff(Exception):
 
 
 def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterator[bytes]:
-    """The stream's bytes. `settle` is called exactly once, before the last of them. Raises `BrokenOff`."""
+    """The stream's bytes. `settle` is called exactly once, before the last of them, which tell clients the end: who hangs up
+    then has had it all. Raises `BrokenOff`."""
     events = delivery.pieces
     last: bytes | None = call.dialect.end
-    piece: bytes | None = delivery.first
-    sent = delivery.first
+    piece = sent = delivery.first
     try:
-        while piece is not None:
+        while True:
             if piece and not call.gone:
                 sent = piece
                 yield piece
             call.wait()
             try:
-                piece = next(events, None)
+                piece = next(events)
+            except StopIteration as end:
+                last = (end.value or b"") + call.dialect.end
+                break
             finally:
                 call.resume()
         delivery.ended(None)

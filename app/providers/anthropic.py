@@ -21,7 +21,7 @@ from app.providers import model_list, usage
 from app.providers.addresses import AddressPolicy
 from app.providers.anthropic_conversation import REASONS, body_of, event_of_start, events_of_delta, part_of
 from app.providers.anthropic_usage import INPUT, Bill, usage_object
-from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import Adapter, CheckResult, Exchange, Pieces, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, Text, ToolCallDelta
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import as_it_came, error_of, seconds_in
@@ -72,6 +72,7 @@ class _Event(msgspec.Struct, gc=False):
 
 _event = msgspec.json.Decoder(_Event)
 PING = b'{"type": "ping"}'
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 SILENCE = _Event(type="ping")  # nothing came for a while, or a comment
 # The pieces of an answer, and the member of a delta that has the text.
 _SAID = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
@@ -140,8 +141,9 @@ class AnthropicExchange(Exchange):
         blocks: list[Any] = value["content"]
         return blocks
 
-    def events(self) -> Iterator[bytes]:
-        started = began = ended = False
+    def events(self) -> Pieces:
+        started = began = False
+        last = STOP
         held = b""  # the first event, until something comes of it
         for name, data, event in self._heard():
             if event is SILENCE and not started:
@@ -153,8 +155,9 @@ class AnthropicExchange(Exchange):
                 self._tally.conclude()
                 data = usage.with_member(data, "usage", self._charged())
             piece = b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
-            ended = kind == "message_stop"
-            if began:
+            if kind == "message_stop":
+                last = piece
+            elif began:
                 yield piece
             elif not started:
                 started = kind == "message_start"
@@ -162,10 +165,8 @@ class AnthropicExchange(Exchange):
             else:
                 began = True
                 yield held + piece
-        if not began:
-            yield held
-        if not ended:
-            yield b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+                held = b""
+        return held + last
 
     def neutral_events(self) -> Iterator[Event]:
         call = current = -1  # calls so far, and the one that is open

@@ -8,7 +8,7 @@ clients of another dialect it reads a `Conversation` and gives neutral events.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -25,7 +25,8 @@ from app.runtime.forms import Form
 from app.runtime.jsonbody import RawObject
 
 CheckVerdict = Literal["ok", "model_not_found", "auth_error", "connection_error", "timeout", "bad_response"]
-
+# A stream's pieces. What it returns is its last piece, which tells clients the end: it leaves once the call is settled.
+Pieces = Generator[bytes, None, bytes | None]
 
 UNBOUNDED = 2**40  # tokens: for a request of which nothing is known
 PROMPT_KEPT = 16_384  # characters of a prompt that a stream keeps, to count its tokens if nobody tells them
@@ -133,6 +134,12 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
         self.members, self.parsed, self.raw = kept, None, None
 
 
+def all_of(pieces: Pieces) -> Iterator[bytes]:
+    """The pieces of a stream with the last."""
+    if last := (yield from pieces):
+        yield last
+
+
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a try at a provider went; `detail` is a sentence safe to show, `models` what it offers if it told."""
 
@@ -196,11 +203,12 @@ class Exchange(ABC):
         """
 
     @abstractmethod
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         """The stream as complete server-sent events in the dialect that the upstream speaks, as they come, without what
         ends it (`[DONE]`); after the first of them the question is forgotten (`UpstreamRequest.forget_question`).
 
-        Returns when the upstream has ended its stream properly; raises `UpstreamError` when it was cut.
+        Returns when the upstream has ended its stream properly, with the last event where that tells clients the end;
+        raises `UpstreamError` when it was cut.
         """
 
     def reply(self) -> Reply:

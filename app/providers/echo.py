@@ -19,7 +19,7 @@ from msgspec import Meta
 from app import clock
 from app.directory import Capability, Deployment
 from app.providers import openai_conversation
-from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import Adapter, CheckResult, Exchange, Pieces, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Reply
 from app.providers.model_list import ListedModel
 from app.providers.settings import Settings
@@ -119,7 +119,7 @@ class EchoChat(_Echo):
     def neutral_events(self) -> Iterator[Event]:
         return openai_conversation.events_of(self.events())
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         for index in range(self._answers):
             yield self._chunk(index, {"role": "assistant", "content": None if self._call else ""})
             if self._call:
@@ -136,6 +136,7 @@ class EchoChat(_Echo):
         if self._request.include_usage:
             head = self._head("chat.completion.chunk")
             yield _event(head | {"choices": [], "usage": self._usage()})
+        return None
 
     @property
     def _tokens(self) -> int:
@@ -193,7 +194,7 @@ class EchoEmbeddings(_Echo):
             }
         )
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         raise UpstreamError("Embeddings are not streamed.", refused=True, status=400)
 
 

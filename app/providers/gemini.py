@@ -20,7 +20,7 @@ from msgspec import Meta
 from app.directory import Capability, Deployment
 from app.providers import gemini_usage, model_list
 from app.providers.addresses import AddressPolicy
-from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import Adapter, CheckResult, Exchange, Pieces, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import (
     Event,
     Finish,
@@ -157,7 +157,7 @@ class GeminiExchange(TalliedExchange):
     def body(self) -> bytes:
         raise NotImplementedError("no client speaks Gemini's dialect")
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         raise NotImplementedError("no client speaks Gemini's dialect")
 
     def reply(self) -> Reply:

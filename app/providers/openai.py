@@ -23,7 +23,16 @@ from msgspec import Meta
 from app.directory import Capability, Deployment
 from app.providers import model_list, openai_conversation, openai_responses, usage
 from app.providers.addresses import AddressPolicy
-from app.providers.base import Adapter, CheckResult, CheckVerdict, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import (
+    Adapter,
+    CheckResult,
+    CheckVerdict,
+    Exchange,
+    Pieces,
+    UpstreamError,
+    UpstreamRequest,
+    Usage,
+)
 from app.providers.conversation import Event, Reply
 from app.providers.http import Answer, Pool
 from app.providers.http_errors import error_of, reason_in, seconds_in
@@ -336,7 +345,7 @@ class OpenAIExchange(Exchange):
                 return True
         return False
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         reader = EventReader(self._next_piece, comments=True)
         put = self._name.put
         began = done = False
@@ -387,6 +396,7 @@ class OpenAIExchange(Exchange):
             )
         if self._request.include_usage:
             yield b"data: " + put(self._last_chunk()) + b"\n\n"
+        return None
 
     def _next_piece(self) -> bytes | None:
         return self._answer.read_stream(self._request.keep_alive_s, self._until)

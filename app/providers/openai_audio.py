@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from app.providers.base import PROMPT_KEPT, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import PROMPT_KEPT, Pieces, UpstreamError, UpstreamRequest, Usage, all_of
 from app.providers.http import Answer
 from app.providers.lenient_json import read_json
 from app.providers.openai_events import EVENTS, NULL, media_type_of, typed_events
@@ -70,23 +69,21 @@ class SpeechToTextExchange(TalliedExchange):
         self.conclude()
         return body
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         if not self._is_stream:
             self.receive()
-            yield self.body()
-            return
+            return self.body()
         for event in typed_events(self._answer, self._secret, self._keep_alive_s):
             if event.kind == "transcript.text.delta" and isinstance(
                 delta := read_json(event.members.get("delta", NULL)), str
             ):
                 self._hear(delta)
-            is_last = event.kind == "transcript.text.done"
-            if is_last:
+            if event.kind == "transcript.text.done":
                 self._tell({"usage": read_json(event.members.get("usage", NULL))})
-            yield event.sent
-            if is_last:
                 self._answer.finish()
-                return
+                return event.sent
+            yield event.sent
+        return None
 
     def _hear(self, text: str) -> None:
         if text:
@@ -124,14 +121,14 @@ class TextToSpeechExchange(TalliedExchange):
             self.media_type = kind if _SOUND.fullmatch(kind) else SOUNDS[self._format]
 
     def body(self) -> bytes:
-        return b"".join(self.events())
+        return b"".join(all_of(self.events()))
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         if self.media_type is None:
             return self._events()
         return self._sound()
 
-    def _sound(self) -> Iterator[bytes]:
+    def _sound(self) -> Pieces:
         if self._kind not in _UNTOLD and not _SOUND.fullmatch(self._kind):
             raise self._no_sound(b"")
         first = self._answer.read()
@@ -142,6 +139,7 @@ class TextToSpeechExchange(TalliedExchange):
         while piece:
             yield piece
             piece = self._answer.read()
+        return None
 
     def _no_sound(self, first: bytes) -> UpstreamError:
         """The failure of an attempt that gave no sound, with the reason that the answer tells."""
@@ -151,15 +149,14 @@ class TextToSpeechExchange(TalliedExchange):
             said = first
         return self._none(said)
 
-    def _events(self) -> Iterator[bytes]:
+    def _events(self) -> Pieces:
         for event in typed_events(self._answer, self._secret, self._keep_alive_s):
-            is_last = event.kind == "speech.audio.done"
-            if is_last:
+            if event.kind == "speech.audio.done":
                 self._tally.tell(event.members.get("usage", NULL))
-            yield event.sent
-            if is_last:
                 self._answer.finish()
-                return
+                return event.sent
+            yield event.sent
+        return None
 
     def complete(self, used: Usage) -> Usage:
         if not used.completion_tokens:

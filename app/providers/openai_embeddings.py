@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from app.providers.base import Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import Exchange, Pieces, UpstreamError, UpstreamRequest, Usage
 from app.providers.usage import Tally, Told
 
 
@@ -52,7 +52,7 @@ class VectorsExchange(Exchange):
         told = {"prompt_tokens": used, "total_tokens": used}
         return msgspec.json.encode({"object": "list", "data": data, "model": self._request.model, "usage": told})
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         raise UpstreamError("Embeddings are not streamed.", refused=True, status=400)
 
     def close(self) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from app.providers import usage
-from app.providers.base import PROMPT_KEPT, UpstreamRequest, Usage
+from app.providers.base import PROMPT_KEPT, Pieces, UpstreamRequest, Usage
 from app.providers.http import Answer
 from app.providers.lenient_json import members_of
 from app.providers.model_name import ModelName
@@ -70,21 +68,21 @@ class ImagesExchange(TalliedExchange):
         self.conclude()
         return self._name.put_once(body) if "model" in members else body
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         if not self._is_stream:
             self.receive()
-            yield self.body()
-            return
+            return self.body()
         for event in typed_events(self._answer, self._secret, self._keep_alive_s):
             if event.kind != SILENCE:
                 self._begun = max(self._begun, self._came + 1)
             if event.kind.endswith(".completed"):
                 self._came += 1
                 self._tell(event.members)
-            yield event.sent
             if self._came >= self._asked_for:
                 self._answer.finish()
-                return
+                return event.sent
+            yield event.sent
+        return None
 
     def _tell(self, members: dict[str, bytes]) -> None:
         told = self._tally.tell(members.get("usage", NULL))

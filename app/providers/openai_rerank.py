@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
-from app.providers.base import UpstreamError, UpstreamRequest
+from app.providers.base import Pieces, UpstreamError, UpstreamRequest
 from app.providers.http import Answer
 from app.providers.lenient_json import members_of
 from app.providers.model_name import ModelName
@@ -56,7 +54,7 @@ class RerankExchange(TalliedExchange):
         self.conclude()
         return self._name.put_once(body) if "model" in members else body
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         raise UpstreamError("Documents in order are not streamed.", refused=True, status=400)
 
     def _tell(self, members: dict[str, bytes]) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from app import clock
 from app.providers import usage
-from app.providers.base import UpstreamError, UpstreamRequest, Usage
+from app.providers.base import Pieces, UpstreamError, UpstreamRequest, Usage
 from app.providers.http import Answer
 from app.providers.http_errors import as_it_came, error_of, reason_in
 from app.providers.lenient_json import members_of, read_json
@@ -195,7 +195,7 @@ class ResponsesExchange(TalliedExchange):
         except ValueError:
             raise UpstreamError(UNREADABLE) from None
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         began = False
         held = b""  # the first events, until something comes of them
         reader = EventReader(lambda: self._answer.read_within(self._keep_alive_s), comments=True)
@@ -222,6 +222,9 @@ class ResponsesExchange(TalliedExchange):
                     data = self._lifecycle(kind, data, event)
                 self._last = data
                 piece = b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
+            if kind in ENDS:
+                self._answer.finish()
+                return held + piece
             if began:
                 yield piece
             elif kind in ("response.created", "response.queued", "response.in_progress"):
@@ -231,9 +234,7 @@ class ResponsesExchange(TalliedExchange):
             else:
                 began = True
                 yield held + piece
-            if kind in ENDS:
-                self._answer.finish()
-                return
+                held = b""
         raise error_of(502, reader.stray, self._secret, otherwise=CUT)
 
     def _lifecycle(self, kind: str, data: bytes, event: _Event) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 
 from app import clock
 from app.providers import usage
-from app.providers.base import PROMPT_KEPT, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import PROMPT_KEPT, Exchange, Pieces, UpstreamError, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reply, Silence, Text
 from app.providers.openai_audio import HEARD_PER_S, IN_JSON, with_length
 from app.providers.openai_embeddings import VectorsExchange
@@ -155,7 +155,7 @@ class TritonText(Exchange):
     def body(self) -> bytes:
         raise NotImplementedError("no client speaks of tensors")
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         raise NotImplementedError("no client speaks of tensors")
 
     def reply(self) -> Reply:
@@ -228,7 +228,7 @@ class TritonCompletions(Exchange):
         self._end()
         return msgspec.json.encode(self._head | {"choices": choices, "usage": self._usage()})
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         is_first = True
         for index, answers in enumerate(self._answers):
             for text in self._texts(index, answers):
@@ -241,6 +241,7 @@ class TritonCompletions(Exchange):
         self._end()
         if self._request.include_usage:
             yield _event(self._head | {"choices": [], "usage": self._usage()})
+        return None
 
     def _texts(self, index: int, answers: Iterable[Outputs]) -> Iterator[str]:
         written = self._written[index]
@@ -342,12 +343,12 @@ class TritonSpeech(Exchange):
         text = "".join(self._texts(self._came))
         return transcript(text, self._seconds, self._parsed, self._used())
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         text = ""
         for piece in self._texts(self._answers):
             text += piece
             yield _event({"type": "transcript.text.delta", "delta": piece})
-        yield _event({"type": "transcript.text.done", "text": text, "usage": self._used()})
+        return _event({"type": "transcript.text.done", "text": text, "usage": self._used()})
 
     def _texts(self, answers: Iterable[Outputs]) -> Iterator[str]:
         for answer in answers:

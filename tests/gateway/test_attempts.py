@@ -17,7 +17,7 @@ from app.gateway.dialects import dialect
 from app.gateway.routing import Candidate
 from app.metering.pricing import TokenBound
 from app.providers import tokens
-from app.providers.base import UpstreamRequest, Usage
+from app.providers.base import Pieces, UpstreamRequest, Usage
 from app.providers.echo import EchoSettings
 from app.providers.http import Answer
 from app.providers.openai import OpenAIExchange
@@ -69,7 +69,7 @@ class Endless:
         self.closed = False
         self._meanwhile = meanwhile
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Pieces:
         for _ in range(100):
             gevent.sleep(0)
             yield b"data: {}\n\n"
@@ -138,6 +138,38 @@ def test_a_stream_that_is_read_on_for_its_usage_ends_with_its_worker(call) -> No
     pieces, outcomes = relayed(call, exchange)
     cast("Any", pieces).close()  # the client has gone
     assert exchange.closed and outcomes == ["error"] and call.error_code == "stopping"
+
+
+class Ending:
+    """A stream of one piece, and what ends it."""
+
+    usage, finish_reason, media_type = Usage(completion_tokens=1), None, None
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    def events(self) -> Pieces:
+        yield from self._pieces
+        return b"event: message_stop"
+
+    def conclude(self) -> Usage:
+        return self.usage
+
+    def close(self) -> None:
+        """There is no connection."""
+
+
+@pytest.mark.parametrize("told", [(b"one",), ()])
+def test_what_ends_a_stream_leaves_once_it_is_settled_and_is_the_end_of_it(call: Call, told: tuple[bytes, ...]) -> None:
+    settled: list[str] = []
+    exchange = Ending(*told)
+    first, pieces = attempts._begun(exchange.events())
+    stream = streaming.relay(call, Delivery(cast("Any", exchange), first, pieces), lambda: settled.append(call.outcome))
+    came = []
+    for piece in stream:
+        came.append((piece, list(settled)))
+    call.interrupt("gone")  # as clients do that know the end
+    assert came == [*((piece, []) for piece in told), (b"event: message_stop" + call.dialect.end, ["ok"])]
 
 
 class Silent:

@@ -27,7 +27,7 @@ from app.directory import Deployment
 from app.gateway.dialects import dialect
 from app.gateway.endpoints import ENDPOINTS
 from app.providers.addresses import AddressPolicy
-from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage
+from app.providers.base import Adapter, CheckResult, Exchange, UpstreamError, UpstreamRequest, Usage, all_of
 from app.providers.conversation import Event, Finish, Reasoning, Reply, Text, ToolCall, ToolCallDelta
 from app.providers.settings import names_with, schemes_of
 from app.runtime.forms import Form, Upload
@@ -336,6 +336,10 @@ def _form(fields: dict[str, str], capability: str) -> Form:
 
 
 # What an adapter makes up where its upstream has no such thing: it is another each time.
+# What tells clients the end of a stream where that is one of its events.
+ENDS = re.compile(
+    rb'"type": ?"(message_stop|response\.(completed|incomplete)|transcript\.text\.done|speech\.audio\.done)"'
+)
 _OURS = re.compile(rb'("id":"cmpl)-[0-9a-f-]{36}("),?("object":"text_completion"),"created":\d+')
 
 
@@ -376,8 +380,12 @@ def figures(used: Usage) -> dict[str, Any]:
 
 def _consume(exchange: Exchange, recording: Recording, neutral: bool, pieces: list[bytes], parts: list[Any]) -> None:
     if recording.streams:
-        for piece in exchange.neutral_events() if neutral else exchange.events():
-            (parts if neutral else pieces).append(piece)  # type: ignore[attr-defined]
+        if neutral:
+            parts += exchange.neutral_events()
+            return
+        for piece in all_of(exchange.events()):
+            pieces.append(piece)
+        assert not ENDS.search(b"".join(pieces[:-1])), "the end would leave before the call is settled"
         return
     exchange.receive()
     if neutral:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.providers.addresses import AddressPolicy
 from app.providers.anthropic import Anthropic, AnthropicExchange, AnthropicSettings
-from app.providers.base import UpstreamError, UpstreamRequest
+from app.providers.base import UpstreamError, UpstreamRequest, all_of
 from app.providers.http import Answer as Heard
 from app.providers.model_list import ListedModel
 from tests.providers.test_openai import Canned, values
@@ -88,7 +88,7 @@ def test_any_stream_is_events_of_ours_or_a_failure(events: list[Any], neutral: b
     exchange = AnthropicExchange(cast(Heard, Canned(pieces)), request, None, 60.0)
     is_whole = False
     with contextlib.suppress(UpstreamError):
-        told: list[Any] = list(exchange.neutral_events() if neutral else exchange.events())
+        told: list[Any] = list(exchange.neutral_events() if neutral else all_of(exchange.events()))
         is_whole = bool(told)
     assert is_whole <= bool(exchange.finish_reason), "what is whole says why it ended"
     assert exchange.conclude().completion_tokens >= 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.gateway.audio_length import Length
 from app.gateway.dialects.openai_speech import TextToSpeechRequest
 from app.gateway.dialects.openai_transcriptions import TranscriptionRequest
-from app.providers.base import Exchange, Possible, UpstreamError, UpstreamRequest
+from app.providers.base import Exchange, Possible, UpstreamError, UpstreamRequest, all_of
 from app.providers.openai_audio import SOUNDS, SPOKEN_PER_BYTE, SpeechToTextExchange, TextToSpeechExchange
 from tests.providers.canned import Canned
 
@@ -125,7 +125,7 @@ def test_a_stream_of_text_is_passed_on_and_ends_with_its_last_event() -> None:
         {"type": "transcript.text.done", "text": "one two", "usage": {"type": "tokens", "input_tokens": 40, "output_tokens": 3}},
     )  # fmt: skip
     made = hearing(body + b"data: [DONE]\n\n", EVENTS, stream=True)
-    assert b"".join(made.events()) == body
+    assert b"".join(all_of(made.events())) == body
     assert made.media_type is None
     assert (made.conclude().prompt_tokens, made.conclude().completion_tokens) == (40, 3)
 
@@ -133,13 +133,13 @@ def test_a_stream_of_text_is_passed_on_and_ends_with_its_last_event() -> None:
 def test_a_stream_of_text_that_is_cut_is_a_failure_and_what_was_heard_counts() -> None:
     made = hearing(events({"type": "transcript.text.delta", "delta": "one two"}), EVENTS, stream=True)
     with pytest.raises(UpstreamError):
-        list(made.events())
+        list(all_of(made.events()))
     assert made.conclude().completion_tokens == 2 and made.conclude().estimated
 
 
 def test_a_whole_answer_comes_though_a_stream_was_asked_for() -> None:
     made = hearing(b'{"text":"one"}', stream=True)
-    assert list(made.events()) == [b'{"text":"one"}'] and made.media_type == "application/json"
+    assert list(all_of(made.events())) == [b'{"text":"one"}'] and made.media_type == "application/json"
 
 
 # --- a text becomes a sound ---
@@ -157,7 +157,7 @@ def test_a_sound_is_passed_on_as_it_came(pieces: list[bytes]) -> None:
         capability="speech", dialect="openai_speech", model="m", members={}, parsed=parsed, stream=True
     )
     answer = Canned(kind="audio/mpeg", pieces=pieces).answer
-    assert list(TextToSpeechExchange(answer, request, "openai_speech", None, 1.0).events()) == pieces
+    assert list(all_of(TextToSpeechExchange(answer, request, "openai_speech", None, 1.0).events())) == pieces
 
 
 @pytest.mark.parametrize("format", [None, *SOUNDS])
@@ -203,7 +203,7 @@ def test_events_with_a_sound_tell_their_tokens_at_the_end() -> None:
         {"type": "speech.audio.done", "usage": {"input_tokens": 4, "output_tokens": 30, "total_tokens": 34}},
     )
     made = speaking(body, EVENTS, stream_format="sse")
-    assert b"".join(made.events()) == body and made.media_type is None
+    assert b"".join(all_of(made.events())) == body and made.media_type is None
     used = made.conclude()
     assert (used.prompt_tokens, used.completion_tokens, used.estimated) == (4, 30, False)
     assert used.more == {"audio_output_tokens": 30, "characters": 13}

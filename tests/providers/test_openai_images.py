@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from app.gateway.dialects.openai_images import GenerationRequest
-from app.providers.base import UpstreamRequest
+from app.providers.base import UpstreamRequest, all_of
 from app.providers.openai_images import ImagesExchange
 from tests.providers.canned import Canned
 
@@ -27,13 +27,13 @@ def seconds(size: int, stream: bool) -> float:
             capability="images", dialect="openai_images", model="m", members={}, parsed=parsed, stream=stream
         )
         exchange = ImagesExchange(Canned(body, kind).answer, request, "openai_images", None, 1.0)
-        began = time.perf_counter()
+        began = time.process_time()
         if stream:
-            (event,) = exchange.events()
+            (event,) = all_of(exchange.events())
         else:
             exchange.receive()
             event = exchange.body()
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.process_time() - began)
         assert len(event) > size and exchange.usage.more["images"] == 1
     return best
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -52,7 +53,8 @@ def test_what_is_written_is_read_as_the_same_however_it_is_cut(
 ) -> None:
     form = form_of(fields, *files)
     assume(BOUNDARY not in str(fields))
-    assert told(opened(sent(form), size)) == told(form)
+    with closing(opened(sent(form), size)) as again:
+        assert told(again) == told(form)
 
 
 def test_a_file_can_be_read_again_and_large_ones_are_not_kept_in_memory() -> None:
@@ -66,9 +68,9 @@ def test_a_file_can_be_read_again_and_large_ones_are_not_kept_in_memory() -> Non
 
 def test_names_can_not_add_to_a_form() -> None:
     form = form_of([('a"; filename="b\r\nX: y', "1")], ("file", 'f"\r\n.wav', b"x"))
-    again = opened(sent(form))
-    assert [name for name, _ in again.fields] == ["a%22; filename=%22b%0D%0AX: y"]
-    assert [file.filename for file in again.files] == ["f%22%0D%0A.wav"]
+    with closing(opened(sent(form))) as again:
+        assert [name for name, _ in again.fields] == ["a%22; filename=%22b%0D%0AX: y"]
+        assert [file.filename for file in again.files] == ["f%22%0D%0A.wav"]
 
 
 @pytest.mark.parametrize(

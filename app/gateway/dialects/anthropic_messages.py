@@ -21,7 +21,7 @@ from app.gateway.envelope import open_envelope
 from app.gateway.errors import ApiError, bad_request
 from app.metering.pricing import TokenBound
 from app.providers.anthropic_usage import usage_object
-from app.providers.base import Exchange, UpstreamError, UpstreamRequest
+from app.providers.base import Exchange, Pieces, UpstreamError, UpstreamRequest
 from app.providers.conversation import (
     Conversation,
     Event,
@@ -300,7 +300,7 @@ class AnthropicMessages(Dialect):
             }
         )  # fmt: skip
 
-    def events(self, request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
+    def events(self, request: UpstreamRequest, exchange: Exchange) -> Pieces:
         blocks = _Blocks(_names(request))
         reason = "end_turn"
         head = b""
@@ -326,7 +326,7 @@ class AnthropicMessages(Dialect):
         delta = {"stop_reason": reason, "stop_sequence": None}
         usage = usage_object(exchange.conclude())
         yield head + closing + _event("message_delta", {"delta": delta, "usage": usage})
-        yield _event("message_stop", {})
+        return _event("message_stop", {})
 
 
 class _Blocks:

@@ -7,13 +7,12 @@ If the upstream speaks the same dialect (`Exchange.speaks`), bytes pass through 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from app.directory import Model
 from app.gateway.errors import ApiError
 from app.metering.pricing import TokenBound
-from app.providers.base import Exchange, UpstreamError, UpstreamRequest
+from app.providers.base import Exchange, Pieces, UpstreamError, UpstreamRequest
 from app.providers.conversation import Conversation
 from app.runtime.agents import Agent
 from app.runtime.forms import Form
@@ -131,6 +130,6 @@ class Dialect(ABC):
         """A whole answer, from `exchange.reply()`. Raises what that raises."""
         raise NotImplementedError(f"{self.name} is not translated")
 
-    def events(self, request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
-        """A stream's events, each complete, from `exchange.neutral_events()`, without `end`. Raises what that raises."""
+    def events(self, request: UpstreamRequest, exchange: Exchange) -> Pieces:
+        """A stream's events, each complete, from `exchange.neutral_events()`, without `end`; like `Exchange.events`."""
         raise NotImplementedError(f"{self.name} is not translated")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -14,7 +13,7 @@ from app.gateway.dialects.openai import MESSAGE_TOKENS, STEERING, JsonRequest, O
 from app.gateway.envelope import invalid
 from app.gateway.errors import bad_request
 from app.metering.pricing import TokenBound
-from app.providers.base import Exchange, UpstreamRequest
+from app.providers.base import Exchange, Pieces, UpstreamRequest
 from app.providers.conversation import Conversation
 
 # The members that limit an answer; one goes up, in the member that the provider understands.
@@ -310,7 +309,7 @@ class OpenAIChat(OpenAIDialect):
     def answer(self, request: UpstreamRequest, exchange: Exchange) -> bytes:
         return openai_conversation.answer_of(request, exchange.reply(), exchange.conclude())
 
-    def events(self, request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
+    def events(self, request: UpstreamRequest, exchange: Exchange) -> Pieces:
         return openai_conversation.chunks_of(request, exchange)
 
 

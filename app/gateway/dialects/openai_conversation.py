@@ -10,7 +10,7 @@ import msgspec
 from app import clock
 from app.gateway import metrics
 from app.gateway.errors import bad_request
-from app.providers.base import Exchange, UpstreamRequest, Usage
+from app.providers.base import Exchange, Pieces, UpstreamRequest, Usage
 from app.providers.conversation import (
     Conversation,
     Finish,
@@ -262,7 +262,7 @@ def _written(call: ToolCall) -> dict[str, Any]:
     return written | ({"extra_content": _extra(call.signature)} if call.signature else {})
 
 
-def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
+def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Pieces:
     """A stream's chunks, each a complete event; the last of them tells the usage if the client asked for it."""
     head = _head(request, "chat.completion.chunk")
     delta: dict[str, Any] = {"role": "assistant", "content": ""}
@@ -288,6 +288,7 @@ def chunks_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
         yield _event(head | {"choices": [_piece(said, reason)]})
     if request.include_usage:
         yield _event(head | {"choices": [], "usage": _usage(exchange.conclude())})
+    return None
 
 
 def _delta(event: Text | Reasoning | ToolCallDelta | Finish) -> tuple[dict[str, Any], str | None]:

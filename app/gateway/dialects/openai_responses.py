@@ -32,7 +32,7 @@ from app.gateway.envelope import open_envelope
 from app.gateway.errors import ApiError, bad_request
 from app.metering.pricing import TokenBound
 from app.providers import openai_responses
-from app.providers.base import Exchange, UpstreamError, UpstreamRequest
+from app.providers.base import Exchange, Pieces, UpstreamError, UpstreamRequest
 from app.providers.conversation import Conversation
 from app.providers.openai_responses import LIMIT
 from app.runtime.agents import Agent
@@ -276,7 +276,7 @@ class OpenAIResponses(OpenAIDialect):
     def answer(self, request: UpstreamRequest, exchange: Exchange) -> bytes:
         return openai_responses_events.answer_of(request, exchange)
 
-    def events(self, request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
+    def events(self, request: UpstreamRequest, exchange: Exchange) -> Pieces:
         return openai_responses_events.events_of(request, exchange)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from app import clock
 from app.gateway.dialects.base import hidden_signature
 from app.gateway.dialects.openai_responses_conversation import RAW_INPUT, REDACTED, Known, Tools, tools_of
-from app.providers.base import Exchange, UpstreamRequest, Usage
+from app.providers.base import Exchange, Pieces, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reasoning, Silence, Text, ToolCall, ToolCallDelta
 from app.providers.openai_responses import SEALED, Head, event_of, new_head, standing, usage_object
 from app.runtime.ids import new_id
@@ -77,7 +77,7 @@ def answer_of(request: UpstreamRequest, exchange: Exchange) -> bytes:
     return msgspec.json.encode(answer.ended(writer.items, reply.finish, exchange.conclude()))
 
 
-def events_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
+def events_of(request: UpstreamRequest, exchange: Exchange) -> Pieces:
     """A stream's events."""
     answer, writer = _Answer(request), Writer(tools_of(request.parsed))
     reason: FinishReason = "stop"
@@ -105,7 +105,7 @@ def events_of(request: UpstreamRequest, exchange: Exchange) -> Iterator[bytes]:
     if closing := head + b"".join(writer.close()):
         yield closing
     response = answer.ended(writer.items, reason, exchange.conclude())
-    yield writer.event(f"response.{response['status']}", response=response)
+    return writer.event(f"response.{response['status']}", response=response)
 
 
 class _Call:

@@ -224,6 +224,7 @@ def test_a_form_is_read_to_its_end_and_what_follows_it_is_no_other_request(encod
     )
     form = read_body(request)
     assert isinstance(form, Form) and form.fields == [("model", "small")]
+    form.close()
     assert request.is_read and body.read() == b""
 
 

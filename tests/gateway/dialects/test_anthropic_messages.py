@@ -22,7 +22,7 @@ from app.gateway.runtime import Runtime
 from app.metering import pricing
 from app.metering.money import NANO
 from app.providers.anthropic import _put
-from app.providers.base import Usage
+from app.providers.base import Usage, all_of
 from app.providers.conversation import Finish, Reasoning, Text, ToolCallDelta, Turn
 from config import Gateway
 from tests.gateway.conftest import Call
@@ -317,7 +317,9 @@ class TestPieces:
     def written(self, *events: Any) -> list[tuple[str, dict[str, Any]]]:
         exchange = SimpleNamespace(neutral_events=lambda: iter(events), usage=Usage(), conclude=lambda: Usage(9, 2, 3))
         request = asked(message(tools=[TOOL, TOOL | {"name": "a.b"}, TOOL | {"name": "n" * 90}])).request
-        return events_in(b"".join(dialects.dialect("anthropic_messages").events(request, cast(Any, exchange))))
+        *pieces, last = all_of(dialects.dialect("anthropic_messages").events(request, cast(Any, exchange)))
+        assert b"message_stop" not in b"".join(pieces)  # it leaves once the call is settled
+        return events_in(b"".join([*pieces, last]))
 
     def starts(self, *events: Any) -> list[dict[str, Any]]:
         found = self.written(*events)

@@ -17,7 +17,7 @@ from openai.types.responses import ResponseStreamEvent
 from app.gateway import dialects
 from app.gateway.endpoints import RESPONSES
 from app.providers.anthropic import AnthropicExchange
-from app.providers.base import Usage
+from app.providers.base import Usage, all_of
 from app.providers.conversation import Finish, Reasoning, Reply, Silence, Text, ToolCall, ToolCallDelta
 from bench.answers import Canned
 from tests.gateway.conftest import Call
@@ -56,7 +56,9 @@ def told(*events: Any, **more: Any) -> list[dict[str, Any]]:
     exchange = SimpleNamespace(
         neutral_events=lambda: iter(events), conclude=lambda: Usage(9, 2, 3, {"reasoning_tokens": 1})
     )
-    found = events_in(b"".join(DIALECT.events(request(**more), cast(Any, exchange))))
+    *pieces, last = all_of(DIALECT.events(request(**more), cast(Any, exchange)))
+    assert b"event: response.completed" not in b"".join(pieces)  # it leaves once the call is settled
+    found = events_in(b"".join([*pieces, last]))
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     state: Any = ResponseStreamState(input_tools=[], text_format=openai.omit)
     for event in found:

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 
 from app.directory import Deployment
 from app.gateway.dialects import dialect
+from app.providers.base import all_of
 from tests.providers.contract import (
     THEIRS,
     Recording,
@@ -102,7 +103,7 @@ def heard(stage: Stage, recording: Recording) -> list[bytes]:
     is_same = exchange.speaks == spoken.name
     try:
         if recording.streams:
-            pieces = exchange.events() if is_same else spoken.events(request, exchange)
+            pieces = all_of(exchange.events() if is_same else spoken.events(request, exchange))
             lines = [line for piece in pieces for line in piece.splitlines()]
             return [line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: ")]
         exchange.receive()
