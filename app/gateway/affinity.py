@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import NoReturn
 
 from app import clock, store
+from app.gateway import probes
 from app.gateway.breakers import Breakers, deployment_breaker, provider_breaker, trip_of
 from app.gateway.call import Call
 from app.gateway.errors import bad_request, upstream_resting
@@ -85,7 +86,7 @@ def choose(call: Call, usable: list[Candidate], breakers: Breakers) -> list[Cand
     hold = call.hold
     if hold.reserved:
         breakers.refresh(hold.breakers)
-        if not hold.has_probe:
+        if not hold.has_probe or not _may_try(call, usable, breakers):
             call.probe = ""
     if len(usable) < 2 and not breakers.trips:
         return usable
@@ -105,6 +106,18 @@ def choose(call: Call, usable: list[Candidate], breakers: Breakers) -> list[Cand
     if not healthy:
         raise upstream_resting(wait_s(alone, now_ms), alone[0].trip.reason if alone[0].trip else "")
     return healthy
+
+
+def _may_try(call: Call, usable: list[Candidate], breakers: Breakers) -> bool:
+    """Whether the call itself is to try the half-open breaker whose probe it has, for which a client waits a little where no
+    other deployment is well."""
+    one = next(
+        way
+        for way in usable
+        if call.probe in (deployment_breaker(way.deployment.id), provider_breaker(way.provider.id))
+    )
+    is_alone = all(trip_of(breakers.trips, way.deployment.id, way.provider.id) for way in usable)
+    return probes.may_be_tried(breakers, call.probe, one.adapter, probes.PATIENT_S if is_alone else 0)
 
 
 def _home_first(call: Call, ordered: list[Candidate]) -> list[Candidate]:

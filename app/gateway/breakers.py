@@ -11,7 +11,8 @@ failures in a row. A deployment hangs that answered nobody while a call waited f
 deadline, so that it is left alone even where no other is well. A 429 with `Retry-After` lets a deployment rest. Each process
 judges by its own attempts, immediately. What it opens or closes it writes into a hash in Redis, beside the request, and gives
 the hash a new version. Each reserve answers that version, so that all processes know before they route their next call. The
-same reserve gives one call in all processes the probe of a half-open breaker.
+same reserve gives one call in all processes the probe of a half-open breaker; one that hangs is asked for its list of models
+first (`app.gateway.probes`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ UNREAD = "unread"
 class Trip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A breaker that is open until `until_ms`, and half-open after that. `at_ms` is when it opened last, `since_ms` when
     it left its closed state; `times` counts the openings in between, 0 for a deployment that only rests. `hangs` tells
-    that its failures are waited for, and that nothing was answered meanwhile or since."""
+    that its failures are waited for, and that nothing was answered meanwhile or since; `listed` that its upstream has
+    answered since when it was asked for its list of models, so that a call may try it."""
 
     since_ms: int
     at_ms: int
@@ -53,6 +55,7 @@ class Trip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
     times: int = 0
     hangs: bool = False
+    listed: bool = False
 
     def is_open(self, now_ms: int) -> bool:
         return now_ms < self.until_ms
@@ -165,6 +168,20 @@ class Breakers:
             elif trip is not None and trip.hangs:
                 self._set(name, msgspec.structs.replace(trip, hangs=False))
 
+    def listed(self, name: str, error: UpstreamError | None) -> bool:
+        """The upstream behind this breaker was asked for its list of models: it may be tried by a call, or is left alone for
+        longer. Which of them."""
+        trip = self.trips.get(name)
+        if trip is None:
+            return True
+        is_dead = error is not None and (error.timed_out or error.unconnected)
+        if error is not None and is_dead:
+            span = SLOW_MS if error.timed_out else QUICK_MS
+            self._set(name, opened(trip, clock.now_ms(), error.message, span, hangs=error.timed_out))
+        else:
+            self._set(name, msgspec.structs.replace(trip, listed=True))
+        return not is_dead
+
     def succeeded(self, deployment_id: str) -> None:
         """An answer came whole."""
         self.traffic.succeeded(deployment_id)
@@ -220,7 +237,9 @@ class Breakers:
                         self._send("HSET", store.BREAKERS, name, msgspec.json.encode(trip))
                 self._send("SET", store.BREAKERS_VERSION, new_id())
                 self._version = UNREAD  # others may have written in between
-                self._send("DEL", *map(store.probe, changes))
+                # The probe of what may be tried now stays with the call that has it.
+                if ended := [store.probe(name) for name, trip in changes.items() if trip is None or not trip.listed]:
+                    self._send("DEL", *ended)
             except _NOT_TAKEN as error:
                 log.warning("a circuit breaker could not be shared", reason=str(error))
                 return

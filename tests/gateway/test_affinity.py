@@ -174,7 +174,9 @@ def test_health_comes_before_a_home() -> None:
 
 def test_where_all_hang_one_call_tries_and_the_others_are_refused_whatever_their_home() -> None:
     now = clock.now_ms()
-    hangs = Trip(since_ms=now - 9, at_ms=now - 9, until_ms=now - 1, reason="It hangs.", times=1, hangs=True)
+    hangs = Trip(
+        since_ms=now - 9, at_ms=now - 9, until_ms=now - 1, reason="It hangs.", times=1, hangs=True, listed=True
+    )
     for many in (1, 2):
         usable = ways(*[0] * many)
         dead = Tripped(**{way.deployment.id: hangs for way in usable})

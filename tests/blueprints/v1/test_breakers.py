@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -80,9 +81,40 @@ def test_a_model_whose_only_deployment_hangs_costs_its_clients_one_timeout(gate,
         answers = list(pool.map(lambda n: client.chat(f"{n}", model="alone"), range(8)))
     assert sorted(one.status for one in answers) == [200] + [504] * 7
     assert {one.headers["retry-after"] for one in answers if one.status == 504} == {"5"}
-    assert len(upstream.requests) == 1
+    assert [request.path for request in upstream.requests] == ["/v1/models", CHAT]
     until(lambda: not trips(gate), lambda: f"it did not close: {trips(gate)}")
     assert client.chat(model="alone").status == 200
+
+
+@pytest.mark.parametrize("has_spare", [False, True])
+def test_a_dead_deployment_costs_nobody_a_second_timeout_when_its_time_is_over(
+    gate: Gate, upstream: Upstream, make_upstream: Callable[[], Upstream], has_spare: bool
+) -> None:
+    deadline_s = 4
+    gate.provider("up", base_url=upstream.url, timeout_s=deadline_s)
+    gate.provider("spare", base_url=make_upstream().url)
+    gate.model("safe", "up", *["spare"] * has_spare)
+    upstream.always(CHAT, Hang())
+    upstream.always("/v1/models", Hang())
+    client = Client(gate, gate.key())
+    assert client.chat(model="safe").status == (200 if has_spare else 504)
+    opened_ms = trips(gate)[UP].at_ms
+    end_the_time(gate, UP)
+    if has_spare:
+        client.chat(model="safe", provider="spare")  # whose reserve tells of the new version
+    else:
+        client.chat(model="safe")
+    began = time.monotonic()
+    for _ in range(3):
+        assert client.chat(model="safe").status == (200 if has_spare else 504)
+    assert time.monotonic() - began < deadline_s
+    assert [request.path for request in upstream.requests].count(CHAT) == 1
+    until(lambda: trips(gate)[UP].at_ms > opened_ms, lambda: f"it was not asked: {trips(gate)}")
+    assert trips(gate)[UP].times == 2
+    upstream.reset()
+    end_the_time(gate, UP)
+    until(lambda: client.chat(model="safe", provider="up").status == 200)
+    until(lambda: not trips(gate), lambda: f"it did not close: {trips(gate)}")
 
 
 def test_a_model_whose_only_deployment_answers_others_refuses_nobody(gate, upstream) -> None:
@@ -121,6 +153,8 @@ def test_a_half_open_breaker_lets_one_call_through_and_closes_when_it_is_answere
     client.chat(model="safe")
     end_the_time(gate, UP)
     client.chat(model="safe", provider="spare")  # whose reserve tells of the new version
+    client.chat("first", model="safe")  # which has its list asked for
+    until(lambda: trips(gate)[UP].listed, lambda: f"it was not asked: {trips(gate)}")
     upstream.reset()
     with ThreadPoolExecutor(8) as pool:
         upstream.script(CHAT, lambda body: chat(body, delay_s=0.5))
