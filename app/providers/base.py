@@ -94,6 +94,7 @@ class UpstreamRequest(msgspec.Struct, kw_only=True):
     headers: Mapping[str, str] = {}  # the client's, those that its dialect passes on (`Dialect.headers`)
     usual_output: int = 0  # the limit for an upstream that must be given one, if `max_output` is None
     can_reason: bool = False  # the model is known to think before it answers
+    noted: Any = None  # what the client's dialect noted of the question, for its answer
     takes: frozenset[str] = frozenset()  # what its upstream takes that most do not: names of `Conversation.more`
 
     def conversation(self, takes: frozenset[str] = frozenset()) -> Conversation:

@@ -92,15 +92,17 @@ class ResponsesRequest(JsonRequest, kw_only=True):
         if self.input is None and self.prompt is None and self.previous_response_id is None:
             raise bad_request("Missing required parameter: 'input'.", "input")
         for index, item in enumerate(self.input if type(self.input) is list else ()):
-            _check_item(item, f"input[{index}]")
+            if type(item) is not dict or type(item.get("content")) is not str or "type" in item:
+                _check_item(item, f"input[{index}]")
         for index, tool in enumerate(self.tools or ()):
-            _check_tool(tool, f"tools[{index}]")
+            if tool.get("type") != "function" or type(tool.get("name")) is not str:
+                _check_tool(tool, f"tools[{index}]")
 
     def bound(self, size: int, members: dict[str, bytes], model: Model, priced_apart: str | None) -> TokenBound:
         framed, unseen = _framed(self, model)
-        tools = list(_tools_in(self))
-        wrapped = sum(WRAPPED_TOKENS for tool in tools if tool.get("type") != "function")
-        reads_more = any(tool.get("type") not in CLIENTS_TOOLS for tool in tools)
+        others = [kind for tool in _tools_in(self) if (kind := tool.get("type")) != "function"]
+        wrapped = WRAPPED_TOKENS * len(others)
+        reads_more = any(kind not in CLIENTS_TOOLS for kind in others)
         if self.previous_response_id is not None or self.prompt is not None or _names_more(self):
             unseen += _longest(model)
             reads_more = True
@@ -118,7 +120,8 @@ def _tools_in(asked: ResponsesRequest) -> Iterator[dict[str, Any]]:
     for tool in asked.tools or ():
         yield tool
         inner = tool.get("tools")
-        yield from (one for one in inner if isinstance(one, dict)) if isinstance(inner, list) else ()
+        if inner is not None:
+            yield from (one for one in inner if isinstance(one, dict)) if isinstance(inner, list) else ()
 
 
 def _check_item(item: Any, place: str) -> None:
@@ -165,6 +168,8 @@ def _framed(asked: ResponsesRequest, model: Model) -> tuple[int, int]:
     tokens, unseen = MESSAGE_TOKENS * (len(items) + 1), 0
     for item in items:
         for content in (item.get("content"), item.get("output")):
+            if content is None or type(content) is str:
+                continue
             parts = content if type(content) is list else [content] if type(content) is dict else ()
             for part in parts:
                 kind = part.get("type") if type(part) is dict else "text"

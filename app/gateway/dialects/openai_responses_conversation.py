@@ -97,6 +97,14 @@ class Tools:
         return self._names.get((namespace, name)) or _joined(namespace, name)
 
 
+def tools_in(request: UpstreamRequest) -> Tools:
+    """All tools of a request, for it and for its answer, looked for once."""
+    if request.noted is None:
+        request.noted = tools_of(request.parsed)
+    tools: Tools = request.noted
+    return tools
+
+
 def tools_of(asked: Any) -> Tools:
     """All tools of a request, also those that come within its input."""
     found = Tools()
@@ -116,7 +124,7 @@ def conversation_of(request: UpstreamRequest) -> Conversation:
     for name in ELSEWHERE:
         if getattr(asked, name) is not None:
             raise _elsewhere(request, name)
-    tools = tools_of(asked)
+    tools = tools_in(request)
     reading = _Reading(request, tools)
     turns = list(reading.turns(asked))
     if tools.left_out:
@@ -200,7 +208,11 @@ class _Reading:
         kind = item.get("type")
         match kind:
             case "message" | None:
-                return _ROLES.get(_text(item, "role"), "user"), list(self._parts(item.get("content")))
+                content = item.get("content")
+                role = _ROLES.get(_text(item, "role"), "user")
+                if type(content) is str:  # nearly all there are
+                    return role, [Text(content)] if content else []
+                return role, list(self._parts(content))
             case "function_call" | "custom_tool_call":
                 name = self._tools.name_of(_text(item, "namespace") or None, _text(item, "name"))
                 arguments = _text(item, "arguments") or "{}"

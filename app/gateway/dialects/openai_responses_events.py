@@ -12,7 +12,7 @@ import msgspec
 
 from app import clock
 from app.gateway.dialects.base import hidden_signature
-from app.gateway.dialects.openai_responses_conversation import RAW_INPUT, REDACTED, Known, Tools, tools_of
+from app.gateway.dialects.openai_responses_conversation import RAW_INPUT, REDACTED, Known, Tools, tools_in
 from app.providers.base import Exchange, Pieces, UpstreamRequest, Usage
 from app.providers.conversation import Event, Finish, FinishReason, Reasoning, Silence, Text, ToolCall, ToolCallDelta
 from app.providers.openai_responses import SEALED, Head, event_of, new_head, standing, usage_object
@@ -62,7 +62,7 @@ class _Answer:
 
 def answer_of(request: UpstreamRequest, exchange: Exchange) -> bytes:
     """A whole answer, JSON."""
-    answer, writer = _Answer(request), Writer(tools_of(request.parsed))
+    answer, writer = _Answer(request), _Items(tools_in(request))
     reply = exchange.reply()
     for index, part in enumerate(reply.parts):
         event = (
@@ -79,7 +79,7 @@ def answer_of(request: UpstreamRequest, exchange: Exchange) -> bytes:
 
 def events_of(request: UpstreamRequest, exchange: Exchange) -> Pieces:
     """A stream's events."""
-    answer, writer = _Answer(request), Writer(tools_of(request.parsed))
+    answer, writer = _Answer(request), Writer(tools_in(request))
     reason: FinishReason = "stop"
     head = b""
     begun = answer.begun()
@@ -280,6 +280,17 @@ class Writer:
 
     def _place(self, call: _Call) -> dict[str, Any]:
         return {"item_id": self.items[call.index]["id"], "output_index": call.index}
+
+
+class _Items(Writer):
+    """The items alone: nobody hears the events of a whole answer."""
+
+    def event(self, kind: str, **members: Any) -> bytes:
+        return b""
+
+    def _delta(self, text: str) -> bytes:
+        self._said.append(text)
+        return b""
 
 
 def _unwrapped(arguments: str) -> str:
