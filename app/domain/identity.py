@@ -24,7 +24,7 @@ from app import current, store
 from app.clock import now
 from app.domain import audit, fields, names, passwords, sessions, tokens
 from app.domain.changes import mark_for_publication
-from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
+from app.domain.errors import Conflict, Invalid, LocalSignInOff, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
 from app.domain.person import SCOPES_OF, Person, PersonFields
 from app.extensions import db, transaction
@@ -33,7 +33,7 @@ MOST_NAMED = 1000  # more ids than this are looked up by one query over all peop
 
 USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
-Method = Literal["password", "token"]  # how somebody signs in: in a browser, or by POST /token
+Method = Literal["password", "token", "oidc"]  # in a browser, by POST /token, or by the identity provider
 SIGN_INS = Counter("portico_sign_ins", "Sign-ins by result.", ["method", "outcome"])
 
 log = logging.getLogger(__name__)
@@ -200,8 +200,10 @@ def authenticate(username: str, password: str, address: str, method: Method = "p
 
     Raises `Unauthenticated` with the same message and in the same time for every reason, `Throttled` after too many
     failures of the account or the address, `Unavailable` if failures cannot be counted. Each refusal is written to the
-    audit log; of throttled ones one a minute.
+    audit log; of throttled ones one a minute. Raises `LocalSignInOff` where passwords are switched off.
     """
+    if not current.config().auth.local:
+        raise LocalSignInOff("Signing in with a password is switched off. Use single sign-on.")
     username = username.strip()
     try:
         _check_throttle(username, address)
@@ -245,6 +247,15 @@ def _refused_sign_in(username: str, method: Method, reason: str) -> None:
 
     transaction(write)
     log.warning("a sign-in was refused: %s by %s, account %s", reason, method, mark[:8])
+
+
+def refuse_sign_in(method: Method, reason: str, person: Person | None = None, **facts: str) -> None:
+    """Record a sign-in that was refused for another reason than its password, in a transaction of its own."""
+    id, name = (person.id, person.username) if person else ("unknown", None)
+    SIGN_INS.labels(method, "refused").inc()
+    said = {"method": method, "reason": reason} | facts
+    transaction(lambda: audit.record(None, "sign_in.refuse", "person", id, name=name, facts=said))
+    log.warning("a sign-in was refused: %s by %s", reason, method)
 
 
 def is_password_of(person: Person, password: str, address: str) -> bool:
@@ -309,6 +320,12 @@ def _fill(person: Person, values: Mapping[str, Any], scopes: list[str] | None | 
     for scope in person.scopes:
         if scope not in allowed:
             raise Invalid(f"The role {person.role} cannot hold the scope {scope}.", "scopes")
+
+
+def is_last_admin(person: Person) -> bool:
+    """Whether nobody else is an active admin."""
+    others = select(func.count()).where(Person.role == "admin", Person.disabled.is_(False), Person.id != person.id)
+    return person.is_admin and not person.disabled and not db.session.scalar(others)
 
 
 def _must_not_be_the_last_admin(person: Person) -> None:

@@ -553,7 +553,7 @@ def resume(key: ApiKey, *, by: Person) -> ApiKey:
     return key
 
 
-def revoke(key: ApiKey, *, by: Person) -> ApiKey:
+def revoke(key: ApiKey, *, by: Person | None) -> ApiKey:
     """Revoke a key for good; /v1 refuses it within a second. Repeating it changes nothing."""
     if key.revoked_at is None:
         key.revoked_at = key.updated_at = now()

@@ -57,6 +57,8 @@ ACTION_TITLES = {
     "deployment.weigh": "Deployment’s weight changed",
     "drift.repair": "Counter repaired",
     "endpoint.update": "Endpoint changed",
+    "identity.link": "Single sign-on linked",
+    "identity.unlink": "Single sign-on unlinked",
     "invitation.create": "Invitation created",
     "invitation.accept": "Invitation accepted",
     "invitation.withdraw": "Invitation withdrawn",
