@@ -45,7 +45,8 @@ VISITORS = ("nobody", "owner", "stranger", "auditor", "admin")
 TEAM_VISITORS = ("nobody", "lead", "member", "stranger", "auditor", "admin")
 DOORS = ("portal", "admin", "public", "api")
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
-OPEN = ("health", "static")  # they know nobody, and answer everybody the same
+# They know nobody, and answer everybody the same; SCIM knows one token (tests/blueprints/api/test_scim.py).
+OPEN = ("health", "static", "scim")
 
 TABLE = """
 # For nobody, owner, stranger, auditor and admin; then what is sent, on a line of its own where it is long.

@@ -33,7 +33,9 @@ MOST_NAMED = 1000  # more ids than this are looked up by one query over all peop
 
 USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
-Method = Literal["password", "token", "oidc"]  # in a browser, by POST /token, or by the identity provider
+Method = Literal[
+    "password", "token", "oidc", "scim"
+]  # in a browser, by POST /token, by the identity provider, or its SCIM
 SIGN_INS = Counter("portico_sign_ins", "Sign-ins by result.", ["method", "outcome"])
 
 log = logging.getLogger(__name__)
@@ -120,10 +122,7 @@ def create(
 
     Raises `Invalid`, or `Conflict` if the username is taken in any case.
     """
-    if not USERNAME.fullmatch(username):
-        raise Invalid("Use 1 to 64 letters, digits and . _ @ + -, starting with a letter or digit.", "username")
-    if find(username):
-        raise Conflict(f"The name {username} is taken.", "username")
+    _must_be_free(username)
     person = Person(username=username, password_hash=password, must_change_password=must_change_password)
     _fill(person, fields.usual(PersonFields) | values, scopes)
     db.session.add(person)
@@ -162,6 +161,17 @@ def update(
     audit.record(by, "person.update", "person", person.id, name=person.username, before=before, after=after)
     mark_for_publication("person", person.id)
     return person
+
+
+def rename(person: Person, username: str, *, by: Person | None) -> None:
+    """Give an account another username. Raises `Invalid`, or `Conflict` if it is taken in any case."""
+    _must_be_free(username, person)
+    before, person.username = person.username, username
+    db.session.flush()
+    audit.record(
+        by, "person.update", "person", person.id, name=username, before={"username": before}, after={"username": username}
+    )  # fmt: skip
+    mark_for_publication("person", person.id)
 
 
 def remove(person: Person, *, by: Person | None) -> None:
@@ -307,6 +317,14 @@ def random_password() -> str:
     """A password of 20 characters with about 119 bits of entropy."""
     letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
     return "".join(random_source.choice(letters) for _ in range(20))
+
+
+def _must_be_free(username: str, person: Person | None = None) -> None:
+    if not USERNAME.fullmatch(username):
+        raise Invalid("Use 1 to 64 letters, digits and . _ @ + -, starting with a letter or digit.", "username")
+    taken = find(username)
+    if taken is not None and taken is not person:
+        raise Conflict(f"The name {username} is taken.", "username")
 
 
 def _fill(person: Person, values: Mapping[str, Any], scopes: list[str] | None | msgspec.UnsetType) -> None:

@@ -563,6 +563,21 @@ def revoke(key: ApiKey, *, by: Person | None) -> ApiKey:
     return key
 
 
+def live_team_keys_of(person: Person) -> Select[ApiKey]:
+    """A query of the keys that a person has in teams, revoked ones left out."""
+    return owned_by(person).where(ApiKey.team_id.is_not(None), ApiKey.revoked_at.is_(None))
+
+
+def hand_over(key: ApiKey, *, to: Person) -> None:
+    """Give a team's key to another member of it; its secret stays."""
+    before, key.person_id, key.person, key.updated_at = key.person.username, to.id, to, now()
+    audit.record(
+        None, "key.hand_over", "key", key.id, name=key.name, before={"owner": before}, after={"owner": to.username}
+    )  # fmt: skip
+    notices.notify(to, "key.handed_over", f"The key {key.name} is yours now", f"{before} left it.", page_of(key.id))
+    mark_for_publication("key", key.id)
+
+
 def history(key: ApiKey, *, limit: int = 50) -> list[audit.AuditEntry]:
     """The newest audit entries about a key and its budget, newest first."""
     return audit.history("key", key.id, limit=limit)

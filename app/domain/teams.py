@@ -410,13 +410,13 @@ def put_member(
     return membership
 
 
-def remove_member(team: Team, person: Person, *, by: Person | None) -> None:
+def remove_member(team: Team, person: Person, *, by: Person | None, ownerless: bool = False) -> None:
     """Remove a person from a team; /v1 refuses the team's keys that they created within a second.
 
-    Raises `NotFound`, or `Conflict` for the last owner.
+    Raises `NotFound`, or `Conflict` for the last owner, unless the team may be `ownerless`.
     """
     found = member(team, person)
-    if found.role == "owner":
+    if found.role == "owner" and not ownerless:
         _must_keep_an_owner(team, person)
     budgets.forget("member", found.scope_id)
     db.session.delete(found)

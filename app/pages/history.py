@@ -26,6 +26,7 @@ ACTION_TITLES = {
     "key.update": "Key changed",
     "key.rotate": "Key rotated",
     "key.end_secret": "Old secret revoked",
+    "key.hand_over": "Key handed over",
     "key.pause": "Key paused",
     "key.resume": "Key resumed",
     "key.revoke": "Key revoked",

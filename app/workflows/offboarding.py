@@ -29,16 +29,16 @@ def delete(person: Person, *, by: Person | None) -> None:
     sessions.end_all(id)  # last: sessions are in Redis, which can't roll back if the rest fails
 
 
-def leave(team: Team, person: Person, *, by: Person | None) -> None:
+def leave(team: Team, person: Person, *, by: Person | None, ownerless: bool = False) -> None:
     """Remove a member from a team: the team's keys that they created are revoked, and the subscriptions that they requested
     go to an owner. Raises as `teams.remove_member`."""
     for key in db.session.scalars(keys.of_team(team, by=person)):
         keys.revoke(key, by=by)
     subscriptions.hand_over(person, team=team)
-    teams.remove_member(team, person, by=by)
+    teams.remove_member(team, person, by=by, ownerless=ownerless)
 
 
-def dissolve(team: Team, *, by: Person) -> None:
+def dissolve(team: Team, *, by: Person | None) -> None:
     """Delete a team: its keys are revoked and its subscriptions cancelled. The ledger keeps its usage."""
     for key in db.session.scalars(keys.of_team(team)):
         keys.revoke(key, by=by)

@@ -121,9 +121,12 @@ def _account_of(profile: Profile, found: Identity | None) -> tuple[Person | None
 
 
 def _provisioned(profile: Profile, name: str) -> Person | None:
-    """The account that SCIM made for this person, unless another subject has it already."""
+    """The account that SCIM made for this person, unless another subject has it already. One with a password is a person's
+    own, even if SCIM changed it since: that asks for the password."""
     made = select(Person).where(
-        Person.scim.is_not(None), ~select(Identity).where(Identity.person_id == Person.id).exists()
+        Person.scim.is_not(None),
+        Person.password_hash.is_(None),
+        ~select(Identity).where(Identity.person_id == Person.id).exists(),
     )
     found = db.session.scalar(made.where(Person.external_id == profile.subject))
     named = [name] + ([profile.email] if profile.email and profile.email_verified else [])
