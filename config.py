@@ -78,6 +78,37 @@ class Auth(Section, frozen=True):
     access_token_minutes: float = 30.0
     refresh_token_days: float = 30.0
     long_lived_token_days: float = 180.0
+    local: bool = True  # whether people can sign in with passwords; false needs `oidc.issuer`
+
+
+SIGNATURES = (  # of asymmetric keys: with a shared one, whoever checks a token could also make it
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA",
+)  # fmt: skip
+
+
+class Oidc(Section, frozen=True):
+    """The identity provider that people sign in with; without an issuer there is none."""
+
+    issuer: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None  # none for a public client
+    name: str = "single sign-on"  # "Sign in with ..."
+    scopes: list[str] = msgspec.field(default_factory=lambda: ["openid", "profile", "email"])
+    algorithms: list[str] = msgspec.field(default_factory=lambda: ["RS256"])
+    username_claim: str = "preferred_username"
+    groups_claim: str = "groups"
+    # Members of these have that role; if both are empty, the provider does not own roles.
+    admin_groups: list[str] = msgspec.field(default_factory=list)
+    readonly_groups: list[str] = msgspec.field(default_factory=list)
+    team_groups: dict[str, str] = msgspec.field(default_factory=dict)  # group -> name of a team
+    preset: Literal["openshift"] | None = None  # OAuth without OpenID Connect
+    api_url: str | None = None  # the cluster's API, for that preset
+
+
+class Scim(Section, frozen=True):
+    """Provisioning of people and teams by SCIM 2.0; without a token there is none."""
+
+    token: str | None = None
 
 
 class Security(Section, frozen=True):
@@ -172,6 +203,8 @@ class Config(Section, frozen=True):
     database: Database = Database()
     redis: Redis = Redis()
     auth: Auth = Auth()
+    oidc: Oidc = Oidc()
+    scim: Scim = Scim()
     security: Security = Security()
     demo: Demo = Demo()
     metrics: Metrics = Metrics()
@@ -398,6 +431,35 @@ def _explain(error: msgspec.ValidationError) -> str:
     return f"{path.rstrip('`') or 'settings'}: {message[:1].lower()}{message[1:]}"
 
 
+def _check_sign_in(config: Config) -> None:
+    oidc = config.oidc
+    for name, url in (("oidc.issuer", oidc.issuer), ("oidc.api_url", oidc.api_url)):
+        if not url:
+            continue
+        if not _is_address(url) or set("?#@") & set(url):
+            raise ConfigError(f"{name}: expected an address such as https://login.example.com")
+        if config.production and not url.startswith("https://") and not is_loopback(url):
+            raise ConfigError(f"{name}: expected https in production")
+    if oidc.issuer and not oidc.client_id:
+        raise ConfigError("oidc.client_id: expected with oidc.issuer: the name under which the provider knows Portico")
+    if not oidc.algorithms or not set(oidc.algorithms) <= set(SIGNATURES):
+        raise ConfigError(f"oidc.algorithms: expected some of {', '.join(SIGNATURES)}; never none or HS*")
+    if oidc.preset is None and "openid" not in oidc.scopes:
+        raise ConfigError("oidc.scopes: expected openid among them")
+    if oidc.preset == "openshift" and not oidc.api_url:
+        raise ConfigError("oidc.api_url: expected with the preset openshift: the address of the cluster's API")
+    if not config.auth.local and not oidc.issuer:
+        raise ConfigError("auth.local: without passwords nobody could sign in. Set oidc.issuer first")
+    if config.scim.token is not None and (len(config.scim.token) < 32 or not config.scim.token.isascii()):
+        raise ConfigError("scim.token: expected at least 32 ASCII characters")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address leads to this machine by a name or number that says so."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+
+
 def _check(config: Config) -> None:
     """What the types cannot say."""
     if not 1 <= config.server.port <= 65535:
@@ -422,6 +484,7 @@ def _check(config: Config) -> None:
     password = config.auth.admin_password
     if password is not None and len(password) < 12:
         raise ConfigError("auth.admin_password: expected at least 12 characters")
+    _check_sign_in(config)
     for name, file in config.logos.items():
         if file.suffix.lower() not in PICTURES or not file.is_file():
             raise ConfigError(f"portal.{name}: expected a file that exists and ends with {', '.join(PICTURES)}")

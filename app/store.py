@@ -174,8 +174,23 @@ def created_by_form(person_id: str, number: str) -> tuple[str, str]:
 
 
 def throttle(kind: str, who: str) -> str:
-    """Counter of failed sign-ins for an account or an address."""
+    """Counter of failed sign-ins for an account or an address, or of requests of a kind (see app.domain.throttles)."""
     return f"throttle:{kind}:{who}"
+
+
+def handoff(digest: str) -> str:
+    """What a browser carries over a redirect, sealed; by the digest of its token (see app.domain.handoffs)."""
+    return f"handoff:{digest}"
+
+
+def sessions_of_provider(digest: str) -> str:
+    """Set of the digests of the sessions that belong to an identity provider's own one, by a digest of its `sid`."""
+    return f"sessions-of-provider:{digest}"
+
+
+def logout_token(digest: str) -> str:
+    """Exists while a logout token of this `jti` could be sent again."""
+    return f"logout-token:{digest}"
 
 
 @cache

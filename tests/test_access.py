@@ -45,7 +45,8 @@ VISITORS = ("nobody", "owner", "stranger", "auditor", "admin")
 TEAM_VISITORS = ("nobody", "lead", "member", "stranger", "auditor", "admin")
 DOORS = ("portal", "admin", "public", "api")
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
-OPEN = ("health", "static")  # they know nobody, and answer everybody the same
+# They know nobody, and answer everybody the same; SCIM knows one token (tests/blueprints/api/test_scim.py).
+OPEN = ("health", "static", "scim")
 
 TABLE = """
 # For nobody, owner, stranger, auditor and admin; then what is sent, on a line of its own where it is long.
@@ -120,6 +121,11 @@ POST   /admin/announcement                              led 403 403 403 303 {"le
 POST   /admin/announcement/removal                      led 403 403 403 303
 GET    /admin/audit                                     led 403 403 200 200
 GET    /admin/audit/{audit_entry}                       led 403 403 200 200
+GET    /admin/single-sign-on                            led 403 403 200 200
+POST   /admin/single-sign-on                            led 403 403 403 422 {"claims": "{}"}
+POST   /admin/people/owner/identities                   led 403 403 403 303
+       {"issuer": "https://id.example", "subject": "s"}
+POST   /admin/people/owner/identities/none/unlinking    led 403 403 403 404
 GET    /admin/jobs                                      led 403 403 200 200
 POST   /admin/jobs/{job}/retry                          led 403 403 403 303
 POST   /admin/jobs/{job}/removal                        led 403 403 403 303
@@ -228,6 +234,14 @@ GET    /invitation/{invitation_token}                   200 200 200 200 200
 POST   /invitation/{invitation_token}                   303 303 303 303 303
        {"username": "newcomer", "password": "{password}", "again": "{password}"}
 POST   /announcements/{announcement}/dismissal          303 303 303 303 303
+# Without an identity provider there are no such pages; with one, see tests/blueprints/public/test_oidc.py.
+GET    /oidc/login                                      404 404 404 404 404
+GET    /oidc/callback?state=x                           404 404 404 404 404
+GET    /oidc/link                                       404 404 404 404 404
+POST   /oidc/link                                       404 404 404 404 404
+POST   /oidc/account                                    404 404 404 404 404
+POST   /oidc/backchannel-logout                         404 404 404 404 404
+GET    /oidc/frontchannel-logout                        404 404 404 404 404
 
 # The management API
 POST   /token                                           200 200 200 200 200
@@ -247,6 +261,11 @@ POST   /admin/users                                     401 403 403 403 201
        {"username": "newcomer", "password": "{password}"}
 GET    /admin/users/owner                               401 403 403 200 200
 PUT    /admin/users/owner                               401 403 403 403 200 {"email": "owner@example.org"}
+GET    /admin/users/owner/identities                    401 403 403 200 200
+POST   /admin/users/owner/identities                    401 403 403 403 201
+       {"issuer": "https://id.example", "subject": "s"}
+DELETE /admin/users/owner/identities/none               401 403 403 403 404
+POST   /api/oidc/preview                                401 403 403 403 404 {"claims": {"sub": "s"}}
 DELETE /admin/users/owner                               401 403 403 403 204
 POST   /admin/token/owner                               401 403 403 403 201
 GET    /admin/tokens                                    401 403 403 200 200

@@ -69,6 +69,43 @@ def test_a_logo_is_a_picture_file(tmp_path: Path, name: str) -> None:
         load({"CONFIG_PORTAL_LOGO_DARK": str(tmp_path / name)})
 
 
+PROVIDER = {"CONFIG_OIDC_ISSUER": "https://id.example", "CONFIG_OIDC_CLIENT_ID": "portico"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"CONFIG_OIDC_ISSUER": "id.example"}, "oidc.issuer: expected an address"),
+        ({"CONFIG_OIDC_CLIENT_ID": ""}, "oidc.client_id: expected with oidc.issuer"),
+        ({"CONFIG_OIDC_ALGORITHMS": "RS256,none"}, "oidc.algorithms: expected some of"),
+        ({"CONFIG_OIDC_ALGORITHMS": "HS256"}, "oidc.algorithms: expected some of"),
+        ({"CONFIG_OIDC_ALGORITHMS": ""}, "oidc.algorithms: expected some of"),
+        ({"CONFIG_OIDC_SCOPES": "profile"}, "oidc.scopes: expected openid"),
+        ({"CONFIG_OIDC_PRESET": "openshift"}, "oidc.api_url: expected with the preset"),
+        ({"CONFIG_OIDC_PRESET": "other"}, "oidc.preset: "),
+        ({"CONFIG_OIDC_ISSUER": "", "CONFIG_AUTH_LOCAL": "false"}, "auth.local: without passwords"),
+        ({"CONFIG_SCIM_TOKEN": "short"}, "scim.token: expected at least 32"),
+    ],
+)
+def test_settings_with_which_nobody_could_sign_in_safely_stop_the_start(more: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(PROVIDER | more)
+
+
+def test_a_provider_without_tls_is_for_development_and_for_loopback() -> None:
+    plain = PROVIDER | {"CONFIG_OIDC_ISSUER": "http://id.example"}
+    assert load(plain).oidc.issuer == "http://id.example"
+    with pytest.raises(ConfigError, match=r"oidc\.issuer: expected https in production"):
+        load(PRODUCTION | plain)
+    assert load(PRODUCTION | PROVIDER | {"CONFIG_OIDC_ISSUER": "http://127.0.0.1:9000"}).oidc.issuer
+
+
+def test_groups_are_mapped_to_teams_by_a_setting() -> None:
+    config = load(PROVIDER | {"CONFIG_OIDC_TEAM_GROUPS": "{ml: Machine learning}", "CONFIG_OIDC_ADMIN_GROUPS": "a, b"})
+    assert config.oidc.team_groups == {"ml": "Machine learning"}
+    assert config.oidc.admin_groups == ["a", "b"]
+
+
 def test_a_named_file_must_exist() -> None:
     with pytest.raises(ConfigError, match=r"CONFIG_FILE: cannot read /nowhere/config\.yml"):
         load({"CONFIG_FILE": "/nowhere/config.yml"})

@@ -28,19 +28,20 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "gateway": ("metering", "providers"),
     # cold
     "sql": (),
+    "oidc": (),
     "ledger": ("metering", "sql"),
     "domain": ("gateway", "ledger", "metering", "providers", "sql"),
     "reports": ("domain", "ledger", "metering", "sql"),
-    "workflows": ("domain", "gateway", "ledger", "metering", "providers", "sql"),
+    "workflows": ("domain", "gateway", "ledger", "metering", "oidc", "providers", "sql"),
     "web": ("domain", "metering", "sql"),
     "pages": ("domain", "ledger", "metering", "reports", "sql", "web", "workflows"),
     "jobs": ("domain", "ledger", "metering", "sql", "workflows"),
     # doors, which import no other door
     "v1": ("gateway", "metering"),
     "portal": ("domain", "gateway", "ledger", "metering", "pages", "reports", "sql", "web", "workflows"),
-    "admin": ("domain", "ledger", "metering", "pages", "providers", "reports", "sql", "web", "workflows"),
-    "api": ("domain", "ledger", "metering", "pages", "reports", "sql", "web", "workflows"),
-    "public": ("domain", "pages", "sql", "web"),
+    "admin": ("domain", "ledger", "metering", "oidc", "pages", "providers", "reports", "sql", "web", "workflows"),
+    "api": ("domain", "ledger", "metering", "oidc", "pages", "reports", "sql", "web", "workflows"),
+    "public": ("domain", "oidc", "pages", "sql", "web", "workflows"),
     # what puts the rooms together
     "assembly": ("domain", "jobs", "sql", "web", "workflows"),
 }
@@ -51,10 +52,11 @@ LOOSE = {  # modules on the first floor, and the room that each counts as
 }
 TESTED = (  # each module has its test beside it
     "domain", "web", "pages", "workflows", "reports", "ledger", "jobs", "gateway", "gateway.dialects", "providers",
-    "blueprints.v1",
+    "blueprints.v1", "oidc",
 )  # fmt: skip
 UNTESTED = {  # what a module without a test file of its own is
     "app.domain.errors": "declarations: refusals with their names and statuses, which every door's tests see",
+    "app.oidc.errors": "declarations: why a sign-in gave nothing, which tests/blueprints/public/test_oidc.py sees",
     "app.ledger.entries": "declarations: the tables that posting writes and reports read",
     "app.gateway.errors": "declarations: the error table, which tests/blueprints/v1/test_errors.py sees as clients do",
     "app.gateway.dialects.base": "declarations: what a dialect is, which every dialect's tests see",
@@ -65,7 +67,6 @@ UNTESTED = {  # what a module without a test file of its own is
 }
 HOT = ("metering", "providers", "gateway", "v1")
 NEVER_IMPORTED = {  # what stands in requirements.in although no module imports it by name, and why
-    "authlib": "sign-in with OpenID Connect, which is to come",
     "pygments": "code in the playground's answers, which is to come",
     "psycopg": "SQLAlchemy loads it by the database's URL",
     "packaging": "gunicorn's gevent worker imports it without declaring it",

@@ -5,7 +5,9 @@ Entries are append-only and hold the values before and after, never a secret.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +23,17 @@ from app.extensions import Base, db
 from app.runtime.ids import new_id
 
 SYSTEM = "portico"  # the actor of automatic actions
+_automatic: ContextVar[str] = ContextVar("audit_actor", default=SYSTEM)
+
+
+@contextmanager
+def acting(name: str) -> Iterator[None]:
+    """Automatic actions in this context are those of `name`, such as "scim"."""
+    token = _automatic.set(name)
+    try:
+        yield
+    finally:
+        _automatic.reset(token)
 
 
 class AuditEntry(Base):
@@ -62,7 +75,8 @@ def record(
     on_behalf_of: str | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> AuditEntry:
-    """Add one entry to the current transaction. `by` is None for Portico itself; `facts` are added to its detail.
+    """Add one entry to the current transaction. `by` is None for Portico itself, or for whom `acting` names; `facts`
+    are added to its detail.
 
     Pass no secrets.
     """
@@ -74,7 +88,7 @@ def record(
     detail.update({key: value for key, value in values.items() if value is not None} | dict(facts or {}))
     entry = AuditEntry(
         actor_id=by.id if by else None,
-        actor=by.username if by else SYSTEM,
+        actor=by.username if by else _automatic.get(),
         on_behalf_of=on_behalf_of,
         action=action,
         object_kind=kind,

@@ -50,6 +50,12 @@ class Forbidden(DomainError):
     code = "forbidden"
 
 
+class LocalSignInOff(Forbidden):
+    """People sign in with the identity provider only."""
+
+    code = "local_sign_in_off"
+
+
 class Unauthenticated(DomainError):
     """Nobody is signed in, or the credentials are wrong."""
 

@@ -24,7 +24,7 @@ from app import current, store
 from app.clock import now
 from app.domain import audit, fields, names, passwords, sessions, tokens
 from app.domain.changes import mark_for_publication
-from app.domain.errors import Conflict, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
+from app.domain.errors import Conflict, Invalid, LocalSignInOff, NotFound, Throttled, Unauthenticated, Unavailable
 from app.domain.passwords import PasswordHash
 from app.domain.person import SCOPES_OF, Person, PersonFields
 from app.extensions import db, transaction
@@ -33,7 +33,9 @@ MOST_NAMED = 1000  # more ids than this are looked up by one query over all peop
 
 USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
-Method = Literal["password", "token"]  # how somebody signs in: in a browser, or by POST /token
+Method = Literal[
+    "password", "token", "oidc", "scim"
+]  # in a browser, by POST /token, by the identity provider, or its SCIM
 SIGN_INS = Counter("portico_sign_ins", "Sign-ins by result.", ["method", "outcome"])
 
 log = logging.getLogger(__name__)
@@ -120,10 +122,7 @@ def create(
 
     Raises `Invalid`, or `Conflict` if the username is taken in any case.
     """
-    if not USERNAME.fullmatch(username):
-        raise Invalid("Use 1 to 64 letters, digits and . _ @ + -, starting with a letter or digit.", "username")
-    if find(username):
-        raise Conflict(f"The name {username} is taken.", "username")
+    _must_be_free(username)
     person = Person(username=username, password_hash=password, must_change_password=must_change_password)
     _fill(person, fields.usual(PersonFields) | values, scopes)
     db.session.add(person)
@@ -164,6 +163,17 @@ def update(
     return person
 
 
+def rename(person: Person, username: str, *, by: Person | None) -> None:
+    """Give an account another username. Raises `Invalid`, or `Conflict` if it is taken in any case."""
+    _must_be_free(username, person)
+    before, person.username = person.username, username
+    db.session.flush()
+    audit.record(
+        by, "person.update", "person", person.id, name=username, before={"username": before}, after={"username": username}
+    )  # fmt: skip
+    mark_for_publication("person", person.id)
+
+
 def remove(person: Person, *, by: Person | None) -> None:
     """Delete the person's own row. Call `app.workflows.offboarding.delete` instead, which also deletes what they own.
 
@@ -200,8 +210,10 @@ def authenticate(username: str, password: str, address: str, method: Method = "p
 
     Raises `Unauthenticated` with the same message and in the same time for every reason, `Throttled` after too many
     failures of the account or the address, `Unavailable` if failures cannot be counted. Each refusal is written to the
-    audit log; of throttled ones one a minute.
+    audit log; of throttled ones one a minute. Raises `LocalSignInOff` where passwords are switched off.
     """
+    if not current.config().auth.local:
+        raise LocalSignInOff("Signing in with a password is switched off. Use single sign-on.")
     username = username.strip()
     try:
         _check_throttle(username, address)
@@ -245,6 +257,15 @@ def _refused_sign_in(username: str, method: Method, reason: str) -> None:
 
     transaction(write)
     log.warning("a sign-in was refused: %s by %s, account %s", reason, method, mark[:8])
+
+
+def refuse_sign_in(method: Method, reason: str, person: Person | None = None, **facts: str) -> None:
+    """Record a sign-in that was refused for another reason than its password, in a transaction of its own."""
+    id, name = (person.id, person.username) if person else ("unknown", None)
+    SIGN_INS.labels(method, "refused").inc()
+    said = {"method": method, "reason": reason} | facts
+    transaction(lambda: audit.record(None, "sign_in.refuse", "person", id, name=name, facts=said))
+    log.warning("a sign-in was refused: %s by %s", reason, method)
 
 
 def is_password_of(person: Person, password: str, address: str) -> bool:
@@ -298,6 +319,14 @@ def random_password() -> str:
     return "".join(random_source.choice(letters) for _ in range(20))
 
 
+def _must_be_free(username: str, person: Person | None = None) -> None:
+    if not USERNAME.fullmatch(username):
+        raise Invalid("Use 1 to 64 letters, digits and . _ @ + -, starting with a letter or digit.", "username")
+    taken = find(username)
+    if taken is not None and taken is not person:
+        raise Conflict(f"The name {username} is taken.", "username")
+
+
 def _fill(person: Person, values: Mapping[str, Any], scopes: list[str] | None | msgspec.UnsetType) -> None:
     """Validate and set the fields that `create` and `update` share."""
     role = person.role
@@ -309,6 +338,12 @@ def _fill(person: Person, values: Mapping[str, Any], scopes: list[str] | None | 
     for scope in person.scopes:
         if scope not in allowed:
             raise Invalid(f"The role {person.role} cannot hold the scope {scope}.", "scopes")
+
+
+def is_last_admin(person: Person) -> bool:
+    """Whether nobody else is an active admin."""
+    others = select(func.count()).where(Person.role == "admin", Person.disabled.is_(False), Person.id != person.id)
+    return person.is_admin and not person.disabled and not db.session.scalar(others)
 
 
 def _must_not_be_the_last_admin(person: Person) -> None:

@@ -553,7 +553,7 @@ def resume(key: ApiKey, *, by: Person) -> ApiKey:
     return key
 
 
-def revoke(key: ApiKey, *, by: Person) -> ApiKey:
+def revoke(key: ApiKey, *, by: Person | None) -> ApiKey:
     """Revoke a key for good; /v1 refuses it within a second. Repeating it changes nothing."""
     if key.revoked_at is None:
         key.revoked_at = key.updated_at = now()
@@ -561,6 +561,21 @@ def revoke(key: ApiKey, *, by: Person) -> ApiKey:
         _notify_owner(key, by, "revoked")
         mark_for_publication("key", key.id)
     return key
+
+
+def live_team_keys_of(person: Person) -> Select[ApiKey]:
+    """A query of the keys that a person has in teams, revoked ones left out."""
+    return owned_by(person).where(ApiKey.team_id.is_not(None), ApiKey.revoked_at.is_(None))
+
+
+def hand_over(key: ApiKey, *, to: Person) -> None:
+    """Give a team's key to another member of it; its secret stays."""
+    before, key.person_id, key.person, key.updated_at = key.person.username, to.id, to, now()
+    audit.record(
+        None, "key.hand_over", "key", key.id, name=key.name, before={"owner": before}, after={"owner": to.username}
+    )  # fmt: skip
+    notices.notify(to, "key.handed_over", f"The key {key.name} is yours now", f"{before} left it.", page_of(key.id))
+    mark_for_publication("key", key.id)
 
 
 def history(key: ApiKey, *, limit: int = 50) -> list[audit.AuditEntry]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Index, String, func, true
+from sqlalchemy import JSON, Index, String, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import now
@@ -107,6 +107,10 @@ class Person(Base):
 
     timezone: Mapped[str] = mapped_column(String(64), default="UTC", server_default="UTC")
     theme: Mapped[str] = mapped_column(String(8), default="system", server_default="system")  # one of `THEMES`
+
+    external_id: Mapped[str | None] = mapped_column(String(255), index=True, unique=True)  # by a SCIM client
+    # What a SCIM client told besides (names, e-mail addresses); None for accounts that it did not make.
+    scim: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     # Required by Flask-Login.
     is_authenticated = True

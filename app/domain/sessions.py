@@ -17,7 +17,7 @@ from redis import RedisError
 
 from app import clock, current, store
 from app.domain.errors import NotFound, Unavailable
-from app.runtime.sealing import digest
+from app.runtime.sealing import SealingError, digest
 
 COOKIE_FIELD = "sid"
 # What a browser's User-Agent has of it, the more special first: most claim to be others too.
@@ -30,6 +30,7 @@ SYSTEMS = {
     "Linux": "Linux",
 }  # fmt: skip
 SLIDE_EVERY_S = 60
+LONGEST_HINT = 8_000  # characters of an ID token that is kept: it travels in an address
 
 
 class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,13 @@ class BrowserSession(msgspec.Struct, frozen=True, kw_only=True):
     seen: int
     address: str
     agent: str
+    subject: str = ""  # whom the identity provider called so signed in; "" after a sign-in by password
+    sid: str = ""  # the provider's own name of its session
+    id_token: str = ""  # sealed; the provider wants to see it again at the end
+
+    @property
+    def is_of_provider(self) -> bool:
+        return bool(self.subject)
 
     @property
     def created_at(self) -> datetime:
@@ -68,7 +76,15 @@ def _lifetime_s() -> int:
     return max(60, int(current.config().auth.session_hours * 3600))
 
 
-def begin(person_id: str, *, address: str, agent: str) -> str:
+class OfProvider(msgspec.Struct, frozen=True, kw_only=True):
+    """The identity provider's side of a session."""
+
+    subject: str
+    sid: str | None = None
+    id_token: str | None = None
+
+
+def begin(person_id: str, *, address: str, agent: str, of_provider: OfProvider | None = None) -> str:
     """Start a session; return its secret id, for the browser's cookie only. Raises `Unavailable` without Redis."""
     moment, id = clock.now_s(), random_source.token_urlsafe(32)
     session = BrowserSession(
@@ -79,6 +95,14 @@ def begin(person_id: str, *, address: str, agent: str) -> str:
         address=address[:64],
         agent=agent[:200],
     )
+    if of_provider:
+        hint = of_provider.id_token
+        session = msgspec.structs.replace(
+            session,
+            subject=of_provider.subject,
+            sid=of_provider.sid or "",
+            id_token=current.sealer().seal(hint.encode()) if hint and len(hint) <= LONGEST_HINT else "",
+        )
     name, index = store.session(session.digest), store.sessions_of(person_id)
     try:
         with current.redis().pipeline() as pipe:
@@ -86,6 +110,9 @@ def begin(person_id: str, *, address: str, agent: str) -> str:
             pipe.expire(name, _lifetime_s())
             pipe.sadd(index, session.digest)
             pipe.expire(index, _lifetime_s())
+            if session.sid:
+                pipe.sadd(_of_sid(session.sid), session.digest)
+                pipe.expire(_of_sid(session.sid), _lifetime_s())
             pipe.execute()
     except RedisError:
         raise Unavailable("You can't sign in at the moment. Try again in a minute.") from None
@@ -158,6 +185,37 @@ def end_all(person_id: str, *, but: str | None = None) -> None:
             revoke(session)
 
 
+def end_of_subject(person_id: str, subject: str) -> None:
+    """End a person's sessions that began by the provider's sign-in of `subject`. Raises `RedisError`."""
+    for member in current.redis().smembers(store.sessions_of(person_id)):
+        found = _read(current.redis().hgetall(store.session(str(member))))
+        if found and found.subject == subject:
+            revoke(found)
+
+
+def end_of_sid(sid: str) -> int:
+    """End the sessions that belong to the provider's session `sid`; return how many. Raises `RedisError`."""
+    ended = 0
+    for member in current.redis().smembers(_of_sid(sid)):
+        found = _read(current.redis().hgetall(store.session(str(member))))
+        if found and found.sid == sid:
+            revoke(found)
+            ended += 1
+    return ended
+
+
+def hint_of(session: BrowserSession) -> str | None:
+    """The ID token that a session began with, if it is kept."""
+    try:
+        return current.sealer().open(session.id_token).decode() if session.id_token else None
+    except SealingError:
+        return None
+
+
+def _of_sid(sid: str) -> str:
+    return store.sessions_of_provider(digest(current.secrets().key_pepper, f"sid {sid}"))
+
+
 def _digest(id: str) -> str:
     return digest(current.secrets().key_pepper, f"session {id}")
 
@@ -184,4 +242,6 @@ def _slide(session: BrowserSession) -> None:
     moment = clock.now_s()
     if redis.eval(_SLIDE, 1, store.session(session.digest), moment, lifetime):
         redis.expire(store.sessions_of(session.person_id), lifetime)
+        if session.sid:
+            redis.expire(_of_sid(session.sid), lifetime)
         redis.hset(store.SEEN, session.person_id, moment)

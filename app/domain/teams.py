@@ -101,6 +101,9 @@ class Team(Base):
     rpm: Mapped[int | None]
     tpm: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
+    external_id: Mapped[str | None] = mapped_column(
+        String(255), index=True, unique=True
+    )  # the name that a SCIM client gave
 
     members: Mapped[list[Membership]] = relationship(
         back_populates="team", cascade="all, delete-orphan", order_by="Membership.joined_at", lazy="select"
@@ -122,6 +125,8 @@ class Membership(Base):
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"), primary_key=True, index=True)
     role: Mapped[str] = mapped_column(String(8), default="member")
     joined_at: Mapped[datetime] = mapped_column(default=now)
+    # Who gave it, and may take it back: "oidc" or "scim". None for people.
+    given_by: Mapped[str | None] = mapped_column(String(8))
 
     team: Mapped[Team] = relationship(back_populates="members", lazy="joined")
     person: Mapped[Person] = relationship("Person", lazy="joined")
@@ -262,6 +267,11 @@ def caps_in(*found: Team) -> list[str]:
     return list(db.session.scalars(query))
 
 
+def called(name: str) -> Team | None:
+    """The team with this name, in any case; None if there is none."""
+    return db.session.scalar(select(Team).where(func.lower(Team.name) == name.strip().lower()))
+
+
 def owners_of(team: Team) -> list[Person]:
     query = select(Person).join(Membership).where(Membership.team_id == team.id, Membership.role == "owner")
     return list(db.session.scalars(query))
@@ -283,22 +293,24 @@ def counts(ids: Iterable[str]) -> dict[str, int]:
 
 def create(
     *,
-    by: Person,
+    by: Person | None,
     name: str,
     budget: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> Team:
-    """Create a team with the given `TeamFields`; `by` becomes its first owner. Only admins can set limits and a budget.
+    """Create a team with the given `TeamFields`; `by` becomes its first owner; without one admins act for
+    it. Only admins can set limits and a budget.
 
     Raises `Invalid` naming the field, or `Forbidden`.
     """
-    if budget is not None or any(values.get(limit) is not None for limit in fields.numbers(TeamFields)):
+    if by and (budget is not None or any(values.get(limit) is not None for limit in fields.numbers(TeamFields))):
         _must_be_admin(by)
     team = Team(id=new_id())
     _fill(team, {**fields.usual(TeamFields), **values, "name": name})
     db.session.add(team)
     db.session.flush()
-    db.session.add(Membership(team_id=team.id, person_id=by.id, role="owner"))
+    if by:
+        db.session.add(Membership(team_id=team.id, person_id=by.id, role="owner"))
     db.session.flush()
     audit.record(by, "team.create", "team", team.id, name=team.name, after=team.summary())
     if budget is not None:
@@ -310,7 +322,7 @@ def create(
 def update(
     team: Team,
     *,
-    by: Person,
+    by: Person | None,
     budget: Mapping[str, Any] | None | Unset = UNSET,
     **values: Any,
 ) -> Team:
@@ -322,7 +334,8 @@ def update(
     before = team.summary()
     _fill(team, values)
     after = team.summary()
-    if budget is not UNSET or any(after[limit] != before[limit] for limit in fields.numbers(TeamFields)):
+    limited = budget is not UNSET or any(after[limit] != before[limit] for limit in fields.numbers(TeamFields))
+    if by and limited:
         _must_be_admin(by)
     audit.record(by, "team.update", "team", team.id, name=team.name, before=before, after=after)
     if budget is None:
@@ -333,7 +346,7 @@ def update(
     return team
 
 
-def remove(team: Team, *, by: Person) -> None:
+def remove(team: Team, *, by: Person | None) -> None:
     """Delete a team that owns nothing: `app.workflows.offboarding.dissolve` first ends what it has."""
     for one in team.members:
         budgets.forget("member", one.scope_id)
@@ -352,11 +365,13 @@ def put_member(
     team: Team,
     person: Person,
     *,
-    by: Person,
+    by: Person | None,
     role: str = "member",
     budget: Mapping[str, Any] | None | Unset = UNSET,
+    given_by: str | None = None,
 ) -> Membership:
-    """Add a person to a team or change their role and cap. Raises `Invalid` or `Conflict`."""
+    """Add a person to a team or change their role and cap. `given_by` says who may take a new membership back (see
+    `Membership`). Raises `Invalid` or `Conflict`."""
     if role not in ROLES:
         raise Invalid(f"Choose one of {', '.join(ROLES)}.", "role")
     membership = db.session.get(Membership, (team.id, person.id))
@@ -364,16 +379,16 @@ def put_member(
     if membership is None:
         if len(team.members) >= MOST_MEMBERS:
             raise Conflict(f"A team has at most {MOST_MEMBERS} members.")
-        membership = Membership(team_id=team.id, person_id=person.id, role=role)
+        membership = Membership(team_id=team.id, person_id=person.id, role=role, given_by=given_by)
         db.session.add(membership)
         for waiting in invitations_of(team, to=person):  # or it would let them in again after they were removed
             waiting.answer, waiting.answered_at = "withdrawn", now()
-        if by.id != person.id:
+        if by is None or by.id != person.id:
             notices.notify(
                 person,
                 "team.joined",
                 f"You joined the team {team.name}",
-                f"{by.username} added you as {role}.",
+                f"{by.username if by else 'Your organisation'} added you as {role}.",
                 f"/teams/{team.id}",
             )
     elif membership.role == "owner" and role != "owner":
@@ -395,13 +410,13 @@ def put_member(
     return membership
 
 
-def remove_member(team: Team, person: Person, *, by: Person) -> None:
+def remove_member(team: Team, person: Person, *, by: Person | None, ownerless: bool = False) -> None:
     """Remove a person from a team; /v1 refuses the team's keys that they created within a second.
 
-    Raises `NotFound`, or `Conflict` for the last owner.
+    Raises `NotFound`, or `Conflict` for the last owner, unless the team may be `ownerless`.
     """
     found = member(team, person)
-    if found.role == "owner":
+    if found.role == "owner" and not ownerless:
         _must_keep_an_owner(team, person)
     budgets.forget("member", found.scope_id)
     db.session.delete(found)
@@ -410,7 +425,7 @@ def remove_member(team: Team, person: Person, *, by: Person) -> None:
         by, "team.leave", "team", team.id, name=team.name, before={"role": found.role}, after={},
         on_behalf_of=person.username,
     )  # fmt: skip
-    if by.id != person.id:
+    if by is None or by.id != person.id:
         notices.notify(
             person,
             "team.left",

@@ -220,11 +220,16 @@ def revoke_of(person: Person, *, by: Person) -> int:
     live = db.session.scalars(_live().where(AccessToken.person_id == person.id)).all()
     if not live:
         raise NotFound(f"{person.username} has no token to revoke.")
-    for token in live:
-        _revoke(token)
-    revoke_families(person)
+    revoke_all(person)
     audit.record(by, "token.revoke", "person", person.id, name=person.username, on_behalf_of=person.username)
     return sum(token.long_lived for token in live)
+
+
+def revoke_all(person: Person) -> None:
+    """Revoke all access and refresh tokens of a person, long-lived ones too."""
+    for token in db.session.scalars(_live().where(AccessToken.person_id == person.id)):
+        _revoke(token)
+    revoke_families(person)
 
 
 def revoke_families(person: Person, *, but: str | None = None) -> None:

@@ -65,6 +65,7 @@ ADMIN: dict[str, tuple[Entry, ...]] = {
         Entry("People", "/admin/people", "users", also="/admin/invitations"),
         Entry("All teams", "/admin/teams", "folder"),
         Entry("All API keys", "/admin/keys", "key-round"),
+        Entry("Single sign-on", "/admin/single-sign-on", "lock"),
     ),
     "Catalogue": (
         Entry("Providers", "/admin/providers", "plug"),

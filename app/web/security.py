@@ -9,28 +9,37 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response
 
+from config import Config
+
 POLICY = (
     "default-src 'none'; script-src {own}; style-src {own}; img-src 'self' data:; font-src {own}; connect-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "form-action 'self'{forms}; frame-ancestors 'none'; base-uri 'none'"
 )
 PERMISSIONS = "camera=(), geolocation=(), payment=(), usb=(), interest-cohort=(), browsing-topics=()"
 
 
-def content_security_policy(static_url: str = "") -> str:
+def content_security_policy(static_url: str = "", sign_out_url: str = "") -> str:
     """Allows only our own origin. If `static_url` is on another origin, that one may also serve scripts, styles and
-    fonts."""
-    place = urlsplit(static_url)
-    own = f"'self' {place.scheme}://{place.netloc}" if place.scheme and place.netloc else "'self'"
-    return POLICY.format(own=own)
+    fonts; signing out, which is a form, may lead to the origin of `sign_out_url`."""
+    return POLICY.format(own=f"'self'{_other(static_url)}", forms=_other(sign_out_url))
+
+
+def _other(url: str) -> str:
+    place = urlsplit(url)
+    return f" {place.scheme}://{place.netloc}" if place.scheme and place.netloc else ""
 
 
 def init_security(app: Flask) -> None:
     """Adds the security headers to every response of `app`."""
 
+    config: Config | None = app.config.get("PORTICO")
+    issuer = config.oidc.issuer if config else None
+
     @app.after_request
     def add_security_headers(response: Response) -> Response:
         headers = response.headers
-        headers.setdefault("Content-Security-Policy", content_security_policy(str(app.config.get("STATIC_URL") or "")))
+        policy = content_security_policy(str(app.config.get("STATIC_URL") or ""), issuer or "")
+        headers.setdefault("Content-Security-Policy", policy)
         headers.setdefault("X-Content-Type-Options", "nosniff")
         headers.setdefault("X-Frame-Options", "DENY")
         headers.setdefault("Referrer-Policy", "same-origin")

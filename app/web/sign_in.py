@@ -19,10 +19,14 @@ from app.web.htmx import htmx
 START = "/"
 
 
-def sign_in_browser(person: Person) -> None:
-    """Starts a session for a person who has proved who they are. Raises `Unavailable` without Redis."""
+def sign_in_browser(person: Person, of_provider: sessions.OfProvider | None = None) -> None:
+    """Starts a session for a person who has proved who they are, to us or to the identity provider. Raises `Unavailable`
+    without Redis."""
     session_id = sessions.begin(
-        person.id, address=request.remote_addr or "", agent=request.headers.get("User-Agent", "")
+        person.id,
+        address=request.remote_addr or "",
+        agent=request.headers.get("User-Agent", ""),
+        of_provider=of_provider,
     )
     old = session.get(sessions.COOKIE_FIELD)
     session.clear()  # the CSRF token too: nothing from before the sign-in stays valid
@@ -33,12 +37,15 @@ def sign_in_browser(person: Person) -> None:
         sessions.end(old)
 
 
-def sign_out_browser() -> None:
-    """Ends this browser's session."""
+def sign_out_browser() -> sessions.BrowserSession | None:
+    """Ends this browser's session, and returns it if there was one."""
     session_id = session.get(sessions.COOKIE_FIELD)
     session.clear()
-    if isinstance(session_id, str):
-        sessions.end(session_id)
+    if not isinstance(session_id, str):
+        return None
+    ended = sessions.find(session_id)
+    sessions.end(session_id)
+    return ended
 
 
 def redirect_expired_session() -> Response:

@@ -6,7 +6,7 @@ It is above the nouns that it deletes, so that none of them imports the others. 
 
 from __future__ import annotations
 
-from app.domain import budgets, catalog, identity, keys, providers, sessions, subscriptions, teams, tokens
+from app.domain import budgets, catalog, identities, identity, keys, providers, sessions, subscriptions, teams, tokens
 from app.domain.errors import Conflict
 from app.domain.person import Person
 from app.domain.providers import Provider
@@ -21,6 +21,7 @@ def delete(person: Person, *, by: Person | None) -> None:
     for membership in teams.memberships_of(person):
         teams.let_go(membership, by=by)
     tokens.forget(person)
+    identities.forget(person)
     keys.forget(person)
     subscriptions.forget(person)
     budgets.forget("user", id)
@@ -28,16 +29,16 @@ def delete(person: Person, *, by: Person | None) -> None:
     sessions.end_all(id)  # last: sessions are in Redis, which can't roll back if the rest fails
 
 
-def leave(team: Team, person: Person, *, by: Person) -> None:
+def leave(team: Team, person: Person, *, by: Person | None, ownerless: bool = False) -> None:
     """Remove a member from a team: the team's keys that they created are revoked, and the subscriptions that they requested
     go to an owner. Raises as `teams.remove_member`."""
     for key in db.session.scalars(keys.of_team(team, by=person)):
         keys.revoke(key, by=by)
     subscriptions.hand_over(person, team=team)
-    teams.remove_member(team, person, by=by)
+    teams.remove_member(team, person, by=by, ownerless=ownerless)
 
 
-def dissolve(team: Team, *, by: Person) -> None:
+def dissolve(team: Team, *, by: Person | None) -> None:
     """Delete a team: its keys are revoked and its subscriptions cancelled. The ledger keeps its usage."""
     for key in db.session.scalars(keys.of_team(team)):
         keys.revoke(key, by=by)

@@ -8,11 +8,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
+from flask_wtf import FlaskForm
 from sqlalchemy import func, select
+from wtforms import StringField
+from wtforms.validators import InputRequired, Length
 
+from app import current
 from app.blueprints.admin.person import me
 from app.clock import from_ms, now, to_ms
-from app.domain import audit, budgets, fields, identity, keys, passwords, sessions, subscriptions, tokens
+from app.domain import audit, budgets, fields, identities, identity, keys, passwords, sessions, subscriptions, tokens
 from app.domain.errors import DomainError, NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import ROLE_NAMES, ROLES, Person, PersonFields
@@ -73,6 +77,13 @@ class Figures(NamedTuple):
 @with_inputs(PersonFields, without=("scopes", "disabled"))
 class ProfileForm(EditForm):
     """What an admin can change about a person. Empty limits mean none."""
+
+
+class LinkForm(FlaskForm):
+    """A subject of an identity provider."""
+
+    issuer = StringField("Issuer", [InputRequired("Enter the issuer."), Length(max=255)])
+    subject = StringField("Subject", [InputRequired("Enter the subject."), Length(max=255)])
 
 
 class BudgetForm(BudgetFields, EditForm):
@@ -145,6 +156,28 @@ def set_budget(username: str) -> Response:
         return _detail(identity.named(username), "profile", error.status, budget=form)
     toast_next("success", f"The budget of {username} is {'saved' if budget else 'removed'}.")
     return see_other(url_for("admin.people.detail", username=username))
+
+
+@bp.post("/admin/people/<username>/identities")
+def link(username: str) -> Response:
+    """Links a subject of an identity provider, who can sign in to this account from then on."""
+    person, form = identity.named(username), LinkForm()
+    if not form.validate_on_submit():
+        return _detail(person, "sessions", 422, link=form)
+    try:
+        transaction(identities.link, person, issuer=form.issuer.data or "", subject=form.subject.data or "", by=me())
+    except DomainError as error:
+        blame(form, error)
+        return _detail(identity.named(username), "sessions", error.status, link=form)
+    toast_next("success", f"{username} can sign in with this subject.")
+    return see_other(url_for("admin.people.detail", username=username, section="sessions"))
+
+
+@bp.post("/admin/people/<username>/identities/<id>/unlinking")
+def unlink(username: str, id: str) -> Response:
+    transaction(lambda: identities.unlink(identities.get_of(identity.named(username), id), by=me()))
+    toast_next("success", f"This subject can't sign in as {username} any more.")
+    return see_other(url_for("admin.people.detail", username=username, section="sessions"))
 
 
 @bp.get("/admin/people/<username>/password")
@@ -242,6 +275,7 @@ def _detail(
     *,
     profile: ProfileForm | None = None,
     budget: BudgetForm | None = None,
+    link: LinkForm | None = None,
 ) -> Response:
     """Answers with one section of a person. A form that was refused is shown again with its values."""
     values: dict[str, Any] = {"person": person, "section": section, "roles": ROLE_NAMES}
@@ -267,6 +301,9 @@ def _detail(
             values |= {
                 "sessions": sessions.owned_by(person.id),
                 "tokens": db.session.scalars(tokens.live_of(person)).all(),
+                "identities": db.session.scalars(identities.of(person)).all(),
+                "link": link or LinkForm(formdata=None, data={"issuer": current.config().oidc.issuer}),
+                "provider_name": current.config().oidc.name if current.config().oidc.issuer else None,
             }
         case "history":
             entries = page_of(audit.trail(person))

@@ -28,7 +28,9 @@ def register(app: Flask) -> None:
         import_module(f"{__name__}.{item.name}")
     from app.blueprints.api.contract import bp, refuse_http
     from app.blueprints.api.openapi import document
+    from app.blueprints.api.scim import bp as scim
 
     app.register_blueprint(bp)
+    app.register_blueprint(scim)
     errors.register_json_errors(app, PREFIXES, refuse_http)
     reference.register_document(app, document)

@@ -28,6 +28,12 @@ class SignedIn(msgspec.Struct, kw_only=True):
     csrf_token: str
 
 
+class WhoAmI(Me, kw_only=True):
+    """Yourself; in a browser's session also its `csrf_token`."""
+
+    csrf_token: str | msgspec.UnsetType = msgspec.UNSET
+
+
 @route("POST", "/api/auth/login", scope=None, body=Credentials, answer=SignedIn, throttled=True)
 def login(body: Credentials) -> SignedIn:
     """Starts a browser session. The body must be JSON, which a form on another site cannot send."""
@@ -46,7 +52,10 @@ def logout() -> None:
         sign_out_browser()
 
 
-@route("GET", "/api/auth/me", scope="any", answer=Me)
-def whoami() -> Me:
+@route("GET", "/api/auth/me", scope="any", answer=WhoAmI)
+def whoami() -> WhoAmI:
     """Returns who is signed in."""
-    return show_me(me())
+    who = WhoAmI(**msgspec.structs.asdict(show_me(me())))
+    if caller().session:
+        who.csrf_token = generate_csrf()
+    return who

@@ -9,10 +9,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from wtforms import PasswordField, StringField
 from wtforms.validators import InputRequired, Length
 
+from app import current
 from app.domain import identity, sessions
-from app.domain.errors import Throttled, Unauthenticated, Unavailable
+from app.domain.errors import LocalSignInOff, Throttled, Unauthenticated, Unavailable
 from app.extensions import transaction
-from app.web.links import url_if_served
+from app.oidc.provider import provider
+from app.web.links import origin, url_if_served
 from app.web.render import render, see_other
 from app.web.sign_in import safe_next, sign_in_browser, sign_out_browser
 
@@ -59,6 +61,8 @@ def begin() -> Response:
         sign_in_browser(person)
     except Unauthenticated:
         return _form(form, 422, fault=WRONG)
+    except LocalSignInOff as error:
+        return _form(form, error.status, fault=error.message)
     except Throttled as error:
         response = _form(form, 429, fault=error.message)
         response.headers["Retry-After"] = str(error.retry_after_s)
@@ -73,8 +77,12 @@ def begin() -> Response:
 
 @bp.post("/sign-out")
 def end() -> Response:
-    sign_out_browser()
-    return see_other(url_for("public.sign_in.show"))
+    ended, at = sign_out_browser(), provider()
+    back_to = url_for("public.sign_in.show")
+    if ended and at and ended.is_of_provider:
+        away = at.sign_out_url(id_token=sessions.hint_of(ended), back_to=origin() + back_to)
+        return see_other(away or back_to)
+    return see_other(back_to)
 
 
 def _accept(person_id: str) -> None:
@@ -89,10 +97,12 @@ def _home() -> str:
 
 
 def _form(form: SignInForm, status: int, fault: str | None = None) -> Response:
+    settings = current.config()
     return render(
         "public/sign_in.html",
         status=status,
-        form=form,
+        form=form if settings.auth.local else None,
+        single_sign_on=settings.oidc.name if settings.oidc.issuer else None,
         fault=fault,
         # The cookie outlives its session; only signing out clears it.
         ended=fault is None and sessions.COOKIE_FIELD in session,
