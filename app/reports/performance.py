@@ -30,7 +30,7 @@ _STREAMS = {
     "ttft_ms": "ttft_ms",
     "ttft_count": "ttft_count",
 }
-_ALL = ("requests", "errors", "cancelled")
+_ALL = ("requests", "errors", "cancelled", "duration_ms")
 
 
 class Performance(msgspec.Struct, kw_only=True):
@@ -39,6 +39,7 @@ class Performance(msgspec.Struct, kw_only=True):
     requests: int = 0
     errors: int = 0
     cancelled: int = 0
+    duration_ms: int = 0
     streams: int = 0
     stream_errors: int = 0
     stream_tokens: int = 0
@@ -50,6 +51,11 @@ class Performance(msgspec.Struct, kw_only=True):
     def error_share(self) -> float | None:
         """The share of requests that failed. A request that its client cancelled did not fail."""
         return self.errors / self.requests if self.requests else None
+
+    @property
+    def mean_duration_ms(self) -> float | None:
+        """The mean duration of a request, failed ones included."""
+        return self.duration_ms / self.requests if self.requests else None
 
     @property
     def stream_share(self) -> float | None:

@@ -57,7 +57,7 @@ def test_a_model_that_nobody_called_has_no_figures(ledger: Flask) -> None:
     told = performance.of_model("echo", at_ms=NOON)
     assert told.week.total == performance.Performance()
     assert len(told.day.points) == HOURS
-    for figure in ("error_share", "stream_share", "mean_ttft_ms", "tokens_per_s"):
+    for figure in ("error_share", "stream_share", "mean_duration_ms", "mean_ttft_ms", "tokens_per_s"):
         assert getattr(told.day.total, figure) is None
     assert performance.by("model", [], at_ms=NOON) == {}
 
@@ -68,6 +68,7 @@ def assert_equal(told: performance.Performance, entries: list[UsageEvent]) -> No
         requests=len(entries),
         errors=sum(one.outcome == "error" for one in entries),
         cancelled=sum(one.outcome == "cancelled" for one in entries),
+        duration_ms=sum(one.duration_ms for one in entries),
         streams=len(streams),
         stream_errors=sum(one.outcome == "error" for one in streams),
         stream_tokens=sum(one.completion_tokens for one in streams),

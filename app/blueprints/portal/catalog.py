@@ -3,7 +3,7 @@ access."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flask import Blueprint, Response, request, url_for
@@ -27,7 +27,7 @@ from app.web.forms import blame
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
-from app.workflows import catalog_changes
+from app.workflows import catalog_changes, provider_health
 from app.workflows.catalog_changes import ACCESSES, STATUSES, CatalogFilter, Facet
 
 TABS = {"overview": "Overview", "quickstart": "Quickstart", "performance": "Performance", "access": "Access"}
@@ -70,10 +70,13 @@ def index() -> Response:
         "portal/catalog",
         catalog_changes.find(person, filters),
         catalog_changes.columns(),
-        file=lambda file_format, rows: exports.answer(file_format, "models", _export_columns(person), rows),
+        file=lambda file_format, rows: exports.answer(
+            file_format, "models", _export_columns(person, filters.failing), rows
+        ),
         page=lambda listing: {
             "recent": performance.by("model", [item.name for item in listing.items]) if view == "table" else {},
             "latest": catalog_changes.access(person, [item.id for item in listing.items]),
+            "health": provider_health.of_models(listing.items),
         },
         load=[with_deployments()],
         search=filters.search or "",
@@ -151,6 +154,7 @@ def _page(model: Model, form: AccessForm, status: int = 200, tab: str = "access"
                 "memberships": memberships(person),
                 "may_end": latest is not None and subscriptions.may_change(person, latest),
             }
+    health = provider_health.of_models([model])
     return render(
         "portal/catalog/model.html",
         "portal/catalog/_access.html" if tab == "access" else None,
@@ -159,6 +163,7 @@ def _page(model: Model, form: AccessForm, status: int = 200, tab: str = "access"
         form=form,
         subscription=latest,
         is_new=catalog_changes.is_new,
+        health=health,
         tab=tab,
         tabs=TABS,
         base_url=base_url(),
@@ -187,6 +192,7 @@ def _filters_from_request() -> CatalogFilter:
         least_nano=_amount("least"),
         most_nano=_amount("most"),
         context=int(values["context"]) if values["context"] else None,
+        failing=frozenset(one.id for one in provider_health.not_well() if one.served and one.state == "failing"),
     )
 
 
@@ -231,7 +237,7 @@ def _fields(filters: CatalogFilter, facets: Mapping[str, list[Facet]]) -> list[d
     ]
 
 
-def _export_columns(person: Person) -> dict[str, Callable[[Model], Any]]:
+def _export_columns(person: Person, failing: Collection[str]) -> dict[str, Callable[[Model], Any]]:
     subscription_of = catalog_changes.access(person)
 
     def price(name: str) -> Callable[[Model], str | None]:
@@ -248,7 +254,7 @@ def _export_columns(person: Person) -> dict[str, Callable[[Model], Any]]:
         **{name: price(name) for name in PRICES},
         "restricted": lambda item: item.restricted,
         "status": lambda item: item.status,
-        "available": lambda item: item.is_served,
+        "available": lambda item: item.is_served and item.id not in failing,
         "my_access": lambda item: subscription_of[item.id].status if item.id in subscription_of else None,
         "created_at": lambda item: item.created_at,
     }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+import redis
 
 from app import clock
 from app.clock import now
@@ -15,7 +16,7 @@ from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import CAPABILITIES, DeploymentSpec, Model
 from app.extensions import db, transaction
 from app.gateway.endpoints import TABLE
-from tests.blueprints.portal.conftest import Browser, make_key, make_model, subscribe, use
+from tests.blueprints.portal.conftest import Browser, make_key, make_model, subscribe, tell, use
 from tests.house import Once, People
 from tests.page import Page, read
 
@@ -267,12 +268,29 @@ def test_badges_and_my_access_stand_at_each_model(signed_in: Callable[[str], Bro
     assert page.row("alpha").cell("My access") == "Subscribed"
     assert page.row("beta").cell("My access") == "On request"
     badges = {row.name: row.cell("Model").texts[2:] for row in page.rows}
-    assert (badges["alpha"], badges["beta"], badges["delta"]) == (
-        ["New"],
-        ["Restricted access", "New"],
-        ["Unavailable"],
-    )
+    assert (badges["alpha"], badges["beta"]) == (["New"], ["Restricted access", "New"])
+    assert [badge.split(" since ")[0] for badge in badges["delta"]] == ["Unavailable"]
     assert badges["gamma"][1].startswith(f"Deprecated since {now().day} ")
+
+
+def test_a_model_whose_calls_fail_is_failing_wherever_it_is_shown_and_people_see_no_reason(
+    people: People, small: Model, wire: redis.Redis, signed_in: Callable[[str], Browser]
+) -> None:
+    tell(wire, small.deployments[0].id, failures=3)
+    owner, admin = signed_in("owner"), signed_in("admin")
+    for page in (owner.page("/models"), owner.page("/models?view=table"), owner.page("/models/small")):
+        assert any(text.startswith("Failing since ") for text in page.texts)
+    assert owner.page("/models/small").alert.heading == "This model is failing"
+    assert names(owner.page("/models?status=failing")) == ["small"]
+    assert names(owner.page("/models?status=available")) == []
+    [row] = owner.get("/models?format=json", buffered=True).get_json()["data"]
+    assert row["available"] is False
+    for path in ("/models", "/models?view=table", "/models/small"):
+        assert "10.0.0.7" not in owner.get(path).text, path
+        assert "10.0.0.7" in admin.get(path).text, path
+    assert "Failing since" in admin.page("/admin/models").row("small").cell("Status")
+    tell(wire, small.deployments[0].id, answers=100)
+    assert names(owner.page("/models?status=failing")) == []
 
 
 def test_the_table_tells_the_longest_answer_and_how_each_model_has_answered_of_late(
