@@ -44,6 +44,15 @@ class Sample(NamedTuple):
     cut: bool
 
 
+class ModelSample(NamedTuple):
+    """Timings of a model's newest answered requests, of all and by the provider that answered. `since` is the oldest of them
+    if there were more."""
+
+    all: Sample
+    providers: dict[str, Sample]
+    since: datetime | None
+
+
 class ErrorKind(NamedTuple):
     """Failed requests with the same code and status."""
 
@@ -87,6 +96,32 @@ def report(reader: Reader, filters: Filters, before: Filters) -> Report:
     for row in db.session.execute(query).all():
         parts[row[0]].append(row)
     return Report(_sample(parts["sample"]), _sample(parts["before"]), _errors(parts["errors"]))
+
+
+def of_model(name: str, first_ms: int, after_ms: int) -> ModelSample:
+    """The timings of the newest answered requests of one model in a span, over all calls."""
+    query = (
+        select(
+            func.coalesce(ENTRY.c.provider_id, ""),
+            ENTRY.c.stream,
+            ENTRY.c.duration_ms,
+            ENTRY.c.ttft_ms,
+            ENTRY.c.completion_tokens,
+            ENTRY.c.at_ms,
+        )
+        .where(IS_REQUEST, ENTRY.c.outcome == "ok", ENTRY.c.model == name)
+        .where(ENTRY.c.at_ms >= first_ms, ENTRY.c.at_ms < after_ms)
+        .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+        .limit(NEWEST + 1)
+    )
+    rows = db.session.execute(query).all()
+    kept = rows[:NEWEST]
+    by_provider: dict[str, list[Any]] = {}
+    for row in kept:
+        by_provider.setdefault(row[0], []).append(row)
+    providers = {id: _sample(found) for id, found in by_provider.items()}
+    oldest = from_ms(kept[-1][5]) if len(rows) > NEWEST else None
+    return ModelSample(_sample(rows), providers, oldest)
 
 
 def _answered(reader: Reader, filters: Filters, name: str) -> Any:

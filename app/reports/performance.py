@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, null, select
 
 from app.clock import from_ms
 from app.extensions import db
@@ -21,6 +21,7 @@ from app.reports.usage import now_ms
 
 HOURS = 24
 DAYS = 7
+MONTH_DAYS = 30
 
 _STREAMS = {
     "streams": "requests",
@@ -89,37 +90,53 @@ class Point(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The performance in a span, in total and by hour or day, oldest first, including empty ones."""
+    """The performance in a span, in total and by hour or day, oldest first, including empty ones; and the same by the
+    provider that answered last, by its id ("" if none did)."""
 
     total: Performance
     points: list[Point]
+    providers: dict[str, Span]
 
 
 class Recent(NamedTuple):
-    """The last 24 hours by hour and the last 7 days by day of UTC, including the current hour and day."""
+    """The last 24 hours by hour and the last 7 and 30 days by day of UTC, including the current hour and day."""
 
     day: Span
     week: Span
+    month: Span
+
+
+def last_day(name: str, *, at_ms: int | None = None) -> Span:
+    """The performance of one model in the last 24 hours, over all calls."""
+    hour = _hour(at_ms)
+    return _span(Filters(model=name), [hour - back * HOUR_MS for back in range(HOURS - 1, -1, -1)], hour + HOUR_MS)
 
 
 def of_model(name: str, *, at_ms: int | None = None) -> Recent:
     """The recent performance of one model, over all calls."""
-    moment = now_ms() if at_ms is None else at_ms
-    hour, today = moment - moment % HOUR_MS, moment - moment % DAY_MS
-    filters = Filters(model=name)
-    of_hours = [hour - back * HOUR_MS for back in range(HOURS - 1, -1, -1)]
-    of_days = [today - back * DAY_MS for back in range(DAYS - 1, -1, -1)]
-    return Recent(day=_span(filters, of_hours, hour + HOUR_MS), week=_span(filters, of_days, hour + HOUR_MS))
+    hour = _hour(at_ms)
+    today = hour - hour % DAY_MS
+    of_days = [today - back * DAY_MS for back in range(MONTH_DAYS - 1, -1, -1)]
+    month = _span(Filters(model=name), of_days, hour + HOUR_MS)
+    return Recent(day=last_day(name, at_ms=hour), week=_newest(month, DAYS), month=month)
+
+
+def ranking(figure: Literal["mean_ttft_ms", "tokens_per_s"], name: Any) -> Any:
+    """A figure of the last 24 hours as SQL, to sort models by: null without it. `name` is the column of the model's name."""
+    figures = {model: getattr(told, figure) for model, told in by("model").items()}
+    known = {model: value for model, value in figures.items() if value is not None}
+    return case(known, value=name) if known else null()
 
 
 def by(
-    dimension: Literal["model", "provider_id"], names: Iterable[str], *, at_ms: int | None = None
+    dimension: Literal["model", "provider_id"], names: Iterable[str] | None = None, *, at_ms: int | None = None
 ) -> dict[str, Performance]:
-    """The performance of models or providers in the last 24 hours, by name or id; those without requests are left out."""
-    moment = now_ms() if at_ms is None else at_ms
-    first = moment - moment % HOUR_MS - (HOURS - 1) * HOUR_MS
+    """The performance of these models or providers, or of all, in the last 24 hours, by name or id; those without requests
+    are left out."""
+    hour = _hour(at_ms)
+    among = None if names is None else (dimension, list(names))
     used = used_in(
-        EVERYBODY, NONE, first, moment - moment % HOUR_MS + HOUR_MS, of=["stream"], among=(dimension, list(names))
+        EVERYBODY, NONE, hour - (HOURS - 1) * HOUR_MS, hour + HOUR_MS, of=[dimension, "stream"], among=among
     ).subquery("used")
     query = select(used.c[dimension].label("name"), *_summed(used)).group_by(used.c[dimension])
     found = {row.name: _performance(row) for row in db.session.execute(query)}
@@ -137,15 +154,41 @@ def _performance(row: Any) -> Performance:
     return Performance(**{name: int(getattr(row, name) or 0) for name in (*_ALL, *_STREAMS)})
 
 
+def _hour(at_ms: int | None) -> int:
+    """The start of the hour of a moment, or of now, in Unix ms."""
+    moment = now_ms() if at_ms is None else at_ms
+    return moment - moment % HOUR_MS
+
+
 def _span(filters: Filters, starts: Sequence[int], after: int) -> Span:
     """The performance in windows that start at `starts`; the last one ends at `after`."""
-    used = used_in(EVERYBODY, filters, starts[0], after, starts, of=["stream"]).subquery("used")
-    found = {
-        row.window: _performance(row)
-        for row in db.session.execute(select(used.c.window, *_summed(used)).group_by(used.c.window))
+    used = used_in(EVERYBODY, filters, starts[0], after, starts, of=["provider_id", "stream"]).subquery("used")
+    groups = used.c.window, used.c.provider_id
+    found: dict[str, dict[int, Performance]] = {}
+    for row in db.session.execute(select(*groups, *_summed(used)).group_by(*groups)):
+        found.setdefault(row.provider_id, {})[row.window] = _performance(row)
+    providers = {
+        id: _joined([Point(start, windows.get(start, Performance())) for start in starts])
+        for id, windows in found.items()
     }
-    points = [Point(start, found.get(start, Performance())) for start in starts]
-    whole = Performance()
+    points = []
+    for place, start in enumerate(starts):
+        point = Point(start, Performance())
+        for provider in providers.values():
+            point.total.add(provider.points[place].total)
+        points.append(point)
+    return _joined(points, providers)
+
+
+def _joined(points: list[Point], providers: dict[str, Span] | None = None) -> Span:
+    total = Performance()
     for point in points:
-        whole.add(point.total)
-    return Span(whole, points)
+        total.add(point.total)
+    return Span(total, points, providers or {})
+
+
+def _newest(span: Span, count: int) -> Span:
+    """The newest points of a span. Providers without a request in them are left out."""
+    providers = {id: _joined(one.points[-count:]) for id, one in span.providers.items()}
+    used = {id: one for id, one in providers.items() if one.total.requests}
+    return _joined(span.points[-count:], used)

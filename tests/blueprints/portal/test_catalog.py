@@ -305,7 +305,7 @@ def test_the_table_tells_the_longest_answer_and_how_each_model_has_answered_of_l
     page = owner.page("/models?view=table&sort=-longest")
     assert [name for name in page.row_names if name != "small"] == ["long", "short"]
     assert "16.3k out" in page.row("long").cell("Context").texts
-    assert page.row("small").cell("Last 24 h") == "75% ok 250 ms"
+    assert page.row("small").cell("Last 24 h") == "75% ok 250 ms 2941 tokens/s"
     assert page.row("long").cell("Last 24 h") == "–"
 
 
@@ -364,6 +364,7 @@ def test_performance_is_that_of_everybody_and_names_nobody(
     use(people.stranger, small, now_ms, stream=False, outcome="error", status=502)
     use(people.stranger, small, now_ms - 2 * 86_400_000, stream=False)
     answer = owner.get("/models/small?tab=performance")
+    assert read(answer).section("Uptime").table().row_names[0] == f"{clock.now():%H}:00"
     answered = read(answer).table("How the model has answered everybody")
     assert answered.row("Last 24 hours").cells == {
         "Period": "Last 24 hours", "Requests": "3", "Failed": "33.3%", "First token": "500 ms", "Tokens/s": "40.0",
@@ -371,10 +372,73 @@ def test_performance_is_that_of_everybody_and_names_nobody(
     }  # fmt: skip
     week = answered.row("Last 7 days")
     assert (week.cell("Requests"), week.cell("Failed")) == ("4", "25%")
+    assert answered.row("Last 30 days").cell("Requests") == "4"
     assert "stranger" not in answer.text
     assert answer.text.count("<svg") == owner.get("/models/small?tab=performance&span=7d").text.count("<svg")
     guarded = transaction(make_model, None, "hidden-one", status="hidden")
     assert owner.get(f"/models/{guarded.name}?tab=performance").status_code == 404
+
+
+def test_a_model_page_shows_price_limits_health_and_a_first_call_at_a_glance(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    owner = signed_in("owner")
+    page = owner.page("/models/small")
+    assert page.headings[1:6] == ["Price", "Limits and capabilities", "Health", "Quickstart", "About"]
+    assert "No requests in 24 h" in page.section("Health")
+    for duration_ms in (1000, 3000, 9000):
+        use(
+            people.owner, small, clock.now_ms(), stream=True, duration_ms=duration_ms, ttft_ms=500, completion_tokens=50
+        )
+    use(people.owner, small, clock.now_ms(), outcome="error", status=502)
+    health = owner.page("/models/small").section("Health")
+    assert health.facts == {
+        "Response, p50": "3.0 s",
+        "First token, p50": "500 ms",
+        "Tokens/s": "20.0",
+        "Requests, 24 h": "4",
+    }
+    assert "75% up in 24 h" in health
+    assert "small" in owner.page("/models/small").code("curl")
+
+
+def test_uptime_and_times_of_each_provider_stand_beside_those_of_the_model(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    other = transaction(providers.create, by=None, name="Other", kind="echo", config={}).id
+    now_ms = clock.now_ms()
+    use(people.owner, small, now_ms, duration_ms=1000)
+    use(people.owner, small, now_ms, provider_id=other, duration_ms=5000)
+    use(people.owner, small, now_ms, provider_id=other, outcome="error", status=502)
+    use(people.owner, small, now_ms - 20 * 86_400_000, provider_id="gone", duration_ms=100)
+    owner = signed_in("owner")
+    times = owner.page("/models/small?tab=performance").table("Response times by provider")
+    assert times.column("Provider") == ["All", "Echo", "Other"]
+    assert times.column("Uptime") == ["66.7%", "100%", "50%"]
+    assert times.column("Response p50") == ["1.0 s", "1.0 s", "5.0 s"]
+    month = owner.page("/models/small?tab=performance&span=30d")
+    assert month.table("Response times by provider").column("Provider") == ["All", "(removed)", "Echo", "Other"]
+    assert len(month.section("Uptime").table().rows) == 30
+
+
+def test_the_catalogue_is_sorted_by_latency_and_throughput_and_what_nobody_called_comes_last(
+    people: People, signed_in: Callable[[str], Browser]
+) -> None:
+    owner = signed_in("owner")
+    made = {name: transaction(make_model, None, name) for name in ("idle", "quick", "steady")}
+    assert names(owner.page("/models?sort=latency")) == ["idle", "quick", "steady"]
+    at_ms = clock.now_ms()
+    use(people.owner, made["quick"], at_ms, stream=True, duration_ms=1100, ttft_ms=100, completion_tokens=10)
+    use(people.owner, made["steady"], at_ms, stream=True, duration_ms=1900, ttft_ms=900, completion_tokens=80)
+    for query, found in (
+        ("latency", ["quick", "steady", "idle"]),
+        ("-latency", ["steady", "quick", "idle"]),
+        ("-throughput", ["steady", "quick", "idle"]),
+        ("throughput", ["quick", "steady", "idle"]),
+    ):
+        for view in ("cards", "table"):
+            assert names(owner.page(f"/models?sort={query}&view={view}")) == found, query
+    assert "First token 100 ms · 10 tokens/s" in owner.page("/models")
 
 
 def test_the_access_tab_lists_the_keys_that_can_call_the_model(
