@@ -53,6 +53,7 @@ TABLE = """
 # The portal
 GET    /home                                            led 200 200 200 200
 GET    /models                                          led 200 200 200 200
+GET    /models/compare                                  led 200 200 200 200
 GET    /models/small                                    led 200 200 200 200
 POST   /models/small/subscription                       led 303 303 303 303
 GET    /subscriptions                                   led 200 200 200 200

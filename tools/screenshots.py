@@ -366,6 +366,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "model-access", "person", "/models/gpt-4o-mini?tab=access"
     yield "model-restricted", "person", "/models/gpt-4o"
     yield "model-denied", "person", "/models/echo-restricted?tab=access"
+    yield "model-compare", "person", "/models/compare?model=gpt-4o-mini&model=llama-3.3-70b&model=gpt-4o"
     yield "subscriptions", "person", "/subscriptions"
     yield "subscription", "person", seeded["subscription"]
     yield "keys", "person", "/keys"
