@@ -218,6 +218,7 @@ GET    /admin/usage                                     led 403 403 200 200
 
 # The public pages
 GET    /                                                led 303 303 303 303
+GET    /status                                          404 404 404 404 404
 GET    /sign-in                                         200 303 303 303 303
 POST   /sign-in                                         303 303 303 303 303
        {"username": "owner", "password": "{password}"}

@@ -115,10 +115,16 @@ def last_day(name: str, *, at_ms: int | None = None) -> Span:
 def of_model(name: str, *, at_ms: int | None = None) -> Recent:
     """The recent performance of one model, over all calls."""
     hour = _hour(at_ms)
-    today = hour - hour % DAY_MS
-    of_days = [today - back * DAY_MS for back in range(MONTH_DAYS - 1, -1, -1)]
-    month = _span(Filters(model=name), of_days, hour + HOUR_MS)
+    month = _span(Filters(model=name), _days(hour), hour + HOUR_MS)
     return Recent(day=last_day(name, at_ms=hour), week=_newest(month, DAYS), month=month)
+
+
+def month_of(names: Iterable[str], *, at_ms: int | None = None) -> dict[str, Span]:
+    """The performance of each of these models in the last 30 days, by day and without its providers; those without
+    requests are left out."""
+    hour = _hour(at_ms)
+    found = _points(NONE, _days(hour), hour + HOUR_MS, "model", among=("model", list(names)))
+    return {name: _joined(points) for name, points in found.items()}
 
 
 def ranking(figure: Literal["mean_ttft_ms", "tokens_per_s"], name: Any) -> Any:
@@ -160,17 +166,15 @@ def _hour(at_ms: int | None) -> int:
     return moment - moment % HOUR_MS
 
 
+def _days(at_ms: int) -> list[int]:
+    """The starts of the last 30 days of UTC, including that of `at_ms`."""
+    today = at_ms - at_ms % DAY_MS
+    return [today - back * DAY_MS for back in range(MONTH_DAYS - 1, -1, -1)]
+
+
 def _span(filters: Filters, starts: Sequence[int], after: int) -> Span:
     """The performance in windows that start at `starts`; the last one ends at `after`."""
-    used = used_in(EVERYBODY, filters, starts[0], after, starts, of=["provider_id", "stream"]).subquery("used")
-    groups = used.c.window, used.c.provider_id
-    found: dict[str, dict[int, Performance]] = {}
-    for row in db.session.execute(select(*groups, *_summed(used)).group_by(*groups)):
-        found.setdefault(row.provider_id, {})[row.window] = _performance(row)
-    providers = {
-        id: _joined([Point(start, windows.get(start, Performance())) for start in starts])
-        for id, windows in found.items()
-    }
+    providers = {id: _joined(points) for id, points in _points(filters, starts, after, "provider_id").items()}
     points = []
     for place, start in enumerate(starts):
         point = Point(start, Performance())
@@ -178,6 +182,24 @@ def _span(filters: Filters, starts: Sequence[int], after: int) -> Span:
             point.total.add(provider.points[place].total)
         points.append(point)
     return _joined(points, providers)
+
+
+def _points(
+    filters: Filters,
+    starts: Sequence[int],
+    after: int,
+    dimension: Literal["model", "provider_id"],
+    among: tuple[str, Sequence[str]] | None = None,
+) -> dict[str, list[Point]]:
+    """The performance of each model or provider with any usage in the windows, by name or id."""
+    used = used_in(EVERYBODY, filters, starts[0], after, starts, of=[dimension, "stream"], among=among).subquery("used")
+    groups = used.c.window, used.c[dimension].label("name")
+    found: dict[str, dict[int, Performance]] = {}
+    for row in db.session.execute(select(*groups, *_summed(used)).group_by(used.c.window, used.c[dimension])):
+        found.setdefault(row.name, {})[row.window] = _performance(row)
+    return {
+        name: [Point(start, windows.get(start, Performance())) for start in starts] for name, windows in found.items()
+    }
 
 
 def _joined(points: list[Point], providers: dict[str, Span] | None = None) -> Span:

@@ -171,6 +171,12 @@ def present() -> Condition:
     )
 
 
+def accepts_calls() -> bool:
+    """Whether calls that cost money are accepted: Redis answers, and the meter is open."""
+    meter = _redis()[1].get("meter")
+    return meter is not None and meter.open
+
+
 def forget_drift(redis: Redis, drift: Drift) -> None:
     """Remove a repaired counter from the last comparison, so that nobody repairs it again from an old list."""
     found = _quotas(cast("dict[str, str]", redis.hgetall(store.QUOTAS_STATUS)))

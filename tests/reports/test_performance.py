@@ -52,6 +52,14 @@ def test_each_provider_and_model_of_the_last_day_is_told_and_no_other(ledger: Fl
     assert performance.by("provider_id", at_ms=NOON).keys() == {"a", "b", "other"}
 
 
+def test_the_month_of_several_models_is_that_of_each(ledger: Flask) -> None:
+    posting.post(some_events(300, seed=5, span_ms=SPAN_MS))
+    found = performance.month_of(["echo", "nobody"], at_ms=NOON)
+    assert list(found) == ["echo"]
+    alone = performance.of_model("echo", at_ms=NOON).month
+    assert (found["echo"].total, found["echo"].points) == (alone.total, alone.points)
+
+
 def test_a_rate_is_what_streams_wrote_after_their_first_token(ledger: Flask) -> None:
     stream = {"stream": True, "duration_ms": 2500, "ttft_ms": 500, "completion_tokens": 100}
     posting.post([event(**stream), event(stream=False, duration_ms=9000, ttft_ms=9000, completion_tokens=7)])
