@@ -319,8 +319,8 @@ def test_the_list_tells_what_is_served_and_what_failed(people: People, small: Mo
     admin = signed_in("admin")
     page = admin.page("/admin/providers?sort=-name")
     assert page.row_names == ["Upstream", "Echo"]
-    assert page.table().column("Response, 24 h")[0] == "no calls"
-    assert page.row("Echo").cell("Response, 24 h").texts[-1] == "50% failed"
+    assert page.table().column("Response")[0] == "no calls"
+    assert page.row("Echo").cell("Response").texts[-1] == "50% failed"
     assert page.table().column("Models") == ["None", "small"]
     assert admin.page("/admin/providers?kind=openai", fragment=True).row_names == ["Upstream"]
     [row] = admin.get("/admin/providers?kind=echo&format=json", buffered=True).get_json()["data"]
@@ -338,7 +338,7 @@ def test_a_failing_provider_tells_since_when_and_why_on_list_and_page(
     row = admin.page("/admin/providers").row("Echo")
     assert row.cell("Health").texts[0].startswith("Failing since ")
     assert (row.cell("Health").texts[-1], row.cell("Breaker")) == ("No.", "Open")
-    assert row.cell("Attempts, 1 h") == "4 4 failed"
+    assert row.cell("Attempts") == "4 4 failed"
     page = admin.page(f"/admin/providers/{provider}")
     assert "Failing since" in (page.status or "")
     assert {"Attempts, last hour": "4", "Failed attempts": "4", "Circuit breaker": "Open"}.items() <= (
