@@ -45,11 +45,12 @@ class Sample(NamedTuple):
 
 
 class ModelSample(NamedTuple):
-    """Timings of a model's newest answered requests, of all and by the provider that answered. `since` is the oldest of them
-    if there were more."""
+    """Timings of a model's newest answered requests, of all and by the provider and the deployment that answered. `since` is
+    the oldest of them if there were more."""
 
     all: Sample
     providers: dict[str, Sample]
+    deployments: dict[str, Sample]
     since: datetime | None
 
 
@@ -102,12 +103,13 @@ def of_model(name: str, first_ms: int, after_ms: int) -> ModelSample:
     """The timings of the newest answered requests of one model in a span, over all calls."""
     query = (
         select(
-            func.coalesce(ENTRY.c.provider_id, ""),
+            func.coalesce(ENTRY.c.provider_id, "").label("provider_id"),
             ENTRY.c.stream,
             ENTRY.c.duration_ms,
             ENTRY.c.ttft_ms,
             ENTRY.c.completion_tokens,
             ENTRY.c.at_ms,
+            func.coalesce(ENTRY.c.deployment_id, "").label("deployment_id"),
         )
         .where(IS_REQUEST, ENTRY.c.outcome == "ok", ENTRY.c.model == name)
         .where(ENTRY.c.at_ms >= first_ms, ENTRY.c.at_ms < after_ms)
@@ -116,12 +118,18 @@ def of_model(name: str, first_ms: int, after_ms: int) -> ModelSample:
     )
     rows = db.session.execute(query).all()
     kept = rows[:NEWEST]
-    by_provider: dict[str, list[Any]] = {}
-    for row in kept:
-        by_provider.setdefault(row[0], []).append(row)
-    providers = {id: _sample(found) for id, found in by_provider.items()}
-    oldest = from_ms(kept[-1][5]) if len(rows) > NEWEST else None
-    return ModelSample(_sample(rows), providers, oldest)
+    oldest = from_ms(kept[-1].at_ms) if len(rows) > NEWEST else None
+    return ModelSample(
+        _sample([row[:6] for row in kept]), _samples(kept, "provider_id"), _samples(kept, "deployment_id"), oldest
+    )
+
+
+def _samples(rows: Sequence[Any], name: str) -> dict[str, Sample]:
+    """The timings of rows of `of_model` by one of their columns."""
+    groups: dict[str, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, name), []).append(row[:6])
+    return {value: _sample(found) for value, found in groups.items()}
 
 
 def _answered(reader: Reader, filters: Filters, name: str) -> Any:

@@ -144,19 +144,26 @@ def of_all(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = No
 
 def of_models(models: Sequence[Model]) -> dict[str, StateOfHealth]:
     """Returns the health of each model by id: that of its healthiest deployment, or degraded while another one fails."""
-    deployments = [one for model in models for one in model.deployments]
-    lists = model_lists.known(list({one.provider_id: one.provider for one in deployments}.values()))
-    traffic = provider_traffic.of_deployments(deployments)
-    found = {
+    found = of_deployments([one for model in models for one in model.deployments])
+    return {model.id: _of_model(model, found) for model in models}
+
+
+def of_deployments(
+    items: Sequence[Deployment], traffic: Mapping[str, Traffic] | None = None
+) -> dict[str, StateOfHealth]:
+    """Returns the health of these deployments by id. Reads `traffic`, that of deployments, if it is not given."""
+    lists = model_lists.known(list({one.provider_id: one.provider for one in items}.values()))
+    if traffic is None:
+        traffic = provider_traffic.of_deployments(items)
+    return {
         one.id: health_of(
             status=one.provider.status,
             changed_at=one.provider.updated_at,
             listing=lists.get(one.provider_id),
             traffic=traffic.get(one.id),
         )
-        for one in deployments
+        for one in items
     }
-    return {model.id: _of_model(model, found) for model in models}
 
 
 def not_well() -> list[ModelHealth]:

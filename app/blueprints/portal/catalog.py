@@ -31,7 +31,7 @@ from app.web.forms import blame
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
-from app.workflows import catalog_changes, provider_health
+from app.workflows import catalog_changes, provider_health, provider_traffic
 from app.workflows.catalog_changes import ACCESSES, STATUSES, CatalogFilter, Facet
 
 TABS = {"overview": "Overview", "quickstart": "Quickstart", "performance": "Performance", "access": "Access"}
@@ -166,6 +166,7 @@ def _page(model: Model, form: AccessForm, status: int = 200, tab: str = "access"
                 "chosen": chosen,
                 "times": _times(model, chosen),
                 "upstreams": {id: name for (_, id), name in upstreams.items()},
+                "deployments": _deployments(model) if person.sees_everything else {},
             }
         case "access":
             if team is not None:
@@ -199,6 +200,13 @@ def _page(model: Model, form: AccessForm, status: int = 200, tab: str = "access"
 def _times(model: Model, span: Span) -> ModelSample:
     """The times of the model's answers in a span that ends now."""
     return latency.of_model(model.name, span.points[0].start_ms, clock.now_ms() + 1)
+
+
+def _deployments(model: Model) -> dict[str, Any]:
+    """The health and the last hour's traffic of each deployment, for those who see how models are served."""
+    traffic = provider_traffic.of_deployments(model.deployments)
+    health = provider_health.of_deployments(model.deployments, traffic)
+    return {one.id: (one, health[one.id], traffic.get(one.id)) for one in model.deployments}
 
 
 def _columns() -> dict[str, Any]:

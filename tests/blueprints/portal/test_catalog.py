@@ -421,6 +421,25 @@ def test_uptime_and_times_of_each_provider_stand_beside_those_of_the_model(
     assert len(month.section("Uptime").table().rows) == 30
 
 
+def test_admins_see_how_each_deployment_does_and_others_do_not(
+    people: People, wire: redis.Redis, signed_in: Callable[[str], Browser]
+) -> None:
+    first, second = (
+        transaction(providers.create, by=None, name=name, kind="echo", config={}) for name in ("First", "Second")
+    )
+    at = [DeploymentSpec(provider_id=one.id, upstream_model=f"{one.name}-up") for one in (first, second)]
+    model = transaction(make_model, None, "served-twice", deployments=at)
+    ways = {one.provider.name: one.id for one in model.deployments}
+    use(people.owner, model, clock.now_ms(), provider_id=second.id, deployment_id=ways["Second"], duration_ms=2000)
+    tell(wire, ways["First"], failures=3)
+    page = signed_in("auditor").page("/models/served-twice?tab=performance")
+    table = page.table("How each deployment does")
+    assert table.column("Deployment") == ["First First-up", "Second Second-up"]
+    assert table.column("Health")[0].text.startswith("Failing since ")
+    assert (table.column("Attempts")[0], table.column("Response p50")) == ("3 3 failed", ["–", "2.0 s"])
+    assert "First-up" not in signed_in("owner").get("/models/served-twice?tab=performance").text
+
+
 def test_the_catalogue_is_sorted_by_latency_and_throughput_and_what_nobody_called_comes_last(
     people: People, signed_in: Callable[[str], Browser]
 ) -> None:
