@@ -110,7 +110,7 @@ def by_provider(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None
     return {
         item.id: health_of(
             status=item.status,
-            changed_at=item.updated_at,
+            changed_at=item.status_at,
             listing=lists.get(item.id),
             traffic=traffic.get(item.id),
         )
@@ -158,7 +158,7 @@ def of_deployments(
     return {
         one.id: health_of(
             status=one.provider.status,
-            changed_at=one.provider.updated_at,
+            changed_at=one.provider.status_at,
             listing=lists.get(one.provider_id),
             traffic=traffic.get(one.id),
         )

@@ -158,7 +158,9 @@ def test_models_without_an_active_provider_are_told_in_the_status(two, wire: red
     assert (found.name, found.state, found.reason, found.served) == (
         "small", "failing", "No active provider serves it.", False,
     )  # fmt: skip
-    assert found.since == max(first.updated_at, second.updated_at)
+    assert found.since == second.status_at
+    transaction(providers.update, second, by=None, name="renamed")
+    assert health(second).since == found.since  # not since it was changed
     told = [concern.what for concern in status.present().concerns]
     assert "1 model has no active provider, so calls to it are refused: small." in told
     transaction(lambda: setattr(model, "status", "disabled"))
