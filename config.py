@@ -150,6 +150,7 @@ class Portal(Section, frozen=True):
     currency: str = "USD"
     logo: str | None = None  # a picture file to show instead of Portico's own mark
     logo_dark: str | None = None  # the same for the dark look
+    status_page: bool = False  # /status tells everyone, without signing in, how the open models do
 
 
 class Mail(Section, frozen=True):

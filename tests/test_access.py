@@ -54,6 +54,7 @@ TABLE = """
 # The portal
 GET    /home                                            led 200 200 200 200
 GET    /models                                          led 200 200 200 200
+GET    /models/compare                                  led 200 200 200 200
 GET    /models/small                                    led 200 200 200 200
 POST   /models/small/subscription                       led 303 303 303 303
 GET    /subscriptions                                   led 200 200 200 200
@@ -223,6 +224,7 @@ GET    /admin/usage                                     led 403 403 200 200
 
 # The public pages
 GET    /                                                led 303 303 303 303
+GET    /status                                          404 404 404 404 404
 GET    /sign-in                                         200 303 303 303 303
 POST   /sign-in                                         303 303 303 303 303
        {"username": "owner", "password": "{password}"}

@@ -28,6 +28,7 @@ from config import Config, load
 from tests.services.chromium import find_chromium
 from tests.services.portico import ADMIN_PASSWORD, Portico
 
+SETTINGS = {"CONFIG_PORTAL_STATUS_PAGE": "true"}
 WIDE, NARROW = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
 PERSON = ("ada", "a long enough password")
 MODELS = [
@@ -357,6 +358,7 @@ def _repeated(last: UsageEvent) -> list[UsageEvent]:
 def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     """Every page: its name, who looks at it, and its path."""
     yield "sign-in", "nobody", "/sign-in"
+    yield "public-status", "nobody", "/status"
     yield "home", "person", "/home"
     yield "models", "person", "/models"
     yield "models-table", "person", "/models?view=table&most=5"
@@ -366,6 +368,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "model-access", "person", "/models/gpt-4o-mini?tab=access"
     yield "model-restricted", "person", "/models/gpt-4o"
     yield "model-denied", "person", "/models/echo-restricted?tab=access"
+    yield "model-compare", "person", "/models/compare?model=gpt-4o-mini&model=llama-3.3-70b&model=gpt-4o"
     yield "subscriptions", "person", "/subscriptions"
     yield "subscription", "person", seeded["subscription"]
     yield "keys", "person", "/keys"
@@ -552,7 +555,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = ROOT / "docs" / "pictures" if arguments.docs else Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    portico = Portico({}).start()
+    portico = Portico(SETTINGS).start()
     try:
         seeded = Seed(portico).run()
         with sync_playwright() as playwright:

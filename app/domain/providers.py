@@ -70,6 +70,7 @@ class Provider(Base):
     name: Mapped[str] = mapped_column(String(100))
     kind: Mapped[str] = mapped_column(String(32))
     status: Mapped[str] = mapped_column(String(16), default="active")
+    status_at: Mapped[datetime | None] = mapped_column(default=now)  # since when it has this status
     settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
     sealed: Mapped[str | None] = mapped_column(Text)
     hints: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -175,7 +176,7 @@ def update(
 def switch(item: Provider, status: str, *, by: Person | None) -> Provider:
     """Enable or disable a provider. Its settings stay, even if its adapter no longer accepts them."""
     before = item.summary()
-    fields.fill(ProviderFields, item, {"status": status})
+    _fill_fields(item, {"status": status})
     item.updated_at = now()
     audit.record(by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary())
     mark_for_publication("directory")
@@ -270,9 +271,16 @@ def _checked(declared: type[adapter_settings.Settings], values: dict[str, Any]) 
         raise Invalid(str(error), f"config.{error.field}" if error.field else "config") from None
 
 
+def _fill_fields(item: Provider, values: Mapping[str, Any]) -> None:
+    before = item.status
+    fields.fill(ProviderFields, item, values)
+    if item.status != before:
+        item.status_at = now()
+
+
 def _fill_provider(item: Provider, values: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Validate and set a provider's fields, and split its settings into public ones and encrypted ones."""
-    fields.fill(ProviderFields, item, values)
+    _fill_fields(item, values)
     same_name = select(Provider.id).where(func.lower(Provider.name) == item.name.lower(), Provider.id != item.id)
     with db.session.no_autoflush:
         if db.session.scalar(same_name):

@@ -53,6 +53,7 @@ OWN = (  # behind the person's name
     Entry("Change password", "/password", "lock"),
 )
 APPROVALS, STATUS = "/admin/approvals", "/admin/status"
+PUBLIC_STATUS = "/status"
 SEARCH = "/search"
 NOTICES, REFERENCE = "/notices", "/reference"
 DISMISSED = "portico_dismissed"  # the cookie with the announcement that this browser dismissed
@@ -105,6 +106,7 @@ def layout_context() -> dict[str, Any]:
         "brand_logos": config.logos,
         "environment": None if config.production else config.server.environment,
         "app_version": _version(),
+        "status_href": PUBLIC_STATUS if config.portal.status_page and PUBLIC_STATUS in _served() else None,
     }
     return context | _person_context()
 
@@ -127,8 +129,7 @@ def _person_context() -> dict[str, Any]:
         "notifications": {"href": NOTICES, "count": person_badges.unread} if NOTICES in served else None,
         "announcement": _announcement(person_badges.announcement, served),
         "docs_href": REFERENCE if REFERENCE in served else None,
-        "status_href": STATUS if STATUS in served and current_user.sees_everything else None,
-    }
+    } | ({"status_href": STATUS} if STATUS in served and current_user.sees_everything else {})
 
 
 def pages(person: Person) -> list[Page]:

@@ -44,6 +44,16 @@ class Sample(NamedTuple):
     cut: bool
 
 
+class ModelSample(NamedTuple):
+    """Timings of a model's newest answered requests, of all and by the provider and the deployment that answered. `since` is
+    the oldest of them if there were more."""
+
+    all: Sample
+    providers: dict[str, Sample]
+    deployments: dict[str, Sample]
+    since: datetime | None
+
+
 class ErrorKind(NamedTuple):
     """Failed requests with the same code and status."""
 
@@ -87,6 +97,39 @@ def report(reader: Reader, filters: Filters, before: Filters) -> Report:
     for row in db.session.execute(query).all():
         parts[row[0]].append(row)
     return Report(_sample(parts["sample"]), _sample(parts["before"]), _errors(parts["errors"]))
+
+
+def of_model(name: str, first_ms: int, after_ms: int) -> ModelSample:
+    """The timings of the newest answered requests of one model in a span, over all calls."""
+    query = (
+        select(
+            func.coalesce(ENTRY.c.provider_id, "").label("provider_id"),
+            ENTRY.c.stream,
+            ENTRY.c.duration_ms,
+            ENTRY.c.ttft_ms,
+            ENTRY.c.completion_tokens,
+            ENTRY.c.at_ms,
+            func.coalesce(ENTRY.c.deployment_id, "").label("deployment_id"),
+        )
+        .where(IS_REQUEST, ENTRY.c.outcome == "ok", ENTRY.c.model == name)
+        .where(ENTRY.c.at_ms >= first_ms, ENTRY.c.at_ms < after_ms)
+        .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
+        .limit(NEWEST + 1)
+    )
+    rows = db.session.execute(query).all()
+    kept = rows[:NEWEST]
+    oldest = from_ms(kept[-1].at_ms) if len(rows) > NEWEST else None
+    return ModelSample(
+        _sample([row[:6] for row in kept]), _samples(kept, "provider_id"), _samples(kept, "deployment_id"), oldest
+    )
+
+
+def _samples(rows: Sequence[Any], name: str) -> dict[str, Sample]:
+    """The timings of rows of `of_model` by one of their columns."""
+    groups: dict[str, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, name), []).append(row[:6])
+    return {value: _sample(found) for value, found in groups.items()}
 
 
 def _answered(reader: Reader, filters: Filters, name: str) -> Any:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, null, select
 
 from app.clock import from_ms
 from app.extensions import db
@@ -21,6 +21,7 @@ from app.reports.usage import now_ms
 
 HOURS = 24
 DAYS = 7
+MONTH_DAYS = 30
 
 _STREAMS = {
     "streams": "requests",
@@ -30,7 +31,7 @@ _STREAMS = {
     "ttft_ms": "ttft_ms",
     "ttft_count": "ttft_count",
 }
-_ALL = ("requests", "errors", "cancelled")
+_ALL = ("requests", "errors", "cancelled", "duration_ms")
 
 
 class Performance(msgspec.Struct, kw_only=True):
@@ -39,6 +40,7 @@ class Performance(msgspec.Struct, kw_only=True):
     requests: int = 0
     errors: int = 0
     cancelled: int = 0
+    duration_ms: int = 0
     streams: int = 0
     stream_errors: int = 0
     stream_tokens: int = 0
@@ -50,6 +52,11 @@ class Performance(msgspec.Struct, kw_only=True):
     def error_share(self) -> float | None:
         """The share of requests that failed. A request that its client cancelled did not fail."""
         return self.errors / self.requests if self.requests else None
+
+    @property
+    def mean_duration_ms(self) -> float | None:
+        """The mean duration of a request, failed ones included."""
+        return self.duration_ms / self.requests if self.requests else None
 
     @property
     def stream_share(self) -> float | None:
@@ -83,37 +90,59 @@ class Point(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The performance in a span, in total and by hour or day, oldest first, including empty ones."""
+    """The performance in a span, in total and by hour or day, oldest first, including empty ones; and the same by the
+    provider that answered last, by its id ("" if none did)."""
 
     total: Performance
     points: list[Point]
+    providers: dict[str, Span]
 
 
 class Recent(NamedTuple):
-    """The last 24 hours by hour and the last 7 days by day of UTC, including the current hour and day."""
+    """The last 24 hours by hour and the last 7 and 30 days by day of UTC, including the current hour and day."""
 
     day: Span
     week: Span
+    month: Span
+
+
+def last_day(name: str, *, at_ms: int | None = None) -> Span:
+    """The performance of one model in the last 24 hours, over all calls."""
+    hour = _hour(at_ms)
+    return _span(Filters(model=name), [hour - back * HOUR_MS for back in range(HOURS - 1, -1, -1)], hour + HOUR_MS)
 
 
 def of_model(name: str, *, at_ms: int | None = None) -> Recent:
     """The recent performance of one model, over all calls."""
-    moment = now_ms() if at_ms is None else at_ms
-    hour, today = moment - moment % HOUR_MS, moment - moment % DAY_MS
-    filters = Filters(model=name)
-    of_hours = [hour - back * HOUR_MS for back in range(HOURS - 1, -1, -1)]
-    of_days = [today - back * DAY_MS for back in range(DAYS - 1, -1, -1)]
-    return Recent(day=_span(filters, of_hours, hour + HOUR_MS), week=_span(filters, of_days, hour + HOUR_MS))
+    hour = _hour(at_ms)
+    month = _span(Filters(model=name), _days(hour), hour + HOUR_MS)
+    return Recent(day=last_day(name, at_ms=hour), week=_newest(month, DAYS), month=month)
+
+
+def month_of(names: Iterable[str], *, at_ms: int | None = None) -> dict[str, Span]:
+    """The performance of each of these models in the last 30 days, by day and without its providers; those without
+    requests are left out."""
+    hour = _hour(at_ms)
+    found = _points(NONE, _days(hour), hour + HOUR_MS, "model", among=("model", list(names)))
+    return {name: _joined(points) for name, points in found.items()}
+
+
+def ranking(figure: Literal["mean_ttft_ms", "tokens_per_s"], name: Any) -> Any:
+    """A figure of the last 24 hours as SQL, to sort models by: null without it. `name` is the column of the model's name."""
+    figures = {model: getattr(told, figure) for model, told in by("model").items()}
+    known = {model: value for model, value in figures.items() if value is not None}
+    return case(known, value=name) if known else null()
 
 
 def by(
-    dimension: Literal["model", "provider_id"], names: Iterable[str], *, at_ms: int | None = None
+    dimension: Literal["model", "provider_id"], names: Iterable[str] | None = None, *, at_ms: int | None = None
 ) -> dict[str, Performance]:
-    """The performance of models or providers in the last 24 hours, by name or id; those without requests are left out."""
-    moment = now_ms() if at_ms is None else at_ms
-    first = moment - moment % HOUR_MS - (HOURS - 1) * HOUR_MS
+    """The performance of these models or providers, or of all, in the last 24 hours, by name or id; those without requests
+    are left out."""
+    hour = _hour(at_ms)
+    among = None if names is None else (dimension, list(names))
     used = used_in(
-        EVERYBODY, NONE, first, moment - moment % HOUR_MS + HOUR_MS, of=["stream"], among=(dimension, list(names))
+        EVERYBODY, NONE, hour - (HOURS - 1) * HOUR_MS, hour + HOUR_MS, of=[dimension, "stream"], among=among
     ).subquery("used")
     query = select(used.c[dimension].label("name"), *_summed(used)).group_by(used.c[dimension])
     found = {row.name: _performance(row) for row in db.session.execute(query)}
@@ -131,15 +160,57 @@ def _performance(row: Any) -> Performance:
     return Performance(**{name: int(getattr(row, name) or 0) for name in (*_ALL, *_STREAMS)})
 
 
+def _hour(at_ms: int | None) -> int:
+    """The start of the hour of a moment, or of now, in Unix ms."""
+    moment = now_ms() if at_ms is None else at_ms
+    return moment - moment % HOUR_MS
+
+
+def _days(at_ms: int) -> list[int]:
+    """The starts of the last 30 days of UTC, including that of `at_ms`."""
+    today = at_ms - at_ms % DAY_MS
+    return [today - back * DAY_MS for back in range(MONTH_DAYS - 1, -1, -1)]
+
+
 def _span(filters: Filters, starts: Sequence[int], after: int) -> Span:
     """The performance in windows that start at `starts`; the last one ends at `after`."""
-    used = used_in(EVERYBODY, filters, starts[0], after, starts, of=["stream"]).subquery("used")
-    found = {
-        row.window: _performance(row)
-        for row in db.session.execute(select(used.c.window, *_summed(used)).group_by(used.c.window))
+    providers = {id: _joined(points) for id, points in _points(filters, starts, after, "provider_id").items()}
+    points = []
+    for place, start in enumerate(starts):
+        point = Point(start, Performance())
+        for provider in providers.values():
+            point.total.add(provider.points[place].total)
+        points.append(point)
+    return _joined(points, providers)
+
+
+def _points(
+    filters: Filters,
+    starts: Sequence[int],
+    after: int,
+    dimension: Literal["model", "provider_id"],
+    among: tuple[str, Sequence[str]] | None = None,
+) -> dict[str, list[Point]]:
+    """The performance of each model or provider with any usage in the windows, by name or id."""
+    used = used_in(EVERYBODY, filters, starts[0], after, starts, of=[dimension, "stream"], among=among).subquery("used")
+    groups = used.c.window, used.c[dimension].label("name")
+    found: dict[str, dict[int, Performance]] = {}
+    for row in db.session.execute(select(*groups, *_summed(used)).group_by(used.c.window, used.c[dimension])):
+        found.setdefault(row.name, {})[row.window] = _performance(row)
+    return {
+        name: [Point(start, windows.get(start, Performance())) for start in starts] for name, windows in found.items()
     }
-    points = [Point(start, found.get(start, Performance())) for start in starts]
-    whole = Performance()
+
+
+def _joined(points: list[Point], providers: dict[str, Span] | None = None) -> Span:
+    total = Performance()
     for point in points:
-        whole.add(point.total)
-    return Span(whole, points)
+        total.add(point.total)
+    return Span(total, points, providers or {})
+
+
+def _newest(span: Span, count: int) -> Span:
+    """The newest points of a span. Providers without a request in them are left out."""
+    providers = {id: _joined(one.points[-count:]) for id, one in span.providers.items()}
+    used = {id: one for id, one in providers.items() if one.total.requests}
+    return _joined(span.points[-count:], used)

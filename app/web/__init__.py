@@ -56,6 +56,7 @@ def init_web(app: Flask) -> None:
             "duration": formats.duration,
             "markdown": markdown,
             "size": formats.size,
+            "time_of_day": lambda moment: formats.time_of_day(moment, clock.now()),
             "relative_time": lambda moment, now=None: formats.relative_time(moment, now or clock.now()),
         }
     )

@@ -13,7 +13,7 @@ from app.metering.money import text as decimal
 
 __all__ = [
     "as_utc", "count", "counted", "day", "decimal", "duration", "exact", "exact_time", "is_counted", "money",
-    "money_exact", "per_mtok", "percent", "relative_time", "rfc3339", "size",
+    "money_exact", "per_mtok", "percent", "relative_time", "rfc3339", "size", "time_of_day",
 ]  # fmt: skip
 
 CENT = NANO // 100
@@ -126,6 +126,14 @@ def exact_time(moment: datetime | None) -> str:
 def day(moment: datetime | None) -> str:
     """`21 Nov 2026`."""
     return "–" if moment is None else f"{as_utc(moment).day} {as_utc(moment):%b %Y}"
+
+
+def time_of_day(moment: datetime | None, now: datetime) -> str:
+    """`14:02 UTC` for a moment of today, `29 Nov, 14:02 UTC` for another one."""
+    if moment is None:
+        return "–"
+    at = as_utc(moment)
+    return f"{at:%H:%M} UTC" if at.date() == as_utc(now).date() else f"{at.day} {at:%b, %H:%M} UTC"
 
 
 def relative_time(moment: datetime | None, now: datetime) -> str:

@@ -10,7 +10,21 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, exists, false, func, literal, not_, or_, select, true, union, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    exists,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+    union,
+    union_all,
+)
 from sqlalchemy.orm import lazyload
 
 from app.clock import now
@@ -20,17 +34,18 @@ from app.domain.errors import NotFound
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.providers import Provider
-from app.domain.search import among
+from app.domain.search import among, one_of
 from app.domain.subscriptions import Subscription
 from app.extensions import db
 
 NEW_FOR = timedelta(days=14)
 ACCESSES = ("subscribed", "restricted", "open")
-STATUSES = ("available", "deprecated", "unavailable", "new")
+STATUSES = ("available", "failing", "unavailable", "deprecated", "new")
 
 
 class CatalogFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """The filters of the catalogue; None means no filter. Prices are nano-units per million input tokens."""
+    """The filters of the catalogue; None means no filter. Prices are nano-units per million input tokens. `failing` has the ids
+    of the models that fail now (`provider_health`), which the filter by status needs."""
 
     search: str | None = None
     provider: str | None = None
@@ -41,6 +56,7 @@ class CatalogFilter(msgspec.Struct, frozen=True, kw_only=True):
     least_nano: int | None = None
     most_nano: int | None = None
     context: int | None = None
+    failing: frozenset[str] = frozenset()
 
 
 class Facet(msgspec.Struct, frozen=True):
@@ -98,7 +114,7 @@ def facets(person: Person, filters: CatalogFilter) -> dict[str, list[Facet]]:
     fixed = {"access": ACCESSES, "status": STATUSES}
     for name, values in fixed.items():
         where = _conditions(person, filters, without=name)
-        parts += [_counted(name, value, [_is(person, value), *where]) for value in values]
+        parts += [_counted(name, value, [_is(person, filters, value), *where]) for value in values]
     found: dict[str, list[Facet]] = {name: [] for name in ("provider", "capability", "feature", *fixed)}
     for name, value, label, count in db.session.execute(union_all(*parts)):
         found[name].append(Facet(value, label or value[:1].upper() + value[1:], count))
@@ -213,9 +229,9 @@ def _conditions(person: Person, filters: CatalogFilter, *, without: str | None =
     if filters.feature:
         asked["feature"] = catalog.has_word(Model.features, filters.feature)
     if filters.access:
-        asked["access"] = _is(person, filters.access)
+        asked["access"] = _is(person, filters, filters.access)
     if filters.status:
-        asked["status"] = _is(person, filters.status)
+        asked["status"] = _is(person, filters, filters.status)
     if filters.least_nano is not None:
         asked["least"] = price >= filters.least_nano
     if filters.most_nano is not None:
@@ -225,7 +241,7 @@ def _conditions(person: Person, filters: CatalogFilter, *, without: str | None =
     return [Model.status.in_(OFFERED), *(condition for name, condition in asked.items() if name != without)]
 
 
-def _is(person: Person, value: str) -> ColumnElement[bool]:
+def _is(person: Person, filters: CatalogFilter, value: str) -> ColumnElement[bool]:
     """The condition for one of `ACCESSES` or `STATUSES`. Raises `ValueError` for another value."""
     match value:
         case "subscribed":
@@ -239,7 +255,9 @@ def _is(person: Person, value: str) -> ColumnElement[bool]:
         case "open":
             return Model.restricted.is_(false())
         case "available":
-            return (Model.status == "active") & catalog.is_served()
+            return and_(Model.status == "active", catalog.is_served(), not_(one_of(Model.id, sorted(filters.failing))))
+        case "failing":
+            return one_of(Model.id, sorted(filters.failing))
         case "deprecated":
             return Model.status == "deprecated"
         case "unavailable":

@@ -1,7 +1,8 @@
 """The health of providers and models: a state, since when, and why.
 
 A provider is judged by its list of models, which is asked for in the background and costs nothing, and by its traffic
-(`provider_traffic`) where that is known. The worse of both is told.
+(`provider_traffic`) where that is known. The worse of both is told. A model is judged by its own deployments: each by its
+provider's list and by its own traffic.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+from sqlalchemy import and_, exists, not_, or_, select
 
 from app.clock import from_ms
-from app.domain import catalog
-from app.domain.catalog import Model
+from app.domain import catalog, providers
+from app.domain.catalog import Deployment, Model
 from app.domain.providers import Provider
+from app.domain.search import one_of
+from app.extensions import db
 from app.metering import money
 from app.workflows import model_lists, provider_traffic
 from app.workflows.model_lists import ModelList
@@ -26,7 +30,7 @@ FAILING_AFTER = 3  # failures in a row
 ERRORS_SHARE = 0.05  # of the last hour's attempts
 
 _BADNESS: tuple[State, ...] = ("unknown", "ok", "degraded", "failing")  # of two judgements of one provider
-_PREFERENCE: tuple[State, ...] = ("ok", "degraded", "unknown", "failing")  # among a model's providers
+_PREFERENCE: tuple[State, ...] = ("ok", "degraded", "unknown", "failing")  # among a model's deployments
 
 
 class StateOfHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +55,17 @@ class ProviderHealth(msgspec.Struct, kw_only=True):
     errors: int | None
     failed_cost: str | None
     models: list[str]
+
+
+class ModelHealth(msgspec.Struct, kw_only=True):
+    """A model that is not well. `served`: an active provider serves it."""
+
+    id: str
+    name: str
+    state: State
+    since: datetime | None
+    reason: str | None
+    served: bool
 
 
 def health_of(
@@ -95,7 +110,7 @@ def by_provider(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None
     return {
         item.id: health_of(
             status=item.status,
-            changed_at=item.updated_at,
+            changed_at=item.status_at,
             listing=lists.get(item.id),
             traffic=traffic.get(item.id),
         )
@@ -127,26 +142,78 @@ def of_all(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = No
     return rows
 
 
-def of_models(models: Sequence[Model], traffic: Mapping[str, Traffic] | None = None) -> dict[str, StateOfHealth]:
-    """Returns the health of each model by id: that of its healthiest provider, or degraded while another one fails."""
-    serving = {one.provider_id: one.provider for model in models for one in model.deployments}
-    found = by_provider(list(serving.values()), traffic)
+def of_models(models: Sequence[Model]) -> dict[str, StateOfHealth]:
+    """Returns the health of each model by id: that of its healthiest deployment, or degraded while another one fails."""
+    found = of_deployments([one for model in models for one in model.deployments])
     return {model.id: _of_model(model, found) for model in models}
 
 
-def _of_model(model: Model, by_provider: Mapping[str, StateOfHealth]) -> StateOfHealth:
+def of_deployments(
+    items: Sequence[Deployment], traffic: Mapping[str, Traffic] | None = None
+) -> dict[str, StateOfHealth]:
+    """Returns the health of these deployments by id. Reads `traffic`, that of deployments, if it is not given."""
+    lists = model_lists.known(list({one.provider_id: one.provider for one in items}.values()))
+    if traffic is None:
+        traffic = provider_traffic.of_deployments(items)
+    return {
+        one.id: health_of(
+            status=one.provider.status,
+            changed_at=one.provider.status_at,
+            listing=lists.get(one.provider_id),
+            traffic=traffic.get(one.id),
+        )
+        for one in items
+    }
+
+
+def not_well() -> list[ModelHealth]:
+    """Returns the models that calls may reach and that are failing or degraded, by name: those that no active provider
+    serves too, unless they have no deployment at all.
+
+    It reads no more of the others than the counts of the last hour, so that its cost grows with the trouble alone.
+    """
+    deployments, tripped = provider_traffic.in_trouble()
+    everything = list(db.session.scalars(providers.search()))
+    listed_badly = {id for id, one in model_lists.known(everything).items() if one.failures}
+    ids = select(Deployment.model_id).where(
+        or_(one_of(Deployment.id, sorted(deployments)), one_of(Deployment.provider_id, sorted(tripped | listed_badly)))
+    )
+    query = (
+        select(Model)
+        .where(
+            Model.status != "disabled",
+            or_(Model.id.in_(ids), and_(not_(catalog.is_served()), exists().where(Deployment.model_id == Model.id))),
+        )
+        .order_by(Model.name)
+        .options(catalog.with_deployments())
+    )
+    models = list(db.session.scalars(query).unique())
+    found = of_models(models)
+    return [
+        ModelHealth(
+            id=model.id,
+            name=model.name,
+            state=found[model.id].state,
+            since=found[model.id].since,
+            reason=found[model.id].reason,
+            served=model.is_served,
+        )
+        for model in models
+        if found[model.id].state in ("failing", "degraded")
+    ]
+
+
+def _of_model(model: Model, by_deployment: Mapping[str, StateOfHealth]) -> StateOfHealth:
     if model.status == "disabled":
         return StateOfHealth(state="disabled", since=model.status_at, reason="The model is switched off.")
-    ids = dict.fromkeys(one.provider_id for one in model.deployments)
-    found = sorted(
-        (one for id in ids if (one := by_provider[id]).state != "disabled"),
-        key=lambda one: _PREFERENCE.index(one.state),
-    )
+    told = [by_deployment[one.id] for one in model.deployments]
+    found = sorted((one for one in told if one.state != "disabled"), key=lambda one: _PREFERENCE.index(one.state))
     if not found:
-        return StateOfHealth(state="failing", reason="No active provider serves it.")
+        ends = [one.since for one in told if one.since is not None]
+        return StateOfHealth(state="failing", since=max(ends, default=None), reason="No active provider serves it.")
     best, worst = found[0], found[-1]
     if best.state == "ok" and worst.state == "failing":
         failing = sum(one.state == "failing" for one in found)
-        reason = f"{failing} of its {len(found)} providers {'fails' if failing == 1 else 'fail'}."
+        reason = f"{failing} of its {len(found)} deployments {'fails' if failing == 1 else 'fail'}."
         return StateOfHealth(state="degraded", since=worst.since, reason=reason)
     return best

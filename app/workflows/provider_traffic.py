@@ -1,4 +1,4 @@
-"""Traffic of providers in the last hour, and the state of their circuit breakers.
+"""Traffic of providers and deployments in the last hour, and the state of their circuit breakers.
 
 Every attempt counts where its provider is judged, also one that a fallback rescued.
 """
@@ -29,12 +29,15 @@ log = logging.getLogger(__name__)
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider's attempts in the last hour."""
+    """The attempts at a provider, or at one deployment, in the last hour."""
 
     requests: int = 0
     errors: int = 0
     failures: int = 0  # attempts in a row, the last ones
-    is_open: bool = False  # its circuit breaker
+    is_open: bool = False  # its circuit breaker, or those of all its deployments
+    breakers_open: int = 0  # of its deployments: they get no calls
+    breakers_half_open: int = 0  # of its deployments: the next call is a probe
+    deployments: int = 0  # that had calls, or whose breaker is not closed
     fails_in_part: bool = False  # one of its deployments does, while another is well
     cost_nano: int = 0  # what failed attempts cost that told their usage
     since: datetime | None = None  # of the last failures, or of the breaker's state
@@ -68,6 +71,8 @@ def joined(deployments: Iterable[Seen]) -> Traffic:
     known = [one for one in deployments if one.requests or one.is_open]
     if not known:
         return Traffic()
+    now_ms = clock.now_ms()
+    tripped = [one.trip.is_open(now_ms) for one in known if one.trip is not None and one.is_open]
     all_open, all_fail = all(one.is_open for one in known), all(one.row for one in known)
     worst = max(known, key=lambda one: (one.is_open, one.fails, one.row, one.errors))
     since_ms, reason = worst.since_ms, worst.reason if worst.errors else None
@@ -78,6 +83,9 @@ def joined(deployments: Iterable[Seen]) -> Traffic:
         errors=sum(one.errors for one in known),
         failures=sum(one.row for one in known) if all_fail else 0,
         is_open=all_open,
+        breakers_open=tripped.count(True),
+        breakers_half_open=tripped.count(False),
+        deployments=len(known),
         fails_in_part=not all_open and any(one.fails for one in known),
         cost_nano=sum(one.cost_nano for one in known),
         since=None if since_ms is None else from_ms(since_ms),
@@ -91,10 +99,8 @@ def of(items: Sequence[Provider]) -> dict[str, Traffic]:
     rows = db.session.execute(
         select(Deployment.id, Deployment.provider_id).where(one_of(Deployment.provider_id, ids))
     ).all()
-    try:
-        seen = _read([(id, provider_id) for id, provider_id in rows])
-    except RedisError as error:
-        log.warning("the traffic of providers can't be read: %s", error)
+    seen = _seen([(id, provider_id) for id, provider_id in rows])
+    if seen is None:
         return {}
     ways: dict[str, list[Seen]] = {id: [] for id in ids}
     for id, provider_id in rows:
@@ -102,10 +108,44 @@ def of(items: Sequence[Provider]) -> dict[str, Traffic]:
     return {id: joined(found) for id, found in ways.items()}
 
 
+def of_deployments(items: Iterable[Deployment]) -> dict[str, Traffic]:
+    """The traffic of each of these deployments, by id; empty while Redis does not answer."""
+    seen = _seen([(item.id, item.provider_id) for item in items]) or {}
+    return {id: joined([one]) for id, one in seen.items()}
+
+
+def in_trouble() -> tuple[set[str], set[str]]:
+    """The ids of the deployments that had a failed attempt in the last hour or whose breaker is not closed, and of the
+    providers whose breaker is not closed. Both are empty while Redis does not answer."""
+    slot = clock.now_ms() // traffic.SLOT_MS
+    try:
+        with current.redis().pipeline(transaction=False) as pipe:
+            for past in range(traffic.SLOTS + 1):
+                pipe.hgetall(store.traffic(slot - past))
+            sums: list[dict[str, str]] = pipe.execute()
+        tripped = [name.split(":", 1) for name in trips(current.redis())]
+    except RedisError as error:
+        log.warning("the traffic of providers can't be read: %s", error)
+        return set(), set()
+    failed = {name.removesuffix(":errors") for one in sums for name in one if name.endswith(":errors")}
+    return failed | {id for kind, id in tripped if kind == "deployment"}, {
+        id for kind, id in tripped if kind == "provider"
+    }
+
+
 def trips(redis: Redis) -> Trips:
     """The circuit breakers that are not closed. Raises `RedisError`."""
     told: dict[str, str] = redis.hgetall(store.BREAKERS)  # type: ignore[assignment]
     return breakers.read_trips(told)
+
+
+def _seen(ways: list[tuple[str, str]]) -> dict[str, Seen] | None:
+    """The traffic of deployments, given with their providers' ids, by deployment id. None while Redis does not answer."""
+    try:
+        return _read(ways)
+    except RedisError as error:
+        log.warning("the traffic of providers can't be read: %s", error)
+        return None
 
 
 def _read(ways: list[tuple[str, str]]) -> dict[str, Seen]:

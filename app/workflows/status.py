@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import time
 import tomllib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Literal, cast
@@ -24,7 +25,7 @@ from app.domain.changes import PendingChange
 from app.extensions import db
 from app.runtime import heartbeats, timekeeping
 from app.workflows import dead_letters, provider_health
-from app.workflows.provider_health import ProviderHealth
+from app.workflows.provider_health import ModelHealth, ProviderHealth
 from app.workflows.reconcile import Drift
 from config import ROOT
 
@@ -32,6 +33,7 @@ Level = Literal["ok", "warning", "danger"]
 
 OVERDUE_S = 300  # jobs run every minute
 SLOW_MS = 10_000  # a longer delay of usage is a warning
+MOST_NAMED = 10  # models in one warning
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +133,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     changes_waiting: int | None
     dead_letters: int | None
     providers: list[ProviderHealth] = []
+    models: list[ModelHealth] = []  # those that are not well
     versions: dict[str, str]
 
     @property
@@ -147,6 +150,7 @@ def present() -> Condition:
     """The current status. It makes one or two calls to each store and waits for no process."""
     redis, parts = _redis()
     database, waiting, letters = _database()
+    upstreams, models = _health() if database.answers else ([], [])
     return Condition(
         at=clock.now(),
         database=database,
@@ -160,10 +164,17 @@ def present() -> Condition:
         usage_waiting=parts.get("usage"),
         changes_waiting=waiting,
         dead_letters=letters,
-        providers=_providers() if database.answers else [],
+        providers=upstreams,
+        models=models,
         versions={"Portico": version(), "Python": platform.python_version()}
         | {one.name: one.kind for one in (database, redis) if one.kind},
     )
+
+
+def accepts_calls() -> bool:
+    """Whether calls that cost money are accepted: Redis answers, and the meter is open."""
+    meter = _redis()[1].get("meter")
+    return meter is not None and meter.open
 
 
 def forget_drift(redis: Redis, drift: Drift) -> None:
@@ -232,18 +243,34 @@ def _concerns(now: Condition) -> list[Concern]:
     if now.dead_letters:
         count = now.dead_letters
         add("warning", f"{count} dead {'letter needs' if count == 1 else 'letters need'} a decision.")
-    for provider in now.providers:
-        if provider.state == "failing":
-            add("warning", f"The provider {provider.name} is failing: {provider.reason}")
+    failing = [provider for provider in now.providers if provider.state == "failing"]
+    for provider in failing:
+        add("warning", f"The provider {provider.name} is failing: {provider.reason}")
+    explained = {name for provider in failing for name in provider.models}
+    stopped = [model.name for model in now.models if not model.served]
+    if stopped:
+        have, them = ("model has", "it") if len(stopped) == 1 else ("models have", "them")
+        add("warning", f"{len(stopped)} {have} no active provider, so calls to {them} are refused: {_some(stopped)}.")
+    ailing = [one for one in now.models if one.served and one.state == "failing" and one.name not in explained]
+    for model in ailing[:MOST_NAMED]:
+        add("warning", f"The model {model.name} is failing: {model.reason}")
+    if len(ailing) > MOST_NAMED:
+        add("warning", f"{len(ailing) - MOST_NAMED} more models are failing.")
     return found
 
 
-def _providers() -> list[ProviderHealth]:
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many there are besides."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _health() -> tuple[list[ProviderHealth], list[ModelHealth]]:
     try:
-        return provider_health.of_all(list(db.session.scalars(providers.search())))
+        return provider_health.of_all(list(db.session.scalars(providers.search()))), provider_health.not_well()
     except SQLAlchemyError:
         db.session.rollback()
-        return []
+        return [], []
 
 
 def _database() -> tuple[Store, int | None, int | None]:

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.services.portico import ADMIN_PASSWORD, Portico
 from tests.services.waiting import PATIENCE_S
-from tools.screenshots import PERSON, WIDE, Seed, pages, sign_in
+from tools.screenshots import PERSON, SETTINGS, WIDE, Seed, pages, sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -57,7 +57,7 @@ TOO_WIDE = """() => {
 @pytest.fixture(scope="module")
 def lived_in() -> Iterator[tuple[Portico, dict[str, str]]]:
     """A Portico that looks as if people had used it, and the addresses that bear ids."""
-    portico = Portico({})
+    portico = Portico(SETTINGS)
     try:
         portico.start()
         yield portico, Seed(portico).run()

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.event import listen as listens
 
+from app import clock
 from app.extensions import db, init_database
 from app.ledger import posting, rollups
 from app.ledger.measures import DAY_MS
@@ -126,3 +127,26 @@ def test_each_question_walks_an_index_of_its_own(migrated: None) -> None:
         for statement, parameters in list(asked):
             plan = db.session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
             assert f"INDEX {index}" in str(plan), (statement, plan)
+
+
+def test_the_times_of_a_model_are_told_in_total_and_by_provider(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    posting.post(
+        [
+            event(provider_id="a", duration_ms=100, person_id="bob"),
+            event(provider_id="a", duration_ms=300, stream=True, ttft_ms=50),
+            event(provider_id="b", deployment_id="b2", duration_ms=900),
+            event(provider_id="b", duration_ms=1, outcome="error", status=502),
+            event(provider_id="b", duration_ms=1, model="other"),
+            event(provider_id="b", duration_ms=1, at_ms=NOON - DAY_MS - 1),
+        ]
+    )
+    found = latency.of_model("echo", NOON - DAY_MS, NOON + 1)
+    assert (found.all.all.count, found.all.all.duration_p50, found.all.streams.ttft_p50) == (3, 300, 50)
+    assert {id: one.all.duration_p95 for id, one in found.providers.items()} == {"a": 300, "b": 900}
+    assert (found.since, found.deployments["b2"].all.duration_p50) == (None, 900)
+    monkeypatch.setattr(latency, "NEWEST", 2)
+    db.session.rollback()
+    posting.post([event(provider_id="c", at_ms=NOON - 1000, duration_ms=7)])
+    cut = latency.of_model("echo", NOON - DAY_MS, NOON + 1)
+    assert (cut.all.all.count, cut.since, "c" in cut.providers) == (2, clock.from_ms(NOON), False)
+    assert latency.of_model("nobody", 0, NOON).all.all == latency.Timings()

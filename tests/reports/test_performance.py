@@ -8,7 +8,7 @@ from app.ledger import posting
 from app.ledger.measures import DAY_MS, HOUR_MS
 from app.metering.usage import UsageEvent
 from app.reports import performance
-from app.reports.performance import DAYS, HOURS
+from app.reports.performance import DAYS, HOURS, MONTH_DAYS
 from tests.ledger.books import NOON, event, some_events
 
 SPAN_MS = 10 * DAY_MS
@@ -21,6 +21,7 @@ def test_the_last_day_and_week_of_a_model_equal_the_entries_of_everybody(ledger:
     for span, first, count, length in (
         (told.day, NOON - (HOURS - 1) * HOUR_MS, HOURS, HOUR_MS),
         (told.week, NOON - NOON % DAY_MS - (DAYS - 1) * DAY_MS, DAYS, DAY_MS),
+        (told.month, NOON - NOON % DAY_MS - (MONTH_DAYS - 1) * DAY_MS, MONTH_DAYS, DAY_MS),
     ):
         inside = [one for one in events if one.model == "echo" and one.at_ms >= first]
         assert inside
@@ -28,6 +29,10 @@ def test_the_last_day_and_week_of_a_model_equal_the_entries_of_everybody(ledger:
         assert_equal(span.total, inside)
         for point in span.points:
             assert_equal(point.total, [one for one in inside if 0 <= one.at_ms - point.start_ms < length])
+        assert span.providers.keys() == {one.provider_id or "" for one in inside}
+        for id, part in span.providers.items():
+            assert_equal(part.total, [one for one in inside if (one.provider_id or "") == id])
+            assert len(part.points) == count
 
 
 def test_each_provider_and_model_of_the_last_day_is_told_and_no_other(ledger: Flask) -> None:
@@ -44,6 +49,15 @@ def test_each_provider_and_model_of_the_last_day_is_told_and_no_other(ledger: Fl
     assert {name: (one.requests, one.errors) for name, one in told.items()} == {"a": (2, 1), "b": (1, 0)}
     assert told["a"].error_share == 0.5
     assert performance.by("model", ["echo"], at_ms=NOON)["echo"].requests == 4
+    assert performance.by("provider_id", at_ms=NOON).keys() == {"a", "b", "other"}
+
+
+def test_the_month_of_several_models_is_that_of_each(ledger: Flask) -> None:
+    posting.post(some_events(300, seed=5, span_ms=SPAN_MS))
+    found = performance.month_of(["echo", "nobody"], at_ms=NOON)
+    assert list(found) == ["echo"]
+    alone = performance.of_model("echo", at_ms=NOON).month
+    assert (found["echo"].total, found["echo"].points) == (alone.total, alone.points)
 
 
 def test_a_rate_is_what_streams_wrote_after_their_first_token(ledger: Flask) -> None:
@@ -57,7 +71,7 @@ def test_a_model_that_nobody_called_has_no_figures(ledger: Flask) -> None:
     told = performance.of_model("echo", at_ms=NOON)
     assert told.week.total == performance.Performance()
     assert len(told.day.points) == HOURS
-    for figure in ("error_share", "stream_share", "mean_ttft_ms", "tokens_per_s"):
+    for figure in ("error_share", "stream_share", "mean_duration_ms", "mean_ttft_ms", "tokens_per_s"):
         assert getattr(told.day.total, figure) is None
     assert performance.by("model", [], at_ms=NOON) == {}
 
@@ -68,6 +82,7 @@ def assert_equal(told: performance.Performance, entries: list[UsageEvent]) -> No
         requests=len(entries),
         errors=sum(one.outcome == "error" for one in entries),
         cancelled=sum(one.outcome == "cancelled" for one in entries),
+        duration_ms=sum(one.duration_ms for one in entries),
         streams=len(streams),
         stream_errors=sum(one.outcome == "error" for one in streams),
         stream_tokens=sum(one.completion_tokens for one in streams),

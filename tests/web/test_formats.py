@@ -144,3 +144,9 @@ def test_a_list_is_counted_up_to_ten_thousand_rows() -> None:
     ]  # fmt: skip
     assert formats.is_counted(10_000)
     assert not formats.is_counted(10_001)
+
+
+def test_a_time_of_day_names_its_day_unless_that_is_today() -> None:
+    assert formats.time_of_day(NOW - timedelta(hours=2), NOW) == "06:00 UTC"
+    assert formats.time_of_day(NOW - timedelta(hours=9), NOW) == "20 Nov, 23:00 UTC"
+    assert formats.time_of_day(None, NOW) == "–"

@@ -126,7 +126,7 @@ def test_a_model_with_one_good_provider_of_two_is_degraded(
     for _ in range(3):
         ask_again(monkeypatch)
     found = of_model(name)
-    assert (found.state, found.reason) == ("degraded", "1 of its 2 providers fails.")
+    assert (found.state, found.reason) == ("degraded", "1 of its 2 deployments fails.")
     for id in ids:
         transaction(lambda id=id: providers.switch(providers.get(id), "disabled", by=None))
     assert of_model(name).state == "failing"

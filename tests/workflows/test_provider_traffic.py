@@ -15,7 +15,7 @@ from app.domain.providers import Provider
 from app.extensions import db, transaction
 from app.gateway.breakers import Trip, deployment_breaker, provider_breaker
 from app.gateway.traffic import Traffic
-from app.workflows import provider_health, route_preview, status
+from app.workflows import provider_health, provider_traffic, route_preview, status
 from app.workflows.provider_health import StateOfHealth
 from app.workflows.provider_traffic import Seen, joined
 from tests.house import People, make_model, sign_in
@@ -132,6 +132,55 @@ def test_programs_read_health(two, app: Flask, visitors: People, wire: redis.Red
     }  # fmt: skip
     assert admin.get("/api/models/small").get_json()["health"]["state"] == "failing"
     assert sign_in(app, "owner").get("/api/status").get_json()["provider_health"] == []
+
+
+def test_a_model_fails_by_its_own_deployment_though_its_provider_serves_others(two, wire: redis.Redis) -> None:
+    first, _, _ = two
+    lone, well = (
+        transaction(make_model, None, name, deployments=[DeploymentSpec(provider_id=first.id, upstream_model=name)])
+        for name in ("lone", "well")
+    )
+    fail(wire, deployment(lone, first), 3)
+    serve(wire, deployment(well, first), 9)
+    assert health(first).state == "degraded"
+    found = provider_health.of_models([lone, well])
+    assert (found[lone.id].state, found[lone.id].reason, found[well.id].state) == ("failing", "broken", "ok")
+    assert [(one.name, one.state, one.served) for one in provider_health.not_well()] == [("lone", "failing", True)]
+    assert "The model lone is failing: broken" in [concern.what for concern in status.present().concerns]
+
+
+def test_models_without_an_active_provider_are_told_in_the_status(two, wire: redis.Redis) -> None:
+    first, second, model = two
+    assert provider_health.not_well() == []
+    for one in (first, second):
+        transaction(providers.switch, one, "disabled", by=None)
+    (found,) = provider_health.not_well()
+    assert (found.name, found.state, found.reason, found.served) == (
+        "small", "failing", "No active provider serves it.", False,
+    )  # fmt: skip
+    assert found.since == second.status_at
+    transaction(providers.update, second, by=None, name="renamed")
+    assert health(second).since == found.since  # not since it was changed
+    told = [concern.what for concern in status.present().concerns]
+    assert "1 model has no active provider, so calls to it are refused: small." in told
+    transaction(lambda: setattr(model, "status", "disabled"))
+    assert provider_health.not_well() == []
+
+
+def test_a_provider_tells_how_many_of_its_breakers_are_open() -> None:
+    now_ms = clock.now_ms()
+    shut = Seen(trip=msgspec.structs.replace(TRIP, until_ms=now_ms + 60_000))
+    told = joined([shut, OPEN, WELL, Seen()])
+    assert (told.breakers_open, told.breakers_half_open, told.deployments) == (1, 1, 3)
+
+
+def test_trouble_is_nothing_while_redis_does_not_answer(two, wire: redis.Redis, monkeypatch) -> None:
+    first, _, model = two
+    fail(wire, deployment(model, first), 1)
+    wire.hset(store.BREAKERS, provider_breaker(first.id), msgspec.json.encode(TRIP))
+    assert provider_traffic.in_trouble() == ({deployment(model, first)}, {first.id})
+    monkeypatch.setattr("app.current.redis", lambda: store.connect("unix:///nowhere"))
+    assert provider_traffic.in_trouble() == (set(), set())
 
 
 def test_a_preview_tells_what_breakers_do_to_a_route(two, wire: redis.Redis) -> None:

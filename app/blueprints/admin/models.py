@@ -29,7 +29,7 @@ from app.reports.usage import Repriced
 from app.web import exports
 from app.web.lists import all_rows, page_of, requested_sort, sorted_by_request
 from app.web.render import render, see_other, toast_next
-from app.workflows import catalog_changes, inference, route_preview
+from app.workflows import catalog_changes, inference, provider_health, route_preview
 
 PREVIEW_DAYS = 30
 ACCESSES = {"restricted": True, "open": False}
@@ -111,6 +111,7 @@ def index() -> Response:
         sort=requested_sort(columns),
         subscribers=catalog_changes.subscribers([item.id for item in listing.items]),
         key_counts=catalog_changes.key_counts(listing.items),
+        health=provider_health.of_models(listing.items),
     )
 
 
@@ -272,6 +273,7 @@ def _page(
         moment=now(),
         test=ModelTrialForm(formdata=None),
         route=route_preview.of_model(item),
+        health=provider_health.of_models([item])[item.id],
         **_effect(item),
     )
 

@@ -33,7 +33,7 @@ from app.web import exports
 from app.web.forms import EditForm, Value, blame, input_of, with_inputs
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
-from app.workflows import model_lists, offboarding, provider_health
+from app.workflows import model_lists, offboarding, provider_health, provider_traffic
 
 BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (\S+)")
 LENGTH = re.compile(r"Expected `str` of length (>=|<=) (\d+)")
@@ -162,7 +162,7 @@ def index() -> Response:
         file=lambda file_format, rows: exports.answer(file_format, "providers", _export_columns(served), rows),
         page=lambda listing: {
             "recent": performance.by("provider_id", [item.id for item in listing.items]),
-            "health": provider_health.by_provider(listing.items),
+            **_health(listing.items),
         },
         search=filters.search,
         chosen=filters["status"],
@@ -362,6 +362,7 @@ def _settings_to_show(item: Provider) -> dict[str, Any]:
 
 def _page(item: Provider, form: ProviderForm, status: int = 200, *, rows: Ranks | None = None) -> Response:
     model_list = model_lists.known([item]).get(item.id)
+    found = _health([item])
     return render(
         "admin/providers/detail.html",
         status=status,
@@ -370,10 +371,18 @@ def _page(item: Provider, form: ProviderForm, status: int = 200, *, rows: Ranks 
         rows=rows or Ranks.of(item),
         recent=performance.by("provider_id", [item.id]).get(item.id),
         test=TrialForm(formdata=None),
-        health=provider_health.by_provider([item])[item.id],
+        health=found["health"][item.id],
+        traffic=found["traffic"].get(item.id),
+        stopped=catalog.only_served_by(item) if item.status != "active" else [],
         model_list=model_list,
         listed_at=from_ms(model_list.listed_at_ms) if model_list and model_list.listed_at_ms else None,
     )
+
+
+def _health(items: Sequence[Provider]) -> dict[str, Any]:
+    """The health and the traffic of the last hour of some providers, each by id."""
+    traffic = provider_traffic.of(items)
+    return {"health": provider_health.by_provider(items, traffic), "traffic": traffic}
 
 
 def _test_page(item: Provider, form: TrialForm, status: int, result: CheckResult | None = None) -> Response:

@@ -13,7 +13,9 @@ from app import current
 from app.blueprints.admin.person import me
 from app.domain.errors import Conflict
 from app.extensions import transaction
+from app.pages.first_steps import first_steps
 from app.pages.usage import GONE, look_up_names
+from app.web.htmx import htmx
 from app.web.render import Level, render, see_other, toast_next
 from app.workflows import reconcile, status
 from app.workflows.status import Condition
@@ -26,7 +28,13 @@ bp = Blueprint("status", __name__)
 @bp.get("/admin/status")
 def index() -> Response:
     now = status.present()
-    return render("admin/status/index.html", "admin/status/_status.html", now=now, **_drift(now))
+    return render(
+        "admin/status/index.html",
+        "admin/status/_status.html",
+        now=now,
+        first_steps=first_steps() if now.database.answers and not htmx.is_partial else [],
+        **_drift(now),
+    )
 
 
 @bp.post("/admin/drift")

@@ -17,7 +17,7 @@ from app.domain.providers import Provider
 from app.extensions import db
 from app.metering import money
 from app.workflows import status as status_facts
-from app.workflows.provider_health import ProviderHealth
+from app.workflows.provider_health import ModelHealth, ProviderHealth
 
 STARTED = clock.now()
 
@@ -61,7 +61,7 @@ class Status(msgspec.Struct, kw_only=True):
 
     What could not be read, or was never reported, is null. Only admins see what concerns operators; for others it is
     null or empty. `concerns` are sentences, the worst first; `level` is ok, warning or danger; amounts are decimals.
-    The name of a drifting counter is `<scope>:<id>:<period>`.
+    The name of a drifting counter is `<scope>:<id>:<period>`. `model_health` lists the models that are failing or degraded.
     """
 
     status: str
@@ -82,6 +82,7 @@ class Status(msgspec.Struct, kw_only=True):
     quotas: Quotas | None
     stores: list[status_facts.Store]
     provider_health: list[ProviderHealth]
+    model_health: list[ModelHealth]
     versions: dict[str, str]
 
 
@@ -140,6 +141,7 @@ def status() -> Status:
         quotas=_quotas(now.quotas) if sees_everything else None,
         stores=[now.database, now.redis] if sees_everything else [],
         provider_health=now.providers if sees_everything else [],
+        model_health=now.models if sees_everything else [],
         versions=now.versions if sees_everything else {},
     )
 

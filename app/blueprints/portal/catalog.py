@@ -3,14 +3,15 @@ access."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
 
 from flask import Blueprint, Response, request, url_for
 from flask_wtf import FlaskForm
 from wtforms import HiddenField, TextAreaField
 from wtforms.validators import Length
 
+from app import clock
 from app.blueprints.portal.person import me, my_team
 from app.domain import keys, subscriptions
 from app.domain.catalog import CAPABILITIES, Model, with_deployments
@@ -21,13 +22,16 @@ from app.extensions import db, transaction
 from app.metering import money
 from app.metering.quantities import PRICES
 from app.pages.snippets import VARIABLE, base_url, can_stream, quickstart
-from app.reports import performance
+from app.pages.usage import look_up_names
+from app.reports import latency, performance
+from app.reports.latency import ModelSample
+from app.reports.performance import Span
 from app.web import exports
 from app.web.forms import blame
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
-from app.workflows import catalog_changes
+from app.workflows import catalog_changes, provider_health, provider_traffic
 from app.workflows.catalog_changes import ACCESSES, STATUSES, CatalogFilter, Facet
 
 TABS = {"overview": "Overview", "quickstart": "Quickstart", "performance": "Performance", "access": "Access"}
@@ -45,7 +49,11 @@ SORTS = {
     "context": "Context: low to high",
     "-longest": "Max output: high to low",
     "longest": "Max output: low to high",
+    "latency": "Time to first token: low to high",
+    "-throughput": "Tokens per second: high to low",
 }
+MEASURED: dict[str, Literal["mean_ttft_ms", "tokens_per_s"]] = {"latency": "mean_ttft_ms", "throughput": "tokens_per_s"}
+SPANS = {"24h": "24 hours", "7d": "7 days", "30d": "30 days"}
 
 
 class AccessForm(FlaskForm):
@@ -69,11 +77,14 @@ def index() -> Response:
     return list_page(
         "portal/catalog",
         catalog_changes.find(person, filters),
-        catalog_changes.columns(),
-        file=lambda file_format, rows: exports.answer(file_format, "models", _export_columns(person), rows),
+        _columns(),
+        file=lambda file_format, rows: exports.answer(
+            file_format, "models", _export_columns(person, filters.failing), rows
+        ),
         page=lambda listing: {
-            "recent": performance.by("model", [item.name for item in listing.items]) if view == "table" else {},
+            "recent": performance.by("model", [item.name for item in listing.items]),
             "latest": catalog_changes.access(person, [item.id for item in listing.items]),
+            "health": provider_health.of_models(listing.items),
         },
         load=[with_deployments()],
         search=filters.search or "",
@@ -131,14 +142,32 @@ def _page(model: Model, form: AccessForm, status: int = 200, tab: str = "access"
     values: dict[str, Any] = {}
     form.justification.flags.required = model.restricted
     match tab:
+        case "overview":
+            day = performance.last_day(model.name)
+            values = {
+                "day": day,
+                "times": _times(model, day),
+                "panes": quickstart(model, stream=False),
+                "variable": VARIABLE,
+            }
         case "quickstart":
             stream = request.args.get("stream") == "1"
             panes = quickstart(model, stream=stream)
             values = {"panes": panes, "stream": stream, "can_stream": can_stream(model), "variable": VARIABLE}
         case "performance":
-            recent = performance.of_model(model.name)
-            week = request.args.get("span") == "7d"
-            values = {"recent": recent, "week": week, "chosen": recent.week if week else recent.day}
+            recent, span = performance.of_model(model.name), request.args.get("span", "")
+            span = span if span in SPANS else "24h"
+            chosen = {"24h": recent.day, "7d": recent.week, "30d": recent.month}[span]
+            upstreams = look_up_names({"provider": set(chosen.providers)})
+            values = {
+                "recent": recent,
+                "span": span,
+                "spans": SPANS,
+                "chosen": chosen,
+                "times": _times(model, chosen),
+                "upstreams": {id: name for (_, id), name in upstreams.items()},
+                "deployments": _deployments(model) if person.sees_everything else {},
+            }
         case "access":
             if team is not None:
                 of_team = subscriptions.of_team(team).where(subscriptions.Subscription.model_id == model.id)
@@ -151,6 +180,7 @@ def _page(model: Model, form: AccessForm, status: int = 200, tab: str = "access"
                 "memberships": memberships(person),
                 "may_end": latest is not None and subscriptions.may_change(person, latest),
             }
+    health = provider_health.of_models([model])
     return render(
         "portal/catalog/model.html",
         "portal/catalog/_access.html" if tab == "access" else None,
@@ -159,11 +189,31 @@ def _page(model: Model, form: AccessForm, status: int = 200, tab: str = "access"
         form=form,
         subscription=latest,
         is_new=catalog_changes.is_new,
+        health=health,
         tab=tab,
         tabs=TABS,
         base_url=base_url(),
         **values,
     )
+
+
+def _times(model: Model, span: Span) -> ModelSample:
+    """The times of the model's answers in a span that ends now."""
+    return latency.of_model(model.name, span.points[0].start_ms, clock.now_ms() + 1)
+
+
+def _deployments(model: Model) -> dict[str, Any]:
+    """The health and the last hour's traffic of each deployment, for those who see how models are served."""
+    traffic = provider_traffic.of_deployments(model.deployments)
+    health = provider_health.of_deployments(model.deployments, traffic)
+    return {one.id: (one, health[one.id], traffic.get(one.id)) for one in model.deployments}
+
+
+def _columns() -> dict[str, Any]:
+    """The sortable columns, with the measured one that this request sorts by."""
+    name = request.args.get("sort", "").removeprefix("-")
+    measured = {name: performance.ranking(MEASURED[name], Model.name)} if name in MEASURED else {}
+    return catalog_changes.columns() | measured
 
 
 def _filters_from_request() -> CatalogFilter:
@@ -187,6 +237,7 @@ def _filters_from_request() -> CatalogFilter:
         least_nano=_amount("least"),
         most_nano=_amount("most"),
         context=int(values["context"]) if values["context"] else None,
+        failing=frozenset(one.id for one in provider_health.not_well() if one.served and one.state == "failing"),
     )
 
 
@@ -231,7 +282,7 @@ def _fields(filters: CatalogFilter, facets: Mapping[str, list[Facet]]) -> list[d
     ]
 
 
-def _export_columns(person: Person) -> dict[str, Callable[[Model], Any]]:
+def _export_columns(person: Person, failing: Collection[str]) -> dict[str, Callable[[Model], Any]]:
     subscription_of = catalog_changes.access(person)
 
     def price(name: str) -> Callable[[Model], str | None]:
@@ -248,7 +299,7 @@ def _export_columns(person: Person) -> dict[str, Callable[[Model], Any]]:
         **{name: price(name) for name in PRICES},
         "restricted": lambda item: item.restricted,
         "status": lambda item: item.status,
-        "available": lambda item: item.is_served,
+        "available": lambda item: item.is_served and item.id not in failing,
         "my_access": lambda item: subscription_of[item.id].status if item.id in subscription_of else None,
         "created_at": lambda item: item.created_at,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.blueprints.portal.conftest import config, count_queries, guarded, signed_in, small  # noqa: F401
+from tests.blueprints.portal.conftest import config, count_queries, guarded, signed_in, small, tell  # noqa: F401
 from tests.house import (  # noqa: F401
     app,
     database_url,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
+import redis
 
-from app import clock
+from app import clock, store
 from app import providers as adapters
 from app.domain import providers
 from app.domain.catalog import Deployment, DeploymentSpec, Model
 from app.domain.providers import Provider
 from app.extensions import db, transaction
+from app.gateway.breakers import Trip, deployment_breaker
 from app.providers.settings import fields_of
-from tests.blueprints.admin.conftest import usable
+from tests.blueprints.admin.conftest import tell, usable
 from tests.blueprints.portal.conftest import Browser, use
 from tests.house import People, make_model
 from tests.page import read
@@ -316,13 +319,35 @@ def test_the_list_tells_what_is_served_and_what_failed(people: People, small: Mo
     admin = signed_in("admin")
     page = admin.page("/admin/providers?sort=-name")
     assert page.row_names == ["Upstream", "Echo"]
-    assert page.table().column("Failed, 24 h") == ["no calls", "1 (50%)"]
-    assert page.row("Echo").cell("Failed, 24 h").title == "1 of 2 requests"
+    assert page.table().column("Response")[0] == "no calls"
+    assert page.row("Echo").cell("Response").texts[-1] == "50% failed"
     assert page.table().column("Models") == ["None", "small"]
     assert admin.page("/admin/providers?kind=openai", fragment=True).row_names == ["Upstream"]
     [row] = admin.get("/admin/providers?kind=echo&format=json", buffered=True).get_json()["data"]
     assert (row["name"], row["kind"], row["models"]) == ("Echo", "echo", ["small"])
     assert KEY not in admin.get("/admin/providers?format=csv", buffered=True).text
+
+
+def test_a_failing_provider_tells_since_when_and_why_on_list_and_page(
+    people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
+) -> None:
+    admin, provider, one = signed_in("admin"), small.deployments[0].provider_id, small.deployments[0].id
+    tell(wire, one, failures=4)
+    shut = Trip(since_ms=clock.now_ms(), at_ms=clock.now_ms(), until_ms=clock.now_ms() + 60_000, reason="No.", times=1)
+    wire.hset(store.BREAKERS, deployment_breaker(one), msgspec.json.encode(shut))
+    row = admin.page("/admin/providers").row("Echo")
+    assert row.cell("Health").texts[0].startswith("Failing since ")
+    assert (row.cell("Health").texts[-1], row.cell("Breaker")) == ("No.", "Open")
+    assert row.cell("Attempts") == "4 4 failed"
+    page = admin.page(f"/admin/providers/{provider}")
+    assert "Failing since" in (page.status or "")
+    assert {"Attempts, last hour": "4", "Failed attempts": "4", "Circuit breaker": "Open"}.items() <= (
+        page.section("Health").facts.items()
+    )
+    transaction(providers.switch, providers.get(provider), "disabled", by=None)
+    page = admin.page(f"/admin/providers/{provider}")
+    assert page.alert.heading == "1 model has no other active provider"
+    assert admin.page("/admin/providers").row("Echo").cell("Health").texts[0].startswith("Disabled since ")
 
 
 def test_priority_and_weight_are_changed_where_they_stand(people: People, small: Model, signed_in: SignedIn) -> None:

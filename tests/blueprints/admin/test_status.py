@@ -10,16 +10,17 @@ import redis
 from sqlalchemy import select
 
 from app import clock, store
+from app.domain import providers
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
-from app.extensions import db
+from app.extensions import db, transaction
 from app.ledger import budgets, posting
 from app.ledger.recount import server_run
 from app.runtime import heartbeats
 from app.workflows import reconcile
-from tests.blueprints.admin.conftest import READ_ONLY
+from tests.blueprints.admin.conftest import READ_ONLY, tell
 from tests.blueprints.portal.conftest import Browser, make_key, use
-from tests.house import People
+from tests.house import People, make_model
 from tests.page import read
 
 SignedIn = Callable[[str], Browser]
@@ -108,6 +109,41 @@ def test_all_is_well(people: People, wire: redis.Redis, signed_in: SignedIn) -> 
     assert "No drift" in page.section("Counters that differ from the ledger").empty
     assert page.menu.link("Status").is_current
     assert page.menu.link("Failed usage events").href == "/admin/dead-letters"
+
+
+def test_a_new_portico_shows_its_first_steps_until_a_model_is_served(people: People, signed_in: SignedIn) -> None:
+    steps = signed_in("admin").page("/admin/status").section("Set up Portico")
+    assert steps.link("Add a provider").href == "/admin/providers/new"
+    assert "Invite people" not in [link.text for link in steps.links]  # that is done
+    assert not signed_in("auditor").page("/admin/status").section("Set up Portico").links
+    transaction(make_model, None, "small")
+    assert "Set up Portico" not in signed_in("admin").page("/admin/status").headings
+
+
+def test_providers_and_models_that_are_not_well_are_told(
+    people: People, small: Model, wire: redis.Redis, signed_in: SignedIn
+) -> None:
+    open_meter(wire)
+    report(wire)
+    admin, one = signed_in("admin"), small.deployments[0]
+    tell(wire, one.id, answers=20, failures=1)
+    page = admin.page("/admin/status")
+    assert (page.alert.level, page.alert.heading) == (
+        "info", "Portico works, but some providers or models are degraded",
+    )  # fmt: skip
+    tell(wire, one.id, failures=2)
+    page = admin.page("/admin/status")
+    assert page.alert.level == "warning" and "The provider Echo is failing" in page.alert
+    row = page.section("Providers").row("Echo")
+    assert row.cell("Health").texts[0].startswith("Failing since ")
+    assert (row.cell("Attempts"), row.cell("Failed"), row.cell("Models")) == ("23", "3", "small")
+    assert "10.0.0.7" in page.section("Models that are not well").row("small").cell("Reason")
+    transaction(providers.switch, one.provider, "disabled", by=None)
+    page = admin.page("/admin/status")
+    assert "1 model has no active provider" in page.alert
+    assert (
+        page.section("Models that are not well").row("small").cell("Health").texts[0].startswith("Unavailable since ")
+    )
 
 
 def test_what_is_wrong_is_said_in_words(people: People, wire: redis.Redis, signed_in: SignedIn) -> None:

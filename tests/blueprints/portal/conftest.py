@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from flask import Flask
 from flask.testing import FlaskClient
 from itsdangerous import URLSafeTimedSerializer
@@ -20,6 +21,7 @@ from app.blueprints.portal import keys as keys_page
 from app.domain import catalog, identity, keys, sessions, subscriptions
 from app.domain.person import Person
 from app.extensions import db, transaction
+from app.gateway.traffic import Traffic
 from app.ledger.posting import post
 from app.metering.usage import Attempt, UsageEvent
 from app.runtime.ids import new_id
@@ -169,3 +171,15 @@ def use(person: Person, of: catalog.Model, at_ms: int, *, key_id: str | None = N
     post([used])
     db.session.rollback()
     return used.request_id
+
+
+def tell(wire: redis.Redis, deployment_id: str, *, failures: int = 0, answers: int = 0) -> None:
+    """Attempts at a deployment as the gateway tells them: answers, then failures."""
+    traffic = Traffic(wire.execute_command)
+    for _ in range(answers):
+        traffic.asked(deployment_id)
+        traffic.succeeded(deployment_id)
+    for _ in range(failures):
+        traffic.asked(deployment_id)
+        traffic.failed(deployment_id, "The upstream at 10.0.0.7 is broken.")
+    traffic.tell()

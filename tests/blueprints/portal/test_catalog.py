@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+import redis
 
 from app import clock
 from app.clock import now
@@ -15,7 +16,7 @@ from app.domain import catalog, providers, subscriptions
 from app.domain.catalog import CAPABILITIES, DeploymentSpec, Model
 from app.extensions import db, transaction
 from app.gateway.endpoints import TABLE
-from tests.blueprints.portal.conftest import Browser, make_key, make_model, subscribe, use
+from tests.blueprints.portal.conftest import Browser, make_key, make_model, subscribe, tell, use
 from tests.house import Once, People
 from tests.page import Page, read
 
@@ -267,12 +268,29 @@ def test_badges_and_my_access_stand_at_each_model(signed_in: Callable[[str], Bro
     assert page.row("alpha").cell("My access") == "Subscribed"
     assert page.row("beta").cell("My access") == "On request"
     badges = {row.name: row.cell("Model").texts[2:] for row in page.rows}
-    assert (badges["alpha"], badges["beta"], badges["delta"]) == (
-        ["New"],
-        ["Restricted access", "New"],
-        ["Unavailable"],
-    )
+    assert (badges["alpha"], badges["beta"]) == (["New"], ["Restricted access", "New"])
+    assert [badge.split(" since ")[0] for badge in badges["delta"]] == ["Unavailable"]
     assert badges["gamma"][1].startswith(f"Deprecated since {now().day} ")
+
+
+def test_a_model_whose_calls_fail_is_failing_wherever_it_is_shown_and_people_see_no_reason(
+    people: People, small: Model, wire: redis.Redis, signed_in: Callable[[str], Browser]
+) -> None:
+    tell(wire, small.deployments[0].id, failures=3)
+    owner, admin = signed_in("owner"), signed_in("admin")
+    for page in (owner.page("/models"), owner.page("/models?view=table"), owner.page("/models/small")):
+        assert any(text.startswith("Failing since ") for text in page.texts)
+    assert owner.page("/models/small").alert.heading == "This model is failing"
+    assert names(owner.page("/models?status=failing")) == ["small"]
+    assert names(owner.page("/models?status=available")) == []
+    [row] = owner.get("/models?format=json", buffered=True).get_json()["data"]
+    assert row["available"] is False
+    for path in ("/models", "/models?view=table", "/models/small"):
+        assert "10.0.0.7" not in owner.get(path).text, path
+        assert "10.0.0.7" in admin.get(path).text, path
+    assert "Failing since" in admin.page("/admin/models").row("small").cell("Status")
+    tell(wire, small.deployments[0].id, answers=100)
+    assert names(owner.page("/models?status=failing")) == []
 
 
 def test_the_table_tells_the_longest_answer_and_how_each_model_has_answered_of_late(
@@ -287,7 +305,7 @@ def test_the_table_tells_the_longest_answer_and_how_each_model_has_answered_of_l
     page = owner.page("/models?view=table&sort=-longest")
     assert [name for name in page.row_names if name != "small"] == ["long", "short"]
     assert "16.3k out" in page.row("long").cell("Context").texts
-    assert page.row("small").cell("Last 24 h") == "75% ok 250 ms"
+    assert page.row("small").cell("Last 24 h") == "75% ok 250 ms 2941 tokens/s"
     assert page.row("long").cell("Last 24 h") == "–"
 
 
@@ -346,6 +364,7 @@ def test_performance_is_that_of_everybody_and_names_nobody(
     use(people.stranger, small, now_ms, stream=False, outcome="error", status=502)
     use(people.stranger, small, now_ms - 2 * 86_400_000, stream=False)
     answer = owner.get("/models/small?tab=performance")
+    assert read(answer).section("Uptime").table().row_names[0] == f"{clock.now():%H}:00"
     answered = read(answer).table("How the model has answered everybody")
     assert answered.row("Last 24 hours").cells == {
         "Period": "Last 24 hours", "Requests": "3", "Failed": "33.3%", "First token": "500 ms", "Tokens/s": "40.0",
@@ -353,10 +372,92 @@ def test_performance_is_that_of_everybody_and_names_nobody(
     }  # fmt: skip
     week = answered.row("Last 7 days")
     assert (week.cell("Requests"), week.cell("Failed")) == ("4", "25%")
+    assert answered.row("Last 30 days").cell("Requests") == "4"
     assert "stranger" not in answer.text
     assert answer.text.count("<svg") == owner.get("/models/small?tab=performance&span=7d").text.count("<svg")
     guarded = transaction(make_model, None, "hidden-one", status="hidden")
     assert owner.get(f"/models/{guarded.name}?tab=performance").status_code == 404
+
+
+def test_a_model_page_shows_price_limits_health_and_a_first_call_at_a_glance(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    owner = signed_in("owner")
+    page = owner.page("/models/small")
+    assert page.headings[1:6] == ["Price", "Limits and capabilities", "Health", "Quickstart", "About"]
+    assert "No requests in 24 h" in page.section("Health")
+    for duration_ms in (1000, 3000, 9000):
+        use(
+            people.owner, small, clock.now_ms(), stream=True, duration_ms=duration_ms, ttft_ms=500, completion_tokens=50
+        )
+    use(people.owner, small, clock.now_ms(), outcome="error", status=502)
+    health = owner.page("/models/small").section("Health")
+    assert health.facts == {
+        "Response, p50": "3.0 s",
+        "First token, p50": "500 ms",
+        "Tokens/s": "20.0",
+        "Requests, 24 h": "4",
+    }
+    assert "75% up in 24 h" in health
+    assert "small" in owner.page("/models/small").code("curl")
+
+
+def test_uptime_and_times_of_each_provider_stand_beside_those_of_the_model(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    other = transaction(providers.create, by=None, name="Other", kind="echo", config={}).id
+    now_ms = clock.now_ms()
+    use(people.owner, small, now_ms, duration_ms=1000)
+    use(people.owner, small, now_ms, provider_id=other, duration_ms=5000)
+    use(people.owner, small, now_ms, provider_id=other, outcome="error", status=502)
+    use(people.owner, small, now_ms - 20 * 86_400_000, provider_id="gone", duration_ms=100)
+    owner = signed_in("owner")
+    times = owner.page("/models/small?tab=performance").table("Response times by provider")
+    assert times.column("Provider") == ["All", "Echo", "Other"]
+    assert times.column("Uptime") == ["66.7%", "100%", "50%"]
+    assert times.column("Response p50") == ["1.0 s", "1.0 s", "5.0 s"]
+    month = owner.page("/models/small?tab=performance&span=30d")
+    assert month.table("Response times by provider").column("Provider") == ["All", "(removed)", "Echo", "Other"]
+    assert len(month.section("Uptime").table().rows) == 30
+
+
+def test_admins_see_how_each_deployment_does_and_others_do_not(
+    people: People, wire: redis.Redis, signed_in: Callable[[str], Browser]
+) -> None:
+    first, second = (
+        transaction(providers.create, by=None, name=name, kind="echo", config={}) for name in ("First", "Second")
+    )
+    at = [DeploymentSpec(provider_id=one.id, upstream_model=f"{one.name}-up") for one in (first, second)]
+    model = transaction(make_model, None, "served-twice", deployments=at)
+    ways = {one.provider.name: one.id for one in model.deployments}
+    use(people.owner, model, clock.now_ms(), provider_id=second.id, deployment_id=ways["Second"], duration_ms=2000)
+    tell(wire, ways["First"], failures=3)
+    page = signed_in("auditor").page("/models/served-twice?tab=performance")
+    table = page.table("How each deployment does")
+    assert table.column("Deployment") == ["First First-up", "Second Second-up"]
+    assert table.column("Health")[0].text.startswith("Failing since ")
+    assert (table.column("Attempts")[0], table.column("Response p50")) == ("3 3 failed", ["–", "2.0 s"])
+    assert "First-up" not in signed_in("owner").get("/models/served-twice?tab=performance").text
+
+
+def test_the_catalogue_is_sorted_by_latency_and_throughput_and_what_nobody_called_comes_last(
+    people: People, signed_in: Callable[[str], Browser]
+) -> None:
+    owner = signed_in("owner")
+    made = {name: transaction(make_model, None, name) for name in ("idle", "quick", "steady")}
+    assert names(owner.page("/models?sort=latency")) == ["idle", "quick", "steady"]
+    at_ms = clock.now_ms()
+    use(people.owner, made["quick"], at_ms, stream=True, duration_ms=1100, ttft_ms=100, completion_tokens=10)
+    use(people.owner, made["steady"], at_ms, stream=True, duration_ms=1900, ttft_ms=900, completion_tokens=80)
+    for query, found in (
+        ("latency", ["quick", "steady", "idle"]),
+        ("-latency", ["steady", "quick", "idle"]),
+        ("-throughput", ["steady", "quick", "idle"]),
+        ("throughput", ["quick", "steady", "idle"]),
+    ):
+        for view in ("cards", "table"):
+            assert names(owner.page(f"/models?sort={query}&view={view}")) == found, query
+    assert "First token 100 ms · 10 tokens/s" in owner.page("/models")
 
 
 def test_the_access_tab_lists_the_keys_that_can_call_the_model(
