@@ -154,7 +154,7 @@ class AnthropicExchange(Exchange):
             elif kind == "message_delta" and self._tally.usage.estimated and self._reason is not None:
                 self._tally.conclude()
                 data = usage.with_member(data, "usage", self._charged())
-            piece = b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
+            piece = b"event: %b\ndata: %b\n\n" % (kind.encode(errors="replace"), data)  # JSON may hold half a pair
             if kind == "message_stop":
                 last = piece
             elif began:

@@ -221,7 +221,7 @@ class ResponsesExchange(TalliedExchange):
                 elif len(event.response) or kind in ENDS:
                     data = self._lifecycle(kind, data, event)
                 self._last = data
-                piece = b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
+                piece = b"event: %b\ndata: %b\n\n" % (kind.encode(errors="replace"), data)  # JSON may hold half a pair
             if kind in ENDS:
                 self._answer.finish()
                 return held + piece

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.providers.addresses import AddressPolicy
@@ -79,6 +79,7 @@ odd = st.fixed_dictionaries({"type": kinds | values}, optional={
 })  # fmt: skip
 
 
+@example([{"type": "\ud83d"}], False)
 @given(st.lists(odd | values, max_size=5), st.booleans())
 def test_any_stream_is_events_of_ours_or_a_failure(events: list[Any], neutral: bool) -> None:
     pieces = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -14,9 +14,11 @@ from app.metering.quantities import NAMES
 from app.providers import adapter
 from app.providers.addresses import AddressPolicy
 from app.providers.base import UpstreamRequest, Usage
-from app.providers.openai_responses import _unpriced_in, body_of, usage_object
+from app.providers.http import Answer
+from app.providers.openai_responses import ResponsesExchange, _unpriced_in, body_of, usage_object
 from app.providers.usage import read
 from app.runtime.jsonbody import places_of
+from bench.answers import Canned
 from tests.providers.contract import Recording, Stage, playing
 from tests.services.upstream import Upstream, response, said
 
@@ -198,3 +200,10 @@ def test_other_kinds_are_asked_as_chats_unless_their_settings_say_otherwise() ->
     assert not made(made.Settings(), policy=policy).speaks("openai_responses")
     assert made(made.Settings(responses=True), policy=policy).speaks("openai_responses")
     assert made(made.Settings(), policy=policy).speaks("openai_chat")
+
+
+def test_an_event_of_half_a_pair_of_surrogates_is_passed_on() -> None:
+    pieces = [b'data: {"type":"response.created","response":{}}\n\n', b'data: {"type":"\\ud83d"}\n\n']
+    pieces.append(b'data: {"type":"response.completed","response":{"status":"completed"}}\n\n')
+    exchange = ResponsesExchange(cast(Answer, Canned(pieces)), request_of(b"{}", None), None, 60.0)
+    assert b'event: ?\ndata: {"type":"\\ud83d"}\n\n' in b"".join(exchange.events())
