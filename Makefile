@@ -29,7 +29,8 @@ endef
 test test-all test-at check: export PYTHONDONTWRITEBYTECODE =
 
 PYTEST = pytest -n $(JOBS) --dist loadgroup
-# A quick file runs in one process: what it makes for its first test, the others have. Of a test of many cases six are shown.
+# A quick file runs in one process: what it makes for its first test, the others have. Of a test of many cases six are shown,
+# and of those that cost much as many as tests/costs.txt says.
 QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check --most-cases 6 -m "not slow and not browser and not services" -p no:schemathesis \
 	--ignore tests/blueprints/api/test_schemathesis.py
 

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from jinja2 import FileSystemBytecodeCache
 
 from app import clock
+from tests.costs import Costs, allowed_cases, without_case
 from tests.groups import ByGroup
 from tests.services.chromium import Chromium, NoChromium, find_chromium
 from tests.services.memory import IN_MEMORY, PLACE
@@ -239,8 +240,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--every-combination", action="store_true", help="every test on each database and through each lane"
     )
     parser.addoption(
-        "--most-cases", type=int, default=0, help="of a test of more cases so many, evenly chosen; 0 for all"
+        "--most-cases",
+        type=int,
+        default=0,
+        help="of a test of more cases so many, evenly chosen; 0 for all. Of those that tests/costs.txt names, as many as it says",
     )
+    parser.addoption(
+        "--measure-costs", action="store_true", help="write tests/costs.txt again, from all that could be run"
+    )
+
+
+costs = Costs()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    costs.add(report.nodeid, getattr(report, "cpu_s", 0))  # none is told of a process that died
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("measure_costs") and not hasattr(session.config, "workerinput"):
+        costs.write()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -271,12 +290,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _choose(config: pytest.Config, items: list[pytest.Item], most: int) -> None:
-    """Leave `most` cases of each test, spread evenly over them all."""
+    """Leave so many cases of each test, spread evenly over them all."""
+    allowed = {} if config.getoption("measure_costs") else allowed_cases()
     cases: dict[object, list[pytest.Item]] = {}
     for item in items:
         cases.setdefault(getattr(item, "function", item), []).append(item)
-    chosen = {of[at * len(of) // most] for of in cases.values() if len(of) > most for at in range(most)}
-    left_out = {item for of in cases.values() if len(of) > most for item in of} - chosen
+    left_out = set()
+    for of in cases.values():
+        shown = min(most, allowed.get(without_case(of[0].nodeid), most))
+        if len(of) > shown:
+            left_out.update(of)
+            left_out.difference_update(of[at * len(of) // shown] for at in range(shown))
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 
@@ -300,6 +324,12 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """pytest has looked for what was not closed, and does so once more: nothing was made since."""
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Begin no test shortly before a full hour: an hour, a day or a month may end there in the midst of it, and what is
@@ -307,12 +337,14 @@ def pytest_runtest_setup() -> None:
     left = 3600 - clock.now_s() % 3600
     if left < QUIET_S:
         time.sleep(left)
+    costs.since_last_s()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Show the log of each Portico beside the failure of a test that used it."""
+    """Show the log of each Portico beside the failure of a test that used it, and tell what it cost."""
     report = yield
+    report.cpu_s = costs.since_last_s()  # type: ignore[attr-defined]
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
             for one in value.started if isinstance(value, PorticoStarter) else [value]:
