@@ -71,16 +71,6 @@ def tombstone(request_id: str) -> str:
     return f"{TAG}:done:{request_id}"
 
 
-def refusal(request_id: str) -> str:
-    """Why a request was refused, kept for a day: `app.metering.usage.Refusal` as JSON."""
-    return f"{TAG}:refusal:{request_id}"
-
-
-def refusals(person_id: str, hour: int) -> str:
-    """Counter of the refusals kept for a person in an hour of Unix time."""
-    return f"{TAG}:refusals:{person_id}:{hour}"
-
-
 def last_calls(key_id: str) -> str:
     """Hash of how a key's calls began: "ok:<agent>" or "refused:<agent>" -> `app.metering.usage.LastCall` as JSON."""
     return f"{TAG}:last_calls:{key_id}"

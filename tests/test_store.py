@@ -31,7 +31,7 @@ def test_a_counters_name_is_read_back_from_its_key(kind: str, id: str, period: s
 
 def test_all_keys_that_a_script_touches_lie_in_one_slot() -> None:
     named = (store.caller("d"), store.scope("key", "1"), store.spent("key", "1", "total"), store.slots("key", "1"),
-             store.hold("r"), store.tombstone("r"), store.refusal("r"), store.denials(1), store.counted("c"), store.METER,
+             store.hold("r"), store.tombstone("r"), store.denials(1), store.counted("c"), store.METER,
              store.LEASES, store.USAGE, store.EXHAUSTED, store.DIRECTORY, store.PROBE)  # fmt: skip
     assert {name.partition("}")[0] for name in named} == {"{org:default"}
     assert len(set(named)) == len(named)

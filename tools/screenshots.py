@@ -22,7 +22,7 @@ import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from app import clock
-from app.metering.usage import Attempt, UsageEvent
+from app.metering.usage import Attempt, Refusal, UsageEvent
 from app.runtime.ids import new_id
 from config import Config, load
 from tests.services.chromium import find_chromium
@@ -132,6 +132,7 @@ class Seed:
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
         last = _post_past(config, user["id"], [key["id"] for key in keys], cloud)
         _post_of_team(config, user["id"], team, team_key, cloud)
+        refused, counted = _post_refused(config, user["id"], keys[0]["id"])
         request_id = self._budgets(ada, keys[0]["id"], team)
         return {
             "connect": f"key={keys[0]['id']}", "key": f"/keys/{keys[0]['id']}", "key-rotated": f"/keys/{keys[1]['id']}",
@@ -139,7 +140,8 @@ class Seed:
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
             "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}",
-            "request": f"/activity/{last}", "team": f"/teams/{team}", "budget_request": f"/budget-requests/{request_id}",
+            "request": f"/activity/{last}", "refused": f"/activity/{refused}", "counted": f"/activity/{counted}",
+            "team": f"/teams/{team}", "budget_request": f"/budget-requests/{request_id}",
         }  # fmt: skip
 
     def _change_keys(self, ada: requests.Session, id: str) -> None:
@@ -269,6 +271,44 @@ def _post_of_team(config: Config, person_id: str, team_id: str, key_id: str, pro
         )  # fmt: skip
 
 
+def _post_refused(config: Config, person_id: str, key_id: str) -> tuple[str, str]:
+    """Writes refused calls of the last days. Returns the ids of one that a budget refused, and of many that are counted."""
+    from app import create_app
+    from app.ledger import posting
+
+    now_ms, nano = clock.now_ms(), 1_000_000_000
+
+    def refused(ago_s: int, status: int, code: str | None, message: str, refusal: Refusal, **more: Any) -> UsageEvent:
+        base: dict[str, Any] = {"person_id": person_id, "key_id": key_id, "model": "gpt-4o-mini", "refused": 1}
+        return UsageEvent(
+            request_id=new_id(), attempt=1, kind="refusal", at_ms=now_ms - ago_s * 1000, outcome="refused", status=status,
+            endpoint="/v1/chat/completions", api_type="chat", error_code=code, error_message=message, refusal=refusal,
+            **base | more,
+        )  # fmt: skip
+
+    budget = refused(
+        90, 429, "insufficient_quota", "The budget of key delivery-notes can't pay for this request: limit 25, spent 24.91, "
+        "reserved 0.05, remaining 0.04; the request may cost 0.0905.",
+        Refusal(reason="budget", scope_kind="key", scope_id=key_id, scope_shown="delivery-notes", limit=25 * nano,
+                spent=24_910_000_000, held=50_000_000, amount=90_500_000, affordable_tokens=612, resets_ms=now_ms + 10**9),
+    )  # fmt: skip
+    too_many = "Rate limit of key delivery-notes reached: 120 requests a minute. Try again in 1 s."
+    many = refused(
+        240, 429, "rate_limit_exceeded", too_many, Refusal(reason="requests", counted=True), refused=134
+    )  # fmt: skip
+    others = [
+        refused(3600, 404, "model_not_found", "The model 'gpt-9' does not exist or this key may not use it.",
+                Refusal(reason="model", asked="gpt-9"), model=""),
+        refused(7200, 400, None, "'temperature' must be a number from 0 to 2.", Refusal(reason="other"), model=""),
+        refused(300, 401, "invalid_api_key", "This API key is not valid.", Refusal(reason="other", counted=True), refused=41,
+                person_id="", key_id=None, model=""),
+    ]  # fmt: skip
+    app = create_app(config, ())
+    with app.app_context():
+        posting.post([budget, many, *others])
+    return budget.request_id, many.request_id
+
+
 def _rules(config: Config) -> str:
     """Creates two approval rules, which the management API cannot create. Returns the id of the first."""
     from app import create_app
@@ -393,7 +433,10 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "usage-dates", "person", "/usage?range=custom&from=2026-01-01&to=2026-01-02"
     yield "activity", "person", "/activity"
     yield "activity-errors", "person", "/activity?status=error&range=7"
+    yield "activity-refused", "person", "/activity?status=refused"
     yield "request", "person", seeded["request"]
+    yield "refused", "person", seeded["refused"]
+    yield "refused-counted", "person", seeded["counted"]
     yield "teams", "person", "/teams"
     yield "team-new", "person", "/teams/new"
     yield "team", "person", seeded["team"]

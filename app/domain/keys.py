@@ -364,10 +364,10 @@ def paid_by(found: Iterable[Subscription]) -> dict[str, list[ApiKey]]:
 
 
 def count_using(model: Model) -> int:
-    """The number of active keys that can call a model: those that name it, and those for all models whose owner has a
-    live subscription to it."""
+    """The number of active keys that can call a model: those that name it, and those for all models, whose owner or team has
+    an active subscription to it."""
     may = _has_status("active"), or_(has_no_word(ApiKey.models), has_word(ApiKey.models, model.name))
-    found = union(*(paid.where(*may) for paid in _paid_for(model.name, *LIVE))).subquery()
+    found = union(*(paid.where(*may) for paid in _paid_for(model.name, "active"))).subquery()
     query = select(func.count()).select_from(found)
     return db.session.scalar(query) or 0
 

@@ -550,6 +550,14 @@ def _must_be_admin(by: Person) -> None:
         )
 
 
+def is_last_owner(team: Team, person: Person) -> bool:
+    """Whether a team would be without an owner if this person left it."""
+    owners = db.session.scalars(
+        select(Membership.person_id).where(Membership.team_id == team.id, Membership.role == "owner").limit(2)
+    )
+    return list(owners) == [person.id]
+
+
 def _must_keep_an_owner(team: Team, leaving: Person) -> None:
     """Raise `Conflict` if `leaving` is the last owner. It locks the team, so that two owners cannot leave concurrently."""
     db.session.execute(select(Team.id).where(Team.id == team.id).with_for_update())

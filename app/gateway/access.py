@@ -53,7 +53,7 @@ class Access:
             self._known[bearer] = known
         record = known[1]
         if record is None or (record.expires_ms is not None and record.expires_ms <= clock.now_ms()):
-            raise bad_key()
+            raise bad_key(record)
         return record
 
     def _told(self, bearer: str, known: tuple[float, CallerRecord | None] | None, now: float) -> CallerRecord | None:

@@ -128,7 +128,9 @@ def _attempt(call: Call, candidate: Candidate) -> Delivery:
     finally:
         call.resume()
     call.first_byte_at = time.monotonic()
-    if not request.stream:
+    if request.stream:
+        call.came()
+    else:
         call.ended_at = call.first_byte_at
         exchange.close()
     return Delivery(exchange, first, pieces)

@@ -94,6 +94,7 @@ class Call:
         self.deployment_id: str | None = None
         self.started = self.beaten_at = time.monotonic()
         self.first_byte_at: float | None = None
+        self.first_token_at: float | None = None  # of a stream
         self.ended_at: float | None = None
         self.outcome: Outcome = "ok"
         self.status = 200
@@ -138,6 +139,12 @@ class Call:
 
     def failed(self, outcome: Outcome, status: int, code: str | None = None, message: str | None = None) -> None:
         self.outcome, self.status, self.error_code, self.error_message = outcome, status, code, message
+
+    def came(self) -> None:
+        """A piece of a stream came. Its time to first token ends with the first that has something of the answer in it, and not
+        with a head that only names the role; where an answer is no chat or text, with its first piece."""
+        if self.request.capability not in ("chat", "completions") or self.usage.completion_tokens:
+            self.first_token_at = time.monotonic()
 
     @property
     def usage(self) -> Usage:
@@ -230,7 +237,8 @@ class Call:
         event.error_code, event.error_message = self.error_code, self.error_message
         event.duration_ms = int(((self.ended_at or time.monotonic()) - self.started) * 1000)
         if self.first_byte_at is not None:
-            event.ttft_ms = int((self.first_byte_at - self.started) * 1000)
+            if self.first_token_at is not None:
+                event.ttft_ms = int((self.first_token_at - self.started) * 1000)
             used = self.usage
             event.prompt_tokens, event.cached_tokens = used.prompt_tokens, used.cached_tokens
             event.completion_tokens = used.completion_tokens

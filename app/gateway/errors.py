@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.directory import CallerRecord
+from app.metering.usage import Refusal
+
 INVALID = "invalid_request_error"
 KEYS_PAGE = "/keys"
 # For what another attempt can't change: clients would repeat it, and hide its message.
@@ -39,7 +42,8 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
         self.original = original  # the upstream's own words, see `UpstreamError`
         self.page = page  # of the portal, where people can do something about it; the door tells its address
-        self.denied_model: str | None = None  # the name, when that is why
+        self.refusal: Refusal | None = None  # the limit or the model that is why
+        self.caller: CallerRecord | None = None  # whose key it is, where that is known although it is not valid
 
 
 def no_key() -> ApiError:
@@ -52,14 +56,17 @@ def no_key() -> ApiError:
     )
 
 
-def bad_key() -> ApiError:
-    return ApiError(
+def bad_key(caller: CallerRecord | None = None) -> ApiError:
+    """`caller` is the record of a key that has expired."""
+    error = ApiError(
         401,
         INVALID,
         "invalid_api_key",
         "This API key is not valid: it is unknown, paused, revoked or expired. The portal tells which, under API keys.",
         page=KEYS_PAGE,
     )
+    error.caller = caller
+    return error
 
 
 def bad_request(message: str, param: str | None = None) -> ApiError:
@@ -90,7 +97,7 @@ def unknown_model(name: str, page: str, status: int = 404) -> ApiError:
         f" {page}",
         param="model",
     )
-    error.denied_model = name
+    error.refusal = Refusal(reason="model", asked=name)
     return error
 
 

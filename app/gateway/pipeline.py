@@ -82,9 +82,7 @@ def _reserve(runtime: Runtime, call: Call, query: RouteQuery) -> None:
     try:
         call.hold = runtime.reserve(call, chain, charge, query)
     except Refused as refused:
-        error = refusals.refusal_of(call, refused, runtime.config)
-        runtime.keep_refusal(refusals.record_of(call, refused, error.message))
-        raise error from None
+        raise refusals.refusal_of(call, refused, runtime.config) from None
     except SpoolFull:
         raise errors.unavailable("The usage log") from None
     except (RedisAway, MeterClosed, ReplyError) as trouble:

@@ -17,6 +17,12 @@ from config import Config
 
 def refusal_of(call: Call, refused: Refused, config: Config) -> ApiError:
     """The error for a call whose reserve was refused: what limit, of whom, and the way out."""
+    error = _error(call, refused, config)
+    error.refusal = _facts(refused)
+    return error
+
+
+def _error(call: Call, refused: Refused, config: Config) -> ApiError:
     scope = f"{refused.scope.kind} {refused.scope.shown}"
     if refused.reason == "unpriced" and pricing.is_priced(call.price, call.bound):
         member = pricing.unpriced_member(call.price, call.bound)
@@ -88,21 +94,13 @@ def _page_of(call: Call, scope: ScopeRef, config: Config) -> str:
     return f"{config.origin_asked(call.origin)}/budgets/{scope.kind}/{quote(scopes.address_of(call.caller, scope), safe=':')}"
 
 
-def record_of(call: Call, refused: Refused, message: str) -> Refusal:
-    """What is kept of a refusal, for its owner and for admins."""
+def _facts(refused: Refused) -> Refusal:
+    """What is kept of the limit, for the caller's owner and for admins."""
     return Refusal(
-        request_id=call.id,
-        at_ms=clock.now_ms(),
-        person_id=call.caller.person_id,
-        key_id=call.caller.id if call.caller.kind == "key" else None,
-        team_id=call.caller.team_id,
-        model=call.model.name,
-        endpoint=call.endpoint,
         reason=refused.reason,
         scope_kind=refused.scope.kind,
         scope_id=refused.scope.id,
         scope_shown=refused.scope.shown,
-        message=message,
         limit=refused.limit,
         spent=refused.spent,
         held=refused.held,

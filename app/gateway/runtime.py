@@ -22,11 +22,12 @@ from app.gateway.errors import unavailable
 from app.gateway.last_calls import LastCalls
 from app.gateway.local_rates import LocalRates
 from app.gateway.redis_wire import RedisAway, RedisWire
+from app.gateway.refused_calls import RefusedCalls
 from app.gateway.routing import Routes
 from app.metering.outbox import Spool
 from app.metering.reservations import BEAT_S, NO_QUERY, Charge, Hold, Meter, MeterClosed, Refused, RouteQuery
 from app.metering.scopes import ScopeRef
-from app.metering.usage import Refusal, UsageEvent
+from app.metering.usage import UsageEvent
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables
 from app.runtime import failpoints
@@ -89,6 +90,7 @@ class Runtime:
         self.local_rates = LocalRates()
         self.denials = Denials(self.wire.call, secrets.key_pepper)
         self.last_calls = LastCalls(self.wire.call)
+        self.refused_calls = RefusedCalls(self.wire.call)
         self._live: set[Call] = set()
         self._unsettled: dict[Call, _Waiting] = {}
         self._unspooled: list[bytes] = []  # lines that the disk has not taken; while there are any, no call is let in
@@ -125,16 +127,6 @@ class Runtime:
             if not expired:
                 raise
         return self.meter.reserve(call.id, scopes, charge, event, query)
-
-    def keep_refusal(self, refusal: Refusal) -> None:
-        """Keep why a call was refused; the client does not wait for it."""
-        gevent.spawn(self._keep_refusal, refusal)
-
-    def _keep_refusal(self, refusal: Refusal) -> None:
-        try:
-            self.meter.keep_refusal(refusal)
-        except _NOT_TAKEN as error:
-            log.warning("a refusal could not be kept", request_id=refusal.request_id, reason=str(error))
 
     def settle(self, call: Call) -> None:
         """Charge a call whose outcome is known, exactly once: first its spool line, then the meter.
@@ -200,6 +192,7 @@ class Runtime:
                 self._settle_again()
                 self.denials.tell()
                 self.last_calls.tell()
+                self.refused_calls.tell()
                 self.routes.breakers.publish()
                 self.routes.breakers.traffic.tell()
             except _NOT_TAKEN as error:

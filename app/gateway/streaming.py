@@ -49,6 +49,8 @@ def relay(call: Call, delivery: Delivery, settle: Callable[[], None]) -> Iterato
                 break
             finally:
                 call.resume()
+            if call.first_token_at is None:
+                call.came()
         delivery.ended(None)
     except GeneratorExit:
         # Writing to the client failed, or the server closed the answer.

@@ -32,7 +32,8 @@ Unbounded = Annotated[str, mapped_column(Text())]
 # SQLite numbers rows only in an INTEGER PRIMARY KEY.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
-FAILED = text("outcome = 'error'")  # spelled as in the indexes, so that a query can use them
+# Spelled as in the indexes, so that a query can use them.
+FAILED, REFUSED = text("outcome = 'error'"), text("outcome = 'refused'")
 # Columns that the indexes of entries include, so that sums and times of many entries need no step to each.
 INCLUDED = ("kind", "outcome", "stream", "prompt_tokens", "completion_tokens", "cost_nano", "duration_ms", "ttft_ms")
 
@@ -77,6 +78,11 @@ class UsageEntry(Measured, Base):
             for name, given in ((name, text(f"{name} IS NOT NULL")) for name in ("session_id", "turn_id"))
         ),
         Index("ix_usage_entry_errors", "at_ms", "id", sqlite_where=FAILED, postgresql_where=FAILED),
+        *(
+            Index(f"ix_usage_entry_refused_{name}", name, "at_ms", "id", sqlite_where=REFUSED, postgresql_where=REFUSED)
+            for name in ("person_id", "key_id", "team_id", "model")
+        ),
+        Index("ix_usage_entry_refused", "at_ms", "id", sqlite_where=REFUSED, postgresql_where=REFUSED),
     )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
@@ -121,6 +127,8 @@ class UsageEntry(Measured, Base):
     )  # counts of what the price lacks, by name
     attempts: Mapped[list[Any]] = mapped_column(JSON)  # tries: deployment_id, provider_id, duration_ms, error
     scopes: Mapped[list[Any]] = mapped_column(JSON)  # counters charged: [scope kind, scope id, period name]
+    refused: Mapped[int] = mapped_column(server_default="0")  # how many calls a refusal stands for; 0 for all else
+    refusal: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # `app.metering.usage.Refusal`
 
     @property
     def at(self) -> datetime:

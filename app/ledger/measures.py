@@ -56,7 +56,7 @@ DIMENSIONS = (
     "api_type",
     "stream",
 )
-# Milliseconds and nano-units; `errors` and `cancelled` are parts of `requests`.
+# Milliseconds and nano-units; `errors` and `cancelled` are parts of `requests`, `refused` calls are none of them.
 MEASURES = (
     "requests",
     "errors",
@@ -67,6 +67,7 @@ MEASURES = (
     "duration_ms",
     "ttft_ms",
     "ttft_count",
+    "refused",
 )
 
 Group = tuple[Any, ...]
@@ -93,6 +94,7 @@ class Summed(Measured):
     duration_ms: Mapped[int]
     ttft_ms: Mapped[int]
     ttft_count: Mapped[int]
+    refused: Mapped[int] = mapped_column(server_default="0")
 
 
 def writing() -> AbstractContextManager[Connection]:
@@ -141,7 +143,7 @@ def measures_of(event: UsageEvent) -> tuple[int, ...]:
     """The amounts that an event adds, in the order of `MEASURES`.
 
     Only an event of the kind `usage` is a request, with an outcome and times. A `late` event corrects tokens and money; a
-    `repair` or `credit` moves a counter and adds nothing.
+    `repair` or `credit` moves a counter and adds nothing. A `refusal` adds the calls that it stands for, and nothing else.
     """
     counts = event.kind == "usage"
     return (
@@ -154,6 +156,7 @@ def measures_of(event: UsageEvent) -> tuple[int, ...]:
         event.duration_ms if counts else 0,
         (event.ttft_ms or 0) if counts else 0,
         int(counts and event.ttft_ms is not None),
+        event.refused,
     )
 
 

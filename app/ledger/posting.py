@@ -23,7 +23,9 @@ Name = tuple[str, int, str]  # request id, attempt, kind: the unique name of an 
 
 CHUNK = 500  # rows per INSERT; SQLite accepts at most 32,766 parameters
 
-_FIELDS = tuple(field for field in UsageEvent.__struct_fields__ if field not in ("attempts", "scopes", "unpriced"))
+_FIELDS = tuple(
+    field for field in UsageEvent.__struct_fields__ if field not in ("attempts", "scopes", "unpriced", "refusal")
+)
 
 
 def name_of(event: UsageEvent) -> Name:
@@ -78,6 +80,7 @@ def _row(event: UsageEvent) -> dict[str, Any]:
     row["attempts"] = msgspec.to_builtins(event.attempts)
     row["scopes"] = event.scopes
     row["unpriced"] = event.unpriced or {}
+    row["refusal"] = msgspec.to_builtins(event.refusal)
     return row
 
 

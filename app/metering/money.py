@@ -56,3 +56,17 @@ def up(tokens: int, per_mtok: int) -> int:
 def half_up(amount: int, scale: int) -> int:
     """A sum of counts times prices, `scale` times too large, rounded half up: what is charged."""
     return (2 * amount + scale) // (2 * scale)
+
+
+def percent(part: float | None, whole: float = 1, digits: int = 1) -> str:
+    """`percent(1, 8)` → `12.5%`. A share above zero never reads 0%, and a share below one never reads 100%."""
+    if part is None or not whole:
+        return "–"
+    share = part / whole * 100
+    step = 10**-digits
+    if 0 < share < step / 2:
+        return f"<{step:.{digits}f}%"
+    if 100 - step / 2 <= share < 100:
+        return f">{100 - step:.{digits}f}%"
+    text = f"{share:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"

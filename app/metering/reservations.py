@@ -24,13 +24,11 @@ import structlog
 from app import clock, store
 from app.metering import money, periods, pricing
 from app.metering.scopes import ScopeRef
-from app.metering.usage import Refusal, UsageEvent
+from app.metering.usage import UsageEvent
 
 # A test that waits for a lease to end shortens it.
 LEASE_MS = int(os.environ.get("PORTICO_LEASE_MS", "20000"))
 BEAT_S = LEASE_MS / 4000
-REFUSALS_AN_HOUR = 5_000  # of one person: nobody else's flood takes somebody's explanation
-REFUSAL_S = 86_400
 ORIGIN_S = 3600  # how long a silent conversation is remembered
 SHORTEST_ANSWER = 16  # tokens; where fewer would fit, the budget is as good as used up
 OUTPUTS = 64  # of a caller and a model that are remembered
@@ -269,7 +267,6 @@ RESERVE = _Script(
 )  # fmt: skip
 SETTLE = _Script("settle", "clock", OUTPUTS=OUTPUTS, OUTPUTS_S=OUTPUTS_S)
 BEAT, RESTORE, OVERDUE = (_Script(name, "clock") for name in ("beat", "restore", "overdue"))
-REFUSE = _Script("refuse")
 
 
 class Meter:
@@ -529,14 +526,6 @@ class Meter:
         if not rest or not _text(rest[0]).startswith("reaped:"):
             return Settlement(bool(code))
         return Settlement(False, Reaped(*(int(number) for number in _text(rest[0]).split(":")[1:])))
-
-    def keep_refusal(self, refusal: Refusal) -> None:
-        """Keep why a request was refused, so that it can be looked up for a day, and note a budget that is used up."""
-        hour = refusal.at_ms // 3_600_000
-        keys = [store.refusals(refusal.person_id, hour), store.refusal(refusal.request_id), store.EXHAUSTED]
-        used_up = refusal.reason == "budget" and refusal.affordable_tokens < SHORTEST_ANSWER
-        scope = f"{refusal.scope_kind}:{refusal.scope_id}" if used_up else ""
-        REFUSE.run(self._send, keys, [REFUSALS_AN_HOUR, msgspec.json.encode(refusal), REFUSAL_S, scope])
 
 
 def _exact(number: int) -> int:

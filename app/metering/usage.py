@@ -12,7 +12,8 @@ import msgspec
 from app.metering.quantities import Quantities
 from app.runtime.agents import Agent
 
-Outcome = Literal["ok", "error", "cancelled"]
+Outcome = Literal["ok", "error", "cancelled", "refused"]
+Cause = Literal["requests", "tokens", "parallel", "budget", "unpriced", "model", "other"]
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,6 +27,30 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nano: int = 0
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a call was refused before an upstream was asked.
+
+    For `requests`, `tokens`, `parallel`, `budget` and `unpriced` it has the limit of a scope as it stood then: `limit`, `spent`,
+    `held` and `amount` are nano-units for a budget; for a rate `limit` is the number a minute. `model` is one that is not there
+    or that the caller may not use, `asked` its name. All else is told by the event's message. `counted` marks an event that
+    stands for the calls of a minute that were too many to be kept one by one.
+    """
+
+    reason: Cause
+    asked: str = ""
+    counted: bool = False
+    scope_kind: str = ""
+    scope_id: str = ""
+    scope_shown: str = ""  # the scope's id in words people know
+    limit: int = 0
+    spent: int = 0
+    held: int = 0
+    amount: int = 0
+    affordable_tokens: int = 0
+    retry_ms: int = 0
+    resets_ms: int | None = None
+
+
 class UsageEvent(Quantities, kw_only=True, omit_defaults=True):
     """One ledger row. `(request_id, attempt, kind)` names it for ever; money in nano-units, times in ms.
 
@@ -36,7 +61,8 @@ class UsageEvent(Quantities, kw_only=True, omit_defaults=True):
     request_id: str
     attempt: int
     # late: what came out after the reaper had settled. credit: room given back to a budget. repair: a counter put right.
-    kind: Literal["usage", "late", "credit", "repair"] = "usage"
+    # refusal: a call, or `refused` of them, that was refused before an upstream was asked; it used and cost nothing.
+    kind: Literal["usage", "late", "credit", "repair", "refusal"] = "usage"
     at_ms: int
     person_id: str
     key_id: str | None = None  # None for a call with an access token
@@ -73,33 +99,8 @@ class UsageEvent(Quantities, kw_only=True, omit_defaults=True):
     )
     attempts: tuple[Attempt, ...] = ()
     scopes: tuple[tuple[str, str, str], ...] = ()
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a request was not let in; kept for a day, so that its owner and admins can look it up by its id.
-
-    `limit`, `spent`, `held` and `amount` are nano-units for a budget; for a rate `limit` is the number a minute.
-    """
-
-    request_id: str
-    at_ms: int
-    person_id: str
-    key_id: str | None
-    team_id: str | None = None
-    model: str
-    endpoint: str
-    reason: Literal["requests", "tokens", "parallel", "budget", "unpriced"]
-    scope_kind: str
-    scope_id: str
-    scope_shown: str  # the scope's id in words people know
-    message: str  # what the client was told
-    limit: int = 0
-    spent: int = 0
-    held: int = 0
-    amount: int = 0
-    affordable_tokens: int = 0
-    retry_ms: int = 0
-    resets_ms: int | None = None
+    refused: int = 0  # how many calls a refusal stands for
+    refusal: Refusal | None = None
 
 
 class LastCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

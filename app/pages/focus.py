@@ -15,14 +15,11 @@ import msgspec
 
 from app import current
 from app.clock import from_ms
-from app.domain import audit
 from app.metering import money
 from app.metering.periods import window_of
-from app.pages.usage import GONE, Group, look_up_names
+from app.pages.usage import Group, look_up_names
 from app.reports.chargeback import DailyCharge, daily_charges
 from app.reports.planner import Reader
-
-KINDS: dict[Group, str] = {"key": "key", "team": "team", "user": "person", "provider": "provider"}  # in the audit log
 
 
 def _column(name: str) -> str:
@@ -95,7 +92,7 @@ def lines_of(charges: Sequence[DailyCharge]) -> Iterator[FocusLine]:
 
 def _names(charges: Sequence[DailyCharge]) -> dict[tuple[Group, str], str]:
     """The names of all that charges refer to, as they are or as they were last."""
-    names = look_up_names(
+    return look_up_names(
         {
             "key": {one.key_id for one in charges if one.key_id},
             "team": {one.team_id for one in charges if one.team_id},
@@ -103,10 +100,6 @@ def _names(charges: Sequence[DailyCharge]) -> dict[tuple[Group, str], str]:
             "provider": {one.provider_id for one in charges if one.provider_id},
         }
     )
-    for group, kind in KINDS.items():
-        if gone := [id for (of, id), name in names.items() if of == group and name == GONE]:
-            names |= {(group, id): name for id, name in audit.last_names(kind, gone).items()}
-    return names
 
 
 def _line(one: DailyCharge, names: dict[tuple[Group, str], str], portal: str, currency: str) -> FocusLine:

@@ -25,7 +25,7 @@ from app.domain.teams import Team
 from app.extensions import db
 from app.pages import menu
 from app.pages.usage import reader_of
-from app.reports import refused_requests, requests
+from app.reports import requests
 from app.workflows import catalog_changes
 from app.workflows.catalog_changes import CatalogFilter
 
@@ -162,17 +162,13 @@ def _providers(search: Search) -> Iterable[Ranked]:
 
 
 def _requests(search: Search) -> Iterable[Ranked]:
-    """The one request with this id, also one that was refused within the last day."""
+    """The one request with this id."""
     if not search.by_id:
         return
     id = search.text
-    if entries := requests.entries_of(reader_of(search.person), id):
-        detail = f"{entries[0].model}, {entries[0].outcome}"
-    elif refusal := refused_requests.find(search.person, id):
-        detail = f"{refusal.model}, refused"
-    else:
-        return
-    yield Ranked(_EXACT, _hit("request", id, id, detail, f"/activity/{id}"))
+    for entry in requests.entries_of(reader_of(search.person), id)[:1]:
+        detail = ", ".join(filter(None, (entry.model, entry.outcome)))
+        yield Ranked(_EXACT, _hit("request", id, id, detail, f"/activity/{id}"))
 
 
 def _subscriptions(search: Search) -> Iterable[Ranked]:

@@ -69,6 +69,7 @@ NAMED: dict[Group, tuple[Any, Any]] = {
     "key": (keys.ApiKey.id, keys.ApiKey.name), "team": (teams.Team.id, teams.Team.name),
     "user": (Person.id, Person.username), "provider": (Provider.id, Provider.name),
 }  # fmt: skip
+AUDITED: dict[Group, str] = {"key": "key", "team": "team", "user": "person", "provider": "provider"}  # in the audit log
 ORDERS: dict[Metric, usage_reports.Order] = {
     "tokens": "tokens", "requests": "requests", "cost": "cost_nano", "errors": "errors",
 }  # fmt: skip
@@ -138,6 +139,7 @@ class Names:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Group, str], str] = {}
+        self._gone: set[tuple[Group, str]] = set()
 
     def of(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
         distinct = set(ids)
@@ -147,15 +149,21 @@ class Names:
     def look_up(self, ids_of: Mapping[Group, Iterable[str]]) -> None:
         """Learns all of these names that are not known yet, by one query."""
         unknown = {group: {id for id in ids if (group, id) not in self._known} for group, ids in ids_of.items()}
-        self._known.update(look_up_names(unknown))
+        names = _present_names(unknown)
+        self._gone |= {one for one, name in names.items() if name == GONE}
+        self._known.update(_with_last_names(names))
 
     def learn(self, group: Group, names: Mapping[str, str]) -> None:
         """Adds names that are known without a query."""
         self._known.update({(group, id): name for id, name in names.items()})
 
-    def existing(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
-        """Like `of`, without those that were removed."""
+    def known(self, group: Group, ids: Iterable[str]) -> dict[str, str]:
+        """Like `of`, without those of which no name is known."""
         return {id: name for id, name in self.of(group, ids).items() if id and name != GONE}
+
+    def is_gone(self, group: Group, id: str) -> bool:
+        """Whether this is removed; its name is then the one that it had last."""
+        return (group, id) in self._gone
 
 
 class Cell(NamedTuple):
@@ -184,6 +192,7 @@ class Overview(NamedTuple):
     streams: Sums
     others: Sums
     errors: latency.Errors
+    refused: latency.Errors
     changes: dict[str, Change]
     week: list[tuple[str, list[Cell]]]
     heat_days: int | None  # how many days the hours cover; None for all
@@ -199,6 +208,11 @@ class Overview(NamedTuple):
     @property
     def success(self) -> float | None:
         return success(self.sums)
+
+    @property
+    def successes(self) -> list[float]:
+        """The success rate of each step of the chart that had requests, as a share."""
+        return [rate for row in self.rows if (rate := success(row)) is not None]
 
 
 class Line(NamedTuple):
@@ -358,7 +372,7 @@ def overview(
     sums = course.sums
     return Overview(
         period, metric, group, step, timezone, sums, course.before, course.rows, shares, name_of, columns, cells, single.sample,
-        course.streams, course.whole, single.errors, _changes(sums, course.before, single.sample, single.before),
+        course.streams, course.whole, single.errors, single.refused, _changes(sums, course.before, single.sample, single.before),
         _heat(week, metric),
         HEAT_DAYS if heat_from > period.from_ms else None,
     )  # fmt: skip
@@ -366,7 +380,13 @@ def overview(
 
 def look_up_names(ids_of: Mapping[Group, set[str]]) -> dict[tuple[Group, str], str]:
     """Returns the names of models, keys, teams, people and providers, by group and id. A model's id is its name,
-    and so is that of a session, an agent or a tag. What was removed is `GONE`, except teams, whose names the audit log knows."""
+    and so is that of a session, an agent or a tag. What was removed has the name that it had last, as the audit log knows it;
+    where that knows none, it is `GONE`."""
+    return _with_last_names(_present_names(ids_of))
+
+
+def _present_names(ids_of: Mapping[Group, set[str]]) -> dict[tuple[Group, str], str]:
+    """The names of what exists; what was removed is `GONE`."""
     names: dict[tuple[Group, str], str] = {}
     queries = []
     for group, ids in ids_of.items():
@@ -377,9 +397,16 @@ def look_up_names(ids_of: Mapping[Group, set[str]]) -> dict[tuple[Group, str], s
             queries.append(select(literal(group), id_of, name_of).where(one_of(id_of, known_ids)))
     if queries:
         names |= {(group, id): name for group, id, name in db.session.execute(union_all(*queries))}
-    if removed := {id for id in ids_of.get("team", ()) if names["team", id] == GONE}:
-        names |= {("team", id): name for id, name in audit.last_names("team", removed).items()}
     return names
+
+
+def _with_last_names(names: dict[tuple[Group, str], str]) -> dict[tuple[Group, str], str]:
+    """The names, with those that removed ones had last."""
+    last: dict[tuple[Group, str], str] = {}
+    for group, kind in AUDITED.items():
+        if removed := {id for (of, id), name in names.items() if of == group and name == GONE}:
+            last |= {(group, id): name for id, name in audit.last_names(kind, removed).items()}
+    return names | last
 
 
 def others(group: Group, filters: Filters) -> Question:
@@ -401,7 +428,9 @@ def choices(rankings: Rankings | None, names: Names, group: Group, filters: Filt
     People are identified by username, everything else by id. The current choice is offered even if it was not used.
     """
     name_of = names.of(group, offered(rankings, group, filters))
-    by_name = sorted((name.casefold(), name, id) for id, name in name_of.items() if name != GONE or group != "user")
+    by_name = sorted(
+        (name.casefold(), name, id) for id, name in name_of.items() if group != "user" or not names.is_gone(group, id)
+    )
     return [(name if group == "user" else id, name) for _, name, id in by_name]
 
 
@@ -471,12 +500,6 @@ def success(sums: Sums) -> float | None:
     return (sums.requests - sums.errors) / sums.requests if sums.requests else None
 
 
-def tokens_per_s(sums: Sums) -> float | None:
-    """Tokens that streams wrote per second between their first token and their end."""
-    writing_ms = sums.duration_ms - sums.ttft_ms
-    return sums.completion_tokens / writing_ms * 1000 if sums.completion_tokens and writing_ms > 0 else None
-
-
 def _heat(week: list[list[Sums]], metric: Metric) -> list[tuple[str, list[Cell]]]:
     numbers = [[_measure(sums, metric) for sums in day] for day in week]
     top = max(max(day) for day in numbers)
@@ -522,6 +545,7 @@ def export_columns(group: Group) -> dict[str, Any]:
         "requests": lambda row: row.share.requests,
         "errors": lambda row: row.share.errors,
         "cancelled": lambda row: row.share.cancelled,
+        "refused": lambda row: row.share.refused,
         **{name: attrgetter(f"share.{name}") for name in NAMES},
         "cost": lambda row: money.text(row.share.cost_nano),
         "mean_duration_ms": lambda row: row.share.mean_duration_ms,
@@ -532,7 +556,7 @@ def export_columns(group: Group) -> dict[str, Any]:
 def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Iterator[Row]:
     """Yields the export's lines, step by step, oldest first. Steps and groups without usage have no line."""
     for step_sums in usage_reports.stats(reader, step, filters=filters):
-        if not (step_sums.requests or step_sums.cost_nano):
+        if not (step_sums.requests or step_sums.cost_nano or step_sums.refused):
             continue
         within = msgspec.structs.replace(
             filters,

@@ -15,8 +15,9 @@ import msgspec
 from flask import Response, abort, request
 from sqlalchemy import select
 
+from app import clock
 from app.clock import from_ms, now
-from app.domain import catalog, identity, keys, prices, providers, teams
+from app.domain import catalog, keys, prices, providers, teams
 from app.domain.catalog import Deployment
 from app.domain.person import Person
 from app.extensions import db
@@ -30,16 +31,17 @@ from app.reports import refused_requests, requests
 from app.reports import usage as usage_reports
 from app.reports.planner import OF_ENTRIES
 from app.reports.usage import Filters, Reader, ReportError, Step
+from app.runtime.ids import moment_of
 from app.web import exports, links
 from app.web.render import current_address, render
 from app.web.request_cache import memberships, more_than, role_in
 
 SIZES = (20, 50, 100)
 STATUSES = [
-    ("ok", "Succeeded"), ("error", "Failed"), ("cancelled", "Cancelled"),
-    ("400", "HTTP 400"), ("429", "HTTP 429"), ("502", "HTTP 502"), ("503", "HTTP 503"), ("504", "HTTP 504"),
+    ("ok", "Succeeded"), ("error", "Failed"), ("cancelled", "Cancelled"), ("refused", "Refused"),
+    *((status, f"HTTP {status}") for status in ("400", "401", "403", "404", "429", "502", "503", "504")),
 ]  # fmt: skip
-OUTCOMES = ("ok", "error", "cancelled")
+OUTCOMES = ("ok", "error", "cancelled", "refused")
 PERIOD_PARAMETERS = ("range", "from", "to")
 GROUP_PARAMETERS = ("model", "key", "team", "user", "provider", *usage_pages.LABELS)
 TYPED = ("model", "user")  # filters by a name that people know, so they can type it
@@ -49,6 +51,13 @@ ON_DEMAND: tuple[usage_pages.Group, ...] = ("user", "team")
 REQUEST_PARAMETERS = ("endpoint", "status", "code", "turn")  # filters of single requests only
 CHIP_NAMES = {"code": "Error code", "turn": "Turn"}
 LONGEST_MESSAGE = 400  # characters of an error message in an export
+ARRIVES_MS = 30_000  # within which the record of a request is in the ledger, unless something is wrong
+ON_ITS_WAY = "There is no such request, or its record is still on its way: try again in a moment."
+UNKNOWN = (
+    "There is no request with this id that you can see. A request that was answered with 401 has no record: its key was"
+    " missing, unknown, paused, revoked or replaced, so it belongs to no account. Your API keys and their status are on the page"
+    " API keys."
+)
 
 
 class Door(NamedTuple):
@@ -128,13 +137,17 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
             _address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS, status=kind.status, code=kind.code)
             for kind in overview.errors.kinds
         ],
+        refused_href=_address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS, status="refused"),
+        refused_hrefs=[
+            _address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS, status=kind.status, code=kind.code)
+            for kind in overview.refused.kinds
+        ],
         share_hrefs={share.name: current_address(**{group: share.name}) for share in overview.shares if share.name}
         if group in usage_pages.LABELS
         else None,
         active=rankings.of(usage_pages.dearest("user", filters)).active if active else None,
         tops_href=current_address(tops=1) if on_demand else None,
         tops=[_top(rankings, names, group_name, title, filters) for group_name, title in tops.items()],
-        speeds=[usage_pages.tokens_per_s(overview.streams), None],
         chips=_chips(door, names),
         **common,
     )
@@ -320,7 +333,7 @@ def _chips(door: Door, names: usage_pages.Names, *more: str) -> list[dict[str, s
 
 
 class RequestNames(NamedTuple):
-    """The current names of what some requests refer to, by id."""
+    """The names of what some requests refer to, by id; of what was removed, those that it had last."""
 
     people: dict[str, str]
     keys: dict[str, str]
@@ -341,9 +354,9 @@ class RequestNames(NamedTuple):
         teams = {entry.team_id for entry in entries if entry.team_id}
         names.look_up({"user": people, "key": keys, "provider": ids, "team": teams})
         return cls(
-            people=names.existing("user", people),
-            keys=names.existing("key", keys),
-            providers=names.existing("provider", ids),
+            people=names.known("user", people),
+            keys=names.known("key", keys),
+            providers=names.known("provider", ids),
             deployments=_names_by_id(Deployment.id, Deployment.upstream_model, deployments) if deployments else {},
             teams=names.of("team", teams),
         )
@@ -364,10 +377,10 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         return exports.answer(file_format, "requests", EXPORT, _lines(reader, filters, request_id))
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]
-    refusal = None
+    counts = []
     if request_id:
         entries = requests.entries_of(reader, request_id)[:1]
-        refusal = None if entries else refused_requests.find(person, request_id)
+        counts = [] if entries else refused_requests.counted_about(reader, request_id)
         listing = requests.Page(entries=entries, next=None, total=len(entries))
     elif period is None:
         listing = requests.Page(entries=[], next=None, total=0)
@@ -385,7 +398,7 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         period=period,
         rows=rows,
         q=request_id,
-        refusal=refusal,
+        counts=counts,
         listing=listing,
         size=size,
         sizes=SIZES,
@@ -480,6 +493,7 @@ EXPORT: dict[str, Any] = {
     "outcome": lambda line: line.entry.outcome,
     "status": lambda line: line.entry.status,
     "error_code": lambda line: line.entry.error_code,
+    "calls": lambda line: line.entry.refused or 1,  # refused ones beyond a minute's first are in one line
     "error_message": lambda line: (line.entry.error_message or "")[:LONGEST_MESSAGE] or None,
     **{name: attrgetter(f"entry.{name}") for name in NAMES},
     "cost": lambda line: money.text(line.entry.cost_nano),
@@ -534,14 +548,17 @@ class Charged(NamedTuple):
 
 
 def one(person: Person, door: Door, id: str) -> Response:
-    """Answers with what is known of one request. For a day this includes why a request was refused."""
-    entries = requests.entries_of(usage_pages.reader_of(person), id)
+    """Answers with what is known of one request: why it was refused, if it was."""
+    reader = usage_pages.reader_of(person)
+    entries = requests.entries_of(reader, id)
     if not entries:
-        if refusal := refused_requests.find(person, id):
-            return _refused(person, door, refusal)
-        abort(404, "There is no such request, or its record is still on its way: try again in a moment.")
+        if counts := refused_requests.counted_about(reader, id):
+            return _one_of_many(door, id, counts)
+        abort(404, ON_ITS_WAY if clock.now_ms() - (moment_of(id) or 0) < ARRIVES_MS else UNKNOWN)
     first = entries[0]
-    turn = requests.turn_of(usage_pages.reader_of(person), first)
+    if first.kind == "refusal":
+        return _refused(person, door, first)
+    turn = requests.turn_of(reader, first)
     named = RequestNames.of(entries)
     return render(
         "portal/activity/request.html",
@@ -640,20 +657,29 @@ def _sum(entry: UsageEntry) -> list[usage_pages.Line] | None:
     return None if price is None else usage_pages.arithmetic(entry, price)
 
 
-def _refused(person: Person, door: Door, refusal: Refusal) -> Response:
-    """Why a request was refused, by the budgets and limits at that moment, and what to do about it."""
+def _refused(person: Person, door: Door, entry: UsageEntry) -> Response:
+    """Why a call, or the calls that an entry stands for, was refused: by the limits at that moment, and what to do about it."""
+    refusal = msgspec.convert(entry.refusal, Refusal)
     return render(
         "portal/activity/refusal.html",
         door=door,
         linked=_portal_is_served(),
+        entry=entry,
         refusal=refusal,
-        at=from_ms(refusal.at_ms),
+        asked=entry.model or refusal.asked,
         resets_at=None if refusal.resets_ms is None else from_ms(refusal.resets_ms),
-        retry_at=from_ms(refusal.at_ms + refusal.retry_ms) if refusal.retry_ms else None,
-        key=db.session.get(keys.ApiKey, refusal.key_id) if refusal.key_id else None,
-        person=identity.by_id(refusal.person_id),
-        own=refusal.person_id == person.id,
+        retry_at=from_ms(entry.at_ms + refusal.retry_ms) if refusal.retry_ms else None,
+        key=db.session.get(keys.ApiKey, entry.key_id) if entry.key_id else None,
+        named=RequestNames.of([entry]),
+        own=entry.person_id == person.id,
     )
+
+
+def _one_of_many(door: Door, id: str, counts: Sequence[UsageEntry]) -> Response:
+    """Answers for the id of a call that can be one of those refused in its minute that are only counted."""
+    return render(
+        "portal/activity/counted.html", door=door, id=id, counts=counts, named=RequestNames.of(counts), at=counts[0].at,
+    )  # fmt: skip
 
 
 def _portal_is_served() -> bool:

@@ -13,9 +13,8 @@ import msgspec
 from redis import RedisError
 
 from app import clock, current, store
-from app.domain.person import Person
 from app.metering.usage import LastCall
-from app.reports import refused_requests, requests
+from app.reports import requests
 from app.reports.planner import Filters, Reader
 from app.runtime.agents import Agent
 
@@ -51,13 +50,13 @@ class Progress(NamedTuple):
 WAITING = FirstCall(state="waiting")
 
 
-def progress(reader: Reader, person: Person, key_id: str, among: Collection[Agent | None] | None = None) -> Progress:
+def progress(reader: Reader, key_id: str, among: Collection[Agent | None] | None = None) -> Progress:
     """How far a key has come in a client that calls itself one of `among`: None stands for what is not recognised, and no
-    collection for any client. `reader` reads the ledger for `person`."""
+    collection for any client."""
     noted = _noted(key_id)
     counted = [call for call in noted if among is None or call.agent in among]
     others = tuple(call.agent for call in noted if call.status == 200 and call not in counted)
-    calls = [_answered(reader, call) if call.status == 200 else _refused(reader, person, call) for call in counted]
+    calls = [_answered(reader, call) if call.status == 200 else _refused(reader, call) for call in counted]
     if not any(call.state == "ok" for call in calls):
         in_ledger = _in_ledger(reader, key_id)
         broke_off = any(call.status == 200 for call in calls)
@@ -105,10 +104,8 @@ def _answered(reader: Reader, call: LastCall) -> FirstCall:
     )
 
 
-def _refused(reader: Reader, person: Person, call: LastCall) -> FirstCall:
-    has_page = bool(requests.entries_of(reader, call.request_id)) or (
-        refused_requests.find(person, call.request_id) is not None
-    )
+def _refused(reader: Reader, call: LastCall) -> FirstCall:
+    has_page = bool(requests.entries_of(reader, call.request_id))
     return FirstCall(
         state="failed", request_id=call.request_id, at_ms=call.at_ms, agent=call.agent, status=call.status, code=call.code,
         reason=call.message, has_page=has_page,
@@ -122,6 +119,6 @@ def _in_ledger(reader: Reader, key_id: str) -> list[FirstCall]:
             state="ok" if entry.outcome == "ok" else "failed", request_id=entry.request_id, at_ms=entry.at_ms,
             status=entry.status, code=entry.error_code, reason=entry.error_message, has_page=True,
         )
-        for entry in requests.newest(reader, filters=Filters(key_id=key_id), limit=LOOKED_AT)
+        for entry in requests.newest_served(reader, filters=Filters(key_id=key_id), limit=LOOKED_AT)
         if entry.outcome != "cancelled"
     ]  # fmt: skip

@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Text, false, func, literal, null, select, union_all
+from sqlalchemy import Text, case, func, literal, null, select, union_all
 from sqlalchemy import cast as cast_sql
 
 from app.clock import from_ms
 from app.extensions import db
-from app.ledger.entries import ENTRY, FAILED
-from app.reports.planner import IS_REQUEST, Filters, Reader, conditions, span_of
+from app.ledger.entries import ENTRY, FAILED, REFUSED
+from app.reports.planner import IS_REQUEST, Filters, Reader, added, conditions, span_of
 
 NEWEST = 2_000  # enough for the 95th percentile, or a share, to about one in a hundred
 
@@ -24,7 +24,8 @@ NEWEST = 2_000  # enough for the 95th percentile, or a share, to about one in a 
 class Timings(msgspec.Struct, kw_only=True):
     """Percentiles of answered requests in ms, exact by the nearest rank; None without requests.
 
-    `tokens_per_s` is the median over streams of completion tokens per second from the first token to the end.
+    The time to first token is that of streams: others have their first token with their last. `tokens_per_s` is the median
+    over streams of completion tokens per second from the first token to the end.
     """
 
     count: int = 0
@@ -55,7 +56,7 @@ class ModelSample(NamedTuple):
 
 
 class ErrorKind(NamedTuple):
-    """Failed requests with the same code and status."""
+    """Failed requests, or refused calls, with the same code and status."""
 
     code: str | None
     status: int
@@ -68,35 +69,39 @@ class ErrorKind(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """Kinds of errors of the newest failed requests of a span, most frequent first."""
+    """Kinds of errors of the newest failed requests of a span, or of the newest refused calls, most frequent first."""
 
     kinds: list[ErrorKind]
-    counted: int
+    counted: int  # of requests, or of refused calls
     cut: bool
 
 
 class Report(NamedTuple):
-    """Timings of a span and of the span before it, and the errors of the first."""
+    """Timings of a span and of the span before it, and the errors and the refused calls of the first."""
 
     sample: Sample
     before: Sample
     errors: Errors
+    refused: Errors
 
 
 def report(reader: Reader, filters: Filters, before: Filters) -> Report:
-    """The timings of the newest answered requests of two spans and the errors of the first, by one query.
+    """The timings of the newest answered requests of two spans, the errors and refused calls of the first, by one query.
 
     Failed and cancelled requests have no full duration, so timings leave them out.
     """
     query = union_all(
         select(_answered(reader, filters, "sample")),
         select(_answered(reader, before, "before")),
-        _failed(reader, filters),
+        _kinds(reader, filters, "errors", IS_REQUEST, FAILED),
+        _kinds(reader, filters, "refused", REFUSED),
     )
-    parts: dict[str, list[Any]] = {"sample": [], "before": [], "errors": []}
+    parts: dict[str, list[Any]] = {"sample": [], "before": [], "errors": [], "refused": []}
     for row in db.session.execute(query).all():
         parts[row[0]].append(row)
-    return Report(_sample(parts["sample"]), _sample(parts["before"]), _errors(parts["errors"]))
+    return Report(
+        _sample(parts["sample"]), _sample(parts["before"]), _errors(parts["errors"]), _errors(parts["refused"])
+    )
 
 
 def of_model(name: str, first_ms: int, after_ms: int) -> ModelSample:
@@ -149,17 +154,20 @@ def _answered(reader: Reader, filters: Filters, name: str) -> Any:
     )
 
 
-def _failed(reader: Reader, filters: Filters) -> Any:
-    """Kinds of errors in the same columns: status, count and last time take the place of the numbers."""
+def _kinds(reader: Reader, filters: Filters, part: str, *which: Any) -> Any:
+    """Kinds of errors in the same columns: status, calls and last time take the place of the numbers, and `stream` says
+    whether there were more entries than are read."""
+    calls = case((REFUSED, ENTRY.c.refused), else_=1)
     newest = (
-        select(ENTRY.c.error_code, ENTRY.c.status, ENTRY.c.at_ms)
-        .where(IS_REQUEST, FAILED, *_within(reader, filters))
+        select(ENTRY.c.error_code, ENTRY.c.status, ENTRY.c.at_ms, calls.label("calls"))
+        .where(*which, *_within(reader, filters))
         .order_by(ENTRY.c.at_ms.desc(), ENTRY.c.id.desc())
         .limit(NEWEST + 1)
-        .subquery("newest")
+        .subquery(part)
     )
-    numbers = newest.c.status, func.count(), func.max(newest.c.at_ms)
-    query = select(literal("errors"), false(), *numbers, newest.c.error_code)
+    numbers = newest.c.status, added(newest.c.calls), func.max(newest.c.at_ms)
+    is_cut = select(func.count() > NEWEST).select_from(newest).scalar_subquery()
+    query = select(literal(part), is_cut, *numbers, newest.c.error_code)
     return query.group_by(newest.c.error_code, newest.c.status)
 
 
@@ -171,10 +179,9 @@ def _sample(rows: Sequence[Any]) -> Sample:
 
 
 def _errors(rows: Sequence[Any]) -> Errors:
-    kinds = [ErrorKind(code, status, requests, last_ms) for _, _, status, requests, last_ms, code in rows]
+    kinds = [ErrorKind(code, status, calls, last_ms) for _, _, status, calls, last_ms, code in rows]
     kinds.sort(key=lambda kind: (-kind.requests, kind.status, kind.code or ""))
-    counted = sum(kind.requests for kind in kinds)
-    return Errors(kinds, min(counted, NEWEST), counted > NEWEST)
+    return Errors(kinds, sum(kind.requests for kind in kinds), any(row[1] for row in rows))
 
 
 def _within(reader: Reader, filters: Filters) -> list[Any]:
@@ -185,7 +192,7 @@ def _within(reader: Reader, filters: Filters) -> list[Any]:
 def _timings(rows: Sequence[Any]) -> Timings:
     """Timings from rows of (part, stream, duration_ms, ttft_ms, completion_tokens, code)."""
     durations = sorted([row[2] for row in rows])
-    first = sorted([row[3] for row in rows if row[3] is not None])
+    first = sorted([row[3] for row in rows if row[1] and row[3] is not None])
     speeds = sorted(
         [
             tokens * 1000 / (duration - ttft)

@@ -191,14 +191,16 @@ def _points(
     dimension: Literal["model", "provider_id"],
     among: tuple[str, Sequence[str]] | None = None,
 ) -> dict[str, list[Point]]:
-    """The performance of each model or provider with any usage in the windows, by name or id."""
+    """The performance of each model or provider with any request in the windows, by name or id."""
     used = used_in(EVERYBODY, filters, starts[0], after, starts, of=[dimension, "stream"], among=among).subquery("used")
     groups = used.c.window, used.c[dimension].label("name")
     found: dict[str, dict[int, Performance]] = {}
     for row in db.session.execute(select(*groups, *_summed(used)).group_by(used.c.window, used.c[dimension])):
         found.setdefault(row.name, {})[row.window] = _performance(row)
     return {
-        name: [Point(start, windows.get(start, Performance())) for start in starts] for name, windows in found.items()
+        name: [Point(start, windows.get(start, Performance())) for start in starts]
+        for name, windows in found.items()
+        if any(one.requests for one in windows.values())  # calls that were refused asked no provider
     }
 
 

@@ -31,7 +31,7 @@ from sqlalchemy import cast as cast_sql
 
 from app import clock
 from app.extensions import db
-from app.ledger.entries import ENTRY, FAILED, TAGGED
+from app.ledger.entries import ENTRY, FAILED, REFUSED, TAGGED
 from app.ledger.measures import DAY_MS, DIMENSIONS, HOUR_MS, KINDS, MEASURES, Kind, entry_measures
 from app.ledger.rollups import HOURLY, ROLLUP, derived_before, period_start
 from app.ledger.summaries import CUT, FOUND_BY, HOURLY_CUTS, OF_TEAMS, fitting, rows_of
@@ -70,7 +70,7 @@ EVERYBODY = Everybody()
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """The filters of a report; None means all. The span is [from_ms, to_ms) in Unix ms.
 
-    `status` is an HTTP status, or "ok", "error", "cancelled". Filters by `status`, `error_code` or what clients say of
+    `status` is an HTTP status, or "ok", "error", "cancelled", "refused". Filters by `status`, `error_code` or what clients say of
     themselves (`LABELS`, `turn_id`) read single entries.
     """
 
@@ -104,6 +104,7 @@ NARROWING = ("person_id", "key_id", "team_id", "model", "provider_id", "endpoint
 
 # Late corrections, repairs and credits are entries of the ledger but not requests.
 IS_REQUEST = ENTRY.c.kind == "usage"
+IS_LISTED = ENTRY.c.kind.in_(("usage", "refusal"))  # refused calls are listed beside requests, and counted apart
 
 
 class Sums(Quantities, kw_only=True, gc=False):
@@ -117,6 +118,7 @@ class Sums(Quantities, kw_only=True, gc=False):
     duration_ms: int = 0
     ttft_ms: int = 0
     ttft_count: int = 0
+    refused: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -409,7 +411,8 @@ def filter_conditions(filters: Filters, table: Table) -> list[Any]:
         where.append(OF_TEAMS)
     if filters.status is not None:  # entries only, see `used_in`
         column = ENTRY.c.status if isinstance(filters.status, int) else ENTRY.c.outcome
-        where.append(FAILED if filters.status == "error" else column == filters.status)
+        indexed: dict[int | str, Any] = {"error": FAILED, "refused": REFUSED}
+        where.append(indexed.get(filters.status, column == filters.status))
     if filters.error_code is not None:
         where.append(ENTRY.c.error_code == filters.error_code)
     if filters.tag is not None:
@@ -421,9 +424,10 @@ def filter_conditions(filters: Filters, table: Table) -> list[Any]:
 
 
 def something(sums: Iterable[Any]) -> ColumnElement[bool]:
-    """Whether a group has any usage, by its sums. Repairs are entries without usage."""
+    """Whether a group has any usage or refused calls, by its sums. Repairs are entries without usage."""
     named = {column.name: column for column in sums}
-    return or_(*(named[name] != 0 for name in ("requests", "cost_nano", "prompt_tokens", "completion_tokens")))
+    shown = ("requests", "cost_nano", "prompt_tokens", "completion_tokens", "refused")
+    return or_(*(named[name] != 0 for name in shown if name in named))
 
 
 def summed(used: Any, measures: Collection[str] = MEASURES) -> list[Any]:

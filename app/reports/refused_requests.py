@@ -1,45 +1,29 @@
-"""Refused requests: for one day after it, people can look up why a request was refused, by the request's id.
+"""Refused calls that were too many to be kept one by one: found by the moment that a request's id tells.
 
-The gateway writes the records; the people concerned and admins can read them.
+The ledger has their counts by minute, with what the first of them was told (`app.gateway.refused_calls`).
 """
 
 from __future__ import annotations
 
-import msgspec
-from redis import RedisError
+from sqlalchemy import select
 
-from app import current, store
-from app.domain import teams
-from app.domain.keys import ApiKey
-from app.domain.person import Person
 from app.extensions import db
-from app.metering.usage import Refusal
+from app.ledger.entries import ENTRY, REFUSED, UsageEntry
+from app.reports.planner import Reader, access_conditions
+from app.runtime.ids import moment_of
 
-_decode = msgspec.json.Decoder(Refusal).decode
-
-
-def find(person: Person, request_id: str) -> Refusal | None:
-    """Why a request was refused, if `person` made it, owns its key or team, or sees everything.
-
-    None if there is no record, it is another person's, or Redis does not answer.
-    """
-    try:
-        raw = current.redis().get(store.refusal(request_id))
-    except RedisError:
-        return None
-    if raw is None:
-        return None
-    try:
-        found = _decode(raw)
-    except msgspec.MsgspecError:
-        return None
-    return found if _concerns(found, person) else None
+MINUTE_MS = 60_000
+LATE_MS = 2_000  # a count is closed within a second or two of its minute
+MOST = 50
 
 
-def _concerns(found: Refusal, person: Person) -> bool:
-    if person.sees_everything or found.person_id == person.id:
-        return True
-    if found.team_id is not None and teams.role_in(person, found.team_id) == "owner":
-        return True
-    key = db.session.get(ApiKey, found.key_id) if found.key_id else None
-    return key is not None and key.person_id == person.id
+def counted_about(reader: Reader, request_id: str) -> list[UsageEntry]:
+    """The counts among which the call with this id can be, as far as the reader may see them: most calls first."""
+    at_ms = moment_of(request_id)
+    if at_ms is None:
+        return []
+    query = select(UsageEntry).where(
+        REFUSED, ENTRY.c.at_ms > at_ms - MINUTE_MS - LATE_MS, ENTRY.c.at_ms <= at_ms, *access_conditions(reader, ENTRY)
+    )
+    counts = [entry for entry in db.session.scalars(query) if entry.refusal and entry.refusal.get("counted")]
+    return sorted(counts, key=lambda entry: (-entry.refused, entry.id))[:MOST]

@@ -1,4 +1,4 @@
-"""Single requests in the ledger: lists, one request with all its entries, and when keys were last used.
+"""Single requests in the ledger, refused ones among them: lists, one request with all its entries, when keys were last used.
 
 The reader is the permission, as in `planner`.
 """
@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, func, literal, select, tuple_
 from app.extensions import db
 from app.ledger.entries import ENTRY, UsageEntry
 from app.ledger.measures import values_from_json as listed_ids
-from app.reports.planner import IS_REQUEST, NONE, Filters, Reader, access_conditions, conditions
+from app.reports.planner import IS_LISTED, IS_REQUEST, NONE, Filters, Reader, access_conditions, conditions
 from app.reports.usage import ReportError
 
 COUNTED_UP_TO = 10_000  # entries of a list that are counted exactly
@@ -77,7 +77,16 @@ def search(
 
 def newest(reader: Reader, *, filters: Filters, limit: int) -> list[UsageEntry]:
     """The newest `limit` requests that match `filters`, without a count."""
-    query = select(UsageEntry).where(*_conditions(reader, filters))
+    return _newest(*_conditions(reader, filters), limit=limit)
+
+
+def newest_served(reader: Reader, *, filters: Filters, limit: int) -> list[UsageEntry]:
+    """The same without refused ones."""
+    return _newest(IS_REQUEST, *_conditions(reader, filters), limit=limit)
+
+
+def _newest(*where: ColumnElement[bool], limit: int) -> list[UsageEntry]:
+    query = select(UsageEntry).where(*where)
     return list(db.session.scalars(query.order_by(*_NEWEST_FIRST).limit(limit)))
 
 
@@ -108,12 +117,12 @@ def turn_of(reader: Reader, entry: UsageEntry) -> list[UsageEntry]:
     if entry.turn_id is None:
         return [entry]
     whose = ENTRY.c.turn_id == entry.turn_id, ENTRY.c.person_id == entry.person_id
-    query = select(UsageEntry).where(IS_REQUEST, *whose, *access_conditions(reader, ENTRY))
+    query = select(UsageEntry).where(IS_LISTED, *whose, *access_conditions(reader, ENTRY))
     return list(db.session.scalars(query.order_by(*_NEWEST_FIRST).limit(MOST_OF_TURN)))
 
 
 def _conditions(reader: Reader, filters: Filters) -> list[ColumnElement[bool]]:
-    where = [IS_REQUEST, *conditions(reader, filters, ENTRY)]
+    where = [IS_LISTED, *conditions(reader, filters, ENTRY)]
     if filters.from_ms is not None:
         where.append(ENTRY.c.at_ms >= filters.from_ms)
     if filters.to_ms is not None:

@@ -142,6 +142,7 @@ class Summary(msgspec.Struct, kw_only=True):
     active_users_today: int
     requests_today: int
     errors_today: int
+    refused_today: int
     tokens_today: int
     cost_nano_today: int
 
@@ -530,6 +531,7 @@ def summary(reader: Reader, *, at_ms: int | None = None) -> Summary:
         active_users_today=row[1],
         requests_today=sums.requests,
         errors_today=sums.errors,
+        refused_today=sums.refused,
         tokens_today=sums.total_tokens,
         cost_nano_today=sums.cost_nano,
     )

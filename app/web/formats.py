@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from app.metering.money import NANO
+from app.metering.money import NANO, percent
 from app.metering.money import text as decimal
 
 __all__ = [
@@ -92,20 +92,6 @@ def count(number: int | None) -> str:
             whole, tenth = divmod(tenths, 10)
             return f"{sign}{whole:,}{letter}" if whole >= 100 or not tenth else f"{sign}{whole}.{tenth}{letter}"
     raise AssertionError("unreachable: sizes of 10,000 and more are above the smallest unit")
-
-
-def percent(part: float | None, whole: float = 1, digits: int = 1) -> str:
-    """`percent(1, 8)` → `12.5%`. A share above zero never reads 0%, and a share below one never reads 100%."""
-    if part is None or not whole:
-        return "–"
-    share = part / whole * 100
-    step = 10**-digits
-    if 0 < share < step / 2:
-        return f"<{step:.{digits}f}%"
-    if 100 - step / 2 <= share < 100:
-        return f">{100 - step:.{digits}f}%"
-    text = f"{share:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"
 
 
 def as_utc(moment: datetime) -> datetime:

@@ -208,11 +208,19 @@ def _write(crossings: Iterable[_Crossing]) -> int:
         if db.session.execute(insert).all():
             inserted.append(row)
     known = payers.read(by_scope)
-    for row in inserted:
-        scope = row["scope_kind"], row["scope_id"]
-        if scope in known:
-            _notify(known[scope], by_scope[scope], row["threshold"])
+    for scope, one in by_scope.items():
+        raised = [row["threshold"] for row in inserted if (row["scope_kind"], row["scope_id"]) == scope]
+        if scope in known and raised:
+            _tell(known[scope], one, raised)
     return len(inserted)
+
+
+def _tell(payer: Payer, crossing: _Crossing, raised: Sequence[int]) -> None:
+    """Take the actions, and notify of the highest of the thresholds that were crossed together: one jump is one notice."""
+    if (highest := max(raised)) > 0:
+        _notify(payer, crossing, highest)
+    if any(percent < 0 for percent in raised):
+        _suspend(payer, crossing)
 
 
 def _insert() -> Any:
@@ -221,19 +229,16 @@ def _insert() -> Any:
 
 
 def _notify(payer: Payer, crossing: _Crossing, percent: int) -> None:
-    if percent < 0:
-        _suspend(payer, crossing)
-        return
-    share = crossing.spent_nano * 100 // crossing.limit_nano
+    share = money.percent(crossing.spent_nano, crossing.limit_nano, 0)  # as pages show it
     refused = crossing.action == "refuse" and percent >= crossing.action_percent
-    if crossing.refuses and percent <= 100 and share < percent:
+    if crossing.refuses and percent <= 100 and crossing.spent_nano * 100 < percent * crossing.limit_nano:
         title = f"Budget for {payer.name}: used up, new requests are refused"
     elif refused:
         title = f"Budget for {payer.name}: {percent}% spent, new requests are refused"
     else:
         title = f"Budget for {payer.name}: {percent}% spent"
     resets_at = None if crossing.ends_ms >= periods.FOR_EVER_MS else from_ms(crossing.ends_ms)
-    sentences = [f"{_with_currency(crossing.spent_nano)} of {_with_currency(crossing.limit_nano)} spent ({share}%)."]
+    sentences = [f"{_with_currency(crossing.spent_nano)} of {_with_currency(crossing.limit_nano)} spent ({share})."]
     if refused and crossing.action_percent < 100:
         sentences.append(f"New requests are refused from {crossing.action_percent}% on.")
     sentences.append(f"It resets at {resets_at:%Y-%m-%d %H:%M} UTC." if resets_at else "It does not reset.")
@@ -248,7 +253,7 @@ def _notify(payer: Payer, crossing: _Crossing, percent: int) -> None:
             "scope": payer.kind,
             "scope_id": payer.public_id,
             "threshold": percent,
-            "percent": share,
+            "percent": round(crossing.spent_nano * 100 / crossing.limit_nano),
             "spent": money.text(crossing.spent_nano),
             "limit": money.text(crossing.limit_nano),
             "resets_at": resets_at.strftime("%Y-%m-%dT%H:%M:%SZ") if resets_at else None,

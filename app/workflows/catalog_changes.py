@@ -156,10 +156,10 @@ def effect(model: Model) -> Effect:
 
 
 def subscribers(model_ids: Iterable[str]) -> dict[str, int]:
-    """The number of live subscriptions to each of these models, by model id."""
+    """The number of active subscriptions to each of these models, by model id: pending ones use nothing yet."""
     query = (
         select(Subscription.model_id, func.count())
-        .where(Subscription.model_id.in_(list(model_ids)), Subscription.status.in_(subscriptions.LIVE))
+        .where(Subscription.model_id.in_(list(model_ids)), Subscription.status.in_(("active",)))
         .group_by(Subscription.model_id)
     )
     return {str(id): count for id, count in db.session.execute(query)}
@@ -167,7 +167,7 @@ def subscribers(model_ids: Iterable[str]) -> dict[str, int]:
 
 def key_counts(models: Collection[Model]) -> dict[str, int]:
     """The number of active keys that can call each of these models, by model id: `keys.count_using` for many models."""
-    asked = Subscription.model_id.in_([item.id for item in models]), Subscription.status.in_(subscriptions.LIVE)
+    asked = Subscription.model_id.in_([item.id for item in models]), Subscription.status.in_(("active",))
     may = or_(catalog.has_no_word(ApiKey.models), catalog.has_word(ApiKey.models, Subscription.model_name))
     both: Any = select(Subscription.model_id, ApiKey.id)
     pairs: Select[Any] = keys.filtered(both, status="active").where(*asked, may)
@@ -189,10 +189,10 @@ def key_counts(models: Collection[Model]) -> dict[str, int]:
 
 
 def subscriber_count() -> Any:
-    """The number of a model's live subscriptions as SQL, to sort by."""
+    """The number of a model's active subscriptions as SQL, to sort by."""
     return (
         select(func.count())
-        .where(Subscription.model_id == Model.id, Subscription.status.in_(subscriptions.LIVE))
+        .where(Subscription.model_id == Model.id, Subscription.status.in_(("active",)))
         .correlate(Model)
         .scalar_subquery()
     )

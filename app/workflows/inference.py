@@ -105,7 +105,7 @@ def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any]) -> Answe
     The upstream may take long: the caller's session must hold nothing open.
     """
     runtime = of_process(current.config())
-    id = new_id()
+    id, call = new_id(), None
     try:
         runtime.know_directory()
         check_endpoint(runtime, caller, endpoint)
@@ -113,6 +113,8 @@ def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any]) -> Answe
         call = admit(runtime, caller, endpoint, msgspec.json.encode(body), id=id, origin=origin)
         served = pipeline.run(runtime, call)
     except ApiError as error:
+        if call is None or not call.settled:
+            runtime.refused_calls.note(caller, id, endpoint.path, error, call)
         raise Refused(error) from None
     except Interrupted:
         raise Refused(unavailable("The gateway")) from None

@@ -32,7 +32,7 @@ SELECT start_ms, {NAMES}, {DIGEST} AS digest, {ADDED} FROM (
     coalesce(subscription_id, '') AS subscription_id, model, coalesce(provider_id, '') AS provider_id, endpoint, api_type,
     stream, 1 AS requests, (outcome = 'error')::int AS errors, (outcome = 'cancelled')::int AS cancelled,
     {USED}, cost_nano, overdraft_nano, duration_ms,
-    coalesce(ttft_ms, 0) AS ttft_ms, (ttft_ms IS NOT NULL)::int AS ttft_count
+    coalesce(ttft_ms, 0) AS ttft_ms, (ttft_ms IS NOT NULL)::int AS ttft_count, refused
   FROM usage_entry WHERE kind = 'usage') AS calls
 GROUP BY start_ms, {NAMES}
 """  # noqa: S608

@@ -65,3 +65,19 @@ def test_what_is_remembered_of_an_answer_without_a_limit_under_a_budget(call: Ca
     assert call.output() == expected
     call.failed("cancelled", 200)
     assert call.output() is None
+
+
+def test_the_first_token_of_a_chat_is_not_its_empty_head() -> None:
+    call = ended(0)
+    call.came()
+    assert call.first_token_at is None
+    call.exchange = cast(Any, SimpleNamespace(usage=SimpleNamespace(completion_tokens=1)))
+    call.came()
+    assert call.first_token_at is not None
+
+
+def test_what_is_no_text_begins_with_its_first_piece() -> None:
+    call = ended(0)
+    call.request.capability = "speech"
+    call.came()
+    assert call.first_token_at is not None

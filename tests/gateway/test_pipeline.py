@@ -49,9 +49,7 @@ class Process:
         self.charges: list[Charge] = []
         self.begun: list[Call] = []
         self.settled: list[tuple[str, int, str | None]] = []
-        self.refusals: list[Any] = []
         self.begin = self.begun.append
-        self.keep_refusal = self.refusals.append
 
     def reserve(self, call: Call, chain: Any, charge: Charge, query: Any) -> Hold:
         self.charges.append(charge)
@@ -111,12 +109,11 @@ def test_a_call_that_nobody_can_serve_holds_nothing() -> None:
     assert process.charges == process.settled == []
 
 
-def test_a_refused_call_is_kept_and_asks_nobody() -> None:
+def test_a_refused_call_tells_which_limit_and_asks_nobody() -> None:
     process = Process(Refused("budget", ScopeRef("key", "k", "k"), limit=5, amount=7))
     error = refused(process, call())
     assert (error.status, error.code) == (429, "insufficient_quota")
-    (kept,) = process.refusals
-    assert (kept.reason, kept.message) == ("budget", error.message)
+    assert error.refusal is not None and (error.refusal.reason, error.refusal.limit) == ("budget", 5)
     assert process.begun == process.settled == []
 
 

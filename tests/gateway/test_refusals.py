@@ -134,11 +134,9 @@ def test_who_is_let_in_is_told_of_the_rates_that_there_are_and_of_a_limit_not_na
 
 
 @given(AMOUNTS, AMOUNTS, st.none() | st.integers(0, 10**13))
-def test_what_is_kept_of_a_refusal_is_what_was_told(limit: int, spent: int, resets_ms: int | None) -> None:
+def test_what_is_kept_of_a_limit_is_what_was_told(limit: int, spent: int, resets_ms: int | None) -> None:
     refused = Refused("budget", MEMBER, limit=limit, spent=spent, resets_ms=resets_ms)
-    kept = refusals.record_of(call(), refused, "words")
-    assert kept == Refusal(
-        request_id="r", at_ms=int(NOW.timestamp() * 1000), person_id="p", key_id="k", model="small",
-        endpoint="/v1/chat/completions", reason="budget", scope_kind="member", scope_id="t:p", scope_shown="Research/ada",
-        message="words", limit=limit, spent=spent, resets_ms=resets_ms,
+    assert refusals.refusal_of(call(), refused, Config()).refusal == Refusal(
+        reason="budget", scope_kind="member", scope_id="t:p", scope_shown="Research/ada", limit=limit, spent=spent,
+        resets_ms=resets_ms,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from app.ledger.measures import DIMENSIONS, HOUR_MS, MEASURES, entry_measures
 from app.ledger.rollups import HOURLY, ROLLUP, period_start
 from app.ledger.summaries import CUT, CUTS, HOURLY_CUTS, group_in
 from app.ledger.unpriced import UNPRICED
-from app.metering.usage import Attempt, UsageEvent
+from app.metering.usage import Attempt, Refusal, UsageEvent
 from app.runtime.ids import new_id
 from config import Config, Database, Redis, Storage
 from tests.services.sqlite import trust_the_machine_always
@@ -112,6 +112,22 @@ def event(**fields: Any) -> UsageEvent:
             ("organisation", "default", "total"),
         )
     return UsageEvent(**base)
+
+
+def refused_event(**fields: Any) -> UsageEvent:
+    """A call of `ada` that her own budget refused at `NOON`: 2 of the currency, of which half is spent."""
+    nano = 1_000_000_000
+    refusal = Refusal(
+        reason="budget", scope_kind="user", scope_id=fields.get("person_id", "ada"), scope_shown="ada", limit=2 * nano,
+        spent=nano, held=nano // 2, amount=3 * nano // 4, affordable_tokens=1234,
+    )  # fmt: skip
+    base: dict[str, Any] = {
+        "kind": "refusal", "outcome": "refused", "status": 429, "error_code": "insufficient_quota",
+        "error_message": "The budget of user ada can't pay for this request.", "refused": 1, "refusal": refusal,
+        "provider_id": None, "deployment_id": None, "prompt_tokens": 0, "completion_tokens": 0, "cost_nano": 0,
+        "duration_ms": 0, "ttft_ms": None, "attempts": (), "scopes": (),
+    }  # fmt: skip
+    return event(**base | fields)
 
 
 def now_event(**fields: object) -> UsageEvent:

@@ -17,7 +17,7 @@ from app.ledger.rollups import HOURLY
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
 from tests.examples import examples
-from tests.ledger.books import event
+from tests.ledger.books import event, refused_event
 
 
 def test_a_group_has_one_name_everywhere(ledger: Flask) -> None:
@@ -39,7 +39,7 @@ def test_two_groups_share_no_name(one: tuple[Any, ...], other: tuple[Any, ...]) 
     assert (measures.group_key(moved) == measures.group_key(one)) == (moved == one)
 
 
-EVENTS = st.builds(
+EVENTS = st.builds(refused_event, refused=st.integers(1, 9), person_id=st.sampled_from(["ada", ""])) | st.builds(
     event,
     kind=st.sampled_from(["usage", "late", "repair", "credit"]),
     outcome=st.sampled_from(["ok", "error", "cancelled"]),
@@ -57,6 +57,7 @@ def test_only_a_request_has_an_outcome_and_times(told: UsageEvent) -> None:
     assert (added["prompt_tokens"], added["cost_nano"]) == (told.prompt_tokens, told.cost_nano)
     counts = told.kind == "usage"
     assert added["requests"] == counts
+    assert added["refused"] == told.refused
     assert added["errors"] == (counts and told.outcome == "error")
     assert added["cancelled"] == (counts and told.outcome == "cancelled")
     assert added["duration_ms"] == (told.duration_ms if counts else 0)

@@ -394,50 +394,6 @@ def test_a_settle_after_the_reaper_learns_what_was_charged_and_charges_the_rest_
     assert bench.redis.xlen(store.USAGE) == 2
 
 
-def test_a_refusal_is_kept_for_a_day_and_a_flood_of_them_is_not(bench, monkeypatch):
-    from app.metering import reservations
-    from app.metering.usage import Refusal
-
-    monkeypatch.setattr(reservations, "REFUSALS_AN_HOUR", 2)
-    for number, person in enumerate("pppq"):  # the flood of one takes nothing from another
-        bench.meter.keep_refusal(
-            Refusal(
-                request_id=f"r{number}",
-                at_ms=1,
-                person_id=person,
-                key_id="k",
-                model="m",
-                endpoint="/v1/embeddings",
-                reason="budget",
-                scope_kind="key",
-                scope_id="k",
-                scope_shown="k",
-                message="No.",
-            )
-        )
-    assert [bench.redis.exists(store.refusal(f"r{number}")) for number in range(4)] == [1, 1, 0, 1]
-    assert 86_000 < bench.redis.ttl(store.refusal("r0")) <= 86_400
-
-
-def test_a_budget_in_which_not_even_a_short_answer_fits_is_noted(bench):
-    from app.metering.usage import Refusal
-
-    def refuse(scope, reason, tokens):
-        bench.meter.keep_refusal(
-            Refusal(
-                request_id=f"{scope}-{reason}-{tokens}", at_ms=1, person_id="p", key_id="k", model="m",
-                endpoint="/v1/embeddings", reason=reason, scope_kind="member", scope_id=scope, scope_shown=scope,
-                message="No.", affordable_tokens=tokens,
-            )
-        )  # fmt: skip
-
-    refuse("team:empty", "budget", 15)
-    refuse("team:empty", "budget", 0)
-    refuse("team:some", "budget", 16)
-    refuse("team:rate", "requests", 0)
-    assert bench.redis.smembers(store.EXHAUSTED) == {b"member:team:empty"}
-
-
 NUMBERS = st.sampled_from((0, 1, 2**53 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64)) | st.integers(-(2**70), 2**70)
 # What a counter may say that can't take any part of a cost.
 BROKEN = st.sampled_from((b"9223372036854775807", b"-9223372036854775808", b"abc", b"1.5", b"nan", b""))

@@ -6,13 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
-import redis
 from flask import Flask
 from sqlalchemy import event as sql_event
 
-from app import clock, store
 from app.domain import keys, providers, subscriptions, teams
 from app.domain.errors import Invalid
 from app.domain.keys import ApiKey
@@ -20,13 +17,12 @@ from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
 from app.ledger import posting
-from app.metering.usage import Refusal
 from app.pages import search
 from app.pages.search import Hit
 from app.runtime.ids import new_id
 from config import Config
 from tests.house import People, configured, make_model, make_team
-from tests.ledger.books import event
+from tests.ledger.books import event, refused_event
 
 
 @pytest.fixture
@@ -143,15 +139,10 @@ def test_an_id_finds_what_has_it_and_nothing_of_others(people: People) -> None:
     assert titles(people.owner, titles(people.owner, "see")[0].removeprefix("see ")) == titles(people.owner, "see")
 
 
-def test_requests_are_found_by_their_whole_id_alone(people: People, wire: redis.Redis) -> None:
+def test_requests_are_found_by_their_whole_id_alone(people: People) -> None:
     ids = [new_id(), new_id()]
     posting.post([event(request_id=ids[0], person_id=people.owner.id)])
-    refusal = Refusal(
-        request_id=ids[1], at_ms=clock.now_ms(), person_id=people.owner.id, key_id=None, model="small",
-        endpoint="/v1/chat/completions", reason="budget", scope_kind="user", scope_id=people.owner.id,
-        scope_shown="you", message="Not enough left.",
-    )  # fmt: skip
-    wire.set(store.refusal(ids[1]), msgspec.json.encode(refusal))
+    posting.post([refused_event(request_id=ids[1], person_id=people.owner.id)])
     for id in ids:
         assert [(hit.kind, hit.url) for hit in find(people.owner, id)] == [("request", f"/activity/{id}")]
         assert find(people.admin, id)

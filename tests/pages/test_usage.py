@@ -11,7 +11,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import teams
+from app.domain import keys, teams
 from app.domain.prices import Price
 from app.extensions import db, transaction
 from app.ledger import posting
@@ -22,6 +22,7 @@ from app.pages import usage as pages
 from app.pages.usage import Change
 from app.reports.planner import TeamReader
 from app.reports.usage import Filters, Sums
+from app.workflows import offboarding
 from tests.house import People
 from tests.ledger.books import ADMIN, NOON, event
 
@@ -110,8 +111,6 @@ def test_a_change_is_told_in_words_and_whether_it_is_welcome(
 def test_what_a_client_broke_off_did_not_fail() -> None:
     assert pages.success(Sums(requests=10, errors=1, cancelled=5)) == 0.9
     assert pages.success(Sums()) is None
-    assert pages.tokens_per_s(Sums(completion_tokens=50, duration_ms=1500, ttft_ms=500)) == 50.0
-    assert pages.tokens_per_s(Sums(completion_tokens=50, duration_ms=500, ttft_ms=500)) is None
 
 
 @pytest.mark.parametrize(
@@ -198,7 +197,12 @@ def test_what_is_gone_is_told_as_removed_and_a_team_by_its_former_name(people: P
     assert names.of("team", {id, ""}) == {id: "Research", "": "Personal"}
     assert names.of("key", {"gone", ""}) == {"gone": pages.GONE, "": "Access token"}
     assert names.of("user", {people.owner.id}) == {people.owner.id: "owner"}
-    assert names.existing("key", {"gone", ""}) == {}
+    assert names.known("key", {"gone", ""}) == {}
+    key, _ = transaction(keys.create, people.stranger, by=people.stranger, name="app")
+    key_id, gone = key.id, people.stranger.id
+    transaction(offboarding.delete, people.stranger, by=people.admin)
+    assert names.known("user", {gone}) == {gone: "stranger"} and names.is_gone("user", gone)
+    assert names.known("key", {key_id}) == {key_id: "app"} and not names.is_gone("user", people.owner.id)
     assert names.of("model", {"a model that was never there"}) == {
         "a model that was never there": "a model that was never there"
     }

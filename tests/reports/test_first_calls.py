@@ -14,7 +14,7 @@ from redis.retry import Retry
 from app import clock, current, store
 from app.extensions import db
 from app.ledger.posting import post
-from app.metering.usage import LastCall, Refusal, UsageEvent
+from app.metering.usage import LastCall, UsageEvent
 from app.reports import first_calls
 from app.reports.first_calls import Progress
 from app.runtime.agents import Agent
@@ -30,6 +30,7 @@ from tests.house import (  # noqa: F401
     quick_hashes,
     wire,
 )
+from tests.ledger.books import refused_event
 
 
 def note(wire: redis.Redis, agent: Agent | None, status: int = 200, **fields: Any) -> LastCall:  # noqa: F811
@@ -51,7 +52,7 @@ def book(people: People, request_id: str, **fields: Any) -> None:  # noqa: F811
 
 
 def read(people: People, *among: Agent | None) -> Progress:  # noqa: F811
-    return first_calls.progress(people.owner, people.owner, "key", among or None)
+    return first_calls.progress(people.owner, "key", among or None)
 
 
 def test_a_key_that_was_never_used_waits(people: People) -> None:  # noqa: F811
@@ -107,11 +108,8 @@ def test_a_refusal_of_long_ago_is_not_told_beside_an_answer(people: People, wire
 
 def test_a_refusal_that_is_kept_has_a_page(people: People, wire: redis.Redis) -> None:  # noqa: F811
     note(wire, "curl", 429, code="insufficient_quota", message="Spent.")
-    refusal = Refusal(
-        request_id="curl-429", at_ms=1, person_id=people.owner.id, key_id="key", model="small", reason="budget",
-        endpoint="/v1/chat/completions", scope_kind="key", scope_id="key", scope_shown="app", message="Spent.",
-    )  # fmt: skip
-    wire.set(store.refusal("curl-429"), msgspec.json.encode(refusal))
+    post([refused_event(request_id="curl-429", person_id=people.owner.id, key_id="key")])
+    db.session.rollback()
     assert read(people).first.has_page
 
 

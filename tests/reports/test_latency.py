@@ -19,7 +19,7 @@ from app.reports import latency, requests
 from app.reports.planner import NONE, Filters, Reader
 from app.setup import migrate
 from tests.ledger import books
-from tests.ledger.books import ADA, ADMIN, BOB, NOON, event
+from tests.ledger.books import ADA, ADMIN, BOB, NOON, event, refused_event
 
 
 def told(reader: Reader, filters: Filters = NONE) -> latency.Report:
@@ -48,6 +48,23 @@ def test_streams_have_a_rate_and_others_none(ledger: Flask) -> None:
     assert told(BOB).sample.all == latency.Timings()
 
 
+def test_only_streams_have_a_time_to_first_token(ledger: Flask) -> None:
+    posting.post([event(stream=True, ttft_ms=100), event(stream=False, ttft_ms=9_000)])
+    sample = told(ADA).sample
+    assert (sample.all.ttft_p50, sample.all.ttft_p95, sample.others.ttft_p50) == (100, 100, None)
+
+
+def test_refused_calls_are_told_apart_from_errors_each_entry_by_its_calls(ledger: Flask) -> None:
+    posting.post([refused_event(), refused_event(refused=9), refused_event(status=404, error_code="model_not_found")])
+    posting.post([refused_event(person_id="", status=401, error_code="invalid_api_key", refused=50), event()])
+    found = told(ADA)
+    assert (found.refused.kinds, found.refused.counted) == (
+        [("insufficient_quota", 429, 10, NOON), ("model_not_found", 404, 1, NOON)], 11,
+    )  # fmt: skip
+    assert found.errors.kinds == [] and found.sample.all.count == 1
+    assert told(ADMIN).refused.kinds[0] == ("invalid_api_key", 401, 50, NOON)
+
+
 def test_only_the_newest_are_looked_at_and_it_is_said(ledger: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "NEWEST", 3)
     posting.post([event(at_ms=NOON - index, duration_ms=index) for index in range(3)])
@@ -64,7 +81,7 @@ def test_only_the_newest_are_looked_at_and_it_is_said(ledger: Flask, monkeypatch
 
 def test_two_spans_are_timed_at_once(ledger: Flask) -> None:
     posting.post([event(duration_ms=5), event(at_ms=NOON - 9 * DAY_MS, duration_ms=7)])
-    now, before, _ = latency.report(ADA, Filters(from_ms=NOON), Filters(to_ms=NOON))
+    now, before, *_ = latency.report(ADA, Filters(from_ms=NOON), Filters(to_ms=NOON))
     assert (now.all.duration_p50, before.all.duration_p50) == (5, 7)
 
 

@@ -9,7 +9,7 @@ from app.ledger.measures import DAY_MS, HOUR_MS
 from app.metering.usage import UsageEvent
 from app.reports import performance
 from app.reports.performance import DAYS, HOURS, MONTH_DAYS
-from tests.ledger.books import NOON, event, some_events
+from tests.ledger.books import NOON, event, refused_event, some_events
 
 SPAN_MS = 10 * DAY_MS
 
@@ -17,6 +17,7 @@ SPAN_MS = 10 * DAY_MS
 def test_the_last_day_and_week_of_a_model_equal_the_entries_of_everybody(ledger: Flask) -> None:
     events = some_events(400, seed=11, span_ms=SPAN_MS)
     posting.post(events)
+    posting.post([refused_event(refused=99)])  # asked no provider
     told = performance.of_model("echo", at_ms=NOON + 1234)
     for span, first, count, length in (
         (told.day, NOON - (HOURS - 1) * HOUR_MS, HOURS, HOUR_MS),

@@ -6,7 +6,7 @@ import time
 import uuid
 
 from app import clock
-from app.runtime.ids import new_id
+from app.runtime.ids import moment_of, new_id
 
 
 def test_an_id_is_a_uuid_of_version_7_that_tells_its_millisecond() -> None:
@@ -25,3 +25,11 @@ def test_what_is_made_later_sorts_later() -> None:
             pass
     assert made == sorted(made)
     assert len({id[19:] for id in made}) == 1_000
+
+
+def test_an_id_tells_its_moment_and_other_texts_none() -> None:
+    before = clock.now_ms()
+    told = moment_of(new_id())
+    assert told is not None and before <= told <= clock.now_ms()
+    for text in ("", "nothing", str(uuid.uuid4()), str(uuid.UUID(int=0)), new_id().upper() + " "):
+        assert moment_of(text) is None

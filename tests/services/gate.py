@@ -179,6 +179,20 @@ class Gate:
         )  # fmt: skip
 
     def events(self, count: int = 1) -> list[UsageEvent]:
-        """The usage events so far, at least `count` of them."""
-        until(lambda: self.redis.xlen(store.USAGE) >= count, lambda: f"fewer than {count} usage events:\n{self.log()}")
-        return [msgspec.json.decode(fields[b"e"], type=UsageEvent) for _, fields in self.redis.xrange(store.USAGE)]
+        """The usage events so far, at least `count` of them, without refused calls."""
+        return self._events(count, refused=False)
+
+    def refused(self, count: int = 1) -> list[UsageEvent]:
+        """The events of refused calls so far, at least `count` of them."""
+        return self._events(count, refused=True)
+
+    def _events(self, count: int, *, refused: bool) -> list[UsageEvent]:
+        found: list[UsageEvent] = []
+
+        def enough() -> bool:
+            sent = [msgspec.json.decode(fields[b"e"], type=UsageEvent) for _, fields in self.redis.xrange(store.USAGE)]
+            found[:] = [event for event in sent if (event.kind == "refusal") is refused]
+            return len(found) >= count
+
+        until(enough, lambda: f"fewer than {count} events:\n{self.log()}")
+        return found

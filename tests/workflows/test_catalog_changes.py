@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from app.domain import catalog, providers, subscriptions
+from app.domain import catalog, keys, providers, subscriptions
 from app.domain.catalog import DeploymentSpec
 from app.domain.errors import Invalid, NotFound
 from app.domain.notices import Notice
@@ -68,6 +68,11 @@ def test_every_filter_and_count_works_on_each_database(inside: Flask, people: Pe
     models = list(db.session.scalars(catalog.all_models()))
     assert catalog_changes.subscribers([item.id for item in models]) == {catalog.model("a").id: 1}
     assert set(catalog_changes.key_counts(models).values()) == {0}
+    guarded = transaction(make_model, None, "guarded", restricted=True)
+    transaction(keys.create, people.owner, by=people.owner, name="app")
+    transaction(subscriptions.request, people.owner, guarded, by=people.owner, justification="Work.")
+    assert catalog_changes.subscribers([guarded.id]) == {}, "a pending request uses nothing yet"
+    assert catalog_changes.key_counts([guarded]) == {guarded.id: 0} and keys.count_using(guarded) == 0
     assert catalog.only_served_by(providers.get(str(provider))) == ["c"]
 
 

@@ -14,11 +14,10 @@ from flask import Blueprint, Response, request, url_for
 from app import current
 from app.blueprints.admin.person import me
 from app.clock import from_ms
-from app.domain import identity
 from app.metering import money
 from app.metering.quantities import NAMES
 from app.pages.focus import COLUMNS, focus_lines
-from app.pages.usage import GONE, look_up_names
+from app.pages.usage import GONE, Group, look_up_names
 from app.reports import chargeback
 from app.reports import usage as usage_reports
 from app.reports.chargeback import BILLED, Charge
@@ -127,10 +126,12 @@ def _sorted(charges: list[Charge], sort: str | None, orders: Mapping[str, Callab
 
 def _names(charges: Sequence[Charge]) -> dict[str, str]:
     """The names of those who pay, by their ids."""
-    of_teams = look_up_names({"team": {charge.team_id for charge in charges if charge.team_id}})
-    names = {id: name for (_, id), name in of_teams.items()}
-    names |= identity.names_of({charge.person_id for charge in charges if charge.person_id})
-    return {charge.payer: names.get(charge.payer) or GONE for charge in charges}
+    payers: dict[Group, set[str]] = {
+        "team": {charge.team_id for charge in charges if charge.team_id},
+        "user": {charge.person_id for charge in charges if charge.person_id},
+    }
+    names = {id: name for (_, id), name in look_up_names(payers).items()}
+    return {charge.payer: names.get(charge.payer, GONE) for charge in charges}
 
 
 def _lines(charges: Sequence[Charge], names: Mapping[str, str]) -> list[Line]:

@@ -94,7 +94,7 @@ def first_call(query: FirstCallQuery) -> FirstCall:
     if query.client is not None and query.client not in BY_ID:
         raise Invalid(f"Choose one of {', '.join(BY_ID)}.", "client")
     among = BY_ID[query.client].agents if query.client else None
-    first = first_calls.progress(reader(of_teams=True), me(), key.id, among).first
+    first = first_calls.progress(reader(of_teams=True), key.id, among).first
     return FirstCall(
         state=first.state,
         request_id=first.request_id,

@@ -13,12 +13,10 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import or_, select
 
-from app.blueprints.api.contract import Cursor, CursorPage, Page, Paged, listed, me, route, within_reach
+from app.blueprints.api.contract import Cursor, CursorPage, Page, Paged, listed, route, within_reach
 from app.blueprints.api.usage import MOST_ROWS, instant, milliseconds, reader, refused
 from app.domain import identity
 from app.domain.errors import Invalid, NotFound
-from app.domain.keys import ApiKey
-from app.domain.person import Person
 from app.domain.providers import Provider
 from app.extensions import db
 from app.ledger.entries import UsageEntry
@@ -26,13 +24,13 @@ from app.ledger.measures import DAY_MS
 from app.metering import money
 from app.metering.quantities import NAMES, Quantities
 from app.metering.usage import Refusal
-from app.pages.usage import GROUPS, Group, look_up_names
-from app.reports import refused_requests, requests
+from app.pages.usage import GONE, GROUPS, Group, look_up_names
+from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, ReportError
 
 SHARED_DAYS = 30
-OUTCOMES = ("ok", "error", "cancelled")
+OUTCOMES = ("ok", "error", "cancelled", "refused")
 NOBODY = "-"  # no id: a filter by an unknown name finds nothing
 
 
@@ -58,10 +56,11 @@ def _try(attempt: dict[str, Any]) -> Try:
 
 
 class Request(Quantities, kw_only=True):
-    """One call. `at` is when it was received; `outcome` is ok, error or cancelled; `status` is the HTTP status of the
-    answer.
+    """One call. `at` is when it was received; `outcome` is ok, error, cancelled or refused (before a provider was asked);
+    `status` is the HTTP status of the answer. `calls` is 1, but for refused calls beyond the first of a minute: these are
+    counted in one row.
 
-    `user`, `provider` and `key_name` are null for what was deleted; the ids stay. `session_id`, `agent` (its program),
+    `user`, `provider` and `key_name` of what was deleted are the names that it had last. `session_id`, `agent` (its program),
     `subagent_id` and `tags` are the client's own words; requests of a session that ask the same have the same `turn_id`.
     """
 
@@ -81,6 +80,7 @@ class Request(Quantities, kw_only=True):
     stream: bool
     status: int
     outcome: str
+    calls: int
     error: CallFault | None
     finish_reason: str | None
     service_tier: str | None
@@ -142,7 +142,8 @@ class Limit(msgspec.Struct, kw_only=True):
 
 
 class RefusedRequest(msgspec.Struct, kw_only=True):
-    """A call that was refused; kept for a day. `status` and `outcome` are "refused"."""
+    """A call that was refused before a provider was asked. `status` and `outcome` are "refused"; `refusal` is null where no
+    limit was the reason. `calls` is 1, or how many are only counted."""
 
     id: str
     at: datetime
@@ -155,8 +156,9 @@ class RefusedRequest(msgspec.Struct, kw_only=True):
     endpoint: str
     status: str
     outcome: str
+    calls: int
     error: CallFault
-    refusal: Limit
+    refusal: Limit | None
     cost: str = "0"
 
 
@@ -168,6 +170,7 @@ class Stat(Quantities, kw_only=True):
     request_count: int
     error_count: int
     cancelled_count: int
+    refused_count: int
     total_tokens: int
     cost: str
     mean_duration_ms: float | None
@@ -179,7 +182,7 @@ class StatPage(Page, kw_only=True):
 
 
 class Narrowed(Paged, kw_only=True):
-    """`provider` is an id or a name; `status` is an HTTP status or one of ok, error, cancelled.
+    """`provider` is an id or a name; `status` is an HTTP status or one of ok, error, cancelled, refused.
 
     `session`, `agent`, `tag` and `turn` are what clients said.
     With `team`, the id of a team that you own, you see all requests with its keys; with another team of yours, your
@@ -220,13 +223,14 @@ class Shared(Narrowed, kw_only=True):
 
 
 class Share(Quantities, kw_only=True):
-    """The usage of one model, key, session, tag …. `id` is null for usage without one; `name` is the present name of what
-    has one, else the id."""
+    """The usage of one model, key, session, tag …. `id` is null for usage without one; `name` is the name of what has one,
+    of what was deleted the last one, else the id."""
 
     id: str | None
     name: str
     request_count: int
     error_count: int
+    refused_count: int
     total_tokens: int
     cost: str
 
@@ -235,26 +239,19 @@ class SharePage(Page, kw_only=True):
     data: list[Share]
 
 
-class _Names(msgspec.Struct):
-    """The current names of ids."""
-
-    people: dict[str, str] = {}
-    keys: dict[str, str] = {}
-    providers: dict[str, str] = {}
+_Names = dict[tuple[Group, str], str]
 
 
 def _names(entries: Sequence[UsageEntry]) -> _Names:
-    def read(table: Any, name: Any, ids: set[str | None]) -> dict[str, str]:
-        known = [id for id in ids if id]
-        if not known:
-            return {}
-        return {row[0]: row[1] for row in db.session.execute(select(table.id, name).where(table.id.in_(known)))}
-
-    return _Names(
-        people=read(Person, Person.username, {entry.person_id for entry in entries}),
-        keys=read(ApiKey, ApiKey.name, {entry.key_id for entry in entries}),
-        providers=read(Provider, Provider.name, {entry.provider_id for entry in entries}),
+    """The names of what entries refer to, as they are or as they were last."""
+    found = look_up_names(
+        {
+            "user": {entry.person_id for entry in entries if entry.person_id},
+            "key": {entry.key_id for entry in entries if entry.key_id},
+            "provider": {entry.provider_id for entry in entries if entry.provider_id},
+        }
     )
+    return {one: name for one, name in found.items() if name != GONE}
 
 
 def _fields(entry: UsageEntry, names: _Names) -> dict[str, Any]:
@@ -262,13 +259,13 @@ def _fields(entry: UsageEntry, names: _Names) -> dict[str, Any]:
     return {
         "id": entry.request_id,
         "at": instant(entry.at_ms),
-        "user": names.people.get(entry.person_id),
+        "user": names.get(("user", entry.person_id)),
         "user_id": entry.person_id,
         "key": entry.key_id,
-        "key_name": names.keys.get(entry.key_id or ""),
+        "key_name": names.get(("key", entry.key_id or "")),
         "team_id": entry.team_id,
-        "model": entry.model,
-        "provider": names.providers.get(entry.provider_id or ""),
+        "model": entry.model or (entry.refusal or {}).get("asked", ""),
+        "provider": names.get(("provider", entry.provider_id or "")),
         "provider_id": entry.provider_id,
         "deployment_id": entry.deployment_id,
         "endpoint": entry.endpoint,
@@ -276,6 +273,7 @@ def _fields(entry: UsageEntry, names: _Names) -> dict[str, Any]:
         "stream": entry.stream,
         "status": entry.status,
         "outcome": entry.outcome,
+        "calls": entry.refused or 1,
         "error": CallFault(code=entry.error_code, message=entry.error_message) if failed else None,
         "finish_reason": entry.finish_reason,
         "service_tier": entry.service_tier,
@@ -402,6 +400,7 @@ def shares(query: Shared) -> dict[str, Any]:
                 name=names[query.group_by, share.name],
                 request_count=share.requests,
                 error_count=share.errors,
+                refused_count=share.refused,
                 **_quantities(share),
                 total_tokens=share.total_tokens,
                 cost=money.text(share.cost_nano),
@@ -421,6 +420,7 @@ def _stat(row: PeriodUsage) -> Stat:
         request_count=row.requests,
         error_count=row.errors,
         cancelled_count=row.cancelled,
+        refused_count=row.refused,
         **_quantities(row),
         total_tokens=row.total_tokens,
         cost=money.text(row.cost_nano),
@@ -431,12 +431,12 @@ def _stat(row: PeriodUsage) -> Stat:
 
 @route("GET", "/api/requests/<id>", answer=OneRequest | RefusedRequest)
 def show(id: str) -> OneRequest | RefusedRequest:
-    """Returns one request by the `x-request-id` of its answer; for a day also one that was refused."""
+    """Returns one request by the `x-request-id` of its answer, also one that was refused."""
     entries = requests.entries_of(reader(of_teams=True), id)
-    if not entries and (refusal := refused_requests.find(me(), id)):
-        return _refused(refusal)
     if not entries:
         raise NotFound("This request does not exist.")
+    if entries[0].kind == "refusal":
+        return _refused(entries[0])
     usage = next((entry for entry in entries if entry.kind == "usage"), entries[0])
     return OneRequest(
         **_fields(usage, _names([usage])),
@@ -452,9 +452,20 @@ def show(id: str) -> OneRequest | RefusedRequest:
     )
 
 
-def _refused(refusal: Refusal) -> RefusedRequest:
-    key = db.session.get(ApiKey, refusal.key_id) if refusal.key_id else None
-    person = identity.by_id(refusal.person_id)
+def _refused(entry: UsageEntry) -> RefusedRequest:
+    refusal, fields = msgspec.convert(entry.refusal, Refusal), _fields(entry, _names([entry]))
+    shown = ("id", "at", "user", "user_id", "key", "key_name", "team_id", "model", "endpoint", "calls")
+    limit = _limit(refusal, entry.at_ms) if refusal.scope_kind else None
+    return RefusedRequest(
+        **{name: fields[name] for name in shown},
+        status="refused",
+        outcome="refused",
+        error=CallFault(code=refusal.reason if limit else entry.error_code, message=entry.error_message),
+        refusal=limit,
+    )
+
+
+def _limit(refusal: Refusal, at_ms: int) -> Limit:
     limit = Limit(reason=refusal.reason, scope=refusal.scope_kind, id=refusal.scope_id, name=refusal.scope_shown)
     match refusal.reason:
         case "budget":
@@ -463,21 +474,7 @@ def _refused(refusal: Refusal) -> RefusedRequest:
             limit.affordable_tokens = refusal.affordable_tokens
             limit.frees_at = None if refusal.resets_ms is None else instant(refusal.resets_ms)
         case "requests" | "tokens":
-            limit.per_minute, limit.frees_at = refusal.limit, instant(refusal.at_ms + refusal.retry_ms)
+            limit.per_minute, limit.frees_at = refusal.limit, instant(at_ms + refusal.retry_ms)
         case "parallel":
-            limit.parallel, limit.frees_at = refusal.limit, instant(refusal.at_ms + refusal.retry_ms)
-    return RefusedRequest(
-        id=refusal.request_id,
-        at=instant(refusal.at_ms),
-        user=person.username if person else None,
-        user_id=refusal.person_id,
-        key=refusal.key_id,
-        key_name=key.name if key else None,
-        team_id=refusal.team_id,
-        model=refusal.model,
-        endpoint=refusal.endpoint,
-        status="refused",
-        outcome="refused",
-        error=CallFault(code=refusal.reason, message=refusal.message),
-        refusal=limit,
-    )
+            limit.parallel, limit.frees_at = refusal.limit, instant(at_ms + refusal.retry_ms)
+    return limit

@@ -74,6 +74,7 @@ class Summary(msgspec.Struct, kw_only=True):
     active_users_today: int
     requests_today: int
     errors_today: int
+    refused_today: int
     tokens_today: int
     cost_today: str
 
@@ -159,6 +160,7 @@ def summary() -> Summary:
         active_users_today=today.active_users_today,
         requests_today=today.requests_today,
         errors_today=today.errors_today,
+        refused_today=today.refused_today,
         tokens_today=today.tokens_today,
         cost_today=money.text(today.cost_nano_today),
     )

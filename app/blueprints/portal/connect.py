@@ -90,7 +90,7 @@ def _key_for(own: list[ApiKey], model: str | None) -> ApiKey | None:
 def _first_call(person: Person, client: Client, key: ApiKey | None, until_ms: int) -> dict[str, Any]:
     if key is None:
         return {"client": client, "key": None}
-    progress = first_calls.progress(reader_of(person), person, key.id, client.agents)
+    progress = first_calls.progress(reader_of(person), key.id, client.agents)
     first, refused = progress.first, progress.refused
     failed = refused or (first if first.state == "failed" else None)
     is_done = first.state == "ok" and first.has_page

@@ -39,12 +39,13 @@ def index() -> Response:
     holdings = payers.held_by(person)
     own_subscriptions = [held for held in holdings if held.kind == "subscription"]
     active_keys = [held for held in holdings if held.kind == "key"]
-    has_called = bool(month.requests) or bool(requests.newest(person, filters=own, limit=1))
+    has_called = bool(month.requests) or bool(requests.newest_served(person, filters=own, limit=1))
     newest = catalog_changes.newest(RECENT)
     return render(
         "portal/home/index.html",
         name=person.username,
         month=month,
+        team_nano=_paid_by_teams(person) if month.cost_nano else 0,
         week=week,
         budget=budgets.standing("user", person.id),
         subscribed=[held for held in own_subscriptions if held.status == "active"],
@@ -59,6 +60,12 @@ def index() -> Response:
         system=usage_reports.summary(person) if person.sees_everything else None,
         base_url=base_url(),
     )
+
+
+def _paid_by_teams(person: Person) -> int:
+    """Returns what teams paid of a person's calls of this month, UTC, in nano-units: it is no part of their own budget."""
+    filters = Filters(person_id=person.id, from_ms=period_start("month", usage_reports.now_ms()))
+    return sum(share.cost_nano for share in usage_reports.by(person, "team_id", filters=filters) if share.name)
 
 
 def _expiring(active_keys: Sequence[Held]) -> list[Held]:

@@ -17,6 +17,8 @@ from app.web.forms import blame, is_confirmed_by
 from app.web.render import render, see_other, toast_next
 from app.workflows import offboarding
 
+OFFERED = 20  # members to hand a team over to
+
 bp = Blueprint("team_members", __name__)
 
 
@@ -97,8 +99,14 @@ def remove(id: str, username: str) -> Response:
 
 @bp.get("/teams/<id>/leaving")
 def leaving(id: str) -> Response:
-    team = _mine(id)
-    return render("portal/teams/leaving.html", team=team, stops=_keys_of(team, me()))
+    team, person = _mine(id), me()
+    return render(
+        "portal/teams/leaving.html",
+        team=team,
+        stops=_keys_of(team, person),
+        is_last_owner=teams.is_last_owner(team, person),
+        others=[one.person.username for one in team.members if one.person_id != person.id][:OFFERED],
+    )
 
 
 @bp.post("/teams/<id>/leaving")

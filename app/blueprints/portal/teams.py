@@ -217,6 +217,7 @@ def page_of_team(team: Team, tab: str, status: int = 200, **forms: Any) -> Respo
         status=status,
         team=team,
         role=role,
+        is_last_owner=role == "owner" and teams.is_last_owner(team, person),
         tab=tab,
         tabs=TABS,
         locked=None if manages else FOR_OWNERS if role else READ_ONLY,

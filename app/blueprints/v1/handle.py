@@ -36,12 +36,15 @@ def handle(request: Request, view: View, **values: Any) -> Answer:
         return answer
     except Exception:
         log.exception("a request failed", request_id=request.id, route=request.route)
-        return refusal(request, internal())
+        fault = internal()
+        answer = refusal(request, fault)
+        _note_refusal(request, caller, fault)
+        return answer
 
 
 def refusal(request: Request, error: ApiError) -> Answer:
     """A refusal in the client's dialect, with its status."""
-    if not request.counted:
+    if request.call is None or not request.call.settled:
         count_refusal(request.route, error.status)
     headers = {"Content-Type": JSON, **error.headers, **dict.fromkeys(request.dialect.id_headers, request.id)}
     if error.status in (401, 403):
@@ -59,15 +62,21 @@ def refusal(request: Request, error: ApiError) -> Answer:
 
 def _note_refusal(request: Request, caller: CallerRecord | None, error: ApiError) -> None:
     """Have a refused key or a denied model written down, and told to whom the key belongs why its call was refused."""
-    denials = request.runtime.denials
+    runtime, denials = request.runtime, request.runtime.denials
+    is_settled = request.call is not None and request.call.settled  # then the ledger has it already
     if caller is not None:
-        request.runtime.last_calls.refused(caller, request.agent, request.id, error)
-        if error.denied_model is not None:
-            denials.model(caller, error.denied_model)
+        runtime.last_calls.refused(caller, request.agent, request.id, error)
+        if error.refusal is not None and error.refusal.reason == "model":
+            denials.model(caller, error.refusal.asked)
     elif error.code == "invalid_api_key":
         denials.key(request.bearer)
     elif error.status == 401:
         denials.no_key()
+    if (whose := caller or error.caller) is not None:
+        if not is_settled:
+            runtime.refused_calls.note(whose, request.id, request.route, error, request.call)
+    elif error.status == 401:
+        runtime.refused_calls.nobody(request.route, error)
 
 
 def _caller(request: Request) -> CallerRecord:

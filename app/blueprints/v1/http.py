@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from app.gateway.call import Call
 from app.gateway.dialects import dialect
 from app.gateway.dialects.base import Dialect
 from app.gateway.endpoints import CHAT, Endpoint
@@ -37,9 +38,9 @@ class Request:
         "api_key",
         "authorization",
         "body",
+        "call",
         "content_encoding",
         "content_type",
-        "counted",
         "endpoint",
         "headers",
         "id",
@@ -94,7 +95,7 @@ class Request:
         self.origin = origin  # scheme and host as the client knows them
         self.is_read = False  # nothing of the body is left that could be taken for the next request
         self.streams = ""  # the model whose answer is to come as a stream, once that is known
-        self.counted = False  # it is in the metrics
+        self.call: Call | None = None  # once it is admitted
 
     @property
     def bearer(self) -> str:

@@ -32,6 +32,7 @@ def serve(request: Request, caller: CallerRecord) -> Answer:
             runtime, caller, endpoint, body, id=request.id, origin=request.origin, session=request.session,
             labels=request.labels, headers=request.headers,
         )  # fmt: skip
+        request.call = call
         answer = _run(request, call)
         if answer.status == 200:
             runtime.last_calls.answered(caller, request.agent, request.id)
@@ -61,7 +62,6 @@ def _run(request: Request, call: Call) -> Answer:
         ) from None
     except BaseException:
         watch.stop()
-        request.counted = call.settled
         raise
     headers = {**dict.fromkeys(call.dialect.id_headers, call.id), **answer.headers}
     if isinstance(answer.body, bytes):

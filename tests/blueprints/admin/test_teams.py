@@ -16,7 +16,7 @@ from app.extensions import db, transaction
 from app.reports import chargeback
 from app.reports import usage as usage_reports
 from app.workflows import offboarding
-from tests.blueprints.portal.conftest import Browser, use
+from tests.blueprints.portal.conftest import Browser, make_key, use
 from tests.house import People
 from tests.page import Page
 
@@ -128,6 +128,23 @@ def test_a_team_that_was_removed_keeps_its_name_on_the_bill(
     transaction(offboarding.dissolve, db.session.get_one(Team, research), by=people.owner)
     assert "Research" in bill(admin.page("/admin/chargeback"))
     assert admin.page(f"/admin/usage?team={research}").table("By team, most expensive first").row_names == ["Research"]
+
+
+def test_a_person_who_was_removed_keeps_name_and_key_on_the_bill_and_in_usage(
+    people: People, small: Model, signed_in: SignedIn
+) -> None:
+    key, _ = make_key(people.stranger, name="theirs")
+    use(people.stranger, small, month_ms(0), key_id=key)
+    transaction(offboarding.delete, people.stranger, by=people.admin)
+    admin = signed_in("admin")
+    assert "stranger" in bill(admin.page("/admin/chargeback"))
+    usage = admin.page("/admin/usage?group=key")
+    assert usage.table("Usage by key, most expensive first").row_names == ["theirs"]
+    assert usage.table("Top users, most expensive first").row_names == ["stranger"]
+    [row] = admin.page("/admin/activity").table("Requests, newest first").rows
+    assert (row.cell("User"), row.cell("Key")) == ("stranger", "theirs")
+    [told] = admin.get("/admin/activity?format=json", buffered=True).get_json()["data"]
+    assert (told["user"], told["key"]) == ("stranger", "theirs")
 
 
 def test_admins_tell_usage_apart_by_team(people: People, research: str, small: Model, signed_in: SignedIn) -> None:

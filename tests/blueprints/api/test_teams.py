@@ -6,7 +6,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 from flask import Flask
@@ -17,9 +16,8 @@ from app.domain.errors import NotFound
 from app.extensions import transaction
 from app.ledger.posting import post
 from app.metering.scopes import member_id
-from app.metering.usage import Refusal
 from tests.house import People, Program, offer, sign_in
-from tests.ledger.books import event
+from tests.ledger.books import event, refused_event
 
 
 @pytest.fixture
@@ -344,21 +342,18 @@ def test_requests_of_a_team_are_told_to_its_owners_and_to_who_made_them(
     personal = event(person_id=visitors.stranger.id, key_id=None, at_ms=at_ms)
     with app.app_context():
         post([ours, theirs, personal])
-        refused = Refusal(
-            request_id="refused", at_ms=ours.at_ms, person_id=visitors.stranger.id, key_id=key, team_id=team, model="m",
-            endpoint="/v1/chat/completions", reason="requests", scope_kind="team", scope_id=team,
-            scope_shown="Research", message="Too many.",
-        )  # fmt: skip
-        wire.set(store.refusal("refused"), msgspec.json.encode(refused))
+        post(
+            [refused_event(request_id="refused", at_ms=at_ms, person_id=visitors.stranger.id, key_id=key, team_id=team)]
+        )
 
     def seen(by: Program, query: str = "") -> set[str]:
         return {row["id"] for row in by.get(f"/api/requests{query}").get_json()["data"]}
 
-    mine, all_of_it = f"?team={team}", {ours.request_id, theirs.request_id}
+    mine, all_of_it = f"?team={team}", {ours.request_id, theirs.request_id, "refused"}
     assert seen(owner, mine) == seen(admin, mine) == all_of_it
-    assert seen(stranger, mine) == {ours.request_id}
+    assert seen(stranger, mine) == {ours.request_id, "refused"}
     assert seen(owner) == {theirs.request_id}
-    assert seen(stranger) == {ours.request_id, personal.request_id}
+    assert seen(stranger) == {ours.request_id, personal.request_id, "refused"}
     counts = [sum(day["request_count"] for day in by.get(f"/api/requests/stats{mine}").get_json()["data"])
               for by in (owner, stranger)]  # fmt: skip
     assert counts == [2, 1]

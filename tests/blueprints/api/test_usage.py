@@ -151,6 +151,7 @@ def test_the_summary_counts_today(programs: dict[str, Program]) -> None:
         "active_users_today": 2,
         "requests_today": 3,
         "errors_today": 1,
+        "refused_today": 0,
         "tokens_today": 40,
         "cost_today": "0.000125001",
     }

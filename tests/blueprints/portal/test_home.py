@@ -9,7 +9,9 @@ import pytest
 
 from app import clock
 from app.clock import now
+from app.domain import budgets
 from app.domain.catalog import Model
+from app.extensions import db, transaction
 from app.ledger import rollups
 from app.metering.periods import window_of
 from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
@@ -71,6 +73,18 @@ def test_the_whole_portal_is_told_to_admins_only(
         assert system.link("1 request waits for a decision").href == "/admin/approvals"
         assert system.facts == {
             "People": "4", "Active today": "1", "Requests today": "1", "Tokens today": "1,500", "Failed today": "0",
-            "Cost today": "<$0.01",
+            "Refused today": "0", "Cost today": "<$0.01",
         }  # fmt: skip
     assert "The whole portal today" not in signed_in("owner").page("/home").headings
+
+
+def test_what_teams_paid_is_told_apart_from_ones_own_budget(people: People, small: Model, signed_in: SignedIn) -> None:
+    transaction(budgets.set_budget, "user", people.owner.id, by=people.admin, limit="0.005", period="month")
+    use(people.owner, small, clock.now_ms(), cost_nano=290_000_000)
+    owner = signed_in("owner")
+    assert "paid by teams" not in owner.page("/home").text
+    db.session.rollback()
+    use(people.owner, small, clock.now_ms(), cost_nano=60_000_000, team_id="a-team")
+    page = owner.page("/home")
+    assert page.definition("Spent this month") == "$0.35" and "$0.06 of it paid by teams" in page.text
+    assert "not in this budget" in page.section("Your budget") and "of $0.005" in page.section("Your budget")

@@ -198,8 +198,8 @@ def test_the_list_finds_by_name_and_status(people: People, small: Model, signed_
     assert owner.page("/keys?q=alp", fragment=True).row_names == ["alpha"]
     assert "No key fits this search." in owner.page("/keys?status=revoked").texts
     active = owner.page("/keys?status=active")
-    assert active.row("beta").cell("Spent") == "$0.00 of $1.00 0%"
-    assert active.row("alpha").cell("Spent") == "$0.00 spent, no limit"
+    assert active.row("beta").cell("Spent") == "$0.00 of $1.00 today 0%"
+    assert active.row("alpha").cell("Spent") == "$0.00 spent in total, no limit"
 
 
 def turned_back(key_id: str, days: int) -> None:

@@ -217,7 +217,10 @@ def test_the_last_owner_stays(people: People, team: str, signed_in: SignedIn) ->
     answer = owner.post(page, page=page, role="member", period="month")
     assert answer.status_code == 422
     assert "A team needs an owner" in (read(answer).field("Role").error or "")
-    owner.post(f"/teams/{team}/leaving", page=f"/teams/{team}/leaving")
+    detail, leaving = owner.page(f"/teams/{team}"), owner.page(f"/teams/{team}/leaving")
+    assert "Leave" not in detail.ways and detail.link("Hand over").href == f"/teams/{team}/leaving"
+    assert leaving.link("Change the role of member").href == f"/teams/{team}/members/member"
+    owner.post(f"/teams/{team}/leaving", page="/teams")
     assert "A team needs an owner" in owner.page("/teams").toast
     assert teams.role_in(people.owner, team) == "owner"
 

@@ -121,6 +121,10 @@ class Process:
         self.last_calls = SimpleNamespace(
             refused=lambda caller, agent, id, error: self.noted.append(("refused", caller.id, error.status))
         )
+        self.refused_calls = SimpleNamespace(
+            note=lambda caller, id, endpoint, error, call: self.noted.append(("row", caller.id, error.status)),
+            nobody=lambda endpoint, error: self.noted.append(("counted", error.code)),
+        )
         self.config = Config(server=Server(max_body_mb=1, body_timeout_s=1))
 
     def caller(self, text: str) -> CallerRecord:
@@ -155,13 +159,18 @@ def test_before_the_directory_was_ever_read_there_is_nothing_to_serve() -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "noted"),
-    [(no_key(), ("no key",)), (bad_key(), ("key", "sk-x")), (ApiError(503, "x", None, "x"), None)],
+    [
+        (no_key(), [("no key",), ("counted", None)]),
+        (bad_key(), [("key", "sk-x"), ("counted", "invalid_api_key")]),
+        (bad_key(CALLER), [("key", "sk-x"), ("row", "k", 401)]),
+        (ApiError(503, "x", None, "x"), []),
+    ],
 )
 def test_a_refused_key_is_written_down_and_trouble_inside_is_not_blamed_on_it(trouble: ApiError, noted: Any) -> None:
     process = Process(trouble)
     answer = handle(process.request(authorization="Bearer sk-x"), view)
     assert answer.status == trouble.status
-    assert process.noted == ([] if noted is None else [noted])
+    assert process.noted == noted
     assert (answer.headers.get("x-should-retry") == "false") is (trouble.status == 401)
 
 
@@ -172,7 +181,7 @@ def test_a_denied_model_is_written_down_with_who_asked() -> None:
         raise unknown_model("secret-model", "https://portal.example/models", 404)
 
     assert handle(process.request(), denied).status == 404
-    assert process.noted == [("refused", "k", 404), ("model", "k", "secret-model")]
+    assert process.noted == [("refused", "k", 404), ("model", "k", "secret-model"), ("row", "k", 404)]
 
 
 def test_a_fault_of_the_gateways_own_is_told_without_its_words() -> None:
