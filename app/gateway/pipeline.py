@@ -93,9 +93,7 @@ def _reserve(runtime: Runtime, call: Call, query: RouteQuery) -> None:
         # Rates fail open and money fails closed: what costs nothing goes on, by this process's own count.
         wait_s = runtime.local_rates.wait_s(call.caller.id)
         if wait_s:
-            raise refusals.too_many(
-                f"key {call.caller.id}", runtime.local_rates.limit(call.caller.id), wait_s
-            ) from None
+            raise refusals.too_many_here(call, runtime.local_rates.limit(call.caller.id), wait_s) from None
         call.hold = free_hold(call.id, chain)
     else:
         runtime.local_rates.learn(call.caller.id, call.hold.requests_limit)

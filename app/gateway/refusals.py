@@ -60,6 +60,16 @@ def too_many(scope: str, limit: int, wait: int, reason: str = "requests") -> Api
     )
 
 
+def too_many_here(call: Call, limit: int, wait: int) -> ApiError:
+    """The error for a rate that this process counted by itself, as Redis is away. `wait` is in whole seconds."""
+    id = call.caller.id
+    error = too_many(f"key {id}", limit, wait)
+    error.refusal = Refusal(
+        reason="requests", scope_kind="key", scope_id=id, scope_shown=id, limit=limit, retry_ms=wait * 1000
+    )
+    return error
+
+
 def _budget_refusal(refused: Refused, scope: str, page: str, status: int) -> ApiError:
     over = refused.spent - refused.limit
     left = max(refused.limit - refused.spent - refused.held, 0)

@@ -51,7 +51,7 @@ ON_DEMAND: tuple[usage_pages.Group, ...] = ("user", "team")
 REQUEST_PARAMETERS = ("endpoint", "status", "code", "turn")  # filters of single requests only
 CHIP_NAMES = {"code": "Error code", "turn": "Turn"}
 LONGEST_MESSAGE = 400  # characters of an error message in an export
-ARRIVES_MS = 30_000  # within which the record of a request is in the ledger, unless something is wrong
+ARRIVES_MS = 90_000  # within which the ledger has a request, or the count of its minute, unless something is wrong
 ON_ITS_WAY = "There is no such request, or its record is still on its way: try again in a moment."
 UNKNOWN = (
     "There is no request with this id that you can see. A request that was answered with 401 has no record: its key was"

@@ -15,8 +15,9 @@ from app import clock
 from app.extensions import db, init_database
 from app.ledger import posting, rollups
 from app.ledger.measures import DAY_MS
-from app.reports import latency, requests
+from app.reports import latency, refused_requests, requests
 from app.reports.planner import NONE, Filters, Reader
+from app.runtime.ids import new_id
 from app.setup import migrate
 from tests.ledger import books
 from tests.ledger.books import ADA, ADMIN, BOB, NOON, event, refused_event
@@ -129,6 +130,10 @@ def test_each_question_walks_an_index_of_its_own(migrated: None) -> None:
         ("ix_usage_entry_errors", lambda: told(ADMIN, Filters(**span))),
         ("ix_usage_entry_errors_person_id", lambda: told(ADA, Filters(**span))),
         ("ix_usage_entry_errors_person_id", lambda: requests.search(ADA, filters=Filters(status="error"))),
+        ("ix_usage_entry_refused", lambda: told(ADMIN, Filters(**span))),
+        ("ix_usage_entry_refused_person_id", lambda: requests.search(ADA, filters=Filters(status="refused"))),
+        ("ix_usage_entry_refused_key_id", lambda: told(ADA, Filters(key_id="key-1", **span))),
+        ("ix_usage_entry_refused", lambda: refused_requests.counted_about(ADMIN, new_id())),
         ("ix_usage_entry_at_ms_id", lambda: told(ADMIN, Filters(**span))),
         ("ix_usage_entry_person_id_at_ms_id", lambda: told(ADA, Filters(**span))),
         ("ix_usage_entry_key_id_at_ms_id", lambda: told(ADA, Filters(key_id="key-1", **span))),

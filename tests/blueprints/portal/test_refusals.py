@@ -159,7 +159,7 @@ def test_an_id_that_is_not_kept_leads_to_the_counts_of_its_minute(
     signed_in("stranger").page(f"/activity/{id}", status=404)
 
 
-def test_an_id_without_a_record_is_on_its_way_for_half_a_minute_only(
+def test_an_id_without_a_record_is_on_its_way_for_a_minute_and_a_half_only(
     people: People, small: Model, signed_in: SignedIn
 ) -> None:
     owner = signed_in("owner")
