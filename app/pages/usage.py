@@ -563,7 +563,7 @@ def every_row(reader: Reader, filters: Filters, step: Step, group: Group) -> Ite
             from_ms=max(step_sums.start_ms, filters.from_ms or 0),
             to_ms=min(step_sums.end_ms, filters.to_ms or step_sums.end_ms),
         )
-        shares = usage_reports.by(reader, GROUPS[group], filters=within, limit=100_000)
+        shares = usage_reports.by(reader, GROUPS[group], filters=within, limit=100_000, refused=True)
         for start in range(0, len(shares), OFFERED):
             batch = shares[start : start + OFFERED]
             names = look_up_names({group: {share.name for share in batch}})

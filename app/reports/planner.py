@@ -423,11 +423,11 @@ def filter_conditions(filters: Filters, table: Table) -> list[Any]:
     return where
 
 
-def something(sums: Iterable[Any]) -> ColumnElement[bool]:
-    """Whether a group has any usage or refused calls, by its sums. Repairs are entries without usage."""
+def something(sums: Iterable[Any], *, refused: bool = False) -> ColumnElement[bool]:
+    """Whether a group has any usage, or if wanted `refused` calls, by its sums. Repairs are entries without usage."""
     named = {column.name: column for column in sums}
-    shown = ("requests", "cost_nano", "prompt_tokens", "completion_tokens", "refused")
-    return or_(*(named[name] != 0 for name in shown if name in named))
+    shown = ("requests", "cost_nano", "prompt_tokens", "completion_tokens", *(["refused"] if refused else []))
+    return or_(*(named[name] != 0 for name in shown))
 
 
 def summed(used: Any, measures: Collection[str] = MEASURES) -> list[Any]:

@@ -325,7 +325,8 @@ def _by_window(
     edges = [start for start, _ in windows]
     if not detailed:
         used = used_in(reader, filters, first, after, edges, of=()).subquery("used")
-        query = select(used.c.window, *summed(used)).group_by(used.c.window).having(something(summed(used)))
+        query = select(used.c.window, *summed(used)).group_by(used.c.window)
+        query = query.having(something(summed(used), refused=True))
         for found in db.session.execute(query):
             by_start[found.window].add(sums_of(found))
         return rows
@@ -400,10 +401,12 @@ def by(
     order: Order = "cost_nano",
     limit: int = 100,
     names: Sequence[str] | None = None,
+    refused: bool = False,
 ) -> list[Share]:
     """The shares by person, key, team, model, provider, endpoint, kind of API, session, agent or tag, largest first, at most
-    `limit`; only of `names` if given. A request counts for each of its tags."""
-    [found] = rankings(reader, [Question(dimension, filters, order, limit)], names=names)
+    `limit`; only of `names` if given. A request counts for each of its tags. With `refused` also those of whom calls were
+    refused and nothing else."""
+    [found] = rankings(reader, [Question(dimension, filters, order, limit)], names=names, refused=refused)
     return found.shares
 
 
@@ -413,8 +416,10 @@ def rankings(
     *,
     names: Sequence[str] | None = None,
     measures: Collection[str] = MEASURES,
+    refused: bool = False,
 ) -> list[Ranking]:
     """Several rankings by one query. Measures that are not in `measures` stay 0; those that show any usage must be in it.
+    With `refused` also names of which calls were refused and nothing else.
 
     Questions over the same rollups read them once.
     """
@@ -433,7 +438,7 @@ def rankings(
         first, after, edges = _between(filters, over[0]) if over else (*span_of(filters), [])
         read = used_in(reader, filters, first, after, edges, of=dimensions, among=among, measures=measures)
         used = _once(read, ["window", *dimensions] if over else dimensions, len(dimensions) + len(over), measures)
-        kept = {name: _kept(used, name, measures) for name in dimensions}
+        kept = {name: _kept(used, name, measures, refused) for name in dimensions}
         counted = {name: _counted(kept[name]) for name in dimensions}
         for number, one in mine:
             ranked = _ranked(kept[one.dimension], counted[one.dimension], number, one)
@@ -457,12 +462,12 @@ def rankings(
     return found
 
 
-def _kept(used: Any, dimension: Dimension, measures: Collection[str]) -> Any:
+def _kept(used: Any, dimension: Dimension, measures: Collection[str], refused: bool) -> Any:
     """The sums of all names with usage, as a CTE. Counting and sorting follow in separate steps: PostgreSQL takes twice as
     long with window functions over sums."""
     name = used.c[dimension]
     sums = select(name.label("name"), *summed(used, measures)).group_by(name).subquery()
-    return select(sums).where(something(sums.c)).cte()
+    return select(sums).where(something(sums.c, refused=refused)).cte()
 
 
 def _counted(kept: Any) -> Any:

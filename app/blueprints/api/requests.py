@@ -382,7 +382,7 @@ def stats(query: Grouped) -> dict[str, Any]:
 @route("GET", "/api/usage", query=Shared, answer=SharePage)
 def shares(query: Shared) -> dict[str, Any]:
     """Returns usage by model, key, team, user, provider, session, agent or tag, most expensive first, with the filters of
-    requests. A request counts for each of its tags."""
+    requests. A request counts for each of its tags. What only has refused requests comes last."""
     if query.page * query.limit > requests.COUNTED_UP_TO:
         raise Invalid(f"Pages reach the first {requests.COUNTED_UP_TO:,} rows of this list.", "page")
     filters = _filters(query)
@@ -390,7 +390,7 @@ def shares(query: Shared) -> dict[str, Any]:
         first = usage_reports.now_ms() if filters.to_ms is None else filters.to_ms
         filters = msgspec.structs.replace(filters, from_ms=max(0, first - SHARED_DAYS * DAY_MS))
     question = usage_reports.Question(GROUPS[query.group_by], filters, limit=query.page * query.limit)
-    [ranking] = usage_reports.rankings(reader(of_teams=query.team is not None), [question])
+    [ranking] = usage_reports.rankings(reader(of_teams=query.team is not None), [question], refused=True)
     found = ranking.shares[(query.page - 1) * query.limit :]
     names = look_up_names({query.group_by: {share.name for share in found}})
     return {

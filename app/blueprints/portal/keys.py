@@ -34,9 +34,10 @@ from app.reports import requests
 from app.reports.usage import Filters, Reader
 from app.web.forms import blame
 from app.web.idempotency import Created, create_once, fresh_number
+from app.web.links import url_if_served
 from app.web.lists import list_page
 from app.web.render import render, see_other, toast_next
-from app.web.request_cache import memberships
+from app.web.request_cache import memberships, role_in
 
 LAST = 50  # requests on a key's page
 HISTORY = 20  # entries of the history there
@@ -125,12 +126,23 @@ def detail(id: str) -> Response:
             if standing.kind == "key" or standing.limit_nano is not None
         ],
         used=key_pages.usage_of(reader, key),
+        activity_href=_activity_of(person, key),
         last=requests.newest(reader, filters=Filters(key_id=key.id), limit=LAST),
         secrets=_secrets(reader, key),
         history=history_lines(keys.history(key, limit=HISTORY)),
         credit=url_for(CREDIT, scope=f"key/{key.id}") if person.sees_everything and CREDIT in served else None,
         credit_locked=None if person.is_admin else READ_ONLY,
     )
+
+
+def _activity_of(person: Person, key: ApiKey) -> str | None:
+    """Returns the list of a key's requests, where this person can see them."""
+    if key.person_id == person.id:
+        return url_for("portal.activity.index", key=key.id)
+    if person.sees_everything:
+        return url_if_served("admin.activity.index", key=key.id)
+    is_owner = key.team_id is not None and role_in(person, key.team_id) == "owner"
+    return url_for("portal.activity.index", team=key.team_id, key=key.id) if is_owner else None
 
 
 def subscribed(person: Person, team: Team | None = None) -> list[str]:

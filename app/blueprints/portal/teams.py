@@ -25,6 +25,7 @@ from app.domain.teams import Membership, Team
 from app.extensions import db, transaction
 from app.metering.scopes import member_id
 from app.pages import keys as key_pages
+from app.pages import usage as usage_pages
 from app.pages.budgets import named_standings
 from app.pages.history import history_lines
 from app.pages.teams import COLUMNS, export_columns, figures, this_month
@@ -232,9 +233,9 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
     sees_others = _sees_others(person, team)
     reader = TeamReader(person.id, person.sees_everything, (team.id,))
     pending = list(db.session.scalars(budget_requests.pending_of_team(team.id))) if sees_others else []
-    people = _people(team) if sees_others else None
+    last = requests.newest(reader if sees_others else person, filters=Filters(team_id=team.id), limit=LAST)
     return {
-        "members": teams.counts([team.id]).get(team.id, 0) if people is None else len(people),
+        "members": teams.counts([team.id]).get(team.id, 0),
         "month": usage_reports.totals(reader, filters=this_month(team.id)),
         "budgets": [
             (name, standing, url_for("portal.budgets.detail", scope=standing.kind, id=standing.id))
@@ -246,8 +247,8 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
             )
         ),
         "sees_others": sees_others,
-        "last": requests.newest(reader if sees_others else person, filters=Filters(team_id=team.id), limit=LAST),
-        "people": people,
+        "last": last,
+        "people": usage_pages.Names().of("user", {entry.person_id for entry in last}) if sees_others else None,
         "history": history_lines(teams.history(team, limit=LAST)),
         "budget_requests": pending,
         "payer_of": payers.read(one.scope for one in pending),
@@ -257,11 +258,6 @@ def _overview(person: Person, team: Team) -> dict[str, Any]:
 def _sees_others(person: Person, team: Team) -> bool:
     """Whether a person sees what each member of a team did."""
     return person.sees_everything or role_in(person, team.id) == "owner"
-
-
-def _people(team: Team) -> dict[str, str]:
-    members = teams.members_of(team).with_only_columns(Person.id, Person.username)
-    return {id: username for id, username in db.session.execute(members)}
 
 
 def _members(person: Person, team: Team, inviting: InvitationForm | None = None) -> dict[str, Any]:
@@ -338,12 +334,13 @@ def _keys(person: Person, team: Team) -> dict[str, Any]:
 def _usage(person: Person, team: Team) -> dict[str, Any]:
     reader = TeamReader(person.id, person.sees_everything, (team.id,))
     filters = this_month(team.id)
+    by_member = usage_reports.by(reader, "person_id", filters=filters)
     return {
         "month": usage_reports.totals(reader, filters=filters),
         "by_model": usage_reports.by_model(reader, filters=filters),
-        "by_member": usage_reports.by(reader, "person_id", filters=filters),
+        "by_member": by_member,
         "days": usage_reports.usage(reader, "day", periods=30, filters=Filters(team_id=team.id)),
-        "people": _people(team),
+        "people": usage_pages.Names().of("user", {share.name for share in by_member}),
         "sees_others": _sees_others(person, team),
     }
 

@@ -11,7 +11,9 @@ import pytest
 from flask import Flask
 
 from app import clock
+from app.domain import teams
 from app.domain.catalog import Model
+from app.extensions import transaction
 from app.ledger import posting
 from app.metering.usage import Refusal
 from app.runtime.ids import new_id
@@ -241,3 +243,22 @@ def test_programs_are_told_the_same(app: Flask, people: People, small: Model) ->
     assert other["frees_at"] > told["at"]
     assert sign_in(app, "admin").get(f"/api/requests/{id}").status_code == 200
     assert sign_in(app, "stranger").get(f"/api/requests/{id}").status_code == 404
+
+
+def test_a_team_of_which_calls_were_refused_alone_has_pages_all_the_same(
+    people: People, small: Model, signed_in: SignedIn
+) -> None:
+    team = transaction(teams.create, by=people.owner, name="Research")
+    key, _ = make_key(people.owner, name="app", team=team)
+    refuse(people.owner.id, team_id=team.id, key_id=key, model="", reason="model", scope_kind="", asked="gpt-9")
+    owner = signed_in("owner")
+    assert owner.page(f"/teams/{team.id}?tab=usage").definition("Refused") == "1"
+    [row] = owner.page(f"/teams/{team.id}").table("Last requests").rows
+    assert (row.cell("Person"), row.cell("Model")) == ("owner", "gpt-9")
+    page = owner.page(f"/keys/{key}")
+    assert page.link("Refused").href == f"/activity?key={key}&status=refused"
+    assert signed_in("admin").page(f"/keys/{key}").link("Refused").href == f"/admin/activity?key={key}&status=refused"
+    [share] = owner.get("/api/usage?groupBy=key").get_json()["data"]
+    assert (share["name"], share["request_count"], share["refused_count"], share["cost"]) == ("app", 0, 1, "0")
+    [line] = owner.get("/usage?format=json&group=key", buffered=True).get_json()["data"]
+    assert (line["requests"], line["refused"]) == (0, 1)
