@@ -9,7 +9,8 @@ from __future__ import annotations
 from threading import Lock
 
 import msgspec
-from flask import Flask, current_app
+from flask import Flask, current_app, render_template
+from markupsafe import Markup
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -53,27 +54,28 @@ class PublicStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latest:
-    """What a process gathered last."""
+    """What a process gathered last, and how that looks."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._found: PublicStatus | None = None
+        self._found: tuple[PublicStatus, Markup] | None = None
 
-    def read(self) -> PublicStatus:
-        """The last status, if it is fresh; one caller gathers for all that wait."""
+    def read(self) -> tuple[PublicStatus, Markup]:
+        """The last status, if it is fresh; one caller gathers and renders for all that wait."""
         with self._lock:
-            found = self._found
-            if found is None or not 0 <= clock.now_ms() - found.at_ms < FRESH_MS:
-                found = self._found = _gather()
-            return found
+            if self._found is None or not 0 <= clock.now_ms() - self._found[0].at_ms < FRESH_MS:
+                now = _gather()
+                report = render_template("public/_status.html", now=now, at=clock.from_ms(now.at_ms))
+                self._found = now, Markup(report)  # noqa: S704 - the template has escaped what it shows
+            return self._found
 
 
 def init_public_status(app: Flask) -> None:
     app.extensions[INSTALLED] = Latest()
 
 
-def present() -> PublicStatus:
-    """The status, at most half a minute old."""
+def present() -> tuple[PublicStatus, Markup]:
+    """The status, at most half a minute old, and the part of a page that shows it."""
     latest: Latest = current_app.extensions[INSTALLED]
     return latest.read()
 

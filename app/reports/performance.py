@@ -31,6 +31,7 @@ _STREAMS = {
     "ttft_ms": "ttft_ms",
     "ttft_count": "ttft_count",
 }
+_SPEEDS = ("stream_tokens", "stream_ms", "ttft_ms", "ttft_count")
 _ALL = ("requests", "errors", "cancelled", "duration_ms")
 
 
@@ -127,23 +128,29 @@ def month_of(names: Iterable[str], *, at_ms: int | None = None) -> dict[str, Spa
     return {name: _joined(points) for name, points in found.items()}
 
 
-def ranking(figure: Literal["mean_ttft_ms", "tokens_per_s"], name: Any) -> Any:
-    """A figure of the last 24 hours as SQL, to sort models by: null without it. `name` is the column of the model's name."""
-    figures = {model: getattr(told, figure) for model, told in by("model").items()}
-    known = {model: value for model, value in figures.items() if value is not None}
-    return case(known, value=name) if known else null()
+def ranking(figure: Literal["mean_ttft_ms", "tokens_per_s"], name: Any, *, at_ms: int | None = None) -> Any:
+    """A figure of streams of the last 24 hours as SQL, to sort models by: null without it. `name` is the column of the
+    model's name."""
+    hour = _hour(at_ms)
+    first, after = hour - (HOURS - 1) * HOUR_MS, hour + HOUR_MS
+    measures = [_STREAMS[one] for one in _SPEEDS]
+    used = used_in(EVERYBODY, NONE, first, after, of=["model", "stream"], measures=measures).subquery("used")
+    sums = [func.sum(used.c[_STREAMS[one]]).label(one) for one in _SPEEDS]
+    figures: dict[str, float] = {}
+    for row in db.session.execute(select(used.c.model, *sums).where(used.c.stream).group_by(used.c.model)):
+        told = Performance(**{one: int(getattr(row, one) or 0) for one in _SPEEDS})
+        if (value := getattr(told, figure)) is not None:
+            figures[row.model] = value
+    return case(figures, value=name) if figures else null()
 
 
 def by(
-    dimension: Literal["model", "provider_id"], names: Iterable[str] | None = None, *, at_ms: int | None = None
+    dimension: Literal["model", "provider_id"], names: Iterable[str], *, at_ms: int | None = None
 ) -> dict[str, Performance]:
-    """The performance of these models or providers, or of all, in the last 24 hours, by name or id; those without requests
-    are left out."""
+    """The performance of models or providers in the last 24 hours, by name or id; those without requests are left out."""
     hour = _hour(at_ms)
-    among = None if names is None else (dimension, list(names))
-    used = used_in(
-        EVERYBODY, NONE, hour - (HOURS - 1) * HOUR_MS, hour + HOUR_MS, of=[dimension, "stream"], among=among
-    ).subquery("used")
+    first, after = hour - (HOURS - 1) * HOUR_MS, hour + HOUR_MS
+    used = used_in(EVERYBODY, NONE, first, after, of=["stream"], among=(dimension, list(names))).subquery("used")
     query = select(used.c[dimension].label("name"), *_summed(used)).group_by(used.c[dimension])
     found = {row.name: _performance(row) for row in db.session.execute(query)}
     return {name: performance for name, performance in found.items() if performance.requests}

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
-from sqlalchemy import and_, exists, not_, or_, select
+from sqlalchemy import not_, or_, select
 
 from app.clock import from_ms
 from app.domain import catalog, providers
@@ -107,15 +107,7 @@ def by_provider(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None
     lists = model_lists.known(items)
     if traffic is None:
         traffic = provider_traffic.of(items)
-    return {
-        item.id: health_of(
-            status=item.status,
-            changed_at=item.status_at,
-            listing=lists.get(item.id),
-            traffic=traffic.get(item.id),
-        )
-        for item in items
-    }
+    return {item.id: _of_way(item, lists.get(item.id), traffic.get(item.id)) for item in items}
 
 
 def of_all(items: Sequence[Provider], traffic: Mapping[str, Traffic] | None = None) -> list[ProviderHealth]:
@@ -155,15 +147,7 @@ def of_deployments(
     lists = model_lists.known(list({one.provider_id: one.provider for one in items}.values()))
     if traffic is None:
         traffic = provider_traffic.of_deployments(items)
-    return {
-        one.id: health_of(
-            status=one.provider.status,
-            changed_at=one.provider.status_at,
-            listing=lists.get(one.provider_id),
-            traffic=traffic.get(one.id),
-        )
-        for one in items
-    }
+    return {one.id: _of_way(one.provider, lists.get(one.provider_id), traffic.get(one.id)) for one in items}
 
 
 def not_well() -> list[ModelHealth]:
@@ -172,41 +156,54 @@ def not_well() -> list[ModelHealth]:
 
     It reads no more of the others than the counts of the last hour, so that its cost grows with the trouble alone.
     """
-    deployments, tripped = provider_traffic.in_trouble()
-    everything = list(db.session.scalars(providers.search()))
-    listed_badly = {id for id, one in model_lists.known(everything).items() if one.failures}
+    troubled, tripped = provider_traffic.in_trouble()
+    upstreams = {item.id: item for item in db.session.scalars(providers.search())}
+    lists = model_lists.known(list(upstreams.values()))
     ids = select(Deployment.model_id).where(
-        or_(one_of(Deployment.id, sorted(deployments)), one_of(Deployment.provider_id, sorted(tripped | listed_badly)))
+        or_(
+            one_of(Deployment.id, sorted(troubled)),
+            one_of(Deployment.provider_id, sorted(tripped | {id for id, one in lists.items() if one.failures})),
+        )
     )
     query = (
-        select(Model)
-        .where(
-            Model.status != "disabled",
-            or_(Model.id.in_(ids), and_(not_(catalog.is_served()), exists().where(Deployment.model_id == Model.id))),
-        )
+        select(Model.id, Model.name, Deployment.id, Deployment.provider_id)
+        .join(Deployment, Deployment.model_id == Model.id)
+        .where(Model.status != "disabled", or_(Model.id.in_(ids), not_(catalog.is_served())))
         .order_by(Model.name)
-        .options(catalog.with_deployments())
     )
-    models = list(db.session.scalars(query).unique())
-    found = of_models(models)
-    return [
-        ModelHealth(
-            id=model.id,
-            name=model.name,
-            state=found[model.id].state,
-            since=found[model.id].since,
-            reason=found[model.id].reason,
-            served=model.is_served,
-        )
-        for model in models
-        if found[model.id].state in ("failing", "degraded")
-    ]
+    ways: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for model_id, name, id, provider_id in db.session.execute(query):
+        ways.setdefault((model_id, name), []).append((id, provider_id))
+    traffic = provider_traffic.by_deployment(
+        [way for found in ways.values() for way in found if way[0] in troubled or way[1] in tripped]
+    )
+    rows = []
+    for (model_id, name), found in ways.items():
+        told = [_of_way(upstreams[provider_id], lists.get(provider_id), traffic.get(id)) for id, provider_id in found]
+        health = _best(told)
+        if health.state in ("failing", "degraded"):
+            served = any(one.state != "disabled" for one in told)
+            rows.append(
+                ModelHealth(
+                    id=model_id, name=name, state=health.state, since=health.since, reason=health.reason, served=served
+                )
+            )
+    return rows
+
+
+def _of_way(provider: Provider, listing: ModelList | None, traffic: Traffic | None) -> StateOfHealth:
+    """The health of a provider or of one of its deployments, whose traffic this is."""
+    return health_of(status=provider.status, changed_at=provider.status_at, listing=listing, traffic=traffic)
 
 
 def _of_model(model: Model, by_deployment: Mapping[str, StateOfHealth]) -> StateOfHealth:
     if model.status == "disabled":
         return StateOfHealth(state="disabled", since=model.status_at, reason="The model is switched off.")
-    told = [by_deployment[one.id] for one in model.deployments]
+    return _best([by_deployment[one.id] for one in model.deployments])
+
+
+def _best(told: Sequence[StateOfHealth]) -> StateOfHealth:
+    """The health of a model by that of its deployments."""
     found = sorted((one for one in told if one.state != "disabled"), key=lambda one: _PREFERENCE.index(one.state))
     if not found:
         ends = [one.since for one in told if one.since is not None]

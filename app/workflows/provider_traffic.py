@@ -6,9 +6,10 @@ Every attempt counts where its provider is judged, also one that a fallback resc
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from redis import Redis, RedisError
@@ -110,8 +111,12 @@ def of(items: Sequence[Provider]) -> dict[str, Traffic]:
 
 def of_deployments(items: Iterable[Deployment]) -> dict[str, Traffic]:
     """The traffic of each of these deployments, by id; empty while Redis does not answer."""
-    seen = _seen([(item.id, item.provider_id) for item in items]) or {}
-    return {id: joined([one]) for id, one in seen.items()}
+    return by_deployment([(item.id, item.provider_id) for item in items])
+
+
+def by_deployment(ways: Sequence[tuple[str, str]]) -> dict[str, Traffic]:
+    """`of_deployments` of deployments given by their ids and their providers'."""
+    return {id: joined([one]) for id, one in (_seen(ways) or {}).items()}
 
 
 def in_trouble() -> tuple[set[str], set[str]]:
@@ -119,10 +124,7 @@ def in_trouble() -> tuple[set[str], set[str]]:
     providers whose breaker is not closed. Both are empty while Redis does not answer."""
     slot = clock.now_ms() // traffic.SLOT_MS
     try:
-        with current.redis().pipeline(transaction=False) as pipe:
-            for past in range(traffic.SLOTS + 1):
-                pipe.hgetall(store.traffic(slot - past))
-            sums: list[dict[str, str]] = pipe.execute()
+        sums = _pipelined([store.traffic(slot - past) for past in range(traffic.SLOTS + 1)])
         tripped = [name.split(":", 1) for name in trips(current.redis())]
     except RedisError as error:
         log.warning("the traffic of providers can't be read: %s", error)
@@ -139,7 +141,7 @@ def trips(redis: Redis) -> Trips:
     return breakers.read_trips(told)
 
 
-def _seen(ways: list[tuple[str, str]]) -> dict[str, Seen] | None:
+def _seen(ways: Sequence[tuple[str, str]]) -> dict[str, Seen] | None:
     """The traffic of deployments, given with their providers' ids, by deployment id. None while Redis does not answer."""
     try:
         return _read(ways)
@@ -148,30 +150,39 @@ def _seen(ways: list[tuple[str, str]]) -> dict[str, Seen] | None:
         return None
 
 
-def _read(ways: list[tuple[str, str]]) -> dict[str, Seen]:
-    """Reads the traffic of deployments from Redis, by deployment id."""
+def _read(ways: Sequence[tuple[str, str]]) -> dict[str, Seen]:
+    """Reads the traffic of deployments from Redis, by deployment id. Of those without any it reads no more."""
+    if not ways:
+        return {}
     slot = clock.now_ms() // traffic.SLOT_MS
     not_closed = trips(current.redis())
+    sums = _pipelined([store.traffic(slot - past) for past in range(traffic.SLOTS + 1)])
+    counts: dict[str, Counter[str]] = {}
+    for one in sums:
+        for name, number in one.items():
+            id, what = name.rsplit(":", 1)
+            counts.setdefault(id, Counter())[what] += int(number)
+    tripped = {id: trip for id, provider_id in ways if (trip := breakers.trip_of(not_closed, id, provider_id))}
+    called = [id for id, _ in ways if id in counts or id in tripped]
+    last = dict(zip(called, _pipelined([store.went(id) for id in called]), strict=True))
+    return {id: _told(counts.get(id, Counter()), tripped.get(id), last.get(id, {})) for id, _ in ways}
+
+
+def _told(counts: Counter[str], trip: breakers.Trip | None, went: dict[str, str]) -> Seen:
+    return Seen(
+        trip=trip,
+        requests=counts["requests"],
+        errors=counts["errors"],
+        cost_nano=counts["cost"],
+        row=int(went.get("row", 0)),
+        since_ms=int(went["since"]) if "since" in went else None,
+        reason=went.get("reason", ""),
+    )
+
+
+def _pipelined(names: Sequence[str]) -> list[dict[str, str]]:
+    """The hashes of these names, by one trip."""
     with current.redis().pipeline(transaction=False) as pipe:
-        for past in range(traffic.SLOTS + 1):
-            pipe.hgetall(store.traffic(slot - past))
-        for id, _ in ways:
-            pipe.hgetall(store.went(id))
-        answers: list[dict[str, Any]] = pipe.execute()
-    sums, last = answers[: traffic.SLOTS + 1], answers[traffic.SLOTS + 1 :]
-
-    def counted(id: str, what: str) -> int:
-        return sum(int(one.get(f"{id}:{what}", 0)) for one in sums)
-
-    return {
-        id: Seen(
-            trip=breakers.trip_of(not_closed, id, provider_id),
-            requests=counted(id, "requests"),
-            errors=counted(id, "errors"),
-            cost_nano=counted(id, "cost"),
-            row=int(went.get("row", 0)),
-            since_ms=int(went["since"]) if "since" in went else None,
-            reason=went.get("reason", ""),
-        )
-        for (id, provider_id), went in zip(ways, last, strict=True)
-    }
+        for name in names:
+            pipe.hgetall(name)
+        return pipe.execute()

@@ -45,6 +45,8 @@ THINGS = {
     " AND team_id = '' GROUP BY key_id ORDER BY sum(requests) DESC LIMIT 1",
     "team": "SELECT id FROM team WHERE name = 'Team 1'",
     "model": "SELECT model FROM usage_rollup WHERE kind = 'month' GROUP BY model ORDER BY sum(requests) DESC LIMIT 1",
+    "other_model": "SELECT model FROM usage_rollup WHERE kind = 'month' GROUP BY model ORDER BY sum(requests) DESC LIMIT 1"
+    " OFFSET 1",
     "model_id": "SELECT id FROM model WHERE name = (SELECT model FROM usage_rollup WHERE kind = 'month' GROUP BY model"
     " ORDER BY sum(requests) DESC LIMIT 1)",
     "provider": "SELECT id FROM provider ORDER BY id LIMIT 1",
@@ -82,7 +84,9 @@ def visits(known: Found) -> list[Visit]:
 def _portal(known: Found) -> Iterator[Visit]:
     """What the person sees who uses most."""
     pages = (
-        "/home", "/models", "/models?page=30", "/models?sort=-created", f"/models/{known['model']}", "/subscriptions",
+        "/home", "/models", "/models?page=30", "/models?sort=-created", "/models?view=table&sort=latency",
+        f"/models/{known['model']}", f"/models/{known['model']}?tab=performance&span=30d",
+        f"/models/compare?model={known['model']}&model={known['other_model']}", "/subscriptions",
         "/keys", "/keys?sort=-used", "/keys/new", f"/keys/{known['key']}", "/teams", "/budgets", "/usage",
         "/usage?range=90", "/usage?range=1", "/usage?group=key&metric=cost", f"/usage?model={known['model']}",
         "/activity", "/activity?range=90&status=error", f"/activity/{known['request']}", "/notices",

@@ -15,8 +15,11 @@ from app.domain.catalog import Model
 from app.extensions import transaction
 from app.ledger.recount import server_run
 from app.pages import public_status
+from app.pages.public_status import PublicStatus
 from tests.blueprints.portal.conftest import count_queries, small, tell, use  # noqa: F401
 from tests.house import People, make_model
+
+Look = Callable[[], PublicStatus]
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +28,20 @@ def fresh(inside: Flask) -> None:
     public_status.init_public_status(inside)
 
 
-def test_only_open_models_of_the_catalogue_are_named(people: People, small: Model, wire: redis.Redis) -> None:  # noqa: F811
+@pytest.fixture
+def present(inside: Flask) -> Look:
+    """What somebody who looks is told."""
+
+    def look() -> PublicStatus:
+        with inside.test_request_context("/status"):
+            return public_status.present()[0]
+
+    return look
+
+
+def test_only_open_models_of_the_catalogue_are_named(
+    present: Look, people: People, small: Model, wire: redis.Redis
+) -> None:  # noqa: F811
     for name, values in {
         "hidden": {"status": "hidden"},
         "off": {"status": "disabled"},
@@ -35,7 +51,7 @@ def test_only_open_models_of_the_catalogue_are_named(people: People, small: Mode
     use(people.owner, small, clock.now_ms())
     use(people.owner, small, clock.now_ms(), outcome="error", status=502)
     tell(wire, small.deployments[0].id, failures=3)
-    now = public_status.present()
+    now = present()
     assert now.models is not None
     (line,) = now.models
     assert (line.name, line.health.state, line.health.reason, line.served) == ("small", "failing", None, True)
@@ -43,35 +59,38 @@ def test_only_open_models_of_the_catalogue_are_named(people: People, small: Mode
     assert (now.failing, now.degraded) == (1, 0)
 
 
-def test_it_tells_whether_calls_are_accepted(people: People, inside: Flask, wire: redis.Redis) -> None:
-    assert not public_status.present().accepts_calls
+def test_it_tells_whether_calls_are_accepted(present: Look, people: People, inside: Flask, wire: redis.Redis) -> None:
+    assert not present().accepts_calls
     wire.hset(store.METER, mapping={"epoch": "1", "run_id": server_run(wire)})
-    assert not public_status.present().accepts_calls  # still fresh
+    assert not present().accepts_calls  # still fresh
     public_status.init_public_status(inside)
-    assert public_status.present().accepts_calls
+    assert present().accepts_calls
 
 
 def test_it_is_gathered_again_after_half_a_minute(
+    present: Look,
     people: People,
     small: Model,  # noqa: F811
     count_queries: Callable[[], int],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = public_status.present()
+    first = present()
     count_queries()
     transaction(providers.switch, small.deployments[0].provider, "disabled", by=None)
     count_queries()
-    assert public_status.present() is first
+    assert present() is first
     assert count_queries() == 0
     now_ns = clock.now_ns() + public_status.FRESH_MS * 10**6
     monkeypatch.setattr("app.clock.now_ns", lambda: now_ns)
-    models = public_status.present().models
+    models = present().models
     assert models is not None and not models[0].served
 
 
-def test_without_a_database_the_gateway_is_still_told(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_database_the_gateway_is_still_told(
+    present: Look, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gone(*_: object) -> None:
         raise OperationalError("SELECT", {}, Exception("gone"))
 
     monkeypatch.setattr(public_status.performance, "month_of", gone)
-    assert public_status.present().models is None
+    assert present().models is None

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from typing import Any
 
+import pytest
+from flask import Flask
+from sqlalchemy import literal, select
+
+from app.extensions import db
 from app.ledger import posting
 from app.ledger.measures import DAY_MS, HOUR_MS
 from app.metering.usage import UsageEvent
@@ -50,7 +55,6 @@ def test_each_provider_and_model_of_the_last_day_is_told_and_no_other(ledger: Fl
     assert {name: (one.requests, one.errors) for name, one in told.items()} == {"a": (2, 1), "b": (1, 0)}
     assert told["a"].error_share == 0.5
     assert performance.by("model", ["echo"], at_ms=NOON)["echo"].requests == 4
-    assert performance.by("provider_id", at_ms=NOON).keys() == {"a", "b", "other"}
 
 
 def test_the_month_of_several_models_is_that_of_each(ledger: Flask) -> None:
@@ -66,6 +70,26 @@ def test_a_rate_is_what_streams_wrote_after_their_first_token(ledger: Flask) -> 
     posting.post([event(**stream), event(stream=False, duration_ms=9000, ttft_ms=9000, completion_tokens=7)])
     told = performance.of_model("echo", at_ms=NOON).day.total
     assert (told.tokens_per_s, told.mean_ttft_ms, told.stream_share) == (50.0, 500.0, 0.5)
+
+
+def test_models_are_ranked_by_their_streams_alone(ledger: Flask) -> None:
+    stream = {"stream": True, "duration_ms": 2500, "completion_tokens": 100}
+    posting.post(
+        [
+            event(model="slow", ttft_ms=900, **stream),
+            event(model="quick", ttft_ms=300, **stream),
+            event(model="quick", stream=False, duration_ms=9, ttft_ms=9),
+            event(model="whole", stream=False, ttft_ms=1),
+            event(model="old", ttft_ms=1, at_ms=NOON - HOURS * HOUR_MS, **stream),
+        ]
+    )
+
+    def rank(figure: Any, name: str) -> float | None:
+        found: float | None = db.session.scalar(select(performance.ranking(figure, literal(name), at_ms=NOON)))
+        return found
+
+    assert [rank("mean_ttft_ms", name) for name in ("slow", "quick", "whole", "old")] == [900, 300, None, None]
+    assert [rank("tokens_per_s", name) for name in ("slow", "quick")] == [62.5, pytest.approx(45.45, abs=0.01)]
 
 
 def test_a_model_that_nobody_called_has_no_figures(ledger: Flask) -> None:

@@ -131,7 +131,10 @@ def test_programs_read_health(two, app: Flask, visitors: People, wire: redis.Red
         "state": "failing", "since": one["since"], "reason": "broken",
     }  # fmt: skip
     assert admin.get("/api/models/small").get_json()["health"]["state"] == "failing"
-    assert sign_in(app, "owner").get("/api/status").get_json()["provider_health"] == []
+    [ailing] = admin.get("/api/status").get_json()["model_health"]
+    assert (ailing["name"], ailing["state"], ailing["reason"], ailing["served"]) == ("small", "failing", "broken", True)
+    others = sign_in(app, "owner").get("/api/status").get_json()
+    assert (others["provider_health"], others["model_health"]) == ([], [])
 
 
 def test_a_model_fails_by_its_own_deployment_though_its_provider_serves_others(two, wire: redis.Redis) -> None:

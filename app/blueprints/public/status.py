@@ -6,7 +6,6 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from app import current
-from app.clock import from_ms
 from app.domain.errors import NotFound
 from app.pages import public_status
 from app.web.render import render
@@ -18,5 +17,5 @@ bp = Blueprint("status", __name__)
 def index() -> Response:
     if not current.config().portal.status_page:
         raise NotFound("This page does not exist.")
-    now = public_status.present()
-    return render("public/status.html", now=now, at=from_ms(now.at_ms))
+    _, report = public_status.present()
+    return render("public/status.html", report=report)
