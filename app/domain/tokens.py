@@ -5,7 +5,8 @@ A token is a JWT (HS256) whose `jti` is a row here, so that a revoked one is ref
 token works once; a second use revokes its whole family, because one of the two users stole it.
 
 Scopes are a closed list: `inference` calls /v1 as its person, `portal` is for the person's own objects, `admin` for the
-management routes of admins. Each use checks a token's scopes against those of its person and role.
+management routes of admins; `chat`, `usage:read` and the like are parts of the first two. Each use checks a token's scopes
+against those of its person and role.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from app.clock import now
 from app.domain import audit, names
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.person import SCOPES, Person
+from app.domain.person import PARTS, TOKEN_SCOPES, Person, covered
 from app.extensions import Base, db
 from app.runtime.ids import new_id
 from app.runtime.sealing import digest
 
 ISSUER = "portico"
 LONGEST_TOKEN = 4096
+CALLS = frozenset(("inference", *PARTS["inference"]))  # a token with any of these calls /v1
 MOST_LONG_LIVED = 50  # valid ones that a person can issue themselves
 
 
@@ -125,7 +127,7 @@ def refresh(text: str) -> Grant | None:
     found.used_at = now()
     for token in db.session.scalars(_live().where(AccessToken.family_id == found.family_id)):
         _revoke(token)
-    held = found.person.held_scopes
+    held = covered(found.person.held_scopes)
     return _grant(found.person, tuple(scope for scope in found.scopes if scope in held), found.family_id)
 
 
@@ -142,7 +144,7 @@ def verify(text: str) -> Bearer | None:
     token = db.session.get(AccessToken, id) if isinstance(id, str) and "\0" not in id else None
     if token is None or token.revoked_at or token.expires_at <= now() or token.person.disabled:
         return None
-    held = token.person.held_scopes
+    held = covered(token.person.held_scopes)
     return Bearer(token=token, person=token.person, scopes=tuple(scope for scope in token.scopes if scope in held))
 
 
@@ -314,21 +316,21 @@ def _access_token(
         expires_at=end,
     )
     db.session.add(token)
-    if "inference" in scopes:
+    if not CALLS.isdisjoint(scopes):
         mark_for_publication("caller", token.digest)
     return text, token
 
 
 def _allowed(person: Person, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    held = person.held_scopes
     if not wanted:
-        return held
+        return person.held_scopes
+    held = covered(person.held_scopes)
     for scope in wanted:
-        if scope not in SCOPES:
-            raise Invalid(f"The scope {scope[:40]!r} does not exist. Choose from {', '.join(SCOPES)}.", "scope")
+        if scope not in TOKEN_SCOPES:
+            raise Invalid(f"The scope {scope[:40]!r} does not exist. Choose from {', '.join(TOKEN_SCOPES)}.", "scope")
         if scope not in held:
             raise Forbidden(f"{person.username} does not hold the scope {scope}.", "scope")
-    return tuple(scope for scope in held if scope in wanted)
+    return tuple(scope for scope in TOKEN_SCOPES if scope in wanted)
 
 
 def _live() -> Select[AccessToken]:

@@ -52,6 +52,15 @@ def test_nobody_is_given_more_than_they_hold(people: People) -> None:
     assert db.session.scalar(select(func.count()).select_from(AccessToken)) == 0
 
 
+def test_a_token_may_have_a_part_of_what_its_person_holds(people: People) -> None:
+    found = tokens.verify(grant(people, "usage:read", "chat").access_token)
+    assert found is not None
+    assert found.scopes == ("chat", "usage:read")
+    transaction(identity.update, people.owner, by=people.admin, scopes=["portal"])
+    with pytest.raises(Forbidden):
+        grant(people, "chat")
+
+
 def test_what_a_person_lost_their_tokens_lost(people: People) -> None:
     made = grant(people)
     transaction(identity.update, people.owner, by=people.admin, scopes=["portal"])
