@@ -617,6 +617,19 @@ class TestWithoutPasswords:
         assert sign_in(client, issuer).status_code == 303
 
 
+class TestAPublicClient:
+    @pytest.fixture
+    def config(self, home: Path, redis_url: str, database_url: str, issuer: Issuer) -> Config:
+        environ = settings(home, redis_url, database_url, issuer)
+        return load({name: value for name, value in environ.items() if name != "CONFIG_OIDC_CLIENT_SECRET"})
+
+    def test_it_names_itself_and_proves_by_pkce_alone(self, app: Flask, visitors: People, issuer: Issuer) -> None:
+        assert sign_in(app.test_client(), issuer).status_code == 303
+        _, form, authorization = next(one for one in issuer.asked if one[0] == "/token")
+        assert (form["client_id"], authorization) == (CLIENT, "")
+        assert len(form["code_verifier"]) >= 43
+
+
 class TestOpenShift:
     @pytest.fixture
     def config(self, home: Path, redis_url: str, database_url: str, issuer: Issuer) -> Config:
