@@ -14,6 +14,7 @@ from app import clock
 from app.domain import identity, tokens
 from app.domain.changes import PENDING
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from app.domain.passwords import PasswordHash
 from app.domain.person import SCOPES
 from app.domain.tokens import AccessToken, Grant, RefreshToken
 from app.extensions import db, transaction
@@ -256,3 +257,27 @@ def test_one_token_is_revoked_and_the_others_stay(people: People) -> None:
     for person, id in ((people.owner, ended.token.id), (people.stranger, kept.token.id), (people.owner, "x")):
         with pytest.raises(NotFound):
             tokens.get_own(person, id)
+
+
+def test_a_long_lived_token_is_refreshed_by_another_of_its_life(people: People, set_clock: SetClock) -> None:
+    set_clock(clock.now())
+    made = transaction(
+        lambda: tokens.issue(people.owner, by=people.admin, scopes=["portal"], name="app", days=30, refreshable=True)
+    )
+    set_clock.move(29 * 86_400)
+    again = refreshed(made)
+    assert again is not None
+    assert (again.token.long_lived, again.token.name, again.scopes) == (True, "app", ("portal",))
+    assert again.token.expires_at - clock.now() > timedelta(days=29)
+    assert (works(made), works(again)) == (False, True)
+    transaction(identity.change_password, people.owner, by=people.owner, password=PasswordHash("x"))
+    last = refreshed(again)
+    assert last is not None
+    assert refreshed(again) is None  # a second use: somebody else has it
+    assert not works(last)
+
+
+def test_who_loses_all_tokens_cannot_refresh_long_lived_ones(people: People) -> None:
+    made = transaction(lambda: tokens.issue(people.owner, by=people.admin, refreshable=True))
+    transaction(lambda: tokens.revoke_all(identity.named("owner")))
+    assert refreshed(made) is None
