@@ -11,9 +11,9 @@ from wtforms import RadioField, SelectField, SelectMultipleField, StringField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length
 
-from app import clock
+from app import clock, current
 from app.blueprints.portal.person import me
-from app.domain import audit, deliveries, names, preferences, sessions, tokens
+from app.domain import audit, deliveries, identities, names, preferences, sessions, tokens
 from app.domain.errors import DomainError
 from app.domain.person import ROLE_NAMES, THEMES, Person, covered
 from app.extensions import db, transaction
@@ -156,7 +156,12 @@ def _page(section: str, status: int = 200, **given: Any) -> Response:
     values: dict[str, Any] = {}
     match section:
         case "profile":
-            values = {"memberships": memberships(person), "role": ROLE_NAMES[person.role]}
+            values = {
+                "memberships": memberships(person),
+                "role": ROLE_NAMES[person.role],
+                "local": current.config().auth.local,
+                "identities": db.session.scalars(identities.of(person)).all(),
+            }
         case "preferences":
             values = {
                 "preferences": PreferencesForm(formdata=None, obj=person),
