@@ -44,4 +44,6 @@ def create_app(config: Config, doors: Collection[str]) -> Flask:
     for door in DOORS:
         if door in doors:
             import_module(f"app.blueprints.{door}").register(app)
+    if not hot and doors:
+        import_module("app.web.policies").check(app)
     return app

@@ -267,7 +267,7 @@ GET    /admin/users/owner/identities                    401 403 403 200 200
 POST   /admin/users/owner/identities                    401 403 403 403 201
        {"issuer": "https://id.example", "subject": "s"}
 DELETE /admin/users/owner/identities/none               401 403 403 403 404
-POST   /api/oidc/preview                                401 403 403 403 404 {"claims": {"sub": "s"}}
+POST   /api/oidc/preview                                401 403 403 403 409 {"claims": {"sub": "s"}}
 DELETE /admin/users/owner                               401 403 403 403 204
 POST   /admin/token/owner                               401 403 403 403 201
 GET    /admin/tokens                                    401 403 403 200 200

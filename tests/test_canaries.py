@@ -9,13 +9,14 @@ import base64
 import html
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 import requests
 
+from tests.services.issuer import CLIENT, Issuer
 from tests.services.portico import Portico
 from tests.services.upstream import Upstream, unused_port
 from tests.services.waiting import until
@@ -26,6 +27,8 @@ PROVIDER_KEY = "canary-of-a-provider-8412903"
 PROVIDER_KEY_IN_ENVIRONMENT = "canary-of-the-environment-551208"
 MAIL_PASSWORD = "canary-of-the-mail-server-77410"
 WEBHOOK_SECRET = "canary-of-the-webhook-903311"
+CLIENT_SECRET = "canary-of-the-client-at-the-provider-33127"
+SCIM_TOKEN = "canary-of-the-directory-with-its-length-60418"
 NEW_PASSWORD = "canary of a person 2214 with words"
 
 
@@ -54,7 +57,31 @@ class Walk:
         assert answer.ok, (path, answer.status_code, answer.text)
         return answer
 
-    def go(self, upstream: Upstream) -> None:
+    def sign_in_with(self, issuer: Issuer) -> None:
+        """Somebody signs in with the identity provider; a directory asks for them."""
+        browser = requests.Session()
+        led = browser.get(f"{self.portico.url}/oidc/login", timeout=30, allow_redirects=False).headers["Location"]
+        asked = issuer.led(led)
+        signed: list[str] = []
+
+        def sign(claims: dict[str, object]) -> str:
+            signed.append(issuer.sign(claims))
+            return signed[0]
+
+        issuer.id_token, code = sign, "canary-of-a-code-99127"
+        answer = browser.get(
+            f"{self.portico.url}/oidc/callback",
+            params={"code": code, "state": asked["state"]}, timeout=30, allow_redirects=False,
+        )  # fmt: skip
+        assert answer.status_code == 303, answer.text
+        self.planted |= {"ID token": signed[0], "secret of the client": CLIENT_SECRET, "token of SCIM": SCIM_TOKEN}
+        self.planted |= {"nonce": asked["nonce"], "state": asked["state"], "code": code}
+        self.planted["verifier"] = next(form["code_verifier"] for path, form, _ in issuer.asked if path == "/token")
+        headers = {"Authorization": f"Bearer {SCIM_TOKEN}"}
+        found = requests.get(f"{self.portico.url}/scim/v2/Users", headers=headers, timeout=30)
+        assert found.json()["totalResults"] >= 2
+
+    def go(self, upstream: Upstream, issuer: Issuer) -> None:
         planted = self.planted
         planted["password of the admin"] = self.portico.admin_password
         self.form("/sign-in", "/sign-in", username="admin", password=self.portico.admin_password)
@@ -64,7 +91,9 @@ class Walk:
         planted["first access token"], planted["used refresh token"] = granted["access_token"], granted["refresh_token"]
         renewed = self.ask("POST", "/refresh-token", json={"refresh_token": granted["refresh_token"]}).json()
         planted["access token"], planted["refresh token"] = renewed["access_token"], renewed["refresh_token"]
-        planted["long-lived token"] = self.ask("POST", "/admin/token/admin", json={}).json()["access_token"]
+        lasting = self.ask("POST", "/admin/token/admin", json={}).json()
+        planted["long-lived token"], planted["its refresh token"] = lasting["access_token"], lasting["refresh_token"]
+        self.sign_in_with(issuer)
 
         person = {"username": "ada", "email": "ada@example.org", "password": NEW_PASSWORD, "role": "user"}
         self.ask("POST", "/admin/users", json=person)
@@ -130,8 +159,16 @@ def key_in(text: str) -> str:
     return found[0]
 
 
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    server = Issuer()
+    server.person = {"sub": "sub-grace", "preferred_username": "grace"}
+    yield server
+    server.stop()
+
+
 def test_no_secret_stands_in_the_clear_in_anything_that_is_kept(
-    start_portico: Callable[..., Portico], upstream: Upstream
+    start_portico: Callable[..., Portico], upstream: Upstream, issuer: Issuer
 ) -> None:
     portico = start_portico(
         CANARY_API_KEY=PROVIDER_KEY_IN_ENVIRONMENT,
@@ -141,9 +178,13 @@ def test_no_secret_stands_in_the_clear_in_anything_that_is_kept(
         CONFIG_MAIL_PASSWORD=MAIL_PASSWORD,
         CONFIG_WEBHOOK_URL=f"http://127.0.0.1:{unused_port()}/hook",
         CONFIG_WEBHOOK_SECRET=WEBHOOK_SECRET,
+        CONFIG_OIDC_ISSUER=issuer.url,
+        CONFIG_OIDC_CLIENT_ID=CLIENT,
+        CONFIG_OIDC_CLIENT_SECRET=CLIENT_SECRET,
+        CONFIG_SCIM_TOKEN=SCIM_TOKEN,
     )
     walk = Walk(portico)
-    walk.go(upstream)
+    walk.go(upstream, issuer)
     assert {request.headers.get("authorization") for request in upstream.requests} == {
         f"Bearer {PROVIDER_KEY}", f"Bearer {PROVIDER_KEY_IN_ENVIRONMENT}",
     }  # fmt: skip

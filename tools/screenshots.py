@@ -28,7 +28,14 @@ from config import Config, load
 from tests.services.chromium import find_chromium
 from tests.services.portico import ADMIN_PASSWORD, Portico
 
-SETTINGS = {"CONFIG_PORTAL_STATUS_PAGE": "true"}
+SETTINGS = {
+    "CONFIG_PORTAL_STATUS_PAGE": "true",
+    "CONFIG_OIDC_ISSUER": "https://id.example.com",  # which nobody asks
+    "CONFIG_OIDC_CLIENT_ID": "portico",
+    "CONFIG_OIDC_NAME": "Example ID",
+    "CONFIG_OIDC_ADMIN_GROUPS": "portico-admins",
+    "CONFIG_OIDC_TEAM_GROUPS": "{ml: Machine learning, web: Web}",
+}
 WIDE, NARROW = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
 PERSON = ("ada", "a long enough password")
 MODELS = [
@@ -485,6 +492,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-audit", "admin", "/admin/audit"
     yield "admin-audit-key", "admin", "/admin/audit?kind=key"
     yield "admin-audit-none", "admin", "/admin/audit?q=nothing+of+this+name"
+    yield "admin-single-sign-on", "admin", "/admin/single-sign-on"
     yield "admin-jobs", "admin", "/admin/jobs"
     yield "admin-budget-requests", "admin", "/admin/budget-requests"
     yield "admin-budget-request", "admin", seeded["budget_request"]

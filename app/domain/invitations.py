@@ -159,6 +159,19 @@ def accept(token: str, *, username: str, password: PasswordHash) -> Person:
     return person
 
 
+def accept_by(token: str, person: Person) -> None:
+    """Give a person who is signed in what an invitation is for, where the identity provider makes the accounts. The link
+    stops working. Raises `NotFound` if the invitation is not open."""
+    found = _find(token, lock=True)
+    if found is None or found.status != "open":
+        raise NotFound("This invitation is no longer valid. Ask for a new one.")
+    role = found.role if person.role == "user" else person.role
+    groups = list(dict.fromkeys((*person.groups, *found.groups)))
+    identity.update(person, by=None, role=role, groups=groups)
+    found.used_at, found.person_id = now(), person.id
+    audit.record(person, "invitation.accept", "invitation", found.id, name=person.username)
+
+
 def _find(token: str, *, lock: bool = False) -> Invitation | None:
     if len(token) > 200 or not token.isascii():
         return None

@@ -5,6 +5,7 @@ It is below everything that belongs to people; `identity` has the verbs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,6 +22,19 @@ from app.runtime.ids import new_id
 Scope = Literal["inference", "portal", "admin"]
 # inference: call /v1. portal: own keys, subscriptions and usage. admin: the management routes of admins.
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+# A token may have parts of what its person holds.
+PARTS: dict[str, tuple[str, ...]] = {
+    "inference": ("models:read", "chat", "embeddings", "audio", "images"),
+    "portal": ("models:read", "usage:read"),
+}
+TOKEN_SCOPES = tuple(dict.fromkeys((*SCOPES, *(part for parts in PARTS.values() for part in parts))))
+
+
+def covered(scopes: Iterable[str]) -> frozenset[str]:
+    """The scopes with all of their parts."""
+    return frozenset(part for scope in scopes for part in (scope, *PARTS.get(scope, ())))
+
 
 Role = Literal["user", "admin", "admin-readonly"]
 ROLES: tuple[Role, ...] = get_args(Role)

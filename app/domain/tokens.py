@@ -5,7 +5,8 @@ A token is a JWT (HS256) whose `jti` is a row here, so that a revoked one is ref
 token works once; a second use revokes its whole family, because one of the two users stole it.
 
 Scopes are a closed list: `inference` calls /v1 as its person, `portal` is for the person's own objects, `admin` for the
-management routes of admins. Each use checks a token's scopes against those of its person and role.
+management routes of admins; `chat`, `usage:read` and the like are parts of the first two. Each use checks a token's scopes
+against those of its person and role.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ from app.clock import now
 from app.domain import audit, names
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from app.domain.person import SCOPES, Person
+from app.domain.person import PARTS, TOKEN_SCOPES, Person, covered
 from app.extensions import Base, db
 from app.runtime.ids import new_id
 from app.runtime.sealing import digest
 
 ISSUER = "portico"
 LONGEST_TOKEN = 4096
+CALLS = frozenset(("inference", *PARTS["inference"]))  # a token with any of these calls /v1
 MOST_LONG_LIVED = 50  # valid ones that a person can issue themselves
 
 
 class AccessToken(Base):
-    """An issued access token; its text is not stored. `long_lived` ones have no family, and a name if their person chose
-    one."""
+    """An issued access token; its text is not stored. It has a family if it can be refreshed. `long_lived` ones have a name
+    if their person chose one."""
 
     __tablename__ = "access_token"
     __table_args__ = (Index(None, "expires_at"),)
@@ -123,10 +125,17 @@ def refresh(text: str) -> Grant | None:
     if found.revoked_at or found.expires_at <= now() or found.person.disabled:
         return None
     found.used_at = now()
+    family = select(AccessToken).where(AccessToken.family_id == found.family_id)
+    before = db.session.scalar(family.order_by(AccessToken.id.desc()).limit(1))
     for token in db.session.scalars(_live().where(AccessToken.family_id == found.family_id)):
         _revoke(token)
-    held = found.person.held_scopes
-    return _grant(found.person, tuple(scope for scope in found.scopes if scope in held), found.family_id)
+    held = covered(found.person.held_scopes)
+    scopes = tuple(scope for scope in found.scopes if scope in held)
+    if before is not None and before.long_lived:
+        grant = _grant(found.person, scopes, found.family_id, long_life=before.expires_at - before.created_at)
+        grant.token.issued_by, grant.token.name = before.issued_by, before.name
+        return grant
+    return _grant(found.person, scopes, found.family_id)
 
 
 def verify(text: str) -> Bearer | None:
@@ -135,14 +144,16 @@ def verify(text: str) -> Bearer | None:
         return None
     try:
         claims = jwt.decode(text, _key(), algorithms=["HS256"]).claims
-        jwt.JWTClaimsRegistry(iss={"essential": True, "value": ISSUER}, exp={"essential": True}).validate(claims)
+        jwt.JWTClaimsRegistry(
+            int(now().timestamp()), iss={"essential": True, "value": ISSUER}, exp={"essential": True}
+        ).validate(claims)
     except (JoseError, ValueError, TypeError, RecursionError):
         return None
     id = claims.get("jti")
     token = db.session.get(AccessToken, id) if isinstance(id, str) and "\0" not in id else None
     if token is None or token.revoked_at or token.expires_at <= now() or token.person.disabled:
         return None
-    held = token.person.held_scopes
+    held = covered(token.person.held_scopes)
     return Bearer(token=token, person=token.person, scopes=tuple(scope for scope in token.scopes if scope in held))
 
 
@@ -153,9 +164,10 @@ def issue(
     scopes: Sequence[str] | None = None,
     name: str | None = None,
     days: int | None = None,
+    refreshable: bool = False,
 ) -> Grant:
     """Issue a long-lived access token for a person, by an admin or by the person; it is valid for `days`, or as long as the
-    settings allow.
+    settings allow. A `refreshable` one comes with a refresh token, for another one of the same life.
 
     Raises `Invalid` naming `name`, `days` or `scope`, `Forbidden`, or `Conflict` for a deactivated person and for one
     who has too many tokens and issues themselves another.
@@ -172,14 +184,19 @@ def issue(
         raise Conflict(f"You have {MOST_LONG_LIVED} access tokens. Revoke one first.")
     longest = current.config().auth.long_lived_token_days
     life = timedelta(days=longest if days is None else min(days, longest))
-    text, token = _access_token(person, allowed, life, family_id=None)
+    if refreshable:
+        made = _grant(person, allowed, new_id(), long_life=life)
+    else:
+        text, token = _access_token(person, allowed, life, family_id=None, long_lived=True)
+        made = Grant(access_token=text, expires_in=int(life.total_seconds()), scopes=allowed, token=token)
+    token = made.token
     token.issued_by, token.name = by.username, name
     db.session.flush()
     audit.record(
         by, "token.issue", "token", token.id, name=person.username,
         after={"scopes": list(allowed)} | ({"name": name} if name else {}), on_behalf_of=person.username,
     )  # fmt: skip
-    return Grant(access_token=text, expires_in=int(life.total_seconds()), scopes=allowed, token=token)
+    return made
 
 
 def longest_days() -> int:
@@ -233,13 +250,24 @@ def revoke_all(person: Person) -> None:
 
 
 def revoke_families(person: Person, *, but: str | None = None) -> None:
-    """Revoke the refresh tokens and access tokens of sign-ins by password, except those of the family `but`."""
+    """Revoke the refresh tokens and access tokens of sign-ins by password, except those of the family `but`. Long-lived
+    tokens stay, and so does what refreshes them."""
     for token in db.session.scalars(
         _live().where(AccessToken.person_id == person.id, AccessToken.long_lived.is_(False))
     ):
         if but is None or token.family_id != but:
             _revoke(token)
-    ending = update(RefreshToken).where(RefreshToken.person_id == person.id, RefreshToken.revoked_at.is_(None))
+    lasting = select(AccessToken.family_id).where(
+        AccessToken.person_id == person.id,
+        AccessToken.long_lived.is_(True),
+        AccessToken.revoked_at.is_(None),
+        AccessToken.family_id.is_not(None),
+    )
+    ending = update(RefreshToken).where(
+        RefreshToken.person_id == person.id,
+        RefreshToken.revoked_at.is_(None),
+        RefreshToken.family_id.not_in(lasting),
+    )
     if but is not None:
         ending = ending.where(RefreshToken.family_id != but)
     db.session.execute(ending.values(revoked_at=now()))
@@ -265,10 +293,11 @@ def purge(limit: int = 1000) -> int:
     return removed
 
 
-def _grant(person: Person, scopes: tuple[str, ...], family_id: str) -> Grant:
+def _grant(person: Person, scopes: tuple[str, ...], family_id: str, *, long_life: timedelta | None = None) -> Grant:
+    """New tokens of a family, short-lived unless `long_life` says how long; then both last as long."""
     settings = current.config().auth
-    life = timedelta(minutes=settings.access_token_minutes)
-    text, token = _access_token(person, scopes, life, family_id=family_id)
+    life = long_life or timedelta(minutes=settings.access_token_minutes)
+    text, token = _access_token(person, scopes, life, family_id=family_id, long_lived=long_life is not None)
     refresh_text = random_source.token_urlsafe(48)
     db.session.add(
         RefreshToken(
@@ -276,7 +305,7 @@ def _grant(person: Person, scopes: tuple[str, ...], family_id: str) -> Grant:
             family_id=family_id,
             digest=_digest(refresh_text),
             scopes=list(scopes),
-            expires_at=now() + timedelta(days=settings.refresh_token_days),
+            expires_at=now() + (long_life or timedelta(days=settings.refresh_token_days)),
         )
     )
     db.session.flush()
@@ -290,7 +319,7 @@ def _grant(person: Person, scopes: tuple[str, ...], family_id: str) -> Grant:
 
 
 def _access_token(
-    person: Person, scopes: tuple[str, ...], life: timedelta, *, family_id: str | None
+    person: Person, scopes: tuple[str, ...], life: timedelta, *, family_id: str | None, long_lived: bool
 ) -> tuple[str, AccessToken]:
     id, start = new_id(), now()
     end = start + life
@@ -308,27 +337,27 @@ def _access_token(
         person_id=person.id,
         person=person,
         family_id=family_id,
-        long_lived=family_id is None,
+        long_lived=long_lived,
         digest=_digest(text),
         scopes=list(scopes),
         expires_at=end,
     )
     db.session.add(token)
-    if "inference" in scopes:
+    if not CALLS.isdisjoint(scopes):
         mark_for_publication("caller", token.digest)
     return text, token
 
 
 def _allowed(person: Person, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    held = person.held_scopes
     if not wanted:
-        return held
+        return person.held_scopes
+    held = covered(person.held_scopes)
     for scope in wanted:
-        if scope not in SCOPES:
-            raise Invalid(f"The scope {scope[:40]!r} does not exist. Choose from {', '.join(SCOPES)}.", "scope")
+        if scope not in TOKEN_SCOPES:
+            raise Invalid(f"The scope {scope[:40]!r} does not exist. Choose from {', '.join(TOKEN_SCOPES)}.", "scope")
         if scope not in held:
             raise Forbidden(f"{person.username} does not hold the scope {scope}.", "scope")
-    return tuple(scope for scope in held if scope in wanted)
+    return tuple(scope for scope in TOKEN_SCOPES if scope in wanted)
 
 
 def _live() -> Select[AccessToken]:

@@ -9,6 +9,7 @@ OpenShift's OAuth server is no OpenID provider: it gives no ID token, and says w
 from __future__ import annotations
 
 import base64
+import logging
 import secrets as random_source
 import ssl
 import threading
@@ -31,6 +32,8 @@ from app.oidc import tokens
 from app.oidc.errors import ProviderFailed, SignInFailed
 from app.oidc.tokens import Claims
 from config import Oidc, is_loopback
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_S, TOTAL_S = 5.0, 15.0
 LARGEST_ANSWER = 1024 * 1024
@@ -159,6 +162,7 @@ class Provider:
             word = str(getattr(error, "error", None) or "")
             if word == "invalid_grant":
                 raise SignInFailed("code", "The identity provider does not accept this sign-in any more.") from None
+            log.warning("the identity provider refused the exchange of a code: %s", word[:60] or type(error).__name__)
             raise ProviderFailed("token_endpoint", "The identity provider refused Portico’s own sign-in.") from None
         except requests.RequestException as error:
             raise _unreachable(error) from None

@@ -177,7 +177,7 @@ def facts_of(entry: AuditEntry) -> dict[str, str]:
 def title_of(entry: AuditEntry) -> str:
     role = _side(entry, "after").get("role", "")
     title = ACTION_TITLES.get(entry.action, entry.action)
-    return title.format(person=entry.on_behalf_of or entry.actor, role=ROLES.get(role, role))
+    return title.format(person=entry.on_behalf_of or entry.actor, role=ROLES.get(str(role), role))
 
 
 def text_of(entry: AuditEntry) -> str:

@@ -15,6 +15,8 @@ from app import current
 from app.domain.announcements import Announcement
 from app.domain.person import Person
 from app.pages.badges import badges
+from app.web import policies
+from app.web.links import is_served
 from app.workflows.status import version
 
 INSTALLED = "portico_menu"
@@ -48,9 +50,10 @@ USER = (
     Entry("Activity", "/activity", "scroll-text"),
     Entry("API reference", "/reference", "code"),
 )
+PASSWORD = "/password"
 OWN = (  # behind the person's name
     Entry("Account", "/account", "user"),
-    Entry("Change password", "/password", "lock"),
+    Entry("Change password", PASSWORD, "lock"),
 )
 APPROVALS, STATUS = "/admin/approvals", "/admin/status"
 PUBLIC_STATUS = "/status"
@@ -123,11 +126,11 @@ def _person_context() -> dict[str, Any]:
         "menu": _menu(person, served, person_badges.pending),
         "theme": person.theme,
         "signed_in": {"name": current_user.username, "detail": current_user.email or role},
-        "user_menu": [entry._asdict() for entry in OWN if entry.href in served],
-        "logout_href": "/sign-out" if "/sign-out" in served else None,
+        "user_menu": [entry._asdict() for entry in _own(served)],
+        "logout_href": "/sign-out" if is_served("public.sign_in.end") else None,
         "search_href": SEARCH if SEARCH in served else None,
         "notifications": {"href": NOTICES, "count": person_badges.unread} if NOTICES in served else None,
-        "announcement": _announcement(person_badges.announcement, served),
+        "announcement": _announcement(person_badges.announcement),
         "docs_href": REFERENCE if REFERENCE in served else None,
     } | ({"status_href": STATUS} if STATUS in served and current_user.sees_everything else {})
 
@@ -140,33 +143,45 @@ def pages(person: Person) -> list[Page]:
         for section in _menu(person, served, 0)
         for group in section["groups"]
     ]
-    offered.append(("Account", [entry._asdict() for entry in OWN if entry.href in served]))
+    offered.append(("Account", [entry._asdict() for entry in _own(served)]))
     return [Page(entry["label"], entry["href"], label) for label, entries in offered for entry in entries]
 
 
-def _served() -> set[str]:
-    return {rule.rule for rule in current_app.url_map.iter_rules()}
+def _own(served: dict[str, str]) -> list[Entry]:
+    """The pages behind a person's name; without passwords there is none to change."""
+    local = current.config().auth.local
+    return [entry for entry in OWN if entry.href in served and (local or entry.href != PASSWORD)]
 
 
-def _menu(person: Person, served: set[str], pending: int) -> list[dict[str, Any]]:
-    """The menu: only entries that this process serves, and for admins their own section, in groups that open and close.
+def _served() -> dict[str, str]:
+    """The paths that this process serves, and the endpoint of each."""
+    return {rule.rule: rule.endpoint for rule in current_app.url_map.iter_rules() if "GET" in (rule.methods or ())}
+
+
+def _menu(person: Person, served: dict[str, str], pending: int) -> list[dict[str, Any]]:
+    """The menu: the pages that this process serves and this person may read, in groups that open and close.
 
     The group of the current page is open, and so are those that this browser opened, or in which something waits.
     """
     opened = request.cookies.get(OPENED, "").split(".")
-    sections: list[tuple[str, dict[str, tuple[Entry, ...]]]] = [("User", {"": USER})]
-    if person.sees_everything:
-        sections.append(("Admin", ADMIN))
+    sections: tuple[tuple[str, dict[str, tuple[Entry, ...]]], ...] = (("User", {"": USER}), ("Admin", ADMIN))
     visible = []
     for label, groups in sections:
-        shown = [_group(name, entries, served, pending, opened) for name, entries in groups.items()]
+        allowed = {name: [one for one in entries if _may_open(person, one, served)] for name, entries in groups.items()}
+        shown = [_group(name, entries, pending, opened) for name, entries in allowed.items()]
         if shown := [group for group in shown if group["items"]]:
             visible.append({"label": label, "groups": shown})
     return visible
 
 
-def _group(name: str, entries: tuple[Entry, ...], served: set[str], pending: int, opened: list[str]) -> dict[str, Any]:
-    items = [_item(entry, pending) for entry in entries if entry.href in served or f"{entry.href}/" in served]
+def _may_open(person: Person, entry: Entry, served: dict[str, str]) -> bool:
+    """Whether this process serves the page, and this person may read it."""
+    policy = policies.of(served.get(entry.href) or served.get(f"{entry.href}/") or "")
+    return policy is not None and policy.allows(person)
+
+
+def _group(name: str, entries: list[Entry], pending: int, opened: list[str]) -> dict[str, Any]:
+    items = [_item(entry, pending) for entry in entries]
     waiting = sum(item["badge"] or 0 for item in items)
     return {
         "label": name,
@@ -176,12 +191,12 @@ def _group(name: str, entries: tuple[Entry, ...], served: set[str], pending: int
     }
 
 
-def _announcement(announcement: Announcement | None, served: set[str]) -> dict[str, Any] | None:
+def _announcement(announcement: Announcement | None) -> dict[str, Any] | None:
     """The current announcement, unless this browser has dismissed it."""
     if announcement is None or request.cookies.get(DISMISSED) == announcement.id:
         return None
     context = {"level": announcement.level, "text": announcement.text, "dismiss_href": None}
-    if "/announcements/<id>/dismissal" in served:
+    if is_served("public.announcement.dismiss"):
         back = request.full_path.rstrip("?") if request.method == "GET" else None
         context["dismiss_href"] = url_for("public.announcement.dismiss", id=announcement.id, next=back)
     return context

@@ -1,6 +1,6 @@
 """Signing in and out in a browser. Anyone who is not signed in is redirected to the sign-in form, and then back.
 
-Doors with pages register `require_person` (or `require_admin`) to run before their requests.
+Doors with pages register `guard` to run before their requests.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from flask_login import current_user
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.domain import sessions
+from app.domain import sessions, throttles
 from app.domain.person import Person
+from app.web import exports, policies
 from app.web.htmx import htmx
+from app.web.policies import Policy
 
 START = "/"
 
@@ -54,25 +56,28 @@ def redirect_expired_session() -> Response:
     return _redirect(url_for("public.sign_in.show", next=_page_to_return_to()))
 
 
-def require_person() -> AnyResponse | None:
-    """Runs before a request. Returns a redirect to the sign-in form, or to the password form if the password must be
-    changed; else None."""
+def guard() -> AnyResponse | None:
+    """Runs before a page's request, and answers it if this person may not make it (see `app.web.policies`)."""
+    policy = policies.of(request.endpoint or "")
+    answer = require(policy) if policy else None  # a path without a page is a 404 to everybody
+    if answer is None and exports.requested_format() and current_user.is_authenticated:
+        throttles.count("export", current_user.id, throttles.A_PERSON)
+    return answer
+
+
+def require(policy: Policy) -> AnyResponse | None:
+    """Returns a redirect to the sign-in form for nobody, or to the password form if the password must be changed; else
+    None. Whom the policy does not allow gets 403."""
+    if policy.allows(None, request.method):
+        return None
     if not current_user.is_authenticated:
         return _redirect(url_for("public.sign_in.show", next=_page_to_return_to()))
-    if current_user.must_change_password:
+    person: Person = current_user._get_current_object()
+    if person.must_change_password:
         return _redirect(url_for("public.password.show"))
-    return None
-
-
-def require_admin() -> AnyResponse | None:
-    """Like `require_person`, for the admins' pages. People who cannot see them get 403, and so do changes by people who
-    may only read."""
-    response = require_person()
-    if response is not None:
-        return response
-    if not current_user.sees_everything:
+    if not policy.allows(person):
         abort(403, "This page is for administrators.")
-    if request.method not in ("GET", "HEAD", "OPTIONS") and not current_user.is_admin:
+    if not policy.allows(person, request.method):
         abort(403, "Read-only access: your role can’t make changes.")
     return None
 

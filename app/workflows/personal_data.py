@@ -5,13 +5,12 @@ Their requests are not in it: the portal's Activity exports them.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select
 
 from app.clock import now
-from app.domain import audit, fields, keys, notices, sessions, subscriptions, teams, tokens
+from app.domain import audit, fields, identities, keys, notices, sessions, subscriptions, teams, tokens
 from app.domain.keys import KeyFields
 from app.domain.person import Person, PersonFields
 from app.extensions import db
@@ -30,7 +29,12 @@ def export(person: Person) -> dict[str, Any]:
             "username": person.username,
             **fields.told(PersonFields, person),
             **_values(person, "created_at", "last_seen_at", "email_notices", "timezone", "theme"),
+            **_values(person, "external_id", "scim"),
         },
+        "identities": [
+            _values(one, "issuer", "subject", "groups", "created_at", "last_used_at")
+            for one in _newest(identities.of(person))
+        ],
         "teams": [
             {"id": one.team_id, "name": one.team.name, **_values(one, "role", "joined_at")}
             for one in teams.memberships_of(person)
@@ -69,5 +73,5 @@ def _newest(query: Select[Any]) -> list[Any]:
     return list(db.session.scalars(query.limit(MOST)).unique())
 
 
-def _values(one: object, *names: str) -> dict[str, str | int | list[str] | datetime | None]:
+def _values(one: object, *names: str) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}

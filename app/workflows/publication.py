@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from functools import cache, partial
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 from redis import RedisError, WatchError
@@ -32,7 +32,7 @@ from app.domain.budgets import Budget
 from app.domain.catalog import Model, ModelFields
 from app.domain.changes import PENDING, Change, PendingChange
 from app.domain.keys import ApiKey, KeySecret
-from app.domain.person import Person
+from app.domain.person import PARTS, Person
 from app.domain.providers import Endpoint, Provider
 from app.domain.search import one_of
 from app.domain.subscriptions import Subscription, usable
@@ -329,7 +329,9 @@ def _tags(of_key: list[str], of_team: list[str] | None) -> tuple[str, ...] | Non
 
 
 def _token_record(token: AccessToken, models: _Models) -> directory.CallerRecord | None:
-    if token.revoked_at or token.expires_at <= now() or "inference" not in token.scopes or not _may_call(token.person):
+    scopes = PARTS["inference"] if "inference" in token.scopes else token.scopes
+    parts = tuple(part for part in get_args(directory.KeyScope) if part in scopes)
+    if token.revoked_at or token.expires_at <= now() or not parts or not _may_call(token.person):
         return None
     return directory.CallerRecord(
         id=token.id,
@@ -340,6 +342,7 @@ def _token_record(token: AccessToken, models: _Models) -> directory.CallerRecord
         models=_payers(models),
         ends_ms=_ends_ms(models),
         expires_ms=to_ms(token.expires_at),
+        scopes=() if "inference" in token.scopes else parts,
     )
 
 

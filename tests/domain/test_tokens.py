@@ -14,6 +14,7 @@ from app import clock
 from app.domain import identity, tokens
 from app.domain.changes import PENDING
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from app.domain.passwords import PasswordHash
 from app.domain.person import SCOPES
 from app.domain.tokens import AccessToken, Grant, RefreshToken
 from app.extensions import db, transaction
@@ -50,6 +51,15 @@ def test_nobody_is_given_more_than_they_hold(people: People) -> None:
     with pytest.raises(Invalid):
         grant(people, "everything")
     assert db.session.scalar(select(func.count()).select_from(AccessToken)) == 0
+
+
+def test_a_token_may_have_a_part_of_what_its_person_holds(people: People) -> None:
+    found = tokens.verify(grant(people, "usage:read", "chat").access_token)
+    assert found is not None
+    assert found.scopes == ("chat", "usage:read")
+    transaction(identity.update, people.owner, by=people.admin, scopes=["portal"])
+    with pytest.raises(Forbidden):
+        grant(people, "chat")
 
 
 def test_what_a_person_lost_their_tokens_lost(people: People) -> None:
@@ -247,3 +257,27 @@ def test_one_token_is_revoked_and_the_others_stay(people: People) -> None:
     for person, id in ((people.owner, ended.token.id), (people.stranger, kept.token.id), (people.owner, "x")):
         with pytest.raises(NotFound):
             tokens.get_own(person, id)
+
+
+def test_a_long_lived_token_is_refreshed_by_another_of_its_life(people: People, set_clock: SetClock) -> None:
+    set_clock(clock.now())
+    made = transaction(
+        lambda: tokens.issue(people.owner, by=people.admin, scopes=["portal"], name="app", days=30, refreshable=True)
+    )
+    set_clock.move(29 * 86_400)
+    again = refreshed(made)
+    assert again is not None
+    assert (again.token.long_lived, again.token.name, again.scopes) == (True, "app", ("portal",))
+    assert again.token.expires_at - clock.now() > timedelta(days=29)
+    assert (works(made), works(again)) == (False, True)
+    transaction(identity.change_password, people.owner, by=people.owner, password=PasswordHash("x"))
+    last = refreshed(again)
+    assert last is not None
+    assert refreshed(again) is None  # a second use: somebody else has it
+    assert not works(last)
+
+
+def test_who_loses_all_tokens_cannot_refresh_long_lived_ones(people: People) -> None:
+    made = transaction(lambda: tokens.issue(people.owner, by=people.admin, refreshable=True))
+    transaction(lambda: tokens.revoke_all(identity.named("owner")))
+    assert refreshed(made) is None

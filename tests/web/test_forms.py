@@ -80,6 +80,7 @@ CASES = [
 # What makes something new, decides, asks or signs in: nothing is there that somebody else could have changed.
 OTHER_FORMS = {
     *("public.sign_in.SignInForm", "public.password.PasswordForm", "public.invitation.AccountForm"),
+    *("public.oidc.LinkForm", "admin.people.LinkForm", "admin.single_sign_on.ClaimsForm"),
     *("portal.catalog.AccessForm", "portal.budgets.AskForm", "portal.budget_requests.DecisionForm"),
     *("portal.subscriptions.RenewalForm", "portal.subscriptions.ReviewForm", "portal.key_forms.RotationForm"),
     *("portal.team_forms.InvitationForm", "portal.team_forms.ModelForm", "portal.account.TokenForm"),

@@ -16,7 +16,8 @@ from werkzeug.exceptions import Forbidden
 from app.domain import sessions
 from app.domain.person import Person
 from app.extensions import transaction
-from app.web.sign_in import require_admin, require_person, safe_next, sign_in_browser, sign_out_browser
+from app.web.policies import ADMINS, PEOPLE
+from app.web.sign_in import require, safe_next, sign_in_browser, sign_out_browser
 from tests.house import (  # noqa: F401
     People,
     app,
@@ -87,11 +88,11 @@ def led_to(answer: Any) -> str | None:
 
 def test_nobody_is_led_to_the_form_and_back_to_the_page(asking: Callable[..., Any]) -> None:
     asking(None)
-    answer = require_person()
+    answer = require(PEOPLE)
     assert answer is not None
     assert (answer.status_code, led_to(answer)) == (303, "/sign-in?next=/keys?page%3D2")
     asking(None, headers={"HX-Request": "true"})
-    part = require_person()
+    part = require(PEOPLE)
     assert part is not None
     assert (part.status_code, led_to(part)) == (401, "/sign-in?next=/keys?page%3D2")
     assert "Location" not in part.headers, "htmx would put the form into the page"
@@ -104,15 +105,15 @@ def test_after_a_form_the_way_back_is_its_page_on_this_site(asking: Callable[...
         ("http://localhost/nothing-here", "/sign-in"),
     ):
         asking(None, "/sign-out", method="POST", headers={"Referer": referrer})
-        assert led_to(require_person()) == back
+        assert led_to(require(PEOPLE)) == back
 
 
 def test_a_password_that_must_be_changed_comes_first(asking: Callable[..., Any], people: People) -> None:  # noqa: F811
     asking(people.owner)
-    assert require_person() is None
+    assert require(PEOPLE) is None
     transaction(lambda: setattr(people.admin, "must_change_password", True))
     asking(people.admin)
-    assert led_to(require_person()) == led_to(require_admin()) == "/password"
+    assert led_to(require(PEOPLE)) == led_to(require(ADMINS)) == "/password"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
@@ -125,12 +126,12 @@ def test_the_admins_pages_are_read_by_some_and_changed_by_admins(
     for person, passes in ((people.admin, True), (people.auditor, reads), (people.owner, False)):
         asking(person, "/admin/people", method=method)
         if passes:
-            assert require_admin() is None
+            assert require(ADMINS) is None
         else:
             with pytest.raises(Forbidden):
-                require_admin()
+                require(ADMINS)
     asking(None, "/admin/people", method=method)
-    assert require_admin() is not None
+    assert require(ADMINS) is not None
 
 
 def test_signing_in_leaves_nothing_of_before(asking: Callable[..., Any], people: People) -> None:  # noqa: F811

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import redis
 from flask import Flask
 
+from app import current, store
 from app.domain import identity, keys, sessions, teams, tokens
 from app.domain.errors import Conflict
 from app.domain.person import Person
 from app.domain.teams import Team
 from app.extensions import db, transaction
+from app.runtime.sealing import digest
 from app.workflows import provisioning
 from tests.house import People, make_person
 
@@ -64,6 +67,27 @@ def test_who_is_deactivated_loses_keys_tokens_and_sessions_for_good(inside: Flas
     assert tokens.verify(short.access_token) is None
     assert tokens.verify(long_lived.access_token) is None
     assert transaction(lambda: tokens.refresh(short.refresh_token or "")) is None
+
+
+def test_v1_knows_the_keys_of_who_is_deactivated_no_more_and_the_team_s_under_its_new_owner(
+    people: People, wire: redis.Redis
+) -> None:
+    def work() -> tuple[str, str]:
+        person, team = identity.named("owner"), team_of("lead", "owner")
+        _, text = keys.create(person, by=person, name="mine")
+        _, team_text = keys.create(person, by=person, name="ours", team=team)
+        return text, team_text
+
+    mine, ours = transaction(work)
+    assert record(wire, mine)
+    assert "owner" in str(record(wire, ours))
+    transaction(lambda: provisioning.deactivate(identity.named("owner")))  # publication follows the commit
+    assert record(wire, mine) is None
+    assert '"lead"' in str(record(wire, ours))
+
+
+def record(wire: redis.Redis, text: str) -> object:
+    return wire.get(store.caller(digest(current.secrets().key_pepper, text)))
 
 
 def test_the_last_admin_is_neither_deactivated_nor_deleted(people: People) -> None:

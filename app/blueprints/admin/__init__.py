@@ -10,7 +10,7 @@ from flask_login import current_user
 
 from app.pages.menu import init_menu
 from app.web.doors import door_of
-from app.web.sign_in import require_admin
+from app.web.sign_in import guard
 
 READ_ONLY = "Read-only access: your role can’t make changes."
 
@@ -18,7 +18,7 @@ READ_ONLY = "Read-only access: your role can’t make changes."
 def register(app: Flask) -> None:
     """Serves the admins' pages from `app`."""
     door = door_of(__name__, "admin")
-    door.before_request(require_admin)
+    door.before_request(guard)
     door.context_processor(_locks)
     app.register_blueprint(door)
     init_menu(app)

@@ -18,7 +18,7 @@ from app import directory
 from app.blueprints.admin.model_form import USUAL, Deployments, ModelForm, Tiers, blame_model, filled, new_form, sent
 from app.blueprints.admin.person import me
 from app.clock import now
-from app.domain import catalog, providers
+from app.domain import catalog, providers, throttles
 from app.domain.catalog import CAPABILITIES, STATUSES, Model
 from app.domain.errors import DomainError
 from app.extensions import db, transaction
@@ -217,6 +217,7 @@ def test(id: str) -> Response:
     if not item.deployments:
         form.form_errors.append("No provider serves this model yet.")
         return _test_page(item, form, 422)
+    throttles.count("test", me().id, throttles.A_PERSON)
     person, name, capabilities = me(), item.name, list(item.capabilities)
     db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
     answered: inference.Answered | None = None

@@ -19,7 +19,7 @@ from wtforms.validators import InputRequired, Length, NumberRange
 from app import providers as adapters
 from app.blueprints.admin.person import me
 from app.clock import from_ms
-from app.domain import catalog, fields, providers
+from app.domain import catalog, fields, providers, throttles
 from app.domain.catalog import Deployment
 from app.domain.errors import Conflict, DomainError, NotFound
 from app.domain.fields import Field
@@ -268,6 +268,7 @@ def test(id: str) -> Response:
     form = TrialForm()
     if not form.validate_on_submit():
         return _test_page(item, form, 422)
+    throttles.count("test", me().id, throttles.A_PERSON)
     db.session.expunge(item)
     db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile
     result: CheckResult | None = None

@@ -38,14 +38,15 @@ from werkzeug.exceptions import HTTPException
 
 from app.blueprints.api.versions import Version
 from app.clock import LATEST
-from app.domain import fields, tokens
+from app.domain import fields, throttles, tokens
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Unauthenticated
-from app.domain.person import SCOPES_OF, Person
+from app.domain.person import SCOPES_OF, Person, covered
 from app.extensions import csrf, db, transaction, transaction_if
 from app.metering import money
 from app.runtime.jsonbody import count_parts
-from app.web import cursors
+from app.web import cursors, policies
 from app.web.formats import is_counted
+from app.web.policies import Policy
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ def route(
     The function returns a Struct, a dictionary, None (for 204), or a pair with a status from `also`. The scope `admin`
     also needs a role: admin, or admin-readonly for reading. `any` accepts every valid token. None accepts everyone. A
     function that `writes` may run twice, so it must only call verbs of the domain. A route whose answer is a page of a
-    list gets that list's query automatically. A `throttled` route counts failed attempts. One
+    list gets that list's query automatically. A `throttled` route counts attempts or failed ones, and may refuse them. One
     that answers with a `file` says its media type. One that
     `calls` a model may also be refused as /v1 refuses.
 
@@ -256,6 +257,8 @@ def route(
         elif method in ("PUT", "PATCH") and body is not None:
             VERSIONS[rule] = Version(body, versioned_by)
         read_only = _read_only(body, answer) if method == "PUT" and body is not None else frozenset()
+        policy = policies.of_scope(scope)
+        policies.declare(f"{bp.name}.{module}_{function.__name__}", policy)
         OPERATIONS.append(
             Operation(
                 rule=rule,
@@ -280,7 +283,9 @@ def route(
         def view(*args: P.args, **kwargs: P.kwargs) -> Response:
             if scope is not None:
                 g.caller = _authenticate()
-                _must_hold(g.caller, scope)
+                _must_hold(g.caller, policy)
+                if file is not None:
+                    throttles.count("export", g.caller.person.id, throttles.A_PERSON)
             if any("\0" in str(value) for value in kwargs.values()):
                 raise NotFound("This object does not exist.")
             if reading is not None and parameters is not None:
@@ -350,14 +355,13 @@ def _authenticate() -> Caller:
     return Caller(person=person, scopes=SCOPES_OF[person.role], session=g.browser_session.digest)
 
 
-def _must_hold(caller: Caller, scope: str) -> None:
-    person = caller.person
-    if scope == "admin":
-        if not person.sees_everything:
-            raise Forbidden("This needs the role admin.")
-        if request.method not in SAFE_METHODS and not person.is_admin:
-            raise Forbidden("This needs the role admin; admin-readonly may only read.")
-    if scope != "any" and scope not in caller.scopes:
+def _must_hold(caller: Caller, policy: Policy) -> None:
+    scope = policy.scope
+    if not policy.allows(caller.person):
+        raise Forbidden("This needs the role admin.")
+    if not policy.allows(caller.person, request.method):
+        raise Forbidden("This needs the role admin; admin-readonly may only read.")
+    if scope != "any" and scope not in covered(caller.scopes):
         raise Forbidden(f"This needs an access token with the scope {scope}.")
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.blueprints.api.contract import Body, Cursored, CursorPage, me, page, route
-from app.domain import providers
+from app.domain import providers, throttles
 from app.workflows import route_preview
 from app.workflows.route_preview import RoutePreview
 
@@ -78,7 +78,8 @@ def change(id: str, body: EndpointChange) -> Endpoint:
     return show(providers.update_endpoint(providers.endpoint(id), by=me(), active=body.active, providers=provider_ids))
 
 
-@route("POST", "/api/endpoints/<id>/test", scope="admin", answer=RoutePreview, body=EndpointTrial)
+@route("POST", "/api/endpoints/<id>/test", scope="admin", answer=RoutePreview, body=EndpointTrial, throttled=True)
 def test(id: str, body: EndpointTrial) -> RoutePreview:
     """A dry run: shows which deployment would serve this request, and why. Nothing is sent."""
+    throttles.count("test", me().id, throttles.A_PERSON)
     return route_preview.preview(providers.endpoint(id), body.request)

@@ -11,7 +11,7 @@ from msgspec import Meta
 from app import current
 from app.blueprints.api.contract import Body, Page, Paged, listed, me, route
 from app.domain import identities, identity
-from app.domain.errors import Invalid, NotFound
+from app.domain.errors import Conflict, Invalid
 from app.domain.identities import Identity
 from app.extensions import db
 from app.oidc.errors import SignInFailed
@@ -99,7 +99,7 @@ def preview(body: PreviewRequest) -> SignInPreview:
     """Shows what a sign-in with these claims would give now. It changes nothing."""
     settings = current.config().oidc
     if not settings.issuer:
-        raise NotFound("Single sign-on is off. Set oidc.issuer.")
+        raise Conflict("Single sign-on is off. Set oidc.issuer.")
     try:
         found = single_sign_on.plan(profile_of(settings, settings.issuer, [body.claims]))
     except SignInFailed as error:

@@ -207,7 +207,7 @@ def _spec(body: DeploymentBody) -> DeploymentSpec:
     return DeploymentSpec(**{name: getattr(body, name) for name in DeploymentSpec.__struct_fields__})
 
 
-@route("GET", "/api/models", query=Query, answer=ModelPage)
+@route("GET", "/api/models", scope="models:read", query=Query, answer=ModelPage)
 def index(query: Query) -> dict[str, Any]:
     """Lists the catalogue; admins also see hidden and disabled models."""
     search, capability, status = query.search, query.capability, query.status
@@ -227,7 +227,7 @@ def create(body: NewModel) -> Model:
     return show(catalog.create_model(by=me(), name=body.name, **_changes(body)))
 
 
-@route("GET", "/api/models/<path:name>", answer=Model)
+@route("GET", "/api/models/<path:name>", scope="models:read", answer=Model)
 def detail(name: str) -> Model:
     """Returns one model."""
     return show(catalog_changes.visible(me(), name))

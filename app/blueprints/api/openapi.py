@@ -47,7 +47,7 @@ REFUSALS = {
     422: ("InvalidField", "A value cannot be used; `field` names it."),
     429: (
         "TooMany",
-        "Too many failed attempts, or more than a limit or a budget allows; `Retry-After` says when to try again.",
+        "Too many attempts in a minute, or more than a limit or a budget allows; `Retry-After` says when to try again.",
     ),
     502: ("UpstreamFailed", "No provider of the model could answer."),
     503: ("Unavailable", "A database or Redis does not answer at the moment; nothing was changed."),
@@ -140,7 +140,7 @@ def statuses(operation: Operation) -> list[int]:
         413: reads,
         422: reads or operation.query is not None or parameters,
         404: parameters or refers_to_another or operation.calls,
-        429: operation.throttled or operation.calls,
+        429: operation.throttled or operation.calls or operation.file is not None,
         502: operation.calls,
         503: True,
         504: operation.calls,

@@ -22,7 +22,7 @@ from app.blueprints.api.contract import (
     with_fields,
 )
 from app.clock import from_ms
-from app.domain import catalog, fields, providers
+from app.domain import catalog, fields, providers, throttles
 from app.domain.providers import ProviderFields
 from app.extensions import db
 from app.workflows import model_lists, offboarding, provider_health
@@ -174,9 +174,10 @@ def remove(id: str) -> None:
     offboarding.withdraw(providers.get(id), by=me())
 
 
-@route("POST", "/api/providers/<id>/test", scope="admin", answer=TrialResult, body=Trial)
+@route("POST", "/api/providers/<id>/test", scope="admin", answer=TrialResult, body=Trial, throttled=True)
 def test(id: str, body: Trial) -> TrialResult:
     """Tests the upstream now: can it be reached, are the credentials valid, does it have the model?"""
+    throttles.count("test", me().id, throttles.A_PERSON)
     item = providers.get(id)
     db.session.expunge(item)
     db.session.rollback()  # the upstream may be slow; no transaction must stay open meanwhile

@@ -354,7 +354,7 @@ def _page(query: Query) -> dict[str, Any]:
     }
 
 
-@route("GET", "/api/requests", query=Query, answer=RequestPage)
+@route("GET", "/api/requests", scope="usage:read", query=Query, answer=RequestPage)
 def index(query: Query) -> dict[str, Any]:
     """Lists requests, newest first."""
     return _page(query)
@@ -366,7 +366,7 @@ def recent(query: Query) -> dict[str, Any]:
     return _page(query)
 
 
-@route("GET", "/api/requests/stats", query=Grouped, answer=StatPage)
+@route("GET", "/api/requests/stats", scope="usage:read", query=Grouped, answer=StatPage)
 def stats(query: Grouped) -> dict[str, Any]:
     """Returns usage grouped by `groupBy` (hour, day, week or month), oldest first, with the filters of the list.
 
@@ -379,7 +379,7 @@ def stats(query: Grouped) -> dict[str, Any]:
     return listed([_stat(row) for row in rows])
 
 
-@route("GET", "/api/usage", query=Shared, answer=SharePage)
+@route("GET", "/api/usage", scope="usage:read", query=Shared, answer=SharePage)
 def shares(query: Shared) -> dict[str, Any]:
     """Returns usage by model, key, team, user, provider, session, agent or tag, most expensive first, with the filters of
     requests. A request counts for each of its tags. What only has refused requests comes last."""
@@ -429,7 +429,7 @@ def _stat(row: PeriodUsage) -> Stat:
     )
 
 
-@route("GET", "/api/requests/<id>", answer=OneRequest | RefusedRequest)
+@route("GET", "/api/requests/<id>", scope="usage:read", answer=OneRequest | RefusedRequest)
 def show(id: str) -> OneRequest | RefusedRequest:
     """Returns one request by the `x-request-id` of its answer, also one that was refused."""
     entries = requests.entries_of(reader(of_teams=True), id)

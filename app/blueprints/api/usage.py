@@ -133,7 +133,7 @@ def _usage(query: Query, period: str, person_id: str | None) -> dict[str, Any]:
     return listed([show(row) for row in reversed(rows)])
 
 
-@route("GET", "/usage/me/<period>", query=Query, answer=RowPage)
+@route("GET", "/usage/me/<period>", scope="usage:read", query=Query, answer=RowPage)
 def mine(query: Query, period: str) -> dict[str, Any]:
     """Returns your own usage, newest period first."""
     return _usage(query, period, caller().person.id)

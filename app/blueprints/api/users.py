@@ -96,6 +96,7 @@ class NewToken(IssuedToken, kw_only=True):
     """The answer when a token is issued: the only time that it is shown."""
 
     access_token: str
+    refresh_token: str | None
     token_type: str = "bearer"
     expires_in: int
     scope: str
@@ -202,11 +203,13 @@ def show_token(token: tokens.AccessToken) -> IssuedToken:
 
 @route("POST", "/admin/token/<username>", scope="admin", answer=NewToken, status=201, body=TokenRequest, writes=True)
 def issue(username: str, body: TokenRequest) -> NewToken:
-    """Issues a long-lived access token for a person. This answer is the only one with the token."""
-    grant = tokens.issue(identity.named(username), by=me(), scopes=body.scopes)
+    """Issues a long-lived access token for a person. This answer is the only one with the token, and with the refresh token,
+    which gets another one of the same life at `POST /refresh-token`."""
+    grant = tokens.issue(identity.named(username), by=me(), scopes=body.scopes, refreshable=True)
     issued_token = show_token(grant.token)
     return NewToken(
         access_token=grant.access_token,
+        refresh_token=grant.refresh_token,
         expires_in=grant.expires_in,
         scope=" ".join(grant.scopes),
         **{field: getattr(issued_token, field) for field in issued_token.__struct_fields__},

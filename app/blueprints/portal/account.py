@@ -11,11 +11,11 @@ from wtforms import RadioField, SelectField, SelectMultipleField, StringField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length
 
-from app import clock
+from app import clock, current
 from app.blueprints.portal.person import me
-from app.domain import audit, deliveries, names, preferences, sessions, tokens
+from app.domain import audit, deliveries, identities, names, preferences, sessions, tokens
 from app.domain.errors import DomainError
-from app.domain.person import ROLE_NAMES, THEMES, Person
+from app.domain.person import ROLE_NAMES, THEMES, Person, covered
 from app.extensions import db, transaction
 from app.metering import periods
 from app.web.forms import blame
@@ -28,6 +28,12 @@ SCOPE_TITLES = {
     "inference": "Call models as you (inference)",
     "portal": "Manage your own keys, subscriptions and usage (portal)",
     "admin": "Administer Portico (admin)",
+    "models:read": "Read the models that you can call (models:read)",
+    "chat": "Chats, completions and rerankings only (chat)",
+    "embeddings": "Embeddings only (embeddings)",
+    "audio": "Speech and transcriptions only (audio)",
+    "images": "Images only (images)",
+    "usage:read": "Read usage and requests only (usage:read)",
 }
 DAYS, USUAL_DAYS = (7, 30, 60, 90, 180, 365), 30
 
@@ -150,7 +156,12 @@ def _page(section: str, status: int = 200, **given: Any) -> Response:
     values: dict[str, Any] = {}
     match section:
         case "profile":
-            values = {"memberships": memberships(person), "role": ROLE_NAMES[person.role]}
+            values = {
+                "memberships": memberships(person),
+                "role": ROLE_NAMES[person.role],
+                "local": current.config().auth.local,
+                "identities": db.session.scalars(identities.of(person)).all(),
+            }
         case "preferences":
             values = {
                 "preferences": PreferencesForm(formdata=None, obj=person),
@@ -172,7 +183,8 @@ def _page(section: str, status: int = 200, **given: Any) -> Response:
 def _token_form(person: Person, **options: Any) -> TokenForm:
     most = tokens.longest_days()
     form = TokenForm(data={"days": min(USUAL_DAYS, most)}, **options)
-    form.scopes.choices = [SelectChoice(scope, SCOPE_TITLES[scope]) for scope in person.held_scopes]
+    held = covered(person.held_scopes)
+    form.scopes.choices = [SelectChoice(scope, title) for scope, title in SCOPE_TITLES.items() if scope in held]
     offered = sorted({most, *(days for days in DAYS if days < most)})
     form.days.choices = [SelectChoice(days, f"In {days} days") for days in offered]
     return form

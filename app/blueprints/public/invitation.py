@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, url_for
+from flask_login import current_user
 from flask_wtf import FlaskForm
 from wtforms import PasswordField, StringField
 from wtforms.validators import InputRequired, Length
 
-from app.domain import invitations, passwords
+from app import current
+from app.domain import identity, invitations, passwords
 from app.domain.errors import DomainError, NotFound, Unavailable
 from app.domain.invitations import Invitation
 from app.extensions import transaction
@@ -43,6 +45,8 @@ class AccountForm(FlaskForm):
 @bp.get("/invitation/<token>")
 def open(token: str) -> Response:
     invitation = invitations.opened_by(token)
+    if invitation is not None and not current.config().auth.local:
+        return _by_provider(token, invitation)
     return _page(token, invitation, AccountForm(formdata=None)) if invitation else _over()
 
 
@@ -51,6 +55,8 @@ def accept(token: str) -> Response:
     invitation = invitations.opened_by(token)
     if invitation is None:
         return _over()
+    if not current.config().auth.local:
+        return _accept_as_signed_in(token, invitation)
     form = AccountForm()
     if not form.validate_on_submit():
         return _page(token, invitation, form, 422)
@@ -70,6 +76,32 @@ def accept(token: str) -> Response:
     except Unavailable:  # the account exists; only the session must wait
         return see_other(url_for("public.sign_in.show"))
     toast_next("success", f"Welcome, {person.username}. Your account is ready.")
+    return see_other(START)
+
+
+def _by_provider(token: str, invitation: Invitation) -> Response:
+    """The page where passwords are switched off: one signs in first, and accepts then."""
+    return render(
+        "public/invitation_by_provider.html", invitation=invitation, token=token, name=current.config().oidc.name
+    )
+
+
+def _accept_as_signed_in(token: str, invitation: Invitation) -> Response:
+    if not current_user.is_authenticated:
+        return _by_provider(token, invitation)
+    person_id = current_user.id
+
+    def work() -> None:
+        person = identity.by_id(person_id)
+        if person is None:
+            raise NotFound("This account does not exist any more.")
+        invitations.accept_by(token, person)
+
+    try:
+        transaction(work)
+    except NotFound:
+        return _over()
+    toast_next("success", "You accepted the invitation.")
     return see_other(START)
 
 

@@ -2,6 +2,9 @@
 
 A sign-in is begun by one browser and ends in the same one, once, within ten minutes. Whatever comes back wrong gives a
 page, an entry in the audit log and no session.
+
+What a sign-in must fit is kept in Redis and taken out by its end (`app.domain.handoffs`). Authlib's own integration of Flask
+keeps it in the cookie, and whoever has a copy of that could play it again.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
         "budgets": "stranger",
         "audit": str(db.session.scalar(select(AuditEntry.id).limit(1))),
         "jobs": new_id(),
+        "people": new_id(),
     }
 
 

@@ -107,3 +107,11 @@ def test_the_list_has_what_is_served_and_narrows_to_what_is_on_or_off(app: Flask
     assert listed("?status=inactive") == ["/v1/models"]
     assert admin.get("/api/endpoints?status=asleep").status_code == 422
     assert rehearsed(app, "/api/endpoints/models")["result"] == "endpoint_disabled"
+
+
+def test_tests_are_throttled(app: Flask, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.domain.throttles.A_PERSON", 2)
+    admin = sign_in(app, "admin")
+    answers = [admin.post(f"{CHAT}/test", json={"request": {"model": "x"}}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert int(answers[-1].headers["Retry-After"]) > 0

@@ -93,6 +93,15 @@ def test_wrong_role_or_scope_is_403_and_names_it(app: Flask, people: People) -> 
     assert asked.status_code == 403
 
 
+def test_a_token_reads_what_its_part_of_a_scope_allows(app: Flask, people: People) -> None:
+    reader = sign_in(app, "owner", scope="usage:read")
+    assert reader.get("/usage/me/day").status_code == reader.get("/api/requests").status_code == 200
+    assert "scope models:read" in reader.get("/api/models").get_json()["error"]["message"]
+    assert "scope portal" in reader.get("/api/keys").get_json()["error"]["message"]
+    assert sign_in(app, "owner", scope="inference").get("/api/models").status_code == 200
+    assert sign_in(app, "owner", scope="portal").get("/usage/me/day").status_code == 200
+
+
 def test_no_token_or_a_bad_one_is_401(app: Flask, people: People) -> None:
     client = app.test_client()
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic abc"}, {"Authorization": ""}):

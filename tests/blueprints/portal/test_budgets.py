@@ -341,3 +341,10 @@ def test_the_page_of_a_request_tells_its_person_nothing_of_what_others_asked(peo
     path = f"/budget-requests/{ids['owner']}"
     assert reasons["stranger"] not in signed_in("owner").get(path).text
     assert reasons["stranger"] in signed_in("admin").get(path).text
+
+
+def test_exports_are_throttled(signed_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = signed_in("owner")
+    monkeypatch.setattr("app.domain.throttles.A_PERSON", 2)
+    assert [owner.get("/budgets?format=csv").status_code for _ in range(3)] == [200, 200, 429]
+    assert owner.get("/budgets").status_code == 200

@@ -21,7 +21,7 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from app import clock
-from app.domain import identities, identity, keys, teams
+from app.domain import identities, identity, invitations, keys, teams
 from app.domain.audit import AuditEntry
 from app.extensions import db, transaction
 from app.oidc import provider as provider_module
@@ -615,6 +615,34 @@ class TestWithoutPasswords:
         login = client.post("/api/auth/login", json={"username": "owner", "password": PASSWORD})
         assert (login.status_code, login.get_json()["error"]["code"]) == (403, "local_sign_in_off")
         assert sign_in(client, issuer).status_code == 303
+
+    def test_an_invitation_is_accepted_after_signing_in(self, app: Flask, visitors: People, issuer: Issuer) -> None:
+        with app.app_context():
+            by = identity.named("admin")
+            _, link = transaction(invitations.invite, by=by, link="/invitation/{token}", groups=["guests"])
+        client = app.test_client()
+        page = client.get(link)
+        assert 'type="password"' not in page.text
+        way = read(page).link("Sign in with Example ID").href
+        assert sign_in(client, issuer, way).headers["Location"] == link
+        accepted = client.post(link, data={"csrf_token": csrf_of(client.get(link))})
+        assert (accepted.status_code, accepted.headers["Location"]) == (303, "/")
+        assert client.get(link).status_code == 404
+        with app.app_context():
+            assert identity.named("ada").groups == ["guests"]
+
+
+class TestAPublicClient:
+    @pytest.fixture
+    def config(self, home: Path, redis_url: str, database_url: str, issuer: Issuer) -> Config:
+        environ = settings(home, redis_url, database_url, issuer)
+        return load({name: value for name, value in environ.items() if name != "CONFIG_OIDC_CLIENT_SECRET"})
+
+    def test_it_names_itself_and_proves_by_pkce_alone(self, app: Flask, visitors: People, issuer: Issuer) -> None:
+        assert sign_in(app.test_client(), issuer).status_code == 303
+        _, form, authorization = next(one for one in issuer.asked if one[0] == "/token")
+        assert (form["client_id"], authorization) == (CLIENT, "")
+        assert len(form["code_verifier"]) >= 43
 
 
 class TestOpenShift:
