@@ -57,6 +57,10 @@ GET    /models                                          led 200 200 200 200
 GET    /models/compare                                  led 200 200 200 200
 GET    /models/small                                    led 200 200 200 200
 POST   /models/small/subscription                       led 303 303 303 303
+GET    /playground                                      led 200 200 200 200
+POST   /playground                                      led 422 422 422 422 {"choice": "/small", "text": " "}
+POST   /playground/answers                              led 422 422 422 422 {"choice": "/small", "text": " "}
+POST   /playground/estimates                            led 200 200 200 200 {"choice": "/small", "text": " "}
 GET    /subscriptions                                   led 200 200 200 200
 GET    /subscriptions/{subscription}                    led 200 404 200 200
 GET    /subscriptions/{subscription}/cancellation       led 200 404 200 200

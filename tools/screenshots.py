@@ -369,6 +369,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "model-restricted", "person", "/models/gpt-4o"
     yield "model-denied", "person", "/models/echo-restricted?tab=access"
     yield "model-compare", "person", "/models/compare?model=gpt-4o-mini&model=llama-3.3-70b&model=gpt-4o"
+    yield "playground", "person", "/playground"
     yield "subscriptions", "person", "/subscriptions"
     yield "subscription", "person", seeded["subscription"]
     yield "keys", "person", "/keys"

@@ -39,6 +39,7 @@ class Page(NamedTuple):
 USER = (
     Entry("Home", "/home", "house", "h"),
     Entry("Models", "/models", "boxes", "m"),
+    Entry("Playground", "/playground", "message-square", "p"),
     Entry("Subscriptions", "/subscriptions", "list-checks", "s"),
     Entry("API keys", "/keys", "key-round", "k"),
     Entry("Connect", "/connect", "plug", "c"),

@@ -17,14 +17,20 @@ from app.domain.teams import Team
 from app.extensions import db
 from app.gateway import pipeline
 from app.gateway.admission import admit, check_endpoint
-from app.gateway.call import Interrupted
+from app.gateway.call import Call, Interrupted
 from app.gateway.endpoints import CHAT, EMBEDDINGS, Endpoint
 from app.gateway.errors import ApiError, unavailable
-from app.gateway.runtime import of_process
+from app.gateway.estimates import estimate_of
+from app.gateway.labels import Labels
+from app.gateway.redis_wire import RedisAway
+from app.gateway.runtime import Runtime, of_process
+from app.gateway.streaming import SLOW_READER_S, Watch, Watched
 from app.metering.usage import UsageEvent
+from app.runtime.forms import Form
 from app.runtime.ids import new_id
 
 TEST_TOKENS = 32  # of the answer to a test
+AGENT = "portal"  # the client of these calls, as Activity shows it
 
 
 class Refused(DomainError):
@@ -38,11 +44,17 @@ class Refused(DomainError):
 
 
 class Answered(NamedTuple):
-    """A call that was answered: the answer in OpenAI's shape, and what is booked of the call."""
+    """A call that was answered: the answer's body, and what is booked of the call."""
 
     id: str
-    answer: dict[str, Any]
+    body: bytes
     event: UsageEvent
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The answer in OpenAI's shape, if it is JSON."""
+        answer: dict[str, Any] = msgspec.json.decode(self.body)
+        return answer
 
     @property
     def text(self) -> str:
@@ -51,6 +63,13 @@ class Answered(NamedTuple):
         message = choices[0].get("message") if isinstance(choices, list) and choices else None
         text = message.get("content") if isinstance(message, dict) else None
         return text if isinstance(text, str) else ""
+
+
+class Streamed(NamedTuple):
+    """A chat that is being answered: its call, and the stream's bytes as /v1 sends them."""
+
+    call: Call
+    pieces: Watched
 
 
 def caller_of(person: Person, team: Team | None = None) -> CallerRecord:
@@ -99,22 +118,65 @@ def chat(caller: CallerRecord, body: dict[str, Any]) -> Answered:
     return ask(caller, CHAT, body | {"stream": False})
 
 
-def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any]) -> Answered:
-    """Have a request in JSON answered whole. Raises `Refused`.
+def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any] | Form) -> Answered:
+    """Have a request answered whole, one in JSON unless the endpoint takes a form. Raises `Refused`.
 
     The upstream may take long: the caller's session must hold nothing open.
     """
     runtime = of_process(current.config())
-    id = new_id()
     try:
-        runtime.know_directory()
-        check_endpoint(runtime, caller, endpoint)
-        origin = current.config().server.public_url or ""
-        call = admit(runtime, caller, endpoint, msgspec.json.encode(body), id=id, origin=origin)
+        call = _admit(runtime, caller, endpoint, body)
         served = pipeline.run(runtime, call)
     except ApiError as error:
         raise Refused(error) from None
     except Interrupted:
         raise Refused(unavailable("The gateway")) from None
     assert isinstance(served.body, bytes)
-    return Answered(id, msgspec.json.decode(served.body), call.event())
+    return Answered(call.id, served.body, call.event())
+
+
+def stream(caller: CallerRecord, body: dict[str, Any], sock: Any = None) -> Streamed:
+    """Have a chat answered piece by piece. Raises `Refused`; what fails later is told in the stream.
+
+    `sock` is the socket of who reads it: the call ends when that does. Nothing else may be held open meanwhile, and the
+    stream must be closed.
+    """
+    runtime = of_process(current.config())
+    try:
+        call = _admit(runtime, caller, CHAT, body | {"stream": True})
+    except ApiError as error:
+        raise Refused(error) from None
+    watch = Watch(sock, lambda: call.interrupt("gone"))
+    try:
+        served = pipeline.run(runtime, call)
+    except BaseException as error:
+        watch.stop()
+        if isinstance(error, ApiError):
+            raise Refused(error) from None
+        if isinstance(error, Interrupted):
+            raise Refused(unavailable("The gateway")) from None
+        raise
+    if sock is not None:
+        sock.settimeout(SLOW_READER_S)
+    assert not isinstance(served.body, bytes)
+    return Streamed(call, Watched(served.body, watch))
+
+
+def estimate(caller: CallerRecord, body: dict[str, Any]) -> dict[str, Any]:
+    """What a chat would hold and probably cost, as `POST /v1/estimate` tells it, without making it. Raises `Refused`."""
+    runtime = of_process(current.config())
+    try:
+        return estimate_of(runtime, _admit(runtime, caller, CHAT, body))
+    except ApiError as error:
+        raise Refused(error) from None
+    except RedisAway:
+        raise Refused(unavailable("The meter")) from None
+
+
+def _admit(runtime: Runtime, caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any] | Form) -> Call:
+    """Raises `ApiError`."""
+    runtime.know_directory()
+    check_endpoint(runtime, caller, endpoint)
+    origin = current.config().server.public_url or ""
+    asked = body if isinstance(body, Form) else msgspec.json.encode(body)
+    return admit(runtime, caller, endpoint, asked, id=new_id(), origin=origin, labels=Labels(agent=AGENT))

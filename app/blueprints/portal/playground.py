@@ -1,0 +1,188 @@
+"""The playground: chats with models, without a key, at the person's or a team's cost.
+
+The page carries the conversation, see `app.pages.chats`. A form without scripts is answered with the whole page; the
+script of the page asks `answer`, which streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, get_template_attribute, request, stream_with_context, url_for
+from markupsafe import Markup
+
+from app.blueprints.portal.person import me, my_team
+from app.directory import CallerRecord
+from app.domain import subscriptions
+from app.domain.catalog import Model
+from app.domain.errors import DomainError, Invalid
+from app.extensions import db
+from app.pages.chats import (
+    EFFORTS,
+    FORMATS,
+    PARAMETERS,
+    TOOL_CHOICES,
+    Draft,
+    Trouble,
+    draft_of,
+    takes,
+    trouble_of,
+    turn_of,
+)
+from app.web.markdown import Blocks
+from app.web.render import render
+from app.web.request_cache import memberships
+from app.workflows import inference
+from app.workflows.chats import Answering
+
+MACROS = "portal/playground/_macros.html"
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+bp = Blueprint("playground", __name__)
+
+
+@bp.get("/playground")
+def index() -> Response:
+    """A new conversation with the model of the URL, or the first that the person can call."""
+    wanted = f"{request.args.get('team', '')}/{request.args.get('model', '')}"
+    return _page(Draft(choice=wanted if wanted != "/" else "", system=request.args.get("system", "")))
+
+
+@bp.post("/playground")
+def converse() -> Response:
+    """Sends, repeats, changes or branches a conversation, as the pressed button says, and answers whole."""
+    act, _, number = request.form.get("act", "send").partition("-")
+    draft = Draft()
+    try:
+        draft = draft_of(request.form, request.files.getlist("images"))
+        if act == "edit":
+            return _page(draft.before_turn(_index(number)))
+        if act == "branch":
+            return _page(draft.up_to(_index(number)))
+        if act == "estimate":
+            return _page(draft, estimate=_estimate(draft))
+        asked = draft.before_answer() if act == "again" else draft.with_question()
+        answering = Answering(inference.stream(_caller(asked), asked.body())).whole()
+        return _page(asked._replace(turns=(*asked.turns, turn_of(answering))))
+    except DomainError as error:
+        return _page(draft, trouble=_trouble(error, draft), status=error.status)
+
+
+@bp.post("/playground/answers")
+def answer() -> Response:
+    """The same for the script of the page: events as they come. A refusal is HTML with its own status."""
+    draft = Draft()
+    try:
+        draft = draft_of(request.form, request.files.getlist("images"))
+        known = len(draft.turns)
+        asked = draft.before_answer() if request.form.get("act") == "again" else draft.with_question()
+        streamed = inference.stream(_caller(asked), asked.body(), request.environ.get("gunicorn.socket"))
+    except DomainError as error:
+        html = get_template_attribute(MACROS, "trouble")(_trouble(error, draft))
+        return Response(html, error.status, mimetype="text/html")
+    events = _events(Answering(streamed), asked, known)
+    return Response(stream_with_context(events), mimetype="text/event-stream", headers=HEADERS)
+
+
+@bp.post("/playground/estimates")
+def estimate() -> Response:
+    """What sending the draft would cost, as a fragment."""
+    draft = Draft()
+    try:
+        draft = draft_of(request.form)
+        found = _estimate(draft)
+    except DomainError as error:
+        return render("portal/playground/_estimate.html", trouble=_trouble(error, draft), estimate=None)
+    return render("portal/playground/_estimate.html", trouble=None, estimate=found)
+
+
+def _events(answering: Answering, asked: Draft, known: int) -> Iterator[str]:
+    """The stream of an answer as the page's script reads it. Whoever listens is sent no more than they need: words as they
+    come, each block of Markdown once, and the whole message in the end."""
+    turn, figures = (get_template_attribute(MACROS, name) for name in ("turn", "figures"))
+    new = Markup("").join(turn(one, place) for place, one in enumerate(asked.turns) if place >= known)
+    parts = iter(answering)
+    try:
+        yield _event("begun", html=new, id=answering.id)
+        blocks = Blocks()
+        for part in parts:
+            if part.kind == "figures":
+                yield _event("figures", html=figures(answering.figures))
+                continue
+            yield _event(part.kind, text=part.text)
+            if part.kind == "text" and (html := blocks.feed(part.text)) is not None:
+                yield _event("block", html=html, text=blocks.rest)
+        yield _event("done", html=turn(turn_of(answering), len(asked.turns)))
+    finally:
+        parts.close()  # type: ignore[attr-defined]
+
+
+def _event(kind: str, **values: str) -> str:
+    told = {"kind": kind} | {name: str(value) for name, value in values.items()}
+    return f"data: {msgspec.json.encode(told).decode()}\n\n"
+
+
+def _caller(draft: Draft) -> CallerRecord:
+    """Who pays. The upstream may be slow, so nothing of the database stays open. Raises `NotFound` for somebody else's team."""
+    if not draft.model:
+        raise Invalid("Choose a model.", "choice")
+    caller = inference.caller_of(me(), my_team(draft.team_id))
+    db.session.rollback()
+    return caller
+
+
+def _estimate(draft: Draft) -> dict[str, Any]:
+    asked = draft.with_question() if draft.text.strip() or draft.results or draft.images else draft.before_answer()
+    return inference.estimate(_caller(asked), asked.body())
+
+
+def _trouble(error: DomainError, draft: Draft) -> Trouble:
+    if isinstance(error, inference.Refused):
+        return trouble_of(error, draft.model, url_for("portal.catalog.index"))
+    return Trouble("Please check this", error.message, field=error.field)
+
+
+def _index(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 6 else -1
+
+
+def _offers() -> list[tuple[str, list[tuple[str, Model]]]]:
+    """The models that chat, by who pays for them: the title of the payer, and choices with their model."""
+    person = me()
+    payers = [
+        ("", None, "Your budget"),
+        *((one.team_id, one.team_id, f"Team {one.team.name}") for one in memberships(person)),
+    ]
+    found = []
+    for prefix, team_id, title in payers:
+        models = [one for one in subscriptions.paid_models(person.id, team_id) if "chat" in one.capabilities]
+        found.append((title, [(f"{prefix}/{one.name}", one) for one in models]))
+    return [(title, choices) for title, choices in found if choices]
+
+
+def _page(
+    draft: Draft, *, trouble: Trouble | None = None, estimate: dict[str, Any] | None = None, status: int = 200
+) -> Response:
+    offers = _offers()
+    models = {choice: model for _, choices in offers for choice, model in choices}
+    unknown = draft.model if draft.choice not in models else ""
+    if not draft.choice and models:
+        draft = draft._replace(choice=next(iter(models)))
+    model = models.get(draft.choice)
+    return render(
+        "portal/playground/index.html",
+        status=status,
+        draft=draft,
+        offers=offers,
+        model=model,
+        unknown=unknown,
+        trouble=trouble,
+        estimate=estimate,
+        parameters=PARAMETERS,
+        formats=FORMATS,
+        efforts=EFFORTS,
+        tool_choices=TOOL_CHOICES,
+        takes=takes,
+    )
