@@ -324,6 +324,15 @@ POST   /api/providers/{provider}/test                   401 403 403 403 200 {}
 GET    /api/requests                                    401 200 200 200 200
 GET    /api/requests/{request}                          401 200 404 200 200
 GET    /api/requests/stats                              401 200 200 200 200
+GET    /api/inference/history                           401 200 200 200 200
+DELETE /api/inference/history                           401 204 204 204 204
+GET    /api/prompts                                     401 200 200 200 200
+POST   /api/prompts                                     401 201 201 201 201 {"name": "another", "template": "a"}
+GET    /api/prompts/{prompt}                            401 200 404 404 404
+PUT    /api/prompts/{prompt}                            401 200 404 404 404 {"name": "another", "template": "a"}
+PATCH  /api/prompts/{prompt}                            401 200 404 404 404 {"name": "another"}
+DELETE /api/prompts/{prompt}                            401 204 404 404 404
+GET    /api/prompts/{prompt}/versions                   401 200 404 404 404
 GET    /api/search?q=app                                401 200 200 200 200
 GET    /api/status                                      401 200 200 200 200
 GET    /api/status/health                               401 200 200 200 200

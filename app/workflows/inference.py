@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from app import current
 from app.clock import to_ms
 from app.directory import CallerRecord
+from app.domain import prompts
 from app.domain.errors import DomainError, Invalid
 from app.domain.person import Person
 from app.domain.subscriptions import usable
@@ -22,12 +23,14 @@ from app.gateway.endpoints import CHAT, EMBEDDINGS, Endpoint
 from app.gateway.errors import ApiError, unavailable
 from app.gateway.estimates import estimate_of
 from app.gateway.labels import Labels
+from app.gateway.prompts import tags_of
 from app.gateway.redis_wire import RedisAway
 from app.gateway.runtime import Runtime, of_process
 from app.gateway.streaming import SLOW_READER_S, Watch, Watched
 from app.metering.usage import UsageEvent
 from app.runtime.forms import Form
 from app.runtime.ids import new_id
+from app.runtime.templates import Value, WrongVariable, fill_in
 
 TEST_TOKENS = 32  # of the answer to a test
 AGENT = "portal"  # the client of these calls, as Activity shows it
@@ -72,6 +75,31 @@ class Streamed(NamedTuple):
     pieces: Watched
 
 
+class Filled(NamedTuple):
+    """A version of a kept prompt with its variables filled in. `model` is for calls that name none."""
+
+    id: str
+    version: int
+    text: str
+    model: str | None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tags_of(self.id, self.version)
+
+
+def fill(person: Person, id: str, version: int | None, variables: Mapping[str, Value]) -> Filled:
+    """A prompt that this person can see, with these values, in its present version unless another is named. Raises
+    `NotFound`, and `Invalid` naming the variable."""
+    prompt = prompts.get_visible(person, id)
+    found = prompts.version_of(prompt, version)
+    try:
+        text = fill_in(found.template, variables)
+    except WrongVariable as error:
+        raise Invalid(str(error), f"variables.{error.name}") from None
+    return Filled(prompt.id, found.version, text, found.model)
+
+
 def caller_of(person: Person, team: Team | None = None) -> CallerRecord:
     """This person as a caller without a key: for a team that they are a member of, or else for themselves."""
     found = db.session.execute(usable([person.id], [] if team is None else [team.id])).all()
@@ -113,19 +141,19 @@ def test(person: Person, model: str, capabilities: Sequence[str], prompt: str) -
     raise Invalid("Only models that chat or embed can be tested here.")
 
 
-def chat(caller: CallerRecord, body: dict[str, Any]) -> Answered:
+def chat(caller: CallerRecord, body: dict[str, Any], tags: tuple[str, ...] = ()) -> Answered:
     """Have a chat answered whole; `body` is that of /v1/chat/completions. Raises `Refused`."""
-    return ask(caller, CHAT, body | {"stream": False})
+    return ask(caller, CHAT, body | {"stream": False}, tags)
 
 
-def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any] | Form) -> Answered:
+def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any] | Form, tags: tuple[str, ...] = ()) -> Answered:
     """Have a request answered whole, one in JSON unless the endpoint takes a form. Raises `Refused`.
 
     The upstream may take long: the caller's session must hold nothing open.
     """
     runtime = of_process(current.config())
     try:
-        call = _admit(runtime, caller, endpoint, body)
+        call = _admit(runtime, caller, endpoint, body, tags)
         served = pipeline.run(runtime, call)
     except ApiError as error:
         raise Refused(error) from None
@@ -135,7 +163,7 @@ def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any] | Form) -
     return Answered(call.id, served.body, call.event())
 
 
-def stream(caller: CallerRecord, body: dict[str, Any], sock: Any = None) -> Streamed:
+def stream(caller: CallerRecord, body: dict[str, Any], sock: Any = None, tags: tuple[str, ...] = ()) -> Streamed:
     """Have a chat answered piece by piece. Raises `Refused`; what fails later is told in the stream.
 
     `sock` is the socket of who reads it: the call ends when that does. Nothing else may be held open meanwhile, and the
@@ -143,7 +171,7 @@ def stream(caller: CallerRecord, body: dict[str, Any], sock: Any = None) -> Stre
     """
     runtime = of_process(current.config())
     try:
-        call = _admit(runtime, caller, CHAT, body | {"stream": True})
+        call = _admit(runtime, caller, CHAT, body | {"stream": True}, tags)
     except ApiError as error:
         raise Refused(error) from None
     watch = Watch(sock, lambda: call.interrupt("gone"))
@@ -173,10 +201,16 @@ def estimate(caller: CallerRecord, body: dict[str, Any]) -> dict[str, Any]:
         raise Refused(unavailable("The meter")) from None
 
 
-def _admit(runtime: Runtime, caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any] | Form) -> Call:
-    """Raises `ApiError`."""
+def _admit(
+    runtime: Runtime,
+    caller: CallerRecord,
+    endpoint: Endpoint,
+    body: dict[str, Any] | Form,
+    tags: tuple[str, ...] = (),
+) -> Call:
+    """Raises `ApiError`. `tags` are those by which usage tells a kept prompt."""
     runtime.know_directory()
     check_endpoint(runtime, caller, endpoint)
     origin = current.config().server.public_url or ""
     asked = body if isinstance(body, Form) else msgspec.json.encode(body)
-    return admit(runtime, caller, endpoint, asked, id=new_id(), origin=origin, labels=Labels(agent=AGENT))
+    return admit(runtime, caller, endpoint, asked, id=new_id(), origin=origin, labels=Labels(agent=AGENT, tags=tags))
