@@ -61,6 +61,19 @@ GET    /playground                                      led 200 200 200 200
 POST   /playground                                      led 422 422 422 422 {"choice": "/small", "text": " "}
 POST   /playground/answers                              led 422 422 422 422 {"choice": "/small", "text": " "}
 POST   /playground/estimates                            led 200 200 200 200 {"choice": "/small", "text": " "}
+GET    /playground/history                              led 200 200 200 200
+GET    /playground/history/markdown                     led 200 200 200 200
+GET    /playground/history/{request}                    led 200 404 404 404
+GET    /playground/history/clearing                     led 200 200 200 200
+POST   /playground/history/clearing                     led 303 303 303 303
+GET    /playground?prompt={prompt}                      led 200 404 404 404
+GET    /prompts                                         led 200 200 200 200
+POST   /prompts                                         led 303 303 303 303 {"name": "another", "template": "a"}
+GET    /prompts/new                                     led 200 200 200 200
+GET    /prompts/{prompt}                                led 200 404 404 404
+POST   /prompts/{prompt}                                led 303 404 404 404 {"name": "another", "template": "a"}
+GET    /prompts/{prompt}/deletion                       led 200 404 404 404
+POST   /prompts/{prompt}/deletion                       led 303 404 404 404
 GET    /subscriptions                                   led 200 200 200 200
 GET    /subscriptions/{subscription}                    led 200 404 200 200
 GET    /subscriptions/{subscription}/cancellation       led 200 404 200 200

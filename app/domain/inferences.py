@@ -39,6 +39,13 @@ class Inference(Base):
         """The input as it was asked: a text, or messages; None if it was not kept."""
         return None if self.input is None else msgspec.json.decode(self.input)
 
+    @property
+    def messages(self) -> list[tuple[str, str]]:
+        """What was asked in words, by who said it; nothing if it was not kept."""
+        asked = self.asked
+        told = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked or []
+        return [(str(one.get("role")), _words_in(one.get("content"))) for one in told]
+
 
 def owned_by(person: Person, search: str | None = None) -> Select[Inference]:
     """A person's own history, newest first; with `search` the calls whose kept words contain it."""
@@ -99,3 +106,11 @@ def clear(person: Person) -> None:
 def _storable(text: str) -> str:
     """PostgreSQL takes no NUL in a text."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _words_in(content: Any) -> str:
+    """The text of a message's content; of other parts only what they are."""
+    if not isinstance(content, list):
+        return "" if content is None else f"{content}"
+    parts = [part for part in content if isinstance(part, dict)]
+    return "\n".join(f"{part['text']}" if "text" in part else f"[{part.get('type')}]" for part in parts)

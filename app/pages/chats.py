@@ -101,6 +101,10 @@ class Draft(NamedTuple):
     turns: tuple[Turn, ...] = ()
     results: tuple[str, ...] = ()  # of the last turn's calls
     images: tuple[str, ...] = ()
+    prompt_id: str = ""  # of a kept prompt, whose text is asked with these values
+    version: int | None = None
+    variables: Mapping[str, str] = {}
+    is_kept: bool = False  # in the history, with its words
 
     @property
     def team_id(self) -> str | None:
@@ -123,7 +127,9 @@ class Draft(NamedTuple):
             added.append(Turn(role="user", text=self.text.strip(), images=list(self.images)))
         if not added:
             raise Invalid("Enter a message.", "text")
-        return self._replace(turns=(*self.turns, *added), text="", results=(), images=())
+        return self._replace(
+            turns=(*self.turns, *added), text="", results=(), images=(), prompt_id="", version=None, variables={}
+        )
 
     def before_answer(self) -> Draft:
         """The same without the last answer, to be asked again. Raises `Invalid` if nothing was asked."""
@@ -198,6 +204,10 @@ def draft_of(form: MultiDict[str, str], files: Sequence[FileStorage] = ()) -> Dr
         turns=turns,
         results=tuple(form.getlist("result")),
         images=tuple(images),
+        prompt_id=form.get("prompt_id", "")[:36],
+        version=form.get("version", type=int),
+        variables={name[4:]: _typed(form, name) for name in form if name.startswith("var-")},
+        is_kept="keep" in form,
     )
 
 
@@ -210,6 +220,25 @@ def turn_of(answering: Answering) -> Turn:
         calls=answering.calls,
         figures=answering.figures,
         error=answering.error,
+    )
+
+
+def exported(draft: Draft, kind: str) -> tuple[str, str, str]:
+    """A conversation as a file: its name, text and media type; `kind` is "markdown", else JSON."""
+    if kind == "markdown":
+        names = {"user": "You", "assistant": draft.model or "Answer", "tool": "Result"}
+        system = [f"## System\n\n{draft.system.strip()}\n"] if draft.system.strip() else []
+        return (
+            "chat.md",
+            "\n".join([*system, *(f"## {names[one.role]}\n\n{one.text}\n" for one in draft.turns)]),
+            "text/markdown",
+        )
+    system_turn = [{"role": "system", "content": draft.system}] if draft.system.strip() else []
+    messages = [*system_turn, *(one.message() for one in draft.turns)]
+    return (
+        "chat.json",
+        json.dumps({"model": draft.model, "messages": messages}, ensure_ascii=False, indent=1),
+        "application/json",
     )
 
 

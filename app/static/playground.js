@@ -64,7 +64,11 @@
 
   const show = (isRunning) => {
     stop.hidden = !isRunning;
-    for (const button of form.querySelectorAll("button[type=submit]")) button.disabled = isRunning;
+    for (const button of form.querySelectorAll("button[type=submit]")) {
+      button.disabled = isRunning;
+      button.removeAttribute("aria-disabled");
+      button.classList.remove("pf-m-in-progress");
+    }
     if (isRunning) stop.focus(); else message.focus();
   };
 
@@ -94,7 +98,7 @@
         if (act === "again") while (turns.lastElementChild?.matches(".turn-assistant")) turns.lastElementChild.remove();
         for (const result of turns.querySelectorAll(".turn-result")) result.remove();
         turns.append(fragment(html));
-        if (act !== "again") { message.value = ""; for (const one of form.querySelectorAll("[name=images]")) one.value = ""; for (const one of form.querySelectorAll(".turn-image-choice")) one.remove(); }
+        if (act !== "again") { message.value = ""; for (const one of form.querySelectorAll("[name=images]")) one.value = ""; for (const one of form.querySelectorAll(".turn-image-choice, #kept-prompt")) one.remove(); }
         live = document.getElementById("live-turn").content.firstElementChild.cloneNode(true);
         $("[data-model]", live).textContent = form.elements.choice.selectedOptions[0].text;
         turns.append(live);
@@ -155,6 +159,7 @@
     if (act !== "send" && act !== "again") return;
     event.preventDefault();
     event.stopImmediatePropagation();
+    delete form.dataset.sending; // which the page's own listener has noted
     if (!running) ask(act);
   }, true);
   const halt = () => running?.abort();

@@ -7,7 +7,7 @@ script of the page asks `answer`, which streams.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from flask import Blueprint, Response, get_template_attribute, request, stream_with_context, url_for
@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from app.blueprints.portal.person import me, my_team
 from app.directory import CallerRecord
-from app.domain import subscriptions
+from app.domain import inferences, prompts, subscriptions
 from app.domain.catalog import Model
 from app.domain.errors import DomainError, Invalid
-from app.extensions import db
+from app.extensions import db, transaction
 from app.pages.chats import (
     EFFORTS,
     FORMATS,
@@ -27,10 +27,12 @@ from app.pages.chats import (
     Draft,
     Trouble,
     draft_of,
+    exported,
     takes,
     trouble_of,
     turn_of,
 )
+from app.runtime.templates import variables_of
 from app.web.markdown import Blocks
 from app.web.render import render
 from app.web.request_cache import memberships
@@ -43,11 +45,23 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 bp = Blueprint("playground", __name__)
 
 
+class Question(NamedTuple):
+    """What is asked now: the conversation with its newest turn, and the kept prompt that the turn was made with."""
+
+    draft: Draft
+    prompt: inference.Filled | None = None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self.prompt.tags if self.prompt else ()
+
+
 @bp.get("/playground")
 def index() -> Response:
-    """A new conversation with the model of the URL, or the first that the person can call."""
+    """A new conversation: with the model of the URL, or the first that the person can call, and with a kept prompt."""
     wanted = f"{request.args.get('team', '')}/{request.args.get('model', '')}"
-    return _page(Draft(choice=wanted if wanted != "/" else "", system=request.args.get("system", "")))
+    prompt_id, version = request.args.get("prompt", ""), request.args.get("version", type=int)
+    return _page(Draft(choice=wanted if wanted != "/" else "", prompt_id=prompt_id[:36], version=version))
 
 
 @bp.post("/playground")
@@ -63,9 +77,12 @@ def converse() -> Response:
             return _page(draft.up_to(_index(number)))
         if act == "estimate":
             return _page(draft, estimate=_estimate(draft))
-        asked = draft.before_answer() if act == "again" else draft.with_question()
-        answering = Answering(inference.stream(_caller(asked), asked.body())).whole()
-        return _page(asked._replace(turns=(*asked.turns, turn_of(answering))))
+        if act == "export":
+            return _export(draft, number)
+        asked = _question(draft, act)
+        answering = Answering(inference.stream(_caller(asked.draft), asked.draft.body(), tags=asked.tags)).whole()
+        _keep(me().id, asked, answering)
+        return _page(asked.draft._replace(turns=(*asked.draft.turns, turn_of(answering))))
     except DomainError as error:
         return _page(draft, trouble=_trouble(error, draft), status=error.status)
 
@@ -76,13 +93,14 @@ def answer() -> Response:
     draft = Draft()
     try:
         draft = draft_of(request.form, request.files.getlist("images"))
-        known = len(draft.turns)
-        asked = draft.before_answer() if request.form.get("act") == "again" else draft.with_question()
-        streamed = inference.stream(_caller(asked), asked.body(), request.environ.get("gunicorn.socket"))
+        asked = _question(draft, request.form.get("act", "send"))
+        caller = _caller(asked.draft)
+        sock = request.environ.get("gunicorn.socket")
+        streamed = inference.stream(caller, asked.draft.body(), sock, asked.tags)
     except DomainError as error:
         html = get_template_attribute(MACROS, "trouble")(_trouble(error, draft))
         return Response(html, error.status, mimetype="text/html")
-    events = _events(Answering(streamed), asked, known)
+    events = _events(caller.person_id, Answering(streamed), asked, len(draft.turns))
     return Response(stream_with_context(events), mimetype="text/event-stream", headers=HEADERS)
 
 
@@ -98,11 +116,11 @@ def estimate() -> Response:
     return render("portal/playground/_estimate.html", trouble=None, estimate=found)
 
 
-def _events(answering: Answering, asked: Draft, known: int) -> Iterator[str]:
+def _events(person_id: str, answering: Answering, asked: Question, known: int) -> Iterator[str]:
     """The stream of an answer as the page's script reads it. Whoever listens is sent no more than they need: words as they
     come, each block of Markdown once, and the whole message in the end."""
     turn, figures = (get_template_attribute(MACROS, name) for name in ("turn", "figures"))
-    new = Markup("").join(turn(one, place) for place, one in enumerate(asked.turns) if place >= known)
+    new = Markup("").join(turn(one, place) for place, one in enumerate(asked.draft.turns) if place >= known)
     parts = iter(answering)
     try:
         yield _event("begun", html=new, id=answering.id)
@@ -114,14 +132,47 @@ def _events(answering: Answering, asked: Draft, known: int) -> Iterator[str]:
             yield _event(part.kind, text=part.text)
             if part.kind == "text" and (html := blocks.feed(part.text)) is not None:
                 yield _event("block", html=html, text=blocks.rest)
-        yield _event("done", html=turn(turn_of(answering), len(asked.turns)))
+        yield _event("done", html=turn(turn_of(answering), len(asked.draft.turns)))
     finally:
         parts.close()  # type: ignore[attr-defined]
+        _keep(person_id, asked, answering)
 
 
 def _event(kind: str, **values: str) -> str:
     told = {"kind": kind} | {name: str(value) for name, value in values.items()}
     return f"data: {msgspec.json.encode(told).decode()}\n\n"
+
+
+def _question(draft: Draft, act: str) -> Question:
+    """What is asked by this draft. Raises `DomainError`."""
+    if act == "again":
+        return Question(draft.before_answer())
+    if not draft.prompt_id:
+        return Question(draft.with_question())
+    filled = inference.fill(me(), draft.prompt_id, draft.version, draft.variables)
+    text = f"{filled.text}\n\n{draft.text}".strip()
+    return Question(draft._replace(text=text).with_question(), filled)
+
+
+def _keep(person_id: str, asked: Question, answering: Answering) -> None:
+    """Note an answer in the person's history, with its words only if they said so."""
+    figures, prompt = answering.figures, asked.prompt
+    words = asked.draft.is_kept
+    transaction(
+        inferences.keep, person_id, id=answering.id, model=figures.model,
+        prompt=(prompt.id, prompt.version) if prompt else None,
+        asked=asked.draft.body()["messages"] if words else None, output=answering.text if words else None,
+        prompt_tokens=figures.prompt_tokens, completion_tokens=figures.completion_tokens, cost_nano=figures.cost_nano,
+        status=answering.status,
+    )  # fmt: skip
+
+
+def _export(draft: Draft, kind: str) -> Response:
+    """The conversation as a file."""
+    name, text, media_type = exported(draft, kind)
+    response = Response(text, mimetype=media_type)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
 
 
 def _caller(draft: Draft) -> CallerRecord:
@@ -134,7 +185,8 @@ def _caller(draft: Draft) -> CallerRecord:
 
 
 def _estimate(draft: Draft) -> dict[str, Any]:
-    asked = draft.with_question() if draft.text.strip() or draft.results or draft.images else draft.before_answer()
+    is_new = draft.text.strip() or draft.prompt_id or draft.results or draft.images
+    asked = _question(draft, "send" if is_new else "again").draft
     return inference.estimate(_caller(asked), asked.body())
 
 
@@ -171,6 +223,8 @@ def _page(
     if not draft.choice and models:
         draft = draft._replace(choice=next(iter(models)))
     model = models.get(draft.choice)
+    prompt = prompts.get_visible(me(), draft.prompt_id) if draft.prompt_id else None
+    version = prompts.version_of(prompt, draft.version) if prompt else None
     return render(
         "portal/playground/index.html",
         status=status,
@@ -185,4 +239,7 @@ def _page(
         efforts=EFFORTS,
         tool_choices=TOOL_CHOICES,
         takes=takes,
+        prompt=prompt,
+        version=version,
+        variables=variables_of(version.template) if version else [],
     )
