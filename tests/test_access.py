@@ -61,6 +61,9 @@ GET    /playground                                      led 200 200 200 200
 POST   /playground                                      led 422 422 422 422 {"choice": "/small", "text": " "}
 POST   /playground/answers                              led 422 422 422 422 {"choice": "/small", "text": " "}
 POST   /playground/estimates                            led 200 200 200 200 {"choice": "/small", "text": " "}
+POST   /playground/code                                 led 200 200 200 200 {"choice": "/small", "text": " "}
+GET    /playground/compare                              led 200 200 200 200
+POST   /playground/compare                              led 422 422 422 422 {"text": "a"}
 GET    /playground/history                              led 200 200 200 200
 GET    /playground/history/markdown                     led 200 200 200 200
 GET    /playground/history/{request}                    led 200 404 404 404

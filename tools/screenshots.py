@@ -384,6 +384,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "model-denied", "person", "/models/echo-restricted?tab=access"
     yield "model-compare", "person", "/models/compare?model=gpt-4o-mini&model=llama-3.3-70b&model=gpt-4o"
     yield "playground", "person", "/playground"
+    yield "playground-compare", "person", "/playground/compare"
     yield "playground-history", "person", "/playground/history"
     yield "prompts", "person", "/prompts"
     yield "prompt", "person", seeded["prompt"]

@@ -104,6 +104,7 @@ class Draft(NamedTuple):
     prompt_id: str = ""  # of a kept prompt, whose text is asked with these values
     version: int | None = None
     variables: Mapping[str, str] = {}
+    compared: tuple[str, ...] = ()  # choices that are asked the same, side by side
     is_kept: bool = False  # in the history, with its words
 
     @property
@@ -207,6 +208,7 @@ def draft_of(form: MultiDict[str, str], files: Sequence[FileStorage] = ()) -> Dr
         prompt_id=form.get("prompt_id", "")[:36],
         version=form.get("version", type=int),
         variables={name[4:]: _typed(form, name) for name in form if name.startswith("var-")},
+        compared=tuple(dict.fromkeys(one[:300] for one in form.getlist("compared"))),
         is_kept="keep" in form,
     )
 

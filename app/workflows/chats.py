@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
+from typing import Any, Literal, NamedTuple, TypeVar
 
+import gevent
 import msgspec
 
 from app.providers.sse import COMMENT, EventReader
 from app.workflows.inference import Streamed
+
+T = TypeVar("T")
 
 FIGURES_S = 0.5  # between two figures of a stream
 
@@ -149,6 +153,13 @@ class Answering:
         if told.function is not None:
             call["name"] = call["name"] or told.function.name or ""
             call["arguments"].append(told.function.arguments or "")
+
+
+def side_by_side(works: Sequence[Callable[[], T]]) -> list[T]:
+    """What several calls answer that wait for their upstreams at the same time. Raises what the first of them raises."""
+    greenlets = [gevent.spawn(copy_context().run, work) for work in works]
+    gevent.joinall(greenlets)
+    return [greenlet.get() for greenlet in greenlets]
 
 
 class _Function(msgspec.Struct):

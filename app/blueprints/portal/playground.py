@@ -6,7 +6,8 @@ script of the page asks `answer`, which streams.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,20 +27,23 @@ from app.pages.chats import (
     TOOL_CHOICES,
     Draft,
     Trouble,
+    Turn,
     draft_of,
     exported,
     takes,
     trouble_of,
     turn_of,
 )
+from app.pages.snippets import Pane, chat_call
 from app.runtime.templates import variables_of
 from app.web.markdown import Blocks
 from app.web.render import render
 from app.web.request_cache import memberships
 from app.workflows import inference
-from app.workflows.chats import Answering
+from app.workflows.chats import Answering, side_by_side
 
 MACROS = "portal/playground/_macros.html"
+FEWEST, MOST = 2, 4  # models side by side
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 bp = Blueprint("playground", __name__)
@@ -77,6 +81,8 @@ def converse() -> Response:
             return _page(draft.up_to(_index(number)))
         if act == "estimate":
             return _page(draft, estimate=_estimate(draft))
+        if act == "code":
+            return _page(draft, panes=chat_call(_meant(draft).body()))
         if act == "export":
             return _export(draft, number)
         asked = _question(draft, act)
@@ -114,6 +120,74 @@ def estimate() -> Response:
     except DomainError as error:
         return render("portal/playground/_estimate.html", trouble=_trouble(error, draft), estimate=None)
     return render("portal/playground/_estimate.html", trouble=None, estimate=found)
+
+
+@bp.post("/playground/code")
+def code() -> Response:
+    """The same call for programs, as a fragment."""
+    draft = Draft()
+    try:
+        draft = draft_of(request.form)
+        panes = chat_call(_meant(draft).body())
+    except DomainError as error:
+        return render("portal/playground/_code.html", trouble=_trouble(error, draft), panes=None)
+    return render("portal/playground/_code.html", trouble=None, panes=panes)
+
+
+@bp.get("/playground/compare")
+def compare() -> Response:
+    """Two to four models side by side; nothing is asked yet."""
+    return _comparison(Draft(compared=tuple(request.args.getlist("compared"))))
+
+
+@bp.post("/playground/compare")
+def answer_side_by_side() -> Response:
+    """Has one message answered by all chosen models at the same time."""
+    draft = Draft()
+    try:
+        draft = draft_of(request.form)
+        if not FEWEST <= len(draft.compared) <= MOST:
+            raise Invalid(f"Choose {FEWEST} to {MOST} models.", "compared")
+        asked = [_question(draft._replace(choice=choice), "send") for choice in draft.compared]
+        bodies = [one.draft.body() for one in asked]
+        callers = [_caller(one.draft) for one in asked]
+    except DomainError as error:
+        return _comparison(draft, trouble=_trouble(error, draft), status=error.status)
+    answers = side_by_side([partial(_answered, caller, body) for caller, body in zip(callers, bodies, strict=True)])
+    columns: list[tuple[Draft, Turn | None, Trouble | None]] = []
+    for one, found in zip(asked, answers, strict=True):
+        if isinstance(found, inference.Refused):
+            columns.append((one.draft, None, _trouble(found, one.draft)))
+            continue
+        _keep(me().id, one, found)
+        columns.append((one.draft, turn_of(found), None))
+    return _comparison(draft, columns=columns)
+
+
+def _answered(caller: CallerRecord, body: dict[str, Any]) -> Answering | inference.Refused:
+    try:
+        return Answering(inference.stream(caller, body)).whole()
+    except inference.Refused as refused:
+        return refused
+
+
+def _comparison(
+    draft: Draft,
+    *,
+    columns: Sequence[tuple[Draft, Turn | None, Trouble | None]] = (),
+    trouble: Trouble | None = None,
+    status: int = 200,
+) -> Response:
+    return render(
+        "portal/playground/compare.html",
+        status=status,
+        draft=draft,
+        offers=_offers(),
+        columns=columns,
+        trouble=trouble,
+        fewest=FEWEST,
+        most=MOST,
+    )
 
 
 def _events(person_id: str, answering: Answering, asked: Question, known: int) -> Iterator[str]:
@@ -185,9 +259,14 @@ def _caller(draft: Draft) -> CallerRecord:
 
 
 def _estimate(draft: Draft) -> dict[str, Any]:
-    is_new = draft.text.strip() or draft.prompt_id or draft.results or draft.images
-    asked = _question(draft, "send" if is_new else "again").draft
+    asked = _meant(draft)
     return inference.estimate(_caller(asked), asked.body())
+
+
+def _meant(draft: Draft) -> Draft:
+    """What sending the draft would ask, or what was asked last if nothing new is typed. Raises `DomainError`."""
+    is_new = draft.text.strip() or draft.prompt_id or draft.results or draft.images
+    return _question(draft, "send" if is_new else "again").draft
 
 
 def _trouble(error: DomainError, draft: Draft) -> Trouble:
@@ -215,7 +294,12 @@ def _offers() -> list[tuple[str, list[tuple[str, Model]]]]:
 
 
 def _page(
-    draft: Draft, *, trouble: Trouble | None = None, estimate: dict[str, Any] | None = None, status: int = 200
+    draft: Draft,
+    *,
+    trouble: Trouble | None = None,
+    estimate: dict[str, Any] | None = None,
+    panes: Sequence[Pane] | None = None,
+    status: int = 200,
 ) -> Response:
     offers = _offers()
     models = {choice: model for _, choices in offers for choice, model in choices}
@@ -234,6 +318,7 @@ def _page(
         unknown=unknown,
         trouble=trouble,
         estimate=estimate,
+        panes=panes,
         parameters=PARAMETERS,
         formats=FORMATS,
         efforts=EFFORTS,

@@ -18,7 +18,7 @@ from app.metering.usage import UsageEvent
 from app.pages.chats import Turn
 from app.workflows import publication
 from tests.blueprints.portal.conftest import Browser, subscribe
-from tests.house import People, metered  # noqa: F401
+from tests.house import People, make_model, metered  # noqa: F401
 from tests.page import read
 
 Visit = Callable[[str], Browser]
@@ -178,3 +178,36 @@ def test_a_model_of_the_url_is_chosen_or_leads_to_its_page(owner: Browser, signe
     assert 'value="/small" selected' in owner.get("/playground?model=small").text
     assert owner.page("/playground?model=other").link("Subscribe or request access").href == "/models/other?tab=access"
     assert "No model to talk to yet" in signed_in("stranger").get("/playground").text
+
+
+def test_the_same_call_is_shown_for_programs(owner: Browser) -> None:
+    shown = owner.post("/playground/code", choice="/small", system="It's", text='50% "off"', temperature="0.5").text
+    page = read(shown)
+    assert "'\"'\"'" in page.code("curl")  # the quote within the shell's quotes
+    assert "temperature=0.5" in page.code("Python")
+    assert '"content": "50% \\"off\\""' in page.code("JavaScript")
+    assert "chat.completions" in owner.post("/playground", choice="/small", text="a", act="code").text
+    assert "There is nothing to repeat yet." in owner.post("/playground/code", choice="/small").text
+
+
+def test_models_are_compared_by_one_message_each_at_its_own_cost(owner: Browser, people: People, app: Flask) -> None:
+    other = transaction(make_model, None, "other", price={"input_per_mtok": "10", "output_per_mtok": "20"})
+    subscribe(people.owner, other)
+    publication.publish_all()
+    page = read(owner.post("/playground/compare", compared=["/small", "/other"], text="one two"))
+    assert page.section("small") and page.section("other")
+    assert [event.cost_nano for event in sorted(events(app), key=lambda one: one.model)] == [60_000, 6_000]
+    few = owner.post("/playground/compare", compared=["/small"], text="one two")
+    assert (few.status_code, "Choose 2 to 4 models." in few.text) == (422, True)
+    one_missing = owner.post("/playground/compare", compared=["/small", "/nowhere"], text="one")
+    assert one_missing.status_code == 200
+    assert "You don’t have access to this model" in one_missing.text
+    assert len(events(app)) == 3
+
+
+def test_a_conversation_is_a_file(owner: Browser) -> None:
+    turns = [turn("user", "first"), turn("assistant", "**one**")]
+    sent = {"choice": "/small", "system": "Be brief.", "turn": turns}
+    assert "## You\n\nfirst\n\n## small\n\n**one**" in owner.post("/playground", **sent, act="export-markdown").text
+    told_of = owner.post("/playground", **sent, act="export-json")
+    assert [one["role"] for one in told_of.get_json()["messages"]] == ["system", "user", "assistant"]
