@@ -64,6 +64,8 @@ POST   /playground/estimates                            led 200 200 200 200 {"ch
 POST   /playground/code                                 led 200 200 200 200 {"choice": "/small", "text": " "}
 GET    /playground/compare                              led 200 200 200 200
 POST   /playground/compare                              led 422 422 422 422 {"text": "a"}
+GET    /playground/embeddings                           led 200 200 200 200
+POST   /playground/embeddings                           led 422 422 422 422 {"choice": "/small", "text": " "}
 GET    /playground/history                              led 200 200 200 200
 GET    /playground/history/markdown                     led 200 200 200 200
 GET    /playground/history/{request}                    led 200 404 404 404

@@ -385,6 +385,8 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "model-compare", "person", "/models/compare?model=gpt-4o-mini&model=llama-3.3-70b&model=gpt-4o"
     yield "playground", "person", "/playground"
     yield "playground-compare", "person", "/playground/compare"
+    yield "playground-embeddings", "person", "/playground/embeddings"
+    yield "playground-speech", "person", "/playground/speech"
     yield "playground-history", "person", "/playground/history"
     yield "prompts", "person", "/prompts"
     yield "prompt", "person", seeded["prompt"]

@@ -16,8 +16,11 @@ import msgspec
 from msgspec import Meta
 from werkzeug.datastructures import FileStorage, MultiDict
 
+from app.domain import subscriptions
 from app.domain.catalog import Model
-from app.domain.errors import Invalid
+from app.domain.errors import DomainError, Invalid
+from app.domain.person import Person
+from app.web.request_cache import memberships
 from app.workflows.chats import Answering, Figures, ToolCall
 from app.workflows.inference import Refused
 
@@ -225,6 +228,18 @@ def turn_of(answering: Answering) -> Turn:
     )
 
 
+def offers_of(person: Person, capability: str) -> list[tuple[str, list[tuple[str, Model]]]]:
+    """The models with a capability that a person can call, by who pays for them: the payer's title, and choices (see
+    `Draft.choice`) with their models."""
+    payers: list[tuple[str | None, str]] = [(None, "Your budget")]
+    payers += [(one.team_id, f"Team {one.team.name}") for one in memberships(person)]
+    found = []
+    for team_id, title in payers:
+        models = [one for one in subscriptions.paid_models(person.id, team_id) if capability in one.capabilities]
+        found.append((title, [(f"{team_id or ''}/{one.name}", one) for one in models]))
+    return [(title, choices) for title, choices in found if choices]
+
+
 def exported(draft: Draft, kind: str) -> tuple[str, str, str]:
     """A conversation as a file: its name, text and media type; `kind` is "markdown", else JSON."""
     if kind == "markdown":
@@ -260,8 +275,10 @@ class Trouble(NamedTuple):
     field: str | None = None
 
 
-def trouble_of(refused: Refused, model: str, catalogue: str) -> Trouble:
-    """A refusal of the gateway in words for people. `catalogue` is the path of the models' pages."""
+def trouble_of(refused: DomainError, model: str, catalogue: str) -> Trouble:
+    """A refusal in words for people. `catalogue` is the path of the models' pages."""
+    if not isinstance(refused, Refused):
+        return Trouble("Please check this", refused.message, field=refused.field)
     page = f"{catalogue}/{quote(model)}"
     others = WayOut("Pick another model", catalogue)
     text = refused.message.partition(" Ask for more at ")[0].partition("; GET /v1/models")[0]

@@ -20,13 +20,13 @@ from app.gateway import pipeline
 from app.gateway.admission import admit, check_endpoint
 from app.gateway.call import Call, Interrupted
 from app.gateway.endpoints import CHAT, EMBEDDINGS, Endpoint
-from app.gateway.errors import ApiError, unavailable
+from app.gateway.errors import ApiError, unavailable, upstream_failed
 from app.gateway.estimates import estimate_of
 from app.gateway.labels import Labels
 from app.gateway.prompts import tags_of
 from app.gateway.redis_wire import RedisAway
 from app.gateway.runtime import Runtime, of_process
-from app.gateway.streaming import SLOW_READER_S, Watch, Watched
+from app.gateway.streaming import SLOW_READER_S, BrokenOff, Watch, Watched
 from app.metering.usage import UsageEvent
 from app.runtime.forms import Form
 from app.runtime.ids import new_id
@@ -47,11 +47,12 @@ class Refused(DomainError):
 
 
 class Answered(NamedTuple):
-    """A call that was answered: the answer's body, and what is booked of the call."""
+    """A call that was answered: the answer's body with its media type (None for JSON), and what is booked of the call."""
 
     id: str
     body: bytes
     event: UsageEvent
+    media_type: str | None = None
 
     @property
     def answer(self) -> dict[str, Any]:
@@ -155,12 +156,14 @@ def ask(caller: CallerRecord, endpoint: Endpoint, body: dict[str, Any] | Form, t
     try:
         call = _admit(runtime, caller, endpoint, body, tags)
         served = pipeline.run(runtime, call)
+        answer = served.body if isinstance(served.body, bytes) else b"".join(served.body)  # a sound comes in pieces
     except ApiError as error:
         raise Refused(error) from None
     except Interrupted:
         raise Refused(unavailable("The gateway")) from None
-    assert isinstance(served.body, bytes)
-    return Answered(call.id, served.body, call.event())
+    except BrokenOff:
+        raise Refused(upstream_failed(call.error_message or "The answer was cut.")) from None
+    return Answered(call.id, answer, call.event(), served.media_type)
 
 
 def stream(caller: CallerRecord, body: dict[str, Any], sock: Any = None, tags: tuple[str, ...] = ()) -> Streamed:

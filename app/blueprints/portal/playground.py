@@ -16,8 +16,7 @@ from markupsafe import Markup
 
 from app.blueprints.portal.person import me, my_team
 from app.directory import CallerRecord
-from app.domain import inferences, prompts, subscriptions
-from app.domain.catalog import Model
+from app.domain import inferences, prompts
 from app.domain.errors import DomainError, Invalid
 from app.extensions import db, transaction
 from app.pages.chats import (
@@ -30,6 +29,7 @@ from app.pages.chats import (
     Turn,
     draft_of,
     exported,
+    offers_of,
     takes,
     trouble_of,
     turn_of,
@@ -38,7 +38,6 @@ from app.pages.snippets import Pane, chat_call
 from app.runtime.templates import variables_of
 from app.web.markdown import Blocks
 from app.web.render import render
-from app.web.request_cache import memberships
 from app.workflows import inference
 from app.workflows.chats import Answering, side_by_side
 
@@ -182,7 +181,7 @@ def _comparison(
         "portal/playground/compare.html",
         status=status,
         draft=draft,
-        offers=_offers(),
+        offers=offers_of(me(), "chat"),
         columns=columns,
         trouble=trouble,
         fewest=FEWEST,
@@ -270,27 +269,11 @@ def _meant(draft: Draft) -> Draft:
 
 
 def _trouble(error: DomainError, draft: Draft) -> Trouble:
-    if isinstance(error, inference.Refused):
-        return trouble_of(error, draft.model, url_for("portal.catalog.index"))
-    return Trouble("Please check this", error.message, field=error.field)
+    return trouble_of(error, draft.model, url_for("portal.catalog.index"))
 
 
 def _index(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 6 else -1
-
-
-def _offers() -> list[tuple[str, list[tuple[str, Model]]]]:
-    """The models that chat, by who pays for them: the title of the payer, and choices with their model."""
-    person = me()
-    payers = [
-        ("", None, "Your budget"),
-        *((one.team_id, one.team_id, f"Team {one.team.name}") for one in memberships(person)),
-    ]
-    found = []
-    for prefix, team_id, title in payers:
-        models = [one for one in subscriptions.paid_models(person.id, team_id) if "chat" in one.capabilities]
-        found.append((title, [(f"{prefix}/{one.name}", one) for one in models]))
-    return [(title, choices) for title, choices in found if choices]
 
 
 def _page(
@@ -301,7 +284,7 @@ def _page(
     panes: Sequence[Pane] | None = None,
     status: int = 200,
 ) -> Response:
-    offers = _offers()
+    offers = offers_of(me(), "chat")
     models = {choice: model for _, choices in offers for choice, model in choices}
     unknown = draft.model if draft.choice not in models else ""
     if not draft.choice and models:
