@@ -14,6 +14,8 @@ from app.domain.errors import NotFound
 from app.domain.person import Person
 from app.extensions import Base, db
 
+LONGEST_KEPT = 1_000_000  # characters of a text
+
 
 class Inference(Base):
     """One call. `input` is JSON: the prompt, or the messages. Both texts are None unless they were to be kept."""
@@ -87,7 +89,7 @@ def keep(
         model=model,
         prompt_id=prompt_id,
         prompt_version=version,
-        input=None if asked is None else _storable(msgspec.json.encode(asked).decode()),
+        input=None if asked is None else _asked(asked),
         output=None if output is None else _storable(output),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
@@ -103,9 +105,15 @@ def clear(person: Person) -> None:
     db.session.execute(delete(Inference).where(Inference.person_id == person.id))
 
 
+def _asked(asked: Any) -> str | None:
+    """What was asked as JSON, which is not cut: None if it is too long."""
+    text = msgspec.json.encode(asked).decode()
+    return text if len(text) <= LONGEST_KEPT else None
+
+
 def _storable(text: str) -> str:
     """PostgreSQL takes no NUL in a text."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text[:LONGEST_KEPT].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _words_in(content: Any) -> str:

@@ -155,6 +155,12 @@ class Draft(NamedTuple):
         """The same up to and with the turn of this index, for a branch."""
         return self._replace(turns=self.turns[: max(index, -1) + 1], text="")
 
+    def words(self) -> list[dict[str, Any]]:
+        """What is asked as it may be kept: messages without their images."""
+        turns = tuple(msgspec.structs.replace(turn, images=[]) for turn in self.turns)
+        messages: list[dict[str, Any]] = self._replace(turns=turns).body()["messages"]
+        return messages
+
     def body(self) -> dict[str, Any]:
         """What is asked, as chat completions take it. Raises `Invalid` naming the field."""
         system = [{"role": "system", "content": self.system}] if self.system.strip() else []

@@ -13,12 +13,13 @@ from flask import Blueprint, Response, url_for
 from app.blueprints.portal.person import me
 from app.domain import inferences
 from app.domain.inferences import Inference
-from app.extensions import transaction
+from app.extensions import db, transaction
 from app.metering import money
 from app.web import exports
-from app.web.lists import all_rows, filters_from_request, list_page
+from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 
+MOST = 500  # calls of the file in Markdown
 COLUMNS = {"at": Inference.id, "model": Inference.model, "cost": Inference.cost_nano}
 EXPORT_COLUMNS: dict[str, Any] = {
     "id": lambda one: one.id,
@@ -51,8 +52,9 @@ def index() -> Response:
 
 @bp.get("/playground/history/markdown")
 def markdown() -> Response:
-    """The calls whose words are kept, as one text in Markdown."""
-    text = "".join(_markdown(all_rows(inferences.owned_by(me(), filters_from_request().search))))
+    """The newest calls whose words are kept, as one text in Markdown."""
+    kept = inferences.owned_by(me(), filters_from_request().search).where(Inference.output.is_not(None))
+    text = "".join(_markdown(db.session.scalars(kept.limit(MOST))))
     response = Response(text, mimetype="text/markdown")
     response.headers["Content-Disposition"] = 'attachment; filename="history.md"'
     return response
@@ -78,8 +80,6 @@ def clear() -> Response:
 
 def _markdown(rows: Iterable[Inference]) -> Iterable[str]:
     for one in rows:
-        if one.output is None and one.input is None:
-            continue
         yield f"# {one.model}, {one.at:%Y-%m-%d %H:%M} UTC\n\n"
         for role, text in one.messages:
             yield f"## {role.capitalize()}\n\n{text}\n\n"

@@ -234,7 +234,7 @@ def _keep(person_id: str, asked: Question, answering: Answering) -> None:
     transaction(
         inferences.keep, person_id, id=answering.id, model=figures.model,
         prompt=(prompt.id, prompt.version) if prompt else None,
-        asked=asked.draft.body()["messages"] if words else None, output=answering.text if words else None,
+        asked=asked.draft.words() if words else None, output=answering.text if words else None,
         prompt_tokens=figures.prompt_tokens, completion_tokens=figures.completion_tokens, cost_nano=figures.cost_nano,
         status=answering.status,
     )  # fmt: skip

@@ -57,7 +57,13 @@ def ids(people: People) -> dict[str, str]:
         assert endpoint is not None
         assert provider is not None
         prompt = prompts.create(by=people.admin, name="Translate", template="{{text}}")
-        return {"prompt": prompt.id, "key": key.id, "team": make_team().id, "endpoint": endpoint.id, "provider": provider.id}
+        return {
+            "prompt": prompt.id,
+            "key": key.id,
+            "team": make_team().id,
+            "endpoint": endpoint.id,
+            "provider": provider.id,
+        }
 
     return transaction(make)
 
