@@ -168,6 +168,17 @@
     if (event.key === "Escape" && running) halt();
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target === message && !running) ask("send");
   });
+  // A pasted image is chosen like one of a file.
+  message.addEventListener("paste", (event) => {
+    const files = $("#images");
+    const pasted = [...event.clipboardData.files].filter((file) => file.type.startsWith("image/"));
+    if (!files || !pasted.length) return;
+    event.preventDefault();
+    const chosen = new DataTransfer();
+    for (const file of [...files.files, ...pasted]) chosen.items.add(file);
+    files.files = chosen.files;
+    announce(`${chosen.files.length} images chosen`);
+  });
   // Before the page's own listener copies it.
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy-turn]");
