@@ -28,10 +28,27 @@ def similarities(vectors: Sequence[Sequence[float]]) -> list[list[Cell]]:
 
 
 def vectors_in(answer: Any) -> list[list[float]]:
-    """The vectors of an answer, in the order of the texts; none where it is none."""
+    """The vectors of an answer, in the order of the texts; none where one of them is none."""
     rows = answer.get("data") if isinstance(answer, dict) else None
-    found = [row.get("embedding") for row in rows or () if isinstance(row, dict)]
-    return [[float(one) for one in vector] for vector in found if isinstance(vector, list)]
+    vectors = []
+    for row in rows or ():
+        vector = row.get("embedding") if isinstance(row, dict) else None
+        if not isinstance(vector, list) or not all(isinstance(one, int | float) for one in vector):
+            return []
+        vectors.append([float(one) for one in vector])
+    return vectors
+
+
+def text_in(answer: Any) -> str:
+    """The text that a sound was written down as."""
+    text = answer.get("text") if isinstance(answer, dict) else None
+    return text if isinstance(text, str) else ""
+
+
+def completion_in(answer: Any) -> str:
+    """The text of the first choice of a completion."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    return text_in(choices[0]) if isinstance(choices, list) and choices else ""
 
 
 class Picture(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.pages.trials import Picture, pictures_in, similarities, sound_of, vectors_in
+from app.pages.trials import Picture, completion_in, pictures_in, similarities, sound_of, text_in, vectors_in
 
 
 def test_vectors_are_compared_by_their_cosine() -> None:
@@ -15,9 +15,12 @@ def test_vectors_are_compared_by_their_cosine() -> None:
     assert [cell.grade for cell in cells[0]] == [5, 0, 0, 0, 4]
 
 
-@pytest.mark.parametrize("answer", [None, [], {}, {"data": None}, {"data": [1, {"embedding": "x", "url": 3}]}])
+@pytest.mark.parametrize(
+    "answer", [None, [], {}, {"data": None}, {"data": [1, {"embedding": "x", "url": 3}]}, {"choices": [1], "text": 1}]
+)
 def test_what_is_no_answer_shows_nothing(answer: Any) -> None:
     assert vectors_in(answer) == pictures_in(answer) == []
+    assert text_in(answer) == completion_in(answer) == ""
 
 
 def test_pictures_are_shown_and_those_elsewhere_only_linked() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, cast
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, current_app, request, url_for
 
 from app.blueprints.portal.person import me, my_team
 from app.domain import inferences
@@ -13,7 +13,7 @@ from app.domain.errors import DomainError, Invalid
 from app.extensions import db, transaction
 from app.gateway.endpoints import COMPLETIONS, EMBEDDINGS, IMAGES, SPEECH, TRANSCRIPTIONS, Endpoint
 from app.pages.chats import Trouble, offers_of, trouble_of
-from app.pages.trials import MOST_TEXTS, pictures_in, similarities, sound_of, vectors_in
+from app.pages.trials import MOST_TEXTS, completion_in, pictures_in, similarities, sound_of, text_in, vectors_in
 from app.runtime.forms import Form, Upload
 from app.web.render import render
 from app.web.security import content_security_policy
@@ -129,9 +129,9 @@ def _page(
             case "speech":
                 values = {"sound": sound_of(answered.body, answered.media_type)}
             case "transcription":
-                values = {"text": answered.answer.get("text")}
+                values = {"text": text_in(answered.answer)}
             case _:
-                values = {"text": (answered.answer.get("choices") or [{}])[0].get("text")}
+                values = {"text": completion_in(answered.answer)}
     response = render(
         "portal/trials/index.html",
         status=status,
@@ -145,5 +145,6 @@ def _page(
         **values,
     )
     if kind == "speech":
-        response.headers["Content-Security-Policy"] = f"{content_security_policy()}; media-src data:"
+        policy = content_security_policy(str(current_app.config.get("STATIC_URL") or ""))
+        response.headers["Content-Security-Policy"] = f"{policy}; media-src data:"
     return response
