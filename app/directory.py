@@ -121,6 +121,21 @@ class Directory(Record, frozen=True):
     endpoints: tuple[Endpoint, ...] = ()
 
 
+class PromptOwner(Record, frozen=True):
+    """Whose keys can call by a prompt: those of a person, or those of a team."""
+
+    person_id: str | None = None
+    team_id: str | None = None
+
+
+class PromptText(Record, frozen=True):
+    """One version of a prompt. `model` is for requests that name none."""
+
+    version: int
+    template: str
+    model: str | None = None
+
+
 class CallerRecord(Record, frozen=True):
     """Whose bearer text this is, published under its digest; a missing record means that there is no such caller.
 

@@ -38,6 +38,7 @@ def init_app(app: Flask, config: Config, *, pages: bool) -> None:
         PERMANENT_SESSION_LIFETIME=timedelta(hours=config.auth.session_hours) + EXPIRY_SHOWN_FOR,
         WTF_CSRF_TIME_LIMIT=None,
         MAX_CONTENT_LENGTH=LARGEST_BODY,
+        MAX_FORM_MEMORY_SIZE=LARGEST_BODY,  # a body is in memory already, see `WholeBodies`
         CURRENCY=config.portal.currency,
         JSON_SORT_KEYS=False,
     )

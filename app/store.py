@@ -101,6 +101,12 @@ def outputs(caller_id: str, model: str) -> str:
     return f"{TAG}:outputs:{caller_id}:{model}"
 
 
+def prompt(id: str) -> str:
+    """Hash of a prompt: owner (`app.directory.PromptOwner`), "latest" and each version by its number
+    (`app.directory.PromptText`), all as JSON."""
+    return f"{TAG}:prompt:{id}"
+
+
 DENIALS = (
     f"{TAG}:denials"  # list: `app.gateway.denials.Told` as JSON, until the cold side writes them into the audit log
 )

@@ -57,6 +57,28 @@ GET    /models                                          led 200 200 200 200
 GET    /models/compare                                  led 200 200 200 200
 GET    /models/small                                    led 200 200 200 200
 POST   /models/small/subscription                       led 303 303 303 303
+GET    /playground                                      led 200 200 200 200
+POST   /playground                                      led 422 422 422 422 {"choice": "/small", "text": " "}
+POST   /playground/answers                              led 422 422 422 422 {"choice": "/small", "text": " "}
+POST   /playground/estimates                            led 200 200 200 200 {"choice": "/small", "text": " "}
+POST   /playground/code                                 led 200 200 200 200 {"choice": "/small", "text": " "}
+GET    /playground/compare                              led 200 200 200 200
+POST   /playground/compare                              led 422 422 422 422 {"text": "a"}
+GET    /playground/embeddings                           led 200 200 200 200
+POST   /playground/embeddings                           led 422 422 422 422 {"choice": "/small", "text": " "}
+GET    /playground/history                              led 200 200 200 200
+GET    /playground/history/markdown                     led 200 200 200 200
+GET    /playground/history/{request}                    led 200 404 404 404
+GET    /playground/history/clearing                     led 200 200 200 200
+POST   /playground/history/clearing                     led 303 303 303 303
+GET    /playground?prompt={prompt}                      led 200 404 404 404
+GET    /prompts                                         led 200 200 200 200
+POST   /prompts                                         led 303 303 303 303 {"name": "another", "template": "a"}
+GET    /prompts/new                                     led 200 200 200 200
+GET    /prompts/{prompt}                                led 200 404 404 404
+POST   /prompts/{prompt}                                led 303 404 404 404 {"name": "another", "template": "a"}
+GET    /prompts/{prompt}/deletion                       led 200 404 404 404
+POST   /prompts/{prompt}/deletion                       led 303 404 404 404
 GET    /subscriptions                                   led 200 200 200 200
 GET    /subscriptions/{subscription}                    led 200 404 200 200
 GET    /subscriptions/{subscription}/cancellation       led 200 404 200 200
@@ -320,6 +342,15 @@ POST   /api/providers/{provider}/test                   401 403 403 403 200 {}
 GET    /api/requests                                    401 200 200 200 200
 GET    /api/requests/{request}                          401 200 404 200 200
 GET    /api/requests/stats                              401 200 200 200 200
+GET    /api/inference/history                           401 200 200 200 200
+DELETE /api/inference/history                           401 204 204 204 204
+GET    /api/prompts                                     401 200 200 200 200
+POST   /api/prompts                                     401 201 201 201 201 {"name": "another", "template": "a"}
+GET    /api/prompts/{prompt}                            401 200 404 404 404
+PUT    /api/prompts/{prompt}                            401 200 404 404 404 {"name": "another", "template": "a"}
+PATCH  /api/prompts/{prompt}                            401 200 404 404 404 {"name": "another"}
+DELETE /api/prompts/{prompt}                            401 204 404 404 404
+GET    /api/prompts/{prompt}/versions                   401 200 404 404 404
 GET    /api/search?q=app                                401 200 200 200 200
 GET    /api/status                                      401 200 200 200 200
 GET    /api/status/health                               401 200 200 200 200

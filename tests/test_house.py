@@ -67,7 +67,6 @@ UNTESTED = {  # what a module without a test file of its own is
 }
 HOT = ("metering", "providers", "gateway", "v1")
 NEVER_IMPORTED = {  # what stands in requirements.in although no module imports it by name, and why
-    "pygments": "code in the playground's answers, which is to come",
     "psycopg": "SQLAlchemy loads it by the database's URL",
     "packaging": "gunicorn's gevent worker imports it without declaring it",
     "tzdata": "zone names where the system has none",

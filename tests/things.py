@@ -14,10 +14,12 @@ from app.domain import (
     announcements,
     approval_rules,
     budgets,
+    inferences,
     invitations,
     keys,
     notices,
     payers,
+    prompts,
     sessions,
     subscriptions,
     teams,
@@ -116,6 +118,11 @@ def make_things(app: Flask, people: People) -> Things:
             lasting=True,
             reason="More calls.",
         )
+        prompt = transaction(prompts.create, by=owner, name="Translate", template="{{text}}")
+        transaction(
+            inferences.keep, owner.id, id=event.request_id, model="small", prompt_tokens=10, completion_tokens=5,
+            cost_nano=20_000, status=200,
+        )  # fmt: skip
         for kind, id in (("team", team.id), ("member", member_id(team.id, member.id))):
             transaction(budgets.set_budget, kind, id, by=admin, limit="5", period="month")  # type: ignore[arg-type]
         cap = payers.named("member", f"{team.id}:member")
@@ -138,6 +145,7 @@ def make_things(app: Flask, people: People) -> Things:
             "pending": pending.id,
             "key": key.id,
             "request": event.request_id,
+            "prompt": prompt.id,
             "secret": key.secrets[-1].id,
             "secret_text": text,
             "notice": notice.id,

@@ -134,6 +134,7 @@ class Seed:
             json={"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]},
             headers={"Authorization": f"Bearer {keys[0]['key']}", "User-Agent": "codex_cli_rs/0.171.0"}, timeout=10,
         )  # fmt: skip
+        prompt = self._prompt(ada)
         config = load(self.portico.env)
         team, team_key = self._team(ada)
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
@@ -148,8 +149,21 @@ class Seed:
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
             "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}",
             "request": f"/activity/{last}", "refused": f"/activity/{refused}", "counted": f"/activity/{counted}",
+            "prompt": f"/prompts/{prompt}",
             "team": f"/teams/{team}", "budget_request": f"/budget-requests/{request_id}",
         }  # fmt: skip
+
+    def _prompt(self, ada: requests.Session) -> str:
+        """Creates a prompt with two versions and a call by it that is kept. Returns the prompt's id."""
+        template = "Translate the text below into {{language}}.\n\n{{text}}"
+        body = {"name": "Translate letters", "description": "For mail from abroad.", "template": template}
+        id = self._post(ada, "/api/prompts", body)["id"]
+        change = {"template": template.replace("below", "below, politely,")}
+        ada.patch(f"{self.portico.url}/api/prompts/{id}", json=change, timeout=10).raise_for_status()
+        variables = {"language": "English", "text": "Sehr geehrte Damen und Herren"}
+        run = {"model": "echo-1", "prompt_id": id, "variables": variables, "store": True}
+        self._post(ada, "/api/inference/run", run)
+        return str(id)
 
     def _change_keys(self, ada: requests.Session, id: str) -> None:
         """Creates a rotated key that expires soon, a paused key, and an admin's key."""
@@ -416,6 +430,14 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "model-restricted", "person", "/models/gpt-4o"
     yield "model-denied", "person", "/models/echo-restricted?tab=access"
     yield "model-compare", "person", "/models/compare?model=gpt-4o-mini&model=llama-3.3-70b&model=gpt-4o"
+    yield "playground", "person", "/playground"
+    yield "playground-compare", "person", "/playground/compare"
+    yield "playground-embeddings", "person", "/playground/embeddings"
+    yield "playground-speech", "person", "/playground/speech"
+    yield "playground-history", "person", "/playground/history"
+    yield "prompts", "person", "/prompts"
+    yield "prompt", "person", seeded["prompt"]
+    yield "playground-prompt", "person", f"/playground?prompt={seeded['prompt'].rpartition('/')[2]}"
     yield "subscriptions", "person", "/subscriptions"
     yield "subscription", "person", seeded["subscription"]
     yield "keys", "person", "/keys"

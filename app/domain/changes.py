@@ -17,8 +17,9 @@ from app.runtime.ids import new_id
 
 # directory: the whole document. person: a person's limits and every key and token of theirs. team: a team's limits
 # and every key of it. key: a key's limits
-# and secrets. caller: what stands behind one digest. scope: the limits of one scope, named "<kind>:<id>".
-Kind = Literal["directory", "person", "team", "key", "caller", "scope"]
+# and secrets. caller: what stands behind one digest. scope: the limits of one scope, named "<kind>:<id>". prompt: all
+# versions of a prompt.
+Kind = Literal["directory", "person", "team", "key", "caller", "scope", "prompt"]
 Change = tuple[str, str]
 
 PENDING = "portico_changes"  # in the session's info

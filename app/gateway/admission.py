@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.directory import CallerRecord
+from app.gateway import prompts
 from app.gateway.call import Call
 from app.gateway.dialects import dialect
-from app.gateway.endpoints import Endpoint
-from app.gateway.errors import bad_request, endpoint_disabled, out_of_scope, routing_fixed, unknown_model
+from app.gateway.dialects.base import Asked, Dialect
+from app.gateway.endpoints import CHAT, Endpoint
+from app.gateway.errors import ApiError, bad_request, endpoint_disabled, out_of_scope, routing_fixed, unknown_model
 from app.gateway.labels import NO_LABELS, Labels, completed
 from app.gateway.routing import FREE, Steering
 from app.gateway.runtime import Runtime
@@ -58,7 +60,7 @@ def admit(
     """
     assert endpoint.dialect is not None and endpoint.capability is not None
     spoken = dialect(endpoint.dialect)
-    asked = spoken.read(body)
+    asked, prompt_tags = _read(runtime, caller, endpoint, spoken, body)
     checked = asked.checked
     steering = FREE
     if checked.provider is not None or checked.fallback_providers:
@@ -94,4 +96,25 @@ def admit(
         can_reason="reasoning" in model.features,
     )
     told = completed(labels, asked.members, caller.id, caller.tags)
+    if prompt_tags:
+        told = told._replace(tags=(*prompt_tags, *told.tags))
     return Call(id, endpoint.path, caller, model, spoken, request, bound, steering, origin, session, told)
+
+
+def _read(
+    runtime: Runtime, caller: CallerRecord, endpoint: Endpoint, spoken: Dialect, body: bytes | Form
+) -> tuple[Asked, tuple[str, ...]]:
+    """The request in a body, and the tags of the kept prompt that it names. Only one that names a prompt is read twice."""
+    asked = refused = None
+    try:
+        asked = spoken.read(body)
+    except ApiError as error:  # with a prompt, messages and model may be missing
+        refused = error
+    if isinstance(body, bytes) and (asked is None or (endpoint is CHAT and "prompt" in asked.members)):
+        expanded = prompts.expand(runtime.wire, caller, endpoint, body)
+        if expanded is not None:
+            return spoken.read(expanded.body), expanded.tags
+    if asked is None:
+        assert refused is not None
+        raise refused
+    return asked, ()

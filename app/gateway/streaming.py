@@ -21,6 +21,8 @@ from app.providers.base import UpstreamError
 from app.providers.sse import KEEP_ALIVE
 from app.runtime.work import Work
 
+# A client that takes nothing for this long is gone: gunicorn itself would wait for ever.
+SLOW_READER_S = 60.0
 LOOK_S = 0.5  # between two looks at a client that has sent more than its request
 
 _END = getattr(select, "POLLRDHUP", 0)  # what not every system tells; a broken connection is always told
@@ -195,6 +197,24 @@ class Watch:
             self._watcher.stop()
             self._watcher.close()
             self._watcher = None
+
+
+class Watched:
+    """A stream's pieces; when they are closed the watch ends and the call is settled."""
+
+    def __init__(self, pieces: Iterator[bytes], watch: Watch) -> None:
+        self._pieces = pieces
+        self._watch = watch
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        self._watch.stop()
+        self._pieces.close()  # type: ignore[attr-defined]
 
 
 def has_ended(file: int) -> bool:

@@ -41,6 +41,8 @@ class Page(NamedTuple):
 USER = (
     Entry("Home", "/home", "house", "h"),
     Entry("Models", "/models", "boxes", "m"),
+    Entry("Playground", "/playground", "message-square", "p"),
+    Entry("Prompts", "/prompts", "file-text"),
     Entry("Subscriptions", "/subscriptions", "list-checks", "s"),
     Entry("API keys", "/keys", "key-round", "k"),
     Entry("Connect", "/connect", "plug", "c"),

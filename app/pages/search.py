@@ -14,11 +14,12 @@ from urllib.parse import quote
 import msgspec
 from sqlalchemy import ColumnElement, Select, case, func
 
-from app.domain import catalog, identity, keys, providers, subscriptions, teams
+from app.domain import catalog, identity, keys, prompts, providers, subscriptions, teams
 from app.domain.catalog import Model
 from app.domain.errors import Invalid
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.person import ROLE_NAMES, Person
+from app.domain.prompts import Prompt
 from app.domain.providers import Provider
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Team
@@ -39,6 +40,7 @@ TITLES: dict[Kind, str] = {  # of the kinds in the portal
     "provider": "Providers",
     "request": "Requests",
     "subscription": "Subscriptions",
+    "prompt": "Prompts",
     "page": "Pages",
 }
 FOR_ADMINS = ("person", "provider")
@@ -50,7 +52,7 @@ _EXACT, _BEGINS, _CONTAINS, _ELSEWHERE = range(4)  # how well a title matches
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was found. `url` is the path of its page in the portal. Of the kind `prompt` nothing is stored yet."""
+    """Something that was found. `url` is the path of its page in the portal."""
 
     kind: Kind
     id: str
@@ -179,6 +181,12 @@ def _subscriptions(search: Search) -> Iterable[Ranked]:
         yield Ranked(rank, _hit("subscription", one.id, one.model_name, detail, f"/subscriptions/{one.id}"))
 
 
+def _prompts(search: Search) -> Iterable[Ranked]:
+    query = prompts.search(search.person, search.text)
+    for rank, one in _rows(search, query, prompts.visible_to(search.person), Prompt.name):
+        yield Ranked(rank, _hit("prompt", one.id, one.name, one.description or "", f"/prompts/{one.id}"))
+
+
 def _pages(search: Search) -> Iterable[Ranked]:
     text = search.text.casefold()
     for page in () if search.by_id else menu.pages(search.person):
@@ -196,6 +204,7 @@ _FINDERS: dict[str, Callable[[Search], Iterable[Ranked]]] = {
     "provider": _providers,
     "request": _requests,
     "subscription": _subscriptions,
+    "prompt": _prompts,
     "page": _pages,
 }
 

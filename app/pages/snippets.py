@@ -5,8 +5,11 @@ A snippet reads the key from an environment variable. Only the page that shows a
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
-from typing import NamedTuple
+from pprint import pformat
+from typing import Any, NamedTuple
 
 from app.domain.catalog import Model
 from app.web import links
@@ -53,6 +56,30 @@ def capability_of(capabilities: Sequence[str]) -> str:
 def first_steps(key: str) -> list[Pane]:
     """What a key can always do without a certain model: list the models that it may call."""
     return _panes(LISTING, "", key)
+
+
+def chat_call(body: dict[str, Any]) -> list[Pane]:
+    """The very call of chat completions that `body` is, for programs; the key is read from the environment."""
+    words = {"base": base_url(), "variable": VARIABLE, "javascript_key": f"process.env.{VARIABLE}"}
+    text = json.dumps(body, ensure_ascii=False, indent=2)
+    arguments = ",\n".join(
+        f"    {name}={pformat(value, width=100, sort_dicts=False)}".replace("\n", "\n    ")
+        for name, value in body.items()
+    )
+    curl = f"""curl {words["base"]}/chat/completions \\
+  -H "Authorization: Bearer ${VARIABLE}" \\
+  -H "Content-Type: application/json" \\
+  -d {shlex.quote(text)}"""
+    python = (
+        f"completion = client.chat.completions.create(\n{arguments},\n)\nprint(completion.choices[0].message.content)"
+    )
+    javascript = f"""const completion = await client.chat.completions.create({text});
+console.log(completion.choices[0].message.content);"""
+    return [
+        Pane("curl", curl, "bash"),
+        Pane("Python", PYTHON_FROM_ENVIRONMENT % words + python, "python"),
+        Pane("JavaScript", JAVASCRIPT % words + javascript, "javascript"),
+    ]
 
 
 class Call(NamedTuple):

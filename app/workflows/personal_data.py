@@ -1,6 +1,6 @@
 """What Portico stores about one person, for that person to take along: no secret, and nothing of other people.
 
-Their requests are not in it: the portal's Activity exports them.
+Their requests and the history of the playground are not in it: Activity and History export them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select
 
 from app.clock import now
-from app.domain import audit, fields, identities, keys, notices, sessions, subscriptions, teams, tokens
+from app.domain import audit, fields, identities, keys, notices, prompts, sessions, subscriptions, teams, tokens
 from app.domain.keys import KeyFields
 from app.domain.person import Person, PersonFields
 from app.extensions import db
@@ -49,6 +49,10 @@ def export(person: Person) -> dict[str, Any]:
         "subscriptions": [
             _values(one, "id", "model_name", "status", "justification", "created_at", "decided_at", "expires_at")
             for one in _newest(subscriptions.owned_by(person))
+        ],
+        "prompts": [
+            _values(one, "id", "name", "description", "template", "model", "version", "created_at", "updated_at")
+            for one in _newest(prompts.visible_to(person).where(prompts.Prompt.owner == person.username))
         ],
         "budget_requests": [
             _values(one, "id", "scope_kind", "scope_id", "reason", "status", "created_at")

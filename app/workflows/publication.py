@@ -33,6 +33,7 @@ from app.domain.catalog import Model, ModelFields
 from app.domain.changes import PENDING, Change, PendingChange
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.person import PARTS, Person
+from app.domain.prompts import Prompt, PromptVersion
 from app.domain.providers import Endpoint, Provider
 from app.domain.search import one_of
 from app.domain.subscriptions import Subscription, usable
@@ -79,6 +80,13 @@ def publish_all() -> None:
             chunk: list[Change] = [("person", id) for id in people[start : start + CHUNK]]
             _in_turn(partial(_read, changes=chunk), rebuilding=True)
         _forget_unknown_callers()
+        with _reading() as session:
+            prompts: list[Change] = [("prompt", id) for id in session.scalars(select(Prompt.id))]
+        stem = store.prompt("")
+        stale = {("prompt", name[len(stem) :]) for name in redis.scan_iter(match=f"{_escaped(stem)}*", count=1000)}
+        prompts += sorted(stale - set(prompts))
+        for start in range(0, len(prompts), CHUNK):
+            _in_turn(partial(_read, changes=prompts[start : start + CHUNK]), rebuilding=True)
         with (
             _reading() as session
         ):  # people's own scopes, and those of their keys and subscriptions, are already written
@@ -136,6 +144,7 @@ class _Records(msgspec.Struct):
     callers: dict[str, directory.CallerRecord | None] = {}
     scopes: dict[tuple[str, str], directory.Scope | None] = {}
     openings: list[Opening] = []
+    prompts: dict[str, dict[Any, Any] | None] = {}
 
 
 def _in_turn(read: Callable[[Session], _Records], *, rebuilding: bool, marker: str | None = None) -> bool:
@@ -189,6 +198,10 @@ def _write(pipe: Pipeline, records: _Records) -> None:
         absent = [field for field, value in fields.items() if value is None]
         if absent:
             pipe.hdel(name, *absent)
+    for id, texts in records.prompts.items():
+        pipe.delete(store.prompt(id))
+        if texts is not None:
+            pipe.hset(store.prompt(id), mapping=texts)
     for opening in records.openings:
         pipe.eval(OPEN, 1, opening.counter, opening.id, opening.nano)
     if records.document is not None:
@@ -198,7 +211,9 @@ def _write(pipe: Pipeline, records: _Records) -> None:
 
 def _read(session: Session, changes: Iterable[Change]) -> _Records:
     """The current state of everything that `changes` name."""
-    named: dict[str, set[str]] = {kind: set() for kind in ("directory", "person", "team", "key", "caller", "scope")}
+    named: dict[str, set[str]] = {
+        kind: set() for kind in ("directory", "person", "team", "key", "caller", "scope", "prompt")
+    }
     for kind, id in changes:
         named.setdefault(kind, set()).add(id)
     records = _Records()
@@ -236,6 +251,8 @@ def _read(session: Session, changes: Iterable[Change]) -> _Records:
         records.callers[digest] = None
     _callers(session, records, keys, tokens | named["caller"])
     _scopes(session, records, scopes)
+    for id in named["prompt"]:
+        records.prompts[id] = _prompt_record(session, id)
     if named["directory"]:
         records.document = _directory(session)
     return records
@@ -365,6 +382,21 @@ RATES = {
     "key": (ApiKey.id, ApiKey.rpm, ApiKey.tpm, ApiKey.max_parallel),
     "team": (Team.id, Team.rpm, Team.tpm, null()),
 }
+
+
+def _prompt_record(session: Session, id: str) -> dict[str, Any] | None:
+    """The fields of `store.prompt`; None for a prompt that no longer exists."""
+    prompt = session.get(Prompt, id)
+    if prompt is None:
+        return None
+    owner = directory.PromptOwner(person_id=prompt.person_id, team_id=prompt.team_id)
+    texts = {
+        str(row.version): ENCODER.encode(
+            directory.PromptText(version=row.version, template=row.template, model=row.model)
+        )
+        for row in session.scalars(select(PromptVersion).where(PromptVersion.prompt_id == id))
+    }
+    return {"owner": ENCODER.encode(owner), "latest": texts[str(prompt.version)], **texts}
 
 
 def _scopes(session: Session, records: _Records, wanted: set[tuple[str, str]]) -> None:

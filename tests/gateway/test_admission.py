@@ -91,3 +91,16 @@ def test_the_smallest_call_holds_what_a_budget_must_have_not_to_be_used_up() -> 
     caller = msgspec.structs.replace(CALLER, models={"m": "s"})
     smallest = asked(b'{"model":"m","input":[1]}', model, EMBEDDINGS, caller).bound.input
     assert smallest == SHORTEST_PROMPT
+
+
+def test_a_kept_prompt_is_asked_in_its_words_and_told_by_its_tags() -> None:
+    owner = msgspec.json.encode({"person_id": CALLER.person_id})
+    text = msgspec.json.encode({"version": 1, "template": "Say {{word}}", "model": "small"})
+    served = runtime()
+    served.wire = cast(Any, SimpleNamespace(call=lambda *_: [owner, text]))
+    who = msgspec.structs.replace(CALLER, tags=("mine",))
+    body = {"prompt": {"id": "p", "variables": {"word": "hello"}}, "metadata": {"tags": "mine,other"}}
+    call = admit(served, who, CHAT, json.dumps(body).encode(), id="r")
+    assert [message.content for message in call.request.parsed.messages] == ["Say hello"]
+    assert call.labels.tags == ("prompt:p", "prompt:p:1", "mine")
+    assert "prompt" not in call.request.members

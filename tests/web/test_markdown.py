@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from app.web.markdown import markdown
+from app.web.markdown import COLOURED, Blocks, markdown
 
 
 def test_words_lists_links_and_code_are_shown() -> None:
@@ -37,6 +37,49 @@ def test_nothing_written_becomes_markup_of_its_own(text: str) -> None:
     for _, attributes in found.seen:
         assert set(attributes) <= {"href", "rel"}
         assert (attributes.get("href") or "https:").startswith("https:")
+
+
+def test_code_is_coloured_by_classes_unless_it_is_long_or_of_an_unknown_language() -> None:
+    assert '<span class="k">return</span>' in markdown("```python\nreturn 1\n```")
+    for plain in ("```nonsense\nreturn 1\n```", "```\nreturn 1\n```", f"```python\n{'return 1 ' * COLOURED}\n```"):
+        assert "<span" not in markdown(plain)
+
+
+PIECES = """# Title
+
+Words that
+go on.
+
+- one
+
+- two
+
+```python
+a = 1
+
+b = 2
+```
+
+~~~~
+```
+
+~~~~
+
+1. first
+
+2. second
+
+> quoted
+
+The end"""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 1000])
+def test_markdown_in_pieces_is_rendered_block_by_block_whatever_the_pieces_are(size: int) -> None:
+    blocks = Blocks()
+    html = "".join(blocks.feed(PIECES[at : at + size]) or "" for at in range(0, len(PIECES), size))
+    assert blocks.rest.strip().endswith("> quoted\n\nThe end")
+    assert "".join((html + str(markdown(blocks.rest))).split()) == "".join(markdown(PIECES).split())
 
 
 class Tags(HTMLParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import redis
 
-from app.domain import keys, notices, sessions, subscriptions, teams, tokens
+from app.domain import keys, notices, prompts, sessions, subscriptions, teams, tokens
 from app.extensions import db, transaction
 from app.workflows import personal_data
 from tests.house import People, make_model
@@ -19,6 +19,7 @@ def test_an_export_has_all_of_a_person_and_no_secret(people: People, wire: redis
     transaction(teams.create, by=owner, name="Research")
     token = transaction(tokens.issue, owner, by=owner, name="script", days=7, scopes=["portal"])
     transaction(notices.notify, owner, "test", "A title", "Words")
+    transaction(lambda: prompts.create(by=owner, name="Translate", template="{{text}}"))
     session = sessions.begin(owner.id, address="192.0.2.1", agent="one")
     transaction(keys.create, people.stranger, by=people.stranger, name="not theirs")
     db.session.rollback()
@@ -30,6 +31,7 @@ def test_an_export_has_all_of_a_person_and_no_secret(people: People, wire: redis
     assert [(one["id"], one["name"], one["last4"]) for one in told["api_keys"]] == [(key.id, "app", key.last4)]
     assert [one["model_name"] for one in told["subscriptions"]] == ["small"]
     assert [one["name"] for one in told["access_tokens"]] == ["script"]
+    assert [one["template"] for one in told["prompts"]] == ["{{text}}"]
     assert [one["title"] for one in told["notifications"]] == ["A title"]
     assert [one["address"] for one in told["sessions"]] == ["192.0.2.1"]
     assert {"key.create", "token.issue"} <= {one["action"] for one in told["audit"]}

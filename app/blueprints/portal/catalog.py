@@ -129,7 +129,7 @@ def subscribe(name: str) -> Response:
         toast_next("success", f"Your request for {name} is sent. An administrator will decide.")
     else:
         whose = f"{team.name} is" if team else "You are"
-        toast_next("success", f"{whose} subscribed to {name}. Create a key to call it.")
+        toast_next("success", f"{whose} subscribed to {name}. Try it here, or create a key to call it.")
     stays = subscription.status == "pending" or team is not None
     team_id = team.id if team else None
     return see_other(url_for("portal.catalog.detail", name=name, tab="access" if stays else None, team=team_id))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,11 +13,8 @@ from app.gateway import pipeline
 from app.gateway.admission import admit, check_endpoint
 from app.gateway.call import Call, Interrupted
 from app.gateway.errors import ApiError
-from app.gateway.streaming import Watch
+from app.gateway.streaming import SLOW_READER_S, Watch, Watched
 from app.runtime.forms import Form
-
-# A client that takes nothing for this long is gone: gunicorn itself would wait for ever.
-SLOW_READER_S = 60.0
 
 
 def serve(request: Request, caller: CallerRecord) -> Answer:
@@ -70,22 +66,4 @@ def _run(request: Request, call: Call) -> Answer:
     if request.socket is not None:
         request.socket.settimeout(SLOW_READER_S)
     headers |= STREAM if answer.media_type is None else STREAM | {"Content-Type": answer.media_type}
-    return Answer(200, headers, _Watched(answer.body, watch))
-
-
-class _Watched:
-    """The stream's pieces; when the server closes them the watch ends and the call is settled."""
-
-    def __init__(self, pieces: Iterator[bytes], watch: Watch) -> None:
-        self._pieces = pieces
-        self._watch = watch
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
-
-    def __next__(self) -> bytes:
-        return next(self._pieces)
-
-    def close(self) -> None:
-        self._watch.stop()
-        self._pieces.close()  # type: ignore[attr-defined]
+    return Answer(200, headers, Watched(answer.body, watch))

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from app.blueprints.api.contract import OPERATIONS, VERSIONS
 from app.blueprints.api.versions import Version
-from app.domain import keys
+from app.domain import keys, prompts
 from app.domain.audit import AuditEntry
 from app.domain.providers import Endpoint, Provider
 from app.extensions import db, transaction
@@ -35,6 +35,7 @@ CASES = [
     Case("/api/endpoints/<id>", "/api/endpoints/{endpoint}", {"active": False}, {"mapping": {"providers": []}}),
     Case("/api/keys/<id>", "/api/keys/{key}", {"paused": True}, {"budget": {"limit": "3"}}),
     Case("/api/models/<path:name>", "/api/models/small", {"context_window": 5}, {"price": {"input_per_mtok": "9"}}),
+    Case("/api/prompts/<id>", "/api/prompts/{prompt}", {"description": "Ours."}, {"template": "Say {{text}}"}),
     Case("/api/providers/<id>", "/api/providers/{provider}", {"status": "disabled"}, {"name": "Echo 2"}),
     Case("/api/teams/<id>", "/api/teams/{team}", {"budget": {"limit": "3"}}, {"description": "Ours."}),
     Case(
@@ -55,7 +56,14 @@ def ids(people: People) -> dict[str, str]:
         endpoint, provider = db.session.scalars(select(Endpoint)).first(), db.session.scalars(select(Provider)).first()
         assert endpoint is not None
         assert provider is not None
-        return {"key": key.id, "team": make_team().id, "endpoint": endpoint.id, "provider": provider.id}
+        prompt = prompts.create(by=people.admin, name="Translate", template="{{text}}")
+        return {
+            "prompt": prompt.id,
+            "key": key.id,
+            "team": make_team().id,
+            "endpoint": endpoint.id,
+            "provider": provider.id,
+        }
 
     return transaction(make)
 

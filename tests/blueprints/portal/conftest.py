@@ -102,7 +102,7 @@ class Browser:
     @staticmethod
     def _ask(method: Callable[..., TestResponse], path: str, **arguments: Any) -> TestResponse:
         """Asks outside of the test's own application context, whose `g` would remember who asked first."""
-        return contextvars.Context().run(method, path, **arguments)
+        return contextvars.Context().run(method, path, **{"buffered": True, **arguments})  # a stream within it, too
 
 
 def token_of(answer: TestResponse) -> str:

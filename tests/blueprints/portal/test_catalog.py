@@ -112,7 +112,7 @@ def test_an_open_model_is_active_at_once_and_leads_to_a_key(
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/models/small"
     page = owner.page("/models/small")
-    assert page.toasts == ["You are subscribed to small. Create a key to call it."]
+    assert page.toasts == ["You are subscribed to small. Try it here, or create a key to call it."]
     assert page.link("Create a key").href == "/keys/new?model=small"
     assert status_of(people, small) == "active"
     owner.post("/models/small/subscription", page="/home")
