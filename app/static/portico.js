@@ -194,6 +194,7 @@
       return;
     }
     announce("Copied");
+    button.closest("[data-unstored]")?.removeAttribute("data-unstored");
     button.classList.add("copied");
     setTimeout(() => button.classList.remove("copied"), 2000);
   });
@@ -274,7 +275,10 @@
     on("click", "[aria-disabled=true]", (e) => e.preventDefault(), true);
     // Ask before leaving a form with changes.
     on("input", "form[data-guard]", (e, form) => { form.dataset.changed = "yes"; });
-    addEventListener("beforeunload", (e) => { if ($("form[data-changed]")) e.preventDefault(); });
+    // So does a page that shows a secret once, until it was copied, downloaded or said to be stored.
+    on("click", "[data-unstored] :is([download], [data-stored])", (e, link) => link.closest("[data-unstored]").removeAttribute("data-unstored"));
+    addEventListener("beforeunload", (e) => { if ($("form[data-changed], [data-unstored]")) e.preventDefault(); });
+    addEventListener("pageshow", (e) => { if (e.persisted && $("[data-once]")) location.reload(); }); // Back must not show it again
     // Keep empty filters out of the URL, with and without htmx.
     document.addEventListener("htmx:config:request", (e) => {
       const { ctx } = e.detail;
