@@ -122,6 +122,10 @@ POST   /teams/invitations/{team_invitation}/answer      led 303 404 404 403 {"an
 GET    /admin/announcement                              led 403 403 200 200
 POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
 POST   /admin/announcement/removal                      led 403 403 403 303
+GET    /admin/settings                                  led 403 403 200 200
+POST   /admin/settings                                  led 403 403 403 303
+       {"portal_name": "Models", "keys_default_lifetime_days": "9", "log_level": "info", "gateway_budget_stop_status": "429"}
+POST   /admin/settings/mail-test                        led 403 403 403 303
 GET    /admin/audit                                     led 403 403 200 200
 GET    /admin/audit/{audit_entry}                       led 403 403 200 200
 GET    /admin/single-sign-on                            led 403 403 200 200
@@ -276,6 +280,8 @@ DELETE /admin/users/owner                               401 403 403 403 204
 POST   /admin/token/owner                               401 403 403 403 201
 GET    /admin/tokens                                    401 403 403 200 200
 DELETE /admin/token/owner/revoke                        401 403 403 403 204
+GET    /api/settings                                    401 403 403 200 200
+PATCH  /api/settings                                    401 403 403 403 200 {"portal.banner": "Internal"}
 GET    /api/audit                                       401 403 403 200 200
 GET    /api/chargeback                                  401 403 403 200 200
 GET    /api/chargeback/file                             401 403 403 200 200

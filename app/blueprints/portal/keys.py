@@ -72,6 +72,7 @@ def index() -> Response:
 def new() -> Response:
     form = NewKeyForm(formdata=None)
     form.once.data = fresh_number()
+    form.lifetime.data = str(keys.default_lifetime_days() or "never")
     team = my_team(request.args.get("team"))
     model_name = request.args.get("model", "")
     if model_name in subscribed(me(), team):
