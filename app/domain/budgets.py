@@ -24,7 +24,7 @@ from app.domain.changes import mark_for_publication
 from app.domain.errors import Forbidden, Invalid
 from app.domain.person import Person
 from app.extensions import Base, db
-from app.metering import money, periods
+from app.metering import forecast, money, periods
 from app.metering.scopes import team_and_person
 from app.runtime.ids import new_id
 
@@ -160,6 +160,21 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         if self.limit_nano is None or self.counted_nano is None:
             return None
         return max(0, self.limit_nano - self.counted_nano - (self.reserved_nano or 0))
+
+    @property
+    def forecast_nano(self) -> int | None:
+        """What will have been spent at the end of the period if it goes on as so far; None without an end, too early in
+        the period, or if unknown."""
+        if self.counted_nano is None:
+            return None
+        moment_ms = now_ms()
+        window = periods.window_of(periods.spec(self.period, self.timezone), moment_ms)  # type: ignore[arg-type]
+        return forecast.at_end(self.counted_nano, window, moment_ms)
+
+    @property
+    def will_exceed(self) -> bool:
+        """Whether the forecast is above the limit that was set."""
+        return self.whole_nano is not None and (self.forecast_nano or 0) > self.whole_nano
 
     @property
     def over_nano(self) -> int:

@@ -23,7 +23,7 @@ from app.web.forms import EditForm, PercentsField, blame
 from app.web.lists import Listing, filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 
-FILTERS = ("near", "exhausted")
+FILTERS = ("near", "exhausted", "forecast")
 bp = Blueprint("budgets", __name__)
 
 
