@@ -219,8 +219,7 @@ def set_budget(
         timezone = budget.timezone if budget else "UTC"
     if period not in PERIODS:
         raise Invalid(f"Choose one of {', '.join(PERIODS)}.", "period")
-    if timezone not in periods.timezones():
-        raise Invalid("Enter a time zone such as Europe/Berlin.", "timezone")
+    timezone = read_timezone(timezone)
     counted_as = budget.spec if budget else None
     if budget is None:
         budget = Budget(
@@ -240,6 +239,21 @@ def set_budget(
     return budget
 
 
+def read_timezone(name: str) -> str:
+    """The name of a time zone, without spaces around it. Raises `Invalid`."""
+    if name.strip() not in periods.timezones():
+        raise Invalid("Enter a time zone such as Europe/Berlin.", "timezone")
+    return name.strip()
+
+
+def read_thresholds(percentages: Sequence[int]) -> list[int]:
+    """The percentages that raise an alert, in order. Raises `Invalid`."""
+    wanted = sorted(set(percentages))
+    if len(wanted) > MOST_THRESHOLDS or any(not 1 <= percent <= 100 for percent in wanted):
+        raise Invalid(f"Enter at most {MOST_THRESHOLDS} percentages from 1 to 100.", "thresholds")
+    return wanted
+
+
 def _set_rules(
     budget: Budget,
     by: Person | None,
@@ -248,10 +262,7 @@ def _set_rules(
     action_percent: int | Unset,
 ) -> None:
     if thresholds is not UNSET:
-        wanted = sorted(set(thresholds))
-        if len(wanted) > MOST_THRESHOLDS or any(not 1 <= percent <= 100 for percent in wanted):
-            raise Invalid(f"Enter at most {MOST_THRESHOLDS} percentages from 1 to 100.", "thresholds")
-        budget.thresholds = wanted
+        budget.thresholds = read_thresholds(thresholds)
     acts = budget.action if action is UNSET else action, budget.action_percent
     acts = acts[0], acts[1] if action_percent is UNSET else action_percent
     if acts == (budget.action, budget.action_percent):

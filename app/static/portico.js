@@ -307,16 +307,56 @@
       $("[data-fault]", note).textContent = input.validationMessage;
       ($(".pf-v6-c-form__group-control", group) ?? group).append(note);
     };
+    // What the browser cannot know, the form's own check on the server says (see `CheckedForm`). It becomes the field's validity.
+    const ask = async (input) => {
+      const { form } = input;
+      judge(input);
+      if (!form?.matches("[data-check]:not([enctype])") || !input.matches("textarea, input:not([type=checkbox], [type=radio], [type=password])")) return;
+      if (!input.name || !input.validity.valid || input.value === input.defaultValue || form.dataset.sending) return;
+      const body = new FormData(form);
+      $$("input[type=password]", form).forEach(({ name }) => body.delete(name));
+      const asked = input.value;
+      const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { "X-Check-Field": input.name }, redirect: "error" }).catch(() => null);
+      if (!answer?.ok || input.value !== asked || form.dataset.sending) return;
+      input.setCustomValidity((await answer.json()).errors.join(" "));
+      judge(input);
+    };
     let pressed = false;
     document.addEventListener("pointerdown", () => { pressed = true; }, true);
     for (const event of ["pointerup", "pointercancel"]) document.addEventListener(event, () => { pressed = false; }, true);
     on("focusout", "form[method=post] :is(input, select, textarea):not(dialog *, [data-must-equal])", (e, input) => {
       // A button must not move while the pointer presses it.
-      if (pressed) document.addEventListener("pointerup", () => setTimeout(judge, 0, input), { once: true });
-      else judge(input);
+      if (pressed) document.addEventListener("pointerup", () => setTimeout(ask, 0, input), { once: true });
+      else ask(input);
     });
-    on("input", "[aria-invalid]", (e, input) => { if (input.validity.valid) judge(input); });
+    on("input", "[aria-invalid]", (e, input) => {
+      if (input.form?.hasAttribute("data-check")) input.setCustomValidity("");
+      if (input.validity.valid) judge(input);
+    });
     ready.push((part) => $("[data-focus]", part)?.focus());
+  };
+
+  // What was entered in a form survives an expired session: it waits in this tab until the same person is back from signing in.
+  const drafts = () => {
+    const KEY = "portico-draft";
+    const who = $(".user-name")?.textContent;
+    const fields = (form) => [...form.elements].filter(({ name, type }) => name && !["hidden", "password", "file", "submit", "button", "select-multiple"].includes(type));
+    on("submit", "form[data-guard]", (e, form) => {
+      const values = fields(form).map(({ name, type, value, checked }) => ({ name, value, checked: ["checkbox", "radio"].includes(type) ? checked : null }));
+      try { sessionStorage.setItem(KEY, JSON.stringify({ who, action: form.getAttribute("action"), values })); } catch { /* private window */ }
+    });
+    if (!who) return; // nobody is signed in yet
+    let draft = null;
+    try { draft = JSON.parse(sessionStorage.getItem(KEY)); sessionStorage.removeItem(KEY); } catch { /* private window */ }
+    const form = draft?.who === who && $$("form[data-guard]").find((one) => one.getAttribute("action") === draft.action);
+    if (!form || !URL.canParse(document.referrer) || new URL(document.referrer).pathname !== "/sign-in") return;
+    for (const field of fields(form)) {
+      const kept = draft.values.find(({ name, value, checked }) => name === field.name && (checked === null || value === field.value));
+      if (!kept) continue;
+      if (kept.checked === null) field.value = kept.value; else field.checked = kept.checked;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    toast({ level: "info", message: "What you entered is back. It is not saved yet." });
   };
 
   const summaries = () => {
@@ -484,7 +524,7 @@
 
   // -- start ------------------------------------------------------------------------------------------------------
 
-  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, searching, times, zones, forms, summaries, checkLists, codeTabs, refreshing, charts.start]) begin();
+  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, searching, times, zones, forms, drafts, summaries, checkLists, codeTabs, refreshing, charts.start]) begin();
   const arrived = (part) => ready.forEach((act) => act(part));
   arrived(document);
   // The requesting element may be gone after the swap, so look for new parts in the whole document.

@@ -27,7 +27,8 @@ from app.clock import LATEST, now
 from app.domain import budgets, fields, keys
 from app.domain.keys import UNSET, ApiKey, KeyFields
 from app.metering import money
-from app.web.forms import EditForm, PercentsField, with_inputs
+from app.pages.budget_forms import amount_judged, timezone_judged
+from app.web.forms import EditForm, PercentsField, judged, with_inputs
 from app.web.idempotency import LONGEST_NUMBER
 
 LIFETIMES = (30, 60, 90, 180, 365)  # days
@@ -61,18 +62,21 @@ class KeyForm(EditForm):
     expires_on = DateField("Last day", [Optional()], description="Only for “At the end of a date”. Days end in UTC.")
     budget = StringField(
         "Budget",
+        [amount_judged],
         description="The most this key may spend in each period, such as 25 or 0.50. Empty for no limit of its own.",
         render_kw={"inputmode": "decimal", "autocomplete": "off"},
     )
     period = SelectField("Budget period", choices=PERIODS, default="month")
     timezone = StringField(
         "Time zone of the period",
+        [timezone_judged],
         default="UTC",
         description="Days, weeks and months begin at midnight there, such as Europe/Berlin.",
         render_kw={"list": "timezones", "autocomplete": "off", "spellcheck": "false"},
     )
     thresholds = PercentsField(
         "Alert at",
+        [judged(budgets.read_thresholds)],
         default=list(budgets.THRESHOLDS),
         description="Percentages of the budget at which you are notified, separated by commas. Empty for none.",
         render_kw={"autocomplete": "off"},

@@ -49,7 +49,7 @@ def test_what_needs_attention_is_told(people: People, small: Model, guarded: Mod
     needs = page.section("Needs you")
     assert "The key soon-over expires in 2 days" in [link.text for link in needs.links]
     assert "long-lived" not in page
-    assert page.section("Requests for access").hrefs == ["/models/lab/guarded"]
+    assert page.section("Your models").hrefs == ["/subscriptions", "/models/lab/guarded"]
     assert [item.hrefs for item in page.section("Newest models").items] == [["/models/lab/guarded"], ["/models/small"]]
 
 
