@@ -126,6 +126,7 @@
       document.cookie = `portico_menu=${open.join(".")}; path=/; max-age=31536000; samesite=lax`;
     });
     if (!narrow.matches) $("[aria-current]", bar)?.scrollIntoView({ block: "nearest" });
+    $$(".page-tabs").forEach((tabs) => $("[aria-current]", tabs)?.scrollIntoView({ block: "nearest", inline: "center" }));
   };
 
   const menus = () => {
