@@ -67,6 +67,8 @@ GET    /keys                                            led 200 200 200 200
 POST   /keys                                            led 303 303 303 303
        {"name": "another", "reach": "all", "lifetime": "never", "period": "month", "timezone": "UTC", "routing": "free"}
 GET    /keys/new                                        led 200 200 200 200
+GET    /keys/selection?ids={key}                        led 200 200 200 200
+POST   /keys/selection                                  led 200 200 200 200 {"ids": "{key}", "act": "pause"}
 GET    /keys/{key}                                      led 200 404 200 200
 GET    /keys/{key}/settings                             led 200 404 403 200
 POST   /keys/{key}/settings                             led 303 404 403 303

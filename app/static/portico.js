@@ -397,6 +397,28 @@
     });
   };
 
+  // Which columns of a list are shown, as this browser remembers it by the list's name.
+  const columnChoice = () => {
+    const key = (menu) => `portico-columns-${menu.dataset.columns}`;
+    const apply = (menu) => {
+      const table = menu.parentElement.querySelector("table");
+      const hidden = $$("input", menu).filter((box) => !box.checked).map((box) => Number(box.value));
+      $$("tr", table).forEach((row) => [...row.children].forEach((cell, at) => cell.classList.toggle("column-hidden", hidden.includes(at))));
+    };
+    on("input", "[data-columns] input", (e, box) => {
+      const menu = box.closest("[data-columns]");
+      const labels = $$("input:not(:checked)", menu).map((one) => one.labels[0].textContent.trim());
+      try { localStorage.setItem(key(menu), JSON.stringify(labels)); } catch { /* private window */ }
+      apply(menu);
+    });
+    ready.push((part) => $$("[data-columns]", part).forEach((menu) => {
+      let labels = [];
+      try { labels = JSON.parse(localStorage.getItem(key(menu))) ?? []; } catch { /* private window */ }
+      $$("input", menu).forEach((box) => { box.checked = !labels.includes(box.labels[0].textContent.trim()); });
+      if (labels.length) apply(menu);
+    }));
+  };
+
   const codeTabs = () => {
     const key = (input) => `portico-${input.dataset.remember}`;
     on("change", "input[data-remember]", (e, input) => {
@@ -525,7 +547,7 @@
 
   // -- start ------------------------------------------------------------------------------------------------------
 
-  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, searching, times, zones, forms, drafts, summaries, checkLists, codeTabs, refreshing, charts.start]) begin();
+  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, searching, times, zones, forms, drafts, summaries, checkLists, columnChoice, codeTabs, refreshing, charts.start]) begin();
   const arrived = (part) => ready.forEach((act) => act(part));
   arrived(document);
   // The requesting element may be gone after the swap, so look for new parts in the whole document.
