@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
 from app.clock import now
-from app.domain import audit, fields
+from app.domain import audit, fields, names
 from app.domain.catalog import find_model
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid
@@ -33,15 +33,15 @@ from config import Config
 IN_FORCE_S = 1.0
 LAST = "portico_last_settings"
 LONGEST_LIFETIME = 3650
+LONGEST_BANNER = 200
 STOP_STATUSES = (429, 402)
 PLACES = {"file": "settings file", "environment": "environment"}
 
 
-def _name(value: Any) -> str:
-    text = str(value).strip()
-    if not 1 <= len(text) <= 100:
-        raise Invalid("Enter 1 to 100 characters.", "portal.name")
-    return text
+def _banner(value: str) -> str:
+    if len(value) > LONGEST_BANNER or not value.isprintable():
+        raise Invalid(f"Enter one line of at most {LONGEST_BANNER} characters.", "portal.banner")
+    return value
 
 
 def _stop_status(value: Any) -> int:
@@ -71,15 +71,16 @@ class SettingFields(msgspec.Struct, kw_only=True):
             max_length=100,
             title="Name of the portal",
             description="In the masthead, in the title of every page and in e-mails. Empty for Portico.",
-            extra={"read": _name},
+            extra={"read": names.checked},
         ),
     ] = "Portico"
     portal_banner: Annotated[
-        Annotated[str, Meta(max_length=200)] | None,
+        Annotated[str, Meta(max_length=LONGEST_BANNER)] | None,
         Meta(
             title="Banner",
             description="One line above every page that nobody can dismiss, such as the kind of data that is allowed. "
             "At most 200 characters. Empty for none.",
+            extra={"read": _banner},
         ),
     ] = None
     keys_default_lifetime_days: Annotated[
@@ -160,10 +161,12 @@ def in_force(config: Config) -> Config:
     try:
         with db.session.no_autoflush:
             found = config.with_stored(stored())
-        current_app.extensions[LAST] = found
     except SQLAlchemyError:
         found = current_app.extensions.get(LAST, config)
-    logs.set_level(found.log.level)
+    before: Config = current_app.extensions.get(LAST, config)
+    if found.log.level != before.log.level:
+        logs.set_level(found.log.level)
+    current_app.extensions[LAST] = found
     setattr(g, LAST, (time.monotonic(), found))
     return found
 

@@ -108,9 +108,10 @@ class Runtime:
 
     def _follow(self, stored: dict[str, Any]) -> None:
         """Admins have stored settings: those that the gateway knows act from the next call on."""
-        self.config = self._at_start.with_stored(stored)
+        before, self.config = self.config.log.level, self._at_start.with_stored(stored)
         self.routes.default_model = self.config.gateway.default_model
-        logs.set_level(self.config.log.level)
+        if self.config.log.level != before:
+            logs.set_level(self.config.log.level)
 
     def begin(self, call: Call) -> None:
         """A call holds money: beat for it until it is settled."""

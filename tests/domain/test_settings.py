@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
+import requests
 from flask import Flask, g
 from sqlalchemy.exc import OperationalError
 
@@ -60,7 +62,8 @@ def test_a_stored_setting_is_in_force_and_null_goes_back_to_the_default(people: 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("portal_name", ""), ("portal_name", "x" * 101), ("portal_banner", "x" * 201), ("keys_max_lifetime_days", -1),
+        ("portal_name", ""), ("portal_name", "a\nb"), ("portal_banner", "a\nb"), ("portal_name", "x" * 101),
+        ("portal_banner", "x" * 201), ("keys_max_lifetime_days", -1),
         ("keys_default_lifetime_days", 4000), ("gateway_budget_stop_status", 403), ("gateway_default_model", "nothing"),
         ("log_level", "loud"),
     ],
@@ -153,3 +156,29 @@ def test_a_maximum_bounds_the_end_of_new_keys_and_of_ends_that_change(people: Pe
         transaction(keys.update, old, by=people.owner, expires_at=now() + timedelta(days=40))
     put(people, keys_default_lifetime_days=0, keys_max_lifetime_days=0)
     assert keys.default_end() is None
+
+
+@pytest.mark.slow
+def test_a_running_portico_follows_within_two_seconds(start_portico: Any) -> None:
+    portico = start_portico()
+    granted = requests.post(
+        f"{portico.url}/token", data={"username": "admin", "password": portico.admin_password}, timeout=10
+    )
+    program = requests.Session()
+    program.headers["Authorization"] = f"Bearer {granted.json()['access_token']}"
+    program.post(f"{portico.url}/api/subscriptions", json={"model": "echo-1"}, timeout=10)
+    key = program.post(f"{portico.url}/api/keys", json={"name": "app"}, timeout=10).json()["key"]
+    question = {"model": "no-such-model", "messages": [{"role": "user", "content": "hi"}]}
+
+    def call() -> int:
+        return requests.post(
+            f"{portico.url}/v1/chat/completions", json=question, headers={"Authorization": f"Bearer {key}"}, timeout=10
+        ).status_code
+
+    assert call() == 404
+    changed = program.patch(f"{portico.url}/api/settings", json={"gateway.default_model": "echo-1"}, timeout=10)
+    assert changed.status_code == 200
+    deadline = time.monotonic() + 2
+    while (status := call()) != 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert status == 200
