@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -145,8 +145,17 @@ class Gateway(Section, frozen=True):
     commit_after_s: Annotated[float, msgspec.Meta(ge=0, le=300)] = 25.0
 
 
+Days = Annotated[int, msgspec.Meta(ge=0, le=3650)]
+
+
+class Keys(Section, frozen=True):
+    default_lifetime_days: Days = 90  # of a new key that says nothing of its end; 0 for none
+    max_lifetime_days: Days = 0  # the longest that a key may be given; 0 for no maximum
+
+
 class Portal(Section, frozen=True):
-    name: str = "Portico"
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] = "Portico"
+    banner: Annotated[str, msgspec.Meta(max_length=200)] | None = None  # one line above every page
     currency: str = "USD"
     logo: str | None = None  # a picture file to show instead of Portico's own mark
     logo_dark: str | None = None  # the same for the dark look
@@ -211,11 +220,24 @@ class Config(Section, frozen=True):
     metrics: Metrics = Metrics()
     upstream: Upstream = Upstream()
     gateway: Gateway = Gateway()
+    keys: Keys = Keys()
     portal: Portal = Portal()
     mail: Mail = Mail()
     webhook: Webhook = Webhook()
     log: Log = Log()
     models: dict[str, ConfiguredModel] = msgspec.field(default_factory=dict)
+    decided: dict[str, Literal["file", "environment"]] = {}  # the keys that somebody set, and where; `load` fills it
+
+    def with_stored(self, stored: Mapping[str, Any]) -> Config:
+        """These settings with those that admins have stored, by key ("portal.name"). What the file or the environment
+        decides stays."""
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in stored.items():
+            if key not in self.decided:
+                section, _, name = key.partition(".")
+                sections.setdefault(section, {})[name] = value
+        changed = {name: msgspec.structs.replace(getattr(self, name), **keys) for name, keys in sections.items()}
+        return msgspec.structs.replace(self, **changed) if changed else self
 
     @property
     def production(self) -> bool:
@@ -374,18 +396,23 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         raise ConfigError(f"{path}: expected sections, such as `server:`, at the top level")
     settings: dict[str, Any] = {name: dict(keys or {}) if isinstance(keys, dict | None) else keys
                                 for name, keys in (document or {}).items()}  # fmt: skip
-    _override(settings, environ)
+    if "decided" in settings:
+        raise ConfigError("decided: unknown setting")
+    decided = {f"{name}.{key}": "file" for name, keys in settings.items() if isinstance(keys, dict) for key in keys}
+    decided |= dict.fromkeys(_override(settings, environ), "environment")
     try:
-        config = msgspec.convert(settings, Config)
+        config = msgspec.convert({**settings, "decided": decided}, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error)) from None
     _check(config)
     return config
 
 
-def _override(settings: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Lay `CONFIG_<SECTION>_<KEY>` over the file. Names of sections we do not have belong to other programs."""
+def _override(settings: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Lay `CONFIG_<SECTION>_<KEY>` over the file; return the keys. Names of sections we do not have belong to other
+    programs."""
     sections = {field.name: field.type for field in msgspec.structs.fields(Config) if isinstance(field.type, type)}
+    decided = []
     for name, text in environ.items():
         if not name.startswith("CONFIG_"):
             continue
@@ -398,11 +425,13 @@ def _override(settings: dict[str, Any], environ: Mapping[str, str]) -> None:
         keys = settings.setdefault(section, {})
         if isinstance(keys, dict):
             keys[key] = _typed(text, kinds[key], name)
+            decided.append(f"{section}.{key}")
+    return decided
 
 
 def _typed(text: str, kind: Any, name: str) -> Any:
     """One environment value: text stays text, lists may be written `a,b`, the rest is read as YAML."""
-    options = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
+    options = _options(kind)
     if str in options or get_origin(kind) is Literal and all(isinstance(option, str) for option in get_args(kind)):
         return text
     is_list = any(get_origin(option) is list for option in options)
@@ -412,6 +441,15 @@ def _typed(text: str, kind: Any, name: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"{name}: {text!r} cannot be read") from None
+
+
+def _options(kind: Any) -> set[Any]:
+    """The types that a setting may have, without their bounds."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        return {option for one in get_args(kind) for option in _options(one)}
+    return {kind}
 
 
 def _is_address(url: str) -> bool:

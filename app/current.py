@@ -5,12 +5,16 @@ It imports no SQL and connects to Redis on first use, so that both sides can use
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Flask, current_app
 from redis import Redis
 
 from app import store
 from app.runtime.sealing import Sealer
 from config import Config, Secrets
+
+IN_FORCE = "portico_settings"
 
 
 def remember(app: Flask, config: Config) -> None:
@@ -21,9 +25,16 @@ def remember(app: Flask, config: Config) -> None:
     app.config["SEALER"] = Sealer(secrets.encryption_keys)
 
 
+def follow_stored(app: Flask, in_force: Callable[[Config], Config]) -> None:
+    """Let `config` answer what `in_force` makes of the settings of the start; the cold side calls this once."""
+    app.extensions[IN_FORCE] = in_force
+
+
 def config() -> Config:
+    """The settings in force: those of the start and, on the cold side, those that admins have stored."""
     config: Config = current_app.config["PORTICO"]
-    return config
+    in_force = current_app.extensions.get(IN_FORCE)
+    return in_force(config) if in_force else config
 
 
 def secrets() -> Secrets:
@@ -39,4 +50,4 @@ def sealer() -> Sealer:
 
 def redis() -> Redis:
     """The cold side's Redis client. It connects on first use."""
-    return store.connect(config().redis_url)
+    return store.connect(current_app.config["PORTICO"].redis_url)

@@ -119,6 +119,7 @@ class Directory(Record, frozen=True):
     models: tuple[Model, ...] = ()
     providers: tuple[Provider, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    settings: dict[str, Any] = {}  # those that admins have stored, by key ("gateway.default_model")
 
 
 class PromptOwner(Record, frozen=True):

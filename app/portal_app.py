@@ -11,7 +11,8 @@ from flask import Flask, g, session
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.domain import sessions
+from app import current
+from app.domain import sessions, settings
 from app.domain.person import Person
 from app.extensions import csrf, db, init_database, login
 from app.runtime import health
@@ -43,6 +44,7 @@ def init_app(app: Flask, config: Config, *, pages: bool) -> None:
         JSON_SORT_KEYS=False,
     )
     init_database(app, config)
+    current.follow_stored(app, settings.in_force)
     health.add_check(app, "database", _database_answers)
     if pages:
         from app.web import init_web

@@ -169,6 +169,11 @@ def created_by_form(person_id: str, number: str) -> tuple[str, str]:
     return f"made:{person_id}:{number}", f"made-text:{person_id}:{number}"
 
 
+def shown_once(id: str, number: str) -> str:
+    """The secret of an object until its page shows it, encrypted with the key of a browser's session."""
+    return f"shown-once:{id}:{number}"
+
+
 def throttle(kind: str, who: str) -> str:
     """Counter of failed sign-ins for an account or an address, or of requests of a kind (see app.domain.throttles)."""
     return f"throttle:{kind}:{who}"

@@ -86,15 +86,18 @@ POST   /subscriptions/{subscription}/cancellation       led 303 404 403 303
 POST   /subscriptions/{subscription}/renewal            led 303 404 403 403 {"reason": "Still needed."}
 POST   /subscriptions/{denied}/review                   led 303 404 403 403 {"justification": "Minutes."}
 GET    /keys                                            led 200 200 200 200
-POST   /keys                                            led 201 201 201 201
+POST   /keys                                            led 303 303 303 303
        {"name": "another", "reach": "all", "lifetime": "never", "period": "month", "timezone": "UTC", "routing": "free"}
 GET    /keys/new                                        led 200 200 200 200
+GET    /keys/selection?ids={key}                        led 200 200 200 200
+POST   /keys/selection                                  led 200 200 200 200 {"ids": "{key}", "act": "pause"}
 GET    /keys/{key}                                      led 200 404 200 200
 GET    /keys/{key}/settings                             led 200 404 403 200
 POST   /keys/{key}/settings                             led 303 404 403 303
        {"name": "renamed", "reach": "all", "lifetime": "keep", "period": "month", "timezone": "UTC", "routing": "free"}
+GET    /keys/{key}/secret                               led 200 404 403 200
 GET    /keys/{key}/rotation                             led 200 404 403 200
-POST   /keys/{key}/rotation                             led 201 404 403 201 {"overlap": "3600"}
+POST   /keys/{key}/rotation                             led 303 404 403 303 {"overlap": "3600"}
 GET    /keys/{key}/secrets/{secret}/end                 led 200 404 403 200
 POST   /keys/{key}/secrets/{secret}/end                 led 303 404 403 303
 GET    /keys/{key}/pause                                led 200 404 403 200
@@ -125,8 +128,9 @@ GET    /account/export                                  led 200 200 200 200
 POST   /account/preferences                             led 303 303 303 303 {"timezone": "UTC", "theme": "dark"}
 POST   /account/sessions/{session}/ending               led 303 404 404 404
 POST   /account/sessions/ending                         led 303 303 303 303
-POST   /account/tokens                                  led 201 201 201 201
+POST   /account/tokens                                  led 303 303 303 303
        {"name": "a program", "scopes": "portal", "days": "30"}
+GET    /account/tokens/{token}                          led 200 404 404 404
 GET    /account/tokens/{token}/revocation               led 200 404 404 404
 POST   /account/tokens/{token}/revocation               led 303 404 404 404
 GET    /search?q=app                                    led 200 200 200 200
@@ -142,6 +146,10 @@ POST   /teams/invitations/{team_invitation}/answer      led 303 404 404 403 {"an
 GET    /admin/announcement                              led 403 403 200 200
 POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
 POST   /admin/announcement/removal                      led 403 403 403 303
+GET    /admin/settings                                  led 403 403 200 200
+POST   /admin/settings                                  led 403 403 403 303
+       {"portal_name": "Models", "keys_default_lifetime_days": "9", "log_level": "info", "gateway_budget_stop_status": "429"}
+POST   /admin/settings/mail-test                        led 403 403 403 303
 GET    /admin/audit                                     led 403 403 200 200
 GET    /admin/audit/{audit_entry}                       led 403 403 200 200
 GET    /admin/single-sign-on                            led 403 403 200 200
@@ -180,8 +188,9 @@ GET    /admin/deliveries                                led 403 403 200 200
 POST   /admin/deliveries/{delivery}/sending             led 403 403 403 303
 POST   /admin/drift                                     led 403 403 403 303
 GET    /admin/invitations                               led 403 403 200 200
-POST   /admin/invitations                               led 403 403 403 201 {"role": "user", "days": "7"}
+POST   /admin/invitations                               led 403 403 403 303 {"role": "user", "days": "7"}
 GET    /admin/invitations/new                           led 403 403 200 200
+GET    /admin/invitations/{invitation}/link             led 403 403 200 200
 POST   /admin/invitations/{invitation}/withdrawal       led 403 403 403 303
 GET    /admin/keys                                      led 403 403 200 200
 GET    /admin/models                                    led 403 403 200 200
@@ -207,7 +216,8 @@ POST   /admin/people/owner/deactivation                 led 403 403 403 303
 GET    /admin/people/owner/deletion                     led 403 403 200 200
 POST   /admin/people/owner/deletion                     led 403 403 403 303 {"confirm": "owner"}
 GET    /admin/people/owner/password                     led 403 403 200 200
-POST   /admin/people/owner/password                     led 403 403 403 201
+POST   /admin/people/owner/password                     led 403 403 403 303
+GET    /admin/people/owner/temporary-password           led 403 403 200 200
 POST   /admin/people/owner/reactivation                 led 403 403 403 303
 POST   /admin/people/owner/sessions/{session}/ending    led 403 403 403 303
 POST   /admin/people/owner/tokens/revocation            led 403 403 403 303
@@ -294,6 +304,8 @@ DELETE /admin/users/owner                               401 403 403 403 204
 POST   /admin/token/owner                               401 403 403 403 201
 GET    /admin/tokens                                    401 403 403 200 200
 DELETE /admin/token/owner/revoke                        401 403 403 403 204
+GET    /api/settings                                    401 403 403 200 200
+PATCH  /api/settings                                    401 403 403 403 200 {"portal.banner": "Internal"}
 GET    /api/audit                                       401 403 403 200 200
 GET    /api/chargeback                                  401 403 403 200 200
 GET    /api/chargeback/file                             401 403 403 200 200

@@ -510,6 +510,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-invitations", "admin", "/admin/invitations"
     yield "admin-invitation-new", "admin", "/admin/invitations/new"
     yield "admin-announcement", "admin", "/admin/announcement"
+    yield "admin-settings", "admin", "/admin/settings"
     yield "admin-deliveries", "admin", "/admin/deliveries"
     yield "admin-audit", "admin", "/admin/audit"
     yield "admin-audit-key", "admin", "/admin/audit?kind=key"

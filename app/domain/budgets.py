@@ -24,7 +24,7 @@ from app.domain.changes import mark_for_publication
 from app.domain.errors import Forbidden, Invalid
 from app.domain.person import Person
 from app.extensions import Base, db
-from app.metering import money, periods
+from app.metering import forecast, money, periods
 from app.metering.scopes import team_and_person
 from app.runtime.ids import new_id
 
@@ -162,6 +162,21 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.limit_nano - self.counted_nano - (self.reserved_nano or 0))
 
     @property
+    def forecast_nano(self) -> int | None:
+        """What will have been spent at the end of the period if it goes on as so far; None without an end, too early in
+        the period, or if unknown."""
+        if self.counted_nano is None:
+            return None
+        moment_ms = now_ms()
+        window = periods.window_of(periods.spec(self.period, self.timezone), moment_ms)  # type: ignore[arg-type]
+        return forecast.at_end(self.counted_nano, window, moment_ms)
+
+    @property
+    def will_exceed(self) -> bool:
+        """Whether the forecast is above the limit that was set."""
+        return self.whole_nano is not None and (self.forecast_nano or 0) > self.whole_nano
+
+    @property
     def over_nano(self) -> int:
         """How much was spent above the limit; 0 within it or if unknown."""
         if self.limit_nano is None or self.counted_nano is None:
@@ -204,8 +219,7 @@ def set_budget(
         timezone = budget.timezone if budget else "UTC"
     if period not in PERIODS:
         raise Invalid(f"Choose one of {', '.join(PERIODS)}.", "period")
-    if timezone not in periods.timezones():
-        raise Invalid("Enter a time zone such as Europe/Berlin.", "timezone")
+    timezone = read_timezone(timezone)
     counted_as = budget.spec if budget else None
     if budget is None:
         budget = Budget(
@@ -225,6 +239,21 @@ def set_budget(
     return budget
 
 
+def read_timezone(name: str) -> str:
+    """The name of a time zone, without spaces around it. Raises `Invalid`."""
+    if name.strip() not in periods.timezones():
+        raise Invalid("Enter a time zone such as Europe/Berlin.", "timezone")
+    return name.strip()
+
+
+def read_thresholds(percentages: Sequence[int]) -> list[int]:
+    """The percentages that raise an alert, in order. Raises `Invalid`."""
+    wanted = sorted(set(percentages))
+    if len(wanted) > MOST_THRESHOLDS or any(not 1 <= percent <= 100 for percent in wanted):
+        raise Invalid(f"Enter at most {MOST_THRESHOLDS} percentages from 1 to 100.", "thresholds")
+    return wanted
+
+
 def _set_rules(
     budget: Budget,
     by: Person | None,
@@ -233,10 +262,7 @@ def _set_rules(
     action_percent: int | Unset,
 ) -> None:
     if thresholds is not UNSET:
-        wanted = sorted(set(thresholds))
-        if len(wanted) > MOST_THRESHOLDS or any(not 1 <= percent <= 100 for percent in wanted):
-            raise Invalid(f"Enter at most {MOST_THRESHOLDS} percentages from 1 to 100.", "thresholds")
-        budget.thresholds = wanted
+        budget.thresholds = read_thresholds(thresholds)
     acts = budget.action if action is UNSET else action, budget.action_percent
     acts = acts[0], acts[1] if action_percent is UNSET else action_percent
     if acts == (budget.action, budget.action_percent):

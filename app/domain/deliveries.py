@@ -265,6 +265,13 @@ def _mail(target: str, payload: dict[str, Any], id: str) -> None:
         raise Undelivered("The mail server could not be reached.") from None
 
 
+def send_test(target: str) -> None:
+    """Sends a mail immediately, to try the mail server. Raises `Undelivered` with a sentence that says why not."""
+    name = _one_line(current.config().portal.name)
+    text = f"This is a test e-mail of {name}. Its mail server works."
+    _mail(target, {"subject": f"{name}: test e-mail", "text": text}, new_id())
+
+
 def _server() -> smtplib.SMTP:
     """A connection to the mail server, encrypted and authenticated as configured."""
     settings = current.config().mail

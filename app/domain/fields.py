@@ -156,19 +156,20 @@ def fill(kind: Fields, item: object, values: Mapping[str, Any]) -> None:
     known = {field.name: field for field in fields_of(kind)}
     if unknown := values.keys() - known.keys():
         raise TypeError(f"there is no field {', '.join(sorted(unknown))}")
-    usable = {}
+    judged = {}
     for name, field in known.items():
         value = values.get(name, msgspec.UNSET)
         if value is None and not field.can_be_none:
             value = field.usual
         if value is not msgspec.UNSET and value != getattr(item, name, msgspec.UNSET):
-            usable[name] = _usable(field, value)
-    for name, value in usable.items():
+            judged[name] = usable(field, value)
+    for name, value in judged.items():
         setattr(item, name, value)
 
 
-def _usable(field: Field, value: Any) -> Any:
-    """The value to store. Raises `Invalid`."""
+def usable(field: Field, value: Any) -> Any:
+    """The value to store. Raises `Invalid`. Forms judge each of their inputs by it too, so that one answer names all that is
+    wrong."""
     if field.can_be_none and isinstance(value, str):
         value = value.strip() or None
     if value is None:

@@ -429,6 +429,19 @@ def _owns_team_of(person: Person, key: ApiKey) -> bool:
     return key.team_id is not None and teams.role_in(person, key.team_id) == "owner"
 
 
+def default_lifetime_days() -> int | None:
+    """How long a new key lives unless its creator chooses, in days; None for no end."""
+    settings = current.config().keys
+    chosen = [days for days in (settings.default_lifetime_days, settings.max_lifetime_days) if days]
+    return min(chosen, default=None)
+
+
+def default_end() -> datetime | None:
+    """When a key expires that is created now and whose creator says nothing of its end."""
+    days = default_lifetime_days()
+    return None if days is None else now() + timedelta(days=days)
+
+
 def create(
     person: Person,
     *,
@@ -630,8 +643,12 @@ def _must_not_be_revoked(key: ApiKey) -> None:
 
 
 def _fill(key: ApiKey, values: Mapping[str, Any], expires_at: datetime | None) -> None:
+    is_new = key.created_at is None  # the column's default comes with the flush
     if expires_at is not None and expires_at != key.expires_at and not now() < expires_at < LATEST:
         raise Invalid("Enter a time in the future, before the year 3000.", "expires_at")
+    most = current.config().keys.max_lifetime_days if is_new or expires_at != key.expires_at else 0
+    if most and (expires_at is None or expires_at > now() + timedelta(days=most, minutes=1)):
+        raise Invalid(f"Your organisation allows keys to live for at most {most} days.", "expires_at")
     before = key.models or ()
     with db.session.no_autoflush:
         fields.fill(KeyFields, key, values)

@@ -253,7 +253,8 @@ class Routes:
         self._sealer = sealer
         self._policy = policy
         self._variables = variables
-        self._default_model = default_model
+        self.default_model = default_model
+        self.told_settings: Callable[[dict[str, Any]], None] | None = None  # hears the settings that admins have stored
         self.breakers = Breakers(wire.call)
         self.version: str | None = None
         self._reading = BoundedSemaphore()
@@ -295,6 +296,8 @@ class Routes:
         self._providers = found
         self._models = _by_name(directory)
         self._endpoints = {endpoint.path: endpoint for endpoint in directory.endpoints}
+        if self.told_settings is not None:
+            self.told_settings(directory.settings)
         self.version = directory.version
         self.breakers.forget_rows()
         for id, (_, adapter) in known.items():
@@ -324,8 +327,8 @@ class Routes:
 
     def model_for(self, name: str) -> Model | None:
         """The model that serves calls of `name`: the default one if no model is called so."""
-        if name not in self._models and self._default_model is not None:
-            name = self._default_model
+        if name not in self._models and self.default_model is not None:
+            name = self.default_model
         return self.model(name)
 
     def endpoint_active(self, path: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from typing import Any
 
 import gevent
 import msgspec
@@ -30,7 +31,7 @@ from app.metering.scopes import ScopeRef
 from app.metering.usage import UsageEvent
 from app.providers.addresses import AddressPolicy
 from app.providers.settings import Variables
-from app.runtime import failpoints
+from app.runtime import failpoints, logs
 from app.runtime.sealing import Sealer
 from config import Config
 
@@ -79,13 +80,14 @@ class Runtime:
 
     def __init__(self, config: Config) -> None:
         secrets = config.secrets()
-        self.config = config
+        self.config = self._at_start = config
         self.wire = RedisWire(config.redis_url)
         self.meter = Meter(self.wire.call, lambda: self.wire.run_id)
         self.access = Access(self.wire, secrets.key_pepper)
         sealer, variables = Sealer(secrets.encryption_keys), Variables(config.upstream.env)
         default_model = config.gateway.default_model
         self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables, default_model)
+        self.routes.told_settings = self._follow
         self.spool = Spool(config.spool_dir)
         self.local_rates = LocalRates()
         self.denials = Denials(self.wire.call, secrets.key_pepper)
@@ -105,6 +107,13 @@ class Runtime:
             self.routes.refresh(None if version is None else version.decode())
         if self.routes.version is None:
             raise unavailable("The directory of models")
+
+    def _follow(self, stored: dict[str, Any]) -> None:
+        """Admins have stored settings: those that the gateway knows act from the next call on."""
+        before, self.config = self.config.log.level, self._at_start.with_stored(stored)
+        self.routes.default_model = self.config.gateway.default_model
+        if self.config.log.level != before:
+            logs.set_level(self.config.log.level)
 
     def begin(self, call: Call) -> None:
         """A call holds money: beat for it until it is settled."""

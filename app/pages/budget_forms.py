@@ -7,9 +7,15 @@ from typing import Any
 from wtforms import SelectField, StringField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 
+from app.domain import amounts, budgets
 from app.pages.budgets import PERIODS
+from app.web.forms import judged
 
 PERIOD_CHOICES = [SelectChoice(name, words) for name, words in PERIODS.items()]
+
+
+amount_judged = judged(lambda text: amounts.read(text.strip(), "limit", "The limit") if text.strip() else None)
+timezone_judged = judged(budgets.read_timezone)
 
 
 def amount_field(label: str, description: str = "", validators: list[Any] | None = None) -> StringField:
@@ -22,12 +28,15 @@ def amount_field(label: str, description: str = "", validators: list[Any] | None
 class BudgetFields:
     """Fields that a form about a budget inherits."""
 
-    limit = amount_field("Budget", "The most that may be spent in each period. Empty removes the limit.")
+    limit = amount_field(
+        "Budget", "The most that may be spent in each period. Empty removes the limit.", [amount_judged]
+    )
     period = SelectField("Period", choices=PERIOD_CHOICES, default="month")
     timezone = StringField(
         "Time zone of the period",
         default="UTC",
         description="Periods begin at midnight there, such as Europe/Berlin.",
+        validators=[timezone_judged],
         render_kw={"autocomplete": "off", "spellcheck": "false"},
     )
 

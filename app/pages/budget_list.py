@@ -23,6 +23,7 @@ from app.domain.search import contains
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Team
 from app.extensions import db
+from app.metering import forecast
 from app.metering.periods import Window, window_of
 from app.pages import budgets as budget_pages
 
@@ -51,13 +52,15 @@ _enforced: ColumnElement[Any] = case(
 
 
 def search(*, kind: str = "", state: str = "", text: str = "") -> Select[Budget]:
-    """Returns all budgets, the nearest to its limit first: of one kind of scope, near their limit ("near") or used up
-    ("exhausted"), with a name that contains `text`."""
-    share, remaining = _standing()
+    """Returns all budgets, the nearest to its limit first: of one kind of scope, near their limit ("near"), used up
+    ("exhausted") or with a forecast above it ("forecast"), with a name that contains `text`."""
+    share, remaining, expected = _standing()
     query = select(Budget).order_by(share.desc(), Budget.id)
     if kind:
         query = query.where(Budget.scope_kind == kind)
-    if state:
+    if state == "forecast":
+        query = query.where(expected > 1)
+    elif state:
         exhausted = remaining < payers.smallest_call_nano()
         query = query.where(exhausted if state == "exhausted" else exhausted | (share * 100 >= budget_pages.NEAR))
     return query.where(_name_contains(text)) if text else query
@@ -96,24 +99,32 @@ def _after(word: str, text: str) -> str:
 
 def columns() -> dict[str, Any]:
     """The sortable columns of the list. Periods end relative to now."""
-    share, remaining = _standing()
+    share, remaining, expected = _standing()
     kinds = sorted(budget_pages.KINDS, key=lambda kind: budget_pages.KINDS[kind])
     return {
         "name": func.lower(NAME),
         "kind": case({kind: place for place, kind in enumerate(kinds)}, value=Budget.scope_kind),
         "share": share,
         "left": remaining,
+        "forecast": expected,
         "resets": _of_period(lambda window: literal(window.end_ms, BigInteger)),
     }
 
 
-def _standing() -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """Returns two expressions: the share of its limit that a budget has spent in the current period, and the remaining
-    nano-units."""
+def _standing() -> tuple[ColumnElement[Any], ColumnElement[Any], ColumnElement[Any]]:
+    """Returns three expressions: the share of its limit that a budget has spent in the current period, the remaining
+    nano-units, and the forecast as a share of the limit that was set: -1 where there is none."""
     runs = Budget.spent_period == _of_period(lambda window: literal(window.name))
     spent: ColumnElement[Any] = case((runs, Budget.spent_nano), else_=0)
     remaining: ColumnElement[Any] = case((_enforced > spent, _enforced - spent), else_=0)
-    return case((_enforced > 0, cast_sql(spent, Float) / _enforced), else_=literal(1e300)), remaining
+    share = case((_enforced > 0, cast_sql(spent, Float) / _enforced), else_=literal(1e300))
+    growth = _of_period(lambda window: literal(float(forecast.growth(window, now_ms()) or 0), Float))
+    expected = case(
+        (or_(growth.is_(None), growth == 0), literal(-1.0)),
+        (Budget.limit_nano > 0, cast_sql(spent, Float) * growth / Budget.limit_nano),
+        else_=literal(1e300),
+    )
+    return share, remaining, expected
 
 
 def _of_period(value_of: Any) -> ColumnElement[Any]:

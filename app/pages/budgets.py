@@ -96,6 +96,7 @@ def exported(row: Row) -> dict[str, Any]:
         "spent": money.optional_text(standing.spent_nano),
         "reserved": money.optional_text(standing.reserved_nano),
         "remaining": money.optional_text(standing.remaining_nano),
+        "forecast": money.optional_text(standing.forecast_nano),
         "period": standing.period,
         "timezone": standing.timezone,
         "resets_at": standing.resets_at,
@@ -110,7 +111,7 @@ def _column(name: str) -> Any:
 EXPORTED = {
     name: _column(name)
     for name in (
-        "scope", "id", "name", "limit", "enforced_limit", "spent", "reserved", "remaining", "period", "timezone",
+        "scope", "id", "name", "limit", "enforced_limit", "spent", "reserved", "remaining", "forecast", "period", "timezone",
         "resets_at", "state",
     )
 }  # fmt: skip

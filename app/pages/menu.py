@@ -91,6 +91,7 @@ ADMIN: dict[str, tuple[Entry, ...]] = {
         Entry("Failed usage events", "/admin/dead-letters", "inbox"),
         Entry("E-mail & webhooks", "/admin/deliveries", "send"),
         Entry("Announcement", "/admin/announcement", "megaphone"),
+        Entry("Settings", "/admin/settings", "settings"),
     ),
 }
 
@@ -108,6 +109,7 @@ def layout_context() -> dict[str, Any]:
     config = current.config()
     context: dict[str, Any] = {
         "brand_name": config.portal.name,
+        "banner": config.portal.banner,
         "brand_logos": config.logos,
         "environment": None if config.production else config.server.environment,
         "app_version": _version(),

@@ -50,6 +50,8 @@ _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(://[^\s:/@]*+:)[^\s@/]++@"), rf"\1{MASK}@"),  # a URL's password
 )
+# These libraries log every step; their warnings are enough.
+QUIET = ("rq.cron", "rq.worker", "rq.scheduler", "urllib3", "requests", "authlib", "alembic.runtime")
 _DEEPEST = 6
 _LONGEST_TEXT = 8_192  # characters of a text: a traceback, an upstream's words
 _LONGEST_LINE = 32_768  # characters of all texts of a line
@@ -145,7 +147,6 @@ def configure(config: Config, process: str | None = None) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
-    level = config.log.level.upper()
     component = {"component": process} if process else {}
 
     def named(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -179,14 +180,21 @@ def configure(config: Config, process: str | None = None) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
-    # These libraries log every step; their warnings are enough.
-    for name in ("rq.cron", "rq.worker", "rq.scheduler", "urllib3", "requests", "authlib", "alembic.runtime"):
-        logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
+    root.setLevel(logging.NOTSET)
+    set_level(config.log.level)
     logging.captureWarnings(True)
     sys.excepthook = log_uncaught
     threading.excepthook = lambda hook: log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
     sys.unraisablehook = lambda hook: log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+
+
+def set_level(level: str) -> None:
+    """Log from this level on: "debug", "info", "warning" or "error"."""
+    if logging.getLogger().level == logging.getLevelNamesMapping()[level.upper()]:
+        return
+    logging.getLogger().setLevel(level.upper())
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))
 
 
 def log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -126,6 +126,7 @@
       document.cookie = `portico_menu=${open.join(".")}; path=/; max-age=31536000; samesite=lax`;
     });
     if (!narrow.matches) $("[aria-current]", bar)?.scrollIntoView({ block: "nearest" });
+    $$(".page-tabs").forEach((tabs) => $("[aria-current]", tabs)?.scrollIntoView({ block: "nearest", inline: "center" }));
   };
 
   const menus = () => {
@@ -194,6 +195,7 @@
       return;
     }
     announce("Copied");
+    button.closest("[data-unstored]")?.removeAttribute("data-unstored");
     button.classList.add("copied");
     setTimeout(() => button.classList.remove("copied"), 2000);
   });
@@ -274,7 +276,10 @@
     on("click", "[aria-disabled=true]", (e) => e.preventDefault(), true);
     // Ask before leaving a form with changes.
     on("input", "form[data-guard]", (e, form) => { form.dataset.changed = "yes"; });
-    addEventListener("beforeunload", (e) => { if ($("form[data-changed]")) e.preventDefault(); });
+    // So does a page that shows a secret once, until it was copied, downloaded or said to be stored.
+    on("click", "[data-unstored] :is([download], [data-stored])", (e, link) => link.closest("[data-unstored]").removeAttribute("data-unstored"));
+    addEventListener("beforeunload", (e) => { if ($("form[data-changed], [data-unstored]")) e.preventDefault(); });
+    addEventListener("pageshow", (e) => { if (e.persisted && $("[data-once]")) location.reload(); }); // Back must not show it again
     // Keep empty filters out of the URL, with and without htmx.
     document.addEventListener("htmx:config:request", (e) => {
       const { ctx } = e.detail;
@@ -303,16 +308,56 @@
       $("[data-fault]", note).textContent = input.validationMessage;
       ($(".pf-v6-c-form__group-control", group) ?? group).append(note);
     };
+    // What the browser cannot know, the form's own check on the server says (see `CheckedForm`). It becomes the field's validity.
+    const ask = async (input) => {
+      const { form } = input;
+      judge(input);
+      if (!form?.matches("[data-check]:not([enctype])") || !input.matches("textarea, input:not([type=checkbox], [type=radio], [type=password])")) return;
+      if (!input.name || !input.validity.valid || input.value === input.defaultValue || form.dataset.sending) return;
+      const body = new FormData(form);
+      $$("input[type=password]", form).forEach(({ name }) => body.delete(name));
+      const asked = input.value;
+      const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { "X-Check-Field": input.name }, redirect: "error" }).catch(() => null);
+      if (!answer?.ok || input.value !== asked || form.dataset.sending) return;
+      input.setCustomValidity((await answer.json()).errors.join(" "));
+      judge(input);
+    };
     let pressed = false;
     document.addEventListener("pointerdown", () => { pressed = true; }, true);
     for (const event of ["pointerup", "pointercancel"]) document.addEventListener(event, () => { pressed = false; }, true);
     on("focusout", "form[method=post] :is(input, select, textarea):not(dialog *, [data-must-equal])", (e, input) => {
       // A button must not move while the pointer presses it.
-      if (pressed) document.addEventListener("pointerup", () => setTimeout(judge, 0, input), { once: true });
-      else judge(input);
+      if (pressed) document.addEventListener("pointerup", () => setTimeout(ask, 0, input), { once: true });
+      else ask(input);
     });
-    on("input", "[aria-invalid]", (e, input) => { if (input.validity.valid) judge(input); });
+    on("input", "[aria-invalid]", (e, input) => {
+      if (input.form?.hasAttribute("data-check")) input.setCustomValidity("");
+      if (input.validity.valid) judge(input);
+    });
     ready.push((part) => $("[data-focus]", part)?.focus());
+  };
+
+  // What was entered in a form survives an expired session: it waits in this tab until the same person is back from signing in.
+  const drafts = () => {
+    const KEY = "portico-draft";
+    const who = $(".user-name")?.textContent;
+    const fields = (form) => [...form.elements].filter(({ name, type }) => name && !["hidden", "password", "file", "submit", "button", "select-multiple"].includes(type));
+    on("submit", "form[data-guard]", (e, form) => {
+      const values = fields(form).map(({ name, type, value, checked }) => ({ name, value, checked: ["checkbox", "radio"].includes(type) ? checked : null }));
+      try { sessionStorage.setItem(KEY, JSON.stringify({ who, action: form.getAttribute("action"), values })); } catch { /* private window */ }
+    });
+    if (!who) return; // nobody is signed in yet
+    let draft = null;
+    try { draft = JSON.parse(sessionStorage.getItem(KEY)); sessionStorage.removeItem(KEY); } catch { /* private window */ }
+    const form = draft?.who === who && $$("form[data-guard]").find((one) => one.getAttribute("action") === draft.action);
+    if (!form || !URL.canParse(document.referrer) || new URL(document.referrer).pathname !== "/sign-in") return;
+    for (const field of fields(form)) {
+      const kept = draft.values.find(({ name, value, checked }) => name === field.name && (checked === null || value === field.value));
+      if (!kept) continue;
+      if (kept.checked === null) field.value = kept.value; else field.checked = kept.checked;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    toast({ level: "info", message: "What you entered is back. It is not saved yet." });
   };
 
   const summaries = () => {
@@ -350,6 +395,28 @@
       const all = boxes.some((box) => !box.checked);
       boxes.forEach((box) => { if (box.checked !== all) box.click(); });
     });
+  };
+
+  // Which columns of a list are shown, as this browser remembers it by the list's name.
+  const columnChoice = () => {
+    const key = (menu) => `portico-columns-${menu.dataset.columns}`;
+    const apply = (menu) => {
+      const table = menu.parentElement.querySelector("table");
+      const hidden = $$("input", menu).filter((box) => !box.checked).map((box) => Number(box.value));
+      $$("tr", table).forEach((row) => [...row.children].forEach((cell, at) => cell.classList.toggle("column-hidden", hidden.includes(at))));
+    };
+    on("input", "[data-columns] input", (e, box) => {
+      const menu = box.closest("[data-columns]");
+      const labels = $$("input:not(:checked)", menu).map((one) => one.labels[0].textContent.trim());
+      try { localStorage.setItem(key(menu), JSON.stringify(labels)); } catch { /* private window */ }
+      apply(menu);
+    });
+    ready.push((part) => $$("[data-columns]", part).forEach((menu) => {
+      let labels = [];
+      try { labels = JSON.parse(localStorage.getItem(key(menu))) ?? []; } catch { /* private window */ }
+      $$("input", menu).forEach((box) => { box.checked = !labels.includes(box.labels[0].textContent.trim()); });
+      if (labels.length) apply(menu);
+    }));
   };
 
   const codeTabs = () => {
@@ -480,7 +547,7 @@
 
   // -- start ------------------------------------------------------------------------------------------------------
 
-  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, searching, times, zones, forms, summaries, checkLists, codeTabs, refreshing, charts.start]) begin();
+  for (const begin of [toasts, theme, sidebar, menus, dialogs, copying, keys, searching, times, zones, forms, drafts, summaries, checkLists, columnChoice, codeTabs, refreshing, charts.start]) begin();
   const arrived = (part) => ready.forEach((act) => act(part));
   arrived(document);
   // The requesting element may be gone after the swap, so look for new parts in the whole document.

@@ -11,10 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import msgspec
-from flask import request
+from flask import abort, jsonify, request
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -30,7 +31,7 @@ from wtforms import (
 )
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.fields.core import UnboundField
-from wtforms.validators import InputRequired, Length, NumberRange, Optional
+from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 from wtforms.widgets import TextInput
 
 from app.domain import fields
@@ -41,6 +42,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound="type[EditForm]")
 
+CHECK = "X-Check-Field"
 PERCENT = re.compile(r"\d{1,3}")
 
 
@@ -109,6 +111,20 @@ class JsonField(TextAreaField):
         return "" if self.data is None else json.dumps(self.data, indent=2, ensure_ascii=False)
 
 
+def judged(check: Callable[[Any], object]) -> Callable[[Any, Field], None]:
+    """A validator that runs a check of the domain on what was entered, so that one answer names all that is wrong."""
+
+    def judge(form: Any, field: Field) -> None:
+        if field.errors or field.data in (None, "", []):
+            return
+        try:
+            check(field.data)
+        except DomainError as error:
+            raise ValidationError(error.message) from None
+
+    return judge
+
+
 def is_confirmed_by(name: str) -> bool:
     """Whether the request contains the name of the object, as `ui.confirm_form(typed=name)` asks for."""
     return request.form.get("confirm") == name
@@ -135,7 +151,25 @@ class EditConflict(Conflict):
     """Somebody else has changed the object since the form was opened."""
 
 
-class EditForm(FlaskForm):
+class CheckedForm(FlaskForm):
+    """A form whose fields can be checked one by one before it is sent: scripts ask when a field loses focus.
+
+    The request is the same POST with the name of the field in the header `X-Check-Field`. Its answer has the errors of that
+    field alone, and nothing after the form's own validation runs.
+    """
+
+    checks_fields = True
+
+    def validate_on_submit(self, extra_validators: Any = None) -> bool:
+        valid: bool = super().validate_on_submit(extra_validators)
+        name = request.headers.get(CHECK)
+        if name is not None:
+            errors = self[name].errors if name in self else ()
+            abort(jsonify(errors=[str(error) for error in errors]))
+        return valid
+
+
+class EditForm(CheckedForm):
     """A form that edits an existing object. It carries the version with which it was opened: a digest of all its
     values. So it notices a change of anything that it shows, wherever the change was made.
 
@@ -263,6 +297,7 @@ def with_inputs(
 
 def input_of(field: fields.Field, *, default: Any) -> Any:
     """The input that shows and reads a field. `default` is its value if it is neither filled in nor sent."""
+    checked = judged(partial(fields.usable, field))
     attributes: dict[str, Any] = dict(field.attributes)
     arguments: dict[str, Any] = {"description": field.help, "default": default, "render_kw": attributes}
     validators: list[Any] = [InputRequired(field.needed)] if field.required else []
@@ -277,6 +312,7 @@ def input_of(field: fields.Field, *, default: Any) -> Any:
             return SelectMultipleField(field.title, validators, choices=choices, **arguments)
         return (RadioField if field.spread else SelectField)(field.title, validators, choices=choices, **arguments)
     if field.several:
+        validators.append(checked)
         return WordsField(field.title, validators, **arguments | {"render_kw": {"autocomplete": "off", **attributes}})
     if field.is_whole:
         attributes |= {"inputmode": "numeric", "min": field.least}
@@ -289,6 +325,7 @@ def input_of(field: fields.Field, *, default: Any) -> Any:
     if field.most < fields.UNBOUNDED:
         attributes["maxlength"] = field.most
         validators.append(Length(max=field.most, message="Use at most %(max)d characters."))
+    validators.append(checked)
     if field.lines > 1:
         attributes["rows"] = field.lines
         return TextAreaField(field.title, validators, **arguments)

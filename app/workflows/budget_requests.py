@@ -22,7 +22,7 @@ from app.domain.person import Person
 from app.domain.teams import Membership
 from app.extensions import Base, db
 from app.ledger import budgets as books
-from app.metering import money, periods
+from app.metering import forecast, money, periods
 from app.runtime.ids import new_id
 from app.workflows import credits
 
@@ -160,11 +160,8 @@ def period_costs(payer: Payer) -> list[PeriodCost]:
     spells: list[PeriodCost] = []
     for window, cost in zip(windows, books.spent_in(payer.kind, payer.id, *spans), strict=True):
         ends = window.end_ms < periods.FOR_EVER_MS
-        forecast = None
-        if ends and not spells:
-            passed = max(moment_ms - window.start_ms, 1)
-            forecast = cost * (window.end_ms - window.start_ms) // passed
-        spells.append(PeriodCost(from_ms(window.start_ms), from_ms(window.end_ms) if ends else None, cost, forecast))
+        expected = forecast.at_end(cost, window, moment_ms) if not spells else None
+        spells.append(PeriodCost(from_ms(window.start_ms), from_ms(window.end_ms) if ends else None, cost, expected))
     return spells
 
 

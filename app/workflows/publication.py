@@ -36,6 +36,7 @@ from app.domain.person import PARTS, Person
 from app.domain.prompts import Prompt, PromptVersion
 from app.domain.providers import Endpoint, Provider
 from app.domain.search import one_of
+from app.domain.settings import Setting
 from app.domain.subscriptions import Subscription, usable
 from app.domain.teams import Membership, Team
 from app.domain.tokens import AccessToken
@@ -440,6 +441,7 @@ def _directory(session: Session) -> directory.Directory:
         models=tuple(model_record(row) for row in session.scalars(select(Model).order_by(Model.name))),
         providers=tuple(provider_record(row) for row in session.scalars(select(Provider).order_by(Provider.name))),
         endpoints=tuple(endpoint_record(row) for row in session.scalars(select(Endpoint).order_by(Endpoint.path))),
+        settings={row.key: row.value for row in session.scalars(select(Setting).order_by(Setting.key))},
     )
 
 

@@ -116,3 +116,26 @@ def test_the_form_of_a_key_sums_up_what_will_be_made(visit, newcomer):
         "Time zone of the period": "UTC",
         "Alert at": "80",
     }
+
+
+def test_back_and_a_reload_show_a_new_key_no_more_and_leaving_asks_until_it_is_stored(visit, newcomer):
+    person = visit().sign_in(newcomer, PASSWORD)
+    person.open("/models/echo-1")
+    person.press("Subscribe")
+    person.sees("subscribed to echo-1")
+    person.open("/keys/new?model=echo-1")
+    person.page.locator("[name=name]").fill("desk")
+    person.press("Create key")
+    secret = person.page.locator("#made-key").inner_text().strip()
+    asked = []
+    person.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    person.page.get_by_role("link", name="All keys").click()
+    person.page.wait_for_timeout(300)
+    assert asked == ["beforeunload"]
+    assert person.page.locator("#made-key").inner_text().strip() == secret
+    person.follow("I have stored it")
+    person.page.go_back()
+    person.page.get_by_text("This has already been shown").wait_for()
+    person.page.reload()
+    assert secret not in person.page.content()
+    assert asked == ["beforeunload"]

@@ -58,3 +58,19 @@ def test_the_menu_of_the_only_row_is_not_cut_off(visit, newcomer, portico, admin
     menu.wait_for()
     if scripts or height == 900:  # else it is for the person to scroll
         assert menu.evaluate(WHOLLY_SEEN)
+
+
+def test_a_column_that_was_hidden_stays_hidden_on_every_visit(visit, portico, newcomer):
+    admin = visit(viewport={"width": 1440, "height": 900}).sign_in("admin", portico.admin_password)
+    page = admin.open("/admin/people")
+    head = page.get_by_role("columnheader", name="Groups")
+    head.wait_for()
+    page.locator("summary").filter(has_text="Columns").click()
+    page.get_by_role("checkbox", name="Groups").uncheck()
+    head.wait_for(state="hidden")
+    page = admin.open("/admin/people?role=user")
+    page.get_by_role("columnheader", name="Role").wait_for()
+    head.wait_for(state="hidden")
+    page.locator("summary").filter(has_text="Columns").click()
+    page.get_by_role("checkbox", name="Groups").check()
+    head.wait_for()

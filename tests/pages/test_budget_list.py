@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+
 import pytest
 from flask import Flask
 from sqlalchemy import select
@@ -112,3 +115,22 @@ def test_a_scope_that_is_gone_is_left_out_of_the_rows(app: Flask, spending: dict
         shown = budget_list.rows(found)
         assert {row.payer.id for row in shown} == set(spending.values()) < {one.scope_id for one in found}
         assert [row.payer.id for row in budget_list.every_row(iter(found))] == [row.payer.id for row in shown]
+
+
+def test_a_forecast_above_the_limit_is_found_and_the_highest_comes_first(
+    app: Flask, people: People, set_clock: Callable[[datetime], None]
+) -> None:
+    def listed(**filters: str) -> list[str]:
+        with app.test_request_context():
+            query = budget_list.search(**filters).order_by(None).order_by(budget_list.columns()["forecast"].desc())
+            return [one.scope_id for one in db.session.scalars(query)]
+
+    set_clock(datetime(2026, 11, 11, tzinfo=UTC))  # a third of the month is over
+    for person, spent in ((people.owner, 4), (people.stranger, 3)):
+        transaction(budgets.set_budget, "user", person.id, by=None, limit="10", period="month")
+        keep(person.id, spent * NANO)
+    transaction(budgets.set_budget, "user", people.admin.id, by=None, limit="10", period="total")
+    assert listed() == [people.owner.id, people.stranger.id, people.admin.id]
+    assert listed(state="forecast") == [people.owner.id]
+    set_clock(datetime(2026, 11, 2, tzinfo=UTC))
+    assert listed(state="forecast") == [], "too early in the month to tell"

@@ -127,6 +127,7 @@ MACROS = {
     "money": "{{ ui.money(125000) }}{{ ui.money(none) }}{{ ui.count(12345) }}{{ ui.count(none) }}",
     "time": "{{ ui.time(moment) }}{{ ui.time(none) }}{{ ui.time(moment, 'day') }}",
     "tile": "{% call ui.tiles() %}{{ ui.tile('Spend', '$1', change='+1%', good=false, spark=[1, 2, 0]) }}{{ ui.tile('None', '0', spark=[0]) }}{% endcall %}",
+    "forecast": "{{ ui.forecast({'forecast_nano': 5, 'will_exceed': true}) }}{{ ui.forecast({'forecast_nano': none, 'period': 'month', 'counted_nano': 1}) }}",
     "budget_bar": "{{ ui.budget_bar(1, 1, 10) }}{{ ui.budget_bar(5, 0, none) }}{{ ui.budget_bar(5, 0, 0) }}{{ ui.remaining({'over_nano': 0, 'remaining_nano': 5}) }}{{ ui.remaining({'over_nano': 5}) }}{{ ui.meter(1, 4, 'Requests') }}",
     "dates": "{{ ui.toolbar('/u', filters=[{'name': 'from', 'label': 'First day', 'kind': 'date', 'value': none}, {'name': 'tz', 'label': 'Zone', 'options': [('UTC', 'UTC')], 'value': 'UTC', 'required': true, 'zones': true}], id='zones') }}",
     "heat_map": "{{ ui.heat_map('Requests by hour', [('Mon', [{'text': '1k', 'grade': 5}] * 24)]) }}",

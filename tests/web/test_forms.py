@@ -275,3 +275,32 @@ def test_what_is_kept_and_what_is_typed_compare_alike_and_differences_are_in_pla
         ]
         assert mine.version.data == version
         assert mine.save(now, lambda: "saved") == "saved"
+
+
+def test_one_field_of_a_form_is_checked_without_anything_being_done(
+    people: People,  # noqa: F811
+    signed_in: Callable[[str], Browser],  # noqa: F811
+) -> None:
+    owner = signed_in("owner")
+    form = {"csrf_token": owner._token, "name": "x" * 101, "reach": "all", "lifetime": "30", "timezone": "Mars/Olympus"}
+    told = {}
+    for name in ("name", "timezone", "note", "no-field"):
+        answer = owner._ask(owner.client.post, "/keys", data=form, headers={"X-Check-Field": name})
+        told[name] = (answer.status_code, answer.get_json()["errors"])
+    assert told["timezone"] == (200, ["Enter a time zone such as Europe/Berlin."])
+    assert [told["note"], told["no-field"]] == [(200, []), (200, [])]
+    assert told["name"][1] == ["Use at most 100 characters."]
+    assert owner.page("/keys").rows == []
+
+
+def test_all_that_is_wrong_is_named_by_one_answer_and_the_form_warns_before_it_is_left(
+    people: People,  # noqa: F811
+    signed_in: Callable[[str], Browser],  # noqa: F811
+) -> None:
+    admin = signed_in("admin")
+    form = {"limit": "much", "period": "month", "timezone": "Mars/Olympus", "thresholds": "0", "action": "notify"}
+    refused = admin.post("/admin/budgets/user/owner", **form)
+    assert refused.status_code == 422
+    assert set(read(refused).errors) == {"Budget", "Time zone of the period", "Alert at"}
+    assert 'data-changed="yes"' in refused.text
+    assert "data-changed" not in admin.get("/admin/budgets/user/owner").text

@@ -19,11 +19,11 @@ from app.pages import budgets as budget_pages
 from app.pages.budget_forms import BudgetFields
 from app.pages.history import history_lines
 from app.web import exports
-from app.web.forms import EditForm, PercentsField, blame
+from app.web.forms import EditForm, PercentsField, blame, judged
 from app.web.lists import Listing, filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
 
-FILTERS = ("near", "exhausted")
+FILTERS = ("near", "exhausted", "forecast")
 bp = Blueprint("budgets", __name__)
 
 
@@ -32,6 +32,7 @@ class BudgetForm(BudgetFields, EditForm):
 
     thresholds = PercentsField(
         "Alert at",
+        [judged(budgets.read_thresholds)],
         default=list(budgets.THRESHOLDS),
         description="Percentages of the limit, separated by commas. You are notified once per period. Empty for none.",
         render_kw={"autocomplete": "off"},

@@ -11,10 +11,10 @@ from wtforms.validators import InputRequired, Length, NumberRange
 from app.blueprints.admin.person import me
 from app.domain import deliveries, invitations
 from app.domain.errors import DomainError
-from app.domain.invitations import LONGEST_DAYS, STATUSES
+from app.domain.invitations import LONGEST_DAYS, STATUSES, Invitation
 from app.domain.person import ROLE_NAMES
 from app.extensions import transaction
-from app.web import links
+from app.web import links, one_time
 from app.web.forms import WordsField, blame
 from app.web.lists import filters_from_request, list_page
 from app.web.render import render, see_other, toast_next
@@ -67,7 +67,7 @@ def new() -> Response:
 
 @bp.post("/admin/invitations")
 def create() -> Response:
-    """This response is the only one that ever contains the link."""
+    """Creates an invitation, whose link the next page shows once."""
     form = InvitationForm()
     if not form.validate_on_submit():
         return _form(form, 422)
@@ -84,8 +84,27 @@ def create() -> Response:
     except DomainError as error:
         blame(form, error)
         return _form(form, 422)
-    mailed = bool(created.email) and deliveries.mails()
-    response = render("admin/invitations/made.html", status=201, invitation=created, link=link, mailed=mailed)
+    address = url_for("admin.invitations.link", id=created.id)
+    return one_time.show_once(created.id, link, address, lambda text: _with_link(created, text))
+
+
+@bp.get("/admin/invitations/<id>/link")
+def link(id: str) -> Response:
+    """Shows the link of a new invitation the first time that it is asked for."""
+    invitation = invitations.invitation(id)
+    text = one_time.take(id)
+    if text is None:
+        words = (
+            "The link of an invitation is shown only once. If it is lost, withdraw the invitation and create another."
+        )
+        return one_time.gone("Invitation", words, url_for("admin.invitations.index"))
+    return _with_link(invitation, text)
+
+
+def _with_link(invitation: Invitation, text: str) -> Response:
+    """The only response that ever contains the link."""
+    mailed = bool(invitation.email) and deliveries.mails()
+    response = render("admin/invitations/made.html", invitation=invitation, link=text, mailed=mailed)
     response.headers["Cache-Control"] = "no-store"
     return response
 

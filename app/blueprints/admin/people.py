@@ -29,7 +29,7 @@ from app.pages.budget_forms import BudgetFields
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.planner import Filters
-from app.web import exports
+from app.web import exports, one_time
 from app.web.forms import EditForm, blame, is_confirmed_by, with_inputs
 from app.web.lists import filters_from_request, list_page, page_of
 from app.web.render import render, see_other, toast_next
@@ -188,7 +188,7 @@ def password(username: str) -> Response:
 
 @bp.post("/admin/people/<username>/password")
 def set_password(username: str) -> Response:
-    """Sets a temporary password. This response is the only one that ever contains it."""
+    """Sets a temporary password, which the next page shows once."""
     person = identity.named(username)
     if person.id == me().id:
         toast_next("warning", "Change your own password in the menu at your name.")
@@ -196,7 +196,24 @@ def set_password(username: str) -> Response:
     text = identity.random_password()
     hashed = passwords.hashed(text)
     transaction(identity.update, person, by=me(), password=hashed)
-    response = render("admin/people/password_made.html", status=201, person=identity.named(username), text=text)
+    person, address = identity.named(username), url_for("admin.people.temporary_password", username=username)
+    return one_time.show_once(person.id, text, address, lambda password: _with_password(person, password))
+
+
+@bp.get("/admin/people/<username>/temporary-password")
+def temporary_password(username: str) -> Response:
+    """Shows a temporary password the first time that it is asked for."""
+    person = identity.named(username)
+    text = one_time.take(person.id)
+    if text is None:
+        words = "A temporary password is shown only once. If it is lost, set another."
+        return one_time.gone(username, words, url_for("admin.people.detail", username=username))
+    return _with_password(person, text)
+
+
+def _with_password(person: Person, text: str) -> Response:
+    """The only response that ever contains a temporary password."""
+    response = render("admin/people/password_made.html", person=person, text=text)
     response.headers["Cache-Control"] = "no-store"
     return response
 

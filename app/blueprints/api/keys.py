@@ -88,9 +88,11 @@ class KeyPage(CursorPage, kw_only=True):
 
 
 class NewKey(NewKeyBody, kw_only=True):
+    """Without `expires_at` a key gets the default lifetime (setting `keys.default_lifetime_days`); null means no end."""
+
     team_id: Annotated[str, Meta(max_length=36)] | None = None
     budget: BudgetBody | None = None
-    expires_at: datetime | None = None
+    expires_at: datetime | None | UnsetType = UNSET
 
 
 class KeyChange(KeyBody, kw_only=True):
@@ -187,7 +189,7 @@ def create(body: NewKey) -> NewlyMadeKey:
         by=me(),
         team=team,
         budget=body.budget.to_changes() if body.budget else None,
-        expires_at=utc(body.expires_at),
+        expires_at=keys.default_end() if body.expires_at is UNSET else utc(body.expires_at),
         **sent_members(body, "team_id", "budget", "expires_at"),
     )
     return NewlyMadeKey(key=text, **_fields(key))

@@ -18,6 +18,7 @@ from app.domain.errors import DomainError
 from app.domain.person import ROLE_NAMES, THEMES, Person, covered
 from app.extensions import db, transaction
 from app.metering import periods
+from app.web import one_time
 from app.web.forms import blame
 from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
@@ -109,7 +110,7 @@ def end_other_sessions() -> Response:
 
 @bp.post("/account/tokens")
 def create_token() -> Response:
-    """Creates an access token. This response is the only one that ever contains it."""
+    """Creates an access token, which the next page shows once."""
     person, form = me(), _token_form(me())
     if not form.validate_on_submit():
         return _page("tokens", 422, form=form)
@@ -119,9 +120,19 @@ def create_token() -> Response:
         )
     except DomainError as error:
         return _page("tokens", blame(form, error, scope="scopes"), form=form)
-    response = render("portal/account/token.html", status=201, token=grant.token, text=grant.access_token)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    token, address = grant.token, url_for("portal.account.token", id=grant.token.id)
+    return one_time.show_once(token.id, grant.access_token, address, lambda text: _with_token(token, text))
+
+
+@bp.get("/account/tokens/<id>")
+def token(id: str) -> Response:
+    """Shows a new access token the first time that it is asked for."""
+    found = tokens.get_own(me(), id)
+    text = one_time.take(id)
+    if text is None:
+        words = "An access token is shown only once. If it is lost, revoke it and create another."
+        return one_time.gone(found.name or "Access token", words, url_for("portal.account.index", section="tokens"))
+    return _with_token(found, text)
 
 
 @bp.get("/account/tokens/<id>/revocation")
@@ -146,6 +157,13 @@ def export() -> Response:
     response = Response(document, mimetype="application/json")
     name = f"portico-{person.username}-{clock.now():%Y-%m-%d}.json"
     response.headers.set("Content-Disposition", "attachment", filename=name)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _with_token(token: tokens.AccessToken, text: str) -> Response:
+    """The only response that ever contains an access token."""
+    response = render("portal/account/token.html", token=token, text=text)
     response.headers["Cache-Control"] = "no-store"
     return response
 

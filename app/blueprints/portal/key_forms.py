@@ -22,22 +22,16 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import Length, Optional
 
+from app import current
 from app.clock import LATEST, now
-from app.domain import budgets, fields
+from app.domain import budgets, fields, keys
 from app.domain.keys import UNSET, ApiKey, KeyFields
 from app.metering import money
-from app.web.forms import EditForm, PercentsField, with_inputs
+from app.pages.budget_forms import amount_judged, timezone_judged
+from app.web.forms import EditForm, PercentsField, judged, with_inputs
 from app.web.idempotency import LONGEST_NUMBER
 
-LIFETIMES = [
-    SelectChoice("never", "Never"),
-    SelectChoice("30", "In 30 days"),
-    SelectChoice("60", "In 60 days"),
-    SelectChoice("90", "In 90 days"),
-    SelectChoice("180", "In 180 days"),
-    SelectChoice("365", "In a year"),
-    SelectChoice("date", "At the end of a date"),
-]
+LIFETIMES = (30, 60, 90, 180, 365)  # days
 UNCHANGED = SelectChoice("keep", "As it is now")
 PERIODS = [
     SelectChoice("day", "A day"),
@@ -64,26 +58,33 @@ class KeyForm(EditForm):
 
     reach = RadioField("Models", choices=REACHES, default="all")
     models = SelectMultipleField("Which models", validate_choice=False)
-    lifetime = SelectField("Expires", choices=LIFETIMES, default="never")
+    lifetime = SelectField("Expires")
     expires_on = DateField("Last day", [Optional()], description="Only for “At the end of a date”. Days end in UTC.")
     budget = StringField(
         "Budget",
+        [amount_judged],
         description="The most this key may spend in each period, such as 25 or 0.50. Empty for no limit of its own.",
         render_kw={"inputmode": "decimal", "autocomplete": "off"},
     )
     period = SelectField("Budget period", choices=PERIODS, default="month")
     timezone = StringField(
         "Time zone of the period",
+        [timezone_judged],
         default="UTC",
         description="Days, weeks and months begin at midnight there, such as Europe/Berlin.",
         render_kw={"list": "timezones", "autocomplete": "off", "spellcheck": "false"},
     )
     thresholds = PercentsField(
         "Alert at",
+        [judged(budgets.read_thresholds)],
         default=list(budgets.THRESHOLDS),
         description="Percentages of the budget at which you are notified, separated by commas. Empty for none.",
         render_kw={"autocomplete": "off"},
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lifetime.choices = lifetimes()
 
     def validate_models(self, field: SelectMultipleField) -> None:
         if self.reach.data == "some" and not field.data:
@@ -136,7 +137,11 @@ class SettingsForm(KeyForm):
         "Models",
         choices=[SelectChoice("all", "All models that its owner is subscribed to, also later ones"), REACHES[1]],
     )
-    lifetime = SelectField("Expires", choices=[UNCHANGED, *LIFETIMES], default="keep")
+    lifetime = SelectField("Expires", default="keep")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lifetime.choices = [UNCHANGED, *lifetimes()]
 
     @classmethod
     def of(cls, key: ApiKey) -> SettingsForm:
@@ -155,7 +160,7 @@ class SettingsForm(KeyForm):
             },
         )
         end = f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "never"
-        form.lifetime.choices = [SelectChoice(UNCHANGED.value, f"{UNCHANGED.label} ({end})"), *LIFETIMES]
+        form.lifetime.choices = [SelectChoice(UNCHANGED.value, f"{UNCHANGED.label} ({end})"), *lifetimes()]
         form.beside = key.expires_at
         return form.as_opened()
 
@@ -174,6 +179,18 @@ class RotationForm(FlaskForm):
 
     once = HiddenField(validators=[Length(max=LONGEST_NUMBER)])
     overlap_s = RadioField("When the old secret expires", choices=OVERLAPS, default="86400")
+
+
+def lifetimes() -> list[SelectChoice]:
+    """The choices of when a key expires, within the maximum of the organisation."""
+    most = current.config().keys.max_lifetime_days
+    usual = keys.default_lifetime_days()
+    offered = sorted({*(days for days in LIFETIMES if not most or days <= most), *([usual] if usual else [])})
+    return [
+        *([] if most else [SelectChoice("never", "Never")]),
+        *(SelectChoice(str(days), "In a year" if days == 365 else f"In {days} days") for days in offered),
+        SelectChoice("date", "At the end of a date"),
+    ]
 
 
 def _is_budget_of(key: ApiKey, budget: dict[str, Any] | None) -> bool:

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.blueprints.portal.key_forms import TEAM_REACHES, RotationForm, SettingsForm
-from app.blueprints.portal.keys import choose_among, shown_once, subscribed, timezones
+from app.blueprints.portal.keys import choose_among, lead_to_secret, subscribed, timezones
 from app.blueprints.portal.person import me
 from app.domain import keys
 from app.domain.errors import DomainError
@@ -76,7 +76,7 @@ def rotate(id: str) -> AnyResponse:
             "info", "This form has already rotated the key. A secret is shown only once; if it is lost, rotate again."
         )
         return _page_of(key)
-    return shown_once(keys.get_visible(person, created.id, change=True), created.secret, rotated=True)
+    return lead_to_secret(keys.get_visible(person, created.id, change=True), created.secret)
 
 
 @bp.get("/keys/<id>/secrets/<secret_id>/end")

@@ -1,6 +1,6 @@
 """API keys: create them, show their secret once, list them, and a page for each.
 
-A key's secret is only in the answer to the form that created it.
+A key's secret is only on the page that the form which created it leads to, and only once (`app.web.one_time`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from app.pages.snippets import VARIABLE, Pane, base_url, first_steps, quickstart
 from app.pages.usage import reader_of
 from app.reports import requests
 from app.reports.usage import Filters, Reader
+from app.web import one_time
 from app.web.forms import blame
 from app.web.idempotency import Created, create_once, fresh_number
 from app.web.links import url_if_served
@@ -72,6 +73,7 @@ def index() -> Response:
 def new() -> Response:
     form = NewKeyForm(formdata=None)
     form.once.data = fresh_number()
+    form.lifetime.data = str(keys.default_lifetime_days() or "never")
     team = my_team(request.args.get("team"))
     model_name = request.args.get("model", "")
     if model_name in subscribed(me(), team):
@@ -101,7 +103,18 @@ def create() -> AnyResponse:
             "info", "This form has already created its key. A key is shown only once; if it is lost, create another."
         )
         return see_other(url_for("portal.keys.detail", id=created.id))
-    return shown_once(keys.get_visible(person, created.id), created.secret)
+    return lead_to_secret(keys.get_visible(person, created.id), created.secret)
+
+
+@bp.get("/keys/<id>/secret")
+def secret(id: str) -> Response:
+    """Shows a new secret the first time that it is asked for."""
+    key = keys.get_visible(me(), id, change=True)
+    text = one_time.take(id)
+    if text is None:
+        words = "A secret is shown only once. If it is lost, rotate the key to get a new one."
+        return one_time.gone(key.name, words, url_for("portal.keys.detail", id=id))
+    return _with_secret(key, text)
 
 
 @bp.get("/keys/<id>")
@@ -166,16 +179,21 @@ def timezones() -> list[str]:
     return ["UTC", *sorted(name for name in periods.timezones() if name.startswith(CONTINENTS))]
 
 
-def shown_once(key: ApiKey, secret: str, *, rotated: bool = False) -> Response:
+def lead_to_secret(key: ApiKey, secret: str) -> Response:
+    """Redirects to the page that shows a new secret once."""
+    address = url_for("portal.keys.secret", id=key.id)
+    return one_time.show_once(key.id, secret, address, lambda text: _with_secret(key, text))
+
+
+def _with_secret(key: ApiKey, secret: str) -> Response:
     """The only response that ever contains a key's secret."""
     model = catalog.find_model((key.models or subscribed(key.person, key.team) or [""])[0])
     environment = f"{VARIABLE}={secret}\nPORTICO_BASE_URL={base_url()}\n"
     response = render(
         "portal/keys/made.html",
-        status=201,
         key=key,
         secret=secret,
-        rotated=rotated,
+        rotated=len(key.secrets) > 1,
         replaced=[old for old in key.secrets[1:] if not old.has_ended],
         panes=quickstart(model, secret) if model else first_steps(secret),
         clients=_client_panes(key, secret),

@@ -99,6 +99,13 @@ class Browser:
         token = self._token if page is None else token_of(self.get(page))
         return self._ask(self.client.post, path, data={"csrf_token": token, **form})
 
+    def secret_page(self, answer: TestResponse) -> TestResponse:
+        """The page that shows a secret once, to which the form's answer leads."""
+        assert answer.status_code == 303, answer.text
+        shown = self.get(answer.headers["Location"])
+        assert (shown.status_code, shown.headers["Cache-Control"]) == (200, "no-store")
+        return shown
+
     @staticmethod
     def _ask(method: Callable[..., TestResponse], path: str, **arguments: Any) -> TestResponse:
         """Asks outside of the test's own application context, whose `g` would remember who asked first."""

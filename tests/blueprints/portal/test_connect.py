@@ -227,7 +227,7 @@ def test_the_page_that_shows_a_secret_once_has_each_clients_block_with_it(
     owner = signed_in("owner")
     once = owner.page("/keys/new").form("/keys").sends["once"]
     form = {"once": once, "name": "laptop", "reach": "all", "lifetime": "never", "period": "month", "timezone": "UTC"}
-    made = read(owner.post("/keys", page="/keys/new", routing="free", **form))
+    made = read(owner.secret_page(owner.post("/keys", page="/keys/new", routing="free", **form)))
     secret = made.section("laptop").codes[0]
     clients = made.section("Clients")
     assert f"ANTHROPIC_AUTH_TOKEN={secret}" in clients.code("Claude Code")

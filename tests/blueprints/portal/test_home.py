@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+import redis
 
-from app import clock
+from app import clock, store
 from app.clock import now
 from app.domain import budgets
 from app.domain.catalog import Model
@@ -45,9 +46,10 @@ def test_what_needs_attention_is_told(people: People, small: Model, guarded: Mod
     make_key(people.owner, name="soon-over", expires_at=now() + timedelta(days=3))
     make_key(people.owner, name="long-lived", expires_at=now() + timedelta(days=60))
     page = owner.page("/home")
-    assert page.alert.heading == "The key soon-over expires in 2 days"
+    needs = page.section("Needs you")
+    assert "The key soon-over expires in 2 days" in [link.text for link in needs.links]
     assert "long-lived" not in page
-    assert page.section("Requests for access").hrefs == ["/models/lab/guarded"]
+    assert page.section("Your models").hrefs == ["/subscriptions", "/models/lab/guarded"]
     assert [item.hrefs for item in page.section("Newest models").items] == [["/models/lab/guarded"], ["/models/small"]]
 
 
@@ -69,8 +71,9 @@ def test_the_whole_portal_is_told_to_admins_only(
     subscribe(people.owner, guarded)
     use(people.owner, small, clock.now_ms())
     for name in ("admin", "auditor"):
-        system = signed_in(name).page("/home").section("The whole portal today")
-        assert system.link("1 request waits for a decision").href == "/admin/approvals"
+        page = signed_in(name).page("/home")
+        system = page.section("The whole portal today")
+        assert page.section("Needs you").link("1 request waits for a decision").href == "/admin/approvals"
         assert system.facts == {
             "People": "4", "Active today": "1", "Requests today": "1", "Tokens today": "1,500", "Failed today": "0",
             "Refused today": "0", "Cost today": "<$0.01",
@@ -89,3 +92,27 @@ def test_what_teams_paid_is_told_apart_from_ones_own_budget(people: People, smal
     assert page.definition("Spent this month") == "$0.35" and "$0.06 of it paid by teams" in page.text
     budget = page.section("Your budget")
     assert "includes calls that your teams pay" in budget and "of $0.005" in budget
+
+
+def test_a_budget_that_is_nearly_used_up_needs_somebody_but_the_organisations_is_for_admins(
+    people: People, small: Model, signed_in: SignedIn, wire: redis.Redis
+) -> None:
+    assert "Nothing needs you" not in signed_in("owner").page("/home"), "a newcomer has steps to take"
+    for kind, id in (("user", people.owner.id), ("organisation", "default")):
+        transaction(budgets.set_budget, kind, id, by=people.admin, limit="5", period="total")
+        wire.hset(store.spent(kind, id, "total"), "spent", 4_500_000_000)
+    assert [link.text for link in signed_in("owner").page("/home").section("Needs you").links] == [
+        "Your budget is nearly used up"
+    ]
+    assert [link.text for link in signed_in("admin").page("/home").section("Needs you").links] == [
+        "The organisation’s budget is nearly used up"
+    ]
+
+
+def test_the_last_requests_and_the_models_to_call_are_there(people: People, small: Model, signed_in: SignedIn) -> None:
+    subscribe(people.owner, small)
+    key, _ = make_key(people.owner)
+    use(people.owner, small, clock.now_ms(), key_id=key)
+    page = signed_in("owner").page("/home")
+    assert page.section("Your models").hrefs == ["/subscriptions", "/models/small"]
+    assert len(page.section("Your last requests").table().rows) == 1

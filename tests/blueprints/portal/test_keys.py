@@ -56,9 +56,8 @@ def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
         "budget": "12.50", "period": "week", "timezone": "Europe/Berlin", "thresholds": "90%, 60",
         "rpm": "60", "tpm": "9000", "max_parallel": "3",
     }  # fmt: skip
-    answer = owner.post("/keys", page="/keys/new", **form)
-    assert answer.status_code == 201
-    assert answer.headers["Cache-Control"] == "no-store"
+    led = owner.post("/keys", page="/keys/new", **form)
+    answer = owner.secret_page(led)
     [text] = set(KEY.findall(answer.text))
     assert is_well_formed(text)
     made = read(answer)
@@ -77,10 +76,14 @@ def test_a_key_is_shown_once_and_a_repeated_form_makes_no_second_one(
     assert budget.rules is not None
     assert budget.rules.thresholds == (60, 90)
 
-    again = owner.post("/keys", page="/keys/new", **form)  # as a second click does, whose answer is the one seen
-    assert (again.status_code, set(KEY.findall(again.text))) == (201, {text})
-    kept = [wire.get(name) or "" for name in wire.scan_iter("made*")]
-    assert len(kept) == 2
+    reloaded = owner.page(led.headers["Location"])  # so does Back
+    assert ("This has already been shown" in reloaded.headings, text in reloaded.text) == (True, False)
+    assert reloaded.link("Continue").href == f"/keys/{key.id}"
+
+    led = owner.post("/keys", page="/keys/new", **form)  # as a second click does, whose answer is the one seen
+    kept = [wire.get(name) or "" for name in (*wire.scan_iter("made*"), *wire.scan_iter("shown-once*"))]
+    assert len(kept) == 3
+    assert set(KEY.findall(owner.secret_page(led).text)) == {text}
     assert not any(text in value for value in kept)
     for name in list(wire.scan_iter("made-text:*")):
         assert 0 < wire.ttl(name) <= 60
@@ -114,11 +117,11 @@ def test_a_form_sent_four_times_at_once_makes_one_key_and_shows_it_to_all(
         client.set_cookie("portico_session", cookie.value)
         together.wait(10)
         answer = client.post("/keys", data={**form, "period": "month", "timezone": "UTC"})
-        return answer.status_code, set(KEY.findall(answer.text))
+        return answer.status_code, set(KEY.findall(client.get(answer.headers["Location"]).text))
 
     with ThreadPoolExecutor(4) as senders:
         answers = list(senders.map(send, range(4)))
-    assert {status for status, _ in answers} == {201}
+    assert {status for status, _ in answers} == {303}
     assert len(set.union(*(texts for _, texts in answers))) == 1
     db.session.rollback()
     assert len(list(db.session.scalars(keys.owned_by(people.owner)))) == 1
@@ -132,7 +135,7 @@ def test_a_form_that_was_refused_may_be_sent_again(
     form = {"once": once_of(owner), "name": "app", "reach": "all", "lifetime": "never", "period": "month"}
     refused = owner.post("/keys", page="/keys/new", **form, budget="5", timezone="Mars/Olympus")
     assert refused.status_code == 422
-    assert owner.post("/keys", page="/keys/new", **form, budget="5", timezone="UTC").status_code == 201
+    assert owner.post("/keys", page="/keys/new", **form, budget="5", timezone="UTC").status_code == 303
 
 
 BAD_FORMS: list[tuple[dict[str, str], str]] = [

@@ -359,7 +359,7 @@ def test_a_key_is_made_for_a_team_with_the_team_s_models(
     assert answer.status_code == 422
     assert "There is no subscription to lab/guarded" in (read(answer).field("Which models").error or "")
     assert read(answer).form("/keys").sends["team"] == team
-    assert member.post("/keys", page=page, models="small", **form).status_code == 201
+    assert member.post("/keys", page=page, models="small", **form).status_code == 303
     db.session.rollback()
     made = db.session.query(keys.ApiKey).filter_by(name="ours").one()
     assert (made.team_id, made.models) == (team, ["small"])
