@@ -11,7 +11,7 @@ from flask import Flask, g, session
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.domain import sessions
+from app.domain import audit_chain, sessions
 from app.domain.person import Person
 from app.extensions import csrf, db, init_database, login
 from app.runtime import health
@@ -23,7 +23,7 @@ from config import Config
 LARGEST_BODY = 4 * 1024 * 1024
 EXPIRY_SHOWN_FOR = timedelta(days=7)  # how long the cookie outlives its session, so that the sign-in page can say so
 
-__all__ = ["init_app", "publication"]
+__all__ = ["audit_chain", "init_app", "publication"]  # two modules that act when a unit of work commits
 
 
 def init_app(app: Flask, config: Config, *, pages: bool) -> None:

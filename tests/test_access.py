@@ -121,6 +121,7 @@ GET    /admin/announcement                              led 403 403 200 200
 POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
 POST   /admin/announcement/removal                      led 403 403 403 303
 GET    /admin/audit                                     led 403 403 200 200
+GET    /admin/audit/verification                        led 403 403 200 200
 GET    /admin/audit/{audit_entry}                       led 403 403 200 200
 GET    /admin/single-sign-on                            led 403 403 200 200
 POST   /admin/single-sign-on                            led 403 403 403 422 {"claims": "{}"}
@@ -273,6 +274,7 @@ POST   /admin/token/owner                               401 403 403 403 201
 GET    /admin/tokens                                    401 403 403 200 200
 DELETE /admin/token/owner/revoke                        401 403 403 403 204
 GET    /api/audit                                       401 403 403 200 200
+GET    /api/audit/verification                          401 403 403 200 200
 GET    /api/chargeback                                  401 403 403 200 200
 GET    /api/chargeback/file                             401 403 403 200 200
 GET    /api/budgets                                     401 200 200 200 200

@@ -95,6 +95,7 @@ ACTION_TITLES = {
     "token.issue": "Access token created",
     "token.revoke": "Access token revoked",
     "token.reuse": "Access token used twice",
+    "usage.export": "Usage exported",
 }
 KINDS = {  # what an action can be about
     "announcement": "announcement",
@@ -115,6 +116,7 @@ KINDS = {  # what an action can be about
     "subscription": "subscription",
     "team": "team",
     "token": "access token",
+    "usage": "usage",
     "user": "person’s budget",
 }
 LABELS = {
