@@ -50,6 +50,53 @@ def test_audit_verify_says_whether_the_log_is_intact(
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"entry {ids[1]} was edited.")
 
 
+def test_config_apply_brings_the_state_to_a_file_once(
+    people: People,  # noqa: F811
+    run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "portico.yml"
+    file.write_text("portico: 1\nproviders: [{name: Echo, provider: echo}]\nmodels: [{name: small}]\n")
+    assert run("config", "apply", "--file", str(file), "--dry-run") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "It would be: 2 created, 0 updated, 0 deleted."
+    assert run("config", "apply", "--file", str(file)) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "create provider Echo"
+    assert run("config", "apply", "--file", str(file)) == 0
+    assert capsys.readouterr().out == "Done: nothing to change.\n"
+    file.write_text(
+        "portico: 1\nmodels: [{name: small, status: hidden}]\nproviders: [{name: New, provider: openai, secrets: [api_key]}]"
+    )
+    assert run("config", "apply", "--file", str(file), "--prune") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert '  status: "active" -> "hidden"' in said
+    assert "New is disabled until somebody enters its api_key" in said
+    assert said[-1] == "Done: 1 created, 1 updated, 1 deleted."
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("portico: 2", "config.portico: "),
+        ("{", "cannot be read"),
+        ("portico: 1\nmodels: [{name: a b}]", "config.models[0].name: "),
+    ],
+)
+def test_a_file_that_does_not_fit_changes_nothing(
+    people: People,  # noqa: F811
+    run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    document: str,
+    reason: str,
+) -> None:
+    file = tmp_path / "portico.json"
+    file.write_text(document)
+    assert run("config", "apply", "--file", str(file)) == 2
+    assert reason in capsys.readouterr().err
+    assert run("config", "apply", "--file", str(tmp_path / "none")) == 2
+
+
 def test_a_command_that_cannot_work_says_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -275,6 +275,16 @@ GET    /admin/tokens                                    401 403 403 200 200
 DELETE /admin/token/owner/revoke                        401 403 403 403 204
 GET    /api/audit                                       401 403 403 200 200
 GET    /api/audit/verification                          401 403 403 200 200
+GET    /api/configs                                     401 403 403 200 200
+POST   /api/configs                                     401 403 403 403 201 {"name": "Another"}
+GET    /api/configs/export                              401 403 403 200 200
+POST   /api/configs/import                              401 403 403 403 200 {"config": {"portico": 1}}
+GET    /api/configs/{saved_config}                      401 403 403 200 200
+PUT    /api/configs/{saved_config}                      401 403 403 403 200 {"name": "Renamed"}
+DELETE /api/configs/{saved_config}                      401 403 403 403 204
+GET    /api/configs/{saved_config}/export               401 403 403 200 200
+GET    /api/configs/{saved_config}/diff                 401 403 403 200 200
+POST   /api/configs/{saved_config}/activate             401 403 403 403 200
 GET    /api/chargeback                                  401 403 403 200 200
 GET    /api/chargeback/file                             401 403 403 200 200
 GET    /api/budgets                                     401 200 200 200 200

@@ -296,7 +296,8 @@ def _answer(operation: Operation, status: int, schemas: _Schemas) -> dict[str, A
     if status in REFUSALS:
         return {"$ref": f"#/components/responses/{REFUSALS[status][0]}"}
     if operation.file is not None:
-        return {"description": "The file.", "content": {operation.file: {"schema": {"type": "string"}}}}
+        kind = "object" if operation.file == "application/json" else "string"
+        return {"description": "The file.", "content": {operation.file: {"schema": {"type": kind}}}}
     if operation.answer is None:
         return {"description": "Done."}
     words = {200: "The object.", 201: "Created."}[status]
