@@ -117,6 +117,19 @@ GET    /teams/new                                       led 200 200 200 200
 POST   /teams/invitations/{team_invitation}/answer      led 303 404 404 403 {"answer": "accept"}
 
 # The admins' pages
+GET    /admin/configs                                   led 403 403 200 200
+POST   /admin/configs                                   led 403 403 403 303 {"name": "Another"}
+GET    /admin/configs/new                               led 403 403 200 200
+GET    /admin/configs/export                            led 403 403 200 200
+GET    /admin/configs/import                            led 403 403 200 200
+POST   /admin/configs/import                            led 403 403 403 422 {"document": "{}"}
+GET    /admin/configs/{saved_config}                    led 403 403 200 200
+POST   /admin/configs/{saved_config}                    led 403 403 403 303 {"name": "Renamed"}
+GET    /admin/configs/{saved_config}/export             led 403 403 200 200
+GET    /admin/configs/{saved_config}/activation         led 403 403 200 200
+POST   /admin/configs/{saved_config}/activation         led 403 403 403 303
+GET    /admin/configs/{saved_config}/deletion           led 403 403 200 200
+POST   /admin/configs/{saved_config}/deletion           led 403 403 403 303
 GET    /admin/announcement                              led 403 403 200 200
 POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
 POST   /admin/announcement/removal                      led 403 403 403 303

@@ -130,6 +130,7 @@ class Seed:
         config = load(self.portico.env)
         team, team_key = self._team(ada)
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
+        saved = self.admin.get(f"{self.portico.url}/api/configs", timeout=10).json()["data"][0]["id"]
         last = _post_past(config, user["id"], [key["id"] for key in keys], cloud)
         _post_of_team(config, user["id"], team, team_key, cloud)
         request_id = self._budgets(ada, keys[0]["id"], team)
@@ -138,6 +139,7 @@ class Seed:
             "decision": f"/admin/subscriptions/{pending}/decision",
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
+            "config": f"/admin/configs/{saved}",
             "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}",
             "request": f"/activity/{last}", "team": f"/teams/{team}", "budget_request": f"/budget-requests/{request_id}",
         }  # fmt: skip
@@ -438,9 +440,15 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-invitations", "admin", "/admin/invitations"
     yield "admin-invitation-new", "admin", "/admin/invitations/new"
     yield "admin-announcement", "admin", "/admin/announcement"
+    yield "admin-configs", "admin", "/admin/configs"
+    yield "admin-config-new", "admin", "/admin/configs/new"
+    yield "admin-config-import", "admin", "/admin/configs/import"
+    yield "admin-config", "admin", seeded["config"]
+    yield "admin-config-activation", "admin", f"{seeded['config']}/activation"
     yield "admin-deliveries", "admin", "/admin/deliveries"
     yield "admin-audit", "admin", "/admin/audit"
     yield "admin-audit-key", "admin", "/admin/audit?kind=key"
+    yield "admin-audit-verification", "admin", "/admin/audit/verification"
     yield "admin-audit-none", "admin", "/admin/audit?q=nothing+of+this+name"
     yield "admin-jobs", "admin", "/admin/jobs"
     yield "admin-budget-requests", "admin", "/admin/budget-requests"

@@ -71,6 +71,7 @@ ADMIN: dict[str, tuple[Entry, ...]] = {
     "Catalogue": (
         Entry("Providers", "/admin/providers", "plug"),
         Entry("Model catalogue", "/admin/models", "layers"),
+        Entry("Configurations", "/admin/configs", "list-checks"),
     ),
     "Money": (
         Entry("Organisation usage", "/admin/usage", "activity"),
