@@ -119,6 +119,7 @@ class Security(Section, frozen=True):
     session_secret: str | None = None
     key_pepper: str | None = None
     encryption_keys: list[str] | None = None  # newest first; Fernet keys
+    encryption_key_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 90  # a key of that age is replaced; 0: never
     audit_key: str | None = None  # chains the audit log; without it a change of that log can't be hidden
 
 
@@ -338,6 +339,12 @@ class Config(Section, frozen=True):
             kept.encryption_keys or made["encryption_keys"],
             kept.audit_key or made["audit_key"],
         )
+
+    def encryption_keys(self) -> tuple[bytes, ...]:
+        """The encryption keys as they are now, after a rotation perhaps: the active one first. It makes none. Raises `OSError`
+        or `ValueError` where the file cannot be read."""
+        kept = self.security.encryption_keys or json.loads(self.secrets_file.read_text())["encryption_keys"]
+        return tuple(key.encode() for key in kept)
 
 
 def _secrets(session_secret: str, key_pepper: str, encryption_keys: list[str], audit_key: str) -> Secrets:

@@ -17,10 +17,11 @@ from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import create_app
-from app.domain import audit_chain
+from app.domain import audit_chain, encryption_keys
 from app.domain.errors import DomainError
+from app.extensions import transaction
 from app.runtime import logs
-from app.workflows import config_changes
+from app.workflows import config_changes, key_rotation
 from config import ConfigError, load
 
 GOOD, WRONG, FAILED = 0, 1, 2
@@ -65,6 +66,24 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def rotate_encryption(_: argparse.Namespace) -> int:
+    """Moves every secret to another encryption key, and waits for it."""
+
+    def tell(done: int, total: int) -> None:
+        print(f"{done:,} of {total:,} secrets", flush=True)
+
+    transaction(key_rotation.start, by=None)
+    rotation = key_rotation.run(tell)
+    if rotation is None:  # the worker was quicker
+        rotation = encryption_keys.latest()
+    assert rotation is not None
+    if rotation.state == "failed":
+        print(f"The rotation failed: {rotation.error}")
+        return WRONG
+    print(f"Every secret is sealed with the key {rotation.to_key} now: {rotation.total:,} secrets.")
+    return GOOD
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app", description="Commands for operators of Portico.")
     nouns = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -76,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument("--prune", action="store_true", help="delete what the file does not name")
     apply.add_argument("--dry-run", action="store_true", help="only say what would change")
     apply.set_defaults(run=apply_config)
+    encryption = nouns.add_parser("encryption", help="the encryption key").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    encryption.add_parser("rotate", help="move every secret to another key").set_defaults(run=rotate_encryption)
     return parser
 
 

@@ -14,7 +14,7 @@ from alembic.config import Config as AlembicConfig
 from redis import RedisError
 
 from app import create_app
-from app.domain import catalog, identity, passwords, providers
+from app.domain import catalog, encryption_keys, identity, passwords, providers
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
 from app.extensions import MIGRATIONS, db, transaction
@@ -59,6 +59,7 @@ def _create_first_content(config: Config) -> list[str]:
         if config.demo_enabled:
             lines += _demo(admin)
     config_changes.ensure_first()
+    encryption_keys.note_keys()
     return lines
 
 

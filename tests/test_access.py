@@ -130,6 +130,8 @@ GET    /admin/configs/{saved_config}/activation         led 403 403 200 200
 POST   /admin/configs/{saved_config}/activation         led 403 403 403 303
 GET    /admin/configs/{saved_config}/deletion           led 403 403 200 200
 POST   /admin/configs/{saved_config}/deletion           led 403 403 403 303
+GET    /admin/encryption                                led 403 403 200 200
+POST   /admin/encryption/rotation                       led 403 403 403 303
 GET    /admin/announcement                              led 403 403 200 200
 POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
 POST   /admin/announcement/removal                      led 403 403 403 303
@@ -288,6 +290,10 @@ GET    /admin/tokens                                    401 403 403 200 200
 DELETE /admin/token/owner/revoke                        401 403 403 403 204
 GET    /api/audit                                       401 403 403 200 200
 GET    /api/audit/verification                          401 403 403 200 200
+GET    /api/admin/active-key                            401 403 403 200 200
+GET    /api/admin/encryption-keys                       401 403 403 200 200
+GET    /api/admin/rotate-encryption-key                 401 403 403 404 404
+POST   /api/admin/rotate-encryption-key                 401 403 403 403 202
 GET    /api/configs                                     401 403 403 200 200
 POST   /api/configs                                     401 403 403 403 201 {"name": "Another"}
 GET    /api/configs/export                              401 403 403 200 200

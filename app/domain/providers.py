@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app import current
 from app import providers as adapters
 from app.clock import now
+from app.directory import place_of
 from app.domain import audit, fields, names
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound
@@ -140,7 +141,7 @@ def search(
 def create(*, by: Person | None, name: str, kind: str, config: Mapping[str, Any], **values: Any) -> Provider:
     """Create a provider with the given `ProviderFields`. Raises `Invalid` naming the field (`config.<setting>` for an
     adapter's setting)."""
-    provider = Provider(kind=kind, settings={})
+    provider = Provider(id=new_id(), kind=kind, settings={})
     _fill_provider(provider, {**fields.usual(ProviderFields), **values, "name": name}, config)
     db.session.add(provider)
     db.session.flush()
@@ -314,7 +315,7 @@ def _fill_provider(
         settings = _without(settings, [name for name in kept if name in variable])
         secrets = {name: value for name, value in secrets.items() if name not in kept}
     item.settings = settings
-    item.sealed = current.sealer().seal(msgspec.json.encode(secrets)) if secrets else None
+    item.sealed = current.sealer().seal(msgspec.json.encode(secrets), place_of(item.id)) if secrets else None
     item.hints = {name: _masked(value) for name, value in secrets.items()}
 
 
@@ -333,8 +334,15 @@ def _check_origins(origins: Mapping[str, Origin]) -> None:
 def _secrets_of(item: Provider) -> dict[str, str]:
     if not item.sealed:
         return {}
-    found: dict[str, str] = msgspec.json.decode(current.sealer().open(item.sealed))
+    found: dict[str, str] = msgspec.json.decode(current.sealer().open(item.sealed, place_of(item.id)))
     return found
+
+
+def seal_anew(item: Provider) -> None:
+    """Seal a provider's secrets with the active encryption key. Raises `SealingError` if no kept key opens them."""
+    if item.sealed is not None:
+        place = place_of(item.id)
+        item.sealed = current.sealer().seal(current.sealer().open(item.sealed, place), place)
 
 
 def _masked(secret: Any) -> str:

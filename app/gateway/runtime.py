@@ -82,7 +82,8 @@ class Runtime:
         self.wire = RedisWire(config.redis_url)
         self.meter = Meter(self.wire.call, lambda: self.wire.run_id)
         self.access = Access(self.wire, secrets.key_pepper)
-        sealer, variables = Sealer(secrets.encryption_keys), Variables(config.upstream.env)
+        sealer = Sealer(secrets.encryption_keys, config.encryption_keys)
+        variables = Variables(config.upstream.env)
         default_model = config.gateway.default_model
         self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables, default_model)
         self.spool = Spool(config.spool_dir)

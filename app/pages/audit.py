@@ -38,6 +38,7 @@ LISTS = {  # kinds without pages of their own
     "counter": "admin.status.index",
     "dead_letter": "admin.dead_letters.index",
     "delivery": "admin.deliveries.index",
+    "encryption_key": "admin.encryption.index",
     "invitation": "admin.invitations.index",
     "job": "admin.jobs.index",
 }

@@ -83,6 +83,7 @@ ADMIN: dict[str, tuple[Entry, ...]] = {
         Entry("Status", STATUS, "heart-pulse"),
         Entry("Organisation activity", "/admin/activity", "receipt"),
         Entry("Audit log", "/admin/audit", "history"),
+        Entry("Encryption key", "/admin/encryption", "lock"),
         Entry("Jobs", "/admin/jobs", "clock"),
         Entry("Failed usage events", "/admin/dead-letters", "inbox"),
         Entry("E-mail & webhooks", "/admin/deliveries", "send"),

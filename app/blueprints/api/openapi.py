@@ -300,7 +300,7 @@ def _answer(operation: Operation, status: int, schemas: _Schemas) -> dict[str, A
         return {"description": "The file.", "content": {operation.file: {"schema": {"type": kind}}}}
     if operation.answer is None:
         return {"description": "Done."}
-    words = {200: "The object.", 201: "Created."}[status]
+    words = {200: "The object.", 201: "Created.", 202: "Started."}[status]
     description: dict[str, Any] = {"description": words, "content": {JSON: {"schema": schemas.of(operation.answer)}}}
     if operation.rule in VERSIONS:
         tag = "The version: send it as `If-Match` with a change that must not overwrite somebody else's."
