@@ -189,6 +189,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[int, ...]
     throttled: bool
     calls: bool
+    may_be_absent: bool
     text: str
 
 
@@ -227,6 +228,7 @@ def route(
     throttled: bool = False,
     calls: bool = False,
     large: bool = False,
+    may_be_absent: bool = False,
     versioned_by: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Declares a route. Its function gets the parameters of the path, the decoded `query` and the decoded `body`.
@@ -237,6 +239,7 @@ def route(
     list gets that list's query automatically. A `throttled` route counts failed attempts. One
     that answers with a `file` says its media type. One that
     `calls` a model may also be refused as /v1 refuses. A `large` body may have `LARGE_BODY` bytes.
+    What `may_be_absent` is answered with 404 although its path names nothing.
 
     Members that a body does not know are refused. PUT accepts an object as GET returns it: members of the answer that
     the body cannot set are ignored.
@@ -273,6 +276,7 @@ def route(
                 also=also,
                 throttled=throttled,
                 calls=calls,
+                may_be_absent=may_be_absent,
                 text=inspect.getdoc(function) or function.__name__.replace("_", " "),
             )
         )

@@ -61,7 +61,7 @@ def rotate() -> RotationState:
     return show(key_rotation.start(by=me()))
 
 
-@route("GET", "/api/admin/rotate-encryption-key", scope="admin", answer=RotationState)
+@route("GET", "/api/admin/rotate-encryption-key", scope="admin", answer=RotationState, may_be_absent=True)
 def latest() -> RotationState:
     """Returns the latest rotation."""
     rotation = encryption_keys.latest()

@@ -139,7 +139,7 @@ def statuses(operation: Operation) -> list[int]:
         412: operation.method in CONDITIONAL,
         413: reads,
         422: reads or operation.query is not None or parameters,
-        404: parameters or refers_to_another or operation.calls,
+        404: parameters or refers_to_another or operation.calls or operation.may_be_absent,
         429: operation.throttled or operation.calls,
         502: operation.calls,
         503: True,
