@@ -185,8 +185,15 @@ class ConfiguredModel(Section, frozen=True):
     response: dict[str, str] | str = msgspec.field(default_factory=dict)  # the names of its outputs, or of the main one
 
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogComponent = Literal["gateway", "providers", "portal", "api", "jobs", "sync", "identity", "audit"]
+
+
 class Log(Section, frozen=True):
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: LogLevel = "info"
+    levels: dict[LogComponent, LogLevel] = msgspec.field(default_factory=dict)  # of single components
+    sinks: list[Literal["console", "file", "database"]] = msgspec.field(default_factory=lambda: ["console", "database"])
+    retention_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 30  # of the lines in the database
 
 
 class Secrets(msgspec.Struct, frozen=True):

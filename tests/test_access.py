@@ -132,6 +132,7 @@ GET    /admin/configs/{saved_config}/deletion           led 403 403 200 200
 POST   /admin/configs/{saved_config}/deletion           led 403 403 403 303
 GET    /admin/encryption                                led 403 403 200 200
 POST   /admin/encryption/rotation                       led 403 403 403 303
+GET    /admin/logs                                      led 403 403 200 200
 GET    /admin/announcement                              led 403 403 200 200
 POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
 POST   /admin/announcement/removal                      led 403 403 403 303
@@ -294,6 +295,7 @@ GET    /api/admin/active-key                            401 403 403 200 200
 GET    /api/admin/encryption-keys                       401 403 403 200 200
 GET    /api/admin/rotate-encryption-key                 401 403 403 404 404
 POST   /api/admin/rotate-encryption-key                 401 403 403 403 202
+GET    /api/logs                                        401 403 403 200 200
 GET    /api/configs                                     401 403 403 200 200
 POST   /api/configs                                     401 403 403 403 201 {"name": "Another"}
 GET    /api/configs/export                              401 403 403 200 200

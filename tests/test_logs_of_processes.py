@@ -76,12 +76,12 @@ def test_every_process_writes_json(start_portico: Callable[..., Portico]) -> Non
         for line in lines:
             told = json.loads(line)
             assert told.keys() >= {"event", "level", "logger", "at"}
-            assert told["component"] == process
+            assert told["process"] == process
     for process, words in {"web": "Listening at", "drainer": "the drainer has started"}.items():
         assert any(words in line for line in processes[process])
     assert any('"logger": "gunicorn.access"' in line for line in processes["web"])
     of_set_up = [line for line in portico.log(10_000_000).splitlines() if "was recounted" in line]
-    assert json.loads(of_set_up[0])["component"] == "setup"
+    assert json.loads(of_set_up[0])["process"] == "setup"
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,5 @@ def test_what_nobody_caught_is_logged_as_json_too(script: str) -> None:
     done = subprocess.run([sys.executable, "-c", begin + script], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stderr == ""
     (line,) = done.stdout.splitlines()
-    assert json.loads(line)["component"] == "command"
+    assert json.loads(line)["process"] == "command"
     assert PASSWORD not in line

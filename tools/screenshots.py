@@ -451,6 +451,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-audit-verification", "admin", "/admin/audit/verification"
     yield "admin-audit-none", "admin", "/admin/audit?q=nothing+of+this+name"
     yield "admin-jobs", "admin", "/admin/jobs"
+    yield "admin-logs", "admin", "/admin/logs"
     yield "admin-encryption", "admin", "/admin/encryption"
     yield "admin-budget-requests", "admin", "/admin/budget-requests"
     yield "admin-budget-request", "admin", seeded["budget_request"]

@@ -84,6 +84,7 @@ ADMIN: dict[str, tuple[Entry, ...]] = {
         Entry("Organisation activity", "/admin/activity", "receipt"),
         Entry("Audit log", "/admin/audit", "history"),
         Entry("Encryption key", "/admin/encryption", "lock"),
+        Entry("Logs", "/admin/logs", "terminal"),
         Entry("Jobs", "/admin/jobs", "clock"),
         Entry("Failed usage events", "/admin/dead-letters", "inbox"),
         Entry("E-mail & webhooks", "/admin/deliveries", "send"),

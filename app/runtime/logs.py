@@ -1,13 +1,15 @@
-"""Logs: one JSON object a line on standard output, whichever library wrote it, with secrets masked.
+"""Logs: one JSON object a line, whichever library wrote it, with secrets masked.
 
-Every process calls `configure` once when it starts. The module imports neither SQL nor Flask, so that the hot side can
-use it.
+Every process calls `configure` once when it starts. A line says which `process` wrote it (by the Procfile's name) and which
+`component` it is about. It goes to standard output, to a file of the process, or to the database by way of Redis
+(`app.runtime.log_stream`), as `log.sinks` says. The module imports neither SQL nor Flask, so that the hot side can use it.
 """
 
 from __future__ import annotations
 
 import logging
 import logging.config
+import logging.handlers
 import re
 import sys
 import threading
@@ -18,6 +20,7 @@ from typing import Any
 
 import structlog
 
+from app.runtime.log_stream import LogStream
 from config import Config
 
 MASK = "***"
@@ -50,6 +53,25 @@ _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(://[^\s:/@]*+:)[^\s@/]++@"), rf"\1{MASK}@"),  # a URL's password
 )
+# What a logger's lines are about, by how its name begins; those of other loggers are about the process's own work.
+COMPONENTS = {
+    "app.gateway": "gateway",
+    "app.metering": "gateway",
+    "app.blueprints.v1": "gateway",
+    "app.providers": "providers",
+    "app.workflows.model_lists": "providers",
+    "app.blueprints.api": "api",
+    "app.jobs": "jobs",
+    "app.queue": "jobs",
+    "rq": "jobs",
+    "app.workflows.sync": "sync",
+    "app.domain.identity": "identity",
+    "app.domain.sessions": "identity",
+    "app.domain.tokens": "identity",
+    "app.domain.audit": "audit",
+    "app.domain.audit_chain": "audit",
+}
+BACKGROUND = ("drainer", "worker", "clock", "setup", "command")
 _DEEPEST = 6
 _LONGEST_TEXT = 8_192  # characters of a text: a traceback, an upstream's words
 _LONGEST_LINE = 32_768  # characters of all texts of a line
@@ -130,15 +152,54 @@ def _mask(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableM
     return fields
 
 
+class Levels(logging.Filter):
+    """Lets a line pass if its component's level allows it: the level of its own, or else that of all."""
+
+    def __init__(self, level: str, levels: Mapping[Any, str], process: str | None) -> None:
+        super().__init__()
+        self._usual = logging.getLevelName(level.upper())
+        self._levels = {component: logging.getLevelName(one.upper()) for component, one in levels.items()}
+        self._rest = "jobs" if process in BACKGROUND else "portal"
+        self._known: dict[str, str] = {}
+
+    @property
+    def lowest(self) -> int:
+        """The level that no line is below."""
+        return int(min([self._usual, *self._levels.values()]))
+
+    def component_of(self, logger: str) -> str:
+        """The component that a logger's lines are about."""
+        found = self._known.get(logger)
+        if found is None:
+            names = (name for prefix, name in COMPONENTS.items() if f"{logger}.".startswith(f"{prefix}."))
+            found = self._known[logger] = next(names, self._rest)
+        return found
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        level: int = self._levels.get(self.component_of(record.name), self._usual)
+        return record.levelno >= level
+
+
+def _sinks(config: Config, process: str | None) -> list[logging.Handler]:
+    found: list[logging.Handler] = []
+    if "console" in config.log.sinks:
+        found.append(logging.StreamHandler(sys.stdout))
+    if "file" in config.log.sinks:
+        folder = config.data_dir / "logs"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found.append(logging.handlers.WatchedFileHandler(folder / f"{process or 'portico'}.log", encoding="utf-8"))
+    if "database" in config.log.sinks:
+        found.append(LogStream(config.redis_url))
+    return found
+
+
 def configure(config: Config, process: str | None = None) -> None:
-    """Send the logs of structlog and of the standard library to standard output as JSON.
+    """Send the logs of structlog and of the standard library to the sinks of the settings, as JSON.
 
     `process` is the Procfile's name of this process, which every line carries. A second call replaces the first. Warnings and
     uncaught exceptions, which Python would write to standard error, are logged too.
     """
     structlog.contextvars.clear_contextvars()
-    if process:
-        structlog.contextvars.bind_contextvars(component=process)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -146,11 +207,12 @@ def configure(config: Config, process: str | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
     level = config.log.level.upper()
-    component = {"component": process} if process else {}
+    levels = Levels(config.log.level, config.log.levels, process)
 
     def named(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        for key, value in component.items():  # threads and greenlets begin with an empty context
-            event.setdefault(key, value)
+        if process:
+            event["process"] = process
+        event["component"] = levels.component_of(str(event.get("logger", "")))
         return event
 
     structlog.configure(
@@ -175,11 +237,15 @@ def configure(config: Config, process: str | None = None) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
     root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(level)
+    for handler in root.handlers:
+        if isinstance(handler, LogStream | logging.FileHandler):
+            handler.close()
+    root.handlers = _sinks(config, process)
+    for handler in root.handlers:
+        handler.setFormatter(formatter)
+        handler.addFilter(levels)
+    root.setLevel(levels.lowest)
     # These libraries log every step; their warnings are enough.
     for name in ("rq.cron", "rq.worker", "rq.scheduler", "urllib3", "requests", "authlib", "alembic.runtime"):
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
