@@ -40,12 +40,13 @@ class Sealer:
 
     def __init__(self, keys: Keys, read_keys: Callable[[], Keys] | None = None) -> None:
         self._read_keys = read_keys or (lambda: keys)
+        self._fernets: dict[str, Fernet] = {}  # those that have gone too: what lives for minutes still opens
         self._learn(keys)
 
     def _learn(self, keys: Keys) -> None:
         self._keys = tuple(keys)
-        self._fernets = {key_id(key): Fernet(key) for key in keys}
-        self._all = MultiFernet(list(self._fernets.values()))
+        self._fernets |= {key_id(key): Fernet(key) for key in keys}
+        self._all = MultiFernet([Fernet(key) for key in keys])
 
     def _read(self) -> None:
         try:

@@ -232,7 +232,7 @@ def test_the_migration_links_the_entries_that_there_are(tmp_path: Path) -> None:
     old = [name for name in FIELDS if name not in ("actor_id", "object_name", "address")]
     values = {"at": "2026-01-01 12:00:00.000000", "detail": '{"after": {"words": "ä", "limit": 1.50}}'}
     with made.app_context():
-        migrate("0021")
+        migrate("0023")
         with db.engine.begin() as connection:
             statement = f"INSERT INTO audit_entry ({', '.join(old)}) VALUES ({', '.join(f':{name}' for name in old)})"
             for number in range(5):

@@ -40,7 +40,10 @@ def test_a_process_follows_a_rotation_of_another() -> None:
     slow, quick = Sealer(kept, lambda: kept), Sealer([NEW, OLD], lambda: kept)
     kept[:] = [NEW, OLD]
     assert slow.open(quick.seal(b"x", "p"), "p") == b"x"
+    before = Sealer([OLD]).seal(b"y", "p")
     kept[:] = [NEW]
+    assert key_id_of(slow.seal(b"x", "p")) == key_id(NEW)
+    assert slow.open(before, "p") == b"y", "what lives for minutes still opens where it was made"
     assert key_id_of(Sealer([OLD], lambda: kept).seal(b"x", "p")) == key_id(NEW), "never with a key that is about to go"
 
 

@@ -1,7 +1,7 @@
 """The audit log is chained: each entry gets its place and a MAC. Every row is rewritten once, about 20,000 a second.
 
-Revision ID: 0022
-Revises: 0021
+Revision ID: 0024
+Revises: 0023
 """
 
 import json
@@ -16,8 +16,8 @@ from app import current
 from app.domain.audit_chain import FIELDS, HEAD, mac_of, seal_of, time_text
 from config import load
 
-revision = "0022"
-down_revision = "0021"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
