@@ -60,6 +60,9 @@ def test_what_an_upstream_leaks_stands_neither_in_the_log_nor_in_the_answer(
     portico.stop()
     log = portico.log(10_000_000)
     assert log.count("an attempt failed") >= 6
+    failed = [json.loads(line) for line in printed(portico, "web") if "an attempt failed" in line]
+    assert {(line["component"], line["level"]) for line in failed} == {("gateway", "warning")}
+    assert all(line["request_id"] for line in failed)
     for secret in (PASSWORD, TOKEN.split(".")[1], TOKEN.split(".")[2]):
         assert not [answer for answer in answers if secret in answer]
         assert secret not in kept

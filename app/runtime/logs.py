@@ -55,6 +55,9 @@ _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 # What a logger's lines are about, by how its name begins; those of other loggers are about the process's own work.
 COMPONENTS = {
+    "gateway": "gateway",
+    "metering": "gateway",
+    "providers": "providers",
     "app.gateway": "gateway",
     "app.metering": "gateway",
     "app.blueprints.v1": "gateway",
@@ -192,7 +195,7 @@ def _sinks(config: Config, process: str | None) -> list[logging.Handler]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found.append(logging.handlers.WatchedFileHandler(folder / f"{process or 'portico'}.log", encoding="utf-8"))
     if "database" in config.log.sinks:
-        found.append(LogStream(config.redis_url))
+        found.append(LogStream(config.redis_url, forks_only=process == "web"))
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,7 @@ import redis
 from app import store
 from app.runtime import log_stream
 from app.runtime.log_stream import LogStream
+from config import ROOT
 from tests.services.waiting import until
 
 
@@ -49,6 +52,27 @@ def test_lines_wait_for_redis_and_the_oldest_are_dropped(
         logger.info("line %s", number)
     handler.flush()
     wire = store.connect(redis_url)
-    handler._redis = redis.Redis.from_url(redis_url, legacy_responses=False)
+    handler._redis, handler._url = None, redis_url
     handler.flush()
     assert lines(wire) == ["line 2", "line 3", "line 4"]
+
+
+def test_a_master_says_nothing_and_its_forks_do(
+    logger: logging.Logger, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = store.connect(redis_url)
+    handler = LogStream(redis_url, forks_only=True)
+    logger.addHandler(handler)
+    logger.info("of the master")
+    monkeypatch.setattr(handler, "_silent", handler._silent - 1)  # as a fork finds it
+    logger.info("of a worker")
+    handler.flush()
+    assert lines(wire) == ["of a worker"]
+
+
+def test_the_handler_does_not_load_redis_by_itself() -> None:
+    """Its client holds names of TLS that gevent has to patch first."""
+    script = "import sys, config; from app.runtime import logs; logs.configure(config.Config(), 'web');"
+    script += "import logging; logging.warning('x'); print('redis' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr

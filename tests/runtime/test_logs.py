@@ -164,7 +164,7 @@ def test_a_long_name_of_a_field_is_still_known_for_a_secret() -> None:
 def test_components_have_levels_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     levels = {"gateway": "debug", "providers": "error"}
     logs.configure(Config(log=Log(level="warning", levels=levels, sinks=["console"])), "web")  # type: ignore[arg-type]
-    for name in ("app.gateway.attempts", "app.providers.http", "app.domain.keys"):
+    for name in ("gateway.attempts", "providers.usage", "app.domain.keys"):
         for level in ("debug", "info", "warning", "error"):
             structlog.get_logger(name).log(logging.getLevelName(level.upper()), level)
     told = [(line["component"], line["event"]) for line in lines(capsys)]
