@@ -5,7 +5,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
+.PHONY: help run dev audit-verify config-apply rotate-encryption-key test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,16 @@ PYTEST = pytest -n $(JOBS) --dist loadgroup
 # and of those that cost much as many as tests/costs.txt says.
 QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check --most-cases 6 -m "not slow and not browser and not services" -p no:schemathesis \
 	--ignore tests/blueprints/api/test_schemathesis.py
+
+audit-verify:  ## whether the audit log is as it was written: exit 0 intact, 1 broken
+	@$(VENV) run python -m app audit verify
+
+config-apply:  ## bring providers, models and endpoints to what a file says; FILE=portico.json, PRUNE=1 deletes the others
+	@test -n "$(FILE)" || { echo 'say which file: make config-apply FILE=portico.json' >&2; exit 2; }
+	@$(VENV) run python -m app config apply --file "$(FILE)" $(if $(PRUNE),--prune)
+
+rotate-encryption-key:  ## seal every secret with another encryption key, and wait for it
+	@$(VENV) run python -m app encryption rotate
 
 test:  ## everything: lint, types, migrations, services, browsers; ARGS="-k words" chooses tests
 	@$(VENV) dev

@@ -5,13 +5,15 @@ The same few lines answer every process of the Procfile, so that all of them agr
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import hmac
 import json
 import os
 import re
 import secrets as random_source
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -117,6 +119,8 @@ class Security(Section, frozen=True):
     session_secret: str | None = None
     key_pepper: str | None = None
     encryption_keys: list[str] | None = None  # newest first; Fernet keys
+    encryption_key_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 90  # a key of that age is replaced; 0: never
+    audit_key: str | None = None  # chains the audit log; without it a change of that log can't be hidden
 
 
 class Demo(Section, frozen=True):
@@ -190,8 +194,15 @@ class ConfiguredModel(Section, frozen=True):
     response: dict[str, str] | str = msgspec.field(default_factory=dict)  # the names of its outputs, or of the main one
 
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogComponent = Literal["gateway", "providers", "portal", "api", "jobs", "sync", "identity", "audit"]
+
+
 class Log(Section, frozen=True):
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: LogLevel = "info"
+    levels: dict[LogComponent, LogLevel] = msgspec.field(default_factory=dict)  # of single components
+    sinks: list[Literal["console", "file", "database"]] = msgspec.field(default_factory=lambda: ["console", "database"])
+    retention_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 30  # of the lines in the database
 
 
 class Secrets(msgspec.Struct, frozen=True):
@@ -200,6 +211,7 @@ class Secrets(msgspec.Struct, frozen=True):
     session_secret: str
     key_pepper: bytes
     encryption_keys: tuple[bytes, ...]
+    audit_key: bytes
 
 
 _ORIGIN = re.compile(r"https?://[\w.:\[\]-]{1,255}", re.ASCII)
@@ -250,6 +262,10 @@ class Config(Section, frozen=True):
     @property
     def spool_dir(self) -> Path:
         return self.data_dir / "spool"
+
+    @property
+    def secrets_file(self) -> Path:
+        return self.data_dir / "secrets.json"
 
     @property
     def logos(self) -> dict[str, Path]:
@@ -330,14 +346,19 @@ class Config(Section, frozen=True):
         return self.base_url if self.server.public_url or not _ORIGIN.fullmatch(asked) else asked
 
     def secrets(self) -> Secrets:
-        """The deployment's secrets: settings first, else the file below the data folder, made when missing."""
+        """The deployment's secrets: settings first, else the file below the data folder, made when missing.
+
+        Where all others come from the settings, the audit log's key is derived from the pepper, so that every host has the
+        same.
+        """
         kept = self.security
         if kept.session_secret and kept.key_pepper and kept.encryption_keys:
-            return _secrets(kept.session_secret, kept.key_pepper, kept.encryption_keys)
-        made = _kept_secrets(self.data_dir / "secrets.json", self.server.environment)
+            audit_key = kept.audit_key or hmac.digest(kept.key_pepper.encode(), b"audit log", "sha256").hex()
+            return _secrets(kept.session_secret, kept.key_pepper, kept.encryption_keys, audit_key)
+        made = _kept_secrets(self.secrets_file, self.server.environment)
         if self.production and made["environment"] != "production":
             raise ConfigError(
-                f"{self.data_dir / 'secrets.json'} was made by a development start. Set"
+                f"{self.secrets_file} was made by a development start. Set"
                 " CONFIG_SECURITY_SESSION_SECRET, CONFIG_SECURITY_KEY_PEPPER and CONFIG_SECURITY_ENCRYPTION_KEYS,"
                 " or start production with a data folder of its own (CONFIG_STORAGE_DATA_DIR)."
             )
@@ -345,40 +366,62 @@ class Config(Section, frozen=True):
             kept.session_secret or made["session_secret"],
             kept.key_pepper or made["key_pepper"],
             kept.encryption_keys or made["encryption_keys"],
+            kept.audit_key or made["audit_key"],
         )
 
+    def encryption_keys(self) -> tuple[bytes, ...]:
+        """The encryption keys as they are now, after a rotation perhaps: the active one first. It makes none. Raises `OSError`
+        or `ValueError` where the file cannot be read."""
+        kept = self.security.encryption_keys or json.loads(self.secrets_file.read_text())["encryption_keys"]
+        return tuple(key.encode() for key in kept)
 
-def _secrets(session_secret: str, key_pepper: str, encryption_keys: list[str]) -> Secrets:
+
+def _secrets(session_secret: str, key_pepper: str, encryption_keys: list[str], audit_key: str) -> Secrets:
     for key in encryption_keys:
         try:
             Fernet(key)
         except ValueError:
             raise ConfigError("security.encryption_keys: expected 32 url-safe base64-encoded bytes each") from None
-    return Secrets(session_secret, key_pepper.encode(), tuple(key.encode() for key in encryption_keys))
+    keys = tuple(key.encode() for key in encryption_keys)
+    return Secrets(session_secret, key_pepper.encode(), keys, audit_key.encode())
 
 
 def _kept_secrets(path: Path, environment: str) -> dict[str, Any]:
-    """The secrets kept in `path` (mode 0600). The file appears whole or not at all, and only once."""
-    if not path.exists():
+    """The secrets kept in `path` (mode 0600). Those that are missing are made, once."""
+
+    def fill(kept: dict[str, Any]) -> None:
+        kept.setdefault("environment", environment)
+        for name in ("session_secret", "key_pepper", "audit_key"):
+            kept.setdefault(name, random_source.token_urlsafe(48))
+        kept.setdefault("encryption_keys", [Fernet.generate_key().decode()])
+
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    complete = kept.keys() >= {"environment", "session_secret", "key_pepper", "audit_key", "encryption_keys"}
+    return kept if complete else change_kept_secrets(path, fill)
+
+
+def change_kept_secrets(path: Path, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Let `change` edit the secrets kept in `path` and return them. Readers see the file as it was or as it is, never
+    half of it; writers take turns. Raises `ConfigError` where the file cannot be written."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = {
-            "environment": environment,
-            "session_secret": random_source.token_urlsafe(48),
-            "key_pepper": random_source.token_urlsafe(48),
-            "encryption_keys": [Fernet.generate_key().decode()],
-        }
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(made, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.link(draft, path)  # fails if another process was first, whose secrets then hold
-        except FileExistsError:
-            pass
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+            change(kept)
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            draft.unlink(missing_ok=True)  # of a process of this number that was killed
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump(kept, file, indent=2)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+            os.fsync(folder)
         finally:
-            draft.unlink()
-    kept: dict[str, Any] = json.loads(path.read_text())
+            os.close(folder)
+    except OSError as error:
+        raise ConfigError(f"storage.data_dir: cannot write {path}: {error.strerror}") from None
     return kept
 
 

@@ -22,7 +22,7 @@ def remember(app: Flask, config: Config) -> None:
     secrets = config.secrets()
     app.config["PORTICO"] = config
     app.config["SECRETS"] = secrets
-    app.config["SEALER"] = Sealer(secrets.encryption_keys)
+    app.config["SEALER"] = Sealer(secrets.encryption_keys, config.encryption_keys)
 
 
 def follow_stored(app: Flask, in_force: Callable[[Config], Config]) -> None:

@@ -191,3 +191,8 @@ class Scope(Record, frozen=True):
     rpm: int | None = None
     tpm: int | None = None
     max_parallel: int | None = None
+
+
+def place_of(provider_id: str) -> str:
+    """The place that a provider's secrets are sealed for."""
+    return f"provider:{provider_id}"

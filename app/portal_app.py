@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import current
-from app.domain import sessions, settings
+from app.domain import audit_chain, sessions, settings
 from app.domain.person import Person
 from app.extensions import csrf, db, init_database, login
 from app.runtime import health
@@ -24,7 +24,7 @@ from config import Config
 LARGEST_BODY = 4 * 1024 * 1024
 EXPIRY_SHOWN_FOR = timedelta(days=7)  # how long the cookie outlives its session, so that the sign-in page can say so
 
-__all__ = ["init_app", "publication"]
+__all__ = ["audit_chain", "init_app", "publication"]  # two modules that act when a unit of work commits
 
 
 def init_app(app: Flask, config: Config, *, pages: bool) -> None:

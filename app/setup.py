@@ -14,13 +14,13 @@ from alembic.config import Config as AlembicConfig
 from redis import RedisError
 
 from app import create_app
-from app.domain import catalog, identity, passwords, providers
+from app.domain import catalog, encryption_keys, identity, passwords, providers
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
 from app.extensions import MIGRATIONS, db, transaction
 from app.jobs.drainer import Drainer
 from app.runtime import logs
-from app.workflows import configured_models, publication
+from app.workflows import config_changes, configured_models, publication
 from config import Config, ConfigError, load
 
 REDIS_PATIENCE_S = 20.0
@@ -52,12 +52,14 @@ def _create_first_content(config: Config) -> list[str]:
     providers.ensure_endpoints()
     configured_models.ensure(config.models)
     first = identity.first_admin(config.auth.admin_username, config.auth.admin_password)
-    if first is None:
-        return []
-    admin, password = first
-    lines = [f"First admin: {admin.username}, password: {password}"] if password else []
-    if config.demo_enabled:
-        lines += _demo(admin)
+    lines: list[str] = []
+    if first is not None:
+        admin, password = first
+        lines += [f"First admin: {admin.username}, password: {password}"] if password else []
+        if config.demo_enabled:
+            lines += _demo(admin)
+    config_changes.ensure_first()
+    encryption_keys.note_keys()
     return lines
 
 

@@ -29,6 +29,8 @@ USAGE = f"{TAG}:usage"  # stream of usage events
 USAGE_GROUP = "drainer"
 EXHAUSTED = f"{TAG}:exhausted"  # set: "<kind>:<id>" of scopes whose budget was too small for a short answer
 
+LOGS = f"{TAG}:logs"  # stream of log lines on their way to the database, JSON
+
 # Upstreams (see app.gateway.breakers and app.gateway.traffic).
 BREAKERS = f"{TAG}:breakers"  # hash: breaker -> `app.gateway.breakers.Trip` as JSON, of those that are not closed
 BREAKERS_VERSION = f"{BREAKERS}:version"  # another after each change of the hash

@@ -143,6 +143,22 @@ GET    /teams/new                                       led 200 200 200 200
 POST   /teams/invitations/{team_invitation}/answer      led 303 404 404 403 {"answer": "accept"}
 
 # The admins' pages
+GET    /admin/configs                                   led 403 403 200 200
+POST   /admin/configs                                   led 403 403 403 303 {"name": "Another"}
+GET    /admin/configs/new                               led 403 403 200 200
+GET    /admin/configs/export                            led 403 403 200 200
+GET    /admin/configs/import                            led 403 403 200 200
+POST   /admin/configs/import                            led 403 403 403 422 {"document": "{}"}
+GET    /admin/configs/{saved_config}                    led 403 403 200 200
+POST   /admin/configs/{saved_config}                    led 403 403 403 303 {"name": "Renamed"}
+GET    /admin/configs/{saved_config}/export             led 403 403 200 200
+GET    /admin/configs/{saved_config}/activation         led 403 403 200 200
+POST   /admin/configs/{saved_config}/activation         led 403 403 403 303
+GET    /admin/configs/{saved_config}/deletion           led 403 403 200 200
+POST   /admin/configs/{saved_config}/deletion           led 403 403 403 303
+GET    /admin/encryption                                led 403 403 200 200
+POST   /admin/encryption/rotation                       led 403 403 403 303
+GET    /admin/logs                                      led 403 403 200 200
 GET    /admin/announcement                              led 403 403 200 200
 POST   /admin/announcement                              led 403 403 403 303 {"level": "info", "text": "Updates."}
 POST   /admin/announcement/removal                      led 403 403 403 303
@@ -151,6 +167,7 @@ POST   /admin/settings                                  led 403 403 403 303
        {"portal_name": "Models", "keys_default_lifetime_days": "9", "log_level": "info", "gateway_budget_stop_status": "429"}
 POST   /admin/settings/mail-test                        led 403 403 403 303
 GET    /admin/audit                                     led 403 403 200 200
+GET    /admin/audit/verification                        led 403 403 200 200
 GET    /admin/audit/{audit_entry}                       led 403 403 200 200
 GET    /admin/single-sign-on                            led 403 403 200 200
 POST   /admin/single-sign-on                            led 403 403 403 422 {"claims": "{}"}
@@ -307,6 +324,22 @@ DELETE /admin/token/owner/revoke                        401 403 403 403 204
 GET    /api/settings                                    401 403 403 200 200
 PATCH  /api/settings                                    401 403 403 403 200 {"portal.banner": "Internal"}
 GET    /api/audit                                       401 403 403 200 200
+GET    /api/audit/verification                          401 403 403 200 200
+GET    /api/admin/active-key                            401 403 403 200 200
+GET    /api/admin/encryption-keys                       401 403 403 200 200
+GET    /api/admin/rotate-encryption-key                 401 403 403 404 404
+POST   /api/admin/rotate-encryption-key                 401 403 403 403 202
+GET    /api/logs                                        401 403 403 200 200
+GET    /api/configs                                     401 403 403 200 200
+POST   /api/configs                                     401 403 403 403 201 {"name": "Another"}
+GET    /api/configs/export                              401 403 403 200 200
+POST   /api/configs/import                              401 403 403 403 200 {"config": {"portico": 1}}
+GET    /api/configs/{saved_config}                      401 403 403 200 200
+PUT    /api/configs/{saved_config}                      401 403 403 403 200 {"name": "Renamed"}
+DELETE /api/configs/{saved_config}                      401 403 403 403 204
+GET    /api/configs/{saved_config}/export               401 403 403 200 200
+GET    /api/configs/{saved_config}/diff                 401 403 403 200 200
+POST   /api/configs/{saved_config}/activate             401 403 403 403 200
 GET    /api/chargeback                                  401 403 403 200 200
 GET    /api/chargeback/file                             401 403 403 200 200
 GET    /api/budgets                                     401 200 200 200 200

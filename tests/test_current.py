@@ -21,7 +21,7 @@ def side(tmp_path: Path) -> Flask:
 
 def test_what_the_application_was_made_with_is_found_by_name(side: Flask) -> None:
     with side.app_context():
-        assert current.sealer().open(current.sealer().seal(b"x")) == b"x"
+        assert current.sealer().open(current.sealer().seal(b"x", "here"), "here") == b"x"
         assert current.secrets().key_pepper == current.config().secrets().key_pepper
         assert current.redis() is store.connect("unix:///nonexistent")  # it connects on first use
 
@@ -35,8 +35,8 @@ def test_outside_of_an_application_nothing_is_found() -> None:
 def test_each_application_has_its_own(side: Flask, tmp_path: Path) -> None:
     other = create_app(load({"CONFIG_STORAGE_DATA_DIR": str(tmp_path / "other")}), {"api"})
     with side.app_context():
-        sealed, pepper = current.sealer().seal(b"x"), current.secrets().key_pepper
+        sealed, pepper = current.sealer().seal(b"x", "here"), current.secrets().key_pepper
     with other.app_context():
         assert current.secrets().key_pepper != pepper
         with pytest.raises(SealingError):
-            current.sealer().open(sealed)
+            current.sealer().open(sealed, "here")

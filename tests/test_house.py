@@ -48,7 +48,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 LOOSE = {  # modules on the first floor, and the room that each counts as
     "ground": ("clock", "current", "directory", "store"),
     "sql": ("extensions", "queue"),
-    "assembly": ("portal_app", "setup"),
+    "assembly": ("__main__", "portal_app", "setup"),
 }
 TESTED = (  # each module has its test beside it
     "domain", "web", "pages", "workflows", "reports", "ledger", "jobs", "gateway", "gateway.dialects", "providers",

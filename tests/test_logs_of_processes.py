@@ -60,6 +60,9 @@ def test_what_an_upstream_leaks_stands_neither_in_the_log_nor_in_the_answer(
     portico.stop()
     log = portico.log(10_000_000)
     assert log.count("an attempt failed") >= 6
+    failed = [json.loads(line) for line in printed(portico, "web") if "an attempt failed" in line]
+    assert {(line["component"], line["level"]) for line in failed} == {("gateway", "warning")}
+    assert all(line["request_id"] for line in failed)
     for secret in (PASSWORD, TOKEN.split(".")[1], TOKEN.split(".")[2]):
         assert not [answer for answer in answers if secret in answer]
         assert secret not in kept
@@ -76,12 +79,12 @@ def test_every_process_writes_json(start_portico: Callable[..., Portico]) -> Non
         for line in lines:
             told = json.loads(line)
             assert told.keys() >= {"event", "level", "logger", "at"}
-            assert told["component"] == process
+            assert told["process"] == process
     for process, words in {"web": "Listening at", "drainer": "the drainer has started"}.items():
         assert any(words in line for line in processes[process])
     assert any('"logger": "gunicorn.access"' in line for line in processes["web"])
     of_set_up = [line for line in portico.log(10_000_000).splitlines() if "was recounted" in line]
-    assert json.loads(of_set_up[0])["component"] == "setup"
+    assert json.loads(of_set_up[0])["process"] == "setup"
 
 
 @pytest.mark.parametrize(
@@ -98,5 +101,5 @@ def test_what_nobody_caught_is_logged_as_json_too(script: str) -> None:
     done = subprocess.run([sys.executable, "-c", begin + script], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stderr == ""
     (line,) = done.stdout.splitlines()
-    assert json.loads(line)["component"] == "command"
+    assert json.loads(line)["process"] == "command"
     assert PASSWORD not in line

@@ -34,7 +34,7 @@ from app.ledger.recount import server_run
 from app.metering.scopes import member_id
 from app.metering.usage import UsageEvent
 from app.runtime.ids import new_id
-from app.workflows import budget_requests
+from app.workflows import budget_requests, config_changes
 from tests.house import People, make_model, make_team
 
 
@@ -127,10 +127,13 @@ def make_things(app: Flask, people: People) -> Things:
             transaction(budgets.set_budget, kind, id, by=admin, limit="5", period="month")  # type: ignore[arg-type]
         cap = payers.named("member", f"{team.id}:member")
         cap_request = transaction(budget_requests.ask, cap, by=member, amount="1", lasting=False, reason="A sprint.")
+        transaction(config_changes.ensure_first)
+        saved = transaction(config_changes.save, by=admin, name="Saved")
         sessions.begin(owner.id, address="127.0.0.1", agent="a browser")
         made = {
             "budget_request": budget_request.id,
             "cap_request": cap_request.id,
+            "saved_config": saved.id,
             "person": owner.id,
             "username": owner.username,
             "model": small.name,

@@ -138,6 +138,7 @@ class Seed:
         config = load(self.portico.env)
         team, team_key = self._team(ada)
         model = self.admin.get(f"{self.portico.url}/api/models/gpt-4o-mini", timeout=10).json()["id"]
+        saved = self.admin.get(f"{self.portico.url}/api/configs", timeout=10).json()["data"][0]["id"]
         last = _post_past(config, user["id"], [key["id"] for key in keys], cloud)
         _post_of_team(config, user["id"], team, team_key, cloud)
         refused, counted = _post_refused(config, user["id"], keys[0]["id"])
@@ -147,6 +148,7 @@ class Seed:
             "decision": f"/admin/subscriptions/{pending}/decision",
             "subscription": f"/subscriptions/{denied}", "renewal": f"/admin/subscriptions/{renewal}/decision",
             "decisions": f"/admin/approvals/decisions?ids={pending}&ids={renewal}", "rule": f"/admin/rules/{_rules(config)}",
+            "config": f"/admin/configs/{saved}",
             "invitation": _people(config), "provider": f"/admin/providers/{cloud}", "model": f"/admin/models/{model}",
             "request": f"/activity/{last}", "refused": f"/activity/{refused}", "counted": f"/activity/{counted}",
             "prompt": f"/prompts/{prompt}",
@@ -511,12 +513,20 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-invitation-new", "admin", "/admin/invitations/new"
     yield "admin-announcement", "admin", "/admin/announcement"
     yield "admin-settings", "admin", "/admin/settings"
+    yield "admin-configs", "admin", "/admin/configs"
+    yield "admin-config-new", "admin", "/admin/configs/new"
+    yield "admin-config-import", "admin", "/admin/configs/import"
+    yield "admin-config", "admin", seeded["config"]
+    yield "admin-config-activation", "admin", f"{seeded['config']}/activation"
     yield "admin-deliveries", "admin", "/admin/deliveries"
     yield "admin-audit", "admin", "/admin/audit"
     yield "admin-audit-key", "admin", "/admin/audit?kind=key"
+    yield "admin-audit-verification", "admin", "/admin/audit/verification"
     yield "admin-audit-none", "admin", "/admin/audit?q=nothing+of+this+name"
     yield "admin-single-sign-on", "admin", "/admin/single-sign-on"
     yield "admin-jobs", "admin", "/admin/jobs"
+    yield "admin-logs", "admin", "/admin/logs"
+    yield "admin-encryption", "admin", "/admin/encryption"
     yield "admin-budget-requests", "admin", "/admin/budget-requests"
     yield "admin-budget-request", "admin", seeded["budget_request"]
     yield "admin-budgets", "admin", "/admin/budgets"

@@ -1,6 +1,7 @@
 """The audit log: who did what to which object, when and from where. Each domain verb writes its own entry.
 
-Entries are append-only and hold the values before and after, never a secret.
+Entries are append-only and hold the values before and after, never a secret. `app.domain.audit_chain` links each to the one
+before.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class AuditEntry(Base):
         Index(None, "object_id"),
         Index(None, "object_name"),
         Index(None, "action"),
+        Index("uq_audit_entry_position", "position", unique=True),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
@@ -60,6 +62,8 @@ class AuditEntry(Base):
     object_name: Mapped[str | None]
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
     address: Mapped[str | None] = mapped_column(String(64))
+    position: Mapped[int | None]  # in the chain, from 1; both are set when the transaction commits
+    mac: Mapped[str | None] = mapped_column(String(64))
 
 
 def record(

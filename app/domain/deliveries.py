@@ -35,6 +35,7 @@ from app.domain.search import contains
 from app.extensions import Base, db, transaction
 from app.queue import RETRIES_S, enqueue_after_commit
 from app.runtime.ids import new_id
+from app.runtime.sealing import SealingError, key_id_of
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +101,9 @@ def mail(address: str, kind: str, subject: str, text: str, *, secret: bool = Fal
     if not mails():
         return
     payload = {"subject": _one_line(subject)}
-    payload |= {"sealed": current.sealer().seal(text.encode())} if secret else {"text": text}
-    _queue(Delivery(id=new_id(), channel="email", target=address, kind=kind, payload=payload))
+    id = new_id()
+    payload |= {"sealed": current.sealer().seal(text.encode(), place_of(id))} if secret else {"text": text}
+    _queue(Delivery(id=id, channel="email", target=address, kind=kind, payload=payload))
 
 
 def webhook(event: dict[str, Any]) -> None:
@@ -163,6 +165,26 @@ def requeue_lost(limit: int = 200) -> int:
         except RedisError:
             break
     return found
+
+
+def place_of(id: str) -> str:
+    """The place that a delivery's text is sealed for."""
+    return f"delivery:{id}"
+
+
+def seal_anew(delivery: Delivery, key: str) -> None:
+    """Seal the text of a pending e-mail with the active encryption key, whose id is `key`, unless it is already. A text that no
+    kept key opens stays as it is; its delivery fails."""
+    sealed = delivery.payload.get("sealed")
+    if not sealed or key_id_of(sealed) == key:
+        return
+    place = place_of(delivery.id)
+    try:
+        text = current.sealer().open(sealed, place)
+    except SealingError as error:
+        log.warning("the text of delivery %s cannot be opened: %s", delivery.id, error)
+        return
+    delivery.payload = delivery.payload | {"sealed": current.sealer().seal(text, place)}
 
 
 def _queue(delivery: Delivery) -> None:
@@ -242,7 +264,8 @@ def _mail(target: str, payload: dict[str, Any], id: str) -> None:
     message["Message-ID"] = make_msgid(idstring=id, domain=domain or "localhost")
     message["Auto-Submitted"] = "auto-generated"
     sealed = payload.get("sealed")
-    message.set_content(current.sealer().open(sealed).decode() if sealed else payload["text"])
+    text = current.sealer().open(sealed, place_of(id)).decode() if sealed else payload["text"]
+    message.set_content(text)
     try:
         with _server() as server:
             server.send_message(message)

@@ -43,6 +43,7 @@ from app.providers import settings
 Fields = type[msgspec.Struct]
 
 UNBOUNDED = 2**63 - 1
+UNKNOWN = "Object contains unknown field `"  # the start of msgspec's message about one
 
 
 class Field(settings.Field, frozen=True, kw_only=True):
@@ -207,3 +208,16 @@ def _listed(field: Field, value: Iterable[str]) -> list[str]:
 
 def _refused(field: Field, message: str) -> Invalid:
     return Invalid(field.refusal or message, field.name)
+
+
+def refusal_of(error: msgspec.ValidationError, where: str = "") -> Invalid:
+    """msgspec's refusal of a document as `Invalid`, with the path of the member at fault below `where`."""
+    message, _, path = str(error).partition(" - at `$")
+    field = where + path.rstrip("`")
+    if "missing required field" in message and "`" in message:
+        field += f".{message.split('`')[1]}"
+    elif message.startswith(UNKNOWN):
+        name = message.removeprefix(UNKNOWN).rstrip("`")
+        field += f".{name}"
+        message = f"There is no member {name[:100]!r} here"
+    return Invalid(f"{message.rstrip('.')}.", field.lstrip(".") or None)

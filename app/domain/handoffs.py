@@ -23,9 +23,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 def put(value: msgspec.Struct) -> str:
     """Keep `value`; return its token. Raises `Unavailable` without Redis."""
     token = random_source.token_urlsafe(32)
-    sealed = current.sealer().seal(msgspec.json.encode(value))
+    name = _name(token)
+    sealed = current.sealer().seal(msgspec.json.encode(value), name)
     try:
-        current.redis().set(_name(token), sealed, ex=LIFETIME_S)
+        current.redis().set(name, sealed, ex=LIFETIME_S)
     except RedisError:
         raise _unavailable() from None
     return token
@@ -52,7 +53,7 @@ def _read(token: str, kind: type[T], *, take: bool) -> T | None:
     if sealed is None:
         return None
     try:
-        return msgspec.json.decode(current.sealer().open(str(sealed)), type=kind)
+        return msgspec.json.decode(current.sealer().open(str(sealed), name), type=kind)
     except (SealingError, msgspec.MsgspecError):  # of another kind, or sealed with a key that is gone
         return None
 

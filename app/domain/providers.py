@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app import current
 from app import providers as adapters
 from app.clock import now
+from app.directory import place_of
 from app.domain import audit, fields, names
 from app.domain.changes import mark_for_publication
 from app.domain.errors import Conflict, Invalid, NotFound
@@ -140,7 +141,7 @@ def search(
 def create(*, by: Person | None, name: str, kind: str, config: Mapping[str, Any], **values: Any) -> Provider:
     """Create a provider with the given `ProviderFields`. Raises `Invalid` naming the field (`config.<setting>` for an
     adapter's setting)."""
-    provider = Provider(kind=kind, settings={})
+    provider = Provider(id=new_id(), kind=kind, settings={})
     _fill_provider(provider, {**fields.usual(ProviderFields), **values, "name": name}, config)
     db.session.add(provider)
     db.session.flush()
@@ -155,18 +156,20 @@ def update(
     by: Person | None,
     kind: str | Unset = UNSET,
     config: Mapping[str, Any] | Unset = UNSET,
+    drop_moved: bool = False,
     **values: Any,
 ) -> Provider:
     """Change the given values, `ProviderFields` included. `config` replaces the public settings.
 
     A secret that is masked or missing keeps its stored value, and so does the name of its environment variable. If an
-    address moves to another origin, secrets must be entered again. Raises `Invalid` naming the field.
+    address moves to another origin, secrets must be entered again, or are dropped with `drop_moved`. Raises `Invalid` naming
+    the field.
     """
     before = item.summary()
     if kind is not UNSET and kind != item.kind:
         item.settings = _without(item.settings, adapter_settings.names_with(_adapter_settings(item.kind), "secret_env"))
         item.kind, item.sealed, item.hints = kind, None, {}
-    _fill_provider(item, values, {**item.settings, **item.hints} if config is UNSET else config)
+    _fill_provider(item, values, {**item.settings, **item.hints} if config is UNSET else config, drop_moved)
     item.updated_at = now()
     audit.record(by, "provider.update", "provider", item.id, name=item.name, before=before, after=item.summary())
     mark_for_publication("directory")
@@ -249,8 +252,7 @@ def must_be_deployable(item: Provider, settings: Mapping[str, Any], where: str) 
     try:
         msgspec.convert(settings, declared)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        raise Invalid(f"{message.rstrip('.')}.", where + path.rstrip("`")) from None
+        raise fields.refusal_of(error, where) from None
 
 
 def _policy() -> AddressPolicy:
@@ -278,7 +280,9 @@ def _fill_fields(item: Provider, values: Mapping[str, Any]) -> None:
         item.status_at = now()
 
 
-def _fill_provider(item: Provider, values: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def _fill_provider(
+    item: Provider, values: Mapping[str, Any], config: Mapping[str, Any], drop_moved: bool = False
+) -> None:
     """Validate and set a provider's fields, and split its settings into public ones and encrypted ones."""
     _fill_fields(item, values)
     same_name = select(Provider.id).where(func.lower(Provider.name) == item.name.lower(), Provider.id != item.id)
@@ -306,9 +310,12 @@ def _fill_provider(item: Provider, values: Mapping[str, Any], config: Mapping[st
     origins = adapter_settings.origins_of(declared, settings)
     _check_origins(origins)
     if kept and origins != adapter_settings.origins_of(declared, item.settings):
-        raise Invalid("The address has changed. Enter this secret again.", f"config.{min(kept)}")
+        if not drop_moved:
+            raise Invalid("The address has changed. Enter this secret again.", f"config.{min(kept)}")
+        settings = _without(settings, [name for name in kept if name in variable])
+        secrets = {name: value for name, value in secrets.items() if name not in kept}
     item.settings = settings
-    item.sealed = current.sealer().seal(msgspec.json.encode(secrets)) if secrets else None
+    item.sealed = current.sealer().seal(msgspec.json.encode(secrets), place_of(item.id)) if secrets else None
     item.hints = {name: _masked(value) for name, value in secrets.items()}
 
 
@@ -327,8 +334,15 @@ def _check_origins(origins: Mapping[str, Origin]) -> None:
 def _secrets_of(item: Provider) -> dict[str, str]:
     if not item.sealed:
         return {}
-    found: dict[str, str] = msgspec.json.decode(current.sealer().open(item.sealed))
+    found: dict[str, str] = msgspec.json.decode(current.sealer().open(item.sealed, place_of(item.id)))
     return found
+
+
+def seal_anew(item: Provider) -> None:
+    """Seal a provider's secrets with the active encryption key. Raises `SealingError` if no kept key opens them."""
+    if item.sealed is not None:
+        place = place_of(item.id)
+        item.sealed = current.sealer().seal(current.sealer().open(item.sealed, place), place)
 
 
 def _masked(secret: Any) -> str:

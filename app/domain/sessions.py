@@ -101,7 +101,9 @@ def begin(person_id: str, *, address: str, agent: str, of_provider: OfProvider |
             session,
             subject=of_provider.subject,
             sid=of_provider.sid or "",
-            id_token=current.sealer().seal(hint.encode()) if hint and len(hint) <= LONGEST_HINT else "",
+            id_token=current.sealer().seal(hint.encode(), store.session(session.digest))
+            if hint and len(hint) <= LONGEST_HINT
+            else "",
         )
     name, index = store.session(session.digest), store.sessions_of(person_id)
     try:
@@ -207,7 +209,8 @@ def end_of_sid(sid: str) -> int:
 def hint_of(session: BrowserSession) -> str | None:
     """The ID token that a session began with, if it is kept."""
     try:
-        return current.sealer().open(session.id_token).decode() if session.id_token else None
+        place = store.session(session.digest)
+        return current.sealer().open(session.id_token, place).decode() if session.id_token else None
     except SealingError:
         return None
 

@@ -164,8 +164,8 @@ def in_force(config: Config) -> Config:
     except SQLAlchemyError:
         found = current_app.extensions.get(LAST, config)
     before: Config = current_app.extensions.get(LAST, config)
-    if found.log.level != before.log.level:
-        logs.set_level(found.log.level)
+    if found.log != before.log:
+        logs.follow(found.log)
     current_app.extensions[LAST] = found
     setattr(g, LAST, (time.monotonic(), found))
     return found

@@ -20,7 +20,7 @@ from gevent.lock import BoundedSemaphore
 
 from app import providers, store
 from app.clock import from_ms
-from app.directory import Capability, Deployment, Directory, Endpoint, Model, Provider
+from app.directory import Capability, Deployment, Directory, Endpoint, Model, Provider, place_of
 from app.gateway.breakers import Breakers, Trip, Trips, deployment_breaker, provider_breaker, trip_of
 from app.gateway.errors import bad_request
 from app.gateway.redis_wire import RedisWire
@@ -314,7 +314,7 @@ class Routes:
             kind = providers.adapter(provider.kind)
             values: dict[str, Any] = dict(provider.settings)
             if provider.sealed is not None:
-                values |= msgspec.json.decode(self._sealer.open(provider.sealed))
+                values |= msgspec.json.decode(self._sealer.open(provider.sealed, place_of(provider.id)))
             return kind(checked(kind.Settings, values, self._variables), policy=self._policy)
         except (providers.UnknownKind, SettingsError, SealingError) as error:
             log.error("a provider can't be used", provider=provider.name, reason=str(error))

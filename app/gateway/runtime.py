@@ -84,7 +84,8 @@ class Runtime:
         self.wire = RedisWire(config.redis_url)
         self.meter = Meter(self.wire.call, lambda: self.wire.run_id)
         self.access = Access(self.wire, secrets.key_pepper)
-        sealer, variables = Sealer(secrets.encryption_keys), Variables(config.upstream.env)
+        sealer = Sealer(secrets.encryption_keys, config.encryption_keys)
+        variables = Variables(config.upstream.env)
         default_model = config.gateway.default_model
         self.routes = Routes(self.wire, sealer, AddressPolicy.of(config), variables, default_model)
         self.routes.told_settings = self._follow
@@ -110,10 +111,10 @@ class Runtime:
 
     def _follow(self, stored: dict[str, Any]) -> None:
         """Admins have stored settings: those that the gateway knows act from the next call on."""
-        before, self.config = self.config.log.level, self._at_start.with_stored(stored)
+        before, self.config = self.config.log, self._at_start.with_stored(stored)
         self.routes.default_model = self.config.gateway.default_model
-        if self.config.log.level != before:
-            logs.set_level(self.config.log.level)
+        if self.config.log != before:
+            logs.follow(self.config.log)
 
     def begin(self, call: Call) -> None:
         """A call holds money: beat for it until it is settled."""

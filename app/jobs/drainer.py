@@ -24,6 +24,7 @@ from app.jobs.alerts import Alerts, Scope
 from app.jobs.bookkeeper import BATCH, Bookkeeper, Counter
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.janitor import Janitor
+from app.jobs.logbook import Logbook
 from app.jobs.reaper import Reaper
 from app.jobs.stream import CLAIM_AFTER_MS, Stream
 from app.jobs.trouble import Trouble
@@ -44,7 +45,8 @@ Job = tuple[str, Callable[[], object]]  # the part's name, and its work
 class Drainer:
     """One drainer, its parts made from the settings. Any number may run at once.
 
-    Without `catch_up` nothing is published, without `raise_alerts` nobody is notified. `run` and `recount` need an
+    Without `catch_up` nothing is published, without `raise_alerts` nobody is notified, and without `keep_logs_days` log lines
+    stay in Redis. `run` and `recount` need an
     application context.
     """
 
@@ -57,6 +59,7 @@ class Drainer:
         catch_up: Callable[[], object] = lambda: None,
         raise_alerts: Callable[[Collection[Counter], Collection[Scope]], object] = lambda charged, exhausted: None,
         exhausted: Callable[[], Collection[Scope]] = tuple,
+        keep_logs_days: int | None = None,
         batch: int = BATCH,
         claim_after_ms: int = CLAIM_AFTER_MS,
     ) -> None:
@@ -82,6 +85,8 @@ class Drainer:
             ("spool", self.janitor.clean),
             ("alerts", Alerts(self.stream, self.bookkeeper, raise_alerts, exhausted).look),
         ]
+        if keep_logs_days is not None:
+            self._chores.append(("log", Logbook(redis, keep_logs_days).write))
         # Beside the loop: what needs Redis only.
         self._watches: list[Job] = [
             ("reaper", self.reaper.reap),
@@ -148,6 +153,7 @@ def main() -> None:
             catch_up=_catch_up,
             raise_alerts=_raise_alerts,
             exhausted=alerts.exhausted,
+            keep_logs_days=config.log.retention_days,
         )
         signal.signal(signal.SIGTERM, drainer.stop)
         signal.signal(signal.SIGINT, drainer.stop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from app.jobs import provider_lists, quotas, rollups
+from app.jobs import encryption, provider_lists, quotas, rollups
 
 
 class Entry(NamedTuple):
@@ -21,5 +21,6 @@ class Entry(NamedTuple):
 SCHEDULE = (
     Entry(rollups.run, every_s=60),
     Entry(quotas.run, every_s=60),
+    Entry(encryption.run, every_s=300),
     Entry(provider_lists.run, every_s=60),  # each provider as often as `upstream.list_every_s` says
 )

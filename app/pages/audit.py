@@ -14,6 +14,7 @@ from app.domain.catalog import Model
 from app.domain.keys import ApiKey
 from app.domain.person import Person
 from app.domain.providers import Provider
+from app.domain.saved_configs import SavedConfig
 from app.domain.search import one_of
 from app.domain.subscriptions import Subscription
 from app.domain.teams import Team
@@ -24,6 +25,7 @@ from app.web.links import url_if_served
 # By the kind of an object: its id, what its page is called by, and that page.
 PAGES: dict[str, tuple[Any, Any, str]] = {
     "approval_rule": (ApprovalRule.id, ApprovalRule.id, "admin.rules.detail"),
+    "config": (SavedConfig.id, SavedConfig.id, "admin.configs.detail"),
     "key": (ApiKey.id, ApiKey.id, "portal.keys.detail"),
     "model": (Model.id, Model.id, "admin.models.detail"),
     "person": (Person.id, Person.username, "admin.people.detail"),
@@ -36,6 +38,7 @@ LISTS = {  # kinds without pages of their own
     "counter": "admin.status.index",
     "dead_letter": "admin.dead_letters.index",
     "delivery": "admin.deliveries.index",
+    "encryption_key": "admin.encryption.index",
     "invitation": "admin.invitations.index",
     "job": "admin.jobs.index",
 }

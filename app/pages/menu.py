@@ -76,6 +76,7 @@ ADMIN: dict[str, tuple[Entry, ...]] = {
     "Catalogue": (
         Entry("Providers", "/admin/providers", "plug"),
         Entry("Model catalogue", "/admin/models", "layers"),
+        Entry("Configurations", "/admin/configs", "list-checks"),
     ),
     "Money": (
         Entry("Organisation usage", "/admin/usage", "activity"),
@@ -87,6 +88,8 @@ ADMIN: dict[str, tuple[Entry, ...]] = {
         Entry("Status", STATUS, "heart-pulse"),
         Entry("Organisation activity", "/admin/activity", "receipt"),
         Entry("Audit log", "/admin/audit", "history"),
+        Entry("Encryption key", "/admin/encryption", "lock"),
+        Entry("Logs", "/admin/logs", "terminal"),
         Entry("Jobs", "/admin/jobs", "clock"),
         Entry("Failed usage events", "/admin/dead-letters", "inbox"),
         Entry("E-mail & webhooks", "/admin/deliveries", "send"),

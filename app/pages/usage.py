@@ -21,7 +21,7 @@ from app.domain.person import Person
 from app.domain.prices import Price
 from app.domain.providers import Provider
 from app.domain.search import one_of
-from app.extensions import db
+from app.extensions import db, transaction
 from app.ledger.entries import UsageEntry
 from app.ledger.measures import DAY_MS, HOUR_MS
 from app.metering import money, periods, pricing
@@ -272,6 +272,13 @@ def _named(day: date) -> str:
 def reader_of(person: Person) -> Reader:
     """Returns the person as a reader of the ledger: of their own usage, and of all usage of the teams that they own."""
     return TeamReader(person.id, person.sees_everything, () if person.sees_everything else owned_teams(person))
+
+
+def record_export(person: Person, what: str, file_format: str, args: Mapping[str, str]) -> None:
+    """Records, in a unit of work of its own, that a person takes figures out as a file, and of which period."""
+    facts = {"file": what, "format": file_format}
+    facts |= {name: args[name][:40] for name in ("range", "from", "to") if args.get(name)}
+    transaction(audit.record, person, "usage.export", "usage", "usage", facts=facts)
 
 
 def chart_from(

@@ -97,6 +97,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     groups = (*door.groups, *usage_pages.LABELS)
     metric, group, step, timezone = usage_pages.chart_from(request.args, period, groups, person.timezone)
     if file_format := exports.requested_format():
+        usage_pages.record_export(person, "usage", file_format, request.args)
         rows = usage_pages.every_row(reader, filters, step, group)
         return exports.answer(file_format, "usage", usage_pages.export_columns(group), rows)
     on_demand = _is_on_demand(door, filters)
@@ -374,6 +375,7 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
     filters = usage_pages.filters_from(request.args, reader, period, everyone=door.everyone, people=door.people)
     filters = _with_request_filters(filters)
     if (file_format := exports.requested_format()) and (period or request_id):
+        usage_pages.record_export(person, "requests", file_format, request.args)
         return exports.answer(file_format, "requests", EXPORT, _lines(reader, filters, request_id))
     size = request.args.get("size", type=int)
     size = size if size in SIZES else SIZES[0]

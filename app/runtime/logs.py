@@ -1,13 +1,15 @@
-"""Logs: one JSON object a line on standard output, whichever library wrote it, with secrets masked.
+"""Logs: one JSON object a line, whichever library wrote it, with secrets masked.
 
-Every process calls `configure` once when it starts. The module imports neither SQL nor Flask, so that the hot side can
-use it.
+Every process calls `configure` once when it starts. A line says which `process` wrote it (by the Procfile's name) and which
+`component` it is about. It goes to standard output, to a file of the process, or to the database by way of Redis
+(`app.runtime.log_stream`), as `log.sinks` says. The module imports neither SQL nor Flask, so that the hot side can use it.
 """
 
 from __future__ import annotations
 
 import logging
 import logging.config
+import logging.handlers
 import re
 import sys
 import threading
@@ -18,7 +20,8 @@ from typing import Any
 
 import structlog
 
-from config import Config
+from app.runtime.log_stream import LogStream
+from config import Config, Log
 
 MASK = "***"
 
@@ -52,6 +55,31 @@ _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 # These libraries log every step; their warnings are enough.
 QUIET = ("rq.cron", "rq.worker", "rq.scheduler", "urllib3", "requests", "authlib", "alembic.runtime")
+# What a logger's lines are about, by how its name begins; those of other loggers are about the process's own work.
+COMPONENTS = {
+    "gateway": "gateway",
+    "metering": "gateway",
+    "providers": "providers",
+    "app.gateway": "gateway",
+    "app.metering": "gateway",
+    "app.blueprints.v1": "gateway",
+    "app.providers": "providers",
+    "app.workflows.model_lists": "providers",
+    "app.blueprints.api": "api",
+    "app.jobs": "jobs",
+    "app.queue": "jobs",
+    "rq": "jobs",
+    "app.workflows.sync": "sync",
+    "app.domain.identity": "identity",
+    "app.domain.identities": "identity",
+    "app.workflows.single_sign_on": "identity",
+    "app.workflows.provisioning": "identity",
+    "app.domain.sessions": "identity",
+    "app.domain.tokens": "identity",
+    "app.domain.audit": "audit",
+    "app.domain.audit_chain": "audit",
+}
+BACKGROUND = ("drainer", "worker", "clock", "setup", "command")
 _DEEPEST = 6
 _LONGEST_TEXT = 8_192  # characters of a text: a traceback, an upstream's words
 _LONGEST_LINE = 32_768  # characters of all texts of a line
@@ -132,26 +160,74 @@ def _mask(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableM
     return fields
 
 
+class Levels(logging.Filter):
+    """Lets a line pass if its component's level allows it: the level of its own, or else that of all."""
+
+    def __init__(self, log: Log, process: str | None) -> None:
+        super().__init__()
+        self._take(log)
+        self._rest = "jobs" if process in BACKGROUND else "portal"
+        self._known: dict[str, str] = {}
+
+    def _take(self, log: Log) -> None:
+        self._usual = logging.getLevelNamesMapping()[log.level.upper()]
+        self._levels: dict[str, int] = {
+            component: logging.getLevelNamesMapping()[one.upper()] for component, one in log.levels.items()
+        }
+
+    def act(self, log: Log | None = None) -> None:
+        """Let loggers make the lines that may pass, by these settings from now on."""
+        if log is not None:
+            self._take(log)
+        logging.getLogger().setLevel(min([self._usual, *self._levels.values()]))
+        for name in QUIET:
+            logging.getLogger(name).setLevel(max(self._usual, logging.WARNING))
+
+    def component_of(self, logger: str) -> str:
+        """The component that a logger's lines are about."""
+        found = self._known.get(logger)
+        if found is None:
+            names = (name for prefix, name in COMPONENTS.items() if f"{logger}.".startswith(f"{prefix}."))
+            found = self._known[logger] = next(names, self._rest)
+        return found
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        level: int = self._levels.get(self.component_of(record.name), self._usual)
+        return record.levelno >= level
+
+
+def _sinks(config: Config, process: str | None) -> list[logging.Handler]:
+    found: list[logging.Handler] = []
+    if "console" in config.log.sinks:
+        found.append(logging.StreamHandler(sys.stdout))
+    if "file" in config.log.sinks:
+        folder = config.data_dir / "logs"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found.append(logging.handlers.WatchedFileHandler(folder / f"{process or 'portico'}.log", encoding="utf-8"))
+    if "database" in config.log.sinks:
+        found.append(LogStream(config.redis_url, forks_only=process == "web"))
+    return found
+
+
 def configure(config: Config, process: str | None = None) -> None:
-    """Send the logs of structlog and of the standard library to standard output as JSON.
+    """Send the logs of structlog and of the standard library to the sinks of the settings, as JSON.
 
     `process` is the Procfile's name of this process, which every line carries. A second call replaces the first. Warnings and
     uncaught exceptions, which Python would write to standard error, are logged too.
     """
     structlog.contextvars.clear_contextvars()
-    if process:
-        structlog.contextvars.bind_contextvars(component=process)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
-    component = {"component": process} if process else {}
+    levels = Levels(config.log, process)
 
     def named(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        for key, value in component.items():  # threads and greenlets begin with an empty context
-            event.setdefault(key, value)
+        if process:
+            event["process"] = process
+        event["component"] = levels.component_of(str(event.get("logger", "")))
         return event
 
     structlog.configure(
@@ -176,25 +252,30 @@ def configure(config: Config, process: str | None = None) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
     root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.NOTSET)
-    set_level(config.log.level)
+    for handler in root.handlers:
+        if isinstance(handler, LogStream | logging.FileHandler):
+            handler.close()
+    root.handlers = _sinks(config, process)
+    for handler in root.handlers:
+        handler.setFormatter(formatter)
+        handler.addFilter(levels)
+    levels.act()
+    global _in_use
+    _in_use = levels
     logging.captureWarnings(True)
     sys.excepthook = log_uncaught
     threading.excepthook = lambda hook: log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
     sys.unraisablehook = lambda hook: log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
 
 
-def set_level(level: str) -> None:
-    """Log from this level on: "debug", "info", "warning" or "error"."""
-    if logging.getLogger().level == logging.getLevelNamesMapping()[level.upper()]:
-        return
-    logging.getLogger().setLevel(level.upper())
-    for name in QUIET:
-        logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))
+_in_use: Levels | None = None
+
+
+def follow(log: Log) -> None:
+    """Log by the levels of these settings from now on."""
+    if _in_use is not None:
+        _in_use.act(log)
 
 
 def log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -58,7 +58,7 @@ def create_once(person: Person, number: str | None, create: Callable[[], Created
             current.redis().delete(name)
         raise
     with contextlib.suppress(RedisError):  # it exists now, so its creator must see the secret
-        sealed = current.sealer().seal((created.secret or "").encode())
+        sealed = current.sealer().seal((created.secret or "").encode(), secret_name)
         # Before the id, so that a reader who finds the id also finds the secret.
         current.redis().set(secret_name, sealed, ex=SHOWN_AGAIN_S)
         current.redis().set(name, created.id, ex=REMEMBERED_S)
@@ -72,7 +72,7 @@ def _claim_or_find(name: str, secret_name: str) -> Created | None:
         while not current.redis().set(name, "", nx=True, ex=CREATING_S):
             if id := current.redis().get(name):
                 sealed = current.redis().get(secret_name)
-                return Created(str(id), current.sealer().open(str(sealed)).decode() if sealed else None)
+                return Created(str(id), current.sealer().open(str(sealed), secret_name).decode() if sealed else None)
             if time.monotonic() > deadline:
                 raise Unavailable(BUSY)
             db.session.rollback()  # a waiting request must hold no connection, and must see later commits

@@ -34,7 +34,8 @@ def show_once(id: str, secret: str, address: str, page: Callable[[str], Response
     """
     number = secrets.token_urlsafe(16)
     try:
-        current.redis().set(store.shown_once(id, number), _sealer().seal(secret.encode()), ex=KEPT_S)
+        place = store.shown_once(id, number)
+        current.redis().set(place, _sealer().seal(secret.encode(), place), ex=KEPT_S)
     except RedisError:
         return page(secret)
     return see_other(f"{address}?{urlencode({PARAMETER: number})}")
@@ -46,9 +47,10 @@ def take(id: str) -> str | None:
     number = request.args.get(PARAMETER, "")
     if request.method != "GET" or not number or len(number) > LONGEST_NUMBER:
         return None
-    sealed = current.redis().getdel(store.shown_once(id, number))
+    place = store.shown_once(id, number)
+    sealed = current.redis().getdel(place)
     try:
-        return _sealer().open(str(sealed)).decode() if sealed else None
+        return _sealer().open(str(sealed), place).decode() if sealed else None
     except SealingError:
         return None
 

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from app import current
+from app.directory import place_of
 from app.domain import providers
 from app.domain.audit import AuditEntry
 from app.domain.errors import Invalid
@@ -49,7 +50,7 @@ def test_a_secret_is_sealed_and_masked_whatever_it_is_called(people: People) -> 
     assert made.config == {"url": PLACE, "token": "••••6789"}
     kept = (made.settings, made.hints, made.sealed, publication.provider_record(made))
     assert TICKET not in str(kept)
-    assert TICKET.encode() in current.sealer().open(str(made.sealed))
+    assert TICKET.encode() in current.sealer().open(str(made.sealed), place_of(made.id))
     assert providers.opened(made).token == TICKET
     providers.update(made, by=None, name="Odder", config={"token": TICKET[::-1], "url": PLACE})
     db.session.commit()

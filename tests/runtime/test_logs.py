@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from app.runtime import logs
-from config import Config
+from config import Config, Log, Storage
 from tests.examples import examples
 from tests.growth import assert_linear
 
@@ -54,7 +55,10 @@ def test_both_kinds_of_logger_write_json(capsys: pytest.CaptureFixture[str]) -> 
     logging.getLogger("app.b").warning("that %s", "happened", extra={"request_id": "r1"})
     logging.getLogger("app.b").debug("not asked for")
     first, second = lines(capsys)
-    assert first.items() >= {"event": "it is done", "events": 5, "level": "info", "component": "drainer"}.items()
+    assert (
+        first.items()
+        >= {"event": "it is done", "events": 5, "level": "info", "component": "jobs", "process": "drainer"}.items()
+    )
     assert second.items() >= {"event": "that happened", "level": "warning", "request_id": "r1"}.items()
     assert str(first["at"]).endswith("Z")
 
@@ -155,3 +159,27 @@ def test_wide_and_deep_things_are_cut() -> None:
 
 def test_a_long_name_of_a_field_is_still_known_for_a_secret() -> None:
     assert list(logs.masked({"a" * 1_000_000 + "_password": "canary"}).values()) == [logs.MASK]
+
+
+def test_components_have_levels_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    levels = {"gateway": "debug", "providers": "error"}
+    logs.configure(Config(log=Log(level="warning", levels=levels, sinks=["console"])), "web")  # type: ignore[arg-type]
+    for name in ("gateway.attempts", "providers.usage", "app.domain.keys"):
+        for level in ("debug", "info", "warning", "error"):
+            structlog.get_logger(name).log(logging.getLevelName(level.upper()), level)
+    told = [(line["component"], line["event"]) for line in lines(capsys)]
+    assert told == [
+        *[("gateway", level) for level in ("debug", "info", "warning", "error")],
+        ("providers", "error"),
+        ("portal", "warning"),
+        ("portal", "error"),
+    ]
+
+
+def test_a_file_is_a_sink_of_each_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(Config(storage=Storage(data_dir=str(tmp_path)), log=Log(sinks=["file"])), "worker")
+    logging.getLogger("app.a").warning("password=%s", "canary-1")
+    (line,) = (tmp_path / "logs" / "worker.log").read_text().splitlines()
+    assert json.loads(line)["process"] == "worker" and "canary" not in line
+    assert capsys.readouterr().out == ""
+    logs.configure(Config(log=Log(sinks=["console"])))

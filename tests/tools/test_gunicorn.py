@@ -115,7 +115,7 @@ def test_what_is_raised_and_not_caught_is_logged_as_json_without_its_secrets(ser
     assert "/broken" in broken["event"]
     for line in (lost, broken):
         assert "ValueError" in line["exception"]
-        assert line["component"] == "web"
+        assert line["process"] == "web"
     assert "hunter2" not in web.log.read_text()
 
 

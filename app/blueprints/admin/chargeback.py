@@ -17,7 +17,7 @@ from app.clock import from_ms
 from app.metering import money
 from app.metering.quantities import NAMES
 from app.pages.focus import COLUMNS, focus_lines
-from app.pages.usage import GONE, Group, look_up_names
+from app.pages.usage import GONE, Group, look_up_names, record_export
 from app.reports import chargeback
 from app.reports import usage as usage_reports
 from app.reports.chargeback import BILLED, Charge
@@ -78,6 +78,7 @@ def index() -> Response:
     search, kind = filters.search, filters["kind"]
     sort = requested_sort({*ORDERS, "name"})
     if request.args.get("format") == FOCUS:
+        record_export(me(), "chargeback-focus", "csv", request.args)
         return exports.answer("csv", "chargeback-focus", COLUMNS, focus_lines(me(), months[first : last + 1]))
     all_charges = chargeback.charges(me(), months[first : last + 1])
     charges = [charge for charge in all_charges if not kind or bool(charge.team_id) == (kind == "team")]
@@ -88,6 +89,7 @@ def index() -> Response:
         charges = [charge for charge in charges if search.casefold() in name_of[charge.payer].casefold()]
     charges = _sorted(charges, sort, ORDERS | {"name": lambda charge: name_of[charge.payer].casefold()})
     if file_format:
+        record_export(me(), "chargeback", file_format, request.args)
         return exports.answer(file_format, "chargeback", _export_columns(), _lines(charges, name_of))
     page = _page_of(charges)
     whole = _sum(all_charges)

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from app.blueprints.api.contract import Cursored, CursorPage, page, route
-from app.domain import audit
+from app.domain import audit, audit_chain
+from app.domain.audit_chain import Verification
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -67,3 +68,10 @@ def index(query: Query) -> dict[str, Any]:
         until=query.until,
     )
     return page(found, show)
+
+
+@route("GET", "/api/audit/verification", scope="admin", answer=Verification)
+def verification() -> Verification:
+    """Reads the whole audit log and says whether it is as it was written, or names the first entry that was edited,
+    removed, swapped or cut off."""
+    return audit_chain.verify()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from flask import Response
+from flask import Response, request
 
 from app.blueprints.api.contract import Page, Paged, listed, me, route
 from app.clock import from_ms, now_ms
 from app.domain.errors import Invalid
 from app.pages.focus import COLUMNS, FocusLine, focus_lines, lines_of
+from app.pages.usage import record_export
 from app.reports import chargeback
 from app.web import exports
 
@@ -46,7 +47,9 @@ def index(query: PagedMonths) -> dict[str, Any]:
 @route("GET", "/api/chargeback/file", scope="admin", query=Months, file=exports.MIME["csv"])
 def file(query: Months) -> Response:
     """Returns all lines as a CSV file with FOCUS's columns."""
-    return exports.answer("csv", "chargeback-focus", COLUMNS, focus_lines(me(), _months(query)))
+    months = _months(query)
+    record_export(me(), "chargeback-focus", "csv", request.args)
+    return exports.answer("csv", "chargeback-focus", COLUMNS, focus_lines(me(), months))
 
 
 def _months(query: Months | PagedMonths) -> list[tuple[int, int]]:

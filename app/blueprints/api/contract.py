@@ -64,10 +64,10 @@ MOST_ROWS = 200
 DEEPEST = 32
 MOST_PARTS = 20_000  # values of a body
 LONGEST_BODY = 1024 * 1024
+LARGE_PARTS, LARGE_BODY = 400_000, 4 * 1024 * 1024  # of a body that holds a whole configuration
 LONGEST_PARAMETER = 500
 INT64 = 2**63
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-UNKNOWN = "Object contains unknown field `"  # the start of msgspec's message about one
 ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -190,6 +190,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[int, ...]
     throttled: bool
     calls: bool
+    may_be_absent: bool
     text: str
 
 
@@ -227,6 +228,8 @@ def route(
     writes: bool = False,
     throttled: bool = False,
     calls: bool = False,
+    large: bool = False,
+    may_be_absent: bool = False,
     versioned_by: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Declares a route. Its function gets the parameters of the path, the decoded `query` and the decoded `body`.
@@ -236,7 +239,8 @@ def route(
     function that `writes` may run twice, so it must only call verbs of the domain. A route whose answer is a page of a
     list gets that list's query automatically. A `throttled` route counts attempts or failed ones, and may refuse them. One
     that answers with a `file` says its media type. One that
-    `calls` a model may also be refused as /v1 refuses.
+    `calls` a model may also be refused as /v1 refuses. A `large` body may have `LARGE_BODY` bytes.
+    What `may_be_absent` is answered with 404 although its path names nothing.
 
     Members that a body does not know are refused. PUT accepts an object as GET returns it: members of the answer that
     the body cannot set are ignored.
@@ -275,6 +279,7 @@ def route(
                 also=also,
                 throttled=throttled,
                 calls=calls,
+                may_be_absent=may_be_absent,
                 text=inspect.getdoc(function) or function.__name__.replace("_", " "),
             )
         )
@@ -293,7 +298,7 @@ def route(
                 if query is not None:
                     kwargs["query"] = g.query
             if body is not None:
-                kwargs["body"] = _form(body) if form and not request.is_json else read(body, read_only)
+                kwargs["body"] = _form(body) if form and not request.is_json else read(body, read_only, large)
             elif method in TAKE_BODIES and request.is_json:
                 read(Nothing)
             g.unchanged = None
@@ -368,18 +373,19 @@ def _must_hold(caller: Caller, policy: Policy) -> None:
 # --- reading ---
 
 
-def read(kind: type[T], read_only: frozenset[str] = frozenset()) -> T:
+def read(kind: type[T], read_only: frozenset[str] = frozenset(), large: bool = False) -> T:
     """Returns the request's JSON body as `kind`, without the `read_only` members. An empty body counts as an empty
     object.
 
     Raises `Malformed`, `TooLarge` or `Invalid`.
     """
+    longest, most_parts = (LARGE_BODY, LARGE_PARTS) if large else (LONGEST_BODY, MOST_PARTS)
     data = request.get_data(cache=False)
-    if len(data) > LONGEST_BODY:
-        raise TooLarge(f"The body may have at most {LONGEST_BODY} bytes.")
-    parts = count_parts(data, 4 * MOST_PARTS)
-    if parts is None or parts.values > MOST_PARTS:
-        raise TooLarge(f"The body may have at most {MOST_PARTS:,} values.")
+    if len(data) > longest:
+        raise TooLarge(f"The body may have at most {longest} bytes.")
+    parts = count_parts(data, 4 * most_parts)
+    if parts is None or parts.values > most_parts:
+        raise TooLarge(f"The body may have at most {most_parts:,} values.")
     try:
         document = msgspec.json.decode(data) if data.strip() else {}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -401,16 +407,7 @@ def convert(document: Any, kind: type[T], *, strict: bool = True) -> T:
     try:
         return msgspec.convert(document, kind, strict=strict)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".") or None
-        if "missing required field" in message and "`" in message:
-            name = message.split("`")[1]
-            field = f"{field}.{name}" if field else name
-        elif message.startswith(UNKNOWN):
-            name = message.removeprefix(UNKNOWN).rstrip("`")
-            field = f"{field}.{name}" if field else name
-            message = f"There is no member {name[:100]!r} here"
-        raise Invalid(f"{message}.", field) from None
+        raise fields.refusal_of(error) from None
 
 
 def _must_be_storable(value: Any, path: str = "", depth: int = 0) -> None:

@@ -139,7 +139,7 @@ def statuses(operation: Operation) -> list[int]:
         412: operation.method in CONDITIONAL,
         413: reads,
         422: reads or operation.query is not None or parameters,
-        404: parameters or refers_to_another or operation.calls,
+        404: parameters or refers_to_another or operation.calls or operation.may_be_absent,
         429: operation.throttled or operation.calls or operation.file is not None,
         502: operation.calls,
         503: True,
@@ -296,10 +296,11 @@ def _answer(operation: Operation, status: int, schemas: _Schemas) -> dict[str, A
     if status in REFUSALS:
         return {"$ref": f"#/components/responses/{REFUSALS[status][0]}"}
     if operation.file is not None:
-        return {"description": "The file.", "content": {operation.file: {"schema": {"type": "string"}}}}
+        kind = "object" if operation.file == "application/json" else "string"
+        return {"description": "The file.", "content": {operation.file: {"schema": {"type": kind}}}}
     if operation.answer is None:
         return {"description": "Done."}
-    words = {200: "The object.", 201: "Created."}[status]
+    words = {200: "The object.", 201: "Created.", 202: "Started."}[status]
     description: dict[str, Any] = {"description": words, "content": {JSON: {"schema": schemas.of(operation.answer)}}}
     if operation.rule in VERSIONS:
         tag = "The version: send it as `If-Match` with a change that must not overwrite somebody else's."

@@ -132,3 +132,20 @@ def test_a_first_log_says_what_will_stand_there(people: People, signed_in: Signe
 @pytest.mark.parametrize("query", ["from=0001-01-01", "to=9999-12-31", "from=2026-11-31", "size=7&cursor=", "kind=%00"])
 def test_no_query_is_an_error(people: People, signed_in: SignedIn, query: str) -> None:
     assert signed_in("admin").get(f"/admin/audit?{query}").status_code == 200
+
+
+def test_the_page_says_whether_the_log_is_as_it_was_written(people: People, signed_in: SignedIn) -> None:
+    ids = [note(people, name=f"n{number}") for number in range(4)]
+    auditor = signed_in("auditor")
+    assert auditor.page("/admin/audit").link("Verify").href == "/admin/audit/verification"
+    assert auditor.page("/admin/audit/verification").alert.heading == "The audit log is intact"
+    entry = db.session.get(AuditEntry, ids[1])
+    assert entry is not None
+    entry.actor = "nobody"
+    db.session.commit()
+    page = auditor.page("/admin/audit/verification")
+    assert page.alert.heading == "The audit log was edited"
+    assert page.link(ids[1]).href == f"/admin/audit/{ids[1]}"
+    db.session.query(AuditEntry).delete()
+    db.session.commit()
+    assert auditor.page("/admin/audit/verification").alert.heading == "The end of the audit log was cut off"

@@ -27,7 +27,7 @@ def test_secrets_come_back_masked_and_are_kept_sealed(app: Flask, people: People
         kept = providers.get(id)
         assert KEY not in str(kept.settings) + str(kept.hints) + str(kept.sealed)
         assert providers.opened(kept).api_key == KEY
-        assert b"0123456789" in current.sealer().open(str(kept.sealed))
+        assert b"0123456789" in current.sealer().open(str(kept.sealed), f"provider:{kept.id}")
     log = admin.get("/api/audit?object=provider")
     assert log.get_json()["data"][0]["action"] == "provider.create"
     assert KEY not in log.text

@@ -17,6 +17,7 @@ from app.domain import keys, prompts
 from app.domain.audit import AuditEntry
 from app.domain.providers import Endpoint, Provider
 from app.extensions import db, transaction
+from app.workflows import config_changes
 from tests.house import People, Program, make_model, make_team, sign_in
 
 
@@ -32,6 +33,7 @@ class Case(NamedTuple):
 CASES = [
     Case("/admin/users/<username>", "/admin/users/owner", {"email": "a@example.org"}, {"rpm": 5}),
     Case("/api/budgets/<scope>/<id>", "/api/budgets/user/owner", {"limit": "5"}, {"limit": "7"}),
+    Case("/api/configs/<id>", "/api/configs/{config}", {"name": "Theirs"}, {"description": "Mine."}),
     Case("/api/endpoints/<id>", "/api/endpoints/{endpoint}", {"active": False}, {"mapping": {"providers": []}}),
     Case("/api/keys/<id>", "/api/keys/{key}", {"paused": True}, {"budget": {"limit": "3"}}),
     Case("/api/models/<path:name>", "/api/models/small", {"context_window": 5}, {"price": {"input_per_mtok": "9"}}),
@@ -57,8 +59,10 @@ def ids(people: People) -> dict[str, str]:
         assert endpoint is not None
         assert provider is not None
         prompt = prompts.create(by=people.admin, name="Translate", template="{{text}}")
+        config = config_changes.save(by=people.admin, name="Saved")
         return {
             "prompt": prompt.id,
+            "config": config.id,
             "key": key.id,
             "team": make_team().id,
             "endpoint": endpoint.id,
