@@ -5,7 +5,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
+.PHONY: help run doctor backup restore drills dev test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,18 @@ run:  ## install, migrate and start a whole Portico; Ctrl-C stops it
 
 dev:  ## the same, and every process starts again when the code changes
 	@$(VENV) dev python tools/run.py --reload
+
+# make answers 2 for every failure, so the command's own status is what `python -m app` answers.
+doctor:  ## check settings, stores and the machine, and say how to fix what is wrong
+	@$(VENV) run python -m app doctor
+
+backup:  ## TO=file: the database as one file, while Portico runs; WITH_KEYS=passphrase-file adds the secrets, encrypted
+	@test -n "$(TO)" || { echo 'say where to: make backup TO=/backups/portico.zip' >&2; exit 2; }
+	@$(VENV) run python -m app backup --to "$(TO)" $(if $(WITH_KEYS),--with-keys "$(WITH_KEYS)")
+
+restore:  ## FROM=file: such a file into an empty database; WITH_KEYS=passphrase-file takes the secrets from it too
+	@test -n "$(FROM)" || { echo 'say where from: make restore FROM=/backups/portico.zip' >&2; exit 2; }
+	@$(VENV) run python -m app restore --from "$(FROM)" $(if $(WITH_KEYS),--with-keys "$(WITH_KEYS)")
 
 # Types are judged while tests run: what mypy says is shown when both are done, and either of them fails the target.
 define beside_mypy

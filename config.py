@@ -181,6 +181,15 @@ class ConfiguredModel(Section, frozen=True):
     response: dict[str, str] | str = msgspec.field(default_factory=dict)  # the names of its outputs, or of the main one
 
 
+class Backup(Section, frozen=True):
+    """Backups that the worker makes by itself; without a folder none."""
+
+    folder: str | None = None
+    every_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 31)] = 24.0
+    keep: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 14  # how many of them stay
+    passphrase_file: str | None = None  # with it each backup also has the secrets, encrypted
+
+
 class Log(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -215,6 +224,7 @@ class Config(Section, frozen=True):
     mail: Mail = Mail()
     webhook: Webhook = Webhook()
     log: Log = Log()
+    backup: Backup = Backup()
     models: dict[str, ConfiguredModel] = msgspec.field(default_factory=dict)
 
     @property
@@ -247,6 +257,10 @@ class Config(Section, frozen=True):
             if url.startswith(plain):
                 return "postgresql+psycopg://" + url.removeprefix(plain)
         return url
+
+    @property
+    def backup_dir(self) -> Path | None:
+        return (ROOT / self.backup.folder).resolve() if self.backup.folder else None
 
     @property
     def redis_embedded(self) -> bool:
@@ -307,15 +321,20 @@ class Config(Section, frozen=True):
         what was asked, if it is an address at all. In production there is always a public one."""
         return self.base_url if self.server.public_url or not _ORIGIN.fullmatch(asked) else asked
 
+    @property
+    def secrets_file(self) -> Path:
+        """Where secrets lie that the settings do not give."""
+        return self.data_dir / "secrets.json"
+
     def secrets(self) -> Secrets:
         """The deployment's secrets: settings first, else the file below the data folder, made when missing."""
         kept = self.security
         if kept.session_secret and kept.key_pepper and kept.encryption_keys:
             return _secrets(kept.session_secret, kept.key_pepper, kept.encryption_keys)
-        made = _kept_secrets(self.data_dir / "secrets.json", self.server.environment)
+        made = _kept_secrets(self.secrets_file, self.server.environment)
         if self.production and made["environment"] != "production":
             raise ConfigError(
-                f"{self.data_dir / 'secrets.json'} was made by a development start. Set"
+                f"{self.secrets_file} was made by a development start. Set"
                 " CONFIG_SECURITY_SESSION_SECRET, CONFIG_SECURITY_KEY_PEPPER and CONFIG_SECURITY_ENCRYPTION_KEYS,"
                 " or start production with a data folder of its own (CONFIG_STORAGE_DATA_DIR)."
             )
@@ -324,6 +343,17 @@ class Config(Section, frozen=True):
             kept.key_pepper or made["key_pepper"],
             kept.encryption_keys or made["encryption_keys"],
         )
+
+    def all_secrets(self) -> dict[str, Any]:
+        """What `secrets.json` has or would have, with those of the settings laid over it: all that a backup's secrets need."""
+        self.secrets()
+        kept = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        given = {name: value for name, value in msgspec.structs.asdict(self.security).items() if value is not None}
+        return {"environment": self.server.environment} | kept | given
+
+    def keep_secrets(self, secrets: Mapping[str, Any]) -> None:
+        """Writes `secrets.json` (mode 0600) unless there is one."""
+        _write_once(self.secrets_file, secrets)
 
 
 def _secrets(session_secret: str, key_pepper: str, encryption_keys: list[str]) -> Secrets:
@@ -336,28 +366,33 @@ def _secrets(session_secret: str, key_pepper: str, encryption_keys: list[str]) -
 
 
 def _kept_secrets(path: Path, environment: str) -> dict[str, Any]:
-    """The secrets kept in `path` (mode 0600). The file appears whole or not at all, and only once."""
+    """The secrets kept in `path`, made when missing."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         made = {
             "environment": environment,
             "session_secret": random_source.token_urlsafe(48),
             "key_pepper": random_source.token_urlsafe(48),
             "encryption_keys": [Fernet.generate_key().decode()],
         }
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(made, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # fails if another process was first, whose secrets then hold
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        _write_once(path, made)
     kept: dict[str, Any] = json.loads(path.read_text())
     return kept
+
+
+def _write_once(path: Path, document: Mapping[str, Any]) -> None:
+    """A file that only its owner reads (mode 0600). It appears whole or not at all, and only once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(document, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)  # fails if another process was first, whose secrets then hold
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
@@ -491,6 +526,11 @@ def _check(config: Config) -> None:
             raise ConfigError(f"portal.{name}: expected a file that exists and ends with {', '.join(PICTURES)}")
     if not config.production:
         return
+    for name in ("session_secret", "key_pepper"):
+        secret = getattr(config.security, name)
+        if secret is not None and (len(secret) < 32 or len(set(secret)) < 10):
+            raise ConfigError(f"security.{name}: expected at least 32 random characters in production, such as what"
+                              " `openssl rand -base64 48` prints")  # fmt: skip
     if not config.server.public_url:
         raise ConfigError(
             "server.public_url: expected in production: links in pages and mail are built on it, never on what a request"

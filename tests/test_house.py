@@ -43,12 +43,13 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "api": ("domain", "ledger", "metering", "oidc", "pages", "reports", "sql", "web", "workflows"),
     "public": ("domain", "oidc", "pages", "sql", "web", "workflows"),
     # what puts the rooms together
+    "commands": ("domain", "sql", "workflows"),
     "assembly": ("domain", "jobs", "sql", "web", "workflows"),
 }
 LOOSE = {  # modules on the first floor, and the room that each counts as
     "ground": ("clock", "current", "directory", "store"),
     "sql": ("extensions", "queue"),
-    "assembly": ("portal_app", "setup"),
+    "assembly": ("__main__", "portal_app", "setup"),
 }
 TESTED = (  # each module has its test beside it
     "domain", "web", "pages", "workflows", "reports", "ledger", "jobs", "gateway", "gateway.dialects", "providers",

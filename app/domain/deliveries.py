@@ -35,6 +35,7 @@ from app.domain.search import contains
 from app.extensions import Base, db, transaction
 from app.queue import RETRIES_S, enqueue_after_commit
 from app.runtime.ids import new_id
+from config import Mail
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +245,7 @@ def _mail(target: str, payload: dict[str, Any], id: str) -> None:
     sealed = payload.get("sealed")
     message.set_content(current.sealer().open(sealed).decode() if sealed else payload["text"])
     try:
-        with _server() as server:
+        with mail_server(settings) as server:
             server.send_message(message)
     except TimeoutError:
         raise Undelivered("The mail server did not answer in time.") from None
@@ -265,9 +266,9 @@ def _mail(target: str, payload: dict[str, Any], id: str) -> None:
         raise Undelivered("The mail server could not be reached.") from None
 
 
-def _server() -> smtplib.SMTP:
-    """A connection to the mail server, encrypted and authenticated as configured."""
-    settings = current.config().mail
+def mail_server(settings: Mail) -> smtplib.SMTP:
+    """A connection to the mail server, encrypted and authenticated as configured. Raises `smtplib.SMTPException` and
+    `OSError`."""
     host = settings.host or ""
     if settings.security == "tls":
         server: smtplib.SMTP = smtplib.SMTP_SSL(
