@@ -5,7 +5,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor backup restore drills dev test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
+.PHONY: help run doctor backup restore dev test test-all check test-at drills lint format lock migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +40,10 @@ endef
 # Python keeps what it compiled, whatever the caller's environment says: each process of tests would compile it again.
 test test-all test-at check: export PYTHONDONTWRITEBYTECODE =
 
-PYTEST = pytest -n $(JOBS) --dist loadgroup
+PYTEST = pytest -n $(JOBS) --dist loadgroup -m "not drill"
 # A quick file runs in one process: what it makes for its first test, the others have. Of a test of many cases six are shown,
 # and of those that cost much as many as tests/costs.txt says.
-QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check --most-cases 6 -m "not slow and not browser and not services" -p no:schemathesis \
+QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check --most-cases 6 -m "not slow and not browser and not services and not drill" -p no:schemathesis \
 	--ignore tests/blueprints/api/test_schemathesis.py
 
 test:  ## everything: lint, types, migrations, services, browsers; ARGS="-k words" chooses tests
@@ -68,6 +68,9 @@ test-at:  ## the quick tests with all clocks moved, Valkey's too (Linux, a C com
 	@cc -O2 -shared -fPIC -o .cache/moved_clock.so tests/services/moved_clock.c
 	@CLOCK_MOVED_S=$$(( $$(date -u -d "$(CLOCK)" +%s) - $$(date +%s) )) LD_PRELOAD=$(CURDIR)/.cache/moved_clock.so \
 		$(VENV) dev $(QUICK) $(ARGS)
+
+drills:  ## what takes minutes: fresh install, backup and restore, upgrade under traffic (UPGRADE_FROM=commit), hosts that die
+	@$(VENV) dev pytest -n 2 -m drill --timeout 400 --durations 0 tests/drills $(ARGS)
 
 lint:  ## what ruff, mypy and djlint have to say
 	@$(VENV) dev ruff check
