@@ -5,7 +5,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor backup restore dev test test-all check test-at drills lint format lock migration screenshots tour bench bench-portal vendor clean
+.PHONY: help run doctor backup restore dev test test-all check test-at drills lint format lock manifests migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,14 @@ lint:  ## what ruff, mypy and djlint have to say
 format:  ## put the code into its usual shape
 	@$(VENV) dev ruff check --fix-only --quiet
 	@$(VENV) dev ruff format
+
+HELM ?= helm
+CHART = $(HELM) template portico deploy/helm/portico
+
+manifests:  ## deploy/kustomize from deploy/helm/portico, their one source (needs helm)
+	@$(CHART) > deploy/kustomize/base/portico.yaml
+	@$(CHART) --show-only templates/network.yaml --set ingress.enabled=false --set networkPolicies.enabled=false \
+		--set routes.enabled=true > deploy/kustomize/openshift/routes.yaml
 
 # uv lives in an environment of its own: it resolves for every Python and platform at once, which pip cannot.
 UV = .cache/uv/bin/uv

@@ -44,7 +44,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "public": ("domain", "oidc", "pages", "sql", "web", "workflows"),
     # what puts the rooms together
     "commands": ("domain", "sql", "workflows"),
-    "assembly": ("domain", "jobs", "sql", "web", "workflows"),
+    "assembly": ("domain", "jobs", "reports", "sql", "web", "workflows"),
 }
 LOOSE = {  # modules on the first floor, and the room that each counts as
     "ground": ("clock", "current", "directory", "store"),

@@ -46,7 +46,7 @@ def test_a_fresh_clone_runs_and_answers(tmp_path: Path) -> None:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGINT)
         ended = running.wait(60)
-    assert ended in (0, 2, 130), log.read_text()[-5000:]  # make has its own words for a Ctrl-C
+    assert ended in (0, -signal.SIGINT), log.read_text()[-5000:]  # make has its own words for a Ctrl-C
 
 
 def _first_call(url: str, printed: str) -> None:
