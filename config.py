@@ -181,6 +181,20 @@ class ConfiguredModel(Section, frozen=True):
     response: dict[str, str] | str = msgspec.field(default_factory=dict)  # the names of its outputs, or of the main one
 
 
+Threshold = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+
+
+class Alerts(Section, frozen=True):
+    """Beyond which figures admins are notified of the deployment itself; 0 switches one off."""
+
+    error_percent: Threshold = 5.0  # of the calls of 5 minutes
+    first_token_s: Threshold = 15.0  # 95th percentile of the calls of 5 minutes
+    usage_lag_s: Threshold = 60.0
+    disk_free_percent: Threshold = 10.0
+    providers: bool = True  # one that is failing
+    after_minutes: Threshold = 3.0  # how long it must have been so
+
+
 class Backup(Section, frozen=True):
     """Backups that the worker makes by itself; without a folder none."""
 
@@ -224,6 +238,7 @@ class Config(Section, frozen=True):
     mail: Mail = Mail()
     webhook: Webhook = Webhook()
     log: Log = Log()
+    alerts: Alerts = Alerts()
     backup: Backup = Backup()
     models: dict[str, ConfiguredModel] = msgspec.field(default_factory=dict)
 

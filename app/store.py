@@ -152,6 +152,8 @@ def heartbeat(process: str) -> str:
 # Hashes with the status of background processes and jobs.
 DRAINER_STATUS, ROLLUPS_STATUS, QUOTAS_STATUS = "portico:drainer", "portico:rollups", "portico:quotas"
 
+ALARMS = "portico:alarms"  # hash: name -> `app.workflows.watch.Alarm` as JSON
+
 MODEL_LISTS = "portico:model_lists"  # hash: provider id -> `app.workflows.model_lists.ModelList` as JSON
 
 # The portal's own.

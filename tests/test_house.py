@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "ledger": ("metering", "sql"),
     "domain": ("gateway", "ledger", "metering", "providers", "sql"),
     "reports": ("domain", "ledger", "metering", "sql"),
-    "workflows": ("domain", "gateway", "ledger", "metering", "oidc", "providers", "sql"),
+    "workflows": ("domain", "gateway", "ledger", "metering", "oidc", "providers", "reports", "sql"),
     "web": ("domain", "metering", "sql"),
     "pages": ("domain", "ledger", "metering", "reports", "sql", "web", "workflows"),
     "jobs": ("domain", "ledger", "metering", "sql", "workflows"),

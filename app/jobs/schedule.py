@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from app.jobs import backups, provider_lists, quotas, rollups
+from app.jobs import backups, provider_lists, quotas, rollups, watch
 from app.queue import JOB_TIMEOUT_S
 
 
@@ -25,4 +25,5 @@ SCHEDULE = (
     Entry(quotas.run, every_s=60),
     Entry(provider_lists.run, every_s=60),  # each provider as often as `upstream.list_every_s` says
     Entry(backups.run, every_s=60, timeout_s=backups.TIMEOUT_S),  # as often as `backup.every_hours` says
+    Entry(watch.run, every_s=60),
 )
