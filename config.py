@@ -64,6 +64,7 @@ class Storage(Section, frozen=True):
 
 class Database(Section, frozen=True):
     url: str | None = None
+    pooler: bool = False  # a pooler in transaction mode stands between: nothing is prepared in a connection
 
 
 class Redis(Section, frozen=True):
@@ -297,8 +298,10 @@ class Config(Section, frozen=True):
     @property
     def stores(self) -> list[tuple[str, int]]:
         """Host and port of the database and of Redis, those that are reached over TCP."""
+        found = sentinels(self.redis_url)
         redis = urlsplit(self.redis_url)
-        found = [(unquote(redis.hostname), redis.port or 6379)] if redis.scheme != "unix" and redis.hostname else []
+        if not found and redis.scheme != "unix" and redis.hostname:
+            found.append((unquote(redis.hostname), redis.port or 6379))
         database = urlsplit(self.database_url)
         if database.scheme.startswith("postgresql"):
             query = parse_qs(database.query)
@@ -464,6 +467,19 @@ def _typed(text: str, kind: Any, name: str) -> Any:
         raise ConfigError(f"{name}: {text!r} cannot be read") from None
 
 
+def is_sentinel(url: str) -> bool:
+    """Whether a Redis URL names Sentinels and not a server."""
+    return url.partition(":")[0] in ("redis+sentinel", "rediss+sentinel")
+
+
+def sentinels(url: str) -> list[tuple[str, int]]:
+    """Hosts and ports of the Sentinels in a Redis URL; none in others."""
+    if not is_sentinel(url):
+        return []
+    places = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    return [(host, int(port or 26379)) for host, _, port in (place.partition(":") for place in places)]
+
+
 def _is_address(url: str) -> bool:
     """Whether it is an http(s) address in printable ASCII."""
     try:
@@ -522,6 +538,11 @@ def _check(config: Config) -> None:
     for name, url in (("server.public_url", config.server.public_url), ("webhook.url", config.webhook.url)):
         if url and not _is_address(url):
             raise ConfigError(f"{name}: expected an address such as https://portal.example.com")
+    if is_sentinel(config.redis_url) and not re.fullmatch(
+        r"rediss?\+sentinel://([^@/]*@)?[\w.-]+(:\d{1,5})?(,[\w.-]+(:\d{1,5})?)*/[\w.-]+(/\d+)?(\?sentinel_password=[^&]*)?",
+        config.redis_url,
+    ):
+        raise ConfigError("redis.url: expected Sentinels as redis+sentinel://:password@host:26379,host:26379/name")
     if config.server.public_url and set("?#@") & set(config.server.public_url):
         raise ConfigError("server.public_url: expected an address without user, query or fragment")
     if not config.mail.sender.isprintable() or "@" not in config.mail.sender:

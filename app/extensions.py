@@ -96,7 +96,7 @@ def init_database(app: Flask, config: Config) -> None:
     if url.startswith("sqlite"):
         config.data_dir.mkdir(parents=True, exist_ok=True)
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-            "connect_args": {"timeout": SQLITE_WAIT_S},
+            "connect_args": connect_args(config),
             "pool_size": 5,
             "max_overflow": 25,
         }
@@ -107,12 +107,19 @@ def init_database(app: Flask, config: Config) -> None:
             "pool_timeout": 10,
             "pool_pre_ping": True,
             "pool_recycle": 1800,
-            "connect_args": {"connect_timeout": 5},
+            "connect_args": connect_args(config),
         }
     db.init_app(app)
     migrate.init_app(app, db)
     with app.app_context():
         prepare(db.engine)
+
+
+def connect_args(config: Config) -> dict[str, Any]:
+    """What a connection to the configured database is opened with."""
+    if config.database_url.startswith("sqlite"):
+        return {"timeout": SQLITE_WAIT_S}
+    return {"connect_timeout": 5} | ({"prepare_threshold": None} if config.database.pooler else {})
 
 
 def prepare(engine: Engine) -> None:

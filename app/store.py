@@ -7,11 +7,16 @@ The hot side's own connection is `app.gateway.redis_wire`.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from config import is_sentinel, sentinels
 
 ORGANISATION = "default"
 TAG = f"{{org:{ORGANISATION}}}"
@@ -195,13 +200,34 @@ def logout_token(digest: str) -> str:
     return f"logout-token:{digest}"
 
 
+def pool(url: str, **options: Any) -> redis.ConnectionPool:
+    """Connections to the server at `url`. With `redis+sentinel://[user:password@]host:port,…/name[/db]` they lead to whatever
+    primary the Sentinels name at the moment of connecting (`rediss+sentinel` for TLS to it)."""
+    if not is_sentinel(url):
+        return redis.ConnectionPool.from_url(url, **options)
+    parts = urlsplit(url)
+    name, _, database = parts.path.strip("/").partition("/")
+    [sentinel_password] = parse_qs(parts.query).get("sentinel_password", [None])
+    waits = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout") if key in options}
+    manager: Any = Sentinel(sentinels(url), sentinel_kwargs={**waits, "password": sentinel_password})  # type: ignore[no-untyped-call]
+    options |= {"db": int(database or 0), "ssl": parts.scheme.startswith("rediss")}
+    if parts.password is not None:
+        options |= {"username": unquote(parts.username or "") or None, "password": unquote(parts.password)}
+    return SentinelConnectionPool(name, manager, **options)  # type: ignore[no-untyped-call]
+
+
+def connect_pool(url: str, **options: Any) -> redis.Redis:
+    """A client of its own over `pool`."""
+    return redis.Redis.from_pool(pool(url, **options))
+
+
 @cache
 def connect(url: str) -> redis.Redis:
     """Return the cold side's client, one for each process.
 
     A page must not hang while Redis is unreachable: the client retries once, quickly, instead of pausing for seconds.
     """
-    return redis.Redis.from_url(
+    return connect_pool(
         url,
         decode_responses=True,
         socket_timeout=5,

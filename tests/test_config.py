@@ -236,6 +236,7 @@ def test_patterns_of_variables_are_names_with_one_star_at_an_end(names: str) -> 
         ({"CONFIG_REDIS_URL": "redis://:pw@cache"}, [("cache", 6379)]),
         ({"CONFIG_REDIS_URL": "rediss://user:pw@[fd00::1]:6390/2"}, [("fd00::1", 6390)]),
         ({"CONFIG_REDIS_URL": "unix:///run/valkey.sock?db=1"}, []),
+        ({"CONFIG_REDIS_URL": "redis+sentinel://:pw@s1:26380,s2/main/1"}, [("s1", 26380), ("s2", 26379)]),
         ({"CONFIG_DATABASE_URL": "postgres://u:p@db/portico"}, [("db", 5432)]),
         ({"CONFIG_DATABASE_URL": "postgresql+psycopg://u:p@10.0.0.5:5433/portico"}, [("10.0.0.5", 5433)]),
         ({"CONFIG_DATABASE_URL": "postgresql://u@/portico?host=/run/postgresql"}, []),
@@ -248,6 +249,21 @@ def test_stores_that_are_reached_over_tcp_are_known_by_host_and_port(
     environ: dict[str, str], stores: list[tuple[str, int]]
 ) -> None:
     assert load(environ).stores == stores
+
+
+@pytest.mark.parametrize("rest", ["s1:26379", "s1:x/main", "/main", "s1,/main", "s1/main/a", "s1/main?password=x"])
+def test_an_address_of_sentinels_names_them_and_their_service(rest: str) -> None:
+    with pytest.raises(ConfigError, match=r"redis\.url: expected Sentinels"):
+        load({"CONFIG_REDIS_URL": f"redis+sentinel://{rest}"})
+
+
+@pytest.mark.parametrize("setting", ["session_secret", "key_pepper"])
+@pytest.mark.parametrize("secret", ["change-me", "short but random 4j2k", "a" * 60])
+def test_production_refuses_secrets_that_can_be_guessed(setting: str, secret: str) -> None:
+    name = f"CONFIG_SECURITY_{setting.upper()}"
+    with pytest.raises(ConfigError, match=rf"security\.{setting}: expected at least 32 random characters"):
+        load({**PRODUCTION, name: secret})
+    load({name: secret})
 
 
 def test_production_refuses_the_secrets_of_a_development_start(tmp_path: Path) -> None:

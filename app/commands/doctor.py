@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import clock, store
 from app.domain.deliveries import mail_server
-from app.extensions import knows_revision, newest_revision, prepare
+from app.extensions import connect_args, knows_revision, newest_revision, prepare
 from app.runtime import timekeeping
 from app.workflows import backups
 from config import Config, ConfigError, load
@@ -104,7 +104,7 @@ def _settings(config: Config) -> Finding:
 
 
 def _database(config: Config) -> Finding:
-    engine = create_engine(config.database_url, **_connect_args(config))
+    engine = create_engine(config.database_url, connect_args=connect_args(config))
     if config.database_url.startswith("sqlite") and not Path(str(engine.url.database)).exists():
         return Finding("warning", "There is no database yet.", "The first start makes it (python -m app.setup).")
     prepare(engine)
@@ -131,10 +131,6 @@ def _database(config: Config) -> Finding:
     if revision is not None and not knows_revision(revision):
         return Finding("error", f"{answered}; its revision {revision} is of a newer version.", "Upgrade Portico.")
     return Finding("error", f"{answered}; its tables are not of this version.", "Run: python -m app.setup")
-
-
-def _connect_args(config: Config) -> dict[str, Any]:
-    return {} if config.database_url.startswith("sqlite") else {"connect_args": {"connect_timeout": int(PATIENCE_S)}}
 
 
 def _redis(config: Config) -> Finding:

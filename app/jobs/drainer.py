@@ -16,9 +16,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
-from redis import Redis, RedisError
+from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import store
 from app.jobs import process, recount
 from app.jobs.alerts import Alerts, Scope
 from app.jobs.bookkeeper import BATCH, Bookkeeper, Counter
@@ -61,7 +62,7 @@ class Drainer:
         claim_after_ms: int = CLAIM_AFTER_MS,
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
-        redis = Redis.from_url(url, protocol=2, legacy_responses=False, socket_timeout=5, socket_connect_timeout=5)
+        redis = store.connect_pool(url, protocol=2, legacy_responses=False, socket_timeout=5, socket_connect_timeout=5)
         meter = meter or Meter(redis.execute_command, lambda: server_run(redis))
         self.trouble = Trouble()
         self.bookkeeper = Bookkeeper(batch)

@@ -47,7 +47,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.expression import ColumnClause, TableClause
 
 from app import clock
-from app.extensions import knows_revision, migrate_to, prepare
+from app.extensions import connect_args, knows_revision, migrate_to, prepare
 from app.workflows.status import version
 from config import Config
 
@@ -379,7 +379,7 @@ def _opened(config: Config) -> Iterator[Engine]:
     """The database itself, without an application, which would make secrets."""
     if config.database_url.startswith("sqlite"):
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = create_engine(config.database_url)
+    engine = create_engine(config.database_url, connect_args=connect_args(config))
     prepare(engine)
     try:
         yield engine
