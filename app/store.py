@@ -134,6 +134,14 @@ def counted(count: str) -> str:
     return f"{TAG}:counted:{count}"
 
 
+HOSTS = f"{TAG}:hosts"  # hash: host with a drainer -> its last beat
+
+
+def hosts_counted(count: str) -> str:
+    """Set of the hosts that have posted their spools and restored their holds for a recount."""
+    return f"{TAG}:hosts_counted:{count}"
+
+
 # The first word of replies that tell of the server's own trouble, and not of the command.
 NOT_SERVING = frozenset(
     ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")

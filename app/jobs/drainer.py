@@ -24,6 +24,7 @@ from app.jobs import process, recount
 from app.jobs.alerts import Alerts, Scope
 from app.jobs.bookkeeper import BATCH, Bookkeeper, Counter
 from app.jobs.heartbeat import Heartbeat
+from app.jobs.hosts import Hosts
 from app.jobs.janitor import Janitor
 from app.jobs.reaper import Reaper
 from app.jobs.stream import CLAIM_AFTER_MS, Stream
@@ -72,6 +73,7 @@ class Drainer:
         self.heartbeat = Heartbeat(
             redis, self.name, self.stream, self.bookkeeper, self.janitor, self.reaper, self.trouble
         )
+        self.hosts = Hosts(redis, spool_dir)
         self._redis = redis
         self._spool_dir = spool_dir
         self._batch = batch
@@ -79,6 +81,7 @@ class Drainer:
         # In the loop, in this order: a recount needs what was published, and spools need an open meter to be settled.
         self._chores: list[Job] = [
             ("publication", catch_up),
+            ("hosts", self.hosts.beat),
             ("recount", self.recount),
             ("spool", self.janitor.clean),
             ("alerts", Alerts(self.stream, self.bookkeeper, raise_alerts, exhausted).look),
@@ -92,7 +95,7 @@ class Drainer:
 
     def recount(self) -> None:
         """Recount the meter's counters if Redis lost them or was restarted, and open it."""
-        recount.open_meter(self._redis, self._spool_dir, self.stream, self.bookkeeper)
+        recount.open_meter(self._redis, self._spool_dir, self.stream, self.bookkeeper, self.hosts)
 
     def stop(self, *_: object) -> None:
         """End `run` after the current batch. It can be a signal handler."""
@@ -125,6 +128,7 @@ class Drainer:
                 self._work(self._chores)
         watcher.join(timeout=10)
         self.trouble.attempt("leaving", self.stream.leave)
+        self.trouble.attempt("leaving", self.hosts.leave)
 
     def _watch(self) -> None:
         while not self._stop.is_set():
