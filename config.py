@@ -49,6 +49,7 @@ class Server(Section, frozen=True):
     workers: int | None = None  # gunicorn web workers; one a core, at most 4
     doors: list[Door] = msgspec.field(default_factory=lambda: list(DOORS))
     public_url: str | None = None  # what people type, the base of every link; required in production
+    static_url: str | None = None  # a prefix for static files, where a CDN serves them
     trusted_proxies: int = 0  # how many proxies in front may be believed about the client's address
     max_body_mb: int = 32  # the largest request body of /v1
     body_timeout_s: float = 30.0  # a request body must have arrived within this
@@ -535,7 +536,12 @@ def _check(config: Config) -> None:
         raise ConfigError("server.workers: expected 1 to 64")
     if not config.server.doors:
         raise ConfigError(f"server.doors: expected at least one of {', '.join(DOORS)}")
-    for name, url in (("server.public_url", config.server.public_url), ("webhook.url", config.webhook.url)):
+    addresses = {
+        "server.public_url": config.server.public_url,
+        "server.static_url": config.server.static_url,
+        "webhook.url": config.webhook.url,
+    }
+    for name, url in addresses.items():
         if url and not _is_address(url):
             raise ConfigError(f"{name}: expected an address such as https://portal.example.com")
     if is_sentinel(config.redis_url) and not re.fullmatch(
@@ -543,8 +549,9 @@ def _check(config: Config) -> None:
         config.redis_url,
     ):
         raise ConfigError("redis.url: expected Sentinels as redis+sentinel://:password@host:26379,host:26379/name")
-    if config.server.public_url and set("?#@") & set(config.server.public_url):
-        raise ConfigError("server.public_url: expected an address without user, query or fragment")
+    for name in ("server.public_url", "server.static_url"):
+        if set("?#@;") & set(addresses[name] or ""):
+            raise ConfigError(f"{name}: expected an address without user, query or fragment")
     if not config.mail.sender.isprintable() or "@" not in config.mail.sender:
         raise ConfigError("mail.sender: expected an e-mail address such as portico@example.com")
     for pattern in config.upstream.env:

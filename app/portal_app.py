@@ -42,6 +42,7 @@ def init_app(app: Flask, config: Config, *, pages: bool) -> None:
         WTF_CSRF_TIME_LIMIT=None,
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         CURRENCY=config.portal.currency,
+        STATIC_URL=config.server.static_url,
         JSON_SORT_KEYS=False,
     )
     init_database(app, config)

@@ -199,7 +199,7 @@ def test_production_starts_on_external_stores_or_on_accepted_embedded_ones() -> 
     assert load({**stores, "CONFIG_STORAGE_EMBEDDED": "true"}).redis_embedded
 
 
-@pytest.mark.parametrize("setting", ["server.public_url", "webhook.url"])
+@pytest.mark.parametrize("setting", ["server.public_url", "server.static_url", "webhook.url"])
 @pytest.mark.parametrize(
     "url",
     ["portal.example.com", "ftp://portal.example.com", "https://", "https://a.example/\r\nX: y", "https://a b.example",
@@ -210,10 +210,11 @@ def test_an_address_that_is_none_stops_the_start(setting: str, url: str) -> None
         load({"CONFIG_" + setting.upper().replace(".", "_"): url})
 
 
-@pytest.mark.parametrize("rest", ["/?a=b", "/#a", "?", "@b.example"])
-def test_links_are_built_on_an_address_without_user_query_or_fragment(rest: str) -> None:
-    with pytest.raises(ConfigError, match=r"server\.public_url"):
-        load({"CONFIG_SERVER_PUBLIC_URL": f"https://a.example{rest}"})
+@pytest.mark.parametrize("name", ["public_url", "static_url"])
+@pytest.mark.parametrize("rest", ["/?a=b", "/#a", "?", "@b.example", "/;script-src"])
+def test_links_are_built_on_an_address_without_user_query_or_fragment(rest: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"server\.{name}"):
+        load({f"CONFIG_SERVER_{name.upper()}": f"https://a.example{rest}"})
 
 
 @pytest.mark.parametrize("sender", ["", "portico", "portico@example.com\r\nBcc: eve@example.com"])
