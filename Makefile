@@ -5,7 +5,7 @@ VENV = $(PYTHON) tools/bootstrap.py
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev audit-verify config-apply rotate-encryption-key test test-all check test-at lint format lock migration screenshots tour bench bench-portal vendor clean
+.PHONY: help run doctor backup restore audit-verify config-apply rotate-encryption-key dev test test-all check test-at drills lint format lock manifests migration screenshots tour bench bench-portal vendor clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,18 @@ run:  ## install, migrate and start a whole Portico; Ctrl-C stops it
 
 dev:  ## the same, and every process starts again when the code changes
 	@$(VENV) dev python tools/run.py --reload
+
+# make answers 2 for every failure, so the command's own status is what `python -m app` answers.
+doctor:  ## check settings, stores and the machine, and say how to fix what is wrong
+	@$(VENV) run python -m app doctor
+
+backup:  ## TO=file: the database as one file, while Portico runs; WITH_KEYS=passphrase-file adds the secrets, encrypted
+	@test -n "$(TO)" || { echo 'say where to: make backup TO=/backups/portico.zip' >&2; exit 2; }
+	@$(VENV) run python -m app backup --to "$(TO)" $(if $(WITH_KEYS),--with-keys "$(WITH_KEYS)")
+
+restore:  ## FROM=file: such a file into an empty database; WITH_KEYS=passphrase-file takes the secrets from it too
+	@test -n "$(FROM)" || { echo 'say where from: make restore FROM=/backups/portico.zip' >&2; exit 2; }
+	@$(VENV) run python -m app restore --from "$(FROM)" $(if $(WITH_KEYS),--with-keys "$(WITH_KEYS)")
 
 # Types are judged while tests run: what mypy says is shown when both are done, and either of them fails the target.
 define beside_mypy
@@ -28,10 +40,10 @@ endef
 # Python keeps what it compiled, whatever the caller's environment says: each process of tests would compile it again.
 test test-all test-at check: export PYTHONDONTWRITEBYTECODE =
 
-PYTEST = pytest -n $(JOBS) --dist loadgroup
+PYTEST = pytest -n $(JOBS) --dist loadgroup -m "not drill"
 # A quick file runs in one process: what it makes for its first test, the others have. Of a test of many cases six are shown,
 # and of those that cost much as many as tests/costs.txt says.
-QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check --most-cases 6 -m "not slow and not browser and not services" -p no:schemathesis \
+QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check --most-cases 6 -m "not slow and not browser and not services and not drill" -p no:schemathesis \
 	--ignore tests/blueprints/api/test_schemathesis.py
 
 audit-verify:  ## whether the audit log is as it was written: exit 0 intact, 1 broken
@@ -67,6 +79,9 @@ test-at:  ## the quick tests with all clocks moved, Valkey's too (Linux, a C com
 	@CLOCK_MOVED_S=$$(( $$(date -u -d "$(CLOCK)" +%s) - $$(date +%s) )) LD_PRELOAD=$(CURDIR)/.cache/moved_clock.so \
 		$(VENV) dev $(QUICK) $(ARGS)
 
+drills:  ## what takes minutes: fresh install, backup and restore, upgrade under traffic (UPGRADE_FROM=commit), hosts that die
+	@$(VENV) dev pytest -n 2 -m drill --timeout 400 --durations 0 tests/drills $(ARGS)
+
 lint:  ## what ruff, mypy and djlint have to say
 	@$(VENV) dev ruff check
 	@$(VENV) dev ruff format --check
@@ -76,6 +91,14 @@ lint:  ## what ruff, mypy and djlint have to say
 format:  ## put the code into its usual shape
 	@$(VENV) dev ruff check --fix-only --quiet
 	@$(VENV) dev ruff format
+
+HELM ?= helm
+CHART = $(HELM) template portico deploy/helm/portico
+
+manifests:  ## deploy/kustomize from deploy/helm/portico, their one source (needs helm)
+	@$(CHART) > deploy/kustomize/base/portico.yaml
+	@$(CHART) --show-only templates/network.yaml --set ingress.enabled=false --set networkPolicies.enabled=false \
+		--set routes.enabled=true > deploy/kustomize/openshift/routes.yaml
 
 # uv lives in an environment of its own: it resolves for every Python and platform at once, which pip cannot.
 UV = .cache/uv/bin/uv

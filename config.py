@@ -51,6 +51,7 @@ class Server(Section, frozen=True):
     workers: int | None = None  # gunicorn web workers; one a core, at most 4
     doors: list[Door] = msgspec.field(default_factory=lambda: list(DOORS))
     public_url: str | None = None  # what people type, the base of every link; required in production
+    static_url: str | None = None  # a prefix for static files, where a CDN serves them
     trusted_proxies: int = 0  # how many proxies in front may be believed about the client's address
     max_body_mb: int = 32  # the largest request body of /v1
     body_timeout_s: float = 30.0  # a request body must have arrived within this
@@ -66,6 +67,7 @@ class Storage(Section, frozen=True):
 
 class Database(Section, frozen=True):
     url: str | None = None
+    pooler: bool = False  # a pooler in transaction mode stands between: nothing is prepared in a connection
 
 
 class Redis(Section, frozen=True):
@@ -194,6 +196,29 @@ class ConfiguredModel(Section, frozen=True):
     response: dict[str, str] | str = msgspec.field(default_factory=dict)  # the names of its outputs, or of the main one
 
 
+Threshold = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+
+
+class Alerts(Section, frozen=True):
+    """Beyond which figures admins are notified of the deployment itself; 0 switches one off."""
+
+    error_percent: Threshold = 5.0  # of the calls of 5 minutes
+    first_token_s: Threshold = 15.0  # 95th percentile of the calls of 5 minutes
+    usage_lag_s: Threshold = 60.0
+    disk_free_percent: Threshold = 10.0
+    providers: bool = True  # one that is failing
+    after_minutes: Threshold = 3.0  # how long it must have been so
+
+
+class Backup(Section, frozen=True):
+    """Backups that the worker makes by itself; without a folder none."""
+
+    folder: str | None = None
+    every_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 31)] = 24.0
+    keep: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 14  # how many of them stay
+    passphrase_file: str | None = None  # with it each backup also has the secrets, encrypted
+
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogComponent = Literal["gateway", "providers", "portal", "api", "jobs", "sync", "identity", "audit"]
 
@@ -237,6 +262,8 @@ class Config(Section, frozen=True):
     mail: Mail = Mail()
     webhook: Webhook = Webhook()
     log: Log = Log()
+    alerts: Alerts = Alerts()
+    backup: Backup = Backup()
     models: dict[str, ConfiguredModel] = msgspec.field(default_factory=dict)
     decided: dict[str, Literal["file", "environment"]] = {}  # the keys that somebody set, and where; `load` fills it
 
@@ -287,6 +314,10 @@ class Config(Section, frozen=True):
         return url
 
     @property
+    def backup_dir(self) -> Path | None:
+        return (ROOT / self.backup.folder).resolve() if self.backup.folder else None
+
+    @property
     def redis_embedded(self) -> bool:
         return self.redis.url is None
 
@@ -306,8 +337,10 @@ class Config(Section, frozen=True):
     @property
     def stores(self) -> list[tuple[str, int]]:
         """Host and port of the database and of Redis, those that are reached over TCP."""
+        found = sentinels(self.redis_url)
         redis = urlsplit(self.redis_url)
-        found = [(unquote(redis.hostname), redis.port or 6379)] if redis.scheme != "unix" and redis.hostname else []
+        if not found and redis.scheme != "unix" and redis.hostname:
+            found.append((unquote(redis.hostname), redis.port or 6379))
         database = urlsplit(self.database_url)
         if database.scheme.startswith("postgresql"):
             query = parse_qs(database.query)
@@ -375,6 +408,22 @@ class Config(Section, frozen=True):
         kept = self.security.encryption_keys or json.loads(self.secrets_file.read_text())["encryption_keys"]
         return tuple(key.encode() for key in kept)
 
+    def all_secrets(self) -> dict[str, Any]:
+        """What `secrets.json` has or would have, with those of the settings laid over it: all that a backup's secrets need."""
+        self.secrets()
+        kept = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        given = {name: value for name, value in msgspec.structs.asdict(self.security).items() if value is not None}
+        return {"environment": self.server.environment} | kept | given
+
+    def keep_secrets(self, secrets: Mapping[str, Any]) -> None:
+        """Writes `secrets.json` (mode 0600) unless there is one."""
+
+        def fill(kept: dict[str, Any]) -> None:
+            if not kept:
+                kept.update(secrets)
+
+        change_kept_secrets(self.secrets_file, fill)
+
 
 def _secrets(session_secret: str, key_pepper: str, encryption_keys: list[str], audit_key: str) -> Secrets:
     for key in encryption_keys:
@@ -423,6 +472,22 @@ def change_kept_secrets(path: Path, change: Callable[[dict[str, Any]], None]) ->
     except OSError as error:
         raise ConfigError(f"storage.data_dir: cannot write {path}: {error.strerror}") from None
     return kept
+
+
+def _write_once(path: Path, document: Mapping[str, Any]) -> None:
+    """A file that only its owner reads (mode 0600). It appears whole or not at all, and only once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(document, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)  # fails if another process was first, whose secrets then hold
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
@@ -495,6 +560,19 @@ def _options(kind: Any) -> set[Any]:
     return {kind}
 
 
+def is_sentinel(url: str) -> bool:
+    """Whether a Redis URL names Sentinels and not a server."""
+    return url.partition(":")[0] in ("redis+sentinel", "rediss+sentinel")
+
+
+def sentinels(url: str) -> list[tuple[str, int]]:
+    """Hosts and ports of the Sentinels in a Redis URL; none in others."""
+    if not is_sentinel(url):
+        return []
+    places = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    return [(host, int(port or 26379)) for host, _, port in (place.partition(":") for place in places)]
+
+
 def _is_address(url: str) -> bool:
     """Whether it is an http(s) address in printable ASCII."""
     try:
@@ -550,11 +628,22 @@ def _check(config: Config) -> None:
         raise ConfigError("server.workers: expected 1 to 64")
     if not config.server.doors:
         raise ConfigError(f"server.doors: expected at least one of {', '.join(DOORS)}")
-    for name, url in (("server.public_url", config.server.public_url), ("webhook.url", config.webhook.url)):
+    addresses = {
+        "server.public_url": config.server.public_url,
+        "server.static_url": config.server.static_url,
+        "webhook.url": config.webhook.url,
+    }
+    for name, url in addresses.items():
         if url and not _is_address(url):
             raise ConfigError(f"{name}: expected an address such as https://portal.example.com")
-    if config.server.public_url and set("?#@") & set(config.server.public_url):
-        raise ConfigError("server.public_url: expected an address without user, query or fragment")
+    if is_sentinel(config.redis_url) and not re.fullmatch(
+        r"rediss?\+sentinel://([^@/]*@)?[\w.-]+(:\d{1,5})?(,[\w.-]+(:\d{1,5})?)*/[\w.-]+(/\d+)?(\?sentinel_password=[^&]*)?",
+        config.redis_url,
+    ):
+        raise ConfigError("redis.url: expected Sentinels as redis+sentinel://:password@host:26379,host:26379/name")
+    for name in ("server.public_url", "server.static_url"):
+        if set("?#@;") & set(addresses[name] or ""):
+            raise ConfigError(f"{name}: expected an address without user, query or fragment")
     if not config.mail.sender.isprintable() or "@" not in config.mail.sender:
         raise ConfigError("mail.sender: expected an e-mail address such as portico@example.com")
     for pattern in config.upstream.env:
@@ -572,6 +661,11 @@ def _check(config: Config) -> None:
             raise ConfigError(f"portal.{name}: expected a file that exists and ends with {', '.join(PICTURES)}")
     if not config.production:
         return
+    for name in ("session_secret", "key_pepper"):
+        secret = getattr(config.security, name)
+        if secret is not None and (len(secret) < 32 or len(set(secret)) < 10):
+            raise ConfigError(f"security.{name}: expected at least 32 random characters in production, such as what"
+                              " `openssl rand -base64 48` prints")  # fmt: skip
     if not config.server.public_url:
         raise ConfigError(
             "server.public_url: expected in production: links in pages and mail are built on it, never on what a request"

@@ -16,6 +16,8 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from alembic import command, script
+from alembic.config import Config as AlembicConfig
 from flask import Flask, make_response
 from flask_login import LoginManager
 from flask_migrate import Migrate
@@ -94,7 +96,7 @@ def init_database(app: Flask, config: Config) -> None:
     if url.startswith("sqlite"):
         config.data_dir.mkdir(parents=True, exist_ok=True)
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-            "connect_args": {"timeout": SQLITE_WAIT_S},
+            "connect_args": connect_args(config),
             "pool_size": 5,
             "max_overflow": 25,
         }
@@ -105,12 +107,19 @@ def init_database(app: Flask, config: Config) -> None:
             "pool_timeout": 10,
             "pool_pre_ping": True,
             "pool_recycle": 1800,
-            "connect_args": {"connect_timeout": 5},
+            "connect_args": connect_args(config),
         }
     db.init_app(app)
     migrate.init_app(app, db)
     with app.app_context():
         prepare(db.engine)
+
+
+def connect_args(config: Config) -> dict[str, Any]:
+    """What a connection to the configured database is opened with."""
+    if config.database_url.startswith("sqlite"):
+        return {"timeout": SQLITE_WAIT_S}
+    return {"connect_timeout": 5} | ({"prepare_threshold": None} if config.database.pooler else {})
 
 
 def prepare(engine: Engine) -> None:
@@ -120,6 +129,29 @@ def prepare(engine: Engine) -> None:
         event.listen(engine, "begin", _begin_in_sqlite)
     else:
         event.listen(engine, "connect", _configure_postgresql)
+
+
+def migrate_to(engine: Engine, revision: str = "head") -> None:
+    """Run the migrations up to `revision` on the database of `engine`."""
+    alembic = _alembic()
+    alembic.attributes["connection"] = engine
+    command.upgrade(alembic, revision)
+
+
+def knows_revision(revision: str) -> bool:
+    """Whether this version has the migration `revision`."""
+    return revision in {one.revision for one in script.ScriptDirectory.from_config(_alembic()).walk_revisions()}
+
+
+def newest_revision() -> str | None:
+    """The last migration of this version."""
+    return script.ScriptDirectory.from_config(_alembic()).get_current_head()
+
+
+def _alembic() -> AlembicConfig:
+    alembic = AlembicConfig(str(MIGRATIONS / "alembic.ini"))
+    alembic.set_main_option("script_location", str(MIGRATIONS))
+    return alembic
 
 
 def _configure_sqlite(connection: Any, record: Any) -> None:

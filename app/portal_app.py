@@ -5,9 +5,11 @@ The factory imports this module late, so that a process with /v1 alone never loa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
-from flask import Flask, g, session
+import msgspec
+from flask import Flask, Response, g, session
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,10 +17,11 @@ from app import current
 from app.domain import audit_chain, sessions, settings
 from app.domain.person import Person
 from app.extensions import csrf, db, init_database, login
+from app.reports import metrics
 from app.runtime import health
 from app.runtime.bodies import WholeBodies
 from app.web import errors
-from app.workflows import publication
+from app.workflows import figures, publication
 from config import Config
 
 LARGEST_BODY = 4 * 1024 * 1024
@@ -41,6 +44,7 @@ def init_app(app: Flask, config: Config, *, pages: bool) -> None:
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         MAX_FORM_MEMORY_SIZE=LARGEST_BODY,  # a body is in memory already, see `WholeBodies`
         CURRENCY=config.portal.currency,
+        STATIC_URL=config.server.static_url,
         JSON_SORT_KEYS=False,
     )
     init_database(app, config)
@@ -48,6 +52,9 @@ def init_app(app: Flask, config: Config, *, pages: bool) -> None:
     health.add_check(app, "database", _database_answers)
     if pages:
         from app.web import init_web
+
+        figures.register(app)
+        health.set_document(app, _summary)
 
         app.wsgi_app = WholeBodies(app.wsgi_app, LARGEST_BODY, config.server.body_timeout_s)  # type: ignore[method-assign]
         errors.refuse_bodies(app)
@@ -83,3 +90,14 @@ def _database_answers() -> bool:
         return False
     finally:
         db.session.rollback()
+
+
+def _summary(args: Mapping[str, str]) -> Response:
+    """What `GET /api/metrics` answers, for whoever may read `/metrics`."""
+    try:
+        found = metrics.measure(msgspec.convert(dict(args), metrics.Span, strict=False))
+    except ValueError as error:
+        return Response(f"{error}\n", 422, mimetype="text/plain")
+    finally:
+        db.session.rollback()
+    return Response(msgspec.json.encode(found), mimetype="application/json")

@@ -18,7 +18,7 @@ from rq import Retry as JobRetry
 from rq.serializers import JSONSerializer
 from sqlalchemy import event
 
-from app import current
+from app import current, store
 from app.extensions import after_commit, db
 
 QUEUE = "portico"
@@ -36,8 +36,8 @@ def connect(url: str, *, patience_s: float | None = None) -> Redis:
     """A Redis client as RQ needs it: bytes in and out. With `patience_s` it waits no longer for an answer, and retries once
     quickly, as a page needs it."""
     if patience_s is None:
-        return Redis.from_url(url, legacy_responses=False)
-    return Redis.from_url(
+        return store.connect_pool(url, legacy_responses=False)
+    return store.connect_pool(
         url,
         legacy_responses=False,
         socket_timeout=patience_s,

@@ -9,15 +9,13 @@ from __future__ import annotations
 import sys
 import time
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
 from redis import RedisError
 
 from app import create_app
 from app.domain import catalog, encryption_keys, identity, passwords, providers
 from app.domain.catalog import DeploymentSpec
 from app.domain.person import Person
-from app.extensions import MIGRATIONS, db, transaction
+from app.extensions import db, migrate_to, transaction
 from app.jobs.drainer import Drainer
 from app.runtime import logs
 from app.workflows import config_changes, configured_models, publication
@@ -42,10 +40,7 @@ def set_up(config: Config) -> list[str]:
 
 def migrate(revision: str = "head") -> None:
     """Run the migrations up to `revision` on the application's database."""
-    alembic = AlembicConfig(str(MIGRATIONS / "alembic.ini"))
-    alembic.set_main_option("script_location", str(MIGRATIONS))
-    alembic.attributes["connection"] = db.engine
-    command.upgrade(alembic, revision)
+    migrate_to(db.engine, revision)
 
 
 def _create_first_content(config: Config) -> list[str]:

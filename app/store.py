@@ -7,11 +7,16 @@ The hot side's own connection is `app.gateway.redis_wire`.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from config import is_sentinel, sentinels
 
 ORGANISATION = "default"
 TAG = f"{{org:{ORGANISATION}}}"
@@ -127,6 +132,14 @@ def counted(count: str) -> str:
     return f"{TAG}:counted:{count}"
 
 
+HOSTS = f"{TAG}:hosts"  # hash: host with a drainer -> its last beat
+
+
+def hosts_counted(count: str) -> str:
+    """Set of the hosts that have posted their spools and restored their holds for a recount."""
+    return f"{TAG}:hosts_counted:{count}"
+
+
 # The first word of replies that tell of the server's own trouble, and not of the command.
 NOT_SERVING = frozenset(
     ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
@@ -149,6 +162,8 @@ def heartbeat(process: str) -> str:
 
 # Hashes with the status of background processes and jobs.
 DRAINER_STATUS, ROLLUPS_STATUS, QUOTAS_STATUS = "portico:drainer", "portico:rollups", "portico:quotas"
+
+ALARMS = "portico:alarms"  # hash: name -> `app.workflows.watch.Alarm` as JSON
 
 MODEL_LISTS = "portico:model_lists"  # hash: provider id -> `app.workflows.model_lists.ModelList` as JSON
 
@@ -196,13 +211,34 @@ def logout_token(digest: str) -> str:
     return f"logout-token:{digest}"
 
 
+def pool(url: str, **options: Any) -> redis.ConnectionPool:
+    """Connections to the server at `url`. With `redis+sentinel://[user:password@]host:port,…/name[/db]` they lead to whatever
+    primary the Sentinels name at the moment of connecting (`rediss+sentinel` for TLS to it)."""
+    if not is_sentinel(url):
+        return redis.ConnectionPool.from_url(url, **options)
+    parts = urlsplit(url)
+    name, _, database = parts.path.strip("/").partition("/")
+    [sentinel_password] = parse_qs(parts.query).get("sentinel_password", [None])
+    waits = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout") if key in options}
+    manager: Any = Sentinel(sentinels(url), sentinel_kwargs={**waits, "password": sentinel_password})  # type: ignore[no-untyped-call]
+    options |= {"db": int(database or 0), "ssl": parts.scheme.startswith("rediss")}
+    if parts.password is not None:
+        options |= {"username": unquote(parts.username or "") or None, "password": unquote(parts.password)}
+    return SentinelConnectionPool(name, manager, **options)  # type: ignore[no-untyped-call]
+
+
+def connect_pool(url: str, **options: Any) -> redis.Redis:
+    """A client of its own over `pool`."""
+    return redis.Redis.from_pool(pool(url, **options))
+
+
 @cache
 def connect(url: str) -> redis.Redis:
     """Return the cold side's client, one for each process.
 
     A page must not hang while Redis is unreachable: the client retries once, quickly, instead of pausing for seconds.
     """
-    return redis.Redis.from_url(
+    return connect_pool(
         url,
         decode_responses=True,
         socket_timeout=5,

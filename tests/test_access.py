@@ -385,6 +385,8 @@ PUT    /api/providers/{provider}                        401 403 403 403 200 {"na
 DELETE /api/providers/{provider}                        401 403 403 403 409
 POST   /api/providers/{provider}/test                   401 403 403 403 200 {}
 GET    /api/requests                                    401 200 200 200 200
+GET    /api/completion_requests                         401 200 200 200 200
+GET    /api/metrics                                     401 403 403 200 200
 GET    /api/requests/{request}                          401 200 404 200 200
 GET    /api/requests/stats                              401 200 200 200 200
 GET    /api/inference/history                           401 200 200 200 200

@@ -199,7 +199,7 @@ def test_production_starts_on_external_stores_or_on_accepted_embedded_ones() -> 
     assert load({**stores, "CONFIG_STORAGE_EMBEDDED": "true"}).redis_embedded
 
 
-@pytest.mark.parametrize("setting", ["server.public_url", "webhook.url"])
+@pytest.mark.parametrize("setting", ["server.public_url", "server.static_url", "webhook.url"])
 @pytest.mark.parametrize(
     "url",
     ["portal.example.com", "ftp://portal.example.com", "https://", "https://a.example/\r\nX: y", "https://a b.example",
@@ -210,10 +210,11 @@ def test_an_address_that_is_none_stops_the_start(setting: str, url: str) -> None
         load({"CONFIG_" + setting.upper().replace(".", "_"): url})
 
 
-@pytest.mark.parametrize("rest", ["/?a=b", "/#a", "?", "@b.example"])
-def test_links_are_built_on_an_address_without_user_query_or_fragment(rest: str) -> None:
-    with pytest.raises(ConfigError, match=r"server\.public_url"):
-        load({"CONFIG_SERVER_PUBLIC_URL": f"https://a.example{rest}"})
+@pytest.mark.parametrize("name", ["public_url", "static_url"])
+@pytest.mark.parametrize("rest", ["/?a=b", "/#a", "?", "@b.example", "/;script-src"])
+def test_links_are_built_on_an_address_without_user_query_or_fragment(rest: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"server\.{name}"):
+        load({f"CONFIG_SERVER_{name.upper()}": f"https://a.example{rest}"})
 
 
 @pytest.mark.parametrize("sender", ["", "portico", "portico@example.com\r\nBcc: eve@example.com"])
@@ -236,6 +237,7 @@ def test_patterns_of_variables_are_names_with_one_star_at_an_end(names: str) -> 
         ({"CONFIG_REDIS_URL": "redis://:pw@cache"}, [("cache", 6379)]),
         ({"CONFIG_REDIS_URL": "rediss://user:pw@[fd00::1]:6390/2"}, [("fd00::1", 6390)]),
         ({"CONFIG_REDIS_URL": "unix:///run/valkey.sock?db=1"}, []),
+        ({"CONFIG_REDIS_URL": "redis+sentinel://:pw@s1:26380,s2/main/1"}, [("s1", 26380), ("s2", 26379)]),
         ({"CONFIG_DATABASE_URL": "postgres://u:p@db/portico"}, [("db", 5432)]),
         ({"CONFIG_DATABASE_URL": "postgresql+psycopg://u:p@10.0.0.5:5433/portico"}, [("10.0.0.5", 5433)]),
         ({"CONFIG_DATABASE_URL": "postgresql://u@/portico?host=/run/postgresql"}, []),
@@ -248,6 +250,21 @@ def test_stores_that_are_reached_over_tcp_are_known_by_host_and_port(
     environ: dict[str, str], stores: list[tuple[str, int]]
 ) -> None:
     assert load(environ).stores == stores
+
+
+@pytest.mark.parametrize("rest", ["s1:26379", "s1:x/main", "/main", "s1,/main", "s1/main/a", "s1/main?password=x"])
+def test_an_address_of_sentinels_names_them_and_their_service(rest: str) -> None:
+    with pytest.raises(ConfigError, match=r"redis\.url: expected Sentinels"):
+        load({"CONFIG_REDIS_URL": f"redis+sentinel://{rest}"})
+
+
+@pytest.mark.parametrize("setting", ["session_secret", "key_pepper"])
+@pytest.mark.parametrize("secret", ["change-me", "short but random 4j2k", "a" * 60])
+def test_production_refuses_secrets_that_can_be_guessed(setting: str, secret: str) -> None:
+    name = f"CONFIG_SECURITY_{setting.upper()}"
+    with pytest.raises(ConfigError, match=rf"security\.{setting}: expected at least 32 random characters"):
+        load({**PRODUCTION, name: secret})
+    load({name: secret})
 
 
 def test_production_refuses_the_secrets_of_a_development_start(tmp_path: Path) -> None:

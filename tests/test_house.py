@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "ledger": ("metering", "sql"),
     "domain": ("gateway", "ledger", "metering", "providers", "sql"),
     "reports": ("domain", "ledger", "metering", "sql"),
-    "workflows": ("domain", "gateway", "ledger", "metering", "oidc", "providers", "sql"),
+    "workflows": ("domain", "gateway", "ledger", "metering", "oidc", "providers", "reports", "sql"),
     "web": ("domain", "metering", "sql"),
     "pages": ("domain", "ledger", "metering", "reports", "sql", "web", "workflows"),
     "jobs": ("domain", "ledger", "metering", "sql", "workflows"),
@@ -43,7 +43,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "api": ("domain", "ledger", "metering", "oidc", "pages", "reports", "sql", "web", "workflows"),
     "public": ("domain", "oidc", "pages", "sql", "web", "workflows"),
     # what puts the rooms together
-    "assembly": ("domain", "jobs", "sql", "web", "workflows"),
+    "commands": ("domain", "sql", "workflows"),
+    "assembly": ("domain", "jobs", "reports", "sql", "web", "workflows"),
 }
 LOOSE = {  # modules on the first floor, and the room that each counts as
     "ground": ("clock", "current", "directory", "store"),

@@ -11,6 +11,7 @@ from flask_login import current_user
 from app import create_app, portal_app
 from app.domain import sessions
 from app.extensions import transaction
+from app.web.assets import address
 from config import load
 from tests.house import (  # noqa: F401
     People,
@@ -70,3 +71,13 @@ def test_without_doors_there_is_a_database_and_no_page(tmp_path: Path) -> None:
     assert not hasattr(made, "login_manager")
     with made.app_context():
         assert portal_app._database_answers()
+
+
+def test_static_files_come_from_the_address_of_the_settings(tmp_path: Path, redis_url: str) -> None:
+    settings = {"CONFIG_STORAGE_DATA_DIR": str(tmp_path), "CONFIG_REDIS_URL": redis_url}
+    app = create_app(
+        load(settings | {"CONFIG_SERVER_STATIC_URL": "https://cdn.example.com/portico"}), {"portal", "public"}
+    )
+    with app.test_request_context():
+        assert address("portico.css").startswith("https://cdn.example.com/portico/static/")
+        assert address("icons.svg").startswith("/static/")

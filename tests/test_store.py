@@ -9,6 +9,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError
+from redis.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
 
 from app import store
 from app.metering import periods
@@ -73,3 +74,21 @@ def test_a_page_does_not_hang_while_redis_is_away() -> None:
     assert 0 < settings["socket_timeout"] <= 5 and 0 < settings["socket_connect_timeout"] <= 5
     with pytest.raises(redis.ConnectionError):
         client.ping()
+
+
+def test_sentinels_are_asked_for_the_primary_and_give_its_database_and_credentials() -> None:
+    made = store.pool("rediss+sentinel://user:p%40w@s1:26380,s2/main/3?sentinel_password=other", socket_timeout=1)
+    assert isinstance(made, SentinelConnectionPool)
+    assert (made.service_name, made.connection_class) == ("main", SentinelManagedSSLConnection)
+    kwargs = made.connection_kwargs
+    assert (kwargs["db"], kwargs["username"], kwargs["password"]) == (3, "user", "p@w")
+    asked = [one.connection_pool.connection_kwargs for one in made.sentinel_manager.sentinels]
+    assert [(one["host"], one["port"], one["password"]) for one in asked] == [
+        ("s1", 26380, "other"),
+        ("s2", 26379, "other"),
+    ]
+    assert asked[0]["socket_timeout"] == 1
+
+
+def test_a_server_s_address_leads_to_the_server() -> None:
+    assert not isinstance(store.pool("redis://host"), SentinelConnectionPool)

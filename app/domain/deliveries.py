@@ -36,6 +36,7 @@ from app.extensions import Base, db, transaction
 from app.queue import RETRIES_S, enqueue_after_commit
 from app.runtime.ids import new_id
 from app.runtime.sealing import SealingError, key_id_of
+from config import Mail
 
 log = logging.getLogger(__name__)
 
@@ -267,7 +268,7 @@ def _mail(target: str, payload: dict[str, Any], id: str) -> None:
     text = current.sealer().open(sealed, place_of(id)).decode() if sealed else payload["text"]
     message.set_content(text)
     try:
-        with _server() as server:
+        with mail_server(settings) as server:
             server.send_message(message)
     except TimeoutError:
         raise Undelivered("The mail server did not answer in time.") from None
@@ -295,9 +296,9 @@ def send_test(target: str) -> None:
     _mail(target, {"subject": f"{name}: test e-mail", "text": text}, new_id())
 
 
-def _server() -> smtplib.SMTP:
-    """A connection to the mail server, encrypted and authenticated as configured."""
-    settings = current.config().mail
+def mail_server(settings: Mail) -> smtplib.SMTP:
+    """A connection to the mail server, encrypted and authenticated as configured. Raises `smtplib.SMTPException` and
+    `OSError`."""
     host = settings.host or ""
     if settings.security == "tls":
         server: smtplib.SMTP = smtplib.SMTP_SSL(

@@ -22,7 +22,7 @@ from gevent.socket import socket as GeventSocket
 from redis.connection import ConnectionPool
 
 from app.runtime.sockets import is_silent
-from app.store import is_not_serving
+from app.store import is_not_serving, pool
 
 RedisReply = Any
 
@@ -165,7 +165,7 @@ class RedisWire:
     """`call` is all there is; it may be used from any greenlet of the process."""
 
     def __init__(self, url: str, timeout_s: float = 2.0) -> None:
-        self._pool = ConnectionPool.from_url(
+        self._pool = pool(
             url, protocol=2, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, client_name="portico-hot"
         )
         self._timeout_s = timeout_s
@@ -196,6 +196,8 @@ class RedisWire:
             if not isinstance(waiter.reply, Exception):
                 return waiter.reply
             if isinstance(waiter.reply, hiredis.ReplyError) and is_not_serving(waiter.reply):
+                if str(waiter.reply).startswith("READONLY"):  # no longer the primary: the next call looks for it
+                    self.close()
                 raise RedisAway(str(waiter.reply))
             if last_try or not isinstance(waiter.reply, RedisAway):
                 raise waiter.reply

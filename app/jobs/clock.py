@@ -54,6 +54,7 @@ class ScheduledJob(CronJob):
             job = queue_module.queue(connection).enqueue(
                 self.func,
                 ttl=self.interval,
+                job_timeout=self.job_options["job_timeout"],
                 result_ttl=keep_s,
                 failure_ttl=queue_module.KEEP_FAILED_S,
                 pipeline=pipeline,
@@ -71,7 +72,10 @@ class Clock(CronScheduler):
 
     def __init__(self, connection: Redis) -> None:
         super().__init__(connection=connection, name="clock")
-        self._scheduled = [ScheduledJob(queue_module.QUEUE, func=job, interval=every_s) for job, every_s in SCHEDULE]
+        self._scheduled = [
+            ScheduledJob(queue_module.QUEUE, func=entry.job, interval=entry.every_s, job_timeout=entry.timeout_s)
+            for entry in SCHEDULE
+        ]
         self._cron_jobs = list(self._scheduled)
 
     def enqueue_jobs(self) -> list[CronJob]:

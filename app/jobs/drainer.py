@@ -16,13 +16,15 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
-from redis import Redis, RedisError
+from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import store
 from app.jobs import process, recount
 from app.jobs.alerts import Alerts, Scope
 from app.jobs.bookkeeper import BATCH, Bookkeeper, Counter
 from app.jobs.heartbeat import Heartbeat
+from app.jobs.hosts import Hosts
 from app.jobs.janitor import Janitor
 from app.jobs.logbook import Logbook
 from app.jobs.reaper import Reaper
@@ -64,7 +66,7 @@ class Drainer:
         claim_after_ms: int = CLAIM_AFTER_MS,
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
-        redis = Redis.from_url(url, protocol=2, legacy_responses=False, socket_timeout=5, socket_connect_timeout=5)
+        redis = store.connect_pool(url, protocol=2, legacy_responses=False, socket_timeout=5, socket_connect_timeout=5)
         meter = meter or Meter(redis.execute_command, lambda: server_run(redis))
         self.trouble = Trouble()
         self.bookkeeper = Bookkeeper(batch)
@@ -74,6 +76,7 @@ class Drainer:
         self.heartbeat = Heartbeat(
             redis, self.name, self.stream, self.bookkeeper, self.janitor, self.reaper, self.trouble
         )
+        self.hosts = Hosts(redis, spool_dir)
         self._redis = redis
         self._spool_dir = spool_dir
         self._batch = batch
@@ -81,6 +84,7 @@ class Drainer:
         # In the loop, in this order: a recount needs what was published, and spools need an open meter to be settled.
         self._chores: list[Job] = [
             ("publication", catch_up),
+            ("hosts", self.hosts.beat),
             ("recount", self.recount),
             ("spool", self.janitor.clean),
             ("alerts", Alerts(self.stream, self.bookkeeper, raise_alerts, exhausted).look),
@@ -96,7 +100,7 @@ class Drainer:
 
     def recount(self) -> None:
         """Recount the meter's counters if Redis lost them or was restarted, and open it."""
-        recount.open_meter(self._redis, self._spool_dir, self.stream, self.bookkeeper)
+        recount.open_meter(self._redis, self._spool_dir, self.stream, self.bookkeeper, self.hosts)
 
     def stop(self, *_: object) -> None:
         """End `run` after the current batch. It can be a signal handler."""
@@ -129,6 +133,7 @@ class Drainer:
                 self._work(self._chores)
         watcher.join(timeout=10)
         self.trouble.attempt("leaving", self.stream.leave)
+        self.trouble.attempt("leaving", self.hosts.leave)
 
     def _watch(self) -> None:
         while not self._stop.is_set():

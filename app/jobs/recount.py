@@ -14,18 +14,22 @@ from redis import Redis
 
 from app import store
 from app.jobs.bookkeeper import Bookkeeper
+from app.jobs.hosts import Hosts
 from app.jobs.stream import Stream
 from app.ledger import recount
 from app.metering.usage import UsageEvent
 
 
-def open_meter(redis: Redis, spool_dir: Path, stream: Stream, bookkeeper: Bookkeeper) -> None:
-    """Recount and open a closed meter. Needs an application context; raises Redis's and SQLAlchemy's errors."""
+def open_meter(redis: Redis, spool_dir: Path, stream: Stream, bookkeeper: Bookkeeper, hosts: Hosts) -> None:
+    """Recount and open a closed meter, or take part while another host does. Needs an application context; raises Redis's
+    and SQLAlchemy's errors."""
     if recount.is_open(redis) or not redis.exists(store.DIRECTORY_VERSION):
         return  # the limits must be published before any request is admitted
     stream.prepare()
     post = partial(bookkeeper.post_spooled, "recount")
-    recount.recount(redis, spool_dir, stream.drain_all, post, lambda path: _events(path, bookkeeper))
+    lines = partial(_events, bookkeeper=bookkeeper)
+    if not recount.recount(redis, spool_dir, stream.drain_all, post, lines, hosts.others):
+        recount.take_part(redis, spool_dir, hosts.own, post, lines)
 
 
 def _events(path: Path, bookkeeper: Bookkeeper) -> Iterator[UsageEvent]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from app.runtime.ids import new_id
 
 # How long workers have to restore their holds: one that is silent for a whole lease has lost them anyway.
 PATIENCE_S = LEASE_MS / 1000
-LOCK_S = 60
+LOCK_S = 120
 CHUNK = 1000
 # No period is longer than a month; two more days for time zones and late settles.
 LONGEST_MS = 33 * 86_400_000
@@ -58,11 +58,13 @@ def recount(
     drain: Callable[[], None],
     post: Callable[[list[UsageEvent]], None],
     lines: Callable[[Path], Iterable[UsageEvent]],
+    others: Collection[str] = (),
 ) -> bool:
     """Recount everything and open the meter; return False if another process is recounting, or Redis was lost again.
 
-    `drain` posts the whole stream, `post` posts spooled events, `lines` reads a spool file. Raises `RedisError` and
-    SQLAlchemy's errors; then the meter is still closed, and the recount can be repeated.
+    Each of the hosts `others` must have called `take_part` meanwhile, or is waited for in vain for a lease. `drain` posts the
+    whole stream, `post` posts spooled events, `lines` reads a spool file. Raises `RedisError` and SQLAlchemy's errors; then
+    the meter is still closed, and the recount can be repeated.
     """
     with _alone(redis) as alone:
         if not alone:
@@ -75,6 +77,7 @@ def recount(
             pipe.execute()
         drain()
         _wait_for_workers(redis, spool_dir, count)
+        _wait_for_hosts(redis, count, others)
         drain()
         spooled = _post_spools(spool_dir, post, lines)
         _bury_holds(redis, dict.fromkeys(spooled, COUNTED) | _booked_lately())
@@ -89,6 +92,25 @@ def recount(
             opened=opened,
         )
         return opened
+
+
+def take_part(
+    redis: Redis,
+    spool_dir: Path,
+    host: str,
+    post: Callable[[list[UsageEvent]], None],
+    lines: Callable[[Path], Iterable[UsageEvent]],
+) -> None:
+    """For the recount that another host makes: post this host's spools once its workers have restored their holds."""
+    count = _text(redis.hget(store.METER, "counting"))
+    if not count or redis.sismember(store.hosts_counted(count), host):
+        return
+    _wait_for_workers(redis, spool_dir, count)
+    _bury_holds(redis, dict.fromkeys(_post_spools(spool_dir, post, lines), COUNTED))
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.sadd(store.hosts_counted(count), host)
+        pipe.expire(store.hosts_counted(count), LOCK_S)
+        pipe.execute()
 
 
 @contextmanager
@@ -111,6 +133,16 @@ def _wait_for_workers(redis: Redis, spool_dir: Path, count: str) -> None:
     while waiting := _writers(spool_dir) - {_text(name) for name in redis.smembers(store.counted(count))}:
         if time.monotonic() > deadline:
             log.error("workers did not report their holds", spools=sorted(waiting))
+            return
+        time.sleep(0.05)
+
+
+def _wait_for_hosts(redis: Redis, count: str, others: Collection[str]) -> None:
+    """Wait until every other host has taken part, or has been silent for a lease."""
+    deadline = time.monotonic() + PATIENCE_S
+    while waiting := set(others) - {_text(name) for name in redis.smembers(store.hosts_counted(count))}:
+        if time.monotonic() > deadline:
+            log.error("hosts did not report their spools", hosts=sorted(waiting))
             return
         time.sleep(0.05)
 

@@ -1,4 +1,5 @@
-"""Upstreams. A kind is the name of a module that has an `ADAPTER`, or a row of `openai_kinds`.
+"""Upstreams. A kind is the name of a module that has an `ADAPTER`, a row of `openai_kinds`, or an entry point
+`portico.providers` of an installed package, which names an adapter.
 
 Modules load when a kind is first asked for, so that a heavy SDK is only there where it is configured.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from itertools import chain
 from pathlib import Path
 
@@ -21,9 +23,19 @@ class UnknownKind(LookupError):
 @cache
 def kinds() -> tuple[str, ...]:
     """The kinds of provider there are, by name."""
+    return tuple(sorted({*_modules(), *ROWS, *_installed()}))
+
+
+@cache
+def _modules() -> tuple[str, ...]:
     files = chain(*(Path(folder).glob("*.py") for folder in __path__))
-    modules = [path.stem for path in files if "\nADAPTER = " in path.read_text()]
-    return tuple(sorted([*modules, *ROWS]))
+    return tuple(path.stem for path in files if "\nADAPTER = " in path.read_text())
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    """The adapters of other packages, by kind."""
+    return {point.name: point for point in entry_points(group="portico.providers")}
 
 
 @cache
@@ -34,5 +46,8 @@ def adapter(kind: str) -> type[Adapter]:
     if kind in ROWS:
         made: type[Adapter] = import_module(f"{__name__}.openai").of_kind(ROWS[kind])
         return made
-    found: type[Adapter] = import_module(f"{__name__}.{kind}").ADAPTER
+    if kind in _modules():  # a kind of ours cannot be replaced
+        found: type[Adapter] = import_module(f"{__name__}.{kind}").ADAPTER
+    else:
+        found = _installed()[kind].load()
     return found

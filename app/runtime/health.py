@@ -8,19 +8,22 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flask import Blueprint, Flask, Response, current_app, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from redis import RedisError
 
 from app import current, store
 from app.runtime import heartbeats, timekeeping
+from app.runtime.resources import Resources
 
 log = logging.getLogger(__name__)
 
 Check = Callable[[], bool]
+Document = Callable[[Mapping[str, str]], Response]
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 bp = Blueprint("health", __name__)
@@ -34,6 +37,16 @@ def register(app: Flask) -> None:
 def add_check(app: Flask, name: str, check: Check) -> None:
     """Add `check` to `/readyz`; it returns whether `name` works."""
     app.extensions.setdefault("portico_checks", {})[name] = check
+
+
+def add_collector(app: Flask, collector: Collector) -> None:
+    """Have `/metrics` of `app` tell what `collector` collects, within the application's context."""
+    app.extensions.setdefault("portico_collectors", []).append(collector)
+
+
+def set_document(app: Flask, document: Document) -> None:
+    """Have `/metrics` of `app` answer with `document`, given the query, whoever accepts JSON rather than text."""
+    app.extensions["portico_document"] = document
 
 
 def before_metrics(flush: Callable[[], None]) -> None:
@@ -67,17 +80,27 @@ def readyz() -> tuple[Response, int]:
 
 @bp.get("/metrics")
 def metrics() -> Response:
-    """Metrics in Prometheus's text format, for loopback and the configured networks only."""
+    """Metrics in Prometheus's text format, or a summary in JSON, for loopback and the configured networks only."""
     if not _may_read_metrics():
         return Response(
             "Not allowed from this address; see metrics.allow in the settings.\n", 403, mimetype="text/plain"
         )
+    document: Document | None = current_app.extensions.get("portico_document")
+    if (
+        document is not None
+        and request.accept_mimetypes.best_match(["text/plain", "application/json"]) == "application/json"
+    ):
+        return document(request.args)
     for flush in _flushes:
         flush()
-    registry = REGISTRY
+    registry = CollectorRegistry()
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(REGISTRY)
+    registry.register(Resources(current.config().data_dir))
+    for collector in current_app.extensions.get("portico_collectors", ()):
+        registry.register(collector)
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

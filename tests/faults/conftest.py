@@ -136,13 +136,17 @@ class World:
 
     def every_row(self) -> list[tuple[Any, ...]]:
         fields = "request_id, attempt, kind, cost_nano, overdraft_nano, status, outcome, scopes, key_id"
-        query = f"SELECT {fields} FROM usage_entry"
+        rows = self.query(f"SELECT {fields} FROM usage_entry")
+        return [(*row[:-2], json.loads(row[-2]) if isinstance(row[-2], str) else row[-2], row[-1]) for row in rows]
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """What the database answers, whichever it is."""
         url = self.portico.env.get("CONFIG_DATABASE_URL")
         if url:
             with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://")) as connection:
-                return [tuple(row) for row in connection.execute(query)]
+                return [tuple(row) for row in connection.execute(sql.encode())]
         with sqlite3.connect(self.portico.data_dir / "portico.db") as database:
-            return [(*row[:-2], json.loads(row[-2]), row[-1]) for row in database.execute(query)]
+            return database.execute(sql).fetchall()
 
     def booked(self) -> dict[str, int]:
         """What each counter has been charged by the ledger's rows."""

@@ -6,6 +6,7 @@ import time
 
 import gevent
 import pytest
+import redis
 
 from app.gateway.redis_wire import RedisAway, RedisWire
 from tests.services.valkey import ValkeyServer
@@ -36,4 +37,21 @@ def test_a_silent_server_is_away(redis_url: str, valkey_server: ValkeyServer) ->
     assert wire.call("PING") == b"PONG"
     with valkey_server.silent(), pytest.raises(RedisAway):
         wire.call("PING")
+    wire.close()
+
+
+def test_a_server_that_became_a_replica_is_left(redis_url: str, valkey_server: ValkeyServer) -> None:
+    """The next call asks anew where the primary is."""
+    wire = RedisWire(redis_url)
+    assert wire.call("PING") == b"PONG"
+    other = redis.Redis.from_url(redis_url)
+    other.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        link = wire._link
+        with pytest.raises(RedisAway, match="READONLY"):
+            wire.call("SET", "a", "b")
+        assert link is not None and link.broken
+    finally:
+        other.execute_command("REPLICAOF", "NO", "ONE")
+    assert wire.call("SET", "a", "b") == b"OK"
     wire.close()

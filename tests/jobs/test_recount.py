@@ -13,6 +13,7 @@ from flask import Flask
 from app import store
 from app.jobs import recount
 from app.jobs.bookkeeper import Bookkeeper
+from app.jobs.hosts import Hosts
 from app.jobs.stream import Stream
 from app.ledger import recount as ledger_recount
 from app.ledger.recount import is_open
@@ -35,14 +36,14 @@ def test_an_open_meter_is_left_alone(
     wire: redis.Redis, open_meter: None, published: None, client: redis.Redis, stream: Stream, bookkeeper: Bookkeeper,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    recount.open_meter(client, tmp_path, stream, bookkeeper)
+    recount.open_meter(client, tmp_path, stream, bookkeeper, Hosts(client, tmp_path))
     assert wire.hget(store.METER, "epoch") == "1"
 
 
 def test_a_meter_without_limits_stays_closed(
     client: redis.Redis, stream: Stream, bookkeeper: Bookkeeper, spool_dir: Path
 ) -> None:
-    recount.open_meter(client, spool_dir, stream, bookkeeper)
+    recount.open_meter(client, spool_dir, stream, bookkeeper, Hosts(client, spool_dir))
     assert not is_open(client)
 
 
@@ -52,7 +53,7 @@ def test_a_lost_meter_is_opened_with_the_stream_and_the_spools_in_its_counters(
 ) -> None:  # fmt: skip
     send(wire, [event(cost_nano=3)])
     dead = spool(spool_dir, line(event(cost_nano=5)), b"{broken}\n", line(event(cost_nano=100))[:-9])
-    recount.open_meter(client, spool_dir, stream, bookkeeper)
+    recount.open_meter(client, spool_dir, stream, bookkeeper, Hosts(client, spool_dir))
     assert is_open(client)
     assert (spent(wire), books.count_entries(), wire.xlen(store.USAGE)) == (8, 2, 0)
     assert [(letter.source, letter.raw) for letter in letters()] == [(f"spool {dead.name}", "{broken}")]
@@ -73,10 +74,25 @@ def test_the_lines_of_a_living_process_count_and_the_one_it_is_writing_waits(
     spool_dir: Path, writer: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(ledger_recount, "PATIENCE_S", 0)  # it puts nothing back
-    recount.open_meter(client, spool_dir, stream, bookkeeper)
+    recount.open_meter(client, spool_dir, stream, bookkeeper, Hosts(client, spool_dir))
     assert is_open(client)
     assert (spent(wire), letters()) == (5, [])
 
 
 def test_a_spool_file_that_is_deleted_meanwhile_tells_nothing(tmp_path: Path) -> None:
     assert list(recount._events(tmp_path / "gone.jsonl", Bookkeeper())) == []
+
+
+def test_a_host_takes_part_in_the_recount_of_another(
+    ledger: Flask, wire: redis.Redis, published: None, client: redis.Redis, stream: Stream, bookkeeper: Bookkeeper,
+    spool_dir: Path,
+) -> None:  # fmt: skip
+    """What its spool alone has is in the ledger before the other one counts."""
+    spool(spool_dir, line(event(cost_nano=5)))
+    wire.hset(store.METER, "counting", "c1")
+    wire.set(f"{store.TAG}:recount", "the other host")
+    hosts = Hosts(client, spool_dir)
+    recount.open_meter(client, spool_dir, stream, bookkeeper, hosts)
+    assert wire.smembers(store.hosts_counted("c1")) == {hosts.own}
+    assert not is_open(wire)
+    assert books.count_entries() == 1

@@ -160,3 +160,39 @@ def test_a_call_that_the_reaper_settled_stays_so(ledger: Flask, wire: redis.Redi
     posting.post([reaped])
     count(wire, tmp_path)
     assert wire.get(store.tombstone(reaped.request_id)) == "reaped:9:2:1"
+
+
+def test_a_recount_waits_for_hosts_that_have_something_to_tell(
+    ledger: Flask, wire: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another host posts what only its spool has, while this one waits; the counters then have it."""
+    told = now_event(cost_nano=9)
+
+    def other_host_takes_part(_: float) -> None:
+        recount.take_part(wire, tmp_path / "other", "other", posting.post, lambda path: [])
+        posting.post([told])
+
+    monkeypatch.setattr(recount.time, "sleep", other_host_takes_part)
+    assert count(wire, tmp_path, others={"other"})
+    assert [number(wire, scope, "spent") for scope in told.scopes] == [9, 9, 9]
+
+
+def test_a_host_that_is_silent_is_waited_for_a_lease_only(
+    ledger: Flask, wire: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recount, "PATIENCE_S", 0.1)
+    assert count(wire, tmp_path, others={"gone"})
+    assert is_open(wire)
+
+
+def test_a_host_tells_its_part_once_and_only_while_somebody_counts(
+    ledger: Flask, wire: redis.Redis, tmp_path: Path
+) -> None:
+    posted: list[object] = []
+    recount.take_part(wire, tmp_path, "other", posted.extend, lambda path: [now_event()])
+    wire.hset(store.METER, "counting", "c")
+    (tmp_path / "1-1.jsonl").touch()
+    for _ in range(2):
+        recount.take_part(wire, tmp_path, "other", posted.extend, lambda path: [now_event()])
+    assert len(posted) == 1
+    assert wire.smembers(store.hosts_counted("c")) == {"other"}

@@ -18,8 +18,10 @@ def more_kinds() -> Iterator[None]:
     before = list(providers.__path__)
     providers.__path__ = [*before, *map(str, FOLDERS)]
     providers.kinds.cache_clear()
+    providers._modules.cache_clear()
     try:
         yield
     finally:
         providers.__path__ = before
         providers.kinds.cache_clear()
+        providers._modules.cache_clear()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 
 import pytest
 
+from app import providers
 from app.providers import UnknownKind, adapter, kinds
 from app.providers.base import Adapter
 from app.providers.openai_kinds import ROWS
@@ -35,3 +38,23 @@ def test_naming_the_kinds_loads_none_of_them() -> None:
     script = "import sys; from app.providers import kinds; kinds(); print([n for n in sys.modules if 'triton' in n])"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
     assert told == "[]\n"
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package that brings the kind `mine`, and one of a name that is taken."""
+    points = [EntryPoint(name, "app.providers.echo:ADAPTER", "portico.providers") for name in ("mine", "openai")]
+    monkeypatch.setattr(providers, "entry_points", lambda *, group: points if group == "portico.providers" else [])
+    caches = (providers.kinds, providers.adapter, providers._installed)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_an_installed_package_brings_a_kind_and_replaces_none(installed: None) -> None:
+    assert "mine" in kinds()
+    assert kinds().count("openai") == 1
+    assert adapter("mine") is adapter("echo")
+    assert adapter("openai").__module__ == "app.providers.openai"

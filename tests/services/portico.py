@@ -30,7 +30,14 @@ ADMIN_PASSWORD = "correct horse battery staple"
 class Portico:
     """One instance; `start()` waits until it takes traffic, `stop()` is a Ctrl-C, `kill()` a power cut."""
 
-    def __init__(self, environ: dict[str, str], arguments: Sequence[str] = (), data_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        environ: dict[str, str],
+        arguments: Sequence[str] = (),
+        data_dir: Path | None = None,
+        checkout: Path = ROOT,
+    ) -> None:
+        self._checkout = checkout
         self._own_dir = data_dir is None
         self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="portico-", dir=PLACE))
         self.port = int(environ.get("CONFIG_SERVER_PORT") or unused_port())
@@ -59,8 +66,8 @@ class Portico:
         """Start it without waiting for anything."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "tools" / "run.py"), *self.arguments],
-                cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                [sys.executable, str(self._checkout / "tools" / "run.py"), *self.arguments],
+                cwd=self._checkout, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGKILL),  # and everything below dies with it
             )  # fmt: skip
 

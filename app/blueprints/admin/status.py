@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, request, url_for
+from redis import RedisError
 
 from app import current
 from app.blueprints.admin.person import me
@@ -17,7 +18,7 @@ from app.pages.first_steps import first_steps
 from app.pages.usage import GONE, look_up_names
 from app.web.htmx import htmx
 from app.web.render import Level, render, see_other, toast_next
-from app.workflows import reconcile, status
+from app.workflows import reconcile, status, watch
 from app.workflows.status import Condition
 
 TRIES = 20  # a busy counter may be charged between its comparison and its repair
@@ -32,6 +33,7 @@ def index() -> Response:
         "admin/status/index.html",
         "admin/status/_status.html",
         now=now,
+        alarms=_alarms(),
         first_steps=first_steps() if now.database.answers and not htmx.is_partial else [],
         **_drift(now),
     )
@@ -43,6 +45,13 @@ def repair() -> Response:
     redis = current.redis()
     toast_next(*_repaired(reconcile.find(redis, request.form.get("counter", "")[:500])))
     return see_other(url_for("admin.status.index"))
+
+
+def _alarms() -> list[watch.Alarm]:
+    try:
+        return watch.alarms(current.redis())
+    except RedisError:  # the page says so
+        return []
 
 
 def _drift(now: Condition) -> dict[str, Any]:

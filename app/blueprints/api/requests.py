@@ -360,6 +360,20 @@ def index(query: Query) -> dict[str, Any]:
     return _page(query)
 
 
+class OldQuery(Query, kw_only=True):
+    """`start` and `end` are `from` and `to`."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@route("GET", "/api/completion_requests", query=OldQuery, answer=RequestPage)
+def completions(query: OldQuery) -> dict[str, Any]:
+    """Lists requests, newest first, under this list's former name."""
+    query.since, query.until = query.since or query.start, query.until or query.end
+    return _page(query)
+
+
 @route("GET", "/usage/admin/recent", scope="admin", query=Query, answer=RequestPage)
 def recent(query: Query) -> dict[str, Any]:
     """Lists everyone's last requests, newest first, with the same filters."""
