@@ -25,6 +25,7 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec.inspect import (
     BoolType,
+    DictType,
     IntType,
     ListType,
     LiteralType,
@@ -112,7 +113,7 @@ def _bounds(found: Type) -> dict[str, Any]:
             return {"type": "choice", "several": True, **_known(least=least)}
         case ListType(item_type=StrType(max_length=longest), max_length=most):
             return {"several": True, **_known(most=most, longest=longest)}
-        case BoolType() | LiteralType():
+        case BoolType() | LiteralType() | DictType():
             return {}
     raise TypeError(f"{found} cannot be a field: a number needs both bounds")
 

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from flask import current_app, g
@@ -28,7 +28,7 @@ from app.domain.errors import Conflict, Invalid
 from app.domain.person import Person
 from app.extensions import Base, db
 from app.runtime import logs
-from config import Config
+from config import Config, LogComponent, LogLevel
 
 IN_FORCE_S = 1.0
 LAST = "portico_last_settings"
@@ -48,6 +48,13 @@ def _stop_status(value: Any) -> int:
     if value not in STOP_STATUSES:
         raise Invalid("Choose 429 or 402.", "gateway.budget_stop_status")
     return int(value)
+
+
+def _levels(value: Any) -> dict[str, str]:
+    try:
+        return dict(msgspec.convert(value, dict[LogComponent, LogLevel]))
+    except msgspec.ValidationError as error:
+        raise Invalid(f"This is no object of components and their levels: {error}.", "log.levels") from None
 
 
 def _model(value: Any) -> str:
@@ -118,6 +125,19 @@ class SettingFields(msgspec.Struct, kw_only=True):
         Literal["debug", "info", "warning", "error"],
         Meta(title="Log level", description="Of every process, for this level and above."),
     ] = "info"
+    log_levels: Annotated[
+        dict[str, str],
+        Meta(
+            title="Log levels of components",
+            description='JSON with the levels of single components, such as {"gateway": "debug"}. Components: '
+            + ", ".join(get_args(LogComponent))
+            + ".",
+            extra={"read": _levels},
+        ),
+    ] = msgspec.field(default_factory=dict)
+    log_retention_days: Annotated[
+        int, Meta(ge=1, le=3650, title="Retention of logs", description="In days. The database forgets older lines.")
+    ] = 30
 
 
 KEYS = {field.name: field.name.replace("_", ".", 1) for field in fields.fields_of(SettingFields)}

@@ -19,7 +19,7 @@ import structlog
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import store
+from app import current, store
 from app.jobs import process, recount
 from app.jobs.alerts import Alerts, Scope
 from app.jobs.bookkeeper import BATCH, Bookkeeper, Counter
@@ -48,8 +48,7 @@ class Drainer:
     """One drainer, its parts made from the settings. Any number may run at once.
 
     Without `catch_up` nothing is published, without `raise_alerts` nobody is notified, and without `keep_logs_days` log lines
-    stay in Redis. `run` and `recount` need an
-    application context.
+    stay in Redis. `run` and `recount` need an application context.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Drainer:
         catch_up: Callable[[], object] = lambda: None,
         raise_alerts: Callable[[Collection[Counter], Collection[Scope]], object] = lambda charged, exhausted: None,
         exhausted: Callable[[], Collection[Scope]] = tuple,
-        keep_logs_days: int | None = None,
+        keep_logs_days: Callable[[], int] | None = None,
         batch: int = BATCH,
         claim_after_ms: int = CLAIM_AFTER_MS,
     ) -> None:
@@ -158,7 +157,7 @@ def main() -> None:
             catch_up=_catch_up,
             raise_alerts=_raise_alerts,
             exhausted=alerts.exhausted,
-            keep_logs_days=config.log.retention_days,
+            keep_logs_days=lambda: current.config().log.retention_days,
         )
         signal.signal(signal.SIGTERM, drainer.stop)
         signal.signal(signal.SIGINT, drainer.stop)

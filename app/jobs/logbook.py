@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 from redis import Redis
@@ -18,7 +19,7 @@ MOST_DELETED = 5_000  # of one turn
 class Logbook:
     """`write` runs in an application context."""
 
-    def __init__(self, redis: Redis, retention_days: int) -> None:
+    def __init__(self, redis: Redis, retention_days: Callable[[], int]) -> None:
         self._redis = redis
         self._days = retention_days
         self._clean_at = 0.0
@@ -39,7 +40,7 @@ class Logbook:
                     break
             if time.monotonic() >= self._clean_at:
                 self._clean_at = time.monotonic() + CLEAN_EVERY_S
-                transaction(log_entries.forget, self._days, MOST_DELETED)
+                transaction(log_entries.forget, self._days(), MOST_DELETED)
         finally:
             db.session.remove()
 

@@ -22,8 +22,10 @@ from app.domain.audit import AuditEntry
 from app.domain.errors import Invalid
 from app.domain.settings import SetElsewhere
 from app.extensions import db, transaction
+from app.runtime import logs
 from app.store import DIRECTORY
 from app.workflows import publication
+from config import Log
 from tests.house import (  # noqa: F401
     People,
     app,
@@ -65,7 +67,8 @@ def test_a_stored_setting_is_in_force_and_null_goes_back_to_the_default(people: 
         ("portal_name", ""), ("portal_name", "a\nb"), ("portal_banner", "a\nb"), ("portal_name", "x" * 101),
         ("portal_banner", "x" * 201), ("keys_max_lifetime_days", -1),
         ("keys_default_lifetime_days", 4000), ("gateway_budget_stop_status", 403), ("gateway_default_model", "nothing"),
-        ("log_level", "loud"),
+        ("log_level", "loud"), ("log_levels", {"gateway": "loud"}), ("log_levels", {"nothing": "info"}),
+        ("log_levels", ["gateway"]), ("log_retention_days", 0),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named_by_its_key_and_changes_nothing(people: People, name: str, value: Any) -> None:  # noqa: F811
@@ -130,14 +133,23 @@ def test_the_gateway_hears_of_them_through_the_directory(people: People, wire: A
     assert document.settings == {"gateway.budget_stop_status": 402}
 
 
-def test_the_log_level_acts_on_this_process(people: People) -> None:  # noqa: F811
+def test_the_log_level_acts_on_this_process(people: People, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     before = logging.getLogger().level
+    monkeypatch.setattr(logs, "_in_use", logs.Levels(Log(), "web"))
     try:
         put(people, log_level="error")
         current.config()
         assert logging.getLogger().level == logging.ERROR
     finally:
         logging.getLogger().setLevel(before)
+
+
+def test_a_component_logs_by_its_own_level_and_lines_are_kept_for_as_long_as_is_set(people: People) -> None:  # noqa: F811
+    put(people, log_levels={"gateway": "debug", "api": "error"}, log_retention_days=7)
+    kept = current.config().log
+    assert (kept.levels, kept.retention_days) == ({"gateway": "debug", "api": "error"}, 7)
+    put(people, log_levels=None, log_retention_days=None)
+    assert (current.config().log.levels, current.config().log.retention_days) == ({}, 30)
 
 
 def test_a_maximum_bounds_the_end_of_new_keys_and_of_ends_that_change(people: People) -> None:  # noqa: F811

@@ -22,7 +22,7 @@ def test_lines_are_written_once_and_leave_redis(inside: Flask, valkey_url: str, 
         wire.xadd(store.LOGS, {"line": json.dumps(line)})
     for odd in ({"line": "no JSON"}, {"other": "x"}, {"line": "[]"}):
         wire.xadd(store.LOGS, odd)
-    book = Logbook(queue_module.connect(valkey_url), 36_500)
+    book = Logbook(queue_module.connect(valkey_url), lambda: 36_500)
     book.write()
     book.write()
     assert wire.xlen(store.LOGS) == 0
@@ -33,5 +33,5 @@ def test_lines_are_written_once_and_leave_redis(inside: Flask, valkey_url: str, 
 
 def test_old_lines_are_deleted(inside: Flask, valkey_url: str, wire: redis.Redis) -> None:
     wire.xadd(store.LOGS, {"line": json.dumps({"at": "2020-01-01T00:00:00Z", "event": "old"})})
-    Logbook(queue_module.connect(valkey_url), 30).write()
+    Logbook(queue_module.connect(valkey_url), lambda: 30).write()
     assert db.session.query(LogEntry).count() == 0
