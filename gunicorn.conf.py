@@ -263,6 +263,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     _fix_settings(worker.cfg)
+    logs.begin()
     gevent.get_hub().print_exception = _log_lost_greenlet
     if "v1" in _config.server.doors:
         _load_vocabulary()

@@ -4,8 +4,9 @@ them. The hot side has no SQL, and no call waits for a line.
 Lines wait in memory, at most `MOST_WAITING`, until a thread has sent them. While Redis is away the oldest are dropped; the
 console still has them.
 
-Redis's client is imported by that thread only: gunicorn's master must not load it before its workers let gevent patch TLS.
-So the master's own lines stay in the console.
+Nothing is sent before `begin`, which loads Redis's client: gunicorn's master must not load it before its workers let gevent
+patch TLS, and a worker must have loaded the application, for two greenlets that import one module wait for each other. So the
+master's own lines stay in the console.
 """
 
 from __future__ import annotations
@@ -27,45 +28,46 @@ EVERY_S = 0.5
 
 
 class LogStream(logging.Handler):
-    """Sends formatted lines to Redis, from a thread of each process that logs; with `forks_only` not from the one in which it
-    was made."""
+    """Sends formatted lines to Redis once it has begun, from a thread of each process that logs."""
 
-    def __init__(self, url: str, *, forks_only: bool = False) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
         self._url = url
         self._redis: Redis | None = None
-        self._silent = os.getpid() if forks_only else 0
         self._waiting: deque[str] = deque(maxlen=MOST_WAITING)
-        self._process = 0  # in which the thread runs: a fork has none
-        self._stop = threading.Event()
+        self._process = os.getpid()  # whose lines wait
+        self._stop: threading.Event | None = None  # of its thread: a fork has none
         atexit.register(self.flush)
 
+    def begin(self) -> None:
+        """Send what this process has said and will say, and its forks."""
+        from redis import Redis
+
+        self._redis = Redis.from_url(self._url, socket_timeout=2, socket_connect_timeout=2, legacy_responses=False)
+
     def emit(self, record: logging.LogRecord) -> None:
-        if self._silent == os.getpid():
-            return
         line = self.format(record)
-        if self._process not in (0, os.getpid()):
-            self._waiting.clear()  # what waited before a fork is the parent's to send
-        self._waiting.append(line)
         if self._process != os.getpid():
-            self._process = os.getpid()
+            self._waiting.clear()  # what waited before a fork is the parent's to send
+            self._process, self._stop = os.getpid(), None
+        self._waiting.append(line)
+        if self._redis is not None and self._stop is None:
             self._stop = threading.Event()
             threading.Thread(target=self._send_all, args=(self._stop,), name="log stream", daemon=True).start()
 
     def close(self) -> None:
-        self._stop.set()
+        if self._stop is not None:
+            self._stop.set()
         super().close()
 
     def flush(self) -> None:
         """Send what waits. While Redis does not answer it goes on waiting: a line about that would only wait too."""
-        if not self._waiting:
+        if self._redis is None or self._process != os.getpid():
             return
-        from redis import Redis, RedisError
+        from redis import RedisError
 
         from app import store
 
-        if self._redis is None:
-            self._redis = Redis.from_url(self._url, socket_timeout=2, socket_connect_timeout=2, legacy_responses=False)
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
             try:

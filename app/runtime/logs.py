@@ -205,7 +205,10 @@ def _sinks(config: Config, process: str | None) -> list[logging.Handler]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found.append(logging.handlers.WatchedFileHandler(folder / f"{process or 'portico'}.log", encoding="utf-8"))
     if "database" in config.log.sinks:
-        found.append(LogStream(config.redis_url, forks_only=process == "web"))
+        stream = LogStream(config.redis_url)
+        if process != "web":
+            stream.begin()
+        found.append(stream)
     return found
 
 
@@ -267,6 +270,13 @@ def configure(config: Config, process: str | None = None) -> None:
     sys.excepthook = log_uncaught
     threading.excepthook = lambda hook: log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
     sys.unraisablehook = lambda hook: log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+
+
+def begin() -> None:
+    """A worker of the web process has loaded the application: its lines go to the database too."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogStream):
+            handler.begin()
 
 
 _in_use: Levels | None = None

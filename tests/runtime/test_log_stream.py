@@ -34,7 +34,9 @@ def lines(wire: redis.Redis) -> list[str]:
 
 def test_lines_arrive_in_their_order(logger: logging.Logger, redis_url: str) -> None:
     wire = store.connect(redis_url)
-    logger.addHandler(LogStream(redis_url))
+    handler = LogStream(redis_url)
+    handler.begin()
+    logger.addHandler(handler)
     for number in range(1200):
         logger.info("line %s", number)
     until(lambda: wire.xlen(store.LOGS) == 1200, lambda: str(wire.xlen(store.LOGS)))
@@ -47,27 +49,33 @@ def test_lines_wait_for_redis_and_the_oldest_are_dropped(
     monkeypatch.setattr(log_stream, "MOST_WAITING", 3)
     monkeypatch.setattr(log_stream, "EVERY_S", 3600)
     handler = LogStream("unix:///nonexistent")
+    handler.begin()
     logger.addHandler(handler)
     for number in range(5):
         logger.info("line %s", number)
     handler.flush()
     wire = store.connect(redis_url)
-    handler._redis, handler._url = None, redis_url
+    handler._url = redis_url
+    handler.begin()
     handler.flush()
     assert lines(wire) == ["line 2", "line 3", "line 4"]
 
 
-def test_a_master_says_nothing_and_its_forks_do(
+def test_a_master_says_nothing_and_its_forks_do_once_they_have_begun(
     logger: logging.Logger, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire = store.connect(redis_url)
-    handler = LogStream(redis_url, forks_only=True)
+    handler = LogStream(redis_url)
     logger.addHandler(handler)
     logger.info("of the master")
-    monkeypatch.setattr(handler, "_silent", handler._silent - 1)  # as a fork finds it
-    logger.info("of a worker")
+    monkeypatch.setattr(handler, "_process", handler._process - 1)  # as a fork finds it
+    logger.info("of a worker that loads")
     handler.flush()
-    assert lines(wire) == ["of a worker"]
+    assert lines(wire) == []
+    handler.begin()
+    logger.info("of a worker that serves")
+    handler.flush()
+    assert lines(wire) == ["of a worker that loads", "of a worker that serves"]
 
 
 def test_the_handler_does_not_load_redis_by_itself() -> None:

@@ -14,7 +14,7 @@ from app.gateway.dialects.openai import MESSAGE_TOKENS, OWN_BYTES
 from app.metering import money
 from tests.services.portico import Portico
 from tests.services.upstream import Upstream
-from tests.services.waiting import PATIENCE_S
+from tests.services.waiting import PATIENCE_S, until
 
 PASSWORD = "a long enough password"
 WORDS = {"model": "small", "max_tokens": 3, "messages": [{"role": "user", "content": "one two three"}]}
@@ -38,6 +38,12 @@ class Person:
         answer = requests.request(method, self.url + path, json=body, headers=headers, timeout=PATIENCE_S)
         assert answer.ok, (method, path, answer.text)
         return answer.json() if answer.content else None
+
+    def found(self, path: str) -> Any:
+        """What the management API tells once it is there: the ledger learns of calls a moment later."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        until(lambda: requests.get(self.url + path, headers=headers, timeout=PATIENCE_S).ok)
+        return self("GET", path)
 
     def key(self, team: str | None = None) -> dict[str, Any]:
         body = {"name": f"key of {self.username}"} | ({} if team is None else {"team_id": team})

@@ -331,7 +331,7 @@ def test_a_refusal_names_exactly_the_tightest_budget_of_the_chain(
     link = re.search(r"Ask for more at (\S+)$", answer.message)
     assert link is not None
     assert payer.browser.get(house.portico.url + urlsplit(link[1]).path, timeout=PATIENCE_S).ok
-    explained = house.admin("GET", f"/api/requests/{answer.headers['x-request-id']}")["refusal"]
+    explained = house.admin.found(f"/api/requests/{answer.headers['x-request-id']}")["refusal"]
     assert (explained["reason"], explained["scope"], explained["name"]) == ("budget", tight, payer.named[tight])
     assert explained["spent"] == told[4]
     house.budget(payer.budgets[tight], money.NANO, "month")
