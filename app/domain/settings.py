@@ -230,7 +230,7 @@ def values() -> SettingFields:
     return SettingFields(**{name: getattr(getattr(config, section), key) for name, (section, key) in sections.items()})
 
 
-def update(changes: Mapping[str, Any], *, by: Person) -> None:
+def update(changes: Mapping[str, Any], *, by: Person | None) -> None:
     """Store settings, by key; None goes back to the default. Raises `Invalid` naming the key, or `Conflict` for a key that
     the settings file or the environment decides; then nothing is changed."""
     config = current.config()
@@ -242,20 +242,26 @@ def update(changes: Mapping[str, Any], *, by: Person) -> None:
     rows = {row.key: row for row in db.session.scalars(select(Setting))}
     before = {key: rows[key].value if key in rows else None for key in changes}
     after = {key: _checked(key, value) for key, value in changes.items()}
+    whose = by.username if by else "system"
     for key, value in after.items():
         if value is None:
             if key in rows:
                 db.session.delete(rows[key])
         elif key in rows:
-            rows[key].value, rows[key].at, rows[key].by = value, now(), by.username
+            rows[key].value, rows[key].at, rows[key].by = value, now(), whose
         else:
-            db.session.add(Setting(key=key, value=value, by=by.username))
+            db.session.add(Setting(key=key, value=value, by=whose))
     for key, value in after.items():
         if value != before[key]:
             audit.record(by, "setting.update", "setting", key, name=key, before={key: before[key]}, after={key: value})
     mark_for_publication("directory")
     db.session.flush()
-    g.pop(LAST, None)  # what follows in this request sees the new values
+    read_anew()
+
+
+def read_anew() -> None:
+    """What follows in this request sees what is stored now, after a change or one that was taken back."""
+    g.pop(LAST, None)
 
 
 def _checked(key: str, value: Any) -> Any:

@@ -14,10 +14,11 @@ import msgspec
 from msgspec import UNSET
 from sqlalchemy import func, select
 
+from app import current
 from app.clock import now
-from app.domain import audit, catalog, prices, providers, saved_configs
+from app.domain import audit, catalog, prices, providers, saved_configs, settings
 from app.domain.catalog import DeploymentSpec, Model
-from app.domain.errors import Conflict, DomainError, Invalid, Unavailable
+from app.domain.errors import DomainError, Invalid, Unavailable
 from app.domain.person import Person
 from app.domain.providers import Endpoint, Provider
 from app.domain.saved_configs import SavedConfig
@@ -38,6 +39,7 @@ from app.workflows.config_document import (
 )
 
 FIRST = "Initial"
+DEFAULT_MODEL = "gateway.default_model"  # the setting that routing is
 
 Secrets = Mapping[str, Mapping[str, str]]  # by the name of a provider and of its setting
 
@@ -58,12 +60,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts
     missing_secrets: list[MissingSecret]
     previous_id: str | None
-
-
-class SetElsewhere(Conflict):
-    """A value that the settings file or the environment decides."""
-
-    code = "set_elsewhere"
 
 
 class _TakenBack(Exception):
@@ -111,6 +107,7 @@ def import_document(
     try:
         return transaction(work)
     except _TakenBack as taken_back:
+        settings.read_anew()
         return taken_back.outcome
 
 
@@ -119,7 +116,8 @@ def activate(item: SavedConfig, *, by: Person | None) -> Outcome:
     Raises `Invalid` if it no longer fits."""
     before = config_document.present()
     wanted = config_document.read(item.document)
-    wanted.routing = UNSET  # the settings decide it
+    if DEFAULT_MODEL in current.config().decided:
+        wanted.routing = UNSET
     missing = _apply(wanted, by=by, secrets={}, prune=False)
     _switch_off_others(wanted, by=by)
     outcome = _outcome(before, missing, dry_run=False)
@@ -133,7 +131,10 @@ def activate(item: SavedConfig, *, by: Person | None) -> Outcome:
 def effect_of(item: SavedConfig, against: SavedConfig | None = None) -> list[Change]:
     """What activating a saved configuration would change now, or where the state is another saved one."""
     state = against.document if against else config_document.present()
-    return config_document.differences(state, config_document.switched_off(state, item.document))
+    after = config_document.switched_off(state, item.document)
+    if DEFAULT_MODEL in current.config().decided:
+        after["routing"] = state["routing"]
+    return config_document.differences(state, after)
 
 
 def _outcome(before: Document, missing: list[MissingSecret], dry_run: bool) -> Outcome:
@@ -188,7 +189,7 @@ def _apply(wanted: Wanted, *, by: Person | None, secrets: Secrets, prune: bool) 
     if prune:
         _prune_others(wanted, by=by)
     if wanted.routing is not UNSET:
-        _must_be_present(wanted.routing)
+        _apply_routing(wanted.routing, by=by)
     return missing
 
 
@@ -198,14 +199,14 @@ def _must_be_of(wanted: Wanted, secrets: Secrets) -> None:
         raise Invalid("The document has no such provider.", f"secrets.{min(unknown)}")
 
 
-def _must_be_present(routing: Routing) -> None:
-    present = config_document.present()["routing"]
-    for name, value in named_values(routing).items():
-        if value != present[name]:
-            raise SetElsewhere(
-                f"The settings file or the environment sets gateway.{name} to {present[name]!r}. Change it there.",
-                f"config.routing.{name}",
-            )
+def _apply_routing(routing: Routing, *, by: Person | None) -> None:
+    if routing.default_model is UNSET or routing.default_model == current.config().gateway.default_model:
+        return
+    try:
+        settings.update({DEFAULT_MODEL: routing.default_model}, by=by)
+    except DomainError as error:
+        error.field = "config.routing.default_model"
+        raise
 
 
 def _apply_provider(entry: ProviderEntry, secrets: Mapping[str, str], *, by: Person | None) -> list[MissingSecret]:

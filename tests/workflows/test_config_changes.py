@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
+from app import current
 from app.domain import audit, catalog, providers, saved_configs, subscriptions
 from app.domain.audit import AuditEntry
 from app.domain.errors import Conflict, DomainError, Invalid
@@ -126,6 +128,30 @@ def test_a_document_that_does_not_fit_changes_nothing(people: People, change: di
     with pytest.raises(DomainError) as refused:
         import_document(whole() | change, by=people.admin)
     assert (refused.value.field, present()) == (field, before)
+
+
+def test_the_default_model_comes_with_a_configuration_unless_the_settings_file_decides_it(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "lab/small"
+    document = whole() | {"routing": {"default_model": name}}
+    assert ("update", "routing") in acts(import_document(document, by=people.admin, dry_run=True))
+    assert current.config().gateway.default_model is None, "a dry run leaves nothing"
+    outcome = import_document(document, by=people.admin)
+    assert current.config().gateway.default_model == name == present()["routing"]["default_model"]
+    assert outcome.previous_id
+    previous = saved_configs.get(outcome.previous_id)
+    assert [change.kind for change in effect_of(previous)][-1] == "routing"
+    transaction(activate, previous, by=people.admin)
+    assert current.config().gateway.default_model is None
+    decided = msgspec.structs.replace(current.config(), decided={"gateway.default_model": "file"})
+    monkeypatch.setattr(current, "config", lambda: decided)
+    with pytest.raises(DomainError) as refused:
+        import_document(document, by=people.admin)
+    assert (refused.value.field, getattr(refused.value, "code", None)) == (
+        "config.routing.default_model",
+        "set_elsewhere",
+    )
 
 
 def test_secrets_are_given_beside_the_document_or_kept(people: People) -> None:

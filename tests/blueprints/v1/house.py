@@ -98,6 +98,8 @@ class House:
             return list(database.execute(query, values))
 
     def booked(self, team: str) -> list[tuple[str, int, list[list[str]]]]:
-        """Key, cost and scopes of what the ledger has of a team."""
-        rows = self.rows("SELECT key_id, cost_nano, scopes FROM usage_entry WHERE team_id = ?", team)
+        """Key, cost and scopes of what the ledger has of a team's calls, without the refused ones."""
+        rows = self.rows(
+            "SELECT key_id, cost_nano, scopes FROM usage_entry WHERE team_id = ? AND kind <> 'refusal'", team
+        )
         return [(key, cost, json.loads(scopes)) for key, cost, scopes in rows]
