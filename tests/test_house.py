@@ -29,6 +29,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # cold
     "sql": (),
     "oidc": (),
+    "litellm": (),
     "ledger": ("metering", "sql"),
     "domain": ("gateway", "ledger", "metering", "providers", "sql"),
     "reports": ("domain", "ledger", "metering", "sql"),
@@ -53,7 +54,7 @@ LOOSE = {  # modules on the first floor, and the room that each counts as
 }
 TESTED = (  # each module has its test beside it
     "domain", "web", "pages", "workflows", "reports", "ledger", "jobs", "gateway", "gateway.dialects", "providers",
-    "blueprints.v1", "oidc",
+    "blueprints.v1", "oidc", "litellm",
 )  # fmt: skip
 UNTESTED = {  # what a module without a test file of its own is
     "app.domain.errors": "declarations: refusals with their names and statuses, which every door's tests see",
