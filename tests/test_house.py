@@ -29,7 +29,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # cold
     "sql": (),
     "oidc": (),
-    "litellm": (),
+    "litellm": ("providers",),
     "ledger": ("metering", "sql"),
     "domain": ("gateway", "ledger", "metering", "providers", "sql"),
     "reports": ("domain", "ledger", "metering", "sql"),
