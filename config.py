@@ -109,6 +109,13 @@ class Oidc(Section, frozen=True):
     api_url: str | None = None  # the cluster's API, for that preset
 
 
+class LiteLLM(Section, frozen=True):
+    """The LiteLLM that Portico is kept in step with; without both, an admin can enter one."""
+
+    url: str | None = None
+    master_key: str | None = None
+
+
 class Scim(Section, frozen=True):
     """Provisioning of people and teams by SCIM 2.0; without a token there is none."""
 
@@ -252,6 +259,7 @@ class Config(Section, frozen=True):
     auth: Auth = Auth()
     oidc: Oidc = Oidc()
     scim: Scim = Scim()
+    litellm: LiteLLM = LiteLLM()
     security: Security = Security()
     demo: Demo = Demo()
     metrics: Metrics = Metrics()

@@ -323,6 +323,25 @@ GET    /admin/tokens                                    401 403 403 200 200
 DELETE /admin/token/owner/revoke                        401 403 403 403 204
 GET    /api/settings                                    401 403 403 200 200
 PATCH  /api/settings                                    401 403 403 403 200 {"portal.banner": "Internal"}
+# Without a LiteLLM there is nothing to keep in step with; tests/blueprints/api/test_sync.py has one.
+GET    /api/sync/connection                             401 403 403 404 404
+PUT    /api/sync/connection                             401 403 403 403 200
+       {"url": "http://litellm.example", "master_key": "sk-of-litellm"}
+DELETE /api/sync/connection                             401 403 403 403 204
+POST   /api/sync/connection/test                        401 403 403 403 409
+GET    /api/sync/policies                               401 403 403 200 200
+PUT    /api/sync/policies                               401 403 403 403 200 {"keys": {"create": "pull"}}
+GET    /api/sync/plans                                  401 403 403 200 200
+POST   /api/sync/plans                                  401 403 403 403 409
+GET    /api/sync/plans/none                             401 403 403 404 404
+GET    /api/sync/plans/none/steps                       401 403 403 404 404
+POST   /api/sync/plans/none/apply                       401 403 403 403 404
+GET    /api/sync/runs                                   401 403 403 200 200
+GET    /api/sync/runs/none                              401 403 403 404 404
+POST   /api/sync/runs/none/resume                       401 403 403 403 404
+GET    /api/sync/conflicts                              401 403 403 200 200
+POST   /api/sync/conflicts/none/decision                401 403 403 403 404 {"winner": "litellm"}
+GET    /api/sync/status                                 401 403 403 200 200
 GET    /api/audit                                       401 403 403 200 200
 GET    /api/audit/verification                          401 403 403 200 200
 GET    /api/admin/active-key                            401 403 403 200 200

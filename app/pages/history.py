@@ -107,6 +107,13 @@ ACTION_TITLES = {
     "token.revoke": "Access token revoked",
     "token.reuse": "Access token used twice",
     "usage.export": "Usage exported",
+    "sync.connect": "LiteLLM connected",
+    "sync.disconnect": "LiteLLM disconnected",
+    "sync.policy": "Synchronisation policies changed",
+    "sync.apply": "Synchronisation plan applied",
+    "sync.resume": "Synchronisation resumed",
+    "sync.decide": "Synchronisation conflict decided",
+    "sync.push": "Written to LiteLLM",
 }
 KINDS = {  # what an action can be about
     "announcement": "announcement",
@@ -129,6 +136,7 @@ KINDS = {  # what an action can be about
     "provider": "provider",
     "setting": "setting",
     "subscription": "subscription",
+    "sync": "synchronisation",
     "team": "team",
     "token": "access token",
     "usage": "usage",

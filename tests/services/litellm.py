@@ -210,7 +210,7 @@ def _page(rows: list[Row], member: str, query: dict[str, str], size: str, total:
 
 
 def _expiry(duration: str | None) -> str | None:
-    if duration is None:
+    if duration is None or duration == "-1":  # for ever
         return None
     return (clock.now() + timedelta(seconds=int(duration.removesuffix("s")))).isoformat()
 
