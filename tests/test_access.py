@@ -169,6 +169,15 @@ POST   /admin/settings/mail-test                        led 403 403 403 303
 GET    /admin/audit                                     led 403 403 200 200
 GET    /admin/audit/verification                        led 403 403 200 200
 GET    /admin/audit/{audit_entry}                       led 403 403 200 200
+GET    /admin/litellm                                   led 403 403 200 200
+POST   /admin/litellm                                   led 403 403 403 303
+       {"url": "http://litellm.example", "master_key": "sk-of-litellm", "interval_minutes": "0", "timeout_s": "10"}
+POST   /admin/litellm/test                              led 403 403 403 303
+POST   /admin/litellm/plans                             led 403 403 403 303
+GET    /admin/litellm/plans/none                        led 403 403 404 404
+POST   /admin/litellm/plans/none/run                    led 403 403 403 303
+POST   /admin/litellm/runs/none/resumption              led 403 403 403 404
+POST   /admin/litellm/conflicts/none/portico            led 403 403 403 303
 GET    /admin/single-sign-on                            led 403 403 200 200
 POST   /admin/single-sign-on                            led 403 403 403 422 {"claims": "{}"}
 POST   /admin/people/owner/identities                   led 403 403 403 303

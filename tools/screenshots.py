@@ -511,6 +511,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-person-password", "admin", f"/admin/people/{PERSON[0]}/password"
     yield "admin-invitations", "admin", "/admin/invitations"
     yield "admin-invitation-new", "admin", "/admin/invitations/new"
+    yield "admin-litellm", "admin", "/admin/litellm"
     yield "admin-announcement", "admin", "/admin/announcement"
     yield "admin-settings", "admin", "/admin/settings"
     yield "admin-configs", "admin", "/admin/configs"

@@ -28,6 +28,7 @@ PlanState = Literal["reading", "ready", "applying", "applied", "failed", "stale"
 StepState = Literal["waiting", "done", "failed", "skipped"]
 RunState = Literal["running", "done", "failed"]
 ONE = "litellm"  # the id of the only connection
+PLACE = "litellm"  # that the master key is sealed for
 LONGEST_URL = 500
 MOST_INTERVAL_MINUTES = 7 * 24 * 60
 MOST_TIMEOUT_S = 120
@@ -177,7 +178,7 @@ def connection() -> Connection | None:
         )
     if row is None or row.url is None or row.sealed is None:
         return None
-    key = current.sealer().open(row.sealed).decode()
+    key = current.sealer().open(row.sealed, PLACE).decode()
     return Connection(row.url, key, row.hint or "", interval, timeout_s, is_set_elsewhere=False)
 
 
@@ -220,7 +221,7 @@ def connect(
     if not master_key.isprintable() or not master_key.isascii() or len(master_key) > 1000:
         raise Invalid("A master key is up to 1,000 ASCII characters.", "master_key")
     row = record()
-    row.url, row.hint, row.sealed = url, _hint(master_key), current.sealer().seal(master_key.encode())
+    row.url, row.hint, row.sealed = url, _hint(master_key), current.sealer().seal(master_key.encode(), PLACE)
     row.interval_minutes, row.timeout_s, row.updated_at = interval_minutes, timeout_s, now()
     row.failures, row.open_until_ms, row.since, row.reason = 0, 0, now(), None
     db.session.flush()
@@ -229,6 +230,13 @@ def connect(
     found = connection()
     assert found is not None
     return found
+
+
+def seal_anew() -> None:
+    """Seal the master key with the active encryption key. Raises `SealingError` if no kept key opens it."""
+    row = db.session.get(SyncConnection, ONE)
+    if row is not None and row.sealed is not None:
+        row.sealed = current.sealer().seal(current.sealer().open(row.sealed, PLACE), PLACE)
 
 
 def forget(*, by: Person) -> None:

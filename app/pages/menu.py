@@ -93,6 +93,7 @@ ADMIN: dict[str, tuple[Entry, ...]] = {
         Entry("Jobs", "/admin/jobs", "clock"),
         Entry("Failed usage events", "/admin/dead-letters", "inbox"),
         Entry("E-mail & webhooks", "/admin/deliveries", "send"),
+        Entry("LiteLLM", "/admin/litellm", "refresh-cw"),
         Entry("Announcement", "/admin/announcement", "megaphone"),
         Entry("Settings", "/admin/settings", "settings"),
     ),

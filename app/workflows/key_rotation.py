@@ -23,7 +23,7 @@ from sqlalchemy import func, select, text
 
 from app import current
 from app.clock import now
-from app.domain import audit, deliveries, encryption_keys, providers
+from app.domain import audit, deliveries, encryption_keys, providers, sync
 from app.domain.changes import PendingChange, mark_for_publication
 from app.domain.deliveries import Delivery
 from app.domain.encryption_keys import EncryptionKey, Rotation
@@ -171,6 +171,7 @@ def _retire(id: str, to_key: str) -> None:
         select(Delivery).where(Delivery.state == "waiting", Delivery.channel == "email")
     ):
         deliveries.seal_anew(delivery, to_key)
+    sync.seal_anew()
     if encryption_keys.source() == "file":
         failpoints.reach("key_retiring")
 

@@ -140,3 +140,17 @@ def test_two_of_one_name_cant_be_decided() -> None:
     id = conflict(portico_id=None, reason="Several things have this name.")
     with pytest.raises(Conflict, match="Several"):
         sync.decide(id, "litellm", by=identity.named("admin"))
+
+
+def test_the_master_key_follows_a_rotation_of_the_encryption_key() -> None:
+    connect()
+    row = db.session.get(SyncConnection, sync.ONE)
+    assert row is not None
+    before = row.sealed
+    transaction(sync.seal_anew)
+    row = db.session.get(SyncConnection, sync.ONE)
+    assert row is not None
+    assert row.sealed != before
+    found = sync.connection()
+    assert found is not None
+    assert found.master_key == KEY

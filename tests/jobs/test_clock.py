@@ -23,7 +23,8 @@ def test_the_clock_puts_each_job_in_once_a_minute(redis_url: str, wire: redis.Re
     assert clock.enqueue_jobs() == []
     jobs = queue_module.queue(connection).jobs
     assert {job.func_name for job in jobs} == {
-        f"app.jobs.{name}.run" for name in ("rollups", "quotas", "provider_lists", "backups", "watch")
+        f"app.jobs.{name}.run"
+        for name in ("rollups", "quotas", "encryption", "litellm", "provider_lists", "backups", "watch")
     }
     assert all(0 < wire.ttl(f"rq:job:{job.id}") <= 60 or job.ttl == 60 for job in jobs)
 

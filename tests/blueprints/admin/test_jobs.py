@@ -47,10 +47,10 @@ def test_the_schedule_is_listed_with_its_runs(connection: redis.Redis, signed_in
     clock.enqueue_jobs()
     clock.save()
     page = signed_in("auditor").page("/admin/jobs")
-    assert page.definition("Waiting") == "5"
+    assert page.definition("Waiting") == "7"
     jobs = page.table("Periodic jobs")
-    assert jobs.column("Job") == ["rollups", "quotas", "provider_lists", "backups", "watch"]
-    assert jobs.column("Last run") == ["Not known"] * 5
+    assert jobs.column("Job") == ["rollups", "quotas", "encryption", "litellm", "provider_lists", "backups", "watch"]
+    assert jobs.column("Last run") == ["Not known"] * 7
     assert "Now" not in [cell.text for cell in jobs.column("Next run")]
 
 
