@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
-from flask import Flask
 
 from app import current
 from app.domain import audit, identity, sync
@@ -68,12 +68,9 @@ def test_what_can_be_no_connection_is_refused(values: dict[str, Any], field: str
     assert refused.value.field == field
 
 
-def test_the_settings_win_and_cant_be_changed_here(app: Flask) -> None:
-    config = current.config()
-    app.config["PORTICO"] = type(config)(
-        **{name: getattr(config, name) for name in config.__struct_fields__}
-        | {"litellm": LiteLLM(url=URL, master_key=KEY)}
-    )
+def test_the_settings_win_and_cant_be_changed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = msgspec.structs.replace(current.config(), litellm=LiteLLM(url=URL, master_key=KEY))
+    monkeypatch.setattr(current, "config", lambda: changed)
     found = sync.connection()
     assert found is not None
     assert (found.url, found.is_set_elsewhere) == (URL, True)
