@@ -162,20 +162,6 @@ class LiteLLM:
             return_full_object="true", include_team_keys="true", sort_by="created_at", sort_order="asc",
         )  # fmt: skip
 
-    def activity(self, start: str, end: str) -> tuple[list[Row], Row]:
-        """The daily usage from one day to another, all pages, and its own totals as the last page has them."""
-        rows: list[Row] = []
-        page = 1
-        while True:
-            told = self._object(
-                "GET", _path("/user/daily/activity", start_date=start, end_date=end, page=page, page_size=1000)
-            )
-            rows += _rows(told, "results")
-            metadata = told.get("metadata") or {}
-            if page >= (metadata.get("total_pages") or 1) or len(rows) > MOST_ROWS:
-                return rows, metadata
-            page += 1
-
     def _pages(self, path: str, member: str, id: str, size: str, *, total: str, **query: str) -> list[Row]:
         """All rows of a list. While pages are read, rows may come and go: then it is read again."""
         for _ in range(READS_OF_A_LIST):

@@ -192,14 +192,3 @@ def test_decimals_are_sent_as_they_are(there: LiteLLMServer, litellm: LiteLLM) -
     there.model("m")
     litellm.write("/model/id-of-m/update", {"model_info": {"input_cost_per_token": Decimal("1.5E-7")}}, method="PATCH")
     assert json.dumps(there.models["id-of-m"]["model_info"]["input_cost_per_token"]) == "1.5e-07"
-
-
-def test_the_usage_of_days_is_read_to_its_last_page(there: LiteLLMServer, litellm: LiteLLM) -> None:
-    pages = [
-        (200, {"results": [{"date": f"2027-01-0{page}"}], "metadata": {"total_pages": 2, "page": page}}, {})
-        for page in (1, 2)
-    ]
-    there.before = failing(*pages)
-    rows, totals = litellm.activity("2027-01-01", "2027-01-02")
-    assert [row["date"] for row in rows] == ["2027-01-01", "2027-01-02"]
-    assert totals["page"] == 2

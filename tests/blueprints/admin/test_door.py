@@ -9,13 +9,14 @@ from flask import Flask
 from sqlalchemy import select
 
 from app import clock
-from app.domain import approval_rules, catalog, invitations
+from app.domain import approval_rules, catalog, invitations, sync
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.domain.deliveries import Delivery
 from app.extensions import db, transaction
 from app.ledger import entries, posting
 from app.runtime.ids import new_id
+from app.workflows import config_changes
 from tests.blueprints.admin.conftest import READ_ONLY, usable
 from tests.blueprints.portal.conftest import Browser, subscribe, use
 from tests.house import People
@@ -33,13 +34,21 @@ def paths(people: People, guarded: Model) -> dict[str, str]:
         "dead_letters": dead_letter(),
         "invitations": invited(people),
         "deliveries": mailed(),
+        "configs": transaction(config_changes.save, by=people.admin, name="Saved").id,
         "rules": transaction(approval_rules.create, by=people.admin, name="Cheap ones").id,
         "activity": use(people.owner, guarded, clock.now_ms()),
         "budgets": "stranger",
         "audit": str(db.session.scalar(select(AuditEntry.id).limit(1))),
         "jobs": new_id(),
+        "litellm": planned(),
         "people": new_id(),
     }
+
+
+def planned() -> str:
+    made = sync.SyncPlan(id=new_id())
+    transaction(lambda: db.session.add(made))
+    return str(db.session.scalar(select(sync.SyncPlan.id)))
 
 
 def dead_letter() -> str:

@@ -40,7 +40,7 @@ def asked(
     """The call that a body makes."""
     sent = body if isinstance(body, bytes | Form) else json.dumps(body).encode()
     routes = SimpleNamespace(model_for=lambda _: model, endpoint_active=lambda _: True)
-    runtime = SimpleNamespace(routes=routes, config=SimpleNamespace(gateway=Gateway()))
+    runtime = SimpleNamespace(routes=routes, config=SimpleNamespace(gateway=Gateway()), wire=None)
     return admit(cast(Runtime, runtime), caller, endpoint, sent, id="r")
 
 
