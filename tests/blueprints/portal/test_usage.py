@@ -273,7 +273,7 @@ def test_pages_take_few_queries_however_much_was_used(
     subtests: pytest.Subtests,
 ) -> None:
     most = [
-        ("owner", "/home", 12),
+        ("owner", "/home", 13),
         ("admin", "/home", 14),
         ("owner", "/keys", 9),
         ("owner", "/budgets", 11),
