@@ -123,6 +123,8 @@ GET    /notices                                         led 200 200 200 200
 POST   /notices/{notice}/reading                        led 303 404 404 404
 POST   /notices/email                                   led 303 303 303 303 {"email": "y"}
 POST   /notices/reading                                 led 303 303 303 303
+POST   /views                                           led 303 303 303 303 {"list": "/activity", "name": "Failed"}
+POST   /views/{view}/deletion                           led 303 404 404 404
 GET    /account                                         led 200 200 200 200
 GET    /account/export                                  led 200 200 200 200
 POST   /account/preferences                             led 303 303 303 303 {"timezone": "UTC", "theme": "dark"}

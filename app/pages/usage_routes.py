@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from app import clock
 from app.clock import from_ms, now
-from app.domain import catalog, keys, prices, providers, teams
+from app.domain import catalog, keys, prices, providers, saved_views, teams
 from app.domain.catalog import Deployment
 from app.domain.person import Person
 from app.extensions import db
@@ -50,6 +50,8 @@ STEP_NAMES: dict[Step, str] = {"hour": "Hourly", "day": "Daily", "week": "Weekly
 TOPS: dict[usage_pages.Group, str] = {"user": "Top users", "team": "By team", "provider": "By provider"}  # for admins
 ON_DEMAND: tuple[usage_pages.Group, ...] = ("user", "team")
 REQUEST_PARAMETERS = ("endpoint", "status", "code", "turn")  # filters of single requests only
+VIEW_PARAMETERS = (*PERIOD_PARAMETERS, *GROUP_PARAMETERS, *REQUEST_PARAMETERS, "size")  # what a saved view keeps
+LIVE_S = 5  # how often a live list reloads
 CHIP_NAMES = {"code": "Error code", "turn": "Turn"}
 LONGEST_MESSAGE = 400  # characters of an error message in an export
 ARRIVES_MS = 90_000  # within which the ledger has a request, or the count of its minute, unless something is wrong
@@ -443,13 +445,29 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
             *_label_fields(),
         ],
         named=RequestNames.of(listing.entries, names),
-        keep=_parameters("code", "size", "turn"),
+        keep=_parameters("code", "size", "turn", "live"),
+        live_s=LIVE_S if period and "live" in request.args and not (request_id or request.args.get("cursor")) else None,
+        live_href=current_address(live=None if "live" in request.args else 1, cursor=None),
+        query=view_query(request.args),
+        **_views(person, door),
         usage_href=_address(door.usage, *PERIOD_PARAMETERS, *USAGE_PARAMETERS),
         chips=_chips(door, names, *REQUEST_PARAMETERS),
         clear=_clear(),
         updated=now(),
         **values,
     )
+
+
+def view_query(args: Mapping[str, str]) -> str:
+    """The part of an address of the list of requests that a saved view keeps: the filters, without the place in the list."""
+    return urlencode({name: value for name in VIEW_PARAMETERS if (value := args.get(name))})
+
+
+def _views(person: Person, door: Door) -> dict[str, Any]:
+    """The person's saved views of this list, and where another is saved; none where the portal is not served."""
+    save_href = links.url_if_served("portal.views.save")
+    views = db.session.scalars(saved_views.owned_by(person, door.activity)).all() if save_href else []
+    return {"views": views, "save_href": save_href}
 
 
 class Turn(NamedTuple):
