@@ -121,8 +121,11 @@ GET    /activity/{request}                              led 200 404 200 200
 GET    /requests/{request}                              led 301 301 301 301
 GET    /notices                                         led 200 200 200 200
 POST   /notices/{notice}/reading                        led 303 404 404 404
+POST   /notices/selection                               led 303 303 303 303 {"ids": "{notice}"}
 POST   /notices/email                                   led 303 303 303 303 {"email": "y"}
 POST   /notices/reading                                 led 303 303 303 303
+POST   /views                                           led 303 303 303 303 {"list": "/activity", "name": "Failed"}
+POST   /views/{view}/deletion                           led 303 404 404 404
 GET    /account                                         led 200 200 200 200
 GET    /account/export                                  led 200 200 200 200
 POST   /account/preferences                             led 303 303 303 303 {"timezone": "UTC", "theme": "dark"}
@@ -232,6 +235,8 @@ POST   /admin/models/{model_id}/price-preview           led 403 403 403 200
 GET    /admin/models/new                                led 403 403 200 200
 GET    /admin/models/new/deployment                     led 403 403 200 200
 GET    /admin/models/new/tier                           led 403 403 200 200
+GET    /admin/people-selection?names=owner              led 403 403 200 200
+POST   /admin/people-selection                          led 403 403 403 200 {"names": "owner", "act": "activate"}
 GET    /admin/people                                    led 403 403 200 200
 GET    /admin/people/owner                              led 403 403 200 200
 POST   /admin/people/owner                              led 403 403 403 303 {"role": "user"}

@@ -20,6 +20,7 @@ from app.domain import (
     notices,
     payers,
     prompts,
+    saved_views,
     sessions,
     subscriptions,
     teams,
@@ -118,6 +119,7 @@ def make_things(app: Flask, people: People) -> Things:
             lasting=True,
             reason="More calls.",
         )
+        view = transaction(saved_views.save, owner, path="/activity", name="Failed", query="status=error")
         prompt = transaction(prompts.create, by=owner, name="Translate", template="{{text}}")
         transaction(
             inferences.keep, owner.id, id=event.request_id, model="small", prompt_tokens=10, completion_tokens=5,
@@ -149,6 +151,7 @@ def make_things(app: Flask, people: People) -> Things:
             "key": key.id,
             "request": event.request_id,
             "prompt": prompt.id,
+            "view": view.id,
             "secret": key.secrets[-1].id,
             "secret_text": text,
             "notice": notice.id,

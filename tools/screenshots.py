@@ -459,10 +459,12 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "connect-unsuited", "person", f"/connect?client=cline&{seeded['connect']}&model=text-embedding-3-small"
     yield "usage", "person", "/usage"
     yield "usage-by-key", "person", "/usage?range=7&by=hour&group=key&metric=cost"
+    yield "usage-failed", "person", "/usage?status=error"
     yield "usage-by-session", "person", "/usage?range=7&group=session"
     yield "usage-by-tag", "person", "/usage?range=7&group=tag&tag=docs"
     yield "usage-dates", "person", "/usage?range=custom&from=2026-01-01&to=2026-01-02"
     yield "activity", "person", "/activity"
+    yield "activity-live", "person", "/activity?live=1"
     yield "activity-errors", "person", "/activity?status=error&range=7"
     yield "activity-refused", "person", "/activity?status=refused"
     yield "request", "person", seeded["request"]
@@ -504,6 +506,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "notices", "person", "/notices"
     yield "admin-search", "admin", "/search?q=ad"
     yield "admin-people", "admin", "/admin/people"
+    yield "admin-people-selection", "admin", f"/admin/people-selection?names={PERSON[0]}&names=ben"
     for section in ("profile", "keys", "subscriptions", "sessions", "history"):
         yield f"admin-person-{section}", "admin", f"/admin/people/{PERSON[0]}?section={section}"
     yield "admin-person-deactivation", "admin", f"/admin/people/{PERSON[0]}/deactivation"

@@ -5,11 +5,11 @@ A domain verb creates them in its own transaction; e-mails and webhook calls are
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ForeignKey, Index, Select, String, Text, func, select, update
+from sqlalchemy import CursorResult, ForeignKey, Index, Select, String, Text, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
@@ -119,6 +119,13 @@ def mark_all_read(person: Person) -> None:
     """Mark all of a person's notifications as read."""
     unread = update(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None))
     db.session.execute(unread.values(read_at=now()))
+
+
+def mark_selected_read(person: Person, ids: Sequence[str]) -> int:
+    """Mark those of a person's notifications with these ids as read. Returns how many were unread."""
+    unread = update(Notice).where(Notice.person_id == person.id, Notice.read_at.is_(None), Notice.id.in_(ids))
+    result = cast("CursorResult[Any]", db.session.execute(unread.values(read_at=now())))
+    return result.rowcount
 
 
 def choose(person: Person, *, email: bool) -> None:

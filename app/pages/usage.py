@@ -188,6 +188,7 @@ class Overview(NamedTuple):
     names: dict[str, str]  # of the shares
     columns: list[str]
     cells: list[list[Any]]  # of the chart's table: the time, then one cell per series
+    parts: list[list[Any]]  # of the donut's table: a name, what it used, its share; empty unless there are several
     sample: latency.Sample
     streams: Sums
     others: Sums
@@ -368,6 +369,7 @@ def overview(
             reader, step, dimension, largest, filters=filters, measures=MEASURED[metric]
         )
     columns, cells = _chart(course.rows, dimension, step, largest, parts, name_of, metric, period)
+    sums = course.sums
     single = latency.report(reader, filters, earlier)
     heat_from = max(period.from_ms, period.to_ms - period.to_ms % DAY_MS - (HEAT_DAYS - 1) * DAY_MS)
     week = usage_reports.by_hour_of_week(
@@ -376,9 +378,9 @@ def overview(
         timezone=timezone,
         measures=MEASURED[metric],
     )
-    sums = course.sums
     return Overview(
-        period, metric, group, step, timezone, sums, course.before, course.rows, shares, name_of, columns, cells, single.sample,
+        period, metric, group, step, timezone, sums, course.before, course.rows, shares, name_of, columns, cells,
+        _parts(sums, [share for share in most.shares if share.name in largest], name_of, metric, group), single.sample,
         course.streams, course.whole, single.errors, single.refused, _changes(sums, course.before, single.sample, single.before),
         _heat(week, metric),
         HEAT_DAYS if heat_from > period.from_ms else None,
@@ -459,6 +461,19 @@ def _chart(
     if rest or not charted:
         columns.append(f"Other {PLURALS[dimension]}" if charted else METRIC_NAMES[metric])
     return columns, cells
+
+
+def _parts(sums: Sums, shares: list[Share], names: dict[str, str], metric: Metric, group: Group) -> list[list[Any]]:
+    """The rows of the donut: what each of the largest used and its share of the whole, then all others together. Parts of a
+    whole are positive and don't overlap, so credits are left out, and tags, of which a request can have several, have no donut.
+    """
+    whole = _measure(sums, metric)
+    found = [(names[share.name], number) for share in shares if (number := _measure(share, metric)) > 0]
+    if group == "tag" or whole <= 0 or not found:
+        return []
+    if (rest := whole - sum(number for _, number in found)) > 0:
+        found.append((f"Other {PLURALS[GROUPS[group]]}", rest))
+    return [[name, _cell(number, metric), number / whole] for name, number in found] if len(found) > 1 else []
 
 
 def label(start: datetime, step: Step, period: Period) -> str:

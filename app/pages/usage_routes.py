@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from app import clock
 from app.clock import from_ms, now
-from app.domain import catalog, keys, prices, providers, teams
+from app.domain import catalog, keys, prices, providers, saved_views, teams
 from app.domain.catalog import Deployment
 from app.domain.person import Person
 from app.extensions import db
@@ -44,11 +44,14 @@ STATUSES = [
 OUTCOMES = ("ok", "error", "cancelled", "refused")
 PERIOD_PARAMETERS = ("range", "from", "to")
 GROUP_PARAMETERS = ("model", "key", "team", "user", "provider", *usage_pages.LABELS)
+USAGE_PARAMETERS = (*GROUP_PARAMETERS, "status")  # filters of sums
 TYPED = ("model", "user")  # filters by a name that people know, so they can type it
 STEP_NAMES: dict[Step, str] = {"hour": "Hourly", "day": "Daily", "week": "Weekly", "month": "Monthly"}
 TOPS: dict[usage_pages.Group, str] = {"user": "Top users", "team": "By team", "provider": "By provider"}  # for admins
 ON_DEMAND: tuple[usage_pages.Group, ...] = ("user", "team")
 REQUEST_PARAMETERS = ("endpoint", "status", "code", "turn")  # filters of single requests only
+VIEW_PARAMETERS = (*PERIOD_PARAMETERS, *GROUP_PARAMETERS, *REQUEST_PARAMETERS, "size")  # what a saved view keeps
+LIVE_S = 5  # how often a live list reloads
 CHIP_NAMES = {"code": "Error code", "turn": "Turn"}
 LONGEST_MESSAGE = 400  # characters of an error message in an export
 ARRIVES_MS = 90_000  # within which the ledger has a request, or the count of its minute, unless something is wrong
@@ -90,9 +93,10 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
     door, reader = door.to(person), usage_pages.reader_of(person)
     period = usage_pages.period_from(request.args)
     filters = usage_pages.filters_from(request.args, reader, period, everyone=door.everyone, people=door.people)
+    filters = msgspec.structs.replace(filters, status=_status())
     common = {"door": door, "clear": _clear(), "updated": now(), **values}
     if period is None:
-        chips = _chips(door, usage_pages.Names())
+        chips = _chips(door, usage_pages.Names(), "status")
         return render(page, fragment, overview=None, fields=_range_fields(period), keep={}, chips=chips, **common)
     groups = (*door.groups, *usage_pages.LABELS)
     metric, group, step, timezone = usage_pages.chart_from(request.args, period, groups, person.timezone)
@@ -127,13 +131,19 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
         page,
         fragment,
         overview=overview,
-        fields=_range_fields(period) + _group_fields(choices, offered) + _label_fields(),
+        fields=[*_range_fields(period), _status_field(), *_group_fields(choices, offered), *_label_fields()],
         keep=_parameters("group", "by", "metric", "tz", "tops"),
         chart_fields=_chart_fields(overview, among),
-        chart_keep=_parameters(*PERIOD_PARAMETERS, *GROUP_PARAMETERS, "tz", "tops"),
+        chart_keep=_parameters(*PERIOD_PARAMETERS, *USAGE_PARAMETERS, "tz", "tops"),
         zone_fields=[_field("tz", "Time zone", _zones(person.timezone, timezone), timezone) | {"zones": True}],
-        zone_keep=_parameters(*PERIOD_PARAMETERS, *GROUP_PARAMETERS, "group", "by", "metric", "tops"),
-        activity_href=_address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS),
+        zone_keep=_parameters(*PERIOD_PARAMETERS, *USAGE_PARAMETERS, "group", "by", "metric", "tops"),
+        activity_href=_address(door.activity, *PERIOD_PARAMETERS, *USAGE_PARAMETERS),
+        request_hrefs={
+            group_name: _request_hrefs(
+                door, names, group_name, rankings.of(usage_pages.dearest(group_name, filters)).shares
+            )
+            for group_name in dict.fromkeys((group, *tops))
+        },
         error_hrefs=[
             _address(door.activity, *PERIOD_PARAMETERS, *GROUP_PARAMETERS, status=kind.status, code=kind.code)
             for kind in overview.errors.kinds
@@ -149,7 +159,7 @@ def usage(person: Person, door: Door, page: str, fragment: str, **values: Any) -
         active=rankings.of(usage_pages.dearest("user", filters)).active if active else None,
         tops_href=current_address(tops=1) if on_demand else None,
         tops=[_top(rankings, names, group_name, title, filters) for group_name, title in tops.items()],
-        chips=_chips(door, names),
+        chips=_chips(door, names, "status"),
         **common,
     )
 
@@ -209,6 +219,29 @@ def _chart_fields(overview: usage_pages.Overview, among: Sequence[usage_pages.Gr
         _field("by", "Interval", steps, overview.step),
         _field("group", "Group by", groups, overview.group),
     ]
+
+
+def _status_field() -> Field:
+    return _field("status", "Status", STATUSES, request.args.get("status"), all=True)
+
+
+def _status() -> int | str | None:
+    """The status that the URL filters by: an outcome, or an HTTP status."""
+    status = request.args.get("status", "")
+    number = int(status) if status.isascii() and status.isdigit() and len(status) == 3 else None
+    return status if status in OUTCOMES else number
+
+
+def _request_hrefs(
+    door: Door, names: usage_pages.Names, group: usage_pages.Group, shares: Sequence[usage_reports.Share]
+) -> dict[str, str]:
+    """Where the requests of each share are listed, by its id. Usage without a name has no filter, nor has who is gone."""
+    name_of = names.of(group, {share.name for share in shares})
+    return {
+        id: _address(door.activity, *PERIOD_PARAMETERS, *USAGE_PARAMETERS, **{group: name if group == "user" else id})
+        for id, name in name_of.items()
+        if id and not (group == "user" and names.is_gone(group, id))
+    }
 
 
 def _zones(*zones: str) -> list[tuple[str, str]]:
@@ -406,19 +439,35 @@ def activity(person: Person, door: Door, page: str, fragment: str, **values: Any
         sizes=SIZES,
         fields=[
             *_range_fields(period),
-            _field("status", "Status", STATUSES, request.args.get("status"), all=True),
+            _status_field(),
             *(_request_filters(reader, names, person, door, filters) if period else []),
             _field("endpoint", "Endpoint", _endpoints(), request.args.get("endpoint"), all=True) | {"more": True},
             *_label_fields(),
         ],
         named=RequestNames.of(listing.entries, names),
-        keep=_parameters("code", "size", "turn"),
-        usage_href=_address(door.usage, *PERIOD_PARAMETERS, *GROUP_PARAMETERS),
+        keep=_parameters("code", "size", "turn", "live"),
+        live_s=LIVE_S if period and "live" in request.args and not (request_id or request.args.get("cursor")) else None,
+        live_href=current_address(live=None if "live" in request.args else 1, cursor=None),
+        query=view_query(request.args),
+        **_views(person, door),
+        usage_href=_address(door.usage, *PERIOD_PARAMETERS, *USAGE_PARAMETERS),
         chips=_chips(door, names, *REQUEST_PARAMETERS),
         clear=_clear(),
         updated=now(),
         **values,
     )
+
+
+def view_query(args: Mapping[str, str]) -> str:
+    """The part of an address of the list of requests that a saved view keeps: the filters, without the place in the list."""
+    return urlencode({name: value for name in VIEW_PARAMETERS if (value := args.get(name))})
+
+
+def _views(person: Person, door: Door) -> dict[str, Any]:
+    """The person's saved views of this list, and where another is saved; none where the portal is not served."""
+    save_href = links.url_if_served("portal.views.save")
+    views = db.session.scalars(saved_views.owned_by(person, door.activity)).all() if save_href else []
+    return {"views": views, "save_href": save_href}
 
 
 class Turn(NamedTuple):
@@ -447,12 +496,10 @@ def folded(entries: Iterable[UsageEntry]) -> list[Turn]:
 
 def _with_request_filters(filters: Filters) -> Filters:
     """Adds the filters that only single requests have."""
-    status = request.args.get("status", "")
-    number = int(status) if status.isascii() and status.isdigit() and len(status) == 3 else None
     return msgspec.structs.replace(
         filters,
         endpoint=request.args.get("endpoint") or None,
-        status=status if status in OUTCOMES else number,
+        status=_status(),
         error_code=request.args.get("code") or None,
         turn_id=request.args.get("turn") or None,
     )

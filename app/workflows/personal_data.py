@@ -10,7 +10,19 @@ from typing import Any
 from sqlalchemy import Select
 
 from app.clock import now
-from app.domain import audit, fields, identities, keys, notices, prompts, sessions, subscriptions, teams, tokens
+from app.domain import (
+    audit,
+    fields,
+    identities,
+    keys,
+    notices,
+    prompts,
+    saved_views,
+    sessions,
+    subscriptions,
+    teams,
+    tokens,
+)
 from app.domain.keys import KeyFields
 from app.domain.person import Person, PersonFields
 from app.extensions import db
@@ -54,6 +66,7 @@ def export(person: Person) -> dict[str, Any]:
             _values(one, "id", "name", "description", "template", "model", "version", "created_at", "updated_at")
             for one in _newest(prompts.visible_to(person).where(prompts.Prompt.owner == person.username))
         ],
+        "saved_views": [_values(one, "name", "href", "created_at") for one in _newest(saved_views.owned_by(person))],
         "budget_requests": [
             _values(one, "id", "scope_kind", "scope_id", "reason", "status", "created_at")
             for one in _newest(budget_requests.visible_to(person).where(BudgetRequest.person_id == person.id))

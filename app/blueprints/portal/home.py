@@ -16,13 +16,14 @@ from app.domain.person import Person
 from app.ledger.rollups import period_start
 from app.pages.badges import badges
 from app.pages.budgets import NEAR, named_standings
+from app.pages.first_steps import first_steps
 from app.pages.snippets import base_url
 from app.reports import requests
 from app.reports import usage as usage_reports
 from app.reports.usage import Filters, PeriodUsage, Sums
 from app.web.render import render
 from app.web.request_cache import memberships
-from app.workflows import catalog_changes
+from app.workflows import catalog_changes, provider_health
 
 DAYS = 7
 LONGEST_MONTH = 31  # days
@@ -68,6 +69,9 @@ def index() -> Response:
         newest=newest,
         latest=catalog_changes.access(person, [item.id for item in newest]),
         is_new=catalog_changes.is_new,
+        health=provider_health.of_models(newest),
+        first_steps=first_steps() if person.sees_everything else [],
+        locked=not person.is_admin,
         pending_decisions=badges(person).subscriptions,
         system=usage_reports.summary(person) if person.sees_everything else None,
         base_url=base_url(),

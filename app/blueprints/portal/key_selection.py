@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Blueprint, Response, abort, request, url_for
 
@@ -11,24 +11,15 @@ from app.blueprints.portal.person import me
 from app.domain import keys
 from app.domain.errors import DomainError
 from app.domain.keys import ApiKey
-from app.extensions import transaction
+from app.pages.selection import MOST, Item, act_on_each
 from app.web.forms import is_confirmed_by
 from app.web.links import url_if_served
 from app.web.render import render
 
-MOST = 100
 ACTS: dict[str, Callable[..., Any]] = {"pause": keys.pause, "resume": keys.resume, "revoke": keys.revoke}
 DONE = {"pause": "Paused", "resume": "Resumed", "revoke": "Revoked"}
 
 bp = Blueprint("key_selection", __name__)
-
-
-class Result(NamedTuple):
-    """What became of one key: its error, or None if it was done."""
-
-    id: str
-    name: str
-    error: str | None
 
 
 @bp.get("/keys/selection")
@@ -47,15 +38,11 @@ def act() -> Response:
         return _page(chosen)
     if name == "revoke" and not is_confirmed_by(_phrase(len(chosen))):
         return _page(chosen, fault=True)
-    results = []
-    for id, label in [(key.id, key.name) for key in chosen]:
-        try:
-            transaction(lambda id=id: verb(keys.get_visible(person, id, change=True), by=person))  # type: ignore[misc]
-        except DomainError as error:
-            results.append(Result(id, label, error.message))
-        else:
-            results.append(Result(id, label, None))
-    return render("portal/keys/selected.html", results=results, done=DONE[name], back=_list())
+    each = [Item(key.id, key.name, url_for("portal.keys.detail", id=key.id)) for key in chosen]
+    results = act_on_each(each, lambda id: verb(keys.get_visible(person, id, change=True), by=person))
+    return render(
+        "components/selected.html", results=results, done=DONE[name], back=_list(), noun="key", list_name="API keys"
+    )
 
 
 def _chosen(ids: list[str]) -> list[ApiKey]:

@@ -8,6 +8,7 @@ from app.blueprints.portal.person import me
 from app.domain import deliveries, notices
 from app.extensions import transaction
 from app.pages.badges import badges
+from app.pages.selection import MOST
 from app.web.lists import page_of
 from app.web.render import render, see_other, toast_next
 from app.web.sign_in import safe_next
@@ -47,6 +48,17 @@ def read_all() -> Response:
     transaction(notices.mark_all_read, me())
     toast_next("success", "All notifications are marked as read.")
     return see_other(url_for("portal.notices.index"))
+
+
+@bp.post("/notices/selection")
+def read_selected() -> Response:
+    """Marks the chosen ones as read; what is not there any more is left out."""
+    count = transaction(notices.mark_selected_read, me(), request.form.getlist("ids")[:MOST])
+    if count:
+        toast_next("success", f"{count} {'notification is' if count == 1 else 'notifications are'} marked as read.")
+    else:
+        toast_next("info", "No unread notification is selected.")
+    return see_other(_list())
 
 
 @bp.post("/notices/email")

@@ -235,3 +235,15 @@ def test_the_requests_of_one_turn_are_one_row_with_its_attempts_inside(
     }.items() <= shown.facts.items()
     told = owner.get("/activity?format=json&tag=alpha", buffered=True).get_json()["data"]
     assert [(one["session_id"], one["turn_id"], one["tags"]) for one in told] == [("s1", "t", ["alpha"])]
+
+
+def test_the_list_is_live_on_demand_and_on_its_first_page(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    owner = signed_in("owner")
+    assert "data-refresh" not in owner.get("/activity").text
+    assert owner.page("/activity?range=7").link("Go live").href == "/activity?range=7&live=1"
+    live = owner.get("/activity?range=7&live=1")
+    assert 'data-refresh="5"' in live.text
+    assert read(live).link("Stop live").href == "/activity?range=7"
+    assert "data-refresh" not in owner.get("/activity?live=1&q=nothing").text

@@ -15,8 +15,8 @@ from app.domain.catalog import Model
 from app.extensions import db, transaction
 from app.ledger import rollups
 from app.metering.periods import window_of
-from tests.blueprints.portal.conftest import Browser, make_key, subscribe, use
-from tests.house import People
+from tests.blueprints.portal.conftest import Browser, make_key, subscribe, tell, use
+from tests.house import People, make_model
 from tests.page import Page
 
 SignedIn = Callable[[str], Browser]
@@ -79,6 +79,25 @@ def test_the_whole_portal_is_told_to_admins_only(
             "Refused today": "0", "Cost today": "<$0.01",
         }  # fmt: skip
     assert "The whole portal today" not in signed_in("owner").page("/home").headings
+
+
+def test_admins_see_what_a_new_portico_needs_until_a_model_with_a_price_is_served(
+    people: People, signed_in: SignedIn
+) -> None:
+    card = signed_in("admin").page("/home").section("Set up Portico")
+    assert [link.text for link in card.links] == ["Add a provider", "Test it", "Add a model", "Set a price"]
+    assert not signed_in("auditor").page("/home").section("Set up Portico").links
+    assert "Set up Portico" not in signed_in("owner").page("/home").headings
+    transaction(make_model, None, "small")
+    assert "Set up Portico" not in signed_in("admin").page("/home").headings
+
+
+def test_the_newest_models_say_that_they_fail(
+    people: People, small: Model, signed_in: SignedIn, wire: redis.Redis
+) -> None:
+    assert "Failing" not in signed_in("owner").page("/home").section("Newest models")
+    tell(wire, small.deployments[0].id, failures=3)
+    assert "Failing" in signed_in("owner").page("/home").section("Newest models")
 
 
 def test_what_teams_paid_is_told_apart_from_ones_own_budget(people: People, small: Model, signed_in: SignedIn) -> None:

@@ -61,6 +61,18 @@ def test_opening_one_marks_it_and_goes_on_within_the_site(people: People, signed
     assert owner.post(f"/notices/{id}/reading", back="https://evil.example").headers["Location"] == "/notices"
 
 
+def test_chosen_ones_are_marked_as_read_together(people: People, signed_in: SignedIn) -> None:
+    owner = signed_in("owner")
+    one, other, _ = tell(people, "One"), tell(people, "Other"), tell(people, "Third")
+    assert owner.page("/notices").button("Mark selected as read")
+    answer = owner.post("/notices/selection", ids=[one, other, "nothing"], back="/notices?show=unread")
+    assert answer.headers["Location"] == "/notices?show=unread"
+    assert unread(people) == 1
+    assert signed_in("stranger").post("/notices/selection", ids=[one]).status_code == 303
+    assert owner.post("/notices/selection").status_code == 303
+    assert unread(people) == 1
+
+
 def test_somebody_elses_notices_are_not_there(people: People, signed_in: SignedIn) -> None:
     id = tell(people, "Private")
     for name in ("stranger", "admin"):

@@ -248,6 +248,45 @@ def test_the_sums_are_a_file(people: People, small: Model, signed_in: Callable[[
         assert "'=cmd" in lines[1]
 
 
+def test_sums_can_be_of_a_status(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
+    use(people.owner, small, at())
+    use(people.owner, small, at(2), model="other", outcome="error", status=502, cost_nano=0)
+    owner = signed_in("owner")
+    failed = owner.page("/usage?range=7&status=error")
+    assert (failed.definition("Requests"), failed.definition("Success rate")) == ("1", "0%")
+    assert failed.section("By model").link("1 requests of other").href == "/activity?range=7&status=error&model=other"
+    assert owner.page("/usage?range=7&status=502").definition("Requests") == "1"
+    assert "No calls fit these filters" in owner.page("/usage?range=7&status=404").headings
+    assert owner.page("/usage?range=7&status=nonsense").definition("Requests") == "2"
+
+
+def test_parts_of_the_whole_are_a_donut_and_a_table(
+    people: People, small: Model, signed_in: Callable[[str], Browser]
+) -> None:
+    use(people.owner, small, at(), cost_nano=3_000_000_000)
+    owner = signed_in("owner")
+    assert 'data-chart="donut"' not in owner.get("/usage").text  # one part is no part
+    for number in range(8):
+        use(people.owner, small, at(1), model=f"m{number}", cost_nano=1_000_000_000)
+    page = owner.page("/usage?metric=cost")
+    table = next(table for table in page.tables if table.heads == ["Model", "Cost"])
+    assert table.rows[0].cells == {"Model": "small", "Cost": "$3.00 (27.3%)"}
+    assert table.rows[-1].cells == {"Model": "Other models", "Cost": "$2.00 (18.2%)"}
+    assert len(table.rows) == 8
+    assert 'data-chart="donut"' not in owner.get("/usage?group=tag").text
+
+
+def test_every_row_leads_to_its_requests(people: People, small: Model, signed_in: Callable[[str], Browser]) -> None:
+    key, _ = make_key(people.owner, name="app")
+    use(people.owner, small, at(), key_id=key)
+    owner = signed_in("owner")
+    link = owner.page("/usage?group=key").section("By key").link("1 requests of app")
+    assert link.href == f"/activity?key={key}"
+    assert len(owner.page(link.href).table().rows) == 1
+    link = signed_in("admin").page("/admin/usage?range=7").section("Top users").link("1 requests of owner")
+    assert link.href == "/admin/activity?range=7&user=owner"
+
+
 def test_a_chosen_user_narrows_the_keys_that_are_offered(
     people: People, small: Model, signed_in: Callable[[str], Browser]
 ) -> None:
@@ -273,7 +312,7 @@ def test_pages_take_few_queries_however_much_was_used(
     subtests: pytest.Subtests,
 ) -> None:
     most = [
-        ("owner", "/home", 12),
+        ("owner", "/home", 13),
         ("admin", "/home", 14),
         ("owner", "/keys", 9),
         ("owner", "/budgets", 11),
