@@ -46,8 +46,8 @@ PYTEST = pytest -n $(JOBS) --dist loadgroup -m "not drill"
 QUICK = $(PYTEST) --dist loadfile -q --hypothesis-profile check --most-cases 6 -m "not slow and not browser and not services and not drill" -p no:schemathesis \
 	--ignore tests/blueprints/api/test_schemathesis.py
 
-audit-verify:  ## whether the audit log is as it was written: exit 0 intact, 1 broken
-	@$(VENV) run python -m app audit verify
+audit-verify:  ## whether the audit log is as it was written: exit 0 intact, 1 broken; HEAD= one that was printed earlier
+	@$(VENV) run python -m app audit verify $(if $(HEAD),--head "$(HEAD)")
 
 config-apply:  ## bring providers, models and endpoints to what a file says; FILE=portico.json, PRUNE=1 deletes the others
 	@test -n "$(FILE)" || { echo 'say which file: make config-apply FILE=portico.json' >&2; exit 2; }

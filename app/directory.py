@@ -137,6 +137,13 @@ class PromptText(Record, frozen=True):
     model: str | None = None
 
 
+class PersonalCredential(Record, frozen=True):
+    """A person's own credential of a provider, as ciphertext."""
+
+    id: str
+    sealed: str  # `sealing.seal` for `place_of_credential`
+
+
 class CallerRecord(Record, frozen=True):
     """Whose bearer text this is, published under its digest; a missing record means that there is no such caller.
 
@@ -159,6 +166,7 @@ class CallerRecord(Record, frozen=True):
     scopes: tuple[KeyScope, ...] = ()  # what the key may be used for; none means everything
     tags: tuple[str, ...] | None = None  # that its requests may bear; None means any
     secret_id: str | None = None  # which of the key's secrets this record is published for
+    credentials: dict[str, PersonalCredential] = {}  # by the provider's id; a team's keys have none
 
     def may_call(self, model: str) -> bool:
         """Whether a subscription pays for calls of a model now."""
@@ -196,3 +204,9 @@ class Scope(Record, frozen=True):
 def place_of(provider_id: str) -> str:
     """The place that a provider's secrets are sealed for."""
     return f"provider:{provider_id}"
+
+
+def place_of_credential(id: str, person_id: str, provider_id: str, destination: str) -> str:
+    """The place that a person's own credential is sealed for: its row, and where the provider's requests went then
+    (`settings.destination_of`). It goes nowhere else."""
+    return f"credential:{id}:{person_id}:{provider_id}:{destination}"

@@ -131,6 +131,11 @@ GET    /account/export                                  led 200 200 200 200
 POST   /account/preferences                             led 303 303 303 303 {"timezone": "UTC", "theme": "dark"}
 POST   /account/sessions/{session}/ending               led 303 404 404 404
 POST   /account/sessions/ending                         led 303 303 303 303
+POST   /account/credentials                             led 303 303 303 303
+       {"provider": "{personal_provider}", "name": "another", "token": "sk-another"}
+POST   /account/credentials/{credential}/default        led 303 404 404 404
+GET    /account/credentials/{credential}/deletion       led 200 404 404 404
+POST   /account/credentials/{credential}/deletion       led 303 404 404 404
 POST   /account/tokens                                  led 303 303 303 303
        {"name": "a program", "scopes": "portal", "days": "30"}
 GET    /account/tokens/{token}                          led 200 404 404 404
@@ -171,6 +176,7 @@ POST   /admin/settings                                  led 403 403 403 303
 POST   /admin/settings/mail-test                        led 403 403 403 303
 GET    /admin/audit                                     led 403 403 200 200
 GET    /admin/audit/verification                        led 403 403 200 200
+GET    /admin/audit/digest                              led 403 403 200 200
 GET    /admin/audit/{audit_entry}                       led 403 403 200 200
 GET    /admin/litellm                                   led 403 403 200 200
 POST   /admin/litellm                                   led 403 403 403 303
@@ -424,6 +430,13 @@ GET    /api/requests/{request}                          401 200 404 200 200
 GET    /api/requests/stats                              401 200 200 200 200
 GET    /api/inference/history                           401 200 200 200 200
 DELETE /api/inference/history                           401 204 204 204 204
+GET    /api/tokens                                      401 200 200 200 200
+POST   /api/tokens                                      401 201 201 201 201
+       {"provider": "{personal_provider}", "name": "another", "token": "sk-another"}
+GET    /api/tokens/{credential}                         401 200 404 404 404
+PUT    /api/tokens/{credential}                         401 200 404 404 404 {"name": "renamed"}
+PUT    /api/tokens/{credential}/default                 401 200 404 404 404
+DELETE /api/tokens/{credential}                         401 204 404 404 404
 GET    /api/prompts                                     401 200 200 200 200
 POST   /api/prompts                                     401 201 201 201 201 {"name": "another", "template": "a"}
 GET    /api/prompts/{prompt}                            401 200 404 404 404

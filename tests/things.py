@@ -14,12 +14,14 @@ from app.domain import (
     announcements,
     approval_rules,
     budgets,
+    credentials,
     inferences,
     invitations,
     keys,
     notices,
     payers,
     prompts,
+    providers,
     saved_views,
     sessions,
     subscriptions,
@@ -131,6 +133,9 @@ def make_things(app: Flask, people: People) -> Things:
         cap_request = transaction(budget_requests.ask, cap, by=member, amount="1", lasting=False, reason="A sprint.")
         transaction(config_changes.ensure_first)
         saved = transaction(config_changes.save, by=admin, name="Saved")
+        upstream = {"base_url": "http://127.0.0.1:9/v1", "api_key": "sk-upstream", "personal_credentials": True}
+        own = transaction(lambda: providers.create(by=admin, name="Personal", kind="openai", config=upstream))
+        credential = transaction(lambda: credentials.create(by=owner, provider=own.id, name="mine", token="sk-mine"))
         sessions.begin(owner.id, address="127.0.0.1", agent="a browser")
         made = {
             "budget_request": budget_request.id,
@@ -143,6 +148,8 @@ def make_things(app: Flask, people: People) -> Things:
             "guarded": guarded.name,
             "guarded_id": guarded.id,
             "provider": deployment.provider_id,
+            "personal_provider": own.id,
+            "credential": credential.id,
             "first": deployment.id,
             "second": guarded.deployments[0].id,
             "third": denied_model.deployments[0].id,

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import has_request_context, request
-from sqlalchemy import Index, Select, String, or_, select
+from sqlalchemy import Index, Select, String, func, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.clock import now
@@ -112,6 +112,12 @@ def last_names(kind: str, ids: Iterable[str]) -> dict[str, str]:
         entry.object_kind == kind, entry.object_name.is_not(None), one_of(entry.object_id, list(ids))
     )
     return {id: name for id, name in db.session.execute(query.order_by(entry.id)) if name}
+
+
+def counts(since: datetime, until: datetime) -> dict[str, int]:
+    """How often each action was recorded in [since, until)."""
+    query = select(AuditEntry.action, func.count()).where(AuditEntry.at >= since, AuditEntry.at < until)
+    return {action: number for action, number in db.session.execute(query.group_by(AuditEntry.action))}
 
 
 def entries(

@@ -1,5 +1,6 @@
 """The chain of the audit log: each entry carries an HMAC of itself and of the entry before, under a key that the database
-does not have. What is edited, removed, swapped or cut off later is found by `verify`.
+does not have. What is edited, removed, swapped or cut off later is found by `verify`. Entries and head that were set back
+together to an older state fit each other: only who kept a later head elsewhere (`digest_at`) can tell.
 
 Entries get their place at the very end of their transaction: `audit_head`, the row that says where the chain ends, is locked
 only while that transaction commits. So writers cannot fork the chain, and wait for each other no longer than a commit takes.
@@ -162,6 +163,11 @@ def verify() -> Verification:
     if stray is not None:  # put in beside the chain
         return _verification(position, FirstBroken(id=stray, position=None, reason="edited"))
     return _verification(position, None)
+
+
+def digest_at(position: int) -> str | None:
+    """The MAC of the entry at a position, which stands for the whole chain up to it; None if there is no such entry."""
+    return db.session.scalar(select(AuditEntry.mac).where(AuditEntry.position == position))
 
 
 def _broken(checked: int, link: Link, reason: Reason) -> Verification:

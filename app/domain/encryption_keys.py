@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app import current
 from app.clock import now
+from app.domain.credentials import Credential
 from app.domain.providers import Provider
 from app.extensions import Base, db
 from app.runtime.ids import new_id
@@ -17,6 +18,7 @@ from app.runtime.sealing import key_id, key_id_of
 
 State = Literal["active", "retiring", "retired"]
 Source = Literal["file", "settings"]
+SEALED: tuple[type[Provider] | type[Credential], ...] = (Provider, Credential)  # the tables with secrets that last
 
 
 class EncryptionKey(Base):
@@ -105,9 +107,10 @@ def every() -> list[KeyInUse]:
 def counts() -> dict[str, int]:
     """How many secrets of the database each key has sealed, by its id; the empty one is of texts that name none."""
     found: dict[str, int] = {}
-    for sealed in db.session.scalars(select(Provider.sealed).where(Provider.sealed.is_not(None))):
-        id = key_id_of(str(sealed)) or ""
-        found[id] = found.get(id, 0) + 1
+    for table in SEALED:
+        for sealed in db.session.scalars(select(table.sealed).where(table.sealed.is_not(None))):
+            id = key_id_of(str(sealed)) or ""
+            found[id] = found.get(id, 0) + 1
     return found
 
 
@@ -131,13 +134,17 @@ def age_of_active() -> datetime | None:
     return row.created_at if row else None
 
 
-def waiting(to_key: str, limit: int) -> list[Provider]:
-    """Providers whose secrets are not sealed with this key yet."""
-    query = select(Provider).where(
-        Provider.sealed.is_not(None), ~Provider.sealed.startswith(f"{to_key}:", autoescape=True)
-    )
-    return list(db.session.scalars(query.order_by(Provider.id).limit(limit)))
+def waiting(to_key: str, limit: int) -> list[Provider | Credential]:
+    """Providers, then people's own credentials, whose secrets are not sealed with this key yet."""
+    found: list[Provider | Credential] = []
+    for table in SEALED:
+        query = select(table).where(table.sealed.is_not(None), ~table.sealed.startswith(f"{to_key}:", autoescape=True))
+        found += db.session.scalars(query.order_by(table.id).limit(limit - len(found)))
+    return found
 
 
 def count_sealed() -> int:
-    return db.session.scalar(select(func.count()).where(Provider.sealed.is_not(None))) or 0
+    return sum(
+        db.session.scalar(select(func.count()).select_from(table).where(table.sealed.is_not(None))) or 0
+        for table in SEALED
+    )

@@ -316,7 +316,7 @@ def _fill_provider(
         secrets = {name: value for name, value in secrets.items() if name not in kept}
     item.settings = settings
     item.sealed = current.sealer().seal(msgspec.json.encode(secrets), place_of(item.id)) if secrets else None
-    item.hints = {name: _masked(value) for name, value in secrets.items()}
+    item.hints = {name: masked(value) for name, value in secrets.items()}
 
 
 def _without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -345,7 +345,7 @@ def seal_anew(item: Provider) -> None:
         item.sealed = current.sealer().seal(current.sealer().open(item.sealed, place), place)
 
 
-def _masked(secret: Any) -> str:
+def masked(secret: Any) -> str:
     """A mask by which people recognise a secret; a short secret shows nothing."""
     text = str(secret)
     return MASK + text[-4:] if len(text) >= 16 else MASK

@@ -24,6 +24,7 @@ from app.metering.usage import Attempt
 from app.providers.base import Exchange, Pieces, UpstreamError
 
 PATIENT_S = 10.0  # a client that leaves a stream which has not begun by then leaves because of its upstream
+OF_CREDENTIALS = (401, 402, 403, 429)  # statuses that judge a person's own credential and not the deployment
 ABANDONED = "Clients left because it did not begin to answer."
 
 log = structlog.get_logger("gateway.attempts")
@@ -63,8 +64,11 @@ def deliver(call: Call, candidates: list[Candidate], breakers: Breakers) -> Deli
             failures.append(error)
             cost_nano = call.cost_of_failed()
             _note(call, candidate, started, error.message, cost_nano)
-            breakers.traffic.asked(deployment.id)
-            breakers.failed(deployment.id, provider.id, error, began_ms, cost_nano)
+            if candidate.credential_id is None or error.status not in OF_CREDENTIALS:
+                breakers.traffic.asked(deployment.id)
+                breakers.failed(deployment.id, provider.id, error, began_ms, cost_nano)
+            elif call.probe:  # it tells nothing of the deployment
+                breakers.give_back(call.probe)
             if error.refused:
                 break
             continue
@@ -154,6 +158,7 @@ def _note(call: Call, candidate: Candidate, started: float, error: str | None, c
         Attempt(
             deployment_id=candidate.deployment.id,
             provider_id=candidate.provider.id,
+            credential_id=candidate.credential_id,
             duration_ms=int((time.monotonic() - started) * 1000),
             error=error,
             cost_nano=cost_nano,

@@ -12,7 +12,7 @@ from app.providers.base import UpstreamError
 def prompt_tokens(runtime: Runtime, call: Call, path: str) -> int:
     """The tokens of the prompt of a call that would be made at `path`. Raises `ApiError` if the provider refuses it."""
     candidates = runtime.routes.candidates(call.model, path, call.request.capability, call.steering)
-    for candidate in candidates[:1]:
+    for candidate in runtime.routes.with_credentials(call.caller, candidates[:1]):
         try:
             counted: int | None = candidate.adapter.count_tokens(call.request, candidate.deployment)
         except UpstreamError as error:

@@ -46,7 +46,7 @@ def run(runtime: Runtime, call: Call) -> Served:
     _reserve(runtime, call, affinity.query(call, usable, routes.breakers))
     headers = refusals.limit_headers(call)
     try:
-        candidates = affinity.choose(call, usable, routes.breakers)
+        candidates = routes.with_credentials(call.caller, affinity.choose(call, usable, routes.breakers))
         commit_after_s = runtime.config.gateway.commit_after_s
         if commit_after_s and call.request.stream and call.dialect.streams_events:
             work = Work(partial(attempts.deliver, call, candidates, routes.breakers))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -20,13 +21,24 @@ from gevent.lock import BoundedSemaphore
 
 from app import providers, store
 from app.clock import from_ms
-from app.directory import Capability, Deployment, Directory, Endpoint, Model, Provider, place_of
+from app.directory import (
+    CallerRecord,
+    Capability,
+    Deployment,
+    Directory,
+    Endpoint,
+    Model,
+    PersonalCredential,
+    Provider,
+    place_of,
+    place_of_credential,
+)
 from app.gateway.breakers import Breakers, Trip, Trips, deployment_breaker, provider_breaker, trip_of
 from app.gateway.errors import bad_request
 from app.gateway.redis_wire import RedisWire
 from app.providers.addresses import AddressPolicy
 from app.providers.base import Adapter
-from app.providers.settings import SettingsError, Variables, checked
+from app.providers.settings import SettingsError, Variables, checked, destination_of, with_credential
 from app.runtime.sealing import Sealer, SealingError
 
 log = structlog.get_logger("gateway.routing")
@@ -60,6 +72,7 @@ class Candidate(NamedTuple):
     adapter: Any
     hindrance: str | None = None
     trip: Trip | None = None
+    credential_id: str | None = None  # of the person's own credential that `adapter` sends
 
 
 PROBED_S = 5  # for others to wait while a probe is on its way
@@ -227,6 +240,7 @@ def by_conversation(conversation: str) -> Rank:
 
 
 LEAST_WEIGHT = 1e-9
+MOST_PERSONAL = 500  # adapters with people's own credentials that a process keeps, with their connections
 
 
 def _by_name(directory: Directory) -> dict[str, Model]:
@@ -262,6 +276,7 @@ class Routes:
         self._models: dict[str, Model] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._providers: dict[str, Known] = {}
+        self._personal: OrderedDict[tuple[str, str], tuple[Provider, Adapter | None]] = OrderedDict()
 
     def begin(self) -> None:
         """Read the noticeboard before the first call, if anything is published. Raises `RedisAway`."""
@@ -318,6 +333,46 @@ class Routes:
             return kind(checked(kind.Settings, values, self._variables), policy=self._policy)
         except (providers.UnknownKind, SettingsError, SealingError) as error:
             log.error("a provider can't be used", provider=provider.name, reason=str(error))
+            return None
+
+    def with_credentials(self, caller: CallerRecord, candidates: list[Candidate]) -> list[Candidate]:
+        """`candidates` with adapters that send the caller's own credentials, where the provider takes these and the caller
+        has one for where its requests go now."""
+        if not caller.credentials:
+            return candidates
+        return [self._with_credential(caller, candidate) for candidate in candidates]
+
+    def _with_credential(self, caller: CallerRecord, candidate: Candidate) -> Candidate:
+        provider = candidate.provider
+        credential = caller.credentials.get(provider.id)
+        if credential is None or not candidate.adapter.settings.personal_credentials:
+            return candidate
+        name = (caller.person_id, credential.sealed)
+        provider_then, adapter = self._personal.get(name, (None, None))
+        if provider_then == provider:
+            self._personal.move_to_end(name)
+        else:
+            if adapter is not None:
+                adapter.close()
+            adapter = self._made_with(caller, credential, provider)
+            self._personal[name] = provider, adapter
+            if len(self._personal) > MOST_PERSONAL:
+                _, (_, oldest) = self._personal.popitem(last=False)
+                if oldest is not None:
+                    oldest.close()
+        return candidate if adapter is None else candidate._replace(adapter=adapter, credential_id=credential.id)
+
+    def _made_with(self, caller: CallerRecord, credential: PersonalCredential, provider: Provider) -> Adapter | None:
+        """The provider's adapter with a person's own credential; None if it can't be sent there, which the log tells."""
+        try:
+            kind = providers.adapter(provider.kind)
+            destination = destination_of(kind.Settings, provider.settings)
+            place = place_of_credential(credential.id, caller.person_id, provider.id, destination)
+            token = self._sealer.open(credential.sealed, place).decode()
+            values = with_credential(kind.Settings, provider.settings, token)
+            return kind(checked(kind.Settings, values, self._variables), policy=self._policy)
+        except (SettingsError, SealingError) as error:
+            log.warning("a personal credential can't be used", credential=credential.id, reason=str(error))
             return None
 
     def model(self, name: str) -> Model | None:

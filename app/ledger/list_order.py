@@ -1,7 +1,7 @@
-"""Sort columns of the key and budget lists, updated while usage is posted, so that no list adds up the ledger.
+"""Columns of the key, credential and budget lists, updated while usage is posted, so that no list adds up the ledger.
 
-A key's last use is accurate to a minute. A budget's spent amount is the ledger's sum for the counter charged last. The
-columns only sort and filter lists; the rows show figures of the ledger and the meter.
+The last use of a key or a credential is accurate to a minute. A budget's spent amount is the ledger's sum for the counter
+charged last. The columns only sort and filter lists; the rows show figures of the ledger and the meter.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, Text, column, select, table, update
+from sqlalchemy import BigInteger, Connection, TableClause, Text, column, select, table, update
 
 from app.ledger.budgets import SPENT
 from app.ledger.measures import rows_from_json
@@ -18,33 +18,45 @@ from app.metering.usage import UsageEvent
 
 # Only the columns: the nouns' modules are above the ledger.
 KEY = table("api_key", column("id"), column("last_used_ms"))
+CREDENTIAL = table("personal_credential", column("id"), column("last_used_ms"))
 BUDGET = table("budget", *map(column, ("id", "scope_kind", "scope_id", "spent_nano", "spent_period", "spent_at_ms")))
 COARSE_MS = 60_000  # so that a busy key is not updated by every call
 
 
 def advance(connection: Connection, events: Sequence[UsageEvent]) -> None:
     """Update the columns for new entries, inside the caller's transaction and after `budgets.advance`."""
-    _used(connection, events)
+    _used(connection, KEY, {event.key_id: event.at_ms for event in _oldest_first(events) if event.key_id})
+    _used(
+        connection,
+        CREDENTIAL,
+        {
+            attempt.credential_id: event.at_ms
+            for event in _oldest_first(events)
+            for attempt in event.attempts
+            if attempt.credential_id
+        },
+    )
     _spent(connection, {counter for event in events for counter in event.scopes})
 
 
-def _used(connection: Connection, events: Iterable[UsageEvent]) -> None:
-    latest: dict[str, int] = {}
-    for event in events:
-        if event.key_id and event.kind == "usage":
-            latest[event.key_id] = max(event.at_ms, latest.get(event.key_id, 0))
+def _oldest_first(events: Iterable[UsageEvent]) -> list[UsageEvent]:
+    """The usage among `events`, so that the last one of a key is its latest."""
+    return sorted((event for event in events if event.kind == "usage"), key=lambda event: event.at_ms)
+
+
+def _used(connection: Connection, rows: TableClause, latest: dict[str, int]) -> None:
     if not latest:
         return
     used = rows_from_json(connection, id=Text(), at_ms=BigInteger()).cte("used")
     due = (  # one order of locks for every poster
-        select(KEY.c.id, used.c.at_ms)
-        .join(used, used.c.id == KEY.c.id)
-        .where(KEY.c.last_used_ms < used.c.at_ms - COARSE_MS)
-        .order_by(KEY.c.id)
-        .with_for_update(of=KEY, key_share=True)
+        select(rows.c.id, used.c.at_ms)
+        .join(used, used.c.id == rows.c.id)
+        .where(rows.c.last_used_ms < used.c.at_ms - COARSE_MS)
+        .order_by(rows.c.id)
+        .with_for_update(of=rows, key_share=True)
         .cte("due")
     )
-    act = update(KEY).where(KEY.c.id == due.c.id).values(last_used_ms=due.c.at_ms)
+    act = update(rows).where(rows.c.id == due.c.id).values(last_used_ms=due.c.at_ms)
     connection.execute(act, {"data": msgspec.json.encode(sorted(latest.items())).decode()})
 
 

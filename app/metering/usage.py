@@ -25,6 +25,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ms: int
     error: str | None = None
     cost_nano: int = 0
+    credential_id: str | None = None  # of the person's own credential that was sent
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,6 +13,7 @@ Nothing outside of an adapter knows a setting by its name.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,15 @@ Disconnect = Annotated[
 ]
 
 
+PersonalCredentials = Annotated[
+    bool,
+    Meta(
+        title="Personal credentials",
+        description="People can store a credential of their own, which is sent with their own calls instead of the secret here.",
+    ),
+]
+
+
 class Deadlines(NamedTuple):
     """How long an upstream is waited for, seconds: to connect, for the first byte of its answer, between two pieces of it,
     and for all of it."""
@@ -107,6 +117,7 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     idle_timeout_s: IdleTimeout = None
     total_timeout_s: TotalTimeout = 3600.0
     on_disconnect: Disconnect = "cancel"
+    personal_credentials: PersonalCredentials = False
 
     @property
     def deadlines(self) -> Deadlines:
@@ -287,6 +298,22 @@ def origins_of(settings: type[Settings], values: Mapping[str, Any]) -> dict[str,
     return found
 
 
+def destination_of(settings: type[Settings], values: Mapping[str, Any]) -> str:
+    """Where secrets would be sent to, as one text of 64 characters: another one as soon as an address has another origin."""
+    origins = sorted(origins_of(settings, values).items())
+    return hashlib.sha256(repr((settings.__name__, [(name, *origin) for name, origin in origins])).encode()).hexdigest()
+
+
+def with_credential(settings: type[Settings], values: Mapping[str, Any], credential: str) -> dict[str, Any]:
+    """`values` with a person's own credential instead of the provider's secrets. Raises `SettingsError` for an adapter that
+    has none."""
+    own = names_with(settings, "secret", "secret_env")
+    first = next(iter(names_with(settings, "secret")), None)
+    if first is None:
+        raise SettingsError("personal_credentials", "providers of this kind have no secret")
+    return {name: value for name, value in values.items() if name not in own} | {first: credential}
+
+
 def checked(settings: type[Settings], values: Mapping[str, Any], variables: Variables) -> Any:
     """`values` as the adapter's settings; raises `SettingsError` naming the first field that is wrong."""
     try:
@@ -314,6 +341,11 @@ def checked(settings: type[Settings], values: Mapping[str, Any], variables: Vari
 _SENDABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
+def is_sendable(secret: str) -> bool:
+    """Whether a secret can stand in a header: printable ASCII without line breaks or blanks around it."""
+    return _SENDABLE.fullmatch(secret) is not None
+
+
 def _check_role(item: Field, value: str, variables: Variables) -> None:
     match item.role:
         case "address":
@@ -322,7 +354,7 @@ def _check_role(item: Field, value: str, variables: Variables) -> None:
             except ValueError as error:
                 raise SettingsError(item.name, str(error)) from None
         case "secret":
-            if value and not _SENDABLE.fullmatch(value):
+            if value and not is_sendable(value):
                 raise SettingsError(item.name, "expected printable ASCII without line breaks or blanks around it")
         case "secret_env":
             if not variables.allow(value):

@@ -10,7 +10,7 @@ import msgspec
 from app import current
 from app.clock import to_ms
 from app.directory import CallerRecord
-from app.domain import prompts
+from app.domain import credentials, prompts
 from app.domain.errors import DomainError, Invalid
 from app.domain.person import Person
 from app.domain.subscriptions import usable
@@ -116,6 +116,7 @@ def caller_of(person: Person, team: Team | None = None) -> CallerRecord:
         ends_ms={model: to_ms(ends) for model, (_, ends) in mine.items() if ends is not None},
         team_id=wanted,
         team=None if team is None else team.name,
+        credentials={} if team else credentials.defaults_of(db.session(), {person.id}).get(person.id, {}),
     )
 
 

@@ -23,8 +23,9 @@ from sqlalchemy import func, select, text
 
 from app import current
 from app.clock import now
-from app.domain import audit, deliveries, encryption_keys, providers, sync
+from app.domain import audit, credentials, deliveries, encryption_keys, providers, sync
 from app.domain.changes import PendingChange, mark_for_publication
+from app.domain.credentials import Credential
 from app.domain.deliveries import Delivery
 from app.domain.encryption_keys import EncryptionKey, Rotation
 from app.domain.errors import Conflict, Unavailable
@@ -141,8 +142,11 @@ def _seal_some(id: str, to_key: str) -> tuple[int, int] | None:
     if rotation is None or not waiting:
         return None
     for item in waiting:
-        providers.seal_anew(item)
-    mark_for_publication("directory")
+        if isinstance(item, Credential):
+            credentials.seal_anew(item)
+        else:
+            providers.seal_anew(item)
+            mark_for_publication("directory")
     db.session.flush()
     rotation.total = encryption_keys.count_sealed()
     rotation.done = encryption_keys.counts().get(to_key, 0)
@@ -151,7 +155,8 @@ def _seal_some(id: str, to_key: str) -> tuple[int, int] | None:
 
 def _must_be_published() -> None:
     """Raises `Unavailable` while Redis may hold secrets of an old key."""
-    pending = select(func.count()).where(PendingChange.kind == "directory")
+    with_credentials = (PendingChange.kind == "person") & PendingChange.object_id.in_(select(Credential.person_id))
+    pending = select(func.count()).where((PendingChange.kind == "directory") | with_credentials)
     if db.session.scalar(pending):
         raise Unavailable("Redis does not have the secrets yet. The rotation goes on when it has.")
 
@@ -159,12 +164,12 @@ def _must_be_published() -> None:
 def _retire(id: str, to_key: str) -> None:
     """Lets the old keys go, unless somebody has just sealed with one of them.
 
-    PostgreSQL is asked to let everyone finish who has begun to write a provider, as they may have sealed with the old key;
-    SQLite has one writer at a time.
+    PostgreSQL is asked to let everyone finish who has begun to write a provider or a credential, as they may have sealed with
+    the old key; SQLite has one writer at a time.
     """
     if db.engine.dialect.name == "postgresql":
         db.session.execute(text("SET LOCAL lock_timeout = '3s'"))
-        db.session.execute(text("LOCK TABLE provider IN ACCESS EXCLUSIVE MODE"))
+        db.session.execute(text("LOCK TABLE provider, personal_credential IN ACCESS EXCLUSIVE MODE"))
     if encryption_keys.waiting(to_key, 1):
         raise Unavailable("A secret was sealed meanwhile. The rotation goes on with it.")
     for delivery in db.session.scalars(

@@ -6,7 +6,19 @@ It is above the nouns that it deletes, so that none of them imports the others. 
 
 from __future__ import annotations
 
-from app.domain import budgets, catalog, identities, identity, keys, providers, sessions, subscriptions, teams, tokens
+from app.domain import (
+    budgets,
+    catalog,
+    credentials,
+    identities,
+    identity,
+    keys,
+    providers,
+    sessions,
+    subscriptions,
+    teams,
+    tokens,
+)
 from app.domain.errors import Conflict
 from app.domain.person import Person
 from app.domain.providers import Provider
@@ -22,6 +34,7 @@ def delete(person: Person, *, by: Person | None) -> None:
         teams.let_go(membership, by=by)
     tokens.forget(person)
     identities.forget(person)
+    credentials.forget(person)
     keys.forget(person)
     subscriptions.forget(person)
     budgets.forget("user", id)
@@ -55,4 +68,6 @@ def withdraw(provider: Provider, *, by: Person | None) -> None:
     if used:
         few = ", ".join(used[:3]) + (f" and {len(used) - 3} more" if len(used) > 3 else "")
         raise Conflict(f"{provider.name} serves {few}. Remove it from these models first.")
+    for credential in credentials.of_provider(provider):
+        credentials.delete(credential, by=by)
     providers.remove(provider, by=by)

@@ -12,6 +12,7 @@ from sqlalchemy import Select
 from app.clock import now
 from app.domain import (
     audit,
+    credentials,
     fields,
     identities,
     keys,
@@ -70,6 +71,10 @@ def export(person: Person) -> dict[str, Any]:
         "budget_requests": [
             _values(one, "id", "scope_kind", "scope_id", "reason", "status", "created_at")
             for one in _newest(budget_requests.visible_to(person).where(BudgetRequest.person_id == person.id))
+        ],
+        "provider_credentials": [
+            _values(one, "id", "provider_id", "name", "is_default", "created_at")
+            for one in _newest(credentials.of(person))
         ],
         "access_tokens": [
             _values(one, "id", "name", "scopes", "created_at", "expires_at") for one in _newest(tokens.live_of(person))

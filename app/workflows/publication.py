@@ -27,10 +27,11 @@ from sqlalchemy.orm import Session
 
 from app import current, directory, store
 from app.clock import now, now_ms, to_ms
-from app.domain import fields
+from app.domain import credentials, fields
 from app.domain.budgets import Budget
 from app.domain.catalog import Model, ModelFields
 from app.domain.changes import PENDING, Change, PendingChange
+from app.domain.credentials import Defaults
 from app.domain.keys import ApiKey, KeySecret
 from app.domain.person import PARTS, Person
 from app.domain.prompts import Prompt, PromptVersion
@@ -304,16 +305,22 @@ def _callers(session: Session, records: _Records, keys: set[str], digests: set[s
     if teams:
         memberships = select(Membership.team_id, Membership.person_id).where(one_of(Membership.team_id, teams))
         members.update((team_id, person_id) for team_id, person_id in session.execute(memberships))
+    own = credentials.defaults_of(
+        session, {row.person_id for row in secrets if row.team_id is None} | {token.person_id for token in tokens}
+    )
     for row in secrets:
         if row.team_id is not None and (row.team_id, row.person_id) not in members:
             records.callers[row.digest] = None  # a key of a team works only while its creator is a member
         else:
-            records.callers[row.digest] = _key_record(row, people[row.person_id], models[row.team_id or row.person_id])
+            mine = {} if row.team_id else own.get(row.person_id, {})
+            records.callers[row.digest] = _key_record(
+                row, people[row.person_id], models[row.team_id or row.person_id], mine
+            )
     for token in tokens:
-        records.callers[token.digest] = _token_record(token, models[token.person_id])
+        records.callers[token.digest] = _token_record(token, models[token.person_id], own.get(token.person_id, {}))
 
 
-def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRecord | None:
+def _key_record(row: Any, person: Person, models: _Models, own: Defaults) -> directory.CallerRecord | None:
     """The caller record of a row of `SECRETS`; None if it must not work."""
     ends = [moment for moment in (row.expires_at, row.secret_expires_at) if moment is not None]
     end = min(ends, default=None)
@@ -336,6 +343,7 @@ def _key_record(row: Any, person: Person, models: _Models) -> directory.CallerRe
         scopes=tuple(row.scopes),
         tags=_tags(row.tags, row.team_tags),
         secret_id=row.secret_id,
+        credentials=own,
     )
 
 
@@ -346,7 +354,7 @@ def _tags(of_key: list[str], of_team: list[str] | None) -> tuple[str, ...] | Non
     return tuple(of_key or of_team or ()) or None
 
 
-def _token_record(token: AccessToken, models: _Models) -> directory.CallerRecord | None:
+def _token_record(token: AccessToken, models: _Models, own: Defaults) -> directory.CallerRecord | None:
     scopes = PARTS["inference"] if "inference" in token.scopes else token.scopes
     parts = tuple(part for part in get_args(directory.KeyScope) if part in scopes)
     if token.revoked_at or token.expires_at <= now() or not parts or not _may_call(token.person):
@@ -361,6 +369,7 @@ def _token_record(token: AccessToken, models: _Models) -> directory.CallerRecord
         ends_ms=_ends_ms(models),
         expires_ms=to_ms(token.expires_at),
         scopes=() if "inference" in token.scopes else parts,
+        credentials=own,
     )
 
 

@@ -34,6 +34,7 @@ def counted(*answers: Any, **body: Any) -> int:
         return SimpleNamespace(adapter=SimpleNamespace(count_tokens=count), deployment=UP)
 
     routes = SimpleNamespace(model_for=lambda _: MODEL, candidates=lambda *_: [candidate(answer) for answer in answers])
+    routes.with_credentials = lambda _, found: found
     runtime = cast(Runtime, SimpleNamespace(routes=routes, config=SimpleNamespace(gateway=Gateway())))
     asked = {"model": "small", "messages": [{"role": "user", "content": "one two three"}]} | body
     call = admit(runtime, CALLER, COUNT_TOKENS, json.dumps(asked).encode(), id="r")

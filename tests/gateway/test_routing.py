@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import store
-from app.directory import Deployment, Directory, Endpoint, Model, Provider
+from app.directory import (
+    CallerRecord,
+    Deployment,
+    Directory,
+    Endpoint,
+    Model,
+    PersonalCredential,
+    Provider,
+    place_of_credential,
+)
 from app.gateway.breakers import Trip, deployment_breaker, provider_breaker, trip_of
 from app.gateway.redis_wire import RedisWire
 from app.gateway.routing import (
@@ -32,8 +41,9 @@ from app.gateway.routing import (
     to_probe,
     wait_s,
 )
+from app.providers import adapter
 from app.providers.addresses import AddressPolicy
-from app.providers.settings import Variables
+from app.providers.settings import Variables, destination_of
 from app.runtime.sealing import Sealer
 from config import load
 from tests.services.valkey import ValkeyServer
@@ -308,4 +318,37 @@ def test_a_model_is_found_by_all_its_names_and_the_default_by_all_that_no_model_
     ]
     assert found("big", "unheard", "gone", "off", "small") == ["large", None, None, "small"]
     assert found("off", "unheard") == found("unheard too", "unheard") == [None]
+    wire.close()
+
+
+def test_a_callers_own_credential_has_an_adapter_of_its_own_that_is_kept_and_bounded(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.gateway.routing.MOST_PERSONAL", 1)
+    settings = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "UPSTREAM_KEY", "personal_credentials": True}
+    upstream = Provider(id="p", name="p", kind="openai", settings=settings)
+    way = Deployment(id="d", provider_id="p", upstream_model="m")
+    model = Model(id="m", name="m", capabilities=("chat",), created=1, deployments=(way,))
+    with redis.Redis.from_url(redis_url) as server:
+        server.set(store.DIRECTORY, msgspec.json.encode(Directory(version="1", models=(model,), providers=(upstream,))))
+    wire, sealer = RedisWire(redis_url, timeout_s=60), Sealer([Fernet.generate_key()])
+    routes = Routes(wire, sealer, AddressPolicy(allow_private=True), Variables(load({}).upstream.env))
+    routes.refresh("1")
+    destination = destination_of(adapter("openai").Settings, settings)
+
+    def asked(person: str, destination: str = destination) -> Candidate:
+        sealed = sealer.seal(person.encode(), place_of_credential(f"of-{person}", person, "p", destination))
+        own = {"p": PersonalCredential(id=f"of-{person}", sealed=kept.setdefault((person, destination), sealed))}
+        caller = CallerRecord(id="k", kind="key", name="k", person_id=person, username=person, credentials=own)
+        [found] = routes.with_credentials(caller, routes.candidates(model, "/v1/chat/completions", "chat"))
+        return found
+
+    kept: dict[tuple[str, str], str] = {}
+    ada = asked("ada")
+    assert (ada.credential_id, ada.adapter.settings.secrets()) == ("of-ada", ("ada",))
+    assert asked("ada").adapter is ada.adapter
+    assert asked("bob").adapter.settings.secrets() == ("bob",)
+    assert asked("ada").adapter is not ada.adapter, "it was the oldest"
+    moved = asked("ada", "elsewhere")
+    assert (moved.credential_id, moved.adapter) == (None, routes._providers["p"].adapter)
     wire.close()

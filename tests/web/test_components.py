@@ -138,6 +138,7 @@ MACROS = {
     "input": "{{ ui.input('n', 'Name', 'v', help='h', faults=['bad'], required=true, prefix='USD') }}{{ ui.select('s', 'S', [('a', 'A')], 'a') }}{{ ui.textarea('t', 'T', 'v') }}",
     "form_summary": "{% call ui.form('/x') %}{{ ui.form_summary() }}{% endcall %}",
     "fault": "{{ ui.fault('Give a name.') }}",
+    "health": "{% set health = {'state': 'failing', 'since': moment, 'reason': 'It is down.'} %}{{ ui.health_label(health) }}{{ ui.health_words(health) }}{{ ui.health_words(health, false) }}{{ ui.breaker_label(none) }}{{ ui.breaker_label({'breakers_open': 1, 'deployments': 2}) }}",
     "uptime_bars": "{{ ui.uptime_bars([], 'Uptime') }}{{ ui.uptime_point({'start': moment}) }}",
     "check": "{{ ui.check('c', 'C', true, 'help') }}{{ ui.check_list('l', 'L', [{'value': 1, 'label': 'one', 'note': 'n'}]) }}{{ ui.toggle('p', 'Published', true) }}",
 }

@@ -81,6 +81,10 @@ CASES = [
 OTHER_FORMS = {
     *("public.sign_in.SignInForm", "public.password.PasswordForm", "public.invitation.AccountForm"),
     *("public.oidc.LinkForm", "admin.people.LinkForm", "admin.single_sign_on.ClaimsForm"),
+    *(
+        "admin.configs.ImportForm",
+        "admin.litellm.ConnectionForm",
+    ),  # the one connection is entered, never changed in part
     *("portal.catalog.AccessForm", "portal.budgets.AskForm", "portal.budget_requests.DecisionForm"),
     *("portal.subscriptions.RenewalForm", "portal.subscriptions.ReviewForm", "portal.key_forms.RotationForm"),
     *("portal.team_forms.InvitationForm", "portal.team_forms.ModelForm", "portal.account.TokenForm"),

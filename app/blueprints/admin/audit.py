@@ -8,10 +8,13 @@ from typing import Any
 from flask import Blueprint, Response, abort, request
 
 from app.blueprints.admin.person import me
+from app.clock import from_ms, now, to_ms
 from app.domain import audit, audit_chain
 from app.extensions import transaction
 from app.pages.audit import lines
 from app.pages.history import ACTION_TITLES, KINDS, differences, facts_of, reason_of
+from app.pages.usage import Group, look_up_names
+from app.reports import anomalies
 from app.runtime.logs import masked
 from app.web import cursors, exports
 from app.web.lists import SIZES, all_rows, filters_from_request
@@ -90,6 +93,36 @@ def index() -> Response:
 def verification() -> Response:
     """Checks the whole log while somebody waits: about 50,000 entries a second."""
     return render("admin/audit/verification.html", verification=audit_chain.verify())
+
+
+@bp.get("/admin/audit/digest")
+def digest() -> Response:
+    """What one week's entries come to, beside the week before, and the days with unusual usage."""
+    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    monday = _day(request.args.get("week", "")) or today
+    monday = min(monday, today)
+    monday -= timedelta(days=monday.weekday())
+    week, after = timedelta(days=7), monday + timedelta(days=7)
+    counted, before = audit.counts(monday, after), audit.counts(monday - week, monday)
+    found = anomalies.find(me(), to_ms(monday), 7)
+    payers: list[tuple[Group, str]] = [
+        ("team", one.team_id) if one.team_id else ("user", one.person_id) for one in found
+    ]
+    name_of = look_up_names({kind: {id for group, id in payers if group == kind} for kind in ("team", "user")})
+    days = {"from": f"{monday:%Y-%m-%d}", "to": f"{after - timedelta(days=1):%Y-%m-%d}"}
+    return render(
+        "admin/audit/digest.html",
+        rows=[
+            (TITLES.get(action, action), action, counted.get(action, 0), before.get(action, 0))
+            for action in sorted(counted.keys() | before.keys(), key=lambda one: TITLES.get(one, one))
+        ],
+        anomalies=[
+            (one, from_ms(one.start_ms), name_of[payer], payer[0]) for one, payer in zip(found, payers, strict=True)
+        ],
+        days=days,
+        earlier=f"{monday - week:%Y-%m-%d}",
+        later=f"{after:%Y-%m-%d}" if after <= today else None,
+    )
 
 
 @bp.get("/admin/audit/<id>")

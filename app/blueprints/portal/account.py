@@ -1,4 +1,5 @@
-"""A person's own account: profile, preferences, browser sessions, access tokens, and their data to take along."""
+"""A person's own account: profile, preferences, browser sessions, access tokens, credentials of providers, and their data to
+take along."""
 
 from __future__ import annotations
 
@@ -7,13 +8,13 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, g, request, url_for
 from flask_wtf import FlaskForm
-from wtforms import RadioField, SelectField, SelectMultipleField, StringField
+from wtforms import PasswordField, RadioField, SelectField, SelectMultipleField, StringField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # the stubs are older
 from wtforms.validators import InputRequired, Length
 
 from app import clock, current
 from app.blueprints.portal.person import me
-from app.domain import audit, deliveries, identities, names, preferences, sessions, tokens
+from app.domain import audit, credentials, deliveries, identities, names, preferences, sessions, tokens
 from app.domain.errors import DomainError
 from app.domain.person import ROLE_NAMES, THEMES, Person, covered
 from app.extensions import db, transaction
@@ -24,7 +25,13 @@ from app.web.render import render, see_other, toast_next
 from app.web.request_cache import memberships
 from app.workflows import personal_data
 
-SECTIONS = {"profile": "Profile", "preferences": "Preferences", "sessions": "Sessions", "tokens": "Access tokens"}
+SECTIONS = {
+    "profile": "Profile",
+    "preferences": "Preferences",
+    "sessions": "Sessions",
+    "tokens": "Access tokens",
+    "credentials": "Provider credentials",
+}
 SCOPE_TITLES = {
     "inference": "Call models as you (inference)",
     "portal": "Manage your own keys, subscriptions and usage (portal)",
@@ -61,6 +68,24 @@ class TokenForm(FlaskForm):
     )
     scopes = SelectMultipleField("Scopes", [InputRequired("Choose at least one scope.")])
     days = SelectField("Expires", coerce=int)
+
+
+class CredentialForm(FlaskForm):
+    """A new credential of a provider."""
+
+    provider = SelectField("Provider", [InputRequired("Choose a provider.")])
+    name = StringField(
+        "Name",
+        [InputRequired("Enter a name."), Length(max=names.LONGEST, message="Use at most %(max)d characters.")],
+        description=f"At most {names.LONGEST} characters.",
+        render_kw={"autocomplete": "off"},
+    )
+    token = PasswordField(
+        "Token",
+        [InputRequired("Enter a token.")],
+        description="The API key or token that the provider gave you. It is stored encrypted and not shown again.",
+        render_kw={"autocomplete": "off"},
+    )
 
 
 bp = Blueprint("account", __name__)
@@ -149,6 +174,44 @@ def revoke_token(id: str) -> Response:
     return see_other(url_for("portal.account.index", section="tokens"))
 
 
+@bp.post("/account/credentials")
+def create_credential() -> Response:
+    person, form = me(), _credential_form()
+    if not form.validate_on_submit():
+        return _page("credentials", 422, form=form)
+    try:
+        transaction(
+            credentials.create, by=person, provider=form.provider.data, name=form.name.data or "",
+            token=form.token.data or "",
+        )  # fmt: skip
+    except DomainError as error:
+        return _page("credentials", blame(form, error), form=form)
+    toast_next("success", "The credential is stored.")
+    return see_other(url_for("portal.account.index", section="credentials"))
+
+
+@bp.post("/account/credentials/<id>/default")
+def make_default(id: str) -> Response:
+    person = me()
+    credential = credentials.get_own(person, id)
+    transaction(credentials.make_default, credential, by=person)
+    toast_next("success", f"Your calls to {credential.provider.name} now use {credential.name}.")
+    return see_other(url_for("portal.account.index", section="credentials"))
+
+
+@bp.get("/account/credentials/<id>/deletion")
+def deletion(id: str) -> Response:
+    return render("portal/account/deletion.html", credential=credentials.get_own(me(), id))
+
+
+@bp.post("/account/credentials/<id>/deletion")
+def delete_credential(id: str) -> Response:
+    person = me()
+    transaction(credentials.delete, credentials.get_own(person, id), by=person)
+    toast_next("success", "The credential is deleted.")
+    return see_other(url_for("portal.account.index", section="credentials"))
+
+
 @bp.get("/account/export")
 def export() -> Response:
     """Everything that is stored about the person, as a JSON file."""
@@ -193,9 +256,20 @@ def _page(section: str, status: int = 200, **given: Any) -> Response:
                 "tokens": db.session.scalars(tokens.live_of(person)).all(),
                 "form": _token_form(person, formdata=None),
             }
+        case "credentials":
+            values = {
+                "credentials": db.session.scalars(credentials.of(person)).all(),
+                "form": _credential_form(formdata=None),
+            }
     return render(
         "portal/account/index.html", status=status, person=person, section=section, sections=SECTIONS, **values | given
     )
+
+
+def _credential_form(**options: Any) -> CredentialForm:
+    form = CredentialForm(**options)
+    form.provider.choices = [SelectChoice(one.id, one.name) for one in credentials.offered()]
+    return form
 
 
 def _token_form(person: Person, **options: Any) -> TokenForm:

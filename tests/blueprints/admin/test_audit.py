@@ -10,12 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.clock import to_ms
 from app.domain import audit, budgets, keys
 from app.domain.audit import AuditEntry
 from app.extensions import db, transaction
+from app.ledger import posting
+from app.ledger.measures import DAY_MS
 from app.runtime.ids import new_id
 from tests.blueprints.portal.conftest import Browser, make_key
+from tests.conftest import SetClock
 from tests.house import People, make_team
+from tests.ledger.books import event
 
 SignedIn = Callable[[str], Browser]
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -149,3 +154,29 @@ def test_the_page_says_whether_the_log_is_as_it_was_written(people: People, sign
     db.session.query(AuditEntry).delete()
     db.session.commit()
     assert auditor.page("/admin/audit/verification").alert.heading == "The end of the audit log was cut off"
+
+
+def test_the_digest_counts_a_week_beside_the_one_before_and_tells_what_is_unusual(
+    people: People, signed_in: SignedIn, set_clock: SetClock
+) -> None:
+    set_clock(NOON)  # a Saturday
+    note(people)
+    note(people)
+    first = to_ms(NOON) - 14 * DAY_MS
+    costs = [50_000_000] * 14 + [900_000_000]
+    posting.post(
+        [event(person_id=people.owner.id, at_ms=first + at * DAY_MS, cost_nano=cost) for at, cost in enumerate(costs)]
+    )
+    auditor = signed_in("auditor")
+    href = auditor.page("/admin/audit").link("Weekly digest").href
+    page = auditor.page(href)
+    assert page.row("thing.act").cell("This week") == "2"
+    unusual = page.row("2026-11-21")
+    assert (unusual.cell("Team or person"), unusual.cell("What"), unusual.cell("Amount")) == ("owner", "Cost", "$0.90")
+    assert auditor.get(unusual.hrefs[0]).status_code == 200
+    later = auditor.page("/admin/audit/digest?week=2026-11-11")
+    assert "No unusual usage" in later.headings
+    assert later.link("Week after").href == "/admin/audit/digest?week=2026-11-16"
+    for week in ("2999-01-01", "nonsense", "0001-01-01"):
+        assert auditor.get(f"/admin/audit/digest?week={week}").status_code == 200
+    assert signed_in("owner").get(href).status_code == 403

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from app import clock
-from app.domain import sessions, teams, tokens
+from app.domain import credentials, providers, sessions, teams, tokens
 from app.domain.audit import AuditEntry
 from app.domain.catalog import Model
 from app.extensions import db, transaction
@@ -119,3 +119,30 @@ def test_ones_data_comes_as_a_file(app: Flask, people: People, signed_in: Signed
     assert answer.headers["Content-Disposition"].startswith("attachment; filename=portico-owner-")
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.get_json()["profile"]["username"] == "owner"
+
+
+def test_a_provider_credential_is_added_made_the_default_and_deleted(people: People, signed_in: SignedIn) -> None:
+    owner, here = signed_in("owner"), "/account?section=credentials"
+    assert "No provider credentials" in owner.page(here).headings
+    assert "Add a credential" not in owner.page(here).headings  # no provider takes one
+    config = {"api_key": "the-provider's-own-key", "personal_credentials": True}
+    id = transaction(lambda: providers.create(by=None, name="Up", kind="openai", config=config)).id
+    for name in ("first", "second"):
+        form = {"provider": id, "name": name, "token": "my-own-token-of-1234"}
+        assert owner.post("/account/credentials", **form).status_code == 303
+    again = owner.post("/account/credentials", provider=id, name="first", token="my-own-token-of-1234")
+    assert again.status_code == 422
+    assert "my-own-token" not in again.text
+    assert "Name: You have a credential named first for this provider." in read(again).alert.texts
+    assert owner.page(here).row("first").cell("Provider") == "Up Default"
+    db.session.rollback()
+    second = db.session.scalars(credentials.of(people.owner)).first()
+    assert second is not None
+    path = f"/account/credentials/{second.id}"
+    stranger = signed_in("stranger")
+    assert [stranger.post(f"{path}/{act}").status_code for act in ("default", "deletion")] == [404, 404]
+    assert owner.post(f"{path}/default").status_code == 303
+    assert owner.page(here).row("second").cell("Provider") == "Up Default"
+    assert "second" in owner.page(f"{path}/deletion").text
+    assert owner.post(f"{path}/deletion").status_code == 303
+    assert owner.page(here).row("first").cell("Provider") == "Up Default"
