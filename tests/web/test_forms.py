@@ -88,6 +88,7 @@ OTHER_FORMS = {
     *("portal.catalog.AccessForm", "portal.budgets.AskForm", "portal.budget_requests.DecisionForm"),
     *("portal.subscriptions.RenewalForm", "portal.subscriptions.ReviewForm", "portal.key_forms.RotationForm"),
     *("portal.team_forms.InvitationForm", "portal.team_forms.ModelForm", "portal.account.TokenForm"),
+    "portal.account.CredentialForm",
     "portal.account.PreferencesForm",  # one's own, where the last choice is the one that is wanted
     *("admin.approvals.DecisionForm", "admin.credits.CreditForm", "admin.dead_letters.DismissalForm"),
     *(

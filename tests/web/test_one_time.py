@@ -10,6 +10,7 @@ from flask import Flask, make_response, session
 
 from app import current
 from app.domain import sessions
+from app.runtime.sealing import SealingError
 from app.web import one_time
 from tests.house import app, config, database_url, home, inside, migrated, quick_hashes, wire  # noqa: F401
 
@@ -43,8 +44,8 @@ def test_a_secret_is_taken_once(inside: Flask, wire: redis.Redis) -> None:  # no
 def test_neither_the_deployments_keys_nor_another_session_open_it(inside: Flask, wire: redis.Redis) -> None:  # noqa: F811
     one = number(inside)
     [name] = wire.scan_iter("shown-once:*")
-    with pytest.raises(Exception, match="no kept encryption key"):
-        current.sealer().open(str(wire.get(name)))
+    with pytest.raises(SealingError, match="is not there"):
+        current.sealer().open(str(wire.get(name)), str(name))
     assert taken(inside, one, sid="bob's session") is None
 
 

@@ -243,7 +243,7 @@ def asked(body: dict[str, Any] | bytes, model: Model = MODEL) -> Any:
     """The call that a body makes."""
     routes = SimpleNamespace(model_for=lambda _: model, endpoint_active=lambda _: True)
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-    runtime = SimpleNamespace(routes=routes, config=SimpleNamespace(gateway=Gateway()))
+    runtime = SimpleNamespace(routes=routes, config=SimpleNamespace(gateway=Gateway()), wire=None)
     return admit(cast(Runtime, runtime), CALLER, MESSAGES, sent, id="r")
 
 
