@@ -85,7 +85,8 @@ class Seed:
         echo = self.admin.get(f"{self.portico.url}/api/providers", timeout=10).json()["data"][0]["id"]
         cloud = self._post(
             self.admin, "/api/providers",
-            {"type": "api", "name": "OpenAI", "provider": "openai", "config": {"api_key": "sk-not-a-real-one-1234"}},
+            {"type": "api", "name": "OpenAI", "provider": "openai",
+             "config": {"api_key": "sk-not-a-real-one-1234", "personal_credentials": True}},
         )["id"]  # fmt: skip
         for name, title, text, price_in, price_out, context, restricted, features in MODELS:
             embeds = name.startswith("text-embedding")
@@ -100,6 +101,10 @@ class Seed:
                 },
             )  # fmt: skip
         ada = self._signed_in(username, password)
+        for name in ("my own project", "the lab's project"):
+            self._post(
+                ada, "/api/tokens", {"provider": cloud, "name": name, "token": f"sk-not-a-real-one-{len(name)}00"}
+            )
         for name in ("gpt-4o-mini", "llama-3.3-70b", "text-embedding-3-small", "echo-1"):
             self._post(ada, "/api/subscriptions", {"model": name})
         pending = self._post(
@@ -491,7 +496,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "search", "person", "/search?q=gpt"
     yield "search-nothing", "person", "/search?q=no+such+thing"
     yield "account", "person", "/account"
-    for section in ("preferences", "sessions", "tokens"):
+    for section in ("preferences", "sessions", "tokens", "credentials"):
         yield f"account-{section}", "person", f"/account?section={section}"
     yield "password", "person", "/password"
     yield "not-found", "person", "/keys/nowhere"
@@ -526,6 +531,7 @@ def pages(seeded: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     yield "admin-audit", "admin", "/admin/audit"
     yield "admin-audit-key", "admin", "/admin/audit?kind=key"
     yield "admin-audit-verification", "admin", "/admin/audit/verification"
+    yield "admin-audit-digest", "admin", "/admin/audit/digest"
     yield "admin-audit-none", "admin", "/admin/audit?q=nothing+of+this+name"
     yield "admin-single-sign-on", "admin", "/admin/single-sign-on"
     yield "admin-jobs", "admin", "/admin/jobs"
