@@ -64,7 +64,7 @@ def open_books(config: Config) -> Flask:
             be_patient(db.engine)
             trust_the_machine_always(db.engine)
         _opened[config.database_url] = app
-    app.config["PORTICO"] = config
+    app.config["PORTICO"], app.config["SECRETS"] = config, config.secrets()
     with app.app_context(), db.engine.begin() as connection:
         Base.metadata.create_all(connection, tables=tables)  # those that are missing: a test may drop some
         for table in tables:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import column, create_engine, inspect, select, table, text
 
 from app import clock
 from app.ledger import posting
@@ -47,8 +47,8 @@ def every_row(config: Config) -> dict[str, list[Any]]:
     with engine.connect() as connection:
         found = {}
         for name in inspect(connection).get_table_names():
-            columns = sorted(column["name"] for column in inspect(connection).get_columns(name))
-            rows = connection.execute(text(f"SELECT {', '.join(columns)} FROM {name}"))
+            columns = sorted(one["name"] for one in inspect(connection).get_columns(name))
+            rows = connection.execute(select(*map(column, columns)).select_from(table(name)))
             found[name] = sorted(repr([_alike(value) for value in row]) for row in rows)
     engine.dispose()
     return found

@@ -17,7 +17,7 @@ from flask import Flask
 from redis import Redis
 
 from app import clock, directory, store
-from app.domain import audit, encryption_keys, providers
+from app.domain import audit, encryption_keys, providers, settings
 from app.domain.errors import Unavailable
 from app.domain.providers import Provider
 from app.extensions import db, transaction
@@ -230,6 +230,7 @@ def test_keys_from_the_settings_are_rotated_to_the_first_and_kept_by_the_operato
     changed = msgspec.structs.replace(config, security=security)
     app.config["PORTICO"] = changed
     app.config["SEALER"] = Sealer(changed.encryption_keys(), changed.encryption_keys)
+    settings.read_anew()
     rotation = transaction(start, by=people.admin)
     assert (rotation.from_key, encryption_keys.source()) == (key_id(old.encode()), "settings")
     done = run()

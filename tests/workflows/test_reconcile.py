@@ -9,8 +9,9 @@ from flask import Flask
 
 from app import clock, store
 from app.domain.audit import AuditEntry
+from app.domain.audit_chain import AuditHead
 from app.domain.person import Person
-from app.extensions import db, transaction
+from app.extensions import Base, db, transaction
 from app.ledger import budgets, posting, rollups
 from app.ledger.recount import server_run
 from app.metering.usage import UsageEvent
@@ -100,8 +101,10 @@ class Drifting:
         wire.hincrby(self.key, "spent", 7)
         posting.post([told])
         wire.hset(store.METER, mapping={"epoch": "1", "run_id": server_run(wire)})
-        AuditEntry.__table__.create(db.engine, checkfirst=True)
-        db.session.query(AuditEntry).delete()
+        tables = (AuditEntry, AuditHead)
+        Base.metadata.create_all(db.engine, tables=[one.__table__ for one in tables])  # type: ignore[misc]
+        for one in tables:
+            db.session.query(one).delete()
         db.session.commit()
         self.admin = Person(id="1", username="admin", role="admin")
 

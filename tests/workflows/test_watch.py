@@ -94,9 +94,9 @@ def test_shares_and_percentiles_are_of_the_last_minutes_and_of_enough_calls(tune
         return {reading.setting: reading.is_beyond for reading in watch.look()}
 
     posting.post([event(at_ms=clock.now_ms() - 400_000, outcome="error", status=502) for _ in range(30)])
-    posting.post([event(at_ms=clock.now_ms() - 1000, ttft_ms=5000) for _ in range(19)])
+    posting.post([event(at_ms=clock.now_ms() - 1000, stream=True, ttft_ms=5000) for _ in range(19)])
     assert now() == {"error_percent": None, "first_token_s": None}
-    posting.post([event(at_ms=clock.now_ms() - 1000, ttft_ms=5000)])
+    posting.post([event(at_ms=clock.now_ms() - 1000, stream=True, ttft_ms=5000)])
     assert now() == {"error_percent": False, "first_token_s": True}
     posting.post([event(at_ms=clock.now_ms() - 1000, outcome="error", status=502) for _ in range(2)])
     assert now()["error_percent"] is True
