@@ -23,7 +23,7 @@ def test_admins_find_the_keys_of_everybody(people: People, small: catalog.Model,
     page = admin.page("/admin/keys")
     assert page.row_names == ["robot", "website"]
     assert page.table().column("Owner") == ["stranger", "owner"]
-    assert page.row("website").cell("Spent") == "$0.00 of $3.00 0%"
+    assert page.row("website").cell("Spent") == "$0.00 of $3.00 today 0%"
     assert page.row("robot").link("robot").href == f"/keys/{id}"
     assert admin.page("/admin/keys?q=stranger", fragment=True).row_names == ["robot"]
     assert admin.page("/admin/keys?sort=owner").row_names == ["website", "robot"]

@@ -273,7 +273,7 @@ def test_an_export_holds_no_connection_of_the_database_while_it_is_read(
 ) -> None:
     admin = signed_in("admin")
     db.session.remove()  # the test's own
-    answer = admin.get("/admin/people?format=csv")
+    answer = admin.get("/admin/people?format=csv", buffered=False)
     assert answer.is_streamed
     assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     assert "owner" in answer.text
