@@ -420,7 +420,7 @@ class Config(Section, frozen=True):
         """What `secrets.json` has or would have, with those of the settings laid over it: all that a backup's secrets need."""
         self.secrets()
         kept = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
-        given = {name: value for name, value in msgspec.structs.asdict(self.security).items() if value is not None}
+        given = {name: value for name in MADE_SECRETS if (value := getattr(self.security, name)) is not None}
         return {"environment": self.server.environment} | kept | given
 
     def keep_secrets(self, secrets: Mapping[str, Any]) -> None:
@@ -443,6 +443,9 @@ def _secrets(session_secret: str, key_pepper: str, encryption_keys: list[str], a
     return Secrets(session_secret, key_pepper.encode(), keys, audit_key.encode())
 
 
+MADE_SECRETS = ("session_secret", "key_pepper", "audit_key", "encryption_keys")  # where the settings give none
+
+
 def _kept_secrets(path: Path, environment: str) -> dict[str, Any]:
     """The secrets kept in `path` (mode 0600). Those that are missing are made, once."""
 
@@ -453,7 +456,7 @@ def _kept_secrets(path: Path, environment: str) -> dict[str, Any]:
         kept.setdefault("encryption_keys", [Fernet.generate_key().decode()])
 
     kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    complete = kept.keys() >= {"environment", "session_secret", "key_pepper", "audit_key", "encryption_keys"}
+    complete = kept.keys() >= {"environment", *MADE_SECRETS}
     return kept if complete else change_kept_secrets(path, fill)
 
 

@@ -146,8 +146,8 @@ class Gate:
         text = text or new_key()
         id = id or f"key-{text[-6:]}"
         record = CallerRecord(
-            id=id, kind=kind, name=id, person_id="person-1", username="ada",
-            models={name: f"subscription-{name}" for name in models or self.models}, **fields,
+            id=id, kind=kind, name=id, username="ada",
+            models={name: f"subscription-{name}" for name in models or self.models}, **{"person_id": "person-1"} | fields,
         )  # fmt: skip
         self.redis.set(store.caller(digest(self.pepper, text)), msgspec.json.encode(record))
         return text

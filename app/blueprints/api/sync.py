@@ -216,7 +216,7 @@ def _policies(found: dict[Entity, Policy]) -> SyncPolicies:
     return msgspec.convert(msgspec.to_builtins(found), SyncPolicies)
 
 
-@route("GET", "/api/sync/connection", scope="admin", answer=SyncConnection, also=(404,))
+@route("GET", "/api/sync/connection", scope="admin", answer=SyncConnection, may_be_absent=True)
 def connection() -> SyncConnection:
     """Returns the connection to LiteLLM."""
     found = sync.connection()
@@ -225,7 +225,10 @@ def connection() -> SyncConnection:
     return _connection(found)
 
 
-@route("PUT", "/api/sync/connection", scope="admin", answer=SyncConnection, body=SyncConnectionBody, writes=True)
+@route(
+    "PUT", "/api/sync/connection", scope="admin", answer=SyncConnection, body=SyncConnectionBody, writes=True,
+    may_be_absent=True,
+)  # fmt: skip
 def connect(body: SyncConnectionBody) -> SyncConnection:
     """Connects a LiteLLM."""
     return _connection(
@@ -239,7 +242,7 @@ def connect(body: SyncConnectionBody) -> SyncConnection:
     )
 
 
-@route("DELETE", "/api/sync/connection", scope="admin", status=204, writes=True)
+@route("DELETE", "/api/sync/connection", scope="admin", status=204, writes=True, may_be_absent=True)
 def disconnect() -> None:
     """Forgets the connection, and with it external ids, plans, runs and last states."""
     sync.forget(by=me())

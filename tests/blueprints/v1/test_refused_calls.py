@@ -7,15 +7,17 @@ from datetime import timedelta
 import pytest
 
 from app import clock
+from app.runtime.ids import new_id
 from tests.blueprints.v1.conftest import Client
 from tests.services.gate import Gate
 from tests.services.waiting import until
 
+# A person of its own in each: of one person only so many refusals of a minute are told one by one.
 pytestmark = pytest.mark.both_lanes
 
 
 def test_each_refusal_of_a_key_is_told_with_the_id_of_its_answer(gate: Gate) -> None:
-    client = Client(gate, gate.key("small", id="key-refused"))
+    client = Client(gate, gate.key("small", id="key-refused", person_id=new_id()))
     gate.limit("key", "key-refused", rpm=1)
     served = client.chat()
     refused = [
@@ -34,7 +36,9 @@ def test_each_refusal_of_a_key_is_told_with_the_id_of_its_answer(gate: Gate) -> 
 
 
 def test_an_expired_key_is_told_to_its_owner_and_an_unknown_one_to_nobody(gate: Gate) -> None:
-    expired = gate.key("small", id="key-expired", expires_ms=clock.to_ms(clock.now() - timedelta(hours=1)))
+    expired = gate.key(
+        "small", id="key-expired", person_id=new_id(), expires_ms=clock.to_ms(clock.now() - timedelta(hours=1))
+    )
     reply = Client(gate, expired).chat()
     assert reply.status == 401 and Client(gate, "sk-unknown").chat().status == 401
 
