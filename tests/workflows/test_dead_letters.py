@@ -8,9 +8,10 @@ import pytest
 from flask import Flask
 
 from app.domain.audit import AuditEntry
+from app.domain.audit_chain import AuditHead
 from app.domain.errors import Conflict, Invalid
 from app.domain.person import Person
-from app.extensions import db, transaction
+from app.extensions import Base, db, transaction
 from app.ledger import posting
 from app.ledger.entries import DeadLetter
 from app.workflows import dead_letters
@@ -21,12 +22,14 @@ ADMIN = Person(id="1", username="admin", role="admin")
 
 @pytest.fixture(autouse=True)
 def audit(ledger: Flask) -> Iterator[None]:
-    AuditEntry.__table__.create(db.engine, checkfirst=True)
-    db.session.query(AuditEntry).delete()  # another file may have left some
+    tables = (AuditEntry, AuditHead)
+    Base.metadata.create_all(db.engine, tables=[one.__table__ for one in tables])  # type: ignore[misc]
+    for one in tables:
+        db.session.query(one).delete()  # another file may have left some
     db.session.commit()
     yield
     db.session.remove()
-    AuditEntry.__table__.drop(db.engine)
+    Base.metadata.drop_all(db.engine, tables=[one.__table__ for one in tables])  # type: ignore[misc]
 
 
 def buried(raw: bytes) -> DeadLetter:
