@@ -27,7 +27,7 @@ def create(people: People, name: str = "Lab", kind: str = "openai", **config: An
 
 @given(st.text(min_size=1, max_size=40))
 def test_a_mask_tells_a_quarter_of_a_secret_at_most(secret: str) -> None:
-    shown = providers._masked(secret).removeprefix(MASK)
+    shown = providers.masked(secret).removeprefix(MASK)
     assert len(shown) * 4 <= len(secret)
     assert secret.endswith(shown)
 

@@ -105,6 +105,7 @@ def test_no_secret_is_shown(people: People) -> None:  # noqa: F811
     assert secrets == {
         "database.url", "redis.url", "auth.admin_password", "oidc.client_secret", "scim.token", "security.session_secret",
         "security.key_pepper", "security.encryption_keys", "mail.password", "webhook.url", "webhook.secret",
+        "litellm.master_key",
     }  # fmt: skip
     assert [one.key for one in settings.all_() if one.secret and (one.value, one.default) != (None, None)] == []
     shown_names = [one.key for one in settings.all_() if not one.secret]

@@ -51,18 +51,20 @@ def test_the_schedule_tells_its_last_and_next_runs(connection: redis.Redis, monk
     clock = Clock(connection)
     clock.register_birth()
     assert background_jobs.board(1, 20).periodic == [
-        ("rollups", 60, None, None), ("quotas", 60, None, None), ("provider_lists", 60, None, None),
+        ("rollups", 60, None, None), ("quotas", 60, None, None),
+        ("encryption", 300, None, None), ("litellm", 60, None, None), ("provider_lists", 60, None, None),
         ("backups", 60, None, None), ("watch", 60, None, None),
     ]  # fmt: skip
     clock.enqueue_jobs()
     clock.save()
     board = background_jobs.board(1, 20)
-    assert (board.lengths.waiting, board.lengths.oldest_at is not None) == (5, True)
+    assert (board.lengths.waiting, board.lengths.oldest_at is not None) == (7, True)
     monkeypatch.setattr(rollups, "run", _breaks)
     work(connection)
     found = {job.name: job for job in background_jobs.board(1, 20).periodic or ()}
     assert {name: job.last and job.last.outcome for name, job in found.items()} == {
-        "rollups": "failed", "quotas": "ok", "provider_lists": "ok", "backups": "ok", "watch": "ok",
+        "rollups": "failed", "quotas": "ok", "encryption": "ok", "litellm": "ok",
+        "provider_lists": "ok", "backups": "ok", "watch": "ok",
     }  # fmt: skip
     assert found["rollups"].last is not None
     assert found["rollups"].last.error == "RuntimeError: with sk-***"

@@ -61,8 +61,8 @@ def test_the_provider_s_page_leads_to_what_it_lists(people: People, signed_in: S
     assert [row.cell("Listed as").text for row in page.rows] == ["gpt-4o", "gpt-4o-mini", "house/blend-1"]
     assert [one.path for one in upstream.requests] == [MODELS]
     health = admin.page(f"/admin/providers/{id}").section("Health")
-    assert "OK" in health and "3 models listed" in health
-    assert admin.page("/admin/providers").row("Upstream").cell("Health") == "OK"
+    assert "Healthy" in health and "3 models listed" in health
+    assert admin.page("/admin/providers").row("Upstream").cell("Health") == "Healthy"
 
 
 def test_what_is_known_is_filled_in(people: People, signed_in: SignedIn, upstream: Upstream) -> None:

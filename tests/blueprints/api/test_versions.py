@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from app.blueprints.api.contract import OPERATIONS, VERSIONS
 from app.blueprints.api.versions import Version
-from app.domain import keys, prompts
+from app.domain import credentials, keys, prompts, providers, sync
 from app.domain.audit import AuditEntry
 from app.domain.providers import Endpoint, Provider
 from app.extensions import db, transaction
@@ -30,6 +30,7 @@ class Case(NamedTuple):
     mine: dict[str, Any]
 
 
+LITELLM = "http://127.0.0.1:9"
 CASES = [
     Case("/admin/users/<username>", "/admin/users/owner", {"email": "a@example.org"}, {"rpm": 5}),
     Case("/api/budgets/<scope>/<id>", "/api/budgets/user/owner", {"limit": "5"}, {"limit": "7"}),
@@ -39,6 +40,15 @@ CASES = [
     Case("/api/models/<path:name>", "/api/models/small", {"context_window": 5}, {"price": {"input_per_mtok": "9"}}),
     Case("/api/prompts/<id>", "/api/prompts/{prompt}", {"description": "Ours."}, {"template": "Say {{text}}"}),
     Case("/api/providers/<id>", "/api/providers/{provider}", {"status": "disabled"}, {"name": "Echo 2"}),
+    Case("/api/settings", "/api/settings", {"portal.banner": "Theirs"}, {"log.level": "warning"}),
+    Case("/api/sync/policies", "/api/sync/policies", {"users": {"delete": "pull"}}, {"teams": {"delete": "push"}}),
+    Case(
+        "/api/sync/connection",
+        "/api/sync/connection",
+        {"url": LITELLM, "timeout_s": 7},
+        {"url": LITELLM, "timeout_s": 9},
+    ),
+    Case("/api/tokens/<id>", "/api/tokens/{credential}", {"name": "Theirs"}, {"name": "Mine"}),
     Case("/api/teams/<id>", "/api/teams/{team}", {"budget": {"limit": "3"}}, {"description": "Ours."}),
     Case(
         "/api/teams/<id>/members/<username>",
@@ -60,7 +70,13 @@ def ids(people: People) -> dict[str, str]:
         assert provider is not None
         prompt = prompts.create(by=people.admin, name="Translate", template="{{text}}")
         config = config_changes.save(by=people.admin, name="Saved")
+        cloud = providers.create(
+            by=people.admin, name="Cloud", kind="openai", config={"base_url": LITELLM, "personal_credentials": True}
+        )
+        own = credentials.create(by=people.admin, provider=cloud.id, name="Own", token="sk-of-the-admin-0123456789")
+        sync.connect(by=people.admin, url=LITELLM, master_key="sk-of-litellm", interval_minutes=0, timeout_s=5)
         return {
+            "credential": own.id,
             "prompt": prompt.id,
             "config": config.id,
             "key": key.id,
@@ -79,7 +95,11 @@ def admin(app: Flask, ids: dict[str, str]) -> Program:
 
 def changes() -> dict[str, str]:
     """The method of each rule by which an object can be changed; the door declares them when it is opened."""
-    return {operation.rule: operation.method for operation in OPERATIONS if operation.method in ("PUT", "PATCH")}
+    return {
+        operation.rule: operation.method
+        for operation in OPERATIONS
+        if operation.method in ("PUT", "PATCH") and operation.body
+    }
 
 
 def change(program: Program, case: Case, path: str, body: dict[str, Any], tag: str | None = None) -> Any:
