@@ -47,7 +47,7 @@ DATES = [
     "NaN",
 ]
 PAIRS = [(DATES[0], DATES[8]), ("2026-11-30", "2026-11-01"), ("1970-01-01", "9999-12-31"), ("2026-01-01", "2026-01-01")]
-NAMES = {"from", "to", "since", "until", "at", "month", "day", "date"}
+NAMES = {"from", "to", "since", "until", "at", "month", "day", "date", "start", "end"}
 
 
 @pytest.fixture

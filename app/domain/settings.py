@@ -175,9 +175,9 @@ SECRET = re.compile(
 
 def in_force(config: Config) -> Config:
     """`config` with the stored settings, read again after a second. While the database is away, those known last hold."""
-    kept: tuple[float, Config] | None = g.get(LAST)
-    if kept is not None and time.monotonic() - kept[0] < IN_FORCE_S:
-        return kept[1]
+    kept: tuple[float, Config, Config] | None = g.get(LAST)
+    if kept is not None and kept[1] is config and time.monotonic() - kept[0] < IN_FORCE_S:
+        return kept[2]
     try:
         with db.session.no_autoflush:
             found = config.with_stored(stored())
@@ -187,7 +187,7 @@ def in_force(config: Config) -> Config:
     if found.log != before.log:
         logs.follow(found.log)
     current_app.extensions[LAST] = found
-    setattr(g, LAST, (time.monotonic(), found))
+    setattr(g, LAST, (time.monotonic(), config, found))
     return found
 
 

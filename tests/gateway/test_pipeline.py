@@ -41,7 +41,11 @@ class Process:
         adapter = adapter or ECHO(EchoSettings(), policy=AddressPolicy(allow_private=True))
         way = Candidate(Deployment("d", "p", "up"), Provider(id="p", name="p", kind="echo"), adapter)
         self.ways = [way]
-        self.routes = SimpleNamespace(candidates=lambda *asked: self.ways, breakers=Breakers(lambda *command: None))
+        self.routes = SimpleNamespace(
+            candidates=lambda *asked: self.ways,
+            breakers=Breakers(lambda *command: None),
+            with_credentials=lambda caller, ways: ways,
+        )
         self.config = Config()
         self.local_rates = LocalRates()
         self.trouble = trouble

@@ -183,4 +183,4 @@ def test_a_search_asks_a_few_questions_whatever_there_is(people: People) -> None
     sql_event.listen(db.engine, "before_cursor_execute", note)
     find(people.admin, "app", limit=50)
     sql_event.remove(db.engine, "before_cursor_execute", note)
-    assert len([one for one in asked if one.startswith("SELECT")]) <= 11, asked
+    assert len([one for one in asked if one.startswith("SELECT")]) <= 12, asked

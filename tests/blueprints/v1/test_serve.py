@@ -145,7 +145,7 @@ def test_a_call_that_was_settled_is_in_the_metrics_already(come: Any, settled: b
     request = come(ApiError(502, "upstream_error", None, "It is down."), settled=settled)
     with pytest.raises(ApiError):
         serving.serve(request, CALLER)
-    assert request.counted is settled
+    assert request.call is not None and request.call.settled is settled  # by which it is counted once
 
 
 def test_the_files_of_a_form_are_given_back_however_it_ends(come: Any, monkeypatch: pytest.MonkeyPatch) -> None:
