@@ -41,9 +41,9 @@ class LogStream(logging.Handler):
 
     def begin(self) -> None:
         """Send what this process has said and will say, and its forks."""
-        from redis import Redis
+        from app import store
 
-        self._redis = Redis.from_url(self._url, socket_timeout=2, socket_connect_timeout=2, legacy_responses=False)
+        self._redis = store.connect_pool(self._url, socket_timeout=2, socket_connect_timeout=2, legacy_responses=False)
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
