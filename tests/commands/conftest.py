@@ -10,6 +10,18 @@ from flask import Flask
 from app.__main__ import main
 from app.commands import portal
 from config import Config
+from tests.house import (  # noqa: F401
+    app,
+    config,
+    database_url,
+    home,
+    inside,
+    migrated,
+    people,
+    quick_hashes,
+    valkey_url,
+    wire,
+)
 
 
 @pytest.fixture

@@ -9,23 +9,11 @@ from sqlalchemy import text
 
 from app.domain import audit
 from app.extensions import db, transaction
-from tests.house import (  # noqa: F401
-    People,
-    app,
-    config,
-    database_url,
-    home,
-    inside,
-    migrated,
-    people,
-    quick_hashes,
-    valkey_url,
-    wire,
-)
+from tests.house import People
 
 
 def test_audit_verify_says_whether_the_log_is_intact(
-    people: People,  # noqa: F811
+    people: People,
     run: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -39,7 +27,7 @@ def test_audit_verify_says_whether_the_log_is_intact(
 
 
 def test_a_log_that_was_set_back_with_its_head_is_found_by_a_head_that_was_kept(
-    people: People,  # noqa: F811
+    people: People,
     run: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:

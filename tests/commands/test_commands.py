@@ -8,7 +8,6 @@ import pytest
 
 from app.__main__ import main
 from config import Config
-from tests.house import app, config, database_url, home, inside, migrated, people, quick_hashes, wire  # noqa: F401
 
 
 @pytest.mark.slow

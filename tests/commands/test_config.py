@@ -7,23 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import (  # noqa: F401
-    People,
-    app,
-    config,
-    database_url,
-    home,
-    inside,
-    migrated,
-    people,
-    quick_hashes,
-    valkey_url,
-    wire,
-)
+from tests.house import People
 
 
 def test_config_apply_brings_the_state_to_a_file_once(
-    people: People,  # noqa: F811
+    people: People,
     run: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -55,7 +43,7 @@ def test_config_apply_brings_the_state_to_a_file_once(
     ],
 )
 def test_a_file_that_does_not_fit_changes_nothing(
-    people: People,  # noqa: F811
+    people: People,
     run: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -6,23 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.house import (  # noqa: F401
-    People,
-    app,
-    config,
-    database_url,
-    home,
-    inside,
-    migrated,
-    people,
-    quick_hashes,
-    valkey_url,
-    wire,
-)
+from tests.house import People
 
 
 def test_a_rotation_is_waited_for_and_says_under_which_key_the_secrets_are(
-    people: People,  # noqa: F811
+    people: People,
     run: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
