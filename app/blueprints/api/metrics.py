@@ -13,7 +13,7 @@ class Query(metrics.Span, kw_only=True):
 
 @route("GET", "/api/metrics", scope="admin", query=Query, answer=metrics.Metrics)
 def show(query: Query) -> metrics.Metrics:
-    """Returns counts, times, tokens and kinds of errors of everyone's calls in a span."""
+    """Returns counts, times, tokens and kinds of errors of all calls in a span."""
     if query.start and query.end and query.start > query.end:
         raise Invalid("Choose an end that is not before the start.", "end")
     return metrics.measure(query)

@@ -190,7 +190,7 @@ def _comparison(
 
 
 def _events(person_id: str, answering: Answering, asked: Question, known: int) -> Iterator[str]:
-    """The stream of an answer as the page's script reads it. Whoever listens is sent no more than they need: words as they
+    """The stream of an answer as the page's script reads it. The browser gets no more than it needs: words as they
     come, each block of Markdown once, and the whole message in the end."""
     turn, figures = (get_template_attribute(MACROS, name) for name in ("turn", "figures"))
     new = Markup("").join(turn(one, place) for place, one in enumerate(asked.draft.turns) if place >= known)

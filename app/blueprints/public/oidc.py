@@ -4,7 +4,7 @@ A sign-in is begun by one browser and ends in the same one, once, within ten min
 page, an entry in the audit log and no session.
 
 What a sign-in must fit is kept in Redis and taken out by its end (`app.domain.handoffs`). Authlib's own integration of Flask
-keeps it in the cookie, and whoever has a copy of that could play it again.
+keeps it in the cookie, and a copy of that could be played again.
 """
 
 from __future__ import annotations
